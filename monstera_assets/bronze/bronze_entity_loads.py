@@ -1,0 +1,72 @@
+"""bronze_entity_loads: the ledger of the inputs that are loaded whole."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.bronze import OWNERS
+from monstera_assets.bronze.bronze_loads import COUNTS, FILES_TYPE
+from monstera_assets.checks.rules import rule
+from monstera_assets.warehouse.tables import Column, Layer, Table
+
+TABLE = Table(
+    layer=Layer.BRONZE,
+    name="bronze_entity_loads",
+    grain="one input that is loaded whole",
+    description="Which files users, accounts, product catalog, workflows and subscription events"
+    " were read from and what became of the rows.",
+    owners=OWNERS,
+    key=("input_name",),
+    columns=(
+        Column("input_name", "string", "The input."),
+        Column("files", FILES_TYPE, "Files read: path in the source folder, bytes, SHA-256."),
+        *COUNTS,
+    ),
+)
+
+
+@rule(
+    TABLE, "Accepted and rejected rows add up to the rows read, as the ledger and the tables say."
+)
+def rows_add_up(
+    bronze_entity_loads: ir.Table,
+    bronze_accounts: ir.Table,
+    bronze_product_catalog: ir.Table,
+    bronze_users: ir.Table,
+    bronze_subscription_events: ir.Table,
+    bronze_workflows: ir.Table,
+    bronze_rejected_entities: ir.Table,
+) -> ir.Table:
+    """Inputs for which ledger, accepted rows and rejected rows do not agree."""
+    accepted = ibis.union(
+        *(
+            table.aggregate(in_table=table.count()).mutate(accepted_input=ibis.literal(name))
+            for name, table in (
+                ("accounts", bronze_accounts),
+                ("product_catalog", bronze_product_catalog),
+                ("users", bronze_users),
+                ("subscription_events", bronze_subscription_events),
+                ("workflows", bronze_workflows),
+            )
+        )
+    )
+    rejected = bronze_rejected_entities.group_by(
+        rejected_input=bronze_rejected_entities.input_name
+    ).aggregate(in_rejected=bronze_rejected_entities.count())
+    loads = bronze_entity_loads
+    both = loads.left_join(accepted, loads.input_name == accepted.accepted_input)
+    both = both.left_join(rejected, both.input_name == rejected.rejected_input)
+    both = both.select(
+        "input_name",
+        "rows_read",
+        "rows_accepted",
+        "rows_rejected",
+        in_table=both.in_table.fill_null(0),
+        in_rejected=both.in_rejected.fill_null(0),
+    )
+    return both.filter(
+        (both.rows_read != both.in_table + both.in_rejected)
+        | (both.rows_accepted != both.in_table)
+        | (both.rows_rejected != both.in_rejected)
+    )

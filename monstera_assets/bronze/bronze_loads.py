@@ -1,0 +1,69 @@
+"""bronze_loads: the ledger of event loads, what each partition was built from."""
+
+from __future__ import annotations
+
+import ibis.expr.types as ir
+
+from monstera_assets.bronze import OWNERS
+from monstera_assets.checks.rules import rule, within
+from monstera_assets.warehouse.tables import Column, Layer, Table
+from monstera_assets.warehouse.windows import DateWindow
+
+FILES_TYPE = "array<struct<path: string, size_bytes: int64, sha256: string>>"
+
+COUNTS = (
+    Column("rows_read", "int64", "Rows in the source."),
+    Column("rows_accepted", "int64", "Rows that entered the table."),
+    Column("rows_rejected", "int64", "Rows that were rejected."),
+)
+
+TABLE = Table(
+    layer=Layer.BRONZE,
+    name="bronze_loads",
+    grain="one daily partition of events",
+    description="Which files a day's events were read from and what became of the rows. A day"
+    " without events has a row too.",
+    owners=OWNERS,
+    key=("partition_date",),
+    partition_column="partition_date",
+    columns=(
+        Column("partition_date", "date", "The partition that was loaded."),
+        Column("files", FILES_TYPE, "Files read: path in the source folder, bytes, SHA-256."),
+        *COUNTS,
+    ),
+)
+
+
+@rule(
+    TABLE, "Accepted and rejected rows add up to the rows read, as the ledger and the tables say."
+)
+def rows_add_up(
+    bronze_loads: ir.Table,
+    bronze_events: ir.Table,
+    bronze_rejected_events: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """Partitions for which ledger, accepted events and rejected rows do not agree."""
+    loads = within(bronze_loads, "partition_date", window)
+    events = within(bronze_events, "event_date", window)
+    accepted = events.group_by(accepted_date=events.event_date).aggregate(in_events=events.count())
+    rejects = within(bronze_rejected_events, "partition_date", window)
+    rejected = rejects.group_by(rejected_date=rejects.partition_date).aggregate(
+        in_rejected=rejects.count()
+    )
+    both = loads.left_join(accepted, loads.partition_date == accepted.accepted_date)
+    both = both.left_join(rejected, both.partition_date == rejected.rejected_date)
+    both = both.select(
+        "partition_date",
+        "rows_read",
+        "rows_accepted",
+        "rows_rejected",
+        in_events=both.in_events.fill_null(0),
+        in_rejected=both.in_rejected.fill_null(0),
+    )
+    return both.filter(
+        (both.rows_read != both.in_events + both.in_rejected)
+        | (both.rows_accepted != both.in_events)
+        | (both.rows_rejected != both.in_rejected)
+    )

@@ -1,0 +1,123 @@
+"""bronze_product_catalog: the taxonomy of families, products, features and sub-features."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.bronze import OWNERS
+from monstera_assets.bronze.validation import (
+    Rule,
+    missing,
+    rank_duplicates,
+    typed,
+    unknown_values,
+    unreadable,
+    with_reason,
+)
+from monstera_assets.warehouse.tables import Column, Layer, Table
+
+PRODUCT_TIERS = ("family", "product", "feature", "sub_feature")
+
+TABLE = Table(
+    layer=Layer.BRONZE,
+    name="bronze_product_catalog",
+    grain="one node of the product taxonomy",
+    description="The product taxonomy with, for each node, which event types qualify and activate.",
+    owners=OWNERS,
+    key=("product_id",),
+    columns=(
+        Column("product_id", "string", "Identifier of the node."),
+        Column("product_name", "string", "Name of the node."),
+        Column("product_family_id", "string", "The family that the node belongs to."),
+        Column("tier", "string", "Level in the taxonomy.", allowed=PRODUCT_TIERS),
+        Column("parent_product_id", "string", "The node above; null for a family.", nullable=True),
+        Column("is_active", "boolean", "False once the product is retired."),
+        Column("created_at", "timestamp", "Launch, UTC."),
+        Column("product_owner", "string", "Who answers for the product."),
+        Column(
+            "activation_event_types",
+            "string",
+            "Event types that activate a user in the product, separated by |; empty if none.",
+        ),
+        Column(
+            "qualifying_event_types",
+            "string",
+            "Event types that qualify in the product, separated by |; empty if none.",
+        ),
+        Column(
+            "active_days",
+            "int64",
+            "Own threshold of the active state, in days; null for the policy's.",
+            nullable=True,
+        ),
+        Column(
+            "dormant_days",
+            "int64",
+            "Own threshold of the dormant state, in days; null for the policy's.",
+            nullable=True,
+        ),
+    ),
+)
+
+REQUIRED = (
+    "product_id",
+    "product_name",
+    "product_family_id",
+    "tier",
+    "is_active",
+    "created_at",
+    "product_owner",
+)
+
+
+def classify(rows: ir.Table) -> ir.Table:
+    """Typed rows with the reason for which each is rejected, null if accepted."""
+    rows = typed(rows, TABLE)
+    rows = rank_duplicates(
+        rows, ["product_id"], [rows.created_at, rows.source_file, rows.product_name]
+    )
+    rules: list[Rule] = [
+        *missing(rows, REQUIRED),
+        ("duplicate_product_id", rows.duplicate_rank > 0),
+        *unreadable(
+            rows,
+            {name: name for name in ("is_active", "created_at", "active_days", "dormant_days")},
+        ),
+        *unknown_values(rows, TABLE, ["tier"]),
+    ]
+    return with_reason(rows, rules).mutate(
+        activation_event_types=rows.activation_event_types.fill_null(""),
+        qualifying_event_types=rows.qualifying_event_types.fill_null(""),
+    )
+
+
+def product_of_node(catalog: ir.Table) -> ir.Table:
+    """Roll-up: for each node below or at a product, that product.
+
+    Returns:
+        One row a node: `node_id`, `product_id` (its ancestor of tier product, or itself). Families
+        have none and are left out. The taxonomy has at most four tiers, so two steps up suffice.
+    """
+    nodes = catalog.select(
+        node_id=catalog.product_id,
+        node_tier=catalog.tier,
+        parent_id=catalog.parent_product_id,
+    )
+    parents = catalog.select(
+        one_up_id=catalog.product_id,
+        one_up_tier=catalog.tier,
+        one_up_parent_id=catalog.parent_product_id,
+    )
+    grandparents = catalog.select(two_up_id=catalog.product_id, two_up_tier=catalog.tier)
+    joined = nodes.left_join(parents, nodes.parent_id == parents.one_up_id)
+    joined = joined.left_join(grandparents, joined.one_up_parent_id == grandparents.two_up_id)
+    rolled = joined.select(
+        node_id=joined.node_id,
+        product_id=ibis.cases(
+            (joined.node_tier == "product", joined.node_id),
+            (joined.one_up_tier == "product", joined.one_up_id),
+            (joined.two_up_tier == "product", joined.two_up_id),
+        ),
+    )
+    return rolled.filter(rolled.product_id.notnull())

@@ -1,0 +1,42 @@
+"""bronze_rejected_events: the event rows that were not accepted, each with its reason."""
+
+from __future__ import annotations
+
+import ibis.expr.types as ir
+
+from monstera_assets.bronze import OWNERS
+from monstera_assets.checks.rules import rule, within
+from monstera_assets.warehouse.tables import Column, Layer, Table
+from monstera_assets.warehouse.windows import DateWindow
+
+TABLE = Table(
+    layer=Layer.BRONZE,
+    name="bronze_rejected_events",
+    grain="one rejected row of the input events",
+    description="Event rows that break a rule, as they stood in the source, with the first reason"
+    " that applies. With bronze_events they add up to the rows read.",
+    owners=OWNERS,
+    key=(),
+    partition_column="partition_date",
+    columns=(
+        Column(
+            "partition_date",
+            "date",
+            "The partition that the row belongs to: its date, the date of its folder, or the first"
+            " partition if neither can be read.",
+        ),
+        Column("event_date", "date", "UTC date of the event, if it can be read.", nullable=True),
+        Column("rejection_reason", "string", "The first rule that the row breaks."),
+        Column("source_file", "string", "File, relative to the source folder."),
+        Column("raw_row", "string", "The row as JSON, or its line if it is no row at all."),
+    ),
+)
+
+
+@rule(TABLE, "No row of the source was rejected; the reasons say why.", blocking=False)
+def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: DateWindow) -> ir.Table:
+    """Rejected rows by reason."""
+    rows = within(bronze_rejected_events, "partition_date", window)
+    return rows.group_by("rejection_reason").aggregate(
+        rows=rows.count(), example_file=rows.source_file.min()
+    )

@@ -1,0 +1,141 @@
+"""bronze_subscription_events: billing facts of accounts and deletions of users."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.bronze import OWNERS
+from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
+from monstera_assets.bronze.event_rules import EVENT_COLUMNS, event_rules, read_events
+from monstera_assets.bronze.validation import Rule, unknown_reference, with_reason
+from monstera_assets.warehouse.tables import Column, Layer, Table
+
+ACCOUNT_EVENT_TYPES = (
+    "subscription_started",
+    "subscription_renewed",
+    "subscription_cancelled",
+    "subscription_paused",
+    "subscription_resumed",
+    "seats_changed",
+    "tier_changed",
+    "payment_failed",
+    "payment_recovered",
+)
+USER_EVENT_TYPES = ("user_deleted",)
+PAUSE_REASONS = ("seasonal", "voluntary_pause")
+
+# What the metadata may carry, each the value after the change: its key and its column.
+_FROM_METADATA = (
+    Column("total_seats", "int64", "Seats after the change.", nullable=True),
+    Column(
+        "monthly_recurring_revenue",
+        "decimal(18, 2)",
+        "Recurring revenue a month after the change.",
+        nullable=True,
+    ),
+    Column(
+        "subscription_tier",
+        "string",
+        "Tier after the change.",
+        nullable=True,
+        allowed=SUBSCRIPTION_TIERS,
+    ),
+    Column("contract_renewal_date", "date", "Renewal date after the change.", nullable=True),
+    Column("effective_date", "date", "When a cancellation takes effect.", nullable=True),
+    Column("grace_until", "date", "Last day of grace after a failed payment.", nullable=True),
+    Column(
+        "pause_reason",
+        "string",
+        "Why a subscription is paused.",
+        nullable=True,
+        allowed=PAUSE_REASONS,
+    ),
+)
+_METADATA_KEYS = {"pause_reason": "reason"}
+
+TABLE = Table(
+    layer=Layer.BRONZE,
+    name="bronze_subscription_events",
+    grain="one billing or subscription fact of an account, or one deletion of a user",
+    description="Subscription events in the event schema, with what their metadata carries (the"
+    " value after the change) in columns. Loaded whole.",
+    owners=OWNERS,
+    key=("event_id",),
+    columns=(*EVENT_COLUMNS, *_FROM_METADATA),
+)
+
+
+def classify(
+    rows: ir.Table, users: ir.Table, accounts: ir.Table, catalog: ir.Table, *, earliest: date
+) -> ir.Table:
+    """Typed rows with the reason for which each is rejected, null if accepted."""
+    rows = read_events(rows, TABLE, earliest)
+    rows, rules = event_rules(rows, TABLE, users=users, catalog=catalog, deletions=None)
+    of_account = ibis.ifelse(rows.entity_type == "account", rows.entity_id, None)
+    rows, unknown_account = unknown_reference(
+        rows.mutate(account_of_event=of_account),
+        "account_of_event",
+        accounts,
+        "account_id",
+        "unknown_account",
+    )
+    document = ibis.ifelse(_unreadable_metadata(rules), None, rows.metadata)
+    texts = {
+        column.name: _text_at(document, _METADATA_KEYS.get(column.name, column.name))
+        for column in _FROM_METADATA
+    }
+    values = {
+        column.name: texts[column.name]
+        if column.dtype.is_string()
+        else texts[column.name].try_cast(column.dtype)
+        for column in _FROM_METADATA
+    }
+    misread: list[Rule] = [
+        (f"unreadable_metadata_{name}", texts[name].notnull() & values[name].isnull())
+        for name in texts
+    ]
+    known: list[Rule] = [
+        (f"unknown_{column.name}", values[column.name].notin(column.allowed))
+        for column in _FROM_METADATA
+        if column.allowed
+    ]
+    fits_entity = ((rows.entity_type == "account") & rows.event_type.isin(ACCOUNT_EVENT_TYPES)) | (
+        (rows.entity_type == "user") & rows.event_type.isin(USER_EVENT_TYPES)
+    )
+    classified = with_reason(
+        rows,
+        [
+            *rules,
+            unknown_account,
+            ("unknown_subscription_event", ~fits_entity),
+            *misread,
+            *known,
+            ("negative_total_seats", values["total_seats"] < 0),
+            ("negative_monthly_recurring_revenue", values["monthly_recurring_revenue"] < 0),
+        ],
+    )
+    return classified.mutate(**values)
+
+
+def deletions(subscription_events: ir.Table) -> ir.Table:
+    """The first deletion of each deleted user: `user_id`, `deleted_on` (date)."""
+    deleted = subscription_events.filter(subscription_events.event_type.isin(USER_EVENT_TYPES))
+    return deleted.group_by(user_id=deleted.entity_id).aggregate(
+        deleted_on=deleted.event_date.min()
+    )
+
+
+def _unreadable_metadata(rules: list[Rule]) -> ir.BooleanValue:
+    return dict(rules)["unreadable_metadata"].fill_null(False)
+
+
+@ibis.udf.scalar.builtin(name="json_extract_string", signature=(("string", "string"), "string"))
+def _json_extract_string(document: str, path: str) -> str:
+    """DuckDB's json_extract_string: null where the key is absent or null."""
+
+
+def _text_at(document: ir.StringValue, key: str) -> ir.StringValue:
+    return _json_extract_string(document, f"$.{key}")

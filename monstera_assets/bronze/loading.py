@@ -1,0 +1,111 @@
+"""From the files of one input to accepted rows, rejected rows and a ledger entry.
+
+Both loads, of entities and of events, go this way: stage the files, classify every row once, keep
+the result in a temporary table, and fill the tables from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.bronze.bronze_loads import FILES_TYPE
+from monstera_assets.bronze.validation import REASON, raw_row
+from monstera_assets.source.fingerprint import fingerprint
+from monstera_assets.source.layout import SourceInput
+from monstera_assets.source.reader import RawColumn, stage_rows
+from monstera_assets.warehouse.batches import temporary_relation, temporary_table
+from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.writer import quote
+
+Classify = Callable[[ir.Table], ir.Table]
+
+
+def stage(
+    connection: duckdb.DuckDBPyConnection,
+    source_input: SourceInput,
+    required: Sequence[str],
+    optional: Sequence[str],
+) -> tuple[ir.Table, ir.Table]:
+    """Stage an input's files; the rows that can be read and the records that cannot.
+
+    Raises:
+        SourceError: a file lacks a required column, or cannot be read at all.
+    """
+    columns = [RawColumn(name, required=True) for name in required]
+    columns += [RawColumn(name, required=False) for name in optional]
+    stage_rows(connection, source_input, columns, source_input.name)
+    return (
+        temporary_relation(connection, f"{source_input.name}_rows"),
+        temporary_relation(connection, f"{source_input.name}_malformed"),
+    )
+
+
+def keep_classified(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    table: Table,
+    classified: ir.Table,
+    also: Sequence[str] = (),
+) -> ir.Table:
+    """Compute the classification once: the table's columns, reason, file and, if rejected, raw row.
+
+    Args:
+        connection: where the temporary table is made.
+        name: the input's name.
+        table: the declaration whose columns are kept.
+        classified: rows with `rejection_reason`, `source_file` and raw columns.
+        also: further columns to keep.
+    """
+    rejected = classified[REASON].notnull()
+    kept = classified.select(
+        *(column.name for column in table.columns),
+        *also,
+        REASON,
+        "source_file",
+        raw_row=ibis.ifelse(rejected, raw_row(classified), None),
+    )
+    return temporary_table(connection, f"{name}_classified", kept)
+
+
+def accepted(classified: ir.Table, table: Table) -> ir.Table:
+    """The accepted rows, in the table's columns."""
+    rows = classified.filter(classified[REASON].isnull())
+    return rows.select(*(column.name for column in table.columns))
+
+
+def with_files(
+    connection: duckdb.DuckDBPyConnection, entries: ir.Table, source_input: SourceInput
+) -> ir.Table:
+    """Add to ledger entries the `files` they were read from, with size and hash.
+
+    Entries of an input laid out by day have a `partition_date` and get the files of their folder;
+    all others get all files.
+    """
+    prints = [fingerprint(file) for file in source_input.files]
+    name = f"{source_input.name}_files"
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {quote(name)} AS SELECT unnest(?::DATE[]) AS folder_date,"
+        " unnest(?::VARCHAR[]) AS path, unnest(?::BIGINT[]) AS size_bytes,"
+        " unnest(?::VARCHAR[]) AS sha256",
+        [
+            [file.folder_date for file in source_input.files],
+            [print_.relative_path for print_ in prints],
+            [print_.size_bytes for print_ in prints],
+            [print_.sha256 for print_ in prints],
+        ],
+    )
+    files = temporary_relation(connection, name)
+    entry = ibis.struct(
+        {"path": files.path, "size_bytes": files.size_bytes, "sha256": files.sha256}
+    )
+    none: ir.Value = ibis.literal([], type=FILES_TYPE)
+    if source_input.by_day:
+        of_day = files.group_by("folder_date").aggregate(files=entry.collect(order_by=files.path))
+        joined = entries.left_join(of_day, entries.partition_date == of_day.folder_date)
+        return joined.drop("folder_date").mutate(files=ibis.coalesce(joined.files, none))
+    listed = files.aggregate(files=entry.collect(order_by=files.path))
+    return entries.cross_join(listed).mutate(files=ibis.coalesce(ibis._.files, none))

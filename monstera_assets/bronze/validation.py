@@ -1,0 +1,116 @@
+"""Rules by which a source row is accepted, as Ibis expressions: the first reason that applies wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.warehouse.tables import Column, Table
+
+Rule = tuple[str, ir.BooleanValue]
+"""A rejection reason and the condition under which it applies; a null condition does not apply."""
+
+REASON = "rejection_reason"
+
+
+def typed(rows: ir.Table, table: Table, source_names: dict[str, str] | None = None) -> ir.Table:
+    """Read the raw columns of a source as the declared types; what cannot be read becomes null.
+
+    Keeps the raw columns, prefixed with `raw_`, beside the typed ones.
+
+    Args:
+        rows: staged source rows.
+        table: the declaration; its columns that the source does not have are left out.
+        source_names: names in the source of columns that are called otherwise in the table.
+    """
+    names = source_names or {}
+    raw = {name: f"raw_{name}" for name in rows.columns}
+    renamed = rows.select(**{new: rows[old] for old, new in raw.items()})
+    read = {
+        column.name: _read(renamed[f"raw_{names.get(column.name, column.name)}"], column)
+        for column in table.columns
+        if f"raw_{names.get(column.name, column.name)}" in renamed.columns
+    }
+    return renamed.mutate(**read).rename(
+        source_file="raw_source_file", folder_date="raw_folder_date"
+    )
+
+
+def _read(raw: ir.Value, column: Column) -> ir.Value:
+    if column.dtype.is_string():
+        return raw.cast("string").nullif("")
+    return raw.try_cast(column.dtype.copy(nullable=True))
+
+
+def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rule]:
+    """A required column that the source left empty."""
+    return [(f"missing_{name}", _is_blank(rows[f"raw_{name}"])) for name in columns]
+
+
+def unreadable(rows: ir.Table, columns: dict[str, str]) -> list[Rule]:
+    """A column whose value is not of its type; `columns` maps names in the table to the source's."""
+    return [
+        (
+            f"unreadable_{source_name}",
+            rows[name].isnull() & ~_is_blank(rows[f"raw_{source_name}"]),
+        )
+        for name, source_name in columns.items()
+    ]
+
+
+def unknown_values(rows: ir.Table, table: Table, columns: Iterable[str]) -> list[Rule]:
+    """A value that is not among the column's allowed ones."""
+    allowed = {column.name: column.allowed for column in table.columns}
+    return [(f"unknown_{name}", rows[name].notin(allowed[name] or ())) for name in columns]
+
+
+def unknown_reference(
+    rows: ir.Table, column: str, reference: ir.Table, reference_column: str, reason: str
+) -> tuple[ir.Table, Rule]:
+    """Look a column up in another table; the rule applies where the value does not occur there."""
+    known = reference.select(
+        **{f"known_{column}": reference[reference_column], f"is_known_{column}": True}
+    ).distinct()
+    joined = rows.left_join(known, rows[column] == known[f"known_{column}"]).drop(f"known_{column}")
+    return joined, (reason, joined[column].notnull() & joined[f"is_known_{column}"].isnull())
+
+
+def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Value]) -> ir.Table:
+    """Add `duplicate_rank`, 0 on the row of each key that is kept, more on the others.
+
+    Keys are almost always unique, so only the rows of those that are not are put in order.
+    """
+    present = rows.filter([rows[name].notnull() for name in key])
+    repeated = present.group_by(list(key)).aggregate(times=present.count())
+    repeated = repeated.filter(repeated.times > 1).drop("times")
+    single = rows.anti_join(repeated, list(key)).mutate(duplicate_rank=ibis.literal(0, "int64"))
+    several = rows.semi_join(repeated, list(key))
+    ranked = several.mutate(
+        duplicate_rank=ibis.row_number()
+        .over(ibis.window(group_by=list(key), order_by=list(order_by)))
+        .cast("int64")
+    )
+    return single.union(ranked.select(*single.columns))
+
+
+def with_reason(rows: ir.Table, rules: Sequence[Rule]) -> ir.Table:
+    """Add the first reason that applies to each row, null for an accepted row."""
+    return rows.mutate(
+        **{REASON: ibis.cases(*((condition, reason) for reason, condition in rules))}
+    )
+
+
+def raw_row(rows: ir.Table) -> ir.StringValue:
+    """The row as it stood in the source, as JSON text."""
+    raw = {
+        name.removeprefix("raw_"): rows[name].cast("string")
+        for name in rows.columns
+        if name.startswith("raw_")
+    }
+    return ibis.struct(raw).cast("json").cast("string")
+
+
+def _is_blank(raw: ir.Value) -> ir.BooleanValue:
+    return raw.isnull() | (raw.cast("string") == "")

@@ -1,0 +1,187 @@
+"""The contract of a declared table: types, nulls, key, allowed values, references.
+
+All counts come from one statement over the table's rows; where the key is unique within a day, and
+the days of a run are all that it wrote, only those days are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import duckdb
+
+from monstera_assets.checks.rules import Finding, count_violations
+from monstera_assets.warehouse.tables import StoredTable, Table, same_type
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.writer import quote, stored_columns
+
+TYPES = "types_as_declared"
+NOT_NULL = "no_nulls"
+UNIQUE = "key_is_unique"
+ALLOWED = "values_allowed"
+REFERENCES = "references_exist"
+
+DESCRIPTIONS = {
+    TYPES: "The stored columns and their types are the declared ones.",
+    NOT_NULL: "No null in a column that may have none.",
+    UNIQUE: "No two rows share the key.",
+    ALLOWED: "Columns with a list of allowed values hold no other.",
+    REFERENCES: "Every reference finds its row in the table it refers to.",
+}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Columns of the one statement that belong to one rule."""
+
+    rule: str
+    label: str
+    sql: str
+
+
+def contract_rules(table: Table) -> tuple[str, ...]:
+    """Names of the contract's rules that apply to a table."""
+    return tuple(
+        name
+        for name, applies in (
+            (TYPES, True),
+            (NOT_NULL, any(not column.nullable for column in table.columns)),
+            (UNIQUE, bool(table.key)),
+            (ALLOWED, any(column.allowed for column in table.columns)),
+            (REFERENCES, any(column.references for column in table.columns)),
+        )
+        if applies
+    )
+
+
+def evaluate_contract(
+    connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None
+) -> dict[str, Finding]:
+    """Evaluate the contract of a table over the days of a window, or over all of it.
+
+    Returns:
+        A finding by rule name.
+    """
+    findings = {TYPES: _types(connection, table)}
+    if not findings[TYPES].passed:
+        # The other rules cannot be asked of columns that are not there.
+        unknown = "not evaluated: the columns are not as declared"
+        return {
+            name: findings.get(name, Finding(name, 1, note=unknown))
+            for name in contract_rules(table)
+        }
+    parts = [*_null_parts(table), *_allowed_parts(table), *_reference_parts(table)]
+    counts = _count(connection, table, parts, window)
+    for name in (NOT_NULL, ALLOWED, REFERENCES):
+        broken = tuple(
+            (part.label, counts[i])
+            for i, part in enumerate(parts)
+            if part.rule == name and counts[i]
+        )
+        findings[name] = Finding(
+            name, sum(count for _, count in broken), ("column", "rows"), broken
+        )
+    if table.key:
+        findings[UNIQUE] = count_violations(connection, UNIQUE, _duplicates(table, window))
+    return {name: findings[name] for name in contract_rules(table)}
+
+
+def _types(connection: duckdb.DuckDBPyConnection, table: Table) -> Finding:
+    stored = stored_columns(connection, StoredTable.of(table))
+    declared = {column.name: column.type for column in StoredTable.of(table).columns}
+    differences = tuple(
+        (name, declared.get(name, "not declared"), stored.get(name, "missing"))
+        for name in sorted(declared.keys() | stored.keys())
+        if name not in declared or name not in stored or not same_type(declared[name], stored[name])
+    )
+    return Finding(TYPES, len(differences), ("column", "declared", "stored"), differences)
+
+
+def _null_parts(table: Table) -> list[_Part]:
+    return [
+        _Part(NOT_NULL, column.name, f"{_column(column.name)} IS NULL")
+        for column in table.columns
+        if not column.nullable
+    ]
+
+
+def _allowed_parts(table: Table) -> list[_Part]:
+    return [
+        _Part(
+            ALLOWED,
+            column.name,
+            f"{_column(column.name)} NOT IN ({', '.join(_text(value) for value in column.allowed)})",
+        )
+        for column in table.columns
+        if column.allowed
+    ]
+
+
+def _reference_parts(table: Table) -> list[_Part]:
+    return [
+        _Part(
+            REFERENCES,
+            column.name,
+            f"{_column(column.name)} IS NOT NULL AND {_column(column.name)} NOT IN (SELECT"
+            f" {quote(column.references.column)} FROM"
+            f" {column.references.layer}.{quote(column.references.table)})",
+        )
+        for column in table.columns
+        if column.references
+    ]
+
+
+def _count(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    parts: list[_Part],
+    window: DateWindow | None,
+) -> list[int]:
+    if not parts:
+        return []
+    counts = ", ".join(f"count(*) FILTER (WHERE {part.sql})" for part in parts)
+    row = connection.execute(
+        f"SELECT {counts} FROM {table.qualified_name} AS checked{_where(table, window)}"
+    ).fetchall()[0]
+    return [int(value) for value in row]
+
+
+def _duplicates(table: Table, window: DateWindow | None) -> str:
+    name, day = table.qualified_name, table.partition_column
+    if day is not None and day in table.key and window is not None:
+        # Days as a bit each: as exact as grouping by day, at a tenth of the time and memory.
+        others = [quote(column) for column in table.key if column != day] or ["'all rows'"]
+        groups = ", ".join(others)
+        return (
+            f"SELECT {groups}, count(*) AS rows, count(*) - bit_count(bitstring_agg("
+            f"{quote(day)} - DATE '{window.first}', 0, {len(window) - 1})) AS repeated"
+            f" FROM {name}{_where(table, window)} GROUP BY {groups} HAVING repeated > 0"
+        )
+    keys = ", ".join(quote(column) for column in table.key)
+    # A key that is not bound to a day must be unique over all days; it is looked for in all of them,
+    # but only as far as the checked days have it.
+    limited = ""
+    if day is not None and day not in table.key and window is not None:
+        limited = f" WHERE ({keys}) IN (SELECT ({keys}) FROM {name}{_where(table, window)})"
+    elif day is not None:
+        limited = _where(table, window)
+    return (
+        f"SELECT {keys}, count(*) AS rows FROM {name}{limited} GROUP BY {keys} HAVING count(*) > 1"
+    )
+
+
+def _where(table: Table, window: DateWindow | None) -> str:
+    if table.partition_column is None or window is None:
+        return ""
+    return (
+        f" WHERE {quote(table.partition_column)} BETWEEN DATE '{window.first}'"
+        f" AND DATE '{window.last}'"
+    )
+
+
+def _column(name: str) -> str:
+    return f"checked.{quote(name)}"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

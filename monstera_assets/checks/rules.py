@@ -1,0 +1,143 @@
+"""Rules: a check is an expression for the rows that break it; none must exist.
+
+A rule is a pure function decorated with `@rule`. Like an asset's, its positional parameters are
+named after the tables it reads; its keyword-only parameters, both optional, are `policy` and
+`window` (the days that the run computed). It returns the offending rows, so that a failed check can
+show them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+from dagster import AssetCheckSeverity
+
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.writer import compile_duckdb
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of a rule: how many rows break it, and some of them."""
+
+    rule: str
+    violations: int
+    columns: tuple[str, ...] = ()
+    examples: tuple[tuple[object, ...], ...] = ()
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing breaks the rule."""
+        return self.violations == 0
+
+    def as_markdown(self) -> str:
+        """The examples as a Markdown table; cells are escaped, since they come from data."""
+        lines = [self.columns, tuple("---" for _ in self.columns), *self.examples]
+        return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What must hold of a table; see the module's docstring."""
+
+    table: Table
+    name: str
+    description: str
+    function: Callable[..., ir.Table]
+    blocking: bool = True
+
+    @property
+    def severity(self) -> AssetCheckSeverity:
+        """ERROR for a rule that blocks what comes after, WARN for one that reports."""
+        return AssetCheckSeverity.ERROR if self.blocking else AssetCheckSeverity.WARN
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tables that the rule reads."""
+        return tuple(
+            name
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+        )
+
+    def violations(
+        self,
+        tables: Sequence[ir.Table],
+        *,
+        policy: LifecyclePolicy,
+        window: DateWindow | None,
+    ) -> ir.Table:
+        """The rows that break the rule, for the tables named in `inputs`."""
+        accepts = inspect.signature(self.function).parameters
+        keywords = {
+            name: value
+            for name, value in (("policy", policy), ("window", window))
+            if name in accepts
+        }
+        return self.function(*tables, **keywords)
+
+    def evaluate(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        tables: Sequence[ir.Table],
+        *,
+        policy: LifecyclePolicy,
+        window: DateWindow | None,
+    ) -> Finding:
+        """Count the offending rows and fetch some of them."""
+        found = self.violations(tables, policy=policy, window=window)
+        return count_violations(connection, self.name, compile_duckdb(found))
+
+
+def rule(
+    table: Table, description: str, *, blocking: bool = True
+) -> Callable[[Callable[..., ir.Table]], Rule]:
+    """Declare the decorated function as a rule of a table, under the function's name."""
+
+    def decorate(function: Callable[..., ir.Table]) -> Rule:
+        return Rule(table, function.__name__, description, function, blocking)
+
+    return decorate
+
+
+def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> Finding:
+    """Run a query for offending rows: their number, and the first few in a fixed order."""
+    counted = connection.execute(f"SELECT count(*) FROM ({select})").fetchall()
+    violations = int(counted[0][0])
+    if not violations:
+        return Finding(name, 0)
+    cursor = connection.execute(f"SELECT * FROM ({select}) ORDER BY ALL LIMIT {_EXAMPLES}")
+    return Finding(
+        name,
+        violations,
+        tuple(column[0] for column in cursor.description),
+        tuple(cursor.fetchall()),
+    )
+
+
+def within(rows: ir.Table, column: str, window: DateWindow) -> ir.Table:
+    """The rows dated in a window."""
+    return rows.filter(rows[column].between(window.first, window.last))
+
+
+def differing_rows(left: ir.Table, right: ir.Table) -> ir.Table:
+    """Rows that only one of two tables has, with `found_in` saying which (left or right)."""
+    right = right.select(*left.columns)
+    only_left = left.difference(right).mutate(found_in=ibis.literal("left"))
+    only_right = right.difference(left).mutate(found_in=ibis.literal("right"))
+    return only_left.union(only_right)
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

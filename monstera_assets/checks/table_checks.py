@@ -1,0 +1,154 @@
+"""From contract and rules to Dagster checks: one step a table evaluates all of them.
+
+An error while a rule is evaluated is a failed result, not a missing one: an alert reads evaluations,
+and a check that raised would have left none.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+
+import duckdb
+import ibis.expr.types as ir
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    MetadataValue,
+    multi_asset_check,
+)
+
+from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules, evaluate_contract
+from monstera_assets.checks.rules import Finding, Rule
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.warehouse.resource import Warehouse
+from monstera_assets.warehouse.table_asset import POOL, asset_key
+from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.writer import materialized_window
+
+_RANGE_START, _RANGE_END = (
+    "dagster/asset_partition_range_start",
+    "dagster/asset_partition_range_end",
+)
+_PARTITION = "dagster/partition"
+
+
+def build_table_checks(
+    table: Table,
+    rules: Sequence[Rule],
+    relations: Callable[[str], ir.Table],
+    policy: LifecyclePolicy,
+) -> AssetChecksDefinition:
+    """All checks of a table: its contract, whose rules all block, and its own rules.
+
+    Args:
+        table: the declaration.
+        rules: the rules of this table.
+        relations: table name to unbound Ibis table.
+        policy: the thresholds.
+    """
+    key = asset_key(table.name)
+    contract = contract_rules(table)
+    specs = [
+        *(
+            AssetCheckSpec(name, asset=key, description=DESCRIPTIONS[name], blocking=True)
+            for name in contract
+        ),
+        *(
+            AssetCheckSpec(
+                rule.name,
+                asset=key,
+                description=rule.description,
+                blocking=rule.blocking,
+                additional_deps=[asset_key(name) for name in rule.inputs if name != table.name],
+            )
+            for rule in rules
+        ),
+    ]
+
+    @multi_asset_check(
+        name=f"check_{table.name}",
+        specs=specs,
+        can_subset=True,
+        pool=POOL,
+        description=f"Contract and rules of {table.name}.",
+    )
+    def check(
+        context: AssetCheckExecutionContext, warehouse: Warehouse
+    ) -> Iterator[AssetCheckResult]:
+        selected = {check_key.name for check_key in context.selected_asset_check_keys}
+        with warehouse.connect() as connection:
+            window = _window(context, connection, table)
+            if selected & set(contract):
+                for finding in _contract_findings(connection, table, window):
+                    if finding.rule in selected:
+                        yield _result(finding, table, AssetCheckSeverity.ERROR)
+            for rule in rules:
+                if rule.name in selected:
+                    finding = _rule_finding(connection, rule, relations, policy, window)
+                    yield _result(finding, table, rule.severity)
+
+    return check
+
+
+def _contract_findings(
+    connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None
+) -> Sequence[Finding]:
+    try:
+        return list(evaluate_contract(connection, table, window).values())
+    except Exception as error:
+        return [Finding(name, 1, note=_not_evaluated(error)) for name in contract_rules(table)]
+
+
+def _rule_finding(
+    connection: duckdb.DuckDBPyConnection,
+    rule: Rule,
+    relations: Callable[[str], ir.Table],
+    policy: LifecyclePolicy,
+    window: DateWindow | None,
+) -> Finding:
+    if rule.table.partition_column is not None and window is None:
+        return Finding(rule.name, 0, note="no partition is materialized yet")
+    try:
+        tables = [relations(name) for name in rule.inputs]
+        return rule.evaluate(connection, tables, policy=policy, window=window)
+    except Exception as error:
+        return Finding(rule.name, 1, note=_not_evaluated(error))
+
+
+def _result(finding: Finding, table: Table, severity: AssetCheckSeverity) -> AssetCheckResult:
+    metadata: dict[str, MetadataValue[object]] = {
+        "violations": MetadataValue.int(finding.violations)
+    }
+    if finding.examples:
+        metadata["examples"] = MetadataValue.md(finding.as_markdown())
+    if finding.note:
+        metadata["note"] = MetadataValue.text(finding.note)
+    return AssetCheckResult(
+        asset_key=asset_key(table.name),
+        check_name=finding.rule,
+        passed=finding.passed,
+        severity=severity,
+        metadata=metadata,
+        description=finding.note or None,
+    )
+
+
+def _not_evaluated(error: Exception) -> str:
+    return f"could not be evaluated: {type(error).__name__}: {error}"
+
+
+def _window(
+    context: AssetCheckExecutionContext, connection: duckdb.DuckDBPyConnection, table: Table
+) -> DateWindow | None:
+    """The days of the run's partitions; all materialized days where the run has none."""
+    if table.partition_column is None:
+        return None
+    tags = context.run.tags
+    first = tags.get(_RANGE_START) or tags.get(_PARTITION)
+    last = tags.get(_RANGE_END) or tags.get(_PARTITION)
+    if first and last:
+        return DateWindow(date.fromisoformat(first), date.fromisoformat(last))
+    return materialized_window(connection, StoredTable.of(table))

@@ -1,0 +1,65 @@
+"""gold_users_active_weekly: users with a qualifying event in the last 7 days."""
+
+from __future__ import annotations
+
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import rule
+from monstera_assets.gold.segments import (
+    active_users_differ,
+    segmented_table,
+    segments_differ_from_total,
+    users_active,
+)
+from monstera_assets.warehouse.table_asset import last_days, table_asset
+from monstera_assets.warehouse.tables import Column
+from monstera_assets.warehouse.windows import DateWindow
+
+DAYS = 7
+
+TABLE = segmented_table(
+    "gold_users_active_weekly",
+    Column(
+        "users_active_weekly",
+        "int64",
+        "Distinct users with a qualifying event in the 7 days that end on the date.",
+    ),
+    "Users Active Weekly: distinct users with a qualifying event in the 7 days that end on the date.",
+)
+
+
+@table_asset(TABLE, days={"silver_daily_user_activity": last_days(DAYS)})
+def gold_users_active_weekly(
+    silver_daily_user_activity: ir.Table,
+    bronze_users: ir.Table,
+    bronze_accounts: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """Sliding distinct counts of users."""
+    return users_active(
+        silver_daily_user_activity,
+        bronze_users,
+        bronze_accounts,
+        days=DAYS,
+        window=window,
+        metric="users_active_weekly",
+    )
+
+
+@rule(TABLE, "The total equals a count of distinct users over the raw events.")
+def recomputed_from_raw_events(
+    gold_users_active_weekly: ir.Table, bronze_events: ir.Table, *, window: DateWindow
+) -> ir.Table:
+    """Dates on which the metric and a plain count over bronze_events differ."""
+    return active_users_differ(
+        gold_users_active_weekly, bronze_events, "users_active_weekly", days=DAYS, window=window
+    )
+
+
+@rule(TABLE, "The segments of each dimension add up to the total.")
+def segments_add_up(gold_users_active_weekly: ir.Table, *, window: DateWindow) -> ir.Table:
+    """Dates and dimensions whose segments do not add up."""
+    return segments_differ_from_total(
+        gold_users_active_weekly, "users_active_weekly", window=window
+    )

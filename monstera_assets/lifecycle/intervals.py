@@ -1,0 +1,278 @@
+"""The state engine: from dated facts to intervals in which nothing changes.
+
+Between two facts a state moves only at fixed distances: the day after a qualifying day, when the
+active days are over, when the dormant days are over, when the days of being new are over. So the
+states of a key, over all days, are a handful of intervals a qualifying day, and everything else
+follows from them: history is intervals crossed with a calendar, the current state is the interval
+that holds the as-of date, a transition is one interval's end meeting the next one's start. The rules
+are in `activity_intervals`, and nowhere else; users, products and accounts share it and the
+operations on intervals below it.
+
+An interval table has the key columns, `valid_from` and `valid_to` (both included; the last interval
+of a key ends on `FOREVER`), and payload columns that hold for each of its days. Only facts dated up
+to a day decide what holds on that day: a later fact can end an interval, never change its label.
+
+Within the engine a day is its number, days since 1970-01-01: whole numbers add, compare and unnest
+faster than dates, and the same in every engine. `day_number` and `day_date` convert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import ibis
+import ibis.expr.types as ir
+
+_EPOCH = date(1970, 1, 1)
+FOREVER = (date(9999, 12, 31) - _EPOCH).days
+"""The number of the last day of an interval that nothing has ended."""
+ALWAYS = (date(1, 1, 1) - _EPOCH).days
+"""The number of the first day of an interval without a beginning."""
+
+
+def day_number(day: ir.DateValue) -> ir.IntegerValue:
+    """Days since 1970-01-01."""
+    return day.delta(ibis.literal(_EPOCH), unit="day").cast("int64")
+
+
+def day_date(number: ir.IntegerValue) -> ir.DateValue:
+    """The date of a day number."""
+    return (ibis.literal(_EPOCH) + number.cast("int32").as_interval("D")).cast("date")
+
+
+@dataclass(frozen=True)
+class ActivityLabels:
+    """The states that activity leads to in a scope; `returning` is None where coming back from
+    dormancy has no state of its own.
+    """
+
+    new: str
+    active: str
+    dormant: str
+    churned: str
+    reactivated: str
+    returning: str | None
+
+
+def activity_intervals(
+    starts: ir.Table, activity: ir.Table, *, keys: Sequence[str], labels: ActivityLabels
+) -> ir.Table:
+    """The activity state of each key over all days from its start on (framework, sections 3 and 4).
+
+    Args:
+        starts: one row a key: `keys`, `start_day` (the first day that has a state), `new_until`
+            (the last day on which the key can be new), `active_days` and `dormant_days` (days).
+        activity: one row a key and qualifying day: `keys`, `activity_day`, `activated` (whether the
+            key counts as activated at the end of that day, which ends being new) and any payload.
+            No day lies before the key's start.
+        keys: names of the key columns.
+        labels: the scope's states.
+
+    Returns:
+        Interval table: `keys`, `valid_from`, `valid_to`, `activity_state`, `start_day`,
+        `last_activity_day` (null before the first) and the payload of the last activity day.
+    """
+    payload = [c for c in activity.columns if c not in {*keys, "activity_day", "activated"}]
+    phases = ibis.range(5).unnest().name("phase").as_table()
+    spell = _spells(starts, activity, keys).cross_join(phases)
+
+    was_new = (spell.activity_day <= spell.new_until + 1) & ~spell.activated_before
+    never_before = spell.previous_day.isnull()
+    quiet_days = spell.activity_day - spell.previous_day - 1
+    was_churned = never_before | (quiet_days > spell.dormant_days)
+    was_away = was_churned if labels.returning is None else quiet_days > spell.active_days
+    comes_back = (spell.activity_day > spell.start_day) & ~was_new & (never_before | was_away)
+    # The first day of the spell on which the key is new no longer.
+    settled = ibis.ifelse(
+        spell.activated, spell.spell_from, ibis.greatest(spell.spell_from, spell.new_until + 1)
+    )
+    # Null, so false, in the spell before the first qualifying day.
+    marks_return = comes_back & (settled == spell.activity_day)
+    active_until = spell.activity_day + spell.active_days
+    dormant_until = spell.activity_day + spell.dormant_days
+    came_back_as = (
+        ibis.literal(labels.reactivated)
+        if labels.returning is None
+        else ibis.ifelse(was_churned, labels.reactivated, labels.returning)
+    )
+    # phase: its state, its first day, its last day; null where the phase does not occur
+    phases_of_a_spell = (
+        (labels.new, spell.spell_from, ibis.ifelse(spell.activated, None, spell.new_until)),
+        (came_back_as, spell.activity_day, ibis.ifelse(marks_return, spell.activity_day, None)),
+        (
+            labels.active,
+            ibis.ifelse(marks_return, spell.activity_day + 1, settled),
+            active_until,
+        ),
+        (labels.dormant, ibis.greatest(settled, active_until + 1), dormant_until),
+        (labels.churned, ibis.greatest(settled, dormant_until + 1), ibis.literal(FOREVER, "int64")),
+    )
+    states, firsts, lasts = (
+        ibis.cases(*((spell.phase == n, part[i]) for n, part in enumerate(phases_of_a_spell)))
+        for i in range(3)
+    )
+    intervals = spell.select(
+        *keys,
+        valid_from=firsts.cast("int64"),
+        phase_to=lasts.cast("int64"),
+        spell_to=spell.spell_to,
+        activity_state=states,
+        start_day=spell.start_day,
+        last_activity_day=spell.activity_day,
+        **{name: spell[name] for name in payload},
+    )
+    # least() skips nulls, so a phase that does not occur is dropped by its own end.
+    intervals = intervals.filter(intervals.phase_to.notnull()).mutate(
+        valid_to=ibis.least(ibis._.phase_to, ibis._.spell_to)
+    )
+    return intervals.filter(intervals.valid_from <= intervals.valid_to).drop("phase_to", "spell_to")
+
+
+def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Table:
+    """One row a key and stretch between qualifying days, with the key's start and windows.
+
+    The stretch before the first qualifying day has no `activity_day`; it is left out where the key
+    starts with one.
+    """
+    by_key = ibis.window(group_by=list(keys), order_by="activity_day")
+    payload = [c for c in activity.columns if c not in {*keys, "activity_day", "activated"}]
+    days = activity.mutate(
+        previous_day=activity.activity_day.lag().over(by_key),
+        activated_before=activity.activated.lag().over(by_key).fill_null(False),
+        next_day=activity.activity_day.lead().over(by_key),
+    )
+    after = days.inner_join(starts, list(keys)).mutate(
+        spell_from=ibis._.activity_day,
+        spell_to=(ibis._.next_day - 1).fill_null(FOREVER).cast("int64"),
+    )
+    first = activity.group_by(list(keys)).aggregate(first_day=activity.activity_day.min())
+    before = starts.left_join(first, list(keys))
+    before = before.filter(before.first_day.isnull() | (before.first_day > before.start_day))
+    before = before.select(
+        *(before[key] for key in keys),
+        before.start_day,
+        before.new_until,
+        before.active_days,
+        before.dormant_days,
+        spell_from=before.start_day,
+        spell_to=(before.first_day - 1).fill_null(FOREVER).cast("int64"),
+        activity_day=ibis.null("int64"),
+        previous_day=ibis.null("int64"),
+        activated=ibis.literal(value=False),
+        activated_before=ibis.literal(value=False),
+        **{name: ibis.null(activity[name].type()) for name in payload},
+    )
+    return before.union(after.select(*before.columns))
+
+
+def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
+    """Make sparse intervals of a key cover all days, from `ALWAYS` to `FOREVER`.
+
+    The added intervals have null payload, except `ended_by_event_id`, which an added interval takes
+    over as `begun_by_event_id` from the interval before it.
+
+    Args:
+        pieces: interval table without overlaps, with `begun_by_event_id` and `ended_by_event_id`.
+        keys: names of the key columns.
+    """
+    by_key = ibis.window(group_by=list(keys), order_by="valid_from")
+    payload = [
+        c
+        for c in pieces.columns
+        if c not in {*keys, "valid_from", "valid_to", "begun_by_event_id", "ended_by_event_id"}
+    ]
+    nothing = {name: ibis.null(pieces[name].type()) for name in payload}
+    neighbours = pieces.mutate(
+        previous_to=pieces.valid_to.lag().over(by_key),
+        next_from=pieces.valid_from.lead().over(by_key),
+    )
+    kept = pieces.select(
+        *keys, "valid_from", "valid_to", "begun_by_event_id", **{n: pieces[n] for n in payload}
+    )
+    after = neighbours.select(
+        *keys,
+        valid_from=neighbours.valid_to + 1,
+        valid_to=(neighbours.next_from - 1).fill_null(FOREVER).cast("int64"),
+        begun_by_event_id=neighbours.ended_by_event_id,
+        **nothing,
+    )
+    before = neighbours.filter(neighbours.previous_to.isnull()).select(
+        *keys,
+        valid_from=ibis.literal(ALWAYS, "int64"),
+        valid_to=neighbours.valid_from - 1,
+        begun_by_event_id=ibis.null("string"),
+        **nothing,
+    )
+    added = after.union(before)
+    return kept.union(added.filter(added.valid_from <= added.valid_to).select(*kept.columns))
+
+
+def overlay(
+    base: ir.Table, cover: ir.Table, *, keys: Sequence[str], columns: Sequence[str]
+) -> ir.Table:
+    """Split the intervals of `base` where those of `cover` begin and end, and add its columns.
+
+    Args:
+        base: interval table.
+        cover: interval table that covers all days of each key that it has (see `fill_gaps`); keys
+            that it does not have pass through, with null in `columns`.
+        keys: names of the columns by which the two belong together.
+        columns: the columns of `cover` to add.
+    """
+    renamed = cover.select(
+        **{f"cover_{key}": cover[key] for key in keys},
+        cover_from=cover.valid_from,
+        cover_to=cover.valid_to,
+        **{name: cover[name] for name in columns},
+    )
+    joined = base.left_join(
+        renamed,
+        [
+            *(base[key] == renamed[f"cover_{key}"] for key in keys),
+            renamed.cover_from <= base.valid_to,
+            renamed.cover_to >= base.valid_from,
+        ],
+    )
+    return joined.select(
+        **{name: joined[name] for name in base.columns if name not in {"valid_from", "valid_to"}},
+        # greatest() and least() skip the nulls of keys without a cover
+        valid_from=ibis.greatest(joined.valid_from, joined.cover_from),
+        valid_to=ibis.least(joined.valid_to, joined.cover_to),
+        **{name: joined[name] for name in columns},
+    )
+
+
+def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) -> ir.Table:
+    """Add `state_since`, the first day of the unbroken run of the state, and what came before it.
+
+    Adds `state_since`, `previous_state` and `previous_since` (the state of the day before the
+    interval and the first day of that state's run; null on the key's first day).
+    """
+    by_key = ibis.window(group_by=list(keys), order_by="valid_from")
+    changes = intervals.mutate(previous_state=intervals[state].lag().over(by_key))
+    begins = changes.previous_state.isnull() | (changes.previous_state != changes[state])
+    runs = changes.mutate(
+        state_since=ibis.ifelse(begins, changes.valid_from, None)
+        .max()
+        .over(ibis.window(group_by=list(keys), order_by="valid_from", preceding=None, following=0))
+    )
+    return runs.mutate(previous_since=runs.state_since.lag().over(by_key))
+
+
+def calendar(first: date, last: date, day_column: str) -> ir.Table:
+    """One row a date from `first` to `last`."""
+    numbers = ibis.range((first - _EPOCH).days, (last - _EPOCH).days + 1).unnest()
+    days = numbers.name("number").as_table()
+    return days.select(**{day_column: day_date(days.number)})
+
+
+def on_each_day(intervals: ir.Table, first: date, last: date, *, day_column: str) -> ir.Table:
+    """One row a key and day from `first` to `last`: intervals crossed with the calendar."""
+    from_day, to_day = (first - _EPOCH).days, (last - _EPOCH).days
+    within = intervals.filter(intervals.valid_from <= to_day, intervals.valid_to >= from_day)
+    days = ibis.range(
+        ibis.greatest(within.valid_from, from_day), ibis.least(within.valid_to, to_day) + 1
+    )
+    return within.mutate(**{day_column: days.unnest().cast("int64")})

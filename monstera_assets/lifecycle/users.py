@@ -1,0 +1,166 @@
+"""The lifecycle of users on the platform (framework, section 3).
+
+One computation, `platform_intervals`, from which history, current state and transitions all follow.
+"""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.lifecycle.billing import dunning_intervals
+from monstera_assets.lifecycle.intervals import (
+    FOREVER,
+    ActivityLabels,
+    activity_intervals,
+    day_number,
+    fill_gaps,
+    overlay,
+    with_state_since,
+)
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import UserState
+
+PLATFORM_LABELS = ActivityLabels(
+    new=UserState.NEW,
+    active=UserState.ACTIVE,
+    dormant=UserState.DORMANT,
+    churned=UserState.CHURNED,
+    reactivated=UserState.REACTIVATED,
+    returning=UserState.RETURNING,
+)
+
+
+def platform_intervals(
+    activity: ir.Table,
+    users: ir.Table,
+    accounts: ir.Table,
+    subscription_events: ir.Table,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """The state of each user on the platform over all days from signup on.
+
+    Args:
+        activity: silver_daily_user_activity, from the first day of the data on.
+        users: bronze_users.
+        accounts: bronze_accounts.
+        subscription_events: bronze_subscription_events.
+        policy: the thresholds.
+
+    Returns:
+        Interval table by `user_id`, days as numbers: `platform_state`, `state_since`,
+        `previous_state`, `previous_since`, `activity_state`, `is_dunning`, `dunning_type`,
+        `dunning_since`, `account_id`, `start_day` (signup), `last_activity_day`,
+        `last_qualifying_event_at`, `qualifying_events` (on the last activity day),
+        `total_qualifying_events`, `first_qualifying_event_id` (of the last activity day),
+        `dunning_event_id` (the subscription event that began the present dunning, or the present
+        absence of it) and `deletion_event_id`.
+    """
+    states = activity_intervals(
+        _starts(users, policy),
+        _qualifying_days(activity, policy),
+        keys=["user_id"],
+        labels=PLATFORM_LABELS,
+    )
+    states = states.inner_join(users.select("user_id", "account_id"), "user_id")
+    states = overlay(
+        states,
+        fill_gaps(dunning_intervals(accounts, subscription_events, policy), keys=["account_id"]),
+        keys=["account_id"],
+        columns=["dunning_type", "dunning_since", "begun_by_event_id"],
+    )
+    states = states.rename(dunning_event_id="begun_by_event_id")
+    states = overlay(
+        states,
+        fill_gaps(_deletions(subscription_events), keys=["user_id"]),
+        keys=["user_id"],
+        columns=["deleted", "begun_by_event_id"],
+    )
+    states = states.rename(deletion_event_id="begun_by_event_id")
+    is_dunning = states.dunning_type.notnull()
+    states = states.mutate(
+        is_dunning=is_dunning,
+        platform_state=ibis.cases(
+            (states.deleted.notnull(), str(UserState.DELETED)),
+            (is_dunning & (states.activity_state == UserState.ACTIVE), str(UserState.DUNNING)),
+            else_=states.activity_state,
+        ),
+    ).drop("deleted")
+    return with_state_since(states, keys=["user_id"], state="platform_state")
+
+
+def triggering_event_id(moves: ir.Table) -> ir.StringValue:
+    """The event that caused a move, null where it was the passing of time (framework, section 6).
+
+    Args:
+        moves: rows of `platform_intervals` that begin with a move.
+    """
+    qualifying_today = moves.valid_from == moves.last_activity_day
+    activated = moves.previous_state.isin(
+        (str(UserState.NEW), str(UserState.DORMANT), str(UserState.CHURNED))
+    ) & moves.activity_state.isin(
+        (str(UserState.ACTIVE), str(UserState.RETURNING), str(UserState.REACTIVATED))
+    )
+    into_dunning = moves.platform_state == UserState.DUNNING
+    out_of_dunning = (moves.previous_state == UserState.DUNNING) & (
+        moves.platform_state == UserState.ACTIVE
+    )
+    return ibis.cases(
+        (moves.platform_state == UserState.DELETED, moves.deletion_event_id),
+        (into_dunning & (moves.dunning_since == moves.valid_from), moves.dunning_event_id),
+        (out_of_dunning, moves.dunning_event_id),
+        (qualifying_today & activated, moves.first_qualifying_event_id),
+    )
+
+
+def _starts(users: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    signup = day_number(users.user_created_at.date())
+    return users.select(
+        user_id=users.user_id,
+        start_day=signup,
+        new_until=(signup + policy.new_user_days).cast("int64"),
+        active_days=ibis.literal(policy.active_days, "int64"),
+        dormant_days=ibis.literal(policy.dormant_days, "int64"),
+    )
+
+
+def _qualifying_days(activity: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    """One row a user and qualifying day, in any product or none."""
+    qualifying = activity.filter(activity.qualifying_events > 0)
+    days = qualifying.group_by("user_id", "activity_date").aggregate(
+        qualifying_events=qualifying.qualifying_events.sum().cast("int64"),
+        last_qualifying_event_at=qualifying.last_qualifying_event_at.max(),
+        first_qualifying_event_id=qualifying.first_qualifying_event_id.first(
+            order_by=[qualifying.first_qualifying_event_at, qualifying.first_qualifying_event_id]
+        ),
+    )
+    so_far = ibis.window(group_by="user_id", order_by="activity_date", preceding=None, following=0)
+    total = days.qualifying_events.sum().over(so_far).cast("int64")
+    return days.select(
+        user_id=days.user_id,
+        activity_day=day_number(days.activity_date),
+        activated=total >= policy.min_qualifying_events_to_activate,
+        qualifying_events=days.qualifying_events,
+        total_qualifying_events=total,
+        last_qualifying_event_at=days.last_qualifying_event_at,
+        first_qualifying_event_id=days.first_qualifying_event_id,
+    )
+
+
+def _deletions(subscription_events: ir.Table) -> ir.Table:
+    """One interval a deleted user, from the first deletion on."""
+    deletions = subscription_events.filter(
+        subscription_events.event_type == "user_deleted",
+        subscription_events.entity_type == "user",
+    )
+    first = deletions.group_by(user_id=deletions.entity_id).aggregate(
+        valid_from=day_number(deletions.event_date.min()),
+        begun_by_event_id=deletions.event_id.first(
+            order_by=[deletions.event_timestamp, deletions.event_id]
+        ),
+    )
+    return first.mutate(
+        valid_to=ibis.literal(FOREVER, "int64"),
+        deleted=ibis.literal(value=True),
+        ended_by_event_id=ibis.null("string"),
+    )

@@ -1,0 +1,303 @@
+"""The event log that lets one run materialize thousands of partitions in seconds.
+
+Dagster's SQLite event log opens four connections and commits four times for every event, so the
+bookkeeping of a long partition range takes far longer than computing it. The class in this module
+stores the same events in the same files and tables, a batch to a transaction, and no query can
+tell the difference, except for the plans of checks (`_store_asset_check_evaluation_planned`).
+It belongs to the instance, not to the asset graph: dagster.yaml plugs it in.
+
+    event_log_storage:
+      module: monstera_assets.operations.event_log
+      class: BatchedSqliteEventLogStorage
+      config: {}
+
+What does not belong here: anything that changes which events exist or what they say.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from itertools import groupby
+from operator import is_
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from dagster import Field, StringSource
+from dagster._core.events import ASSET_EVENTS, StepMaterializationData
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.sql import create_engine
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._serdes import serialize_value
+from dagster._utils.tags import get_boolean_tag_value
+from dagster_shared.record import replace
+from sqlalchemy import func, select
+from sqlalchemy.pool import NullPool
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, MetadataValue
+    from dagster._config import UserConfigSchema
+    from dagster._core.events.log import EventLogEntry
+    from dagster._serdes import ConfigurableClassData
+    from sqlalchemy.engine import Connection, Engine
+
+DEFAULT_EVENT_BATCH_SIZE = 1000
+"""Beyond a few hundred events a batch, what is left is Dagster's own work on each event."""
+
+_NO_PARTITION = "partition, left out by BatchedSqliteEventLogStorage"
+_NO_TIME = -123456789.987654321
+
+
+class _OpenBatch(threading.local):
+    """The connections of the batch this thread is writing, by shard; no other thread sees them."""
+
+    def __init__(self) -> None:
+        self.connections: dict[str, Connection] = {}
+
+
+class _Blank(NamedTuple):
+    """The materialization of a partition with the partition and the time taken out."""
+
+    event: "EventLogEntry"
+    metadata: "Mapping[str, MetadataValue[Any]]"
+    partition: str
+    timestamp: float
+
+    @classmethod
+    def of(cls, event: "EventLogEntry") -> "_Blank | None":
+        """The blank of an event; None for all events that are not of this kind."""
+        dagster_event = event.dagster_event
+        if dagster_event is None:
+            return None
+        data = dagster_event.event_specific_data
+        if not isinstance(data, StepMaterializationData) or data.materialization.partition is None:
+            return None
+        materialization = data.materialization._replace(partition=_NO_PARTITION)
+        blank = event._replace(
+            timestamp=_NO_TIME,
+            dagster_event=dagster_event._replace(
+                event_specific_data=data._replace(materialization=materialization)
+            ),
+        )
+        return cls(blank, materialization.metadata, data.materialization.partition, event.timestamp)
+
+    def reads_like(self, other: "_Blank") -> bool:
+        """Whether both have the same JSON, which equality alone does not tell: 1 equals True."""
+        return (
+            self.event == other.event
+            and list(self.metadata) == list(other.metadata)
+            and all(map(is_, self.metadata.values(), other.metadata.values()))
+        )
+
+    def filled_in(self, blank_json: str) -> str | None:
+        """The event's JSON; None should the stand-ins also occur in the event's own words."""
+        partition, time = json.dumps(_NO_PARTITION), json.dumps(_NO_TIME)
+        if blank_json.count(partition) != 1 or blank_json.count(time) != 1:
+            return None
+        return blank_json.replace(time, json.dumps(self.timestamp)).replace(
+            partition, json.dumps(self.partition)
+        )
+
+
+class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
+    """SQLite event log that writes each batch of events in one transaction a file.
+
+    Without a `base_dir` the log lies where Dagster's own would: in `history/runs` under the home
+    of the instance, also when `dagster dev` made that home for one session.
+    """
+
+    def __init__(
+        self, base_dir: str | None = None, inst_data: "ConfigurableClassData | None" = None
+    ) -> None:
+        self._inst_data = inst_data
+        self._open_batch = _OpenBatch()
+        # Bounded: a webserver reads the shards of thousands of runs in its life.
+        self._engine = lru_cache(maxsize=8)(self._new_engine)
+        if base_dir is not None:
+            super().__init__(base_dir, inst_data)
+
+    @classmethod
+    def config_type(cls) -> "UserConfigSchema":
+        """What dagster.yaml may say under `config`."""
+        return {"base_dir": Field(StringSource, is_required=False)}
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: "ConfigurableClassData | None", config_value: Any
+    ) -> Self:
+        """Build the storage from dagster.yaml and see to it that Dagster sends batches.
+
+        Dagster batches only where this variable is set, reads it at every event and has no setting
+        for it in dagster.yaml. Every process that writes events builds its storage here first, so
+        this is the one place that reaches them all. A value that is already set wins.
+        """
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(DEFAULT_EVENT_BATCH_SIZE))
+        return cls(inst_data=inst_data, **config_value)
+
+    def register_instance(self, instance: "DagsterInstance") -> None:
+        """Take the instance, and its home where dagster.yaml named no directory.
+
+        dagster.yaml has no relative paths, and in a session without DAGSTER_HOME no variable
+        holds the home either, so it is only known here: before the first use, as Dagster
+        registers the instance while it builds it.
+        """
+        if not hasattr(self, "_base_dir"):
+            base_dir = os.path.join(instance.root_directory, "history", "runs")  # noqa: PTH118
+            super().__init__(base_dir, self._inst_data)
+        super().register_instance(instance)
+
+    @property
+    def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
+        """One planned event an asset and run that names its range, instead of one a partition."""
+        return get_boolean_tag_value(
+            os.getenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"), default_value=True
+        )
+
+    def store_event_batch(self, events: Sequence["EventLogEntry"]) -> None:
+        """Store all the events or none: after an error Dagster stores them again, one by one."""
+        if not events:
+            return
+        with self._one_transaction(sorted({event.run_id for event in events})):
+            for is_asset_event, group in groupby(events, _is_asset_event):
+                if is_asset_event:
+                    self._store_asset_events(list(group))
+                else:
+                    for event in group:
+                        self.store_event(event)
+
+    def _store_asset_check_evaluation_planned(
+        self, event: "EventLogEntry", event_id: int | None
+    ) -> None:
+        """Plan a check of a range once, as it is evaluated, and not for each partition.
+
+        Whether the check is partitioned or not, its evaluation in a run over a range names no
+        partition. Dagster's own log makes one row a partition, which no evaluation ever fills: a
+        range of sixteen years takes seconds and megabytes for every check and leaves it planned
+        for ever. The event itself, in the log of the run, keeps its range.
+        """
+        dagster_event = event.get_dagster_event()
+        planned = dagster_event.asset_check_planned_data
+        if planned.partitions_subset is not None and len(planned.partitions_subset) > 1:
+            event = event._replace(
+                dagster_event=dagster_event._replace(
+                    event_specific_data=replace(planned, partitions_subset=None)
+                )
+            )
+        super()._store_asset_check_evaluation_planned(event, event_id)
+
+    def _store_asset_events(self, events: Sequence["EventLogEntry"]) -> None:
+        """What `store_event` does for asset events, a table at a time instead of an event."""
+        rows = self._rows(events)
+        for run_id in dict.fromkeys(row["run_id"] for row in rows):
+            with self.run_connection(run_id) as conn:
+                conn.execute(
+                    SqlEventLogStorageTable.insert(),
+                    [row for row in rows if row["run_id"] == run_id],
+                )
+        with self.index_connection() as conn:
+            # executemany knows no limit on the number of values, but returns no keys: they are
+            # given instead, which is safe as the transaction already holds the write lock.
+            last_id = conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar() or 0
+            ids = range(last_id + 1, last_id + 1 + len(rows))
+            conn.execute(
+                SqlEventLogStorageTable.insert(),
+                [row | {"id": event_id} for event_id, row in zip(ids, rows, strict=True)],
+            )
+            self._store_asset_event_tags(conn, events, ids)
+            # Each type of event always sets the same columns of the asset's row, so only the last
+            # of each type leaves a trace; popped first, it also keeps its place in the order.
+            last: dict[str, dict[str, tuple[EventLogEntry, int]]] = {}
+            for event, event_id, row in zip(events, ids, rows, strict=True):
+                of_asset = last.setdefault(row["asset_key"], {})
+                of_asset.pop(row["dagster_event_type"], None)
+                of_asset[row["dagster_event_type"]] = (event, event_id)
+            for of_asset in last.values():
+                for event, event_id in of_asset.values():
+                    self._store_asset_event(conn, event, event_id)
+
+    def _rows(self, events: Sequence["EventLogEntry"]) -> list[dict[str, Any]]:
+        """The rows of the events, with what neighbours have in common serialized only once.
+
+        Serializing is the dearest part of storing an event, and the materializations of a range
+        differ in nothing but their partition and their time.
+        """
+        rows: list[dict[str, Any]] = []
+        pattern, pattern_row = None, {}
+        for event in events:
+            blank = _Blank.of(event)
+            if blank is None:
+                rows.append(self._event_to_row(event))
+                continue
+            if pattern is None or not blank.reads_like(pattern):
+                pattern, pattern_row = blank, self._event_to_row(blank.event)
+            rows.append(
+                pattern_row
+                | {
+                    "event": blank.filled_in(pattern_row["event"]) or serialize_value(event),
+                    "timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]
+                    "partition": blank.partition,
+                }
+            )
+        return rows
+
+    @contextmanager
+    def _one_transaction(self, run_ids: Sequence[str]) -> Iterator[None]:
+        """Give this thread one transaction over the shards of the runs and the index.
+
+        BEGIN IMMEDIATE takes the write lock at once: a transaction that reads first and writes
+        later fails when another process wrote in between. All processes lock in the same order,
+        runs before the index, so none waits for another in a circle. Nothing is committed before
+        everything is written; what could still part the files is a disk that fails in between.
+        """
+        with self._db_lock, ExitStack() as stack:
+            shards = [*run_ids, INDEX_SHARD_NAME]
+            # All of them before the first lock is taken: making a new shard's tables waits for
+            # locks as well, and those in an order of its own.
+            engines = [self._initialized_engine(shard) for shard in shards]
+            connections: dict[str, Connection] = {}
+            for shard, engine in zip(shards, engines, strict=True):
+                connections[shard] = stack.enter_context(engine.connect())
+                connections[shard].exec_driver_sql("BEGIN IMMEDIATE")
+            self._open_batch.connections = connections
+            try:
+                yield
+            finally:
+                self._open_batch.connections = {}
+            for conn in connections.values():
+                conn.commit()
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator["Connection"]:
+        """The connection to a shard: within a batch the batch's own, so that all is one unit."""
+        conn = self._open_batch.connections.get(shard)
+        if conn is not None:
+            yield conn
+            return
+        with self._db_lock, self._initialized_engine(shard).begin() as conn:
+            yield conn
+
+    def _initialized_engine(self, shard: str) -> "Engine":
+        engine = self._engine(shard)
+        if shard not in self._initialized_dbs:
+            self._initdb(engine)
+            self._initialized_dbs.add(shard)
+        return engine
+
+    def _new_engine(self, shard: str) -> "Engine":
+        """The engine of a shard, kept for the statements that SQLAlchemy compiles for it.
+
+        It keeps no connection open. Closing the last one is what moves the write-ahead log into
+        the database file, and the live log of the UI watches that file for changes.
+        """
+        return create_engine(
+            self.conn_string_for_shard(shard),
+            poolclass=NullPool,
+            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+        )
+
+
+def _is_asset_event(event: "EventLogEntry") -> bool:
+    return event.is_dagster_event and event.dagster_event_type in ASSET_EVENTS

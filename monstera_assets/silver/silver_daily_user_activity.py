@@ -1,0 +1,84 @@
+"""silver_daily_user_activity: the compact fact that all history reads."""
+
+from __future__ import annotations
+
+import ibis.expr.types as ir
+
+from monstera_assets.bronze.bronze_product_catalog import product_of_node
+from monstera_assets.silver import OWNERS
+from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_daily_user_activity",
+    grain="one user, product and day with at least one event",
+    description="What each user did each day in each product. Features and sub-features count for"
+    " their product; events without a product have a row of their own, with a null product.",
+    owners=OWNERS,
+    key=("user_id", "product_id", "activity_date"),
+    partition_column="activity_date",
+    columns=(
+        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
+        Column("activity_date", "date", "UTC date of the events."),
+        Column(
+            "product_id",
+            "string",
+            "Product to which the events roll up; null for events without one.",
+            nullable=True,
+            references=Reference("bronze_product_catalog", "product_id"),
+        ),
+        Column("events", "int64", "Number of events."),
+        Column("qualifying_events", "int64", "Number of qualifying events."),
+        Column("activation_events", "int64", "Number of activation events."),
+        Column("sessions", "int64", "Number of distinct sessions."),
+        Column("first_event_at", "timestamp", "First event of the day, UTC."),
+        Column("last_event_at", "timestamp", "Last event of the day, UTC."),
+        Column(
+            "first_qualifying_event_at",
+            "timestamp",
+            "First qualifying event of the day, UTC.",
+            nullable=True,
+        ),
+        Column(
+            "last_qualifying_event_at",
+            "timestamp",
+            "Last qualifying event of the day, UTC.",
+            nullable=True,
+        ),
+        Column(
+            "first_qualifying_event_id",
+            "string",
+            "First qualifying event of the day, by timestamp and event_id.",
+            nullable=True,
+        ),
+    ),
+)
+
+
+@table_asset(TABLE, days={"bronze_events": SAME_DAYS})
+def silver_daily_user_activity(
+    bronze_events: ir.Table, bronze_product_catalog: ir.Table
+) -> ir.Table:
+    """Events of users, rolled up to products, by user, product and day."""
+    nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
+    events = bronze_events.filter(bronze_events.entity_type == "user")
+    events = events.left_join(nodes, events.product_id == nodes.node_id)
+    qualifying = events.is_qualifying_event
+    return events.group_by(
+        user_id=events.entity_id,
+        activity_date=events.event_date,
+        product_id=events.rolled_up_product_id,
+    ).aggregate(
+        events=events.count(),
+        qualifying_events=events.count(where=qualifying),
+        activation_events=events.count(where=events.is_activation_event),
+        sessions=events.session_id.nunique(),
+        first_event_at=events.event_timestamp.min(),
+        last_event_at=events.event_timestamp.max(),
+        first_qualifying_event_at=events.event_timestamp.min(where=qualifying),
+        last_qualifying_event_at=events.event_timestamp.max(where=qualifying),
+        first_qualifying_event_id=events.event_id.first(
+            where=qualifying, order_by=[events.event_timestamp, events.event_id]
+        ),
+    )

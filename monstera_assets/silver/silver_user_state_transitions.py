@@ -1,0 +1,131 @@
+"""silver_user_state_transitions: every move of a user from one state to another."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import differing_rows, rule, within
+from monstera_assets.lifecycle.intervals import day_date, day_number
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import USER_MOVES, UserState
+from monstera_assets.lifecycle.users import platform_intervals, triggering_event_id
+from monstera_assets.silver import OWNERS
+from monstera_assets.silver.silver_user_state_history import state_runs
+from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets.warehouse.windows import DateWindow
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_user_state_transitions",
+    grain="one user, scope and date on which the state differs from the day before",
+    description="Moves between states: the differences between consecutive history rows.",
+    owners=OWNERS,
+    key=("user_id", "scope", "product_id", "transition_date"),
+    partition_column="transition_date",
+    columns=(
+        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
+        Column("scope", "string", "Where the state holds.", allowed=("platform",)),
+        Column("product_id", "string", "The product; null for the platform.", nullable=True),
+        Column(
+            "from_state",
+            "string",
+            "State at the end of the day before.",
+            allowed=tuple(UserState),
+        ),
+        Column("to_state", "string", "State at the end of the day.", allowed=tuple(UserState)),
+        Column("transition_date", "date", "First day of the new state."),
+        Column(
+            "triggering_event_id",
+            "string",
+            "The event that caused the move; null if it was the passing of time.",
+            nullable=True,
+        ),
+        Column("days_in_previous_state", "int64", "Days that the previous state lasted."),
+    ),
+)
+
+
+@table_asset(TABLE, days={"silver_daily_user_activity": UP_TO_DAY})
+def silver_user_state_transitions(
+    silver_daily_user_activity: ir.Table,
+    bronze_users: ir.Table,
+    bronze_accounts: ir.Table,
+    bronze_subscription_events: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+    window: DateWindow,
+) -> ir.Table:
+    """Where one state interval ends and the next one begins within the window."""
+    intervals = platform_intervals(
+        silver_daily_user_activity,
+        bronze_users,
+        bronze_accounts,
+        bronze_subscription_events,
+        policy,
+    )
+    first, last = (day_number(ibis.literal(day)) for day in (window.first, window.last))
+    moves = intervals.filter(
+        intervals.valid_from >= first,
+        intervals.valid_from <= last,
+        intervals.previous_state != intervals.platform_state,
+    )
+    return moves.select(
+        user_id=moves.user_id,
+        scope=ibis.literal("platform"),
+        product_id=ibis.null("string"),
+        from_state=moves.previous_state,
+        to_state=moves.platform_state,
+        transition_date=day_date(moves.valid_from),
+        triggering_event_id=triggering_event_id(moves),
+        days_in_previous_state=moves.valid_from - moves.previous_since,
+    )
+
+
+@rule(TABLE, "Every move is an edge of the allowed matrix.")
+def moves_are_allowed(silver_user_state_transitions: ir.Table, *, window: DateWindow) -> ir.Table:
+    """Moves that the matrix does not have."""
+    moves = within(silver_user_state_transitions, "transition_date", window)
+    allowed = ibis.or_(
+        *(
+            (moves.from_state == str(origin)) & moves.to_state.isin([str(to) for to in targets])
+            for origin, targets in USER_MOVES.items()
+            if targets
+        )
+    )
+    return moves.filter(~allowed)
+
+
+@rule(TABLE, "Moves are the differences between consecutive rows of history, no more and no less.")
+def equal_history_differences(
+    silver_user_state_transitions: ir.Table,
+    silver_user_state_history: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """Moves that history does not show, and differences in history without a move.
+
+    Compared from the first day on whose day before is in history too. Runs of a state stand for the
+    days that they consist of; that they are unbroken is a rule of history.
+    """
+    day_before = window.first - timedelta(days=1)
+    history = silver_user_state_history.filter(
+        silver_user_state_history.snapshot_date.between(day_before, window.last)
+    )
+    runs = state_runs(history)
+    begins = history.aggregate(first_day=history.snapshot_date.min())
+    changed = runs.filter(runs.previous_state.notnull()).select(
+        "user_id",
+        from_state=ibis._.previous_state,
+        to_state=ibis._.platform_state,
+        transition_date=ibis._.first_day,
+        days_in_previous_state=day_number(ibis._.first_day) - day_number(ibis._.previous_since),
+    )
+    moves = within(silver_user_state_transitions, "transition_date", window)
+    moves = moves.filter(
+        moves.scope == "platform", moves.transition_date > begins.first_day.as_scalar()
+    )
+    return differing_rows(moves.select(*changed.columns), changed)

@@ -1,0 +1,297 @@
+"""Which files a source folder holds, and for which input and day.
+
+Belongs here: the names and folders a source may use. Not here: what is inside a file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from monstera_assets.source.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+REQUIRED_INPUTS = ("events", "users", "accounts", "product_catalog")
+OPTIONAL_INPUTS = ("subscription_events", "workflows")
+
+FileFormat = Literal["csv", "parquet"]
+
+_FORMATS: Mapping[str, FileFormat] = {".csv": "csv", ".parquet": "parquet"}
+_PREFIXES = ("", "seed_")
+_DAY_KEY = "event_date="
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+# Data under an input's name in a form that is not read: silence about it would be a silent loss.
+_OTHER_DATA = re.compile(
+    r"\.(csv|tsv|parquet|json|jsonl|ndjson|avro|orc|xlsx?|gz|bz2|xz|zst|zip|snappy)$", re.IGNORECASE
+)
+
+
+class FileStamp(NamedTuple):
+    """What a file looked like when it was found: enough to notice that it has changed."""
+
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file of an input.
+
+    ``relative_path`` is relative to the source folder, with ``/`` on every system. ``folder_date``
+    is the date of its ``event_date=`` folder, if it lies in one.
+    """
+
+    path: Path
+    relative_path: str
+    format: FileFormat
+    folder_date: date | None
+    stamp: FileStamp | None = field(default=None, compare=False, repr=False)
+
+    def check_unchanged(self) -> None:
+        """Raise a SourceError if the file is gone, or is not the file that was found."""
+        now = _stamp(self.path, self.relative_path)
+        if self.stamp is not None and now != self.stamp:
+            raise SourceError(
+                f"{self.relative_path} has changed since the source was looked through: "
+                "run again when nothing writes to the source."
+            )
+
+
+@dataclass(frozen=True)
+class SourceInput:
+    """The files of one input, sorted by relative path; none is a valid input of zero rows."""
+
+    name: str
+    files: tuple[SourceFile, ...]
+    by_day: bool
+
+    def within(self, first: date, last: date) -> SourceInput:
+        """Return the input with only the files of these days if by day, else with all of them."""
+        if not self.by_day:
+            return self
+        days = tuple(
+            file
+            for file in self.files
+            if file.folder_date is not None and first <= file.folder_date <= last
+        )
+        return replace(self, files=days)
+
+
+def discover_source(folder: Path) -> Mapping[str, SourceInput]:
+    """Find the files of every input in a source folder.
+
+    Args:
+        folder: holds, for each input, ``<name>.csv``, ``<name>.parquet`` or a folder ``<name>/`` of
+            such files, flat or laid out by day (``event_date=2025-06-01/``), with or without the
+            prefix ``seed_``. Anything else in it is ignored.
+
+    Returns:
+        The inputs present, by name: all required ones and those optional ones that are there.
+
+    Raises:
+        SourceError: the folder cannot be listed; a required input is missing; an input is there
+            twice, mixes files by day with others, holds a file that is not CSV or Parquet or cannot
+            be read, has a folder with an unreadable date, or leads out of the source folder.
+    """
+    root = _root(folder)
+    entries = {entry.name: entry for entry in _entries(root, str(folder))}
+    found = {
+        name: source_input
+        for name in (*REQUIRED_INPUTS, *OPTIONAL_INPUTS)
+        if (source_input := _find(root, name, entries)) is not None
+    }
+    missing = [name for name in REQUIRED_INPUTS if name not in found]
+    if missing:
+        wanted = "; ".join(f"{name}.csv, {name}.parquet or a folder {name}/" for name in missing)
+        raise SourceError(
+            f"The source folder {folder} lacks {', '.join(missing)}: add {wanted} "
+            "(the prefix seed_ is allowed)."
+        )
+    return found
+
+
+def _root(folder: Path) -> Path:
+    try:
+        root = folder.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise SourceError(
+            f"The source folder {folder} does not exist or cannot be reached: give the path of the "
+            "folder that holds events, users, accounts and product_catalog."
+        ) from error
+    if not root.is_dir():
+        raise SourceError(
+            f"The source {folder} is not a folder: give the path of the folder that holds events, "
+            "users, accounts and product_catalog."
+        )
+    return root
+
+
+def _entries(folder: Path, shown: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise SourceError(
+            f"The folder {shown} cannot be listed ({error.strerror}): check its permissions."
+        ) from error
+
+
+def _find(root: Path, name: str, entries: Mapping[str, os.DirEntry[str]]) -> SourceInput | None:
+    names = [prefix + name for prefix in _PREFIXES]
+    files = [stem + suffix for stem in names for suffix in _FORMATS]
+    candidates = [file for file in files if file in entries]
+    candidates += [
+        stem
+        for stem in names
+        if stem in entries and (entries[stem].is_dir() or entries[stem].is_symlink())
+    ]
+    other = [
+        entry
+        for entry in entries
+        if entry not in candidates
+        and entry.startswith(tuple(stem + "." for stem in names))
+        and _OTHER_DATA.search(entry)
+    ]
+    if other:
+        raise SourceError(
+            f"{other[0]} has the name of the input {name} but is not read: "
+            f"save it as {name}.csv or {name}.parquet, or move it out of the source folder."
+        )
+    if len(candidates) > 1:
+        raise SourceError(
+            f"The input {name} is there {len(candidates)} times ({', '.join(sorted(candidates))}): "
+            "keep one and move the others out of the source folder."
+        )
+    if not candidates:
+        return None
+    [candidate] = candidates
+    file_format = _FORMATS.get(Path(candidate).suffix)
+    if file_format is not None:
+        file = _source_file(root, Path(candidate), file_format, None)
+        return SourceInput(name, (file,), by_day=False)
+    return _folder_input(root, name, candidate)
+
+
+def _folder_input(root: Path, name: str, folder: str) -> SourceInput:
+    files: list[SourceFile] = []
+    day_folders = False
+    for relative, file_format, folder_date in _walk(root, Path(folder), None, frozenset()):
+        day_folders = day_folders or folder_date is not None
+        if file_format is not None:
+            files.append(_source_file(root, relative, file_format, folder_date))
+    files.sort(key=lambda file: file.relative_path)
+    flat = [file for file in files if file.folder_date is None]
+    if day_folders and flat:
+        raise SourceError(
+            f"The input {name} mixes event_date= folders with files outside of them, such as "
+            f"{flat[0].relative_path}: move every file into the folder of its day, or use no such "
+            "folders."
+        )
+    return SourceInput(name, tuple(files), by_day=day_folders)
+
+
+def _walk(
+    root: Path, folder: Path, folder_date: date | None, above: frozenset[Path]
+) -> Iterator[tuple[Path, FileFormat | None, date | None]]:
+    """Yield every folder (with no format) and every data file, each with the date it lies under."""
+    here = _inside(root, folder)
+    if here in above:
+        raise SourceError(f"The folder {folder.as_posix()} leads back to itself: remove the link.")
+    yield folder, None, folder_date
+    for entry in _entries(root / folder, folder.as_posix()):
+        # Spark and Hadoop leave _SUCCESS, _temporary/ and .part.crc beside the data they write.
+        if entry.name.startswith((".", "_")):
+            continue
+        relative = folder / entry.name
+        if entry.is_dir():
+            day = _day(relative, folder_date)
+            yield from _walk(root, relative, day, above | {here})
+        elif (file_format := _FORMATS.get(relative.suffix)) is not None:
+            yield relative, file_format, folder_date
+        else:
+            _inside(root, relative)
+            raise SourceError(
+                f"{relative.as_posix()} is neither a .csv nor a .parquet file: convert it, or move "
+                "it out of the folder."
+            )
+
+
+def _day(folder: Path, folder_date: date | None) -> date | None:
+    if not folder.name.startswith(_DAY_KEY):
+        return folder_date
+    text = folder.name.removeprefix(_DAY_KEY)
+    try:
+        if not _DAY.fullmatch(text):
+            raise ValueError(text)
+        day = date.fromisoformat(text)
+    except ValueError as error:
+        raise SourceError(
+            f"The folder {folder.as_posix()} has no readable date: name it event_date=YYYY-MM-DD."
+        ) from error
+    if folder_date is not None and folder_date != day:
+        raise SourceError(
+            f"The folder {folder.as_posix()} lies inside the folder of another day "
+            f"({folder_date.isoformat()}): move it out."
+        )
+    return day
+
+
+def _source_file(
+    root: Path, relative: Path, file_format: FileFormat, folder_date: date | None
+) -> SourceFile:
+    shown = relative.as_posix()
+    _inside(root, relative)
+    path = root / relative
+    try:
+        shown.encode()
+    except UnicodeEncodeError as error:
+        raise SourceError(
+            f"The name of the file {shown!a} is not UTF-8: rename the file."
+        ) from error
+    stamp = _stamp(path, shown)
+    try:
+        with path.open("rb") as stream:
+            stream.read(1)
+    except OSError as error:
+        raise _unreadable(shown, error) from error
+    return SourceFile(path, shown, file_format, folder_date, stamp)
+
+
+def _inside(root: Path, relative: Path) -> Path:
+    """Return the real place of a file or folder, which must lie in the source folder."""
+    try:
+        real = (root / relative).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise SourceError(
+            f"{relative.as_posix()} cannot be reached: it is a broken link, or a permission is "
+            "missing. Repair or remove it."
+        ) from error
+    if not real.is_relative_to(root):
+        raise SourceError(
+            f"{relative.as_posix()} leads out of the source folder (to {real}): copy what it names "
+            "into the source folder."
+        )
+    return real
+
+
+def _stamp(path: Path, shown: str) -> FileStamp:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise _unreadable(shown, error) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise SourceError(f"{shown} is not a regular file: replace it by one.")
+    return FileStamp(status.st_size, status.st_mtime_ns)
+
+
+def _unreadable(shown: str, error: OSError) -> SourceError:
+    return SourceError(
+        f"{shown} cannot be read ({error.strerror}): check that it is there and its permissions."
+    )

@@ -1,0 +1,209 @@
+"""Raw rows of one input as temporary tables, with every record that is not a row listed beside.
+
+Belongs here: bringing the files of an input together. Not here: the two formats, and which rows are
+valid.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from monstera_assets.source.csv_files import CsvFile, CsvStager, open_csv
+from monstera_assets.source.errors import SourceError
+from monstera_assets.source.parquet_files import (
+    NOT_THE_FILE,
+    TEXT,
+    ParquetFile,
+    check_parquet,
+    open_parquet,
+    parquet_scan,
+    raw_type,
+    raw_value,
+)
+from monstera_assets.source.sql import PATH_COLUMN, date_literal, identifier, literal, path_list
+from monstera_assets.source.staging import staging_area
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from monstera_assets.source.layout import SourceFile, SourceInput
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class RawColumn:
+    """A column to read: exactly this name in the source; null where optional and absent."""
+
+    name: str
+    required: bool
+
+
+@dataclass(frozen=True)
+class StagedInput:
+    r"""The names of the two temporary tables that hold an input.
+
+    ``rows`` has the declared columns, source_file (VARCHAR, relative path) and folder_date (DATE,
+    null unless by day). ``malformed`` has one row for each record of a CSV file that is not a row:
+    source_file, line_number (BIGINT, of its first line, the header's being 1), raw_line (VARCHAR,
+    at most 10,000 characters, bytes that are not UTF-8 shown as ``\xff``), reason (VARCHAR, a
+    `MalformedReason`) and folder_date.
+    """
+
+    rows: str
+    malformed: str
+
+
+def stage_rows(
+    connection: duckdb.DuckDBPyConnection,
+    source_input: SourceInput,
+    columns: Sequence[RawColumn],
+    name: str,
+) -> StagedInput:
+    """Read an input into the temporary tables ``<name>_rows`` and ``<name>_malformed``.
+
+    Each record of each file ends up in exactly one of the two. Columns are VARCHAR, an empty value
+    being null; but if all files are Parquet and agree on a plain scalar type, a column keeps it.
+
+    Args:
+        connection: may be inside a transaction, which no fault of a CSV file aborts.
+        source_input: the files to read.
+        columns: those wanted; other columns of the files are ignored.
+        name: lower case letters, digits and underscores; tables of that name are replaced.
+
+    Raises:
+        SourceError: a file lacks a required column, has no readable header, is not Parquet, or has
+            gone or changed since it was found.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"not a name for a staged input: {name!r}")
+    staged = StagedInput(f"{name}_rows", f"{name}_malformed")
+    with staging_area(connection) as staging:
+        csv_files = [open_csv(file) for file in source_input.files if file.format == "csv"]
+        parquet_files = [
+            open_parquet(staging.connection, file)
+            for file in source_input.files
+            if file.format == "parquet"
+        ]
+        _check_columns(csv_files, parquet_files, columns)
+        stager = CsvStager(staging, [column.name for column in columns])
+        stager.stage(csv_files)
+        types = _common_types(columns, parquet_files, has_csv=bool(csv_files))
+        queries = [_no_rows(types), *_csv_rows(stager), *_parquet_rows(parquet_files, types)]
+        try:
+            _create(connection, staged.rows, " UNION ALL ".join(queries))
+        except NOT_THE_FILE:
+            raise
+        except duckdb.Error:
+            check_parquet(staging.connection, parquet_files, types)
+            raise
+        _create(connection, staged.malformed, _malformed(stager, source_input.files))
+        for file in source_input.files:
+            file.check_unchanged()
+    return staged
+
+
+def _check_columns(
+    csv_files: Iterable[CsvFile], parquet_files: Iterable[ParquetFile], columns: Sequence[RawColumn]
+) -> None:
+    present = [(item.file, item.header.names) for item in csv_files]
+    present += [(item.file, tuple(item.types)) for item in parquet_files]
+    for file, names in present:
+        required = [column.name for column in columns if column.required]
+        missing = [name for name in required if name not in names]
+        if missing:
+            raise SourceError(
+                f"{file.relative_path} lacks the required columns {', '.join(missing)}: add them, "
+                "with exactly these names."
+            )
+
+
+def _common_types(
+    columns: Sequence[RawColumn], files: Sequence[ParquetFile], *, has_csv: bool
+) -> Mapping[str, str]:
+    """Return the type of each column: the one on which all files agree, else VARCHAR."""
+    types: dict[str, str] = {}
+    for column in columns:
+        kinds = {raw_type(item.types[column.name]) for item in files if column.name in item.types}
+        types[column.name] = kinds.pop() if len(kinds) == 1 and not has_csv else TEXT
+    return types
+
+
+def _no_rows(types: Mapping[str, str]) -> str:
+    columns = "".join(
+        f"CAST(NULL AS {kind}) AS {identifier(column)}, " for column, kind in types.items()
+    )
+    return (
+        f"SELECT {columns}CAST(NULL AS VARCHAR) AS source_file, "
+        f"{date_literal(None)} AS folder_date WHERE false"
+    )
+
+
+def _csv_rows(stager: CsvStager) -> list[str]:
+    columns = "".join(f"{identifier(column)}, " for column in stager.columns)
+    return [_rows(columns, table, files) for table, files in stager.tables.items()]
+
+
+def _parquet_rows(files: Iterable[ParquetFile], types: Mapping[str, str]) -> list[str]:
+    batches: dict[tuple[tuple[str, str], ...], list[ParquetFile]] = {}
+    for item in files:
+        batches.setdefault(item.schema, []).append(item)
+    return [_parquet_batch(batch, types) for batch in batches.values()]
+
+
+def _parquet_batch(batch: Sequence[ParquetFile], types: Mapping[str, str]) -> str:
+    kinds = batch[0].types
+    columns = "".join(
+        (raw_value(column, kinds[column], kind) if column in kinds else f"CAST(NULL AS {kind})")
+        + ", "
+        for column, kind in types.items()
+    )
+    files = {str(item.file.path): item.file for item in batch}
+    return _rows(columns, parquet_scan([item.file.path for item in batch]), files)
+
+
+def _rows(columns: str, relation: str, files: Mapping[str, SourceFile]) -> str:
+    """Return the rows of a relation with the file and day that each path in it stands for."""
+    if len(files) == 1:
+        [file] = files.values()
+        origin = f"{literal(file.relative_path)}, {date_literal(file.folder_date)}"
+        return f"SELECT {columns}{origin} FROM {relation}"
+    rows = ", ".join(
+        f"({literal(path)}, {literal(file.relative_path)}, {date_literal(file.folder_date)})"
+        for path, file in files.items()
+    )
+    return (
+        f"SELECT {columns}_source_file, _folder_date FROM {relation} "
+        f"JOIN (VALUES {rows}) AS origin({PATH_COLUMN}, _source_file, _folder_date) "
+        f"USING ({PATH_COLUMN})"
+    )
+
+
+def _malformed(stager: CsvStager, files: Sequence[SourceFile]) -> str:
+    columns = "source_file, line_number, raw_line, reason, folder_date"
+    empty = (
+        "SELECT '' AS source_file, CAST(0 AS BIGINT) AS line_number, '' AS raw_line, "
+        f"'' AS reason, {date_literal(None)} AS folder_date WHERE false"
+    )
+    if not stager.malformed:
+        return empty
+    days = ", ".join(
+        f"({literal(file.relative_path)}, {date_literal(file.folder_date)})" for file in files
+    )
+    scan = (
+        f"read_csv({path_list(stager.malformed)}, columns = {{'source_file': 'VARCHAR', "
+        "'line_number': 'BIGINT', 'raw_line': 'VARCHAR', 'reason': 'VARCHAR'}, header = true, "
+        "auto_detect = false, quote = '\"', escape = '\"', parallel = false)"
+    )
+    return (
+        f"{empty} UNION ALL SELECT {columns} FROM {scan} "
+        f"JOIN (VALUES {days}) AS origin(source_file, folder_date) USING (source_file)"
+    )
+
+
+def _create(connection: duckdb.DuckDBPyConnection, table: str, query: str) -> None:
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {query}")

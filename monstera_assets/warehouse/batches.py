@@ -1,0 +1,76 @@
+"""Batches: several tables that must change together, in one transaction, from one read of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+from ibis.backends.sql.datatypes import DuckDBType
+
+from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.windows import DateWindow
+
+Rows = Callable[[duckdb.DuckDBPyConnection], ir.Table]
+"""Gives the rows of a table as an expression; may create temporary tables first."""
+
+
+@dataclass(frozen=True)
+class TableBatch:
+    """What an asset returns when one read of a source fills several tables.
+
+    `contents` says what each table holds, in the order of writing: later ones may read the earlier
+    ones, which are written by then, in the same transaction. `counts` is filled with the number of
+    rows written by table name, and with what the contents add.
+    """
+
+    contents: Mapping[Table, Rows]
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.contents:
+            raise ValueError("a batch of no tables")
+
+    def write(self, connection: duckdb.DuckDBPyConnection, window: DateWindow | None) -> None:
+        """Replace each table's slice, inside the caller's transaction.
+
+        Raises:
+            SchemaMismatchError: a table's rows differ from its declaration.
+        """
+        for table, rows in self.contents.items():
+            stored = StoredTable.of(table)
+            expression = rows(connection)
+            writer.verify_types(stored, expression)
+            self.counts[table.name] = writer.replace(
+                connection,
+                stored,
+                writer.compile_duckdb(expression),
+                window if table.partition_column else None,
+            )
+
+
+def temporary_table(
+    connection: duckdb.DuckDBPyConnection, name: str, expression: ir.Table
+) -> ir.Table:
+    """Run an expression once and keep its rows under a name for as long as the connection lives."""
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {writer.compile_duckdb(expression)}"
+    )
+    return temporary_relation(connection, name)
+
+
+def temporary_relation(connection: duckdb.DuckDBPyConnection, name: str) -> ir.Table:
+    """A temporary table or view of the connection as an unbound Ibis table."""
+    columns = connection.execute(f"DESCRIBE {writer.quote(name)}").fetchall()
+    return ibis.table(
+        {column: DuckDBType.from_string(dtype) for column, dtype, *_ in columns}, name=name
+    )
+
+
+def count_rows(connection: duckdb.DuckDBPyConnection, expression: ir.Table) -> int:
+    """The number of rows of an expression."""
+    query = writer.compile_duckdb(expression.aggregate(rows=expression.count()))
+    return int(connection.execute(query).fetchall()[0][0])

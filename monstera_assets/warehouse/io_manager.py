@@ -1,0 +1,302 @@
+"""The DuckDB IO manager: dagster-duckdb's, made atomic, typed by declaration, and safe to range over.
+
+An asset returns an Ibis expression (compiled and run inside DuckDB, no row passes through Python) or,
+where the work is truly Python's, a pandas DataFrame. Inputs arrive as unbound Ibis tables limited to
+the partitions that the asset's partition mapping names, or as DataFrames; an input with days that
+were never materialized is an error, not an absence of rows.
+"""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+import pandas as pd
+from dagster import InitResourceContext, InputContext, OutputContext, TableSchema, TimeWindow
+from dagster._core.definitions.metadata import RawMetadataValue
+from dagster._core.storage.db_io_manager import (
+    DbIOManager,
+    DbTypeHandler,
+    TableSlice,
+)
+from dagster_duckdb import DuckDBIOManager
+from dagster_duckdb.io_manager import DuckDbClient
+from dagster_duckdb_pandas import DuckDBPandasTypeHandler
+from pydantic import Field
+
+from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.batches import TableBatch
+from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS, connect
+from monstera_assets.warehouse.errors import SchemaMismatchError
+from monstera_assets.warehouse.tables import StoredTable
+from monstera_assets.warehouse.windows import DateWindow
+
+READS = "monstera/reads"
+"""Metadata key of an asset's input: which days of a partitioned table it reads."""
+
+
+class Reads(StrEnum):
+    """Which days of a partitioned input an asset reads; all of them must have been materialized."""
+
+    MAPPED_DAYS = "the days that the partition mapping names"
+    ALL_DAYS = "from the first partition to the latest materialized day"
+    LATEST_DAY = "the latest materialized day"
+
+
+class WarehouseIOManager(DuckDBIOManager):
+    """Writes assets to, and reads them from, the warehouse's DuckDB file.
+
+    Schema and table are the two parts of the asset key; columns come from the asset's
+    `dagster/column_schema`, the partition column from `partition_expr`.
+    """
+
+    lock_timeout_seconds: float = Field(
+        default=DEFAULT_LOCK_TIMEOUT_SECONDS,
+        description="How long to wait for another process to release the database file.",
+    )
+
+    @staticmethod
+    def type_handlers() -> Sequence[DbTypeHandler[Any]]:
+        """Ibis expressions, batches of tables, and pandas DataFrames."""
+        return [IbisTypeHandler(), BatchTypeHandler(), DeclaredPandasTypeHandler()]
+
+    @staticmethod
+    def default_load_type() -> type:
+        """Inputs without a type annotation arrive as Ibis tables."""
+        return ir.Table
+
+    def create_io_manager(self, context: InitResourceContext) -> DbIOManager:
+        """The IO manager proper."""
+        return DbIOManager(
+            db_client=WarehouseClient(),
+            database=self.database,
+            schema=self.schema_,
+            type_handlers=self.type_handlers(),
+            default_load_type=self.default_load_type(),
+            io_manager_name=type(self).__name__,
+        )
+
+    @contextmanager
+    def yield_for_execution(self, context: InitResourceContext) -> Generator[Any, None, None]:
+        """Keep the file open, and so its lock, for as long as the run uses it.
+
+        Opening and checkpointing the file at every step would cost more than most steps do, and
+        between two steps another process could slip in.
+        """
+        with (
+            connect(
+                self.database,
+                self.connection_config,
+                lock_timeout_seconds=self.lock_timeout_seconds,
+            ),
+            super().yield_for_execution(context) as manager,
+        ):
+            yield manager
+
+
+class WarehouseClient(DuckDbClient):
+    """One transaction an output; existence tested rather than an error caught and swallowed."""
+
+    @staticmethod
+    @contextmanager
+    def connect(
+        context: OutputContext | InputContext, table_slice: TableSlice
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection, for an output inside a transaction that also records the materialization."""
+        config = context.resource_config or {}
+        with connect(
+            config["database"],
+            config["connection_config"],
+            lock_timeout_seconds=config["lock_timeout_seconds"],
+        ) as connection:
+            if isinstance(context, InputContext):
+                yield connection
+                return
+            table, window = stored_table(context, table_slice), slice_window(table_slice)
+            with writer.transaction(connection):
+                yield connection
+                writer.record(connection, table, window)
+
+    @staticmethod
+    def ensure_schema_exists(
+        context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+    ) -> None:
+        """Create schema and table from the declaration, or verify them."""
+        writer.prepare(connection, stored_table(context, table_slice))
+
+    @staticmethod
+    def delete_table_slice(
+        context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+    ) -> None:
+        """Delete the partitions, or the table's rows, that the output replaces."""
+        writer.delete(connection, stored_table(context, table_slice), slice_window(table_slice))
+
+
+class IbisTypeHandler(DbTypeHandler[ir.Table]):
+    """Runs Ibis expressions inside DuckDB."""
+
+    def handle_output(
+        self,
+        context: OutputContext,
+        table_slice: TableSlice,
+        obj: ir.Table,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> Mapping[str, RawMetadataValue]:
+        """Compile the expression and insert its rows.
+
+        Raises:
+            SchemaMismatchError: columns or types differ from the declaration.
+        """
+        table = stored_table(context, table_slice)
+        writer.verify_types(table, obj)
+        window = slice_window(table_slice)
+        rows = writer.insert(connection, table, writer.compile_duckdb(obj), window)
+        return row_count_metadata(rows, window)
+
+    def load_input(
+        self,
+        context: InputContext,
+        table_slice: TableSlice,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> ir.Table:
+        """The upstream table, unbound, limited to the mapped partitions, each of which exists.
+
+        Raises:
+            MissingPartitionsError: a mapped partition was never materialized.
+        """
+        upstream = context.upstream_output
+        if upstream is None:
+            raise SchemaMismatchError(f"{table_slice.table} has no producing asset to read from")
+        table = stored_table(upstream, table_slice)
+        relation = table.relation
+        if table.partition_column is None:
+            return relation
+        window = _days_to_read(context, table_slice, connection, table)
+        if window is None:
+            return relation.filter(ibis.literal(value=False))
+        writer.require_partitions(connection, table, window)
+        column = relation[table.partition_column]
+        return relation.filter(column >= window.first, column <= window.last)
+
+    @property
+    def supported_types(self) -> Sequence[type[object]]:
+        """Ibis tables."""
+        return [ir.Table]
+
+
+class BatchTypeHandler(DbTypeHandler[TableBatch]):
+    """Writes several tables in the one transaction: rows, rejections and ledger of a load."""
+
+    def handle_output(
+        self,
+        context: OutputContext,
+        table_slice: TableSlice,
+        obj: TableBatch,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> Mapping[str, RawMetadataValue]:
+        """Stage the source rows, then replace each table's slice."""
+        window = slice_window(table_slice)
+        obj.write(connection, window)
+        return row_count_metadata(obj.counts[table_slice.table], window)
+
+    def load_input(
+        self,
+        context: InputContext,
+        table_slice: TableSlice,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> TableBatch:
+        """Batches are written, never read."""
+        raise SchemaMismatchError("a batch of tables cannot be an input; name one of its tables")
+
+    @property
+    def supported_types(self) -> Sequence[type[object]]:
+        """Batches of tables."""
+        return [TableBatch]
+
+
+class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
+    """dagster-duckdb-pandas, writing by name, by declaration, and also when there are no rows."""
+
+    def handle_output(
+        self,
+        context: OutputContext,
+        table_slice: TableSlice,
+        obj: pd.DataFrame,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> Mapping[str, RawMetadataValue]:
+        """Insert the DataFrame's rows.
+
+        Raises:
+            SchemaMismatchError: columns differ from the declaration.
+        """
+        window = slice_window(table_slice)
+        table = stored_table(context, table_slice)
+        writer.verify_columns(table, [str(name) for name in obj.columns])
+        connection.register("delivered_frame", obj)
+        try:
+            rows = writer.insert(connection, table, "SELECT * FROM delivered_frame", window)
+        finally:
+            connection.unregister("delivered_frame")
+        return row_count_metadata(rows, window)
+
+
+def stored_table(context: OutputContext, table_slice: TableSlice) -> StoredTable:
+    """The declaration that an asset's metadata carries.
+
+    Raises:
+        SchemaMismatchError: the asset has no column schema.
+    """
+    metadata = context.definition_metadata or {}
+    column_schema = metadata.get("dagster/column_schema")
+    if not isinstance(column_schema, TableSchema):
+        raise SchemaMismatchError(
+            f"the asset of {table_slice.schema}.{table_slice.table} declares no columns; give it"
+            " the metadata dagster/column_schema"
+        )
+    return StoredTable.from_dagster(
+        table_slice.schema,
+        table_slice.table,
+        column_schema,
+        partition_column=metadata.get("partition_expr"),
+    )
+
+
+def slice_window(table_slice: TableSlice) -> DateWindow | None:
+    """The days of a table slice; None for a whole table, and for a slice of no partitions."""
+    for dimension in table_slice.partition_dimensions or []:
+        if isinstance(dimension.partitions, TimeWindow):
+            start, end = dimension.partitions
+            return DateWindow(start.date(), end.date() - timedelta(days=1))
+    return None
+
+
+def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, RawMetadataValue]:
+    """The row count under Dagster's name for it, where it is the count of one partition or table."""
+    if window is None:
+        return {"dagster/row_count": rows}
+    if len(window) == 1:
+        return {"dagster/partition_row_count": rows}
+    # Every partition of the range shares this metadata, so it must not pass for one partition's.
+    return {"rows_written": rows, "days_written": str(window)}
+
+
+def _days_to_read(
+    context: InputContext,
+    table_slice: TableSlice,
+    connection: duckdb.DuckDBPyConnection,
+    table: StoredTable,
+) -> DateWindow | None:
+    mapped = slice_window(table_slice)
+    reads = (context.definition_metadata or {}).get(READS, Reads.MAPPED_DAYS)
+    if mapped is None or reads == Reads.MAPPED_DAYS:
+        return mapped
+    stored = writer.materialized_window(connection, table)
+    if stored is None:
+        return None
+    if reads == Reads.LATEST_DAY:
+        return DateWindow(stored.last, stored.last)
+    return DateWindow(min(mapped.first, stored.last), stored.last)

@@ -1,0 +1,202 @@
+"""From a declared table and a pure function to a software-defined asset.
+
+A module of silver or gold declares its `Table` and decorates one function with `@table_asset`. The
+function's positional parameters are named after the tables it reads and receive Ibis tables; its
+keyword-only parameters, all optional, are `policy` (the thresholds) and `window` (the days to
+compute, for a partitioned table). It returns an Ibis expression, or a pandas DataFrame.
+"""
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import ibis.expr.types as ir
+from dagster import (
+    AssetExecutionContext,
+    AssetIn,
+    AssetKey,
+    AssetOut,
+    AssetsDefinition,
+    BackfillPolicy,
+    BetaWarning,
+    DailyPartitionsDefinition,
+    TimeWindowPartitionMapping,
+    asset,
+)
+
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.warehouse.io_manager import READS, Reads
+from monstera_assets.warehouse.tables import Layer, Table
+from monstera_assets.warehouse.windows import DateWindow
+
+# Both are marked beta and both are what makes ranges possible; the lock file pins what they mean.
+warnings.filterwarnings(
+    "ignore",
+    message=r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`",
+    category=BetaWarning,
+)
+
+IO_MANAGER_KEY = "io_manager"
+POOL = "duckdb"
+"""Pool of every step that opens the DuckDB file: one at a time, however many runs there are."""
+
+_SINCE_THE_FIRST_DAY = 36_600
+"""A hundred years of days: more than any history, clipped to the first partition by the mapping."""
+
+
+@dataclass(frozen=True)
+class Days:
+    """Which days of a partitioned input an asset reads; all of them must have been materialized."""
+
+    reads: Reads
+    mapping: TimeWindowPartitionMapping | None = None
+
+
+def last_days(count: int) -> Days:
+    """The days that are computed and the ones before them, `count` days for each."""
+    mapping = TimeWindowPartitionMapping(
+        start_offset=1 - count, allow_nonexistent_upstream_partitions=True
+    )
+    return Days(Reads.MAPPED_DAYS, mapping)
+
+
+SAME_DAYS = Days(Reads.MAPPED_DAYS, TimeWindowPartitionMapping())
+"""The days that are computed."""
+UP_TO_DAY = last_days(_SINCE_THE_FIRST_DAY)
+"""From the first partition to the last of the days that are computed."""
+ALL_DAYS = Days(Reads.ALL_DAYS)
+"""For unpartitioned tables: from the first partition to the latest materialized day."""
+LATEST_DAY = Days(Reads.LATEST_DAY)
+"""For unpartitioned tables: the latest materialized day."""
+
+
+@dataclass(frozen=True)
+class TableAsset:
+    """A table, the function that computes it, and the days it reads of its partitioned inputs."""
+
+    table: Table
+    function: Callable[..., Any]
+    days: Mapping[str, Days] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the tables that the function reads."""
+        return tuple(
+            name
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the pure function, as unit tests do."""
+        return self.function(*args, **kwargs)
+
+    def build(
+        self, partitions: DailyPartitionsDefinition, policy: LifecyclePolicy
+    ) -> AssetsDefinition:
+        """The software-defined asset for a partition calendar and a policy."""
+        function, inputs, partitioned = (
+            self.function,
+            self.inputs,
+            bool(self.table.partition_column),
+        )
+        accepts = inspect.signature(function).parameters
+
+        @asset(
+            **asset_attributes(self.table, partitions),
+            ins={name: self._input(name) for name in inputs},
+            io_manager_key=IO_MANAGER_KEY,
+            pool=POOL,
+            backfill_policy=BackfillPolicy.single_run() if partitioned else None,
+        )
+        def compute(context: AssetExecutionContext, **tables: ir.Table) -> Any:
+            keywords: dict[str, Any] = {}
+            if "policy" in accepts:
+                keywords["policy"] = policy
+            if "window" in accepts:
+                keywords["window"] = partition_window(context)
+            return function(*(tables[name] for name in inputs), **keywords)
+
+        return compute
+
+    def _input(self, name: str) -> AssetIn:
+        days = self.days.get(name)
+        return AssetIn(
+            key=asset_key(name),
+            partition_mapping=days.mapping if days else None,
+            metadata={READS: days.reads.value} if days else {},
+            dagster_type=Any,
+        )
+
+
+def table_asset(
+    table: Table, days: Mapping[str, Days] | None = None
+) -> Callable[[Callable[..., Any]], TableAsset]:
+    """Declare the decorated function as the computation of a table.
+
+    Args:
+        table: the declaration.
+        days: for each partitioned input, the days that the function reads of it.
+    """
+
+    def decorate(function: Callable[..., Any]) -> TableAsset:
+        return TableAsset(table, function, days or {})
+
+    return decorate
+
+
+def asset_key(table_name: str) -> AssetKey:
+    """The asset key of a table: its layer, which its name begins with, and its name."""
+    return AssetKey([Layer(table_name.split("_", 1)[0]).value, table_name])
+
+
+def batch_outs(tables: Sequence[Table]) -> dict[str, AssetOut]:
+    """The outputs of a multi-asset that fills several tables from one `TableBatch`."""
+    return {
+        table.name: AssetOut(
+            key=asset_key(table.name),
+            dagster_type=Any,
+            description=describe(table),
+            metadata=table_metadata(table),
+            owners=list(table.owners),
+            kinds={"duckdb", str(table.layer)},
+            group_name=str(table.layer),
+            io_manager_key=IO_MANAGER_KEY,
+        )
+        for table in tables
+    }
+
+
+def describe(table: Table) -> str:
+    """What the Dagster UI says of a table: what it is and what one row is."""
+    return f"{table.description}\n\nGrain: {table.grain}."
+
+
+def asset_attributes(table: Table, partitions: DailyPartitionsDefinition) -> dict[str, Any]:
+    """What an asset's definition takes over from the declaration of its table."""
+    return {
+        "key": asset_key(table.name),
+        "group_name": str(table.layer),
+        "description": describe(table),
+        "owners": list(table.owners),
+        "kinds": {"duckdb", str(table.layer)},
+        "metadata": table_metadata(table),
+        "partitions_def": partitions if table.partition_column else None,
+    }
+
+
+def table_metadata(table: Table) -> dict[str, Any]:
+    """Column schema and, for a partitioned table, the column that holds the partition's date."""
+    metadata: dict[str, Any] = {"dagster/column_schema": table.to_dagster()}
+    if table.partition_column:
+        metadata["partition_expr"] = table.partition_column
+    return metadata
+
+
+def partition_window(context: AssetExecutionContext) -> DateWindow:
+    """The days of the partitions that a step computes."""
+    keys = context.partition_key_range
+    return DateWindow(date.fromisoformat(keys.start), date.fromisoformat(keys.end))

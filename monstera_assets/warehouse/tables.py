@@ -1,0 +1,250 @@
+"""Table declarations: each table names its columns, key and grain once; everything else follows.
+
+From a `Table` come the DDL and the cast on write, the column schema shown in the Dagster UI, the
+contract checks and the data dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+import ibis
+import ibis.expr.datatypes as dt
+import ibis.expr.types as ir
+from dagster import TableColumn, TableColumnConstraints, TableConstraints, TableRecord, TableSchema
+from ibis.backends.sql.datatypes import DuckDBType
+
+__all__ = ["TREND_FLAGS", "Column", "Layer", "Reference", "Table", "TableRecord", "duckdb_type"]
+
+
+class Layer(StrEnum):
+    """The medallion layers; each is a DuckDB schema and a group in the Dagster UI."""
+
+    BRONZE = "bronze"
+    SILVER = "silver"
+    GOLD = "gold"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A column whose values occur in a column of another table."""
+
+    table: str
+    column: str
+
+    @property
+    def layer(self) -> str:
+        """The schema of the referenced table, which its name begins with."""
+        return self.table.split("_", 1)[0]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: name, Ibis type (`string`, `date`, `int64`, ...) and what it means, with its unit."""
+
+    name: str
+    type: str
+    description: str
+    nullable: bool = False
+    allowed: tuple[str, ...] | None = None
+    references: Reference | None = None
+    days_before_latest: int | None = None
+    """Set on trend flags only: true on the latest date of the table and this many days before it."""
+
+    @cached_property
+    def dtype(self) -> dt.DataType:
+        """The Ibis type, with nullability."""
+        return dt.dtype(self.type, nullable=self.nullable)
+
+
+def duckdb_type(dtype: dt.DataType) -> str:
+    """The DuckDB spelling of an Ibis type, as used in DDL and casts."""
+    return str(DuckDBType.to_string(dtype)).replace("TEXT", "VARCHAR")
+
+
+def same_type(left: str, right: str) -> bool:
+    """Whether two DuckDB types are the same, however they are spelled."""
+    return bool(DuckDBType.from_string(left) == DuckDBType.from_string(right))
+
+
+TREND_FLAGS = (
+    Column(
+        "is_current_day",
+        "boolean",
+        "True on the latest date of the table. Kept up to date whenever a partition is written.",
+        days_before_latest=0,
+    ),
+    Column(
+        "is_last_90_days",
+        "boolean",
+        "True on the latest date of the table and the 89 days before it.",
+        days_before_latest=89,
+    ),
+)
+"""Columns for trend tiles. The writer fills them: they depend on the latest date that exists, so no
+partition can know them for itself."""
+
+_DAYS_BEFORE_LATEST_TAG = "monstera/days_before_latest"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A declared table.
+
+    `grain` says what one row is; `key` the columns that identify it (a key column may be null);
+    `partition_column` the DATE column of a daily partitioned table.
+    """
+
+    layer: Layer
+    name: str
+    grain: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    owners: tuple[str, ...]
+    partition_column: str | None = None
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            raise ValueError(f"{self.name} declares a column twice")
+        unknown = {*self.key, *([self.partition_column] if self.partition_column else [])} - {
+            *names
+        }
+        if unknown:
+            raise ValueError(f"{self.name}: key or partition column {sorted(unknown)} not declared")
+        if not self.name.startswith(f"{self.layer}_"):
+            raise ValueError(f"{self.name} must begin with its layer, {self.layer}_")
+
+    @property
+    def asset_path(self) -> tuple[str, str]:
+        """Schema and table, which are also the two parts of the asset key."""
+        return (str(self.layer), self.name)
+
+    @property
+    def qualified_name(self) -> str:
+        """`schema.table`, as written in SQL."""
+        return f"{self.layer}.{self.name}"
+
+    @cached_property
+    def relation(self) -> ir.Table:
+        """The table as an unbound Ibis table."""
+        return StoredTable.of(self).relation
+
+    def to_dagster(self) -> TableSchema:
+        """The declaration as Dagster's column schema; `from_dagster` reads it back."""
+        return TableSchema(
+            columns=[
+                TableColumn(
+                    name=column.name,
+                    type=duckdb_type(column.dtype),
+                    description=column.description,
+                    constraints=TableColumnConstraints(
+                        nullable=column.nullable,
+                        unique=self.key == (column.name,),
+                        other=_constraints_in_words(column),
+                    ),
+                    tags=(
+                        {}
+                        if column.days_before_latest is None
+                        else {_DAYS_BEFORE_LATEST_TAG: str(column.days_before_latest)}
+                    ),
+                )
+                for column in self.columns
+            ],
+            constraints=TableConstraints(other=[f"key: {', '.join(self.key)}"]),
+        )
+
+
+@dataclass(frozen=True)
+class StoredColumn:
+    """What the writer must know of a column: name, DuckDB type, nullability, trend flag."""
+
+    name: str
+    type: str
+    nullable: bool
+    days_before_latest: int | None = None
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """What the writer must know of a table: where it is, its columns and its partition column."""
+
+    schema: str
+    name: str
+    columns: tuple[StoredColumn, ...]
+    partition_column: str | None
+
+    @property
+    def qualified_name(self) -> str:
+        """`schema.table`, as written in SQL."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def data_columns(self) -> tuple[StoredColumn, ...]:
+        """The columns that an asset delivers: all but the trend flags."""
+        return tuple(column for column in self.columns if column.days_before_latest is None)
+
+    @property
+    def trend_flags(self) -> Mapping[str, int]:
+        """Trend flag to its number of days before the latest date."""
+        return {
+            column.name: column.days_before_latest
+            for column in self.columns
+            if column.days_before_latest is not None
+        }
+
+    @cached_property
+    def relation(self) -> ir.Table:
+        """The table as an unbound Ibis table.
+
+        All columns are nullable in it: Ibis unites only tables of equal nullability, and that a
+        column has no nulls is for DDL and contract to say.
+        """
+        schema = {column.name: DuckDBType.from_string(column.type) for column in self.columns}
+        return ibis.table(schema, name=self.name, database=self.schema)
+
+    @classmethod
+    def of(cls, table: Table) -> StoredTable:
+        """The stored form of a declaration."""
+        return cls.from_dagster(
+            table.layer, table.name, table.to_dagster(), partition_column=table.partition_column
+        )
+
+    @classmethod
+    def from_dagster(
+        cls, schema: str, name: str, column_schema: TableSchema, partition_column: str | None
+    ) -> StoredTable:
+        """Read the declaration back from the column schema in an asset's metadata."""
+        return cls(
+            schema=str(schema),
+            name=name,
+            columns=tuple(
+                StoredColumn(
+                    name=column.name,
+                    type=column.type,
+                    nullable=column.constraints.nullable,
+                    days_before_latest=(
+                        int(column.tags[_DAYS_BEFORE_LATEST_TAG])
+                        if _DAYS_BEFORE_LATEST_TAG in column.tags
+                        else None
+                    ),
+                )
+                for column in column_schema.columns
+            ),
+            partition_column=partition_column,
+        )
+
+
+def _constraints_in_words(column: Column) -> list[str]:
+    return list(_describe(column))
+
+
+def _describe(column: Column) -> Iterable[str]:
+    if column.allowed is not None:
+        yield f"one of {', '.join(column.allowed)}"
+    if column.references is not None:
+        yield f"refers to {column.references.table}.{column.references.column}"

@@ -1,0 +1,39 @@
+"""Windows of days: the unit in which partitions are read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+
+@dataclass(frozen=True, order=True)
+class DateWindow:
+    """The days from `first` to `last`, both included."""
+
+    first: date
+    last: date
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise ValueError(f"a window cannot end ({self.last}) before it begins ({self.first})")
+
+    def __iter__(self) -> Iterator[date]:
+        return (self.first + timedelta(days=n) for n in range(len(self)))
+
+    def __len__(self) -> int:
+        return (self.last - self.first).days + 1
+
+    def __str__(self) -> str:
+        return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
+
+
+def windows_of(days: Iterable[date]) -> Sequence[DateWindow]:
+    """The unbroken runs in a collection of days, in order."""
+    runs: list[DateWindow] = []
+    for day in sorted(set(days)):
+        if runs and day == runs[-1].last + timedelta(days=1):
+            runs[-1] = DateWindow(runs[-1].first, day)
+        else:
+            runs.append(DateWindow(day, day))
+    return runs

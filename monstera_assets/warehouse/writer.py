@@ -1,0 +1,336 @@
+"""The transactional writer: a table or a partition range is replaced whole, or not at all.
+
+Every write to a warehouse table goes through here: inside one transaction the table is created from
+its declaration if need be, the old slice deleted, the new rows inserted by column name and cast to
+the declared types, the materialization recorded and the trend flags brought up to date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.warehouse.errors import (
+    MissingPartitionsError,
+    SchemaMismatchError,
+    WarehouseError,
+)
+from monstera_assets.warehouse.tables import StoredTable, same_type
+from monstera_assets.warehouse.windows import DateWindow, windows_of
+
+_MATERIALIZATIONS = "operations.materializations"
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Commit on success, roll back on any error; the tables are then as they were."""
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A failed COMMIT has already ended the transaction, and so may a fatal error: rolling back
+        # must not hide what happened.
+        try:
+            connection.execute("ROLLBACK")
+        except duckdb.Error:
+            connection.interrupt()
+        raise
+
+
+def replace(
+    connection: duckdb.DuckDBPyConnection,
+    table: StoredTable,
+    select: str,
+    window: DateWindow | None,
+) -> int:
+    """Replace the table, or its partitions in `window`, by the rows of a query; returns their number.
+
+    Runs inside the caller's transaction.
+
+    Raises:
+        SchemaMismatchError: the stored table or the query's columns differ from the declaration.
+        WarehouseError: a row's partition date lies outside `window`, or a value cannot be cast.
+    """
+    prepare(connection, table)
+    delete(connection, table, window)
+    rows = insert(connection, table, select, window)
+    record(connection, table, window)
+    return rows
+
+
+def prepare(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:
+    """Create the table from its declaration, or verify that the stored one agrees with it.
+
+    Raises:
+        SchemaMismatchError: a table of that name has other columns or types.
+    """
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
+    stored = stored_columns(connection, table)
+    if not stored:
+        columns = ", ".join(
+            f"{quote(column.name)} {column.type}{'' if column.nullable else ' NOT NULL'}"
+            for column in table.columns
+        )
+        connection.execute(f"CREATE TABLE {_sql_name(table)} ({columns})")
+        return
+    declared = {column.name: column.type for column in table.columns}
+    differences = [
+        *(f"{name} is missing" for name in declared.keys() - stored.keys()),
+        *(f"{name} is not declared" for name in stored.keys() - declared.keys()),
+        *(
+            f"{name} is {stored[name]}, declared {declared[name]}"
+            for name in declared.keys() & stored.keys()
+            if not same_type(stored[name], declared[name])
+        ),
+    ]
+    if differences:
+        raise SchemaMismatchError(
+            f"{table.qualified_name} was written with another declaration:"
+            f" {'; '.join(sorted(differences))}. Drop that table (or start a new database file) and"
+            " materialize all of its partitions again."
+        )
+
+
+def stored_columns(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> dict[str, str]:
+    """Column to DuckDB type as stored; empty if the table does not exist."""
+    return dict(
+        connection.execute(
+            "SELECT column_name, data_type FROM duckdb_columns()"
+            " WHERE database_name = current_database() AND schema_name = ? AND table_name = ?",
+            [table.schema, table.name],
+        ).fetchall()
+    )
+
+
+def delete(
+    connection: duckdb.DuckDBPyConnection, table: StoredTable, window: DateWindow | None
+) -> None:
+    """Delete the table's rows, or those of the partitions in `window`."""
+    condition = ""
+    if window is not None:
+        column = _partition_column(table)
+        condition = f" WHERE {column} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
+    connection.execute(f"DELETE FROM {_sql_name(table)}{condition}")
+
+
+def insert(
+    connection: duckdb.DuckDBPyConnection,
+    table: StoredTable,
+    select: str,
+    window: DateWindow | None,
+) -> int:
+    """Insert the rows of a query by column name, cast to the declared types; returns their number.
+
+    Raises:
+        SchemaMismatchError: the query lacks a declared column or has another one.
+        WarehouseError: a row's partition date lies outside `window`, a null in a column that may
+            have none, or a value that cannot be cast.
+    """
+    delivered = [row[0] for row in connection.execute(f"DESCRIBE {select}").fetchall()]
+    verify_columns(table, delivered)
+    projection = ", ".join(
+        f"CAST({_guarded(table, column.name, window)} AS {column.type}) AS {quote(column.name)}"
+        for column in table.data_columns
+    )
+    flags = "".join(f", FALSE AS {quote(flag)}" for flag in table.trend_flags)
+    statement = f"INSERT INTO {_sql_name(table)} BY NAME SELECT {projection}{flags} FROM ({select}) AS rows_in"
+    try:
+        (rows,) = _one(connection, statement)
+    except (
+        duckdb.ConversionException,
+        duckdb.ConstraintException,
+        duckdb.InvalidInputException,
+    ) as error:
+        raise WarehouseError(
+            f"{table.qualified_name} was not written and is as it was before: {error}"
+        ) from error
+    _refresh_trend_flags(connection, table)
+    return int(rows)
+
+
+def verify_columns(table: StoredTable, delivered: list[str]) -> None:
+    """Compare the columns that an asset delivers with the declaration.
+
+    Raises:
+        SchemaMismatchError: a column is missing, not declared, or delivered twice.
+    """
+    expected = [column.name for column in table.data_columns]
+    problems = [
+        *(f"lacks {name}" for name in expected if name not in delivered),
+        *(f"delivers {name}, which is not declared" for name in delivered if name not in expected),
+        *(f"delivers {name} twice" for name in {n for n in delivered if delivered.count(n) > 1}),
+    ]
+    if problems:
+        raise SchemaMismatchError(
+            f"{table.qualified_name} was not written: the asset {'; '.join(sorted(problems))}."
+            " Make the asset's columns agree with the table's declaration."
+        )
+
+
+def compile_duckdb(expression: ir.Table) -> str:
+    """The DuckDB SQL of an Ibis expression over unbound tables."""
+    return str(ibis.to_sql(expression, dialect="duckdb", pretty=False))
+
+
+def verify_types(table: StoredTable, expression: ir.Table) -> None:
+    """Compare an expression's schema with the declaration before anything is written.
+
+    Raises:
+        SchemaMismatchError: naming each column that is missing, not declared or of another type.
+    """
+    delivered = expression.schema()
+    verify_columns(table, list(delivered.names))
+    declared = table.relation.schema()
+    wrong = [
+        f"{column.name} is {delivered[column.name]}, declared {declared[column.name]}"
+        for column in table.data_columns
+        if not delivered[column.name].castable(declared[column.name].copy(nullable=True))
+    ]
+    if wrong:
+        raise SchemaMismatchError(
+            f"{table.qualified_name} was not written: {'; '.join(wrong)}."
+            " Make the asset's columns agree with the table's declaration."
+        )
+
+
+def record(
+    connection: duckdb.DuckDBPyConnection, table: StoredTable, window: DateWindow | None
+) -> None:
+    """Note that the table, or each partition in `window`, was materialized (also when it is empty)."""
+    _create_materializations(connection)
+    key = [table.schema, table.name]
+    where = "schema_name = ? AND table_name = ?"
+    if window is None:
+        connection.execute(f"DELETE FROM {_MATERIALIZATIONS} WHERE {where}", key)
+        days = "SELECT CAST(NULL AS DATE) AS day"
+    else:
+        between = f"BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
+        connection.execute(
+            f"DELETE FROM {_MATERIALIZATIONS} WHERE {where} AND partition_date {between}", key
+        )
+        days = (
+            f"SELECT CAST(unnest(generate_series({_literal(window.first)}, {_literal(window.last)},"
+            " INTERVAL 1 DAY)) AS DATE) AS day"
+        )
+    # The clock is operational here: no table of the framework reads this column.
+    connection.execute(
+        f"INSERT INTO {_MATERIALIZATIONS} SELECT ?, ?, day, now()::TIMESTAMP FROM ({days})", key
+    )
+
+
+def materialized_window(
+    connection: duckdb.DuckDBPyConnection, table: StoredTable
+) -> DateWindow | None:
+    """From the first to the last materialized day of a partitioned table; None if there is none."""
+    _create_materializations(connection)
+    first, last = _one(
+        connection,
+        f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
+        " WHERE schema_name = ? AND table_name = ?",
+        [table.schema, table.name],
+    )
+    return DateWindow(first, last) if isinstance(first, date) and isinstance(last, date) else None
+
+
+def require_partitions(
+    connection: duckdb.DuckDBPyConnection, table: StoredTable, window: DateWindow
+) -> None:
+    """Refuse to go on if a day in `window` was never materialized.
+
+    A day that was never loaded looks like a day on which nobody did anything; states computed over
+    it would quietly count people as gone.
+
+    Raises:
+        MissingPartitionsError: naming the table, the days and the command that loads them.
+    """
+    _create_materializations(connection)
+    missing = connection.execute(
+        "SELECT CAST(day AS DATE) FROM (SELECT unnest(generate_series("
+        f"{_literal(window.first)}, {_literal(window.last)}, INTERVAL 1 DAY)) AS day)"
+        " WHERE CAST(day AS DATE) NOT IN (SELECT partition_date FROM"
+        f" {_MATERIALIZATIONS} WHERE schema_name = ? AND table_name = ?"
+        " AND partition_date IS NOT NULL)",
+        [table.schema, table.name],
+    ).fetchall()
+    if not missing:
+        return
+    runs = windows_of(row[0] for row in missing)
+    named = ", ".join(str(run) for run in runs[:5]) + (" and more" if len(runs) > 5 else "")
+    raise MissingPartitionsError(
+        f"{table.qualified_name} has no partitions for {named} ({len(missing)} days), on which this"
+        f" result depends. Materialize them first, for example with: monstera run --from"
+        f" {runs[0].first} --to {runs[-1].last}"
+    )
+
+
+def quote(identifier: str) -> str:
+    """An identifier as SQL; identifiers come from declarations, never from data."""
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _create_materializations(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("CREATE SCHEMA IF NOT EXISTS operations")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {_MATERIALIZATIONS} (schema_name VARCHAR NOT NULL,"
+        " table_name VARCHAR NOT NULL, partition_date DATE, materialized_at TIMESTAMP NOT NULL)"
+    )
+
+
+def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:
+    if not table.trend_flags:
+        return
+    column = _partition_column(table)
+    values = {
+        quote(flag): f"{column} >= latest - {days}" for flag, days in table.trend_flags.items()
+    }
+    connection.execute(
+        f"UPDATE {_sql_name(table)}"
+        f" SET {', '.join(f'{flag} = ({value})' for flag, value in values.items())}"
+        f" FROM (SELECT max({column}) AS latest FROM {_sql_name(table)})"
+        f" WHERE {' OR '.join(f'{flag} <> ({value})' for flag, value in values.items())}"
+    )
+
+
+def _guarded(table: StoredTable, name: str, window: DateWindow | None) -> str:
+    if window is None or name != table.partition_column:
+        return quote(name)
+    column = quote(name)
+    message = f"a row for another day than {window} in {table.name}.{name}: "
+    return (
+        f"CASE WHEN {column} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
+        f" THEN {column}"
+        f" ELSE error({_text(message)} || coalesce(CAST({column} AS VARCHAR), 'null')) END"
+    )
+
+
+def _partition_column(table: StoredTable) -> str:
+    if table.partition_column is None:
+        raise SchemaMismatchError(f"{table.qualified_name} declares no partition column")
+    return quote(table.partition_column)
+
+
+def _sql_name(table: StoredTable) -> str:
+    return f"{quote(table.schema)}.{quote(table.name)}"
+
+
+def _literal(day: date) -> str:
+    return f"DATE '{day.isoformat()}'"
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _one(
+    connection: duckdb.DuckDBPyConnection, statement: str, parameters: list[str] | None = None
+) -> tuple[object, ...]:
+    row = connection.execute(statement, parameters or []).fetchone()
+    if row is None:
+        raise WarehouseError(f"no result for: {statement}")
+    return tuple(row)

@@ -1,0 +1,536 @@
+"""The batched event log stores what Dagster's own would store, only sooner."""
+
+import json
+import os
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationPlanned,
+)
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    AssetObservationData,
+    DagsterEvent,
+    StepMaterializationData,
+)
+from dagster._core.events.log import EventLogEntry
+from dagster._core.execution.plan.objects import StepSuccessData
+from dagster._core.storage.event_log import SqliteEventLogStorage
+
+from monstera_assets.operations import event_log
+from monstera_assets.operations.event_log import (
+    DEFAULT_EVENT_BATCH_SIZE,
+    BatchedSqliteEventLogStorage,
+)
+
+if TYPE_CHECKING:
+    from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+
+RUN, OTHER_RUN = "6c8a9b9e-0000-4000-8000-000000000001", "6c8a9b9e-0000-4000-8000-000000000002"
+USERS, STATES = dg.AssetKey(["silver", "users"]), dg.AssetKey(["gold", "states"])
+BATCH_SIZE = "DAGSTER_EVENT_BATCH_SIZE"
+DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
+
+
+@pytest.fixture(autouse=True)
+def _no_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Set before it is deleted: only then is what the storage sets taken away again afterwards.
+    monkeypatch.setenv(BATCH_SIZE, "1")
+    monkeypatch.delenv(BATCH_SIZE)
+
+
+# ---------------------------------------------------------------- the same events, both ways
+
+
+_clock = iter(range(1_000_000))
+
+
+def entry(
+    event_type: dg.DagsterEventType, data: Any = None, run_id: str = RUN, step_key: str = "step"
+) -> EventLogEntry:
+    return EventLogEntry(  # type: ignore[no-untyped-call]
+        error_info=None,
+        level=10,
+        user_message="",
+        run_id=run_id,
+        timestamp=1_700_000_000.25 + next(_clock),
+        step_key=step_key,
+        job_name="job",
+        dagster_event=DagsterEvent(
+            event_type_value=event_type.value,
+            job_name="job",
+            event_specific_data=data,
+            message="message",
+            step_key=step_key,
+        ),
+    )
+
+
+def materialization(
+    key: dg.AssetKey, partition: str | None, run_id: str = RUN, **kwargs: Any
+) -> EventLogEntry:
+    asset_materialization = dg.AssetMaterialization(key, partition=partition, **kwargs)
+    data = StepMaterializationData(asset_materialization, [])
+    return entry(dg.DagsterEventType.ASSET_MATERIALIZATION, data, run_id)
+
+
+def check_evaluation(*, passed: bool, run_id: str = RUN) -> EventLogEntry:
+    evaluation = dg.AssetCheckEvaluation(
+        asset_key=USERS,
+        check_name="contract",
+        passed=passed,
+        metadata={},
+        severity=dg.AssetCheckSeverity.ERROR,
+    )
+    return entry(dg.DagsterEventType.ASSET_CHECK_EVALUATION, evaluation, run_id)
+
+
+def log_line(text: str) -> EventLogEntry:
+    return EventLogEntry(  # type: ignore[no-untyped-call]
+        error_info=None, level=20, user_message=text, run_id=RUN, timestamp=1_700_000_000.5
+    )
+
+
+def all_sorts_of_events() -> list[EventLogEntry]:
+    types = dg.DagsterEventType
+    shared = {"rows": dg.MetadataValue.int(1), "note": dg.MetadataValue.text('"quoted" ü')}
+    tags = {"dagster/data_version": "v1", "not/indexed": "x"}
+    planned = AssetMaterializationPlannedData
+    return [
+        entry(types.PIPELINE_START, step_key=""),
+        entry(types.ASSET_MATERIALIZATION_PLANNED, planned(STATES, "2024-01-01")),
+        entry(types.ASSET_MATERIALIZATION_PLANNED, planned(USERS, "2024-01-01")),
+        entry(
+            types.ASSET_CHECK_EVALUATION_PLANNED,
+            AssetCheckEvaluationPlanned(asset_key=USERS, check_name="contract"),
+        ),
+        entry(types.STEP_START),
+        log_line("a line of the log"),
+        *(
+            materialization(USERS, f"2024-01-{day:02}", metadata=shared, tags=tags)
+            for day in range(1, 6)
+        ),
+        # Equal in Python, not in JSON.
+        materialization(USERS, "2024-01-06", metadata={"rows": 1}, tags=tags),
+        materialization(USERS, "2024-01-07", metadata={"rows": True}, tags=tags),
+        materialization(USERS, "2024-01-08", metadata={"rows": 1.0}, tags=tags),
+        materialization(USERS, "2024-01-09", metadata={"rows": 2}, tags={"other": "tag"}),
+        materialization(USERS, 'odd "key" \\ ü', metadata=shared, tags=tags),
+        materialization(
+            USERS,
+            dg.MultiPartitionKey({"day": "2024-01-10", "product": "a"}),
+            tags={"dagster/partition/day": "2024-01-10", "dagster/partition/product": "a"},
+        ),
+        materialization(STATES, None, metadata=shared),
+        entry(
+            types.ASSET_OBSERVATION,
+            AssetObservationData(dg.AssetObservation(STATES, tags={"dagster/data_version": "v2"})),
+        ),
+        check_evaluation(passed=False),
+        materialization(STATES, "2024-01-01", OTHER_RUN, metadata=shared, tags=tags),
+        materialization(USERS, "2024-01-01", OTHER_RUN, metadata=shared, tags=tags),
+        materialization(STATES, "2024-01-02", RUN, metadata=shared, tags=tags),
+        check_evaluation(passed=True, run_id=OTHER_RUN),
+        entry(types.ASSET_MATERIALIZATION_PLANNED, planned(USERS, "2024-01-03"), OTHER_RUN),
+        entry(types.STEP_SUCCESS, StepSuccessData(1.5)),  # type: ignore[no-untyped-call]
+        entry(types.PIPELINE_FAILURE, run_id=OTHER_RUN, step_key=""),
+        entry(types.PIPELINE_SUCCESS, step_key=""),
+    ]
+
+
+def tables(base_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """All rows of all tables that events go to, but for the time at which a row was made."""
+    found: dict[str, list[tuple[Any, ...]]] = {}
+    for path in sorted(base_dir.glob("*.db")):
+        with closing(sqlite3.connect(path)) as conn:
+            for table in ("event_logs", "asset_keys", "asset_event_tags", "asset_check_executions"):
+                info = conn.execute(f"PRAGMA table_info({table})").fetchall()
+                columns = ", ".join(c[1] for c in info if c[1] != "create_timestamp")
+                rows = conn.execute(f"SELECT {columns} FROM {table} ORDER BY id")
+                found[f"{path.stem}.{table}"] = rows.fetchall()
+    return found
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with make_instance(tmp_path / "home") as made:
+        yield made
+
+
+def make_instance(home: Path, config: str = "{}") -> dg.DagsterInstance:
+    home.mkdir(parents=True)
+    (home / "dagster.yaml").write_text(
+        "telemetry: {enabled: false}\n"
+        "event_log_storage:\n"
+        "  module: monstera_assets.operations.event_log\n"
+        "  class: BatchedSqliteEventLogStorage\n"
+        f"  config: {config}\n"
+    )
+    return dg.DagsterInstance.from_config(str(home))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+def test_batches_leave_the_rows_that_single_events_leave(tmp_path: Path, batch_size: int) -> None:
+    events = all_sorts_of_events()
+    stock = SqliteEventLogStorage(str(tmp_path / "stock"))
+    batched = BatchedSqliteEventLogStorage(str(tmp_path / "batched"))
+    for event in events:
+        stock.store_event(event)
+    for start in range(0, len(events), batch_size):
+        batched.store_event_batch(events[start : start + batch_size])
+
+    expected, actual = tables(tmp_path / "stock"), tables(tmp_path / "batched")
+    assert {name: len(rows) for name, rows in actual.items()} == {
+        name: len(rows) for name, rows in expected.items()
+    }
+    assert actual == expected
+    assert len(expected["index.asset_event_tags"]) > 0
+
+
+QUERIES: dict[str, Callable[[SqliteEventLogStorage], Any]] = {
+    "materialized partitions": lambda s: s.get_materialized_partitions(USERS),
+    "latest materialization": lambda s: s.get_latest_materialization_events([USERS, STATES]),
+    "latest by partition": lambda s: s.get_latest_storage_id_by_partition(
+        USERS, dg.DagsterEventType.ASSET_MATERIALIZATION
+    ),
+    "asset records": lambda s: [
+        (r.storage_id, r.asset_entry) for r in s.get_asset_records([USERS, STATES])
+    ],
+    "all asset keys": lambda s: s.all_asset_keys(),  # type: ignore[no-untyped-call]
+    "run stats": lambda s: [s.get_stats_for_run(RUN), s.get_stats_for_run(OTHER_RUN)],
+    "step stats": lambda s: s.get_step_stats_for_run(RUN),
+    "log": lambda s: s.get_records_for_run(RUN, limit=1000),
+    "log from a cursor": lambda s: s.get_records_for_run(
+        RUN, cursor=s.get_records_for_run(RUN, limit=5).cursor
+    ),
+    "materializations from a cursor": lambda s: s.fetch_materializations(
+        USERS, limit=3, cursor=s.fetch_materializations(USERS, limit=3).cursor
+    ),
+    "observations": lambda s: s.fetch_observations(STATES, limit=10),
+    "planned": lambda s: s.get_event_records(
+        dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, asset_key=USERS)
+    ),
+    "run status changes": lambda s: s.fetch_run_status_changes(
+        dg.DagsterEventType.RUN_FAILURE, limit=10
+    ),
+    "tags": lambda s: s.get_event_tags_for_asset(USERS),
+    "tags by value": lambda s: s.get_event_tags_for_asset(
+        USERS, filter_tags={"dagster/data_version": "v1"}
+    ),
+    "check history": lambda s: without_time(
+        s.get_asset_check_execution_history(dg.AssetCheckKey(USERS, "contract"), limit=10)
+    ),
+    "latest check": lambda s: without_time(
+        s.get_latest_asset_check_execution_by_key(
+            [dg.AssetCheckKey(USERS, "contract")], PartitionKeyFilter(key=None)
+        ).values()
+    ),
+}
+
+
+def without_time(records: Any) -> list[tuple[Any, ...]]:
+    check_records: list[AssetCheckExecutionRecord] = list(records)
+    return [(r.id, r.run_id, r.status, r.event, r.partition) for r in check_records]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SqliteEventLogStorage]:
+    """Dagster's own log and the batched one, with the same events in them."""
+    events = all_sorts_of_events()
+    stock = SqliteEventLogStorage(str(tmp_path_factory.mktemp("stock")))
+    batched = BatchedSqliteEventLogStorage(str(tmp_path_factory.mktemp("batched")))
+    for event in events:
+        stock.store_event(event)
+    batched.store_event_batch(events)
+    return {"stock": stock, "batched": batched}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_batches_answer_queries_as_single_events_do(
+    both: dict[str, SqliteEventLogStorage], query: str
+) -> None:
+    expected = QUERIES[query](both["stock"])
+    assert expected
+    assert QUERIES[query](both["batched"]) == expected
+
+
+def test_an_empty_batch_stores_nothing(tmp_path: Path) -> None:
+    storage = BatchedSqliteEventLogStorage(str(tmp_path))
+    before = tables(tmp_path)
+    storage.store_event_batch([])
+    assert tables(tmp_path) == before
+
+
+def test_a_batch_may_have_more_values_than_a_statement_of_sqlite(tmp_path: Path) -> None:
+    storage = BatchedSqliteEventLogStorage(str(tmp_path))
+    tags = {"dagster/data_version": "v1"}
+    storage.store_event_batch(
+        [materialization(USERS, str(number), tags=tags) for number in range(6_000)]
+    )
+    assert len(storage.get_materialized_partitions(USERS)) == 6_000
+    assert len(storage.get_event_tags_for_asset(USERS)) == 6_000
+
+
+def test_words_like_the_stand_ins_are_kept(tmp_path: Path) -> None:
+    storage = BatchedSqliteEventLogStorage(str(tmp_path))
+    metadata: Mapping[str, Any] = {"text": event_log._NO_PARTITION, "time": event_log._NO_TIME}
+    shared = dg.AssetMaterialization(USERS, metadata=metadata).metadata
+    events = [materialization(USERS, f"2024-01-0{day}", metadata=shared) for day in (1, 2)]
+    storage.store_event_batch(events)
+    records = storage.get_records_for_run(RUN).records
+    assert [record.event_log_entry for record in records] == events
+
+
+# ---------------------------------------------------------------- others at the same time
+
+
+def test_readers_see_all_of_a_batch_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = BatchedSqliteEventLogStorage(str(tmp_path))
+    webserver = SqliteEventLogStorage(str(tmp_path))
+    seen: list[int] = []
+    original = writer._store_asset_event_tags
+
+    def read_meanwhile(*args: Any) -> None:
+        seen.append(len(webserver.get_materialized_partitions(USERS)))
+        seen.append(len(webserver.get_logs_for_run(RUN)))
+        original(*args)
+
+    monkeypatch.setattr(writer, "_store_asset_event_tags", read_meanwhile)
+    writer.store_event_batch([materialization(USERS, f"2024-01-0{day}") for day in range(1, 6)])
+    assert seen == [0, 0]
+    assert len(webserver.get_materialized_partitions(USERS)) == 5
+    assert len(webserver.get_logs_for_run(RUN)) == 5
+
+
+def test_two_writers_wait_for_each_other(tmp_path: Path) -> None:
+    storages = [BatchedSqliteEventLogStorage(str(tmp_path)) for _ in range(2)]
+    errors: list[BaseException] = []
+
+    def write(storage: BatchedSqliteEventLogStorage, run_ids: Sequence[str], prefix: str) -> None:
+        try:
+            for number in range(10):
+                storage.store_event_batch(
+                    [materialization(USERS, f"{prefix}{number}", run_id) for run_id in run_ids]
+                )
+                storage.store_event(materialization(USERS, f"{prefix}{number}", run_ids[0]))
+        except BaseException as error:
+            errors.append(error)
+
+    # Two threads on one storage and a third on another one, as in another process.
+    jobs = [
+        (storages[0], [RUN, OTHER_RUN], "a"),
+        (storages[0], [OTHER_RUN, RUN], "b"),
+        (storages[1], [OTHER_RUN, RUN], "c"),
+    ]
+    threads = [threading.Thread(target=write, args=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not errors
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(storages[0].get_materialized_partitions(USERS)) == 30
+    assert sum(len(storages[0].get_logs_for_run(run_id)) for run_id in (RUN, OTHER_RUN)) == 90
+
+
+# ---------------------------------------------------------------- real runs
+
+
+@dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run())
+def numbers() -> dg.MaterializeResult[None]:
+    return dg.MaterializeResult(metadata={"rows": 31})
+
+
+@dg.asset(partitions_def=DAYS, backfill_policy=dg.BackfillPolicy.single_run(), deps=[numbers])
+def doubles(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+    for day in context.partition_keys:
+        context.add_asset_metadata({"day": day}, asset_key="doubles", partition_key=day)
+    return dg.MaterializeResult(metadata={"rows": 62})
+
+
+@dg.asset_check(asset=numbers, blocking=True)
+def are_there() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+def run_january(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    job = dg.define_asset_job("january", executor_def=dg.in_process_executor)
+    defs = dg.Definitions(assets=[numbers, doubles], asset_checks=[are_there], jobs=[job])
+    return defs.resolve_job_def("january").execute_in_process(
+        instance=instance,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags={
+            "dagster/asset_partition_range_start": "2024-01-01",
+            "dagster/asset_partition_range_end": "2024-01-31",
+        },
+    )
+
+
+def counted(instance: dg.DagsterInstance, run_id: str) -> tuple[Counter[str], Counter[str]]:
+    """How often each asset was materialized: by the log of the run and by the index."""
+    home = Path(instance.root_directory) / "history" / "runs"
+    found = []
+    for name in (run_id, "index"):
+        with closing(sqlite3.connect(home / f"{name}.db")) as conn:
+            rows = conn.execute(
+                "SELECT asset_key FROM event_logs"
+                " WHERE dagster_event_type = 'ASSET_MATERIALIZATION' AND run_id = ?",
+                [run_id],
+            )
+            found.append(Counter(json.loads(key)[0] for (key,) in rows))
+    return found[0], found[1]
+
+
+def test_a_range_run_records_every_partition(instance: dg.DagsterInstance) -> None:
+    result = run_january(instance)
+    assert result.success
+    for asset in (numbers, doubles):
+        assert instance.get_materialized_partitions(asset.key) == set(DAYS.get_partition_keys())
+    once_each = {"numbers": 31, "doubles": 31}
+    assert counted(instance, result.run_id) == (once_each, once_each)
+
+    planned = instance.get_records_for_run(
+        result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    )
+    assert len(planned.records) == 2
+    stats = instance.get_run_stats(result.run_id)
+    assert (stats.materializations, stats.steps_failed) == (62, 0)
+    latest = instance.get_latest_materialization_event(doubles.key)
+    assert latest
+    assert latest.asset_materialization
+    assert latest.asset_materialization.metadata == {
+        "rows": dg.MetadataValue.int(62),
+        "day": dg.MetadataValue.text("2024-01-31"),
+    }
+    (check,) = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(numbers.key, "are_there"), limit=100
+    )
+    assert (check.status.value, check.partition) == ("SUCCEEDED", None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "planned_for"),
+    [(["2024-01-05"], "2024-01-05"), (["2024-01-05", "2024-01-06"], None)],
+)
+def test_a_check_is_planned_for_its_partition_or_once_for_the_range(
+    tmp_path: Path, keys: list[str], planned_for: str | None
+) -> None:
+    storage = BatchedSqliteEventLogStorage(str(tmp_path))
+    subset = DAYS.subset_with_partition_keys(keys).to_serializable_subset()
+    planned = AssetCheckEvaluationPlanned(
+        asset_key=USERS, check_name="contract", partitions_subset=subset
+    )
+    event = entry(dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED, planned)
+    storage.store_event_batch([event])
+    (record,) = storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(USERS, "contract"), limit=10
+    )
+    assert record.partition == planned_for
+    assert storage.get_logs_for_run(RUN) == [event]
+
+
+@pytest.mark.parametrize(
+    "step", ["_rows", "_store_asset_event_tags", "_store_asset_event", "get_asset_tags_to_index"]
+)
+def test_a_failed_batch_is_stored_once_all_the_same(
+    instance: dg.DagsterInstance,
+    step: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    storage = instance.event_log_storage
+    original = getattr(storage, step)
+    in_batch = threading.Event()
+
+    def store_batch(events: Sequence[EventLogEntry]) -> None:
+        in_batch.set()
+        try:
+            BatchedSqliteEventLogStorage.store_event_batch(storage, events)  # type: ignore[arg-type]
+        finally:
+            in_batch.clear()
+
+    def fail_in_batch(*args: Any) -> Any:
+        result = original(*args)
+        if in_batch.is_set():
+            raise sqlite3.OperationalError("disk I/O error")
+        return result
+
+    monkeypatch.setattr(storage, "store_event_batch", store_batch)
+    monkeypatch.setattr(storage, step, fail_in_batch)
+    result = run_january(instance)
+
+    assert (
+        "Falling back to storing multiple single-event storage requests" in capsys.readouterr().err
+    )
+    once_each = {"numbers": 31, "doubles": 31}
+    assert counted(instance, result.run_id) == (once_each, once_each)
+    assert len(instance.get_materialized_partitions(doubles.key)) == 31
+
+
+# ---------------------------------------------------------------- configuration
+
+
+def test_batches_are_on_without_being_asked_for(instance: dg.DagsterInstance) -> None:
+    assert instance
+    assert os.environ[BATCH_SIZE] == str(DEFAULT_EVENT_BATCH_SIZE)
+
+
+def test_a_batch_size_that_the_user_set_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(BATCH_SIZE, "10")
+    with make_instance(tmp_path / "home") as instance:
+        sizes: list[int] = []
+        storage = instance.event_log_storage
+        original = storage.store_event_batch
+
+        def measure(events: Sequence[EventLogEntry]) -> None:
+            sizes.append(len(events))
+            original(events)
+
+        monkeypatch.setattr(storage, "store_event_batch", measure)
+        assert run_january(instance).success
+        # The plan is one batch; 31 days are three of ten and one event alone, for each asset.
+        assert sizes == [3, *[10] * 3, *[10] * 3]
+        assert len(instance.get_materialized_partitions(numbers.key)) == 31
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ("{}", "home/history/runs"),
+        ("{base_dir: {env: LOG_DIR}}", "elsewhere"),
+    ],
+)
+def test_the_log_lies_in_the_home_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, expected: str
+) -> None:
+    monkeypatch.setenv("LOG_DIR", str(tmp_path / "elsewhere"))
+    with make_instance(tmp_path / "home", config) as instance:
+        assert isinstance(instance.event_log_storage, BatchedSqliteEventLogStorage)
+        assert (tmp_path / expected / "index.db").exists()
+        # Run workers build their instance from this reference, not from dagster.yaml.
+        with dg.DagsterInstance.from_ref(instance.get_ref()) as in_worker:
+            assert isinstance(in_worker.event_log_storage, BatchedSqliteEventLogStorage)
+
+
+def test_planned_events_can_still_be_one_a_partition(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "false")
+    result = run_january(instance)
+    planned = instance.get_records_for_run(
+        result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    )
+    assert len(planned.records) == 62

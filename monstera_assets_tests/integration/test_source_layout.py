@@ -1,0 +1,308 @@
+"""Which files a source folder holds, how they are identified, and which days they span."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from datetime import date
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from monstera_assets.source.bounds import DateBounds, date_bounds
+from monstera_assets.source.errors import SourceError
+from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
+from monstera_assets.source.layout import discover_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+REQUIRED = ("events", "users", "accounts", "product_catalog")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A source with the four required inputs as flat CSV files."""
+    source = tmp_path / "source"
+    for name in REQUIRED:
+        write(source, f"{name}.csv", "timestamp,user_created_at,account_created_at\n")
+    return source
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        yield connection
+
+
+def write(folder: Path, relative: str, text: str = "a,b\n") -> Path:
+    path = folder / relative
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def paths(folder: Path, name: str) -> list[str]:
+    return [file.relative_path for file in discover_source(folder)[name].files]
+
+
+def test_flat_files_with_and_without_prefix(folder: Path) -> None:
+    (folder / "users.csv").rename(folder / "seed_users.csv")
+    write(folder, "workflows.parquet")
+    write(folder, "README.md")
+    write(folder, ".hidden.csv")
+    found = discover_source(folder)
+    assert set(found) == {*REQUIRED, "workflows"}
+    [users] = found["users"].files
+    assert (users.relative_path, users.format, users.folder_date) == ("seed_users.csv", "csv", None)
+    assert users.path == folder.resolve() / "seed_users.csv"
+    assert found["workflows"].files[0].format == "parquet"
+    assert not found["events"].by_day
+
+
+def test_a_folder_is_read_recursively_and_sorted(folder: Path) -> None:
+    (folder / "events.csv").unlink()
+    for name in ("events/b.csv", "events/a/z.parquet", "events/a/y.csv", "events/_SUCCESS"):
+        write(folder, name)
+    write(folder, "events/.a.csv.crc")
+    write(folder, "events/_temporary/0/part.json")
+    assert paths(folder, "events") == ["events/a/y.csv", "events/a/z.parquet", "events/b.csv"]
+
+
+def test_an_empty_folder_is_an_input_without_files(folder: Path) -> None:
+    (folder / "events.csv").unlink()
+    (folder / "events").mkdir()
+    assert discover_source(folder)["events"].files == ()
+
+
+def test_by_day(folder: Path) -> None:
+    (folder / "events.csv").unlink()
+    for day in ("2025-06-02", "2025-06-01", "2025-06-03"):
+        write(folder, f"seed_events/event_date={day}/part.csv")
+    write(folder, "seed_events/event_date=2025-06-01/hour=1/part.parquet")
+    (folder / "seed_events" / "event_date=2025-06-04").mkdir()
+    events = discover_source(folder)["events"]
+    assert events.by_day
+    assert [file.folder_date for file in events.files] == [
+        date(2025, 6, 1),
+        date(2025, 6, 1),
+        date(2025, 6, 2),
+        date(2025, 6, 3),
+    ]
+    within = events.within(date(2025, 6, 2), date(2025, 6, 9))
+    assert [file.folder_date for file in within.files] == [date(2025, 6, 2), date(2025, 6, 3)]
+    assert within.by_day
+
+
+def test_within_keeps_all_files_that_are_not_by_day(folder: Path) -> None:
+    users = discover_source(folder)["users"]
+    assert users.within(date(2025, 1, 1), date(2025, 1, 1)) == users
+
+
+def test_the_folder_itself_may_be_reached_by_a_link(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    assert paths(tmp_path / "link", "users") == ["users.csv"]
+
+
+def test_a_link_inside_the_folder_is_followed(folder: Path) -> None:
+    write(folder, "archive/users-2025.csv")
+    (folder / "users.csv").unlink()
+    (folder / "users.csv").symlink_to(folder / "archive" / "users-2025.csv")
+    assert paths(folder, "users") == ["users.csv"]
+
+
+def expect(folder: Path, *parts: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        discover_source(folder)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    expect(tmp_path / "nowhere", "nowhere", "does not exist")
+
+
+def test_not_a_folder(tmp_path: Path) -> None:
+    expect(write(tmp_path, "users.csv"), "users.csv", "not a folder")
+
+
+def test_missing_inputs_are_all_named(folder: Path) -> None:
+    (folder / "users.csv").unlink()
+    (folder / "events.csv").unlink()
+    expect(folder, "lacks events, users", "users.parquet")
+
+
+@pytest.mark.parametrize("second", ["seed_events.csv", "events.parquet", "events/a.csv"])
+def test_an_input_that_is_there_twice(folder: Path, second: str) -> None:
+    write(folder, second)
+    expect(folder, "events", "2 times", "events.csv", second.partition("/")[0])
+
+
+@pytest.mark.parametrize("name", ["workflows.json", "seed_workflows.csv.gz", "workflows.CSV"])
+def test_data_in_another_form_is_not_passed_over(folder: Path, name: str) -> None:
+    write(folder, name)
+    expect(folder, name, "workflows.parquet")
+
+
+def test_text_beside_an_input_is_ignored(folder: Path) -> None:
+    write(folder, "events.md")
+    assert paths(folder, "events") == ["events.csv"]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.csv.gz", "a.CSV", "README.md"])
+def test_another_file_type_inside_an_input(folder: Path, name: str) -> None:
+    write(folder, f"workflows/{name}")
+    expect(folder, f"workflows/{name}", "neither a .csv nor a .parquet")
+
+
+def test_files_by_day_mixed_with_others(folder: Path) -> None:
+    write(folder, "workflows/event_date=2025-06-01/a.csv")
+    write(folder, "workflows/b.csv")
+    expect(folder, "workflows mixes", "workflows/b.csv")
+
+
+@pytest.mark.parametrize("day", ["2025-13-01", "20250601", "2025-6-1", "", "2025-W01-1"])
+def test_an_unreadable_day(folder: Path, day: str) -> None:
+    (folder / "workflows" / f"event_date={day}").mkdir(parents=True)
+    expect(folder, f"event_date={day}", "event_date=YYYY-MM-DD")
+
+
+def test_a_day_inside_of_another_day(folder: Path) -> None:
+    (folder / "workflows/event_date=2025-06-01/event_date=2025-06-02").mkdir(parents=True)
+    expect(folder, "event_date=2025-06-02", "another day")
+
+
+def test_a_file_that_leads_outside(folder: Path, tmp_path: Path) -> None:
+    (folder / "users.csv").unlink()
+    (folder / "users.csv").symlink_to(write(tmp_path, "secret.csv"))
+    expect(folder, "users.csv", "leads out of the source folder")
+
+
+@pytest.mark.parametrize("name", ["workflows", "workflows/part"])
+def test_a_folder_that_leads_outside(folder: Path, tmp_path: Path, name: str) -> None:
+    write(tmp_path, "elsewhere/a.csv")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    expect(folder, name, "leads out of the source folder")
+
+
+@pytest.mark.parametrize("name", ["users.csv", "workflows", "workflows/a.csv"])
+def test_a_broken_link(folder: Path, name: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(folder / "gone.csv")
+    expect(folder, name, "broken link")
+
+
+def test_a_link_that_goes_in_circles(folder: Path) -> None:
+    write(folder, "workflows/a.csv")
+    (folder / "workflows" / "again").symlink_to(folder / "workflows")
+    expect(folder, "workflows/again", "leads back to itself")
+
+
+def test_a_folder_with_the_name_of_a_file(folder: Path) -> None:
+    (folder / "workflows.csv").mkdir()
+    expect(folder, "workflows.csv", "not a regular file")
+
+
+def test_a_pipe_is_not_opened(folder: Path) -> None:
+    os.mkfifo(folder / "workflows.csv")
+    expect(folder, "workflows.csv", "not a regular file")
+
+
+def test_a_file_that_cannot_be_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    expect(folder, "events.csv", "Permission denied", "check")
+
+
+def test_a_fingerprint(folder: Path) -> None:
+    text = "x" * 3_000_000
+    write(folder, "users.csv", text)
+    [file] = discover_source(folder)["users"].files
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert fingerprint(file) == FileFingerprint("users.csv", 3_000_000, digest)
+
+
+def test_no_fingerprint_of_a_file_that_changed_or_went(folder: Path) -> None:
+    [file] = discover_source(folder)["users"].files
+    file.path.write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(SourceError, match=r"users\.csv has changed"):
+        fingerprint(file)
+    file.path.unlink()
+    with pytest.raises(SourceError, match=r"users\.csv cannot be read"):
+        fingerprint(file)
+
+
+def test_bounds_span_all_dated_inputs(folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    write(folder, "users.csv", "user_id,user_created_at\n1,2024-03-01\n2,1970-01-01\n3,soon\n")
+    write(folder, "accounts.csv", "account_created_at\n2024-02-01T10:00:00Z\ninfinity\n")
+    write(folder, "events.csv", "id,timestamp\n1,2025-01-31 23:59:59\n2,\n")
+    write(folder, "subscription_events.csv", "timestamp,id\n2025-02-03,1\n")
+    bounds = date_bounds(connection, discover_source(folder))
+    assert bounds == DateBounds(date(2024, 2, 1), date(2025, 2, 3))
+    bounds = date_bounds(connection, discover_source(folder), earliest=date(2024, 2, 2))
+    assert bounds == DateBounds(date(2024, 3, 1), date(2025, 2, 3))
+
+
+def test_bounds_of_a_file_with_malformed_records(
+    folder: Path, connection: duckdb.DuckDBPyConnection
+) -> None:
+    write(
+        folder,
+        "events.csv",
+        'id,timestamp\n1,"2025-01-01\n2,2025-01-05\n3,2026-01-01,x\n4,2025-01-07\n',
+    )
+    bounds = date_bounds(connection, discover_source(folder))
+    assert bounds == DateBounds(date(2025, 1, 5), date(2025, 1, 7))
+
+
+def test_bounds_of_a_source_by_day_open_no_event_file(
+    folder: Path, connection: duckdb.DuckDBPyConnection
+) -> None:
+    (folder / "events.csv").unlink()
+    for day in ("1980-01-01", "2025-06-01", "2025-06-09"):
+        write(folder, f"events/event_date={day}/a.parquet", "this is not Parquet")
+    bounds = date_bounds(connection, discover_source(folder))
+    assert bounds == DateBounds(date(2025, 6, 1), date(2025, 6, 9))
+
+
+@pytest.mark.parametrize(
+    "column", ["VARCHAR '2025-06-01 23:30:00'", "TIMESTAMP '2025-06-01 23:30:00'",
+               "TIMESTAMPTZ '2025-06-02 01:30:00+02'", "DATE '2025-06-01'"]
+)  # fmt: skip
+def test_bounds_of_parquet(
+    folder: Path, connection: duckdb.DuckDBPyConnection, column: str
+) -> None:
+    (folder / "events.csv").unlink()
+    connection.execute("SET TimeZone = 'Asia/Tokyo'")
+    connection.execute(f"COPY (SELECT {column} AS timestamp) TO '{folder}/events.parquet'")
+    bounds = date_bounds(connection, discover_source(folder))
+    assert bounds == DateBounds(date(2025, 6, 1), date(2025, 6, 1))
+
+
+def test_no_bounds_without_a_date(folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    assert date_bounds(connection, discover_source(folder)) is None
+
+
+def test_bounds_need_the_dates(folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    write(folder, "users.csv", "user_id,created\n")
+    with pytest.raises(SourceError, match=r"users\.csv lacks .* user_created_at"):
+        date_bounds(connection, discover_source(folder))
+
+
+def test_bounds_leave_an_open_transaction_alone(
+    folder: Path, connection: duckdb.DuckDBPyConnection
+) -> None:
+    (folder / "events.csv").unlink()
+    write(folder, "events.parquet", "this is not Parquet")
+    connection.execute("BEGIN")
+    with pytest.raises(SourceError, match=r"events\.parquet"):
+        date_bounds(connection, discover_source(folder))
+    assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    connection.execute("COMMIT")
+    assert connection.execute("SELECT count(*) FROM duckdb_databases()").fetchall() == [(3,)]

@@ -1,0 +1,363 @@
+"""Section 5 of the framework, "Use", "State" and "Health score", day by day for one account.
+
+Billing comes in as ``billing`` worked it out. Readings chosen where the text leaves room:
+
+* Use counts every qualifying event of the account's users: with or without a product, of retired
+  products too, and of users deleted since. A product counts whatever its catalog windows are.
+* The lowest seat count of D-29...D is taken over the account's own days in it, trial and lapsed
+  days included; with a lowest count of 0 the utilisation is 0 %.
+* "Renewal within 30 days" is a difference of at most 30, so it also holds on a paid day that lies
+  past the renewal date (the day on which a pause or a failure over it is closed).
+* "Paid again" is a paid day after a day in state churned, on an account that had paid before that
+  day. For the next 90 days rule 4 holds on every paid and unfrozen day, a short lapse in between
+  notwithstanding.
+* "More than 90 days after first payment" in rule 8 is said of D, the day described, not of the day
+  of the first use. "Having used another before that" is a first use of another product on an
+  earlier date.
+* Nothing is compared in rules 7 and 8 where the account did not exist or was not paid at the end
+  of D-30. Use of a new product counts as expanding all the same: it is asked of first payment only.
+* A tier that is not one of the four is an error.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
+
+from monstera_assets_tests.oracle.billing import BillingDay
+from monstera_assets_tests.oracle.policy import OraclePolicy
+
+TIERS = ("trial", "starter", "professional", "enterprise")
+
+
+@dataclass(frozen=True)
+class Use:
+    """The qualifying events of one user in one product on one date.
+
+    Attributes:
+        user_id: A user of the account.
+        day: The UTC date.
+        product_id: The product, features already rolled up; None for events without one.
+        events: How many qualifying events; at least 1.
+    """
+
+    user_id: str
+    day: date
+    product_id: str | None
+    events: int = 1
+
+
+@dataclass(frozen=True)
+class AccountDay:
+    """One account at the end of one day: a row of the account state history (section 6).
+
+    Revenue is per month, ``seat_utilization_pct`` in percent of seats, scores from 0 to 100, both
+    unrounded; ``days_to_renewal`` is positive before the renewal date.
+    """
+
+    account_id: str
+    snapshot_date: date
+    current_state: str
+    state_since: date
+    subscription_tier: str
+    total_seats: int
+    active_seats: int
+    seat_utilization_pct: float
+    health_score: float
+    seat_utilization_score: float
+    product_breadth_score: float
+    recent_activity_score: float
+    contract_status_score: float
+    health_band: str
+    monthly_recurring_revenue: float
+    contract_renewal_date: date | None
+    days_to_renewal: int | None
+    frozen_reason: str | None
+    products_active: int
+
+
+@dataclass(frozen=True)
+class AccountTransition:
+    """A change of an account's state between two consecutive days (section 6).
+
+    The changes of revenue (per month) and seats compare the day of the move with the day before.
+    """
+
+    from_state: str
+    to_state: str
+    transition_date: date
+    days_in_previous_state: int
+    mrr_change: float
+    seat_change: int
+
+
+def in_days(uses: Sequence[Use], day: date, newest: int, oldest: int) -> list[Use]:
+    """Keep the uses dated from ``day`` minus ``oldest`` to ``day`` minus ``newest``, included."""
+    first, last = day - timedelta(days=oldest), day - timedelta(days=newest)
+    return [use for use in uses if first <= use.day <= last]
+
+
+def utilization_pct(active_seats: int, seats: int) -> float:
+    """Give 100 times active seats over seats, 0 without seats (section 5, Use)."""
+    return 100 * active_seats / seats if seats > 0 else 0.0
+
+
+def compare_contracts(now: BillingDay, then: BillingDay) -> int:
+    """Compare revenue, then tier, then seats, the first that differs deciding (rules 7 and 8).
+
+    Returns:
+        -1 if it is lower now, 1 if it is higher, 0 if none differs.
+    """
+    if now.monthly_recurring_revenue != then.monthly_recurring_revenue:
+        return 1 if now.monthly_recurring_revenue > then.monthly_recurring_revenue else -1
+    tier_now, tier_then = TIERS.index(now.subscription_tier), TIERS.index(then.subscription_tier)
+    if tier_now != tier_then:
+        return 1 if tier_now > tier_then else -1
+    if now.total_seats != then.total_seats:
+        return 1 if now.total_seats > then.total_seats else -1
+    return 0
+
+
+def first_used_another_product(uses: Sequence[Use], day: date) -> bool:
+    """Say whether D-29...D holds a first use of a product after that of another (rule 8)."""
+    first_use: dict[str, date] = {}
+    for use in uses:
+        if use.product_id is not None and use.day <= day:
+            earliest = first_use.get(use.product_id, use.day)
+            first_use[use.product_id] = min(earliest, use.day)
+    for product, first in first_use.items():
+        if first < day - timedelta(days=29):
+            continue
+        for other, other_first in first_use.items():
+            if other != product and other_first < first:
+                return True
+    return False
+
+
+def is_at_risk(billing: Sequence[BillingDay], uses: Sequence[Use]) -> bool:
+    """Ask rule 6 of a paid account.
+
+    Args:
+        billing: The account's days from its creation to the day asked about, which is the last.
+        uses: The qualifying use of its users up to that day.
+
+    Returns:
+        Whether any of the four signals holds.
+    """
+    today = billing[-1]
+    day = today.snapshot_date
+    recent = in_days(uses, day, 0, 29)
+    previous = in_days(uses, day, 30, 59)
+    lowest_seats = min(
+        row.total_seats for row in billing if row.snapshot_date >= day - timedelta(days=29)
+    )
+    utilization = utilization_pct(len({use.user_id for use in recent}), lowest_seats)
+    recent_events = sum(use.events for use in recent)
+    previous_events = sum(use.events for use in previous)
+
+    if today.cancellation_pending:
+        return True
+    if utilization < 30:
+        return True
+    if today.days_to_renewal is not None and today.days_to_renewal <= 30 and utilization < 50:
+        return True
+    return previous_events >= 10 and recent_events <= previous_events / 2
+
+
+def account_state(
+    billing: Sequence[BillingDay],
+    uses: Sequence[Use],
+    created: date,
+    returns: Sequence[date],
+    policy: OraclePolicy,
+) -> str:
+    """Give one account's state at the end of a day (section 5, rules 1 to 10).
+
+    Args:
+        billing: The account's days from its creation to the day described, which is the last.
+        uses: The qualifying use of its users up to that day.
+        created: The account's creation date.
+        returns: The days on which it paid again after being churned, up to that day.
+        policy: The thresholds.
+
+    Returns:
+        One of the nine account states.
+    """
+    today = billing[-1]
+    day = today.snapshot_date
+    # 1
+    if today.status == "paid" and (today.open_failures > 0 or today.is_paused):
+        return "frozen"
+    # 2
+    if today.status == "never_paid":
+        return "trial" if (day - created).days <= policy.trial_days else "churned"
+    # 3
+    if today.lapsed_days is not None:
+        return "churned" if today.lapsed_days >= policy.churn_days else "at_risk"
+    # 4
+    if any((day - paid_again).days <= policy.reactivated_days for paid_again in returns):
+        return "reactivated"
+    # 5
+    assert today.first_payment_date is not None
+    days_since_first_payment = (day - today.first_payment_date).days
+    if days_since_first_payment <= policy.onboarding_days:
+        return "new_paid"
+    # 6
+    if is_at_risk(billing, uses):
+        return "at_risk"
+    # 7 and 8
+    then = [row for row in billing if row.snapshot_date == day - timedelta(days=30)]
+    difference = 0
+    if then and then[0].status == "paid":
+        difference = compare_contracts(today, then[0])
+    if difference < 0:
+        return "contracting"
+    if difference > 0:
+        return "expanding"
+    if days_since_first_payment > 90 and first_used_another_product(uses, day):
+        return "expanding"
+    # 9
+    if days_since_first_payment <= policy.new_paid_days:
+        return "new_paid"
+    # 10
+    return "active"
+
+
+def recent_activity_score(days_since_last: int | None) -> float:
+    """Grade the days since the account's last qualifying event; None means never."""
+    if days_since_last is None:
+        return 0.0
+    if days_since_last <= 7:
+        return 100.0
+    if days_since_last <= 14:
+        return 75.0
+    if days_since_last <= 30:
+        return 50.0
+    if days_since_last <= 60:
+        return 25.0
+    return 0.0
+
+
+def contract_status_score(state: str, today: BillingDay) -> float:
+    """Grade the contract, the first that applies (section 5, Health score)."""
+    if state == "churned":
+        return 0.0
+    if state == "frozen" or today.status == "lapsed":
+        return 25.0
+    if state == "trial" or today.cancellation_pending:
+        return 50.0
+    if today.days_to_renewal is not None and today.days_to_renewal <= 30:
+        return 75.0
+    return 100.0
+
+
+def health_band(score: float) -> str:
+    """Name the band of a health score from 0 to 100 (section 5, Health score)."""
+    if score >= 90:
+        return "excellent"
+    if score >= 70:
+        return "good"
+    if score >= 50:
+        return "fair"
+    if score >= 30:
+        return "poor"
+    return "critical"
+
+
+def account_history(
+    billing_days: Sequence[BillingDay],
+    uses: Iterable[Use],
+    policy: OraclePolicy | None = None,
+) -> list[AccountDay]:
+    """Work out every day of one account (section 5).
+
+    Args:
+        billing_days: The account's days as ``billing_history`` gives them, from its creation on.
+        uses: The qualifying use of all its users, in any order.
+        policy: The thresholds; the framework's own by default.
+
+    Returns:
+        One row for each of the billing days, oldest first.
+    """
+    policy = policy or OraclePolicy()
+    facts = list(uses)
+    returns: list[date] = []
+    rows: list[AccountDay] = []
+    for position, today in enumerate(billing_days):
+        day = today.snapshot_date
+        before = rows[-1] if rows else None
+        known = [use for use in facts if use.day <= day]
+        paid_before = today.first_payment_date is not None and today.first_payment_date < day
+        was_churned = before is not None and before.current_state == "churned"
+        if today.status == "paid" and paid_before and was_churned:
+            returns.append(day)
+
+        state = account_state(
+            billing_days[: position + 1], known, billing_days[0].snapshot_date, returns, policy
+        )
+        frozen_reason = None
+        if state == "frozen":
+            frozen_reason = "payment_dunning" if today.open_failures > 0 else today.pause_reason
+
+        recent = in_days(known, day, 0, 29)
+        active_seats = len({use.user_id for use in recent})
+        products = len({use.product_id for use in recent if use.product_id is not None})
+        utilization = utilization_pct(active_seats, today.total_seats)
+        last_use = max((use.day for use in known), default=None)
+
+        seat_score = min(100.0, utilization)
+        breadth_score = 100 * min(1.0, products / policy.breadth_target)
+        activity_score = recent_activity_score((day - last_use).days if last_use else None)
+        contract_score = contract_status_score(state, today)
+        health = (
+            0.25 * seat_score + 0.25 * breadth_score + 0.25 * activity_score + 0.25 * contract_score
+        )
+        rows.append(
+            AccountDay(
+                account_id=today.account_id,
+                snapshot_date=day,
+                current_state=state,
+                state_since=(
+                    before.state_since if before and before.current_state == state else day
+                ),
+                subscription_tier=today.subscription_tier,
+                total_seats=today.total_seats,
+                active_seats=active_seats,
+                seat_utilization_pct=utilization,
+                health_score=health,
+                seat_utilization_score=seat_score,
+                product_breadth_score=breadth_score,
+                recent_activity_score=activity_score,
+                contract_status_score=contract_score,
+                health_band=health_band(health),
+                monthly_recurring_revenue=today.monthly_recurring_revenue,
+                contract_renewal_date=today.contract_renewal_date,
+                days_to_renewal=today.days_to_renewal,
+                frozen_reason=frozen_reason,
+                products_active=products,
+            )
+        )
+    return rows
+
+
+def account_transitions(rows: Sequence[AccountDay]) -> list[AccountTransition]:
+    """Compare each day of one account with the day before (section 6).
+
+    Args:
+        rows: The account's days as ``account_history`` gives them, oldest first.
+
+    Returns:
+        One transition for each date on which the state differs from the day before.
+    """
+    return [
+        AccountTransition(
+            from_state=before.current_state,
+            to_state=after.current_state,
+            transition_date=after.snapshot_date,
+            days_in_previous_state=(after.snapshot_date - before.state_since).days,
+            mrr_change=after.monthly_recurring_revenue - before.monthly_recurring_revenue,
+            seat_change=after.total_seats - before.total_seats,
+        )
+        for before, after in pairwise(rows)
+        if before.current_state != after.current_state
+    ]

@@ -1,0 +1,379 @@
+"""Section 5 of the framework, "Billing facts": one account's subscription, event by event.
+
+Within a day the facts are applied in order of timestamp and event id; then the end of the day is
+looked at. What an account's users do, and its state, are in ``accounts``.
+
+Readings chosen where the text leaves room:
+
+* First payment is an instant. A ``first_paid_at`` that comes before any start or renewal acts at
+  its time of day, ahead of events with the same timestamp; later ones change nothing.
+* Before the first payment nothing can fail, pause or be cancelled: such events open nothing. The
+  values they and others carry are kept and hold once the account pays ("from the last event that
+  carried them"); until then tier is trial, revenue 0, no renewal date, seats from the account row.
+* Any subscription event may carry any of the four values. On a lapsed subscription only a start or
+  a renewal is heard; the metadata of other events is lost for good.
+* Recovery, renewal, start and lapse close all open failures; a resumption, a start and a lapse
+  close all open pauses; a renewal and a start void all pending cancellations, wherever their
+  effective dates lie.
+* Of several pending cancellations the earliest effective date ends the subscription. One without
+  an effective date, or with one in the past, ends it on the day of the event itself.
+* A cancellation still is pending on the day it takes effect, the last paid one.
+* Events of the last paid day are applied before its end is judged. The lapse comes at the start of
+  the next day, before that day's events: a failure then is closed by the lapse (no event), even if
+  a renewal follows within the day, in which case no day is lapsed.
+* A renewal date in the past, or on the day itself, has been "reached"; so a renewal that carries
+  one ends the subscription the same day.
+* With several open pauses the latest names the reason; a reason other than seasonal is
+  voluntary_pause.
+* Lapsed accounts keep tier, seats and renewal date as they last were; only revenue becomes 0.
+* Events dated before the account's creation are applied; rows begin on the creation date.
+* The dunning of a day was opened by its first open failure; it was closed by the last event that
+  day which closed anything.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from monstera_assets_tests.oracle.policy import OraclePolicy
+from monstera_assets_tests.oracle.users import ONE_DAY, Dunning
+
+STARTS = ("subscription_started", "subscription_renewed")
+KNOWN_TYPES = (
+    *STARTS,
+    "subscription_cancelled",
+    "subscription_paused",
+    "subscription_resumed",
+    "seats_changed",
+    "tier_changed",
+    "payment_failed",
+    "payment_recovered",
+)
+VALUES = ("subscription_tier", "total_seats", "monthly_recurring_revenue", "contract_renewal_date")
+
+
+@dataclass(frozen=True)
+class AccountRow:
+    """One row of bronze_accounts as far as billing reads it (section 2).
+
+    ``total_seats`` is a count, ``monthly_recurring_revenue`` is in the currency of the source per
+    month, timestamps are naive UTC.
+    """
+
+    account_id: str
+    account_created_at: datetime
+    subscription_tier: str = "trial"
+    total_seats: int = 0
+    monthly_recurring_revenue: float = 0.0
+    contract_renewal_date: date | None = None
+    first_paid_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SubscriptionEvent:
+    """One subscription event of an account (section 2), its metadata already read from JSON."""
+
+    timestamp: datetime
+    event_id: str
+    event_type: str
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BillingDay:
+    """One account's billing at the end of one day (section 5).
+
+    Attributes:
+        account_id: The account.
+        snapshot_date: The day described.
+        status: never_paid, paid or lapsed.
+        lapsed_days: Days since the last paid day (at least 1); None unless lapsed.
+        subscription_tier: trial before the first payment.
+        total_seats: Seats bought.
+        monthly_recurring_revenue: Per month; 0 while never paid or lapsed.
+        contract_renewal_date: None before the first payment and for an open-ended contract.
+        days_to_renewal: Positive before the renewal date; None while never paid or lapsed.
+        open_failures: How many payment failures are open.
+        dunning_since: The date of the first open failure.
+        latest_grace_until: What the latest open failure says about grace, if anything.
+        dunning_type: grace_period, soft or hard; None without an open failure.
+        dunning_event_id: The event that opened or closed the dunning on this day.
+        is_paused: Whether a pause is open.
+        pause_reason: seasonal or voluntary_pause; None without an open pause.
+        cancellation_pending: Whether a cancellation is pending.
+        end_date: The last paid day, once its end has come; None again after a resumption.
+        first_payment_date: Known from the first payment on.
+    """
+
+    account_id: str
+    snapshot_date: date
+    status: str
+    lapsed_days: int | None
+    subscription_tier: str
+    total_seats: int
+    monthly_recurring_revenue: float
+    contract_renewal_date: date | None
+    days_to_renewal: int | None
+    open_failures: int
+    dunning_since: date | None
+    latest_grace_until: date | None
+    dunning_type: str | None
+    dunning_event_id: str | None
+    is_paused: bool
+    pause_reason: str | None
+    cancellation_pending: bool
+    end_date: date | None
+    first_payment_date: date | None
+
+
+@dataclass(frozen=True)
+class _Failure:
+    event_id: str
+    day: date
+    grace_until: date | None
+
+
+@dataclass
+class _Subscription:
+    """What is known about one subscription while its facts are being applied."""
+
+    status: str = "never_paid"
+    first_payment: date | None = None
+    end: date | None = None
+    failures: list[_Failure] = field(default_factory=list)
+    pauses: list[str] = field(default_factory=list)
+    cancellations: list[date] = field(default_factory=list)
+    carried: dict[str, object] = field(default_factory=dict)
+    closed_by: str | None = None
+
+
+def read_date(value: object) -> date | None:
+    """Read a date from metadata: an ISO date, or the date of an ISO timestamp; None if absent."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, datetime):
+        return value.date()
+    if isinstance(value, date):
+        return value
+    return date.fromisoformat(str(value)[:10])
+
+
+def _pay(subscription: _Subscription, day: date) -> None:
+    if subscription.status == "never_paid":
+        subscription.first_payment = day
+    subscription.status = "paid"
+    subscription.end = None
+
+
+def _apply(subscription: _Subscription, event: SubscriptionEvent) -> None:
+    """Let one event act on the subscription (section 5, Values to End)."""
+    kind, day, metadata = event.event_type, event.timestamp.date(), event.metadata
+    if kind not in KNOWN_TYPES:
+        raise ValueError(f"{event.event_id}: {kind} is no subscription event of an account")
+    if subscription.status == "lapsed" and kind not in STARTS:
+        return
+
+    for name in VALUES:
+        if metadata.get(name) is not None:
+            subscription.carried[name] = metadata[name]
+    if kind in STARTS and metadata.get("contract_renewal_date") is None:
+        subscription.carried["contract_renewal_date"] = None
+
+    if kind in STARTS:
+        _pay(subscription, day)
+        subscription.cancellations.clear()
+        if subscription.failures:
+            subscription.failures.clear()
+            subscription.closed_by = event.event_id
+        if kind == "subscription_started":
+            subscription.pauses.clear()
+    elif subscription.status != "paid":
+        return
+    elif kind == "payment_failed":
+        grace_until = read_date(metadata.get("grace_until"))
+        subscription.failures.append(_Failure(event.event_id, day, grace_until))
+    elif kind == "payment_recovered":
+        if subscription.failures:
+            subscription.failures.clear()
+            subscription.closed_by = event.event_id
+    elif kind == "subscription_paused":
+        reason = metadata.get("reason")
+        subscription.pauses.append("seasonal" if reason == "seasonal" else "voluntary_pause")
+    elif kind == "subscription_resumed":
+        subscription.pauses.clear()
+    elif kind == "subscription_cancelled":
+        subscription.cancellations.append(read_date(metadata.get("effective_date")) or day)
+
+
+def _renewal_date(subscription: _Subscription, row: AccountRow) -> date | None:
+    if "contract_renewal_date" in subscription.carried:
+        return read_date(subscription.carried["contract_renewal_date"])
+    return row.contract_renewal_date
+
+
+def _has_ended(
+    subscription: _Subscription, renewal: date | None, day: date, policy: OraclePolicy
+) -> bool:
+    """Judge at the end of a paid day whether it is the last one (section 5, End)."""
+    cancelled = any(effective <= day for effective in subscription.cancellations)
+    held_open = bool(subscription.failures or subscription.pauses)
+    not_renewed = renewal is not None and renewal <= day and not held_open
+    unpaid_too_long = (
+        bool(subscription.failures)
+        and (day - subscription.failures[0].day).days >= policy.dunning_days
+    )
+    return cancelled or not_renewed or unpaid_too_long
+
+
+def billing_history(
+    row: AccountRow,
+    events: Iterable[SubscriptionEvent],
+    through: date,
+    policy: OraclePolicy | None = None,
+) -> list[BillingDay]:
+    """Work out every day of one account's billing from its creation on (section 5).
+
+    Args:
+        row: The account's row in bronze_accounts.
+        events: Its subscription events, in any order.
+        through: The last date wanted, included.
+        policy: The thresholds; the framework's own by default.
+
+    Returns:
+        One row a date, oldest first; empty if the account was created after ``through``.
+
+    Raises:
+        ValueError: An event is of a type that no account can have.
+    """
+    policy = policy or OraclePolicy()
+    ordered = sorted(events, key=lambda event: (event.timestamp, event.event_id))
+    created = row.account_created_at.date()
+    first_paid_at = row.first_paid_at
+    days_with_facts = [event.timestamp.date() for event in ordered]
+    if first_paid_at is not None:
+        days_with_facts.append(first_paid_at.date())
+
+    subscription = _Subscription()
+    rows: list[BillingDay] = []
+    was_dunning = False
+    day = min([created, *days_with_facts])
+    while day <= through:
+        # The start of the day: yesterday was the last paid one.
+        if subscription.status == "paid" and subscription.end is not None:
+            subscription.status = "lapsed"
+            subscription.failures.clear()
+            subscription.pauses.clear()
+            subscription.cancellations.clear()
+
+        # The day itself.
+        subscription.closed_by = None
+        paid_at = first_paid_at if first_paid_at and first_paid_at.date() == day else None
+        for event in ordered:
+            if event.timestamp.date() != day:
+                continue
+            if paid_at is not None and paid_at <= event.timestamp:
+                if subscription.status == "never_paid":
+                    _pay(subscription, day)
+                paid_at = None
+            _apply(subscription, event)
+        if paid_at is not None and subscription.status == "never_paid":
+            _pay(subscription, day)
+
+        # The end of the day.
+        renewal = _renewal_date(subscription, row)
+        if subscription.status == "paid" and _has_ended(subscription, renewal, day, policy):
+            subscription.end = day
+        if day >= created:
+            rows.append(_describe(subscription, row, renewal, day, was_dunning))
+            was_dunning = bool(subscription.failures)
+        day += ONE_DAY
+    return rows
+
+
+def _describe(
+    subscription: _Subscription,
+    row: AccountRow,
+    renewal: date | None,
+    day: date,
+    was_dunning: bool,
+) -> BillingDay:
+    """Write down the end of a day."""
+    paid = subscription.status == "paid"
+    never_paid = subscription.status == "never_paid"
+    failures = subscription.failures
+    carried = subscription.carried
+
+    if never_paid:
+        tier, seats, shown_renewal = "trial", row.total_seats, None
+    else:
+        tier = str(carried.get("subscription_tier", row.subscription_tier))
+        seats = int(float(str(carried.get("total_seats", row.total_seats))))
+        shown_renewal = renewal
+    revenue = 0.0
+    if paid:
+        revenue = float(
+            str(carried.get("monthly_recurring_revenue", row.monthly_recurring_revenue))
+        )
+
+    dunning_type = None
+    if failures:
+        grace = failures[-1].grace_until
+        if grace is not None and grace >= day:
+            dunning_type = "grace_period"
+        elif len(failures) == 1:
+            dunning_type = "soft"
+        else:
+            dunning_type = "hard"
+
+    dunning_event_id = None
+    if failures and not was_dunning:
+        dunning_event_id = failures[0].event_id
+    if was_dunning and not failures:
+        dunning_event_id = subscription.closed_by
+
+    lapsed_days = None
+    if subscription.status == "lapsed" and subscription.end is not None:
+        lapsed_days = (day - subscription.end).days
+    return BillingDay(
+        account_id=row.account_id,
+        snapshot_date=day,
+        status=subscription.status,
+        lapsed_days=lapsed_days,
+        subscription_tier=tier,
+        total_seats=seats,
+        monthly_recurring_revenue=revenue,
+        contract_renewal_date=shown_renewal,
+        days_to_renewal=(
+            (shown_renewal - day).days if paid and shown_renewal is not None else None
+        ),
+        open_failures=len(failures),
+        dunning_since=failures[0].day if failures else None,
+        latest_grace_until=failures[-1].grace_until if failures else None,
+        dunning_type=dunning_type,
+        dunning_event_id=dunning_event_id,
+        is_paused=bool(subscription.pauses),
+        pause_reason=subscription.pauses[-1] if subscription.pauses else None,
+        cancellation_pending=paid and bool(subscription.cancellations),
+        end_date=subscription.end,
+        first_payment_date=subscription.first_payment,
+    )
+
+
+def dunning_by_day(rows: Sequence[BillingDay]) -> dict[date, Dunning]:
+    """Give the account's dunning for each of its days, as its users' history takes it.
+
+    Args:
+        rows: The account's days as ``billing_history`` gives them.
+
+    Returns:
+        The dunning at the end of each date; ``.get(day, Dunning())`` also answers for other dates.
+    """
+    return {
+        row.snapshot_date: Dunning(
+            is_dunning=row.open_failures > 0,
+            dunning_type=row.dunning_type,
+            dunning_since=row.dunning_since,
+            changed_by=row.dunning_event_id,
+        )
+        for row in rows
+    }

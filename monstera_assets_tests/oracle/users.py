@@ -1,0 +1,249 @@
+"""Section 3 of the framework, day by day: the lifecycle of one user on the platform.
+
+Also holds the two small types that the other scopes share: a day with qualifying events and a
+transition. Product scope is in ``products``, the account's dunning in ``billing``.
+
+Readings chosen where the text leaves room:
+
+* A move is "by activity" when it would not have happened without the qualifying events of its own
+  day; the loop therefore works every day out a second time without them.
+* Moves into dunning, and from dunning to active, belong to the subscription event only if the
+  account's dunning itself began or ended that day. Someone who becomes active while the account has
+  been in dunning for a while moves by activity (from new) or by time (the day after a return).
+* From dunning to dormant or churned the cause is the passing of time, whatever else happened.
+* A user without an account history is never in dunning.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
+
+from monstera_assets_tests.oracle.policy import OraclePolicy
+
+ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class QualifyingDay:
+    """The qualifying events of one user (or user and product) on one date.
+
+    Attributes:
+        day: The UTC date.
+        events: How many qualifying events it holds; at least 1.
+        first_event_id: The first of them by timestamp and event id, if ids matter.
+    """
+
+    day: date
+    events: int = 1
+    first_event_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Dunning:
+    """An account's dunning at the end of one day (sections 3 and 5).
+
+    Attributes:
+        is_dunning: Whether a payment failure is open.
+        dunning_type: grace_period, soft or hard; None outside dunning.
+        dunning_since: The date of the first open failure; None outside dunning.
+        changed_by: The event that opened or closed the dunning on this very day; None on a day
+            without a change and where the subscription's lapse closed it.
+    """
+
+    is_dunning: bool = False
+    dunning_type: str | None = None
+    dunning_since: date | None = None
+    changed_by: str | None = None
+
+
+@dataclass(frozen=True)
+class UserDay:
+    """One user at the end of one day: a row of the user state history (section 3).
+
+    Counts are numbers of qualifying events; ``days_since_*`` are whole calendar days.
+    ``is_first_activation`` marks a reactivation that is really a late first activation.
+    ``triggering_event_id`` is what caused the move into today's state, if an event did.
+    """
+
+    user_id: str
+    snapshot_date: date
+    activity_state: str
+    platform_state: str
+    platform_state_since: date
+    is_dunning: bool
+    dunning_type: str | None
+    dunning_since: date | None
+    qualifying_events_count: int
+    total_qualifying_events: int
+    days_since_signup: int
+    days_since_last_qualifying_event: int | None
+    is_first_activation: bool
+    triggering_event_id: str | None
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A change of state between two consecutive days of one history (section 6).
+
+    ``days_in_previous_state`` is the transition date minus the first date of the state left.
+    """
+
+    from_state: str
+    to_state: str
+    transition_date: date
+    days_in_previous_state: int
+    triggering_event_id: str | None = None
+
+
+def no_dunning(day: date) -> Dunning:
+    """Answer that there is no dunning on any day, for users whose account has no billing."""
+    del day
+    return Dunning()
+
+
+def activity_state(
+    day: date,
+    signup: date,
+    qualifying: Sequence[QualifyingDay],
+    yesterday: str | None,
+    policy: OraclePolicy,
+) -> str:
+    """Give one user's activity state at the end of a day (section 3, rules 1 to 7).
+
+    Args:
+        day: The day described.
+        signup: The user's creation date.
+        qualifying: The user's qualifying days, all dated on or before ``day``.
+        yesterday: The activity state of the day before; None on the signup date.
+        policy: The thresholds.
+
+    Returns:
+        new, active, returning, dormant, churned or reactivated.
+    """
+    so_far = sum(q.events for q in qualifying)
+    within = (day - signup).days <= policy.new_user_days
+    if within and so_far < policy.min_qualifying_events_to_activate:
+        return "new"
+    if so_far == 0:
+        return "churned"
+    last = max(q.day for q in qualifying)
+    gap = (day - last).days
+    if day == last and yesterday == "churned":
+        return "reactivated"
+    if day == last and yesterday == "dormant":
+        return "returning"
+    if gap <= policy.active_days:
+        return "active"
+    if gap <= policy.dormant_days:
+        return "dormant"
+    return "churned"
+
+
+def user_history(
+    user_id: str,
+    signup: date,
+    qualifying_days: Iterable[QualifyingDay],
+    through: date,
+    *,
+    deleted_on: date | None = None,
+    deletion_event_id: str | None = None,
+    dunning: Callable[[date], Dunning] = no_dunning,
+    policy: OraclePolicy | None = None,
+) -> list[UserDay]:
+    """Work out every day of one user from signup to a last date (section 3).
+
+    Args:
+        user_id: The user.
+        signup: The UTC date of the user's creation; the first row.
+        qualifying_days: Dates with qualifying events in any product, in any order.
+        through: The last date wanted, included.
+        deleted_on: The date of the user's deletion, if any.
+        deletion_event_id: The event that deleted the user.
+        dunning: The dunning of the user's account at the end of a given day.
+        policy: The thresholds; the framework's own by default.
+
+    Returns:
+        One row a date, oldest first; empty if the user signed up after ``through``.
+    """
+    policy = policy or OraclePolicy()
+    facts = list(qualifying_days)
+    rows: list[UserDay] = []
+    day = signup
+    while day <= through:
+        before = rows[-1] if rows else None
+        yesterday = before.activity_state if before else None
+        qualifying = [q for q in facts if q.day <= day]
+        earlier = [q for q in facts if q.day < day]
+        today = [q for q in facts if q.day == day]
+
+        activity = activity_state(day, signup, qualifying, yesterday, policy)
+        without_today = activity_state(day, signup, earlier, yesterday, policy)
+        debt = dunning(day)
+        is_deleted = deleted_on is not None and day >= deleted_on
+        if is_deleted:
+            platform = "deleted"
+        elif debt.is_dunning and activity == "active":
+            platform = "dunning"
+        else:
+            platform = activity
+
+        since, trigger = day, None
+        if before is not None and before.platform_state == platform:
+            since = before.platform_state_since
+        elif before is not None:
+            dunning_turned = before.is_dunning != debt.is_dunning
+            dunning_move = platform == "dunning" or (
+                before.platform_state == "dunning" and platform == "active"
+            )
+            if platform == "deleted":
+                trigger = deletion_event_id
+            elif dunning_move and dunning_turned:
+                trigger = debt.changed_by
+            elif activity != without_today:
+                trigger = today[0].first_event_id
+
+        rows.append(
+            UserDay(
+                user_id=user_id,
+                snapshot_date=day,
+                activity_state=activity,
+                platform_state=platform,
+                platform_state_since=since,
+                is_dunning=debt.is_dunning,
+                dunning_type=debt.dunning_type,
+                dunning_since=debt.dunning_since,
+                qualifying_events_count=sum(q.events for q in today),
+                total_qualifying_events=sum(q.events for q in qualifying),
+                days_since_signup=(day - signup).days,
+                days_since_last_qualifying_event=(
+                    (day - max(q.day for q in qualifying)).days if qualifying else None
+                ),
+                is_first_activation=activity == "reactivated" and not earlier,
+                triggering_event_id=trigger,
+            )
+        )
+        day += ONE_DAY
+    return rows
+
+
+def user_transitions(rows: Sequence[UserDay]) -> list[Transition]:
+    """Compare each day of one user with the day before (section 6, scope platform).
+
+    Args:
+        rows: The user's days as ``user_history`` gives them, oldest first.
+
+    Returns:
+        One transition for each date on which the platform state differs from the day before.
+    """
+    return [
+        Transition(
+            from_state=before.platform_state,
+            to_state=after.platform_state,
+            transition_date=after.snapshot_date,
+            days_in_previous_state=(after.snapshot_date - before.platform_state_since).days,
+            triggering_event_id=after.triggering_event_id,
+        )
+        for before, after in pairwise(rows)
+        if before.platform_state != after.platform_state
+    ]
