@@ -7,13 +7,14 @@ import pkgutil
 from types import ModuleType
 from typing import Any, TypeVar
 
-from dagster import AssetChecksDefinition, Definitions, in_process_executor
+from dagster import AssetChecksDefinition, Definitions, definitions, in_process_executor
 
 from monstera_assets import bronze, gold, silver
 from monstera_assets.bronze import load_entities, load_events
 from monstera_assets.checks.rules import Rule
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.operations.partitions import daily_partitions, first_partition
+from monstera_assets.operations.runs import whole_graph_job
 from monstera_assets.settings import Settings, load_settings
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
@@ -43,6 +44,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             *(asset.build(partitions, settings.policy) for asset in table_assets()),
         ],
         asset_checks=_checks(settings),
+        jobs=[whole_graph_job],
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(**_warehouse(settings)),
             "warehouse": Warehouse(**_warehouse(settings)),
@@ -107,4 +109,7 @@ def _declared(kind: type[Declared], *packages: ModuleType) -> list[Declared]:
     ]
 
 
-defs = build_definitions()
+@definitions
+def defs() -> Definitions:
+    """What Dagster loads: the configuration of environment and `monstera.toml`."""
+    return build_definitions()

@@ -42,8 +42,8 @@ def classify(
         users: bronze_users.
         catalog: bronze_product_catalog.
         subscription_events: bronze_subscription_events.
-        earlier_events: `event_id` of events already loaded for days before those that are read; None
-            where every row of the source is read, so that duplicates show in `rows` themselves.
+        earlier_events: `event_id` of events already loaded for days before those that are read;
+            None where every row of the source is read, so that duplicates show in `rows`.
         earliest: no event is older.
         first_partition: where rows without a readable date belong.
 

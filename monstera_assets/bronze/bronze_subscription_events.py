@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 from monstera_assets.bronze import OWNERS
 from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
 from monstera_assets.bronze.event_rules import EVENT_COLUMNS, event_rules, read_events
+from monstera_assets.bronze.json_text import text_at
 from monstera_assets.bronze.validation import Rule, unknown_reference, with_reason
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -84,7 +85,7 @@ def classify(
     )
     document = ibis.ifelse(_unreadable_metadata(rules), None, rows.metadata)
     texts = {
-        column.name: _text_at(document, _METADATA_KEYS.get(column.name, column.name))
+        column.name: text_at(document, _METADATA_KEYS.get(column.name, column.name))
         for column in _FROM_METADATA
     }
     values = {
@@ -130,12 +131,3 @@ def deletions(subscription_events: ir.Table) -> ir.Table:
 
 def _unreadable_metadata(rules: list[Rule]) -> ir.BooleanValue:
     return dict(rules)["unreadable_metadata"].fill_null(False)
-
-
-@ibis.udf.scalar.builtin(name="json_extract_string", signature=(("string", "string"), "string"))
-def _json_extract_string(document: str, path: str) -> str:
-    """DuckDB's json_extract_string: null where the key is absent or null."""
-
-
-def _text_at(document: ir.StringValue, key: str) -> ir.StringValue:
-    return _json_extract_string(document, f"$.{key}")

@@ -7,6 +7,7 @@ from datetime import date
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.bronze.json_text import is_json_object
 from monstera_assets.bronze.validation import (
     Rule,
     missing,
@@ -118,22 +119,7 @@ def event_rules(
             rows,
             {name: name for name in ("is_qualifying_event", "is_activation_event", "received_at")},
         ),
-        ("unreadable_metadata", rows.metadata.notnull() & ~_is_json_object(rows.metadata)),
+        ("unreadable_metadata", rows.metadata.notnull() & ~is_json_object(rows.metadata)),
         ("activation_not_qualifying", rows.is_activation_event & ~rows.is_qualifying_event),
     ]
     return rows, rules
-
-
-@ibis.udf.scalar.builtin(name="json_valid", signature=(("string",), "boolean"))
-def _json_valid(text: str) -> bool:
-    """DuckDB's json_valid."""
-
-
-@ibis.udf.scalar.builtin(name="json_type", signature=(("string",), "string"))
-def _json_type(text: str) -> str:
-    """DuckDB's json_type."""
-
-
-def _is_json_object(text: ir.StringValue) -> ir.BooleanValue:
-    # cases() guards json_type, which fails on text that is no JSON
-    return ibis.cases((_json_valid(text), _json_type(text) == "OBJECT"), else_=False)

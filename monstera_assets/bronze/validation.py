@@ -1,4 +1,4 @@
-"""Rules by which a source row is accepted, as Ibis expressions: the first reason that applies wins."""
+"""Rules by which a source row is accepted, as Ibis expressions; the first that it breaks counts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rule]:
 
 
 def unreadable(rows: ir.Table, columns: dict[str, str]) -> list[Rule]:
-    """A column whose value is not of its type; `columns` maps names in the table to the source's."""
+    """A value that is not of its type; `columns` maps names in the table to the source's."""
     return [
         (
             f"unreadable_{source_name}",

@@ -110,7 +110,7 @@ def _allowed_parts(table: Table) -> list[_Part]:
         _Part(
             ALLOWED,
             column.name,
-            f"{_column(column.name)} NOT IN ({', '.join(_text(value) for value in column.allowed)})",
+            f"{_column(column.name)} NOT IN ({', '.join(map(_text, column.allowed))})",
         )
         for column in table.columns
         if column.allowed
@@ -158,8 +158,8 @@ def _duplicates(table: Table, window: DateWindow | None) -> str:
             f" FROM {name}{_where(table, window)} GROUP BY {groups} HAVING repeated > 0"
         )
     keys = ", ".join(quote(column) for column in table.key)
-    # A key that is not bound to a day must be unique over all days; it is looked for in all of them,
-    # but only as far as the checked days have it.
+    # A key that is not bound to a day must be unique over all days: the checked days' keys are looked
+    # for in all of them.
     limited = ""
     if day is not None and day not in table.key and window is not None:
         limited = f" WHERE ({keys}) IN (SELECT ({keys}) FROM {name}{_where(table, window)})"

@@ -1,6 +1,6 @@
 """From contract and rules to Dagster checks: one step a table evaluates all of them.
 
-An error while a rule is evaluated is a failed result, not a missing one: an alert reads evaluations,
+An error while a rule is evaluated is a failed result, not a missing one: alerts read evaluations,
 and a check that raised would have left none.
 """
 
@@ -16,6 +16,7 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     MetadataValue,
+    RawMetadataValue,
     multi_asset_check,
 )
 
@@ -119,9 +120,7 @@ def _rule_finding(
 
 
 def _result(finding: Finding, table: Table, severity: AssetCheckSeverity) -> AssetCheckResult:
-    metadata: dict[str, MetadataValue[object]] = {
-        "violations": MetadataValue.int(finding.violations)
-    }
+    metadata: dict[str, RawMetadataValue] = {"violations": MetadataValue.int(finding.violations)}
     if finding.examples:
         metadata["examples"] = MetadataValue.md(finding.as_markdown())
     if finding.note:

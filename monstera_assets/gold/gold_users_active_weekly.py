@@ -24,7 +24,8 @@ TABLE = segmented_table(
         "int64",
         "Distinct users with a qualifying event in the 7 days that end on the date.",
     ),
-    "Users Active Weekly: distinct users with a qualifying event in the 7 days that end on the date.",
+    "Users Active Weekly: distinct users with a qualifying event in the 7 days that end on the"
+    " date.",
 )
 
 

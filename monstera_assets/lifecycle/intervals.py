@@ -44,8 +44,9 @@ def day_date(number: ir.IntegerValue) -> ir.DateValue:
 
 @dataclass(frozen=True)
 class ActivityLabels:
-    """The states that activity leads to in a scope; `returning` is None where coming back from
-    dormancy has no state of its own.
+    """The states that activity leads to in a scope.
+
+    `returning` is None where coming back from dormancy has no state of its own.
     """
 
     new: str

@@ -55,7 +55,8 @@ def staging_area(connection: duckdb.DuckDBPyConnection) -> Iterator[Staging]:
         connection.cursor() as cursor,
         tempfile.TemporaryDirectory(prefix="monstera-") as folder,
     ):
-        cursor.execute(f"ATTACH ':memory:' AS {database}")
+        # Spelled out, because a read-only connection would attach it read-only.
+        cursor.execute(f"ATTACH ':memory:' AS {database} (READ_WRITE)")
         try:
             yield Staging(cursor, Path(folder), database)
         finally:

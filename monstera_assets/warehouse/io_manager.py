@@ -65,9 +65,10 @@ class WarehouseIOManager(DuckDBIOManager):
         return [IbisTypeHandler(), BatchTypeHandler(), DeclaredPandasTypeHandler()]
 
     @staticmethod
-    def default_load_type() -> type:
+    def default_load_type() -> type | None:
         """Inputs without a type annotation arrive as Ibis tables."""
-        return ir.Table
+        handler: type = ir.Table
+        return handler
 
     def create_io_manager(self, context: InitResourceContext) -> DbIOManager:
         """The IO manager proper."""
@@ -107,7 +108,7 @@ class WarehouseClient(DuckDbClient):
         context: OutputContext | InputContext, table_slice: TableSlice
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection, for an output inside a transaction that also records the materialization."""
-        config = context.resource_config or {}
+        config: Mapping[str, Any] = context.resource_config or {}
         with connect(
             config["database"],
             config["connection_config"],

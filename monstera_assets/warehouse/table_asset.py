@@ -105,7 +105,7 @@ class TableAsset:
         )
         accepts = inspect.signature(function).parameters
 
-        @asset(
+        @asset(  # type: ignore[untyped-decorator]  # its arguments are built as a mapping
             **asset_attributes(self.table, partitions),
             ins={name: self._input(name) for name in inputs},
             io_manager_key=IO_MANAGER_KEY,
@@ -120,7 +120,8 @@ class TableAsset:
                 keywords["window"] = partition_window(context)
             return function(*(tables[name] for name in inputs), **keywords)
 
-        return compute
+        definition: AssetsDefinition = compute
+        return definition
 
     def _input(self, name: str) -> AssetIn:
         days = self.days.get(name)

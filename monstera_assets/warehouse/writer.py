@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from typing import Any
 
 import duckdb
 import ibis
@@ -139,7 +140,10 @@ def insert(
         for column in table.data_columns
     )
     flags = "".join(f", FALSE AS {quote(flag)}" for flag in table.trend_flags)
-    statement = f"INSERT INTO {_sql_name(table)} BY NAME SELECT {projection}{flags} FROM ({select}) AS rows_in"
+    statement = (
+        f"INSERT INTO {_sql_name(table)} BY NAME"
+        f" SELECT {projection}{flags} FROM ({select}) AS rows_in"
+    )
     try:
         (rows,) = _one(connection, statement)
     except (
@@ -329,7 +333,7 @@ def _text(value: str) -> str:
 
 def _one(
     connection: duckdb.DuckDBPyConnection, statement: str, parameters: list[str] | None = None
-) -> tuple[object, ...]:
+) -> tuple[Any, ...]:
     row = connection.execute(statement, parameters or []).fetchone()
     if row is None:
         raise WarehouseError(f"no result for: {statement}")

@@ -337,7 +337,8 @@ def test_two_writers_wait_for_each_other(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        # Less than the 30 seconds after which SQLite gives up a lock and a circle would dissolve.
+        thread.join(timeout=15)
     assert not errors
     assert not any(thread.is_alive() for thread in threads)
     assert len(storages[0].get_materialized_partitions(USERS)) == 30

@@ -343,6 +343,14 @@ def test_a_transaction_survives_and_owns_the_result(tmp_path: Path) -> None:
         assert {name for [name] in tables} == {"kept", "raw_rows", "raw_malformed"}
 
 
+def test_a_read_only_warehouse(tmp_path: Path) -> None:
+    database = str(tmp_path / "warehouse.duckdb")
+    duckdb.connect(database).close()
+    with duckdb.connect(database, read_only=True) as connection:
+        rows, malformed = stage_bytes(connection, tmp_path, b"a,b,c\n1,2,3\n4\n")
+    assert (rows, malformed) == ([("1", "2", "3")], [(3, "4", COUNT)])
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_files_that_change_or_disappear(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path, suffix: str
@@ -429,7 +437,7 @@ def test_parquet_types_that_are_not_plain(
         tmp_path / "a.parquet",
         "SELECT TIMESTAMPTZ '2025-06-01 12:00:00+02' AS zoned, ['x', 'y'] AS texts, "
         "{'k': 1} AS pair, MAP {'k': 'v'} AS map, [1, 2] AS numbers, encode('é') AS blob, "
-        "TIMESTAMP_NS '2025-06-01 10:00:00.123456789' AS nanos, TIME '10:00' AS clock, "
+        "TIMESTAMP_NS '2025-06-01 23:59:59.999999999' AS nanos, TIME '10:00' AS clock, "
         "'{\"k\": 1}'::JSON AS json, [TIMESTAMP '2025-06-01'] AS moments, "
         "'0b4a1f0e-0000-4000-8000-000000000000'::UUID AS uuid",
     )
@@ -442,7 +450,7 @@ def test_parquet_types_that_are_not_plain(
         '{"k":"v"}',
         "[1,2]",
         "é",
-        datetime(2025, 6, 1, 10, 0, 0, 123456),  # noqa: DTZ001
+        datetime(2025, 6, 1, 23, 59, 59, 999999),  # noqa: DTZ001
         "10:00:00",
         '{"k": 1}',
         '["2025-06-01 00:00:00"]',

@@ -1,0 +1,31 @@
+"""JSON held as text: validity and single values, through DuckDB functions that Ibis has no name for."""
+
+# mypy: disable-error-code="untyped-decorator, empty-body"
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+
+@ibis.udf.scalar.builtin(name="json_valid", signature=(("string",), "boolean"))
+def _json_valid(text: str) -> bool: ...
+
+
+@ibis.udf.scalar.builtin(name="json_type", signature=(("string",), "string"))
+def _json_type(text: str) -> str: ...
+
+
+@ibis.udf.scalar.builtin(name="json_extract_string", signature=(("string", "string"), "string"))
+def _json_extract_string(document: str, path: str) -> str: ...
+
+
+def is_json_object(text: ir.StringValue) -> ir.BooleanValue:
+    """Whether a text is a JSON object."""
+    # json_type fails on text that is no JSON; cases() evaluates it only where the first holds
+    return ibis.cases((_json_valid(text), _json_type(text) == "OBJECT"), else_=False)
+
+
+def text_at(document: ir.StringValue, key: str) -> ir.StringValue:
+    """The value under a key of a JSON object as text; null where it is absent or null."""
+    return _json_extract_string(document, f"$.{key}")

@@ -1,0 +1,108 @@
+"""Progress of a run: a bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from dagster import DagsterEvent, DagsterEventType
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+_ROW_COUNTS = ("dagster/row_count", "dagster/partition_row_count", "rows_written")
+
+
+class RunProgress:
+    """Shows steps done, the current table and rows written; a listener of `run_range`."""
+
+    def __init__(self, console: Console, steps: int) -> None:
+        self._console = console
+        self._steps = steps
+        self._done = 0
+        self._rows: dict[str, int] = {}
+        self._began = time.monotonic()
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                SpinnerColumn(),
+                BarColumn(bar_width=28),
+                MofNCompleteColumn(),
+                TextColumn("{task.description}"),
+                TextColumn("[dim]{task.fields[rows]:,} rows"),
+                TimeElapsedColumn(),
+                console=console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("starting", total=steps, rows=0)
+
+    def __enter__(self) -> Self:
+        """Show the bar."""
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Take the bar away; what a run ends with is said elsewhere."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, event: DagsterEvent) -> None:
+        """Take note of an event of the run."""
+        kind = event.event_type
+        if kind == DagsterEventType.ASSET_MATERIALIZATION:
+            self._materialized(event)
+        elif kind == DagsterEventType.STEP_START:
+            self._began = time.monotonic()
+            if self._bar is not None:
+                self._bar.update(self._task, description=escape(_name(event)))
+        elif kind in (
+            DagsterEventType.STEP_SUCCESS,
+            DagsterEventType.STEP_FAILURE,
+            DagsterEventType.STEP_SKIPPED,
+        ):
+            self._finished(event)
+
+    def _materialized(self, event: DagsterEvent) -> None:
+        # Of a range every partition reports, with the same metadata: the first one will do.
+        name = event.step_materialization_data.materialization.asset_key.path[-1]
+        if name in self._rows:
+            return
+        metadata = event.step_materialization_data.materialization.metadata
+        for key in _ROW_COUNTS:
+            if key in metadata:
+                self._rows[name] = int(str(metadata[key].value))
+                return
+
+    def _finished(self, event: DagsterEvent) -> None:
+        self._done += 1
+        name = _name(event)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, rows=sum(self._rows.values()))
+            return
+        outcome = {
+            DagsterEventType.STEP_SUCCESS: "",
+            DagsterEventType.STEP_FAILURE: "  FAILED",
+            DagsterEventType.STEP_SKIPPED: "  skipped",
+        }[event.event_type]
+        rows = f"  {self._rows[name]:,} rows" if name in self._rows else ""
+        seconds = time.monotonic() - self._began
+        line = f"[{self._done:>2}/{self._steps}] {name}{rows}  {seconds:.1f} s{outcome}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _name(event: DagsterEvent) -> str:
+    return (event.step_key or "").rsplit("__", 1)[-1]

@@ -1,0 +1,126 @@
+"""What the warehouse holds: rows, ranges, last materializations, failing checks, headline figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import duckdb
+from dagster import AssetCheckKey, DagsterInstance, Definitions
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecordStatus,
+)
+
+from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.writer import stored_columns
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """What is stored of a table; `rows` is None if it does not exist."""
+
+    table: Table
+    rows: int | None
+    window: DateWindow | None
+    missing_days: int
+    materialized_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Figures of the as-of date: users by state, and users active in the last 1, 7 and 30 days."""
+
+    as_of_date: date
+    users_by_state: tuple[tuple[str, int], ...]
+    users_active: tuple[tuple[str, int], ...]
+
+
+def table_statuses(
+    connection: duckdb.DuckDBPyConnection, tables: Sequence[Table]
+) -> list[TableStatus]:
+    """The status of each table, in the given order."""
+    written = {
+        (schema, name): values
+        for schema, name, *values in (
+            connection.execute(
+                "SELECT schema_name, table_name, min(partition_date), max(partition_date),"
+                " count(partition_date), max(materialized_at)"
+                " FROM operations.materializations GROUP BY ALL"
+            ).fetchall()
+            if _exists(connection, "operations", "materializations")
+            else []
+        )
+    }
+    statuses = []
+    for table in tables:
+        first, last, days, at = written.get((str(table.layer), table.name), (None, None, 0, None))
+        window = DateWindow(first, last) if first and last else None
+        statuses.append(
+            TableStatus(
+                table=table,
+                rows=_rows(connection, table),
+                window=window,
+                missing_days=len(window) - days if window else 0,
+                materialized_at=at,
+            )
+        )
+    return statuses
+
+
+def headline(connection: duckdb.DuckDBPyConnection) -> Headline | None:
+    """The headline figures; None before anything is materialized."""
+    if not _exists(connection, "silver", "silver_user_current_state"):
+        return None
+    states = connection.execute(
+        "SELECT platform_state, count(*), max(as_of_date) FROM silver.silver_user_current_state"
+        " GROUP BY platform_state ORDER BY platform_state"
+    ).fetchall()
+    if not states:
+        return None
+    active = []
+    for period in ("daily", "weekly", "monthly"):
+        name = f"users_active_{period}"
+        if _exists(connection, "gold", f"gold_{name}"):
+            rows = connection.execute(
+                f"SELECT {name} FROM gold.gold_{name}"
+                " WHERE is_current_day AND segment_dimension = 'all'"
+            ).fetchall()
+            active += [(f"Users Active {period.title()}", int(row[0])) for row in rows]
+    return Headline(
+        as_of_date=states[0][2],
+        users_by_state=tuple((state, int(count)) for state, count, _ in states),
+        users_active=tuple(active),
+    )
+
+
+def failing_checks(instance: DagsterInstance, definitions: Definitions) -> dict[str, list[str]]:
+    """The checks whose latest evaluation failed, by table name."""
+    keys: list[AssetCheckKey] = [
+        key
+        for checks in definitions.asset_checks or []
+        for key in getattr(checks, "check_keys", ())
+    ]
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    failing: dict[str, list[str]] = {}
+    for key, record in latest.items():
+        if record.status != AssetCheckExecutionRecordStatus.SUCCEEDED:
+            failing.setdefault(key.asset_key.path[-1], []).append(key.name)
+    return failing
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, table: Table) -> int | None:
+    if not stored_columns(connection, StoredTable.of(table)):
+        return None
+    counted = connection.execute(f"SELECT count(*) FROM {table.qualified_name}").fetchall()
+    return int(counted[0][0])
+
+
+def _exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
+        " AND schema_name = ? AND table_name = ?",
+        [schema, name],
+    ).fetchall()
+    return bool(found[0][0])

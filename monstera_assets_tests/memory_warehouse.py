@@ -1,0 +1,74 @@
+"""A warehouse in memory, for running the pure functions without Dagster.
+
+Tables are created from their declarations, so unbound Ibis relations compile to queries that find
+them. Columns that a test does not care about get a value that the declaration allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.tables import StoredTable, Table
+
+_INDIFFERENT = {
+    "VARCHAR": "-",
+    "BOOLEAN": False,
+    "BIGINT": 0,
+    "DECIMAL(18,2)": 0,
+    "TIMESTAMP": "2000-01-01 00:00:00",
+    "DATE": "2000-01-01",
+}
+"""DuckDB type to the value of a column that may not be null and that no test has set."""
+
+Row = tuple[Any, ...]
+
+
+class MemoryWarehouse:
+    """Declared tables in an in-memory DuckDB."""
+
+    def __init__(self, tables: Iterable[Table]) -> None:
+        self.connection = duckdb.connect(config={"threads": 1})
+        self._stored = {table.name: StoredTable.of(table) for table in tables}
+        for table in self._stored.values():
+            writer.prepare(self.connection, table)
+
+    def load(self, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+        """Replace a table by rows of column values; a column that a row lacks is indifferent."""
+        stored = self._stored[table.name]
+        indifferent = {
+            column.name: None if column.nullable else _INDIFFERENT[column.type.replace(" ", "")]
+            for column in stored.columns
+        }
+        frame = pd.DataFrame(
+            [
+                {
+                    name: None if (value := row.get(name, other)) is None else str(value)
+                    for name, other in indifferent.items()
+                }
+                for row in rows
+            ],
+            columns=list(indifferent),
+            dtype=object,
+        )
+        writer.delete(self.connection, stored, None)
+        if not frame.empty:
+            self.connection.register("given_rows", frame)
+            self.connection.execute(
+                f"INSERT INTO {stored.qualified_name} BY NAME SELECT * FROM given_rows"
+            )
+            self.connection.unregister("given_rows")
+
+    def store(self, table: Table, select: str) -> None:
+        """Replace a table by the rows of a query, checked as the writer of the warehouse does."""
+        stored = self._stored[table.name]
+        writer.delete(self.connection, stored, None)
+        writer.insert(self.connection, stored, select, None)
+
+    def rows(self, select: str) -> list[Row]:
+        """The rows of a query in the order of its columns' values."""
+        return self.connection.execute(f"SELECT * FROM ({select}) ORDER BY ALL").fetchall()
