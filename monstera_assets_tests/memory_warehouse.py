@@ -13,6 +13,7 @@ import duckdb
 import pandas as pd
 
 from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.tables import StoredTable, Table
 
 _INDIFFERENT = {
@@ -32,7 +33,7 @@ class MemoryWarehouse:
     """Declared tables in an in-memory DuckDB."""
 
     def __init__(self, tables: Iterable[Table]) -> None:
-        self.connection = duckdb.connect(config={"threads": 1})
+        self.connection = duckdb.connect(config=connection_config(threads=1))
         self._stored = {table.name: StoredTable.of(table) for table in tables}
         for table in self._stored.values():
             writer.prepare(self.connection, table)
@@ -53,7 +54,7 @@ class MemoryWarehouse:
                 for row in rows
             ],
             columns=list(indifferent),
-            dtype=object,
+            dtype="string",
         )
         writer.delete(self.connection, stored, None)
         if not frame.empty:

@@ -39,9 +39,21 @@ def typed(rows: ir.Table, table: Table, source_names: dict[str, str] | None = No
 
 
 def _read(raw: ir.Value, column: Column) -> ir.Value:
-    if column.dtype.is_string():
+    dtype = column.dtype.copy(nullable=True)
+    if dtype.is_string():
         return raw.cast("string").nullif("")
-    return raw.try_cast(column.dtype.copy(nullable=True))
+    if dtype.is_timestamp() and raw.type().is_string():
+        # By way of a zoned timestamp, so that an offset in the text is heeded; the connection's
+        # zone is UTC.
+        return _finite(raw.try_cast("timestamp('UTC')").cast("timestamp"))
+    if dtype.is_temporal():
+        return _finite(raw.try_cast(dtype))
+    return raw.try_cast(dtype)
+
+
+def _finite(value: ir.Value) -> ir.Value:
+    # DuckDB reads 'infinity' as a date, and dates far outside any calendar.
+    return ibis.ifelse(value.year().between(1, 9999), value, None)
 
 
 def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rule]:

@@ -16,9 +16,9 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     MetadataValue,
-    RawMetadataValue,
     multi_asset_check,
 )
+from dagster._core.definitions.metadata import RawMetadataValue
 
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules, evaluate_contract
 from monstera_assets.checks.rules import Finding, Rule

@@ -11,6 +11,7 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.bounds import date_bounds
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import discover_source
+from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.windows import DateWindow
 
 
@@ -30,7 +31,7 @@ def source_range(settings: Settings) -> DateWindow:
     Raises:
         SourceError: the source cannot be read or has no readable date.
     """
-    with duckdb.connect() as connection:
+    with duckdb.connect(config=connection_config()) as connection:
         bounds = date_bounds(
             connection, discover_source(settings.source), settings.earliest_event_date
         )
