@@ -71,5 +71,9 @@ class MemoryWarehouse:
         writer.insert(self.connection, stored, select, None)
 
     def rows(self, select: str) -> list[Row]:
-        """The rows of a query in the order of its columns' values."""
+        """The rows of a query, sorted."""
         return self.connection.execute(f"SELECT * FROM ({select}) ORDER BY ALL").fetchall()
+
+    def stored(self, table: Table) -> list[Row]:
+        """The rows of a table, in the order of its declared columns, sorted."""
+        return self.rows(f"FROM {self._stored[table.name].qualified_name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import ibis
 import ibis.expr.types as ir
 
@@ -15,6 +17,7 @@ from monstera_assets.bronze.validation import (
     unreadable,
     with_reason,
 )
+from monstera_assets.checks.rules import rule
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
 PRODUCT_TIERS = ("family", "product", "feature", "sub_feature")
@@ -85,6 +88,8 @@ def classify(rows: ir.Table) -> ir.Table:
             {name: name for name in ("is_active", "created_at", "active_days", "dormant_days")},
         ),
         *unknown_values(rows, TABLE, ["tier"]),
+        ("active_days_below_1", rows.active_days < 1),
+        ("dormant_days_below_active_days", rows.dormant_days < rows.active_days),
     ]
     return with_reason(rows, rules).mutate(
         activation_event_types=rows.activation_event_types.fill_null(""),
@@ -121,3 +126,44 @@ def product_of_node(catalog: ir.Table) -> ir.Table:
         ),
     )
     return rolled.filter(rolled.product_id.notnull())
+
+
+@rule(TABLE, "Product names are in Title Case and ids in snake_case.")
+def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
+    """Nodes whose name or id breaks the convention; small words within a name may be lower case."""
+    nodes = bronze_product_catalog
+    title_case = nodes.product_name.re_search(
+        r"^[A-Z0-9][^ ]*( ([A-Z0-9&+/-][^ ]*|a|an|and|at|by|for|in|of|on|or|the|to|with))*$"
+    )
+    snake_case = nodes.product_id.re_search(r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")
+    return nodes.filter(~title_case | ~snake_case).select("product_id", "product_name")
+
+
+@rule(TABLE, "The taxonomy is a tree of at most four tiers, each node below one of the tier above.")
+def taxonomy_is_a_tree(bronze_product_catalog: ir.Table) -> ir.Table:
+    """Nodes without a parent of the tier above, families with a parent, and other families' nodes.
+
+    A parent of the tier above for every node but the families leaves no room for cycles.
+    """
+    nodes = bronze_product_catalog
+    parents = nodes.select(
+        found_id=nodes.product_id,
+        parent_tier=nodes.tier,
+        parent_family_id=nodes.product_family_id,
+    )
+    both = nodes.left_join(parents, nodes.parent_product_id == parents.found_id)
+    fits = ibis.cases(
+        (both.tier == "family", both.parent_product_id.isnull()),
+        *(
+            (both.tier == below, both.parent_tier == above)
+            for above, below in pairwise(PRODUCT_TIERS)
+        ),
+    )
+    same_family = ibis.ifelse(
+        both.tier == "family",
+        both.product_family_id == both.product_id,
+        both.product_family_id == both.parent_family_id,
+    )
+    return both.filter(~fits.fill_null(False) | ~same_family.fill_null(False)).select(
+        "product_id", "tier", "parent_product_id", "parent_tier", "product_family_id"
+    )

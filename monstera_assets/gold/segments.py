@@ -12,7 +12,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.gold import OWNERS
-from monstera_assets.lifecycle.intervals import calendar, day_date, day_number
+from monstera_assets.lifecycle.intervals import calendar, day_date, day_number, sliding_presence
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -93,23 +93,12 @@ def users_active(
     active_days = qualifying.select(
         user_id=qualifying.user_id, day=day_number(qualifying.activity_date)
     ).distinct()
-    by_user = ibis.window(group_by="user_id", order_by="day")
-    first, last = (day_number(ibis.literal(day)) for day in (window.first, window.last))
-    spans = active_days.mutate(
-        counts_from=ibis.greatest(active_days.day, first),
-        counts_until=ibis.least(
-            active_days.day + days,
-            active_days.day.lead().over(by_user),
-            last + 1,
-        ),
-    )
-    spans = spans.filter(spans.counts_from < spans.counts_until)
-    changes = spans.select("user_id", day=spans.counts_from, change=ibis.literal(1, "int64")).union(
-        spans.select("user_id", day=spans.counts_until, change=ibis.literal(-1, "int64"))
-    )
-    changes = changes.group_by("user_id", "day").aggregate(change=changes.change.sum())
+    first = day_number(ibis.literal(window.first))
+    presence = sliding_presence(active_days, keys=["user_id"], days=days)
+    # What began before the window counts from its first day.
+    changes = presence.mutate(day=ibis.greatest(presence.day, first))
     return running_total(
-        _by_segment(changes.filter(changes.change != 0), users, accounts),
+        _by_segment(changes, users, accounts),
         users,
         accounts,
         window=window,

@@ -17,12 +17,14 @@ Days are numbers, as everywhere in the engine (see `intervals`).
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.lifecycle.intervals import FOREVER, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import DunningType
+from monstera_assets.lifecycle.states import DunningType, FrozenReason
 
 _STARTED, _RENEWED = "subscription_started", "subscription_renewed"
 _FAILED, _RECOVERED = "payment_failed", "payment_recovered"
@@ -30,6 +32,15 @@ _PAUSED, _RESUMED = "subscription_paused", "subscription_resumed"
 _CANCELLED = "subscription_cancelled"
 _FIRST_PAYMENT = "first_payment"
 _OPENERS = (_STARTED, _RENEWED, _FIRST_PAYMENT)
+_TRIAL = "trial"
+
+
+class Phase(StrEnum):
+    """Where an account stands with its contract."""
+
+    NEVER_PAID = "never_paid"
+    PAID = "paid"
+    LAPSED = "lapsed"
 
 
 def dunning_intervals(
@@ -94,10 +105,13 @@ def subscription_terms(
 
     Returns:
         One row an account and term: `account_id`, `term` (from 1), `opener` (event type), `from_day`,
-        `last_day` (the day before the next term, or `FOREVER`) and `ends_on` (the last paid day of a
-        subscription that ends within the term, else null).
+        `last_day` (the day before the next term, or `FOREVER`), `ends_on` (the last paid day of a
+        subscription that ends within the term, else null), `begins_paused` (whether a pause is
+        carried in from the term before) and `returned_on` (the latest day, up to this term's first,
+        on which the account paid again after having lapsed for `churn_days`; null if never).
     """
     steps = _steps(accounts, subscription_events)
+    steps = steps.filter(steps.term > 0)
     in_force = steps.holds_until
     cancelled_on = ibis.ifelse(
         steps.event_type == _CANCELLED,
@@ -145,14 +159,169 @@ def subscription_terms(
     terms = carry_forward(terms, "outcome", group_by=["account_id"], order_by="term")
     previous = terms.outcome.lag().over(ibis.window(group_by="account_id", order_by="term"))
     carried = (previous == 1).fill_null(False)
-    return terms.select(
+    terms = terms.select(
         "account_id",
         "term",
         "opener",
         "from_day",
         "last_day",
         ends_on=ibis.ifelse(carried, terms.end_if_carried, terms.end),
+        begins_paused=carried,
     )
+    by_account = ibis.window(group_by="account_id", order_by="term")
+    days_lapsed = terms.from_day - 1 - terms.ends_on.lag().over(by_account)
+    terms = terms.mutate(
+        returned_on=ibis.ifelse(days_lapsed >= policy.churn_days, terms.from_day, None)
+    )
+    return carry_forward(terms, "returned_on", group_by=["account_id"], order_by="term")
+
+
+def billing_intervals(
+    accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
+) -> ir.Table:
+    """What is known of each account's contract over all days from its creation on.
+
+    Returns:
+        Interval table by `account_id`: `phase` (never_paid, paid or lapsed), `ended_on` (the last
+        paid day, if lapsed), `tier`, `seats`, `revenue` (a month; 0 unless paid), `renewal_day`,
+        `failure_open`, `paused`, `pause_reason`, `cancellation_pending` (all three false or null
+        unless paid), `first_paid_day`, `returned_on` and `event_id` (the subscription event on the
+        interval's first day that led to it, if one did).
+    """
+    terms = subscription_terms(accounts, subscription_events, policy)
+    steps = _contract_steps(accounts, subscription_events, terms)
+    paid = _contract(
+        steps,
+        Phase.PAID,
+        valid_from=steps.day,
+        valid_to=ibis.least(steps.holds_until, steps.ends_on),
+        event_id=steps.event_id.nullif(""),
+    )
+    lapses = steps.filter(
+        (steps.day <= steps.ends_on)
+        & (steps.ends_on <= steps.holds_until)
+        & (steps.ends_on < steps.term_last)
+    )
+    lapsed = _contract(
+        lapses,
+        Phase.LAPSED,
+        valid_from=lapses.ends_on + 1,
+        valid_to=lapses.term_last,
+        event_id=ibis.null("string"),
+    )
+    created = day_number(accounts.account_created_at.date())
+    first = terms.group_by("account_id").aggregate(first_paid_day=terms.from_day.min())
+    before = accounts.left_join(first, "account_id").drop("account_id_right")
+    before = before.mutate(
+        valid_from=day_number(before.account_created_at.date()),
+        valid_to=(before.first_paid_day - 1).fill_null(FOREVER),
+    )
+    never_paid = before.select(
+        "account_id",
+        "valid_from",
+        "valid_to",
+        phase=ibis.literal(str(Phase.NEVER_PAID)),
+        ended_on=ibis.null("int64"),
+        tier=ibis.literal(_TRIAL),
+        seats=before.total_seats,
+        revenue=ibis.literal(0).cast(before.monthly_recurring_revenue.type()),
+        renewal_day=ibis.null("int64"),
+        failure_open=ibis.literal(value=False),
+        paused=ibis.literal(value=False),
+        pause_reason=ibis.null("string"),
+        cancellation_pending=ibis.literal(value=False),
+        first_paid_day=ibis.null("int64"),
+        returned_on=ibis.null("int64"),
+        event_id=ibis.null("string"),
+    )
+    known = ibis.union(never_paid, *(part.select(*never_paid.columns) for part in (paid, lapsed)))
+    creations = accounts.select(created_account_id=accounts.account_id, created_day=created)
+    known = known.inner_join(creations, known.account_id == creations.created_account_id)
+    known = known.mutate(valid_from=ibis.greatest(known.valid_from, known.created_day))
+    return known.filter(known.valid_from <= known.valid_to).drop(
+        "created_account_id", "created_day"
+    )
+
+
+def _contract(
+    steps: ir.Table,
+    phase: Phase,
+    *,
+    valid_from: ir.IntegerValue,
+    valid_to: ir.IntegerValue,
+    event_id: ir.StringValue,
+) -> ir.Table:
+    is_paid = ibis.literal(phase is Phase.PAID)
+    return steps.select(
+        "account_id",
+        valid_from=valid_from,
+        valid_to=valid_to,
+        phase=ibis.literal(str(phase)),
+        ended_on=ibis.null("int64") if phase is Phase.PAID else steps.ends_on,
+        tier=steps.tier,
+        seats=steps.seats,
+        revenue=ibis.ifelse(is_paid, steps.revenue, 0).cast(steps.revenue.type()),
+        renewal_day=steps.renewal_day,
+        failure_open=is_paid & steps.failure_open,
+        paused=is_paid & steps.paused,
+        pause_reason=ibis.ifelse(is_paid & steps.paused, steps.pause_reason, None),
+        cancellation_pending=is_paid & steps.cancelled,
+        first_paid_day=steps.first_paid_day,
+        returned_on=steps.returned_on,
+        event_id=event_id,
+    )
+
+
+def _contract_steps(accounts: ir.Table, subscription_events: ir.Table, terms: ir.Table) -> ir.Table:
+    """The steps that a subscription heard, from the first payment on, with the values then in force.
+
+    Events on a lapsed subscription are left out; values of events before the first payment hold from
+    it on; where no event has said a value, the accounts table's holds.
+    """
+    steps = _steps(accounts, subscription_events)
+    term = terms.select(
+        term_account_id=terms.account_id,
+        term_number=terms.term,
+        ends_on=terms.ends_on,
+        begins_paused=terms.begins_paused,
+        returned_on=terms.returned_on,
+    )
+    steps = steps.left_join(
+        term,
+        [steps.account_id == term.term_account_id, steps.term == term.term_number],
+    ).drop("term_account_id", "term_number")
+    heard = steps.filter(steps.day <= steps.ends_on.fill_null(FOREVER))
+    heard = heard.mutate(
+        pause_reason=ibis.ifelse(
+            heard.event_type == _PAUSED,
+            heard.pause_reason.fill_null(str(FrozenReason.VOLUNTARY_PAUSE)),
+            None,
+        ),
+    )
+    for column in ("seats", "revenue", "tier", "pause_reason"):
+        heard = carry_forward(heard, column, group_by=["account_id"], order_by="step")
+    in_term = ibis.window(
+        group_by=["account_id", "term"], order_by="step", preceding=None, following=0
+    )
+    heard = heard.mutate(
+        cancelled=(heard.event_type == _CANCELLED).cast("int64").max().over(in_term) == 1,
+        paused=heard.paused.fill_null(heard.begins_paused),
+    )
+    heard = heard.filter(heard.term > 0)
+    first = heard.group_by("account_id").aggregate(first_paid_day=heard.day.min())
+    heard = heard.inner_join(first, "account_id")
+    table = accounts.select(
+        table_account_id=accounts.account_id,
+        table_seats=accounts.total_seats,
+        table_revenue=accounts.monthly_recurring_revenue,
+        table_tier=accounts.subscription_tier,
+    )
+    heard = heard.inner_join(table, heard.account_id == table.table_account_id)
+    return heard.mutate(
+        seats=ibis.coalesce(heard.seats, heard.table_seats),
+        revenue=ibis.coalesce(heard.revenue, heard.table_revenue),
+        tier=ibis.coalesce(heard.tier, heard.table_tier),
+    ).drop("table_account_id", "table_seats", "table_revenue", "table_tier")
 
 
 def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by: str) -> ir.Table:
@@ -164,14 +333,15 @@ def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by
 
 
 def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
-    """One row an account and subscription event from the first payment on, with what then holds.
+    """One row an account and subscription event, with what then holds.
 
-    Columns: `account_id`, `step` (order of the account's events), `term`, `event_type`, `day`,
-    `holds_until` (the day before the next event), `term_last`, `effective_day` (of a cancellation),
-    `renewal_day`, `failure_open`, `open_failures`, `failure_since`, `failure_event_id`,
-    `closing_event_id`, `grace_until` (of the latest failure), `paused` (null if the term has not
-    said so). Each holds at the end of the days from `day` to `holds_until`; where several events
-    fall on a day, only the last one's row has any days.
+    Columns: `account_id`, `event_id`, `step` (order of the account's events), `term` (0 before the
+    first payment), `event_type`, `day`, `holds_until` (the day before the next event), `term_last`,
+    `effective_day` (of a cancellation), `renewal_day`, `failure_open`, `open_failures`,
+    `failure_since`, `failure_event_id`, `closing_event_id`, `grace_until` (of the latest failure),
+    `paused` (null if the term has not said so), and what the event itself carries: `seats`,
+    `revenue`, `tier`, `pause_reason`. Each holds at the end of the days from `day` to
+    `holds_until`; where several events fall on a day, only the last one's row has any days.
     """
     events = _events(accounts, subscription_events)
     ordered = ibis.window(group_by="account_id", order_by=["at", "event_id"])
@@ -199,7 +369,6 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         steps, "renewal_day", group_by=["account_id", "known_in"], order_by="step"
     )
     steps = steps.mutate(renewal_day=ibis.coalesce(steps.renewal_day, steps.table_renewal_day))
-    steps = steps.filter(steps.term > 0)
     for column in ("renewal_day", "paused"):
         steps = carry_forward(steps, column, group_by=["account_id", "term"], order_by="step")
 
@@ -243,6 +412,10 @@ def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         effective_day=day_number(known.effective_date),
         grace_until=day_number(known.grace_until),
         table_renewal_day=ibis.null("int64"),
+        seats=known.total_seats,
+        revenue=known.monthly_recurring_revenue,
+        tier=known.subscription_tier,
+        pause_reason=known.pause_reason,
     )
     opened = (
         known.filter(known.event_type.isin((_STARTED, _RENEWED)))
@@ -261,5 +434,9 @@ def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         effective_day=ibis.null("int64"),
         grace_until=ibis.null("int64"),
         table_renewal_day=day_number(paid.contract_renewal_date),
+        seats=ibis.null("int64"),
+        revenue=ibis.null(known.revenue.type()),
+        tier=ibis.null("string"),
+        pause_reason=ibis.null("string"),
     )
     return known.union(first_payments.select(*known.columns))

@@ -262,6 +262,32 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
     return runs.mutate(previous_since=runs.state_since.lag().over(by_key))
 
 
+def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
+    """When a key begins and ceases to count in a sliding window of days.
+
+    A key counts from a day on which it was active until `days` later; a further active day before
+    that prolongs it, so that nobody is ever counted twice.
+
+    Args:
+        active_days: one row a key and active day: `keys` and `day` (number).
+        keys: names of the key columns.
+        days: length of the window.
+
+    Returns:
+        `keys`, `day` and `change`: 1 where the key begins to count, -1 where it ceases to.
+    """
+    by_key = ibis.window(group_by=list(keys), order_by="day")
+    spans = active_days.mutate(
+        previous_day=active_days.day.lag().over(by_key),
+        next_day=active_days.day.lead().over(by_key),
+    )
+    begins = spans.filter(spans.previous_day.isnull() | (spans.day - spans.previous_day > days))
+    ceases = spans.filter(spans.next_day.isnull() | (spans.next_day - spans.day > days))
+    return begins.select(*keys, day=begins.day, change=ibis.literal(1, "int64")).union(
+        ceases.select(*keys, day=ceases.day + days, change=ibis.literal(-1, "int64"))
+    )
+
+
 def calendar(first: date, last: date, day_column: str) -> ir.Table:
     """One row a date from `first` to `last`."""
     numbers = ibis.range((first - _EPOCH).days, (last - _EPOCH).days + 1).unnest()

@@ -13,7 +13,7 @@ class LifecyclePolicy(BaseModel):
     new_user_days: int = Field(
         default=30,
         ge=0,
-        description="Days after signup in which a user who has no value yet is new.",
+        description="Days after signup during which a user without value yet is new.",
     )
     active_days: int = Field(
         default=30,
@@ -32,6 +32,30 @@ class LifecyclePolicy(BaseModel):
         default=30,
         ge=0,
         description="Days from the first open payment failure to the end of the subscription.",
+    )
+    trial_days: int = Field(
+        default=30,
+        ge=0,
+        description="Days after creation for which an account that never paid is on trial.",
+    )
+    onboarding_days: int = Field(
+        default=30,
+        ge=0,
+        description="Days after its first payment for which an account is new_paid whatever it does.",
+    )
+    new_paid_days: int = Field(
+        default=90,
+        ge=0,
+        description="Days after its first payment for which an otherwise steady account is new_paid.",
+    )
+    churn_days: int = Field(
+        default=61, ge=1, description="Days after which a lapsed account is churned."
+    )
+    reactivated_days: int = Field(
+        default=90, ge=0, description="Days for which an account that returned is reactivated."
+    )
+    breadth_target: int = Field(
+        default=5, ge=1, description="Products in use that make full marks for product breadth."
     )
 
     @model_validator(mode="after")

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+import ibis
+import ibis.expr.types as ir
+
 
 class UserState(StrEnum):
     """States of a user on the platform (framework, section 3)."""
@@ -37,6 +40,49 @@ ACTIVITY_STATES = (
     UserState.REACTIVATED,
 )
 """The states that follow from activity alone, before dunning and deletion."""
+
+
+class ProductState(StrEnum):
+    """States of a user in a product (framework, section 4)."""
+
+    NEVER_ADOPTED = "never_adopted"
+    NEW = "new_to_product"
+    ACTIVE = "active_in_product"
+    DORMANT = "dormant_in_product"
+    CHURNED = "churned_from_product"
+    REACTIVATED = "reactivated_in_product"
+
+
+class AccountState(StrEnum):
+    """States of an account (framework, section 5)."""
+
+    TRIAL = "trial"
+    NEW_PAID = "new_paid"
+    ACTIVE = "active"
+    EXPANDING = "expanding"
+    AT_RISK = "at_risk"
+    CONTRACTING = "contracting"
+    CHURNED = "churned"
+    REACTIVATED = "reactivated"
+    FROZEN = "frozen"
+
+
+class FrozenReason(StrEnum):
+    """Why an account is frozen."""
+
+    PAYMENT_DUNNING = "payment_dunning"
+    SEASONAL = "seasonal"
+    VOLUNTARY_PAUSE = "voluntary_pause"
+
+
+class HealthBand(StrEnum):
+    """Bands of the health score, best first."""
+
+    EXCELLENT = "excellent"
+    GOOD = "good"
+    FAIR = "fair"
+    POOR = "poor"
+    CRITICAL = "critical"
 
 
 @dataclass(frozen=True)
@@ -110,3 +156,143 @@ USER_MOVES: Mapping[UserState, Mapping[UserState, Move]] = {
     UserState.DELETED: {},
 }
 """From state, to state: the allowed moves of a user on the platform (framework, section 3)."""
+
+PRODUCT_MOVES: Mapping[ProductState, Mapping[ProductState, Move]] = {
+    ProductState.NEW: {
+        ProductState.ACTIVE: Move(published=False, reason="activated, or no longer new but in use"),
+        ProductState.DORMANT: Move(
+            published=False, reason="used without being activated, then quiet until no longer new"
+        ),
+        ProductState.CHURNED: Move(published=False, reason="never came to value while new"),
+    },
+    ProductState.ACTIVE: {
+        ProductState.DORMANT: Move(published=False, reason="quiet for longer than active_days"),
+        ProductState.CHURNED: Move(
+            published=False, reason="quiet, in a product whose dormant_days equal its active_days"
+        ),
+    },
+    ProductState.DORMANT: {
+        ProductState.ACTIVE: Move(
+            published=False, reason="used again; a product has no state of returning"
+        ),
+        ProductState.CHURNED: Move(published=False, reason="quiet for longer than dormant_days"),
+    },
+    ProductState.CHURNED: {
+        ProductState.REACTIVATED: Move(published=False, reason="used again after having churned"),
+    },
+    ProductState.REACTIVATED: {
+        ProductState.ACTIVE: Move(published=False, reason="the day after reactivation"),
+    },
+}
+"""From state, to state: the allowed moves of a user in a product; the framework publishes none."""
+
+
+def _published(*states: AccountState) -> dict[AccountState, Move]:
+    return dict.fromkeys(states, _PUBLISHED)
+
+
+def _because(reason: str, *states: AccountState) -> dict[AccountState, Move]:
+    return dict.fromkeys(states, Move(published=False, reason=reason))
+
+
+_FROZEN_ON_THE_DAY = (
+    "a failed payment or a pause freezes a paying account at once; no way into frozen is published"
+)
+_UNFROZEN = "when the failure or pause ends, the account is again what its facts say"
+_SIGNALS_MOVE_DAILY = "the signals of risk and growth are judged anew every day"
+
+ACCOUNT_MOVES: Mapping[AccountState, Mapping[AccountState, Move]] = {
+    AccountState.TRIAL: {
+        **_published(AccountState.NEW_PAID, AccountState.CHURNED),
+        **_because("the first payment and a failure or pause on one day", AccountState.FROZEN),
+    },
+    AccountState.NEW_PAID: {
+        **_published(
+            AccountState.ACTIVE,
+            AccountState.EXPANDING,
+            AccountState.AT_RISK,
+            AccountState.CHURNED,
+        ),
+        **_because("the contract can shrink within its first 90 days", AccountState.CONTRACTING),
+        **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
+    },
+    AccountState.ACTIVE: {
+        **_published(
+            AccountState.EXPANDING,
+            AccountState.AT_RISK,
+            AccountState.CONTRACTING,
+            AccountState.CHURNED,
+        ),
+        **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
+    },
+    AccountState.EXPANDING: {
+        **_published(AccountState.ACTIVE, AccountState.CONTRACTING, AccountState.AT_RISK),
+        **_because("growth is over, within the first 90 days", AccountState.NEW_PAID),
+        **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
+    },
+    AccountState.AT_RISK: {
+        **_published(AccountState.ACTIVE, AccountState.CONTRACTING, AccountState.CHURNED),
+        **_because("the risk is over, within the first 90 days", AccountState.NEW_PAID),
+        **_because(_SIGNALS_MOVE_DAILY, AccountState.EXPANDING),
+        **_because(
+            "paid again after a short lapse, within the 90 days of an earlier return",
+            AccountState.REACTIVATED,
+        ),
+        **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
+    },
+    AccountState.CONTRACTING: {
+        **_published(
+            AccountState.ACTIVE,
+            AccountState.EXPANDING,
+            AccountState.AT_RISK,
+            AccountState.CHURNED,
+        ),
+        **_because(
+            "the smaller contract is 30 days old, within the first 90", AccountState.NEW_PAID
+        ),
+        **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
+    },
+    AccountState.CHURNED: {
+        **_published(AccountState.REACTIVATED),
+        **_because("a first payment after an expired trial", AccountState.NEW_PAID),
+        **_because("paid again and failed or paused on one day", AccountState.FROZEN),
+    },
+    AccountState.REACTIVATED: {
+        **_published(AccountState.ACTIVE, AccountState.AT_RISK, AccountState.CHURNED),
+        **_because(_SIGNALS_MOVE_DAILY, AccountState.EXPANDING, AccountState.CONTRACTING),
+        **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
+    },
+    AccountState.FROZEN: {
+        **_published(AccountState.ACTIVE, AccountState.CHURNED),
+        **_because(
+            _UNFROZEN,
+            AccountState.NEW_PAID,
+            AccountState.EXPANDING,
+            AccountState.CONTRACTING,
+            AccountState.AT_RISK,
+            AccountState.REACTIVATED,
+        ),
+    },
+}
+"""From state, to state: the allowed moves of an account (framework, section 5).
+
+The published moves into deleted are left out: no fact deletes an account.
+"""
+
+
+def is_allowed(
+    origin: ir.StringValue,
+    target: ir.StringValue,
+    moves: Mapping[UserState, Mapping[UserState, Move]]
+    | Mapping[ProductState, Mapping[ProductState, Move]]
+    | Mapping[AccountState, Mapping[AccountState, Move]],
+) -> ir.BooleanValue:
+    """Whether a move is an edge of a matrix."""
+    return ibis.or_(
+        ibis.literal(value=False),
+        *(
+            (origin == str(state)) & target.isin([str(to) for to in targets])
+            for state, targets in moves.items()
+            if targets
+        ),
+    )

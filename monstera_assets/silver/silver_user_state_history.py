@@ -137,22 +137,22 @@ def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: DateWindow
     )
 
 
-def state_runs(history: ir.Table) -> ir.Table:
-    """Runs of a state as history labels them.
+def state_runs(history: ir.Table, by: tuple[str, ...] = ("user_id",)) -> ir.Table:
+    """Runs of a state as history labels them, for each value of the columns `by`.
 
     Returns:
-        One row a user, `platform_state` and `platform_state_since`: `rows`, `first_day`, `last_day`,
-        `previous_state` and `previous_since` (of the run before, null for a user's first).
+        One row a key, `platform_state` and `platform_state_since`: `rows`, `first_day`, `last_day`,
+        `previous_state` and `previous_since` (of the run before, null for a key's first).
     """
-    runs = history.group_by("user_id", "platform_state", "platform_state_since").aggregate(
+    runs = history.group_by(*by, "platform_state", "platform_state_since").aggregate(
         rows=history.count(),
         first_day=history.snapshot_date.min(),
         last_day=history.snapshot_date.max(),
     )
-    by_user = ibis.window(group_by="user_id", order_by="first_day")
+    by_key = ibis.window(group_by=by, order_by="first_day")
     return runs.mutate(
-        previous_state=runs.platform_state.lag().over(by_user),
-        previous_since=runs.platform_state_since.lag().over(by_user),
+        previous_state=runs.platform_state.lag().over(by_key),
+        previous_since=runs.platform_state_since.lag().over(by_key),
     )
 
 

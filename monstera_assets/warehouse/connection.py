@@ -14,9 +14,12 @@ from pathlib import Path
 import duckdb
 
 from monstera_assets.warehouse.errors import WarehouseError, WarehouseLockedError
+from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Layer
 
 DEFAULT_LOCK_TIMEOUT_SECONDS = 30.0
 _RETRY_SECONDS = 0.25
+_LOCKED = "Could not set lock on file"
+_RESERVED_NAMES = {*Layer, OPERATIONS_SCHEMA}
 
 Configuration = Mapping[str, str | int | bool]
 
@@ -59,6 +62,7 @@ def connect(
         WarehouseLockedError: the lock was not released in `lock_timeout_seconds`.
         WarehouseError: the file cannot be opened, is no DuckDB database, or the disk is full.
     """
+    _check_name(database)
     if not read_only:
         _create_folder(database)
     connection = _open(database, config, lock_timeout_seconds, read_only)
@@ -74,8 +78,25 @@ def connect(
             f"{database}: {error}. Nothing of the interrupted write is kept. Raise memory_limit, or"
             " give temp_directory a disk with room, then run again."
         ) from error
+    except (duckdb.FatalException, duckdb.InternalException) as error:
+        raise WarehouseError(
+            f"{database}: {error}. Nothing of the interrupted write is kept. Check that the disk"
+            " has room and that the file is whole, then run again in a new process."
+        ) from error
     finally:
         connection.close()
+
+
+def _check_name(database: str) -> None:
+    # DuckDB calls a database by its file's name, and then cannot tell `silver.t` of schema silver
+    # from table t of database silver.
+    name = Path(database).name.split(".")[0].lower()
+    if name in _RESERVED_NAMES:
+        raise WarehouseError(
+            f"{database}: a database file cannot have the name of one of its schemas"
+            f" ({', '.join(sorted(_RESERVED_NAMES))}). Give it another name with --database or"
+            " MONSTERA_DATABASE."
+        )
 
 
 def _create_folder(database: str) -> None:
@@ -99,7 +120,7 @@ def _open(
         try:
             return duckdb.connect(database, read_only=read_only, config=dict(config))
         except duckdb.IOException as error:
-            if "lock" not in str(error).lower():
+            if _LOCKED not in str(error):
                 raise WarehouseError(
                     f"{database} cannot be opened: {error}. Check the path, its permissions and"
                     " that it is a DuckDB database."

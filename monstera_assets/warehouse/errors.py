@@ -13,5 +13,9 @@ class SchemaMismatchError(WarehouseError):
     """What an asset delivers, or what is stored, is not what the table declares."""
 
 
-class MissingPartitionsError(WarehouseError):
+class MissingTableError(WarehouseError):
+    """A table that a result depends on was never materialized."""
+
+
+class MissingPartitionsError(MissingTableError):
     """Days that a result depends on were never materialized."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import pandas as pd
 from dagster import InitResourceContext, InputContext, OutputContext, TableSchema, TimeWindow
@@ -26,6 +27,7 @@ from dagster._core.storage.db_io_manager import (
 from dagster_duckdb import DuckDBIOManager
 from dagster_duckdb.io_manager import DuckDbClient
 from dagster_duckdb_pandas import DuckDBPandasTypeHandler
+from ibis.backends.sql.datatypes import DuckDBType
 from pydantic import Field
 
 from monstera_assets.warehouse import writer
@@ -37,6 +39,9 @@ from monstera_assets.warehouse.windows import DateWindow
 
 READS = "monstera/reads"
 """Metadata key of an asset's input: which days of a partitioned table it reads."""
+
+_FRAME = "delivered_frame"
+_NO_TYPE = '"NULL"'  # what DuckDB calls the type of a DataFrame's column without any value
 
 
 class Reads(StrEnum):
@@ -167,21 +172,10 @@ class IbisTypeHandler(DbTypeHandler[ir.Table]):
         """The upstream table, unbound, limited to the mapped partitions, each of which exists.
 
         Raises:
-            MissingPartitionsError: a mapped partition was never materialized.
+            MissingTableError: the table, or a mapped partition, was never materialized.
+            SchemaMismatchError: the table was written with another declaration.
         """
-        upstream = context.upstream_output
-        if upstream is None:
-            raise SchemaMismatchError(f"{table_slice.table} has no producing asset to read from")
-        table = stored_table(upstream, table_slice)
-        relation = table.relation
-        if table.partition_column is None:
-            return relation
-        window = _days_to_read(context, table_slice, connection, table)
-        if window is None:
-            return relation.filter(ibis.literal(value=False))
-        writer.require_partitions(connection, table, window)
-        column = relation[table.partition_column]
-        return relation.filter(column >= window.first, column <= window.last)
+        return rows_to_read(context, table_slice, connection)
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
@@ -231,18 +225,81 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
     ) -> Mapping[str, RawMetadataValue]:
         """Insert the DataFrame's rows.
 
+        Missing values (NaN, NaT, None) become null. Integers that pandas holds as floats, for want of
+        an integer that may be missing, and dates that it holds as midnights are taken as what they
+        are declared to be.
+
         Raises:
-            SchemaMismatchError: columns differ from the declaration.
+            SchemaMismatchError: columns or types differ from the declaration.
         """
         window = slice_window(table_slice)
         table = stored_table(context, table_slice)
         writer.verify_columns(table, [str(name) for name in obj.columns])
-        connection.register("delivered_frame", obj)
-        try:
-            rows = writer.insert(connection, table, "SELECT * FROM delivered_frame", window)
-        finally:
-            connection.unregister("delivered_frame")
+        connection.register(_FRAME, obj)
+        writer.verify_schema(table, _delivered_schema(connection, table))
+        rows = writer.insert(connection, table, f"SELECT * FROM {_FRAME}", window)
+        # After an error the transaction admits no further statement, and the connection is closed.
+        connection.unregister(_FRAME)
         return row_count_metadata(rows, window)
+
+    def load_input(
+        self,
+        context: InputContext,
+        table_slice: TableSlice,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> pd.DataFrame:
+        """The rows of the mapped partitions, each of which exists.
+
+        Raises:
+            MissingTableError: the table, or a mapped partition, was never materialized.
+            SchemaMismatchError: the table was written with another declaration.
+        """
+        rows = rows_to_read(context, table_slice, connection)
+        return connection.execute(writer.compile_duckdb(rows)).fetchdf()
+
+
+def rows_to_read(
+    context: InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
+) -> ir.Table:
+    """An input's table, unbound, limited to the days that the asset reads of it.
+
+    Raises:
+        MissingTableError: the table, or a day to read, was never materialized.
+        SchemaMismatchError: the table was written with another declaration, or nothing produces it.
+    """
+    upstream = context.upstream_output
+    if upstream is None:
+        raise SchemaMismatchError(f"{table_slice.table} has no producing asset to read from")
+    table = stored_table(upstream, table_slice)
+    relation = table.relation
+    window = None
+    if table.partition_column is not None:
+        window = _days_to_read(context, table_slice, connection, table)
+        if window is not None:
+            writer.require_partitions(connection, table, window)
+    writer.require_table(connection, table)
+    if table.partition_column is None:
+        return relation
+    if window is None:
+        return relation.filter(ibis.literal(value=False))
+    column = relation[table.partition_column]
+    return relation.filter(column >= window.first, column <= window.last)
+
+
+def _delivered_schema(
+    connection: duckdb.DuckDBPyConnection, table: StoredTable
+) -> dict[str, dt.DataType]:
+    """The types of a DataFrame, as far as pandas can tell the declared ones apart."""
+    declared = table.relation.schema()
+    delivered: dict[str, dt.DataType] = {}
+    for name, stored_type, *_ in connection.execute(f"DESCRIBE {_FRAME}").fetchall():
+        dtype = dt.null if stored_type == _NO_TYPE else DuckDBType.from_string(stored_type)
+        if dtype.is_timestamp():
+            dtype = dtype.copy(scale=None)
+        if name in declared and dtype.is_floating() and declared[name].is_integer():
+            dtype = declared[name]  # the writer refuses fractions
+        delivered[name] = dtype
+    return delivered
 
 
 def stored_table(context: OutputContext, table_slice: TableSlice) -> StoredTable:

@@ -1,9 +1,10 @@
 """From a declared table and a pure function to a software-defined asset.
 
 A module of silver or gold declares its `Table` and decorates one function with `@table_asset`. The
-function's positional parameters are named after the tables it reads and receive Ibis tables; its
-keyword-only parameters, all optional, are `policy` (the thresholds) and `window` (the days to
-compute, for a partitioned table). It returns an Ibis expression, or a pandas DataFrame.
+function's positional parameters are named after the tables it reads and receive Ibis tables, or
+DataFrames where they are annotated with `pd.DataFrame`; its keyword-only parameters, all optional,
+are `policy` (the thresholds) and `window` (the days to compute, for a partitioned table). It returns
+an Ibis expression, or a pandas DataFrame.
 """
 
 import inspect
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-import ibis.expr.types as ir
+import pandas as pd
 from dagster import (
     AssetExecutionContext,
     AssetIn,
@@ -112,7 +113,7 @@ class TableAsset:
             pool=POOL,
             backfill_policy=BackfillPolicy.single_run() if partitioned else None,
         )
-        def compute(context: AssetExecutionContext, **tables: ir.Table) -> Any:
+        def compute(context: AssetExecutionContext, **tables: Any) -> Any:
             keywords: dict[str, Any] = {}
             if "policy" in accepts:
                 keywords["policy"] = policy
@@ -129,8 +130,12 @@ class TableAsset:
             key=asset_key(name),
             partition_mapping=days.mapping if days else None,
             metadata={READS: days.reads.value} if days else {},
-            dagster_type=Any,
+            dagster_type=pd.DataFrame if self._reads_frame(name) else Any,
         )
+
+    def _reads_frame(self, name: str) -> bool:
+        annotation = inspect.signature(self.function).parameters[name].annotation
+        return annotation in (pd.DataFrame, "pd.DataFrame")
 
 
 def table_asset(

@@ -19,6 +19,9 @@ from ibis.backends.sql.datatypes import DuckDBType
 
 __all__ = ["TREND_FLAGS", "Column", "Layer", "Reference", "Table", "TableRecord", "duckdb_type"]
 
+OPERATIONS_SCHEMA = "operations"
+"""The schema of the warehouse's own bookkeeping; no declared table lies in it."""
+
 
 class Layer(StrEnum):
     """The medallion layers; each is a DuckDB schema and a group in the Dagster UI."""
@@ -116,6 +119,14 @@ class Table:
         }
         if unknown:
             raise ValueError(f"{self.name}: key or partition column {sorted(unknown)} not declared")
+        days = [column for column in self.columns if column.name == self.partition_column]
+        if any(column.nullable or not column.dtype.is_date() for column in days):
+            raise ValueError(
+                f"{self.name}: the partition column {self.partition_column} must be a date that is"
+                " never null"
+            )
+        if not days and any(column.days_before_latest is not None for column in self.columns):
+            raise ValueError(f"{self.name} has trend flags, so it needs a partition column")
         if not self.name.startswith(f"{self.layer}_"):
             raise ValueError(f"{self.name} must begin with its layer, {self.layer}_")
 

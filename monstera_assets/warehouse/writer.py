@@ -7,24 +7,33 @@ the declared types, the materialization recorded and the trend flags brought up 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
 import duckdb
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
 from monstera_assets.warehouse.errors import (
     MissingPartitionsError,
+    MissingTableError,
     SchemaMismatchError,
     WarehouseError,
 )
-from monstera_assets.warehouse.tables import StoredTable, same_type
+from monstera_assets.warehouse.tables import (
+    OPERATIONS_SCHEMA,
+    StoredColumn,
+    StoredTable,
+    same_type,
+)
 from monstera_assets.warehouse.windows import DateWindow, windows_of
 
-_MATERIALIZATIONS = "operations.materializations"
+_MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+_FRACTIONAL = ("FLOAT", "DOUBLE", "DECIMAL")
 
 
 @contextmanager
@@ -80,6 +89,26 @@ def prepare(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:
         )
         connection.execute(f"CREATE TABLE {_sql_name(table)} ({columns})")
         return
+    _verify_stored(table, stored)
+
+
+def require_table(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:
+    """Refuse to read a table that was never written, or was with another declaration.
+
+    Raises:
+        SchemaMismatchError: the stored table has other columns or types.
+        MissingTableError: there is no such table.
+    """
+    stored = stored_columns(connection, table)
+    if not stored:
+        raise MissingTableError(
+            f"{table.qualified_name}, on which this result depends, was never materialized."
+            " Materialize it first, for example with: monstera run"
+        )
+    _verify_stored(table, stored)
+
+
+def _verify_stored(table: StoredTable, stored: Mapping[str, str]) -> None:
     declared = {column.name: column.type for column in table.columns}
     differences = [
         *(f"{name} is missing" for name in declared.keys() - stored.keys()),
@@ -131,12 +160,14 @@ def insert(
     Raises:
         SchemaMismatchError: the query lacks a declared column or has another one.
         WarehouseError: a row's partition date lies outside `window`, a null in a column that may
-            have none, or a value that cannot be cast.
+            have none, or a value that cannot be cast without loss.
     """
-    delivered = [row[0] for row in connection.execute(f"DESCRIBE {select}").fetchall()]
-    verify_columns(table, delivered)
+    delivered = connection.execute(f"DESCRIBE {select}").fetchall()
+    verify_columns(table, [name for name, *_ in delivered])
+    types = {name: dtype for name, dtype, *_ in delivered}
     projection = ", ".join(
-        f"CAST({_guarded(table, column.name, window)} AS {column.type}) AS {quote(column.name)}"
+        f"CAST({_guarded(table, column, types[column.name], window)} AS {column.type})"
+        f" AS {quote(column.name)}"
         for column in table.data_columns
     )
     flags = "".join(f", FALSE AS {quote(flag)}" for flag in table.trend_flags)
@@ -146,11 +177,7 @@ def insert(
     )
     try:
         (rows,) = _one(connection, statement)
-    except (
-        duckdb.ConversionException,
-        duckdb.ConstraintException,
-        duckdb.InvalidInputException,
-    ) as error:
+    except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException) as error:
         raise WarehouseError(
             f"{table.qualified_name} was not written and is as it was before: {error}"
         ) from error
@@ -188,8 +215,16 @@ def verify_types(table: StoredTable, expression: ir.Table) -> None:
     Raises:
         SchemaMismatchError: naming each column that is missing, not declared or of another type.
     """
-    delivered = expression.schema()
-    verify_columns(table, list(delivered.names))
+    verify_schema(table, expression.schema())
+
+
+def verify_schema(table: StoredTable, delivered: Mapping[str, dt.DataType]) -> None:
+    """Compare column names and types with the declaration.
+
+    Raises:
+        SchemaMismatchError: naming each column that is missing, not declared or of another type.
+    """
+    verify_columns(table, list(delivered))
     declared = table.relation.schema()
     wrong = [
         f"{column.name} is {delivered[column.name]}, declared {declared[column.name]}"
@@ -279,7 +314,7 @@ def quote(identifier: str) -> str:
 
 
 def _create_materializations(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute("CREATE SCHEMA IF NOT EXISTS operations")
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {_MATERIALIZATIONS} (schema_name VARCHAR NOT NULL,"
         " table_name VARCHAR NOT NULL, partition_date DATE, materialized_at TIMESTAMP NOT NULL)"
@@ -301,16 +336,27 @@ def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: StoredTab
     )
 
 
-def _guarded(table: StoredTable, name: str, window: DateWindow | None) -> str:
-    if window is None or name != table.partition_column:
-        return quote(name)
-    column = quote(name)
-    message = f"a row for another day than {window} in {table.name}.{name}: "
-    return (
-        f"CASE WHEN {column} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
-        f" THEN {column}"
-        f" ELSE error({_text(message)} || coalesce(CAST({column} AS VARCHAR), 'null')) END"
+def _guarded(
+    table: StoredTable, column: StoredColumn, delivered_type: str, window: DateWindow | None
+) -> str:
+    """The column, or an error for a value that does not belong here or that a cast would change."""
+    value = quote(column.name)
+    faults = {}
+    if window is not None and column.name == table.partition_column:
+        inside = f"{value} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
+        faults[f"({inside}) IS NOT TRUE"] = f"a row for another day than {window}"
+    if column.type in _INTEGERS and delivered_type.startswith(_FRACTIONAL):
+        faults[f"{value} <> trunc({value})"] = "a fraction where whole numbers are declared"
+    if column.type == "DATE" and delivered_type.startswith("TIMESTAMP"):
+        faults[f"{value} <> date_trunc('day', {value})"] = "a time of day where dates are declared"
+    if not faults:
+        return value
+    shown = f"coalesce(CAST({value} AS VARCHAR), 'null')"
+    cases = " ".join(
+        f"WHEN {fault} THEN error({_text(f'{what} in {table.name}.{column.name}: ')} || {shown})"
+        for fault, what in faults.items()
     )
+    return f"CASE {cases} ELSE {value} END"
 
 
 def _partition_column(table: StoredTable) -> str:

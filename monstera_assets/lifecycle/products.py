@@ -1,0 +1,114 @@
+"""The lifecycle of users in each product (framework, section 4).
+
+One computation, `product_intervals`, from which history, current states and transitions all follow.
+"""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.lifecycle.intervals import (
+    ActivityLabels,
+    activity_intervals,
+    day_number,
+    with_state_since,
+)
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import ProductState
+
+PRODUCT_LABELS = ActivityLabels(
+    new=ProductState.NEW,
+    active=ProductState.ACTIVE,
+    dormant=ProductState.DORMANT,
+    churned=ProductState.CHURNED,
+    reactivated=ProductState.REACTIVATED,
+    returning=None,
+)
+
+KEYS = ("user_id", "product_id")
+
+
+def active_products(catalog: ir.Table) -> ir.Table:
+    """The products that have states: active nodes of tier product, with their own windows if any."""
+    return catalog.filter(catalog.tier == "product", catalog.is_active).select(
+        "product_id", "active_days", "dormant_days"
+    )
+
+
+def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    """The state of each user in each active product over all days from first access on.
+
+    Args:
+        activity: silver_daily_user_activity, from the first day of the data on.
+        catalog: bronze_product_catalog.
+        policy: the thresholds where the catalog has none.
+
+    Returns:
+        Interval table by `user_id` and `product_id`, days as numbers: `product_state`,
+        `state_since`, `previous_state`, `previous_since`, `start_day` (first access),
+        `last_activity_day`, `first_access_at`, `activation_day`, `last_qualifying_event_at`,
+        `qualifying_events` (on the last activity day), `total_qualifying_events` and
+        `first_qualifying_event_id` (of the last activity day).
+    """
+    products = active_products(catalog)
+    in_products = activity.semi_join(products, "product_id")
+    states = activity_intervals(
+        _starts(in_products, products, policy),
+        _qualifying_days(in_products),
+        keys=KEYS,
+        labels=PRODUCT_LABELS,
+    )
+    states = states.inner_join(_accesses(in_products), KEYS).rename(product_state="activity_state")
+    return with_state_since(states, keys=KEYS, state="product_state")
+
+
+def _accesses(activity: ir.Table) -> ir.Table:
+    return activity.group_by(*KEYS).aggregate(first_access_at=activity.first_event_at.min())
+
+
+def _starts(activity: ir.Table, products: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    first = activity.group_by(*KEYS).aggregate(
+        start_day=day_number(activity.activity_date.min()),
+    )
+    joined = first.inner_join(products, "product_id")
+    active_days = joined.active_days.fill_null(policy.active_days)
+    # A product's own active window must not reach beyond the default dormant one.
+    dormant_days = ibis.greatest(joined.dormant_days.fill_null(policy.dormant_days), active_days)
+    return joined.select(
+        *KEYS,
+        "start_day",
+        new_until=joined.start_day + policy.new_user_days,
+        active_days=active_days,
+        dormant_days=dormant_days,
+    )
+
+
+def _qualifying_days(activity: ir.Table) -> ir.Table:
+    """One row a user, product and qualifying day."""
+    days = activity.filter(activity.qualifying_events > 0)
+    so_far = ibis.window(group_by=KEYS, order_by="activity_date", preceding=None, following=0)
+    activated = (days.activation_events > 0).cast("int64").max().over(so_far) == 1
+    activates = ibis.ifelse(days.activation_events > 0, days.activity_date, None)
+    return days.select(
+        *KEYS,
+        activity_day=day_number(days.activity_date),
+        activated=activated,
+        activation_day=day_number(activates.min().over(so_far)),
+        qualifying_events=days.qualifying_events,
+        total_qualifying_events=days.qualifying_events.sum().over(so_far).cast("int64"),
+        last_qualifying_event_at=days.last_qualifying_event_at,
+        first_qualifying_event_id=days.first_qualifying_event_id,
+    )
+
+
+def triggering_event_id(moves: ir.Table) -> ir.StringValue:
+    """The day's first qualifying event for moves by activity, null for the passing of time.
+
+    Args:
+        moves: rows of `product_intervals` that begin with a move.
+    """
+    by_activity = (moves.valid_from == moves.last_activity_day) & moves.product_state.isin(
+        (str(ProductState.ACTIVE), str(ProductState.REACTIVATED))
+    )
+    return ibis.ifelse(by_activity, moves.first_qualifying_event_id, None)

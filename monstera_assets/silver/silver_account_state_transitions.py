@@ -1,0 +1,130 @@
+"""silver_account_state_transitions: every move of an account from one state to another."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import differing_rows, rule, within
+from monstera_assets.lifecycle.accounts import account_days
+from monstera_assets.lifecycle.intervals import day_date, day_number
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import ACCOUNT_MOVES, AccountState, is_allowed
+from monstera_assets.silver import OWNERS
+from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN
+from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Table
+from monstera_assets.warehouse.windows import DateWindow
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_account_state_transitions",
+    grain="one account and date on which the state differs from the day before",
+    description="Moves between account states, with the rule that led to the new state and what"
+    " changed in revenue and seats that day.",
+    owners=OWNERS,
+    key=("account_id", "transition_date"),
+    partition_column="transition_date",
+    columns=(
+        ACCOUNT_COLUMN,
+        Column("from_state", "string", "State the day before.", allowed=tuple(AccountState)),
+        Column("to_state", "string", "State at the end of the day.", allowed=tuple(AccountState)),
+        Column("transition_date", "date", "First day of the new state."),
+        Column("reason", "string", "The rule that led to the new state."),
+        Column(
+            "triggering_event_id",
+            "string",
+            "The subscription event of that day, if there was one; null if it was time or use.",
+            nullable=True,
+        ),
+        Column("days_in_previous_state", "int64", "Days that the previous state lasted."),
+        Column(
+            "mrr_change",
+            "decimal(18, 2)",
+            "Monthly recurring revenue against the day before.",
+        ),
+        Column("seat_change", "int64", "Seats bought against the day before."),
+    ),
+)
+
+
+@table_asset(TABLE, days={"silver_daily_user_activity": UP_TO_DAY})
+def silver_account_state_transitions(
+    silver_daily_user_activity: ir.Table,
+    bronze_users: ir.Table,
+    bronze_accounts: ir.Table,
+    bronze_subscription_events: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+    window: DateWindow,
+) -> ir.Table:
+    """Days of the window whose state differs from the day before."""
+    days = account_days(
+        silver_daily_user_activity,
+        bronze_users,
+        bronze_accounts,
+        bronze_subscription_events,
+        policy,
+        last=window.last,
+    )
+    moves = days.filter(
+        days.day >= day_number(ibis.literal(window.first)),
+        days.previous_state != days.current_state,
+    )
+    return moves.select(
+        account_id=moves.account_id,
+        from_state=moves.previous_state,
+        to_state=moves.current_state,
+        transition_date=day_date(moves.day),
+        reason=moves.state_reason,
+        triggering_event_id=moves.event_id,
+        days_in_previous_state=moves.day - moves.previous_since,
+        mrr_change=moves.revenue - moves.revenue_before,
+        seat_change=moves.seats - moves.seats_before,
+    )
+
+
+@rule(TABLE, "Every move is an edge of the allowed matrix.")
+def moves_are_allowed(
+    silver_account_state_transitions: ir.Table, *, window: DateWindow
+) -> ir.Table:
+    """Moves that the matrix does not have."""
+    moves = within(silver_account_state_transitions, "transition_date", window)
+    return moves.filter(~is_allowed(moves.from_state, moves.to_state, ACCOUNT_MOVES))
+
+
+@rule(TABLE, "Moves are the differences between consecutive rows of history, no more and no less.")
+def equal_history_differences(
+    silver_account_state_transitions: ir.Table,
+    silver_account_state_history: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """Moves that history does not show, and differences in history without a move.
+
+    Compared from the first day on whose day before is in history too.
+    """
+    history = silver_account_state_history.filter(
+        silver_account_state_history.snapshot_date.between(
+            window.first - timedelta(days=1), window.last
+        )
+    )
+    begins = history.aggregate(first_day=history.snapshot_date.min())
+    by_day = ibis.window(group_by="account_id", order_by="snapshot_date")
+    pairs = history.select(
+        "account_id",
+        from_state=history.current_state.lag().over(by_day),
+        to_state=history.current_state,
+        transition_date=history.snapshot_date,
+        days_in_previous_state=day_number(history.snapshot_date)
+        - day_number(history.state_since.lag().over(by_day)),
+        mrr_change=history.monthly_recurring_revenue
+        - history.monthly_recurring_revenue.lag().over(by_day),
+        seat_change=history.total_seats - history.total_seats.lag().over(by_day),
+    )
+    changed = pairs.filter(pairs.from_state != pairs.to_state)
+    moves = within(silver_account_state_transitions, "transition_date", window)
+    moves = moves.filter(moves.transition_date > begins.first_day.as_scalar())
+    return differing_rows(moves.select(*changed.columns), changed)

@@ -1,0 +1,181 @@
+"""silver_events_enriched: every event with its product, and with who did it and when in their life."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
+from monstera_assets.bronze.bronze_product_catalog import product_of_node
+from monstera_assets.bronze.event_rules import EVENT_COLUMNS
+from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.silver import OWNERS
+from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets.warehouse.windows import DateWindow
+
+_KEPT = (
+    "event_id",
+    "entity_id",
+    "entity_type",
+    "event_type",
+    "event_timestamp",
+    "event_date",
+    "location",
+    "session_id",
+    "is_qualifying_event",
+    "is_activation_event",
+    "metadata",
+)
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_events_enriched",
+    grain="one event",
+    description="Accepted events, rolled up to products, with the attributes of user and account as"
+    " their latest rows say. Attributes are null where the entity is no user.",
+    owners=OWNERS,
+    key=("event_id",),
+    partition_column="event_date",
+    columns=(
+        *(column for column in EVENT_COLUMNS if column.name in _KEPT),
+        Column(
+            "product_id",
+            "string",
+            "Product to which the event rolls up; null for events without one.",
+            nullable=True,
+            references=Reference("bronze_product_catalog", "product_id"),
+        ),
+        Column(
+            "feature_id",
+            "string",
+            "The feature or sub-feature that the event names; null if it names none.",
+            nullable=True,
+            references=Reference("bronze_product_catalog", "product_id"),
+        ),
+        Column(
+            "account_id",
+            "string",
+            "Account of the user.",
+            nullable=True,
+            references=Reference("bronze_accounts", "account_id"),
+        ),
+        Column("country", "string", "Country of the user.", nullable=True),
+        Column("plan_type", "string", "Plan of the user.", nullable=True),
+        Column("acquisition_source", "string", "Where the user came from.", nullable=True),
+        Column(
+            "account_tier",
+            "string",
+            "Tier of the user's account.",
+            nullable=True,
+            allowed=SUBSCRIPTION_TIERS,
+        ),
+        Column(
+            "days_since_signup",
+            "int64",
+            "Tenure: days from the user's signup to the event.",
+            nullable=True,
+        ),
+    ),
+)
+
+
+@table_asset(TABLE, days={"bronze_events": SAME_DAYS})
+def silver_events_enriched(
+    bronze_events: ir.Table,
+    bronze_product_catalog: ir.Table,
+    bronze_users: ir.Table,
+    bronze_accounts: ir.Table,
+) -> ir.Table:
+    """Events joined to catalog, users and accounts."""
+    nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
+    people = bronze_users.inner_join(
+        bronze_accounts.select("account_id", account_tier=bronze_accounts.subscription_tier),
+        "account_id",
+    ).select(
+        "user_id",
+        "account_id",
+        "country",
+        "plan_type",
+        "acquisition_source",
+        "account_tier",
+        signup_day=day_number(bronze_users.user_created_at.date()),
+    )
+    events = bronze_events.left_join(nodes, bronze_events.product_id == nodes.node_id)
+    events = events.left_join(
+        people, [events.entity_id == people.user_id, events.entity_type == "user"]
+    )
+    return events.select(
+        *(name for name in _KEPT),
+        product_id=events.rolled_up_product_id,
+        feature_id=ibis.ifelse(
+            events.product_id != events.rolled_up_product_id, events.product_id, None
+        ),
+        account_id=events.account_id,
+        country=events.country,
+        plan_type=events.plan_type,
+        acquisition_source=events.acquisition_source,
+        account_tier=events.account_tier,
+        days_since_signup=day_number(events.event_date) - events.signup_day,
+    )
+
+
+@rule(TABLE, "Every event of a type that belongs to a product names one.")
+def typed_events_have_a_product(
+    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: DateWindow
+) -> ir.Table:
+    """Events without a product whose type is in the catalog's lists."""
+    events = within(silver_events_enriched, "event_date", window)
+    events = events.filter(events.product_id.isnull())
+    listed = catalog_event_types(bronze_product_catalog).select("event_type").distinct()
+    return events.semi_join(listed, "event_type").select("event_id", "event_date", "event_type")
+
+
+@rule(TABLE, "Qualifying and activation flags agree with the catalog's lists, where it has them.")
+def flags_agree_with_catalog(
+    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: DateWindow
+) -> ir.Table:
+    """Events whose flags are not what the lists of the named node, or else of its product, say."""
+    events = within(silver_events_enriched, "event_date", window)
+    events = events.filter(events.product_id.notnull())
+    listed = catalog_event_types(bronze_product_catalog)
+    has_lists = listed.select(listing_id=listed.node_id).distinct()
+    named = events.left_join(has_lists, events.feature_id == has_lists.listing_id)
+    named = named.mutate(lists_of=ibis.coalesce(named.listing_id, named.product_id)).drop(
+        "listing_id"
+    )
+    named = named.semi_join(has_lists, named.lists_of == has_lists.listing_id)
+    both = named.left_join(
+        listed, [named.lists_of == listed.node_id, named.event_type == listed.event_type]
+    )
+    qualifies = both.qualifies.fill_null(False)
+    activates = both.activates.fill_null(False)
+    return both.filter(
+        (both.is_qualifying_event != qualifies) | (both.is_activation_event != activates)
+    ).select("event_id", "event_date", "event_type", "lists_of")
+
+
+def catalog_event_types(catalog: ir.Table) -> ir.Table:
+    """The catalog's lists as rows.
+
+    Returns:
+        One row a node and event type: `node_id`, `event_type`, `qualifies`, `activates`.
+    """
+    listed = ibis.union(
+        *(
+            catalog.filter(catalog[column] != "").select(
+                node_id=catalog.product_id,
+                event_type=catalog[column].split("|").unnest(),
+                qualifies=ibis.literal(qualifies, "int64"),
+                activates=ibis.literal(activates, "int64"),
+            )
+            for column, qualifies, activates in (
+                ("qualifying_event_types", 1, 0),
+                ("activation_event_types", 0, 1),
+            )
+        )
+    )
+    return listed.group_by("node_id", "event_type").aggregate(
+        qualifies=listed.qualifies.max() == 1, activates=listed.activates.max() == 1
+    )
