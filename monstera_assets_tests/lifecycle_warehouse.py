@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from datetime import date
 from functools import cache
-
-import ibis.expr.types as ir
 
 from monstera_assets.bronze import (
     bronze_accounts,
@@ -16,40 +15,44 @@ from monstera_assets.bronze import (
     bronze_users,
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.silver import (
-    silver_daily_user_activity,
-    silver_user_current_state,
-    silver_user_state_history,
-    silver_user_state_transitions,
+from monstera_assets.silver.silver_daily_user_activity import silver_daily_user_activity
+from monstera_assets.silver.silver_user_current_state import silver_user_current_state
+from monstera_assets.silver.silver_user_product_state_history import (
+    silver_user_product_state_history,
 )
-from monstera_assets.warehouse.tables import Table
+from monstera_assets.silver.silver_user_product_states import silver_user_product_states
+from monstera_assets.silver.silver_user_state_history import silver_user_state_history
+from monstera_assets.silver.silver_user_state_transitions import silver_user_state_transitions
+from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_duckdb
-from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+from monstera_assets_tests.memory_warehouse import MemoryWarehouse, Row
 from monstera_assets_tests.strategies import CATALOG, AccountCase, UserCase
 
 ACCOUNTS = bronze_accounts.TABLE
 EVENTS = bronze_events.TABLE
-PRODUCTS = bronze_product_catalog.TABLE
+CATALOG_NODES = bronze_product_catalog.TABLE
 SUBSCRIPTION_EVENTS = bronze_subscription_events.TABLE
 USERS = bronze_users.TABLE
-ACTIVITY = silver_daily_user_activity.TABLE
-HISTORY = silver_user_state_history.TABLE
-CURRENT = silver_user_current_state.TABLE
-TRANSITIONS = silver_user_state_transitions.TABLE
+
+ACTIVITY = silver_daily_user_activity
+HISTORY = silver_user_state_history
+CURRENT = silver_user_current_state
+TRANSITIONS = silver_user_state_transitions
+PRODUCT_HISTORY = silver_user_product_state_history
+PRODUCT_STATES = silver_user_product_states
+
+_BRONZE = (ACCOUNTS, EVENTS, CATALOG_NODES, SUBSCRIPTION_EVENTS, USERS)
+_COMPUTED = (ACTIVITY, HISTORY, CURRENT, TRANSITIONS, PRODUCT_HISTORY, PRODUCT_STATES)
+_TABLES = {table.name: table for table in (*_BRONZE, *(asset.table for asset in _COMPUTED))}
 
 
 class LifecycleWarehouse(MemoryWarehouse):
-    """Bronze tables of drawn facts, and the tables of the user lifecycle made from them."""
+    """Bronze tables of drawn facts, and the tables of the users' lifecycle made from them."""
 
     def __init__(self) -> None:
-        super().__init__(
-            (
-                *(ACCOUNTS, EVENTS, PRODUCTS, SUBSCRIPTION_EVENTS, USERS),
-                *(ACTIVITY, HISTORY, CURRENT, TRANSITIONS),
-            )
-        )
-        self.load(PRODUCTS, CATALOG)
+        super().__init__(_TABLES.values())
+        self.load(CATALOG_NODES, CATALOG)
 
     def load_facts(
         self,
@@ -73,35 +76,31 @@ class LifecycleWarehouse(MemoryWarehouse):
         ):
             rows = [row for case in cases for row in case]
             self.load(table, [row for row in rows if str(row["event_date"]) <= str(through)])
-        self.store(ACTIVITY, _activity_sql())
+        self.compute(ACTIVITY)
 
-    def compute(self, table: Table, policy: LifecyclePolicy, window: DateWindow) -> None:
-        """Compute a table of the user lifecycle; the current state reads the stored history."""
-        self.store(table, _lifecycle_sql(table.name, policy, window))
+    def compute(
+        self,
+        asset: TableAsset,
+        policy: LifecyclePolicy | None = None,
+        window: DateWindow | None = None,
+    ) -> list[Row]:
+        """Compute a table from the stored ones; returns its rows in the order of its columns."""
+        self.store(asset.table, _sql(asset.table.name, policy, window))
+        return self.stored(asset.table)
 
 
 @cache
-def _activity_sql() -> str:
-    return compile_duckdb(
-        silver_daily_user_activity.silver_daily_user_activity(EVENTS.relation, PRODUCTS.relation)
-    )
-
-
-@cache
-def _lifecycle_sql(table: str, policy: LifecyclePolicy, window: DateWindow) -> str:
-    entities = (USERS.relation, ACCOUNTS.relation, SUBSCRIPTION_EVENTS.relation)
-    result: ir.Table
-    if table == CURRENT.name:
-        result = silver_user_current_state.silver_user_current_state(
-            HISTORY.relation, ACTIVITY.relation, *entities, policy=policy
-        )
-    else:
-        function = {
-            HISTORY.name: silver_user_state_history.silver_user_state_history,
-            TRANSITIONS.name: silver_user_state_transitions.silver_user_state_transitions,
-        }[table]
+def _sql(name: str, policy: LifecyclePolicy | None, window: DateWindow | None) -> str:
+    asset = next(asset for asset in _COMPUTED if asset.table.name == name)
+    relations = {name: _TABLES[name].relation for name in asset.inputs}
+    if window is not None and ACTIVITY.table.name in relations:
         # The days that the IO manager reads: up to the last one computed.
-        activity = ACTIVITY.relation
-        activity = activity.filter(activity.activity_date <= window.last)
-        result = function(activity, *entities, policy=policy, window=window)
-    return compile_duckdb(result)
+        activity = relations[ACTIVITY.table.name]
+        relations[ACTIVITY.table.name] = activity.filter(activity.activity_date <= window.last)
+    accepts = inspect.signature(asset.function).parameters
+    keywords = {
+        name: value
+        for name, value in (("policy", policy), ("window", window))
+        if name in accepts
+    }
+    return compile_duckdb(asset(*relations.values(), **keywords))

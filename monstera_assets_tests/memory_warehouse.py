@@ -65,10 +65,10 @@ class MemoryWarehouse:
             self.connection.unregister("given_rows")
 
     def store(self, table: Table, select: str) -> None:
-        """Replace a table by the rows of a query, checked as the writer of the warehouse does."""
+        """Replace a table by the rows of a query, with the nulls and types that it declares."""
         stored = self._stored[table.name]
         writer.delete(self.connection, stored, None)
-        writer.insert(self.connection, stored, select, None)
+        self.connection.execute(f"INSERT INTO {stored.qualified_name} BY NAME {select}")
 
     def rows(self, select: str) -> list[Row]:
         """The rows of a query, sorted."""

@@ -10,9 +10,10 @@ Everything happens in and around `SPAN`: some facts lie before its first day or 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import cache
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -48,16 +49,51 @@ POLICIES = (
 )
 """The framework's own thresholds, and others that make other rules meet."""
 
-CATALOG: Sequence[Mapping[str, object]] = (
-    {"product_id": "work", "tier": "family"},
-    {"product_id": "editor", "tier": "product", "parent_product_id": "work"},
-    {"product_id": "canvas", "tier": "feature", "parent_product_id": "editor"},
-    {"product_id": "brush", "tier": "sub_feature", "parent_product_id": "canvas"},
-    {"product_id": "boards", "tier": "product", "parent_product_id": "work"},
-)
-"""Rows of bronze_product_catalog: two products, one of them three tiers deep."""
 
-_NODES = (None, "editor", "canvas", "brush", "boards")
+
+@dataclass(frozen=True)
+class Product:
+    """A product of the catalog: the nodes that count for it, and its own windows if any."""
+
+    product_id: str
+    nodes: tuple[str, ...]
+    active_days: int | None = None
+    dormant_days: int | None = None
+    is_active: bool = True
+
+
+PRODUCTS = (
+    Product("editor", ("editor", "canvas", "brush")),
+    Product("boards", ("boards",), active_days=5, dormant_days=9),
+    Product("wiki", ("wiki",), active_days=20),
+    Product("fax", ("fax",), is_active=False),
+)
+"""The products of the catalog: one three tiers deep, two with own windows, one retired."""
+
+_TIERS = ("product", "feature", "sub_feature")
+
+CATALOG: Sequence[Mapping[str, object]] = [
+    {"product_id": "work", "tier": "family", "is_active": True},
+    *(
+        {
+            "product_id": node,
+            "tier": tier,
+            "parent_product_id": parent,
+            "is_active": product.is_active,
+            "active_days": product.active_days if tier == "product" else None,
+            "dormant_days": product.dormant_days if tier == "product" else None,
+        }
+        for product in PRODUCTS
+        for node, tier, parent in zip(
+            product.nodes, _TIERS, ("work", *product.nodes), strict=False
+        )
+    ),
+]
+"""Rows of bronze_product_catalog."""
+
+_COLUMNS = {"reason": "pause_reason"}
+"""Metadata keys that bronze_subscription_events calls otherwise."""
+_NODES = (None, *(node for product in PRODUCTS for node in product.nodes))
 _MOMENTS = (time.min, time(12), time(12), time(18, 30), time.max)
 _FACTOR = int(os.environ.get("MONSTERA_EXAMPLES_FACTOR", "1"))
 
@@ -93,6 +129,7 @@ class ProductEvent:
     event_id: str
     node_id: str | None
     is_qualifying: bool
+    is_activating: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,6 +163,7 @@ class UserCase:
                 "event_date": event.at.date(),
                 "product_id": event.node_id,
                 "is_qualifying_event": event.is_qualifying,
+                "is_activation_event": event.is_activating,
             }
             for event in self.events
         ]
@@ -150,26 +188,13 @@ class UserCase:
             for at, event_id in self.deletion_events
         ]
 
-    @property
-    def qualifying_days(self) -> list[QualifyingDay]:
-        """The days with qualifying events, in any product or none."""
-        by_day: dict[date, list[ProductEvent]] = {}
-        for event in self.events:
-            if event.is_qualifying:
-                by_day.setdefault(event.at.date(), []).append(event)
-        return [
-            QualifyingDay(
-                day, len(events), min((event.at, event.event_id) for event in events)[1]
-            )
-            for day, events in by_day.items()
-        ]
-
     def __str__(self) -> str:
         return "\n".join(
             [
                 f"{self.user_id} of {self.account_id} signed up {self.signed_up_at}",
                 *(
                     f"  {event.at} {event.event_id} {event.node_id}"
+                    f"{' activating' if event.is_activating else ''}"
                     f"{' qualifying' if event.is_qualifying else ''}"
                     for event in sorted(self.events, key=lambda e: (e.at, e.event_id))
                 ),
@@ -177,11 +202,17 @@ class UserCase:
             ]
         )
 
-    def last_qualifying_at(self, through: date) -> datetime | None:
-        """The latest qualifying event up to a date."""
-        return max(
-            (e.at for e in self.events if e.is_qualifying and e.at.date() <= through), default=None
-        )
+
+def qualifying_days(events: Iterable[ProductEvent]) -> list[QualifyingDay]:
+    """The days with qualifying events, as the oracle takes them."""
+    by_day: dict[date, list[ProductEvent]] = {}
+    for event in events:
+        if event.is_qualifying:
+            by_day.setdefault(event.at.date(), []).append(event)
+    return [
+        QualifyingDay(day, len(todays), min((event.at, event.event_id) for event in todays)[1])
+        for day, todays in by_day.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -199,6 +230,9 @@ class AccountCase:
             "account_created_at": self.account.account_created_at,
             "first_paid_at": self.account.first_paid_at,
             "contract_renewal_date": self.account.contract_renewal_date,
+            "subscription_tier": self.account.subscription_tier,
+            "total_seats": self.account.total_seats,
+            "monthly_recurring_revenue": self.account.monthly_recurring_revenue,
         }
 
     @property
@@ -212,7 +246,7 @@ class AccountCase:
                 "event_type": event.event_type,
                 "event_timestamp": event.timestamp,
                 "event_date": event.timestamp.date(),
-                **event.metadata,
+                **{_COLUMNS.get(name, name): value for name, value in event.metadata.items()},
             }
             for event in self.events
         ]
@@ -239,6 +273,12 @@ class Population:
     accounts: tuple[AccountCase, ...]
     users: tuple[UserCase, ...]
 
+    def facts_of_user(self, user_id: str) -> str:
+        """A user's facts, those of the account included, for a failure's message."""
+        user = next(user for user in self.users if user.user_id == user_id)
+        account = next(a for a in self.accounts if a.account.account_id == user.account_id)
+        return f"{user}\n{account}"
+
     def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:
         """Keep a failing example's report readable; the test shows the case that differs."""
         printer.text(f"{len(self.accounts)} accounts, {len(self.users)} users")
@@ -255,48 +295,72 @@ def on(offset: int) -> date:
 
 
 _LAST = len(SPAN) - 1
-_SIGNUPS = (0, 1, 17, 30, 31, 88, 89, 90, 91, 120, _LAST, _LAST + 1)
+_SIGNUPS = st.sampled_from((0, 1, 17, 30, 31, 88, 89, 90, 91, 120, _LAST, _LAST + 1))
 """31 December and 1 January are days 30 and 31, 28 February to 1 March days 89 to 91."""
+
+_KINDS = ((False, False), (True, False), (True, False), (True, True))
+_USER_EVENTS = st.lists(
+    st.sampled_from(
+        [(node, kind, moment) for node in _NODES for kind in _KINDS for moment in _MOMENTS]
+    ),
+    min_size=1,
+    max_size=3,
+)
+_DELETIONS = st.sampled_from((0, 0, 0, 1, 2))
+
+
+@cache
+def _user_strategies(
+    policy: LifecyclePolicy, windows: tuple[int, ...]
+) -> tuple[
+    st.SearchStrategy[int],
+    st.SearchStrategy[list[tuple[int, list[tuple[str | None, tuple[bool, bool], time]]]]],
+    st.SearchStrategy[tuple[int, time]],
+]:
+    """Days from signup to the first event; distances and events of the days; deletions."""
+    distances = st.sampled_from((1, 1, 2, *edges(policy.active_days, policy.dormant_days, *windows)))
+    deletions = (0, 1, *edges(policy.new_user_days, policy.active_days), 90, 150)
+    return (
+        st.sampled_from((0, 1, *edges(policy.new_user_days))),
+        st.lists(st.tuples(distances, _USER_EVENTS), max_size=9),
+        st.tuples(st.sampled_from(deletions), st.sampled_from(_MOMENTS)),
+    )
 
 
 @st.composite
 def user_cases(
-    draw: st.DrawFn, user_id: str, account_ids: Sequence[str], policy: LifecyclePolicy
+    draw: st.DrawFn,
+    user_id: str,
+    account_ids: Sequence[str],
+    policy: LifecyclePolicy,
+    windows: tuple[int, ...] = (),
 ) -> UserCase:
-    """A user who signs up in the span, or the day after it."""
-    signup = on(draw(st.sampled_from(_SIGNUPS)))
-    first = st.sampled_from((0, 1, *edges(policy.new_user_days)))
-    distance = st.sampled_from((1, 1, 2, *edges(policy.active_days, policy.dormant_days)))
-    one_event = st.sampled_from(
-        [(node, qualifies, at) for node in _NODES for qualifies in (True, False) for at in _MOMENTS]
-    )
-    day, events = signup, list[ProductEvent]()
-    for gap, todays in draw(
-        st.lists(st.tuples(distance, st.lists(one_event, min_size=1, max_size=3)), max_size=8)
-    ):
-        day += timedelta(days=gap if events else draw(first))
+    """A user who signs up in the span, or the day after it; `windows` are further thresholds."""
+    first, days, deletions = _user_strategies(policy, windows)
+    signup = on(draw(_SIGNUPS))
+    day, events = signup + timedelta(days=draw(first)), list[ProductEvent]()
+    for n, (distance, todays) in enumerate(draw(days)):
+        day += timedelta(days=distance if n else 0)
         # Ids fall while time passes, so ties are not decided by the order of drawing.
         events += [
             ProductEvent(
                 datetime.combine(day, moment),
-                f"{user_id}-{999 - len(events) - n}",
+                f"{user_id}-{999 - len(events) - m}",
                 node,
-                qualifies,
+                is_qualifying,
+                is_activating,
             )
-            for n, (node, qualifies, moment) in enumerate(todays)
+            for m, (node, (is_qualifying, is_activating), moment) in enumerate(todays)
         ]
-    deletions = st.builds(
-        lambda offset, moment: datetime.combine(signup + timedelta(days=offset), moment),
-        st.sampled_from((0, 1, *edges(policy.new_user_days, policy.active_days), 90, 150)),
-        st.sampled_from(_MOMENTS),
-    )
-    is_deleted = draw(st.sampled_from((False, False, False, True)))
     return UserCase(
         user_id=user_id,
         account_id=draw(st.sampled_from(account_ids)),
         signed_up_at=datetime.combine(signup, draw(st.sampled_from((time.min, time.max)))),
         events=tuple(events),
-        deletions=tuple(draw(st.lists(deletions, min_size=1, max_size=2)) if is_deleted else ()),
+        deletions=tuple(
+            datetime.combine(signup + timedelta(days=offset), moment)
+            for offset, moment in (draw(deletions) for _ in range(draw(_DELETIONS)))
+        ),
     )
 
 
@@ -307,6 +371,52 @@ _EVENT_TYPES = (
     *("subscription_started", "subscription_paused", "subscription_paused"),
     *("subscription_resumed", "subscription_cancelled", "seats_changed", "tier_changed"),
 )
+_VALUES: Sequence[Mapping[str, object]] = (
+    {},
+    {},
+    {},
+    {"total_seats": 5},
+    {"total_seats": 0, "subscription_tier": "starter"},
+    {"monthly_recurring_revenue": 250.5},
+    {"monthly_recurring_revenue": 0, "subscription_tier": "enterprise", "total_seats": 40},
+)
+_REASONS = ("seasonal", "voluntary_pause", None)
+
+
+@cache
+def _subscription_events(
+    policy: LifecyclePolicy,
+) -> st.SearchStrategy[
+    list[tuple[int, time, str, int | None, int | None, Mapping[str, object], str | None, str]]
+]:
+    """Days since the event before, instant, type, what the metadata carries, letter of the id."""
+    turns = edges(policy.dunning_days)
+    ahead = st.sampled_from((None, None, None, None, -3, 0, 1, 2, 3, 4, 14, *turns, 60, 90))
+    return st.lists(
+        st.tuples(
+            st.sampled_from((0, 0, 0, 0, 1, 1, 2, 3, 14, *turns, 62)),
+            st.sampled_from(_MOMENTS),
+            st.sampled_from(_EVENT_TYPES),
+            ahead,
+            ahead,
+            st.sampled_from(_VALUES),
+            st.sampled_from(_REASONS),
+            st.sampled_from("abc"),
+        ),
+        max_size=14,
+    )
+
+
+_FIRST_EVENTS = st.sampled_from((-2, 0, 5, 40))
+_RENEWALS = st.sampled_from((None, None, -50, 0, 10, 30, 60, 120))
+_FIRST_PAYMENTS = st.sampled_from(
+    [
+        (None, 0),
+        *[(None, n) for n in (-5, -1, 1, 30)] * 2,
+        *((event, hours) for event in range(4) for hours in (-1, 0, 1)),
+    ]
+)
+"""Which event the first payment is near, and by how many hours; else days from creation, 0: none."""
 
 
 @st.composite
@@ -317,70 +427,62 @@ def account_cases(
     created: Sequence[int] = (-40, -1, 0),
 ) -> AccountCase:
     """An account with any sequence of subscription events; `created` are offsets to the span."""
-    created_on = on(draw(st.sampled_from(created)))
-    dunning_edges = edges(policy.dunning_days)
-    distance = st.sampled_from((0, 0, 0, 0, 1, 1, 2, 3, 14, *dunning_edges))
-    ahead = st.sampled_from((None, None, None, -3, 0, 1, 2, 3, 4, 14, *dunning_edges, 60))
-    drawn = draw(
-        st.lists(
-            st.tuples(
-                distance,
-                st.sampled_from(_MOMENTS),
-                st.sampled_from(_EVENT_TYPES),
-                ahead,
-                ahead,
-                st.sampled_from("abc"),
-            ),
-            max_size=12,
-        )
+    created_at = datetime.combine(
+        on(draw(st.sampled_from(created))), draw(st.sampled_from(_MOMENTS))
     )
-    day, events = created_on + timedelta(days=draw(st.sampled_from((-2, 0, 20, 40)))), []
-    for n, (gap, moment, event_type, renewal, other, letter) in enumerate(drawn):
-        day += timedelta(days=gap)
-        metadata: dict[str, object] = {}
+    day = created_at.date() + timedelta(days=draw(_FIRST_EVENTS))
+    events: list[SubscriptionEvent] = []
+    for distance, moment, event_type, renewal, other, values, reason, letter in draw(
+        _subscription_events(policy)
+    ):
+        day += timedelta(days=distance)
+        metadata = dict(values)
         if renewal is not None and event_type not in {"payment_failed", "subscription_cancelled"}:
             metadata["contract_renewal_date"] = day + timedelta(days=renewal)
         if other is not None and event_type == "payment_failed":
             metadata["grace_until"] = day + timedelta(days=other)
         if other is not None and event_type == "subscription_cancelled":
             metadata["effective_date"] = day + timedelta(days=other)
+        if reason is not None and event_type == "subscription_paused":
+            metadata["reason"] = reason
         # Ids that do not follow the order of drawing, within the account unique.
-        event_id = f"{letter}-{account_id}-{n:02}"
+        event_id = f"{letter}-{account_id}-{len(events):02}"
         events.append(
             SubscriptionEvent(datetime.combine(day, moment), event_id, event_type, metadata)
         )
-    renewal_in_table = draw(st.sampled_from((None, None, -50, 0, 10, 30, 60, 120)))
+    near, distance = draw(_FIRST_PAYMENTS)
+    first_paid_at = None
+    if near is not None and near < len(events):
+        first_paid_at = events[near].timestamp + timedelta(hours=distance)
+    elif near is None and distance:
+        first_paid_at = created_at + timedelta(days=distance)
+    renewal_in_table = draw(_RENEWALS)
     return AccountCase(
         AccountRow(
             account_id=account_id,
-            account_created_at=datetime.combine(created_on, draw(st.sampled_from(_MOMENTS))),
+            account_created_at=created_at,
+            subscription_tier="professional",
+            total_seats=10,
+            monthly_recurring_revenue=99.0,
             contract_renewal_date=None if renewal_in_table is None else on(renewal_in_table),
-            first_paid_at=draw(_first_payments(created_on, events)),
+            first_paid_at=first_paid_at,
         ),
         tuple(events),
     )
 
 
-def _first_payments(
-    created_on: date, events: Sequence[SubscriptionEvent]
-) -> st.SearchStrategy[datetime | None]:
-    """None, before everything, or just before, at or just after one of the events."""
-    candidates: list[datetime | None] = [
-        None,
-        *([datetime.combine(created_on, time(9)) - timedelta(days=n) for n in (5, 0, -20)] * 2),
-    ]
-    for event in events[:6]:
-        candidates += [event.timestamp + timedelta(hours=n) for n in (-1, 0, 1)]
-    return st.sampled_from(candidates)
-
-
 @st.composite
 def populations(
-    draw: st.DrawFn, policy: LifecyclePolicy, *, users: int = 30, accounts: int = 8
+    draw: st.DrawFn,
+    policy: LifecyclePolicy,
+    *,
+    users: int = 60,
+    accounts: int = 15,
+    windows: tuple[int, ...] = (),
 ) -> Population:
     """Accounts, all created before the span begins, and their users."""
-    names = [f"a{n}" for n in range(accounts)]
+    names = [f"a{n:02}" for n in range(accounts)]
     return Population(
         accounts=tuple(draw(account_cases(name, policy)) for name in names),
-        users=tuple(draw(user_cases(f"u{n:02}", names, policy)) for n in range(users)),
+        users=tuple(draw(user_cases(f"u{n:02}", names, policy, windows)) for n in range(users)),
     )

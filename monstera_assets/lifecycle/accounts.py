@@ -1,26 +1,24 @@
-"""The states of accounts and their health, day by day (framework, section 5).
+"""The states of accounts and their health (framework, section 5).
 
-An account's state depends on sliding windows of use and on what the contract was thirty days ago,
-so it is evaluated for every day of the account's life: `account_days` is the one computation from
-which history, current state and transitions all follow.
+An account's state depends on its contract, on what the contract was thirty days ago and on sliding
+windows of use. All of these stay as they are for days on end, so the state is evaluated only on the
+days on which one of them changes, and holds until the next: `account_intervals` is the one
+computation from which history, current state and transitions all follow.
 
 Use comes in as changes: a user who did something that counts adds one to the account's active seats
-on that day and takes one away thirty days later, or on the next such day. Running sums over the days
+on that day and takes one away thirty days later, unless there was a further such day. Running sums
 turn changes into levels, so that no window is ever counted out.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from datetime import date
 
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.lifecycle.billing import Phase, billing_intervals
 from monstera_assets.lifecycle.intervals import (
+    FOREVER,
     day_number,
-    on_each_day,
     sliding_presence,
     with_state_since,
 )
@@ -29,8 +27,12 @@ from monstera_assets.lifecycle.states import AccountState, FrozenReason, HealthB
 
 _WINDOW = 30
 _RENEWAL_NEAR = 30
+_SETTLED_AFTER = 90
 _LOW_UTILIZATION, _LOW_UTILIZATION_AT_RENEWAL = 30, 50
 _MIN_EVENTS_BEFORE = 10
+
+_RECENCY_SCORES = ((7, 100.0), (14, 75.0), (30, 50.0), (60, 25.0))
+"""Days since the last qualifying event, at most, and the score of recent activity."""
 
 COMPONENTS = (
     "seat_utilization_score",
@@ -41,49 +43,122 @@ COMPONENTS = (
 """The four components of the health score, of a quarter each."""
 
 
-def account_days(
+def account_intervals(
     activity: ir.Table,
     users: ir.Table,
     accounts: ir.Table,
     subscription_events: ir.Table,
     policy: LifecyclePolicy,
-    *,
-    last: date,
 ) -> ir.Table:
-    """Every account on every day from its creation to `last`.
+    """The state and health of each account over all days from its creation on.
 
     Args:
-        activity: silver_daily_user_activity, from the first day of the data up to `last`.
+        activity: silver_daily_user_activity, from the first day of the data on.
         users: bronze_users.
         accounts: bronze_accounts.
         subscription_events: bronze_subscription_events.
         policy: the thresholds.
-        last: the last day.
 
     Returns:
-        One row an account and `day` (number): the columns of silver_account_state_history, days as
-        numbers, and `state_reason`, `previous_state`, `previous_since`, `revenue_before` and
-        `seats_before` (of the day before), `event_id` (the subscription event of the day, if any).
+        Interval table by `account_id`, days as numbers: the columns of silver_account_state_history
+        but for the days to renewal, which each day has its own; `renewal_counts` (whether it has
+        one), `tier`, `seats`, `revenue`, `renewal_day`, `state_reason`, `state_since`,
+        `previous_state`, `previous_since`, `revenue_before` and `seats_before` (of the day before
+        the interval), `event_id` (the subscription event of its first day, if any).
     """
-    contract = on_each_day(
-        billing_intervals(accounts, subscription_events, policy),
-        date.min,
-        last,
-        day_column="day",
-    ).drop("valid_from", "valid_to")
-    days = contract.left_join(
-        _changes_of_use(activity, users, accounts), ["account_id", "day"]
-    ).drop("account_id_right", "day_right")
-    days = _with_use(days)
-    days = _with_past(days)
+    contract = billing_intervals(accounts, subscription_events, policy)
+    changes = _changes_of_use(activity, users, accounts)
+    days = _days_of_change(contract, changes, accounts, policy)
+    days = _with_contract(days, contract)
+    days = _with_use(days, changes)
     days = _with_state(days, policy)
     days = _with_health(days, policy)
-    runs = with_state_since(
-        days.mutate(valid_from=days.day, valid_to=days.day),
-        keys=["account_id"],
-        state="current_state",
+    by_account = ibis.window(group_by="account_id", order_by="day")
+    intervals = days.mutate(
+        valid_from=days.day,
+        valid_to=(days.day.lead().over(by_account) - 1).fill_null(FOREVER),
+        revenue_before=days.revenue.lag().over(by_account),
+        seats_before=days.seats.lag().over(by_account),
     )
-    return runs.drop("valid_from", "valid_to")
+    return with_state_since(intervals, keys=["account_id"], state="current_state")
+
+
+def _days_of_change(
+    contract: ir.Table, changes: ir.Table, accounts: ir.Table, policy: LifecyclePolicy
+) -> ir.Table:
+    """The days on which a rule may say something else than on the day before: account_id, day."""
+    created = accounts.select(
+        "account_id", created_day=day_number(accounts.account_created_at.date())
+    )
+    candidates = [
+        (contract, contract.valid_from),
+        # what leaves the lowest seats of the last 30 days, and what becomes the contract of then
+        (contract, contract.valid_from + _WINDOW - 1),
+        (contract, contract.valid_from + _WINDOW),
+        (contract, contract.first_paid_day + policy.onboarding_days + 1),
+        (contract, contract.first_paid_day + policy.new_paid_days + 1),
+        (contract, contract.ended_on + policy.churn_days),
+        (contract, contract.returned_on + policy.reactivated_days + 1),
+        (contract, contract.renewal_day - _RENEWAL_NEAR),
+        (created, created.created_day + policy.trial_days + 1),
+        (changes, changes.day),
+        (changes, changes.expanded_on + _WINDOW),
+        *((changes, changes.used_on + limit + 1) for limit, _ in _RECENCY_SCORES),
+    ]
+    days = ibis.union(
+        *(table.select("account_id", day=day.cast("int64")) for table, day in candidates),
+        distinct=True,
+    )
+    days = days.inner_join(created, "account_id")
+    return days.filter(days.day >= days.created_day)
+
+
+def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
+    """Add the contract in force, the lowest seats of the last 30 days, and the contract of then."""
+    in_force = contract.rename(contract_from="valid_from", contract_to="valid_to")
+    at_day = days.asof_join(
+        in_force, on=days.day >= in_force.contract_from, predicates="account_id"
+    ).drop("account_id_right", "contract_to")
+    # An event led to the contract on its own day only.
+    at_day = at_day.mutate(
+        event_id=ibis.ifelse(at_day.contract_from == at_day.day, at_day.event_id, None)
+    ).drop("contract_from")
+
+    spans = contract.select(
+        span_account_id=contract.account_id,
+        span_from=contract.valid_from,
+        span_to=contract.valid_to,
+        span_seats=contract.seats,
+    )
+    overlapping = days.inner_join(
+        spans,
+        [
+            days.account_id == spans.span_account_id,
+            spans.span_from <= days.day,
+            spans.span_to > days.day - _WINDOW,
+        ],
+    )
+    lowest = overlapping.group_by("account_id", "day").aggregate(
+        lowest_seats=overlapping.span_seats.min()
+    )
+    at_day = at_day.inner_join(lowest, ["account_id", "day"])
+
+    then = contract.filter(contract.phase == str(Phase.PAID)).select(
+        then_account_id=contract.account_id,
+        then_from=contract.valid_from + _WINDOW,
+        then_to=contract.valid_to + _WINDOW,
+        revenue_then=contract.revenue,
+        rank_then=_tier_rank(contract.tier),
+        seats_then=contract.seats,
+    )
+    return at_day.left_join(
+        then,
+        [
+            at_day.account_id == then.then_account_id,
+            then.then_from <= at_day.day,
+            then.then_to >= at_day.day,
+        ],
+    ).drop("then_account_id", "then_from", "then_to")
 
 
 def _changes_of_use(activity: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
@@ -158,46 +233,27 @@ def _part(rows: ir.Table, *, day: ir.IntegerValue, **columns: ir.IntegerValue) -
     )
 
 
-def _over(days: Sequence[int | None]) -> object:
-    preceding, following = days
-    return ibis.window(
-        group_by="account_id", order_by="day", preceding=preceding, following=following
+def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
+    """Add the levels that the changes of use add up to, and the days of last and new use."""
+    so_far = ibis.window(group_by="account_id", order_by="day", preceding=None, following=0)
+    levels = changes.select(
+        "account_id",
+        use_day=changes.day,
+        active_seats=changes.seats_in_use.sum().over(so_far),
+        products_active=changes.products_in_use.sum().over(so_far),
+        events_last_30=changes.events_recent.sum().over(so_far),
+        events_prior_30=changes.events_before.sum().over(so_far),
+        last_used_day=changes.used_on.max().over(so_far),
+        last_expanded_day=changes.expanded_on.max().over(so_far),
     )
-
-
-def _with_use(days: ir.Table) -> ir.Table:
-    so_far = _over((None, 0))
-    return days.mutate(
-        active_seats=days.seats_in_use.sum().over(so_far).fill_null(0).cast("int64"),
-        products_active=days.products_in_use.sum().over(so_far).fill_null(0).cast("int64"),
-        events_last_30=days.events_recent.sum().over(so_far).fill_null(0).cast("int64"),
-        events_prior_30=days.events_before.sum().over(so_far).fill_null(0).cast("int64"),
-        last_used_day=days.used_on.max().over(so_far),
-        last_expanded_day=days.expanded_on.max().over(so_far),
-        lowest_seats=days.seats.min().over(_over((_WINDOW - 1, 0))),
-    ).drop(
-        "seats_in_use",
-        "products_in_use",
-        "events_recent",
-        "events_before",
-        "used_on",
-        "expanded_on",
+    at_day = days.asof_join(levels, on=days.day >= levels.use_day, predicates="account_id").drop(
+        "account_id_right", "use_day"
     )
-
-
-def _with_past(days: ir.Table) -> ir.Table:
-    """Add the contract of thirty days ago, if it was paid then, and that of the day before."""
-    by_day = ibis.window(group_by="account_id", order_by="day")
-    then = {
-        name: days[name].lag(_WINDOW).over(by_day) for name in ("phase", "revenue", "tier", "seats")
-    }
-    was_paid = then["phase"] == str(Phase.PAID)
-    return days.mutate(
-        revenue_then=ibis.ifelse(was_paid, then["revenue"], None),
-        rank_then=ibis.ifelse(was_paid, _tier_rank(then["tier"]), None),
-        seats_then=ibis.ifelse(was_paid, then["seats"], None),
-        revenue_before=days.revenue.lag().over(by_day),
-        seats_before=days.seats.lag().over(by_day),
+    return at_day.mutate(
+        **{
+            name: at_day[name].fill_null(0).cast("int64")
+            for name in ("active_seats", "products_active", "events_last_30", "events_prior_30")
+        }
     )
 
 
@@ -206,8 +262,7 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     is_paid = days.phase == str(Phase.PAID)
     lapsed = days.phase == str(Phase.LAPSED)
     days_lapsed = days.day - days.ended_on
-    created_day = days.day.min().over(ibis.window(group_by="account_id"))
-    age = days.day - created_day
+    age = days.day - days.created_day
     paid_for = days.day - days.first_paid_day
     lowest_utilization = utilization_pct(days.active_seats, days.lowest_seats)
     renews_soon = is_paid & (days.renewal_day - days.day <= _RENEWAL_NEAR)
@@ -220,7 +275,7 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
         (rank != days.rank_then, _sign(rank > days.rank_then)),
         (days.seats != days.seats_then, _sign(days.seats > days.seats_then)),
     )
-    new_product = (paid_for > policy.new_paid_days) & (days.day - days.last_expanded_day < _WINDOW)
+    new_product = (paid_for > _SETTLED_AFTER) & (days.day - days.last_expanded_day < _WINDOW)
     state = AccountState
     cascade = (
         (is_paid & days.failure_open, state.FROZEN, "payment failed"),
@@ -268,7 +323,7 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
             (is_paid & days.failure_open, str(FrozenReason.PAYMENT_DUNNING)),
             (is_paid & days.paused, days.pause_reason),
         ),
-        days_to_renewal=ibis.ifelse(is_paid, days.renewal_day - days.day, None),
+        renewal_counts=is_paid,
         renews_soon=renews_soon.fill_null(False),
     )
 
@@ -282,11 +337,7 @@ def _with_health(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
         product_breadth_score=100.0
         * ibis.least(1.0, days.products_active / ibis.literal(float(policy.breadth_target))),
         recent_activity_score=ibis.cases(
-            (quiet <= 7, 100.0),
-            (quiet <= 14, 75.0),
-            (quiet <= 30, 50.0),
-            (quiet <= 60, 25.0),
-            else_=0.0,
+            *((quiet <= limit, score) for limit, score in _RECENCY_SCORES), else_=0.0
         ),
         contract_status_score=ibis.cases(
             (days.current_state == str(AccountState.CHURNED), 0.0),

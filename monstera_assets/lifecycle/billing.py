@@ -55,8 +55,9 @@ def dunning_intervals(
 
     Returns:
         Sparse interval table by `account_id`: `dunning_type`, `dunning_since` (day number),
-        `begun_by_event_id` (the first open failure) and `ended_by_event_id` (the event that closes
-        it, null if the subscription ends first).
+        `begun_by_event_id` (the first open failure; null if the day before was in dunning too) and
+        `ended_by_event_id` (the last event of the following day that closes a failure; null if the
+        subscription ends first).
     """
     steps = _steps(accounts, subscription_events)
     ends = subscription_terms(accounts, subscription_events, policy).select(
@@ -65,10 +66,7 @@ def dunning_intervals(
     steps = steps.inner_join(ends, ["account_id", "term"])
     open_days = steps.filter(
         steps.failure_open & (steps.day <= steps.ends_on.fill_null(FOREVER))
-    ).mutate(
-        until=ibis.least(ibis._.holds_until, ibis._.ends_on),
-        outlives_term=ibis._.ends_on.isnull() | (ibis._.ends_on > ibis._.holds_until),
-    )
+    ).mutate(until=ibis.least(ibis._.holds_until, ibis._.ends_on))
     plain = ibis.ifelse(open_days.open_failures > 1, str(DunningType.HARD), str(DunningType.SOFT))
     parts = []
     for dunning_type, first, last in (
@@ -86,16 +84,30 @@ def dunning_intervals(
             until=open_days.until,
             dunning_type=dunning_type,
             dunning_since=open_days.failure_since,
-            begun_by_event_id=open_days.failure_event_id,
-            ended_by_event_id=ibis.ifelse(
-                open_days.outlives_term, open_days.closing_event_id, None
-            ),
+            failure_event_id=open_days.failure_event_id,
         )
         part = part.filter(part.part_to.notnull()).mutate(
             valid_to=ibis.least(ibis._.part_to, ibis._.until)
         )
         parts.append(part.filter(part.valid_from <= part.valid_to).drop("part_to", "until"))
-    return ibis.union(*parts)
+    dunning = ibis.union(*parts)
+    by_account = ibis.window(group_by="account_id", order_by="valid_from")
+    goes_on = dunning.valid_to.lag().over(by_account) == dunning.valid_from - 1
+    dunning = dunning.mutate(
+        begun_by_event_id=ibis.ifelse(goes_on.fill_null(False), None, dunning.failure_event_id)
+    )
+    closed = open_days.filter(open_days.closing_day <= open_days.ends_on.fill_null(FOREVER))
+    closings = closed.group_by("account_id", "closing_day").aggregate(
+        ended_by_event_id=closed.closing_event_id.argmax(closed.closing_step)
+    )
+    dunning = dunning.left_join(
+        closings,
+        [
+            dunning.account_id == closings.account_id,
+            dunning.valid_to + 1 == closings.closing_day,
+        ],
+    )
+    return dunning.drop("failure_event_id", "account_id_right", "closing_day")
 
 
 def subscription_terms(
@@ -338,7 +350,8 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     Columns: `account_id`, `event_id`, `step` (order of the account's events), `term` (0 before the
     first payment), `event_type`, `day`, `holds_until` (the day before the next event), `term_last`,
     `effective_day` (of a cancellation), `renewal_day`, `failure_open`, `open_failures`,
-    `failure_since`, `failure_event_id`, `closing_event_id`, `grace_until` (of the latest failure),
+    `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and `closing_day` (of
+    the event that closes the failures), `grace_until` (of the latest failure),
     `paused` (null if the term has not said so), and what the event itself carries: `seats`,
     `revenue`, `tier`, `pause_reason`. Each holds at the end of the days from `day` to
     `holds_until`; where several events fall on a day, only the last one's row has any days.
@@ -382,6 +395,8 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         failure_number=failed.cast("int64").sum().over(run_so_far),
         failure_since=ibis.ifelse(failed, steps.day, None).min().over(run),
         closing_event_id=ibis.ifelse(steps.closes, steps.event_id, None).max().over(run),
+        closing_step=ibis.ifelse(steps.closes, steps.step, None).max().over(run),
+        closing_day=ibis.ifelse(steps.closes, steps.day, None).max().over(run),
         term_last=steps.holds_until.max().over(ibis.window(group_by=["account_id", "term"])),
         is_failure=failed,
     )

@@ -73,7 +73,9 @@ def activity_intervals(
 
     Returns:
         Interval table: `keys`, `valid_from`, `valid_to`, `activity_state`, `start_day`,
-        `last_activity_day` (null before the first) and the payload of the last activity day.
+        `last_activity_day` (null before the first), `activity_decides` (whether the state of the last
+        activity day would have been another one without its activity, by the same rules) and the
+        payload of the last activity day.
     """
     payload = [c for c in activity.columns if c not in {*keys, "activity_day", "activated"}]
     phases = ibis.range(5).unnest().name("phase").as_table()
@@ -89,6 +91,11 @@ def activity_intervals(
     settled = ibis.ifelse(
         spell.activated, spell.spell_from, ibis.greatest(spell.spell_from, spell.new_until + 1)
     )
+    in_new_days = spell.activity_day <= spell.new_until
+    is_new = in_new_days & ~spell.activated
+    would_be_new = in_new_days & ~spell.activated_before
+    gap = spell.activity_day - spell.previous_day
+    would_be_active = ~would_be_new & (gap <= spell.active_days).fill_null(False)
     # Null, so false, in the spell before the first qualifying day.
     marks_return = comes_back & (settled == spell.activity_day)
     active_until = spell.activity_day + spell.active_days
@@ -122,6 +129,7 @@ def activity_intervals(
         activity_state=states,
         start_day=spell.start_day,
         last_activity_day=spell.activity_day,
+        activity_decides=(~is_new & ~would_be_active).fill_null(False),
         **{name: spell[name] for name in payload},
     )
     # least() skips nulls, so a phase that does not occur is dropped by its own end.

@@ -47,9 +47,9 @@ def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePo
     Returns:
         Interval table by `user_id` and `product_id`, days as numbers: `product_state`,
         `state_since`, `previous_state`, `previous_since`, `start_day` (first access),
-        `last_activity_day`, `first_access_at`, `activation_day`, `last_qualifying_event_at`,
-        `qualifying_events` (on the last activity day), `total_qualifying_events` and
-        `first_qualifying_event_id` (of the last activity day).
+        `last_activity_day`, `activity_decides`, `first_access_at`, `activation_day`,
+        `last_qualifying_event_at`, `qualifying_events` (on the last activity day),
+        `total_qualifying_events` and `first_qualifying_event_id` (of the last activity day).
     """
     products = active_products(catalog)
     in_products = activity.semi_join(products, "product_id")
@@ -108,7 +108,5 @@ def triggering_event_id(moves: ir.Table) -> ir.StringValue:
     Args:
         moves: rows of `product_intervals` that begin with a move.
     """
-    by_activity = (moves.valid_from == moves.last_activity_day) & moves.product_state.isin(
-        (str(ProductState.ACTIVE), str(ProductState.REACTIVATED))
-    )
+    by_activity = (moves.valid_from == moves.last_activity_day) & moves.activity_decides
     return ibis.ifelse(by_activity, moves.first_qualifying_event_id, None)

@@ -51,10 +51,10 @@ def platform_intervals(
         Interval table by `user_id`, days as numbers: `platform_state`, `state_since`,
         `previous_state`, `previous_since`, `activity_state`, `is_dunning`, `dunning_type`,
         `dunning_since`, `account_id`, `start_day` (signup), `last_activity_day`,
-        `last_qualifying_event_at`, `qualifying_events` (on the last activity day),
-        `total_qualifying_events`, `first_qualifying_event_id` (of the last activity day),
-        `dunning_event_id` (the subscription event that began the present dunning, or the present
-        absence of it) and `deletion_event_id`.
+        `activity_decides`, `last_qualifying_event_at`, `qualifying_events` (on the last activity
+        day), `total_qualifying_events`, `first_qualifying_event_id` (of the last activity day),
+        `dunning_event_id` (the subscription event with which the present dunning, or the present
+        absence of it, began; null where one dunning followed upon another) and `deletion_event_id`.
     """
     states = activity_intervals(
         _starts(users, policy),
@@ -95,21 +95,17 @@ def triggering_event_id(moves: ir.Table) -> ir.StringValue:
     Args:
         moves: rows of `platform_intervals` that begin with a move.
     """
-    qualifying_today = moves.valid_from == moves.last_activity_day
-    activated = moves.previous_state.isin(
-        (str(UserState.NEW), str(UserState.DORMANT), str(UserState.CHURNED))
-    ) & moves.activity_state.isin(
-        (str(UserState.ACTIVE), str(UserState.RETURNING), str(UserState.REACTIVATED))
-    )
+    by_activity = (moves.valid_from == moves.last_activity_day) & moves.activity_decides
+    dunning_begins = (moves.dunning_since == moves.valid_from) & moves.dunning_event_id.notnull()
     into_dunning = moves.platform_state == UserState.DUNNING
     out_of_dunning = (moves.previous_state == UserState.DUNNING) & (
         moves.platform_state == UserState.ACTIVE
     )
     return ibis.cases(
         (moves.platform_state == UserState.DELETED, moves.deletion_event_id),
-        (into_dunning & (moves.dunning_since == moves.valid_from), moves.dunning_event_id),
+        (into_dunning & dunning_begins, moves.dunning_event_id),
         (out_of_dunning, moves.dunning_event_id),
-        (qualifying_today & activated, moves.first_qualifying_event_id),
+        (by_activity, moves.first_qualifying_event_id),
     )
 
 

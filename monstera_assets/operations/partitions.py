@@ -31,7 +31,7 @@ def source_range(settings: Settings) -> DateWindow:
     Raises:
         SourceError: the source cannot be read or has no readable date.
     """
-    with duckdb.connect(config=connection_config()) as connection:
+    with duckdb.connect(config=dict(connection_config())) as connection:
         bounds = date_bounds(
             connection, discover_source(settings.source), settings.earliest_event_date
         )

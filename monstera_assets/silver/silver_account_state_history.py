@@ -7,8 +7,8 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
 from monstera_assets.checks.rules import rule, within
-from monstera_assets.lifecycle.accounts import COMPONENTS, account_days
-from monstera_assets.lifecycle.intervals import calendar, day_date, day_number
+from monstera_assets.lifecycle.accounts import COMPONENTS, account_intervals
+from monstera_assets.lifecycle.intervals import calendar, day_date, day_number, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import AccountState, FrozenReason, HealthBand
 from monstera_assets.silver import OWNERS
@@ -122,29 +122,33 @@ def silver_account_state_history(
     policy: LifecyclePolicy,
     window: DateWindow,
 ) -> ir.Table:
-    """The days of the window."""
-    days = account_days(
+    """State intervals crossed with the days of the window."""
+    intervals = account_intervals(
         silver_daily_user_activity,
         bronze_users,
         bronze_accounts,
         bronze_subscription_events,
         policy,
-        last=window.last,
     )
-    days = days.filter(days.day >= day_number(ibis.literal(window.first)))
+    days = on_each_day(intervals, window.first, window.last, day_column="snapshot_day")
     return days.select(
-        account_id=days.account_id, snapshot_date=day_date(days.day), **state_columns(days)
+        account_id=days.account_id,
+        snapshot_date=day_date(days.snapshot_day),
+        **state_columns(days),
     )
 
 
 def state_columns(days: ir.Table) -> dict[str, ir.Value]:
-    """The columns that history and current state share, from `account_days`."""
+    """The columns that history and current state share, of each `snapshot_day`."""
     renamed = {
         "subscription_tier": days.tier,
         "total_seats": days.seats,
         "monthly_recurring_revenue": days.revenue,
         "contract_renewal_date": day_date(days.renewal_day),
         "state_since": day_date(days.state_since),
+        "days_to_renewal": ibis.ifelse(
+            days.renewal_counts, days.renewal_day - days.snapshot_day, None
+        ),
     }
     return {
         column.name: renamed[column.name] if column.name in renamed else days[column.name]

@@ -8,7 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule, within
-from monstera_assets.lifecycle.accounts import account_days
+from monstera_assets.lifecycle.accounts import account_intervals
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import ACCOUNT_MOVES, AccountState, is_allowed
@@ -60,27 +60,27 @@ def silver_account_state_transitions(
     policy: LifecyclePolicy,
     window: DateWindow,
 ) -> ir.Table:
-    """Days of the window whose state differs from the day before."""
-    days = account_days(
+    """Where one state interval ends and the next one begins within the window."""
+    intervals = account_intervals(
         silver_daily_user_activity,
         bronze_users,
         bronze_accounts,
         bronze_subscription_events,
         policy,
-        last=window.last,
     )
-    moves = days.filter(
-        days.day >= day_number(ibis.literal(window.first)),
-        days.previous_state != days.current_state,
+    first, last = (day_number(ibis.literal(day)) for day in (window.first, window.last))
+    moves = intervals.filter(
+        intervals.valid_from.between(first, last),
+        intervals.previous_state != intervals.current_state,
     )
     return moves.select(
         account_id=moves.account_id,
         from_state=moves.previous_state,
         to_state=moves.current_state,
-        transition_date=day_date(moves.day),
+        transition_date=day_date(moves.valid_from),
         reason=moves.state_reason,
         triggering_event_id=moves.event_id,
-        days_in_previous_state=moves.day - moves.previous_since,
+        days_in_previous_state=moves.valid_from - moves.previous_since,
         mrr_change=moves.revenue - moves.revenue_before,
         seat_change=moves.seats - moves.seats_before,
     )

@@ -235,7 +235,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         window = slice_window(table_slice)
         table = stored_table(context, table_slice)
         writer.verify_columns(table, [str(name) for name in obj.columns])
-        connection.register(_FRAME, obj)
+        connection.register(_FRAME, _without_types_of_nothing(obj))
         writer.verify_schema(table, _delivered_schema(connection, table))
         rows = writer.insert(connection, table, f"SELECT * FROM {_FRAME}", window)
         # After an error the transaction admits no further statement, and the connection is closed.
@@ -284,6 +284,14 @@ def rows_to_read(
         return relation.filter(ibis.literal(value=False))
     column = relation[table.partition_column]
     return relation.filter(column >= window.first, column <= window.last)
+
+
+def _without_types_of_nothing(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with None in columns without any value, whose type in pandas is an accident."""
+    frame = frame.copy(deep=False)
+    for name in frame.columns[frame.isna().all()]:
+        frame[name] = None
+    return frame
 
 
 def _delivered_schema(

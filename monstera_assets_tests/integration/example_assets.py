@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
@@ -217,7 +218,7 @@ def run(
     return dg.materialize(
         list(assets),
         selection=only and dg.AssetSelection.assets(only.key),
-        instance=dg.DagsterInstance.ephemeral(),
+        instance=_instance(),
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(
                 database=str(database),
@@ -229,6 +230,12 @@ def run(
         raise_on_error=False,
         **partition,
     )
+
+
+@cache
+def _instance() -> dg.DagsterInstance:
+    """One instance for all runs: making one costs more than most of them, and no run looks back."""
+    return dg.DagsterInstance.ephemeral()
 
 
 def errors(result: dg.ExecuteInProcessResult) -> dict[str, str]:
@@ -254,33 +261,22 @@ def query(database: Path, select: str) -> list[Row]:
         return connection.execute(select).fetchall()
 
 
-_READ_ALL = """
-import json, sys
-import duckdb
-with duckdb.connect(sys.argv[1]) as connection:
-    names = connection.execute(
-        "SELECT schema_name, table_name FROM duckdb_tables() WHERE NOT temporary ORDER BY ALL"
-    ).fetchall()
-    print(json.dumps({
-        f"{schema}.{table}": [
-            [str(value) for value in row]
-            for row in connection.execute(f'FROM "{schema}"."{table}" ORDER BY ALL').fetchall()
-        ]
-        for schema, table in names
-    }))
-"""
+def everything(database: Path) -> dict[str, list[Row]]:
+    """All rows of all tables, ledger included.
 
-
-def stored_elsewhere(database: Path) -> dict[str, list[list[str]]]:
-    """All rows of all tables, ledger included, as another process sees them.
-
-    That it sees them also proves that this process has let go of the file.
+    Reads them with another configuration than the runs, which DuckDB admits only once every
+    connection of a run is closed.
     """
-    output = subprocess.run(
-        [sys.executable, "-c", _READ_ALL, str(database)], check=True, capture_output=True, text=True
-    ).stdout
-    found: dict[str, list[list[str]]] = json.loads(output)
-    return found
+    with duckdb.connect(str(database), config={"threads": 1}) as connection:
+        tables = connection.execute(
+            "SELECT schema_name, table_name FROM duckdb_tables() ORDER BY ALL"
+        ).fetchall()
+        return {
+            f"{schema}.{table}": connection.execute(
+                f'FROM "{schema}"."{table}" ORDER BY ALL'
+            ).fetchall()
+            for schema, table in tables
+        }
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from monstera_assets.lifecycle.intervals import calendar
 from monstera_assets.warehouse import connection as connections
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.batches import TableBatch
@@ -50,6 +51,7 @@ from monstera_assets_tests.integration.example_assets import (
     day,
     delivering,
     errors,
+    everything,
     expression,
     facts,
     facts_of,
@@ -60,7 +62,6 @@ from monstera_assets_tests.integration.example_assets import (
     reading_frame,
     rows,
     run,
-    stored_elsewhere,
     types_of,
 )
 
@@ -105,17 +106,17 @@ def test_failure_between_delete_and_commit_changes_nothing(
     new = facts(day(2), amount=9) if partitioned else [{"name_id": "b", "label": "new"}]
     asset = delivering(table, lambda _: deliver(table, old))
     assert errors(run(database, asset, days=(day(1), day(2)) if partitioned else None)) == {}
-    before = stored_elsewhere(database)
+    before = everything(database)
 
     _break(monkeypatch, step)
     asset = delivering(table, lambda _: deliver(table, new))
     result = run(database, asset, days=day(2) if partitioned else None)
 
     assert errors(result)["RuntimeError"] == f"RuntimeError: the power failed before {step}\n"
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
     monkeypatch.undo()
     assert errors(run(database, asset, days=day(2) if partitioned else None)) == {}
-    assert stored_elsewhere(database)[table.qualified_name] != before[table.qualified_name]
+    assert everything(database)[table.qualified_name] != before[table.qualified_name]
 
 
 @pytest.mark.parametrize("step", ["insert", "record"])
@@ -125,12 +126,12 @@ def test_failed_first_write_leaves_no_table(
     _break(monkeypatch, step)
     asset = delivering(FACTS, lambda _: deliver(FACTS, facts(day(1))))
     assert not run(database, asset, days=day(1)).success
-    assert stored_elsewhere(database) == {}
+    assert everything(database) == {}
 
 
 def test_row_that_cannot_be_computed_changes_nothing(database: Path) -> None:
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(1), day(3)))) == {}
-    before = stored_elsewhere(database)
+    before = everything(database)
 
     def failing_on_one_row(window: DateWindow) -> ir.Table:
         good = facts_of(window)
@@ -145,7 +146,7 @@ def test_row_that_cannot_be_computed_changes_nothing(database: Path) -> None:
     message = errors(result)["WarehouseError"]
     assert "silver.silver_facts was not written and is as it was before" in message
     assert "row of the 2nd" in message
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
 
 
 @pytest.mark.parametrize(
@@ -161,12 +162,12 @@ def test_bad_row_is_refused_with_all_others(
     database: Path, deliver: Deliver, column: str, value: object, complaint: str
 ) -> None:
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(1), day(3)))) == {}
-    before = stored_elsewhere(database)
+    before = everything(database)
     bad = [*facts(day(2)), facts(day(2))[0] | {column: value}]
     result = run(database, delivering(FACTS, lambda _: deliver(FACTS, bad)), days=day(2))
     assert complaint in errors(result)["WarehouseError"]
     assert "is as it was before" in errors(result)["WarehouseError"]
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
 
 
 def test_number_too_large_is_refused_by_name_of_the_table(database: Path) -> None:
@@ -212,11 +213,11 @@ run(Path(sys.argv[1]), delivering(FACTS, many), days=day(2))
 def test_process_killed_in_the_middle_of_a_write(database: Path, killed_before: str) -> None:
     asset = delivering(FACTS, facts_of)
     assert errors(run(database, asset, days=(day(1), day(3)))) == {}
-    before = stored_elsewhere(database)
+    before = everything(database)
     with process(_KILLED, database, killed_before) as child:
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
     assert errors(run(database, asset, days=(day(2), day(4)))) == {}
     assert [row[1] for row in rows(database, FACTS)] == [day(n) for n in (1, 2, 3, 4)]
 
@@ -242,12 +243,12 @@ def test_missing_and_extra_columns_are_named(database: Path, deliver: Deliver) -
         return delivered.rename(wrong="right_amount", other="seen_at")
 
     assert errors(run(database, delivering(FACTS, facts_of), days=day(1))) == {}
-    before = stored_elsewhere(database)
+    before = everything(database)
     message = errors(run(database, delivering(FACTS, renamed), days=day(1)))["SchemaMismatchError"]
     for named in ("lacks right_amount", "lacks seen_at", "delivers wrong", "delivers other"):
         assert named in message
     assert "silver.silver_facts" in message
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
 
 
 def test_column_delivered_twice_is_named(database: Path) -> None:
@@ -284,7 +285,7 @@ def test_wrong_types_are_named(
 
     result = run(database, delivering(FACTS, mistyped), days=day(1))
     assert complaint in errors(result)["SchemaMismatchError"]
-    assert stored_elsewhere(database) == {}
+    assert everything(database) == {}
 
 
 @pytest.mark.parametrize(
@@ -347,7 +348,7 @@ def test_table_stored_with_an_older_declaration(database: Path, deliver: Deliver
         Column("colour", "string", "New.", nullable=True),
     )
     assert errors(run(database, delivering(FACTS, facts_of), days=day(1))) == {}
-    before = stored_elsewhere(database)
+    before = everything(database)
     row = {"fact_id": "a", "fact_date": day(1), "left_amount": "x"}
     result = run(database, delivering(newer, lambda _: deliver(newer, [row])), days=day(1))
     message = errors(result)["SchemaMismatchError"]
@@ -357,7 +358,7 @@ def test_table_stored_with_an_older_declaration(database: Path, deliver: Deliver
     assert "left_amount is BIGINT, declared VARCHAR" in message
     assert "right_amount" not in message
     assert "Drop that table" in message
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
 
 
 def test_input_stored_with_an_older_declaration(database: Path) -> None:
@@ -469,7 +470,7 @@ def test_money_is_kept_to_the_cent(database: Path, deliver: Deliver) -> None:
 def test_range_replaces_exactly_its_days(database: Path, deliver: Deliver) -> None:
     asset = delivering(FACTS, lambda window: deliver(FACTS, facts(*window)))
     assert errors(run(database, asset, days=(day(1), day(6)))) == {}
-    ledger = stored_elsewhere(database)["operations.materializations"]
+    ledger = everything(database)["operations.materializations"]
 
     # A fact fewer for one of the days: it must not outlive the rewrite.
     replaced = delivering(FACTS, lambda _: deliver(FACTS, facts(day(3), day(5), amount=2)))
@@ -477,10 +478,27 @@ def test_range_replaces_exactly_its_days(database: Path, deliver: Deliver) -> No
 
     amounts = {row[1]: row[2] for row in rows(database, FACTS)}
     assert amounts == {day(1): 1, day(2): 1, day(3): 2, day(5): 2, day(6): 1}
-    recorded = stored_elsewhere(database)["operations.materializations"]
+    recorded = everything(database)["operations.materializations"]
     assert [row[:3] for row in recorded] == [row[:3] for row in ledger]
     rewritten = [new[2] for old, new in zip(ledger, recorded, strict=True) if old != new]
-    assert rewritten == [str(day(n)) for n in (3, 4, 5)]
+    assert rewritten == [day(n) for n in (3, 4, 5)]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Facts of the first eight days."""
+    database = tmp_path_factory.mktemp("loaded") / "warehouse.duckdb"
+    assert errors(run(database, delivering(FACTS, facts_of), days=(day(1), day(8)))) == {}
+    return database
+
+
+@pytest.fixture(scope="module")
+def gapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Facts of the first three days and the sixth."""
+    database = tmp_path_factory.mktemp("gapped") / "warehouse.duckdb"
+    for days in ((day(1), day(3)), (day(6), day(6))):
+        assert errors(run(database, delivering(FACTS, facts_of), days=days)) == {}
+    return database
 
 
 def _read_days(database: Path, table: Table = SEEN) -> list[date]:
@@ -507,13 +525,14 @@ def reads(request: pytest.FixtureRequest) -> Callable[..., dg.AssetsDefinition]:
 )
 def test_partitioned_input_has_exactly_the_mapped_days(
     database: Path,
+    loaded: Path,
     reads: Callable[..., dg.AssetsDefinition],
     days: Days | None,
     of_day_5: list[int],
     of_days_4_to_6: list[int],
 ) -> None:
+    shutil.copy(loaded, database)
     upstream, downstream = delivering(FACTS, facts_of), reads(days)
-    assert errors(run(database, upstream, days=(day(1), day(8)))) == {}
     assert errors(run(database, upstream, downstream, only=downstream, days=day(5))) == {}
     assert _read_days(database) == [day(n) for n in of_day_5]
 
@@ -566,20 +585,20 @@ def test_latest_day_may_be_an_empty_one(database: Path) -> None:
 )
 def test_missing_days_are_named_with_the_command_that_loads_them(
     database: Path,
+    gapped: Path,
     reads: Callable[..., dg.AssetsDefinition],
     days: Days,
     table: Table,
     partition: date | tuple[date, date] | None,
 ) -> None:
+    shutil.copy(gapped, database)
     upstream, downstream = delivering(FACTS, facts_of), reads(days, table=table)
-    for loaded in ((day(1), day(3)), (day(6), day(6))):
-        assert errors(run(database, upstream, days=loaded)) == {}
-    before = stored_elsewhere(database)
+    before = everything(database)
     result = run(database, upstream, downstream, only=downstream, days=partition)
     message = errors(result)["MissingPartitionsError"]
     assert "silver.silver_facts has no partitions for 2025-01-04 to 2025-01-05 (2 days)" in message
     assert "monstera run --from 2025-01-04 --to 2025-01-05" in message
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
 
 
 def test_days_without_rows_are_not_missing_days(
@@ -620,8 +639,8 @@ def test_unpartitioned_input_that_was_never_written(database: Path) -> None:
 
 def _write_trend(database: Path, first: date, last: date, *, empty: bool = False) -> None:
     def trend(window: DateWindow) -> ir.Table:
-        days = [] if empty else [{"metric_date": when, "metric": 1} for when in window]
-        return expression(types_of(TREND), days)
+        days = calendar(window.first, window.last, "metric_date")
+        return days.mutate(metric=ibis.literal(1, "int64")).filter(ibis.literal(not empty))
 
     assert errors(run(database, delivering(TREND, trend), days=(first, last))) == {}
 
@@ -680,13 +699,13 @@ def _batch(fault: str | None = None, amount: int = 1) -> TableBatch:
 
 def test_tables_of_a_batch_are_written_together(database: Path) -> None:
     assert errors(run(database, delivering(FACTS, lambda _: _batch()), days=day(2))) == {}
-    stored = stored_elsewhere(database)
-    assert stored["silver.silver_names"] == [["1 facts", "1"]]
-    assert stored["gold.gold_trend"] == [["2025-01-02", "1", "True", "True"]]
+    stored = everything(database)
+    assert stored["silver.silver_names"] == [("1 facts", "1")]
+    assert stored["gold.gold_trend"] == [(day(2), 1, True, True)]
     assert [row[:3] for row in stored["operations.materializations"]] == [
-        ["gold", "gold_trend", "2025-01-02"],
-        ["silver", "silver_facts", "2025-01-02"],
-        ["silver", "silver_names", "None"],
+        ("gold", "gold_trend", day(2)),
+        ("silver", "silver_facts", day(2)),
+        ("silver", "silver_names", None),
     ]
 
 
@@ -702,15 +721,15 @@ def test_batch_that_fails_in_its_third_table_changes_none(
     database: Path, fault: str, error: str
 ) -> None:
     assert errors(run(database, delivering(FACTS, lambda _: _batch()), days=day(2))) == {}
-    before = stored_elsewhere(database)
+    before = everything(database)
     result = run(database, delivering(FACTS, lambda _: _batch(fault, amount=5)), days=day(2))
     assert error in errors(result)
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
 
 
 def test_batch_that_fails_when_nothing_is_stored_leaves_nothing(database: Path) -> None:
     assert not run(database, delivering(FACTS, lambda _: _batch("outside")), days=day(2)).success
-    assert stored_elsewhere(database) == {}
+    assert everything(database) == {}
 
 
 def test_batch_cannot_be_empty() -> None:
@@ -732,14 +751,14 @@ sys.stdin.read()
 def test_locked_file_is_waited_for_then_named(database: Path) -> None:
     asset = delivering(FACTS, facts_of)
     assert errors(run(database, asset, days=day(1))) == {}
-    before = stored_elsewhere(database)
+    before = everything(database)
     with process(_HOLD, database):
         result = run(database, asset, days=day(1), lock_timeout_seconds=0.3)
         message = errors(result)["WarehouseLockedError"]
     assert f"{database} is being written by another process" in message
     assert "stayed locked for 0.3 s" in message
     assert "close the program that holds the file" in message
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
 
 
 def test_write_goes_on_when_the_lock_is_released(
@@ -867,7 +886,7 @@ def test_database_named_like_one_of_its_schemas(tmp_path: Path, name: str) -> No
 
 
 def _large(window: DateWindow) -> ir.Table:
-    numbers = ibis.range(0, 2_000_000).unnest().name("number").as_table()
+    numbers = ibis.range(0, 500_000).unnest().name("number").as_table()
     text = numbers.number.cast("string").hash().cast("string").lpad(60, "x")
     ranked = numbers.select(note=text, number=numbers.number).distinct()
     return ranked.select(
@@ -882,12 +901,12 @@ def _large(window: DateWindow) -> ir.Table:
 
 def test_too_little_memory_is_said_and_changes_nothing(database: Path) -> None:
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(1), day(2)))) == {}
-    before = stored_elsewhere(database)
-    tight = {"memory_limit": "60MB", "max_temp_directory_size": "1MB"}
+    before = everything(database)
+    tight = {"memory_limit": "20MB", "max_temp_directory_size": "1MB"}
     result = run(database, delivering(FACTS, _large), days=day(2), config=tight)
     message = errors(result)["WarehouseError"]
     assert "Nothing of the interrupted write is kept. Raise memory_limit" in message
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
 
 
 _FULL_DISK = """
@@ -897,7 +916,7 @@ from monstera_assets_tests.integration.example_assets import *
 from monstera_assets_tests.integration.test_io_manager import _large
 
 database = Path(sys.argv[1])
-room = database.stat().st_size + 3_000_000
+room = database.stat().st_size + 500_000
 resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 result = run(database, delivering(FACTS, _large), days=day(2))
 print(errors(result).get("WarehouseError"))
@@ -906,7 +925,7 @@ print(errors(result).get("WarehouseError"))
 
 def test_full_disk_is_said_and_changes_nothing(database: Path) -> None:
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(1), day(2)))) == {}
-    before = stored_elsewhere(database)
+    before = everything(database)
     said = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _FULL_DISK, str(database)],
         check=True,
@@ -916,7 +935,7 @@ def test_full_disk_is_said_and_changes_nothing(database: Path) -> None:
     ).stdout
     assert f"{database}: " in said
     assert "Nothing of the interrupted write is kept. Check that the disk has room" in said
-    assert stored_elsewhere(database) == before
+    assert everything(database) == before
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(2), day(3)))) == {}
     assert len(rows(database, FACTS)) == 3
 

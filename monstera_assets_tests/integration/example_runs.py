@@ -1,0 +1,178 @@
+"""Runs of the whole asset graph, or parts of it, over a source: what the tests of loads and days use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+from monstera_assets.bronze import load_entities, load_events
+from monstera_assets.definitions import build_definitions, table_assets, tables
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.operations.event_log import BatchedSqliteEventLogStorage
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse.table_asset import SAME_DAYS, asset_key
+from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.integration.example_assets import QUIET, Row
+
+ENTITIES = tuple(table.name for table in load_entities.TABLES)
+EVENTS = tuple(table.name for table in load_events.TABLES)
+
+
+def batched_instance(home: Path) -> dg.DagsterInstance:
+    """An instance on real SQLite, with the event log that ranges need."""
+    home.mkdir(parents=True)
+    log = BatchedSqliteEventLogStorage
+    (home / "dagster.yaml").write_text(
+        f"event_log_storage:\n  module: {log.__module__}\n  class: {log.__name__}\n  config: {{}}\n"
+    )
+    return dg.DagsterInstance.from_config(str(home))
+
+
+def range_tags(window: DateWindow) -> dict[str, str]:
+    """The tags of a single run over a range of partitions."""
+    return {
+        "dagster/asset_partition_range_start": window.first.isoformat(),
+        "dagster/asset_partition_range_end": window.last.isoformat(),
+    }
+
+
+@dataclass
+class Graph:
+    """The package's assets over one source and into one database."""
+
+    source: Path
+    database: Path
+    home: Path
+    start: date
+    policy: LifecyclePolicy = field(default_factory=LifecyclePolicy)
+
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        """As Dagster would load them."""
+        return build_definitions(
+            Settings(
+                source=self.source,
+                database=self.database,
+                start_date=self.start,
+                policy=self.policy,
+                threads=2,
+            )
+        )
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        """One instance for all runs."""
+        return batched_instance(self.home)
+
+    def run(
+        self, window: DateWindow | None = None, only: Iterable[str] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Run all assets with their checks, or only the named tables without checks."""
+        partition: dict[str, Any] = {}
+        if window is not None and len(window) == 1:
+            partition = {"partition_key": window.first.isoformat()}
+        elif window is not None:
+            partition = {"tags": range_tags(window)}
+        if only is None:
+            return self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+                instance=self.instance, run_config=QUIET, raise_on_error=False, **partition
+            )
+        return dg.materialize(
+            [asset for asset in self.definitions.assets or [] if _is_asset(asset)],
+            selection=dg.AssetSelection.assets(*(asset_key(name) for name in only)),
+            instance=self.instance,
+            resources=self.definitions.resources,
+            run_config=QUIET,
+            raise_on_error=False,
+            **partition,
+        )
+
+    def contents(self, without: Sequence[str] = ()) -> dict[str, list[Row]]:
+        """The rows of every declared table as a sorted bag; `without` names columns to leave out."""
+        return self.contents_of([table.name for table in tables()], without)
+
+    def contents_of(self, names: Sequence[str], without: Sequence[str] = ()) -> dict[str, list[Row]]:
+        """The rows of the named tables."""
+        with duckdb.connect(str(self.database), read_only=True) as connection:
+            return {
+                table.name: rows_of(connection, table, without)
+                for table in tables()
+                if table.name in names
+            }
+
+
+def rows_of(
+    connection: duckdb.DuckDBPyConnection, table: Table, without: Sequence[str] = ()
+) -> list[Row]:
+    """The rows of a table, sorted."""
+    columns = ", ".join(
+        f'"{column.name}"' for column in table.columns if column.name not in without
+    )
+    return connection.execute(
+        f"SELECT {columns} FROM {table.qualified_name} ORDER BY ALL"
+    ).fetchall()
+
+
+def assert_same(left: Mapping[str, list[Row]], right: Mapping[str, list[Row]]) -> None:
+    """Compare tables both ways and name the first that differs with a few of its rows."""
+    assert left.keys() == right.keys()
+    for name, rows in left.items():
+        if rows != right[name]:
+            only_left = [row for row in rows if row not in right[name]]
+            only_right = [row for row in right[name] if row not in rows]
+            raise AssertionError(
+                f"{name}: {len(rows)} and {len(right[name])} rows;"
+                f" only left {only_left[:5]}; only right {only_right[:5]}"
+            )
+
+
+def waves() -> list[tuple[str, ...]]:
+    """The tables in groups: a table comes after all days of what it reads more than its own day of.
+
+    The tables of a group may be computed day by day, in any order of the days.
+    """
+    partitioned = {table.name: table.partition_column is not None for table in tables()}
+    wave = {**dict.fromkeys(ENTITIES, 0), **dict.fromkeys(EVENTS, 1)}
+    pending = {asset.table.name: asset for asset in table_assets()}
+    while pending:
+        for name, asset in list(pending.items()):
+            if not all(read in wave for read in asset.inputs):
+                continue
+            wave[name] = max(
+                wave[read]
+                + (
+                    0
+                    if partitioned[name]
+                    and partitioned[read]
+                    and asset.days.get(read, SAME_DAYS) == SAME_DAYS
+                    else 1
+                )
+                for read in asset.inputs
+            )
+            del pending[name]
+    return [
+        tuple(name for name in wave if wave[name] == number and partitioned[name] is by_day)
+        for number in range(max(wave.values()) + 1)
+        for by_day in (False, True)
+        if any(wave[name] == number and partitioned[name] is by_day for name in wave)
+    ]
+
+
+def is_partitioned(name: str) -> bool:
+    """Whether the table of this name has daily partitions."""
+    [table] = [table for table in tables() if table.name == name]
+    return table.partition_column is not None
+
+
+def _is_asset(asset: object) -> bool:
+    return isinstance(asset, dg.AssetsDefinition) and not isinstance(
+        asset, dg.AssetChecksDefinition
+    )

@@ -1,0 +1,41 @@
+"""Comparing all rows of a table with what the oracle expects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import pytest
+
+from monstera_assets_tests.memory_warehouse import Row
+
+_SHOWN = 5
+
+
+def compare(
+    names: Sequence[str],
+    rows: Iterable[Row],
+    expected: Iterable[Mapping[str, object]],
+    facts: Callable[[str], str],
+) -> None:
+    """Fail unless the rows are the expected ones, each as often.
+
+    A failure shows the first entity that differs, its facts, and its differing rows.
+
+    Args:
+        names: The columns, the first of them the entity's id.
+        rows: The engine's rows, in the order of the columns.
+        expected: The oracle's, by column name.
+        facts: What is known about an entity, for the failure's message.
+    """
+    found = Counter(rows)
+    wanted = Counter(tuple(row[name] for name in names) for row in expected)
+    if found == wanted:
+        return
+    parts = {"engine": found - wanted, "oracle": wanted - found}
+    entity = min(str(row[0]) for part in parts.values() for row in part)
+    lines = [facts(entity), f"columns: {', '.join(names)}"]
+    for origin, part in parts.items():
+        lines.append(f"only the {origin}:")
+        lines += sorted(str(row) for row in part.elements() if row[0] == entity)[:_SHOWN]
+    pytest.fail("\n".join(lines), pytrace=False)
