@@ -5,13 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import date, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 
-from monstera_assets.settings import Settings, SettingsError, load_settings
+from monstera_assets.settings import (
+    SETTINGS_FILE,
+    Settings,
+    SettingsError,
+    load_settings,
+    variables,
+)
 from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.errors import WarehouseError
 
@@ -22,6 +29,7 @@ EXIT_INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
+_OPTIONS_TOO = ("MONSTERA_SOURCE", "MONSTERA_DATABASE")
 
 
 class _Reporting(click.Group):
@@ -38,6 +46,32 @@ class _Reporting(click.Group):
                 "monstera: interrupted; finished tables are kept, run again to go on.", err=True
             )
             sys.exit(EXIT_INTERRUPTED)
+
+
+class _Configured(click.Command):
+    """A command whose help ends with the settings that have no option."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the environment variables that are not among the options."""
+        del ctx
+        described = [
+            (variable, str(field.description))
+            for variable, field in variables().items()
+            if variable not in _OPTIONS_TOO
+        ]
+        described.append(
+            (
+                "DAGSTER_HOME",
+                "Folder of Dagster's state; by default dagster_home beside the database.",
+            )
+        )
+        with formatter.section("Environment variables"):
+            formatter.write_text(
+                f"All but DAGSTER_HOME may stand in {SETTINGS_FILE} too, such as start_date, or"
+                " active_days under [policy]."
+            )
+            formatter.write_paragraph()
+            formatter.write_dl(described)
 
 
 def _where(command: Command) -> Command:
@@ -71,12 +105,13 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(cls=_Configured)
 @_where
 @click.option(
     "--from",
     "first",
     type=_DAY,
+    metavar="DATE",
     help="First day to compute, as YYYY-MM-DD.  [default: the first partition, which is"
     " MONSTERA_START_DATE or the earliest date in the source]",
 )
@@ -84,12 +119,13 @@ def main() -> None:
     "--to",
     "last",
     type=_DAY,
+    metavar="DATE",
     help="Last day to compute.  [default: the latest date in the source, at most yesterday (UTC)]",
 )
 def run(
     source: Path | None, database: Path | None, first: datetime | None, last: datetime | None
 ) -> None:
-    r"""Materialize every table and evaluate every check, for a range of days, in one run.
+    """Materialize every table and evaluate every check, for a range of days, in one run.
 
     Running again replaces what is there; the same source and range give the same tables. Ends with
     exit code 1 if the run or a check of severity ERROR failed, 2 if a setting or the source is
@@ -100,67 +136,75 @@ def run(
       monstera run
       monstera run --source /data/events --database /data/monstera.duckdb
       monstera run --from 2025-06-01 --to 2025-06-07
-    """
+    """  # noqa: D301  # click's mark for a paragraph that is not to be wrapped
+    settings = _settings(source, database)
     # Dagster takes seconds to import, which `--help` should not cost.
-    from monstera_assets.definitions import build_definitions
+    from monstera_assets.definitions import build_definitions, tables
     from monstera_assets.operations.home import open_instance
-    from monstera_assets.operations.partitions import first_partition, source_range
+    from monstera_assets.operations.partitions import source_range
     from monstera_assets.operations.progress import RunProgress
-    from monstera_assets.operations.report import print_report, print_tables
+    from monstera_assets.operations.report import print_line, print_report, print_tables
     from monstera_assets.operations.runs import (
         available_partitions,
         choose_window,
         run_range,
         whole_graph,
     )
+    from monstera_assets.operations.status import ensure_writable
 
-    settings = _settings(source, database)
-    definitions = build_definitions(settings)
-    window = choose_window(
-        available_partitions(first_partition(settings)),
-        lambda: source_range(settings),
-        _day(first),
-        _day(last),
-    )
+    # Looking through a large source takes a while: at most once, and only for what is not given.
+    in_source = cache(lambda: source_range(settings))
+    first_partition = settings.start_date or in_source().first
+    definitions = build_definitions(settings.model_copy(update={"start_date": first_partition}))
+    available = available_partitions(first_partition)
+    window = choose_window(available, in_source, _day(first), _day(last))
+    ensure_writable(settings)
     console = _console()
-    console.print(
-        f"{settings.source} into {settings.database}: {window} ({len(window):,} days)",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    count = f"{len(window):,} day{'' if len(window) == 1 else 's'}"
+    print_line(console, f"{settings.source} into {settings.database}: {window} ({count})")
+    if last is None and in_source().last > window.last:
+        print_line(
+            console,
+            f"The source has dates up to {in_source().last}; {window.last} is the last day that is"
+            " over.",
+        )
     job = whole_graph(definitions)
     with (
         open_instance(settings) as instance,
         RunProgress(console, steps=len(job.nodes)) as progress,
     ):
         report = run_range(job, instance, window, progress)
-    print_tables(console, settings, failing={})
+    if report.interrupted:
+        raise KeyboardInterrupt
+    print_tables(console, settings, tables())
     print_report(console, settings, report)
+    for failure in report.failures:
+        click.echo(f"monstera: {failure}", err=True)
+    if any(failure.is_of_the_source for failure in report.failures):
+        sys.exit(EXIT_USAGE)
     sys.exit(0 if report.healthy else EXIT_UNHEALTHY)
 
 
-@main.command()
+@main.command(cls=_Configured)
 @_where
 def status(source: Path | None, database: Path | None) -> None:
     """Show each table's rows, range, last materialization and failing checks."""
-    from monstera_assets.definitions import build_definitions
-    from monstera_assets.operations.home import open_instance
-    from monstera_assets.operations.report import print_tables
-    from monstera_assets.operations.status import failing_checks
-
     settings = _settings(source, database)
     if not settings.database.exists():
         raise SettingsError(
             f"database: {settings.database} does not exist yet; `monstera run` makes it"
         )
-    definitions = build_definitions(settings)
+    from monstera_assets.definitions import rules, tables
+    from monstera_assets.operations.home import open_instance
+    from monstera_assets.operations.report import print_checks, print_tables
+
+    console = _console()
+    print_tables(console, settings, tables())
     with open_instance(settings) as instance:
-        failing = failing_checks(instance, definitions)
-    print_tables(_console(), settings, failing)
+        print_checks(console, instance, tables(), rules())
 
 
-@main.command()
+@main.command(cls=_Configured)
 @_where
 def home(source: Path | None, database: Path | None) -> None:
     """Print the folder of Dagster's state, for `export DAGSTER_HOME=$(monstera home)`."""

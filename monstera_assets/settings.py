@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
 from datetime import date
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,14 +19,28 @@ from pydantic_settings import (
 )
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
 
 SETTINGS_FILE = "monstera.toml"
 ENVIRONMENT_PREFIX = "MONSTERA_"
+NESTED = "__"
+
+OTHER_VARIABLES = frozenset({"MONSTERA_EXAMPLES_FACTOR"})
+"""Variables with the prefix that are no settings: the tests' number of examples."""
 
 
 class SettingsError(ValueError):
     """A setting is wrong; the message names it and where it came from."""
+
+
+def _lock_timeout() -> float:
+    # Imported late: Dagster comes with it, for which `--help` should not wait.
+    from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS
+
+    return DEFAULT_LOCK_TIMEOUT_SECONDS
 
 
 class Settings(BaseSettings):
@@ -30,7 +48,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX,
-        env_nested_delimiter="__",
+        env_nested_delimiter=NESTED,
         toml_file=SETTINGS_FILE,
         extra="forbid",
         frozen=True,
@@ -60,7 +78,7 @@ class Settings(BaseSettings):
         default=None, description="Where DuckDB spills to; by default beside the database."
     )
     lock_timeout_seconds: float = Field(
-        default=DEFAULT_LOCK_TIMEOUT_SECONDS,
+        default_factory=_lock_timeout,
         ge=0,
         description="How long to wait for another process to release the database.",
     )
@@ -86,24 +104,98 @@ def load_settings(**flags: Any) -> Settings:
     """Read the settings; flags that are None count as not given.
 
     Raises:
-        SettingsError: naming the setting, its value and what is wrong with it.
+        SettingsError: naming the setting, where it came from and what is wrong with it.
     """
     given = {name: value for name, value in flags.items() if value is not None}
+    in_file = _read_file()
+    _refuse_unknown_variables()
     try:
         return Settings(**given)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{_name(problem['loc'], given)}: {problem['msg']} (given: {problem['input']!r})"
-            for problem in error.errors()
-        )
+        problems = "; ".join(_problem(detail, given, in_file) for detail in error.errors())
         raise SettingsError(f"wrong setting: {problems}") from error
-    except ValueError as error:  # a file that is no TOML, a variable that is no JSON
-        raise SettingsError(f"{SETTINGS_FILE} or environment: {error}") from error
+    except ValueError as error:  # a variable that is no JSON where a list is expected
+        raise SettingsError(f"wrong environment variable: {error}") from error
 
 
-def _name(location: tuple[int | str, ...], flags: dict[str, Any]) -> str:
-    path = [str(part) for part in location]
-    if path and path[0] in flags:
-        return f"--{path[0].replace('_', '-')}"
-    variable = ENVIRONMENT_PREFIX + "__".join(path).upper()
-    return f"{'.'.join(path)} (in {SETTINGS_FILE}, or {variable})"
+def variables() -> Mapping[str, FieldInfo]:
+    """Every environment variable that is a setting, with its field."""
+    return dict(_variables(Settings, ENVIRONMENT_PREFIX))
+
+
+def _variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        variable = f"{prefix}{name.upper()}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _variables(field.annotation, variable + NESTED)
+        else:
+            yield variable, field
+
+
+def _read_file() -> dict[str, Any]:
+    path = Path(SETTINGS_FILE)
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise SettingsError(f"{SETTINGS_FILE} is a link that leads nowhere") from error
+        return {}
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"{SETTINGS_FILE} cannot be read: {reason}") from error
+
+
+def _refuse_unknown_variables() -> None:
+    """The settings library passes over variables that it does not know: a typo would be silent."""
+    known = variables()
+    for name in sorted(os.environ):
+        variable = name.upper()
+        if (
+            variable.startswith(ENVIRONMENT_PREFIX)
+            and variable not in known
+            and variable not in OTHER_VARIABLES
+        ):
+            raise SettingsError(f"unknown environment variable {name}{_similar(variable, known)}")
+
+
+def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[str, Any]) -> str:
+    path = [str(part) for part in detail["loc"]]
+    setting = f"{'.'.join(path)} (from {' and '.join(_origins(path, flags, in_file))})"
+    if detail["type"] == "extra_forbidden":
+        # A value where none is expected may be a secret in the wrong place: it is not shown.
+        known = [".".join(_path(variable)) for variable in variables()]
+        return f"{setting}: there is no such setting{_similar('.'.join(path), known)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    value = detail["input"]
+    shown = isinstance(value, str | int | float | date | Path) and not _is_secret(path)
+    return f"{setting}: {message}" + (f" (given: {str(value)!r})" if shown else "")
+
+
+def _origins(path: list[str], flags: Mapping[str, Any], in_file: Mapping[str, Any]) -> list[str]:
+    """Where a setting, or a group of settings that do not go together, was set."""
+    if path[0] in flags:
+        return [f"--{path[0].replace('_', '-')}"]
+    variable = ENVIRONMENT_PREFIX + NESTED.join(path).upper()
+    exact = [name for name in os.environ if name.upper() == variable]
+    if exact:
+        return exact
+    part_of = sorted(name for name in os.environ if name.upper().startswith(variable + NESTED))
+    value: Any = in_file
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return [*part_of, *([SETTINGS_FILE] if value is not None or not part_of else [])]
+
+
+def _path(variable: str) -> list[str]:
+    return variable.removeprefix(ENVIRONMENT_PREFIX).lower().split(NESTED)
+
+
+def _is_secret(path: list[str]) -> bool:
+    field = variables().get(ENVIRONMENT_PREFIX + NESTED.join(path).upper())
+    return field is None or "Secret" in repr(field.annotation)
+
+
+def _similar(name: str, known: Mapping[str, Any] | list[str]) -> str:
+    matches = get_close_matches(name, known, n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""

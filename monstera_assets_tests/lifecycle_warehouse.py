@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import cache
 
@@ -62,21 +62,25 @@ class LifecycleWarehouse(MemoryWarehouse):
         through: date = date.max,
     ) -> None:
         """Replace all facts; of events only those dated up to `through`."""
-        self.load(ACCOUNTS, [account.row for account in accounts])
+        self.load_accounts(accounts, users, through=through)
         self.load(USERS, [user.row for user in users])
-        for table, cases in (
-            (EVENTS, [user.event_rows for user in users]),
-            (
-                SUBSCRIPTION_EVENTS,
-                [
-                    *(account.event_rows for account in accounts),
-                    *(user.deletion_rows for user in users),
-                ],
-            ),
-        ):
-            rows = [row for case in cases for row in case]
-            self.load(table, [row for row in rows if str(row["event_date"]) <= str(through)])
+        self.load(EVENTS, _dated([row for user in users for row in user.event_rows], through))
         self.compute(ACTIVITY)
+
+    def load_accounts(
+        self,
+        accounts: Sequence[AccountCase],
+        users: Sequence[UserCase] = (),
+        *,
+        through: date = date.max,
+    ) -> None:
+        """Replace accounts and subscription events, deletions of users among them."""
+        self.load(ACCOUNTS, [account.row for account in accounts])
+        facts = [
+            *(row for account in accounts for row in account.event_rows),
+            *(row for user in users for row in user.deletion_rows),
+        ]
+        self.load(SUBSCRIPTION_EVENTS, _dated(facts, through))
 
     def compute(
         self,
@@ -87,6 +91,10 @@ class LifecycleWarehouse(MemoryWarehouse):
         """Compute a table from the stored ones; returns its rows in the order of its columns."""
         self.store(asset.table, _sql(asset.table.name, policy, window))
         return self.stored(asset.table)
+
+
+def _dated(rows: Iterable[Mapping[str, object]], through: date) -> list[Mapping[str, object]]:
+    return [row for row in rows if str(row["event_date"]) <= through.isoformat()]
 
 
 @cache

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import cache
+from random import Random
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -279,6 +279,10 @@ class Population:
         account = next(a for a in self.accounts if a.account.account_id == user.account_id)
         return f"{user}\n{account}"
 
+    def facts_of_account(self, account_id: str) -> str:
+        """An account's facts, for a failure's message."""
+        return str(next(a for a in self.accounts if a.account.account_id == account_id))
+
     def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:
         """Keep a failing example's report readable; the test shows the case that differs."""
         printer.text(f"{len(self.accounts)} accounts, {len(self.users)} users")
@@ -295,82 +299,63 @@ def on(offset: int) -> date:
 
 
 _LAST = len(SPAN) - 1
-_SIGNUPS = st.sampled_from((0, 1, 17, 30, 31, 88, 89, 90, 91, 120, _LAST, _LAST + 1))
+_SIGNUPS = (0, 1, 17, 30, 31, 88, 89, 90, 91, 120, _LAST, _LAST + 1)
 """31 December and 1 January are days 30 and 31, 28 February to 1 March days 89 to 91."""
 
-_KINDS = ((False, False), (True, False), (True, False), (True, True))
-_USER_EVENTS = st.lists(
-    st.sampled_from(
-        [(node, kind, moment) for node in _NODES for kind in _KINDS for moment in _MOMENTS]
-    ),
-    min_size=1,
-    max_size=3,
-)
-_DELETIONS = st.sampled_from((0, 0, 0, 1, 2))
 
-
-@cache
-def _user_strategies(
-    policy: LifecyclePolicy, windows: tuple[int, ...]
-) -> tuple[
-    st.SearchStrategy[int],
-    st.SearchStrategy[list[tuple[int, list[tuple[str | None, tuple[bool, bool], time]]]]],
-    st.SearchStrategy[tuple[int, time]],
-]:
-    """Days from signup to the first event; distances and events of the days; deletions."""
-    distances = st.sampled_from((1, 1, 2, *edges(policy.active_days, policy.dormant_days, *windows)))
-    deletions = (0, 1, *edges(policy.new_user_days, policy.active_days), 90, 150)
-    return (
-        st.sampled_from((0, 1, *edges(policy.new_user_days))),
-        st.lists(st.tuples(distances, _USER_EVENTS), max_size=9),
-        st.tuples(st.sampled_from(deletions), st.sampled_from(_MOMENTS)),
-    )
-
-
-@st.composite
-def user_cases(
-    draw: st.DrawFn,
+def some_user(
+    random: Random,
     user_id: str,
-    account_ids: Sequence[str],
+    account_id: str,
     policy: LifecyclePolicy,
     windows: tuple[int, ...] = (),
 ) -> UserCase:
     """A user who signs up in the span, or the day after it; `windows` are further thresholds."""
-    first, days, deletions = _user_strategies(policy, windows)
-    signup = on(draw(_SIGNUPS))
-    day, events = signup + timedelta(days=draw(first)), list[ProductEvent]()
-    for n, (distance, todays) in enumerate(draw(days)):
-        day += timedelta(days=distance if n else 0)
-        # Ids fall while time passes, so ties are not decided by the order of drawing.
-        events += [
-            ProductEvent(
-                datetime.combine(day, moment),
-                f"{user_id}-{999 - len(events) - m}",
-                node,
-                is_qualifying,
-                is_activating,
+    signup = on(random.choice(_SIGNUPS))
+    distances = (1, 1, 2, *edges(policy.active_days, policy.dormant_days, *windows))
+    day = signup + timedelta(days=random.choice((0, 1, *edges(policy.new_user_days))))
+    events: list[ProductEvent] = []
+    for _ in range(random.randrange(10)):
+        for _ in range(random.randint(1, 3)):
+            is_qualifying = random.random() < 0.75
+            events.append(
+                ProductEvent(
+                    datetime.combine(day, random.choice(_MOMENTS)),
+                    # Ids fall while time passes, so ties are not decided by the order of drawing.
+                    f"{user_id}-{999 - len(events)}",
+                    random.choice(_NODES),
+                    is_qualifying,
+                    is_qualifying and random.random() < 0.3,
+                )
             )
-            for m, (node, (is_qualifying, is_activating), moment) in enumerate(todays)
-        ]
+        day += timedelta(days=random.choice(distances))
+    deletions = (0, 1, *edges(policy.new_user_days, policy.active_days), 90, 150)
     return UserCase(
         user_id=user_id,
-        account_id=draw(st.sampled_from(account_ids)),
-        signed_up_at=datetime.combine(signup, draw(st.sampled_from((time.min, time.max)))),
+        account_id=account_id,
+        signed_up_at=datetime.combine(signup, random.choice((time.min, time.max))),
         events=tuple(events),
         deletions=tuple(
-            datetime.combine(signup + timedelta(days=offset), moment)
-            for offset, moment in (draw(deletions) for _ in range(draw(_DELETIONS)))
+            datetime.combine(
+                signup + timedelta(days=random.choice(deletions)), random.choice(_MOMENTS)
+            )
+            for _ in range(random.choice((0, 0, 0, 0, 0, 1, 1, 2)))
         ),
     )
 
 
-_EVENT_TYPES = (
-    *("payment_failed", "payment_failed", "payment_failed", "payment_failed"),
-    *("payment_recovered", "payment_recovered"),
-    *("subscription_renewed", "subscription_renewed"),
-    *("subscription_started", "subscription_paused", "subscription_paused"),
-    *("subscription_resumed", "subscription_cancelled", "seats_changed", "tier_changed"),
-)
+_EVENT_TYPES = {
+    "payment_failed": 8,
+    "payment_recovered": 4,
+    "subscription_renewed": 4,
+    "subscription_started": 2,
+    "subscription_paused": 3,
+    "subscription_resumed": 2,
+    "subscription_cancelled": 1,
+    "seats_changed": 1,
+    "tier_changed": 1,
+}
+"""Type to how often it occurs."""
 _VALUES: Sequence[Mapping[str, object]] = (
     {},
     {},
@@ -380,83 +365,50 @@ _VALUES: Sequence[Mapping[str, object]] = (
     {"monthly_recurring_revenue": 250.5},
     {"monthly_recurring_revenue": 0, "subscription_tier": "enterprise", "total_seats": 40},
 )
-_REASONS = ("seasonal", "voluntary_pause", None)
 
 
-@cache
-def _subscription_events(
-    policy: LifecyclePolicy,
-) -> st.SearchStrategy[
-    list[tuple[int, time, str, int | None, int | None, Mapping[str, object], str | None, str]]
-]:
-    """Days since the event before, instant, type, what the metadata carries, letter of the id."""
-    turns = edges(policy.dunning_days)
-    ahead = st.sampled_from((None, None, None, None, -3, 0, 1, 2, 3, 4, 14, *turns, 60, 90))
-    return st.lists(
-        st.tuples(
-            st.sampled_from((0, 0, 0, 0, 1, 1, 2, 3, 14, *turns, 62)),
-            st.sampled_from(_MOMENTS),
-            st.sampled_from(_EVENT_TYPES),
-            ahead,
-            ahead,
-            st.sampled_from(_VALUES),
-            st.sampled_from(_REASONS),
-            st.sampled_from("abc"),
-        ),
-        max_size=14,
-    )
-
-
-_FIRST_EVENTS = st.sampled_from((-2, 0, 5, 40))
-_RENEWALS = st.sampled_from((None, None, -50, 0, 10, 30, 60, 120))
-_FIRST_PAYMENTS = st.sampled_from(
-    [
-        (None, 0),
-        *[(None, n) for n in (-5, -1, 1, 30)] * 2,
-        *((event, hours) for event in range(4) for hours in (-1, 0, 1)),
-    ]
-)
-"""Which event the first payment is near, and by how many hours; else days from creation, 0: none."""
-
-
-@st.composite
-def account_cases(
-    draw: st.DrawFn,
+def some_account(
+    random: Random,
     account_id: str,
     policy: LifecyclePolicy,
     created: Sequence[int] = (-40, -1, 0),
 ) -> AccountCase:
     """An account with any sequence of subscription events; `created` are offsets to the span."""
-    created_at = datetime.combine(
-        on(draw(st.sampled_from(created))), draw(st.sampled_from(_MOMENTS))
-    )
-    day = created_at.date() + timedelta(days=draw(_FIRST_EVENTS))
+    created_at = datetime.combine(on(random.choice(created)), random.choice(_MOMENTS))
+    turns = edges(policy.dunning_days)
+    distances = (*(0,) * 6, 1, 1, 1, 2, 3, 7, 14, *turns, 62)
+    ahead = (-3, 0, 1, 1, 2, 3, 4, 14, *turns, 60, 90)
+    day = created_at.date() + timedelta(days=random.choice((-2, 0, 5, 40)))
     events: list[SubscriptionEvent] = []
-    for distance, moment, event_type, renewal, other, values, reason, letter in draw(
-        _subscription_events(policy)
+    for event_type in random.choices(
+        tuple(_EVENT_TYPES), tuple(_EVENT_TYPES.values()), k=random.randrange(17)
     ):
-        day += timedelta(days=distance)
-        metadata = dict(values)
-        if renewal is not None and event_type not in {"payment_failed", "subscription_cancelled"}:
-            metadata["contract_renewal_date"] = day + timedelta(days=renewal)
-        if other is not None and event_type == "payment_failed":
-            metadata["grace_until"] = day + timedelta(days=other)
-        if other is not None and event_type == "subscription_cancelled":
-            metadata["effective_date"] = day + timedelta(days=other)
-        if reason is not None and event_type == "subscription_paused":
-            metadata["reason"] = reason
+        day += timedelta(days=random.choice(distances))
+        metadata = dict(random.choice(_VALUES))
+        if event_type == "payment_failed":
+            if random.random() < 0.4:
+                metadata["grace_until"] = day + timedelta(days=random.choice(ahead))
+        elif event_type == "subscription_cancelled":
+            if random.random() < 0.8:
+                metadata["effective_date"] = day + timedelta(days=random.choice(ahead))
+        elif random.random() < 0.4:
+            metadata["contract_renewal_date"] = day + timedelta(days=random.choice(ahead))
+        if event_type == "subscription_paused" and random.random() < 0.7:
+            metadata["reason"] = random.choice(("seasonal", "voluntary_pause"))
         # Ids that do not follow the order of drawing, within the account unique.
-        event_id = f"{letter}-{account_id}-{len(events):02}"
+        event_id = f"{random.choice('abc')}-{account_id}-{len(events):02}"
         events.append(
-            SubscriptionEvent(datetime.combine(day, moment), event_id, event_type, metadata)
+            SubscriptionEvent(
+                datetime.combine(day, random.choice(_MOMENTS)), event_id, event_type, metadata
+            )
         )
-    near, distance = draw(_FIRST_PAYMENTS)
-    first_paid_at = None
-    if near is not None and near < len(events):
-        first_paid_at = events[near].timestamp + timedelta(hours=distance)
-    elif near is None and distance:
-        first_paid_at = created_at + timedelta(days=distance)
-    renewal_in_table = draw(_RENEWALS)
+    first_paid_at, first_payment = None, random.random()
+    if first_payment < 0.5:
+        first_paid_at = created_at + timedelta(days=random.choice((-5, 0, 1, 30)))
+    elif first_payment < 0.8 and events:
+        near = random.choice(events[:6]).timestamp
+        first_paid_at = near + timedelta(hours=random.choice((-1, 0, 1)))
+    renewal = random.choice((None, None, None, None, -50, 0, 10, 30, 60, 120))
     return AccountCase(
         AccountRow(
             account_id=account_id,
@@ -464,25 +416,44 @@ def account_cases(
             subscription_tier="professional",
             total_seats=10,
             monthly_recurring_revenue=99.0,
-            contract_renewal_date=None if renewal_in_table is None else on(renewal_in_table),
+            contract_renewal_date=None if renewal is None else on(renewal),
             first_paid_at=first_paid_at,
         ),
         tuple(events),
     )
 
 
-@st.composite
-def populations(
-    draw: st.DrawFn,
-    policy: LifecyclePolicy,
-    *,
-    users: int = 60,
-    accounts: int = 15,
-    windows: tuple[int, ...] = (),
-) -> Population:
-    """Accounts, all created before the span begins, and their users."""
-    names = [f"a{n:02}" for n in range(accounts)]
-    return Population(
-        accounts=tuple(draw(account_cases(name, policy)) for name in names),
-        users=tuple(draw(user_cases(f"u{n:02}", names, policy, windows)) for n in range(users)),
+# A batch is drawn from a generator that the strategy seeds: choices made one by one by Hypothesis
+# take longer than the queries, and there is no use for shrinking a batch.
+_GENERATORS = st.randoms(use_true_random=True)
+
+
+def account_batches(policy: LifecyclePolicy, *, accounts: int) -> st.SearchStrategy[Population]:
+    """Accounts without users, some of them created within the span."""
+    return _GENERATORS.map(
+        lambda random: Population(
+            accounts=tuple(
+                some_account(random, f"a{n:03}", policy, created=(-40, -1, 0, 0, 30))
+                for n in range(accounts)
+            ),
+            users=(),
+        )
     )
+
+
+def populations(
+    policy: LifecyclePolicy, *, users: int, accounts: int, windows: tuple[int, ...] = ()
+) -> st.SearchStrategy[Population]:
+    """Accounts, all created before the span begins, and their users."""
+
+    def draw(random: Random) -> Population:
+        names = [f"a{n:03}" for n in range(accounts)]
+        return Population(
+            accounts=tuple(some_account(random, name, policy) for name in names),
+            users=tuple(
+                some_user(random, f"u{n:03}", random.choice(names), policy, windows)
+                for n in range(users)
+            ),
+        )
+
+    return _GENERATORS.map(draw)

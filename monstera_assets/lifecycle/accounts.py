@@ -70,8 +70,8 @@ def account_intervals(
     changes = _changes_of_use(activity, users, accounts)
     days = _days_of_change(contract, changes, accounts, policy)
     days = _with_contract(days, contract)
-    days = _with_use(days, changes)
-    days = _with_state(days, policy)
+    days = _with_use(days, changes).view()
+    days = _with_state(days, policy).view()
     days = _with_health(days, policy)
     by_account = ibis.window(group_by="account_id", order_by="day")
     intervals = days.mutate(
@@ -110,7 +110,7 @@ def _days_of_change(
         distinct=True,
     )
     days = days.inner_join(created, "account_id")
-    return days.filter(days.day >= days.created_day)
+    return days.filter(days.day >= days.created_day).view()
 
 
 def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
@@ -208,12 +208,16 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, accounts: ir.Table) -> 
     ]
     changes = ibis.union(*parts).inner_join(created, "account_id")
     changes = changes.mutate(day=ibis.greatest(changes.day, changes.created_day))
-    return changes.group_by("account_id", "day").aggregate(
-        **{
-            name: changes[name].sum().cast("int64")
-            for name in ("seats_in_use", "products_in_use", "events_recent", "events_before")
-        },
-        **{name: changes[name].max() for name in ("used_on", "expanded_on")},
+    return (
+        changes.group_by("account_id", "day")
+        .aggregate(
+            **{
+                name: changes[name].sum().cast("int64")
+                for name in ("seats_in_use", "products_in_use", "events_recent", "events_before")
+            },
+            **{name: changes[name].max() for name in ("used_on", "expanded_on")},
+        )
+        .view()
     )
 
 

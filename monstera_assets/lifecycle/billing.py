@@ -60,9 +60,7 @@ def dunning_intervals(
         subscription ends first).
     """
     steps = _steps(accounts, subscription_events)
-    ends = subscription_terms(accounts, subscription_events, policy).select(
-        "account_id", "term", "ends_on"
-    )
+    ends = _terms(steps, policy).select("account_id", "term", "ends_on")
     steps = steps.inner_join(ends, ["account_id", "term"])
     open_days = steps.filter(
         steps.failure_open & (steps.day <= steps.ends_on.fill_null(FOREVER))
@@ -107,7 +105,7 @@ def dunning_intervals(
             dunning.valid_to + 1 == closings.closing_day,
         ],
     )
-    return dunning.drop("failure_event_id", "account_id_right", "closing_day")
+    return dunning.drop("failure_event_id", "account_id_right", "closing_day").view()
 
 
 def subscription_terms(
@@ -122,7 +120,10 @@ def subscription_terms(
         carried in from the term before) and `returned_on` (the latest day, up to this term's first,
         on which the account paid again after having lapsed for `churn_days`; null if never).
     """
-    steps = _steps(accounts, subscription_events)
+    return _terms(_steps(accounts, subscription_events), policy)
+
+
+def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     steps = steps.filter(steps.term > 0)
     in_force = steps.holds_until
     cancelled_on = ibis.ifelse(
@@ -185,7 +186,8 @@ def subscription_terms(
     terms = terms.mutate(
         returned_on=ibis.ifelse(days_lapsed >= policy.churn_days, terms.from_day, None)
     )
-    return carry_forward(terms, "returned_on", group_by=["account_id"], order_by="term")
+    terms = carry_forward(terms, "returned_on", group_by=["account_id"], order_by="term")
+    return terms.view()
 
 
 def billing_intervals(
@@ -200,8 +202,9 @@ def billing_intervals(
         unless paid), `first_paid_day`, `returned_on` and `event_id` (the subscription event on the
         interval's first day that led to it, if one did).
     """
-    terms = subscription_terms(accounts, subscription_events, policy)
-    steps = _contract_steps(accounts, subscription_events, terms)
+    steps = _steps(accounts, subscription_events)
+    terms = _terms(steps, policy)
+    steps = _contract_steps(accounts, steps, terms)
     paid = _contract(
         steps,
         Phase.PAID,
@@ -250,9 +253,8 @@ def billing_intervals(
     creations = accounts.select(created_account_id=accounts.account_id, created_day=created)
     known = known.inner_join(creations, known.account_id == creations.created_account_id)
     known = known.mutate(valid_from=ibis.greatest(known.valid_from, known.created_day))
-    return known.filter(known.valid_from <= known.valid_to).drop(
-        "created_account_id", "created_day"
-    )
+    known = known.filter(known.valid_from <= known.valid_to)
+    return known.drop("created_account_id", "created_day").view()
 
 
 def _contract(
@@ -284,13 +286,12 @@ def _contract(
     )
 
 
-def _contract_steps(accounts: ir.Table, subscription_events: ir.Table, terms: ir.Table) -> ir.Table:
+def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.Table:
     """The steps that a subscription heard, from the first payment on, with the values then in force.
 
     Events on a lapsed subscription are left out; values of events before the first payment hold from
     it on; where no event has said a value, the accounts table's holds.
     """
-    steps = _steps(accounts, subscription_events)
     term = terms.select(
         term_account_id=terms.account_id,
         term_number=terms.term,
@@ -384,6 +385,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     steps = steps.mutate(renewal_day=ibis.coalesce(steps.renewal_day, steps.table_renewal_day))
     for column in ("renewal_day", "paused"):
         steps = carry_forward(steps, column, group_by=["account_id", "term"], order_by="step")
+    steps = steps.view()
 
     failed = steps.event_type == _FAILED
     run = ibis.window(group_by=["account_id", "run"])
@@ -411,7 +413,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         )
         .max()
         .over(run),
-    )
+    ).view()
 
 
 def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:

@@ -12,6 +12,9 @@ An interval table has the key columns, `valid_from` and `valid_to` (both include
 of a key ends on `FOREVER`), and payload columns that hold for each of its days. Only facts dated up
 to a day decide what holds on that day: a later fact can end an interval, never change its label.
 
+Where several parts of a computation read the same intermediate table, it is marked with `.view()`;
+the compiler has it computed once.
+
 Within the engine a day is its number, days since 1970-01-01: whole numbers add, compare and unnest
 faster than dates, and the same in every engine. `day_number` and `day_date` convert.
 """
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time
 
 import ibis
 import ibis.expr.types as ir
@@ -39,7 +42,9 @@ def day_number(day: ir.DateValue) -> ir.IntegerValue:
 
 def day_date(number: ir.IntegerValue) -> ir.DateValue:
     """The date of a day number."""
-    return (ibis.literal(_EPOCH) + number.cast("int32").as_interval("D")).cast("date")
+    # From a timestamp: of a date plus days Ibis believes that it is a date and leaves the cast out.
+    midnight = ibis.literal(datetime.combine(_EPOCH, time.min))
+    return (midnight + number.cast("int32").as_interval("D")).cast("date")
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,7 @@ ACCOUNT_MOVES: Mapping[AccountState, Mapping[AccountState, Move]] = {
     AccountState.EXPANDING: {
         **_published(AccountState.ACTIVE, AccountState.CONTRACTING, AccountState.AT_RISK),
         **_because("growth is over, within the first 90 days", AccountState.NEW_PAID),
+        **_because("a lapse is a churn at once where churn_days is 1", AccountState.CHURNED),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
     },
     AccountState.AT_RISK: {

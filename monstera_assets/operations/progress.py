@@ -18,6 +18,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from monstera_assets.operations.runs import step_name
+
 _ROW_COUNTS = ("dagster/row_count", "dagster/partition_row_count", "rows_written")
 
 
@@ -28,7 +30,7 @@ class RunProgress:
         self._console = console
         self._steps = steps
         self._done = 0
-        self._rows: dict[str, int] = {}
+        self._rows: dict[str, dict[str, int]] = {}
         self._began = time.monotonic()
         self._bar: Progress | None = None
         if console.is_terminal:
@@ -68,7 +70,7 @@ class RunProgress:
         elif kind == DagsterEventType.STEP_START:
             self._began = time.monotonic()
             if self._bar is not None:
-                self._bar.update(self._task, description=escape(_name(event)))
+                self._bar.update(self._task, description=escape(step_name(event)))
         elif kind in (
             DagsterEventType.STEP_SUCCESS,
             DagsterEventType.STEP_FAILURE,
@@ -79,30 +81,28 @@ class RunProgress:
     def _materialized(self, event: DagsterEvent) -> None:
         # Of a range every partition reports, with the same metadata: the first one will do.
         name = event.step_materialization_data.materialization.asset_key.path[-1]
-        if name in self._rows:
+        of_step = self._rows.setdefault(step_name(event), {})
+        if name in of_step:
             return
         metadata = event.step_materialization_data.materialization.metadata
         for key in _ROW_COUNTS:
             if key in metadata:
-                self._rows[name] = int(str(metadata[key].value))
+                of_step[name] = int(str(metadata[key].value))
                 return
 
     def _finished(self, event: DagsterEvent) -> None:
         self._done += 1
-        name = _name(event)
+        name = step_name(event)
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, rows=sum(self._rows.values()))
+            rows_so_far = sum(sum(of_step.values()) for of_step in self._rows.values())
+            self._bar.update(self._task, completed=self._done, rows=rows_so_far)
             return
         outcome = {
             DagsterEventType.STEP_SUCCESS: "",
             DagsterEventType.STEP_FAILURE: "  FAILED",
             DagsterEventType.STEP_SKIPPED: "  skipped",
         }[event.event_type]
-        rows = f"  {self._rows[name]:,} rows" if name in self._rows else ""
+        rows = f"  {sum(self._rows[name].values()):,} rows" if self._rows.get(name) else ""
         seconds = time.monotonic() - self._began
         line = f"[{self._done:>2}/{self._steps}] {name}{rows}  {seconds:.1f} s{outcome}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _name(event: DagsterEvent) -> str:
-    return (event.step_key or "").rsplit("__", 1)[-1]

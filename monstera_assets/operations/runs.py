@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 
@@ -23,6 +27,14 @@ from dagster_shared.error import SerializableErrorInfo
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE
 from monstera_assets.operations.partitions import daily_partitions
 from monstera_assets.settings import SettingsError
+from monstera_assets.source.errors import SourceError
+from monstera_assets.warehouse.errors import (
+    MissingPartitionsError,
+    MissingTableError,
+    SchemaMismatchError,
+    WarehouseError,
+    WarehouseLockedError,
+)
 from monstera_assets.warehouse.windows import DateWindow
 
 WHOLE_GRAPH = "whole_graph"
@@ -34,6 +46,21 @@ whole_graph_job = define_asset_job(
 )
 
 Listener = Callable[[DagsterEvent], None]
+
+_OWN_ERRORS = frozenset(
+    error.__name__
+    for error in (
+        SettingsError,
+        SourceError,
+        WarehouseError,
+        WarehouseLockedError,
+        SchemaMismatchError,
+        MissingTableError,
+        MissingPartitionsError,
+    )
+)
+_STEPS_SHOWN = 3
+_ENDS_OF_STEPS = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE)
 
 
 @dataclass(frozen=True)
@@ -48,13 +75,33 @@ class FailedCheck:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a run failed, and the steps that failed for it; none if it failed before the first."""
+
+    kind: str
+    message: str
+    steps: tuple[str, ...]
+
+    @property
+    def is_of_the_source(self) -> bool:
+        """Whether the source is what is to be mended."""
+        return self.kind == SourceError.__name__
+
+    def __str__(self) -> str:
+        shown, others = self.steps[:_STEPS_SHOWN], len(self.steps) - _STEPS_SHOWN
+        more = f" and {others} more" if others > 0 else ""
+        return f"{', '.join(shown)}{more}: {self.message}" if shown else self.message
+
+
+@dataclass(frozen=True)
 class RunReport:
     """What a run did."""
 
     window: DateWindow
     run_id: str
     succeeded: bool
-    errors: tuple[str, ...]
+    interrupted: bool
+    failures: tuple[Failure, ...]
     checks_passed: int
     failed_checks: tuple[FailedCheck, ...]
     rows_outside: int
@@ -124,26 +171,59 @@ def run_range(
         listener: is told every event of the run as it happens.
     """
     run_id = str(uuid.uuid4())
+    with _interrupts() as interrupted:
 
-    def tell(entry: EventLogEntry, _cursor: str = "") -> None:
-        if listener is not None and entry.dagster_event is not None:
-            listener(entry.dagster_event)
+        def tell(entry: EventLogEntry, _cursor: str = "") -> None:
+            event = entry.dagster_event
+            if event is None:
+                return
+            if listener is not None:
+                listener(event)
+            if event.event_type in _ENDS_OF_STEPS and interrupted():
+                # DuckDB has made an error of its own of the interrupt, which ends a step and not
+                # the run: said again here, between two steps, Dagster ends the run.
+                signal.raise_signal(signal.SIGINT)
 
-    instance.add_event_listener(run_id, tell)
-    result = job.execute_in_process(
-        instance=instance,
-        run_id=run_id,
-        raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        tags={
-            "dagster/asset_partition_range_start": window.first.isoformat(),
-            "dagster/asset_partition_range_end": window.last.isoformat(),
-        },
-    )
-    return _report(result, window)
+        instance.add_event_listener(run_id, tell)
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={
+                "dagster/asset_partition_range_start": window.first.isoformat(),
+                "dagster/asset_partition_range_end": window.last.isoformat(),
+            },
+        )
+        return _report(result, window, interrupted=interrupted())
 
 
-def _report(result: ExecuteInProcessResult, window: DateWindow) -> RunReport:
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether the process was asked to end, whoever handled that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False  # signals are the main thread's
+        return
+    reading, writing = os.pipe()
+    for end in (reading, writing):
+        os.set_blocking(end, False)
+    received: set[int] = set()
+
+    def interrupted() -> bool:
+        with suppress(BlockingIOError):
+            received.update(os.read(reading, 4096))
+        return bool(received & {signal.SIGINT, signal.SIGTERM})
+
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield interrupted
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reading)
+        os.close(writing)
+
+
+def _report(result: ExecuteInProcessResult, window: DateWindow, *, interrupted: bool) -> RunReport:
     evaluations = [
         event.asset_check_evaluation_data
         for event in result.all_events
@@ -164,16 +244,18 @@ def _report(result: ExecuteInProcessResult, window: DateWindow) -> RunReport:
         window=window,
         run_id=result.run_id,
         succeeded=result.success,
-        errors=tuple(_errors(result.all_events)),
+        interrupted=interrupted,
+        failures=tuple(_failures(result.all_events)),
         checks_passed=sum(evaluation.passed for evaluation in evaluations),
         failed_checks=failed,
         rows_outside=_rows_outside(result.all_events),
     )
 
 
-def _errors(events: Sequence[DagsterEvent]) -> list[str]:
-    """The root cause of each failure that is not a failed check's, which is reported as such."""
-    messages: list[str] = []
+def _failures(events: Sequence[DagsterEvent]) -> list[Failure]:
+    """The root causes of failures that are not a failed check's, which are reported as such."""
+    steps_of: dict[tuple[str, str], list[str]] = {}
+    messages: dict[tuple[str, str], str] = {}
     for event in events:
         error: SerializableErrorInfo | None = None
         if event.event_type == DagsterEventType.STEP_FAILURE:
@@ -182,13 +264,29 @@ def _errors(events: Sequence[DagsterEvent]) -> list[str]:
             error = event.job_failure_data.error
         if error is None:
             continue
-        while error.cause is not None:
+        while error.cause is not None and error.cls_name not in _OWN_ERRORS:
             error = error.cause
-        message = error.message.strip()
-        if "blocking asset check" not in message:
-            place = f"{event.step_key}: " if event.step_key else ""
-            messages.append(f"{place}{message.split(': ', 1)[-1]}")
-    return messages
+        kind = error.cls_name or ""
+        message = " ".join(error.message.split())
+        if "blocking asset check" in message:
+            continue
+        if kind in _OWN_ERRORS:  # which say what happened without their name before it
+            message = message.split(": ", 1)[-1]
+        cause = (kind, message)
+        if kind == MissingPartitionsError.__name__:
+            # Tables look back for different stretches. Of the messages about the same table, the
+            # least has the earliest day, and what it says to run is enough for all.
+            cause = (kind, message.split(" for ", 1)[0])
+        steps_of.setdefault(cause, []).extend([step_name(event)] if event.step_key else [])
+        messages[cause] = min(messages.get(cause, message), message)
+    return [
+        Failure(kind, messages[kind, key], tuple(steps)) for (kind, key), steps in steps_of.items()
+    ]
+
+
+def step_name(event: DagsterEvent) -> str:
+    """The table, load or check that a step computes."""
+    return (event.step_key or "").rsplit("__", 1)[-1]
 
 
 def _rows_outside(events: Sequence[DagsterEvent]) -> int:

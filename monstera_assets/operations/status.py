@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import duckdb
-from dagster import AssetCheckKey, DagsterInstance, Definitions
+from dagster import AssetCheckKey, DagsterInstance
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus,
 )
 
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.tables import StoredTable, Table
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import stored_columns
@@ -95,19 +97,33 @@ def headline(connection: duckdb.DuckDBPyConnection) -> Headline | None:
     )
 
 
-def failing_checks(instance: DagsterInstance, definitions: Definitions) -> dict[str, list[str]]:
-    """The checks whose latest evaluation failed, by table name."""
-    keys: list[AssetCheckKey] = [
-        key
-        for checks in definitions.asset_checks or []
-        for key in getattr(checks, "check_keys", ())
-    ]
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
-    failing: dict[str, list[str]] = {}
-    for key, record in latest.items():
-        if record.status != AssetCheckExecutionRecordStatus.SUCCEEDED:
-            failing.setdefault(key.asset_key.path[-1], []).append(key.name)
-    return failing
+def latest_checks(
+    instance: DagsterInstance, keys: Collection[AssetCheckKey]
+) -> tuple[list[AssetCheckKey], list[AssetCheckKey]]:
+    """The checks that failed when last evaluated, and those that their last run did not reach."""
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys))
+    having = {
+        status: [key for key in keys if key in latest and latest[key].status == status]
+        for status in AssetCheckExecutionRecordStatus
+    }
+    return (
+        having[AssetCheckExecutionRecordStatus.FAILED],
+        having[AssetCheckExecutionRecordStatus.PLANNED],
+    )
+
+
+def ensure_writable(settings: Settings) -> None:
+    """Open the database for writing and close it again, so that a run need not begin in vain.
+
+    Raises:
+        WarehouseError: another process holds the database, or it cannot be opened.
+    """
+    with connect(
+        str(settings.database),
+        connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+    ):
+        pass
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, table: Table) -> int | None:

@@ -41,13 +41,10 @@ class TableBatch:
             SchemaMismatchError: a table's rows differ from its declaration.
         """
         for table, rows in self.contents.items():
-            stored = StoredTable.of(table)
-            expression = rows(connection)
-            writer.verify_types(stored, expression)
             self.counts[table.name] = writer.replace(
                 connection,
-                stored,
-                writer.compile_duckdb(expression),
+                StoredTable.of(table),
+                rows(connection),
                 window if table.partition_column else None,
             )
 

@@ -157,10 +157,8 @@ class IbisTypeHandler(DbTypeHandler[ir.Table]):
         Raises:
             SchemaMismatchError: columns or types differ from the declaration.
         """
-        table = stored_table(context, table_slice)
-        writer.verify_types(table, obj)
         window = slice_window(table_slice)
-        rows = writer.insert(connection, table, writer.compile_duckdb(obj), window)
+        rows = writer.insert(connection, stored_table(context, table_slice), obj, window)
         return row_count_metadata(rows, window)
 
     def load_input(

@@ -13,10 +13,11 @@ from datetime import date
 from typing import Any
 
 import duckdb
-import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
+from ibis.backends.sql.datatypes import DuckDBType
 
+from monstera_assets.warehouse.compiler import compile_duckdb as compile_duckdb
 from monstera_assets.warehouse.errors import (
     MissingPartitionsError,
     MissingTableError,
@@ -33,7 +34,6 @@ from monstera_assets.warehouse.windows import DateWindow, windows_of
 
 _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
-_FRACTIONAL = ("FLOAT", "DOUBLE", "DECIMAL")
 
 
 @contextmanager
@@ -56,22 +56,22 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def replace(
     connection: duckdb.DuckDBPyConnection,
     table: StoredTable,
-    select: str,
+    rows: ir.Table | str,
     window: DateWindow | None,
 ) -> int:
-    """Replace the table, or its partitions in `window`, by the rows of a query; returns their number.
+    """Replace the table, or its partitions in `window`, by the rows of an expression or a query.
 
-    Runs inside the caller's transaction.
+    Runs inside the caller's transaction. Returns the number of rows.
 
     Raises:
-        SchemaMismatchError: the stored table or the query's columns differ from the declaration.
+        SchemaMismatchError: the stored table or the rows' columns differ from the declaration.
         WarehouseError: a row's partition date lies outside `window`, or a value cannot be cast.
     """
     prepare(connection, table)
     delete(connection, table, window)
-    rows = insert(connection, table, select, window)
+    inserted = insert(connection, table, rows, window)
     record(connection, table, window)
-    return rows
+    return inserted
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:
@@ -152,19 +152,26 @@ def delete(
 def insert(
     connection: duckdb.DuckDBPyConnection,
     table: StoredTable,
-    select: str,
+    rows: ir.Table | str,
     window: DateWindow | None,
 ) -> int:
-    """Insert the rows of a query by column name, cast to the declared types; returns their number.
+    """Insert the rows of an expression or a query by column name; returns their number.
+
+    They are cast to the declared types. An expression's types are compared with the declaration, a
+    query's are what the caller makes of them.
 
     Raises:
-        SchemaMismatchError: the query lacks a declared column or has another one.
+        SchemaMismatchError: a declared column is missing, or there is another one.
         WarehouseError: a row's partition date lies outside `window`, a null in a column that may
             have none, or a value that cannot be cast without loss.
     """
-    delivered = connection.execute(f"DESCRIBE {select}").fetchall()
-    verify_columns(table, [name for name, *_ in delivered])
-    types = {name: dtype for name, dtype, *_ in delivered}
+    types: Mapping[str, dt.DataType]
+    if isinstance(rows, str):
+        select, types = rows, _described(connection, table, rows)
+    else:
+        # Not described: for large expressions, DuckDB takes as long to plan as to run them.
+        verify_schema(table, rows.schema())
+        select, types = compile_duckdb(rows), rows.schema()
     projection = ", ".join(
         f"CAST({_guarded(table, column, types[column.name], window)} AS {column.type})"
         f" AS {quote(column.name)}"
@@ -176,13 +183,21 @@ def insert(
         f" SELECT {projection}{flags} FROM ({select}) AS rows_in"
     )
     try:
-        (rows,) = _one(connection, statement)
+        (inserted,) = _one(connection, statement)
     except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException) as error:
         raise WarehouseError(
             f"{table.qualified_name} was not written and is as it was before: {error}"
         ) from error
     _refresh_trend_flags(connection, table)
-    return int(rows)
+    return int(inserted)
+
+
+def _described(
+    connection: duckdb.DuckDBPyConnection, table: StoredTable, select: str
+) -> dict[str, dt.DataType]:
+    described = connection.execute(f"DESCRIBE {select}").fetchall()
+    verify_columns(table, [name for name, *_ in described])
+    return {name: DuckDBType.from_string(dtype) for name, dtype, *_ in described}
 
 
 def verify_columns(table: StoredTable, delivered: list[str]) -> None:
@@ -202,20 +217,6 @@ def verify_columns(table: StoredTable, delivered: list[str]) -> None:
             f"{table.qualified_name} was not written: the asset {'; '.join(sorted(problems))}."
             " Make the asset's columns agree with the table's declaration."
         )
-
-
-def compile_duckdb(expression: ir.Table) -> str:
-    """The DuckDB SQL of an Ibis expression over unbound tables."""
-    return str(ibis.to_sql(expression, dialect="duckdb", pretty=False))
-
-
-def verify_types(table: StoredTable, expression: ir.Table) -> None:
-    """Compare an expression's schema with the declaration before anything is written.
-
-    Raises:
-        SchemaMismatchError: naming each column that is missing, not declared or of another type.
-    """
-    verify_schema(table, expression.schema())
 
 
 def verify_schema(table: StoredTable, delivered: Mapping[str, dt.DataType]) -> None:
@@ -337,7 +338,7 @@ def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: StoredTab
 
 
 def _guarded(
-    table: StoredTable, column: StoredColumn, delivered_type: str, window: DateWindow | None
+    table: StoredTable, column: StoredColumn, delivered: dt.DataType, window: DateWindow | None
 ) -> str:
     """The column, or an error for a value that does not belong here or that a cast would change."""
     value = quote(column.name)
@@ -345,9 +346,9 @@ def _guarded(
     if window is not None and column.name == table.partition_column:
         inside = f"{value} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
         faults[f"({inside}) IS NOT TRUE"] = f"a row for another day than {window}"
-    if column.type in _INTEGERS and delivered_type.startswith(_FRACTIONAL):
+    if column.type in _INTEGERS and (delivered.is_floating() or delivered.is_decimal()):
         faults[f"{value} <> trunc({value})"] = "a fraction where whole numbers are declared"
-    if column.type == "DATE" and delivered_type.startswith("TIMESTAMP"):
+    if column.type == "DATE" and delivered.is_timestamp():
         faults[f"{value} <> date_trunc('day', {value})"] = "a time of day where dates are declared"
     if not faults:
         return value

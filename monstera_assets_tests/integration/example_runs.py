@@ -99,7 +99,9 @@ class Graph:
         """The rows of every declared table as a sorted bag; `without` names columns to leave out."""
         return self.contents_of([table.name for table in tables()], without)
 
-    def contents_of(self, names: Sequence[str], without: Sequence[str] = ()) -> dict[str, list[Row]]:
+    def contents_of(
+        self, names: Sequence[str], without: Sequence[str] = ()
+    ) -> dict[str, list[Row]]:
         """The rows of the named tables."""
         with duckdb.connect(str(self.database), read_only=True) as connection:
             return {

@@ -395,10 +395,15 @@ def test_empty_first_write_creates_the_table(database: Path, deliver: Deliver) -
 
 def test_column_of_nulls_keeps_its_declared_type(database: Path, deliver: Deliver) -> None:
     nulls = [{"fact_id": "a", "fact_date": day(1)}]
-    assert errors(run(database, delivering(FACTS, lambda _: deliver(FACTS, nulls)), days=day(1))) == {}
+    assert (
+        errors(run(database, delivering(FACTS, lambda _: deliver(FACTS, nulls)), days=day(1))) == {}
+    )
     assert rows(database, FACTS) == [("a", day(1), None, None, None, None)]
     values = [nulls[0] | {"left_amount": 5, "note": "x", "seen_at": datetime(2025, 1, 1, 2)}]  # noqa: DTZ001
-    assert errors(run(database, delivering(FACTS, lambda _: deliver(FACTS, values)), days=day(1))) == {}
+    assert (
+        errors(run(database, delivering(FACTS, lambda _: deliver(FACTS, values)), days=day(1)))
+        == {}
+    )
     assert rows(database, FACTS) == [("a", day(1), 5, None, "x", datetime(2025, 1, 1, 2))]  # noqa: DTZ001
 
 
@@ -420,7 +425,12 @@ def test_missing_values_of_pandas_become_null(database: Path) -> None:
     ]
 
 
-AWKWARD = ("Zoë's “1 % off” naïve — 東京 🌱", "'; DROP TABLE silver.silver_odd; --", 'a "b" \\ \n\t|', "")
+AWKWARD = (
+    "Zoë's “1 % off” naïve — 東京 🌱",
+    "'; DROP TABLE silver.silver_odd; --",
+    'a "b" \\ \n\t|',
+    "",
+)
 
 
 def test_awkward_texts_survive_in_values_and_identifiers(database: Path, deliver: Deliver) -> None:
@@ -653,7 +663,15 @@ def _assert_trend(database: Path, latest: date) -> None:
 
 def test_trend_flags_are_right_after_writing_in_any_order(database: Path) -> None:
     latest = day(1)
-    for first, last in ((40, 50), (101, 110), (1, 20), (111, 111), (102, 103), (25, 25), (140, 140)):
+    for first, last in (
+        (40, 50),
+        (101, 110),
+        (1, 20),
+        (111, 111),
+        (102, 103),
+        (25, 25),
+        (140, 140),
+    ):
         latest = max(latest, day(last))
         _write_trend(database, day(first), day(last))
         _assert_trend(database, latest)
@@ -858,7 +876,9 @@ def test_read_only_folder_and_file(unprivileged_folder: Path) -> None:
     ):
         pass
     with (
-        pytest.raises(WarehouseError, match=r"the folder .*below of the database cannot be created"),
+        pytest.raises(
+            WarehouseError, match=r"the folder .*below of the database cannot be created"
+        ),
         connect(str(unprivileged_folder / "below" / "warehouse.duckdb"), connection_config()),
     ):
         pass

@@ -37,7 +37,7 @@ from monstera_assets_tests.strategies import (
 )
 
 scenarios = st.sampled_from(POLICIES).flatmap(
-    lambda policy: st.tuples(st.just(policy), populations(policy))
+    lambda policy: st.tuples(st.just(policy), populations(policy, users=100, accounts=25))
 )
 
 
@@ -46,7 +46,7 @@ def warehouse() -> LifecycleWarehouse:
     return LifecycleWarehouse()
 
 
-@examples(60)
+@examples(25)
 @given(scenario=scenarios)
 def test_history_current_state_and_transitions_are_the_oracles(
     warehouse: LifecycleWarehouse, scenario: tuple[LifecyclePolicy, Population]

@@ -1,0 +1,603 @@
+"""The command line as a user has it: processes, their output, exit codes and the tables they leave.
+
+A run of the whole graph takes a while, so all processes of this module are started by one fixture,
+two at a time, and each test looks at what its own left behind.
+"""
+
+import csv
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+from dagster import DagsterInstance
+
+from monstera_assets.definitions import build_definitions
+from monstera_assets.operations.runs import run_range, whole_graph
+from monstera_assets.settings import Settings, variables
+from monstera_assets.warehouse.windows import DateWindow
+
+SEEDS = Path(__file__).parents[2] / "seeds"
+FIRST, LAST = date(2024, 7, 1), date(2025, 6, 30)
+MONSTERA = Path(sys.executable).with_name("monstera")
+FUTURE = datetime.now(UTC).date() + timedelta(days=400)
+
+Snapshot = dict[str, tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a process left behind."""
+
+    folder: Path
+    code: int
+    out: str
+    err: str
+    tables: Snapshot
+
+    @property
+    def database(self) -> Path:
+        """The warehouse, where it lies by default."""
+        return self.folder / "data" / "monstera.duckdb"
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a process: nothing of Monstera's or Dagster's but what is given."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MONSTERA_", "DAGSTER_"))
+    }
+    return {**inherited, **variables}
+
+
+def monstera(folder: Path, *arguments: str, source: Path = SEEDS, **variables: str) -> Outcome:
+    """Run `monstera` in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [MONSTERA, *arguments],
+        cwd=folder,
+        env=environment(MONSTERA_SOURCE=str(source), **variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    outcome = Outcome(folder, done.returncode, done.stdout, done.stderr, {})
+    return replace(outcome, tables=snapshot(outcome.database))
+
+
+def snapshot(database: Path) -> Snapshot:
+    """Number and hash of the rows of each table of bronze, silver and gold."""
+    if not database.exists():
+        return {}
+    with duckdb.connect(database, read_only=True) as connection:
+        names = connection.execute(
+            "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
+            " WHERE schema_name IN ('bronze', 'silver', 'gold')"
+        ).fetchall()
+        return {
+            name: connection.execute(
+                f"SELECT count(*), coalesce(sum(hash(t)), 0)::VARCHAR FROM {name} AS t"
+            ).fetchall()[0]
+            for (name,) in names
+        }
+
+
+def query(database: Path, statement: str) -> list[tuple[object, ...]]:
+    """Rows of a query, or nothing for a statement that changes the database."""
+    with duckdb.connect(database) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def copy_of(outcome: Outcome, folder: Path) -> Path:
+    """A copy of a folder with its database and Dagster's state."""
+    shutil.copytree(outcome.folder, folder)
+    return folder
+
+
+@contextmanager
+def held(database: Path) -> Iterator[None]:
+    """Another process has the database open for writing."""
+    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open'); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", program, str(database)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        yield
+        process.communicate()
+
+
+def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Write rows with a header."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def event(number: int, day: date, user: str = "u1") -> dict[str, object]:
+    """A row of events.csv."""
+    return {
+        "event_id": f"e{number}",
+        "entity_id": user,
+        "entity_type": "user",
+        "event_type": "video_created",
+        "timestamp": f"{day} 12:00:00",
+        "location": "web_app",
+        "is_qualifying_event": "true",
+        "is_activation_event": "true",
+        "product_id": "video_studio",
+    }
+
+
+def small_source(folder: Path, today: date) -> Path:
+    """One user, with events before, on and after the last few days, and two that are rejected."""
+    folder.mkdir(parents=True)
+    shutil.copy(SEEDS / "seed_product_catalog.csv", folder / "product_catalog.csv")
+    long_ago = f"{today - timedelta(days=100)} 09:00:00"
+    write_csv(
+        folder / "accounts.csv",
+        [
+            {
+                "account_id": "a1",
+                "account_name": "Fernhill",
+                "subscription_tier": "trial",
+                "total_seats": 1,
+                "account_created_at": long_ago,
+                "monthly_recurring_revenue": 0,
+                "is_trial": "true",
+            }
+        ],
+    )
+    write_csv(
+        folder / "users.csv",
+        [
+            {
+                "user_id": "u1",
+                "email": "u1@example.com",
+                "account_id": "a1",
+                "user_created_at": long_ago,
+                "country": "US",
+                "plan_type": "trial",
+                "acquisition_source": "organic",
+            }
+        ],
+    )
+    days = (-50, -3, -2, -2, -3, -3)
+    users = ("u1", "u1", "u1", "u1", "nobody", "nobody")
+    write_csv(
+        folder / "events.csv",
+        [
+            *(
+                event(number, today + timedelta(days=offset), user)
+                for number, (offset, user) in enumerate(zip(days, users, strict=True))
+            ),
+            event(99, FUTURE),
+        ],
+    )
+    return folder
+
+
+def on_a_terminal(folder: Path) -> Outcome:
+    """Run with a pseudo-terminal as standard output."""
+    controller, terminal = pty.openpty()
+    with subprocess.Popen(
+        [MONSTERA, "run"],
+        cwd=folder,
+        env=environment(MONSTERA_SOURCE=str(SEEDS), TERM="xterm-256color", COLUMNS="120"),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        try:
+            while part := os.read(controller, 65536):
+                shown += part
+        except OSError:  # how Linux says that the other end is closed
+            pass
+        os.close(controller)
+        _, err = process.communicate()
+    outcome = Outcome(folder, process.returncode, shown.decode(), err, {})
+    return replace(outcome, tables=snapshot(outcome.database))
+
+
+def interrupted_run(folder: Path) -> Outcome:
+    """Run and press Ctrl-C as soon as the events are loaded."""
+    with subprocess.Popen(
+        [MONSTERA, "run"],
+        cwd=folder,
+        env=environment(MONSTERA_SOURCE=str(SEEDS), PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        shown = ""
+        while "load_events" not in shown:
+            line = process.stdout.readline()
+            assert line, shown
+            shown += line
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    outcome = Outcome(folder, process.returncode, shown + out, err, {})
+    return replace(outcome, tables=snapshot(outcome.database))
+
+
+def run_on_planted_fault(folder: Path) -> Outcome:
+    """Delete raw events behind the warehouse's back, then compute the last day anew."""
+    database = folder / "data" / "monstera.duckdb"
+    query(database, f"DELETE FROM bronze.bronze_events WHERE event_date < '{LAST}'")
+    query(database, "UPDATE operations.materializations SET materialized_at = '2000-01-01'")
+    return monstera(folder, "run", "--from", str(LAST), "--to", str(LAST))
+
+
+def runs_on_held_database(folder: Path) -> tuple[Outcome, Outcome]:
+    """Run, and ask for the status, while another process has the database open."""
+    with held(folder / "data" / "monstera.duckdb"):
+        held_run, held_status = (
+            subprocess.run(
+                [MONSTERA, command],
+                cwd=folder,
+                env=environment(MONSTERA_SOURCE=str(SEEDS), MONSTERA_LOCK_TIMEOUT_SECONDS="0.2"),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            for command in ("run", "status")
+        )
+    tables = snapshot(folder / "data" / "monstera.duckdb")
+    return (
+        Outcome(folder, held_run.returncode, held_run.stdout, held_run.stderr, tables),
+        Outcome(folder, held_status.returncode, held_status.stdout, held_status.stderr, tables),
+    )
+
+
+class Processes:
+    """Everything that is run, started at once and worked off two at a time."""
+
+    def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
+        self.today = datetime.now(UTC).date()
+        incomplete = shutil.copytree(SEEDS, folder / "incomplete")
+        (incomplete / "seed_users.csv").unlink()
+        no_country = shutil.copytree(SEEDS, folder / "no_country")
+        users = no_country / "seed_users.csv"
+        users.write_text(users.read_text(encoding="utf-8").replace("country", "land", 1))
+        small = small_source(folder / "small_source", self.today)
+
+        self.first: Future[Outcome] = pool.submit(monstera, folder / "seeds", "run")
+        self.small: Future[Outcome] = pool.submit(
+            monstera,
+            folder / "small",
+            "run",
+            source=small,
+            MONSTERA_START_DATE=str(self.today - timedelta(days=4)),
+            DAGSTER_HOME=str(folder / "small" / "dagster_elsewhere"),
+        )
+        self.no_history: Future[Outcome] = pool.submit(
+            monstera, folder / "no_history", "run", "--from", str(LAST)
+        )
+        self.no_column: Future[Outcome] = pool.submit(
+            monstera, folder / "no_column", "run", source=no_country
+        )
+        self.refused: dict[str, Future[Outcome]] = {
+            name: pool.submit(monstera, folder / name, *arguments, source=source, **variables)
+            for name, arguments, source, variables in (
+                ("no_source", ["run"], folder / "nowhere", {}),
+                ("no_file", ["run"], incomplete, {}),
+                ("from_too_early", ["run", "--from", "2024-06-30"], SEEDS, {}),
+                ("to_too_late", ["run", "--to", str(FUTURE)], SEEDS, {}),
+                ("no_day", ["run", "--to", "soon"], SEEDS, {}),
+                ("no_database", ["status"], SEEDS, {}),
+                ("bad_setting", ["run"], SEEDS, {"MONSTERA_THREADS": "none"}),
+            )
+        }
+        self.help: Future[Outcome] = pool.submit(monstera, folder / "help", "run", "--help")
+        self.status: Future[Outcome] = pool.submit(
+            lambda: monstera(self.first.result().folder, "status", source=folder / "nowhere")
+        )
+        self.planted: Future[Outcome] = pool.submit(
+            lambda: run_on_planted_fault(copy_of(self.first.result(), folder / "planted"))
+        )
+        self.interrupted: Future[Outcome] = pool.submit(
+            lambda: interrupted_run(copy_of(self.first.result(), folder / "interrupted"))
+        )
+        self.on_held: Future[tuple[Outcome, Outcome]] = pool.submit(
+            lambda: runs_on_held_database(copy_of(self.first.result(), folder / "held"))
+        )
+        self.second: Future[Outcome] = pool.submit(
+            lambda: on_a_terminal(copy_of(self.first.result(), folder / "again"))
+        )
+        self.small_status: Future[Outcome] = pool.submit(
+            lambda: monstera(
+                self.small.result().folder,
+                "status",
+                DAGSTER_HOME=str(folder / "small" / "dagster_elsewhere"),
+            )
+        )
+        self.planted_status: Future[Outcome] = pool.submit(
+            lambda: monstera(self.planted.result().folder, "status")
+        )
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        yield Processes(tmp_path_factory.mktemp("cli"), pool)
+
+
+def lines_of(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def table_lines(text: str) -> dict[str, list[str]]:
+    """The words of each line of the summary, by table."""
+    return {
+        words[0]: words
+        for words in map(str.split, text.splitlines())
+        if words and re.fullmatch(r"(bronze|silver|gold)_\w+", words[0]) and len(words) > 2
+    }
+
+
+def test_run_on_the_seeds(processes: Processes) -> None:
+    run = processes.first.result()
+    assert (run.code, run.err) == (0, "")
+    lines = lines_of(run.out)
+    assert lines[0] == f"{SEEDS} into data/monstera.duckdb: {FIRST} to {LAST} (365 days)"
+    assert lines[-1] == "Database: data/monstera.duckdb"
+    assert re.fullmatch(r"Run: succeeded \([0-9a-f-]{36}\)", lines[-2])
+    assert re.search(r"^Checks: \d+ passed, 0 failed$", run.out, re.MULTILINE)
+    assert run.database.exists()
+    assert (run.folder / "data" / "dagster_home" / "dagster.yaml").exists()
+
+
+def test_headline_figures(processes: Processes) -> None:
+    run = processes.first.result()
+    states = dict(
+        query(
+            run.database,
+            "SELECT platform_state, count(*) FROM silver.silver_user_current_state GROUP BY ALL",
+        )
+    )
+    assert len(states) == 8
+    assert sum(int(str(count)) for count in states.values()) == 20
+    shown = ", ".join(f"{state} {count}" for state, count in sorted(states.items(), key=str))
+    assert f"Users on {LAST}: {shown}" in run.out
+    for period in ("daily", "weekly", "monthly"):
+        [(users,)] = query(
+            run.database,
+            f"SELECT users_active_{period} FROM gold.gold_users_active_{period}"
+            f" WHERE metric_date = '{LAST}' AND segment_dimension = 'all'",
+        )
+        assert f"Users Active {period.title()}: {users}" in lines_of(run.out)
+
+
+def test_plain_lines_where_there_is_no_terminal(processes: Processes) -> None:
+    run = processes.first.result()
+    assert "\x1b" not in run.out
+    assert "\r" not in run.out
+    steps = re.findall(r"^\[ *(\d+)/(\d+)\] (\w+)(  [\d,]+ rows)?  \d+\.\d s$", run.out, re.M)
+    assert [int(done) for done, *_ in steps] == list(range(1, len(steps) + 1))
+    assert {int(total) for _, total, *_ in steps} == {len(steps)}
+    rows = {name: count.strip() for *_, name, count in steps}
+    assert rows["silver_daily_user_activity"] == "40 rows"
+    assert rows["load_entities"] == "80 rows"  # 10 + 17 + 20 + 23 + 5 rows and 5 ledger entries
+
+
+@pytest.mark.parametrize("which", ["first", "status"])
+def test_summary_shows_what_the_tables_hold(processes: Processes, which: str) -> None:
+    shown = table_lines({"first": processes.first, "status": processes.status}[which].result().out)
+    held_rows = processes.first.result().tables
+    assert {name: int(words[1].replace(",", "")) for name, words in shown.items()} == {
+        name.split(".")[1]: rows for name, (rows, _) in held_rows.items()
+    }
+    assert shown["silver_user_state_history"][2:4] == [str(FIRST), str(LAST)]
+    assert shown["bronze_users"][2] in {str(processes.today), str(datetime.now(UTC).date())}
+
+
+def test_status_needs_no_source_and_reports_nothing_amiss(processes: Processes) -> None:
+    status = processes.status.result()
+    assert (status.code, status.err) == (0, "")
+    assert len(lines_of(status.out)) == 1 + len(table_lines(status.out))
+
+
+def test_second_run_gives_the_same_tables(processes: Processes) -> None:
+    first, second = processes.first.result(), processes.second.result()
+    assert (second.code, second.err) == (0, "")
+    assert second.tables == first.tables
+
+
+def test_terminal_shows_a_progress_bar(processes: Processes) -> None:
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", processes.second.result().out)
+    bars = re.findall(r"━ +(\d+)/(\d+) (\w+) ([\d,]+) rows 0:\d\d:\d\d", shown)
+    [total] = {int(total) for _, total, *_ in bars}
+    done = [int(done) for done, *_ in bars]
+    rows = [int(rows.replace(",", "")) for *_, rows in bars]
+    assert done == sorted(done)
+    assert done[0] == 0
+    assert total - 2 <= done[-1] <= total
+    assert rows == sorted(rows)
+    assert rows[-1] > 7_300
+    assert {"load_entities", "load_events"} <= {name for *_, name, _ in bars}
+    assert not re.search(r"^\[ *\d+/\d+\]", shown, re.MULTILINE)
+    assert "Database: data/monstera.duckdb" in shown
+
+
+def test_range_is_all_that_is_computed(processes: Processes) -> None:
+    run = processes.planted.result()
+    assert lines_of(run.out)[0].endswith(f": {LAST} (1 day)")
+    days = query(
+        run.database,
+        "SELECT DISTINCT partition_date FROM operations.materializations"
+        " WHERE materialized_at > '2000-01-01' AND partition_date IS NOT NULL",
+    )
+    assert days == [(LAST,)]
+    assert f"36 rows of the source are dated outside {LAST} and not part of this run." in run.out
+
+
+def test_failing_check_of_severity_error(processes: Processes) -> None:
+    run = processes.planted.result()
+    assert run.code == 1
+    assert run.err == ""  # nothing but checks failed, and they are in the report
+    assert re.search(r"^Checks: \d+ passed, [1-9]\d* failed$", run.out, re.MULTILINE)
+    assert "  ERROR  gold_users_active_monthly.recomputed_from_raw_events: 1 violation" in run.out
+
+
+def test_status_lists_failing_checks(processes: Processes) -> None:
+    status = processes.planted_status.result()
+    assert status.code == 0
+    [line] = [
+        line
+        for line in lines_of(status.out)
+        if line.startswith("gold_users_active_monthly: failing checks: ")
+    ]
+    assert "recomputed_from_raw_events" in line
+
+
+def test_range_without_its_history(processes: Processes) -> None:
+    run = processes.no_history.result()
+    assert run.code == 1
+    [line] = lines_of(run.err)
+    assert line.startswith("monstera: ")
+    assert "silver_daily_user_activity has no partitions for 2024-07-01 to 2025-06-29" in line
+    assert line.endswith("monstera run --from 2024-07-01 --to 2025-06-29")
+    assert "Run: failed" in run.out
+    assert run.tables["silver.silver_daily_user_activity"][0] == 4
+
+
+def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
+    run = processes.small.result()
+    found = re.search(
+        rf"^The source has dates up to {FUTURE}; (\S+) is the last day that is over\.$",
+        run.out,
+        re.MULTILINE,
+    )
+    assert found is not None
+    last = date.fromisoformat(found[1])
+    yesterdays = {processes.today, datetime.now(UTC).date()}
+    assert last + timedelta(days=1) in yesterdays
+    first = processes.today - timedelta(days=4)  # MONSTERA_START_DATE
+    assert f": {first} to {last} (" in lines_of(run.out)[0]
+    outside = f"2 rows of the source are dated outside {first} to {last} and not part of this run."
+    assert outside in lines_of(run.out)
+    assert run.tables["bronze.bronze_loads"][0] == (last - first).days + 1
+
+
+def test_rejected_rows_are_a_warning(processes: Processes) -> None:
+    run = processes.small.result()
+    assert (run.code, run.err) == (0, "")
+    assert "  WARN  bronze_rejected_events.nothing_is_rejected: 1 violation" in run.out
+    assert run.tables["bronze.bronze_events"][0] == 3
+    assert query(run.database, "SELECT rejection_reason FROM bronze.bronze_rejected_events") == [
+        ("unknown_user",),
+        ("unknown_user",),
+    ]
+    status = processes.small_status.result()
+    assert "bronze_rejected_events: failing checks: nothing_is_rejected" in lines_of(status.out)
+
+
+def test_dagster_home_is_respected(processes: Processes) -> None:
+    run = processes.small.result()
+    assert (run.folder / "dagster_elsewhere" / "dagster.yaml").exists()
+    assert not (run.folder / "data" / "dagster_home").exists()
+
+
+def test_missing_column_is_of_the_source(processes: Processes) -> None:
+    run = processes.no_column.result()
+    assert run.code == 2
+    [line] = lines_of(run.err)
+    assert line.startswith("monstera: load_entities: seed_users.csv lacks")
+    assert "country" in line
+    assert not run.tables
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("no_source", "nowhere does not exist"),
+        ("no_file", "lacks users: add users.csv"),
+        ("from_too_early", "--from 2024-06-30: there are partitions from 2024-07-01 to "),
+        ("to_too_late", f"--to {FUTURE}: there are partitions from 2024-07-01 to "),
+        ("no_database", "data/monstera.duckdb does not exist yet; `monstera run` makes it"),
+        ("bad_setting", "threads (from MONSTERA_THREADS): Input should be a valid integer"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(processes: Processes, name: str, named: str) -> None:
+    outcome = processes.refused[name].result()
+    assert outcome.code == 2
+    assert outcome.out == ""
+    [line] = lines_of(outcome.err)
+    assert line.startswith("monstera: ")
+    assert named in line
+    assert not outcome.database.exists()
+
+
+def test_a_day_that_is_none(processes: Processes) -> None:
+    outcome = processes.refused["no_day"].result()
+    assert outcome.code == 2
+    assert "Invalid value for '--to': 'soon'" in outcome.err
+
+
+def test_locked_database(processes: Processes) -> None:
+    for outcome in processes.on_held.result():
+        assert outcome.code == 2
+        [line] = lines_of(outcome.err)
+        assert line.startswith(
+            "monstera: data/monstera.duckdb is being written by another process and stayed locked"
+            " for 0.2 s."
+        )
+        assert outcome.tables == processes.first.result().tables
+
+
+def test_database_that_is_locked_between_look_and_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(
+        source=SEEDS,
+        database=tmp_path / "monstera.duckdb",
+        start_date=LAST,
+        lock_timeout_seconds=0,
+    )
+    job = whole_graph(build_definitions(settings))
+    with held(settings.database), DagsterInstance.ephemeral() as instance:
+        report = run_range(job, instance, DateWindow(LAST, LAST))
+    assert not report.succeeded
+    assert not report.healthy
+    [failure] = report.failures
+    assert failure.kind == "WarehouseLockedError"
+    assert str(failure).startswith(
+        f"{settings.database} is being written by another process and stayed locked for 0 s."
+    )
+
+
+def test_interrupted_run(processes: Processes) -> None:
+    run = processes.interrupted.result()
+    assert run.code == 130
+    assert run.err == ("monstera: interrupted; finished tables are kept, run again to go on.\n")
+    assert "Run:" not in run.out
+    # The source is the same, so a table that is as before and one that is complete are equal.
+    assert run.tables == processes.first.result().tables
+
+
+def test_help_mentions_every_option_and_variable(processes: Processes) -> None:
+    run = processes.help.result()
+    assert run.code == 0
+    for name in ("--source", "--database", "--from", "--to", "DAGSTER_HOME", *variables()):
+        assert name in run.out

@@ -1,0 +1,246 @@
+"""What holds of every asset, table and module, whichever there are; and that Dagster loads them."""
+
+import ast
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from types import ModuleType
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+import monstera_assets
+from monstera_assets.definitions import build_definitions, tables
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse.tables import Table
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = Path(monstera_assets.__file__).parent
+CONTRACT_OF_ALL = {"types_as_declared", "no_nulls"}
+WITHOUT_KEY = {"bronze_rejected_entities", "bronze_rejected_events"}
+"""Rows that a source had twice are rejected twice: nothing tells them apart."""
+PERSONAL = ("email", "e_mail", "account_name", "user_name")
+
+MAY_IMPORT = {
+    "source": {"source"},
+    "lifecycle": {"lifecycle"},
+    "warehouse": {"warehouse", "lifecycle"},
+    "checks": {"checks", "warehouse", "lifecycle"},
+    "bronze": {"bronze", "checks", "warehouse", "lifecycle", "source"},
+}
+"""For the packages below the assets of silver: the packages that they may know."""
+MUST_NOT_IMPORT = {
+    "silver": {"gold", "operations", "source"},
+    "gold": {"operations", "source"},
+}
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> AssetGraph:
+    """The asset graph as it is built for the seeds."""
+    settings = Settings(
+        source=ROOT / "seeds",
+        database=tmp_path_factory.mktemp("definitions") / "monstera.duckdb",
+        start_date=date(2025, 6, 1),
+    )
+    return build_definitions(settings).resolve_asset_graph()
+
+
+def test_assets_are_the_declared_tables_under_layer_and_name(graph: AssetGraph) -> None:
+    keys = {tuple(key.path) for key in graph.get_all_asset_keys()}
+    assert keys == {(table.layer.value, table.name) for table in tables()}
+    assert len(keys) == len(tables())
+    assert all(name.startswith(f"{layer}_") for layer, name in keys)
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
+def test_an_asset_says_what_it_is(graph: AssetGraph, table: Table) -> None:
+    node = graph.get(dg.AssetKey([table.layer.value, table.name]))
+    assert node.owners
+    assert all(owner.startswith("team:") for owner in node.owners)
+    assert node.group_name == table.layer
+    assert {"duckdb", str(table.layer)} <= node.kinds
+    description, _, grain = (node.description or "").partition("\n\nGrain: ")
+    assert description.endswith(".")
+    assert grain == f"{table.grain}."
+    assert grain.startswith("one ")
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
+def test_every_column_has_a_type_and_a_description(graph: AssetGraph, table: Table) -> None:
+    node = graph.get(dg.AssetKey([table.layer.value, table.name]))
+    schema = node.metadata["dagster/column_schema"]
+    assert isinstance(schema, dg.TableSchema)
+    assert schema.columns
+    assert [column.name for column in schema.columns] == [column.name for column in table.columns]
+    for column in schema.columns:
+        assert column.type, column.name
+        assert column.type != "string", f"{column.name} has no type of the engine"
+        assert (column.description or "").endswith("."), f"{column.name} is not described"
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
+def test_a_partitioned_table_names_the_date_column_of_its_days(
+    graph: AssetGraph, table: Table
+) -> None:
+    node = graph.get(dg.AssetKey([table.layer.value, table.name]))
+    assert node.is_partitioned is (table.partition_column is not None)
+    if not node.is_partitioned:
+        assert "partition_expr" not in node.metadata
+        return
+    assert isinstance(node.partitions_def, dg.DailyPartitionsDefinition)
+    assert node.partitions_def.timezone == "UTC"
+    assert node.backfill_policy == dg.BackfillPolicy.single_run()
+    named = node.metadata["partition_expr"]
+    schema = node.metadata["dagster/column_schema"]
+    assert isinstance(schema, dg.TableSchema)
+    [column] = [column for column in schema.columns if column.name == named]
+    assert column.type == "DATE"
+    assert not column.constraints.nullable
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
+def test_every_table_has_its_contract_checked(graph: AssetGraph, table: Table) -> None:
+    key = dg.AssetKey([table.layer.value, table.name])
+    names = {check.name for check in graph.asset_check_keys if check.asset_key == key}
+    assert names >= CONTRACT_OF_ALL
+    assert ("key_is_unique" in names) is (table.name not in WITHOUT_KEY)
+    assert ("values_allowed" in names) is any(column.allowed for column in table.columns)
+    assert ("references_exist" in names) is any(column.references for column in table.columns)
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
+def test_a_table_is_declared_in_the_module_of_its_name(table: Table) -> None:
+    module: ModuleType = importlib.import_module(f"monstera_assets.{table.layer}.{table.name}")
+    assert table is module.TABLE
+    assert (module.__doc__ or "").startswith(f"{table.name}: ")
+
+
+def test_references_lead_to_a_column_that_there_is() -> None:
+    columns = {(table.name, column.name) for table in tables() for column in table.columns}
+    for table in tables():
+        for column in table.columns:
+            if column.references is not None:
+                target = (column.references.table, column.references.column)
+                assert target in columns, f"{table.name}.{column.name}"
+
+
+def test_no_e_mail_and_no_name_leaves_bronze() -> None:
+    bronze = {
+        column.name for table in tables() if table.layer == "bronze" for column in table.columns
+    }
+    assert {"email", "account_name"} <= bronze
+    beyond = [
+        f"{table.name}.{column.name}"
+        for table in tables()
+        if table.layer != "bronze"
+        for column in table.columns
+        if any(word in column.name for word in PERSONAL)
+    ]
+    assert beyond == []
+
+
+def test_the_lifecycle_knows_neither_dagster_nor_duckdb() -> None:
+    imported = {
+        name.split(".")[0] for module in modules("lifecycle") for name in imports_of(module)
+    }
+    assert imported & {"dagster", "duckdb"} == set()
+    assert {"ibis", "monstera_assets"} <= imported
+
+
+def test_only_the_command_line_imports_the_definitions() -> None:
+    importing = {
+        name_of(module)
+        for module in modules()
+        if "monstera_assets.definitions" in imports_of(module)
+    }
+    assert importing == {"monstera_assets.cli"}
+    assert not any("monstera_assets.cli" in imports_of(module) for module in modules())
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_lower_package_knows_only_those_below_it(package: str) -> None:
+    for module in modules(package):
+        assert own_packages(module) <= MAY_IMPORT[package], name_of(module)
+
+
+@pytest.mark.parametrize("package", MUST_NOT_IMPORT)
+def test_assets_know_nothing_of_what_runs_them(package: str) -> None:
+    for module in modules(package):
+        assert own_packages(module) & MUST_NOT_IMPORT[package] == set(), name_of(module)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-c", "from monstera_assets.definitions import defs; defs()"],
+        [sys.executable, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"],
+        [str(Path(sys.executable).with_name("dg")), "check", "defs"],
+    ],
+    ids=["import", "dagster definitions validate", "dg check defs"],
+)
+def test_dagster_loads_the_definitions_without_deprecations(
+    command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    own = {name: value for name, value in os.environ.items() if not name.startswith("MONSTERA_")}
+    loaded = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=own
+        | {
+            "DAGSTER_HOME": str(tmp_path),
+            "MONSTERA_DATABASE": str(tmp_path / "monstera.duckdb"),
+            "PYTHONWARNINGS": "always",
+            "VIRTUAL_ENV": sys.prefix,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = loaded.stdout + loaded.stderr
+    assert loaded.returncode == 0, said
+    assert "Deprecat" not in said
+    # That `dagster definitions validate` is itself superseded by `dg check defs` is known.
+    own_code = [line for line in said.splitlines() if str(PACKAGE) in line]
+    assert not any("Warning" in line for line in own_code), own_code
+
+
+def modules(package: str = "") -> list[Path]:
+    """The files of a package, or of all."""
+    found = sorted((PACKAGE / package).rglob("*.py"))
+    assert found
+    return found
+
+
+def name_of(module: Path) -> str:
+    """The dotted name of a module."""
+    parts = module.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def imports_of(module: Path) -> set[str]:
+    """The modules that a module names in its imports, wherever in it they stand."""
+    return set(_imports(ast.parse(module.read_text(encoding="utf-8"))))
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_packages(module: Path) -> set[str]:
+    """The packages of this project that a module imports from."""
+    return {
+        name.split(".")[1] for name in imports_of(module) if name.startswith("monstera_assets.")
+    }
