@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo setup test ui lint lock clean
+.PHONY: help demo setup test test-ui ui lint docs lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,9 @@ $(STAMP): requirements.lock pyproject.toml
 test: setup lint  ## Lint, check types and run all tests
 	$(BIN)/pytest
 
+test-ui: setup  ## Look at the Dagster UI in headless Chromium, which must be installed
+	$(BIN)/pytest -m browser
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,6 +36,9 @@ lint: setup
 
 ui: setup  ## Open the Dagster UI on localhost
 	DAGSTER_HOME="$$($(BIN)/monstera home)" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
+
+docs: setup  ## Write docs/generated/ anew
+	$(BIN)/monstera docs --source seeds --output docs/generated
 
 lock: setup  ## Resolve the dependencies anew
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --extra dev --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml

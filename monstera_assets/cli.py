@@ -1,7 +1,8 @@
-"""The command line: `monstera run`, `monstera status`, `monstera home`."""
+"""The command line: `monstera run`, `monstera status`, `monstera home`, `monstera docs`."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from datetime import date, datetime
@@ -74,25 +75,26 @@ class _Configured(click.Command):
             formatter.write_dl(described)
 
 
+def _where_source(command: Command) -> Command:
+    """The option that says where the source is."""
+    return click.option(
+        "--source",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Folder of the source: events, users, accounts, product_catalog and, if there are"
+        " any, subscription_events and workflows, each as NAME.csv, NAME.parquet or a folder of"
+        " such files, events also by day as events/event_date=2025-06-01/.  [MONSTERA_SOURCE;"
+        " default: seeds]",
+    )(command)
+
+
 def _where(command: Command) -> Command:
     """The options that say where source and warehouse are."""
-    for option in (
-        click.option(
-            "--database",
-            type=click.Path(dir_okay=False, path_type=Path),
-            help="The warehouse's DuckDB file.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
-        ),
-        click.option(
-            "--source",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Folder of the source: events, users, accounts, product_catalog and, if there are"
-            " any, subscription_events and workflows, each as NAME.csv, NAME.parquet or a folder of"
-            " such files, events also by day as events/event_date=2025-06-01/.  [MONSTERA_SOURCE;"
-            " default: seeds]",
-        ),
-    ):
-        command = option(command)
-    return command
+    database = click.option(
+        "--database",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="The warehouse's DuckDB file.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
+    )
+    return _where_source(database(command))
 
 
 @click.group(cls=_Reporting, context_settings={"help_option_names": ["-h", "--help"]})
@@ -213,6 +215,32 @@ def home(source: Path | None, database: Path | None) -> None:
     click.echo(dagster_home(_settings(source, database)))
 
 
+@main.command()
+@_where_source
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("docs/generated"),
+    show_default=True,
+    help="Folder to write to; pages of the same name are replaced.",
+)
+def docs(source: Path | None, output: Path) -> None:
+    """Write the pages of documentation that are made from the code and the product catalog."""
+    settings = _settings(source, None)
+    from monstera_assets.definitions import build_definitions, rules, tables
+    from monstera_assets.documentation.catalog import read_catalog
+    from monstera_assets.documentation.pages import render_pages, write_pages
+
+    graph = build_definitions(settings).resolve_asset_graph()
+    pages = render_pages(graph, tables(), rules(), read_catalog(settings.source))
+    try:
+        written = write_pages(pages, output)
+    except OSError as error:
+        raise SettingsError(f"--output {output}: cannot be written to: {error.strerror}") from error
+    for path in written:
+        click.echo(path)
+
+
 def _settings(source: Path | None, database: Path | None) -> Settings:
     return load_settings(source=source, database=database)
 
@@ -222,6 +250,11 @@ def _day(value: datetime | None) -> date | None:
 
 
 def _console() -> Console:
-    console = Console()
+    try:
+        # While steps run, Dagster turns the standard output itself into a file of their logs.
+        file = open(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding)  # noqa: PTH123, SIM115
+    except OSError:  # somebody's stand-in for the standard output
+        file = None
+    console = Console(file=file)
     # Where there is no terminal there is no width to keep to, and cut lines help nobody.
-    return console if console.is_terminal else Console(width=120)
+    return console if console.is_terminal else Console(file=file, width=120)

@@ -132,6 +132,8 @@ _IN_TABLE = st.tuples(
     st.sampled_from((None, None, 0, 30, 61, 120, 365)),
 )
 """Time of creation, tier, seats, revenue, days to the renewal date."""
+_CHARACTERS = st.tuples(st.sampled_from((False, True)), st.sampled_from((None, None, 7, 13, 20)))
+"""Whether nothing but use puts the contract at risk, and every how many days all users work."""
 
 
 @st.composite
@@ -139,9 +141,10 @@ def contract_cases(draw: st.DrawFn, account_id: str, policy: LifecyclePolicy) ->
     """An account created in the span, up to two months before it, or on the day after it."""
     created = SPAN.first + timedelta(days=draw(_CREATIONS))
     at, tier, seats, revenue, renewal = draw(_IN_TABLE)
+    is_loyal, steady = draw(_CHARACTERS)
     first, events_after = _subscription_events(policy)
     first_event = created + timedelta(days=draw(first))
-    events = _dated(account_id, first_event, draw(events_after))
+    events = _dated(account_id, first_event, draw(events_after), is_loyal=is_loyal)
     near, distance = draw(_first_payments(policy))
     first_paid_at = None
     if near is not None and near < len(events):
@@ -151,6 +154,8 @@ def contract_cases(draw: st.DrawFn, account_id: str, policy: LifecyclePolicy) ->
     uses, idle = list[Use](), list[tuple[str, date]]()
     for n, (stretches, looked) in enumerate(draw(_USE)):
         user_id = f"{account_id}-u{n}"
+        if steady is not None:
+            stretches = [*stretches[1:], (0, steady, len(SPAN), "editor", 2)]
         uses += [
             Use(user_id, created + timedelta(days=day), product_id, count)
             for start, step, times, product_id, count in stretches
@@ -230,13 +235,17 @@ def _subscription_events(
 
 
 def _dated(
-    account_id: str, first: date, drawn: Sequence[DrawnEvent]
+    account_id: str, first: date, drawn: Sequence[DrawnEvent], *, is_loyal: bool
 ) -> tuple[SubscriptionEvent, ...]:
+    """The drawn events; a loyal account has no renewal date to miss and cancels nothing."""
     day, kind = first, ""
     events = list[SubscriptionEvent]()
     for n, (gap, choice, values, (says_renewal, ahead), reason, moment, letter) in enumerate(drawn):
         day += timedelta(days=gap if n else 0)
         kinds = _FOLLOWS.get(kind, _ANY)
+        if is_loyal:
+            kinds = [k for k in kinds if k != "subscription_cancelled"] if n else _OPENERS
+            ahead = None
         kind = kinds[choice % len(kinds)]
         metadata = dict[str, object]()
         if kind not in {"payment_failed", "subscription_paused", "subscription_cancelled"}:
@@ -272,7 +281,7 @@ def _first_payments(
 
 
 _STRETCHES = st.tuples(
-    st.sampled_from((-10, 0, 0, 1, 20, 31, 60, 61, 90, 91, 92, 120, 150)),
+    st.sampled_from((-10, 0, 0, 1, 20, 31, *edges(60, 90), 120, 150)),
     st.sampled_from((1, 5, 10, 15, 20, 28, 29, 30, 31)),
     st.sampled_from((1, 1, 2, 4, 8, 16)),
     st.sampled_from((None, "editor", "editor", "boards", "charts", "retired")),

@@ -107,8 +107,6 @@ def _sql(name: str, policy: LifecyclePolicy | None, window: DateWindow | None) -
         relations[ACTIVITY.table.name] = activity.filter(activity.activity_date <= window.last)
     accepts = inspect.signature(asset.function).parameters
     keywords = {
-        name: value
-        for name, value in (("policy", policy), ("window", window))
-        if name in accepts
+        name: value for name, value in (("policy", policy), ("window", window)) if name in accepts
     }
     return compile_duckdb(asset(*relations.values(), **keywords))

@@ -33,7 +33,7 @@ class MemoryWarehouse:
     """Declared tables in an in-memory DuckDB."""
 
     def __init__(self, tables: Iterable[Table]) -> None:
-        self.connection = duckdb.connect(config=connection_config(threads=1))
+        self.connection = duckdb.connect(config={**connection_config(threads=1)})
         self._stored = {table.name: StoredTable.of(table) for table in tables}
         for table in self._stored.values():
             writer.prepare(self.connection, table)

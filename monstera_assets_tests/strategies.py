@@ -49,51 +49,24 @@ POLICIES = (
 )
 """The framework's own thresholds, and others that make other rules meet."""
 
-
-
-@dataclass(frozen=True)
-class Product:
-    """A product of the catalog: the nodes that count for it, and its own windows if any."""
-
-    product_id: str
-    nodes: tuple[str, ...]
-    active_days: int | None = None
-    dormant_days: int | None = None
-    is_active: bool = True
-
-
-PRODUCTS = (
-    Product("editor", ("editor", "canvas", "brush")),
-    Product("boards", ("boards",), active_days=5, dormant_days=9),
-    Product("wiki", ("wiki",), active_days=20),
-    Product("fax", ("fax",), is_active=False),
-)
-"""The products of the catalog: one three tiers deep, two with own windows, one retired."""
-
-_TIERS = ("product", "feature", "sub_feature")
-
-CATALOG: Sequence[Mapping[str, object]] = [
+CATALOG: Sequence[Mapping[str, object]] = (
     {"product_id": "work", "tier": "family", "is_active": True},
     *(
-        {
-            "product_id": node,
-            "tier": tier,
-            "parent_product_id": parent,
-            "is_active": product.is_active,
-            "active_days": product.active_days if tier == "product" else None,
-            "dormant_days": product.dormant_days if tier == "product" else None,
-        }
-        for product in PRODUCTS
-        for node, tier, parent in zip(
-            product.nodes, _TIERS, ("work", *product.nodes), strict=False
+        {"product_id": node, "tier": tier, "parent_product_id": parent, "is_active": is_active}
+        for node, tier, parent, is_active in (
+            ("editor", "product", "work", True),
+            ("canvas", "feature", "editor", True),
+            ("brush", "sub_feature", "canvas", True),
+            ("boards", "product", "work", True),
+            ("fax", "product", "work", False),
         )
     ),
-]
-"""Rows of bronze_product_catalog."""
+)
+"""Rows of bronze_product_catalog: products, one of them three tiers deep and one retired."""
 
+_NODES = (None, "editor", "canvas", "brush", "boards", "fax")
 _COLUMNS = {"reason": "pause_reason"}
 """Metadata keys that bronze_subscription_events calls otherwise."""
-_NODES = (None, *(node for product in PRODUCTS for node in product.nodes))
 _MOMENTS = (time.min, time(12), time(12), time(18, 30), time.max)
 _FACTOR = int(os.environ.get("MONSTERA_EXAMPLES_FACTOR", "1"))
 
@@ -308,11 +281,10 @@ def some_user(
     user_id: str,
     account_id: str,
     policy: LifecyclePolicy,
-    windows: tuple[int, ...] = (),
 ) -> UserCase:
-    """A user who signs up in the span, or the day after it; `windows` are further thresholds."""
+    """A user who signs up in the span, or the day after it."""
     signup = on(random.choice(_SIGNUPS))
-    distances = (1, 1, 2, *edges(policy.active_days, policy.dormant_days, *windows))
+    distances = (1, 1, 2, *edges(policy.active_days, policy.dormant_days))
     day = signup + timedelta(days=random.choice((0, 1, *edges(policy.new_user_days))))
     events: list[ProductEvent] = []
     for _ in range(random.randrange(10)):
@@ -391,7 +363,7 @@ def some_account(
         elif event_type == "subscription_cancelled":
             if random.random() < 0.8:
                 metadata["effective_date"] = day + timedelta(days=random.choice(ahead))
-        elif random.random() < 0.4:
+        if random.random() < 0.35:
             metadata["contract_renewal_date"] = day + timedelta(days=random.choice(ahead))
         if event_type == "subscription_paused" and random.random() < 0.7:
             metadata["reason"] = random.choice(("seasonal", "voluntary_pause"))
@@ -442,7 +414,7 @@ def account_batches(policy: LifecyclePolicy, *, accounts: int) -> st.SearchStrat
 
 
 def populations(
-    policy: LifecyclePolicy, *, users: int, accounts: int, windows: tuple[int, ...] = ()
+    policy: LifecyclePolicy, *, users: int, accounts: int
 ) -> st.SearchStrategy[Population]:
     """Accounts, all created before the span begins, and their users."""
 
@@ -451,8 +423,7 @@ def populations(
         return Population(
             accounts=tuple(some_account(random, name, policy) for name in names),
             users=tuple(
-                some_user(random, f"u{n:03}", random.choice(names), policy, windows)
-                for n in range(users)
+                some_user(random, f"u{n:03}", random.choice(names), policy) for n in range(users)
             ),
         )
 

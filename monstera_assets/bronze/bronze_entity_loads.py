@@ -38,7 +38,7 @@ def rows_add_up(
     bronze_workflows: ir.Table,
     bronze_rejected_entities: ir.Table,
 ) -> ir.Table:
-    """Inputs for which ledger, accepted rows and rejected rows do not agree."""
+    """Inputs whose ledger, accepted rows and rejected rows do not agree, or without a ledger."""
     accepted = ibis.union(
         *(
             table.aggregate(in_table=table.count()).mutate(accepted_input=ibis.literal(name))
@@ -55,18 +55,19 @@ def rows_add_up(
         rejected_input=bronze_rejected_entities.input_name
     ).aggregate(in_rejected=bronze_rejected_entities.count())
     loads = bronze_entity_loads
-    both = loads.left_join(accepted, loads.input_name == accepted.accepted_input)
-    both = both.left_join(rejected, both.input_name == rejected.rejected_input)
+    both = accepted.left_join(loads, accepted.accepted_input == loads.input_name)
+    both = both.left_join(rejected, both.accepted_input == rejected.rejected_input)
     both = both.select(
-        "input_name",
         "rows_read",
         "rows_accepted",
         "rows_rejected",
-        in_table=both.in_table.fill_null(0),
+        "in_table",
+        input_name=both.accepted_input,
         in_rejected=both.in_rejected.fill_null(0),
     )
     return both.filter(
-        (both.rows_read != both.in_table + both.in_rejected)
+        both.rows_read.isnull()
+        | (both.rows_read != both.in_table + both.in_rejected)
         | (both.rows_accepted != both.in_table)
         | (both.rows_rejected != both.in_rejected)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import OWNERS
@@ -44,7 +45,7 @@ def rows_add_up(
     *,
     window: DateWindow,
 ) -> ir.Table:
-    """Partitions for which ledger, accepted events and rejected rows do not agree."""
+    """Partitions whose ledger, accepted events and rejected rows do not agree, or without a ledger."""
     loads = within(bronze_loads, "partition_date", window)
     events = within(bronze_events, "event_date", window)
     accepted = events.group_by(accepted_date=events.event_date).aggregate(in_events=events.count())
@@ -52,18 +53,20 @@ def rows_add_up(
     rejected = rejects.group_by(rejected_date=rejects.partition_date).aggregate(
         in_rejected=rejects.count()
     )
-    both = loads.left_join(accepted, loads.partition_date == accepted.accepted_date)
-    both = both.left_join(rejected, both.partition_date == rejected.rejected_date)
+    both = loads.outer_join(accepted, loads.partition_date == accepted.accepted_date)
+    both = both.mutate(day=ibis.coalesce(both.partition_date, both.accepted_date))
+    both = both.outer_join(rejected, both.day == rejected.rejected_date)
     both = both.select(
-        "partition_date",
-        "rows_read",
-        "rows_accepted",
-        "rows_rejected",
+        partition_date=ibis.coalesce(both.day, both.rejected_date),
+        rows_read=both.rows_read,
+        rows_accepted=both.rows_accepted,
+        rows_rejected=both.rows_rejected,
         in_events=both.in_events.fill_null(0),
         in_rejected=both.in_rejected.fill_null(0),
     )
     return both.filter(
-        (both.rows_read != both.in_events + both.in_rejected)
+        both.rows_read.isnull()
+        | (both.rows_read != both.in_events + both.in_rejected)
         | (both.rows_accepted != both.in_events)
         | (both.rows_rejected != both.in_rejected)
     )

@@ -11,7 +11,7 @@ from monstera_assets.bronze import OWNERS
 from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
 from monstera_assets.bronze.event_rules import EVENT_COLUMNS, event_rules, read_events
 from monstera_assets.bronze.json_text import text_at
-from monstera_assets.bronze.validation import Rule, unknown_reference, with_reason
+from monstera_assets.bronze.validation import Rule, read_as, unknown_reference, with_reason
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
 ACCOUNT_EVENT_TYPES = (
@@ -88,15 +88,17 @@ def classify(
         column.name: text_at(document, _METADATA_KEYS.get(column.name, column.name))
         for column in _FROM_METADATA
     }
-    values = {
-        column.name: texts[column.name]
-        if column.dtype.is_string()
-        else texts[column.name].try_cast(column.dtype)
-        for column in _FROM_METADATA
-    }
+    # Other events may give reasons of their own.
+    paused = rows.event_type == "subscription_paused"
+    texts["pause_reason"] = ibis.ifelse(paused, texts["pause_reason"], None)
+    values = {column.name: read_as(texts[column.name], column.dtype) for column in _FROM_METADATA}
     misread: list[Rule] = [
-        (f"unreadable_metadata_{name}", texts[name].notnull() & values[name].isnull())
-        for name in texts
+        (
+            f"unreadable_metadata_{column.name}",
+            texts[column.name].notnull() & values[column.name].isnull(),
+        )
+        for column in _FROM_METADATA
+        if not column.dtype.is_string()
     ]
     known: list[Rule] = [
         (f"unknown_{column.name}", values[column.name].notin(column.allowed))

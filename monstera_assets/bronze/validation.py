@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import ibis
+import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
-from monstera_assets.warehouse.tables import Column, Table
+from monstera_assets.warehouse.tables import Table
 
 Rule = tuple[str, ir.BooleanValue]
 """A rejection reason and the condition under which it applies; a null condition does not apply."""
@@ -29,7 +30,7 @@ def typed(rows: ir.Table, table: Table, source_names: dict[str, str] | None = No
     raw = {name: f"raw_{name}" for name in rows.columns}
     renamed = rows.select(**{new: rows[old] for old, new in raw.items()})
     read = {
-        column.name: _read(renamed[f"raw_{names.get(column.name, column.name)}"], column)
+        column.name: read_as(renamed[f"raw_{names.get(column.name, column.name)}"], column.dtype)
         for column in table.columns
         if f"raw_{names.get(column.name, column.name)}" in renamed.columns
     }
@@ -38,8 +39,9 @@ def typed(rows: ir.Table, table: Table, source_names: dict[str, str] | None = No
     )
 
 
-def _read(raw: ir.Value, column: Column) -> ir.Value:
-    dtype = column.dtype.copy(nullable=True)
+def read_as(raw: ir.Value, dtype: dt.DataType) -> ir.Value:
+    """A raw value as a type; null where it is empty or is not of that type, whatever a cast says."""
+    dtype = dtype.copy(nullable=True)
     if dtype.is_string():
         return raw.cast("string").nullif("")
     if dtype.is_timestamp() and raw.type().is_string():
@@ -48,6 +50,10 @@ def _read(raw: ir.Value, column: Column) -> ir.Value:
         return _finite(raw.try_cast("timestamp('UTC')").cast("timestamp"))
     if dtype.is_temporal():
         return _finite(raw.try_cast(dtype))
+    if dtype.is_integer() and not raw.type().is_integer():
+        # DuckDB would round 3.7 seats to 4.
+        number = raw.try_cast("float64")
+        return ibis.ifelse(number == number.floor(), raw.try_cast(dtype), None)
     return raw.try_cast(dtype)
 
 

@@ -9,6 +9,7 @@ show them.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_duckdb
 
 _EXAMPLES = 5
+_MARKUP = re.compile(r"([\\`*\[\]|])")
+"""Characters with which a cell could end, or turn into emphasis, code, a link or an image."""
 
 
 @dataclass(frozen=True)
@@ -139,5 +142,5 @@ def differing_rows(left: ir.Table, right: ir.Table) -> ir.Table:
 
 
 def _cell(value: object) -> str:
-    text = "" if value is None else str(value)
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    text = "" if value is None else " ".join(str(value).splitlines())
+    return _MARKUP.sub(r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")

@@ -97,6 +97,7 @@ def _days_of_change(
         (contract, contract.valid_from + _WINDOW),
         (contract, contract.first_paid_day + policy.onboarding_days + 1),
         (contract, contract.first_paid_day + policy.new_paid_days + 1),
+        (contract, contract.first_paid_day + _SETTLED_AFTER + 1),
         (contract, contract.ended_on + policy.churn_days),
         (contract, contract.returned_on + policy.reactivated_days + 1),
         (contract, contract.renewal_day - _RENEWAL_NEAR),

@@ -440,7 +440,7 @@ def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         .aggregate(opened_at=ibis._.at.min())
     )
     paid = accounts.filter(accounts.first_paid_at.notnull()).left_join(opened, "account_id")
-    paid = paid.filter(paid.opened_at.isnull() | (paid.first_paid_at < paid.opened_at))
+    paid = paid.filter(paid.opened_at.isnull() | (paid.first_paid_at <= paid.opened_at))
     first_payments = paid.select(
         account_id=paid.account_id,
         event_id=ibis.literal(""),  # sorts before the events of the same moment

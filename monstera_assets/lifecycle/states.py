@@ -261,6 +261,10 @@ ACCOUNT_MOVES: Mapping[AccountState, Mapping[AccountState, Move]] = {
     AccountState.REACTIVATED: {
         **_published(AccountState.ACTIVE, AccountState.AT_RISK, AccountState.CHURNED),
         **_because(_SIGNALS_MOVE_DAILY, AccountState.EXPANDING, AccountState.CONTRACTING),
+        **_because(
+            "churned, returned and settled within new_paid_days, where the other days are few",
+            AccountState.NEW_PAID,
+        ),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
     },
     AccountState.FROZEN: {

@@ -21,8 +21,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from click.testing import CliRunner
 from dagster import DagsterInstance
 
+from monstera_assets.cli import main
 from monstera_assets.definitions import build_definitions
 from monstera_assets.operations.runs import run_range, whole_graph
 from monstera_assets.settings import Settings, variables
@@ -98,6 +100,26 @@ def query(database: Path, statement: str) -> list[tuple[object, ...]]:
     """Rows of a query, or nothing for a statement that changes the database."""
     with duckdb.connect(database) as connection:
         return connection.execute(statement).fetchall()
+
+
+def in_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    *arguments: str,
+    source: Path = SEEDS,
+    **variables: str,
+) -> Outcome:
+    """The same as `monstera`, in a process that has everything imported already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(folder)
+    for name in set(os.environ) - set(environment()):
+        monkeypatch.delenv(name)
+    for name, value in {"MONSTERA_SOURCE": str(source), **variables}.items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(main, arguments)
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    outcome = Outcome(folder, done.exit_code, done.stdout, done.stderr, {})
+    return replace(outcome, tables=snapshot(outcome.database))
 
 
 def copy_of(outcome: Outcome, folder: Path) -> Path:
@@ -223,7 +245,7 @@ def interrupted_run(folder: Path) -> Outcome:
     with subprocess.Popen(
         [MONSTERA, "run"],
         cwd=folder,
-        env=environment(MONSTERA_SOURCE=str(SEEDS), PYTHONUNBUFFERED="1"),
+        env=environment(MONSTERA_SOURCE=str(SEEDS)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -274,8 +296,6 @@ class Processes:
 
     def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
         self.today = datetime.now(UTC).date()
-        incomplete = shutil.copytree(SEEDS, folder / "incomplete")
-        (incomplete / "seed_users.csv").unlink()
         no_country = shutil.copytree(SEEDS, folder / "no_country")
         users = no_country / "seed_users.csv"
         users.write_text(users.read_text(encoding="utf-8").replace("country", "land", 1))
@@ -296,21 +316,9 @@ class Processes:
         self.no_column: Future[Outcome] = pool.submit(
             monstera, folder / "no_column", "run", source=no_country
         )
-        self.refused: dict[str, Future[Outcome]] = {
-            name: pool.submit(monstera, folder / name, *arguments, source=source, **variables)
-            for name, arguments, source, variables in (
-                ("no_source", ["run"], folder / "nowhere", {}),
-                ("no_file", ["run"], incomplete, {}),
-                ("from_too_early", ["run", "--from", "2024-06-30"], SEEDS, {}),
-                ("to_too_late", ["run", "--to", str(FUTURE)], SEEDS, {}),
-                ("no_day", ["run", "--to", "soon"], SEEDS, {}),
-                ("no_database", ["status"], SEEDS, {}),
-                ("bad_setting", ["run"], SEEDS, {"MONSTERA_THREADS": "none"}),
-            )
-        }
         self.help: Future[Outcome] = pool.submit(monstera, folder / "help", "run", "--help")
-        self.status: Future[Outcome] = pool.submit(
-            lambda: monstera(self.first.result().folder, "status", source=folder / "nowhere")
+        self.no_source: Future[Outcome] = pool.submit(
+            monstera, folder / "no_source", "run", source=folder / "nowhere"
         )
         self.planted: Future[Outcome] = pool.submit(
             lambda: run_on_planted_fault(copy_of(self.first.result(), folder / "planted"))
@@ -323,13 +331,6 @@ class Processes:
         )
         self.second: Future[Outcome] = pool.submit(
             lambda: on_a_terminal(copy_of(self.first.result(), folder / "again"))
-        )
-        self.small_status: Future[Outcome] = pool.submit(
-            lambda: monstera(
-                self.small.result().folder,
-                "status",
-                DAGSTER_HOME=str(folder / "small" / "dagster_elsewhere"),
-            )
         )
         self.planted_status: Future[Outcome] = pool.submit(
             lambda: monstera(self.planted.result().folder, "status")
@@ -369,15 +370,13 @@ def test_run_on_the_seeds(processes: Processes) -> None:
 
 def test_headline_figures(processes: Processes) -> None:
     run = processes.first.result()
-    states = dict(
-        query(
-            run.database,
-            "SELECT platform_state, count(*) FROM silver.silver_user_current_state GROUP BY ALL",
-        )
+    states = query(
+        run.database,
+        "SELECT platform_state, count(*) FROM silver.silver_user_current_state"
+        " GROUP BY platform_state ORDER BY platform_state",
     )
     assert len(states) == 8
-    assert sum(int(str(count)) for count in states.values()) == 20
-    shown = ", ".join(f"{state} {count}" for state, count in sorted(states.items(), key=str))
+    shown = ", ".join(f"{state} {count}" for state, count in states)
     assert f"Users on {LAST}: {shown}" in run.out
     for period in ("daily", "weekly", "monthly"):
         [(users,)] = query(
@@ -400,21 +399,21 @@ def test_plain_lines_where_there_is_no_terminal(processes: Processes) -> None:
     assert rows["load_entities"] == "80 rows"  # 10 + 17 + 20 + 23 + 5 rows and 5 ledger entries
 
 
-@pytest.mark.parametrize("which", ["first", "status"])
-def test_summary_shows_what_the_tables_hold(processes: Processes, which: str) -> None:
-    shown = table_lines({"first": processes.first, "status": processes.status}[which].result().out)
-    held_rows = processes.first.result().tables
+def test_summary_shows_what_the_tables_hold(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = processes.first.result()
+    status = in_this_process(monkeypatch, run.folder, "status", source=tmp_path / "nowhere")
+    assert (status.code, status.err) == (0, "")
+    shown = table_lines(status.out)
+    assert shown == table_lines(run.out)
     assert {name: int(words[1].replace(",", "")) for name, words in shown.items()} == {
-        name.split(".")[1]: rows for name, (rows, _) in held_rows.items()
+        name.split(".")[1]: rows for name, (rows, _) in run.tables.items()
     }
     assert shown["silver_user_state_history"][2:4] == [str(FIRST), str(LAST)]
-    assert shown["bronze_users"][2] in {str(processes.today), str(datetime.now(UTC).date())}
-
-
-def test_status_needs_no_source_and_reports_nothing_amiss(processes: Processes) -> None:
-    status = processes.status.result()
-    assert (status.code, status.err) == (0, "")
-    assert len(lines_of(status.out)) == 1 + len(table_lines(status.out))
+    materialized_on = date.fromisoformat(shown["bronze_users"][2])
+    assert processes.today <= materialized_on <= datetime.now(UTC).date()
+    assert len(lines_of(status.out)) == 1 + len(shown)  # nothing is missing and no check fails
 
 
 def test_second_run_gives_the_same_tables(processes: Processes) -> None:
@@ -499,7 +498,7 @@ def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
     assert run.tables["bronze.bronze_loads"][0] == (last - first).days + 1
 
 
-def test_rejected_rows_are_a_warning(processes: Processes) -> None:
+def test_rejected_rows_are_a_warning(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
     run = processes.small.result()
     assert (run.code, run.err) == (0, "")
     assert "  WARN  bronze_rejected_events.nothing_is_rejected: 1 violation" in run.out
@@ -508,7 +507,8 @@ def test_rejected_rows_are_a_warning(processes: Processes) -> None:
         ("unknown_user",),
         ("unknown_user",),
     ]
-    status = processes.small_status.result()
+    home = run.folder / "dagster_elsewhere"
+    status = in_this_process(monkeypatch, run.folder, "status", DAGSTER_HOME=str(home))
     assert "bronze_rejected_events: failing checks: nothing_is_rejected" in lines_of(status.out)
 
 
@@ -527,29 +527,52 @@ def test_missing_column_is_of_the_source(processes: Processes) -> None:
     assert not run.tables
 
 
+def test_missing_source(processes: Processes) -> None:
+    run = processes.no_source.result()
+    assert (run.code, run.out) == (2, "")
+    [line] = lines_of(run.err)
+    assert line.startswith("monstera: The source folder ")
+    assert "nowhere does not exist" in line
+
+
 @pytest.mark.parametrize(
-    ("name", "named"),
+    ("arguments", "variables", "named"),
     [
-        ("no_source", "nowhere does not exist"),
-        ("no_file", "lacks users: add users.csv"),
-        ("from_too_early", "--from 2024-06-30: there are partitions from 2024-07-01 to "),
-        ("to_too_late", f"--to {FUTURE}: there are partitions from 2024-07-01 to "),
-        ("no_database", "data/monstera.duckdb does not exist yet; `monstera run` makes it"),
-        ("bad_setting", "threads (from MONSTERA_THREADS): Input should be a valid integer"),
+        (["run", "--from", "2024-06-30"], {}, "--from 2024-06-30: there are partitions from 2024"),
+        (["run", "--to", str(FUTURE)], {}, f"--to {FUTURE}: there are partitions from 2024-07-01"),
+        (["run", "--from", "2025-01-02", "--to", "2025-01-01"], {}, "2025-01-01 is empty"),
+        (["run"], {"MONSTERA_START_DATE": str(FUTURE)}, f"start_date: {FUTURE} is not over yet"),
+        (["run"], {"MONSTERA_THREADS": "all"}, "threads (from MONSTERA_THREADS): Input should be"),
+        (["run"], {"MONSTERA_DATABASE": "silver.db"}, "silver.db: a database file cannot have"),
+        (["status"], {}, "data/monstera.duckdb does not exist yet; `monstera run` makes it"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(processes: Processes, name: str, named: str) -> None:
-    outcome = processes.refused[name].result()
-    assert outcome.code == 2
-    assert outcome.out == ""
+def test_what_a_user_can_mend_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    variables: dict[str, str],
+    named: str,
+) -> None:
+    outcome = in_this_process(monkeypatch, tmp_path, *arguments, **variables)
+    assert (outcome.code, outcome.out) == (2, "")
     [line] = lines_of(outcome.err)
     assert line.startswith("monstera: ")
     assert named in line
-    assert not outcome.database.exists()
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_day_that_is_none(processes: Processes) -> None:
-    outcome = processes.refused["no_day"].result()
+def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    incomplete = shutil.copytree(SEEDS, tmp_path / "incomplete")
+    (incomplete / "seed_users.csv").unlink()
+    outcome = in_this_process(monkeypatch, tmp_path / "here", "run", source=incomplete)
+    assert (outcome.code, outcome.out) == (2, "")
+    [line] = lines_of(outcome.err)
+    assert "lacks users: add users.csv" in line
+
+
+def test_a_day_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = in_this_process(monkeypatch, tmp_path, "run", "--to", "soon")
     assert outcome.code == 2
     assert "Invalid value for '--to': 'soon'" in outcome.err
 

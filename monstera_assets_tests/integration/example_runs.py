@@ -178,3 +178,13 @@ def _is_asset(asset: object) -> bool:
     return isinstance(asset, dg.AssetsDefinition) and not isinstance(
         asset, dg.AssetChecksDefinition
     )
+
+
+@dataclass(frozen=True)
+class SeedsRun:
+    """What one run over the seeds has left."""
+
+    database: Path
+    days: DateWindow
+    success: bool
+    evaluations: tuple[dg.AssetCheckEvaluation, ...]

@@ -60,7 +60,7 @@ def warehouse() -> LifecycleWarehouse:
     return LifecycleWarehouse()
 
 
-@examples(25)
+@examples(15)
 @given(scenario=scenarios)
 def test_contracts_dunning_and_ends_are_the_oracles(
     warehouse: LifecycleWarehouse, scenario: tuple[LifecyclePolicy, Population]
@@ -73,7 +73,9 @@ def test_contracts_dunning_and_ends_are_the_oracles(
         for day in billing_history(case.account, case.events, SPAN.last, oracle_policy(policy))
         if day.snapshot_date >= SPAN.first
     ]
-    created = {c.account.account_id: c.account.account_created_at.date() for c in population.accounts}
+    created = {
+        c.account.account_id: c.account.account_created_at.date() for c in population.accounts
+    }
     facts = population.facts_of_account
 
     compare(CONTRACT, warehouse.rows(contract_sql(policy)), map(contract_row, days), facts)

@@ -1,0 +1,90 @@
+"""The page of states, moves and thresholds, made from the data that engine and checks read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+from monstera_assets.documentation.markdown import code, mermaid, page, table, text
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import ACCOUNT_MOVES, PRODUCT_MOVES, USER_MOVES, Move
+
+State = TypeVar("State", bound=StrEnum)
+
+
+def states_page() -> str:
+    """States and moves of users, product relationships and accounts, and the thresholds."""
+    return page(
+        "States and moves",
+        "`monstera_assets/lifecycle/states.py` and `policy.py`",
+        [
+            "A move goes from the state at the end of a day to that at the end of the next; staying"
+            " is always allowed. A published move is in the framework's matrix. An extension is"
+            " not, and its reason says why the rules need it all the same. The blocking check"
+            " `moves_are_allowed` of the transition tables holds every observed move against these.",
+            *_section(
+                "Users",
+                "A user's state on the platform (`platform_state`).",
+                USER_MOVES,
+            ),
+            *_section(
+                "Product relationships",
+                "A user's state in a product (`current_state` of `silver_user_product_states`)."
+                " `never_adopted` is the state of a user who has no row in the history: it has no"
+                " moves of its own. The framework publishes no matrix for these states.",
+                PRODUCT_MOVES,
+            ),
+            *_section(
+                "Accounts",
+                "An account's state (`current_state` of `silver_account_current_state`). The"
+                " framework's matrix also has moves into deleted. No fact of the inputs deletes an"
+                " account, so they are left out.",
+                ACCOUNT_MOVES,
+            ),
+            "## Thresholds",
+            "The fields of `LifecyclePolicy`. Each can be set as `MONSTERA_POLICY__` and its name in"
+            " capitals, or under `[policy]` in `monstera.toml`.",
+            table(
+                ("name", "default", "description"),
+                (
+                    (code(name), code(str(field.default)), text(field.description or ""))
+                    for name, field in LifecyclePolicy.model_fields.items()
+                ),
+            ),
+        ],
+    )
+
+
+def _section(
+    title: str, introduction: str, moves: Mapping[State, Mapping[State, Move]]
+) -> tuple[str, ...]:
+    rows = [
+        (
+            code(origin),
+            code(target),
+            "published" if move.published else "extension",
+            text(move.reason),
+        )
+        for origin, targets in moves.items()
+        for target, move in targets.items()
+    ]
+    return (
+        f"## {title}",
+        introduction,
+        state_diagram(moves),
+        table(("from", "to", "published or extension", "reason"), rows),
+    )
+
+
+def state_diagram(moves: Mapping[State, Mapping[State, Move]]) -> str:
+    """The moves as a state diagram; a state without a way out is final."""
+    lines = ["stateDiagram-v2"]
+    for origin, targets in moves.items():
+        lines += [
+            f"    {origin} --> {target}{'' if move.published else ' : extension'}"
+            for target, move in targets.items()
+        ]
+        if not targets:
+            lines.append(f"    {origin} --> [*]")
+    return mermaid(lines)

@@ -1,0 +1,584 @@
+"""Every check finds its fault, and what it finds stops what must not go on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import ibis.expr.types as ir
+import pytest
+
+from monstera_assets.checks.contract import (
+    ALLOWED,
+    NOT_NULL,
+    REFERENCES,
+    TYPES,
+    UNIQUE,
+    contract_rules,
+    evaluate_contract,
+)
+from monstera_assets.checks.rules import Finding, Rule, count_violations, rule
+from monstera_assets.checks.table_checks import build_table_checks
+from monstera_assets.definitions import rules, tables
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.connection import connection_config
+from monstera_assets.warehouse.io_manager import WarehouseIOManager
+from monstera_assets.warehouse.resource import Warehouse
+from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, SAME_DAYS, asset_key
+from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.integration.example_assets import (
+    FACTS,
+    PARTITIONS,
+    QUIET,
+    SEEN,
+    day,
+    delivering,
+    expression,
+    facts,
+    reading,
+    types_of,
+)
+from monstera_assets_tests.integration.example_runs import SeedsRun
+
+TABLES = {table.name: table for table in tables()}
+RULES = {(rule.table.name, rule.name): rule for rule in rules()}
+POLICY = LifecyclePolicy()
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory, seeds_run: SeedsRun) -> Path:
+    """A copy of the seeds' database for this module, which never commits a fault to it."""
+    copy = tmp_path_factory.mktemp("checks") / "warehouse.duckdb"
+    shutil.copy(seeds_run.database, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def connection(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(str(database), config=connection_config(threads=2)) as connection:
+        yield connection
+
+
+@contextmanager
+def planted(connection: duckdb.DuckDBPyConnection, *statements: str) -> Iterator[None]:
+    """The statements' effect, taken back afterwards."""
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        for statement in statements:
+            connection.execute(statement)
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _one(table: str, change: str, where: str = "true") -> str:
+    """Change one row of a table."""
+    name = TABLES[table].qualified_name
+    return f"UPDATE {name} SET {change} WHERE rowid = (SELECT min(rowid) FROM {name} WHERE {where})"
+
+
+def _drop_one(table: str, where: str = "true") -> str:
+    name = TABLES[table].qualified_name
+    return f"DELETE FROM {name} WHERE rowid = (SELECT min(rowid) FROM {name} WHERE {where})"
+
+
+# ---------------------------------------------------------------- before
+
+
+def test_all_checks_pass_on_the_seeds(seeds_run: SeedsRun) -> None:
+    assert seeds_run.success
+    assert [e for e in seeds_run.evaluations if not e.passed] == []
+    evaluated = {(e.asset_key.path[-1], e.check_name) for e in seeds_run.evaluations}
+    contracts = {(name, rule) for name, table in TABLES.items() for rule in contract_rules(table)}
+    assert evaluated == contracts | RULES.keys()
+    assert len(seeds_run.evaluations) == len(evaluated)
+
+
+# ---------------------------------------------------------------- the contract
+
+
+def _broken(
+    connection: duckdb.DuckDBPyConnection, table: Table, days: DateWindow | None
+) -> dict[str, Finding]:
+    findings = evaluate_contract(connection, table, days)
+    assert findings.keys() == set(contract_rules(table))
+    return {name: finding for name, finding in findings.items() if not finding.passed}
+
+
+def _fill(table: Table) -> list[str]:
+    """Statements that give a table of rejected rows, which the seeds leave empty, a row."""
+    if "rejected" not in table.name:
+        return []
+    row = ", ".join(
+        "DATE '2025-06-30'" if column.dtype.is_date() else "'x'" for column in table.columns
+    )
+    return [f"INSERT INTO {table.qualified_name} SELECT {row}"]
+
+
+@pytest.fixture(params=TABLES.values(), ids=list(TABLES))
+def table(request: pytest.FixtureRequest) -> Table:
+    declared: Table = request.param
+    return declared
+
+
+def test_contract_passes_as_built(
+    connection: duckdb.DuckDBPyConnection, table: Table, seeds_run: SeedsRun
+) -> None:
+    for days in (None, seeds_run.days, DateWindow(seeds_run.days.last, seeds_run.days.last)):
+        assert _broken(connection, table, days) == {}
+
+
+def test_wrong_columns_and_types_are_found(
+    connection: duckdb.DuckDBPyConnection, table: Table, seeds_run: SeedsRun
+) -> None:
+    name, last = table.qualified_name, table.columns[-1]
+    for statement, difference in (
+        (
+            f"ALTER TABLE {name} ADD COLUMN surprise INTEGER",
+            ("surprise", "not declared", "INTEGER"),
+        ),
+        (f'ALTER TABLE {name} RENAME "{last.name}" TO renamed', ("renamed", "not declared", None)),
+        (f'ALTER TABLE {name} DROP "{last.name}"', (last.name, None, "missing")),
+        (
+            f'ALTER TABLE {name} ALTER "{last.name}" TYPE INTEGER[] USING NULL',
+            (last.name, None, "INTEGER[]"),
+        ),
+    ):
+        loosened = (
+            [] if last.nullable else [f'ALTER TABLE {name} ALTER "{last.name}" DROP NOT NULL']
+        )
+        with planted(connection, *loosened, statement):
+            broken = _broken(connection, table, seeds_run.days)
+        assert any(
+            all(want in (None, got) for want, got in zip(difference, example, strict=True))
+            for example in broken[TYPES].examples
+        ), statement
+        assert broken.keys() == set(contract_rules(table)), "the others are not evaluated"
+
+
+def test_missing_table_breaks_its_contract(
+    connection: duckdb.DuckDBPyConnection, table: Table, seeds_run: SeedsRun
+) -> None:
+    with planted(connection, f"DROP TABLE {table.qualified_name}"):
+        broken = _broken(connection, table, seeds_run.days)
+    assert broken[TYPES].violations == len(table.columns)
+
+
+def test_null_is_found_in_every_column_that_may_have_none(
+    connection: duckdb.DuckDBPyConnection, table: Table, seeds_run: SeedsRun
+) -> None:
+    for column in table.columns:
+        null = f'UPDATE {table.qualified_name} SET "{column.name}" = NULL'
+        if not column.nullable:
+            with (
+                pytest.raises(duckdb.ConstraintException),
+                planted(connection, *_fill(table), null),
+            ):
+                pass
+        # A null day belongs to no day, so only the table itself can refuse it, as it just did.
+        if column.nullable or column.name == table.partition_column:
+            continue
+        with planted(
+            connection,
+            *_fill(table),
+            f'ALTER TABLE {table.qualified_name} ALTER "{column.name}" DROP NOT NULL',
+            _one(table.name, f'"{column.name}" = NULL'),
+        ):
+            broken = _broken(connection, table, seeds_run.days)
+        assert broken[NOT_NULL].examples == ((column.name, 1),)
+        assert broken.keys() <= {NOT_NULL, UNIQUE}
+
+
+def test_repeated_key_is_found(
+    connection: duckdb.DuckDBPyConnection, table: Table, seeds_run: SeedsRun
+) -> None:
+    if not table.key:
+        assert UNIQUE not in contract_rules(table)
+        return
+    name = table.qualified_name
+    [(of_day,)] = connection.execute(
+        f"SELECT max({table.partition_column or 'NULL'}) FROM {name}"
+    ).fetchall()
+    only = f" WHERE {table.partition_column} = '{of_day}'" if of_day else ""
+    repeated = f"INSERT INTO {name} SELECT * FROM {name}{only} LIMIT 1"
+    with planted(connection, repeated):
+        assert _broken(connection, table, seeds_run.days).keys() == {UNIQUE}
+        assert _broken(connection, table, None).keys() == {UNIQUE}
+        if of_day:
+            other = seeds_run.days.first
+            assert _broken(connection, table, DateWindow(of_day, of_day)).keys() == {UNIQUE}
+            assert _broken(connection, table, DateWindow(other, other)) == {}
+
+
+def test_key_repeated_on_another_day_is_found_where_days_do_not_part_keys(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    events = TABLES["bronze_events"]
+    [(first, last)] = connection.execute(
+        "SELECT min(event_date), max(event_date) FROM bronze.bronze_events"
+    ).fetchall()
+    copied = (
+        "INSERT INTO bronze.bronze_events SELECT * REPLACE (DATE"
+        f" '{last}' AS event_date) FROM bronze.bronze_events WHERE event_date = '{first}' LIMIT 1"
+    )
+    with planted(connection, copied):
+        for day_with_it in (first, last):
+            found = _broken(connection, events, DateWindow(day_with_it, day_with_it))
+            assert found.keys() == {UNIQUE}
+            assert found[UNIQUE].columns == ("event_id", "rows")
+
+
+def test_unknown_value_and_reference_are_found(
+    connection: duckdb.DuckDBPyConnection, table: Table, seeds_run: SeedsRun
+) -> None:
+    for column in table.columns:
+        kinds = {ALLOWED: column.allowed, REFERENCES: column.references}
+        expected = {name for name, applies in kinds.items() if applies}
+        if not expected:
+            continue
+        with planted(connection, _one(table.name, f"\"{column.name}\" = 'nobody'")):
+            broken = _broken(connection, table, seeds_run.days)
+        assert broken.keys() == expected
+        for finding in broken.values():
+            assert finding.examples == ((column.name, 1),)
+
+
+# ---------------------------------------------------------------- the rules
+
+_HISTORY = "silver_user_state_history"
+_MOVES = "silver_user_state_transitions"
+_ACCOUNT_HISTORY = "silver_account_state_history"
+_ACCOUNT_MOVES = "silver_account_state_transitions"
+_PRODUCT_HISTORY = "silver_user_product_state_history"
+
+
+def _metric(table: str) -> Mapping[tuple[str, str], list[list[str]]]:
+    metric = table.removeprefix("gold_")
+    recomputed = "recomputed_from_users" if "created" in table else "recomputed_from_raw_events"
+    more = f"{metric} = {metric} + 1"
+    return {
+        (table, recomputed): [
+            [_one(table, more, "segment_dimension = 'all'")],
+            [_drop_one(table, f"segment_dimension = 'all' AND {metric} > 0")],
+        ],
+        (table, "segments_add_up"): [
+            [_one(table, more, "segment_dimension = 'country'")],
+            [_one(table, more, "segment_dimension = 'account_tier'")],
+            [_one(table, more, "segment_dimension = 'all'")],
+        ],
+    }
+
+
+FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
+    ("bronze_entity_loads", "rows_add_up"): [
+        [_drop_one("bronze_users")],
+        [_drop_one("bronze_workflows")],
+        [_drop_one("bronze_entity_loads")],
+        [_one("bronze_entity_loads", "rows_read = rows_read + 1")],
+        [_one("bronze_entity_loads", "rows_accepted = rows_accepted + 1")],
+        ["INSERT INTO bronze.bronze_rejected_entities VALUES ('users', 'r', 'f', '{}')"],
+    ],
+    ("bronze_loads", "rows_add_up"): [
+        [_drop_one("bronze_events")],
+        [_drop_one("bronze_loads", "rows_read > 0")],
+        [_one("bronze_loads", "rows_read = rows_read + 1")],
+        [_one("bronze_loads", "rows_rejected = rows_rejected + 1, rows_read = rows_read + 1")],
+        [
+            "INSERT INTO bronze.bronze_rejected_events"
+            " VALUES ('2025-06-30', '2025-06-30', 'r', 'f', '{}')"
+        ],
+    ],
+    ("bronze_product_catalog", "names_follow_convention"): [
+        [_one("bronze_product_catalog", "product_name = 'video studio'")],
+        [_one("bronze_product_catalog", "product_id = 'VideoStudio'")],
+    ],
+    ("bronze_product_catalog", "taxonomy_is_a_tree"): [
+        [_one("bronze_product_catalog", "parent_product_id = NULL", "tier = 'product'")],
+        [_one("bronze_product_catalog", "parent_product_id = product_id", "tier = 'feature'")],
+        [_one("bronze_product_catalog", "parent_product_id = 'analytics'", "tier = 'family'")],
+        [_one("bronze_product_catalog", "product_family_id = 'other'", "tier = 'product'")],
+    ],
+    ("bronze_rejected_entities", "nothing_is_rejected"): [
+        ["INSERT INTO bronze.bronze_rejected_entities VALUES ('users', 'r', 'f', '{}')"]
+    ],
+    ("bronze_rejected_events", "nothing_is_rejected"): [
+        [
+            "INSERT INTO bronze.bronze_rejected_events"
+            " VALUES ('2025-06-30', '2025-06-30', 'r', 'f', '{}')"
+        ]
+    ],
+    ("silver_account_current_state", "agrees_with_history"): [
+        [_one("silver_account_current_state", "total_seats = total_seats + 1")],
+        [_drop_one("silver_account_current_state")],
+        [_drop_one(_ACCOUNT_HISTORY, "snapshot_date = '2025-06-30'")],
+    ],
+    ("silver_account_current_state", "accounts_table_is_up_to_date"): [
+        [_one("bronze_accounts", "total_seats = total_seats + 1", "account_id = 'acc_02'")],
+        [_one("bronze_accounts", "contract_renewal_date = NULL", "account_id = 'acc_02'")],
+    ],
+    ("silver_account_current_state", "nobody_is_active_on_a_lapsed_account"): [
+        [
+            "UPDATE silver.silver_user_current_state SET platform_state = 'active' WHERE account_id"
+            " IN (SELECT account_id FROM silver.silver_account_current_state"
+            " WHERE state_reason LIKE 'subscription lapsed%')"
+        ]
+    ],
+    (_ACCOUNT_HISTORY, "one_row_per_account_and_day"): [
+        [_drop_one(_ACCOUNT_HISTORY)],
+        [_drop_one(_ACCOUNT_HISTORY, "snapshot_date = '2025-06-30'")],
+    ],
+    (_ACCOUNT_HISTORY, "health_is_sum_of_components"): [
+        [_one(_ACCOUNT_HISTORY, "health_score = health_score + 0.5")],
+        [
+            _one(
+                _ACCOUNT_HISTORY,
+                "seat_utilization_score = seat_utilization_score + 200,"
+                " health_score = health_score + 50",
+            )
+        ],
+    ],
+    (_ACCOUNT_HISTORY, "seats_recomputed_from_raw_events"): [
+        [_one(_ACCOUNT_HISTORY, "active_seats = active_seats + 1", "snapshot_date = '2025-06-30'")],
+        [
+            "DELETE FROM bronze.bronze_events WHERE is_qualifying_event AND event_date > '2025-06-01'"
+        ],
+    ],
+    (_ACCOUNT_HISTORY, "seats_within_contract"): [
+        [_one(_ACCOUNT_HISTORY, "total_seats = 0", "active_seats > 0")]
+    ],
+    (_ACCOUNT_MOVES, "moves_are_allowed"): [
+        [_one(_ACCOUNT_MOVES, "from_state = 'active', to_state = 'trial'")]
+    ],
+    (_ACCOUNT_MOVES, "equal_history_differences"): [
+        [_drop_one(_ACCOUNT_MOVES)],
+        [_one(_ACCOUNT_MOVES, "mrr_change = mrr_change + 1")],
+        [_one(_ACCOUNT_MOVES, "days_in_previous_state = days_in_previous_state + 1")],
+    ],
+    ("silver_events_enriched", "typed_events_have_a_product"): [
+        [_one("silver_events_enriched", "product_id = NULL", "is_qualifying_event")]
+    ],
+    ("silver_events_enriched", "flags_agree_with_catalog"): [
+        [_one("silver_events_enriched", "is_qualifying_event = NOT is_qualifying_event")],
+        [_one("silver_events_enriched", "is_activation_event = NOT is_activation_event")],
+    ],
+    ("silver_user_current_state", "agrees_with_history"): [
+        [_one("silver_user_current_state", "total_qualifying_events = 99")],
+        [_drop_one("silver_user_current_state")],
+        [_drop_one(_HISTORY, "snapshot_date = '2025-06-30'")],
+    ],
+    (_PRODUCT_HISTORY, "one_row_per_user_product_and_day"): [
+        [_drop_one(_PRODUCT_HISTORY)],
+        [_drop_one(_PRODUCT_HISTORY, "snapshot_date = '2025-06-30'")],
+    ],
+    (_PRODUCT_HISTORY, "reconciles_with_platform"): [
+        [
+            _one(
+                _PRODUCT_HISTORY,
+                "current_state = 'active_in_product'",
+                "snapshot_date = '2025-06-30' AND current_state = 'churned_from_product' AND user_id"
+                " IN (SELECT user_id FROM silver.silver_user_current_state"
+                " WHERE activity_state = 'churned')",
+            )
+        ],
+        [_one(_HISTORY, "activity_state = 'churned'", "activity_state = 'active'")],
+    ],
+    ("silver_user_product_states", "agrees_with_history"): [
+        [_one("silver_user_product_states", "total_qualifying_events = 99")],
+        [_drop_one("silver_user_product_states", "current_state <> 'never_adopted'")],
+        [_drop_one(_PRODUCT_HISTORY, "snapshot_date = '2025-06-30'")],
+    ],
+    (_HISTORY, "one_row_per_user_and_day"): [
+        [_drop_one(_HISTORY)],
+        [_drop_one(_HISTORY, "snapshot_date = '2025-06-30'")],
+        [f"DELETE FROM silver.{_HISTORY} WHERE user_id = 'usr_01'"],
+    ],
+    (_HISTORY, "runs_are_unbroken"): [
+        [_one(_HISTORY, "platform_state_since = platform_state_since + 1")],
+        [_one(_HISTORY, "platform_state = 'deleted'", "platform_state = 'active'")],
+    ],
+    (_MOVES, "moves_are_allowed"): [
+        [_one(_MOVES, "from_state = 'deleted', to_state = 'active'", "scope = 'platform'")],
+        [
+            _one(
+                _MOVES,
+                "from_state = 'churned_from_product', to_state = 'new_to_product'",
+                "scope = 'product'",
+            )
+        ],
+    ],
+    (_MOVES, "equal_history_differences"): [
+        [_drop_one(_MOVES, "scope = 'platform'")],
+        [_drop_one(_MOVES, "scope = 'product'")],
+        [_one(_MOVES, "days_in_previous_state = days_in_previous_state + 1")],
+        [_one(_HISTORY, "platform_state = 'deleted'", "platform_state = 'active'")],
+    ],
+    **_metric("gold_users_active_daily"),
+    **_metric("gold_users_active_weekly"),
+    **_metric("gold_users_active_monthly"),
+    **_metric("gold_users_created_daily"),
+}
+
+
+def test_every_rule_has_a_planted_fault() -> None:
+    assert RULES.keys() == FAULTS.keys()
+    assert len(RULES) == len(rules()), "two rules of a table have one name"
+
+
+@pytest.mark.parametrize(("table_name", "rule_name"), RULES, ids=["-".join(key) for key in RULES])
+def test_rule_finds_its_fault(
+    connection: duckdb.DuckDBPyConnection, seeds_run: SeedsRun, table_name: str, rule_name: str
+) -> None:
+    rule = RULES[table_name, rule_name]
+    days = seeds_run.days if rule.table.partition_column else None
+    relations = [TABLES[name].relation for name in rule.inputs]
+    query = compile_duckdb(rule.violations(relations, policy=POLICY, window=days))
+    for statements in FAULTS[table_name, rule_name]:
+        with planted(connection, *statements):
+            finding = count_violations(connection, rule.name, query)
+        assert not finding.passed, statements
+        assert finding.examples
+        assert finding.columns
+
+
+# ---------------------------------------------------------------- from findings to runs
+
+_FACTS_KEY = asset_key(FACTS.name)
+
+
+def _job(
+    database: Path, checks: dg.AssetChecksDefinition, *delivered: dict[str, object]
+) -> dg.ExecuteInProcessResult:
+    """A run of facts, their checks, and a table that reads the facts."""
+    settings = {"database": str(database), "connection_config": connection_config(threads=2)}
+    definitions = dg.Definitions(
+        assets=[
+            delivering(FACTS, lambda _: expression(types_of(FACTS), delivered)),
+            reading(SAME_DAYS),
+        ],
+        asset_checks=[checks],
+        resources={
+            IO_MANAGER_KEY: WarehouseIOManager(**settings),
+            "warehouse": Warehouse(**settings),
+        },
+    )
+    return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=dg.DagsterInstance.ephemeral(),
+        run_config=QUIET,
+        partition_key=PARTITIONS.get_first_partition_key(),
+        raise_on_error=False,
+    )
+
+
+def _checks(*facts_rules: Rule) -> dg.AssetChecksDefinition:
+    return build_table_checks(FACTS, facts_rules, lambda _: FACTS.relation, POLICY)
+
+
+def _evaluations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    return {e.check_name: e for e in result.get_asset_check_evaluations()}
+
+
+def _materialized(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {
+        event.asset_key.path[-1]
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+
+
+def _notes(silver_facts: ir.Table) -> ir.Table:
+    """Facts with a remark."""
+    return silver_facts.filter(silver_facts.note.notnull()).select("fact_id", "note")
+
+
+def test_broken_contract_keeps_what_comes_after_from_running(tmp_path: Path) -> None:
+    result = _job(tmp_path / "w.duckdb", _checks(), *facts(day(1)), *facts(day(1)))
+    evaluations = _evaluations(result)
+    assert {name for name, e in evaluations.items() if not e.passed} == {UNIQUE}
+    assert evaluations[UNIQUE].severity == dg.AssetCheckSeverity.ERROR
+    assert not result.success
+    assert _materialized(result) == {FACTS.name}
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_only_a_blocking_rule_keeps_what_comes_after_from_running(
+    tmp_path: Path, blocking: bool
+) -> None:
+    checks = _checks(rule(FACTS, "No remarks.", blocking=blocking)(_notes))
+    result = _job(tmp_path / "w.duckdb", checks, *facts(day(1), note="hm"))
+    finding = _evaluations(result)["_notes"]
+    assert not finding.passed
+    assert finding.severity.value == ("ERROR" if blocking else "WARN")
+    assert result.success is not blocking
+    assert _materialized(result) == ({FACTS.name} if blocking else {FACTS.name, SEEN.name})
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_rule_that_raises_is_a_failed_result_and_the_next_one_runs(
+    tmp_path: Path, blocking: bool
+) -> None:
+    def raising(silver_facts: ir.Table) -> ir.Table:
+        raise LookupError("no such thing")
+
+    def failing_in_the_engine(silver_facts: ir.Table) -> ir.Table:
+        return silver_facts.filter(silver_facts.note.cast("int64") == 1)
+
+    checks = _checks(
+        rule(FACTS, "Raises.", blocking=blocking)(raising),
+        rule(FACTS, "Fails.", blocking=blocking)(failing_in_the_engine),
+        rule(FACTS, "No remarks.", blocking=False)(_notes),
+    )
+    result = _job(tmp_path / "w.duckdb", checks, *facts(day(1), note="hm"))
+    evaluations = _evaluations(result)
+    note = evaluations["raising"].metadata["note"].value
+    assert note == "could not be evaluated: LookupError: no such thing"
+    assert "ConversionException" in str(evaluations["failing_in_the_engine"].metadata["note"].value)
+    assert not any(
+        evaluations[name].passed for name in ("raising", "failing_in_the_engine", "_notes")
+    )
+    assert evaluations[TYPES].passed
+    assert result.success is not blocking
+
+
+def test_examples_are_escaped(tmp_path: Path) -> None:
+    note = 'a|b\\|\n<img src="x"> ![x](http://x) `c` &lt; **d**\r| e |'
+    checks = _checks(rule(FACTS, "No remarks.", blocking=False)(_notes))
+    result = _job(tmp_path / "w.duckdb", checks, *facts(day(1), note=note))
+    finding = _evaluations(result)["_notes"]
+    assert finding.metadata["violations"].value == 1
+    assert str(finding.metadata["examples"].value).split("\n") == [
+        "| fact_id | note |",
+        "| --- | --- |",
+        r"| fact 2025-01-01 | a\|b\\\| &lt;img src=\"x\"> !\[x\](http://x) \`c\` &amp;lt;".replace(
+            r"\"", '"'
+        )
+        + r" \*\*d\*\* \| e \| |",
+    ]
+
+
+def test_finding_shows_a_few_rows_in_a_fixed_order(tmp_path: Path) -> None:
+    many = [
+        fact | {"fact_id": f"f{n}"} for n in range(9, 0, -1) for fact in facts(day(1), note="n")
+    ]
+    checks = _checks(rule(FACTS, "No remarks.", blocking=False)(_notes))
+    finding = _evaluations(_job(tmp_path / "w.duckdb", checks, *many))["_notes"]
+    assert finding.metadata["violations"].value == 9
+    lines = str(finding.metadata["examples"].value).split("\n")[2:]
+    assert lines == [f"| f{n} | n |" for n in range(1, 6)]
+
+
+def test_check_of_a_run_looks_at_the_days_of_the_run_only(tmp_path: Path) -> None:
+    def not_on_the_second(silver_facts: ir.Table, *, window: DateWindow) -> ir.Table:
+        days = silver_facts.filter(silver_facts.fact_date.between(window.first, window.last))
+        return days.filter(days.fact_date == date(2025, 1, 2))
+
+    checks = _checks(rule(FACTS, "Nothing on the second.")(not_on_the_second))
+    result = _job(tmp_path / "w.duckdb", checks, *facts(day(1)))
+    assert _evaluations(result)["not_on_the_second"].passed
+    assert result.success

@@ -1,0 +1,270 @@
+"""silver_events_enriched and silver_user_sessions, worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from functools import cache
+from typing import Any
+
+import pytest
+
+from monstera_assets.bronze import (
+    bronze_accounts,
+    bronze_events,
+    bronze_product_catalog,
+    bronze_users,
+)
+from monstera_assets.silver.silver_events_enriched import silver_events_enriched
+from monstera_assets.silver.silver_user_sessions import silver_user_sessions
+from monstera_assets.warehouse.table_asset import TableAsset
+from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.writer import compile_duckdb
+from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+
+EVENTS = bronze_events.TABLE
+ENRICHED = silver_events_enriched.table
+SESSIONS = silver_user_sessions.table
+TABLES: Mapping[str, Table] = {
+    table.name: table
+    for table in (
+        EVENTS,
+        bronze_product_catalog.TABLE,
+        bronze_users.TABLE,
+        bronze_accounts.TABLE,
+        ENRICHED,
+        SESSIONS,
+    )
+}
+
+NODES = (
+    ("work", "family", None, True),
+    ("editor", "product", "work", True),
+    ("canvas", "feature", "editor", True),
+    ("brush", "sub_feature", "canvas", True),
+    ("fax", "product", "work", False),
+    ("tray", "feature", "fax", False),
+)
+
+
+@pytest.fixture
+def warehouse() -> MemoryWarehouse:
+    """A catalog, and Ada of a starter account and Ben of a trial."""
+    warehouse = MemoryWarehouse(TABLES.values())
+    warehouse.load(
+        bronze_product_catalog.TABLE,
+        [
+            dict(
+                zip(
+                    ("product_id", "tier", "parent_product_id", "is_active"),
+                    node,
+                    strict=True,
+                )
+            )
+            for node in NODES
+        ],
+    )
+    warehouse.load(
+        bronze_accounts.TABLE,
+        [
+            {"account_id": "small", "subscription_tier": "starter"},
+            {"account_id": "fresh", "subscription_tier": "trial"},
+        ],
+    )
+    warehouse.load(
+        bronze_users.TABLE,
+        [
+            {
+                "user_id": "ada",
+                "account_id": "small",
+                "user_created_at": "2024-02-28 23:59:59",
+                "country": "UK",
+                "plan_type": "team",
+                "acquisition_source": "search",
+            },
+            {
+                "user_id": "ben",
+                "account_id": "fresh",
+                "user_created_at": "2024-03-01 00:00:00",
+                "country": "DE",
+                "plan_type": "free",
+                "acquisition_source": "referral",
+            },
+        ],
+    )
+    return warehouse
+
+
+def event(event_id: str, at: str, user_id: str = "ada", **columns: object) -> Mapping[str, object]:
+    """A row of bronze_events: of a user and without a product, unless said otherwise."""
+    return {
+        "event_id": event_id,
+        "entity_id": user_id,
+        "entity_type": "user",
+        "event_timestamp": at,
+        "event_date": at[:10],
+        "location": "web_app",
+        **columns,
+    }
+
+
+def rows_made(
+    warehouse: MemoryWarehouse, asset: TableAsset, *events: Mapping[str, object]
+) -> list[dict[str, Any]]:
+    """The rows of a table made from these events."""
+    warehouse.load(EVENTS, events)
+    for step in (silver_events_enriched, asset):
+        warehouse.store(step.table, _sql(step.table.name))
+    names = [column.name for column in asset.table.columns]
+    return [dict(zip(names, row, strict=True)) for row in warehouse.stored(asset.table)]
+
+
+def enriched(warehouse: MemoryWarehouse, *events: Mapping[str, object]) -> dict[str, Any]:
+    """The enriched events by id, of which there are as many as there were events."""
+    rows = rows_made(warehouse, silver_events_enriched, *events)
+    assert len(rows) == len(events)
+    return {row["event_id"]: row for row in rows}
+
+
+@cache
+def _sql(name: str) -> str:
+    asset = {ENRICHED.name: silver_events_enriched, SESSIONS.name: silver_user_sessions}[name]
+    return compile_duckdb(asset(*(TABLES[table].relation for table in asset.inputs)))
+
+
+@pytest.mark.parametrize(
+    ("node", "product", "feature"),
+    [
+        ("editor", "editor", None),
+        ("canvas", "editor", "canvas"),
+        ("brush", "editor", "brush"),
+        ("fax", "fax", None),
+        ("tray", "fax", "tray"),
+        ("work", None, None),
+        (None, None, None),
+    ],
+)
+def test_an_event_counts_for_the_product_above_the_node_it_names(
+    warehouse: MemoryWarehouse, node: str | None, product: str | None, feature: str | None
+) -> None:
+    row = enriched(warehouse, event("e1", "2024-03-05 10:00:00", product_id=node))["e1"]
+    assert (row["product_id"], row["feature_id"]) == (product, feature)
+
+
+def test_what_the_event_said_is_kept(warehouse: MemoryWarehouse) -> None:
+    said = {
+        "event_type": "page_published",
+        "location": "api",
+        "session_id": "s1",
+        "is_qualifying_event": True,
+        "is_activation_event": True,
+        "metadata": '{"project_id": "p1"}',
+    }
+    row = enriched(warehouse, event("e1", "2024-03-05 10:11:12", **said))["e1"]
+    assert {name: row[name] for name in said} == said
+    assert row["event_timestamp"] == datetime(2024, 3, 5, 10, 11, 12)  # noqa: DTZ001
+    assert row["event_date"] == date(2024, 3, 5)
+
+
+def test_attributes_are_those_of_the_user_and_its_account(warehouse: MemoryWarehouse) -> None:
+    rows = enriched(
+        warehouse,
+        event("e1", "2024-03-05 10:00:00", "ada"),
+        event("e2", "2024-03-05 10:00:00", "ben"),
+    )
+    names = ("account_id", "country", "plan_type", "acquisition_source", "account_tier")
+    assert [rows["e1"][name] for name in names] == ["small", "UK", "team", "search", "starter"]
+    assert [rows["e2"][name] for name in names] == ["fresh", "DE", "free", "referral", "trial"]
+
+
+@pytest.mark.parametrize("entity_type", ["admin", "system", "account"])
+def test_an_entity_that_is_no_user_has_no_attributes(
+    warehouse: MemoryWarehouse, entity_type: str
+) -> None:
+    about = {"entity_type": entity_type, "product_id": "canvas"}
+    row = enriched(warehouse, event("e1", "2024-03-05 10:00:00", "ada", **about))["e1"]
+    assert (row["entity_id"], row["product_id"]) == ("ada", "editor")
+    attributes = (
+        *("account_id", "country", "plan_type", "acquisition_source", "account_tier"),
+        "days_since_signup",
+    )
+    assert {row[name] for name in attributes} == {None}
+
+
+@pytest.mark.parametrize(
+    ("at", "days"),
+    [
+        ("2024-02-28 23:59:59", 0),
+        ("2024-02-29 00:00:00", 1),
+        ("2024-02-29 23:59:59", 1),
+        ("2024-03-01 00:00:00", 2),
+        ("2025-02-28 12:00:00", 366),
+    ],
+)
+def test_tenure_is_in_calendar_days(warehouse: MemoryWarehouse, at: str, days: int) -> None:
+    assert enriched(warehouse, event("e1", at))["e1"]["days_since_signup"] == days
+
+
+def test_a_session_is_counted_and_timed(warehouse: MemoryWarehouse) -> None:
+    works = {"session_id": "s1", "is_qualifying_event": True}
+    [session] = rows_made(
+        warehouse,
+        silver_user_sessions,
+        event("e3", "2024-03-05 09:30:15", **works, product_id="brush", location="api"),
+        event("e2", "2024-03-05 09:30:15", session_id="s1", location="mobile_app"),
+        event("e1", "2024-03-05 10:00:00", **works, product_id="editor"),
+        event("e4", "2024-03-05 11:30:16", session_id="s1", product_id="tray"),
+    )
+    assert session == {
+        "user_id": "ada",
+        "session_id": "s1",
+        "session_date": date(2024, 3, 5),
+        "session_started_at": datetime(2024, 3, 5, 9, 30, 15),  # noqa: DTZ001
+        "session_ended_at": datetime(2024, 3, 5, 11, 30, 16),  # noqa: DTZ001
+        "duration_seconds": 2 * 60 * 60 + 1,
+        # Of the two first events, the one with the lower id.
+        "location": "mobile_app",
+        "events": 4,
+        "qualifying_events": 2,
+        # The brush counts for the editor, the tray for the fax.
+        "products_used": 2,
+    }
+
+
+def test_a_session_of_one_event_takes_no_time(warehouse: MemoryWarehouse) -> None:
+    [session] = rows_made(
+        warehouse, silver_user_sessions, event("e1", "2024-03-05 10:00:00", session_id="s1")
+    )
+    counts = ("duration_seconds", "events", "qualifying_events", "products_used")
+    assert [session[name] for name in counts] == [0, 1, 0, 0]
+
+
+def test_a_session_across_midnight_has_a_row_on_each_day(warehouse: MemoryWarehouse) -> None:
+    sessions = rows_made(
+        warehouse,
+        silver_user_sessions,
+        event("e1", "2024-03-05 23:50:00", session_id="s1"),
+        event("e2", "2024-03-05 23:59:59", session_id="s1"),
+        event("e3", "2024-03-06 00:00:00", session_id="s1"),
+    )
+    assert [(s["session_date"], s["duration_seconds"], s["events"]) for s in sessions] == [
+        (date(2024, 3, 5), 599, 2),
+        (date(2024, 3, 6), 0, 1),
+    ]
+
+
+def test_sessions_belong_to_one_user_each(warehouse: MemoryWarehouse) -> None:
+    sessions = rows_made(
+        warehouse,
+        silver_user_sessions,
+        event("e1", "2024-03-05 10:00:00", "ada", session_id="s1"),
+        event("e2", "2024-03-05 11:00:00", "ben", session_id="s1"),
+        event("e3", "2024-03-05 12:00:00", "ada", session_id="s2"),
+        event("e4", "2024-03-05 13:00:00", "ada"),
+        event("e5", "2024-03-05 14:00:00", "ada", session_id="s1", entity_type="admin"),
+    )
+    assert [(s["user_id"], s["session_id"], s["events"]) for s in sessions] == [
+        ("ada", "s1", 1),
+        ("ada", "s2", 1),
+        ("ben", "s1", 1),
+    ]

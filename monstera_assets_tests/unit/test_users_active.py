@@ -1,0 +1,195 @@
+"""Sliding distinct counts of users: published worked examples, and a literal count.
+
+The worked examples are those of the Azure Data Explorer documentation (repository
+MicrosoftDocs/dataexplorer-docs, pages `sliding-window-counts-plugin.md` and
+`activity-counts-metrics-plugin.md`): input and output figures are taken from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monstera_assets.bronze import bronze_accounts, bronze_users
+from monstera_assets.gold import (
+    gold_users_active_daily,
+    gold_users_active_monthly,
+    gold_users_active_weekly,
+)
+from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, users_active, users_created
+from monstera_assets.silver import silver_daily_user_activity
+from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+
+USERS, ACCOUNTS = bronze_users.TABLE, bronze_accounts.TABLE
+ACTIVITY = silver_daily_user_activity.TABLE
+
+AUGUST_1 = date(2017, 8, 1)
+
+# Who was active on which day, as often as the page lists it.
+SLIDING_WINDOW_EVENTS = {
+    AUGUST_1: ["Bob", "David", "David", "John", "Bob"],
+    date(2017, 8, 2): ["Ananda", "Atul", "John"],
+    date(2017, 8, 3): ["Ananda", "Atul", "Atul", "John", "Bob"],
+    date(2017, 8, 4): ["Betsy"],
+    date(2017, 8, 5): ["Bob"],
+}
+SLIDING_WINDOW_DCOUNTS = [3, 5, 5, 5, 5, 2, 1]  # a lookback of 3 days, from August 1 to 7
+
+ACTIVITY_COUNTS_EVENTS = {
+    AUGUST_1: ["A", "D", "J", "B"],
+    date(2017, 8, 2): ["C", "T", "J"],
+    date(2017, 8, 3): ["H", "T", "T", "J", "B", "S"],
+    date(2017, 8, 4): ["S"],
+}
+DCOUNTS = [4, 3, 5, 1]
+NEW_DCOUNTS = [4, 2, 2, 0]
+AGGREGATED_DCOUNTS = [4, 6, 8, 8]
+
+Events = Mapping[date, Iterable[str]]
+
+
+def warehouse(events: Events, people: Iterable[str] = ()) -> MemoryWarehouse:
+    """These users, their one account and their qualifying events."""
+    made = MemoryWarehouse((USERS, ACCOUNTS, ACTIVITY))
+    names = sorted({*people, *(name for day in events.values() for name in day)})
+    made.load(ACCOUNTS, [{"account_id": "acc", "subscription_tier": "starter"}])
+    made.load(
+        USERS,
+        [
+            {
+                "user_id": name,
+                "account_id": "acc",
+                "user_created_at": "2017-01-01 00:00:00",
+                "country": ["DE", "FR", "UK"][number % 3],
+                "plan_type": ["free", "paid"][number % 2],
+            }
+            for number, name in enumerate(names)
+        ],
+    )
+    made.load(
+        ACTIVITY,
+        [
+            # each mention is another product: who is active in several is still one user
+            {
+                "user_id": name,
+                "activity_date": day,
+                "product_id": f"product_{number}",
+                "events": 1,
+                "qualifying_events": 1,
+            }
+            for day, names_of_day in events.items()
+            for number, name in enumerate(names_of_day)
+        ],
+    )
+    return made
+
+
+def counts(made: MemoryWarehouse, window: DateWindow, days: int) -> dict[str, list[int]]:
+    """By dimension, the metric on each date of a window, summed over the segments."""
+    relation = ACTIVITY.relation
+    expression = users_active(
+        relation.filter(
+            relation.activity_date.between(window.first - timedelta(days=days - 1), window.last)
+        ),
+        USERS.relation,
+        ACCOUNTS.relation,
+        days=days,
+        window=window,
+        metric="active",
+    )
+    rows = made.rows(
+        "SELECT segment_dimension, metric_date, sum(active)::BIGINT"
+        f" FROM ({compile_duckdb(expression)}) GROUP BY ALL"
+    )
+    by_dimension: dict[str, list[int]] = {}
+    for dimension, _, count in rows:
+        by_dimension.setdefault(dimension, []).append(count)
+    assert [day for dimension, day, _ in rows if dimension == TOTAL] == list(window)
+    return by_dimension
+
+
+def test_sliding_window_counts_worked_example() -> None:
+    """Distinct users over a lookback of three days, the day itself included."""
+    made = warehouse(SLIDING_WINDOW_EVENTS)
+    window = DateWindow(AUGUST_1, date(2017, 8, 7))
+    assert counts(made, window, days=3)[TOTAL] == SLIDING_WINDOW_DCOUNTS
+
+
+def test_activity_counts_metrics_worked_example() -> None:
+    """Distinct users a day; up to each day; and, as the difference of those, new ones."""
+    made = warehouse(ACTIVITY_COUNTS_EVENTS)
+    window = DateWindow(AUGUST_1, date(2017, 8, 4))
+    assert counts(made, window, days=1)[TOTAL] == DCOUNTS
+    aggregated = counts(made, window, days=len(window))[TOTAL]
+    assert aggregated == AGGREGATED_DCOUNTS
+    before = [0, *aggregated[:-1]]
+    assert [now - then for now, then in zip(aggregated, before, strict=True)] == NEW_DCOUNTS
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        (gold_users_active_daily, [4, 3, 5, 1]),
+        # Nobody leaves a window of 7 or 30 days within four days.
+        (gold_users_active_weekly, [4, 6, 8, 8]),
+        (gold_users_active_monthly, [4, 6, 8, 8]),
+    ],
+)
+def test_published_tables_on_the_worked_example(module: object, expected: list[int]) -> None:
+    """The tables of the metrics give the example's figures too."""
+    table = module.TABLE  # type: ignore[attr-defined]
+    asset = vars(module)[table.name]
+    window = DateWindow(AUGUST_1, date(2017, 8, 4))
+    expression = asset(ACTIVITY.relation, USERS.relation, ACCOUNTS.relation, window=window)
+    metric = table.name.removeprefix("gold_")
+    rows = warehouse(ACTIVITY_COUNTS_EVENTS).rows(
+        f"SELECT metric_date, {metric} FROM ({compile_duckdb(expression)})"
+        " WHERE segment_dimension = 'all'"
+    )
+    assert [count for _, count in rows] == expected
+
+
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(
+    events=st.dictionaries(
+        st.dates(AUGUST_1, date(2017, 11, 1)),
+        st.lists(st.sampled_from(["ann", "ben", "cat", "dan"]), min_size=1, max_size=5),
+        max_size=14,
+    ),
+    first=st.dates(AUGUST_1, date(2017, 10, 1)),
+    length=st.integers(1, 60),
+    days=st.sampled_from([1, 2, 7, 30, 31]),
+)
+def test_equals_a_literal_count(
+    events: dict[date, list[str]], first: date, length: int, days: int
+) -> None:
+    """Against sets, on every date of a window that may cut the activity at both ends."""
+    window = DateWindow(first, first + timedelta(days=length - 1))
+    literal = [
+        len({n for day, names in events.items() if 0 <= (at - day).days < days for n in names})
+        for at in window
+    ]
+    counted = counts(warehouse(events, people=["idle"]), window, days)
+    assert counted == dict.fromkeys((TOTAL, *SEGMENT_DIMENSIONS), literal)
+
+
+def test_users_created_has_a_row_for_days_without_signups() -> None:
+    """All three users signed up on one day; the days around it have 0."""
+    expression = users_created(
+        USERS.relation,
+        ACCOUNTS.relation,
+        window=DateWindow(date(2016, 12, 31), date(2017, 1, 2)),
+        metric="created",
+    )
+    rows = warehouse({}, people=["ann", "ben", "cat"]).rows(
+        "SELECT segment_dimension, metric_date, sum(created)::BIGINT"
+        f" FROM ({compile_duckdb(expression)}) GROUP BY ALL"
+    )
+    for dimension in (TOTAL, *SEGMENT_DIMENSIONS):
+        assert [count for of, _, count in rows if of == dimension] == [0, 3, 0]
