@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from difflib import get_close_matches
 from pathlib import Path
@@ -156,7 +156,8 @@ def _refuse_unknown_variables() -> None:
             and variable not in known
             and variable not in OTHER_VARIABLES
         ):
-            raise SettingsError(f"unknown environment variable {name}{_similar(variable, known)}")
+            similar = _similar(variable, known, ENVIRONMENT_PREFIX)
+            raise SettingsError(f"unknown environment variable {name}{similar}")
 
 
 def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[str, Any]) -> str:
@@ -196,6 +197,7 @@ def _is_secret(path: list[str]) -> bool:
     return field is None or "Secret" in repr(field.annotation)
 
 
-def _similar(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    matches = get_close_matches(name, known, n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""
+def _similar(name: str, known: Iterable[str], prefix: str = "") -> str:
+    without = [other.removeprefix(prefix) for other in known]
+    matches = get_close_matches(name.removeprefix(prefix), without, n=1)
+    return f"; did you mean {prefix}{matches[0]}?" if matches else ""

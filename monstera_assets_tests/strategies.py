@@ -360,9 +360,8 @@ def some_account(
         if event_type == "payment_failed":
             if random.random() < 0.4:
                 metadata["grace_until"] = day + timedelta(days=random.choice(ahead))
-        elif event_type == "subscription_cancelled":
-            if random.random() < 0.8:
-                metadata["effective_date"] = day + timedelta(days=random.choice(ahead))
+        elif event_type == "subscription_cancelled" and random.random() < 0.8:
+            metadata["effective_date"] = day + timedelta(days=random.choice(ahead))
         if random.random() < 0.35:
             metadata["contract_renewal_date"] = day + timedelta(days=random.choice(ahead))
         if event_type == "subscription_paused" and random.random() < 0.7:

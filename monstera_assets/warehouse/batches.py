@@ -40,6 +40,9 @@ class TableBatch:
         Raises:
             SchemaMismatchError: a table's rows differ from its declaration.
         """
+        for table in self.contents:
+            # Before any rows are computed: those of one may depend on what another holds so far.
+            writer.prepare(connection, StoredTable.of(table))
         for table, rows in self.contents.items():
             self.counts[table.name] = writer.replace(
                 connection,

@@ -33,11 +33,20 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 HISTORY = "silver_user_state_history"
-DAYS = 365  # of the seeds, 2024-07-01 to 2025-06-30
 PATIENCE = 120
 """Seconds after which a server or page that has not come up counts as broken."""
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1800,1100"]
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+)
 
 
 @dataclass(frozen=True)
@@ -48,27 +57,43 @@ class Ui:
     url: str
     screenshots: Path
 
-    def show(self, path: str, words: Sequence[str], name: str) -> str:
+    def show(
+        self,
+        path: str,
+        words: Sequence[str],
+        screenshot: str,
+        *,
+        height: int = 1100,
+        smaller: int = 0,
+    ) -> str:
         """Open a page, wait until all words are there and nothing loads, and take a screenshot.
+
+        Args:
+            path: of the page.
+            words: what must be on it.
+            screenshot: its name.
+            height: of the window.
+            smaller: how many times the graph's button for zooming out is pressed.
 
         Returns:
             The text of the page.
         """
+        self.driver.set_window_size(1900, height)
         self.driver.get(self.url + path)
-
-        def text(driver: webdriver.Chrome) -> str:
-            return driver.find_element(By.TAG_NAME, "body").text
-
-        def is_ready(driver: webdriver.Chrome) -> bool:
-            page = text(driver)
-            return all(word in page for word in words) and "Loading" not in page
-
         WebDriverWait(self.driver, PATIENCE, poll_frequency=0.5).until(
-            is_ready, f"{words} not on {path}"
+            lambda _: all(word in self.text() for word in words) and "Loading" not in self.text(),
+            f"{words} not on {path}",
         )
+        for _ in range(smaller):
+            self.driver.find_element(By.CSS_SELECTOR, '[aria-label="zoom_out"]').click()
+            time.sleep(0.5)
         time.sleep(1)  # the graph slides into place
-        self.driver.save_screenshot(str(self.screenshots / f"{name}.png"))
-        return text(self.driver)
+        self.driver.save_screenshot(str(self.screenshots / f"{screenshot}.png"))
+        return self.text()
+
+    def text(self) -> str:
+        """What can be read on the page."""
+        return self.driver.find_element(By.TAG_NAME, "body").text
 
 
 @pytest.fixture(scope="module")
@@ -79,65 +104,85 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     screenshots.mkdir(parents=True, exist_ok=True)
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("MONSTERA_")
-    } | {
-        "DAGSTER_HOME": str(folder / "home"),
-        "MONSTERA_SOURCE": str(ROOT / "seeds"),
-        "MONSTERA_DATABASE": str(folder / "monstera.duckdb"),
-    }
-    subprocess.run([str(BIN / "monstera"), "run"], cwd=ROOT, env=environment, check=True)
-    with (
-        webserver(environment, folder / "webserver.log") as url,
-        browser(folder / "profile") as driver,
-    ):
+    } | {"DAGSTER_HOME": str(folder / "home"), "MONSTERA_SOURCE": str(ROOT / "seeds")}
+    subprocess.run([str(BIN / "monstera"), "run"], cwd=folder, env=environment, check=True)
+    with webserver(environment, folder) as url, browser(folder / "profile") as driver:
         yield Ui(driver, url, screenshots)
 
 
-def test_the_graph_shows_the_tables_by_group(ui: Ui) -> None:
-    names = {
-        layer: [table.name for table in tables() if table.layer == layer]
-        for layer in ("bronze", "silver", "gold")
-    }
-    opened = ("bronze", "gold")
-    shown = [name for layer in opened for name in names[layer]]
-    expanded = ",".join(f"global@global:{layer}" for layer in opened)
-    page = ui.show(f"/asset-groups?expanded={expanded}", [*names, *shown], "asset_graph")
-    assert f"{len(names['silver'])} assets" in page  # of the group that is not open
-    assert not re.search(r"\bfailed\b", page, re.IGNORECASE)
-    assert "Never materialized" not in page
+def test_every_table_stands_materialized_in_its_group(ui: Ui) -> None:
+    groups = []
+    for layer in ("bronze", "silver", "gold"):
+        of_layer = [table for table in tables() if table.layer == layer]
+        by_day = sum(table.partition_column is not None for table in of_layer)
+        # Kept whole and up to date; in part, since the days after the seeds' last are missing.
+        counts = [str(count) for count in (len(of_layer) - by_day, by_day) if count]
+        groups.append("\n".join([layer, *counts]))
+    page = ui.show("/asset-groups", groups, "groups")
+    # A third number would be that of tables that failed or are missing.
+    for group in groups:
+        assert not re.search(rf"{group}\n?\d", page)
+
+
+def test_an_open_group_shows_its_tables_and_their_checks(ui: Ui) -> None:
+    page = ui.show(
+        "/asset-groups?expanded=global@global:silver",
+        [HISTORY, "Passed"],
+        "asset_graph",
+        height=1500,
+        smaller=3,
+    )
+    checks = re.findall(r"(\d+) / (\d+) Passed", page)
+    assert len(checks) > 5
+    assert all(passed == of for passed, of in checks)
+    assert "Failed" not in page
 
 
 def test_a_history_has_a_partition_for_each_day(ui: Ui) -> None:
+    days = "%5B2024-07-01...2025-06-30%5D"
     page = ui.show(
-        f"/assets/silver/{HISTORY}?view=partitions",
-        [HISTORY, "Materialized ("],
+        f"/assets/silver/{HISTORY}?view=partitions&default_range={days}&partition=2025-06-30",
+        [HISTORY, "Materialized (", "rows_written"],
         "history_partitions",
     )
-    assert f"Materialized ({DAYS:,})" in page
+    assert "365 Partitions Selected" in page
+    assert "Materialized (365)" in page
     assert "Failed (0)" in page
-    assert "2025-06-30" in page
+    assert "Missing (0)" in page
+    assert "2025-06-30\nMaterialized" in page
 
 
-def test_the_checks_of_a_history_have_passed(ui: Ui) -> None:
-    page = ui.show(f"/assets/silver/{HISTORY}?view=checks", [HISTORY, "Checks ("], "history_checks")
+def test_the_checks_of_a_history_are_green(ui: Ui) -> None:
+    contract = {
+        "types_as_declared",
+        "no_nulls",
+        "key_is_unique",
+        "values_allowed",
+        "references_exist",
+    }
     own = {rule.name for rule in rules() if rule.table.name == HISTORY}
-    names = {*own, "types_as_declared", "no_nulls", "key_is_unique", "values_allowed"}
-    names.add("references_exist")
     assert own
-    assert f"{len(names)} / {len(names)} Passed" in page
-    assert all(name in page for name in names)
+    page = ui.show(
+        f"/assets/silver/{HISTORY}?view=checks",
+        [HISTORY, f"Checks ({len(contract | own)})", "Succeeded"],
+        "history_checks",
+    )
+    for name in contract | own:
+        assert f"{name}\nSucceeded" in page
 
 
 @contextmanager
-def webserver(environment: Mapping[str, str], log: Path) -> Iterator[str]:
-    """The UI's server on a free port; gives its address once it answers."""
+def webserver(environment: Mapping[str, str], folder: Path) -> Iterator[str]:
+    """The UI's server, in a folder and on a free port; gives its address once it answers."""
+    log = folder / "webserver.log"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(BIN / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(port)]
     with log.open("w") as output:
         server = subprocess.Popen(
-            [*command, "-w", "workspace.yaml"],
-            cwd=ROOT,
+            [*command, "-w", str(ROOT / "workspace.yaml")],
+            cwd=folder,
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -217,7 +217,7 @@ def run(
         }
     return dg.materialize(
         list(assets),
-        selection=only and dg.AssetSelection.assets(only.key),
+        selection=dg.AssetSelection.assets(*(asset.key for asset in ([only] if only else assets))),
         instance=_instance(),
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(

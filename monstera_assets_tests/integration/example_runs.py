@@ -1,4 +1,4 @@
-"""Runs of the whole asset graph, or parts of it, over a source: what the tests of loads and days use."""
+"""Runs of the asset graph, or parts of it, over a source."""
 
 from __future__ import annotations
 
@@ -86,7 +86,11 @@ class Graph:
                 instance=self.instance, run_config=QUIET, raise_on_error=False, **partition
             )
         return dg.materialize(
-            [asset for asset in self.definitions.assets or [] if _is_asset(asset)],
+            [
+                asset
+                for asset in self.definitions.assets or []
+                if isinstance(asset, dg.AssetsDefinition)
+            ],
             selection=dg.AssetSelection.assets(*(asset_key(name) for name in only)),
             instance=self.instance,
             resources=self.definitions.resources,
@@ -172,12 +176,6 @@ def is_partitioned(name: str) -> bool:
     """Whether the table of this name has daily partitions."""
     [table] = [table for table in tables() if table.name == name]
     return table.partition_column is not None
-
-
-def _is_asset(asset: object) -> bool:
-    return isinstance(asset, dg.AssetsDefinition) and not isinstance(
-        asset, dg.AssetChecksDefinition
-    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from monstera_assets.bronze import (
     bronze_subscription_events,
     bronze_users,
     bronze_workflows,
+    validation,
 )
 from monstera_assets.bronze.load_entities import entity_batch
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE, event_batch
@@ -360,7 +362,12 @@ CASES = [
         _metadata(monthly_recurring_revenue=-0.01),
     ),
     *_missing("workflows", *BASE["workflows"]),
-    Case("workflows", "duplicate_step", {"workflow_id": "twice"}, {"workflow_id": "twice"}),
+    Case(
+        "workflows",
+        "duplicate_step",
+        {"workflow_id": "twice", "event_type": "video_edited"},
+        {"workflow_id": "twice", "event_type": "video_created"},
+    ),
     Case("workflows", "unreadable_step_number", {"step_number": "one"}),
     Case("workflows", "unreadable_step_number", {"step_number": "1.5"}, {"step_number": "2"}),
     Case("workflows", "unknown_product", {"product_id": "no such"}),
@@ -369,7 +376,7 @@ CASES = [
         "events",
         "unknown_user",
         {"entity_id": "nobody"},
-        {"entity_id": "", "entity_type": "system"} | {"entity_id": "nobody"},
+        {"entity_id": "nobody", "entity_type": "system"},
     ),
     Case(
         "events",
@@ -451,6 +458,19 @@ def _query(database: Path, select: str) -> list[tuple[Any, ...]]:
         return connection.execute(select).fetchall()
 
 
+@pytest.fixture(scope="module")
+def _with_entities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("entities")
+    _load_entities(folder / "warehouse.duckdb", _write_source(folder / "source", events=[]))
+    return folder / "warehouse.duckdb"
+
+
+@pytest.fixture
+def database(tmp_path: Path, _with_entities: Path) -> Path:
+    """A database that holds the entities which every source by hand has."""
+    return Path(shutil.copy(_with_entities, tmp_path / "warehouse.duckdb"))
+
+
 # ---------------------------------------------------------------- every reason
 
 MALFORMED = "malformed,row\n"
@@ -518,7 +538,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     )
 
 
-_real_with_reason = bronze_events.with_reason
+_real_with_reason = validation.with_reason
 
 
 def _with_reason(
@@ -567,7 +587,7 @@ def test_reasons_of_events_come_in_the_order_of_the_framework(loaded: Loaded) ->
     )
 
 
-def test_first_reason_that_applies_counts(tmp_path: Path) -> None:
+def test_first_reason_that_applies_counts(tmp_path: Path, database: Path) -> None:
     # Breaks every rule that one row can break at once; each further row heals the first of them.
     broken = {
         "event_id": "twice",
@@ -601,8 +621,6 @@ def test_first_reason_that_applies_counts(tmp_path: Path) -> None:
         broken |= healed
         rows.append(dict(broken))
     source = _write_source(tmp_path / "source", events=rows)
-    database = tmp_path / "warehouse.duckdb"
-    _load_entities(database, source)
     _load_events(database, source)
     found = _query(database, "SELECT rejection_reason FROM bronze.bronze_rejected_events")
     assert Counter(reason for (reason,) in found) == Counter(reason for _, reason in healing)
@@ -694,7 +712,7 @@ _OUTCOMES = (
 )
 
 
-def test_rows_of_a_single_file_outside_of_the_run(tmp_path: Path) -> None:
+def test_rows_of_a_single_file_outside_of_the_run(tmp_path: Path, database: Path) -> None:
     source = _write_source(
         tmp_path / "source",
         events=[
@@ -710,8 +728,6 @@ def test_rows_of_a_single_file_outside_of_the_run(tmp_path: Path) -> None:
     )
     with (source / "events.csv").open("a", encoding="utf-8") as file:
         file.write(MALFORMED)
-    database = tmp_path / "warehouse.duckdb"
-    _load_entities(database, source)
     counts = _load_events(database, source, DateWindow(date(2025, 3, 4), date(2025, 3, 5)))
     assert _query(database, _OUTCOMES) == [
         ("first", date(2025, 3, 4), None),
@@ -737,7 +753,7 @@ def test_rows_of_a_single_file_outside_of_the_run(tmp_path: Path) -> None:
     ]
 
 
-def test_duplicates_across_files_of_one_day_and_of_others(tmp_path: Path) -> None:
+def test_duplicates_across_files_of_one_day_and_of_others(tmp_path: Path, database: Path) -> None:
     source = _write_source(tmp_path / "source")
     _write(
         source / "events" / "b.csv",
@@ -756,8 +772,6 @@ def test_duplicates_across_files_of_one_day_and_of_others(tmp_path: Path) -> Non
             _event("two", "2025-03-04 10:00:00", session_id="from a"),
         ],
     )
-    database = tmp_path / "warehouse.duckdb"
-    _load_entities(database, source)
     _load_events(database, source)
     kept = _query(database, "SELECT event_id, session_id FROM bronze.bronze_events ORDER BY ALL")
     assert kept == [("one", "from a"), ("two", "from b")]
@@ -802,21 +816,20 @@ _OF_DAY_6 = [
 ]
 
 
-def test_by_day_in_order_rejects_the_later_duplicate(tmp_path: Path, by_day: Path) -> None:
-    one_run, day_by_day = tmp_path / "one.duckdb", tmp_path / "days.duckdb"
-    for database, windows in (
-        (one_run, [DAYS]),
-        (day_by_day, [_day(4), _day(5), _day(6), _day(6), _day(4)]),
-    ):
-        _load_entities(database, by_day)
-        for window in windows:
-            assert _load_events(database, by_day, window)[ROWS_OUTSIDE] == 0
-        assert _query(database, _OUTCOMES) == sorted([*_OF_DAY_4, *_OF_DAY_6])
+@pytest.mark.parametrize(
+    "windows",
+    [[DAYS], [_day(4), _day(5), _day(6)], [_day(4), _day(6), _day(6), _day(4)]],
+    ids=["one run", "day by day", "days again"],
+)
+def test_by_day_in_order_rejects_the_later_duplicate(
+    database: Path, by_day: Path, windows: Sequence[DateWindow]
+) -> None:
+    for window in windows:
+        assert _load_events(database, by_day, window)[ROWS_OUTSIDE] == 0
+    assert _query(database, _OUTCOMES) == sorted([*_OF_DAY_4, *_OF_DAY_6])
 
 
-def test_by_day_out_of_order_is_noticed_by_the_contract(tmp_path: Path, by_day: Path) -> None:
-    database = tmp_path / "warehouse.duckdb"
-    _load_entities(database, by_day)
+def test_by_day_out_of_order_is_noticed_by_the_contract(database: Path, by_day: Path) -> None:
     for window in (_day(6), _day(4)):
         _load_events(database, by_day, window)
     with _opened(database) as connection:
@@ -856,11 +869,9 @@ def test_ledger_of_a_single_file(loaded: Loaded) -> None:
     }
 
 
-def test_ledger_by_day_has_the_files_of_the_day(tmp_path: Path, by_day: Path) -> None:
+def test_ledger_by_day_has_the_files_of_the_day(database: Path, by_day: Path) -> None:
     more = by_day / "events" / "event_date=2025-03-06" / "a.csv"
     _write(more, "events", [_event("more", "2025-03-06 12:00:00")])
-    database = tmp_path / "warehouse.duckdb"
-    _load_entities(database, by_day)
     _load_events(database, by_day)
     ledger = {
         day: (files, counts)

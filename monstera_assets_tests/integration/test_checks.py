@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -27,7 +28,7 @@ from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.definitions import rules, tables
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets.warehouse.connection import connection_config
+from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, SAME_DAYS, asset_key
@@ -62,7 +63,7 @@ def database(tmp_path_factory: pytest.TempPathFactory, seeds_run: SeedsRun) -> P
 
 @pytest.fixture(scope="module")
 def connection(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect(str(database), config=connection_config(threads=2)) as connection:
+    with connect(str(database), connection_config(threads=2)) as connection:
         yield connection
 
 
@@ -322,6 +323,8 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ("silver_account_current_state", "accounts_table_is_up_to_date"): [
         [_one("bronze_accounts", "total_seats = total_seats + 1", "account_id = 'acc_02'")],
         [_one("bronze_accounts", "contract_renewal_date = NULL", "account_id = 'acc_02'")],
+        [_one("bronze_accounts", "subscription_tier = 'trial'", "account_id = 'acc_02'")],
+        [_one("bronze_accounts", "monthly_recurring_revenue = 0.01", "account_id = 'acc_02'")],
     ],
     ("silver_account_current_state", "nobody_is_active_on_a_lapsed_account"): [
         [
@@ -333,6 +336,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     (_ACCOUNT_HISTORY, "one_row_per_account_and_day"): [
         [_drop_one(_ACCOUNT_HISTORY)],
         [_drop_one(_ACCOUNT_HISTORY, "snapshot_date = '2025-06-30'")],
+        [f"DELETE FROM silver.{_ACCOUNT_HISTORY} WHERE account_id = 'acc_01'"],
     ],
     (_ACCOUNT_HISTORY, "health_is_sum_of_components"): [
         [_one(_ACCOUNT_HISTORY, "health_score = health_score + 0.5")],
@@ -346,6 +350,14 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ],
     (_ACCOUNT_HISTORY, "seats_recomputed_from_raw_events"): [
         [_one(_ACCOUNT_HISTORY, "active_seats = active_seats + 1", "snapshot_date = '2025-06-30'")],
+        [_one(_ACCOUNT_HISTORY, "seat_utilization_pct = 1", "snapshot_date = '2025-05-31'")],
+        [
+            _one(
+                _ACCOUNT_HISTORY,
+                "total_seats = total_seats + 1",
+                "active_seats > 0 AND snapshot_date = '2025-06-30'",
+            )
+        ],
         [
             "DELETE FROM bronze.bronze_events WHERE is_qualifying_event AND event_date > '2025-06-01'"
         ],
@@ -359,6 +371,9 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     (_ACCOUNT_MOVES, "equal_history_differences"): [
         [_drop_one(_ACCOUNT_MOVES)],
         [_one(_ACCOUNT_MOVES, "mrr_change = mrr_change + 1")],
+        [_one(_ACCOUNT_MOVES, "seat_change = seat_change + 1")],
+        [_one(_ACCOUNT_MOVES, "transition_date = transition_date + 1")],
+        [_one(_ACCOUNT_HISTORY, "current_state = 'frozen'", "current_state = 'active'")],
         [_one(_ACCOUNT_MOVES, "days_in_previous_state = days_in_previous_state + 1")],
     ],
     ("silver_events_enriched", "typed_events_have_a_product"): [
@@ -367,6 +382,9 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ("silver_events_enriched", "flags_agree_with_catalog"): [
         [_one("silver_events_enriched", "is_qualifying_event = NOT is_qualifying_event")],
         [_one("silver_events_enriched", "is_activation_event = NOT is_activation_event")],
+        [_one("bronze_product_catalog", "qualifying_event_types = 'x_y'", "tier = 'product'")],
+        [_one("bronze_product_catalog", "qualifying_event_types = 'x_y'", "tier = 'feature'")],
+        [_one("bronze_product_catalog", "activation_event_types = ''", "tier = 'product'")],
     ],
     ("silver_user_current_state", "agrees_with_history"): [
         [_one("silver_user_current_state", "total_qualifying_events = 99")],
@@ -376,6 +394,8 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     (_PRODUCT_HISTORY, "one_row_per_user_product_and_day"): [
         [_drop_one(_PRODUCT_HISTORY)],
         [_drop_one(_PRODUCT_HISTORY, "snapshot_date = '2025-06-30'")],
+        [_one(_PRODUCT_HISTORY, "user_id = 'usr_01'", "user_id <> 'usr_01'")],
+        [f"DELETE FROM silver.{_PRODUCT_HISTORY} WHERE user_id = 'usr_17'"],
     ],
     (_PRODUCT_HISTORY, "reconciles_with_platform"): [
         [
@@ -392,6 +412,13 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ("silver_user_product_states", "agrees_with_history"): [
         [_one("silver_user_product_states", "total_qualifying_events = 99")],
         [_drop_one("silver_user_product_states", "current_state <> 'never_adopted'")],
+        [
+            _one(
+                "silver_user_product_states",
+                "current_state = 'active_in_product'",
+                "current_state = 'never_adopted'",
+            )
+        ],
         [_drop_one(_PRODUCT_HISTORY, "snapshot_date = '2025-06-30'")],
     ],
     (_HISTORY, "one_row_per_user_and_day"): [
@@ -456,7 +483,10 @@ def _job(
     database: Path, checks: dg.AssetChecksDefinition, *delivered: dict[str, object]
 ) -> dg.ExecuteInProcessResult:
     """A run of facts, their checks, and a table that reads the facts."""
-    settings = {"database": str(database), "connection_config": connection_config(threads=2)}
+    settings: dict[str, Any] = {
+        "database": str(database),
+        "connection_config": connection_config(threads=2),
+    }
     definitions = dg.Definitions(
         assets=[
             delivering(FACTS, lambda _: expression(types_of(FACTS), delivered)),

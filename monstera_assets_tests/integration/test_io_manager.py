@@ -1,5 +1,7 @@
 """What the IO manager writes is whole or not there at all, and what it reads is what was asked for."""
 
+# mypy: disable-error-code="untyped-decorator, empty-body"
+
 from __future__ import annotations
 
 import os
@@ -12,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -82,8 +85,7 @@ def deliver(request: pytest.FixtureRequest) -> Deliver:
 
 
 @ibis.udf.scalar.builtin(name="error", signature=(("string",), "int64"))
-def _error(message: str) -> int:
-    """DuckDB's error: fails when a row is computed."""
+def _error(message: str) -> int: ...
 
 
 # ---------------------------------------------------------------- all or nothing
@@ -102,8 +104,9 @@ def test_failure_between_delete_and_commit_changes_nothing(
     database: Path, deliver: Deliver, table: Table, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partitioned = table is FACTS
-    old = facts(day(1), day(2)) if partitioned else [{"name_id": "a", "label": "old"}]
-    new = facts(day(2), amount=9) if partitioned else [{"name_id": "b", "label": "new"}]
+    old, new = facts(day(1), day(2)), facts(day(2), amount=9)
+    if not partitioned:
+        old, new = [{"name_id": "a", "label": "old"}], [{"name_id": "b", "label": "new"}]
     asset = delivering(table, lambda _: deliver(table, old))
     assert errors(run(database, asset, days=(day(1), day(2)) if partitioned else None)) == {}
     before = everything(database)
@@ -371,11 +374,15 @@ def test_input_stored_with_an_older_declaration(database: Path) -> None:
         assert "note is missing" in errors(result)["SchemaMismatchError"]
 
 
+def _nothing(deliver: Deliver, table: Table, _: DateWindow) -> Any:
+    return deliver(table, [])
+
+
 def test_empty_first_write_creates_the_table(database: Path, deliver: Deliver) -> None:
     for table in (FACTS, NAMES):
-        asset = delivering(table, lambda _, table=table: deliver(table, []))
+        asset = delivering(table, partial(_nothing, deliver, table))
         assert errors(run(database, asset, days=day(1) if table is FACTS else None)) == {}
-    stored = dict(
+    stored: dict[str, str] = dict(
         query(
             database,
             "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = 'silver_facts'",

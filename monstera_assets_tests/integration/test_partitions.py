@@ -74,7 +74,9 @@ def write_source(folder: Path) -> Path:
             for n in range(4)
         ],
     )
-    users, events, billing = [], [], []
+    users: list[list[object]] = []
+    events: list[list[object]] = []
+    billing: list[tuple[object, ...]] = []
     for n in range(25):
         created = START + timedelta(days=chance.randrange(-10, 80) if n < 22 else 85 + 3 * (n - 22))
         users.append(
@@ -101,11 +103,11 @@ def write_source(folder: Path) -> Path:
             day += timedelta(days=chance.choice([1, 2, 3, 6, 7, 8, 12, 13, 14, 20]))
         if n % 6 == 0:
             deleted = _moment(chance, last).replace(hour=23, minute=59)
-            billing.append([f"u{n}", "user", "user_deleted", deleted, ""])
+            billing.append((f"u{n}", "user", "user_deleted", deleted, ""))
     for n, (failed, recovered) in enumerate([(-14, -9), (-5, 9), (-30, -20)]):
         for kind, offset in (("payment_failed", failed), ("payment_recovered", recovered)):
             moment = _moment(chance, DAYS.last + timedelta(days=offset))
-            billing.append([f"a{n}", "account", kind, moment, ""])
+            billing.append((f"a{n}", "account", kind, moment, ""))
     _write(
         folder / "users.csv",
         [

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monstera_assets.bronze import bronze_accounts, bronze_users
+from monstera_assets.bronze import bronze_accounts, bronze_events, bronze_users
 from monstera_assets.gold import (
     gold_users_active_daily,
     gold_users_active_monthly,
     gold_users_active_weekly,
 )
 from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, users_active, users_created
+from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.silver import silver_daily_user_activity
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.lifecycle_warehouse import ACTIVITY as ACTIVITY_ASSET
+from monstera_assets_tests.lifecycle_warehouse import HISTORY, LifecycleWarehouse
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 
 USERS, ACCOUNTS = bronze_users.TABLE, bronze_accounts.TABLE
@@ -155,30 +159,6 @@ def test_published_tables_on_the_worked_example(module: object, expected: list[i
     assert [count for _, count in rows] == expected
 
 
-@settings(deadline=None, max_examples=25, derandomize=True)
-@given(
-    events=st.dictionaries(
-        st.dates(AUGUST_1, date(2017, 11, 1)),
-        st.lists(st.sampled_from(["ann", "ben", "cat", "dan"]), min_size=1, max_size=5),
-        max_size=14,
-    ),
-    first=st.dates(AUGUST_1, date(2017, 10, 1)),
-    length=st.integers(1, 60),
-    days=st.sampled_from([1, 2, 7, 30, 31]),
-)
-def test_equals_a_literal_count(
-    events: dict[date, list[str]], first: date, length: int, days: int
-) -> None:
-    """Against sets, on every date of a window that may cut the activity at both ends."""
-    window = DateWindow(first, first + timedelta(days=length - 1))
-    literal = [
-        len({n for day, names in events.items() if 0 <= (at - day).days < days for n in names})
-        for at in window
-    ]
-    counted = counts(warehouse(events, people=["idle"]), window, days)
-    assert counted == dict.fromkeys((TOTAL, *SEGMENT_DIMENSIONS), literal)
-
-
 def test_users_created_has_a_row_for_days_without_signups() -> None:
     """All three users signed up on one day; the days around it have 0."""
     expression = users_created(
@@ -193,3 +173,155 @@ def test_users_created_has_a_row_for_days_without_signups() -> None:
     )
     for dimension in (TOTAL, *SEGMENT_DIMENSIONS):
         assert [count for of, _, count in rows if of == dimension] == [0, 3, 0]
+
+
+PEOPLE = ("ann", "ben", "cat", "dan", "eve")
+INDIFFERENT = (("plan_type", "-"), ("acquisition_source", "-"))
+"""Segments by the columns that the drawn users leave as they are."""
+ON_AND_OFF = st.lists(st.tuples(st.integers(-45, 40), st.booleans()), max_size=8)
+
+
+@cache
+def one_warehouse() -> MemoryWarehouse:
+    """The same for all examples, each of which replaces its tables."""
+    return MemoryWarehouse((USERS, ACCOUNTS, ACTIVITY))
+
+
+@settings(deadline=None, max_examples=20, derandomize=True)
+@given(
+    # For each user: offsets from August 1 with whether the day's work qualifies; signup; segments.
+    users=st.lists(
+        st.tuples(ON_AND_OFF, st.integers(-5, 40), st.sampled_from("ABC"), st.sampled_from("XY")),
+        min_size=1,
+        max_size=len(PEOPLE),
+    ),
+    length=st.integers(1, 35),
+    days=st.sampled_from([1, 7, 30]) | st.integers(1, 40),
+)
+def test_every_segment_equals_a_literal_count(
+    users: list[tuple[list[tuple[int, bool]], int, str, str]], length: int, days: int
+) -> None:
+    """Against a loop over sets, on every date of a window that cuts the activity at both ends.
+
+    Segments and dates of nobody have 0; some users never do qualifying work, some days are listed
+    twice.
+    """
+    window = DateWindow(AUGUST_1, AUGUST_1 + timedelta(days=length - 1))
+    made = one_warehouse()
+    made.load(ACCOUNTS, [{"account_id": tier, "subscription_tier": tier} for tier in "XY"])
+    people = dict(zip(PEOPLE, users, strict=False))
+    made.load(
+        USERS,
+        [
+            {
+                "user_id": name,
+                "account_id": tier,
+                "country": country,
+                "user_created_at": f"{AUGUST_1 + timedelta(days=signup)} 23:59:59",
+            }
+            for name, (_, signup, country, tier) in people.items()
+        ],
+    )
+    made.load(
+        ACTIVITY,
+        [
+            {
+                "user_id": name,
+                "activity_date": AUGUST_1 + timedelta(days=offset),
+                "qualifying_events": int(qualifies),
+            }
+            for name, (offsets, *_) in people.items()
+            for offset, qualifies in offsets
+        ],
+    )
+    segments = {
+        name: ((TOTAL, TOTAL), ("country", country), ("account_tier", tier), *INDIFFERENT)
+        for name, (_, _, country, tier) in people.items()
+    }
+    active = {
+        (at, *segment): 0 for at in window for of_user in segments.values() for segment in of_user
+    }
+    created = dict(active)
+    for name, (offsets, signup, *_) in people.items():
+        qualifying = {AUGUST_1 + timedelta(days=offset) for offset, yes in offsets if yes}
+        for at in window:
+            for segment in segments[name]:
+                active[at, *segment] += any(0 <= (at - day).days < days for day in qualifying)
+                created[at, *segment] += (at - AUGUST_1).days == signup
+
+    activity = ACTIVITY.relation
+    for expression, literal in (
+        (
+            users_active(
+                activity.filter(activity.activity_date <= window.last),
+                USERS.relation,
+                ACCOUNTS.relation,
+                days=days,
+                window=window,
+                metric="count",
+            ),
+            active,
+        ),
+        (
+            users_created(USERS.relation, ACCOUNTS.relation, window=window, metric="count"),
+            created,
+        ),
+    ):
+        rows = made.rows(compile_duckdb(expression))
+        assert len(rows) == len(literal)
+        assert {(at, dimension, value): count for at, dimension, value, count in rows} == literal
+
+
+def test_first_active_users_by_the_state_history() -> None:
+    """The example's new users: those whose qualifying events up to a day are all of that day."""
+    made = LifecycleWarehouse()
+    made.load(ACCOUNTS, [{"account_id": "acc", "subscription_tier": "starter"}])
+    names = sorted({name for day in ACTIVITY_COUNTS_EVENTS.values() for name in day})
+    made.load(
+        USERS,
+        [
+            {"user_id": name, "account_id": "acc", "user_created_at": "2017-01-01 00:00:00"}
+            for name in names
+        ],
+    )
+    made.load(
+        bronze_events.TABLE,
+        [
+            {
+                "event_id": f"{day}-{number}",
+                "entity_id": name,
+                "entity_type": "user",
+                "event_timestamp": f"{day} 12:00:00",
+                "event_date": day,
+                "is_qualifying_event": True,
+            }
+            for day, names_of_day in ACTIVITY_COUNTS_EVENTS.items()
+            for number, name in enumerate(names_of_day)
+        ],
+    )
+    made.compute(ACTIVITY_ASSET)
+    made.compute(HISTORY, LifecyclePolicy(), DateWindow(AUGUST_1, date(2017, 8, 4)))
+    rows = made.rows(
+        "SELECT snapshot_date, count(*) FILTER (qualifying_events_count > 0),"
+        " count(*) FILTER (qualifying_events_count > 0"
+        " AND qualifying_events_count = total_qualifying_events),"
+        " count(*) FILTER (total_qualifying_events > 0)"
+        " FROM silver.silver_user_state_history GROUP BY snapshot_date"
+    )
+    assert [counted for _, *counted in rows] == [
+        list(counted) for counted in zip(DCOUNTS, NEW_DCOUNTS, AGGREGATED_DCOUNTS, strict=True)
+    ]
+
+
+def test_without_users_there_are_no_rows() -> None:
+    """No user, so no segment, not even the total."""
+    expression = users_active(
+        ACTIVITY.relation,
+        USERS.relation,
+        ACCOUNTS.relation,
+        days=7,
+        window=DateWindow(AUGUST_1, AUGUST_1),
+        metric="count",
+    )
+    made = MemoryWarehouse((USERS, ACCOUNTS, ACTIVITY))
+    assert made.rows(compile_duckdb(expression)) == []

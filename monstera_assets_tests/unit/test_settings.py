@@ -1,0 +1,280 @@
+"""Where settings come from, which one wins, and what a wrong one is told."""
+
+import os
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.settings import (
+    ENVIRONMENT_PREFIX,
+    SETTINGS_FILE,
+    Settings,
+    SettingsError,
+    load_settings,
+    variables,
+)
+from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.upper().startswith(ENVIRONMENT_PREFIX):
+            monkeypatch.delenv(name)
+
+
+def message(**flags: object) -> str:
+    """What loading the settings fails with."""
+    with pytest.raises(SettingsError) as raised:
+        load_settings(**flags)
+    text = str(raised.value)
+    assert "\n" not in text
+    return text
+
+
+def write(text: str) -> None:
+    Path(SETTINGS_FILE).write_text(text, encoding="utf-8")
+
+
+def test_defaults() -> None:
+    settings = load_settings()
+    assert settings.source == Path("seeds")
+    assert settings.database == Path("data/monstera.duckdb")
+    assert settings.start_date is None
+    assert settings.earliest_event_date == date(1990, 1, 1)
+    assert settings.lock_timeout_seconds == DEFAULT_LOCK_TIMEOUT_SECONDS
+    assert settings.policy == LifecyclePolicy()
+
+
+class Given(NamedTuple):
+    """Values of `source` in the three places, and the one that wins."""
+
+    flag: str | None
+    variable: str | None
+    in_file: str | None
+    wins: str
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Given("flag", "variable", "file", "flag"),
+        Given("flag", None, "file", "flag"),
+        Given(None, "variable", "file", "variable"),
+        Given(None, None, "file", "file"),
+        Given(None, None, None, "seeds"),
+    ],
+)
+def test_flag_before_environment_before_file(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    if given.variable:
+        monkeypatch.setenv("MONSTERA_SOURCE", given.variable)
+    if given.in_file:
+        write(f'source = "{given.in_file}"')
+    assert load_settings(source=given.flag).source == Path(given.wins)
+
+
+def test_types_from_file_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('start_date = 2025-06-01\nthreads = 3\nmemory_limit = "1.5GiB"\ntemp_directory = "spill"')
+    monkeypatch.setenv("MONSTERA_EARLIEST_EVENT_DATE", "2001-02-03")
+    monkeypatch.setenv("MONSTERA_LOCK_TIMEOUT_SECONDS", "0.5")
+    settings = load_settings()
+    assert settings.start_date == date(2025, 6, 1)
+    assert settings.threads == 3
+    assert settings.memory_limit == "1.5GiB"
+    assert settings.temp_directory == Path("spill")
+    assert settings.earliest_event_date == date(2001, 2, 3)
+    assert settings.lock_timeout_seconds == 0.5
+
+
+def test_policy_from_file() -> None:
+    write("[policy]\nactive_days = 45")
+    assert load_settings().policy == LifecyclePolicy(active_days=45)
+
+
+def test_policy_from_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONSTERA_POLICY__ACTIVE_DAYS", "45")
+    assert load_settings().policy == LifecyclePolicy(active_days=45)
+
+
+def test_policy_from_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("[policy]\nactive_days = 14\ndormant_days = 28")
+    monkeypatch.setenv("MONSTERA_POLICY__ACTIVE_DAYS", "21")
+    assert load_settings().policy == LifecyclePolicy(active_days=21, dormant_days=28)
+
+
+def test_every_field_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = set(Settings.model_fields) - {"policy"} | {
+        f"policy__{name}" for name in LifecyclePolicy.model_fields
+    }
+    assert set(variables()) == {f"MONSTERA_{name.upper()}" for name in fields}
+    monkeypatch.setenv("MONSTERA_EXAMPLES_FACTOR", "2")  # the tests' own
+    load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        (
+            "MONSTERA_THREADS",
+            "many",
+            "threads (from MONSTERA_THREADS): Input should be a valid int",
+        ),
+        ("monstera_threads", "0", "threads (from monstera_threads): Input should be greater than"),
+        ("MONSTERA_START_DATE", "June", "start_date (from MONSTERA_START_DATE): Input should be"),
+        ("MONSTERA_MEMORY_LIMIT", "4 cats", "memory_limit (from MONSTERA_MEMORY_LIMIT): String"),
+        ("MONSTERA_LOCK_TIMEOUT_SECONDS", "-1", "lock_timeout_seconds (from MONSTERA_LOCK_TIMEOUT"),
+        (
+            "MONSTERA_POLICY__ACTIVE_DAYS",
+            "often",
+            "policy.active_days (from MONSTERA_POLICY__ACTIVE_DAYS): Input should be a valid int",
+        ),
+    ],
+)
+def test_wrong_value_in_the_environment(
+    name: str, value: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    text = message()
+    assert text.startswith(f"wrong setting: {expected}")
+    assert text.endswith(f"(given: '{value}')")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("threads = 'all'", "threads (from monstera.toml): Input should be a valid integer"),
+        ("memory_limit = '4 cats'", "memory_limit (from monstera.toml): String should match"),
+        ("memory_limit = 4", "memory_limit (from monstera.toml): Input should be a valid string"),
+        ("policy = 30", "policy (from monstera.toml): Input should be a valid dictionary"),
+        (
+            "[policy]\nactive_days = 0",
+            "policy.active_days (from monstera.toml): Input should be greater than or equal to 1",
+        ),
+        (
+            "sauce = 'x'",
+            "sauce (from monstera.toml): there is no such setting; did you mean source",
+        ),
+        (
+            "[policy]\nactive_day = 4",
+            "policy.active_day (from monstera.toml): there is no such setting; did you mean"
+            " policy.active_days?",
+        ),
+    ],
+)
+def test_wrong_setting_in_the_file(text: str, expected: str) -> None:
+    write(text)
+    assert message().startswith(f"wrong setting: {expected}")
+
+
+def test_wrong_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONSTERA_START_DATE", "2025-01-01")
+    assert message(start_date="soon").startswith("wrong setting: start_date (from --start-date): ")
+
+
+def test_overruled_value_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("threads = 'all'")
+    monkeypatch.setenv("MONSTERA_THREADS", "2")
+    assert load_settings().threads == 2
+
+
+def test_all_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("threads = 'all'")
+    monkeypatch.setenv("MONSTERA_START_DATE", "June")
+    text = message()
+    assert "threads (from monstera.toml)" in text
+    assert "start_date (from MONSTERA_START_DATE)" in text
+
+
+@pytest.mark.parametrize(
+    ("environment", "text", "origin"),
+    [
+        ({"ACTIVE_DAYS": "61"}, "", "MONSTERA_POLICY__ACTIVE_DAYS"),
+        ({}, "[policy]\nactive_days = 61", "monstera.toml"),
+        (
+            {"DORMANT_DAYS": "60"},
+            "[policy]\nactive_days = 61",
+            "MONSTERA_POLICY__DORMANT_DAYS and monstera.toml",
+        ),
+        (
+            {"DORMANT_DAYS": "60", "ACTIVE_DAYS": "61"},
+            "",
+            "MONSTERA_POLICY__ACTIVE_DAYS and MONSTERA_POLICY__DORMANT_DAYS",
+        ),
+    ],
+)
+def test_dormant_below_active(
+    environment: Mapping[str, str], text: str, origin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(f"MONSTERA_POLICY__{name}", value)
+    write(text)
+    assert message() == (
+        f"wrong setting: policy (from {origin}): dormant_days (60) must not be below active_days"
+        " (61)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "similar"),
+    [
+        ("MONSTERA_SORCE", "MONSTERA_SOURCE"),
+        ("MONSTERA_POLICY__ACTIV_DAYS", "MONSTERA_POLICY__ACTIVE_DAYS"),
+        ("MONSTERA_POLICY_ACTIVE_DAYS", "MONSTERA_POLICY__ACTIVE_DAYS"),
+        ("MONSTERA_SOURCE__X", "MONSTERA_SOURCE"),
+        ("monstera_treads", "MONSTERA_THREADS"),
+    ],
+)
+def test_unknown_variable(name: str, similar: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "hunter2")
+    assert message() == f"unknown environment variable {name}; did you mean {similar}?"
+
+
+def test_unknown_variable_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONSTERA_QQ", "hunter2")
+    assert message() == "unknown environment variable MONSTERA_QQ"
+
+
+def test_secret_in_the_wrong_place_is_not_shown() -> None:
+    write("slack_token = 'hunter2'\n[policy]\npassword = 'hunter2'")
+    text = message()
+    assert "slack_token" in text
+    assert "policy.password" in text
+    assert "hunter2" not in text
+
+
+def test_file_that_is_no_toml() -> None:
+    write("source = 'seeds'\ndatabase = hunter2")
+    text = message()
+    assert text.startswith("monstera.toml cannot be read: ")
+    assert "line 2" in text
+    assert "hunter2" not in text
+
+
+def test_file_that_is_no_text() -> None:
+    Path(SETTINGS_FILE).write_bytes(b"\xff\xfe")
+    assert message().startswith("monstera.toml cannot be read: ")
+
+
+def test_file_that_is_a_folder() -> None:
+    Path(SETTINGS_FILE).mkdir()
+    assert message() == "monstera.toml cannot be read: Is a directory"
+
+
+def test_file_that_is_a_broken_link() -> None:
+    Path(SETTINGS_FILE).symlink_to("gone.toml")
+    assert message() == "monstera.toml is a link that leads nowhere"
+
+
+def test_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("threads = 1")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert message() == "monstera.toml cannot be read: Permission denied"
