@@ -145,12 +145,13 @@ def contract_cases(draw: st.DrawFn, account_id: str, policy: LifecyclePolicy) ->
     first, events_after = _subscription_events(policy)
     first_event = created + timedelta(days=draw(first))
     events = _dated(account_id, first_event, draw(events_after), is_loyal=is_loyal)
-    near, distance = draw(_first_payments(policy))
     first_paid_at = None
-    if near is not None and near < len(events):
-        first_paid_at = events[near].timestamp + timedelta(hours=distance)
-    elif near is None and distance is not None:
-        first_paid_at = datetime.combine(created, time(9)) + timedelta(days=distance)
+    if (payment := draw(_first_payments(policy))) is not None:
+        near, distance = payment
+        if near is None:
+            first_paid_at = datetime.combine(created, time(9)) + timedelta(days=distance)
+        elif near < len(events):
+            first_paid_at = events[near].timestamp + timedelta(hours=distance)
     uses, idle = list[Use](), list[tuple[str, date]]()
     for n, (stretches, looked) in enumerate(draw(_USE)):
         user_id = f"{account_id}-u{n}"
@@ -269,12 +270,12 @@ def _days_after(day: date, days: int | None) -> date | None:
 @cache
 def _first_payments(
     policy: LifecyclePolicy,
-) -> st.SearchStrategy[tuple[int | None, int | None]]:
+) -> st.SearchStrategy[tuple[int | None, int] | None]:
     """Which event it is near, and by how many hours; else days from creation; or none at all."""
-    alone = (None, None, None, -5, 0, 10, *edges(policy.trial_days))
     return st.sampled_from(
         [
-            *((None, days) for days in alone),
+            *(None, None, None),
+            *((None, days) for days in (-5, 0, 10, *edges(policy.trial_days))),
             *((event, hours) for event in range(3) for hours in (-1, 0, 1)),
         ]
     )

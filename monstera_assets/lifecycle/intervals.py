@@ -267,12 +267,14 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
     changes = intervals.mutate(previous_state=intervals[state].lag().over(by_key))
     begins = changes.previous_state.isnull() | (changes.previous_state != changes[state])
-    runs = changes.mutate(
-        state_since=ibis.ifelse(begins, changes.valid_from, None)
-        .max()
-        .over(ibis.window(group_by=list(keys), order_by="valid_from", preceding=None, following=0))
-    )
-    return runs.mutate(previous_since=runs.state_since.lag().over(by_key))
+    begun_on = ibis.ifelse(begins, changes.valid_from, None).max()
+
+    def up_to(rows_before: int) -> ir.IntegerValue:
+        return begun_on.over(
+            ibis.window(group_by=list(keys), order_by="valid_from", preceding=(None, rows_before))
+        )
+
+    return changes.mutate(state_since=up_to(0), previous_since=up_to(1))
 
 
 def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:

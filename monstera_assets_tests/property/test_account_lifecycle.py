@@ -81,7 +81,7 @@ def warehouse() -> MemoryWarehouse:
     return MemoryWarehouse(_TABLES.values())
 
 
-@examples(45)
+@examples(36)
 @given(scenario=scenarios)
 def test_history_current_state_and_transitions_are_the_oracles(
     warehouse: MemoryWarehouse, scenario: tuple[LifecyclePolicy, Accounts]
@@ -116,7 +116,7 @@ def test_history_current_state_and_transitions_are_the_oracles(
         assert event_id is None or (*day, event_id) in events
 
 
-@examples(5)
+@examples(4)
 @given(accounts=batches(POLICIES[0]))
 def test_later_facts_change_nothing_and_windows_agree(
     warehouse: MemoryWarehouse, accounts: Accounts

@@ -188,7 +188,7 @@ def load(warehouse: LifecycleWarehouse, population: Population) -> None:
     """Replace all facts; next to each user's events are some of others that go by the same id."""
     warehouse.load_facts(population.accounts, population.users)
     of_users = [row for user in population.users for row in user.event_rows]
-    of_others = [
+    of_others: list[Mapping[str, object]] = [
         {**row, "event_id": f"{entity_type}-{row['event_id']}", "entity_type": entity_type}
         for entity_type, row in zip(("admin", "system", "account"), of_users, strict=False)
     ]

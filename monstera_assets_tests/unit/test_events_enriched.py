@@ -95,7 +95,9 @@ def warehouse() -> MemoryWarehouse:
     return warehouse
 
 
-def event(event_id: str, at: str, user_id: str = "ada", **columns: object) -> Mapping[str, object]:
+def event(
+    event_id: str, at: str, user_id: str = "ada", /, **columns: object
+) -> Mapping[str, object]:
     """A row of bronze_events: of a user and without a product, unless said otherwise."""
     return {
         "event_id": event_id,
