@@ -455,8 +455,9 @@ def test_range_without_its_history(processes: Processes) -> None:
     run = processes.planted.result()
     assert run.code == 1
     [line] = lines_of(run.err)
-    assert line.startswith("monstera: ")
-    assert "silver_user_state_history" in line
+    # the first of the tables that look back over these days, and how many more there are
+    assert line.startswith("monstera: silver_account_state_history, ")
+    assert " and 2 more" in line
     assert f"silver_daily_user_activity has no partitions for {UNKNOWN} (324 days)" in line
     assert line.endswith(f"monstera run --from {UNKNOWN.first} --to {UNKNOWN.last}")
     assert "Run: failed" in run.out
