@@ -423,7 +423,13 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         ],
     ],
     ("silver_user_product_states", "agrees_with_history"): [
-        [_one("silver_user_product_states", "total_qualifying_events = 99")],
+        [
+            _one(
+                "silver_user_product_states",
+                "total_qualifying_events = 99",
+                "current_state <> 'never_adopted'",
+            )
+        ],
         [_drop_one("silver_user_product_states", "current_state <> 'never_adopted'")],
         [
             _one(
