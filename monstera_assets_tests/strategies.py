@@ -91,7 +91,7 @@ def examples(count: int) -> settings:
 
 def oracle_policy(policy: LifecyclePolicy) -> OraclePolicy:
     """The same thresholds for the oracle."""
-    return OraclePolicy(**policy.model_dump())
+    return OraclePolicy(**policy.model_dump(include=set(OraclePolicy.__dataclass_fields__)))
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,28 @@ def product_of_node(catalog: ir.Table) -> ir.Table:
     return rolled.filter(rolled.product_id.notnull())
 
 
+def feature_of_node(catalog: ir.Table) -> ir.Table:
+    """Roll-up: for each feature or sub-feature of an active product, the active feature.
+
+    Returns:
+        One row a node: `node_id`, `feature_id` (the node above a sub-feature, or itself) and
+        `product_id`.
+    """
+    features = catalog.filter(catalog.tier == "feature", catalog.is_active).select(
+        feature_id=catalog.product_id
+    )
+    products = catalog.filter(catalog.tier == "product", catalog.is_active).select("product_id")
+    nodes = catalog.select(
+        node_id=catalog.product_id,
+        above_id=ibis.ifelse(
+            catalog.tier == "sub_feature", catalog.parent_product_id, catalog.product_id
+        ),
+    )
+    nodes = nodes.inner_join(features, nodes.above_id == features.feature_id)
+    rolled = product_of_node(catalog).semi_join(products, "product_id")
+    return nodes.inner_join(rolled, "node_id").select("node_id", "feature_id", "product_id")
+
+
 @rule(TABLE, "Product names are in Title Case and ids in snake_case.")
 def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
     """Nodes whose name or id breaks the convention; small words within a name may be lower case."""

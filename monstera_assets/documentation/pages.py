@@ -15,6 +15,7 @@ from monstera_assets.documentation.event_types import (
     qualifying_events_page,
 )
 from monstera_assets.documentation.lineage import lineage_page
+from monstera_assets.documentation.segments import segments_page
 from monstera_assets.documentation.states import states_page
 from monstera_assets.warehouse.tables import Table
 
@@ -35,6 +36,7 @@ def render_pages(
         "data_dictionary.md": data_dictionary_page(tables, rules),
         "lineage.md": lineage_page(graph),
         "qualifying_events.md": qualifying_events_page(catalog),
+        "segments.md": segments_page(),
         "states.md": states_page(),
     }
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeVar
 
+from pydantic import BaseModel
+
 from monstera_assets.documentation.markdown import code, mermaid, page, table, text
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import ACCOUNT_MOVES, PRODUCT_MOVES, USER_MOVES, Move
@@ -43,17 +45,29 @@ def states_page() -> str:
                 ACCOUNT_MOVES,
             ),
             "## Thresholds",
-            "The fields of `LifecyclePolicy`. Each can be set as `MONSTERA_POLICY__` and its name in"
+            "The fields of `LifecyclePolicy`; those of the segments are on [their own"
+            " page](segments.md). Each can be set as `MONSTERA_POLICY__` and its name in"
             " capitals, or under `[policy]` in `monstera.toml`.",
-            table(
-                ("name", "default", "description"),
-                (
-                    (code(name), code(str(field.default)), text(field.description or ""))
-                    for name, field in LifecyclePolicy.model_fields.items()
-                ),
-            ),
+            thresholds(LifecyclePolicy),
         ],
     )
+
+
+def thresholds(policy: type[BaseModel]) -> str:
+    """The thresholds of a policy with their defaults; policies within it are left out."""
+    defaults = policy()
+    return table(
+        ("name", "default", "description"),
+        (
+            (code(name), code(_shown(value)), text(field.description or ""))
+            for name, field in policy.model_fields.items()
+            if not isinstance(value := getattr(defaults, name), BaseModel)
+        ),
+    )
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _section(

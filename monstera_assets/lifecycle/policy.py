@@ -1,12 +1,142 @@
-"""The thresholds of the lifecycle, in days and counts; the defaults are the framework's."""
+"""The thresholds of lifecycle and segments; the defaults are the framework's."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+class SegmentPolicy(BaseModel):
+    """Thresholds of the behavioural segments (framework, section 7).
+
+    Counts are of qualifying events unless said otherwise; shares lie between 0 and 1. The lengths of
+    the windows are the framework's own and stand with the measures, in `lifecycle/behavior.py`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at_risk_min_events_before: int = Field(
+        default=4,
+        ge=1,
+        description="Events of the 30 days before the last 30 from which a decline can be told.",
+    )
+    at_risk_max_event_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of those events at or below which the last 30 days are a decline.",
+    )
+    at_risk_quiet_days: int = Field(
+        default=15, ge=1, description="Days since the last event from which a user is at risk."
+    )
+    at_risk_max_quiet_days: int = Field(
+        default=30,
+        ge=1,
+        le=89,
+        description="Days since the last event up to which a user is at risk.",
+    )
+    power_min_events: int = Field(
+        default=20, ge=1, description="Events in 28 days of a power user."
+    )
+    power_min_products: int = Field(
+        default=3, ge=1, description="Products used in 30 days that make such a user a power user."
+    )
+    power_min_features: int = Field(
+        default=5, ge=1, description="Features used in 30 days that do so."
+    )
+    power_min_active_days: int = Field(
+        default=20, ge=1, description="Active days in 30 that do so."
+    )
+    regular_min_events: int = Field(
+        default=4, ge=2, description="Events in 28 days of a regular user."
+    )
+    value_high_above: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="Share of workflow runs completed above which it is high.",
+    )
+    value_moderate_from: float = Field(
+        default=0.3, ge=0, le=1, description="Share of workflow runs completed that is moderate."
+    )
+    platform_power_min_products: int = Field(
+        default=4, ge=3, description="Active products of platform_power."
+    )
+    multi_min_products: int = Field(default=2, ge=2, description="Active products of multi.")
+    explorer_min_products: int = Field(
+        default=3, ge=1, description="Products tried of an explorer, who is active in few of them."
+    )
+    reactivation_days: int = Field(
+        default=30,
+        ge=0,
+        le=60,
+        description="Days after a reactivation during which it is the stage.",
+    )
+    onboarding_days: int = Field(
+        default=30, ge=0, description="Days since signup up to which a user is onboarding."
+    )
+    adoption_days: int = Field(
+        default=90, ge=0, description="Days since signup up to which a user is in adoption."
+    )
+    retention_days: int = Field(
+        default=365, ge=0, description="Days since signup up to which a user is in retention."
+    )
+    completionist_min_share: float = Field(
+        default=0.6,
+        gt=0,
+        le=1,
+        description="Share of the features of the products in use that a completionist uses.",
+    )
+    completionist_min_features: int = Field(
+        default=2, ge=1, description="Features that a completionist uses at least."
+    )
+    collaboration_event_types: tuple[str, ...] = Field(
+        default=("member_invited", "project_shared"),
+        description="Event types with which a user reaches other people.",
+    )
+    team_leader_min_people: int = Field(
+        default=6, ge=2, description="People reached in 90 days by a team leader."
+    )
+    invitation_sources: tuple[str, ...] = Field(
+        default=("invitation",),
+        description="Acquisition sources of users who came by invitation.",
+    )
+    daily_min_days: int = Field(
+        default=20, ge=1, le=28, description="Active days in 28 of the daily pattern."
+    )
+    weekly_min_weeks: int = Field(
+        default=3, ge=1, le=4, description="Active weeks of the last 4 of the weekly pattern."
+    )
+    monthly_min_months: int = Field(
+        default=2, ge=1, le=3, description="Active windows of 30 days, of the last 3, of monthly."
+    )
+    seasonal_tolerance_days: int = Field(
+        default=15, ge=0, le=30, description="Days by which last year's use may lie off a year ago."
+    )
+    seasonal_quiet_days: int = Field(
+        default=60, ge=1, description="Quiet days between then and now that are exceeded."
+    )
+    struggling_days: int = Field(
+        default=14, ge=0, description="Days since signup up to which a new user can be struggling."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SegmentPolicy:
+        for lower, upper in (
+            ("at_risk_quiet_days", "at_risk_max_quiet_days"),
+            ("regular_min_events", "power_min_events"),
+            ("value_moderate_from", "value_high_above"),
+            ("multi_min_products", "platform_power_min_products"),
+            ("onboarding_days", "adoption_days"),
+            ("adoption_days", "retention_days"),
+        ):
+            low, high = getattr(self, lower), getattr(self, upper)
+            if low > high:
+                raise ValueError(f"{lower} ({low}) must not be above {upper} ({high})")
+        return self
+
+
 class LifecyclePolicy(BaseModel):
-    """Thresholds of the state rules (framework, sections 3 to 5). All day counts are calendar days."""
+    """Thresholds of the rules (framework, sections 3 to 7). All day counts are calendar days."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,6 +186,19 @@ class LifecyclePolicy(BaseModel):
     )
     breadth_target: int = Field(
         default=5, ge=1, description="Products in use that make full marks for product breadth."
+    )
+    workflow_days: int = Field(
+        default=7,
+        ge=0,
+        description="Days after its first step within which a workflow run can be completed.",
+    )
+    min_affinity_support: int = Field(
+        default=5,
+        ge=1,
+        description="Users of both products below which the affinity of a pair is marked as weak.",
+    )
+    segments: SegmentPolicy = Field(
+        default_factory=SegmentPolicy, description="Thresholds of the behavioural segments."
     )
 
     @model_validator(mode="after")

@@ -1,0 +1,303 @@
+"""silver_user_segment_history: every user's behaviour and behavioural segments on every day."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.bronze.bronze_product_catalog import feature_of_node
+from monstera_assets.bronze.json_text import text_at
+from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.behavior import (
+    ACTIVITY_DAYS,
+    RECENT_DAYS,
+    STATE_DAYS,
+    Facts,
+    behavior_intervals,
+)
+from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
+from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
+from monstera_assets.lifecycle.segments import (
+    COMPOSITE,
+    DIMENSIONS,
+    disagreeing,
+    segment_version,
+    with_segments,
+)
+from monstera_assets.lifecycle.workflows import RUN, workflow_runs
+from monstera_assets.silver import OWNERS
+from monstera_assets.warehouse.table_asset import UP_TO_DAY, last_days, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets.warehouse.windows import DateWindow
+
+PRODUCT_DAYS = 31
+"""Days of product states that are read: those of 30 days ago are compared with."""
+
+SEGMENT_COLUMNS = (
+    *(
+        Column(
+            dimension.name,
+            "string",
+            dimension.description,
+            allowed=dimension.values,
+        )
+        for dimension in (*DIMENSIONS, COMPOSITE)
+    ),
+    Column(
+        "segment_version", "string", "Version of rules and thresholds that the segments follow."
+    ),
+)
+MEASURE_COLUMNS = (
+    Column("days_since_signup", "int64", "Days from signup to the day."),
+    Column("events_28", "int64", "Qualifying events of the last 28 days."),
+    Column("events_30", "int64", "Qualifying events of the last 30 days."),
+    Column("events_before_30", "int64", "Qualifying events of the 30 days before those."),
+    Column("active_days_28", "int64", "Days with a qualifying event, of the last 28."),
+    Column("active_days_30", "int64", "Days with a qualifying event, of the last 30."),
+    Column("weeks_active", "int64", "Weeks with a qualifying event, of the last 4."),
+    Column("months_active", "int64", "Windows of 30 days with a qualifying event, of the last 3."),
+    Column(
+        "days_quiet",
+        "int64",
+        f"Days since the last qualifying event; null if it was {RECENT_DAYS} or more days ago.",
+        nullable=True,
+    ),
+    Column("is_engaged", "boolean", "Whether the activity state is active or returning."),
+    Column("products_tried", "int64", "Active products that the user ever accessed."),
+    Column(
+        "products_active",
+        "int64",
+        "Products in which the user is active_in_product or reactivated_in_product.",
+    ),
+    Column("products_active_before", "int64", "The same 30 days ago."),
+    Column("products_used_30", "int64", "Products with a qualifying event in the last 30 days."),
+    Column("features_used_30", "int64", "Features with a qualifying event in the last 30 days."),
+    Column(
+        "features_available_30",
+        "int64",
+        "Features of the products used in the last 30 days, used or not.",
+    ),
+    Column("has_used_features", "boolean", "Whether the user ever used a feature."),
+    Column(
+        "people_reached",
+        "int64",
+        "People reached by events of collaboration in the last 90 days: distinct targets, and one"
+        " for each event without a target.",
+    ),
+    Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
+    Column("workflows_completed", "int64", "Those of them that are completed."),
+    Column(
+        "days_since_reactivation",
+        "int64",
+        "Days since the latest reactivation, late activation apart; null if that is longer ago than"
+        " the policy's reactivation_days, or never happened.",
+        nullable=True,
+    ),
+    Column(
+        "is_back_in_season",
+        "boolean",
+        "Whether the user was active about a year ago and has been quiet for long since.",
+    ),
+    Column("acquisition_source", "string", "Where the user came from."),
+)
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_user_segment_history",
+    grain="one user and date, from signup on",
+    description="The behavioural segments of every user at the end of every day, and the measures"
+    " that they are told from.",
+    owners=OWNERS,
+    key=("user_id", "snapshot_date"),
+    partition_column="snapshot_date",
+    columns=(
+        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
+        Column("snapshot_date", "date", "The day whose end is described."),
+        *SEGMENT_COLUMNS,
+        *MEASURE_COLUMNS,
+    ),
+)
+
+
+@table_asset(
+    TABLE,
+    days={
+        "silver_user_state_history": last_days(STATE_DAYS),
+        "silver_user_product_state_history": last_days(PRODUCT_DAYS),
+        "silver_daily_user_activity": last_days(ACTIVITY_DAYS),
+        "silver_daily_user_feature_activity": UP_TO_DAY,
+        "silver_events_enriched": last_days(RECENT_DAYS),
+        "silver_workflow_steps": UP_TO_DAY,
+    },
+)
+def silver_user_segment_history(
+    silver_user_state_history: ir.Table,
+    silver_user_product_state_history: ir.Table,
+    silver_daily_user_activity: ir.Table,
+    silver_daily_user_feature_activity: ir.Table,
+    silver_events_enriched: ir.Table,
+    silver_workflow_steps: ir.Table,
+    bronze_users: ir.Table,
+    bronze_product_catalog: ir.Table,
+    bronze_workflows: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+    window: DateWindow,
+) -> ir.Table:
+    """Intervals of behaviour, labelled, crossed with the days of the window."""
+    features = feature_of_node(bronze_product_catalog)
+    features = features.filter(features.node_id == features.feature_id)
+    facts = Facts(
+        activity=silver_daily_user_activity,
+        features=silver_daily_user_feature_activity,
+        states=silver_user_state_history,
+        product_states=silver_user_product_state_history,
+        reached=_reached(silver_events_enriched, policy.segments),
+        runs=_recent_runs(silver_workflow_steps, bronze_workflows, policy, window),
+        users=bronze_users,
+        features_of_product=features.group_by("product_id").aggregate(features=features.count()),
+    )
+    intervals = behavior_intervals(facts, policy, window.first, window.last)
+    labelled = with_segments(_at(intervals, intervals.valid_from), policy)
+    days = on_each_day(labelled, window.first, window.last, day_column="day")
+    return _at(days, days.day).select(
+        "user_id",
+        *(column.name for column in (*SEGMENT_COLUMNS, *MEASURE_COLUMNS)),
+        snapshot_date=day_date(days.day),
+    )
+
+
+def _at(intervals: ir.Table, day: ir.IntegerValue) -> ir.Table:
+    """What each day has its own: the days since signup, last use and reactivation."""
+    return intervals.mutate(
+        days_since_signup=day - intervals.signup_day,
+        days_quiet=day - intervals.last_day,
+        days_since_reactivation=day - intervals.reactivated_on,
+    )
+
+
+def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
+    """People reached by events of collaboration; an event that names nobody reaches one of its own."""
+    events = events.filter(
+        events.entity_type == "user", events.event_type.isin(policy.collaboration_event_types)
+    )
+    target = text_at(events.metadata, "target_user_id")
+    return events.select(
+        user_id=events.entity_id,
+        person=ibis.coalesce("user " + target, "event " + events.event_id),
+        day=day_number(events.event_date),
+    ).distinct()
+
+
+def _recent_runs(
+    steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy, window: DateWindow
+) -> ir.Table:
+    """Runs that started in the window or up to 90 days before its days."""
+    earliest = day_number(ibis.literal(window.first)) - RECENT_DAYS
+    lately = steps.filter(day_number(steps.step_date) > earliest).select(*RUN).distinct()
+    runs = workflow_runs(steps.semi_join(lately, RUN), workflows, policy)
+    return runs.filter(runs.started_day > earliest)
+
+
+@rule(TABLE, "Each user has segments on exactly the days on which the user has a state.")
+def same_days_as_states(
+    silver_user_segment_history: ir.Table,
+    silver_user_state_history: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """Users whose days in the window are not the same in both histories."""
+    segments, states = (
+        rows.group_by("user_id").aggregate(
+            days=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
+        )
+        for rows in (
+            within(silver_user_segment_history, "snapshot_date", window),
+            within(silver_user_state_history, "snapshot_date", window),
+        )
+    )
+    both = states.outer_join(segments, "user_id")
+    return both.filter(
+        ibis.or_(
+            *(
+                ~both[name].identical_to(both[f"{name}_right"])
+                for name in ("user_id", "days", "first_day", "last_day")
+            )
+        )
+    )
+
+
+@rule(TABLE, "Every dimension has the one value whose rule applies, by the policy in force.")
+def segments_follow_their_rules(
+    silver_user_segment_history: ir.Table, *, policy: LifecyclePolicy, window: DateWindow
+) -> ir.Table:
+    """Rows with a segment that their measures do not lead to, or of another version."""
+    rows = within(silver_user_segment_history, "snapshot_date", window)
+    return rows.filter(
+        disagreeing(rows, policy, (*DIMENSIONS, COMPOSITE))
+        | (rows.segment_version != segment_version(policy))
+    )
+
+
+@rule(TABLE, "Measures agree with the tables that they are counted from, on the last day.")
+def measures_agree_with_sources(
+    silver_user_segment_history: ir.Table,
+    silver_user_state_history: ir.Table,
+    silver_user_product_state_history: ir.Table,
+    bronze_events: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """Users whose use, state or products are counted otherwise from raw events and states.
+
+    Looks at the last day of the window: each day's own thirty days of events, counted out, would
+    cost more than the table.
+    """
+    last = day_number(ibis.literal(window.last))
+    rows = silver_user_segment_history
+    rows = rows.filter(rows.snapshot_date == window.last)
+    events = bronze_events.filter(
+        bronze_events.is_qualifying_event, bronze_events.entity_type == "user"
+    )
+    ago = last - day_number(events.event_date)
+    events = events.mutate(ago=ago).filter(ago.between(0, 59))
+    used = events.group_by(user_id=events.entity_id).aggregate(
+        used_30=events.count(where=events.ago < 30),
+        used_28=events.count(where=events.ago < 28),
+        used_before=events.count(where=events.ago >= 30),
+        days_30=events.event_date.nunique(where=events.ago < 30),
+        days_28=events.event_date.nunique(where=events.ago < 28),
+        quiet=events.ago.min(),
+    )
+    products = silver_user_product_state_history
+    products = products.filter(products.snapshot_date == window.last)
+    counted = products.group_by("user_id").aggregate(
+        tried=products.count(),
+        active=products.count(
+            where=products.current_state.isin(["active_in_product", "reactivated_in_product"])
+        ),
+    )
+    states = silver_user_state_history
+    states = states.filter(states.snapshot_date == window.last).select(
+        "user_id", "days_since_signup", state="activity_state"
+    )
+    both = rows.left_join(used, "user_id").drop("user_id_right")
+    both = both.left_join(counted, "user_id").drop("user_id_right")
+    both = both.left_join(states, "user_id").drop("user_id_right")
+    pairs = (
+        (both.events_30, both.used_30),
+        (both.events_28, both.used_28),
+        (both.events_before_30, both.used_before),
+        (both.active_days_30, both.days_30),
+        (both.active_days_28, both.days_28),
+        (both.products_tried, both.tried),
+        (both.products_active, both.active),
+    )
+    return both.filter(
+        ibis.or_(
+            *(measure != count.fill_null(0) for measure, count in pairs),
+            ~both.days_since_signup.identical_to(both.days_since_signup_right),
+            both.quiet.notnull() & ~both.days_quiet.identical_to(both.quiet),
+            both.is_engaged != both.state.isin(["active", "returning"]),
+        )
+    ).select("user_id", "snapshot_date", *(column.name for column in MEASURE_COLUMNS))

@@ -1,0 +1,145 @@
+"""silver_workflow_funnel: how many runs of each workflow reach each of its steps."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.bronze.bronze_product_catalog import product_of_node
+from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.workflows import RunStatus, run_status, with_position, workflow_runs
+from monstera_assets.silver import OWNERS
+from monstera_assets.warehouse.table_asset import ALL_DAYS, LATEST_DAY, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_workflow_funnel",
+    grain="one step of a workflow",
+    description="What became of the runs of each workflow by the as-of date, step by step. The last"
+    " step's runs are the completed ones.",
+    owners=OWNERS,
+    key=("workflow_id", "step_number"),
+    columns=(
+        Column("workflow_id", "string", "The workflow."),
+        Column("step_number", "int64", "The step."),
+        Column("workflow_name", "string", "Name of the workflow."),
+        Column("event_type", "string", "Event type that makes the step."),
+        Column(
+            "product_id",
+            "string",
+            "Product in which the step happens.",
+            references=Reference("bronze_product_catalog", "product_id"),
+        ),
+        Column("position", "int64", "Position of the step, from 1 without gaps."),
+        Column("is_last_step", "boolean", "Whether the step completes the workflow."),
+        Column("products", "int64", "Number of products that the workflow spans."),
+        Column("runs_started", "int64", "Runs of the workflow."),
+        Column("runs_reached", "int64", "Runs that reached the step."),
+        Column(
+            "reach_rate",
+            "float64",
+            "runs_reached / runs_started, 0 to 1; null if none was started.",
+            nullable=True,
+        ),
+        Column("runs_abandoned", "int64", "Runs that came to this step and were abandoned there."),
+        Column("runs_open", "int64", "Runs that came to this step and have days left."),
+        Column(
+            "median_hours_since_start",
+            "float64",
+            "Median hours from the first step to this one; null if no run reached it.",
+            nullable=True,
+        ),
+        Column("as_of_date", "date", "The latest date for which history exists."),
+    ),
+)
+
+
+@table_asset(
+    TABLE, days={"silver_user_state_history": LATEST_DAY, "silver_workflow_steps": ALL_DAYS}
+)
+def silver_workflow_funnel(
+    silver_user_state_history: ir.Table,
+    silver_workflow_steps: ir.Table,
+    bronze_workflows: ir.Table,
+    bronze_product_catalog: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """Runs counted at each step that they reached, and at the one where they stand."""
+    as_of = silver_user_state_history.aggregate(
+        as_of_date=silver_user_state_history.snapshot_date.max()
+    )
+    steps = silver_workflow_steps
+    steps = steps.filter(steps.step_date <= as_of.as_of_date.as_scalar())
+    runs = workflow_runs(steps, bronze_workflows, policy).cross_join(as_of)
+    runs = runs.mutate(status=run_status(runs, day_number(runs.as_of_date), policy)).view()
+    started = runs.group_by("workflow_id").aggregate(runs_started=runs.count())
+    reached = runs.select(
+        "workflow_id",
+        "started_at",
+        "steps_reached",
+        "status",
+        moment=runs.reached_at.unnest(),
+        position=ibis.range(1, runs.steps_reached + 1).unnest().cast("int64"),
+    )
+    stands = reached.position == reached.steps_reached
+    counted = reached.group_by("workflow_id", "position").aggregate(
+        runs_reached=reached.count(),
+        runs_abandoned=reached.count(where=stands & (reached.status == str(RunStatus.ABANDONED))),
+        runs_open=reached.count(where=stands & (reached.status == str(RunStatus.OPEN))),
+        median_seconds=reached.moment.delta(reached.started_at, unit="second").median(),
+    )
+    nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
+    shape = with_position(bronze_workflows).left_join(
+        nodes, bronze_workflows.product_id == nodes.node_id
+    )
+    whole = shape.group_by("workflow_id").aggregate(
+        last_position=shape.position.max(), products=shape.rolled_up_product_id.nunique()
+    )
+    funnel = shape.inner_join(whole, "workflow_id")
+    funnel = funnel.left_join(started, "workflow_id").drop("workflow_id_right")
+    funnel = funnel.left_join(counted, ["workflow_id", "position"]).cross_join(as_of)
+    runs_started = funnel.runs_started.fill_null(0)
+    runs_reached = funnel.runs_reached.fill_null(0)
+    return funnel.select(
+        "workflow_id",
+        "step_number",
+        "workflow_name",
+        "event_type",
+        "position",
+        "products",
+        "as_of_date",
+        product_id=funnel.rolled_up_product_id,
+        is_last_step=funnel.position == funnel.last_position,
+        runs_started=runs_started,
+        runs_reached=runs_reached,
+        reach_rate=runs_reached.cast("float64") / runs_started.cast("float64").nullif(0.0),
+        runs_abandoned=funnel.runs_abandoned.fill_null(0),
+        runs_open=funnel.runs_open.fill_null(0),
+        median_hours_since_start=funnel.median_seconds / 3600,
+    )
+
+
+@rule(TABLE, "Funnel and runs agree: each run has started, and stands at one step.")
+def agrees_with_runs(silver_workflow_funnel: ir.Table, silver_workflow_runs: ir.Table) -> ir.Table:
+    """Workflows whose runs are not as many in the funnel, in total or by how they stand."""
+    funnel = silver_workflow_funnel
+    told = funnel.group_by("workflow_id").aggregate(
+        started=funnel.runs_started.max(),
+        at_first_step=funnel.runs_reached.max(),
+        completed=funnel.runs_reached.sum(where=funnel.is_last_step).cast("int64"),
+        abandoned=funnel.runs_abandoned.sum().cast("int64"),
+        open=funnel.runs_open.sum().cast("int64"),
+    )
+    runs = silver_workflow_runs
+    counted = runs.group_by("workflow_id").aggregate(
+        started=runs.count(),
+        at_first_step=runs.count(),
+        completed=runs.count(where=runs.status == str(RunStatus.COMPLETED)),
+        abandoned=runs.count(where=runs.status == str(RunStatus.ABANDONED)),
+        open=runs.count(where=runs.status == str(RunStatus.OPEN)),
+    )
+    return differing_rows(told.filter(told.started > 0), counted)

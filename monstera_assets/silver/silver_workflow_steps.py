@@ -1,0 +1,83 @@
+"""silver_workflow_steps: every event that makes a step of a workflow."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.bronze.bronze_product_catalog import feature_of_node
+from monstera_assets.bronze.json_text import text_at
+from monstera_assets.lifecycle.workflows import InstanceType
+from monstera_assets.silver import OWNERS
+from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+
+RUN_COLUMNS = (
+    Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
+    Column("workflow_id", "string", "The workflow."),
+    Column(
+        "instance_type",
+        "string",
+        "What tells runs apart: the event's project, else its session, else its day.",
+        allowed=tuple(InstanceType),
+    ),
+    Column("instance_id", "string", "That project, session or day."),
+)
+"""Columns that identify a run."""
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_workflow_steps",
+    grain="one event and step of a workflow that it makes",
+    description="Events of users that are steps of workflows, with the run that they belong to."
+    " Whether they take the run a step on is for silver_workflow_runs to say.",
+    owners=OWNERS,
+    key=("event_id", "workflow_id", "step_number"),
+    partition_column="step_date",
+    columns=(
+        *RUN_COLUMNS,
+        Column("step_number", "int64", "The step."),
+        Column("event_id", "string", "The event."),
+        Column("step_at", "timestamp", "When it happened, UTC."),
+        Column("step_date", "date", "UTC date of the event."),
+    ),
+)
+
+
+@table_asset(TABLE, days={"silver_events_enriched": SAME_DAYS})
+def silver_workflow_steps(
+    silver_events_enriched: ir.Table, bronze_workflows: ir.Table, bronze_product_catalog: ir.Table
+) -> ir.Table:
+    """Events whose type is a step's, in the step's product, feature or sub-feature or below it."""
+    steps = bronze_workflows.select(
+        "workflow_id", "step_number", step_type="event_type", step_node_id="product_id"
+    )
+    features = feature_of_node(bronze_product_catalog).select(
+        "node_id", rolled_up_feature_id="feature_id"
+    )
+    events = silver_events_enriched.filter(silver_events_enriched.entity_type == "user")
+    made = events.inner_join(steps, events.event_type == steps.step_type)
+    made = made.left_join(features, made.feature_id == features.node_id)
+    made = made.filter(
+        ibis.or_(
+            *(
+                (made.step_node_id == node).fill_null(False)
+                for node in (made.product_id, made.feature_id, made.rolled_up_feature_id)
+            )
+        )
+    )
+    project = text_at(made.metadata, "project_id")
+    return made.select(
+        "workflow_id",
+        "step_number",
+        "event_id",
+        user_id=made.entity_id,
+        instance_type=ibis.cases(
+            (project.notnull(), str(InstanceType.PROJECT)),
+            (made.session_id.notnull(), str(InstanceType.SESSION)),
+            else_=str(InstanceType.DAY),
+        ),
+        instance_id=ibis.coalesce(project, made.session_id, made.event_date.cast("string")),
+        step_at=made.event_timestamp,
+        step_date=made.event_date,
+    )
