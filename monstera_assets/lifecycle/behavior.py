@@ -18,7 +18,8 @@ import ibis.expr.types as ir
 
 from monstera_assets.lifecycle.intervals import FOREVER, day_number, sliding_presence
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import ProductState, UserState
+from monstera_assets.lifecycle.products import IN_USE
+from monstera_assets.lifecycle.states import UserState
 
 RECENT_DAYS = 90
 """The longest window of use: three times thirty days."""
@@ -28,7 +29,6 @@ ACTIVITY_DAYS = _YEAR + 30 + 1
 STATE_DAYS = 61
 """Days of states that are read: the largest `reactivation_days` and the day itself."""
 
-_IN_USE = (str(ProductState.ACTIVE), str(ProductState.REACTIVATED))
 _ENGAGED = (str(UserState.ACTIVE), str(UserState.RETURNING))
 
 _SUMS = (
@@ -262,7 +262,7 @@ def _products(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
         last_day=day_number(history.snapshot_date.max()),
     )
     runs = runs.view()
-    active = runs.filter(runs.current_state.isin(_IN_USE)).view()
+    active = runs.filter(runs.current_state.isin(IN_USE)).view()
     tried = runs.group_by("user_id", "product_id").aggregate(day=runs.first_day.min())
     one = ibis.literal(1, "int64")
     now = active.filter(active.last_day >= first)

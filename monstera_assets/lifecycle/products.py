@@ -27,6 +27,8 @@ PRODUCT_LABELS = ActivityLabels(
 )
 
 KEYS = ("user_id", "product_id")
+IN_USE = (str(ProductState.ACTIVE), str(ProductState.REACTIVATED))
+"""States of a user who is active in a product."""
 
 
 def active_products(catalog: ir.Table) -> ir.Table:

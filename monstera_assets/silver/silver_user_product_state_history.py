@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.products import active_products, product_intervals
+from monstera_assets.lifecycle.products import IN_USE, active_products, product_intervals
 from monstera_assets.lifecycle.states import ProductState, UserState
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
@@ -24,7 +24,6 @@ KEY_COLUMNS = (
         references=Reference("bronze_product_catalog", "product_id"),
     ),
 )
-_IN_USE = (str(ProductState.ACTIVE), str(ProductState.REACTIVATED))
 ADOPTED_STATES = tuple(state for state in ProductState if state != ProductState.NEVER_ADOPTED)
 
 TABLE = Table(
@@ -140,7 +139,7 @@ def reconciles_with_platform(
         products.dormant_days.fill_null(policy.dormant_days) == policy.dormant_days,
     )
     in_product = within(silver_user_product_state_history, "snapshot_date", window)
-    in_use = in_product.filter(in_product.current_state.isin(_IN_USE))
+    in_use = in_product.filter(in_product.current_state.isin(IN_USE))
     in_usual_use = in_use.semi_join(usual, "product_id").select("user_id", "snapshot_date")
     platform = within(silver_user_state_history, "snapshot_date", window)
     using = [str(UserState.ACTIVE), str(UserState.RETURNING), str(UserState.REACTIVATED)]
@@ -153,7 +152,7 @@ def reconciles_with_platform(
     elsewhere = activity.filter(activity.qualifying_events > 0).anti_join(usual, "product_id")
     keys = ["user_id", "snapshot_date"]
     new_or_in_use = in_product.filter(
-        in_product.current_state.isin([str(ProductState.NEW), *_IN_USE])
+        in_product.current_state.isin([str(ProductState.NEW), *IN_USE])
     )
     return (
         in_usual_use.distinct()

@@ -17,6 +17,7 @@ from monstera_assets.lifecycle.behavior import (
 )
 from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
+from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.lifecycle.segments import (
     COMPOSITE,
     DIMENSIONS,
@@ -273,9 +274,7 @@ def measures_agree_with_sources(
     products = products.filter(products.snapshot_date == window.last)
     counted = products.group_by("user_id").aggregate(
         tried=products.count(),
-        active=products.count(
-            where=products.current_state.isin(["active_in_product", "reactivated_in_product"])
-        ),
+        active=products.count(where=products.current_state.isin(IN_USE)),
     )
     states = silver_user_state_history
     states = states.filter(states.snapshot_date == window.last).select(

@@ -1,0 +1,158 @@
+"""silver_cross_product_activity: how each user moved between products each day."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.bronze.bronze_product_catalog import product_of_node
+from monstera_assets.checks.rules import differing_rows, rule, within
+from monstera_assets.lifecycle.intervals import day_date
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.workflows import RUN, workflow_runs
+from monstera_assets.silver import OWNERS
+from monstera_assets.warehouse.table_asset import SAME_DAYS, UP_TO_DAY, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets.warehouse.windows import DateWindow
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_cross_product_activity",
+    grain="one user and day with at least one event in a product",
+    description="The products that each user was in each day, and the workflows brought to their end.",
+    owners=OWNERS,
+    key=("user_id", "activity_date"),
+    partition_column="activity_date",
+    columns=(
+        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
+        Column("activity_date", "date", "UTC date of the events."),
+        Column("products_visited", "int64", "Products with an event of any kind."),
+        Column("products_used", "int64", "Products with a qualifying event."),
+        Column(
+            "primary_product_id",
+            "string",
+            "Product with most qualifying events, of equals with most events, then the lower id.",
+            references=Reference("bronze_product_catalog", "product_id"),
+        ),
+        Column(
+            "product_switches",
+            "int64",
+            "Events in another product than the event before them, by time and event id.",
+        ),
+        Column("workflows_completed", "int64", "Workflow runs completed that day."),
+        Column(
+            "cross_product_workflows_completed",
+            "int64",
+            "Those of workflows whose steps lie in more than one product.",
+        ),
+    ),
+)
+
+
+@table_asset(TABLE, days={"silver_events_enriched": SAME_DAYS, "silver_workflow_steps": UP_TO_DAY})
+def silver_cross_product_activity(
+    silver_events_enriched: ir.Table,
+    silver_workflow_steps: ir.Table,
+    bronze_workflows: ir.Table,
+    bronze_product_catalog: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+    window: DateWindow,
+) -> ir.Table:
+    """Events in products, in their order within the day, and completed runs."""
+    events = silver_events_enriched
+    events = events.filter(events.entity_type == "user", events.product_id.notnull())
+    in_order = ibis.window(
+        group_by=["entity_id", "event_date"], order_by=["event_timestamp", "event_id"]
+    )
+    events = events.mutate(before=events.product_id.lag().over(in_order))
+    by_product = events.group_by(
+        user_id="entity_id", activity_date="event_date", product_id="product_id"
+    ).aggregate(
+        events=events.count(),
+        qualifying=events.count(where=events.is_qualifying_event),
+        switches=events.count(where=events.before != events.product_id),
+    )
+    days = by_product.group_by("user_id", "activity_date").aggregate(
+        products_visited=by_product.count(),
+        products_used=by_product.count(where=by_product.qualifying > 0),
+        primary_product_id=by_product.product_id.first(
+            order_by=[by_product.qualifying.desc(), by_product.events.desc(), by_product.product_id]
+        ),
+        product_switches=by_product.switches.sum().cast("int64"),
+    )
+    completed = _completions(
+        silver_workflow_steps, bronze_workflows, bronze_product_catalog, policy, window
+    )
+    joined = days.left_join(completed, ["user_id", "activity_date"])
+    return joined.select(
+        *days.columns,
+        workflows_completed=joined.completed.fill_null(0),
+        cross_product_workflows_completed=joined.across.fill_null(0),
+    )
+
+
+def _completions(
+    steps: ir.Table,
+    workflows: ir.Table,
+    catalog: ir.Table,
+    policy: LifecyclePolicy,
+    window: DateWindow,
+) -> ir.Table:
+    """Completed runs by user and day; only runs with a step in the window can be completed in it."""
+    within_window = steps.filter(steps.step_date.between(window.first, window.last))
+    moved = steps.semi_join(within_window.select(*RUN).distinct(), RUN)
+    runs = workflow_runs(moved, workflows, policy)
+    nodes = product_of_node(catalog).rename(rolled_up_product_id="product_id")
+    placed = workflows.inner_join(nodes, workflows.product_id == nodes.node_id)
+    spans = placed.group_by("workflow_id").aggregate(products=placed.rolled_up_product_id.nunique())
+    runs = runs.filter(runs.completed_day.notnull()).inner_join(spans, "workflow_id")
+    return runs.group_by("user_id", activity_date=day_date(runs.completed_day)).aggregate(
+        completed=runs.count(), across=runs.count(where=runs.products > 1)
+    )
+
+
+@rule(TABLE, "Users, days and products are those of the daily activity.")
+def agrees_with_daily_activity(
+    silver_cross_product_activity: ir.Table,
+    silver_daily_user_activity: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """User-days that only one table has or that count other products."""
+    rows = within(silver_cross_product_activity, "activity_date", window)
+    activity = within(silver_daily_user_activity, "activity_date", window)
+    activity = activity.filter(activity.product_id.notnull())
+    counted = activity.group_by("user_id", "activity_date").aggregate(
+        products_visited=activity.count(),
+        products_used=activity.count(where=activity.qualifying_events > 0),
+    )
+    return differing_rows(rows.select(*counted.columns), counted)
+
+
+@rule(TABLE, "Switches and workflows are as many as products and completed runs allow.")
+def counts_are_possible(
+    silver_cross_product_activity: ir.Table,
+    silver_workflow_runs: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """User-days with fewer switches than products, or with other completed runs than there are."""
+    rows = within(silver_cross_product_activity, "activity_date", window)
+    runs = silver_workflow_runs
+    completed = runs.filter(runs.completed_at.notnull())
+    completed = completed.group_by(
+        run_user_id=completed.user_id, completed_on=completed.completed_at.date()
+    ).aggregate(runs=completed.count())
+    both = rows.left_join(
+        completed,
+        [rows.user_id == completed.run_user_id, rows.activity_date == completed.completed_on],
+    )
+    # The runs describe the as-of date; what days after it completed is not in them.
+    known = both.activity_date <= runs.aggregate(day=runs.as_of_date.max()).day.as_scalar()
+    return both.filter(
+        (both.product_switches < both.products_visited - 1)
+        | ((both.products_visited == 1) & (both.product_switches > 0))
+        | (both.cross_product_workflows_completed > both.workflows_completed)
+        | (known & (both.workflows_completed != both.runs.fill_null(0))).fill_null(False)
+    )

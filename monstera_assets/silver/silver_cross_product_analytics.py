@@ -1,0 +1,178 @@
+"""silver_cross_product_analytics: the portfolio of products of every user."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import rule
+from monstera_assets.lifecycle.products import IN_USE, active_products
+from monstera_assets.lifecycle.states import ProductState
+from monstera_assets.silver import OWNERS
+from monstera_assets.warehouse.table_asset import table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+
+_PRODUCT = Reference("bronze_product_catalog", "product_id")
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_cross_product_analytics",
+    grain="one user",
+    description="Which of the active products every user tried, was activated in and is active in by"
+    " the as-of date, and how evenly the use is spread over them.",
+    owners=OWNERS,
+    key=("user_id",),
+    columns=(
+        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
+        Column("products_tried", "int64", "Products that the user ever accessed."),
+        Column("products_activated", "int64", "Products with an activation event."),
+        Column(
+            "products_active",
+            "int64",
+            "Products in which the user is active_in_product or reactivated_in_product.",
+        ),
+        Column("total_qualifying_events", "int64", "Qualifying events in active products."),
+        Column(
+            "primary_product_id",
+            "string",
+            "Product with most qualifying events, of equals the one used last; null without any.",
+            nullable=True,
+            references=_PRODUCT,
+        ),
+        Column(
+            "diversity",
+            "float64",
+            "Entropy of the qualifying events over products, divided by the logarithm of the number"
+            " of active products: 0 for use of one product, 1 for the same use of all; null without"
+            " qualifying events.",
+            nullable=True,
+        ),
+        Column(
+            "first_product_id",
+            "string",
+            "Product adopted first; null without any.",
+            nullable=True,
+            references=_PRODUCT,
+        ),
+        Column("first_adoption_date", "date", "When; null without any.", nullable=True),
+        Column(
+            "latest_product_id",
+            "string",
+            "Product adopted last; null without any.",
+            nullable=True,
+            references=_PRODUCT,
+        ),
+        Column("latest_adoption_date", "date", "When; null without any.", nullable=True),
+        Column("as_of_date", "date", "The latest date for which history exists."),
+    ),
+)
+
+
+@table_asset(TABLE)
+def silver_cross_product_analytics(
+    silver_user_current_state: ir.Table,
+    silver_user_product_states: ir.Table,
+    bronze_product_catalog: ir.Table,
+) -> ir.Table:
+    """Product states added up by user."""
+    states = silver_user_product_states
+    adopted = states.filter(states.current_state != str(ProductState.NEVER_ADOPTED))
+    events = adopted.total_qualifying_events
+    adopted = adopted.mutate(
+        events_of_user=events.sum().over(ibis.window(group_by="user_id")).cast("int64")
+    )
+    share = adopted.total_qualifying_events.cast("float64") / adopted.events_of_user.cast("float64")
+    adopted = adopted.mutate(
+        term=ibis.ifelse(adopted.total_qualifying_events > 0, -share * share.ln(), 0.0)
+    )
+    by_use = [
+        adopted.total_qualifying_events.desc(),
+        adopted.last_qualifying_event_at.desc(),
+        adopted.product_id,
+    ]
+    used = adopted.total_qualifying_events > 0
+    in_order = [adopted.first_access_at, adopted.product_id]
+    in_reverse = [adopted.first_access_at.desc(), adopted.product_id.desc()]
+    portfolios = adopted.group_by("user_id").aggregate(
+        products_tried=adopted.count(),
+        products_activated=adopted.count(where=adopted.activation_date.notnull()),
+        products_active=adopted.count(where=adopted.current_state.isin(IN_USE)),
+        total_qualifying_events=adopted.total_qualifying_events.sum().cast("int64"),
+        primary_product_id=adopted.product_id.first(where=used, order_by=by_use),
+        # Added up in a fixed order: a sum of fractions depends on it in its last bits.
+        entropy=adopted.term.collect(order_by=adopted.product_id).sums(),
+        first_product_id=adopted.product_id.first(order_by=in_order),
+        first_adoption_date=adopted.first_access_at.min().date(),
+        latest_product_id=adopted.product_id.first(order_by=in_reverse),
+        latest_adoption_date=adopted.first_access_at.max().date(),
+    )
+    products = active_products(bronze_product_catalog)
+    count = products.aggregate(products=products.count())
+    people = silver_user_current_state.select("user_id", "as_of_date")
+    joined = people.left_join(portfolios, "user_id").drop("user_id_right").cross_join(count)
+    largest = joined.products.cast("float64").ln()
+    return joined.select(
+        "user_id",
+        "as_of_date",
+        "primary_product_id",
+        "first_product_id",
+        "first_adoption_date",
+        "latest_product_id",
+        "latest_adoption_date",
+        **{
+            name: joined[name].fill_null(0)
+            for name in (
+                "products_tried",
+                "products_activated",
+                "products_active",
+                "total_qualifying_events",
+            )
+        },
+        diversity=ibis.cases(
+            (joined.total_qualifying_events.fill_null(0) == 0, ibis.null("float64")),
+            (joined.products > 1, ibis.least(joined.entropy / largest, 1.0)),
+            else_=0.0,
+        ),
+    )
+
+
+@rule(TABLE, "Every user has a portfolio that counts what the product states say.")
+def agrees_with_product_states(
+    silver_cross_product_analytics: ir.Table,
+    silver_user_product_states: ir.Table,
+    silver_user_current_state: ir.Table,
+) -> ir.Table:
+    """Users without a portfolio, or with one whose counts differ or whose diversity cannot be."""
+    states = silver_user_product_states
+    tried = states.current_state != str(ProductState.NEVER_ADOPTED)
+    counted = states.group_by(counted_id="user_id").aggregate(
+        tried=states.count(where=tried),
+        activated=states.count(where=states.activation_date.notnull()),
+        active=states.count(where=states.current_state.isin(IN_USE)),
+        events=states.total_qualifying_events.sum().cast("int64"),
+        used=states.count(where=states.total_qualifying_events > 0),
+    )
+    people = silver_user_current_state.select(person_id="user_id")
+    joined = people.outer_join(
+        silver_cross_product_analytics, people.person_id == silver_cross_product_analytics.user_id
+    )
+    joined = joined.left_join(counted, joined.person_id == counted.counted_id)
+    pairs = (
+        (joined.products_tried, joined.tried),
+        (joined.products_activated, joined.activated),
+        (joined.products_active, joined.active),
+        (joined.total_qualifying_events, joined.events),
+    )
+    used = joined.used.fill_null(0)
+    return joined.filter(
+        ibis.or_(
+            joined.person_id.isnull(),
+            joined.user_id.isnull(),
+            *(count != expected.fill_null(0) for count, expected in pairs),
+            joined.diversity.isnull() != (used == 0),
+            joined.primary_product_id.isnull() != (used == 0),
+            (~joined.diversity.between(0, 1)).fill_null(False),
+            ((joined.diversity == 0) != (used == 1)).fill_null(False),
+            joined.products_activated > joined.products_tried,
+        )
+    ).select("person_id", "user_id", "products_tried", "products_active", "diversity")

@@ -1,0 +1,208 @@
+"""silver_product_adoption_sequences: the paths on which users take up one product after another."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import rule
+from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.silver import OWNERS
+from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+
+ARROW = " > "
+PERIOD_DAYS = 30
+RETENTION_FROM = (30, 90)
+"""First days of the periods after an adoption in which the user is looked for."""
+
+_CATALOG = Reference("bronze_product_catalog", "product_id")
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_product_adoption_sequences",
+    grain="one path: a sequence of products in the order of adoption",
+    description="A tree of paths by the as-of date. A path of n products counts the users whose first"
+    " n adoptions they are; those who adopted nothing after them end on it, so the ends share out the"
+    " adopters.",
+    owners=OWNERS,
+    key=("path",),
+    columns=(
+        Column("path", "string", f"Ids of the products, separated by `{ARROW}`."),
+        Column("path_length", "int64", "Number of products."),
+        Column(
+            "first_product_id",
+            "string",
+            "The product that the path starts with.",
+            references=_CATALOG,
+        ),
+        Column("last_product_id", "string", "The product adopted last.", references=_CATALOG),
+        Column(
+            "previous_path",
+            "string",
+            "The path without its last product; null if that is the only one.",
+            nullable=True,
+        ),
+        Column("users", "int64", "Users whose first adoptions are the path."),
+        Column("users_ending", "int64", "Those of them who adopted nothing after it."),
+        Column("share_of_adopters", "float64", "users / users who adopted anything, 0 to 1."),
+        Column(
+            "share_of_previous",
+            "float64",
+            "users / users of the previous path, 0 to 1; null without one.",
+            nullable=True,
+        ),
+        Column(
+            "median_days_since_previous",
+            "float64",
+            "Median days between the last two adoptions; null if there is only one.",
+            nullable=True,
+        ),
+        Column(
+            "median_days_since_signup", "float64", "Median days from signup to the last adoption."
+        ),
+        *(
+            column
+            for start in RETENTION_FROM
+            for column in (
+                Column(
+                    f"users_mature_{start}",
+                    "int64",
+                    f"Users whose day {start + PERIOD_DAYS - 1} after the last adoption has passed.",
+                ),
+                Column(
+                    f"retention_{start}",
+                    "float64",
+                    f"Share of those with a qualifying event on days {start} to"
+                    f" {start + PERIOD_DAYS - 1} after the last adoption; null if there are none.",
+                    nullable=True,
+                ),
+            )
+        ),
+        Column("as_of_date", "date", "The latest date for which history exists."),
+    ),
+)
+
+
+@table_asset(TABLE, days={"silver_daily_user_activity": ALL_DAYS})
+def silver_product_adoption_sequences(
+    silver_user_product_adoptions: ir.Table, silver_daily_user_activity: ir.Table
+) -> ir.Table:
+    """Adoptions, each with the path that leads to it, counted by path."""
+    adoptions = _with_retention(silver_user_product_adoptions, silver_daily_user_activity)
+    so_far = ibis.window(
+        group_by="user_id", order_by="sequence_number", preceding=None, following=0
+    )
+    before = ibis.window(group_by="user_id", order_by="sequence_number", preceding=(None, 1))
+    steps = adoptions.mutate(
+        path=adoptions.product_id.collect().over(so_far).join(ARROW),
+        previous_path=ibis.ifelse(
+            adoptions.sequence_number > 1,
+            adoptions.product_id.collect().over(before).join(ARROW),
+            None,
+        ),
+        first_product_id=adoptions.product_id.first().over(so_far),
+    )
+    counted = steps.group_by(
+        "path",
+        "previous_path",
+        "first_product_id",
+        path_length="sequence_number",
+        last_product_id="product_id",
+        as_of_date="as_of_date",
+    ).aggregate(
+        users=steps.count(),
+        users_ending=steps.count(where=steps.sequence_number == steps.products_adopted),
+        median_days_since_previous=steps.days_since_previous_adoption.median().cast("float64"),
+        median_days_since_signup=steps.days_since_signup.median().cast("float64"),
+        **{
+            f"{name}_{start}": steps.count(where=steps[f"{name}_{start}"])
+            for start in RETENTION_FROM
+            for name in ("users_mature", "retained")
+        },
+    )
+    counted = counted.view()
+    adopters = counted.filter(counted.path_length == 1).aggregate(adopters=ibis._.users.sum())
+    previous = counted.select(reached_path=counted.path, users_before=counted.users)
+    paths = counted.cross_join(adopters).left_join(
+        previous, counted.previous_path == previous.reached_path
+    )
+    return paths.select(
+        *(name for name in counted.columns if not name.startswith("retained")),
+        share_of_adopters=paths.users.cast("float64") / paths.adopters.cast("float64"),
+        share_of_previous=paths.users.cast("float64") / paths.users_before.cast("float64"),
+        **{
+            f"retention_{start}": paths[f"retained_{start}"].cast("float64")
+            / paths[f"users_mature_{start}"].cast("float64").nullif(0.0)
+            for start in RETENTION_FROM
+        },
+    )
+
+
+def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
+    """Whether each adopter can be, and was, seen again in the periods after the adoption."""
+    used = activity.filter(activity.qualifying_events > 0)
+    used = used.select("user_id", used_on=used.activity_date).distinct()
+    steps = adoptions.select("user_id", "sequence_number", "adoption_date", "as_of_date")
+    later = steps.inner_join(
+        used,
+        [
+            steps.user_id == used.user_id,
+            used.used_on > steps.adoption_date + timedelta(days=min(RETENTION_FROM) - 1),
+            used.used_on <= steps.as_of_date,
+        ],
+    )
+    after = day_number(later.used_on) - day_number(later.adoption_date)
+    seen = later.group_by("user_id", "sequence_number").aggregate(
+        **{
+            f"seen_{start}": after.between(start, start + PERIOD_DAYS - 1).any()
+            for start in RETENTION_FROM
+        }
+    )
+    joined = adoptions.left_join(seen, ["user_id", "sequence_number"])
+    age = day_number(joined.as_of_date) - day_number(joined.adoption_date)
+    mature = {start: age >= start + PERIOD_DAYS - 1 for start in RETENTION_FROM}
+    return joined.select(
+        *adoptions.columns,
+        **{f"users_mature_{start}": mature[start] for start in RETENTION_FROM},
+        **{
+            f"retained_{start}": mature[start] & joined[f"seen_{start}"].fill_null(False)
+            for start in RETENTION_FROM
+        },
+    )
+
+
+@rule(TABLE, "Paths share out the adopters: each ends on one, or goes on to a longer one.")
+def sequences_partition_the_adopters(
+    silver_product_adoption_sequences: ir.Table, silver_user_product_adoptions: ir.Table
+) -> ir.Table:
+    """Paths whose users do not end or go on, and lengths with other users than adoptions say."""
+    paths = silver_product_adoption_sequences
+    onward = paths.group_by(left_path=paths.previous_path).aggregate(
+        going_on=paths.users.sum().cast("int64")
+    )
+    both = paths.left_join(onward, paths.path == onward.left_path)
+    leaking = both.filter(both.users != both.users_ending + both.going_on.fill_null(0))
+    told = paths.group_by("path_length").aggregate(
+        users=paths.users.sum().cast("int64"), ending=paths.users_ending.sum().cast("int64")
+    )
+    adoptions = silver_user_product_adoptions
+    counted = adoptions.group_by(length="sequence_number").aggregate(
+        adopters=adoptions.count(),
+        stopping=adoptions.count(where=adoptions.sequence_number == adoptions.products_adopted),
+    )
+    lengths = counted.outer_join(told, counted.length == told.path_length)
+    differing = lengths.filter(
+        ~lengths.users.identical_to(lengths.adopters)
+        | ~lengths.ending.identical_to(lengths.stopping)
+    )
+    return leaking.select("path", "users", "users_ending").union(
+        differing.select(
+            path="paths of length "
+            + ibis.coalesce(lengths.length, lengths.path_length).cast("string"),
+            users=differing.users,
+            users_ending=differing.ending,
+        )
+    )

@@ -1,0 +1,236 @@
+"""silver_product_affinity: which products are taken up by the same users, pair by pair."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import rule
+from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.silver import OWNERS
+from monstera_assets.warehouse.table_asset import table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+
+MAU_GAP = 29
+"""Days since the last qualifying event up to which a user is in MAU."""
+
+_CATALOG = Reference("bronze_product_catalog", "product_id")
+
+TABLE = Table(
+    layer=Layer.SILVER,
+    name="silver_product_affinity",
+    grain="one ordered pair of products that are active and launched",
+    description="How the adoption of one product goes together with that of another, by the as-of"
+    " date, over the users who could use both: all who have signed up. Adoption is first access."
+    " Users, support, lift and Jaccard are the same in both orders. None of it says that one leads"
+    " to the other.",
+    owners=OWNERS,
+    key=("first_product_id", "second_product_id"),
+    columns=(
+        Column("first_product_id", "string", "The product given.", references=_CATALOG),
+        Column("second_product_id", "string", "The product looked at.", references=_CATALOG),
+        Column("users_eligible", "int64", "n: users who could use both."),
+        Column("users_first", "int64", "n_a: users who adopted the first."),
+        Column("users_second", "int64", "n_b: users who adopted the second."),
+        Column("users_both", "int64", "n_ab: users who adopted both."),
+        Column("is_low_support", "boolean", "Whether n_ab is below min_affinity_support."),
+        Column("support", "float64", "n_ab / n, 0 to 1; null without users.", nullable=True),
+        Column(
+            "co_adoption_rate",
+            "float64",
+            "n_ab / n_a, 0 to 1; null if nobody adopted the first.",
+            nullable=True,
+        ),
+        Column(
+            "lift",
+            "float64",
+            "n n_ab / (n_a n_b): 1 where the two are independent; null if nobody adopted one.",
+            nullable=True,
+        ),
+        Column(
+            "jaccard",
+            "float64",
+            "n_ab / (n_a + n_b - n_ab), 0 to 1; null if nobody adopted either.",
+            nullable=True,
+        ),
+        Column("users_in_order", "int64", "Users who adopted the first before the second."),
+        Column(
+            "median_days_between",
+            "float64",
+            "Their median days from the one adoption to the other; null if there are none.",
+            nullable=True,
+        ),
+        Column(
+            "monthly_active_share_both",
+            "float64",
+            "Share in MAU of those who adopted both, 0 to 1; null if there are none.",
+            nullable=True,
+        ),
+        Column(
+            "monthly_active_share_first_only",
+            "float64",
+            "Share in MAU of those who adopted only the first, 0 to 1; null if there are none.",
+            nullable=True,
+        ),
+        Column(
+            "retention_lift",
+            "float64",
+            "The former share / the latter; null if either is null or the latter is 0.",
+            nullable=True,
+        ),
+        Column("as_of_date", "date", "The latest date for which history exists."),
+    ),
+)
+
+
+@table_asset(TABLE)
+def silver_product_affinity(
+    silver_user_product_adoptions: ir.Table,
+    silver_user_current_state: ir.Table,
+    bronze_product_catalog: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """Adoptions of each product, and of each two products by one user."""
+    people = silver_user_current_state
+    as_of = people.aggregate(as_of_date=people.as_of_date.max(), users_eligible=people.count())
+    in_mau = (people.days_since_last_qualifying_event <= MAU_GAP).fill_null(False)
+    adoptions = silver_user_product_adoptions.select(
+        "user_id", "product_id", "adoption_date", "sequence_number"
+    ).inner_join(people.select("user_id", in_mau=in_mau), "user_id")
+    pairs = _pairs(bronze_product_catalog, as_of)
+    return _measured(pairs, adoptions, policy)
+
+
+def _pairs(catalog: ir.Table, as_of: ir.Table) -> ir.Table:
+    """All ordered pairs of products that could be used on the as-of date, with that date."""
+    products = catalog.filter(catalog.tier == "product", catalog.is_active).cross_join(as_of)
+    products = products.filter(products.created_at.date() <= products.as_of_date)
+    first = products.select("as_of_date", "users_eligible", first_product_id=products.product_id)
+    second = products.select(second_product_id=products.product_id)
+    return first.inner_join(second, first.first_product_id != second.second_product_id)
+
+
+def _measured(pairs: ir.Table, adoptions: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    alone = adoptions.group_by("product_id").aggregate(
+        users=adoptions.count(), in_mau=adoptions.count(where=adoptions.in_mau)
+    )
+    first, second = adoptions, adoptions.view()
+    both = first.inner_join(
+        second, [first.user_id == second.user_id, first.product_id != second.product_id]
+    ).select(
+        pair_first_id=first.product_id,
+        pair_second_id=second.product_id,
+        in_mau=first.in_mau,
+        in_order=first.sequence_number < second.sequence_number,
+        days=day_number(second.adoption_date) - day_number(first.adoption_date),
+    )
+    together = both.group_by("pair_first_id", "pair_second_id").aggregate(
+        both=both.count(),
+        both_in_mau=both.count(where=both.in_mau),
+        in_order=both.count(where=both.in_order),
+        median_days=both.days.median(where=both.in_order).cast("float64"),
+    )
+    rows = pairs.left_join(alone, pairs.first_product_id == alone.product_id).drop("product_id")
+    rows = rows.rename(users_a="users", mau_a="in_mau")
+    of_second = alone.select(of_product_id=alone.product_id, users_b=alone.users)
+    rows = rows.left_join(of_second, rows.second_product_id == of_second.of_product_id)
+    rows = rows.left_join(
+        together,
+        [
+            rows.first_product_id == together.pair_first_id,
+            rows.second_product_id == together.pair_second_id,
+        ],
+    )
+    n, (n_a, n_b, n_ab, mau_a, mau_ab, in_order) = (
+        rows.users_eligible,
+        (
+            rows[name].fill_null(0)
+            for name in ("users_a", "users_b", "both", "mau_a", "both_in_mau", "in_order")
+        ),
+    )
+    share_both, share_first_only = _ratio(mau_ab, n_ab), _ratio(mau_a - mau_ab, n_a - n_ab)
+    return rows.select(
+        "first_product_id",
+        "second_product_id",
+        "users_eligible",
+        "as_of_date",
+        users_first=n_a,
+        users_second=n_b,
+        users_both=n_ab,
+        is_low_support=n_ab < policy.min_affinity_support,
+        support=_ratio(n_ab, n),
+        co_adoption_rate=_ratio(n_ab, n_a),
+        lift=_ratio(n * n_ab, n_a * n_b),
+        jaccard=_ratio(n_ab, n_a + n_b - n_ab),
+        users_in_order=in_order,
+        median_days_between=rows.median_days,
+        monthly_active_share_both=share_both,
+        monthly_active_share_first_only=share_first_only,
+        retention_lift=share_both / share_first_only.nullif(0.0),
+    )
+
+
+def _ratio(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
+    """A quotient of counts, null over nothing."""
+    return part.cast("float64") / whole.cast("float64").nullif(0.0)
+
+
+@rule(TABLE, "Support, lift, Jaccard and users of both are the same in both orders of a pair.")
+def symmetric_where_it_must_be(silver_product_affinity: ir.Table) -> ir.Table:
+    """Pairs without their counterpart, or with another value than it."""
+    same = ("users_eligible", "users_both", "support", "lift", "jaccard", "is_low_support")
+    turned = silver_product_affinity.select(
+        turned_first_id=silver_product_affinity.second_product_id,
+        turned_second_id=silver_product_affinity.first_product_id,
+        turned_users_first=silver_product_affinity.users_second,
+        **{f"turned_{name}": silver_product_affinity[name] for name in same},
+    )
+    pairs = silver_product_affinity
+    both = pairs.left_join(
+        turned,
+        [
+            pairs.first_product_id == turned.turned_first_id,
+            pairs.second_product_id == turned.turned_second_id,
+        ],
+    )
+    return both.filter(
+        ibis.or_(
+            both.turned_first_id.isnull(),
+            ~both.users_first.identical_to(both.turned_users_first),
+            *(~both[name].identical_to(both[f"turned_{name}"]) for name in same),
+        )
+    ).select("first_product_id", "second_product_id", *same)
+
+
+@rule(TABLE, "Counts and rates lie within their bounds, and count the adopters there are.")
+def within_bounds(
+    silver_product_affinity: ir.Table, silver_user_product_adoptions: ir.Table
+) -> ir.Table:
+    """Pairs with an impossible count or rate, or with other adopters than adoptions say."""
+    adoptions = silver_user_product_adoptions
+    adopters = adoptions.group_by(adopted_id="product_id").aggregate(adopters=adoptions.count())
+    pairs = silver_product_affinity.left_join(
+        adopters, silver_product_affinity.first_product_id == adopters.adopted_id
+    )
+    shares = (
+        "support",
+        "co_adoption_rate",
+        "jaccard",
+        "monthly_active_share_both",
+        "monthly_active_share_first_only",
+    )
+    fewest = ibis.greatest(pairs.users_first + pairs.users_second - pairs.users_eligible, 0)
+    most = ibis.least(pairs.users_first, pairs.users_second)
+    return pairs.filter(
+        ibis.or_(
+            ~pairs.users_both.between(fewest, most),
+            ~pairs.users_in_order.between(0, pairs.users_both),
+            pairs.users_first != pairs.adopters.fill_null(0),
+            (pairs.lift < 0).fill_null(False),
+            (pairs.retention_lift < 0).fill_null(False),
+            (pairs.median_days_between < 0).fill_null(False),
+            *((~pairs[name].between(0, 1)).fill_null(False) for name in shares),
+        )
+    ).select("first_product_id", "second_product_id", "users_both", *shares)
