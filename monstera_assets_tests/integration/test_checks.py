@@ -27,6 +27,7 @@ from monstera_assets.checks.rules import Finding, Rule, count_violations, rule
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.definitions import rules, tables
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.segments import COMPOSITE, DIMENSIONS
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
@@ -265,6 +266,15 @@ _MOVES = "silver_user_state_transitions"
 _ACCOUNT_HISTORY = "silver_account_state_history"
 _ACCOUNT_MOVES = "silver_account_state_transitions"
 _PRODUCT_HISTORY = "silver_user_product_state_history"
+_SEGMENTS = "silver_user_segment_history"
+_ADOPTIONS = "silver_user_product_adoptions"
+_PATHS = "silver_product_adoption_sequences"
+_AFFINITY = "silver_product_affinity"
+_PORTFOLIOS = "silver_cross_product_analytics"
+_MOVEMENT = "silver_cross_product_activity"
+_CHURNS = "silver_user_product_churn"
+_RUNS = "silver_workflow_runs"
+_FUNNEL = "silver_workflow_funnel"
 
 
 def _metric(table: str) -> Mapping[tuple[str, str], list[list[str]]]:
@@ -448,6 +458,156 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     (_HISTORY, "runs_are_unbroken"): [
         [_one(_HISTORY, "platform_state_since = platform_state_since + 1")],
         [_one(_HISTORY, "platform_state = 'deleted'", "platform_state = 'active'")],
+    ],
+    (_SEGMENTS, "same_days_as_states"): [
+        [_drop_one(_SEGMENTS)],
+        [_drop_one(_SEGMENTS, "snapshot_date = '2025-06-30'")],
+        [f"DELETE FROM silver.{_SEGMENTS} WHERE user_id = 'usr_01'"],
+        [f"DELETE FROM silver.{_HISTORY} WHERE user_id = 'usr_01'"],
+    ],
+    (_SEGMENTS, "segments_follow_their_rules"): [
+        [_one(_SEGMENTS, f"{name} = '{wrong}'", f"{name} <> '{wrong}'")]
+        for dimension in (*DIMENSIONS, COMPOSITE)
+        for name in (dimension.name,)
+        for wrong in dimension.values
+    ]
+    + [
+        [_one(_SEGMENTS, "segment_version = 'older'")],
+        [_one(_SEGMENTS, "events_28 = 4", "engagement_intensity = 'casual'")],
+    ],
+    (_SEGMENTS, "measures_agree_with_sources"): [
+        *(
+            [_one(_SEGMENTS, f"{measure} = {measure} + 1", "snapshot_date = '2025-06-30'")]
+            for measure in (
+                "events_28",
+                "events_30",
+                "events_before_30",
+                "active_days_28",
+                "active_days_30",
+                "products_tried",
+                "products_active",
+                "days_since_signup",
+            )
+        ),
+        [_one(_SEGMENTS, "days_quiet = 99", "snapshot_date = '2025-06-30' AND days_quiet = 0")],
+        [_one(_SEGMENTS, "is_engaged = NOT is_engaged", "snapshot_date = '2025-06-30'")],
+        [
+            "DELETE FROM bronze.bronze_events WHERE is_qualifying_event AND event_date > '2025-06-01'"
+        ],
+    ],
+    ("silver_behavioral_segments", "agrees_with_history"): [
+        [_one("silver_behavioral_segments", "events_28 = 99")],
+        [_one("silver_behavioral_segments", "journey_stage = 'loyalty'")],
+        [_drop_one("silver_behavioral_segments")],
+        [
+            _drop_one("silver_behavioral_segments", "user_id = 'usr_01'"),
+            _drop_one(_SEGMENTS, "user_id = 'usr_01' AND snapshot_date = '2025-06-30'"),
+        ],
+    ],
+    (_RUNS, "runs_have_a_first_step"): [
+        [_drop_one(_RUNS)],
+        [_one(_RUNS, "started_at = started_at - INTERVAL 1 MINUTE")],
+        [_drop_one("silver_workflow_steps", "step_number = 1")],
+    ],
+    (_RUNS, "status_fits_steps"): [
+        [_one(_RUNS, "status = 'open'", "status = 'abandoned'")],
+        [_one(_RUNS, "status = 'completed'", "status = 'abandoned'")],
+        [_one(_RUNS, "status = 'abandoned'", "status = 'open'")],
+        [_one(_RUNS, "completed_at = NULL", "status = 'completed'")],
+        [_one(_RUNS, "steps_reached = steps_reached - 1", "status = 'completed'")],
+        [_one(_RUNS, "steps_reached = 0", "status = 'abandoned'")],
+        [_one(_RUNS, "last_step_at = last_step_at + INTERVAL 8 DAY", "steps_reached = 1")],
+    ],
+    (_FUNNEL, "agrees_with_runs"): [
+        [_one(_FUNNEL, "runs_started = runs_started + 1")],
+        [_one(_FUNNEL, "runs_reached = runs_reached + 1", "position = 1")],
+        [_one(_FUNNEL, "runs_reached = runs_reached + 1", "is_last_step")],
+        [_one(_FUNNEL, "runs_abandoned = runs_abandoned + 1")],
+        [_one(_FUNNEL, "runs_open = runs_open + 1")],
+        [_drop_one(_RUNS)],
+    ],
+    (_ADOPTIONS, "agree_with_product_states"): [
+        [_drop_one(_ADOPTIONS)],
+        [_one(_ADOPTIONS, "sequence_number = sequence_number + 1")],
+        [_one(_ADOPTIONS, "products_adopted = products_adopted + 1")],
+        [_one(_ADOPTIONS, "days_since_signup = -1")],
+        [_one(_ADOPTIONS, "adopted_at = '1999-01-01'", "sequence_number = 2")],
+        [
+            _one(
+                "silver_user_product_states",
+                "current_state = 'active_in_product'",
+                "current_state = 'never_adopted'",
+            )
+        ],
+    ],
+    (_PATHS, "sequences_partition_the_adopters"): [
+        [_drop_one(_PATHS, "path_length = 2")],
+        [_one(_PATHS, "users = users + 1")],
+        [_one(_PATHS, "users_ending = users_ending + 1")],
+        [_one(_PATHS, "users_ending = users_ending + 1, users = users + 1", "path_length = 1")],
+        [_drop_one(_ADOPTIONS)],
+    ],
+    (_AFFINITY, "symmetric_where_it_must_be"): [
+        [_drop_one(_AFFINITY)],
+        *(
+            [_one(_AFFINITY, f"{name} = coalesce({name}, 0) + 1")]
+            for name in ("support", "lift", "jaccard", "users_both", "users_first")
+        ),
+        [_one(_AFFINITY, "is_low_support = NOT is_low_support")],
+    ],
+    (_AFFINITY, "within_bounds"): [
+        [_one(_AFFINITY, "users_both = users_first + 1")],
+        [_one(_AFFINITY, "users_in_order = users_both + 1")],
+        [_one(_AFFINITY, "users_first = users_first + 1")],
+        [_one(_AFFINITY, "jaccard = 1.5")],
+        [_one(_AFFINITY, "co_adoption_rate = -0.1")],
+        [_one(_AFFINITY, "retention_lift = -1")],
+        [_drop_one(_ADOPTIONS)],
+    ],
+    (_PORTFOLIOS, "agrees_with_product_states"): [
+        [_drop_one(_PORTFOLIOS)],
+        *(
+            [_one(_PORTFOLIOS, f"{name} = {name} + 1")]
+            for name in (
+                "products_tried",
+                "products_activated",
+                "products_active",
+                "total_qualifying_events",
+            )
+        ),
+        [_one(_PORTFOLIOS, "diversity = 1.5")],
+        [_one(_PORTFOLIOS, "diversity = 0.5", "diversity = 0")],
+        [_one(_PORTFOLIOS, "diversity = NULL", "diversity = 0")],
+        [_one(_PORTFOLIOS, "primary_product_id = NULL", "primary_product_id IS NOT NULL")],
+    ],
+    (_MOVEMENT, "agrees_with_daily_activity"): [
+        [_drop_one(_MOVEMENT)],
+        [_one(_MOVEMENT, "products_visited = products_visited + 1")],
+        [_one(_MOVEMENT, "products_used = products_used + 1")],
+        [_drop_one("silver_daily_user_activity", "product_id IS NOT NULL")],
+    ],
+    (_MOVEMENT, "counts_are_possible"): [
+        [_one(_MOVEMENT, "product_switches = 1", "products_visited = 1")],
+        [_one(_MOVEMENT, "products_visited = 3")],
+        [_one(_MOVEMENT, "workflows_completed = workflows_completed + 1")],
+        [_one(_MOVEMENT, "cross_product_workflows_completed = 2")],
+        [_drop_one(_RUNS, "completed_at IS NOT NULL")],
+    ],
+    (_CHURNS, "agree_with_transitions"): [
+        [_drop_one(_CHURNS)],
+        [_one(_CHURNS, "churn_number = churn_number + 1")],
+        [_one(_CHURNS, "from_state = 'reactivated_in_product'")],
+        [_one(_CHURNS, "platform_churned_on = churned_on - 1")],
+        [_one(_CHURNS, "returned_on = churned_on")],
+        [_one(_CHURNS, "next_churned_on = churned_on - 1")],
+        [_drop_one(_MOVES, "to_state = 'churned_from_product'")],
+    ],
+    (_CHURNS, "platform_state_is_the_historys"): [
+        [_one(_CHURNS, "platform_state = 'new'")],
+        [
+            f"DELETE FROM silver.{_HISTORY} WHERE (user_id, snapshot_date) IN"
+            f" (SELECT (user_id, churned_on) FROM silver.{_CHURNS})"
+        ],
     ],
     (_MOVES, "moves_are_allowed"): [
         [_one(_MOVES, "from_state = 'deleted', to_state = 'active'", "scope = 'platform'")],
