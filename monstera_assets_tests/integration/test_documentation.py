@@ -30,6 +30,7 @@ PAGES = (
     "data_dictionary.md",
     "lineage.md",
     "qualifying_events.md",
+    "segments.md",
     "states.md",
 )
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
 from monstera_assets.settings import (
     ENVIRONMENT_PREFIX,
     SETTINGS_FILE,
@@ -107,9 +107,30 @@ def test_policy_from_both(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_settings().policy == LifecyclePolicy(active_days=21, dormant_days=28)
 
 
+def test_thresholds_of_segments_from_file_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    write('[policy.segments]\npower_min_events = 30\ninvitation_sources = ["referral"]')
+    monkeypatch.setenv("MONSTERA_POLICY__SEGMENTS__REGULAR_MIN_EVENTS", "6")
+    monkeypatch.setenv(
+        "MONSTERA_POLICY__SEGMENTS__COLLABORATION_EVENT_TYPES", '["member_invited", "file_sent"]'
+    )
+    assert load_settings().policy.segments == SegmentPolicy(
+        power_min_events=30,
+        invitation_sources=("referral",),
+        regular_min_events=6,
+        collaboration_event_types=("member_invited", "file_sent"),
+    )
+
+
+def test_thresholds_of_segments_must_be_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONSTERA_POLICY__SEGMENTS__REGULAR_MIN_EVENTS", "21")
+    assert "regular_min_events (21) must not be above power_min_events (20)" in message()
+
+
 def test_every_field_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = set(Settings.model_fields) - {"policy"} | {
-        f"policy__{name}" for name in LifecyclePolicy.model_fields
+    fields = {
+        *(set(Settings.model_fields) - {"policy"}),
+        *(f"policy__{name}" for name in set(LifecyclePolicy.model_fields) - {"segments"}),
+        *(f"policy__segments__{name}" for name in SegmentPolicy.model_fields),
     }
     assert set(variables()) == {f"MONSTERA_{name.upper()}" for name in fields}
     monkeypatch.setenv("MONSTERA_EXAMPLES_FACTOR", "2")  # the tests' own
