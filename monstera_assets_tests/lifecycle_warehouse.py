@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 
 from monstera_assets.bronze import (
@@ -13,16 +13,24 @@ from monstera_assets.bronze import (
     bronze_product_catalog,
     bronze_subscription_events,
     bronze_users,
+    bronze_workflows,
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.silver.silver_daily_user_activity import silver_daily_user_activity
+from monstera_assets.silver.silver_daily_user_feature_activity import (
+    silver_daily_user_feature_activity,
+)
+from monstera_assets.silver.silver_events_enriched import silver_events_enriched
 from monstera_assets.silver.silver_user_current_state import silver_user_current_state
 from monstera_assets.silver.silver_user_product_state_history import (
     silver_user_product_state_history,
 )
 from monstera_assets.silver.silver_user_product_states import silver_user_product_states
+from monstera_assets.silver.silver_user_segment_history import silver_user_segment_history
 from monstera_assets.silver.silver_user_state_history import silver_user_state_history
 from monstera_assets.silver.silver_user_state_transitions import silver_user_state_transitions
+from monstera_assets.silver.silver_workflow_runs import silver_workflow_runs
+from monstera_assets.silver.silver_workflow_steps import silver_workflow_steps
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_duckdb
@@ -34,6 +42,7 @@ EVENTS = bronze_events.TABLE
 CATALOG_NODES = bronze_product_catalog.TABLE
 SUBSCRIPTION_EVENTS = bronze_subscription_events.TABLE
 USERS = bronze_users.TABLE
+WORKFLOWS = bronze_workflows.TABLE
 
 ACTIVITY = silver_daily_user_activity
 HISTORY = silver_user_state_history
@@ -42,8 +51,26 @@ TRANSITIONS = silver_user_state_transitions
 PRODUCT_HISTORY = silver_user_product_state_history
 PRODUCT_STATES = silver_user_product_states
 
-_BRONZE = (ACCOUNTS, EVENTS, CATALOG_NODES, SUBSCRIPTION_EVENTS, USERS)
-_COMPUTED = (ACTIVITY, HISTORY, CURRENT, TRANSITIONS, PRODUCT_HISTORY, PRODUCT_STATES)
+ENRICHED = silver_events_enriched
+FEATURE_ACTIVITY = silver_daily_user_feature_activity
+SEGMENTS = silver_user_segment_history
+STEPS = silver_workflow_steps
+RUNS = silver_workflow_runs
+
+_BRONZE = (ACCOUNTS, EVENTS, CATALOG_NODES, SUBSCRIPTION_EVENTS, USERS, WORKFLOWS)
+_COMPUTED = (
+    ACTIVITY,
+    HISTORY,
+    CURRENT,
+    TRANSITIONS,
+    PRODUCT_HISTORY,
+    PRODUCT_STATES,
+    ENRICHED,
+    FEATURE_ACTIVITY,
+    STEPS,
+    RUNS,
+    SEGMENTS,
+)
 _TABLES = {table.name: table for table in (*_BRONZE, *(asset.table for asset in _COMPUTED))}
 
 
@@ -101,10 +128,15 @@ def _dated(rows: Iterable[Mapping[str, object]], through: date) -> list[Mapping[
 def _sql(name: str, policy: LifecyclePolicy | None, window: DateWindow | None) -> str:
     asset = next(asset for asset in _COMPUTED if asset.table.name == name)
     relations = {name: _TABLES[name].relation for name in asset.inputs}
-    if window is not None and ACTIVITY.table.name in relations:
-        # The days that the IO manager reads: up to the last one computed.
-        activity = relations[ACTIVITY.table.name]
-        relations[ACTIVITY.table.name] = activity.filter(activity.activity_date <= window.last)
+    for read, days in asset.days.items():
+        day = _TABLES[read].partition_column
+        if window is None or days.mapping is None or day is None:
+            continue
+        # The days that the IO manager reads.
+        back = min(-days.mapping.start_offset, (window.first - date.min).days)
+        relations[read] = relations[read].filter(
+            relations[read][day].between(window.first - timedelta(days=back), window.last)
+        )
     accepts = inspect.signature(asset.function).parameters
     keywords = {
         name: value for name, value in (("policy", policy), ("window", window)) if name in accepts

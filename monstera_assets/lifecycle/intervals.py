@@ -47,6 +47,12 @@ def day_date(number: ir.IntegerValue) -> ir.DateValue:
     return (midnight + number.cast("int32").as_interval("D")).cast("date")
 
 
+def hours_between(start: ir.TimestampValue, end: ir.TimestampValue) -> ir.FloatingValue:
+    """Hours from one moment to another, to the microsecond."""
+    # Not in seconds: a difference in a unit counts how often the clock turned over in it.
+    return end.delta(start, unit="microsecond").cast("float64") / 3.6e9
+
+
 @dataclass(frozen=True)
 class ActivityLabels:
     """The states that activity leads to in a scope.

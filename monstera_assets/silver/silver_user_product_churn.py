@@ -149,12 +149,12 @@ def silver_user_product_churn(
         platform_churn,
         returns,
         _other_products(churns, silver_user_product_state_history),
-        _on_the_platform(churns, platform),
+        _on_the_platform(churns, platform, silver_user_current_state),
     ):
         rows = rows.left_join(found, list(key)).drop(*(f"{name}_right" for name in key))
     was_off = rows.platform_state.isin([str(UserState.CHURNED), str(UserState.DELETED)]) & (
         rows.platform_since < rows.churned_on
-    )
+    ).fill_null(True)
     first = ibis.least(rows.platform_churned_on, rows.returned_on, rows.next_churned_on)
     return rows.select(
         *(name for name in rows.columns if name not in {"other_products_active", "platform_since"}),
@@ -182,17 +182,25 @@ def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
     )
 
 
-def _on_the_platform(churns: ir.Table, platform: ir.Table) -> ir.Table:
-    """The platform state of the day and since when: that of the last move up to it."""
+def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) -> ir.Table:
+    """The platform state of the day, and since when; null for the state that the user began in.
+
+    It is the one that the next move leaves, and without a next move the current one.
+    """
     moved = platform.select(
-        moved_user_id="user_id", moved_on="transition_date", moved_to="to_state"
+        moved_user_id="user_id", moved_on="transition_date", moved_from="from_state"
     )
-    found = churns.inner_join(
-        moved, [churns.user_id == moved.moved_user_id, moved.moved_on <= churns.churned_on]
+    found = churns.left_join(moved, churns.user_id == moved.moved_user_id)
+    later = found.moved_on > found.churned_on
+    at_churn = found.group_by("user_id", "product_id", "churned_on").aggregate(
+        left_next=found.moved_from.first(where=later, order_by=found.moved_on),
+        platform_since=found.moved_on.max(where=~later),
     )
-    return found.group_by("user_id", "product_id", "churned_on").aggregate(
-        platform_state=found.moved_to.first(order_by=found.moved_on.desc()),
-        platform_since=found.moved_on.max(),
+    now = current.select("user_id", current_state="platform_state")
+    joined = at_churn.inner_join(now, "user_id")
+    return joined.select(
+        *("user_id", "product_id", "churned_on", "platform_since"),
+        platform_state=ibis.coalesce(joined.left_next, joined.current_state),
     )
 
 

@@ -24,7 +24,7 @@ TABLE = Table(
         Column("session_date", "date", "UTC date of these events of the session."),
         Column("session_started_at", "timestamp", "First event of the session that day, UTC."),
         Column("session_ended_at", "timestamp", "Last event of the session that day, UTC."),
-        Column("duration_seconds", "int64", "From first to last event, in seconds."),
+        Column("duration_seconds", "int64", "Whole seconds from first to last event."),
         Column("location", "string", "Where the first event happened.", allowed=LOCATIONS),
         Column("events", "int64", "Number of events."),
         Column("qualifying_events", "int64", "Number of qualifying events."),
@@ -50,6 +50,7 @@ def silver_user_sessions(silver_events_enriched: ir.Table) -> ir.Table:
     )
     return sessions.mutate(
         duration_seconds=sessions.session_ended_at.delta(
-            sessions.session_started_at, unit="second"
+            sessions.session_started_at, unit="microsecond"
         ).cast("int64")
+        // 1_000_000
     )

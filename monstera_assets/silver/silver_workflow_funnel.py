@@ -7,7 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
 from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.lifecycle.intervals import day_number, hours_between
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.workflows import RunStatus, run_status, with_position, workflow_runs
 from monstera_assets.silver import OWNERS
@@ -90,7 +90,7 @@ def silver_workflow_funnel(
         runs_reached=reached.count(),
         runs_abandoned=reached.count(where=stands & (reached.status == str(RunStatus.ABANDONED))),
         runs_open=reached.count(where=stands & (reached.status == str(RunStatus.OPEN))),
-        median_seconds=reached.moment.delta(reached.started_at, unit="second").median(),
+        median_hours=hours_between(reached.started_at, reached.moment).median(),
     )
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     shape = with_position(bronze_workflows).left_join(
@@ -119,7 +119,7 @@ def silver_workflow_funnel(
         reach_rate=runs_reached.cast("float64") / runs_started.cast("float64").nullif(0.0),
         runs_abandoned=funnel.runs_abandoned.fill_null(0),
         runs_open=funnel.runs_open.fill_null(0),
-        median_hours_since_start=funnel.median_seconds / 3600,
+        median_hours_since_start=funnel.median_hours,
     )
 
 

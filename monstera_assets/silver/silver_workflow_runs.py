@@ -5,7 +5,7 @@ from __future__ import annotations
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.lifecycle.intervals import day_number, hours_between
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.workflows import (
     RUN,
@@ -73,7 +73,6 @@ def silver_workflow_runs(
     steps = silver_workflow_steps
     steps = steps.filter(steps.step_date <= as_of.as_of_date.as_scalar())
     runs = workflow_runs(steps, bronze_workflows, policy).cross_join(as_of)
-    seconds = runs.completed_at.delta(runs.started_at, unit="second")
     return runs.select(
         *RUN,
         "started_at",
@@ -83,7 +82,7 @@ def silver_workflow_runs(
         "as_of_date",
         last_step_at=runs.reached_at[runs.steps_reached - 1],
         status=run_status(runs, day_number(runs.as_of_date), policy),
-        hours_to_complete=seconds.cast("float64") / 3600,
+        hours_to_complete=hours_between(runs.started_at, runs.completed_at),
     )
 
 

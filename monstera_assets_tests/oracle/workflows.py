@@ -1,0 +1,93 @@
+"""Section 7 of the framework on workflow runs: one user's events, one after the other.
+
+Readings chosen where the text leaves room: an instance has one run, which begins with its first
+step 1; "within" is a difference of dates; one event makes one step of a run at most.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """What a user did, as far as workflows are concerned.
+
+    Attributes:
+        at: When, UTC.
+        event_id: Orders events of one moment.
+        event_type: What was done.
+        nodes: Where: the catalog node that the event names and all above it.
+        project_id: The project in its metadata, if any.
+        session_id: The session, if any.
+    """
+
+    at: datetime
+    event_id: str
+    event_type: str
+    nodes: frozenset[str]
+    project_id: str | None = None
+    session_id: str | None = None
+
+    @property
+    def instance(self) -> tuple[str, str]:
+        """The project, else the session, else the day."""
+        if self.project_id is not None:
+            return "project", self.project_id
+        if self.session_id is not None:
+            return "session", self.session_id
+        return "day", self.at.date().isoformat()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run; ``reached`` holds when each step was made, in order."""
+
+    workflow_id: str
+    instance: tuple[str, str]
+    steps: int
+    reached: tuple[datetime, ...]
+
+    @property
+    def completed_at(self) -> datetime | None:
+        """When the last step was made."""
+        return self.reached[-1] if len(self.reached) == self.steps else None
+
+    def status(self, day: date, workflow_days: int) -> str:
+        """completed, open or abandoned at the end of a day on which nothing later is known."""
+        if self.completed_at is not None:
+            return "completed"
+        age = (day - self.reached[0].date()).days
+        return "open" if age <= workflow_days else "abandoned"
+
+
+def workflow_runs(
+    events: Iterable[StepEvent],
+    workflows: Mapping[str, Sequence[tuple[str, str]]],
+    through: date,
+    workflow_days: int,
+) -> list[Run]:
+    """Work out the runs of one user from the events up to a date.
+
+    Args:
+        events: The user's events in any order.
+        workflows: By workflow, its steps in order: node and event type of each.
+        through: The last date whose events are known.
+        workflow_days: Largest difference in days between first and last step.
+    """
+    known = sorted((e for e in events if e.at.date() <= through), key=lambda e: (e.at, e.event_id))
+    runs = []
+    for workflow_id, steps in workflows.items():
+        for instance in {event.instance for event in known}:
+            reached: list[datetime] = []
+            for event in known:
+                if event.instance != instance or len(reached) == len(steps):
+                    continue
+                node, event_type = steps[len(reached)]
+                is_next = event.event_type == event_type and node in event.nodes
+                late = reached and (event.at.date() - reached[0].date()).days > workflow_days
+                if is_next and not late:
+                    reached.append(event.at)
+            if reached:
+                runs.append(Run(workflow_id, instance, len(steps), tuple(reached)))
+    return runs
