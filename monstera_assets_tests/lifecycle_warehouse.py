@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from functools import cache
+from typing import Any
 
 from monstera_assets.bronze import (
     bronze_accounts,
@@ -16,12 +17,20 @@ from monstera_assets.bronze import (
     bronze_workflows,
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.silver.silver_cross_product_activity import silver_cross_product_activity
+from monstera_assets.silver.silver_cross_product_analytics import silver_cross_product_analytics
 from monstera_assets.silver.silver_daily_user_activity import silver_daily_user_activity
 from monstera_assets.silver.silver_daily_user_feature_activity import (
     silver_daily_user_feature_activity,
 )
 from monstera_assets.silver.silver_events_enriched import silver_events_enriched
+from monstera_assets.silver.silver_product_adoption_sequences import (
+    silver_product_adoption_sequences,
+)
+from monstera_assets.silver.silver_product_affinity import silver_product_affinity
 from monstera_assets.silver.silver_user_current_state import silver_user_current_state
+from monstera_assets.silver.silver_user_product_adoptions import silver_user_product_adoptions
+from monstera_assets.silver.silver_user_product_churn import silver_user_product_churn
 from monstera_assets.silver.silver_user_product_state_history import (
     silver_user_product_state_history,
 )
@@ -29,6 +38,7 @@ from monstera_assets.silver.silver_user_product_states import silver_user_produc
 from monstera_assets.silver.silver_user_segment_history import silver_user_segment_history
 from monstera_assets.silver.silver_user_state_history import silver_user_state_history
 from monstera_assets.silver.silver_user_state_transitions import silver_user_state_transitions
+from monstera_assets.silver.silver_workflow_funnel import silver_workflow_funnel
 from monstera_assets.silver.silver_workflow_runs import silver_workflow_runs
 from monstera_assets.silver.silver_workflow_steps import silver_workflow_steps
 from monstera_assets.warehouse.table_asset import TableAsset
@@ -56,6 +66,14 @@ FEATURE_ACTIVITY = silver_daily_user_feature_activity
 SEGMENTS = silver_user_segment_history
 STEPS = silver_workflow_steps
 RUNS = silver_workflow_runs
+FUNNEL = silver_workflow_funnel
+
+ADOPTIONS = silver_user_product_adoptions
+SEQUENCES = silver_product_adoption_sequences
+AFFINITY = silver_product_affinity
+PORTFOLIOS = silver_cross_product_analytics
+CROSS_ACTIVITY = silver_cross_product_activity
+PRODUCT_CHURN = silver_user_product_churn
 
 _BRONZE = (ACCOUNTS, EVENTS, CATALOG_NODES, SUBSCRIPTION_EVENTS, USERS, WORKFLOWS)
 _COMPUTED = (
@@ -69,7 +87,14 @@ _COMPUTED = (
     FEATURE_ACTIVITY,
     STEPS,
     RUNS,
+    FUNNEL,
     SEGMENTS,
+    ADOPTIONS,
+    SEQUENCES,
+    AFFINITY,
+    PORTFOLIOS,
+    CROSS_ACTIVITY,
+    PRODUCT_CHURN,
 )
 _TABLES = {table.name: table for table in (*_BRONZE, *(asset.table for asset in _COMPUTED))}
 
@@ -118,6 +143,12 @@ class LifecycleWarehouse(MemoryWarehouse):
         """Compute a table from the stored ones; returns its rows in the order of its columns."""
         self.store(asset.table, _sql(asset.table.name, policy, window))
         return self.stored(asset.table)
+
+
+def as_mappings(asset: TableAsset, rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Rows of a table by the names of its columns."""
+    names = [column.name for column in asset.table.columns]
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _dated(rows: Iterable[Mapping[str, object]], through: date) -> list[Mapping[str, object]]:
