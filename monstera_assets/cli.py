@@ -178,7 +178,7 @@ def run(
         report = run_range(job, instance, window, progress)
     if report.interrupted:
         raise KeyboardInterrupt
-    print_tables(console, settings, tables())
+    print_tables(console, settings, tables(settings))
     print_report(console, settings, report)
     for failure in report.failures:
         click.echo(f"monstera: {failure}", err=True)
@@ -201,9 +201,9 @@ def status(source: Path | None, database: Path | None) -> None:
     from monstera_assets.operations.report import print_checks, print_tables
 
     console = _console()
-    print_tables(console, settings, tables())
+    print_tables(console, settings, tables(settings))
     with open_instance(settings) as instance:
-        print_checks(console, instance, tables(), rules())
+        print_checks(console, instance, tables(settings), rules(settings))
 
 
 @main.command(cls=_Configured)
@@ -232,7 +232,7 @@ def docs(source: Path | None, output: Path) -> None:
     from monstera_assets.documentation.pages import render_pages, write_pages
 
     graph = build_definitions(settings).resolve_asset_graph()
-    pages = render_pages(graph, tables(), rules(), read_catalog(settings.source))
+    pages = render_pages(graph, tables(settings), rules(settings), read_catalog(settings.source))
     try:
         written = write_pages(pages, output)
     except OSError as error:

@@ -13,14 +13,21 @@ from monstera_assets import bronze, gold, silver
 from monstera_assets.bronze import load_entities, load_events
 from monstera_assets.checks.rules import Rule
 from monstera_assets.checks.table_checks import build_table_checks
+from monstera_assets.gold.entity_created_table import entity_created_daily
+from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.runs import whole_graph_job
-from monstera_assets.settings import Settings, load_settings
+from monstera_assets.settings import (
+    DEFAULT_ENTITIES_CREATED,
+    Settings,
+    SettingsError,
+    load_settings,
+)
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset
-from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.tables import Layer, Table
 
 Declared = TypeVar("Declared", TableAsset, Rule)
 
@@ -41,7 +48,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             load_events.build_load_events(
                 settings.source, partitions, first, settings.earliest_event_date
             ),
-            *(asset.build(partitions, settings.policy) for asset in table_assets()),
+            *(asset.build(partitions, settings.policy) for asset in table_assets(settings)),
         ],
         asset_checks=_checks(settings),
         jobs=[whole_graph_job],
@@ -54,29 +61,58 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     )
 
 
-def table_assets() -> list[TableAsset]:
-    """The table assets of silver and gold, one a module of these packages."""
-    return _declared(TableAsset, silver, gold)
+def table_assets(settings: Settings | None = None) -> list[TableAsset]:
+    """The table assets of silver and gold: one a module, and those that the settings add.
+
+    Args:
+        settings: the configuration; by default that of nothing set.
+
+    Raises:
+        SettingsError: the settings add a table that there is already.
+    """
+    assets = [
+        *_declared(TableAsset, silver, gold),
+        *(asset for asset, _ in _entities_created(settings)),
+    ]
+    names = [asset.table.name for asset in assets]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise SettingsError(
+            f"entities_created adds {', '.join(repeated)}, which there is already: name another"
+            " entity"
+        )
+    return [*assets, metric_catalog_asset(assets)]
 
 
-def rules() -> list[Rule]:
-    """The rules that the modules of the tables declare beyond their contract."""
-    return _declared(Rule, bronze, silver, gold)
+def rules(settings: Settings | None = None) -> list[Rule]:
+    """The rules of tables beyond their contract: of their modules, and of what the settings add."""
+    return [
+        *_declared(Rule, bronze, silver, gold),
+        *(rule for _, its_rules in _entities_created(settings) for rule in its_rules),
+    ]
 
 
-def tables() -> list[Table]:
+def tables(settings: Settings | None = None) -> list[Table]:
     """All declared tables, in the order of the layers."""
     return [
         *load_entities.TABLES,
         *load_events.TABLES,
-        *(asset.table for asset in table_assets()),
+        *sorted(
+            (asset.table for asset in table_assets(settings)),
+            key=lambda table: (list(Layer).index(table.layer), table.name),
+        ),
     ]
 
 
+def _entities_created(settings: Settings | None) -> list[tuple[TableAsset, list[Rule]]]:
+    configured = settings.entities_created if settings else DEFAULT_ENTITIES_CREATED
+    return [entity_created_daily(created) for created in configured]
+
+
 def _checks(settings: Settings) -> list[AssetChecksDefinition]:
-    declared = {table.name: table for table in tables()}
+    declared = {table.name: table for table in tables(settings)}
     of_table: dict[str, list[Rule]] = {name: [] for name in declared}
-    for rule in rules():
+    for rule in rules(settings):
         of_table[rule.table.name].append(rule)
     return [
         build_table_checks(

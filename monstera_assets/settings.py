@@ -18,6 +18,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from monstera_assets.gold.entities_created import EntityCreated
+from monstera_assets.gold.gold_videos_created_daily import VIDEOS_CREATED
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ NESTED = "__"
 
 OTHER_VARIABLES = frozenset({"MONSTERA_EXAMPLES_FACTOR"})
 """Variables with the prefix that are no settings: the tests' number of examples."""
+
+
+DEFAULT_ENTITIES_CREATED = (VIDEOS_CREATED,)
 
 
 class SettingsError(ValueError):
@@ -81,6 +86,11 @@ class Settings(BaseSettings):
         default_factory=_lock_timeout,
         ge=0,
         description="How long to wait for another process to release the database.",
+    )
+    entities_created: tuple[EntityCreated, ...] = Field(
+        default=DEFAULT_ENTITIES_CREATED,
+        description="What users create, with the event types that create it: each makes a table"
+        " gold_ENTITY_created_daily.",
     )
     policy: LifecyclePolicy = Field(
         default_factory=LifecyclePolicy, description="Thresholds of the lifecycle."

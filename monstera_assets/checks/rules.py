@@ -51,13 +51,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rule:
-    """What must hold of a table; see the module's docstring."""
+    """What must hold of a table; see the module's docstring.
+
+    `reads` names the tables that the function reads where its parameters cannot, because the function
+    serves tables of several names.
+    """
 
     table: Table
     name: str
     description: str
     function: Callable[..., ir.Table]
     blocking: bool = True
+    reads: tuple[str, ...] = ()
 
     @property
     def severity(self) -> AssetCheckSeverity:
@@ -67,7 +72,7 @@ class Rule:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the tables that the rule reads."""
-        return tuple(
+        return self.reads or tuple(
             name
             for name, parameter in inspect.signature(self.function).parameters.items()
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY

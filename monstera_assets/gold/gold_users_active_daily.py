@@ -5,27 +5,26 @@ from __future__ import annotations
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule
+from monstera_assets.gold.metrics import Metric, Unit
 from monstera_assets.gold.segments import (
-    active_users_differ,
+    active_entities_differ,
     segmented_table,
     segments_differ_from_total,
     users_active,
 )
 from monstera_assets.warehouse.table_asset import last_days, table_asset
-from monstera_assets.warehouse.tables import Column
 from monstera_assets.warehouse.windows import DateWindow
 
 DAYS = 1
 
-TABLE = segmented_table(
-    "gold_users_active_daily",
-    Column(
-        "users_active_daily",
-        "int64",
-        "Distinct users with a qualifying event on the date.",
-    ),
-    "Users Active Daily: distinct users with a qualifying event on the date.",
+USERS_ACTIVE = Metric(
+    "Users Active Daily",
+    "Distinct users with a qualifying event on the date.",
+    "count(distinct user_id) over the qualifying events of the date",
+    Unit.USERS,
 )
+
+TABLE = segmented_table(USERS_ACTIVE)
 
 
 @table_asset(TABLE, days={"silver_daily_user_activity": last_days(DAYS)})
@@ -43,7 +42,7 @@ def gold_users_active_daily(
         bronze_accounts,
         days=DAYS,
         window=window,
-        metric="users_active_daily",
+        metric=USERS_ACTIVE.column_name,
     )
 
 
@@ -52,12 +51,19 @@ def recomputed_from_raw_events(
     gold_users_active_daily: ir.Table, bronze_events: ir.Table, *, window: DateWindow
 ) -> ir.Table:
     """Dates on which the metric and a plain count over bronze_events differ."""
-    return active_users_differ(
-        gold_users_active_daily, bronze_events, "users_active_daily", days=DAYS, window=window
+    return active_entities_differ(
+        gold_users_active_daily,
+        bronze_events,
+        "entity_id",
+        USERS_ACTIVE.column_name,
+        days=DAYS,
+        window=window,
     )
 
 
 @rule(TABLE, "The segments of each dimension add up to the total.")
 def segments_add_up(gold_users_active_daily: ir.Table, *, window: DateWindow) -> ir.Table:
     """Dates and dimensions whose segments do not add up."""
-    return segments_differ_from_total(gold_users_active_daily, "users_active_daily", window=window)
+    return segments_differ_from_total(
+        gold_users_active_daily, USERS_ACTIVE.column_name, window=window
+    )

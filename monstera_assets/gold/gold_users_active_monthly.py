@@ -5,28 +5,27 @@ from __future__ import annotations
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule
+from monstera_assets.gold.metrics import Metric, Unit
 from monstera_assets.gold.segments import (
-    active_users_differ,
+    active_entities_differ,
     segmented_table,
     segments_differ_from_total,
     users_active,
 )
 from monstera_assets.warehouse.table_asset import last_days, table_asset
-from monstera_assets.warehouse.tables import Column
 from monstera_assets.warehouse.windows import DateWindow
 
 DAYS = 30
 
-TABLE = segmented_table(
-    "gold_users_active_monthly",
-    Column(
-        "users_active_monthly",
-        "int64",
-        "Distinct users with a qualifying event in the 30 days that end on the date.",
-    ),
-    "Users Active Monthly: distinct users with a qualifying event in the 30 days that end on the"
-    " date.",
+USERS_ACTIVE = Metric(
+    "Users Active Monthly",
+    "Distinct users with a qualifying event in the 30 days that end on the date.",
+    "count(distinct user_id) over the qualifying events of the 30 days",
+    Unit.USERS,
+    caveats="The active state reaches a day further, to 30 days since the last qualifying event.",
 )
+
+TABLE = segmented_table(USERS_ACTIVE)
 
 
 @table_asset(TABLE, days={"silver_daily_user_activity": last_days(DAYS)})
@@ -44,7 +43,7 @@ def gold_users_active_monthly(
         bronze_accounts,
         days=DAYS,
         window=window,
-        metric="users_active_monthly",
+        metric=USERS_ACTIVE.column_name,
     )
 
 
@@ -53,8 +52,13 @@ def recomputed_from_raw_events(
     gold_users_active_monthly: ir.Table, bronze_events: ir.Table, *, window: DateWindow
 ) -> ir.Table:
     """Dates on which the metric and a plain count over bronze_events differ."""
-    return active_users_differ(
-        gold_users_active_monthly, bronze_events, "users_active_monthly", days=DAYS, window=window
+    return active_entities_differ(
+        gold_users_active_monthly,
+        bronze_events,
+        "entity_id",
+        USERS_ACTIVE.column_name,
+        days=DAYS,
+        window=window,
     )
 
 
@@ -62,5 +66,5 @@ def recomputed_from_raw_events(
 def segments_add_up(gold_users_active_monthly: ir.Table, *, window: DateWindow) -> ir.Table:
     """Dates and dimensions whose segments do not add up."""
     return segments_differ_from_total(
-        gold_users_active_monthly, "users_active_monthly", window=window
+        gold_users_active_monthly, USERS_ACTIVE.column_name, window=window
     )

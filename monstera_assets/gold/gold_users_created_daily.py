@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule, within
+from monstera_assets.gold.metrics import Metric, Unit
 from monstera_assets.gold.segments import (
     TOTAL,
+    counted_by_segment,
     segmented_table,
     segments_differ_from_total,
-    users_created,
 )
+from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.tables import Column
 from monstera_assets.warehouse.windows import DateWindow
 
-TABLE = segmented_table(
-    "gold_users_created_daily",
-    Column("users_created_daily", "int64", "Users who signed up on the date."),
-    "Users Created Daily: users who signed up on the date.",
+USERS_CREATED = Metric(
+    "Users Created Daily",
+    "Users who signed up on the date.",
+    "count(user_id) by the date of user_created_at",
+    Unit.USERS,
 )
+
+TABLE = segmented_table(USERS_CREATED)
 
 
 @table_asset(TABLE)
@@ -27,7 +32,14 @@ def gold_users_created_daily(
     bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: DateWindow
 ) -> ir.Table:
     """Signups by date and segment."""
-    return users_created(bronze_users, bronze_accounts, window=window, metric="users_created_daily")
+    signups = bronze_users.select(
+        user_id=bronze_users.user_id,
+        day=day_number(bronze_users.user_created_at.date()),
+        change=ibis.literal(1, "int64"),
+    )
+    return counted_by_segment(
+        signups, bronze_users, bronze_accounts, window=window, metric=USERS_CREATED.column_name
+    )
 
 
 @rule(TABLE, "The total equals a count of signups.")

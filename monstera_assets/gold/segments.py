@@ -6,43 +6,46 @@ counts of people. Each date has a row for every segment value that any user has,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.gold import OWNERS
-from monstera_assets.lifecycle.intervals import calendar, day_date, day_number, sliding_presence
-from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
+from monstera_assets.gold.metrics import METRIC_DATE, Metric, MetricTable, metric_table
+from monstera_assets.gold.series import dates, from_first_day, running_totals, totals_of_day
+from monstera_assets.lifecycle.intervals import day_number, sliding_presence
+from monstera_assets.warehouse.tables import Column
 from monstera_assets.warehouse.windows import DateWindow
 
 TOTAL = "all"
+SEGMENT = ("segment_dimension", "segment_value")
+"""The columns that name a segment."""
 SEGMENT_DIMENSIONS = ("country", "plan_type", "acquisition_source", "account_tier")
 
 
-def segmented_table(name: str, metric: Column, description: str) -> Table:
-    """Declare a tall metric table: a metric by date, segment dimension and segment value."""
-    return Table(
-        layer=Layer.GOLD,
-        name=name,
+def segmented_table(metric: Metric) -> MetricTable:
+    """Declare the tall table of a metric: by date, segment dimension and segment value."""
+    return metric_table(
+        f"gold_{metric.column_name}",
         grain="one date, segment dimension and segment value",
-        description=f"{description} In total (`{TOTAL}` in both segment columns) and by"
+        description=f"{metric.name}, in total (`{TOTAL}` in both segment columns) and by"
         f" {', '.join(SEGMENT_DIMENSIONS)}, as the user's and account's latest row says.",
-        owners=OWNERS,
-        key=("metric_date", "segment_dimension", "segment_value"),
-        partition_column="metric_date",
-        columns=(
-            Column("metric_date", "date", "The day whose end is described."),
-            Column(
-                "segment_dimension",
-                "string",
-                f"What the users are shared out by; `{TOTAL}` for the total.",
-                allowed=(TOTAL, *SEGMENT_DIMENSIONS),
-            ),
-            Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
-            metric,
-            *TREND_FLAGS,
+        dimensions=(METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
+        metrics=(metric,),
+    )
+
+
+def segment_columns(dimensions: Sequence[str], shared_out: str) -> tuple[Column, Column]:
+    """The columns of a tall table that name the segment."""
+    return (
+        Column(
+            "segment_dimension",
+            "string",
+            f"What the {shared_out} are shared out by; `{TOTAL}` for the total.",
+            allowed=(TOTAL, *dimensions),
         ),
+        Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
     )
 
 
@@ -93,72 +96,36 @@ def users_active(
     active_days = qualifying.select(
         user_id=qualifying.user_id, day=day_number(qualifying.activity_date)
     ).distinct()
-    first = day_number(ibis.literal(window.first))
     presence = sliding_presence(active_days, keys=["user_id"], days=days)
-    # What began before the window counts from its first day.
-    changes = presence.mutate(day=ibis.greatest(presence.day, first))
-    return running_total(
-        _by_segment(changes, users, accounts),
-        users,
-        accounts,
-        window=window,
-        metric=metric,
+    changes = _by_segment(from_first_day(presence, window), users, accounts)
+    grid = _grid(users, accounts, window)
+    return running_totals(changes, grid, keys=SEGMENT, values=["change"]).rename(
+        **{metric: "change"}
     )
 
 
-def users_created(
-    users: ir.Table, accounts: ir.Table, *, window: DateWindow, metric: str
+def counted_by_segment(
+    facts: ir.Table, users: ir.Table, accounts: ir.Table, *, window: DateWindow, metric: str
 ) -> ir.Table:
-    """Users who signed up on each date of a window."""
-    created = users.select(
-        user_id=users.user_id,
-        day=day_number(users.user_created_at.date()),
-        change=ibis.literal(1, "int64"),
-    )
-    return on_every_date(
-        _by_segment(created, users, accounts), users, accounts, window=window
-    ).select(
-        metric_date=ibis._.metric_date,
-        segment_dimension=ibis._.segment_dimension,
-        segment_value=ibis._.segment_value,
-        **{metric: ibis._.change},
+    """Facts of users added up on each date of a window.
+
+    Args:
+        facts: `user_id`, `day` (number) and `change` (how many).
+        users: bronze_users.
+        accounts: bronze_accounts.
+        window: the dates to compute.
+        metric: name of the metric's column.
+    """
+    changes = _by_segment(facts, users, accounts)
+    grid = _grid(users, accounts, window)
+    return totals_of_day(changes, grid, keys=SEGMENT, values=["change"]).rename(
+        **{metric: "change"}
     )
 
 
-def running_total(
-    changes: ir.Table, users: ir.Table, accounts: ir.Table, *, window: DateWindow, metric: str
-) -> ir.Table:
-    """Add up changes by segment over the dates of a window, from 0 before its first."""
-    dense = on_every_date(changes, users, accounts, window=window)
-    so_far = ibis.window(
-        group_by=["segment_dimension", "segment_value"],
-        order_by="metric_date",
-        preceding=None,
-        following=0,
-    )
-    return dense.select(
-        "metric_date",
-        "segment_dimension",
-        "segment_value",
-        **{metric: dense.change.sum().over(so_far).cast("int64")},
-    )
-
-
-def on_every_date(
-    changes: ir.Table, users: ir.Table, accounts: ir.Table, *, window: DateWindow
-) -> ir.Table:
-    """Changes on every date of a window and for every segment that any user is in, 0 where none."""
-    segments = user_segments(users, accounts).drop("user_id").distinct()
-    dates = calendar(window.first, window.last, "metric_date")
-    grid = dates.cross_join(segments)
-    dated = changes.mutate(metric_date=day_date(changes.day)).drop("day")
-    joined = grid.left_join(dated, ["metric_date", "segment_dimension", "segment_value"])
-    return joined.select(
-        "metric_date",
-        "segment_dimension",
-        "segment_value",
-        change=joined.change.fill_null(0),
-    )
+def _grid(users: ir.Table, accounts: ir.Table, window: DateWindow) -> ir.Table:
+    """Every date of a window with every segment that any user is in."""
+    return dates(window).cross_join(user_segments(users, accounts).drop("user_id").distinct())
 
 
 def _by_segment(changes: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
@@ -168,28 +135,36 @@ def _by_segment(changes: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Ta
     )
 
 
-def active_users_differ(
-    metric: ir.Table, events: ir.Table, column: str, *, days: int, window: DateWindow
+def active_entities_differ(
+    metric: ir.Table, events: ir.Table, entity: str, column: str, *, days: int, window: DateWindow
 ) -> ir.Table:
-    """Dates on which the total differs from a plain count of distinct users over raw events.
+    """Dates on which the total differs from a plain count of distinct entities over raw events.
 
     Looks at each date's own window of events, the slow and literal way.
+
+    Args:
+        metric: the table of the metric.
+        events: bronze_events, with the column that is counted.
+        entity: name of that column.
+        column: name of the metric's column.
+        days: length of the sliding window.
+        window: the dates to compare.
     """
     qualifying = events.filter(
         events.is_qualifying_event,
         events.entity_type == "user",
         events.event_date.between(window.first - timedelta(days=days - 1), window.last),
     )
-    seen = qualifying.select("entity_id", "event_date").distinct()
-    dates = calendar(window.first, window.last, "metric_date")
-    counted = dates.left_join(
+    seen = qualifying.select("event_date", seen=qualifying[entity]).distinct()
+    every = dates(window)
+    counted = every.left_join(
         seen,
         [
-            seen.event_date <= dates.metric_date,
-            day_number(seen.event_date) > day_number(dates.metric_date) - days,
+            seen.event_date <= every.metric_date,
+            day_number(seen.event_date) > day_number(every.metric_date) - days,
         ],
     )
-    counted = counted.group_by("metric_date").aggregate(counted=counted.entity_id.nunique())
+    counted = counted.group_by("metric_date").aggregate(counted=counted.seen.nunique())
     published = metric.filter(metric.segment_dimension == TOTAL).select("metric_date", column)
     both = counted.left_join(published, "metric_date").drop("metric_date_right")
     return both.filter(both[column].isnull() | (both[column] != both.counted))

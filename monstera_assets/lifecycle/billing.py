@@ -108,6 +108,57 @@ def dunning_intervals(
     return dunning.drop("failure_event_id", "account_id_right", "closing_day").view()
 
 
+class ClosedBy(StrEnum):
+    """What closed a payment failure."""
+
+    RECOVERY = "recovery"
+    RENEWAL = "renewal"
+    START = "start"
+    LAPSE = "lapse"
+
+
+def payment_failures(
+    accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
+) -> ir.Table:
+    """Every payment failure of a paid subscription, and what closed it.
+
+    Returns:
+        One row a `payment_failed` event that opened a failure: `account_id`, `failure_event_id`,
+        `failed_day`, `closed_day` and `closed_by` (`ClosedBy`; both null while it is open). A failure
+        that nothing closes is closed by the lapse of the subscription, on its first day lapsed.
+    """
+    steps = _steps(accounts, subscription_events)
+    ends = _terms(steps, policy).select("account_id", "term", "ends_on")
+    openings = {
+        _RENEWED: ClosedBy.RENEWAL,
+        _STARTED: ClosedBy.START,
+        _FIRST_PAYMENT: ClosedBy.START,
+    }
+    closers = steps.filter(steps.closes).select(
+        "account_id",
+        "run",
+        closing_kind=ibis.cases(
+            *((steps.event_type == kind, str(closed_by)) for kind, closed_by in openings.items()),
+            else_=str(ClosedBy.RECOVERY),
+        ),
+    )
+    failures = steps.filter(steps.is_failure).inner_join(ends, ["account_id", "term"])
+    last_day = failures.ends_on.fill_null(FOREVER)
+    failures = failures.filter(failures.day <= last_day)
+    failures = failures.left_join(closers, ["account_id", "run"])
+    in_time = (failures.closing_day <= last_day).fill_null(False)
+    return failures.select(
+        "account_id",
+        failure_event_id=failures.event_id,
+        failed_day=failures.day,
+        closed_day=ibis.ifelse(in_time, failures.closing_day, failures.ends_on + 1),
+        closed_by=ibis.cases(
+            (in_time, failures.closing_kind),
+            (failures.ends_on.notnull(), str(ClosedBy.LAPSE)),
+        ),
+    )
+
+
 def subscription_terms(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:

@@ -21,7 +21,8 @@ from monstera_assets.gold import (
     gold_users_active_monthly,
     gold_users_active_weekly,
 )
-from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, users_active, users_created
+from monstera_assets.gold.gold_users_created_daily import gold_users_created_daily
+from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, users_active
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.silver import silver_daily_user_activity
 from monstera_assets.warehouse.compiler import compile_duckdb
@@ -161,14 +162,13 @@ def test_published_tables_on_the_worked_example(module: object, expected: list[i
 
 def test_users_created_has_a_row_for_days_without_signups() -> None:
     """All three users signed up on one day; the days around it have 0."""
-    expression = users_created(
+    expression = gold_users_created_daily(
         USERS.relation,
         ACCOUNTS.relation,
         window=DateWindow(date(2016, 12, 31), date(2017, 1, 2)),
-        metric="created",
     )
     rows = warehouse({}, people=["ann", "ben", "cat"]).rows(
-        "SELECT segment_dimension, metric_date, sum(created)::BIGINT"
+        "SELECT segment_dimension, metric_date, sum(users_created_daily)::BIGINT"
         f" FROM ({compile_duckdb(expression)}) GROUP BY ALL"
     )
     for dimension in (TOTAL, *SEGMENT_DIMENSIONS):
@@ -263,7 +263,7 @@ def test_every_segment_equals_a_literal_count(
             active,
         ),
         (
-            users_created(USERS.relation, ACCOUNTS.relation, window=window, metric="count"),
+            gold_users_created_daily(USERS.relation, ACCOUNTS.relation, window=window),
             created,
         ),
     ):

@@ -1,0 +1,118 @@
+"""gold_engagement_power_curve: on how many days of a window users are active (L7 and L28)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import rule, within
+from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
+from monstera_assets.gold.segments import TOTAL
+from monstera_assets.gold.series import dates, first_day, from_first_day, running_totals
+from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.warehouse.table_asset import last_days, table_asset
+from monstera_assets.warehouse.tables import Column
+from monstera_assets.warehouse.windows import DateWindow
+
+WINDOWS = (7, 28)
+"""Lengths of the windows in days."""
+
+USERS_BY_ACTIVE_DAYS = Metric(
+    "Users Active per Window by Active Days",
+    "Users with qualifying events on exactly that many days of the window that ends on the date.",
+    "count(user_id) having count(distinct activity_date) = active_days",
+    Unit.USERS,
+)
+
+TABLE = metric_table(
+    "gold_engagement_power_curve",
+    grain="one date, length of the window and number of active days",
+    description="The power user curve: users by the number of days on which they were active, in the"
+    " last 7 days (L7) and the last 28 (L28).",
+    dimensions=(
+        METRIC_DATE,
+        Column("window_days", "int64", f"Days of the window: {' or '.join(map(str, WINDOWS))}."),
+        Column("active_days", "int64", "Days with a qualifying event, from 1 to the window's."),
+    ),
+    metrics=(USERS_BY_ACTIVE_DAYS,),
+)
+
+
+@table_asset(TABLE, days={"silver_daily_user_activity": last_days(max(WINDOWS))})
+def gold_engagement_power_curve(
+    silver_daily_user_activity: ir.Table, *, window: DateWindow
+) -> ir.Table:
+    """Users who move from one number of active days to another, added up by date."""
+    activity = silver_daily_user_activity
+    active = activity.filter(activity.qualifying_events > 0)
+    active = active.select("user_id", day=day_number(active.activity_date)).distinct().view()
+    changes = ibis.union(*(_changes(active, days, window) for days in WINDOWS))
+    grid = ibis.union(
+        *(
+            dates(window).select(
+                "metric_date",
+                window_days=ibis.literal(days, "int64"),
+                active_days=ibis.range(1, days + 1).unnest().cast("int64"),
+            )
+            for days in WINDOWS
+        )
+    )
+    return running_totals(
+        changes, grid, keys=["window_days", "active_days"], values=["change"]
+    ).rename(**{USERS_BY_ACTIVE_DAYS.column_name: "change"})
+
+
+def _changes(active: ir.Table, days: int, window: DateWindow) -> ir.Table:
+    """By day and number of active days, how many users reach that number less those who leave it."""
+    recent = active.filter(active.day > first_day(window) - days)
+    one = ibis.literal(1, "int64")
+    moves = recent.select("user_id", day=recent.day, change=one).union(
+        recent.select("user_id", day=recent.day + days, change=-one)
+    )
+    moves = from_first_day(moves, window)
+    by_user = moves.group_by("user_id", "day").aggregate(change=moves.change.sum().cast("int64"))
+    so_far = ibis.window(group_by="user_id", order_by="day", preceding=None, following=0)
+    levels = by_user.mutate(level=by_user.change.sum().over(so_far).cast("int64"))
+    reached = levels.select("day", active_days=levels.level, change=one)
+    left = levels.select("day", active_days=levels.level - levels.change, change=-one)
+    both = reached.union(left)
+    both = both.filter(both.active_days > 0)
+    return (
+        both.group_by("day", "active_days")
+        .aggregate(change=both.change.sum().cast("int64"))
+        .mutate(window_days=ibis.literal(days, "int64"))
+    )
+
+
+@rule(TABLE, "Active days add up: over the days of a window, as many as users active daily.")
+def days_add_up_to_users_active_daily(
+    gold_engagement_power_curve: ir.Table, gold_users_active_daily: ir.Table, *, window: DateWindow
+) -> ir.Table:
+    """Dates and windows whose users times days are not the users active on the window's days.
+
+    Looks at windows all of whose days the metric has, or that begin with its first day.
+    """
+    rows = within(gold_engagement_power_curve, "metric_date", window)
+    users = rows[USERS_BY_ACTIVE_DAYS.column_name]
+    told = rows.group_by("metric_date", "window_days").aggregate(
+        user_days=(users * rows.active_days).sum().cast("int64"),
+        fewest=users.min(),
+    )
+    daily = gold_users_active_daily
+    daily = daily.filter(
+        daily.segment_dimension == TOTAL,
+        daily.metric_date.between(window.first - timedelta(days=max(WINDOWS)), window.last),
+    ).select(active_date="metric_date", active="users_active_daily")
+    counted = told.left_join(
+        daily,
+        [
+            daily.active_date <= told.metric_date,
+            day_number(daily.active_date) > day_number(told.metric_date) - told.window_days,
+        ],
+    )
+    counted = counted.group_by("metric_date", "window_days", "user_days", "fewest").aggregate(
+        active=counted.active.sum().fill_null(0).cast("int64")
+    )
+    return counted.filter((counted.user_days != counted.active) | (counted.fewest < 0))

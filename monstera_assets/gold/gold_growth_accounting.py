@@ -1,0 +1,216 @@
+"""gold_growth_accounting: where the active users of a window come from, and who went away."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import differing_rows, rule, within
+from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
+from monstera_assets.gold.segments import TOTAL
+from monstera_assets.gold.series import dates, first_day, from_first_day, running_totals, share
+from monstera_assets.lifecycle.intervals import day_number, sliding_presence
+from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
+from monstera_assets.warehouse.tables import Column
+from monstera_assets.warehouse.windows import DateWindow
+
+WINDOWS = {1: "daily", 7: "weekly", 30: "monthly"}
+"""Lengths of the windows in days, and the periods of the metric of active users of that length."""
+
+_S, _P = "the window that ends on the date", "the window before it"
+
+
+def _users(name: str, definition: str, formula: str, caveats: str = "") -> Metric:
+    return Metric(f"Users {name} per Window", definition, formula, Unit.USERS, caveats=caveats)
+
+
+USERS_ACTIVE = _users("Active", f"Users active in {_S}: S.", "|S|")
+USERS_ACTIVE_BEFORE = _users("Active Before", f"Users active in {_P}: P.", "|P|")
+USERS_NEW = _users(
+    "New", f"Users whose first qualifying event ever lies in {_S}.", "first day in S"
+)
+USERS_RETAINED = _users("Retained", "Users active in both windows.", "|S and P|")
+USERS_RESURRECTED = _users(
+    "Resurrected",
+    "Users active in S and not in P who had been active before P.",
+    "|S without P| - new",
+    "Resurrection knows no threshold: a week without use is enough in the window of 7 days.",
+)
+USERS_CHURNED = _users(
+    "Churned",
+    "Users active in P and not in S.",
+    "|P without S|",
+    "Not the churned state, which waits for dormant_days.",
+)
+QUICK_RATIO = Metric(
+    "Users Quick Ratio per Window",
+    "(New + resurrected) / churned users; null if none churned.",
+    "(new + resurrected) / churned",
+    Unit.RATIO,
+    nullable=True,
+)
+
+TABLE = metric_table(
+    "gold_growth_accounting",
+    grain="one date and length of the window",
+    description="Growth accounting: |S| = |P| + new + resurrected - churned, for windows of 1, 7 and"
+    " 30 days.",
+    dimensions=(
+        METRIC_DATE,
+        Column("window_days", "int64", f"Days of each window: {', '.join(map(str, WINDOWS))}."),
+    ),
+    metrics=(
+        USERS_ACTIVE,
+        USERS_ACTIVE_BEFORE,
+        USERS_NEW,
+        USERS_RETAINED,
+        USERS_RESURRECTED,
+        USERS_CHURNED,
+        QUICK_RATIO,
+    ),
+)
+
+
+@table_asset(TABLE, days={"silver_daily_user_activity": UP_TO_DAY})
+def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: DateWindow) -> ir.Table:
+    """Users who enter and leave the two windows, added up by date."""
+    activity = silver_daily_user_activity
+    active = activity.filter(activity.qualifying_events > 0)
+    active = active.select("user_id", day=day_number(active.activity_date)).distinct().view()
+    first_days = active.group_by("user_id").aggregate(day=active.day.min())
+    changes = ibis.union(*(_changes(active, first_days, days, window) for days in WINDOWS))
+    grid = dates(window).select(
+        "metric_date", window_days=ibis.array(list(WINDOWS)).cast("array<int64>").unnest()
+    )
+    levels = running_totals(
+        changes,
+        grid,
+        keys=["window_days"],
+        values=["retained", "gained", "churned", "new"],
+    )
+    return levels.select(
+        "metric_date",
+        "window_days",
+        **{
+            USERS_ACTIVE.column_name: levels.retained + levels.gained,
+            USERS_ACTIVE_BEFORE.column_name: levels.retained + levels.churned,
+            USERS_NEW.column_name: levels.new,
+            USERS_RETAINED.column_name: levels.retained,
+            USERS_RESURRECTED.column_name: levels.gained - levels.new,
+            USERS_CHURNED.column_name: levels.churned,
+            QUICK_RATIO.column_name: share(levels.gained, levels.churned),
+        },
+    )
+
+
+def _changes(active: ir.Table, first_days: ir.Table, days: int, window: DateWindow) -> ir.Table:
+    """By day, how many users become or cease to be retained, gained (in S, not in P), churned, new."""
+    recent = active.filter(active.day > first_day(window) - 2 * days)
+    in_s = sliding_presence(recent, keys=["user_id"], days=days)
+    none = ibis.literal(0, "int64")
+    moves = in_s.select("user_id", day=in_s.day, s=in_s.change, p=none).union(
+        in_s.select("user_id", day=in_s.day + days, s=none, p=in_s.change)
+    )
+    moves = from_first_day(moves, window)
+    by_user = moves.group_by("user_id", "day").aggregate(
+        s=moves.s.sum().cast("int64"), p=moves.p.sum().cast("int64")
+    )
+    so_far = ibis.window(group_by="user_id", order_by="day", preceding=None, following=0)
+    levels = by_user.select(
+        "user_id",
+        "day",
+        in_s=by_user.s.sum().over(so_far) > 0,
+        in_p=by_user.p.sum().over(so_far) > 0,
+    )
+    by_day = ibis.window(group_by="user_id", order_by="day")
+    kinds = {
+        "retained": levels.in_s & levels.in_p,
+        "gained": levels.in_s & ~levels.in_p,
+        "churned": levels.in_p & ~levels.in_s,
+    }
+    changes = levels.mutate(
+        **{
+            kind: applies.cast("int64") - applies.cast("int64").lag().over(by_day).fill_null(0)
+            for kind, applies in kinds.items()
+        }
+    ).select("day", *kinds, new=none)
+    newly = first_days.filter(first_days.day > first_day(window) - days)
+    begins = newly.select(day=newly.day, **dict.fromkeys(kinds, none), new=none + 1)
+    ceases = newly.select(day=newly.day + days, **dict.fromkeys(kinds, none), new=none - 1)
+    every = ibis.union(changes, from_first_day(begins, window), from_first_day(ceases, window))
+    return (
+        every.group_by("day")
+        .aggregate(**{name: every[name].sum().cast("int64") for name in (*kinds, "new")})
+        .mutate(window_days=ibis.literal(days, "int64"))
+    )
+
+
+@rule(TABLE, "The account balances: active = active before + new + resurrected - churned.")
+def account_balances(gold_growth_accounting: ir.Table, *, window: DateWindow) -> ir.Table:
+    """Dates and windows on which it does not, or that have a negative number or another ratio."""
+    rows = within(gold_growth_accounting, "metric_date", window)
+    active, before, new, retained, resurrected, churned = (
+        rows[metric.column_name]
+        for metric in (
+            USERS_ACTIVE,
+            USERS_ACTIVE_BEFORE,
+            USERS_NEW,
+            USERS_RETAINED,
+            USERS_RESURRECTED,
+            USERS_CHURNED,
+        )
+    )
+    return rows.filter(
+        (active != before + new + resurrected - churned)
+        | (active != retained + new + resurrected)
+        | (before != retained + churned)
+        | ibis.or_(*(number < 0 for number in (new, retained, resurrected, churned)))
+        | ~rows[QUICK_RATIO.column_name].identical_to(share(new + resurrected, churned))
+    )
+
+
+@rule(TABLE, "Active users are those of the metrics of users active in a day, week and month.")
+def agrees_with_users_active(
+    gold_growth_accounting: ir.Table,
+    gold_users_active_daily: ir.Table,
+    gold_users_active_weekly: ir.Table,
+    gold_users_active_monthly: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """Dates and windows with other users active, in the window or the one before."""
+    tables = (gold_users_active_daily, gold_users_active_weekly, gold_users_active_monthly)
+    published = ibis.union(
+        *(
+            table.filter(table.segment_dimension == TOTAL).select(
+                "metric_date",
+                window_days=ibis.literal(days, "int64"),
+                active=table[f"users_active_{period}"],
+            )
+            for table, (days, period) in zip(tables, WINDOWS.items(), strict=True)
+        )
+    ).view()
+    rows = within(gold_growth_accounting, "metric_date", window)
+    now = rows.select("metric_date", "window_days", active=rows[USERS_ACTIVE.column_name])
+    # Of the window before, as far as the metric reaches back.
+    earlier = published.select(
+        day=day_number(published.metric_date) + published.window_days,
+        window=published.window_days,
+        was_active=published.active,
+    )
+    then = rows.inner_join(
+        earlier,
+        [
+            rows.window_days == earlier.window,
+            day_number(rows.metric_date) == earlier.day,
+        ],
+    )
+    then = then.filter(then[USERS_ACTIVE_BEFORE.column_name] != then.was_active)
+    return differing_rows(now, within(published, "metric_date", window)).union(
+        then.select(
+            "metric_date",
+            "window_days",
+            active=then.was_active,
+            found_in=ibis.literal("window before"),
+        )
+    )

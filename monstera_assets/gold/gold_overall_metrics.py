@@ -1,0 +1,315 @@
+"""gold_overall_metrics: the company's headline figures, one row a date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import rule, within
+from monstera_assets.gold import (
+    gold_accounts_active_monthly as accounts_active,
+)
+from monstera_assets.gold import (
+    gold_revenue_metrics as revenue,
+)
+from monstera_assets.gold import (
+    gold_users_active_daily as active_daily,
+)
+from monstera_assets.gold import (
+    gold_users_active_monthly as active_monthly,
+)
+from monstera_assets.gold import (
+    gold_users_active_weekly as active_weekly,
+)
+from monstera_assets.gold import (
+    gold_users_created_daily as created_daily,
+)
+from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table, title_case
+from monstera_assets.gold.segments import TOTAL
+from monstera_assets.gold.series import dates, share
+from monstera_assets.lifecycle.intervals import day_date, day_number
+from monstera_assets.lifecycle.states import AccountState, UserState
+from monstera_assets.warehouse.table_asset import SAME_DAYS, last_days, table_asset
+from monstera_assets.warehouse.windows import DateWindow
+
+WEEK, MONTH = 7, 30
+_ACTIVATION_DAYS = 7
+_SIGNUP_DAYS = 7
+
+DAILY, WEEKLY, MONTHLY = (
+    module.USERS_ACTIVE for module in (active_daily, active_weekly, active_monthly)
+)
+CREATED = created_daily.USERS_CREATED
+ACCOUNTS_ACTIVE = accounts_active.ACCOUNTS_ACTIVE
+STICKINESS = Metric(
+    "Users Active Stickiness Monthly",
+    "Users active daily / users active monthly; null if none are active.",
+    "DAU / MAU",
+    Unit.SHARE,
+    nullable=True,
+)
+ACTIVATION_RATE = Metric(
+    "Users Activated Share Weekly",
+    "Of the signups of D-13 to D-7, the share with a qualifying event up to 7 days after signup; null"
+    " without signups.",
+    "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
+    Unit.SHARE,
+    nullable=True,
+    caveats="Looks at the latest week of signups that has had its 7 days.",
+)
+USERS_IN_STATE = {
+    state: Metric(
+        f"Users in State {title_case(state)} Daily",
+        f"Users whose platform state is {state} at the end of the day.",
+        f"count(user_id) where platform_state = '{state}'",
+        Unit.USERS,
+    )
+    for state in UserState
+}
+ACCOUNTS_IN_STATE = {
+    state: Metric(
+        f"Accounts in State {title_case(state)} Daily",
+        f"Accounts whose state is {state} at the end of the day.",
+        f"count(account_id) where current_state = '{state}'",
+        Unit.ACCOUNTS,
+    )
+    for state in AccountState
+}
+HEALTH = Metric(
+    "Accounts Health Mean Daily",
+    "Mean health score of all accounts at the end of the day; null without accounts.",
+    "avg(health_score)",
+    Unit.SCORE,
+    nullable=True,
+)
+HEADLINES = (DAILY, WEEKLY, MONTHLY, CREATED, ACCOUNTS_ACTIVE, revenue.REVENUE_CLOSING)
+"""The metrics whose change over a week and a month is told."""
+
+TABLE = metric_table(
+    "gold_overall_metrics",
+    grain="one date",
+    description="The headline figures: users active, created, activated and by state, accounts in use"
+    " and by state, revenue and its retention, health, and how the main ones changed.",
+    dimensions=(METRIC_DATE,),
+    metrics=(
+        DAILY,
+        WEEKLY,
+        MONTHLY,
+        STICKINESS,
+        CREATED,
+        ACTIVATION_RATE,
+        *USERS_IN_STATE.values(),
+        ACCOUNTS_ACTIVE,
+        *ACCOUNTS_IN_STATE.values(),
+        revenue.REVENUE_CLOSING,
+        revenue.REVENUE_RETAINED_NET,
+        revenue.REVENUE_RETAINED_GROSS,
+        HEALTH,
+        *(metric.change(days) for metric in HEADLINES for days in (WEEK, MONTH)),
+    ),
+)
+
+_WITH_CHANGES = last_days(MONTH + 1)
+
+
+@table_asset(
+    TABLE,
+    days={
+        "gold_users_active_daily": _WITH_CHANGES,
+        "gold_users_active_weekly": _WITH_CHANGES,
+        "gold_users_active_monthly": _WITH_CHANGES,
+        "gold_users_created_daily": _WITH_CHANGES,
+        "gold_accounts_active_monthly": _WITH_CHANGES,
+        "gold_revenue_metrics": _WITH_CHANGES,
+        "silver_user_state_history": SAME_DAYS,
+        "silver_account_state_history": SAME_DAYS,
+        "silver_daily_user_activity": last_days(_ACTIVATION_DAYS + _SIGNUP_DAYS),
+    },
+)
+def gold_overall_metrics(
+    gold_users_active_daily: ir.Table,
+    gold_users_active_weekly: ir.Table,
+    gold_users_active_monthly: ir.Table,
+    gold_users_created_daily: ir.Table,
+    gold_accounts_active_monthly: ir.Table,
+    gold_revenue_metrics: ir.Table,
+    silver_user_state_history: ir.Table,
+    silver_account_state_history: ir.Table,
+    silver_daily_user_activity: ir.Table,
+    bronze_users: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """The totals of the metrics' own tables, states counted, and signups followed for a week."""
+    headlines = _side_by_side(
+        [
+            _total(gold_users_active_daily, DAILY),
+            _total(gold_users_active_weekly, WEEKLY),
+            _total(gold_users_active_monthly, MONTHLY),
+            _total(gold_users_created_daily, CREATED),
+            _total(gold_accounts_active_monthly, ACCOUNTS_ACTIVE),
+            gold_revenue_metrics.select(
+                "metric_date",
+                *(
+                    metric.column_name
+                    for metric in (
+                        revenue.REVENUE_CLOSING,
+                        revenue.REVENUE_RETAINED_NET,
+                        revenue.REVENUE_RETAINED_GROSS,
+                    )
+                ),
+            ),
+        ]
+    )
+    headlines = headlines.view()
+    users, accounts = silver_user_state_history, silver_account_state_history
+    rows = _side_by_side(
+        [
+            dates(window),
+            headlines,
+            *(_before(headlines, days) for days in (WEEK, MONTH)),
+            users.group_by(metric_date="snapshot_date").aggregate(
+                **{
+                    metric.column_name: users.count(where=users.platform_state == str(state))
+                    for state, metric in USERS_IN_STATE.items()
+                }
+            ),
+            accounts.group_by(metric_date="snapshot_date").aggregate(
+                **{
+                    metric.column_name: accounts.count(where=accounts.current_state == str(state))
+                    for state, metric in ACCOUNTS_IN_STATE.items()
+                },
+                # Added up in a fixed order: a sum of fractions depends on it in its last bits.
+                health=accounts.health_score.collect(order_by=accounts.account_id).sums(),
+                accounts=accounts.count(),
+            ),
+            _activation(bronze_users, silver_daily_user_activity, window),
+        ]
+    )
+    counts = {
+        metric.column_name: rows[metric.column_name].fill_null(0)
+        for metric in (*USERS_IN_STATE.values(), *ACCOUNTS_IN_STATE.values())
+    }
+    return rows.select(
+        "metric_date",
+        *(metric.column_name for metric in HEADLINES),
+        revenue.REVENUE_RETAINED_NET.column_name,
+        revenue.REVENUE_RETAINED_GROSS.column_name,
+        **counts,
+        **{
+            STICKINESS.column_name: share(rows[DAILY.column_name], rows[MONTHLY.column_name]),
+            ACTIVATION_RATE.column_name: share(rows.activated, rows.signed_up),
+            HEALTH.column_name: share(rows.health, rows.accounts),
+        },
+        **{
+            metric.change(days).column_name: share(
+                rows[metric.column_name] - rows[f"{metric.column_name}_{days}"],
+                rows[f"{metric.column_name}_{days}"],
+            )
+            for metric in HEADLINES
+            for days in (WEEK, MONTH)
+        },
+    )
+
+
+def _total(rows: ir.Table, metric: Metric) -> ir.Table:
+    return rows.filter(rows.segment_dimension == TOTAL).select("metric_date", metric.column_name)
+
+
+def _before(headlines: ir.Table, days: int) -> ir.Table:
+    """The headline metrics of some days before each date, their names followed by the days."""
+    return headlines.select(
+        metric_date=day_date(day_number(headlines.metric_date) + days),
+        **{f"{metric.column_name}_{days}": headlines[metric.column_name] for metric in HEADLINES},
+    )
+
+
+def _activation(users: ir.Table, activity: ir.Table, window: DateWindow) -> ir.Table:
+    """By date, the signups of the week that ended a week before, and those then activated."""
+    signups = users.select("user_id", signup=day_number(users.user_created_at.date()))
+    qualifying = activity.filter(activity.qualifying_events > 0)
+    used = qualifying.select("user_id", day=day_number(qualifying.activity_date)).distinct()
+    followed = signups.left_join(
+        used,
+        [
+            signups.user_id == used.user_id,
+            used.day >= signups.signup,
+            used.day <= signups.signup + _ACTIVATION_DAYS,
+        ],
+    )
+    people = followed.group_by("user_id", "signup").aggregate(
+        is_activated=followed.day.notnull().any()
+    )
+    by_day = people.group_by("signup").aggregate(
+        signed_up=people.count(), activated=people.count(where=people.is_activated)
+    )
+    every = dates(window)
+    ago = day_number(every.metric_date) - by_day.signup
+    joined = every.inner_join(
+        by_day, [ago >= _ACTIVATION_DAYS, ago < _ACTIVATION_DAYS + _SIGNUP_DAYS]
+    )
+    return joined.group_by("metric_date").aggregate(
+        signed_up=joined.signed_up.sum().cast("int64"),
+        activated=joined.activated.sum().cast("int64"),
+    )
+
+
+def _side_by_side(tables: Sequence[ir.Table]) -> ir.Table:
+    """Tables of one row a date beside the first, which has the dates wanted."""
+    rows, *others = tables
+    for other in others:
+        rows = rows.left_join(other, "metric_date").drop("metric_date_right")
+    return rows
+
+
+@rule(TABLE, "Users and accounts by state are all users and accounts of the histories.")
+def states_add_up(
+    gold_overall_metrics: ir.Table,
+    silver_user_state_history: ir.Table,
+    silver_account_state_history: ir.Table,
+    *,
+    window: DateWindow,
+) -> ir.Table:
+    """Dates on which states do not add up to the entities there are."""
+    rows = within(gold_overall_metrics, "metric_date", window)
+    told = rows.select(
+        "metric_date",
+        users=_sum(rows, USERS_IN_STATE.values()),
+        accounts=_sum(rows, ACCOUNTS_IN_STATE.values()),
+    )
+    for name, history in (
+        ("users", silver_user_state_history),
+        ("accounts", silver_account_state_history),
+    ):
+        days = within(history, "snapshot_date", window)
+        counted = days.group_by("snapshot_date").aggregate(**{f"{name}_counted": days.count()})
+        told = told.left_join(counted, told.metric_date == counted.snapshot_date)
+        told = told.drop("snapshot_date")
+    return told.filter(
+        (told.users != told.users_counted.fill_null(0))
+        | (told.accounts != told.accounts_counted.fill_null(0))
+    )
+
+
+def _sum(rows: ir.Table, metrics: Iterable[Metric]) -> ir.IntegerValue:
+    return sum((rows[metric.column_name] for metric in metrics), ibis.literal(0, "int64"))
+
+
+@rule(TABLE, "Every rate lies between 0 and 1, and active users do not shrink with the window.")
+def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: DateWindow) -> ir.Table:
+    """Dates with an impossible rate, or with fewer users active in a month than in a week or day."""
+    rows = within(gold_overall_metrics, "metric_date", window)
+    day, week, month = (rows[metric.column_name] for metric in (DAILY, WEEKLY, MONTHLY))
+    return rows.filter(
+        ibis.or_(
+            day > week,
+            week > month,
+            *(
+                (~rows[metric.column_name].between(0, 1)).fill_null(False)
+                for metric in (STICKINESS, ACTIVATION_RATE)
+            ),
+            (~rows[HEALTH.column_name].between(0, 100)).fill_null(False),
+        )
+    )

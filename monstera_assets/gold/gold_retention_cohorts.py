@@ -1,0 +1,274 @@
+"""gold_retention_cohorts: how many of those who signed up together come back, period by period."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.gold.metrics import AS_OF_DATE, Metric, Unit, metric_table
+from monstera_assets.gold.series import share
+from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.lifecycle.states import UserState
+from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
+from monstera_assets.warehouse.tables import Column
+
+
+@dataclass(frozen=True)
+class CohortType:
+    """Users grouped by when they signed up, and looked at in periods of their own.
+
+    Attributes:
+        name: in `cohort_type`.
+        unit: what Ibis calls it.
+        days: length of a period.
+    """
+
+    name: str
+    unit: str
+    days: int
+
+
+COHORT_TYPES = (CohortType("month", "M", 30), CohortType("week", "W", 7))
+
+_IMMATURE = "null until every member has lived through the period"
+
+
+def _users(name: str, definition: str, formula: str, caveats: str = "") -> Metric:
+    return Metric(
+        f"Users {name} per Period",
+        f"{definition}; {_IMMATURE}.",
+        formula,
+        Unit.USERS,
+        nullable=True,
+        caveats=caveats,
+    )
+
+
+def _share(name: str, of: str) -> Metric:
+    return Metric(
+        f"Users {name} Share per Period",
+        f"{of} / users of the cohort; {_IMMATURE}.",
+        f"{of} / cohort",
+        Unit.SHARE,
+        nullable=True,
+    )
+
+
+USERS_IN_COHORT = Metric(
+    "Users in Cohort per Period",
+    "Users who signed up in the month or week; the same in every period.",
+    "count(user_id) by the month or week of user_created_at",
+    Unit.USERS,
+)
+USERS_RETAINED = _users(
+    "Retained",
+    "Bracket retention: users with a qualifying event in the period after their own signup",
+    "count(distinct user_id) where days since signup lie in the period",
+)
+RETENTION = _share("Retained", "Users retained")
+USERS_RETAINED_UNBOUNDED = _users(
+    "Retained Unbounded",
+    "Users with a qualifying event in the period or, up to the as-of date, after it",
+    "count(distinct user_id) where days since signup lie in the period or after it",
+    "Old cohorts have had more time to come back than young ones.",
+)
+RETENTION_UNBOUNDED = _share("Retained Unbounded", "Users retained unbounded")
+USERS_IN_STATE = {
+    state: _users(
+        f"in State {state.title()}",
+        f"Users who are {state} at the end of the period's last day",
+        f"count(user_id) where platform_state = '{state}'",
+    )
+    for state in UserState
+}
+
+TABLE = metric_table(
+    "gold_retention_cohorts",
+    grain="one cohort and period after signup",
+    description="Retention of signup cohorts by the as-of date: monthly cohorts in periods of 30 days"
+    " after each user's own signup, weekly ones in periods of 7. Period 0 begins with the signup.",
+    dimensions=(
+        Column(
+            "cohort_type",
+            "string",
+            "Whether users are grouped by month or by week of signup, which begins on Monday.",
+            allowed=tuple(cohort.name for cohort in COHORT_TYPES),
+        ),
+        Column("cohort_start", "date", "First day of the month or week."),
+        Column(
+            "period_number", "int64", "n: the period of days n x length to (n + 1) x length - 1."
+        ),
+        AS_OF_DATE,
+    ),
+    key=("cohort_type", "cohort_start", "period_number"),
+    metrics=(
+        USERS_IN_COHORT,
+        USERS_RETAINED,
+        RETENTION,
+        USERS_RETAINED_UNBOUNDED,
+        RETENTION_UNBOUNDED,
+        *USERS_IN_STATE.values(),
+    ),
+    is_daily=False,
+)
+
+_CELL = ("cohort_start", "period_number")
+
+
+@table_asset(
+    TABLE,
+    days={"silver_daily_user_activity": ALL_DAYS, "silver_user_state_history": ALL_DAYS},
+)
+def gold_retention_cohorts(
+    bronze_users: ir.Table,
+    silver_user_current_state: ir.Table,
+    silver_daily_user_activity: ir.Table,
+    silver_user_state_history: ir.Table,
+) -> ir.Table:
+    """Users, their days of use and their states, counted by cohort and period."""
+    as_of = silver_user_current_state.aggregate(
+        as_of_date=silver_user_current_state.as_of_date.max()
+    )
+    users = bronze_users.select("user_id", signup_date=bronze_users.user_created_at.date())
+    users = users.cross_join(as_of).filter(ibis._.signup_date <= ibis._.as_of_date).view()
+    activity = silver_daily_user_activity
+    active = activity.filter(activity.qualifying_events > 0)
+    active = active.select("user_id", "activity_date").distinct()
+    used = users.inner_join(active, "user_id")
+    used = used.filter(used.activity_date <= used.as_of_date)
+    used = used.mutate(age=day_number(used.activity_date) - day_number(used.signup_date)).view()
+    return ibis.union(
+        *(_cells(users, used, silver_user_state_history, cohort) for cohort in COHORT_TYPES)
+    )
+
+
+def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortType) -> ir.Table:
+    cohort_start = {"cohort_start": ibis._.signup_date.truncate(cohort.unit)}
+    cohorts = users.group_by(**cohort_start).aggregate(
+        members=ibis._.count(),
+        first_signup=day_number(ibis._.signup_date.min()),
+        last_signup=day_number(ibis._.signup_date.max()),
+        as_of_date=ibis._.as_of_date.max(),
+    )
+    today = day_number(cohorts.as_of_date)
+    cells = cohorts.mutate(
+        today=today,
+        period_number=ibis.range(0, (today - cohorts.first_signup) // cohort.days + 1)
+        .unnest()
+        .cast("int64"),
+    )
+    used = used.mutate(**cohort_start, period_number=used.age // cohort.days)
+    periods = used.select("user_id", *_CELL).distinct()
+    retained = periods.group_by(*_CELL).aggregate(retained=periods.count())
+    latest = periods.group_by("user_id", "cohort_start").aggregate(
+        latest=periods.period_number.max()
+    )
+    leaving = latest.group_by("cohort_start", period_number="latest").aggregate(
+        leaving=latest.count()
+    )
+    at_end = history.filter(history.days_since_signup % cohort.days == cohort.days - 1)
+    at_end = users.inner_join(at_end, "user_id").mutate(
+        **cohort_start, period_number=at_end.days_since_signup // cohort.days
+    )
+    states = at_end.group_by(*_CELL).aggregate(
+        **{str(s): at_end.count(where=at_end.platform_state == str(s)) for s in UserState}
+    )
+    for counted in (retained, leaving, states):
+        cells = cells.left_join(counted, list(_CELL)).drop(*(f"{name}_right" for name in _CELL))
+    from_here_on = ibis.window(
+        group_by="cohort_start", order_by=cells.period_number.desc(), preceding=None, following=0
+    )
+    unbounded = cells.leaving.fill_null(0).sum().over(from_here_on).cast("int64")
+    cells = cells.mutate(unbounded=unbounded)
+    is_mature = cells.last_signup + (cells.period_number + 1) * cohort.days - 1 <= cells.today
+
+    def if_mature(value: ir.Value) -> ir.Value:
+        return ibis.ifelse(is_mature, value, None)
+
+    return cells.select(
+        *_CELL,
+        "as_of_date",
+        cohort_type=ibis.literal(cohort.name),
+        **{
+            USERS_IN_COHORT.column_name: cells.members,
+            USERS_RETAINED.column_name: if_mature(cells.retained.fill_null(0)),
+            RETENTION.column_name: if_mature(share(cells.retained.fill_null(0), cells.members)),
+            USERS_RETAINED_UNBOUNDED.column_name: if_mature(cells.unbounded),
+            RETENTION_UNBOUNDED.column_name: if_mature(share(cells.unbounded, cells.members)),
+            **{
+                metric.column_name: if_mature(cells[str(state)].fill_null(0))
+                for state, metric in USERS_IN_STATE.items()
+            },
+        },
+    )
+
+
+@rule(TABLE, "The cohorts of each type share out everybody who has signed up.")
+def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir.Table) -> ir.Table:
+    """Cohorts of other people than signed up then."""
+    rows = gold_retention_cohorts
+    as_of = rows.aggregate(day=rows.as_of_date.max()).day.as_scalar()
+    told = rows.group_by("cohort_type", "cohort_start").aggregate(
+        fewest=rows[USERS_IN_COHORT.column_name].min(),
+        most=rows[USERS_IN_COHORT.column_name].max(),
+        periods=(rows.period_number == 0).sum().cast("int64"),
+    )
+    signups = bronze_users.select(signup_date=bronze_users.user_created_at.date())
+    signups = signups.filter(signups.signup_date <= as_of)
+    counted = ibis.union(
+        *(
+            signups.group_by(
+                cohort_type=ibis.literal(cohort.name),
+                cohort_start=signups.signup_date.truncate(cohort.unit),
+            ).aggregate(fewest=signups.count(), most=signups.count())
+            for cohort in COHORT_TYPES
+        )
+    ).mutate(periods=ibis.literal(1, "int64"))
+    return differing_rows(told, counted)
+
+
+@rule(TABLE, "Bracket retention is at most the unbounded one, and neither exceeds the cohort.")
+def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
+    """Cells with impossible numbers, states that do not add up, or only some of the numbers."""
+    rows = gold_retention_cohorts
+    members, retained, unbounded = (
+        rows[metric.column_name]
+        for metric in (USERS_IN_COHORT, USERS_RETAINED, USERS_RETAINED_UNBOUNDED)
+    )
+    states = [rows[metric.column_name] for metric in USERS_IN_STATE.values()]
+    in_states = sum(states, ibis.literal(0, "int64"))
+    impossible = (
+        (retained > unbounded)
+        | (unbounded > members)
+        | (retained < 0)
+        | (in_states != members)
+        | ~rows[RETENTION.column_name].identical_to(share(retained, members))
+        | ~rows[RETENTION_UNBOUNDED.column_name].identical_to(share(unbounded, members))
+    )
+    some_missing = ibis.or_(
+        *(rows[metric.column_name].isnull() != retained.isnull() for metric in TABLE.metrics[2:])
+    )
+    return rows.filter(impossible.fill_null(False) | some_missing)
+
+
+@rule(TABLE, "A cell has numbers if and only if every member has lived through the period.")
+def immature_cells_are_null(gold_retention_cohorts: ir.Table, bronze_users: ir.Table) -> ir.Table:
+    """Cells with numbers that come too early, or without numbers that are due."""
+    rows = gold_retention_cohorts
+    wrong = []
+    for cohort in COHORT_TYPES:
+        signup = bronze_users.user_created_at.date()
+        people = bronze_users.select(signup_date=signup, member_of=signup.truncate(cohort.unit))
+        cells = rows.filter(rows.cohort_type == cohort.name)
+        both = cells.inner_join(people, cells.cohort_start == people.member_of)
+        both = both.filter(both.signup_date <= both.as_of_date)
+        lived = day_number(both.as_of_date) - day_number(both.signup_date) + 1
+        through = both.group_by("cohort_type", *_CELL).aggregate(
+            is_mature=(lived >= (both.period_number + 1) * cohort.days).all(),
+            is_told=both[USERS_RETAINED.column_name].notnull().any(),
+        )
+        wrong.append(through.filter(through.is_mature != through.is_told))
+    return ibis.union(*wrong)

@@ -1,0 +1,259 @@
+"""gold_revenue_metrics: monthly recurring revenue, how it moved, and how much of it was retained."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import rule, within
+from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
+from monstera_assets.gold.series import (
+    dates,
+    first_day,
+    from_first_day,
+    running_totals,
+    share,
+    totals_of_day,
+)
+from monstera_assets.lifecycle.billing import billing_intervals
+from monstera_assets.lifecycle.intervals import FOREVER, day_number, overlay
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.warehouse.table_asset import table_asset
+from monstera_assets.warehouse.windows import DateWindow
+
+RETENTION_DAYS = 30
+
+_LOST = "Revenue lost is negative, so that the movements add up."
+
+
+def _money(name: str, definition: str, formula: str, caveats: str = "") -> Metric:
+    return Metric(f"Revenue {name} Daily", definition, formula, Unit.MONEY, caveats=caveats)
+
+
+REVENUE_OPENING = _money(
+    "Opening",
+    "Monthly recurring revenue at the end of the day before.",
+    "sum(monthly_recurring_revenue) of the day before",
+)
+REVENUE_CLOSING = _money(
+    "Closing",
+    "Monthly recurring revenue (MRR) at the end of the day.",
+    "sum(monthly_recurring_revenue) over the accounts that pay",
+)
+MOVEMENTS = {
+    "new": _money(
+        "New",
+        "Revenue of accounts that pay for the first time.",
+        "sum(now) where then = 0 and never paid before",
+    ),
+    "expansion": _money(
+        "Expansion",
+        "What paying accounts pay more than the day before.",
+        "sum(now - then) where now > then > 0",
+    ),
+    "contraction": _money(
+        "Contraction",
+        "What paying accounts pay less than the day before, as a negative amount.",
+        "sum(now - then) where 0 < now < then",
+        _LOST,
+    ),
+    "churned": _money(
+        "Churned",
+        "Revenue of subscriptions whose first day lapsed is the date, as a negative amount.",
+        "sum(- then) where now = 0",
+        f"{_LOST} Revenue churns on the day a subscription lapses; the account's state waits for"
+        " churn_days.",
+    ),
+    "reactivated": _money(
+        "Reactivated",
+        "Revenue of former payers that pay again, however short the gap.",
+        "sum(now) where then = 0 and paid before",
+    ),
+}
+"""The movements of revenue, by kind: what an account pays now and paid the day before."""
+ACCOUNTS_PAYING = Metric(
+    "Accounts Paying Daily",
+    "Accounts with recurring revenue at the end of the day.",
+    "count(account_id) where monthly_recurring_revenue > 0",
+    Unit.ACCOUNTS,
+)
+_RETAINED = "over the accounts that paid 30 days before; null if none did"
+REVENUE_RETAINED_NET = Metric(
+    "Revenue Retained Net Monthly",
+    f"Revenue now / revenue 30 days before, {_RETAINED}.",
+    "sum(now) / sum(then)",
+    Unit.RATIO,
+    nullable=True,
+    caveats="New and reactivated accounts are in neither sum; expansion can lift it above 1.",
+)
+REVENUE_RETAINED_GROSS = Metric(
+    "Revenue Retained Gross Monthly",
+    f"The lesser of revenue now and 30 days before / revenue 30 days before, {_RETAINED}.",
+    "sum(least(now, then)) / sum(then)",
+    Unit.SHARE,
+    nullable=True,
+)
+
+TABLE = metric_table(
+    "gold_revenue_metrics",
+    grain="one date",
+    description="Monthly recurring revenue from opening to closing, and revenue retention. From the"
+    " billing facts, so it does not depend on what the accounts' users do.",
+    dimensions=(METRIC_DATE,),
+    metrics=(
+        REVENUE_OPENING,
+        *MOVEMENTS.values(),
+        REVENUE_CLOSING,
+        ACCOUNTS_PAYING,
+        REVENUE_RETAINED_NET,
+        REVENUE_RETAINED_GROSS,
+    ),
+)
+
+
+@table_asset(TABLE)
+def gold_revenue_metrics(
+    bronze_accounts: ir.Table,
+    bronze_subscription_events: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+    window: DateWindow,
+) -> ir.Table:
+    """Changes of revenue and of what is retained of it, added up by date."""
+    revenue = billing_intervals(bronze_accounts, bronze_subscription_events, policy).select(
+        "account_id", "valid_from", "valid_to", "revenue"
+    )
+    # Intervals are read several times below.
+    revenue = revenue.view()
+    changes = _changes(revenue, window)
+    every = dates(window)
+    levels = running_totals(changes, every, values=("closing", "paying"))
+    levels = levels.inner_join(
+        totals_of_day(changes, every, values=tuple(MOVEMENTS)), "metric_date"
+    )
+    retained = running_totals(_retained(revenue, window), every, values=("now", "then", "kept"))
+    levels = levels.inner_join(retained, "metric_date")
+    moves = {metric.column_name: levels[kind] for kind, metric in MOVEMENTS.items()}
+    moved = sum(moves.values(), ibis.literal(0, "int64"))
+    return levels.select(
+        "metric_date",
+        **moves,
+        **{
+            REVENUE_OPENING.column_name: levels.closing - moved,
+            REVENUE_CLOSING.column_name: levels.closing,
+            ACCOUNTS_PAYING.column_name: levels.paying,
+            REVENUE_RETAINED_NET.column_name: share(levels.now, levels.then),
+            REVENUE_RETAINED_GROSS.column_name: share(levels.kept, levels.then),
+        },
+    )
+
+
+def _changes(revenue: ir.Table, window: DateWindow) -> ir.Table:
+    """Changes of revenue and of paying accounts by day, those in the window also by kind."""
+    by_account = ibis.window(group_by="account_id", order_by="valid_from")
+    earlier = ibis.window(group_by="account_id", order_by="valid_from", preceding=(None, 1))
+    changes = revenue.mutate(
+        then=revenue.revenue.lag().over(by_account).fill_null(0),
+        most_before=revenue.revenue.max().over(earlier).fill_null(0),
+    )
+    now, then = changes.revenue, changes.then
+    change = now - then
+    kinds = {
+        "new": (then == 0) & (now > 0) & (changes.most_before == 0),
+        "expansion": (then > 0) & (now > then),
+        "contraction": (now > 0) & (now < then),
+        "churned": (then > 0) & (now == 0),
+        "reactivated": (then == 0) & (now > 0) & (changes.most_before > 0),
+    }
+    in_window = changes.valid_from >= first_day(window)
+    dated = changes.select(
+        day=changes.valid_from,
+        closing=change,
+        paying=(now > 0).cast("int64") - (then > 0).cast("int64"),
+        **{
+            kind: ibis.ifelse(applies & in_window, change, 0).cast(change.type())
+            for kind, applies in kinds.items()
+        },
+    )
+    return _by_day(from_first_day(dated, window))
+
+
+def _retained(revenue: ir.Table, window: DateWindow) -> ir.Table:
+    """Changes of the revenue of accounts that paid some days before: now, then, and the lesser."""
+    shifted = revenue.select(
+        "account_id",
+        valid_from=revenue.valid_from + RETENTION_DAYS,
+        valid_to=revenue.valid_to + RETENTION_DAYS,
+        then=revenue.revenue,
+    )
+    both = overlay(revenue, shifted, keys=["account_id"], columns=["then"])
+    both = both.filter(both.then > 0, both.valid_to >= first_day(window))
+    values = {"now": both.revenue, "then": both.then, "kept": ibis.least(both.revenue, both.then)}
+    begins = both.select(day=both.valid_from, **values)
+    ceases = both.filter(both.valid_to < FOREVER).select(
+        day=both.valid_to + 1, **{name: -value for name, value in values.items()}
+    )
+    return _by_day(from_first_day(begins.union(ceases.select(*begins.columns)), window))
+
+
+def _by_day(changes: ir.Table) -> ir.Table:
+    return changes.group_by("day").aggregate(
+        **{
+            name: changes[name].sum().cast(changes[name].type())
+            for name in changes.columns
+            if name != "day"
+        }
+    )
+
+
+@rule(TABLE, "Movements add up from opening to closing, and a day opens as the one before closed.")
+def movements_add_up(gold_revenue_metrics: ir.Table, *, window: DateWindow) -> ir.Table:
+    """Dates on which they do not."""
+    rows = gold_revenue_metrics
+    before = rows.select(
+        day_before=day_number(rows.metric_date), closed=rows[REVENUE_CLOSING.column_name]
+    )
+    rows = within(rows, "metric_date", window)
+    both = rows.left_join(before, before.day_before == day_number(rows.metric_date) - 1)
+    moved = sum(
+        (both[metric.column_name] for metric in MOVEMENTS.values()), ibis.literal(0, "int64")
+    )
+    opening, closing = both[REVENUE_OPENING.column_name], both[REVENUE_CLOSING.column_name]
+    return both.filter(
+        (opening + moved != closing) | (both.closed != opening).fill_null(False)
+    ).drop("day_before")
+
+
+@rule(TABLE, "Closing revenue and paying accounts are those of the accounts' history.")
+def agrees_with_account_history(
+    gold_revenue_metrics: ir.Table, silver_account_state_history: ir.Table, *, window: DateWindow
+) -> ir.Table:
+    """Dates on which the history adds up to something else."""
+    history = within(silver_account_state_history, "snapshot_date", window)
+    added_up = history.group_by(history_date="snapshot_date").aggregate(
+        revenue=history.monthly_recurring_revenue.sum(),
+        paying=history.count(where=history.monthly_recurring_revenue > 0),
+    )
+    rows = within(gold_revenue_metrics, "metric_date", window)
+    both = rows.left_join(added_up, rows.metric_date == added_up.history_date)
+    return both.filter(
+        (both[REVENUE_CLOSING.column_name] != both.revenue.fill_null(0))
+        | (both[ACCOUNTS_PAYING.column_name] != both.paying.fill_null(0))
+    ).select(
+        "metric_date",
+        REVENUE_CLOSING.column_name,
+        ACCOUNTS_PAYING.column_name,
+        "revenue",
+        "paying",
+    )
+
+
+@rule(TABLE, "Gross retention is at most 1 and at most net retention, and neither is negative.")
+def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: DateWindow) -> ir.Table:
+    """Dates with an impossible retention."""
+    rows = within(gold_revenue_metrics, "metric_date", window)
+    net, gross = (
+        rows[metric.column_name] for metric in (REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
+    )
+    impossible = (gross > 1) | (gross > net) | (gross < 0)
+    return rows.filter(impossible.fill_null(False) | (net.isnull() != gross.isnull()))

@@ -1,0 +1,72 @@
+"""Series by date: changes added up over every date of a window, days without any included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.gold.metrics import METRIC_DATE
+from monstera_assets.lifecycle.intervals import calendar, day_date, day_number
+from monstera_assets.warehouse.windows import DateWindow
+
+
+def dates(window: DateWindow) -> ir.Table:
+    """One row a date of a window: `metric_date`."""
+    return calendar(window.first, window.last, METRIC_DATE.name)
+
+
+def first_day(window: DateWindow) -> ir.IntegerValue:
+    """The number of a window's first day."""
+    return day_number(ibis.literal(window.first))
+
+
+def totals_of_day(
+    changes: ir.Table, grid: ir.Table, *, keys: Sequence[str] = (), values: Sequence[str]
+) -> ir.Table:
+    """The changes of each row of a grid, 0 where there are none.
+
+    Args:
+        changes: one row a `keys` and `day` (number), with `values`; each combination once.
+        grid: the rows wanted: `metric_date` and `keys`.
+        keys: names of the columns beside the date.
+        values: names of the columns of whole or decimal numbers.
+    """
+    dated = changes.mutate(metric_date=day_date(changes.day)).drop("day")
+    joined = grid.left_join(dated, [METRIC_DATE.name, *keys])
+    return joined.select(
+        METRIC_DATE.name, *keys, **{name: joined[name].fill_null(0) for name in values}
+    )
+
+
+def running_totals(
+    changes: ir.Table, grid: ir.Table, *, keys: Sequence[str] = (), values: Sequence[str]
+) -> ir.Table:
+    """The changes up to each row of a grid added up, from 0 before the grid's first date.
+
+    What began before the first date counts if its day is given as the first; see `from_first_day`.
+    """
+    dense = totals_of_day(changes, grid, keys=keys, values=values)
+    so_far = ibis.window(
+        group_by=list(keys) or None, order_by=METRIC_DATE.name, preceding=None, following=0
+    )
+    return dense.select(
+        METRIC_DATE.name,
+        *keys,
+        **{
+            # Sums of integers come out as HUGEINT, those of decimals wider.
+            name: dense[name].sum().over(so_far).cast(changes[name].type())
+            for name in values
+        },
+    )
+
+
+def from_first_day(changes: ir.Table, window: DateWindow) -> ir.Table:
+    """Changes of which those before a window are dated on its first day."""
+    return changes.mutate(day=ibis.greatest(changes.day, first_day(window)))
+
+
+def share(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
+    """A quotient, null over nothing."""
+    return part.cast("float64") / whole.cast("float64").nullif(0.0)
