@@ -153,15 +153,18 @@ def waves() -> list[tuple[str, ...]]:
             if not all(read in wave for read in asset.inputs):
                 continue
             wave[name] = max(
-                wave[read]
-                + (
-                    0
-                    if partitioned[name]
-                    and partitioned[read]
-                    and asset.days.get(read, SAME_DAYS) == SAME_DAYS
-                    else 1
-                )
-                for read in asset.inputs
+                (
+                    wave[read]
+                    + (
+                        0
+                        if partitioned[name]
+                        and partitioned[read]
+                        and asset.days.get(read, SAME_DAYS) == SAME_DAYS
+                        else 1
+                    )
+                    for read in asset.inputs
+                ),
+                default=0,
             )
             del pending[name]
     return [

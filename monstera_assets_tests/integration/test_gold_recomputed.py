@@ -1,0 +1,93 @@
+"""Every gold table equals what a plain query makes of bronze.
+
+The queries, one file a table in `recomputed/`, are slow and literal: they join dates with events and
+count distinct people, and know nothing of intervals, sliding sums or partitions. They were written
+from the definitions, not from the code that they check. Where a metric is about states they read the
+state histories, which are compared with oracles elsewhere. `dates`, which they can read, has one row a
+partition date: `metric_date`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from monstera_assets.definitions import tables
+from monstera_assets.gold.metrics import MetricTable
+from monstera_assets.warehouse.tables import Table, duckdb_type
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.integration.example_runs import Graph, SeedsRun
+from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
+
+HERE = Path(__file__).parents[1]
+QUERIES = {path.stem: path for path in sorted((HERE / "recomputed").glob("*.sql"))}
+OPENSTACK = HERE / "sources" / "openstack_2012"
+OPENSTACK_DAYS = DateWindow(date(2012, 1, 1), date(2012, 5, 28))
+RANDOM_DAYS = DateWindow(FIRST, date.fromordinal(FIRST.toordinal() + DAYS - 1))
+GOLD = [table for table in tables() if isinstance(table, MetricTable)]
+
+
+@pytest.fixture(scope="module", params=["seeds", "random-1", "random-2", "openstack"])
+def connection(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, seeds_run: SeedsRun
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The database of a source after one run over all its days, and `dates`."""
+    if request.param == "seeds":
+        database, days = seeds_run.database, seeds_run.days
+    else:
+        folder = tmp_path_factory.mktemp(request.param)
+        source, days = OPENSTACK, OPENSTACK_DAYS
+        if request.param.startswith("random"):
+            source, days = folder / "source", RANDOM_DAYS
+            write_random_source(source, seed=int(request.param[-1]))
+        database = folder / "warehouse.duckdb"
+        graph = Graph(source, database, folder / "home", days.first)
+        with graph.instance:
+            assert graph.run(days).success
+    with duckdb.connect(str(database), read_only=True) as made:
+        made.execute("SET threads = 2")
+        made.execute(
+            "CREATE TEMP TABLE dates AS SELECT unnest(generate_series(?::DATE, ?::DATE,"
+            " INTERVAL 1 DAY))::DATE AS metric_date",
+            [days.first, days.last],
+        )
+        yield made
+
+
+def test_every_metric_table_has_a_query() -> None:
+    assert set(QUERIES) == {table.name for table in GOLD}
+
+
+@pytest.mark.parametrize("table", GOLD, ids=[table.name for table in GOLD])
+def test_table_equals_the_plain_query(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
+    columns = [column for column in table.columns if column.days_before_latest is None]
+    names = ", ".join(column.name for column in columns)
+    types = ", ".join(f"{column.name} {duckdb_type(column.dtype)}" for column in columns)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE expected ({types})")
+    query = QUERIES[table.name].read_text(encoding="utf-8")
+    connection.execute(f"INSERT INTO expected BY NAME {query}")
+    published = f"SELECT {names} FROM {table.qualified_name}"
+    for one, other in ((published, "FROM expected"), ("FROM expected", published)):
+        difference = f"({one}) EXCEPT ALL ({other})"
+        rows = connection.execute(f"{difference} ORDER BY ALL LIMIT 3").fetchall()
+        assert rows == [], f"({names}) only in {'gold' if one == published else 'the query'}"
+    [(count,)] = connection.execute("SELECT count(*) FROM expected").fetchall()
+    assert count > 0
+
+
+@pytest.mark.parametrize(
+    "table", [t for t in GOLD if t.partition_column], ids=lambda table: str(table.name)
+)
+def test_trend_flags_follow_the_latest_date(
+    connection: duckdb.DuckDBPyConnection, table: Table
+) -> None:
+    wrong = connection.execute(
+        f"SELECT count(*) FROM {table.qualified_name}, (SELECT max(metric_date) AS latest FROM dates)"
+        " WHERE is_current_day <> (metric_date = latest)"
+        " OR is_last_90_days <> (metric_date > latest - 90)"
+    ).fetchall()
+    assert wrong == [(0,)]
