@@ -227,12 +227,18 @@ def home(source: Path | None, database: Path | None) -> None:
 def docs(source: Path | None, output: Path) -> None:
     """Write the pages of documentation that are made from the code and the product catalog."""
     settings = _settings(source, None)
-    from monstera_assets.definitions import build_definitions, rules, tables
+    from monstera_assets.definitions import build_definitions, rules, table_assets, tables
     from monstera_assets.documentation.catalog import read_catalog
     from monstera_assets.documentation.pages import render_pages, write_pages
 
     graph = build_definitions(settings).resolve_asset_graph()
-    pages = render_pages(graph, tables(settings), rules(settings), read_catalog(settings.source))
+    pages = render_pages(
+        graph,
+        table_assets(settings),
+        tables(settings),
+        rules(settings),
+        read_catalog(settings.source),
+    )
     try:
         written = write_pages(pages, output)
     except OSError as error:

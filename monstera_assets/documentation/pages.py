@@ -15,18 +15,25 @@ from monstera_assets.documentation.event_types import (
     qualifying_events_page,
 )
 from monstera_assets.documentation.lineage import lineage_page
+from monstera_assets.documentation.metrics import metric_catalog_page
 from monstera_assets.documentation.segments import segments_page
 from monstera_assets.documentation.states import states_page
+from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Table
 
 
 def render_pages(
-    graph: AssetGraph, tables: Sequence[Table], rules: Sequence[Rule], catalog: Catalog
+    graph: AssetGraph,
+    assets: Sequence[TableAsset],
+    tables: Sequence[Table],
+    rules: Sequence[Rule],
+    catalog: Catalog,
 ) -> Mapping[str, str]:
     """File name to content.
 
     Args:
         graph: the assets as Dagster loads them.
+        assets: the table assets of silver and gold.
         tables: all declared tables.
         rules: all rules of tables.
         catalog: the source's product catalog.
@@ -35,6 +42,7 @@ def render_pages(
         "activation_events.md": activation_events_page(catalog),
         "data_dictionary.md": data_dictionary_page(tables, rules),
         "lineage.md": lineage_page(graph),
+        "metric_catalog.md": metric_catalog_page(assets),
         "qualifying_events.md": qualifying_events_page(catalog),
         "segments.md": segments_page(),
         "states.md": states_page(),

@@ -250,7 +250,7 @@ def users_agree_with_daily_activity(
     rows = within(gold_activity_metrics, "metric_date", window)
     rows = rows.filter(rows.event_type == TOTAL, rows.product_id != TOTAL)
     columns = (USERS_PRESENT.column_name, USERS_ACTIVE.column_name)
-    told = rows.filter(rows[USERS_PRESENT.column_name] > 0)
+    told = rows.filter(ibis.or_(*(rows[column] != 0 for column in columns)))
     activity = within(silver_daily_user_activity, "activity_date", window)
     counted = activity.group_by(
         metric_date=activity.activity_date, product_id=activity.product_id.fill_null(NONE)

@@ -87,6 +87,21 @@ HEALTH = Metric(
 HEADLINES = (DAILY, WEEKLY, MONTHLY, CREATED, ACCOUNTS_ACTIVE, revenue.REVENUE_CLOSING)
 """The metrics whose change over a week and a month is told."""
 
+BIG_NUMBERS = (
+    DAILY,
+    WEEKLY,
+    MONTHLY,
+    STICKINESS,
+    CREATED,
+    ACTIVATION_RATE,
+    ACCOUNTS_ACTIVE,
+    HEALTH,
+    revenue.REVENUE_CLOSING,
+    revenue.REVENUE_RETAINED_NET,
+    revenue.REVENUE_RETAINED_GROSS,
+)
+"""What one looks at first, in this order."""
+
 TABLE = metric_table(
     "gold_overall_metrics",
     grain="one date",

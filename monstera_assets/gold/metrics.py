@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from monstera_assets.gold import OWNERS
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
@@ -48,6 +49,12 @@ class Unit(StrEnum):
 
 
 _COUNTS = (Unit.USERS, Unit.ACCOUNTS, Unit.EVENTS, Unit.WORKFLOWS, Unit.MOVES)
+_FORMATS = {
+    **dict.fromkeys(_COUNTS, "{:,}"),
+    **dict.fromkeys((Unit.SHARE, Unit.RATIO), "{:.1%}"),
+    Unit.CHANGE: "{:+.1%}",
+    Unit.MONEY: "{:,.2f}",
+}
 _TYPES = {**dict.fromkeys(_COUNTS, "int64"), Unit.MONEY: "decimal(18, 2)"}
 
 
@@ -95,6 +102,12 @@ class Metric:
             self.definition,
             nullable=self.nullable,
         )
+
+    def shown(self, value: Any) -> str:
+        """A value as people read it: shares and changes in percent, money with two decimals."""
+        if value is None:
+            return "not known"
+        return _FORMATS.get(self.unit, "{:,.1f}").format(value)
 
     def change(self, days: int) -> Metric:
         """The relative change of the metric over 7 or 30 days."""

@@ -69,8 +69,8 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
         print_line(console, "")
         states = ", ".join(f"{state} {count:,}" for state, count in figures.users_by_state)
         print_line(console, f"Users on {figures.as_of_date}: {states}")
-        for name, count in figures.users_active:
-            print_line(console, f"{name}: {count:,}")
+        for name, value in figures.big_numbers:
+            print_line(console, f"{name}: {value}")
     print_line(console, "")
     if report.rows_outside:
         print_line(

@@ -12,6 +12,8 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus,
 )
 
+from monstera_assets.gold.gold_overall_metrics import BIG_NUMBERS
+from monstera_assets.gold.gold_overall_metrics import TABLE as OVERALL
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.tables import StoredTable, Table
@@ -32,11 +34,11 @@ class TableStatus:
 
 @dataclass(frozen=True)
 class Headline:
-    """Figures of the as-of date: users by state, and users active in the last 1, 7 and 30 days."""
+    """Figures of the as-of date: users by state, and the big numbers by name, as people read them."""
 
     as_of_date: date
     users_by_state: tuple[tuple[str, int], ...]
-    users_active: tuple[tuple[str, int], ...]
+    big_numbers: tuple[tuple[str, str], ...]
 
 
 def table_statuses(
@@ -81,19 +83,21 @@ def headline(connection: duckdb.DuckDBPyConnection) -> Headline | None:
     ).fetchall()
     if not states:
         return None
-    active = []
-    for period in ("daily", "weekly", "monthly"):
-        name = f"users_active_{period}"
-        if _exists(connection, "gold", f"gold_{name}"):
-            rows = connection.execute(
-                f"SELECT {name} FROM gold.gold_{name}"
-                " WHERE is_current_day AND segment_dimension = 'all'"
-            ).fetchall()
-            active += [(f"Users Active {period.title()}", int(row[0])) for row in rows]
+    shown: list[tuple[str, str]] = []
+    if _exists(connection, *OVERALL.asset_path):
+        columns = ", ".join(metric.column_name for metric in BIG_NUMBERS)
+        rows = connection.execute(
+            f"SELECT {columns} FROM {OVERALL.qualified_name} WHERE is_current_day"
+        ).fetchall()
+        shown = [
+            (metric.name, metric.shown(value))
+            for row in rows
+            for metric, value in zip(BIG_NUMBERS, row, strict=True)
+        ]
     return Headline(
         as_of_date=states[0][2],
         users_by_state=tuple((state, int(count)) for state, count, _ in states),
-        users_active=tuple(active),
+        big_numbers=tuple(shown),
     )
 
 

@@ -386,6 +386,18 @@ def test_headline_figures(processes: Processes) -> None:
             f" WHERE metric_date = '{LAST}' AND segment_dimension = 'all'",
         )
         assert f"Users Active {period.title()}: {users}" in lines_of(run.out)
+    # By hand from seeds/README.md. On 31 May seven accounts paid 3,120 a month; of these acc_04 has
+    # grown by 200 and acc_06 shrunk by 410 since, and acc_02 has come with 90.
+    for line in (
+        "Users Active Stickiness Monthly: 33.3%",  # 4 of 12
+        "Users Created Daily: 0",
+        "Users Activated Share Weekly: not known",  # nobody signed up from 17 to 23 June
+        "Accounts Active Monthly: 8",  # nobody of acc_07 and acc_10 was there in June
+        "Revenue Closing Daily: 3,000.00",
+        "Revenue Retained Net Monthly: 93.3%",  # 2,910 of 3,120
+        "Revenue Retained Gross Monthly: 86.9%",  # 2,710 of 3,120
+    ):
+        assert line in lines_of(run.out)
 
 
 def test_plain_lines_where_there_is_no_terminal(processes: Processes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -277,9 +277,26 @@ _RUNS = "silver_workflow_runs"
 _FUNNEL = "silver_workflow_funnel"
 
 
-def _metric(table: str) -> Mapping[tuple[str, str], list[list[str]]]:
+_ACTIVITY = "gold_activity_metrics"
+_CURVE = "gold_engagement_power_curve"
+_ON_DAYS = "users_active_per_window_by_active_days"
+_GROWTH = "gold_growth_accounting"
+_CATALOG = "gold_metric_catalog"
+_OVERALL = "gold_overall_metrics"
+_ADOPTION = "gold_product_adoption"
+_COHORTS = "gold_retention_cohorts"
+_MATURE = "users_retained_per_period IS NOT NULL"
+_REVENUE = "gold_revenue_metrics"
+_BY_SEGMENT = "gold_segment_metrics"
+_FLOWS = "gold_state_transition_metrics"
+
+
+def _metric(
+    table: str, dimensions: Sequence[str] = ("country", "account_tier")
+) -> Mapping[tuple[str, str], list[list[str]]]:
     metric = table.removeprefix("gold_")
-    recomputed = "recomputed_from_users" if "created" in table else "recomputed_from_raw_events"
+    signups = table == "gold_users_created_daily"
+    recomputed = "recomputed_from_users" if signups else "recomputed_from_raw_events"
     more = f"{metric} = {metric} + 1"
     return {
         (table, recomputed): [
@@ -287,8 +304,7 @@ def _metric(table: str) -> Mapping[tuple[str, str], list[list[str]]]:
             [_drop_one(table, f"segment_dimension = 'all' AND {metric} > 0")],
         ],
         (table, "segments_add_up"): [
-            [_one(table, more, "segment_dimension = 'country'")],
-            [_one(table, more, "segment_dimension = 'account_tier'")],
+            *([_one(table, more, f"segment_dimension = '{name}'")] for name in dimensions),
             [_one(table, more, "segment_dimension = 'all'")],
         ],
     }
@@ -629,6 +645,198 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     **_metric("gold_users_active_weekly"),
     **_metric("gold_users_active_monthly"),
     **_metric("gold_users_created_daily"),
+    **_metric("gold_videos_created_daily"),
+    **_metric("gold_accounts_active_monthly", ("account_tier", "account_state")),
+    (_ACTIVITY, "events_add_up"): [
+        [
+            _one(
+                _ACTIVITY, "events_recorded_daily = events_recorded_daily + 1", "product_id = 'all'"
+            )
+        ],
+        [
+            _one(
+                _ACTIVITY,
+                "events_recorded_daily = events_recorded_daily + 1",
+                "event_type <> 'all'",
+            )
+        ],
+        [
+            _one(
+                _ACTIVITY,
+                "events_qualifying_daily = events_qualifying_daily + 1",
+                "event_type = 'all' AND product_id <> 'all'",
+            )
+        ],
+        [_drop_one(_ACTIVITY, "event_type <> 'all'")],
+        [_drop_one("bronze_events")],
+    ],
+    (_ACTIVITY, "users_agree_with_daily_activity"): [
+        [_one(_ACTIVITY, f"{column} = {column} + 1", "feature_id = 'all' AND product_id <> 'all'")]
+        for column in ("users_present_daily", "users_active_daily")
+    ],
+    (_CURVE, "days_add_up_to_users_active_daily"): [
+        [_one(_CURVE, f"{_ON_DAYS} = {_ON_DAYS} + 1", "window_days = 28")],
+        [_one(_CURVE, f"{_ON_DAYS} = {_ON_DAYS} - 1", f"window_days = 7 AND {_ON_DAYS} > 0")],
+        [_drop_one(_CURVE, f"{_ON_DAYS} > 0")],
+        [_one("gold_users_active_daily", "users_active_daily = 5", "segment_dimension = 'all'")],
+    ],
+    (_GROWTH, "account_balances"): [
+        [_one(_GROWTH, f"users_{name}_per_window = users_{name}_per_window + 1")]
+        for name in ("active", "active_before", "new", "retained", "resurrected", "churned")
+    ]
+    + [
+        [_one(_GROWTH, "users_quick_ratio_per_window = 9")],
+        [
+            _one(
+                _GROWTH,
+                "users_new_per_window = -1, users_resurrected_per_window ="
+                " users_resurrected_per_window + users_new_per_window + 1",
+            )
+        ],
+    ],
+    (_GROWTH, "agrees_with_users_active"): [
+        [_one(_GROWTH, "users_active_per_window = users_active_per_window + 1")],
+        [
+            _one(
+                _GROWTH,
+                "users_active_before_per_window = users_active_before_per_window + 1",
+                "metric_date > '2025-01-01'",
+            )
+        ],
+        [_drop_one(_GROWTH)],
+    ],
+    (_CATALOG, "names_follow_convention"): [
+        [_one(_CATALOG, "metric_name = 'users active monthly'")],
+        [_one(_CATALOG, "metric_name = 'Users Active'")],
+        [_one(_CATALOG, "metric_name = 'Monthly'")],
+        [_one(_CATALOG, "column_name = 'mau'")],
+    ],
+    (_CATALOG, "one_meaning_a_name"): [
+        [_one(_CATALOG, "formula = 'otherwise'", "metric_name = 'Users Active Daily'")]
+    ],
+    (_CATALOG, "nothing_is_left_empty"): [
+        [_one(_CATALOG, f"{column} = ' '")]
+        for column in ("description", "formula", "unit", "business_owner", "source_tables")
+    ],
+    (_OVERALL, "states_add_up"): [
+        [_one(_OVERALL, "users_in_state_new_daily = users_in_state_new_daily + 1")],
+        [_one(_OVERALL, "accounts_in_state_trial_daily = accounts_in_state_trial_daily + 1")],
+        [_drop_one(_HISTORY)],
+        [_drop_one(_ACCOUNT_HISTORY)],
+    ],
+    (_OVERALL, "rates_are_in_bounds"): [
+        [_one(_OVERALL, "users_active_stickiness_monthly = 1.1")],
+        [_one(_OVERALL, "users_activated_share_weekly = -0.1")],
+        [_one(_OVERALL, "accounts_health_mean_daily = 101")],
+        [_one(_OVERALL, "users_active_daily = users_active_weekly + 1")],
+        [_one(_OVERALL, "users_active_weekly = users_active_monthly + 1")],
+    ],
+    (_ADOPTION, "counts_fit_together"): [
+        [_one(_ADOPTION, f"{column} = {column} + 30")]
+        for column in (
+            "users_eligible_to_date",
+            "users_tried_to_date",
+            "users_activated_to_date",
+            "users_in_use_to_date",
+            "users_started_to_date",
+            "users_in_state_never_adopted_to_date",
+        )
+    ],
+    (_ADOPTION, "agrees_with_raw_events"): [
+        [_one(_ADOPTION, "users_tried_to_date = users_tried_to_date + 1")],
+        [_one(_ADOPTION, "users_started_to_date = users_started_to_date + 1")],
+        [_drop_one(_ADOPTION, "users_started_to_date > 0")],
+    ],
+    (_COHORTS, "cohorts_add_up_to_signups"): [
+        [_one(_COHORTS, "users_in_cohort_per_period = users_in_cohort_per_period + 1")],
+        [_drop_one(_COHORTS, "period_number = 0")],
+        [_drop_one("bronze_users")],
+    ],
+    (_COHORTS, "retention_is_in_bounds"): [
+        [_one(_COHORTS, f"{change}", _MATURE)]
+        for change in (
+            "users_retained_per_period = users_retained_unbounded_per_period + 1",
+            "users_retained_unbounded_per_period = users_in_cohort_per_period + 1",
+            "users_retained_per_period = -1",
+            "users_retained_share_per_period = 0.77",
+            "users_retained_unbounded_share_per_period = 0.77",
+            "users_in_state_new_per_period = users_in_state_new_per_period + 1",
+            "users_in_state_new_per_period = NULL",
+            "users_retained_share_per_period = NULL",
+        )
+    ],
+    (_COHORTS, "immature_cells_are_null"): [
+        [_one(_COHORTS, "users_retained_per_period = NULL", _MATURE)],
+        [_one(_COHORTS, "users_retained_per_period = 0", "users_retained_per_period IS NULL")],
+    ],
+    (_REVENUE, "movements_add_up"): [
+        [_one(_REVENUE, f"revenue_{name}_daily = revenue_{name}_daily + 1")]
+        for name in (
+            "opening",
+            "new",
+            "expansion",
+            "contraction",
+            "churned",
+            "reactivated",
+            "closing",
+        )
+    ]
+    + [
+        [
+            _one(
+                _REVENUE,
+                "revenue_opening_daily = revenue_opening_daily + 1,"
+                " revenue_closing_daily = revenue_closing_daily + 1",
+            )
+        ]
+    ],
+    (_REVENUE, "agrees_with_account_history"): [
+        [_one(_REVENUE, "revenue_closing_daily = revenue_closing_daily + 1")],
+        [_one(_REVENUE, "accounts_paying_daily = accounts_paying_daily + 1")],
+        [_drop_one(_ACCOUNT_HISTORY, "monthly_recurring_revenue > 0")],
+    ],
+    (_REVENUE, "retention_is_in_bounds"): [
+        [_one(_REVENUE, f"revenue_retained_{change}", "revenue_retained_net_monthly IS NOT NULL")]
+        for change in (
+            "gross_monthly = 1.1",
+            "gross_monthly = -0.1",
+            "gross_monthly = NULL",
+            "net_monthly = 0",
+        )
+    ],
+    (_BY_SEGMENT, "segments_add_up"): [
+        [_one(_BY_SEGMENT, f"{column} = {column} + 1")]
+        for column in (
+            "users_in_segment_daily",
+            "users_in_segment_active_daily",
+            "users_in_segment_active_monthly",
+        )
+    ]
+    + [
+        [_drop_one(_BY_SEGMENT, "users_in_segment_daily > 0")],
+        [_drop_one(_HISTORY)],
+    ],
+    (_FLOWS, "agree_with_transitions"): [
+        [_one(_FLOWS, "moves_made_daily = moves_made_daily + 1", "from_state = 'all'")],
+        [_one(_FLOWS, "moves_made_daily = moves_made_daily + 1", "from_state <> 'all'")],
+        [_drop_one(_MOVES)],
+        [_drop_one(_ACCOUNT_MOVES)],
+    ],
+    (_FLOWS, "flows_equal_differences_of_counts"): [
+        [
+            _one(
+                _FLOWS,
+                "moves_made_daily = moves_made_daily + 1",
+                f"from_state <> 'all' AND scope = '{scope}' AND metric_date > '2025-01-01'",
+            )
+        ]
+        for scope in ("platform", "product", "account")
+    ]
+    + [
+        [_drop_one(_HISTORY, "snapshot_date = '2025-03-01'")],
+        [_drop_one(_PRODUCT_HISTORY, "snapshot_date = '2025-03-01'")],
+        [_drop_one(_ACCOUNT_HISTORY, "snapshot_date = '2025-03-01'")],
+    ],
 }
 
 

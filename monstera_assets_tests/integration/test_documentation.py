@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from dagster import AssetCheckSeverity
 
 from monstera_assets.cli import main
-from monstera_assets.definitions import build_definitions, rules, tables
+from monstera_assets.definitions import build_definitions, rules, table_assets, tables
 from monstera_assets.documentation.catalog import Catalog, Node, read_catalog
 from monstera_assets.documentation.event_types import qualifying_events_page
 from monstera_assets.documentation.markdown import code, table, text
@@ -29,6 +29,7 @@ PAGES = (
     "activation_events.md",
     "data_dictionary.md",
     "lineage.md",
+    "metric_catalog.md",
     "qualifying_events.md",
     "segments.md",
     "states.md",
@@ -72,7 +73,7 @@ def rendered() -> Mapping[str, str]:
     """The pages as the code makes them of the seeds."""
     settings = Settings(source=SEEDS, start_date=date(2024, 7, 1))
     graph = build_definitions(settings).resolve_asset_graph()
-    return render_pages(graph, tables(), rules(), read_catalog(SEEDS))
+    return render_pages(graph, table_assets(), tables(), rules(), read_catalog(SEEDS))
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -1,0 +1,78 @@
+WITH as_of AS (
+    SELECT max(metric_date) AS as_of_date FROM dates
+), cohort_members AS (
+    SELECT cohort.type AS cohort_type, cohort.start AS cohort_start, cohort.period_days AS period_days,
+        user_id, signup_date
+    FROM (
+        SELECT user_id, user_created_at::DATE AS signup_date, unnest([
+            {
+                'type': 'month',
+                'start': date_trunc('month', user_created_at)::DATE,
+                'period_days': 30
+            },
+            {
+                'type': 'week',
+                'start': user_created_at::DATE - (isodow(user_created_at::DATE) - 1)::INTEGER,
+                'period_days': 7
+            }
+        ]) AS cohort
+        FROM bronze.bronze_users
+    ), as_of
+    WHERE signup_date <= as_of_date
+), periods AS (
+    -- A cohort has a row for every period that its first member has entered.
+    SELECT cohort_type, cohort_start, period_days, period_number, as_of_date,
+        max(signup_date) + ((period_number + 1) * period_days - 1)::INTEGER <= as_of_date AS is_mature
+    FROM cohort_members CROSS JOIN as_of
+    CROSS JOIN (
+        SELECT unnest(range(longest_age + 1)) AS period_number
+        FROM (SELECT max(as_of_date - signup_date) AS longest_age FROM cohort_members, as_of)
+    )
+    GROUP BY cohort_type, cohort_start, period_days, period_number, as_of_date
+    HAVING min(signup_date) + (period_number * period_days)::INTEGER <= as_of_date
+), member_periods AS (
+    SELECT periods.*, user_id,
+        signup_date + (period_number * period_days)::INTEGER AS first_day,
+        signup_date + ((period_number + 1) * period_days - 1)::INTEGER AS last_day
+    FROM periods JOIN cohort_members USING (cohort_type, cohort_start, period_days)
+), uses AS (
+    SELECT DISTINCT entity_id AS user_id, event_date
+    FROM bronze.bronze_events
+    WHERE entity_type = 'user' AND is_qualifying_event
+), counts AS (
+    SELECT cohort_type, cohort_start, period_number, as_of_date, is_mature,
+        count(DISTINCT m.user_id) AS users_in_cohort,
+        count(DISTINCT m.user_id) FILTER (WHERE event_date BETWEEN first_day AND last_day) AS retained,
+        count(DISTINCT m.user_id) FILTER (WHERE event_date BETWEEN first_day AND as_of_date)
+            AS retained_unbounded,
+        count(DISTINCT m.user_id) FILTER (WHERE platform_state = 'new') AS state_new,
+        count(DISTINCT m.user_id) FILTER (WHERE platform_state = 'active') AS state_active,
+        count(DISTINCT m.user_id) FILTER (WHERE platform_state = 'returning') AS state_returning,
+        count(DISTINCT m.user_id) FILTER (WHERE platform_state = 'dormant') AS state_dormant,
+        count(DISTINCT m.user_id) FILTER (WHERE platform_state = 'churned') AS state_churned,
+        count(DISTINCT m.user_id) FILTER (WHERE platform_state = 'reactivated') AS state_reactivated,
+        count(DISTINCT m.user_id) FILTER (WHERE platform_state = 'dunning') AS state_dunning,
+        count(DISTINCT m.user_id) FILTER (WHERE platform_state = 'deleted') AS state_deleted
+    FROM member_periods AS m
+    LEFT JOIN uses ON uses.user_id = m.user_id
+    LEFT JOIN silver.silver_user_state_history AS history
+        ON history.user_id = m.user_id AND history.snapshot_date = last_day
+    GROUP BY ALL
+)
+SELECT cohort_type, cohort_start, period_number, as_of_date,
+    users_in_cohort AS users_in_cohort_per_period,
+    CASE WHEN is_mature THEN retained END AS users_retained_per_period,
+    CASE WHEN is_mature THEN retained::DOUBLE / nullif(users_in_cohort::DOUBLE, 0) END
+        AS users_retained_share_per_period,
+    CASE WHEN is_mature THEN retained_unbounded END AS users_retained_unbounded_per_period,
+    CASE WHEN is_mature THEN retained_unbounded::DOUBLE / nullif(users_in_cohort::DOUBLE, 0) END
+        AS users_retained_unbounded_share_per_period,
+    CASE WHEN is_mature THEN state_new END AS users_in_state_new_per_period,
+    CASE WHEN is_mature THEN state_active END AS users_in_state_active_per_period,
+    CASE WHEN is_mature THEN state_returning END AS users_in_state_returning_per_period,
+    CASE WHEN is_mature THEN state_dormant END AS users_in_state_dormant_per_period,
+    CASE WHEN is_mature THEN state_churned END AS users_in_state_churned_per_period,
+    CASE WHEN is_mature THEN state_reactivated END AS users_in_state_reactivated_per_period,
+    CASE WHEN is_mature THEN state_dunning END AS users_in_state_dunning_per_period,
+    CASE WHEN is_mature THEN state_deleted END AS users_in_state_deleted_per_period
+FROM counts

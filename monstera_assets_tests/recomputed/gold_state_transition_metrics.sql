@@ -1,0 +1,204 @@
+WITH RECURSIVE allowed_moves AS (
+    SELECT scope, from_state, unnest(to_states) AS to_state
+    FROM (VALUES
+        ('platform', 'new', ['active', 'churned', 'deleted', 'dunning', 'dormant']),
+        ('platform', 'active', ['returning', 'dormant', 'churned', 'dunning', 'deleted']),
+        ('platform', 'returning', ['active', 'dormant', 'churned', 'deleted', 'dunning']),
+        ('platform', 'dormant', ['returning', 'churned', 'deleted']),
+        ('platform', 'churned', ['reactivated', 'deleted']),
+        ('platform', 'reactivated', ['active', 'churned', 'deleted', 'dunning']),
+        ('platform', 'dunning', ['active', 'churned', 'deleted', 'dormant']),
+        ('product', 'new_to_product',
+            ['active_in_product', 'dormant_in_product', 'churned_from_product']),
+        ('product', 'active_in_product', ['dormant_in_product', 'churned_from_product']),
+        ('product', 'dormant_in_product', ['active_in_product', 'churned_from_product']),
+        ('product', 'churned_from_product', ['reactivated_in_product']),
+        ('product', 'reactivated_in_product', ['active_in_product']),
+        ('account', 'trial', ['new_paid', 'churned', 'frozen']),
+        ('account', 'new_paid',
+            ['active', 'expanding', 'at_risk', 'churned', 'contracting', 'frozen']),
+        ('account', 'active', ['expanding', 'at_risk', 'contracting', 'churned', 'frozen']),
+        ('account', 'expanding',
+            ['active', 'contracting', 'at_risk', 'new_paid', 'churned', 'frozen']),
+        ('account', 'at_risk', ['active', 'contracting', 'churned', 'new_paid', 'expanding',
+            'reactivated', 'frozen']),
+        ('account', 'contracting',
+            ['active', 'expanding', 'at_risk', 'churned', 'new_paid', 'frozen']),
+        ('account', 'churned', ['reactivated', 'new_paid', 'frozen']),
+        ('account', 'reactivated', ['active', 'at_risk', 'churned', 'expanding', 'contracting',
+            'new_paid', 'frozen']),
+        ('account', 'frozen', ['active', 'churned', 'new_paid', 'expanding', 'contracting',
+            'at_risk', 'reactivated'])
+    ) AS published (scope, from_state, to_states)
+), states AS (
+    SELECT 'platform' AS scope, user_id AS entity_id, snapshot_date, platform_state AS state,
+        platform_state_since AS since
+    FROM silver.silver_user_state_history
+    UNION ALL
+    SELECT 'product', user_id || ' ' || product_id, snapshot_date, current_state, state_since
+    FROM silver.silver_user_product_state_history
+    UNION ALL
+    SELECT 'account', account_id, snapshot_date, current_state, state_since
+    FROM silver.silver_account_state_history
+), first_uses AS (
+    SELECT entity_id, min(event_date) AS first_use
+    FROM bronze.bronze_events
+    WHERE entity_type = 'user' AND is_qualifying_event
+    GROUP BY entity_id
+), moves AS (
+    SELECT scope, entity_id, today.snapshot_date AS moved_on,
+        yesterday.state AS from_state, today.state AS to_state,
+        today.snapshot_date - yesterday.since AS days_in_state,
+        coalesce(first_use < today.snapshot_date, FALSE) AS was_used_before
+    FROM states AS today JOIN states AS yesterday USING (scope, entity_id)
+    LEFT JOIN first_uses USING (entity_id)
+    WHERE yesterday.snapshot_date = today.snapshot_date - 1 AND yesterday.state <> today.state
+), flows AS (
+    SELECT metric_date, allowed_moves.scope, allowed_moves.from_state, allowed_moves.to_state,
+        count(moves.entity_id) AS moves_made, sum(days_in_state) AS days_in_state
+    FROM dates CROSS JOIN allowed_moves
+    LEFT JOIN moves ON moved_on = metric_date AND moves.scope = allowed_moves.scope
+        AND moves.from_state = allowed_moves.from_state AND moves.to_state = allowed_moves.to_state
+    GROUP BY ALL
+    UNION ALL
+    SELECT metric_date, scopes.scope, 'all', 'all', count(moves.entity_id), sum(days_in_state)
+    FROM dates CROSS JOIN (SELECT DISTINCT scope FROM allowed_moves) AS scopes
+    LEFT JOIN moves ON moved_on = metric_date AND moves.scope = scopes.scope
+    GROUP BY ALL
+), moves_of_week AS (
+    SELECT metric_date,
+        count(*) FILTER (to_state = 'churned') AS churned,
+        count(*) FILTER (to_state = 'dormant') AS dormant,
+        count(*) FILTER (from_state = 'dormant' AND to_state = 'returning') AS won_back,
+        count(*) FILTER (
+            from_state = 'churned' AND to_state = 'reactivated' AND was_used_before
+        ) AS reactivated
+    FROM dates LEFT JOIN moves
+        ON scope = 'platform' AND moved_on BETWEEN metric_date - 6 AND metric_date
+    GROUP BY metric_date
+), users_week_before AS (
+    SELECT metric_date,
+        count(*) FILTER (
+            state IN ('active', 'returning', 'reactivated', 'dunning', 'dormant')
+        ) AS in_use_or_dormant,
+        count(*) FILTER (state IN ('active', 'returning', 'reactivated', 'dunning')) AS in_use,
+        count(*) FILTER (state = 'dormant') AS dormant,
+        count(*) FILTER (state = 'churned' AND first_use <= metric_date - 7) AS churned
+    FROM dates LEFT JOIN states ON scope = 'platform' AND snapshot_date = metric_date - 7
+    LEFT JOIN first_uses USING (entity_id)
+    GROUP BY metric_date
+), billing_steps AS (
+    SELECT account_id, step_type, step_date, contract_renewal_date, effective_date,
+        -- At one moment the first payment comes first; the end of the day comes after its events.
+        row_number() OVER (
+            PARTITION BY account_id
+            ORDER BY step_date, step_type = 'end_of_day', step_timestamp,
+                step_type <> 'first_payment', event_id
+        ) AS step
+    FROM (
+        SELECT entity_id AS account_id, event_type AS step_type, event_date AS step_date,
+            event_timestamp AS step_timestamp, event_id, contract_renewal_date, effective_date
+        FROM bronze.bronze_subscription_events
+        WHERE entity_type = 'account'
+        UNION ALL
+        SELECT account_id, 'first_payment', first_paid_at::DATE, first_paid_at, NULL, NULL, NULL
+        FROM bronze.bronze_accounts
+        WHERE first_paid_at IS NOT NULL
+        UNION ALL
+        SELECT entity_id, 'end_of_day',
+            unnest(generate_series(
+                least(min(event_date), min(first_paid_at::DATE)),
+                (SELECT max(metric_date) FROM dates), INTERVAL 1 DAY
+            ))::DATE,
+            NULL, NULL, NULL, NULL
+        FROM bronze.bronze_subscription_events
+        JOIN bronze.bronze_accounts ON account_id = entity_id
+        WHERE entity_type = 'account'
+        GROUP BY entity_id
+    )
+), billing AS (
+    SELECT account_id, 0::BIGINT AS step, 'never_paid' AS contract,
+        contract_renewal_date AS renewal_date, NULL::DATE AS cancelled_for, FALSE AS is_paused,
+        0 AS open_failures, NULL::DATE AS failing_since,
+        NULL::VARCHAR AS closed_by, NULL::DATE AS closed_on, 0 AS failures_closed
+    FROM bronze.bronze_accounts
+    UNION ALL
+    SELECT account_id, step, next_contract,
+        CASE
+            WHEN is_payment THEN contract_renewal_date
+            WHEN contract = 'lapsed' THEN renewal_date
+            ELSE coalesce(contract_renewal_date, renewal_date)
+        END,
+        CASE
+            WHEN is_payment OR next_contract <> 'paid' THEN NULL
+            WHEN step_type = 'subscription_cancelled' AND contract = 'paid'
+                THEN least(cancelled_for, coalesce(effective_date, step_date))
+            ELSE cancelled_for
+        END,
+        CASE
+            WHEN step_type IN ('subscription_started', 'subscription_resumed')
+                OR next_contract <> 'paid' THEN FALSE
+            WHEN step_type = 'subscription_paused' AND contract = 'paid' THEN TRUE
+            ELSE is_paused
+        END,
+        CASE
+            WHEN closes_failures THEN 0
+            WHEN step_type = 'payment_failed' AND contract = 'paid' THEN open_failures + 1
+            ELSE open_failures
+        END,
+        CASE
+            WHEN closes_failures THEN NULL
+            WHEN step_type = 'payment_failed' AND contract = 'paid'
+                THEN coalesce(failing_since, step_date)
+            ELSE failing_since
+        END,
+        CASE WHEN closes_failures THEN step_type END,
+        -- The last day is still paid: a lapse is of the day after.
+        CASE WHEN closes_failures THEN step_date + (step_type = 'end_of_day')::INTEGER END,
+        CASE WHEN closes_failures THEN open_failures ELSE 0 END
+    FROM (
+        SELECT billing.account_id, billing_steps.step, contract, renewal_date, cancelled_for,
+            is_paused, open_failures, failing_since, step_type, step_date, contract_renewal_date,
+            effective_date,
+            step_type IN ('subscription_started', 'subscription_renewed') AS is_payment,
+            CASE
+                WHEN step_type IN ('subscription_started', 'subscription_renewed') THEN 'paid'
+                WHEN step_type = 'first_payment' AND contract = 'never_paid' THEN 'paid'
+                WHEN step_type = 'end_of_day' AND contract = 'paid' AND (
+                    coalesce(cancelled_for <= step_date, FALSE)
+                    OR coalesce(renewal_date <= step_date, FALSE)
+                        AND open_failures = 0 AND NOT is_paused
+                    OR coalesce(failing_since + 30 <= step_date, FALSE)
+                ) THEN 'lapsed'
+                ELSE contract
+            END AS next_contract,
+            step_type IN ('subscription_started', 'subscription_renewed', 'payment_recovered')
+                OR contract = 'paid' AND next_contract = 'lapsed' AS closes_failures
+        FROM billing JOIN billing_steps ON billing_steps.account_id = billing.account_id
+            AND billing_steps.step = billing.step + 1
+    )
+), recoveries AS (
+    SELECT metric_date,
+        sum(failures_closed) FILTER (
+            closed_by IN ('payment_recovered', 'subscription_renewed')
+        ) AS recovered,
+        sum(failures_closed) AS closed
+    FROM dates LEFT JOIN billing
+        ON failures_closed > 0 AND closed_on BETWEEN metric_date - 29 AND metric_date
+    GROUP BY metric_date
+)
+SELECT metric_date, scope, from_state, to_state,
+    moves_made AS moves_made_daily,
+    days_in_state::DOUBLE / nullif(moves_made::DOUBLE, 0) AS moves_days_in_state_mean_daily,
+    CASE WHEN scope = 'platform' AND to_state = 'all' THEN moves_of_week.churned::DOUBLE
+        / nullif(in_use_or_dormant::DOUBLE, 0) END AS users_churned_share_weekly,
+    CASE WHEN scope = 'platform' AND to_state = 'all' THEN moves_of_week.dormant::DOUBLE
+        / nullif(in_use::DOUBLE, 0) END AS users_dormant_share_weekly,
+    CASE WHEN scope = 'platform' AND to_state = 'all' THEN won_back::DOUBLE
+        / nullif(users_week_before.dormant::DOUBLE, 0) END AS users_won_back_share_weekly,
+    CASE WHEN scope = 'platform' AND to_state = 'all' THEN reactivated::DOUBLE
+        / nullif(users_week_before.churned::DOUBLE, 0) END AS users_reactivated_share_weekly,
+    CASE WHEN scope = 'account' AND to_state = 'all' THEN coalesce(recovered, 0)::DOUBLE
+        / nullif(closed::DOUBLE, 0) END AS accounts_dunning_recovered_share_monthly
+FROM flows JOIN moves_of_week USING (metric_date) JOIN users_week_before USING (metric_date)
+JOIN recoveries USING (metric_date)

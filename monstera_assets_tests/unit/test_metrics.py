@@ -1,0 +1,230 @@
+"""Metrics are declared once: names, columns and the catalog follow from the declarations."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from monstera_assets.bronze import bronze_accounts, bronze_events, bronze_users
+from monstera_assets.definitions import table_assets, tables
+from monstera_assets.gold.entities_created import EntityCreated
+from monstera_assets.gold.entity_created_table import entity_created_daily
+from monstera_assets.gold.gold_metric_catalog import TABLE as CATALOG
+from monstera_assets.gold.gold_metric_catalog import catalog_rows
+from monstera_assets.gold.metrics import Metric, MetricTable, Unit, snake_case, title_case
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.silver.silver_events_enriched import TABLE as ENRICHED
+from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.tables import TREND_FLAGS, Layer
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+
+ACCOUNTS, USERS = bronze_accounts.TABLE, bronze_users.TABLE
+
+# The list of the framework's section 8, and the catalog itself, which holds no metric.
+GOLD_TABLES = {
+    "gold_users_active_daily",
+    "gold_users_active_weekly",
+    "gold_users_active_monthly",
+    "gold_users_created_daily",
+    "gold_videos_created_daily",
+    "gold_accounts_active_monthly",
+    "gold_overall_metrics",
+    "gold_segment_metrics",
+    "gold_activity_metrics",
+    "gold_product_adoption",
+    "gold_retention_cohorts",
+    "gold_state_transition_metrics",
+    "gold_growth_accounting",
+    "gold_engagement_power_curve",
+    "gold_revenue_metrics",
+    "gold_metric_catalog",
+}
+
+
+def metric(name: str, unit: Unit = Unit.USERS) -> Metric:
+    return Metric(name, "What it is.", "count(*)", unit)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Users Active Monthly",
+        "Users Active Monthly by Country",
+        "Users in State New to Product to Date",
+        "Users Active Daily Week on Week",
+        "Users Active per Window by Active Days",
+        "Videos Created Daily",
+    ],
+)
+def test_names_by_the_convention(name: str) -> None:
+    assert metric(name).column_name == name.lower().replace(" ", "_")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "MAU",
+        "Users Monthly",  # no action or state
+        "Users Active",  # no time period
+        "users active monthly",
+        "Users active Monthly",
+        "Users Active Yearly",
+        "Users Active Monthly by",
+        "Users Active Monthly by country",
+        "Users  Active Monthly",
+        "Users Active Monthly; DROP TABLE x",
+    ],
+)
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"is not named \[Entity\]"):
+        metric(name)
+
+
+def test_snake_case_and_back() -> None:
+    assert snake_case("Users in State New") == "users_in_state_new"
+    assert title_case("new_to_product") == "New to Product"
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "shown"),
+    [
+        (Unit.USERS, 12345, "12,345"),
+        (Unit.SHARE, 1 / 3, "33.3%"),
+        (Unit.CHANGE, -0.125, "-12.5%"),
+        (Unit.CHANGE, 0.5, "+50.0%"),
+        (Unit.MONEY, 1234.5, "1,234.50"),
+        (Unit.SCORE, 47.9166, "47.9"),
+        (Unit.SHARE, None, "not known"),
+        (Unit.USERS, 0, "0"),
+    ],
+)
+def test_values_as_people_read_them(unit: Unit, value: float | None, shown: str) -> None:
+    assert metric("Users Active Daily", unit).shown(value) == shown
+
+
+def test_the_gold_tables_are_the_frameworks() -> None:
+    assert {table.name for table in tables() if table.layer == Layer.GOLD} == GOLD_TABLES
+
+
+@pytest.mark.parametrize(
+    "table",
+    [t for t in tables() if t.layer == Layer.GOLD and t.name != CATALOG.name],
+    ids=lambda table: str(table.name),
+)
+def test_every_column_of_gold_is_a_dimension_or_a_declared_metric(table: MetricTable) -> None:
+    assert isinstance(table, MetricTable), "not made of dimensions and metrics"
+    flags = TREND_FLAGS if table.partition_column else ()
+    assert table.columns == (*table.dimensions, *(m.column for m in table.metrics), *flags)
+    assert set(table.key) <= {column.name for column in table.dimensions}
+
+
+def test_the_catalog_has_every_metric_of_every_table() -> None:
+    rows = catalog_rows(table_assets())
+    assert {name for row in rows for name in row} == {column.name for column in CATALOG.columns}
+    listed = {(row["table_name"], row["column_name"]): row for row in rows}
+    assert len(listed) == len(rows)
+    assert listed.keys() == {
+        (table.name, m.column_name)
+        for table in tables()
+        if isinstance(table, MetricTable)
+        for m in table.metrics
+    }
+    monthly = listed["gold_users_active_monthly", "users_active_monthly"]
+    assert monthly["metric_name"] == "Users Active Monthly"
+    assert monthly["dimensions"] == "metric_date, segment_dimension, segment_value"
+    assert monthly["source_tables"] == "bronze_accounts, bronze_users, silver_daily_user_activity"
+
+
+def test_a_company_configures_what_its_users_create() -> None:
+    songs = EntityCreated(entity="Cover Songs", event_types=("song_uploaded", "song_recorded"))
+    settings = Settings(entities_created=(songs,))
+    names = {table.name for table in tables(settings)}
+    assert "gold_cover_songs_created_daily" in names
+    assert "gold_videos_created_daily" not in names
+    described = {row["table_name"]: row for row in catalog_rows(table_assets(settings))}
+    row = described["gold_cover_songs_created_daily"]
+    assert row["metric_name"] == "Cover Songs Created Daily"
+    assert "song_uploaded, song_recorded" in str(row["formula"])
+
+
+@pytest.mark.parametrize("entity", ["Users", "Videos"])
+def test_a_table_that_there_is_already_is_refused(entity: str) -> None:
+    created = EntityCreated(entity=entity, event_types=("x_made",))
+    settings = Settings(entities_created=(created, created))
+    with pytest.raises(SettingsError, match=f"gold_{entity.lower()}_created_daily"):
+        table_assets(settings)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"entity": "songs", "event_types": ["song_uploaded"]},
+        {"entity": "Songs; DROP", "event_types": ["song_uploaded"]},
+        {"entity": "Songs", "event_types": []},
+        {"entity": "Songs", "event_types": ["Song Uploaded"]},
+        {"entity": "Songs", "event_types": ["song_uploaded"], "color": "red"},
+    ],
+)
+def test_wrong_entities_are_refused(given: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        EntityCreated.model_validate(given)
+
+
+def test_entities_created_are_counted_by_segment() -> None:
+    """By hand: what counts is the user's event of a configured type, on its date."""
+    songs = EntityCreated(entity="Songs", event_types=("song_uploaded", "song_recorded"))
+    asset, rules = entity_created_daily(songs)
+    made = MemoryWarehouse((ACCOUNTS, USERS, ENRICHED, bronze_events.TABLE, asset.table))
+    made.load(ACCOUNTS, [{"account_id": "acc", "subscription_tier": "starter"}])
+    made.load(
+        USERS,
+        [
+            {"user_id": "ann", "account_id": "acc", "country": "DE"},
+            {"user_id": "ben", "account_id": "acc", "country": "FR"},
+        ],
+    )
+    happened = [
+        ("ann", "2025-06-01", "song_uploaded", "user"),
+        ("ann", "2025-06-01", "song_recorded", "user"),
+        ("ben", "2025-06-01", "song_uploaded", "user"),
+        ("ben", "2025-06-01", "song_played", "user"),  # creates nothing
+        ("ann", "2025-06-01", "song_uploaded", "system"),  # no user
+        ("ben", "2025-06-03", "song_recorded", "user"),
+    ]
+    facts = [
+        {
+            "event_id": f"e{number}",
+            "entity_id": who,
+            "event_date": day,
+            "event_type": kind,
+            "entity_type": entity,
+        }
+        for number, (who, day, kind, entity) in enumerate(happened)
+    ]
+    made.load(ENRICHED, facts)
+    made.load(bronze_events.TABLE, facts)
+    window = DateWindow(date(2025, 6, 1), date(2025, 6, 3))
+    relations = [ENRICHED.relation, USERS.relation, ACCOUNTS.relation]
+    made.store(asset.table, _with_flags(compile_duckdb(asset(*relations, window=window))))
+    counted = made.rows(
+        "SELECT segment_value, list(songs_created_daily ORDER BY metric_date)"
+        f" FROM {asset.table.qualified_name} WHERE segment_dimension IN ('all', 'country')"
+        " GROUP BY segment_value"
+    )
+    assert counted == [("DE", [2, 0, 0]), ("FR", [1, 0, 1]), ("all", [3, 0, 1])]
+    for rule in rules:
+        tables_read = [
+            {asset.table.name: asset.table, "bronze_events": bronze_events.TABLE}[name].relation
+            for name in rule.inputs
+        ]
+        broken = rule.violations(tables_read, policy=LifecyclePolicy(), window=window)
+        assert made.rows(compile_duckdb(broken)) == []
+
+
+def _with_flags(select: str) -> str:
+    """What the writer adds."""
+    return f"SELECT *, false AS is_current_day, false AS is_last_90_days FROM ({select})"
