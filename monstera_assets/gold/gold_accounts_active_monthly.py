@@ -38,7 +38,7 @@ _DIMENSIONS = {
 
 TABLE = metric_table(
     f"gold_{ACCOUNTS_ACTIVE.column_name}",
-    grain="one date, segment dimension and segment value",
+    grain="one date, segment dimension and value that there can be",
     description=f"{ACCOUNTS_ACTIVE.name}, in total (`{TOTAL}` in both segment columns) and by the"
     " account's tier and state at the end of the date.",
     dimensions=(METRIC_DATE, *segment_columns(tuple(_DIMENSIONS), "accounts")),

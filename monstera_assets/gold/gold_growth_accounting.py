@@ -27,7 +27,10 @@ def _users(name: str, definition: str, formula: str, caveats: str = "") -> Metri
 USERS_ACTIVE = _users("Active", f"Users active in {_S}: S.", "|S|")
 USERS_ACTIVE_BEFORE = _users("Active Before", f"Users active in {_P}: P.", "|P|")
 USERS_NEW = _users(
-    "New", f"Users whose first qualifying event ever lies in {_S}.", "first day in S"
+    "New",
+    f"Users whose first qualifying event ever lies in {_S}.",
+    "first day in S",
+    "The first one that was loaded: a source that begins later than its users makes old users new.",
 )
 USERS_RETAINED = _users("Retained", "Users active in both windows.", "|S and P|")
 USERS_RESURRECTED = _users(

@@ -16,7 +16,7 @@ from monstera_assets.warehouse.tables import Column, Reference
 
 USERS_ELIGIBLE = Metric(
     "Users Eligible to Date",
-    "Users who could have adopted the product: all who have signed up.",
+    "Users who could have adopted the product: all who have signed up, deleted ones included.",
     "count(user_id)",
     Unit.USERS,
 )
@@ -62,13 +62,14 @@ DAYS_TO_ACTIVATION = Metric(
 )
 USERS_STARTED = Metric(
     "Users Started to Date",
-    "Users whose first product it was.",
+    "Users whose first product, of those active today, it was.",
     "count(user_id) where sequence_number = 1",
     Unit.USERS,
 )
 SEQUENCE_POSITION = Metric(
     "Users Sequence Position Mean to Date",
-    "Mean place of the product in the order in which its users adopted products; null if nobody did.",
+    "Mean place of the product in the order in which its users adopted products active today; null if"
+    " nobody did.",
     "avg(sequence_number)",
     Unit.POSITION,
     nullable=True,
@@ -87,7 +88,7 @@ TABLE = metric_table(
     "gold_product_adoption",
     grain="one active product",
     description="Adoption of every active product by the as-of date, from first access over activation"
-    " to the states.",
+    " to the states. Features and sub-features count for their product.",
     dimensions=(
         Column(
             "product_id",

@@ -89,7 +89,8 @@ TABLE = metric_table(
     "gold_retention_cohorts",
     grain="one cohort and period after signup",
     description="Retention of signup cohorts by the as-of date: monthly cohorts in periods of 30 days"
-    " after each user's own signup, weekly ones in periods of 7. Period 0 begins with the signup.",
+    " after each user's own signup, weekly ones in periods of 7. Period 0 begins with the signup; there"
+    " is a row for every period that the cohort's first member has entered.",
     dimensions=(
         Column(
             "cohort_type",

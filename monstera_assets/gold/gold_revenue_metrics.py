@@ -88,7 +88,8 @@ REVENUE_RETAINED_NET = Metric(
 )
 REVENUE_RETAINED_GROSS = Metric(
     "Revenue Retained Gross Monthly",
-    f"The lesser of revenue now and 30 days before / revenue 30 days before, {_RETAINED}.",
+    "Of each account the lesser of revenue now and 30 days before, added up / revenue 30 days before,"
+    f" {_RETAINED}.",
     "sum(least(now, then)) / sum(then)",
     Unit.SHARE,
     nullable=True,

@@ -28,7 +28,7 @@ def segmented_table(metric: Metric) -> MetricTable:
     """Declare the tall table of a metric: by date, segment dimension and segment value."""
     return metric_table(
         f"gold_{metric.column_name}",
-        grain="one date, segment dimension and segment value",
+        grain="one date, segment dimension and segment value that any user has",
         description=f"{metric.name}, in total (`{TOTAL}` in both segment columns) and by"
         f" {', '.join(SEGMENT_DIMENSIONS)}, as the user's and account's latest row says.",
         dimensions=(METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
