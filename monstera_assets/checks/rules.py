@@ -12,6 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import duckdb
 import ibis
@@ -26,6 +27,19 @@ from monstera_assets.warehouse.writer import compile_duckdb
 _EXAMPLES = 5
 _MARKUP = re.compile(r"([\\`*\[\]|])")
 """Characters with which a cell could end, or turn into emphasis, code, a link or an image."""
+
+
+class AlertLevel(StrEnum):
+    """How urgent a failed check is (framework, section 9)."""
+
+    P0 = "P0"
+    """No data at all, or a broken integrity rule in a published table."""
+    P1 = "P1"
+    """The input of a key metric fails."""
+    P2 = "P2"
+    """Something drifts: look at it today."""
+    P3 = "P3"
+    """A slow trend."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,8 @@ class Rule:
     """What must hold of a table; see the module's docstring.
 
     `reads` names the tables that the function reads where its parameters cannot, because the function
-    serves tables of several names.
+    serves tables of several names. `level` says how urgent a violation is, if not P0 for a rule that
+    blocks and P2 for one that reports.
     """
 
     table: Table
@@ -63,6 +78,12 @@ class Rule:
     function: Callable[..., ir.Table]
     blocking: bool = True
     reads: tuple[str, ...] = ()
+    level: AlertLevel | None = None
+
+    @property
+    def alert_level(self) -> AlertLevel:
+        """How urgent a violation is."""
+        return self.level or (AlertLevel.P0 if self.blocking else AlertLevel.P2)
 
     @property
     def severity(self) -> AssetCheckSeverity:
@@ -108,12 +129,12 @@ class Rule:
 
 
 def rule(
-    table: Table, description: str, *, blocking: bool = True
+    table: Table, description: str, *, blocking: bool = True, level: AlertLevel | None = None
 ) -> Callable[[Callable[..., ir.Table]], Rule]:
     """Declare the decorated function as a rule of a table, under the function's name."""
 
     def decorate(function: Callable[..., ir.Table]) -> Rule:
-        return Rule(table, function.__name__, description, function, blocking)
+        return Rule(table, function.__name__, description, function, blocking, level=level)
 
     return decorate
 

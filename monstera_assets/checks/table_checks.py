@@ -21,7 +21,7 @@ from dagster import (
 from dagster._core.definitions.metadata import RawMetadataValue
 
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules, evaluate_contract
-from monstera_assets.checks.rules import Finding, Rule
+from monstera_assets.checks.rules import AlertLevel, Finding, Rule
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import POOL, asset_key
@@ -34,6 +34,9 @@ _RANGE_START, _RANGE_END = (
     "dagster/asset_partition_range_end",
 )
 _PARTITION = "dagster/partition"
+
+LEVEL = "alert_level"
+"""Metadata key of an evaluation: how urgent the check's failure is."""
 
 
 def build_table_checks(
@@ -85,11 +88,11 @@ def build_table_checks(
             if selected & set(contract):
                 for finding in _contract_findings(connection, table, window):
                     if finding.rule in selected:
-                        yield _result(finding, table, AssetCheckSeverity.ERROR)
+                        yield _result(finding, table, AssetCheckSeverity.ERROR, AlertLevel.P0)
             for rule in rules:
                 if rule.name in selected:
                     finding = _rule_finding(connection, rule, relations, policy, window)
-                    yield _result(finding, table, rule.severity)
+                    yield _result(finding, table, rule.severity, rule.alert_level)
 
     return check
 
@@ -119,8 +122,13 @@ def _rule_finding(
         return Finding(rule.name, 1, note=_not_evaluated(error))
 
 
-def _result(finding: Finding, table: Table, severity: AssetCheckSeverity) -> AssetCheckResult:
-    metadata: dict[str, RawMetadataValue] = {"violations": MetadataValue.int(finding.violations)}
+def _result(
+    finding: Finding, table: Table, severity: AssetCheckSeverity, level: AlertLevel
+) -> AssetCheckResult:
+    metadata: dict[str, RawMetadataValue] = {
+        "violations": MetadataValue.int(finding.violations),
+        LEVEL: MetadataValue.text(str(level)),
+    }
     if finding.examples:
         metadata["examples"] = MetadataValue.md(finding.as_markdown())
     if finding.note:
