@@ -29,6 +29,10 @@ _INDIFFERENT = {
 Row = tuple[Any, ...]
 
 
+def _indifferent(column_type: str) -> object:
+    return "[]" if column_type.endswith("[]") else _INDIFFERENT[column_type.replace(" ", "")]
+
+
 class MemoryWarehouse:
     """Declared tables in an in-memory DuckDB."""
 
@@ -42,7 +46,7 @@ class MemoryWarehouse:
         """Replace a table by rows of column values; a column that a row lacks is indifferent."""
         stored = self._stored[table.name]
         indifferent = {
-            column.name: None if column.nullable else _INDIFFERENT[column.type.replace(" ", "")]
+            column.name: None if column.nullable else _indifferent(column.type)
             for column in stored.columns
         }
         frame = pd.DataFrame(

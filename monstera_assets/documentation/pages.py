@@ -8,6 +8,7 @@ from pathlib import Path
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from monstera_assets.checks.rules import Rule
+from monstera_assets.documentation.alerts import alerts_page
 from monstera_assets.documentation.catalog import Catalog
 from monstera_assets.documentation.dictionary import data_dictionary_page
 from monstera_assets.documentation.event_types import (
@@ -40,6 +41,7 @@ def render_pages(
     """
     return {
         "activation_events.md": activation_events_page(catalog),
+        "alerts.md": alerts_page(rules),
         "data_dictionary.md": data_dictionary_page(tables, rules),
         "lineage.md": lineage_page(graph),
         "metric_catalog.md": metric_catalog_page(assets),

@@ -97,6 +97,14 @@ RECOVERY_RATE = Metric(
     Unit.SHARE,
     nullable=True,
 )
+FAILURES_CLOSED = Metric(
+    "Accounts Dunning Failures Closed Monthly",
+    "Payment failures closed in the 30 days that end on the date; null for other rows than the"
+    " accounts' totals.",
+    "count(failures closed)",
+    Unit.FAILURES,
+    nullable=True,
+)
 RATES = (CHURN_RATE, DORMANCY_RATE, WIN_BACK_RATE, REACTIVATION_RATE, RECOVERY_RATE)
 
 TABLE = metric_table(
@@ -112,7 +120,7 @@ TABLE = metric_table(
         Column("from_state", "string", f"The state left; `{TOTAL}` for the total."),
         Column("to_state", "string", f"The state reached; `{TOTAL}` for the total."),
     ),
-    metrics=(MOVES, DAYS_IN_STATE, *RATES),
+    metrics=(MOVES, DAYS_IN_STATE, *RATES, FAILURES_CLOSED),
 )
 
 _MOVE = ("scope", "from_state", "to_state")
@@ -174,6 +182,9 @@ def gold_state_transition_metrics(
             WIN_BACK_RATE.column_name: rate(PLATFORM, "won_back", "was_dormant"),
             REACTIVATION_RATE.column_name: rate(PLATFORM, "came_back", "could_come_back"),
             RECOVERY_RATE.column_name: rate(ACCOUNT, "recovered", "closed"),
+            FAILURES_CLOSED.column_name: ibis.ifelse(
+                is_total & (rows.scope == ACCOUNT), rows.closed.fill_null(0), None
+            ),
         },
     )
 

@@ -38,6 +38,7 @@ class Unit(StrEnum):
     EVENTS = "events"
     WORKFLOWS = "workflow runs"
     MOVES = "moves"
+    FAILURES = "payment failures"
     SHARE = "share, 0 to 1"
     RATIO = "ratio"
     CHANGE = "relative change"
@@ -48,7 +49,7 @@ class Unit(StrEnum):
     MONEY = "company's currency a month"
 
 
-_COUNTS = (Unit.USERS, Unit.ACCOUNTS, Unit.EVENTS, Unit.WORKFLOWS, Unit.MOVES)
+_COUNTS = (Unit.USERS, Unit.ACCOUNTS, Unit.EVENTS, Unit.WORKFLOWS, Unit.MOVES, Unit.FAILURES)
 _FORMATS = {
     **dict.fromkeys(_COUNTS, "{:,}"),
     **dict.fromkeys((Unit.SHARE, Unit.RATIO), "{:.1%}"),

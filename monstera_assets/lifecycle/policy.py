@@ -135,6 +135,62 @@ class SegmentPolicy(BaseModel):
         return self
 
 
+class AlertPolicy(BaseModel):
+    """From when on figures are alarming (framework, section 9).
+
+    Changes are relative, from one week to the next unless said otherwise; shares lie between 0 and 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_population: int = Field(
+        default=30,
+        ge=1,
+        description="People, events or rows on fewer of which a figure is not judged.",
+    )
+    min_schema_compliance: float = Field(
+        default=0.95, ge=0, le=1, description="Share of a day's rows that must be accepted."
+    )
+    max_churn_increase: float = Field(
+        default=0.2, ge=0, description="Increase of the churn rate that is bearable."
+    )
+    max_dormancy_increase: float = Field(
+        default=0.1, ge=0, description="Increase of the dormancy rate that is bearable."
+    )
+    max_activation_decrease: float = Field(
+        default=0.15, ge=0, le=1, description="Decrease of the activation rate that is bearable."
+    )
+    max_reactivation_decrease: float = Field(
+        default=0.25, ge=0, le=1, description="Decrease of the reactivation rate that is bearable."
+    )
+    min_dunning_recovery: float = Field(
+        default=0.6, ge=0, le=1, description="Share of closed failures that must be recovered."
+    )
+    max_volume_deviation: float = Field(
+        default=0.2,
+        ge=0,
+        description="Deviation of a day's events from the mean of the same weekday in 4 weeks.",
+    )
+    max_share_shift: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Shift of a state's share of users from its mean over the 28 days before.",
+    )
+    max_time_in_new_increase: float = Field(
+        default=0.2,
+        ge=0,
+        description="Increase of the mean time in the state new, from 28 days to the next.",
+    )
+    max_slow_decline: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Decline of monthly active users over 4 weeks that is bearable, if they fell in"
+        " each.",
+    )
+
+
 class LifecyclePolicy(BaseModel):
     """Thresholds of the rules (framework, sections 3 to 7). All day counts are calendar days."""
 
@@ -199,6 +255,10 @@ class LifecyclePolicy(BaseModel):
     )
     segments: SegmentPolicy = Field(
         default_factory=SegmentPolicy, description="Thresholds of the behavioural segments."
+    )
+
+    alerts: AlertPolicy = Field(
+        default_factory=AlertPolicy, description="From when on figures are alarming."
     )
 
     @model_validator(mode="after")

@@ -310,6 +310,26 @@ def _metric(
     }
 
 
+_LAST = "DATE '2025-06-30'"
+
+
+def _rate_rises(rate: str, state: str, now: float = 0.3) -> list[str]:
+    """Enough users, and a rate of 0.2 a week before the last day."""
+    return [
+        f"UPDATE gold.{_OVERALL} SET users_in_state_{state}_daily = 40",
+        f"UPDATE gold.{_FLOWS} SET {rate} = CASE WHEN metric_date = {_LAST} THEN {now} ELSE 0.2 END"
+        " WHERE scope = 'platform' AND from_state = 'all'",
+    ]
+
+
+def _events_of_last_day(events: int) -> list[str]:
+    """A hundred events on every other day."""
+    return [
+        f"UPDATE gold.{_ACTIVITY} SET events_recorded_daily ="
+        f" CASE WHEN metric_date = {_LAST} THEN {events} ELSE 100 END WHERE product_id = 'all'"
+    ]
+
+
 FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ("bronze_entity_loads", "rows_add_up"): [
         [_drop_one("bronze_users")],
@@ -836,6 +856,52 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_drop_one(_HISTORY, "snapshot_date = '2025-03-01'")],
         [_drop_one(_PRODUCT_HISTORY, "snapshot_date = '2025-03-01'")],
         [_drop_one(_ACCOUNT_HISTORY, "snapshot_date = '2025-03-01'")],
+    ],
+    (_FLOWS, "churn_rate_is_steady"): [_rate_rises("users_churned_share_weekly", "dormant")],
+    (_FLOWS, "dormancy_rate_is_steady"): [_rate_rises("users_dormant_share_weekly", "active")],
+    (_FLOWS, "reactivation_rate_is_steady"): [
+        _rate_rises("users_reactivated_share_weekly", "churned", now=0.1)
+    ],
+    (_FLOWS, "dunning_is_recovered"): [
+        [
+            f"UPDATE gold.{_FLOWS} SET accounts_dunning_failures_closed_monthly = 40,"
+            " accounts_dunning_recovered_share_monthly = 0.5"
+            f" WHERE metric_date = {_LAST} AND scope = 'account' AND from_state = 'all'"
+        ]
+    ],
+    (_FLOWS, "time_in_new_is_steady"): [
+        [
+            f"UPDATE gold.{_FLOWS} SET moves_made_daily = 40, moves_days_in_state_mean_daily ="
+            f" CASE WHEN metric_date > {_LAST} - 28 THEN 20 ELSE 10 END WHERE from_state = 'new'"
+        ]
+    ],
+    (_OVERALL, "activation_rate_is_steady"): [
+        [
+            f"UPDATE gold.{_OVERALL} SET users_created_daily = 10, users_activated_share_weekly ="
+            f" CASE WHEN metric_date = {_LAST} THEN 0.3 ELSE 0.4 END"
+        ]
+    ],
+    (_OVERALL, "users_do_not_decline_slowly"): [
+        [
+            f"UPDATE gold.{_OVERALL} SET users_active_monthly ="
+            f" 100 - date_diff('day', {_LAST} - 50, metric_date)"
+        ]
+    ],
+    (_BY_SEGMENT, "state_shares_are_steady"): [
+        [
+            f"UPDATE gold.{_BY_SEGMENT} SET users_in_segment_daily = 40"
+            " WHERE segment_value = 'dormant'",
+            f"UPDATE gold.{_BY_SEGMENT} SET users_in_segment_share_daily = 0.9"
+            f" WHERE segment_value = 'dormant' AND metric_date = {_LAST}",
+        ]
+    ],
+    (_ACTIVITY, "volume_is_as_expected"): [_events_of_last_day(79), _events_of_last_day(121)],
+    (_ACTIVITY, "there_is_data"): [_events_of_last_day(0)],
+    ("bronze_loads", "schema_is_complied_with"): [
+        [
+            "UPDATE bronze.bronze_loads SET rows_read = 100, rows_accepted = 94"
+            f" WHERE partition_date = {_LAST}"
+        ]
     ],
 }
 

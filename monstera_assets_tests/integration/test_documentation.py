@@ -27,6 +27,7 @@ SEEDS = ROOT / "seeds"
 GENERATED = ROOT / "docs" / "generated"
 PAGES = (
     "activation_events.md",
+    "alerts.md",
     "data_dictionary.md",
     "lineage.md",
     "metric_catalog.md",

@@ -200,6 +200,8 @@ SELECT metric_date, scope, from_state, to_state,
     CASE WHEN scope = 'platform' AND to_state = 'all' THEN reactivated::DOUBLE
         / nullif(users_week_before.churned::DOUBLE, 0) END AS users_reactivated_share_weekly,
     CASE WHEN scope = 'account' AND to_state = 'all' THEN coalesce(recovered, 0)::DOUBLE
-        / nullif(closed::DOUBLE, 0) END AS accounts_dunning_recovered_share_monthly
+        / nullif(closed::DOUBLE, 0) END AS accounts_dunning_recovered_share_monthly,
+    CASE WHEN scope = 'account' AND to_state = 'all' THEN coalesce(closed, 0) END
+        AS accounts_dunning_failures_closed_monthly
 FROM flows JOIN moves_of_week USING (metric_date) JOIN users_week_before USING (metric_date)
 JOIN recoveries USING (metric_date)

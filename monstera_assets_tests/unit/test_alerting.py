@@ -1,0 +1,339 @@
+"""Alerts on figures: both sides of each threshold, and silence where there is too little to judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from monstera_assets.bronze import bronze_loads
+from monstera_assets.checks.rules import AlertLevel, Rule
+from monstera_assets.gold import (
+    alerting,
+    gold_activity_metrics,
+    gold_overall_metrics,
+    gold_segment_metrics,
+    gold_state_transition_metrics,
+)
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import UserState
+from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.memory_warehouse import MemoryWarehouse
+
+LAST = date(2025, 6, 30)
+WINDOW = DateWindow(LAST - timedelta(days=2), LAST)
+POLICY = LifecyclePolicy()
+OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS = (
+    module.TABLE
+    for module in (
+        gold_overall_metrics,
+        gold_state_transition_metrics,
+        gold_segment_metrics,
+        gold_activity_metrics,
+        bronze_loads,
+    )
+)
+TABLES = {table.name: table for table in (OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS)}
+
+
+@pytest.fixture(scope="module")
+def made() -> MemoryWarehouse:
+    return MemoryWarehouse(TABLES.values())
+
+
+def ago(days: int) -> date:
+    return LAST - timedelta(days=days)
+
+
+def found(
+    made: MemoryWarehouse, rule: Rule, facts: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[tuple[Any, ...]]:
+    """What a rule finds where its tables hold these rows."""
+    for name in rule.inputs:
+        made.load(TABLES[name], facts[name])
+    relations = [TABLES[name].relation for name in rule.inputs]
+    return made.rows(compile_duckdb(rule.violations(relations, policy=POLICY, window=WINDOW)))
+
+
+def states(days_ago: int, **users: int) -> dict[str, Any]:
+    return {
+        "metric_date": ago(days_ago),
+        **{f"users_in_state_{state}_daily": 0 for state in UserState},
+        **{f"users_in_state_{state}_daily": count for state, count in users.items()},
+    }
+
+
+def platform(days_ago: int, **rates: float) -> dict[str, Any]:
+    return {
+        "metric_date": ago(days_ago),
+        "scope": "platform",
+        "from_state": "all",
+        "to_state": "all",
+        **rates,
+    }
+
+
+def rate_facts(
+    column: str, now: float | None, before: float | None, people: Mapping[str, int]
+) -> dict[str, list[dict[str, Any]]]:
+    """A rate of the last day and of a week before, and the users 7 days before each."""
+    return {
+        FLOWS.name: [
+            platform(0, **{column: now}),  # type: ignore[arg-type]
+            platform(7, **{column: before}),  # type: ignore[arg-type]
+            {**platform(0, **{column: 0.9}), "scope": "product"},
+        ],
+        OVERALL.name: [states(0), states(7, **people), states(14, **people)],
+    }
+
+
+RATES: dict[str, tuple[Rule, str, dict[str, int], float, float]] = {
+    # rule, column, users then, bearable and alarming from 0.20
+    "churn": (
+        alerting.churn_rate_is_steady,
+        "users_churned_share_weekly",
+        {"active": 30},
+        0.24,
+        0.241,
+    ),
+    "dormancy": (
+        alerting.dormancy_rate_is_steady,
+        "users_dormant_share_weekly",
+        {"active": 20, "returning": 5, "reactivated": 3, "dunning": 2},
+        0.22,
+        0.2201,
+    ),
+    "reactivation": (
+        alerting.reactivation_rate_is_steady,
+        "users_reactivated_share_weekly",
+        {"churned": 30},
+        0.15,
+        0.1499,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_rate_alarms_beyond_its_threshold(made: MemoryWarehouse, name: str) -> None:
+    rule, column, people, bearable, alarming = RATES[name]
+    assert found(made, rule, rate_facts(column, bearable, 0.2, people)) == []
+    [row] = found(made, rule, rate_facts(column, alarming, 0.2, people))
+    assert alarming in row
+    assert 0.2 in row
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_rate_of_few_people_is_not_judged(made: MemoryWarehouse, name: str) -> None:
+    rule, column, people, _, alarming = RATES[name]
+    [first, *_] = people
+    fewer = {**people, first: people[first] - 1}
+    assert sum(people.values()) == POLICY.alerts.min_population
+    assert found(made, rule, rate_facts(column, alarming, 0.2, fewer)) == []
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_a_rate_without_comparison_is_not_judged(made: MemoryWarehouse, name: str) -> None:
+    rule, column, people, _, alarming = RATES[name]
+    for now, before in ((None, 0.2), (alarming, None), (alarming, 0.0)):
+        assert found(made, rule, rate_facts(column, now, before, people)) == []
+
+
+def test_dormant_users_can_churn_and_do_not_go_dormant(made: MemoryWarehouse) -> None:
+    only_dormant = {"dormant": 30}
+    churn, dormancy = RATES["churn"], RATES["dormancy"]
+    assert found(made, churn[0], rate_facts(churn[1], 0.5, 0.2, only_dormant)) != []
+    assert found(made, dormancy[0], rate_facts(dormancy[1], 0.5, 0.2, only_dormant)) == []
+
+
+def activation(now: float, before: float, *, signups: int) -> dict[str, list[dict[str, Any]]]:
+    """Activation rates of a week's signups, which came 7 to 13 days before each date."""
+    rates = {0: now, 7: before}
+    return {
+        OVERALL.name: [
+            {
+                "metric_date": ago(days),
+                "users_created_daily": signups if days in (13, 20) else 0,
+                "users_activated_share_weekly": rates.get(days),
+            }
+            for days in range(30)
+        ]
+    }
+
+
+def test_the_activation_rate(made: MemoryWarehouse) -> None:
+    rule = alerting.activation_rate_is_steady
+    assert found(made, rule, activation(0.35, 0.4, signups=30)) == []
+    assert len(found(made, rule, activation(0.339, 0.4, signups=30))) == 1
+    assert found(made, rule, activation(0.1, 0.4, signups=29)) == []
+
+
+@pytest.mark.parametrize(
+    ("recovered", "closed", "count"), [(0.6, 30, 0), (0.59, 30, 1), (0.1, 29, 0), (None, 0, 0)]
+)
+def test_dunning_recovery(
+    made: MemoryWarehouse, recovered: float | None, closed: int, count: int
+) -> None:
+    row = {
+        "metric_date": LAST,
+        "scope": "account",
+        "from_state": "all",
+        "to_state": "all",
+        "accounts_dunning_recovered_share_monthly": recovered,
+        "accounts_dunning_failures_closed_monthly": closed,
+    }
+    facts = {
+        FLOWS.name: [
+            row,
+            {**row, "metric_date": ago(1), "accounts_dunning_recovered_share_monthly": 0},
+        ]
+    }
+    assert len(found(made, alerting.dunning_is_recovered, facts)) == count
+
+
+@pytest.mark.parametrize(
+    ("days_now", "moves_now", "count"),
+    [(12.0, 30, 0), (12.5, 30, 1), (12.5, 29, 0)],
+)
+def test_time_in_new(made: MemoryWarehouse, days_now: float, moves_now: int, count: int) -> None:
+    def left_new(days_ago: int, moves: int, days: float) -> dict[str, Any]:
+        return {
+            "metric_date": ago(days_ago),
+            "scope": "platform",
+            "from_state": "new",
+            "to_state": "active",
+            "moves_made_daily": moves,
+            "moves_days_in_state_mean_daily": days,
+        }
+
+    facts = {
+        FLOWS.name: [
+            left_new(0, moves_now, days_now),
+            left_new(27, 0, 0),
+            left_new(28, 10, 10.0),
+            left_new(55, 20, 10.0),
+            left_new(56, 99, 99.0),  # too long ago
+        ]
+    }
+    assert len(found(made, alerting.time_in_new_is_steady, facts)) == count
+
+
+@pytest.mark.parametrize(
+    ("share_now", "users", "days", "count"),
+    [
+        (0.35, 100, 28, 0),
+        (0.36, 100, 28, 1),
+        (0.24, 100, 28, 1),
+        (0.36, 29, 28, 0),
+        (0.36, 100, 27, 0),
+    ],
+)
+def test_state_shares(
+    made: MemoryWarehouse, share_now: float, users: int, days: int, count: int
+) -> None:
+    rows = [
+        {
+            "metric_date": ago(n),
+            "segment_dimension": "platform_state",
+            "segment_value": "dormant",
+            "users_in_segment_daily": users,
+            "users_in_segment_share_daily": share_now if n == 0 else 0.3,
+        }
+        for n in range(days + 1)
+    ]
+    assert len(found(made, alerting.state_shares_are_steady, {SEGMENTS.name: rows})) == count
+
+
+def volume(now: int, weeks: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
+    total = {"product_id": "all", "feature_id": "all", "event_type": "all", "location": "all"}
+    return {
+        ACTIVITY.name: [
+            {**total, "metric_date": ago(0), "events_recorded_daily": now},
+            {**total, "metric_date": ago(1), "events_recorded_daily": 7},
+            {**total, "metric_date": ago(0), "product_id": "video", "events_recorded_daily": 9},
+            *(
+                {**total, "metric_date": ago(7 * n), "events_recorded_daily": events}
+                for n, events in enumerate(weeks, start=1)
+            ),
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("now", "weeks", "deviates", "is_missing"),
+    [
+        (120, (90, 110, 100, 100), False, False),
+        (121, (90, 110, 100, 100), True, False),
+        (80, (90, 110, 100, 100), False, False),
+        (79, (90, 110, 100, 100), True, False),
+        (0, (90, 110, 100, 100), False, True),
+        (0, (29, 29, 29, 29), False, False),  # too few to expect any
+        (0, (100, 100, 100), False, False),  # three weeks
+    ],
+)
+def test_volume(
+    made: MemoryWarehouse, now: int, weeks: Sequence[int], deviates: bool, is_missing: bool
+) -> None:
+    facts = volume(now, weeks)
+    assert bool(found(made, alerting.volume_is_as_expected, facts)) is deviates
+    assert bool(found(made, alerting.there_is_data, facts)) is is_missing
+
+
+@pytest.mark.parametrize(
+    ("accepted", "read", "count"), [(95, 100, 0), (94, 100, 1), (10, 29, 0), (0, 30, 1)]
+)
+def test_schema_compliance(made: MemoryWarehouse, accepted: int, read: int, count: int) -> None:
+    rows = [
+        {"partition_date": LAST, "rows_read": read, "rows_accepted": accepted, "files": "[]"},
+        {"partition_date": ago(1), "rows_read": 100, "rows_accepted": 0, "files": "[]"},
+    ]
+    assert len(found(made, alerting.schema_is_complied_with, {LOADS.name: rows})) == count
+
+
+@pytest.mark.parametrize(
+    ("weekly", "count"),
+    [
+        ((94, 96, 97, 99, 100), 1),
+        ((95, 96, 97, 99, 100), 0),  # 5 % is bearable
+        ((90, 91, 91, 99, 100), 0),  # not in each week
+        ((20, 25, 26, 27, 29), 0),  # few
+    ],
+)
+def test_slow_decline(made: MemoryWarehouse, weekly: Sequence[int], count: int) -> None:
+    rows = [
+        {"metric_date": ago(7 * n), "users_active_monthly": users} for n, users in enumerate(weekly)
+    ]
+    assert len(found(made, alerting.users_do_not_decline_slowly, {OVERALL.name: rows})) == count
+
+
+def test_levels_are_the_frameworks() -> None:
+    """Copied by hand from section 9 of the framework."""
+    levels: Mapping[AlertLevel, tuple[Rule, ...]] = {
+        AlertLevel.P0: (alerting.there_is_data,),
+        AlertLevel.P1: (
+            alerting.schema_is_complied_with,
+            alerting.churn_rate_is_steady,
+            alerting.activation_rate_is_steady,
+            alerting.reactivation_rate_is_steady,
+            alerting.dunning_is_recovered,
+        ),
+        AlertLevel.P2: (
+            alerting.dormancy_rate_is_steady,
+            alerting.volume_is_as_expected,
+            alerting.state_shares_are_steady,
+        ),
+        AlertLevel.P3: (alerting.time_in_new_is_steady, alerting.users_do_not_decline_slowly),
+    }
+    for level, rules in levels.items():
+        for rule in rules:
+            assert (rule.alert_level, rule.blocking) == (level, False), rule.name
+
+
+def test_tables_of_the_alerts_are_declared() -> None:
+    named = [value for value in vars(alerting).values() if isinstance(value, Rule)]
+    tables: list[Table] = [rule.table for rule in named]
+    assert len(named) == 11
+    assert {table.name for table in tables} == TABLES.keys()
