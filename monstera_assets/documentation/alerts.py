@@ -44,9 +44,9 @@ def alerts_page(rules: Sequence[Rule]) -> str:
             ),
         ),
         "## Thresholds",
-        "Each can be set as `[policy.alerts]` in `monstera.toml`, or as a variable such as"
-        " `MONSTERA_POLICY__ALERTS__MIN_POPULATION`. Figures of fewer than `min_population` people, events"
-        " or rows are not judged.",
+        "Each can be set under `[policy.alerts]` in `monstera.toml`, or as a variable such as"
+        " `MONSTERA_POLICY__ALERTS__MIN_ALERT_POPULATION`. A figure of fewer than"
+        " `min_alert_population` people, events or rows is not judged.",
         thresholds(AlertPolicy),
     ]
     return page("Alerts", "the rules of the tables and their thresholds", blocks)

@@ -1,7 +1,7 @@
 """Alerts on figures: rules that fail when a published figure of the last day is alarming.
 
 The thresholds are those of `AlertPolicy`. None of these rules blocks: the tables are right, what they
-say is bad. A figure of fewer than `min_population` people, events or rows is not judged, and neither
+say is bad. A figure of fewer than `min_alert_population` people, events or rows is not judged, and neither
 is one whose comparison lies before the first partition. All rules return the figure seen and the one
 expected.
 """
@@ -115,7 +115,7 @@ def churn_rate_is_steady(
         _users_then(gold_overall_metrics, *_IN_USE, UserState.DORMANT),
         transitions.CHURN_RATE,
         window,
-        policy.alerts.min_population,
+        policy.alerts.min_alert_population,
         lambda change: change > policy.alerts.max_churn_increase,
     )
 
@@ -138,7 +138,7 @@ def dormancy_rate_is_steady(
         _users_then(gold_overall_metrics, *_IN_USE),
         transitions.DORMANCY_RATE,
         window,
-        policy.alerts.min_population,
+        policy.alerts.min_alert_population,
         lambda change: change > policy.alerts.max_dormancy_increase,
     )
 
@@ -162,7 +162,7 @@ def reactivation_rate_is_steady(
         _users_then(gold_overall_metrics, UserState.CHURNED),
         transitions.REACTIVATION_RATE,
         window,
-        policy.alerts.min_population,
+        policy.alerts.min_alert_population,
         lambda change: change < -policy.alerts.max_reactivation_decrease,
     )
 
@@ -188,7 +188,7 @@ def activation_rate_is_steady(
         rows.select("metric_date", people=signups.cast("int64")),
         overall.ACTIVATION_RATE,
         window,
-        policy.alerts.min_population,
+        policy.alerts.min_alert_population,
         lambda change: change < -policy.alerts.max_activation_decrease,
     )
 
@@ -208,7 +208,7 @@ def dunning_is_recovered(
     recovered = rows[transitions.RECOVERY_RATE.column_name]
     return rows.filter(
         rows.metric_date == window.last,
-        closed >= policy.alerts.min_population,
+        closed >= policy.alerts.min_alert_population,
         recovered < policy.alerts.min_dunning_recovery,
     ).select(
         "metric_date",
@@ -250,7 +250,7 @@ def time_in_new_is_steady(
         share(told.days_now, told.moves_now),
         share(told.days_before, told.moves_before),
     )
-    least = policy.alerts.min_population
+    least = policy.alerts.min_alert_population
     return told.filter(
         (told.moves_now >= least)
         & (told.moves_before >= least)
@@ -287,7 +287,7 @@ def state_shares_are_steady(
     people = told.in_state.sum().over(ibis.window())
     told = told.mutate(people=people)
     return told.filter(
-        told.people >= policy.alerts.min_population,
+        told.people >= policy.alerts.min_alert_population,
         told.days == BASELINE_DAYS,
         _rounded((told.seen - told.expected).abs()) > policy.alerts.max_share_shift,
     ).select(
@@ -312,7 +312,7 @@ def volume_is_as_expected(
     told = _volume(gold_activity_metrics, window)
     return told.filter(
         told.weeks == 4,
-        told.expected >= policy.alerts.min_population,
+        told.expected >= policy.alerts.min_alert_population,
         told.seen > 0,
         _rounded((share(told.seen, told.expected) - 1).abs()) > policy.alerts.max_volume_deviation,
     ).drop("weeks")
@@ -330,7 +330,7 @@ def there_is_data(
     """The last day, if it has no event at all and should have."""
     told = _volume(gold_activity_metrics, window)
     return told.filter(
-        told.weeks == 4, told.expected >= policy.alerts.min_population, told.seen == 0
+        told.weeks == 4, told.expected >= policy.alerts.min_alert_population, told.seen == 0
     ).drop("weeks")
 
 
@@ -362,7 +362,7 @@ def schema_is_complied_with(
     rows = bronze_loads.filter(bronze_loads.partition_date == window.last)
     accepted = share(rows.rows_accepted, rows.rows_read)
     return rows.filter(
-        rows.rows_read >= policy.alerts.min_population,
+        rows.rows_read >= policy.alerts.min_alert_population,
         accepted < policy.alerts.min_schema_compliance,
     ).select(
         "partition_date",
@@ -393,7 +393,9 @@ def users_do_not_decline_slowly(
     seen, expected = values[0], values[-1]
     decline = _rounded(share(expected - seen, expected))
     return told.filter(
-        fell, expected >= policy.alerts.min_population, decline > policy.alerts.max_slow_decline
+        fell,
+        expected >= policy.alerts.min_alert_population,
+        decline > policy.alerts.max_slow_decline,
     ).select(
         figure=ibis.literal(overall.MONTHLY.name),
         metric_date=ibis.literal(window.last),

@@ -143,7 +143,7 @@ class AlertPolicy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    min_population: int = Field(
+    min_alert_population: int = Field(
         default=30,
         ge=1,
         description="People, events or rows on fewer of which a figure is not judged.",

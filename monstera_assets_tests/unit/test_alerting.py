@@ -131,7 +131,7 @@ def test_a_rate_of_few_people_is_not_judged(made: MemoryWarehouse, name: str) ->
     rule, column, people, _, alarming = RATES[name]
     [first, *_] = people
     fewer = {**people, first: people[first] - 1}
-    assert sum(people.values()) == POLICY.alerts.min_population
+    assert sum(people.values()) == POLICY.alerts.min_alert_population
     assert found(made, rule, rate_facts(column, alarming, 0.2, fewer)) == []
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
+from monstera_assets.lifecycle.policy import AlertPolicy, LifecyclePolicy, SegmentPolicy
 from monstera_assets.settings import (
     ENVIRONMENT_PREFIX,
     SETTINGS_FILE,
@@ -129,8 +129,9 @@ def test_thresholds_of_segments_must_be_in_order(monkeypatch: pytest.MonkeyPatch
 def test_every_field_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {
         *(set(Settings.model_fields) - {"policy"}),
-        *(f"policy__{name}" for name in set(LifecyclePolicy.model_fields) - {"segments"}),
+        *(f"policy__{name}" for name in set(LifecyclePolicy.model_fields) - {"segments", "alerts"}),
         *(f"policy__segments__{name}" for name in SegmentPolicy.model_fields),
+        *(f"policy__alerts__{name}" for name in AlertPolicy.model_fields),
     }
     assert set(variables()) == {f"MONSTERA_{name.upper()}" for name in fields}
     monkeypatch.setenv("MONSTERA_EXAMPLES_FACTOR", "2")  # the tests' own
