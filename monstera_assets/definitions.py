@@ -17,6 +17,7 @@ from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.runs import whole_graph_job
+from monstera_assets.operations.schedules import daily_job, daily_schedule, gold_job
 from monstera_assets.settings import (
     DEFAULT_ENTITIES_CREATED,
     Settings,
@@ -26,7 +27,7 @@ from monstera_assets.settings import (
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.resource import Warehouse
-from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset
+from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset, asset_key
 from monstera_assets.warehouse.tables import Layer, Table
 
 Declared = TypeVar("Declared", TableAsset, Rule)
@@ -51,7 +52,14 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             *(asset.build(partitions, settings.policy) for asset in table_assets(settings)),
         ],
         asset_checks=_checks(settings),
-        jobs=[whole_graph_job],
+        jobs=[whole_graph_job, daily_job, gold_job],
+        schedules=[
+            daily_schedule(
+                settings,
+                first,
+                [asset_key(t.name) for t in tables(settings) if t.partition_column],
+            )
+        ],
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(**_warehouse(settings)),
             "warehouse": Warehouse(**_warehouse(settings)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
+from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,10 @@ class Settings(BaseSettings):
         default_factory=_lock_timeout,
         ge=0,
         description="How long to wait for another process to release the database.",
+    )
+    daily_run_at: time = Field(
+        default=time(5, 0),
+        description="When the daily run begins, HH:MM in UTC; yesterday is in the source by then.",
     )
     entities_created: tuple[EntityCreated, ...] = Field(
         default=DEFAULT_ENTITIES_CREATED,

@@ -1,8 +1,8 @@
 """Alerts on figures: rules that fail when a published figure of the last day is alarming.
 
 The thresholds are those of `AlertPolicy`. None of these rules blocks: the tables are right, what they
-say is bad. A figure of fewer than `min_alert_population` people, events or rows is not judged, and neither
-is one whose comparison lies before the first partition. All rules return the figure seen and the one
+say is bad. A figure of fewer than `min_alert_population` people, events or rows is not judged, nor is
+one whose comparison lies before the first partition. All rules return the figure seen and the one
 expected.
 """
 

@@ -1,0 +1,118 @@
+"""The daily run: yesterday's partition and all that follows from it, and what was missed before.
+
+The schedule asks Dagster which days every daily table has. What is missing up to yesterday is one run
+over a range, in which each table's days are computed in order; after an outage that is all the missed
+days, on an ordinary morning it is yesterday.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from dagster import (
+    AssetKey,
+    AssetSelection,
+    Backoff,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    Jitter,
+    RetryPolicy,
+    RunRequest,
+    RunsFilter,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SkipReason,
+    define_asset_job,
+    schedule,
+)
+
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse.windows import DateWindow
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+TRANSIENT_RETRIES = RetryPolicy(
+    max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS
+)
+"""For steps: a file that is just being replaced, a database that another process holds for long."""
+
+daily_job = define_asset_job(
+    "daily",
+    selection=AssetSelection.all(),
+    op_retry_policy=TRANSIENT_RETRIES,
+    tags={"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_FAILURE"},
+    description="Every table and every check for yesterday, and for days that were missed.",
+)
+gold_job = define_asset_job(
+    "gold_only",
+    selection=AssetSelection.groups("gold"),
+    description="The metrics and their checks, from bronze and silver as they are.",
+)
+
+_UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+]
+
+
+def daily_schedule(
+    settings: Settings, first_partition: date, daily_tables: Sequence[AssetKey]
+) -> ScheduleDefinition:
+    """The schedule of the daily run, at the hour and minute (UTC) of the settings.
+
+    Args:
+        settings: `daily_run_at`.
+        first_partition: the first day that there can be.
+        daily_tables: keys of all tables with daily partitions.
+    """
+    at = settings.daily_run_at
+
+    @schedule(
+        name="daily_run",
+        job=daily_job,
+        cron_schedule=f"{at.minute} {at.hour} * * *",
+        execution_timezone="UTC",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description=f"Yesterday and the days missed before, every day at {at:%H:%M} UTC.",
+    )
+    def daily_run(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
+        yesterday = context.scheduled_execution_time.date() - timedelta(days=1)
+        if yesterday < first_partition:
+            return SkipReason(f"the first partition, {first_partition}, is not over yet")
+        calendar = DateWindow(first_partition, yesterday)
+        missing = missing_days(context.instance, daily_tables, calendar)
+        if missing is None:
+            return SkipReason(f"every daily table has all days up to {yesterday}")
+        if context.instance.get_runs(
+            RunsFilter(statuses=_UNFINISHED, tags={RANGE_END: missing.last.isoformat()}), limit=1
+        ):
+            return SkipReason(f"a run up to {missing.last} is under way")
+        return RunRequest(
+            run_key=f"{missing.first}..{missing.last}",
+            tags={
+                RANGE_START: missing.first.isoformat(),
+                RANGE_END: missing.last.isoformat(),
+            },
+        )
+
+    return daily_run
+
+
+def missing_days(
+    instance: DagsterInstance, tables: Sequence[AssetKey], calendar: DateWindow
+) -> DateWindow | None:
+    """From the first day of a calendar that some table lacks to the calendar's last; None if none.
+
+    Later days are computed again, as what a table says of a day can depend on the days before it.
+    """
+    days = [day.isoformat() for day in calendar]
+    complete = set(days)
+    for table in tables:
+        complete &= set(instance.get_materialized_partitions(table))
+    missing = next((day for day in days if day not in complete), None)
+    return DateWindow(date.fromisoformat(missing), calendar.last) if missing else None
