@@ -1,0 +1,197 @@
+"""The one message of a run: its subject and its text, in Markdown that is also plain to read.
+
+Everything that comes from data stands in spans and blocks of code, where no markup has a meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from itertools import groupby
+from typing import Any
+
+from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome, moment
+from monstera_assets.operations.alerts.text import code, grid, shorten
+
+BODY_LIMIT = 8000
+"""Characters of a message; services that take less get less."""
+
+_SUBJECT_LIMIT = 150
+_STEPS_SHOWN = 5
+
+
+class News(StrEnum):
+    """Why something is told."""
+
+    NEW = "new"
+    """It fails, and did not when last looked at; or it fails more urgently than was told."""
+    REMINDER = "reminder"
+    """It has failed since, and the last word of it is a week old."""
+    RECOVERED = "recovered"
+    """It failed and does no more."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to tell: an outcome, why it is news, and since when and for which days it failed."""
+
+    news: News
+    outcome: Outcome
+    since: float
+    since_days: str = ""
+    also: tuple[str, ...] = field(default=(), compare=False)
+    """Titles of further steps that failed for the same reason."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether it fails."""
+        return self.news is not News.RECOVERED
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is told of a run."""
+
+    run_id: str
+    job: str
+    days: str
+    ended_at: float
+    items: tuple[Item, ...]
+
+    @classmethod
+    def of(cls, run: FinishedRun, items: Iterable[Item]) -> Message:
+        """The message of a run, the most urgent first and recoveries last."""
+        ordered = sorted(
+            items, key=lambda item: (not item.failing, item.outcome.level, item.outcome.title)
+        )
+        return cls(run.run_id, run.job, run.days, run.ended_at, tuple(ordered))
+
+    def only(self, accepts: Callable[[Item], bool]) -> Message | None:
+        """What of the message somebody is to get; None if nothing."""
+        items = tuple(item for item in self.items if accepts(item))
+        return replace(self, items=items) if items else None
+
+    @property
+    def failing(self) -> tuple[Item, ...]:
+        """What fails."""
+        return tuple(item for item in self.items if item.failing)
+
+    @property
+    def worst_level(self) -> str:
+        """The most urgent level of what fails, else of what has recovered."""
+        return min(item.outcome.level for item in self.failing or self.items)
+
+    def subject(self) -> str:
+        """One line: the worst level and what it is about."""
+        told = self.failing or self.items
+        others = len(told) - 1
+        what = told[0].outcome.title + (
+            f" and {others} other{'' if others == 1 else 's'}" if others else ""
+        )
+        verb = ("fail" if others else "fails") if self.failing else "recovered"
+        mark = self.worst_level if self.failing else f"{self.worst_level} recovered"
+        return shorten(f"[{mark}] Monstera: {what} {verb}", _SUBJECT_LIMIT)
+
+    def body(self, ui_url: str, limit: int = BODY_LIMIT) -> str:
+        """The text, at most `limit` characters; what has no room is counted, not dropped silently.
+
+        Args:
+            ui_url: address of the Dagster UI, to which the run's link leads.
+            limit: characters.
+        """
+        link = f"{ui_url.rstrip('/')}/runs/{self.run_id}"
+        end = f"Run of {code(self.job)}"
+        end += f" for {self.days}" if self.days else ""
+        end += f", ended {moment(self.ended_at)}: <{link}>"
+        shown: list[str] = []
+        left = limit - len(end) - 80  # room for the line that says what was left out
+        blocks = [block for group in _groups(self.items) for block in group]
+        for number, (block, short) in enumerate(blocks):
+            text = block if len(block) + 2 <= left else short
+            if len(text) + 2 > left:
+                shown.append(f"… and {len(blocks) - number:,} more, which the run shows.")
+                break
+            shown.append(text)
+            left -= len(text) + 2
+        return "\n\n".join([*shown, end])
+
+    def to_json(self) -> str:
+        """The message as text; `from_json` reads it back."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Message:
+        """The message of a text that `to_json` wrote."""
+        given = json.loads(text)
+        return cls(**{**given, "items": tuple(map(_item, given["items"]))})
+
+
+def _item(given: dict[str, Any]) -> Item:
+    outcome = given["outcome"]
+    return Item(
+        news=News(given["news"]),
+        outcome=Outcome(
+            **{
+                **outcome,
+                "owners": tuple(outcome["owners"]),
+                "examples": tuple(map(tuple, outcome["examples"])),
+            }
+        ),
+        since=given["since"],
+        since_days=given["since_days"],
+        also=tuple(given["also"]),
+    )
+
+
+def _groups(items: Sequence[Item]) -> Iterable[list[tuple[str, str]]]:
+    """For each level, and for what recovered, the blocks of text: in full, and in one line."""
+    for heading, group in groupby(
+        _merged(items), key=lambda item: item.outcome.level if item.failing else "Recovered"
+    ):
+        blocks = [_block(item) for item in group]
+        full, short = blocks[0]
+        title = f"**{heading}**\n\n"
+        yield [(title + full, title + short), *blocks[1:]]
+
+
+def _merged(items: Sequence[Item]) -> list[Item]:
+    """Steps that fail for one reason as one item: a locked database fails every step of a run."""
+    merged: dict[object, Item] = {}
+    for item in items:
+        outcome = item.outcome
+        of_step = outcome.subject.startswith("step:") and item.failing
+        reason = (item.news, outcome.note) if of_step else outcome.subject
+        first = merged.get(reason)
+        merged[reason] = (
+            item if first is None else replace(first, also=(*first.also, outcome.title))
+        )
+    return list(merged.values())
+
+
+def _block(item: Item) -> tuple[str, str]:
+    outcome = item.outcome
+    also = ", ".join(code(title) for title in item.also[:_STEPS_SHOWN])
+    more = len(item.also) - _STEPS_SHOWN
+    head = f"- {code(outcome.title)}" + (f", {also}" if also else "")
+    head += f" and {more:,} more" if more > 0 else ""
+    for_days = f" (first for {item.since_days})" if item.since_days else ""
+    if not item.failing:
+        line = f"{head} passes again; it failed from {moment(item.since)}{for_days}"
+        return line, line
+    verb = "fail" if item.also else "fails"
+    since = "still, since" if item.news is News.REMINDER else "since"
+    lines = [f"{head} {verb} {since} {moment(item.since)}{for_days}"]
+    if outcome.owners:
+        lines.append(f"  Owner: {', '.join(outcome.owners)}")
+    if outcome.description:
+        lines.append(f"  Expected: {outcome.description}")
+    if outcome.figures and not (outcome.note and not outcome.examples):
+        lines.append(f"  Rows that break it: {outcome.figures}, expected 0")
+    if outcome.note:
+        lines.append(f"  Seen: {code(outcome.note)}")
+    full = "\n".join(lines)
+    if len(outcome.examples) > 1:
+        full += "\n\n" + grid(outcome.examples)
+    return full, lines[0]
