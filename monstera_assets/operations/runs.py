@@ -21,6 +21,7 @@ from dagster import (
     JobDefinition,
     define_asset_job,
 )
+from dagster._core.events import JobFailureData
 from dagster._core.events.log import EventLogEntry
 from dagster_shared.error import SerializableErrorInfo
 
@@ -261,7 +262,9 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
         if event.event_type == DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
         elif event.event_type == DagsterEventType.RUN_FAILURE and not messages:
-            error = event.job_failure_data.error
+            data = event.event_specific_data
+            # A run whose process was lost is failed by another, which leaves no data.
+            error = data.error if isinstance(data, JobFailureData) else None
         if error is None:
             continue
         while error.cause is not None and error.cls_name not in _OWN_ERRORS:

@@ -35,12 +35,13 @@ class News(StrEnum):
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to tell: an outcome, why it is news, and since when and for which days it failed."""
+    """One thing to tell: an outcome, why it is news, and the time, days and run that first failed."""
 
     news: News
     outcome: Outcome
     since: float
     since_days: str = ""
+    since_run: str = ""
     also: tuple[str, ...] = field(default=(), compare=False)
     """Titles of further steps that failed for the same reason."""
 
@@ -101,13 +102,11 @@ class Message:
             ui_url: address of the Dagster UI, to which the run's link leads.
             limit: characters.
         """
-        link = f"{ui_url.rstrip('/')}/runs/{self.run_id}"
-        end = f"Run of {code(self.job)}"
-        end += f" for {self.days}" if self.days else ""
-        end += f", ended {moment(self.ended_at)}: <{link}>"
+        end = f"Run of {code(self.job)}{self._for_days}, ended {moment(self.ended_at)}:"
+        end += f" <{_link(ui_url, self.run_id)}>"
         shown: list[str] = []
         left = limit - len(end) - 80  # room for the line that says what was left out
-        blocks = [block for group in _groups(self.items) for block in group]
+        blocks = [block for group in self._groups(ui_url) for block in group]
         for number, (block, short) in enumerate(blocks):
             text = block if len(block) + 2 <= left else short
             if len(text) + 2 > left:
@@ -116,6 +115,50 @@ class Message:
             shown.append(text)
             left -= len(text) + 2
         return "\n\n".join([*shown, end])
+
+    @property
+    def _for_days(self) -> str:
+        return f" for {self.days}" if self.days else ""
+
+    def _groups(self, ui_url: str) -> Iterable[list[tuple[str, str]]]:
+        """For each level, and for what recovered, the blocks of text: in full, and in one line."""
+        for heading, group in groupby(
+            _merged(self.items),
+            key=lambda item: item.outcome.level if item.failing else "Recovered",
+        ):
+            blocks = [self._block(item, ui_url) for item in group]
+            full, short = blocks[0]
+            title = f"**{heading}**\n\n"
+            yield [(title + full, title + short), *blocks[1:]]
+
+    def _block(self, item: Item, ui_url: str) -> tuple[str, str]:
+        outcome = item.outcome
+        also = ", ".join(code(title) for title in item.also[:_STEPS_SHOWN])
+        more = len(item.also) - _STEPS_SHOWN
+        head = f"- {code(outcome.title)}" + (f", {also}" if also else "")
+        head += f" and {more:,} more" if more > 0 else ""
+        since = moment(item.since)
+        if item.news is not News.NEW:
+            first = f"[run {item.since_run[:8]}]({_link(ui_url, item.since_run)})"
+            since += f" ({first}{f', for {item.since_days}' if item.since_days else ''})"
+        if not item.failing:
+            line = f"{head} passes again{self._for_days}; it failed from {since}"
+            return line, line
+        verb = "fail" if item.also else "fails"
+        still = "still, since" if item.news is News.REMINDER else "since"
+        lines = [f"{head} {verb} {still} {since}"]
+        if outcome.owners:
+            lines.append(f"  Owner: {', '.join(outcome.owners)}")
+        if outcome.description:
+            lines.append(f"  Expected: {outcome.description}")
+        if outcome.figures and not (outcome.note and not outcome.examples):
+            lines.append(f"  Violations: {outcome.figures}, expected 0")
+        if outcome.note:
+            lines.append(f"  Seen: {code(outcome.note)}")
+        full = "\n".join(lines)
+        if len(outcome.examples) > 1:
+            full += "\n\n" + grid(outcome.examples)
+        return full, lines[0]
 
     def to_json(self) -> str:
         """The message as text; `from_json` reads it back."""
@@ -141,19 +184,9 @@ def _item(given: dict[str, Any]) -> Item:
         ),
         since=given["since"],
         since_days=given["since_days"],
+        since_run=given["since_run"],
         also=tuple(given["also"]),
     )
-
-
-def _groups(items: Sequence[Item]) -> Iterable[list[tuple[str, str]]]:
-    """For each level, and for what recovered, the blocks of text: in full, and in one line."""
-    for heading, group in groupby(
-        _merged(items), key=lambda item: item.outcome.level if item.failing else "Recovered"
-    ):
-        blocks = [_block(item) for item in group]
-        full, short = blocks[0]
-        title = f"**{heading}**\n\n"
-        yield [(title + full, title + short), *blocks[1:]]
 
 
 def _merged(items: Sequence[Item]) -> list[Item]:
@@ -170,28 +203,5 @@ def _merged(items: Sequence[Item]) -> list[Item]:
     return list(merged.values())
 
 
-def _block(item: Item) -> tuple[str, str]:
-    outcome = item.outcome
-    also = ", ".join(code(title) for title in item.also[:_STEPS_SHOWN])
-    more = len(item.also) - _STEPS_SHOWN
-    head = f"- {code(outcome.title)}" + (f", {also}" if also else "")
-    head += f" and {more:,} more" if more > 0 else ""
-    for_days = f" (first for {item.since_days})" if item.since_days else ""
-    if not item.failing:
-        line = f"{head} passes again; it failed from {moment(item.since)}{for_days}"
-        return line, line
-    verb = "fail" if item.also else "fails"
-    since = "still, since" if item.news is News.REMINDER else "since"
-    lines = [f"{head} {verb} {since} {moment(item.since)}{for_days}"]
-    if outcome.owners:
-        lines.append(f"  Owner: {', '.join(outcome.owners)}")
-    if outcome.description:
-        lines.append(f"  Expected: {outcome.description}")
-    if outcome.figures and not (outcome.note and not outcome.examples):
-        lines.append(f"  Rows that break it: {outcome.figures}, expected 0")
-    if outcome.note:
-        lines.append(f"  Seen: {code(outcome.note)}")
-    full = "\n".join(lines)
-    if len(outcome.examples) > 1:
-        full += "\n\n" + grid(outcome.examples)
-    return full, lines[0]
+def _link(ui_url: str, run_id: str) -> str:
+    return f"{ui_url.rstrip('/')}/runs/{run_id}"

@@ -46,7 +46,7 @@ CREATE TABLE meta (salt BLOB NOT NULL, since REAL NOT NULL);
 CREATE TABLE runs (run_id TEXT PRIMARY KEY, taken_at REAL NOT NULL);
 CREATE TABLE subjects (
     subject TEXT PRIMARY KEY, failing INTEGER NOT NULL, level TEXT NOT NULL, seen_at REAL NOT NULL,
-    since REAL NOT NULL, since_days TEXT NOT NULL, told_at REAL NOT NULL
+    since REAL NOT NULL, since_days TEXT NOT NULL, since_run TEXT NOT NULL, told_at REAL NOT NULL
 );
 CREATE TABLE messages (
     id INTEGER PRIMARY KEY AUTOINCREMENT, made_at REAL NOT NULL, content TEXT NOT NULL
@@ -107,7 +107,7 @@ class AlertState:
             items = [
                 item
                 for outcome in run.outcomes
-                if (item := _take(connection, outcome, run.days, now)) is not None
+                if (item := _take(connection, outcome, run, now)) is not None
             ]
             _forget(connection, now - KEEP_DAYS * _DAY_SECONDS)
             if not items:
@@ -283,18 +283,20 @@ def _is_taken(connection: sqlite3.Connection, run_id: str) -> bool:
     return found is not None
 
 
-def _take(connection: sqlite3.Connection, outcome: Outcome, days: str, now: float) -> Item | None:
+def _take(
+    connection: sqlite3.Connection, outcome: Outcome, run: FinishedRun, now: float
+) -> Item | None:
     """Note how a check, step or run ended; an item if that is news."""
     known = connection.execute(
-        "SELECT failing, level, seen_at, since, since_days, told_at FROM subjects"
+        "SELECT failing, level, seen_at, told_at, since, since_days, since_run FROM subjects"
         " WHERE subject = ?",
         (outcome.subject,),
     ).fetchone()
-    failed, level, seen_at, since, since_days, told_at = known or (0, "", 0.0, 0.0, "", 0.0)
+    failed, level, seen_at, told_at, *first = known or (0, "", 0.0, 0.0)
     if known is not None and outcome.at <= seen_at:
         return None  # runs need not be taken in in the order in which they ended
     if not failed:
-        since, since_days = outcome.at, days
+        first = [outcome.at, run.days, run.run_id]
     news = None
     if not outcome.failing:
         news = News.RECOVERED if failed else None
@@ -303,19 +305,18 @@ def _take(connection: sqlite3.Connection, outcome: Outcome, days: str, now: floa
     elif _date(now).toordinal() - _date(told_at).toordinal() >= REMIND_AFTER_DAYS:
         news = News.REMINDER
     connection.execute(
-        "INSERT OR REPLACE INTO subjects VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO subjects VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             outcome.subject,
             outcome.failing,
             # The level that was told: a failure that becomes less urgent is no news.
             outcome.level if news or not failed else level,
             outcome.at,
-            since,
-            since_days,
+            *first,
             now if news else told_at,
         ),
     )
-    return Item(news, outcome, since, since_days) if news else None
+    return Item(news, outcome, *first) if news else None
 
 
 def _date(seconds: float) -> datetime:
