@@ -158,9 +158,9 @@ class House:
         note: str | None = None,
         amount: int = 1,
         error: str | None = None,
-        names: Sequence[Row] = (("n1", "First"),),
+        names: Sequence[Row] | None = None,
     ) -> str:
-        """Run both tables and their checks for a day; the id of the run."""
+        """Run the facts, and the names if there are any, with their checks for a day; the run's id."""
 
         def deliver_facts(window: DateWindow) -> Any:
             if error is not None:
@@ -168,17 +168,23 @@ class House:
             return frame(FACTS, facts(*window, note=note, amount=amount))
 
         def deliver_names(_: DateWindow) -> Any:
-            return frame(NAMES, [{"name_id": key, "label": label} for key, label in names])
+            return frame(NAMES, [{"name_id": key, "label": label} for key, label in names or ()])
 
+        deliveries = {FACTS: deliver_facts, **({NAMES: deliver_names} if names else {})}
         place: dict[str, Any] = {
             "database": str(self.folder / "small.duckdb"),
             "connection_config": connection_config(threads=2),
         }
         definitions = dg.Definitions(
-            assets=[delivering(FACTS, deliver_facts), delivering(NAMES, deliver_names)],
+            assets=[delivering(table, delivery) for table, delivery in deliveries.items()],
             asset_checks=[
-                build_table_checks(table, rules, lambda _: FACTS.relation, LifecyclePolicy())
-                for table, rules in ((FACTS, RULES), (NAMES, ()))
+                build_table_checks(
+                    table,
+                    [rule for rule in RULES if rule.table == table],
+                    lambda _: FACTS.relation,
+                    LifecyclePolicy(),
+                )
+                for table in deliveries
             ],
             resources={
                 IO_MANAGER_KEY: WarehouseIOManager(**place),

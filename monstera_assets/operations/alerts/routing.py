@@ -52,17 +52,21 @@ def split_entries(value: object) -> object:
     Anything that is no text is left as it is.
 
     Raises:
-        ValueError: the text begins like a JSON list and is none.
+        ValueError: the text begins like a JSON list of texts and is none.
     """
     if not isinstance(value, str):
         return value
     text = value.strip(" \t\r\n,")
     if text.startswith("["):
         try:
-            return json.loads(text)
+            listed = json.loads(text)
         except ValueError:
             # Not chained: the original error holds the text.
             raise ValueError("begins like a JSON list but is none") from None
+        for position, entry in enumerate(listed, 1):
+            if not isinstance(entry, str):
+                raise ValueError(f"entry {position} is no text")
+        return listed
     return _BETWEEN_ENTRIES.split(text) if text else []
 
 
