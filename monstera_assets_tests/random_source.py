@@ -50,12 +50,15 @@ _WORKFLOWS = (
     ("publishing", "video", 3, "video_published"),
     ("handoff", "canvas", 1, "design_created"),
     ("handoff", "spaces", 2, "project_shared"),
+    ("twice", "captions", 10, "video_edited"),
+    ("twice", "video", 20, "video_edited"),
+    ("once", "fax", 1, "fax_sent"),
 )
 _TIERS = ("starter", "professional", "enterprise")
 _LOCATIONS = ("web_app", "mobile_app", "desktop_app", "api")
 
 
-def write_random_source(folder: Path, seed: int, users: int = 40, accounts: int = 9) -> None:
+def write_random_source(folder: Path, seed: int, users: int = 44, accounts: int = 24) -> None:
     """Write a source of some users in some accounts over 150 days from 2024-01-01.
 
     Args:
@@ -175,7 +178,7 @@ def _uses(
                 target = random.choice([None, "u001", "u002", "u003"])
                 yield {
                     "entity_id": user["user_id"],
-                    "entity_type": "user",
+                    "entity_type": random.choice(["user"] * 12 + ["admin", "system"]),
                     "event_type": kind,
                     "timestamp": at,
                     "location": random.choice(_LOCATIONS),
@@ -200,15 +203,14 @@ def _billing(random: Random, account: Mapping[str, Any]) -> Iterable[dict[str, A
         "subscription_resumed",
         "seats_changed",
         "tier_changed",
-        "payment_failed",
-        "payment_failed",
-        "payment_recovered",
+        *["payment_failed"] * 4,
+        *["payment_recovered"] * 2,
     ]
-    for number in range(random.randint(0, 12)):
-        day += random.choice([0, 1, 3, 7, 20, 31])
+    for number in range(random.randint(0, 16)):
+        day += random.choice([0, 1, 1, 3, 7, 20, 31])
         if day >= DAYS:
             return
-        kind = "subscription_started" if number == 0 else random.choice(kinds)
+        kind = "subscription_started" if number in (0, 9) else random.choice(kinds)
         at = max(_moment(random, day), account["account_created_at"])
         yield {
             "entity_id": account["account_id"],
@@ -225,7 +227,7 @@ def _terms(random: Random, kind: str, day: int) -> dict[str, Any]:
         terms = {
             "subscription_tier": random.choice(_TIERS),
             "total_seats": random.randint(1, 8),
-            "monthly_recurring_revenue": random.choice([49.5, 120.0, 300.0, 999.99]),
+            "monthly_recurring_revenue": random.choice([0, 49.5, 120.0, 300.0, 999.99]),
             "contract_renewal_date": renewal.isoformat(),
         }
         return {name: value for name, value in terms.items() if random.random() < 0.8}

@@ -51,10 +51,18 @@ def classify(rows: ir.Table, catalog: ir.Table) -> ir.Table:
     rows, unknown_product = unknown_reference(
         rows, "product_id", catalog, "product_id", "unknown_product"
     )
+    rows, in_family = unknown_reference(
+        rows.mutate(node_id=rows.product_id),
+        "node_id",
+        catalog.filter(catalog.tier != "family"),
+        "product_id",
+        "step_in_a_family",
+    )
     rules: list[Rule] = [
         *missing(rows, REQUIRED),
         ("duplicate_step", rows.duplicate_rank > 0),
         *unreadable(rows, {"step_number": "step_number"}),
         unknown_product,
+        in_family,
     ]
     return with_reason(rows, rules)

@@ -47,7 +47,7 @@ WORKFLOWS_STARTED = Metric(
 )
 WORKFLOWS_COMPLETED = Metric(
     "Workflows Completed Daily",
-    f"Workflow runs completed on the date; {_ON_PRODUCTS}.",
+    f"Workflow runs completed on the date, in the product of their first step; {_ON_PRODUCTS}.",
     "count(runs) by the date of the last step",
     Unit.WORKFLOWS,
     nullable=True,
@@ -73,7 +73,8 @@ TABLE = metric_table(
     "gold_activity_metrics",
     grain="one date, product, feature, event type and location that occur, and totals",
     description=f"What users did. Rows with `{TOTAL}` in feature, event type and location are totals"
-    f" of a product, with one for every product and date; the row with `{TOTAL}` also in the product is"
+    f" of a product, one for every product (retired ones and `{NONE}` too) and date; the row with"
+    f" `{TOTAL}` also in the product is"
     f" the date's total. `{NONE}` stands for no product or feature.",
     dimensions=(
         METRIC_DATE,

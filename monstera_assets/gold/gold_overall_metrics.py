@@ -53,7 +53,7 @@ STICKINESS = Metric(
 ACTIVATION_RATE = Metric(
     "Users Activated Share Weekly",
     "Of the signups of D-13 to D-7, the share with a qualifying event up to 7 days after signup; null"
-    " without signups.",
+    " without signups, and if any of them was before the first partition.",
     "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
     Unit.SHARE,
     nullable=True,
@@ -200,7 +200,12 @@ def gold_overall_metrics(
                 health=accounts.health_score.collect(order_by=accounts.account_id).sums(),
                 accounts=accounts.count(),
             ),
-            _activation(bronze_users, silver_daily_user_activity, window),
+            _activation(
+                bronze_users,
+                silver_daily_user_activity,
+                _total(gold_users_created_daily, CREATED),
+                window,
+            ),
         ]
     )
     counts = {
@@ -241,8 +246,13 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
     )
 
 
-def _activation(users: ir.Table, activity: ir.Table, window: DateWindow) -> ir.Table:
-    """By date, the signups of the week that ended a week before, and those then activated."""
+def _activation(
+    users: ir.Table, activity: ir.Table, created: ir.Table, window: DateWindow
+) -> ir.Table:
+    """By date, the signups of the week that ended a week before, and those then activated.
+
+    `created` has a row for each date that is loaded: what people did before the first is not known.
+    """
     signups = users.select("user_id", signup=day_number(users.user_created_at.date()))
     qualifying = activity.filter(activity.qualifying_events > 0)
     used = qualifying.select("user_id", day=day_number(qualifying.activity_date)).distinct()
@@ -260,13 +270,17 @@ def _activation(users: ir.Table, activity: ir.Table, window: DateWindow) -> ir.T
     by_day = people.group_by("signup").aggregate(
         signed_up=people.count(), activated=people.count(where=people.is_activated)
     )
+    loaded = created.select(loaded_day=day_number(created.metric_date))
+    by_day = by_day.left_join(loaded, by_day.signup == loaded.loaded_day)
     every = dates(window)
     ago = day_number(every.metric_date) - by_day.signup
     joined = every.inner_join(
         by_day, [ago >= _ACTIVATION_DAYS, ago < _ACTIVATION_DAYS + _SIGNUP_DAYS]
     )
     return joined.group_by("metric_date").aggregate(
-        signed_up=joined.signed_up.sum().cast("int64"),
+        signed_up=ibis.ifelse(
+            joined.loaded_day.notnull().all(), joined.signed_up.sum().cast("int64"), None
+        ),
         activated=joined.activated.sum().cast("int64"),
     )
 

@@ -33,7 +33,9 @@ class CohortType:
 
 COHORT_TYPES = (CohortType("month", "M", 30), CohortType("week", "W", 7))
 
-_IMMATURE = "null until every member has lived through the period"
+_IMMATURE = (
+    "null until every member has lived through the period, and if it began before the history"
+)
 
 
 def _users(name: str, definition: str, formula: str, caveats: str = "") -> Metric:
@@ -134,16 +136,17 @@ def gold_retention_cohorts(
         as_of_date=silver_user_current_state.as_of_date.max()
     )
     users = bronze_users.select("user_id", signup_date=bronze_users.user_created_at.date())
-    users = users.cross_join(as_of).filter(ibis._.signup_date <= ibis._.as_of_date).view()
+    history = silver_user_state_history
+    begins = history.aggregate(history_from=day_number(history.snapshot_date.min()))
+    users = users.cross_join(as_of).cross_join(begins)
+    users = users.filter(users.signup_date <= users.as_of_date).view()
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
     active = active.select("user_id", "activity_date").distinct()
     used = users.inner_join(active, "user_id")
     used = used.filter(used.activity_date <= used.as_of_date)
     used = used.mutate(age=day_number(used.activity_date) - day_number(used.signup_date)).view()
-    return ibis.union(
-        *(_cells(users, used, silver_user_state_history, cohort) for cohort in COHORT_TYPES)
-    )
+    return ibis.union(*(_cells(users, used, history, cohort) for cohort in COHORT_TYPES))
 
 
 def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortType) -> ir.Table:
@@ -153,6 +156,7 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
         first_signup=day_number(ibis._.signup_date.min()),
         last_signup=day_number(ibis._.signup_date.max()),
         as_of_date=ibis._.as_of_date.max(),
+        history_from=ibis._.history_from.max(),
     )
     today = day_number(cohorts.as_of_date)
     cells = cohorts.mutate(
@@ -185,9 +189,10 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
     unbounded = cells.leaving.fill_null(0).sum().over(from_here_on).cast("int64")
     cells = cells.mutate(unbounded=unbounded)
     is_mature = cells.last_signup + (cells.period_number + 1) * cohort.days - 1 <= cells.today
+    is_in_history = cells.first_signup + cells.period_number * cohort.days >= cells.history_from
 
-    def if_mature(value: ir.Value) -> ir.Value:
-        return ibis.ifelse(is_mature, value, None)
+    def if_known(value: ir.Value) -> ir.Value:
+        return ibis.ifelse(is_mature & is_in_history, value, None)
 
     return cells.select(
         *_CELL,
@@ -195,12 +200,12 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
         cohort_type=ibis.literal(cohort.name),
         **{
             USERS_IN_COHORT.column_name: cells.members,
-            USERS_RETAINED.column_name: if_mature(cells.retained.fill_null(0)),
-            RETENTION.column_name: if_mature(share(cells.retained.fill_null(0), cells.members)),
-            USERS_RETAINED_UNBOUNDED.column_name: if_mature(cells.unbounded),
-            RETENTION_UNBOUNDED.column_name: if_mature(share(cells.unbounded, cells.members)),
+            USERS_RETAINED.column_name: if_known(cells.retained.fill_null(0)),
+            RETENTION.column_name: if_known(share(cells.retained.fill_null(0), cells.members)),
+            USERS_RETAINED_UNBOUNDED.column_name: if_known(cells.unbounded),
+            RETENTION_UNBOUNDED.column_name: if_known(share(cells.unbounded, cells.members)),
             **{
-                metric.column_name: if_mature(cells[str(state)].fill_null(0))
+                metric.column_name: if_known(cells[str(state)].fill_null(0))
                 for state, metric in USERS_IN_STATE.items()
             },
         },
@@ -255,10 +260,14 @@ def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
     return rows.filter(impossible.fill_null(False) | some_missing)
 
 
-@rule(TABLE, "A cell has numbers if and only if every member has lived through the period.")
-def immature_cells_are_null(gold_retention_cohorts: ir.Table, bronze_users: ir.Table) -> ir.Table:
-    """Cells with numbers that come too early, or without numbers that are due."""
+@rule(TABLE, "A cell has numbers if and only if the history tells every member's whole period.")
+def immature_cells_are_null(
+    gold_retention_cohorts: ir.Table, bronze_users: ir.Table, silver_user_state_history: ir.Table
+) -> ir.Table:
+    """Cells with numbers that come too early or are not known, or without numbers that are due."""
     rows = gold_retention_cohorts
+    history = silver_user_state_history
+    first_date = history.aggregate(day=history.snapshot_date.min()).day.as_scalar()
     wrong = []
     for cohort in COHORT_TYPES:
         signup = bronze_users.user_created_at.date()
@@ -268,8 +277,14 @@ def immature_cells_are_null(gold_retention_cohorts: ir.Table, bronze_users: ir.T
         both = both.filter(both.signup_date <= both.as_of_date)
         lived = day_number(both.as_of_date) - day_number(both.signup_date) + 1
         through = both.group_by("cohort_type", *_CELL).aggregate(
-            is_mature=(lived >= (both.period_number + 1) * cohort.days).all(),
+            is_known=(
+                (lived >= (both.period_number + 1) * cohort.days)
+                & (
+                    day_number(both.signup_date) + both.period_number * cohort.days
+                    >= day_number(first_date)
+                )
+            ).all(),
             is_told=both[USERS_RETAINED.column_name].notnull().any(),
         )
-        wrong.append(through.filter(through.is_mature != through.is_told))
+        wrong.append(through.filter(through.is_known != through.is_told))
     return ibis.union(*wrong)

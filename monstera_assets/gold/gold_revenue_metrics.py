@@ -43,7 +43,7 @@ REVENUE_CLOSING = _money(
 MOVEMENTS = {
     "new": _money(
         "New",
-        "Revenue of accounts that pay for the first time.",
+        "Revenue of accounts that never had any before.",
         "sum(now) where then = 0 and never paid before",
     ),
     "expansion": _money(
@@ -59,14 +59,15 @@ MOVEMENTS = {
     ),
     "churned": _money(
         "Churned",
-        "Revenue of subscriptions whose first day lapsed is the date, as a negative amount.",
+        "Revenue of accounts that have none any more, as a negative amount: the first day lapsed, or"
+        " the first for nothing.",
         "sum(- then) where now = 0",
         f"{_LOST} Revenue churns on the day a subscription lapses; the account's state waits for"
         " churn_days.",
     ),
     "reactivated": _money(
         "Reactivated",
-        "Revenue of former payers that pay again, however short the gap.",
+        "Revenue of accounts that had some before and none the day before, however short the gap.",
         "sum(now) where then = 0 and paid before",
     ),
 }

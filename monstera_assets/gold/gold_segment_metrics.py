@@ -55,7 +55,7 @@ _COUNTS = (USERS_IN_SEGMENT, SEGMENT_ACTIVE_DAILY, SEGMENT_ACTIVE_MONTHLY, SEGME
 
 TABLE = metric_table(
     "gold_segment_metrics",
-    grain="one date, dimension and segment",
+    grain="one date, dimension and segment, with users or without",
     description="Users and their use by lifecycle state and by behavioural segment, as of each date."
     " Each dimension shares out the users, so its segments add up to all of them.",
     dimensions=(

@@ -91,7 +91,8 @@ REACTIVATION_RATE = _rate(
 RECOVERY_RATE = Metric(
     "Accounts Dunning Recovered Share Monthly",
     "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days that end"
-    " on the date; null if none was closed, and for other rows than the accounts' totals.",
+    " on the date; null if none was closed, and for other rows than the accounts' totals. A lapse"
+    " closes failures on the first day lapsed; a new start closes them without recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
     Unit.SHARE,
     nullable=True,

@@ -136,6 +136,7 @@ OTHER_USERS = (
     {"user_id": "late", "user_created_at": "2025-03-05 12:00:00"},
     {"user_id": "gone", "user_created_at": "2025-01-01"},
 )
+FAMILY = {"product_id": "family", "tier": "family", "parent_product_id": ""}
 DELETION = {
     "event_id": "deletion",
     "entity_id": "gone",
@@ -371,6 +372,11 @@ CASES = [
     Case("workflows", "unreadable_step_number", {"step_number": "one"}),
     Case("workflows", "unreadable_step_number", {"step_number": "1.5"}, {"step_number": "2"}),
     Case("workflows", "unknown_product", {"product_id": "no such"}),
+    Case(
+        "workflows",
+        "step_in_a_family",
+        {"product_id": "family"},
+    ),
     *_event_cases("events"),
     Case(
         "events",
@@ -417,6 +423,7 @@ def _write_source(folder: Path, **rows: Sequence[Values]) -> Path:
         name: [BASE[name], *rows.get(name, [])] for name in BASE if name != "events"
     }
     entities["users"] += [{**BASE["users"], **user} for user in OTHER_USERS]
+    entities["product_catalog"].append({**BASE["product_catalog"], **FAMILY})
     entities["subscription_events"].append({**BASE["subscription_events"], **DELETION})
     for name, of_input in entities.items():
         _write(folder / f"{name}.csv", name, of_input)

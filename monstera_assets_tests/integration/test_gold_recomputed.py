@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from dagster import AssetCheckSeverity
 
 from monstera_assets.definitions import tables
 from monstera_assets.gold.metrics import MetricTable
@@ -91,3 +92,26 @@ def test_trend_flags_follow_the_latest_date(
         " OR is_last_90_days <> (metric_date > latest - 90)"
     ).fetchall()
     assert wrong == [(0,)]
+
+
+def test_users_and_accounts_older_than_the_first_partition(tmp_path: Path) -> None:
+    """What came before is not known: cohorts say so by null, and everything still fits together."""
+    write_random_source(tmp_path / "source", seed=1)
+    days = DateWindow(date(2024, 3, 1), RANDOM_DAYS.last)
+    graph = Graph(tmp_path / "source", tmp_path / "db.duckdb", tmp_path / "home", days.first)
+    with graph.instance:
+        result = graph.run(days)
+    assert result.success
+    failed = [e for e in result.get_asset_check_evaluations() if not e.passed]
+    assert [e.check_name for e in failed if e.severity == AssetCheckSeverity.ERROR] == []
+    with duckdb.connect(str(graph.database), read_only=True) as made:
+        cells = made.execute(
+            "SELECT cohort_start, period_number, users_retained_per_period IS NULL"
+            " FROM gold.gold_retention_cohorts WHERE cohort_type = 'month'"
+            " AND cohort_start <= '2024-03-01' AND period_number <= 1 ORDER BY ALL"
+        ).fetchall()
+    january, february, march = (date(2024, month, 1) for month in (1, 2, 3))
+    # Everybody of January was there from the 31st at the latest, so that period 1 began before March.
+    assert [is_null for start, n, is_null in cells if (start, n) == (january, 0)] == [True]
+    assert [is_null for start, n, is_null in cells if (start, n) == (february, 0)] == [True]
+    assert [is_null for start, n, is_null in cells if (start, n) == (march, 0)] == [False]

@@ -46,6 +46,7 @@ WITH RECURSIVE allowed_moves AS (
     WHERE entity_type = 'user' AND is_qualifying_event
     GROUP BY entity_id
 ), moves AS (
+    -- Both days must be in the history, so its first date has no moves.
     SELECT scope, entity_id, today.snapshot_date AS moved_on,
         yesterday.state AS from_state, today.state AS to_state,
         today.snapshot_date - yesterday.since AS days_in_state,
