@@ -144,7 +144,8 @@ def test_owners_and_levels_decide_who_gets_what(house: House, receiver: Service)
         f"P0={receiver.url('urgent')}",
         f"team:facts={receiver.url('facts')}",
         f"P1+team:facts={receiver.url('urgent-facts')}",
-        f"team:facts+team:names={receiver.url('both')}",
+        f"P0+team:names={receiver.url('both')}",
+        f"team:facts={receiver.url('both')}",
     ]
     house.run(note="odd", amount=12, names=TWICE)
     house.tick()

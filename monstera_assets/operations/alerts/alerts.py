@@ -6,9 +6,10 @@ The daemon's sensors and the command line call the same methods and may do so at
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster import DagsterInstance, DagsterRun, RunsFilter
@@ -131,9 +132,12 @@ class Alerts:
         if not self._sinks:
             return []
         state = self._state(instance)
-        named = {state.sink_of(sink.entry.url): sink for sink in self._sinks}
+        # A URL may stand there several times, with several routes: it gets what one of them lets by.
+        named: dict[str, list[_Sink]] = {}
+        for sink in self._sinks:
+            named.setdefault(state.sink_of(sink.entry.url), []).append(sink)
         state.queue(list(named))
-        troubles = [self._send_to(state, name, sink) for name, sink in named.items()]
+        troubles = [self._send_to(state, name, sinks) for name, sinks in named.items()]
         return [trouble for trouble in troubles if trouble is not None]
 
     def after_run(self, instance: DagsterInstance, run_id: str) -> list[str]:
@@ -155,14 +159,15 @@ class Alerts:
         """A message as it is logged where there is nowhere to send it."""
         return f"{message.subject()}\n\n{message.body(self._ui_url)}"
 
-    def _send_to(self, state: AlertState, name: str, sink: _Sink) -> str | None:
+    def _send_to(self, state: AlertState, name: str, sinks: Sequence[_Sink]) -> str | None:
         token = state.lease(name)
         if token is None:
             return None
+        sink, routes = sinks[0], [sink.entry.route for sink in sinks]
         try:
             while (waiting := state.next_message(name, token)) is not None:
                 message_id, whole = waiting
-                message = whole.only(lambda item: _accepts(sink.entry.route, item))
+                message = whole.only(lambda item: _accepts(routes, item))
                 if message is not None and not sink.service.send(message, self._ui_url):
                     wait = state.not_sent(name)
                     return f"{sink.label} took no message; it is kept and tried again in {wait:g} s"
@@ -189,8 +194,8 @@ class Alerts:
             raise SettingsError(f"{where} {error}") from error
 
     def _state(self, instance: DagsterInstance) -> AlertState:
-        return AlertState.in_folder(instance.root_directory, self._clock)
+        return AlertState(Path(instance.root_directory), self._clock)
 
 
-def _accepts(route: Route, item: Item) -> bool:
-    return route.accepts(item.outcome.level, item.outcome.owners)
+def _accepts(routes: Iterable[Route], item: Item) -> bool:
+    return any(route.accepts(item.outcome.level, item.outcome.owners) for route in routes)

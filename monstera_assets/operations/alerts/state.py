@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 from pydantic import SecretStr
 
@@ -74,11 +73,6 @@ class AlertState:
         """
         self._path = folder / FILE
         self._clock = clock
-
-    @classmethod
-    def in_folder(cls, folder: str, clock: Callable[[], float]) -> Self:
-        """The file in a folder."""
-        return cls(Path(folder), clock)
 
     def since(self) -> float:
         """When the file was made: earlier runs are not looked for."""
