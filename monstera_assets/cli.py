@@ -141,7 +141,7 @@ def run(
     """  # noqa: D301  # click's mark for a paragraph that is not to be wrapped
     settings = _settings(source, database)
     # Dagster takes seconds to import, which `--help` should not cost.
-    from monstera_assets.definitions import build_definitions, tables
+    from monstera_assets.definitions import build_alerts, build_definitions, tables
     from monstera_assets.operations.home import open_instance
     from monstera_assets.operations.partitions import source_range
     from monstera_assets.operations.progress import RunProgress
@@ -171,17 +171,19 @@ def run(
             " over.",
         )
     job = whole_graph(definitions)
-    with (
-        open_instance(settings) as instance,
-        RunProgress(console, steps=len(job.nodes)) as progress,
-    ):
-        report = run_range(job, instance, window, progress)
-    if report.interrupted:
-        raise KeyboardInterrupt
+    alerts = build_alerts(settings)
+    with open_instance(settings) as instance:
+        with RunProgress(console, steps=len(job.nodes)) as progress:
+            report = run_range(job, instance, window, progress)
+        if report.interrupted:
+            raise KeyboardInterrupt
+        troubles = alerts.after_run(instance, report.run_id)
     print_tables(console, settings, tables(settings))
     print_report(console, settings, report)
     for failure in report.failures:
         click.echo(f"monstera: {failure}", err=True)
+    for trouble in troubles:
+        click.echo(f"monstera: {trouble}", err=True)
     if any(failure.is_of_the_source for failure in report.failures):
         sys.exit(EXIT_USAGE)
     sys.exit(0 if report.healthy else EXIT_UNHEALTHY)

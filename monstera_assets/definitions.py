@@ -15,6 +15,8 @@ from monstera_assets.checks.rules import Rule
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
+from monstera_assets.operations.alerts.alerts import Alerts
+from monstera_assets.operations.alerts.sensors import build_alert_sensors
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.runs import whole_graph_job
 from monstera_assets.operations.schedules import daily_job, daily_schedule, gold_job
@@ -60,6 +62,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
                 [asset_key(t.name) for t in tables(settings) if t.partition_column],
             )
         ],
+        sensors=build_alert_sensors(build_alerts(settings)),
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(**_warehouse(settings)),
             "warehouse": Warehouse(**_warehouse(settings)),
@@ -67,6 +70,15 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
         # One process writes to the DuckDB file, and DuckDB itself uses all cores.
         executor=in_process_executor,
     )
+
+
+def build_alerts(settings: Settings) -> Alerts:
+    """What takes in finished runs and tells of them.
+
+    Raises:
+        SettingsError: a URL of `alert_urls` is of no use.
+    """
+    return Alerts(settings, tables(settings), rules(settings))
 
 
 def table_assets(settings: Settings | None = None) -> list[TableAsset]:

@@ -8,11 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -21,6 +28,7 @@ from pydantic_settings import (
 from monstera_assets.gold.entities_created import EntityCreated
 from monstera_assets.gold.gold_videos_created_daily import VIDEOS_CREATED
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.operations.alerts.routing import parse_entries, split_entries
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -58,6 +66,8 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         validate_default=True,
+        # What is wrong may be a secret; who reads the error is told the rest by `load_settings`.
+        hide_input_in_errors=True,
     )
 
     source: Path = Field(default=Path("seeds"), description="Folder of the source.")
@@ -96,9 +106,32 @@ class Settings(BaseSettings):
         description="What users create, with the event types that create it: each makes a table"
         " gold_ENTITY_created_daily.",
     )
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Where alerts go: URLs of Apprise such as slack://..., with commas or spaces"
+        " between them or as a JSON list; kept secret. Before a URL may stand a level, owners or"
+        " both for which it is, as in P1+team:data-platform=slack://..., which gets P0 and P1 of"
+        " the tables of that owner. Without any, alerts are only logged.",
+    )
+    ui_url: str = Field(
+        default="http://127.0.0.1:3000",
+        pattern=r"^https?://[^\s@<>]+$",
+        description="Address of the Dagster UI, to which links in alerts lead.",
+    )
     policy: LifecyclePolicy = Field(
         default_factory=LifecyclePolicy, description="Thresholds of the lifecycle."
     )
+
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _split_alert_urls(cls, value: object) -> object:
+        return split_entries(value)
+
+    @field_validator("alert_urls")
+    @classmethod
+    def _check_alert_urls(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        parse_entries(value)
+        return value
 
     @classmethod
     def settings_customise_sources(

@@ -21,6 +21,7 @@ from dagster import (
     JobDefinition,
     define_asset_job,
 )
+from dagster._core.events import JobFailureData
 from dagster._core.events.log import EventLogEntry
 from dagster_shared.error import SerializableErrorInfo
 
@@ -245,14 +246,14 @@ def _report(result: ExecuteInProcessResult, window: DateWindow, *, interrupted: 
         run_id=result.run_id,
         succeeded=result.success,
         interrupted=interrupted,
-        failures=tuple(_failures(result.all_events)),
+        failures=tuple(failures_of(result.all_events)),
         checks_passed=sum(evaluation.passed for evaluation in evaluations),
         failed_checks=failed,
         rows_outside=_rows_outside(result.all_events),
     )
 
 
-def _failures(events: Sequence[DagsterEvent]) -> list[Failure]:
+def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
     """The root causes of failures that are not a failed check's, which are reported as such."""
     steps_of: dict[tuple[str, str], list[str]] = {}
     messages: dict[tuple[str, str], str] = {}
@@ -261,7 +262,9 @@ def _failures(events: Sequence[DagsterEvent]) -> list[Failure]:
         if event.event_type == DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
         elif event.event_type == DagsterEventType.RUN_FAILURE and not messages:
-            error = event.job_failure_data.error
+            data = event.event_specific_data
+            # A run whose process was lost is failed by another, which leaves no data.
+            error = data.error if isinstance(data, JobFailureData) else None
         if error is None:
             continue
         while error.cause is not None and error.cls_name not in _OWN_ERRORS:

@@ -22,13 +22,15 @@ from pathlib import Path
 import duckdb
 import pytest
 from click.testing import CliRunner
-from dagster import DagsterInstance
+from dagster import DagsterInstance, build_sensor_context
 
 from monstera_assets.cli import main
-from monstera_assets.definitions import build_definitions
+from monstera_assets.definitions import build_alerts, build_definitions
+from monstera_assets.operations.alerts.sensors import build_alert_sensors
 from monstera_assets.operations.runs import run_range, whole_graph
 from monstera_assets.settings import Settings, variables
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.integration.alert_examples import SECRET, Service, service
 
 SEEDS = Path(__file__).parents[2] / "seeds"
 FIRST, LAST = date(2024, 7, 1), date(2025, 6, 30)
@@ -301,7 +303,8 @@ def runs_on_held_database(folder: Path) -> tuple[Outcome, Outcome]:
 class Processes:
     """Everything that is run, started at once and worked off two at a time."""
 
-    def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, folder: Path, pool: ThreadPoolExecutor, told: Service) -> None:
+        self.told = told
         self.today = datetime.now(UTC).date()
         no_country = shutil.copytree(SEEDS, folder / "no_country")
         users = no_country / "seed_users.csv"
@@ -316,6 +319,7 @@ class Processes:
             source=small,
             MONSTERA_START_DATE=str(self.today - timedelta(days=4)),
             DAGSTER_HOME=str(folder / "small" / "dagster_elsewhere"),
+            MONSTERA_ALERT_URLS=f"P2+team:data-platform={told.url()}",
         )
         self.no_column: Future[Outcome] = pool.submit(
             monstera, folder / "no_column", "run", source=no_country
@@ -340,8 +344,8 @@ class Processes:
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        yield Processes(tmp_path_factory.mktemp("cli"), pool)
+    with service() as told, ThreadPoolExecutor(max_workers=2) as pool:
+        yield Processes(tmp_path_factory.mktemp("cli"), pool, told)
 
 
 def lines_of(text: str) -> list[str]:
@@ -492,6 +496,27 @@ def test_failing_check_of_severity_error(
     assert "gold_users_active_monthly: failing checks: recomputed_from_raw_events" in lines
     unreached = "silver_user_current_state: [1-9] checks not reached by its last run"
     assert any(re.fullmatch(unreached, line) for line in lines)
+
+
+def test_a_failed_check_of_a_run_is_told_once_with_the_daemon_beside_it(
+    processes: Processes,
+) -> None:
+    run = processes.small.result()
+    assert run.err == ""
+    assert SECRET not in run.out
+    [run_id] = re.findall(r"Run: succeeded \(([0-9a-f-]+)\)", run.out)
+    alerts = build_alerts(Settings(alert_urls=(processes.told.url(),)))
+    with DagsterInstance.from_config(str(run.folder / "dagster_elsewhere")) as instance:
+        for sensor in build_alert_sensors(alerts):
+            with build_sensor_context(instance=instance) as context:
+                sensor.evaluate_tick(context)
+    [told] = processes.told.received
+    assert told.title == "[P2] Monstera: bronze_rejected_events.nothing_is_rejected fails"
+    assert "  Owner: team:data-platform\n" in told.text
+    assert "  Expected: No row of the source was rejected; the reasons say why.\n" in told.text
+    # The two events of a user that there is not.
+    assert re.search(r"^unknown_user +2 +events\.csv$", told.text, re.MULTILINE)
+    assert told.text.endswith(f" UTC: <http://127.0.0.1:3000/runs/{run_id}>")
 
 
 def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:

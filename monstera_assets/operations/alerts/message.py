@@ -1,0 +1,207 @@
+"""The one message of a run: its subject and its text, in Markdown that is also plain to read.
+
+Everything that comes from data stands in spans and blocks of code, where no markup has a meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from itertools import groupby
+from typing import Any
+
+from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome, moment
+from monstera_assets.operations.alerts.text import code, grid, shorten
+
+BODY_LIMIT = 8000
+"""Characters of a message; services that take less get less."""
+
+_SUBJECT_LIMIT = 150
+_STEPS_SHOWN = 5
+
+
+class News(StrEnum):
+    """Why something is told."""
+
+    NEW = "new"
+    """It fails, and did not when last looked at; or it fails more urgently than was told."""
+    REMINDER = "reminder"
+    """It has failed since, and the last word of it is a week old."""
+    RECOVERED = "recovered"
+    """It failed and does no more."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to tell: an outcome, why it is news, and the time, days and run that first failed."""
+
+    news: News
+    outcome: Outcome
+    since: float
+    since_days: str = ""
+    since_run: str = ""
+    also: tuple[str, ...] = field(default=(), compare=False)
+    """Titles of further steps that failed for the same reason."""
+
+    @property
+    def failing(self) -> bool:
+        """Whether it fails."""
+        return self.news is not News.RECOVERED
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is told of a run."""
+
+    run_id: str
+    job: str
+    days: str
+    ended_at: float
+    items: tuple[Item, ...]
+
+    @classmethod
+    def of(cls, run: FinishedRun, items: Iterable[Item]) -> Message:
+        """The message of a run, the most urgent first and recoveries last."""
+        ordered = sorted(
+            items, key=lambda item: (not item.failing, item.outcome.level, item.outcome.title)
+        )
+        return cls(run.run_id, run.job, run.days, run.ended_at, tuple(ordered))
+
+    def only(self, accepts: Callable[[Item], bool]) -> Message | None:
+        """What of the message somebody is to get; None if nothing."""
+        items = tuple(item for item in self.items if accepts(item))
+        return replace(self, items=items) if items else None
+
+    @property
+    def failing(self) -> tuple[Item, ...]:
+        """What fails."""
+        return tuple(item for item in self.items if item.failing)
+
+    @property
+    def worst_level(self) -> str:
+        """The most urgent level of what fails, else of what has recovered."""
+        return min(item.outcome.level for item in self.failing or self.items)
+
+    def subject(self) -> str:
+        """One line: the worst level and what it is about."""
+        told = self.failing or self.items
+        others = len(told) - 1
+        what = told[0].outcome.title + (
+            f" and {others} other{'' if others == 1 else 's'}" if others else ""
+        )
+        verb = ("fail" if others else "fails") if self.failing else "recovered"
+        mark = self.worst_level if self.failing else f"{self.worst_level} recovered"
+        return shorten(f"[{mark}] Monstera: {what} {verb}", _SUBJECT_LIMIT)
+
+    def body(self, ui_url: str, limit: int = BODY_LIMIT) -> str:
+        """The text, at most `limit` characters; what has no room is counted, not dropped silently.
+
+        Args:
+            ui_url: address of the Dagster UI, to which the run's link leads.
+            limit: characters.
+        """
+        end = f"Run of {code(self.job)}{self._for_days}, ended {moment(self.ended_at)}:"
+        end += f" <{_link(ui_url, self.run_id)}>"
+        shown: list[str] = []
+        left = limit - len(end) - 80  # room for the line that says what was left out
+        blocks = [block for group in self._groups(ui_url) for block in group]
+        for number, (block, short) in enumerate(blocks):
+            text = block if len(block) + 2 <= left else short
+            if len(text) + 2 > left:
+                shown.append(f"… and {len(blocks) - number:,} more, which the run shows.")
+                break
+            shown.append(text)
+            left -= len(text) + 2
+        return "\n\n".join([*shown, end])
+
+    @property
+    def _for_days(self) -> str:
+        return f" for {self.days}" if self.days else ""
+
+    def _groups(self, ui_url: str) -> Iterable[list[tuple[str, str]]]:
+        """For each level, and for what recovered, the blocks of text: in full, and in one line."""
+        for heading, group in groupby(
+            _merged(self.items),
+            key=lambda item: item.outcome.level if item.failing else "Recovered",
+        ):
+            blocks = [self._block(item, ui_url) for item in group]
+            full, short = blocks[0]
+            title = f"**{heading}**\n\n"
+            yield [(title + full, title + short), *blocks[1:]]
+
+    def _block(self, item: Item, ui_url: str) -> tuple[str, str]:
+        outcome = item.outcome
+        also = ", ".join(code(title) for title in item.also[:_STEPS_SHOWN])
+        more = len(item.also) - _STEPS_SHOWN
+        head = f"- {code(outcome.title)}" + (f", {also}" if also else "")
+        head += f" and {more:,} more" if more > 0 else ""
+        since = moment(item.since)
+        if item.news is not News.NEW:
+            first = f"[run {item.since_run[:8]}]({_link(ui_url, item.since_run)})"
+            since += f" ({first}{f', for {item.since_days}' if item.since_days else ''})"
+        if not item.failing:
+            line = f"{head} passes again{self._for_days}; it failed from {since}"
+            return line, line
+        verb = "fail" if item.also else "fails"
+        still = "still, since" if item.news is News.REMINDER else "since"
+        lines = [f"{head} {verb} {still} {since}"]
+        if outcome.owners:
+            lines.append(f"  Owner: {', '.join(outcome.owners)}")
+        if outcome.description:
+            lines.append(f"  Expected: {outcome.description}")
+        if outcome.figures and not (outcome.note and not outcome.examples):
+            lines.append(f"  Violations: {outcome.figures}, expected 0")
+        if outcome.note:
+            lines.append(f"  Seen: {code(outcome.note)}")
+        full = "\n".join(lines)
+        if len(outcome.examples) > 1:
+            full += "\n\n" + grid(outcome.examples)
+        return full, lines[0]
+
+    def to_json(self) -> str:
+        """The message as text; `from_json` reads it back."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Message:
+        """The message of a text that `to_json` wrote."""
+        given = json.loads(text)
+        return cls(**{**given, "items": tuple(map(_item, given["items"]))})
+
+
+def _item(given: dict[str, Any]) -> Item:
+    outcome = given["outcome"]
+    return Item(
+        news=News(given["news"]),
+        outcome=Outcome(
+            **{
+                **outcome,
+                "owners": tuple(outcome["owners"]),
+                "examples": tuple(map(tuple, outcome["examples"])),
+            }
+        ),
+        since=given["since"],
+        since_days=given["since_days"],
+        since_run=given["since_run"],
+        also=tuple(given["also"]),
+    )
+
+
+def _merged(items: Sequence[Item]) -> list[Item]:
+    """Steps that fail for one reason as one item: a locked database fails every step of a run."""
+    merged: dict[object, Item] = {}
+    for item in items:
+        outcome = item.outcome
+        of_step = outcome.subject.startswith("step:") and item.failing
+        reason = (item.news, outcome.note) if of_step else outcome.subject
+        first = merged.get(reason)
+        merged[reason] = (
+            item if first is None else replace(first, also=(*first.also, outcome.title))
+        )
+    return list(merged.values())
+
+
+def _link(ui_url: str, run_id: str) -> str:
+    return f"{ui_url.rstrip('/')}/runs/{run_id}"

@@ -1,0 +1,216 @@
+"""What a finished run says of its checks, its steps and itself, read from Dagster's event log.
+
+The log is read rather than the run's status, because a check that does not block fails in a run that
+succeeds, and because a run that fails has checks that failed before it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    EventLogEntry,
+)
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
+
+from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules
+from monstera_assets.checks.rules import AlertLevel, Rule
+from monstera_assets.checks.table_checks import LEVEL
+from monstera_assets.operations.alerts.text import clean, rows_of
+from monstera_assets.operations.runs import failures_of, step_name
+from monstera_assets.warehouse.tables import Table
+
+FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE)
+"""Statuses of runs that are told; who cancels a run knows of it."""
+
+_READ = {
+    DagsterEventType.ASSET_CHECK_EVALUATION,
+    DagsterEventType.STEP_SUCCESS,
+    DagsterEventType.STEP_FAILURE,
+    DagsterEventType.RUN_FAILURE,
+}
+_NAME, _DESCRIPTION, _NOTE, _CELL = 120, 300, 500, 40
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a check, a step or a whole run ended; all texts are cleaned and bounded.
+
+    `subject` is what it is called from run to run; `at` when it ended, in seconds since 1970;
+    `examples` are the header and some of the offending rows.
+    """
+
+    subject: str
+    title: str
+    failing: bool
+    at: float
+    level: str
+    owners: tuple[str, ...] = ()
+    description: str = ""
+    figures: str = ""
+    note: str = ""
+    examples: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that has ended; `days` says which partitions it computed, `ended_at` in seconds."""
+
+    run_id: str
+    job: str
+    days: str
+    ended_at: float
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Owners by table, and descriptions by table and check."""
+
+    owners: Mapping[str, tuple[str, ...]]
+    descriptions: Mapping[tuple[str, str], str]
+
+    @classmethod
+    def of(cls, tables: Iterable[Table], rules: Iterable[Rule]) -> Catalog:
+        """What tables and rules declare."""
+        declared = list(tables)
+        return cls(
+            owners={table.name: table.owners for table in declared},
+            descriptions={
+                **{
+                    (table.name, name): DESCRIPTIONS[name]
+                    for table in declared
+                    for name in contract_rules(table)
+                },
+                **{(rule.table.name, rule.name): rule.description for rule in rules},
+            },
+        )
+
+    def owners_of_step(self, name: str) -> tuple[str, ...]:
+        """Owners of the table that a step computes or checks; none for a load of several tables."""
+        return self.owners.get(name.removeprefix("check_"), ())
+
+
+def read_run(instance: DagsterInstance, run: DagsterRun, catalog: Catalog) -> FinishedRun:
+    """The outcomes of a run that has ended."""
+    entries = [
+        record.event_log_entry
+        for record in instance.get_records_for_run(run.run_id, of_type=_READ).records
+    ]
+    record = instance.get_run_record_by_id(run.run_id)
+    ended_at = (record.end_time if record else None) or max(
+        (entry.timestamp for entry in entries), default=0.0
+    )
+    checks = list(_checks(entries, catalog))
+    steps = list(_steps(entries, catalog))
+    return FinishedRun(
+        run_id=run.run_id,
+        job=run.job_name,
+        days=_days(run.tags),
+        ended_at=ended_at,
+        outcomes=(*checks, *steps, *_whole(run, entries, ended_at, [*checks, *steps])),
+    )
+
+
+def _checks(entries: Sequence[EventLogEntry], catalog: Catalog) -> Iterable[Outcome]:
+    """An outcome a check; of several evaluations in a run, one that failed stands for all."""
+    outcomes: dict[str, Outcome] = {}
+    for entry in entries:
+        event = entry.get_dagster_event()
+        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
+            outcome = _check(event.asset_check_evaluation_data, entry.timestamp, catalog)
+            before = outcomes.get(outcome.subject)
+            if before is None or not before.failing:
+                outcomes[outcome.subject] = outcome
+    return outcomes.values()
+
+
+def _check(evaluation: AssetCheckEvaluation, at: float, catalog: Catalog) -> Outcome:
+    table, name = evaluation.asset_key.path[-1], evaluation.check_name
+    metadata = {key: str(value.value) for key, value in evaluation.metadata.items()}
+    blocks = evaluation.severity == AssetCheckSeverity.ERROR
+    violations = metadata.get("violations", "")
+    return Outcome(
+        subject=f"check:{'/'.join(evaluation.asset_key.path)}:{name}",
+        title=clean(f"{table}.{name}", _NAME),
+        failing=not evaluation.passed,
+        at=at,
+        level=_level(metadata.get(LEVEL), AlertLevel.P0 if blocks else AlertLevel.P2),
+        owners=catalog.owners.get(table, ()),
+        description=clean(catalog.descriptions.get((table, name), ""), _DESCRIPTION),
+        figures=f"{int(violations):,}" if violations.isdecimal() else "",
+        note=clean(metadata.get("note") or evaluation.description or "", _NOTE),
+        examples=rows_of(metadata.get("examples", ""), rows=_EXAMPLES, width=_CELL),
+    )
+
+
+def _level(given: str | None, otherwise: AlertLevel) -> str:
+    return given if given in set(AlertLevel) else str(otherwise)
+
+
+def _steps(entries: Sequence[EventLogEntry], catalog: Catalog) -> Iterable[Outcome]:
+    """An outcome a step, but for those that failed because a check that blocks did."""
+    reasons = {
+        step: failure.message
+        for failure in failures_of([entry.get_dagster_event() for entry in entries])
+        for step in failure.steps
+    }
+    for entry in entries:
+        event = entry.get_dagster_event()
+        name = step_name(event)
+        succeeded = event.event_type == DagsterEventType.STEP_SUCCESS
+        if succeeded or (event.event_type == DagsterEventType.STEP_FAILURE and name in reasons):
+            yield Outcome(
+                subject=f"step:{name}",
+                title=clean(f"step {name}", _NAME),
+                failing=not succeeded,
+                at=entry.timestamp,
+                level=str(AlertLevel.P0),
+                owners=catalog.owners_of_step(name),
+                note="" if succeeded else clean(reasons[name], _NOTE),
+            )
+
+
+def _whole(
+    run: DagsterRun, entries: Sequence[EventLogEntry], ended_at: float, parts: Sequence[Outcome]
+) -> Iterable[Outcome]:
+    """The run's own outcome, where no check and no step says why it failed."""
+    failed = run.status == DagsterRunStatus.FAILURE
+    if failed and any(part.failing for part in parts):
+        return
+    events = [entry.get_dagster_event() for entry in entries]
+    said = [failure.message for failure in failures_of(events)] + [
+        event.message or "" for event in events if event.event_type == DagsterEventType.RUN_FAILURE
+    ]
+    yield Outcome(
+        subject=f"run:{run.job_name}",
+        title=clean(f"run of {run.job_name}", _NAME),
+        failing=failed,
+        at=ended_at,
+        level=str(AlertLevel.P0),
+        note=clean(said[0] if said else "the run failed", _NOTE) if failed else "",
+    )
+
+
+def _days(tags: Mapping[str, str]) -> str:
+    first = tags.get(ASSET_PARTITION_RANGE_START_TAG) or tags.get(PARTITION_NAME_TAG, "")
+    last = tags.get(ASSET_PARTITION_RANGE_END_TAG) or first
+    return clean(first if first == last else f"{first} to {last}", _NAME)
+
+
+def moment(seconds: float) -> str:
+    """A point in time as people read it, in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

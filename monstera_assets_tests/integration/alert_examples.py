@@ -1,0 +1,257 @@
+"""A small graph that can be made to fail, a daemon's sensors, and a service that receives alerts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import ibis.expr.types as ir
+from dagster._core.definitions.run_request import DagsterRunReaction
+
+from monstera_assets.checks.rules import AlertLevel, rule, within
+from monstera_assets.checks.table_checks import build_table_checks
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.operations.alerts.alerts import Alerts
+from monstera_assets.operations.alerts.sensors import build_alert_sensors
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse.connection import connection_config
+from monstera_assets.warehouse.io_manager import WarehouseIOManager
+from monstera_assets.warehouse.resource import Warehouse
+from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.integration.example_assets import (
+    FACTS as ANY_FACTS,
+)
+from monstera_assets_tests.integration.example_assets import (
+    NAMES as ANY_NAMES,
+)
+from monstera_assets_tests.integration.example_assets import (
+    QUIET,
+    Row,
+    day,
+    delivering,
+    facts,
+    frame,
+)
+
+FACTS = replace(ANY_FACTS, owners=("team:facts",))
+NAMES = replace(ANY_NAMES, owners=("team:names",))
+SECRET = "hunter2-is-a-token"  # noqa: S105
+
+
+@rule(FACTS, "No fact has a remark.", blocking=False)
+def no_remarks(silver_facts: ir.Table, *, window: DateWindow) -> ir.Table:
+    """Facts with a remark: P2, as it only reports."""
+    rows = within(silver_facts, "fact_date", window)
+    return rows.filter(rows.note.notnull()).select("fact_id", "note")
+
+
+@rule(FACTS, "Every amount is below ten.", blocking=False, level=AlertLevel.P1)
+def amounts_are_small(silver_facts: ir.Table) -> ir.Table:
+    """Facts with a large amount."""
+    return silver_facts.filter(silver_facts.left_amount >= 10).select("fact_id", "left_amount")
+
+
+RULES = (no_remarks, amounts_are_small)
+
+
+@dataclass(frozen=True)
+class Received:
+    """What a service was told, and the path under which."""
+
+    path: str
+    title: str
+    text: str
+    kind: str
+
+
+@dataclass
+class Service:
+    """A service on localhost; while `status` is no success it takes nothing."""
+
+    port: int = 0
+    status: int = 200
+    received: list[Received] = field(default_factory=list)
+    refused: int = 0
+
+    def url(self, path: str = SECRET) -> str:
+        """The URL of Apprise that leads here."""
+        return f"json://127.0.0.1:{self.port}/{path}/?format=markdown"
+
+    def titles(self, path: str = SECRET) -> list[str]:
+        """Subjects that arrived, in order."""
+        return [one.title for one in self.received if one.path == f"/{path}/"]
+
+
+@contextmanager
+def service() -> Iterator[Service]:
+    """A service that listens."""
+    state = Service()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if state.status < 300:
+                state.received.append(
+                    Received(self.path, body["title"], body["message"], body["type"])
+                )
+            else:
+                state.refused += 1
+            self.send_response(state.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        state.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield state
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass
+class House:
+    """Two tables with checks, an instance that records runs, and a clock that is set by hand."""
+
+    folder: Path
+    instance: dg.DagsterInstance
+    urls: Sequence[str] = field(default=(), repr=False)
+    days_later: int = 0
+    seconds_later: float = 0.0
+    built_at: float = field(default_factory=time.time)
+    cursors: dict[str, str | None] = field(default_factory=dict)
+
+    def clock(self) -> float:
+        """The time of alerts: some days after that of runs."""
+        return self.built_at + self.days_later * 86_400.0 + self.seconds_later
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of now."""
+        return Settings(alert_urls=tuple(self.urls), ui_url="http://127.0.0.1:3000/")
+
+    @property
+    def alerts(self) -> Alerts:
+        """The alerts of a process that starts now."""
+        return Alerts(self.settings, (FACTS, NAMES), RULES, self.clock)
+
+    def run(
+        self,
+        when: date | None = None,
+        *,
+        note: str | None = None,
+        amount: int = 1,
+        error: str | None = None,
+        names: Sequence[Row] | None = None,
+    ) -> str:
+        """Run the facts, and the names if there are any, with their checks for a day; the run's id."""
+
+        def deliver_facts(window: DateWindow) -> Any:
+            if error is not None:
+                raise RuntimeError(error)
+            return frame(FACTS, facts(*window, note=note, amount=amount))
+
+        def deliver_names(_: DateWindow) -> Any:
+            return frame(NAMES, [{"name_id": key, "label": label} for key, label in names or ()])
+
+        deliveries = {FACTS: deliver_facts, **({NAMES: deliver_names} if names else {})}
+        place: dict[str, Any] = {
+            "database": str(self.folder / "small.duckdb"),
+            "connection_config": connection_config(threads=2),
+        }
+        definitions = dg.Definitions(
+            assets=[delivering(table, delivery) for table, delivery in deliveries.items()],
+            asset_checks=[
+                build_table_checks(
+                    table,
+                    [rule for rule in RULES if rule.table == table],
+                    lambda _: FACTS.relation,
+                    LifecyclePolicy(),
+                )
+                for table in deliveries
+            ],
+            resources={
+                IO_MANAGER_KEY: WarehouseIOManager(**place),
+                "warehouse": Warehouse(**place),
+            },
+            executor=dg.in_process_executor,
+        )
+        result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            run_config=QUIET,
+            raise_on_error=False,
+            partition_key=(when or day(1)).isoformat(),
+        )
+        return result.run_id
+
+    def lose_a_run(self) -> None:
+        """A run that ends before its first step, as when its process cannot be started."""
+
+        @dg.job(name="lost")
+        def lost() -> None:
+            """Nothing."""
+
+        run = self.instance.create_run_for_job(lost)
+        self.instance.report_run_failed(run, "The worker was lost.")
+
+    def command_line(self, run_id: str) -> list[str]:
+        """What `monstera run` does after its run; what went wrong."""
+        return self.alerts.after_run(self.instance, run_id)
+
+    def tick(self, *names: str) -> str:
+        """Evaluate sensors as the daemon does, by default all; what they wrote to their logs."""
+        said = []
+        for sensor in build_alert_sensors(self.alerts):
+            if names and sensor.name not in names:
+                continue
+            with dg.build_sensor_context(
+                instance=self.instance, cursor=self.cursors.get(sensor.name)
+            ) as context:
+                with logged(context.log) as lines:
+                    done = sensor.evaluate_tick(context)
+                said.extend(lines)
+            self.cursors[sensor.name] = done.cursor
+            errors = [
+                reaction.error
+                for reaction in done.dagster_run_reactions or []
+                if isinstance(reaction, DagsterRunReaction) and reaction.error
+            ]
+            said.extend(str(error) for error in errors)
+        return "\n".join(said)
+
+    def next_day(self, days: int = 1) -> None:
+        """Let days pass."""
+        self.days_later += days
+
+
+@contextmanager
+def logged(logger: Any) -> Iterator[list[str]]:
+    """The lines that a logger writes."""
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    handler = Keep(level=logging.DEBUG)
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,406 @@
+"""What people are told of runs, by a service that receives it, from real runs on a real event log."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from monstera_assets.operations.alerts.sensors import OF_SUCCEEDED, UNSENT
+from monstera_assets.operations.alerts.state import FILE
+from monstera_assets.settings import SettingsError
+from monstera_assets_tests.integration.alert_examples import SECRET, House, Service, service
+from monstera_assets_tests.integration.example_assets import day, process
+from monstera_assets_tests.integration.example_runs import batched_instance
+
+TWICE = (("n1", "First"), ("n1", "Again"))
+
+
+@pytest.fixture
+def receiver() -> Iterator[Service]:
+    """A service that receives alerts."""
+    with service() as listening:
+        yield listening
+
+
+@pytest.fixture(params=[batched_instance], ids=["sqlite"])
+def house(request: pytest.FixtureRequest, tmp_path: Path, receiver: Service) -> Iterator[House]:
+    """The small graph with a storage of Dagster's, its sensors started, and one URL."""
+    build: Callable[[Path], dg.DagsterInstance] = request.param
+    with build(tmp_path / "home") as instance:
+        built = House(tmp_path, instance, [receiver.url()])
+        assert built.tick() == ""  # the first tick only notes where the log ends
+        yield built
+
+
+def test_a_check_that_does_not_block_is_told_of_a_run_that_succeeds(
+    house: House, receiver: Service
+) -> None:
+    run_id = house.run(note="odd")
+    assert house.instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.SUCCESS  # type: ignore[union-attr]
+    assert house.tick() == ""
+    [told] = receiver.received
+    assert told.title == "[P2] Monstera: silver_facts.no_remarks fails"
+    assert told.kind == "warning"
+    head, rows, end = told.text.split("\n\n", 3)[1:]
+    first, *others = head.split("\n")
+    assert first.startswith("- `silver_facts.no_remarks` fails since ")
+    assert others == [
+        "  Owner: team:facts",
+        "  Expected: No fact has a remark.",
+        "  Violations: 1, expected 0",
+    ]
+    assert rows == "```\nfact_id          note\nfact 2025-01-01  odd\n```"
+    assert end.startswith("Run of `__ASSET_JOB` for 2025-01-01, ended ")
+    assert end.endswith(f" UTC: <http://127.0.0.1:3000/runs/{run_id}>")
+
+
+def test_all_that_fails_in_a_run_is_one_message_by_level(house: House, receiver: Service) -> None:
+    run_id = house.run(note="odd", amount=12, names=TWICE)
+    assert house.instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
+    house.tick()
+    [told] = receiver.received
+    assert told.title == "[P0] Monstera: silver_names.key_is_unique and 2 others fail"
+    assert told.kind == "failure"
+    places = [
+        told.text.index(part)
+        for part in (
+            "**P0**",
+            "`silver_names.key_is_unique`",
+            "Expected: No two rows share the key.",
+            "n1       2",
+            "**P1**",
+            "`silver_facts.amounts_are_small`",
+            "**P2**",
+            "`silver_facts.no_remarks`",
+        )
+    ]
+    assert places == sorted(places)
+    assert "step" not in told.text  # which failed for the check and for nothing else
+
+
+def test_what_still_fails_is_told_again_after_a_week_and_once_when_it_recovers(
+    house: House, receiver: Service
+) -> None:
+    first_run = house.run(day(1), note="odd")
+    house.tick()
+    for later in (1, 6):
+        house.days_later = later
+        house.run(day(1 + later), note="odd")
+        house.tick()
+        assert len(receiver.received) == 1, later
+    for later, note in ((7, "odd"), (8, "odd"), (9, None), (10, None)):
+        house.days_later = later
+        house.run(day(1 + later), note=note)
+        house.tick()
+    assert receiver.titles() == [
+        "[P2] Monstera: silver_facts.no_remarks fails",
+        "[P2] Monstera: silver_facts.no_remarks fails",
+        "[P2 recovered] Monstera: silver_facts.no_remarks recovered",
+    ]
+    first, reminder, recovery = (told.text for told in receiver.received)
+    since = first.split("fails since ")[1].split("\n")[0]
+    link = f"[run {first_run[:8]}](http://127.0.0.1:3000/runs/{first_run})"
+    assert f"fails still, since {since} ({link}, for 2025-01-01)\n" in reminder
+    assert (
+        "- `silver_facts.no_remarks` passes again for 2025-01-10; it failed from"
+        f" {since} ({link}, for 2025-01-01)\n"
+    ) in recovery
+    assert receiver.received[2].kind == "success"
+
+
+def test_a_failing_step_is_told_with_its_reason(house: House, receiver: Service) -> None:
+    house.run(error="the disk is full")
+    house.tick()
+    house.next_day()
+    house.run(error="the disk is full")
+    house.tick()
+    house.run()
+    house.tick()
+    assert receiver.titles() == [
+        "[P0] Monstera: step silver_facts fails",
+        "[P0 recovered] Monstera: step silver_facts recovered",
+    ]
+    text = receiver.received[0].text
+    assert "- `step silver_facts` fails since" in text
+    assert "  Owner: team:facts\n" in text
+    assert "  Seen: `RuntimeError: the disk is full`\n" in text
+
+
+def test_a_run_that_fails_before_any_step_is_told(house: House, receiver: Service) -> None:
+    house.lose_a_run()
+    house.tick()
+    assert receiver.titles() == ["[P0] Monstera: run of lost fails"]
+    assert "Seen: `The worker was lost.`" in receiver.received[0].text
+
+
+def test_owners_and_levels_decide_who_gets_what(house: House, receiver: Service) -> None:
+    house.urls = [
+        receiver.url("everything"),
+        f"P0={receiver.url('urgent')}",
+        f"team:facts={receiver.url('facts')}",
+        f"P1+team:facts={receiver.url('urgent-facts')}",
+        f"P0+team:names={receiver.url('both')}",
+        f"team:facts={receiver.url('both')}",
+    ]
+    house.run(note="odd", amount=12, names=TWICE)
+    house.tick()
+    names = "[P0] Monstera: silver_names.key_is_unique"
+    amounts = "[P1] Monstera: silver_facts.amounts_are_small"
+    assert {path: receiver.titles(path) for path in PATHS} == {
+        "everything": [f"{names} and 2 others fail"],
+        "urgent": [f"{names} fails"],
+        "facts": [f"{amounts} and 1 other fail"],
+        "urgent-facts": [f"{amounts} fails"],
+        "both": [f"{names} and 2 others fail"],
+    }
+    house.run(amount=12)
+    house.tick()
+    recovered = "[P2 recovered] Monstera: silver_facts.no_remarks recovered"
+    assert [receiver.titles(path)[1:] for path in PATHS] == [
+        [recovered],
+        [],
+        [recovered],
+        [],
+        [recovered],
+    ]
+
+
+PATHS = ("everything", "urgent", "facts", "urgent-facts", "both")
+
+
+def test_a_step_that_belongs_to_no_table_is_told_to_everybody(
+    house: House, receiver: Service
+) -> None:
+    house.urls = [f"P0+team:names={receiver.url()}"]
+    house.lose_a_run()
+    house.tick()
+    assert receiver.titles() == ["[P0] Monstera: run of lost fails"]
+
+
+def test_a_service_that_is_down_gets_everything_in_order_when_it_is_back(
+    house: House, receiver: Service
+) -> None:
+    with service() as other:
+        house.urls = [receiver.url("down"), other.url("up")]
+        receiver.status = 503
+        house.run(note="odd")
+        said = house.tick(OF_SUCCEEDED)
+        assert "alert URL 1 (JSON) took no message; it is kept and tried again in 60 s" in said
+        house.run()
+        house.tick(OF_SUCCEEDED)
+        assert other.titles("up") == TWO
+        assert receiver.refused == 1  # not due again yet, for the second message neither
+        house.seconds_later += 60
+        assert "tried again in 120 s" in house.tick(UNSENT)
+        assert receiver.refused == 2
+        receiver.status = 200
+        house.tick(UNSENT)
+        assert receiver.received == []
+        house.seconds_later += 120
+        house.tick(UNSENT)
+        house.tick(UNSENT)
+        assert receiver.titles("down") == TWO
+        assert other.titles("up") == TWO
+
+
+TWO = [
+    "[P2] Monstera: silver_facts.no_remarks fails",
+    "[P2 recovered] Monstera: silver_facts.no_remarks recovered",
+]
+
+
+def test_nobody_listening_is_a_service_that_is_down(house: House, receiver: Service) -> None:
+    with service() as gone:
+        url = gone.url("gone")
+    house.urls = [url, receiver.url()]
+    house.run(note="odd")
+    assert "alert URL 1 (JSON) took no message" in house.tick(OF_SUCCEEDED)
+    assert receiver.titles() == TWO[:1]
+
+
+def test_a_corrected_url_gets_what_the_wrong_one_did_not(house: House, receiver: Service) -> None:
+    receiver.status = 404
+    house.urls = [receiver.url("wrong")]
+    house.run(note="odd")
+    house.tick()
+    receiver.status = 200
+    house.urls = [receiver.url("right")]
+    house.tick()
+    house.tick()
+    assert receiver.titles("right") == TWO[:1]
+
+
+def test_a_url_that_is_added_gets_no_old_news(house: House, receiver: Service) -> None:
+    house.run(note="odd")
+    house.tick()
+    house.urls = [*house.urls, receiver.url("late")]
+    house.tick()
+    assert receiver.titles("late") == []
+    house.run()
+    house.tick()
+    assert receiver.titles("late") == TWO[1:]
+
+
+def test_the_command_line_and_the_daemon_tell_a_run_once(house: House, receiver: Service) -> None:
+    run_id = house.run(note="odd")
+    assert house.command_line(run_id) == []
+    house.tick()
+    assert house.command_line(run_id) == []
+    house.tick()
+    assert receiver.titles() == TWO[:1]
+
+
+def test_a_run_without_urls_is_logged_and_sent_by_who_has_them(
+    house: House, receiver: Service
+) -> None:
+    house.urls = []
+    house.run(note="odd")
+    said = house.tick()
+    assert said.startswith("[P2] Monstera: silver_facts.no_remarks fails\n\n**P2**\n\n- `silver_")
+    assert house.tick() == ""
+    assert receiver.received == []
+    house.urls = [receiver.url()]
+    house.tick()
+    assert receiver.titles() == TWO[:1]
+
+
+def test_a_run_whose_process_ended_before_its_alerts_is_found(
+    house: House, receiver: Service
+) -> None:
+    house.run(note="odd")
+    house.tick(UNSENT)
+    assert receiver.titles() == TWO[:1]
+    house.tick()
+    assert len(receiver.received) == 1
+
+
+def test_hostile_data_stays_text_and_bounded(house: House, receiver: Service) -> None:
+    note = (
+        "```\n# Head\n<!channel> <b>*x*</b> [a](http://evil) | \x1b[31m\u202e ann@example.com "
+        + ("y" * 5000)
+    )
+    house.run(note=note)
+    house.tick()
+    text = receiver.received[0].text
+    assert len(text) < 1500
+    shown = [line for line in text.splitlines() if line.startswith("fact 2025")]
+    assert shown == ["fact 2025-01-01  ''' # Head <!channel> <b>*x*</b> [a](ht…"]
+    assert text.count("```") == 2
+
+
+def test_an_error_shows_no_address_and_no_markup(house: House, receiver: Service) -> None:
+    house.run(error="row `ann.bee@example.com`,\n<b>bad</b>\x07 " + "z" * 5000)
+    house.tick()
+    [line] = [line for line in receiver.received[0].text.splitlines() if "Seen" in line]
+    assert line.startswith("  Seen: `RuntimeError: row '(e-mail)', <b>bad</b> zzz")
+    assert line.endswith("z…`")
+    assert len(line) == len("  Seen: ``") + 500
+
+
+def test_urls_are_in_no_log_and_no_file(
+    house: House, receiver: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    receiver.status = 500
+    house.run(note="odd")
+    said = house.tick()
+    assert "took no message" in said
+    receiver.status = 200
+    house.seconds_later += 60
+    said += house.tick()
+    assert receiver.titles() == TWO[:1]
+    assert SECRET not in said
+    assert SECRET not in caplog.text
+    assert SECRET not in repr(house.settings) + str(house.settings) + repr(house.alerts.__dict__)
+    files = [path for path in house.folder.rglob("*") if path.is_file()]
+    assert any(path.name == FILE for path in files)
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (
+            f"team:nobody=json://localhost/{SECRET}",
+            "wrong setting: alert_urls: entry 2: no table is owned by team:nobody; owners are"
+            " team:facts, team:names",
+        ),
+        (
+            f"slack://{SECRET}",
+            "wrong setting: alert_urls: entry 2 is no URL that Apprise can send to; `apprise"
+            " --details` lists them",
+        ),
+        (
+            f"nothing://{SECRET}",
+            "wrong setting: alert_urls: entry 2 is no URL that Apprise can send to; `apprise"
+            " --details` lists them",
+        ),
+    ],
+)
+def test_a_url_of_no_use_is_an_error_without_the_url(
+    house: House, receiver: Service, url: str, expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    house.urls = [receiver.url(), url]
+    with pytest.raises(SettingsError) as raised:
+        _ = house.alerts
+    error: BaseException | None = raised.value
+    assert str(error) == expected
+    while error is not None:
+        assert SECRET not in str(error)
+        error = error.__cause__ or error.__context__
+    assert SECRET not in caplog.text
+
+
+def test_a_state_that_cannot_be_written_loses_no_run(house: House, receiver: Service) -> None:
+    path = Path(house.instance.root_directory) / FILE
+    kept = path.with_suffix(".kept")
+    shutil.copy(path, kept)
+    path.write_bytes(b"no database" * 100)
+    run_id = house.run(note="odd")
+    [said] = house.command_line(run_id)
+    assert said.startswith(
+        f"{path}, which holds the alerts, cannot be used: file is not a database"
+    )
+    assert "move it away" in said
+    assert "which holds the alerts, cannot be used" in house.tick(OF_SUCCEEDED)
+    kept.replace(path)
+    house.tick()
+    assert receiver.titles() == TWO[:1]
+
+
+SENDING = """
+import sys
+from monstera_assets_tests.integration.alert_examples import House
+from pathlib import Path
+import dagster as dg
+folder, url, run_id = sys.argv[1:]
+with dg.DagsterInstance.from_config(folder + "/home") as instance:
+    house = House(Path(folder), instance, [url])
+    alerts = house.alerts
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(alerts.after_run(instance, run_id), flush=True)
+"""
+
+
+def test_two_processes_that_take_in_a_run_at_once_send_it_once(
+    house: House, receiver: Service
+) -> None:
+    run_id = house.run(note="odd")
+    arguments = (SENDING, house.folder, receiver.url(), run_id)
+    with process(*arguments) as one, process(*arguments) as other:
+        for child in (one, other):
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        for child in (one, other):
+            assert child.stdout is not None
+            assert child.stdout.readline() == "[]\n"
+    house.tick()
+    assert receiver.titles() == TWO[:1]

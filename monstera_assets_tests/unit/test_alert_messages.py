@@ -1,0 +1,229 @@
+"""Where alerts go, what the setting may say, and how a message is worded and bounded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from apprise import Apprise, NotifyFormat
+from apprise.conversion import convert_between
+from apprise.plugins.base import NotifyBase
+
+from monstera_assets.checks.rules import Finding
+from monstera_assets.operations.alerts.message import Item, Message, News
+from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome
+from monstera_assets.operations.alerts.routing import Route, parse_entries
+from monstera_assets.operations.alerts.text import clean, grid, rows_of
+from monstera_assets.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, load_settings
+
+SECRET = "hunter2"  # noqa: S105
+UI = "http://127.0.0.1:3000"
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.upper().startswith(ENVIRONMENT_PREFIX):
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", []),
+        (" , ", []),
+        ("slack://a/b/c", [("P3", set(), "slack://a/b/c")]),
+        (
+            "slack://a, mailto://u:p@x.org?to=a@x.org,b@x.org json://h",
+            [
+                ("P3", set(), "slack://a"),
+                ("P3", set(), "mailto://u:p@x.org?to=a@x.org,b@x.org"),
+                ("P3", set(), "json://h"),
+            ],
+        ),
+        (
+            "P0=slack://a\nteam:x+P1+team:y=json://h/?a=b",
+            [("P0", set(), "slack://a"), ("P1", {"team:x", "team:y"}, "json://h/?a=b")],
+        ),
+        ('["P2=slack://a b, json://c"]', [("P2", set(), "slack://a b, json://c")]),
+    ],
+)
+def test_entries_of_the_environment(
+    text: str, expected: list[tuple[str, set[str], str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONSTERA_ALERT_URLS", text)
+    entries = parse_entries(load_settings().alert_urls)
+    assert [
+        (entry.route.least_urgent, set(entry.route.owners), entry.url.get_secret_value())
+        for entry in entries
+    ] == expected
+    assert [entry.position for entry in entries] == list(range(1, len(expected) + 1))
+
+
+@pytest.mark.parametrize(
+    "text", ['alert_urls = ["slack://a", "P1=json://b"]', 'alert_urls = "slack://a P1=json://b"']
+)
+def test_entries_of_the_file(text: str) -> None:
+    Path("monstera.toml").write_text(text)
+    assert [url.get_secret_value() for url in load_settings().alert_urls] == [
+        "slack://a",
+        "P1=json://b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SECRET, "entry 1 is no URL such as slack://..., nor one after ROUTE="),
+        (f"slack://a P7=json://{SECRET}", "entry 2: before = may stand one of the levels P0, P1,"),
+        (f"P0+P1=json://{SECRET}", "entry 1: before = may stand one of the levels"),
+        (f"=json://{SECRET}", "entry 1: before = may stand one of the levels"),
+        (f"{SECRET}=json://a", "entry 1: before = may stand one of the levels"),
+        (f'["{SECRET}', "begins like a JSON list but is none"),
+        (f'[["{SECRET}"]]', "entry 1 is no text"),
+    ],
+)
+def test_a_wrong_entry_is_named_and_not_shown(
+    text: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONSTERA_ALERT_URLS", text)
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    assert "(from MONSTERA_ALERT_URLS" in str(raised.value)
+    assert expected in str(raised.value)
+    error: BaseException | None = raised.value
+    while error is not None:
+        assert SECRET not in str(error)
+        assert SECRET not in repr(error)
+        error = error.__cause__ or error.__context__
+
+
+def test_settings_show_no_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONSTERA_ALERT_URLS", f"slack://{SECRET}")
+    settings = load_settings()
+    shown = (repr(settings), str(settings), settings.model_dump_json(), str(settings.model_dump()))
+    assert all(SECRET not in text for text in shown)
+
+
+@pytest.mark.parametrize("url", ["javascript:x", "127.0.0.1:3000", "http://u:p@host", "http://a b"])
+def test_address_of_the_ui(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().ui_url == "http://127.0.0.1:3000"
+    monkeypatch.setenv("MONSTERA_UI_URL", url)
+    with pytest.raises(SettingsError, match="ui_url"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("route", "level", "owners", "accepted"),
+    [
+        (Route(), "P3", ["team:a"], True),
+        (Route("P1"), "P0", [], True),
+        (Route("P1"), "P1", ["team:a"], True),
+        (Route("P1"), "P2", ["team:a"], False),
+        (Route("P3", frozenset({"team:a"})), "P2", ["team:a", "team:b"], True),
+        (Route("P3", frozenset({"team:a"})), "P2", ["team:b"], False),
+        (Route("P3", frozenset({"team:a"})), "P2", [], True),
+        (Route("P0", frozenset({"team:a"})), "P2", [], False),
+    ],
+)
+def test_routes(route: Route, level: str, owners: list[str], accepted: bool) -> None:
+    assert route.accepts(level, owners) is accepted
+
+
+def item(title: str, *, news: News = News.NEW, level: str = "P2", **more: object) -> Item:
+    subject = title.replace(" ", ":") if title.startswith("step ") else f"check:{title}"
+    outcome = Outcome(subject, title, news is not News.RECOVERED, 0.0, level, **more)  # type: ignore[arg-type]
+    return Item(news, outcome, 0.0, "2025-01-01", "first-run-of-all")
+
+
+def message(*items: Item, days: str = "") -> Message:
+    return Message.of(FinishedRun("abc", "job", days, 0.0, ()), items)
+
+
+@pytest.mark.parametrize(
+    ("items", "subject"),
+    [
+        ([item("t.a")], "[P2] Monstera: t.a fails"),
+        ([item("t.a"), item("t.b", level="P0")], "[P0] Monstera: t.b and 1 other fail"),
+        ([item("t.a", news=News.RECOVERED)], "[P2 recovered] Monstera: t.a recovered"),
+        (
+            [item("t.a", level="P3"), item("t.b", level="P0", news=News.RECOVERED)],
+            "[P3] Monstera: t.a fails",
+        ),
+    ],
+)
+def test_subject(items: list[Item], subject: str) -> None:
+    assert message(*items).subject() == subject
+
+
+def test_steps_that_fail_for_one_reason_are_one_block() -> None:
+    steps = [item(f"step s{number}", level="P0", note="locked") for number in range(8)]
+    text = message(*steps, item("step t", level="P0", note="other")).body(UI)
+    assert text == (
+        "**P0**\n\n"
+        "- `step s0`, `step s1`, `step s2`, `step s3`, `step s4`, `step s5` and 2 more fail since"
+        " 1970-01-01 00:00 UTC\n"
+        "  Seen: `locked`\n\n"
+        "- `step t` fails since 1970-01-01 00:00 UTC\n"
+        "  Seen: `other`\n\n"
+        "Run of `job`, ended 1970-01-01 00:00 UTC: <http://127.0.0.1:3000/runs/abc>"
+    )
+
+
+@pytest.mark.parametrize("limit", [500, 1800, 8000])
+def test_a_message_of_many_is_bounded_and_counts_what_it_leaves_out(limit: int) -> None:
+    rows = tuple(("x" * 40,) * 8 for _ in range(6))
+    many = [item(f"table.check_{number:03}", examples=rows) for number in range(300)]
+    text = message(*many).body(UI, limit)
+    assert len(text) <= limit
+    assert text.endswith("/runs/abc>")
+    shown = text.count("- `table.check_")
+    assert 0 < shown < 300
+    assert f"… and {300 - shown} more, which the run shows." in text
+    assert text.count("```") % 2 == 0
+
+
+def test_a_message_is_read_back_as_it_was() -> None:
+    one = message(
+        item("t.a", owners=("team:a",), examples=(("h", "i"), ("é", "\"'"))),
+        item("t.b", news=News.RECOVERED),
+        days="2025-01-01",
+    )
+    assert Message.from_json(one.to_json()) == one
+
+
+def test_examples_come_back_from_markdown_as_they_were() -> None:
+    values = ("a | b", "`c` *d* [e](f)", "<g> & &lt; &amp;", "h\\", "\\|", None)
+    finding = Finding("r", 1, ("one", "two", "three", "four", "five", "six"), (values,))
+    assert rows_of(finding.as_markdown(), rows=5, width=40) == (
+        ("one", "two", "three", "four", "five", "six"),
+        ("a | b", "`c` *d* [e](f)", "<g> & &lt; &amp;", "h\\", "\\|", ""),
+    )
+
+
+def test_an_address_is_hidden_before_the_text_is_cut() -> None:
+    assert clean("to ann.bee+x@mail.example.com now", 100) == "to (e-mail) now"
+    assert clean("to ann@example.com", 8) == "to (e-m…"
+
+
+HOSTILE = "``` <!channel> <b>x</b> *y* [z](http://evil) @everyone"
+
+
+def test_data_is_text_in_slack_and_in_e_mail() -> None:
+    text = message(item("t.a", note=HOSTILE, examples=(("n",), (HOSTILE,)))).body(UI)
+    html = convert_between(  # type: ignore[no-untyped-call]
+        NotifyFormat.MARKDOWN, NotifyFormat.HTML, content=text
+    )
+    assert "<b>" not in html
+    assert "evil</a>" not in html
+    assert 'href="http://evil' not in html
+    assert html.count("&lt;b&gt;x&lt;/b&gt;") == 2
+    service = Apprise.instantiate("slack://T12345678/B12345678/" + "x" * 24)
+    assert isinstance(service, NotifyBase)
+    slack = service.dialect_convert(text, NotifyFormat.MARKDOWN)
+    assert "<!channel>" not in slack
+    assert slack.count("&lt;!channel&gt;") == 2
+    assert "<http://evil" not in slack
+    assert "```" not in grid((("n",), (HOSTILE,))).removeprefix("```").removesuffix("```")
