@@ -7,7 +7,14 @@ import pkgutil
 from types import ModuleType
 from typing import Any, TypeVar
 
-from dagster import AssetChecksDefinition, Definitions, definitions, in_process_executor
+from dagster import (
+    AssetChecksDefinition,
+    Definitions,
+    apply_freshness_policy,
+    definitions,
+    in_process_executor,
+    map_asset_specs,
+)
 
 from monstera_assets import bronze, gold, silver
 from monstera_assets.bronze import load_entities, load_events
@@ -19,7 +26,7 @@ from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.sensors import build_alert_sensors
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.runs import whole_graph_job
-from monstera_assets.operations.schedules import daily_job, daily_schedule, gold_job
+from monstera_assets.operations.schedules import daily_job, daily_schedule, freshness, gold_job
 from monstera_assets.settings import (
     DEFAULT_ENTITIES_CREATED,
     Settings,
@@ -45,14 +52,18 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     settings = settings or load_settings()
     first = first_partition(settings)
     partitions = daily_partitions(first)
+    is_fresh = freshness(settings)
     return Definitions(
-        assets=[
-            load_entities.build_load_entities(settings.source, settings.earliest_event_date),
-            load_events.build_load_events(
-                settings.source, partitions, first, settings.earliest_event_date
-            ),
-            *(asset.build(partitions, settings.policy) for asset in table_assets(settings)),
-        ],
+        assets=map_asset_specs(
+            lambda spec: apply_freshness_policy(spec, is_fresh),
+            [
+                load_entities.build_load_entities(settings.source, settings.earliest_event_date),
+                load_events.build_load_events(
+                    settings.source, partitions, first, settings.earliest_event_date
+                ),
+                *(asset.build(partitions, settings.policy) for asset in table_assets(settings)),
+            ],
+        ),
         asset_checks=_checks(settings),
         jobs=[whole_graph_job, daily_job, gold_job],
         schedules=[

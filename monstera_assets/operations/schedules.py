@@ -8,7 +8,7 @@ days, on an ordinary morning it is yesterday.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from dagster import (
     AssetKey,
@@ -17,6 +17,7 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DefaultScheduleStatus,
+    FreshnessPolicy,
     Jitter,
     RetryPolicy,
     RunRequest,
@@ -58,6 +59,18 @@ _UNFINISHED = [
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
 ]
+
+
+LATE_AFTER = timedelta(hours=2)
+"""How long after the daily run begins its tables are late (framework, section 9)."""
+
+
+def freshness(settings: Settings) -> FreshnessPolicy:
+    """Every table is made anew between the daily run's time and two hours after it."""
+    deadline = datetime.combine(date.min, settings.daily_run_at) + LATE_AFTER
+    return FreshnessPolicy.cron(
+        deadline_cron=f"{deadline.minute} {deadline.hour} * * *", lower_bound_delta=LATE_AFTER
+    )
 
 
 def daily_schedule(
