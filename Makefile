@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo setup test test-ui ui lint docs lock clean
+.PHONY: help demo setup test test-ui test-postgres ui lint docs lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,9 @@ test: setup lint  ## Lint, check types and run all tests
 
 test-ui: setup  ## Look at the Dagster UI in headless Chromium, which must be installed
 	$(BIN)/pytest -m browser
+
+test-postgres: setup  ## Test alerts on PostgreSQL as Dagster's storage, which must be installed
+	$(BIN)/pytest -m postgres
 
 lint: setup
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -16,6 +16,7 @@ from monstera_assets.settings import SettingsError
 from monstera_assets_tests.integration.alert_examples import SECRET, House, Service, service
 from monstera_assets_tests.integration.example_assets import day, process
 from monstera_assets_tests.integration.example_runs import batched_instance
+from monstera_assets_tests.postgres import postgres_instance, postgres_server
 
 TWICE = (("n1", "First"), ("n1", "Again"))
 
@@ -27,11 +28,22 @@ def receiver() -> Iterator[Service]:
         yield listening
 
 
-@pytest.fixture(params=[batched_instance], ids=["sqlite"])
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Path]:
+    """A server of PostgreSQL."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def house(request: pytest.FixtureRequest, tmp_path: Path, receiver: Service) -> Iterator[House]:
     """The small graph with a storage of Dagster's, its sensors started, and one URL."""
-    build: Callable[[Path], dg.DagsterInstance] = request.param
-    with build(tmp_path / "home") as instance:
+    home = tmp_path / "home"
+    if request.param == "postgres":
+        made = postgres_instance(request.getfixturevalue("postgres"), home)
+    else:
+        made = batched_instance(home)
+    with made as instance:
         built = House(tmp_path, instance, [receiver.url()])
         assert built.tick() == ""  # the first tick only notes where the log ends
         yield built

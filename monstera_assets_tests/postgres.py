@@ -1,0 +1,78 @@
+"""A PostgreSQL server for tests: Debian's, in a folder of its own, reached by a socket only."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import count
+from pathlib import Path
+
+import dagster as dg
+
+_OWNER = "postgres"
+_numbers = count(1)
+
+
+@contextmanager
+def postgres_server() -> Iterator[Path]:
+    """A running server; its folder, which also holds its socket.
+
+    Raises:
+        FileNotFoundError: PostgreSQL is not installed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="monstera-postgres-"))
+    if os.geteuid() == 0:  # the server refuses to run as root
+        shutil.chown(folder, _OWNER)
+    data = str(folder / "data")
+    try:
+        _as_owner("initdb", "--pgdata", data, "--username", _OWNER, "--auth", "trust", "--no-sync")
+        options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+        log = str(folder / "log")
+        _as_owner("pg_ctl", "start", "--pgdata", data, "--wait", "--log", log, "--options", options)
+        try:
+            yield folder
+        finally:
+            _as_owner("pg_ctl", "stop", "--pgdata", data, "--mode", "immediate")
+    finally:
+        shutil.rmtree(folder)
+
+
+def postgres_instance(server: Path, home: Path) -> dg.DagsterInstance:
+    """An instance that keeps everything in a new database of the server."""
+    database = f"dagster_{next(_numbers)}"
+    _as_owner("createdb", "--host", str(server), database)
+    home.mkdir(parents=True)
+    (home / "dagster.yaml").write_text(
+        "telemetry:\n  enabled: false\n"
+        "storage:\n  postgres:\n"
+        f"    postgres_url: postgresql+psycopg2://{_OWNER}@/{database}?host={server}\n"
+    )
+    return dg.DagsterInstance.from_config(str(home))
+
+
+def _as_owner(program: str, *arguments: str) -> None:
+    user = ["runuser", "--user", _OWNER, "--"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*user, _program(program), *arguments],
+        check=False,
+        # The server keeps what it is given open, so not a pipe.
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+    )
+    if done.returncode:
+        raise RuntimeError(f"{program} ended with exit code {done.returncode}")
+
+
+@cache
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    if found is None and not versions:
+        raise FileNotFoundError(f"{name} of PostgreSQL is not installed: apt install postgresql")
+    return found or str(versions[-1])
