@@ -15,6 +15,7 @@ from monstera_assets.checks.rules import Rule
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
+from monstera_assets.operations.late_data import source_changes_sensor
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.runs import whole_graph_job
 from monstera_assets.settings import (
@@ -52,6 +53,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
         ],
         asset_checks=_checks(settings),
         jobs=[whole_graph_job],
+        sensors=[source_changes_sensor(settings, table_assets(settings), first)],
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(**_warehouse(settings)),
             "warehouse": Warehouse(**_warehouse(settings)),

@@ -9,7 +9,7 @@ Belongs here: the notes and who is out of date. Not here: what has changed (bron
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
@@ -21,6 +21,10 @@ from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import next_moment
 
 _NOTES = f"{OPERATIONS_SCHEMA}.source_changes"
+_NO_NOTES = (
+    "SELECT '' AS cause, CAST(NULL AS DATE) AS affects_from, CAST(NULL AS TIMESTAMP) AS changed_at"
+    " WHERE false"
+)
 _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
 
 
@@ -65,8 +69,8 @@ def out_of_date(
     connection: duckdb.DuckDBPyConnection,
     tables: Sequence[Table],
     inputs: Mapping[str, Sequence[str]],
+    causes: Mapping[str, Collection[Cause]],
     window: DateWindow,
-    causes: Sequence[Cause] = tuple(Cause),
 ) -> OutOfDate:
     """Which days and tables were never materialized, or before a change or what they are made from.
 
@@ -74,78 +78,86 @@ def out_of_date(
         connection: may be read-only.
         tables: the tables to ask about.
         inputs: for each of them, the names of the tables that it is made from.
+        causes: for each of them, the loads that it depends on, directly or not.
         window: the days that there should be.
-        causes: the loads whose changes count.
     """
-    notes = list(map(str, causes))
     if not _exists(connection, "materializations"):
-        return OutOfDate(tuple(window), tuple(table.name for table in tables), None)
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE asked AS SELECT unnest(?::VARCHAR[]) AS table_name,"
-        " unnest(?::BOOLEAN[]) AS by_day",
-        [[table.name for table in tables], [bool(table.partition_column) for table in tables]],
+        whole = tuple(table.name for table in tables if table.partition_column is None)
+        return OutOfDate(tuple(window), whole, None)
+    by_day = {table.name: table.partition_column is not None for table in tables}
+    _pairs(connection, "asked", by_day.items(), "BOOLEAN")
+    _pairs(
+        connection, "made_from", ((name, read) for name in by_day for read in inputs.get(name, ()))
     )
-    pairs = [(name, read) for name, reads in inputs.items() for read in reads]
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE made_from AS SELECT unnest(?::VARCHAR[]) AS table_name,"
-        " unnest(?::VARCHAR[]) AS read_name",
-        [[name for name, _ in pairs], [read for _, read in pairs]],
-    )
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE noted AS"
-        + (
-            f" SELECT affects_from, changed_at FROM {_NOTES} WHERE list_contains(?, cause)"
-            if _exists(connection, "source_changes")
-            else " SELECT CAST(NULL AS DATE) AS affects_from, CAST(NULL AS TIMESTAMP) AS changed_at"
-            " WHERE list_contains(?, '')"
-        ),
-        [notes],
-    )
+    _pairs(connection, "due_to", ((name, cause) for name in by_day for cause in causes[name]))
+    notes = _NOTES if _exists(connection, "source_changes") else f"({_NO_NOTES})"
+    # Of a partitioned input only the same day is compared: a day that is computed again from what it
+    # was computed from before does not make the days after it out of date; notes tell when it does.
     days = connection.execute(
         f"""
         WITH calendar AS (
             SELECT CAST(unnest(generate_series(?::DATE, ?::DATE, INTERVAL 1 DAY)) AS DATE) AS day
-        ), wanted AS (
-            SELECT day, max(changed_at) AS changed_at
-            FROM calendar LEFT JOIN noted ON affects_from <= day GROUP BY day
         ), made AS (
             SELECT table_name, partition_date AS day, materialized_at FROM {_MATERIALIZATIONS}
+            WHERE partition_date IS NOT NULL
+        ), changed AS (
+            SELECT key AS table_name, day, max(changed_at) AS changed_at
+            FROM due_to JOIN {notes} AS notes ON notes.cause = value
+            JOIN calendar ON affects_from <= day GROUP BY ALL
         ), inputs_made AS (
-            SELECT made_from.table_name, day, max(materialized_at) AS materialized_at
-            FROM made_from JOIN made ON made.table_name = read_name
-            WHERE day IS NOT NULL GROUP BY ALL
+            SELECT key AS table_name, day, max(materialized_at) AS inputs_made_at
+            FROM made_from JOIN made ON made.table_name = value GROUP BY ALL
         )
-        SELECT DISTINCT wanted.day FROM asked CROSS JOIN wanted
-        LEFT JOIN made ON made.table_name = asked.table_name AND made.day = wanted.day
-        LEFT JOIN inputs_made ON inputs_made.table_name = asked.table_name
-            AND inputs_made.day = wanted.day
-        WHERE by_day AND (made.materialized_at IS NULL
-            OR made.materialized_at < wanted.changed_at
-            OR made.materialized_at < inputs_made.materialized_at)
-        ORDER BY wanted.day
+        SELECT DISTINCT day
+        FROM (SELECT key AS table_name, day FROM asked CROSS JOIN calendar WHERE value)
+        LEFT JOIN made USING (table_name, day)
+        LEFT JOIN changed USING (table_name, day)
+        LEFT JOIN inputs_made USING (table_name, day)
+        WHERE materialized_at IS NULL OR materialized_at < changed_at
+            OR materialized_at < inputs_made_at
+        ORDER BY day
         """,
         [window.first, window.last],
     ).fetchall()
-    whole = connection.execute(
+    whole_tables = connection.execute(
         f"""
         WITH made AS (
             SELECT table_name, max(materialized_at) AS materialized_at FROM {_MATERIALIZATIONS}
             GROUP BY table_name
+        ), changed AS (
+            SELECT key AS table_name, max(changed_at) AS changed_at
+            FROM due_to JOIN {notes} AS notes ON notes.cause = value GROUP BY ALL
         ), inputs_made AS (
-            SELECT made_from.table_name, max(materialized_at) AS materialized_at
-            FROM made_from JOIN made ON made.table_name = read_name GROUP BY ALL
+            SELECT key AS table_name, max(materialized_at) AS inputs_made_at
+            FROM made_from JOIN made ON made.table_name = value GROUP BY ALL
         )
-        SELECT asked.table_name FROM asked
-        LEFT JOIN made ON made.table_name = asked.table_name
-        LEFT JOIN inputs_made ON inputs_made.table_name = asked.table_name
-        WHERE NOT by_day AND (made.materialized_at IS NULL
-            OR made.materialized_at < (SELECT max(changed_at) FROM noted)
-            OR made.materialized_at < inputs_made.materialized_at)
-        ORDER BY asked.table_name
+        SELECT table_name FROM (SELECT key AS table_name FROM asked WHERE NOT value)
+        LEFT JOIN made USING (table_name)
+        LEFT JOIN changed USING (table_name)
+        LEFT JOIN inputs_made USING (table_name)
+        WHERE materialized_at IS NULL OR materialized_at < changed_at
+            OR materialized_at < inputs_made_at
+        ORDER BY table_name
         """
     ).fetchall()
-    [(noted_at,)] = connection.execute("SELECT max(changed_at) FROM noted").fetchall()
-    return OutOfDate(tuple(day for (day,) in days), tuple(name for (name,) in whole), noted_at)
+    [(noted_at,)] = connection.execute(f"SELECT max(changed_at) FROM {notes} AS notes").fetchall()
+    return OutOfDate(
+        tuple(day for (day,) in days), tuple(name for (name,) in whole_tables), noted_at
+    )
+
+
+def _pairs(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    pairs: Iterable[tuple[str, object]],
+    dtype: str = "VARCHAR",
+) -> None:
+    listed = list(pairs)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT unnest(?::VARCHAR[]) AS key,"
+        f" unnest(?::{dtype}[]) AS value",
+        [[key for key, _ in listed], [value for _, value in listed]],
+    )
 
 
 def _exists(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
