@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from random import Random
 
@@ -28,6 +29,7 @@ class ChangingSource:
         self.folder, self.by_day, self.random = folder, by_day, Random(seed)  # noqa: S311
         self.events = self.rows("events")
         self.new_ids = 0
+        self.changed_from = ""
         self.write_events()
 
     @property
@@ -64,15 +66,55 @@ class ChangingSource:
 
     def add_late_event(self, **values: str) -> Row:
         """An event on some day, of somebody who has events there or later."""
-        like = self.random.choice(self.events)
+        like = self._some_event()
         self.new_ids += 1
         row = {**like, "event_id": f"late{self.new_ids}", **values}
         self.events.append(row)
         return row
 
+    def add_user(self, created: date, **values: str) -> None:
+        """A user like another one, who signs up on a day and has an event that day."""
+        users = self.rows("users")
+        known = next(user for user in users if user["user_created_at"][:10] < str(created))
+        self.new_ids += 1
+        user = {
+            **known,
+            "user_id": f"new{self.new_ids}",
+            "user_created_at": f"{created} 08:00:00",
+            **values,
+        }
+        self.write("users", [*users, user])
+        self.add_late_event(entity_id=user["user_id"], timestamp=f"{created} 09:00:00")
+        self.write_events()
+
+    def add_billing(self, on: date) -> None:
+        """A payment of an account, which starts a subscription."""
+        rows = self.rows("subscription_events")
+        account = self.rows("accounts")[0]["account_id"]
+        self.new_ids += 1
+        started = {
+            "event_id": f"billing{self.new_ids}",
+            "entity_id": account,
+            "entity_type": "account",
+            "event_type": "subscription_started",
+            "timestamp": f"{on} 10:00:00",
+            "metadata": '{"monthly_recurring_revenue": 75, "total_seats": 3}',
+        }
+        self.write("subscription_events", [*rows, {**rows[0], **started}])
+
+    def change_from(self, first: date) -> None:
+        """Change only events from a day on."""
+        self.changed_from = str(first)
+
+    def drop_days_after(self, last: date) -> date:
+        """Leave out the events after a day; gives the day."""
+        self.events = [row for row in self.events if _day(row) <= str(last)]
+        self.write_events()
+        return last
+
     def change(self) -> None:
         """Change the events in some way that sources do."""
-        event = self.random.choice(self.events)
+        event = self._some_event()
         kind = self.random.choice(
             ["add", "edit", "remove", "vanish", "repeat", "unrepeat", "break", "stranger"]
         )
@@ -92,7 +134,11 @@ class ChangingSource:
             times: dict[str, int] = {}
             for row in self.events:
                 times[row["event_id"]] = times.get(row["event_id"], 0) + 1
-            repeated = [row for row in self.events if times[row["event_id"]] > 1]
+            repeated = [
+                row
+                for row in self.events
+                if times[row["event_id"]] > 1 and _day(row) >= self.changed_from
+            ]
             if repeated:
                 self.events.remove(self.random.choice(repeated))
         elif kind == "break":
@@ -100,6 +146,9 @@ class ChangingSource:
             event["event_type"] = "NOT A TYPE"
         elif kind == "stranger":
             self.add_late_event(entity_id="nobody")
+
+    def _some_event(self) -> Row:
+        return self.random.choice([row for row in self.events if _day(row) >= self.changed_from])
 
 
 def _day(row: Mapping[str, str]) -> str:

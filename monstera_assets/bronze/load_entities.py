@@ -69,11 +69,7 @@ def build_load_entities(source: Path, earliest: date) -> AssetsDefinition:
         pool=POOL,
     )
     def load_entities() -> Iterator[MaterializeResult[Any]]:
-        batch = replace(
-            entity_batch(discover_source(source), earliest),
-            before=_remember_entities,
-            after=_note_what_changed,
-        )
+        batch = entity_load(discover_source(source), earliest)
         first, *others = TABLES
         yield MaterializeResult(asset_key=asset_key(first.name), value=batch)
         for table in others:
@@ -83,6 +79,13 @@ def build_load_entities(source: Path, earliest: date) -> AssetsDefinition:
             )
 
     return load_entities
+
+
+def entity_load(inputs: Mapping[str, SourceInput], earliest: date) -> TableBatch:
+    """The batch of `entity_batch` that also notes which days its changes affect."""
+    return replace(
+        entity_batch(inputs, earliest), before=_remember_entities, after=_note_what_changed
+    )
 
 
 def entity_batch(inputs: Mapping[str, SourceInput], earliest: date) -> TableBatch:
