@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from functools import cache
 from pathlib import Path
@@ -124,8 +124,18 @@ def main() -> None:
     metavar="DATE",
     help="Last day to compute.  [default: the latest date in the source, at most yesterday (UTC)]",
 )
+@click.option(
+    "--changed",
+    is_flag=True,
+    help="Compute only what a changed source affects: load the days of events that differ from what"
+    " was loaded, and compute all tables from the first affected day on.",
+)
 def run(
-    source: Path | None, database: Path | None, first: datetime | None, last: datetime | None
+    source: Path | None,
+    database: Path | None,
+    first: datetime | None,
+    last: datetime | None,
+    changed: bool,
 ) -> None:
     """Materialize every table and evaluate every check, for a range of days, in one run.
 
@@ -138,11 +148,20 @@ def run(
       monstera run
       monstera run --source /data/events --database /data/monstera.duckdb
       monstera run --from 2025-06-01 --to 2025-06-07
+      monstera run --changed
     """  # noqa: D301  # click's mark for a paragraph that is not to be wrapped
     settings = _settings(source, database)
+    if changed and (first or last):
+        raise SettingsError("--changed finds the days itself: leave out --from and --to")
     # Dagster takes seconds to import, which `--help` should not cost.
-    from monstera_assets.definitions import build_alerts, build_definitions, tables
+    from monstera_assets.definitions import (
+        build_alerts,
+        build_definitions,
+        table_assets,
+        tables,
+    )
     from monstera_assets.operations.home import open_instance
+    from monstera_assets.operations.late_data import describe_changes, rebuild_tags
     from monstera_assets.operations.partitions import source_range
     from monstera_assets.operations.progress import RunProgress
     from monstera_assets.operations.report import print_line, print_report, print_tables
@@ -152,19 +171,34 @@ def run(
         run_range,
         whole_graph,
     )
+    from monstera_assets.operations.source_comparison import compare_source
     from monstera_assets.operations.status import ensure_writable
 
-    # Looking through a large source takes a while: at most once, and only for what is not given.
-    in_source = cache(lambda: source_range(settings))
-    first_partition = settings.start_date or in_source().first
-    definitions = build_definitions(settings.model_copy(update={"start_date": first_partition}))
-    available = available_partitions(first_partition)
-    window = choose_window(available, in_source, _day(first), _day(last))
-    ensure_writable(settings)
     console = _console()
+    tags: Mapping[str, str] = {}
+    if changed:
+        changes = compare_source(settings, table_assets(settings))
+        for line in describe_changes(changes):
+            print_line(console, line)
+        if changes.rebuild is None:
+            return
+        tags, window, first_partition = (
+            rebuild_tags(changes),
+            changes.rebuild,
+            changes.days.first,
+        )
+    else:
+        # Looking through a large source takes a while: at most once, and only for what is not given.
+        in_source = cache(lambda: source_range(settings))
+        first_partition = settings.start_date or in_source().first
+        window = choose_window(
+            available_partitions(first_partition), in_source, _day(first), _day(last)
+        )
+    definitions = build_definitions(settings.model_copy(update={"start_date": first_partition}))
+    ensure_writable(settings)
     count = f"{len(window):,} day{'' if len(window) == 1 else 's'}"
     print_line(console, f"{settings.source} into {settings.database}: {window} ({count})")
-    if last is None and in_source().last > window.last:
+    if not changed and last is None and in_source().last > window.last:
         print_line(
             console,
             f"The source has dates up to {in_source().last}; {window.last} is the last day that is"
@@ -174,7 +208,7 @@ def run(
     alerts = build_alerts(settings)
     with open_instance(settings) as instance:
         with RunProgress(console, steps=len(job.nodes)) as progress:
-            report = run_range(job, instance, window, progress)
+            report = run_range(job, instance, window, progress, tags)
         if report.interrupted:
             raise KeyboardInterrupt
         troubles = alerts.after_run(instance, report.run_id)

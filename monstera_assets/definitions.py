@@ -24,6 +24,7 @@ from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.sensors import build_alert_sensors
+from monstera_assets.operations.late_data import source_changes_sensor
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.runs import whole_graph_job
 from monstera_assets.operations.schedules import daily_job, daily_schedule, freshness, gold_job
@@ -73,7 +74,10 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
                 [asset_key(t.name) for t in tables(settings) if t.partition_column],
             )
         ],
-        sensors=build_alert_sensors(build_alerts(settings)),
+        sensors=[
+            *build_alert_sensors(build_alerts(settings)),
+            source_changes_sensor(settings, table_assets(settings), first),
+        ],
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(**_warehouse(settings)),
             "warehouse": Warehouse(**_warehouse(settings)),

@@ -6,6 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import OWNERS
+from monstera_assets.bronze.row_digests import DIGEST
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.warehouse.tables import Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -22,17 +23,36 @@ TABLE = Table(
     layer=Layer.BRONZE,
     name="bronze_loads",
     grain="one daily partition of events",
-    description="Which files a day's events were read from and what became of the rows. A day"
-    " without events has a row too.",
+    description="Which files and rows a day's events were read from and what became of the rows. A"
+    " day without events has a row too. Compared with a source, it tells which days have changed.",
     owners=OWNERS,
     key=("partition_date",),
     partition_column="partition_date",
     columns=(
         Column("partition_date", "date", "The partition that was loaded."),
-        Column("files", FILES_TYPE, "Files read: path in the source folder, bytes, SHA-256."),
+        Column(
+            "files",
+            FILES_TYPE,
+            "Files read: path in the source folder, bytes, SHA-256. In a layout by day those of the"
+            " day; else all of them, as they were when the day was last found to be as loaded.",
+        ),
+        Column(
+            DIGEST,
+            "string",
+            "What the raw rows of the day add up to, whatever their order: how many there are, and"
+            " two sums of their hashes, separated by colons.",
+        ),
         *COUNTS,
     ),
 )
+
+
+@rule(TABLE, "The digest is of as many rows as were read.")
+def digest_is_of_the_rows_read(bronze_loads: ir.Table, *, window: DateWindow) -> ir.Table:
+    """Partitions whose digest is of another number of rows, or none at all."""
+    loads = within(bronze_loads, "partition_date", window)
+    number = loads.rows_digest.re_extract(r"^(\d+):\d+:\d+$", 1).try_cast("int64")
+    return loads.filter(number.isnull() | (number != loads.rows_read))
 
 
 @rule(

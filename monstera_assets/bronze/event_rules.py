@@ -63,14 +63,22 @@ EVENT_COLUMNS = (
 )
 
 
-def read_events(rows: ir.Table, table: Table, earliest: date) -> ir.Table:
-    """Typed event rows with `duplicate_rank`; `event_date` is null where no date can be trusted."""
+def trusted_date(moment: ir.TimestampColumn, earliest: date) -> ir.DateColumn:
+    """The UTC date of a moment; null where no date can be trusted."""
+    return ibis.ifelse(moment >= earliest, moment.date(), None)
+
+
+def read_events(rows: ir.Table, table: Table, earliest: date, *, by_day: bool = False) -> ir.Table:
+    """Typed event rows with `duplicate_rank`; `event_date` is null where no date can be trusted.
+
+    In a layout by day the rows of each folder are ranked by themselves.
+    """
     rows = typed(rows, table, SOURCE_NAMES)
-    rows = rows.mutate(
-        event_date=ibis.ifelse(rows.event_timestamp >= earliest, rows.event_timestamp.date(), None)
-    )
+    rows = rows.mutate(event_date=trusted_date(rows.event_timestamp, earliest))
     return rank_duplicates(
-        rows, ["event_id"], [rows.event_timestamp, rows.source_file, raw_row(rows)]
+        rows,
+        ["event_id", "folder_date"] if by_day else ["event_id"],
+        [rows.event_timestamp, rows.source_file, raw_row(rows)],
     )
 
 

@@ -5,7 +5,7 @@ accepted only with an account, a subscription event only with the account or use
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -19,19 +19,24 @@ from dagster import AssetsDefinition, MaterializeResult, multi_asset
 from monstera_assets.bronze import (
     bronze_accounts,
     bronze_entity_loads,
+    bronze_events,
     bronze_product_catalog,
     bronze_rejected_entities,
+    bronze_rejected_events,
     bronze_subscription_events,
     bronze_users,
     bronze_workflows,
     event_rules,
 )
+from monstera_assets.bronze.entity_changes import COMPARED, entity_effect
 from monstera_assets.bronze.loading import Classify, accepted, keep_classified, stage, with_files
 from monstera_assets.bronze.validation import REASON
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, temporary_relation
+from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import POOL, asset_key, batch_outs
-from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.writer import stored_columns
 
 TABLES = (
     bronze_accounts.TABLE,
@@ -64,7 +69,7 @@ def build_load_entities(source: Path, earliest: date) -> AssetsDefinition:
         pool=POOL,
     )
     def load_entities() -> Iterator[MaterializeResult[Any]]:
-        batch = entity_batch(discover_source(source), earliest)
+        batch = entity_load(discover_source(source), earliest)
         first, *others = TABLES
         yield MaterializeResult(asset_key=asset_key(first.name), value=batch)
         for table in others:
@@ -74,6 +79,13 @@ def build_load_entities(source: Path, earliest: date) -> AssetsDefinition:
             )
 
     return load_entities
+
+
+def entity_load(inputs: Mapping[str, SourceInput], earliest: date) -> TableBatch:
+    """The batch of `entity_batch` that also notes which days its changes affect."""
+    return replace(
+        entity_batch(inputs, earliest), before=_remember_entities, after=_note_what_changed
+    )
 
 
 def entity_batch(inputs: Mapping[str, SourceInput], earliest: date) -> TableBatch:
@@ -220,3 +232,30 @@ def _ledger(
         )
         entries.append(with_files(connection, counted, inputs[name]))
     return ibis.union(*entries)
+
+
+def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:
+    for table in COMPARED:
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_before(table)} AS FROM {table.qualified_name}"
+        )
+
+
+def _note_what_changed(connection: duckdb.DuckDBPyConnection) -> None:
+    """Say from which day on tables are affected by entities that differ from those before."""
+    events = (bronze_events.TABLE, bronze_rejected_events.TABLE)
+    if not all(stored_columns(connection, StoredTable.of(table)) for table in events):
+        return  # no day was ever loaded
+    effect = entity_effect(
+        connection,
+        before=_before,
+        after=lambda table: table.qualified_name,
+        loaded=lambda table: table.qualified_name,
+    )
+    first = date.min if effect.every_day else effect.affects_from
+    if first is not None:
+        note_change(connection, Cause.ENTITIES, first)
+
+
+def _before(table: Table) -> str:
+    return f"{table.name}_before"

@@ -1,8 +1,8 @@
 """The load of events, by day: accepted rows, rejected rows and ledger in one transaction."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,49 @@ from monstera_assets.bronze import (
     event_rules,
 )
 from monstera_assets.bronze.loading import accepted, keep_classified, stage, with_files
+from monstera_assets.bronze.row_digests import (
+    DIGEST,
+    HASH,
+    NO_ROWS,
+    digests_by_day,
+    malformed_hashes,
+    row_hashes,
+)
 from monstera_assets.bronze.validation import REASON
-from monstera_assets.lifecycle.intervals import calendar
 from monstera_assets.source.layout import SourceInput, discover_source
-from monstera_assets.warehouse.batches import TableBatch, count_rows, temporary_relation
+from monstera_assets.warehouse.batches import (
+    TableBatch,
+    count_rows,
+    temporary_relation,
+    temporary_table,
+)
+from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import (
     POOL,
     asset_key,
     batch_outs,
     partition_window,
 )
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.tables import StoredTable
+from monstera_assets.warehouse.windows import DateWindow, from_text
+from monstera_assets.warehouse.writer import materialized_days
 
 TABLES = (bronze_events.TABLE, bronze_rejected_events.TABLE, bronze_loads.TABLE)
 
 ROWS_OUTSIDE = "rows_outside_the_run"
 """Metadata key: rows of a source that is not laid out by day which belong to other days."""
+
+CHANGED_DAYS = "monstera/changed_days"
+"""Tag of a run: of its range, load only these days of events, as text of windows, maybe none.
+
+With them are loaded the days that were never loaded, that hold other rows than the ledger says, or on
+which an event is a duplicate, or no longer one, for what the loaded days hold. All others stay as
+they are.
+"""
+
+_DAYS = "events_days"
+_LEDGER_BEFORE = "events_ledger_before"
+_DIGESTS = "events_digests"
 
 
 def build_load_events(
@@ -74,6 +101,7 @@ def build_load_events(
         bronze_subscription_events: ir.Table,
     ) -> Iterator[MaterializeResult[Any]]:
         window = partition_window(context)
+        changed = context.run.tags.get(CHANGED_DAYS)
         batch = event_batch(
             discover_source(source)["events"].within(window.first, window.last),
             bronze_users,
@@ -82,6 +110,7 @@ def build_load_events(
             window=window,
             first_partition=first_partition,
             earliest=earliest,
+            changed=None if changed is None else from_text(changed),
         )
         first, *others = TABLES
         yield MaterializeResult(asset_key=asset_key(first.name), value=batch)
@@ -108,6 +137,7 @@ def event_batch(
     window: DateWindow,
     first_partition: date,
     earliest: date,
+    changed: Sequence[DateWindow] | None = None,
 ) -> TableBatch:
     """The tables of a range of event partitions.
 
@@ -119,109 +149,261 @@ def event_batch(
         window: the partitions to fill.
         first_partition: where rows without a readable date belong.
         earliest: no event is older.
+        changed: the days to load where not all of the window are; see `CHANGED_DAYS`.
     """
-    counts: dict[str, int] = {}
+    load = _EventLoad(
+        source_input,
+        (users, catalog, subscription_events),
+        window,
+        first_partition,
+        earliest,
+        None if changed is None else frozenset(day for days in changed for day in days),
+    )
+    return TableBatch(
+        {
+            bronze_events.TABLE: load.accepted_rows,
+            bronze_rejected_events.TABLE: load.rejected_rows,
+            bronze_loads.TABLE: load.ledger,
+        },
+        load.counts,
+        only_days=_DAYS,
+        before=load.remember_ledger,
+        after=load.note_what_changed,
+    )
 
-    def accepted_rows(connection: duckdb.DuckDBPyConnection) -> ir.Table:
-        rows, malformed = stage(
-            connection, source_input, event_rules.REQUIRED, event_rules.OPTIONAL
+
+def day_digests(
+    rows: ir.Table, malformed: ir.Table, *, by_day: bool, earliest: date, first_partition: date
+) -> ir.Table:
+    """What a source's rows say of each day.
+
+    Args:
+        rows: staged source rows.
+        malformed: staged records that are no rows.
+        by_day: whether the source is laid out by day.
+        earliest: no event is older.
+        first_partition: where rows without a readable date belong.
+
+    Returns:
+        `partition_date`, `rows_read` and `rows_digest`, for each day with rows.
+    """
+    read = event_rules.read_events(rows, bronze_events.TABLE, earliest, by_day=by_day)
+    dated = read.select(
+        partition_date=bronze_events.partition_date(
+            read.folder_date, read.event_date, first_partition
+        ),
+        **row_hashes(read),
+    )
+    return digests_by_day(dated.union(_hashed(malformed, first_partition)))
+
+
+@dataclass
+class _EventLoad:
+    """One load: its steps in the order of the batch, and what they tell each other."""
+
+    source_input: SourceInput
+    entities: tuple[ir.Table, ir.Table, ir.Table]
+    window: DateWindow
+    first_partition: date
+    earliest: date
+    changed: frozenset[date] | None
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def remember_ledger(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Keep what the ledger says before it is replaced."""
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_LEDGER_BEFORE} AS"
+            f" SELECT partition_date, {DIGEST} FROM {bronze_loads.TABLE.qualified_name}"
         )
+
+    def accepted_rows(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
+        """Choose the days, stage and classify their rows, and give the accepted ones."""
+        if self.changed is None:
+            return self._classified(connection, list(self.window))
+        known = materialized_days(connection, StoredTable.of(bronze_loads.TABLE))
+        days = [day for day in self.window if day in self.changed or day not in known]
+        rows = self._classified(connection, days)
+        if self.source_input.by_day:
+            further = self._days_with_other_duplicates(connection)
+            if further:
+                rows = self._classified(connection, [*days, *further])
+        return rows
+
+    def _classified(self, connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> ir.Table:
+        by_day = self.source_input.by_day
+        files = self.source_input.of_days(frozenset(days))
+        rows, malformed = stage(connection, files, event_rules.REQUIRED, event_rules.OPTIONAL)
+        _keep_days(connection, days)
+        if self.changed is not None and not by_day:
+            digests = day_digests(
+                rows,
+                malformed,
+                by_day=by_day,
+                earliest=self.earliest,
+                first_partition=self.first_partition,
+            )
+            temporary_table(connection, _DIGESTS, digests)
+            _keep_days(connection, [*days, *self._days_with_other_rows(connection)])
         stored = bronze_events.TABLE.relation
+        # A layout by day reads no other day's files, so duplicates of earlier days show only in what
+        # is loaded already.
+        others = stored.anti_join(_days(connection), stored.event_date == _days(connection).day)
         classified = bronze_events.classify(
             rows,
-            users,
-            catalog,
-            subscription_events,
-            # A layout by day reads no other day's files, so duplicates of earlier days show only in
-            # what is loaded already.
-            stored.filter(stored.event_date < window.first) if source_input.by_day else None,
-            earliest=earliest,
-            first_partition=first_partition,
+            *self.entities,
+            others if by_day else None,
+            earliest=self.earliest,
+            first_partition=self.first_partition,
         )
         kept = keep_classified(
             connection,
             "events",
             bronze_events.TABLE,
-            _within(classified, window),
-            also=["partition_date"],
+            _of_days(connection, classified),
+            also=["partition_date", *HASH],
         )
-        read = count_rows(connection, rows) + count_rows(connection, malformed)
-        inside = count_rows(connection, kept) + count_rows(
-            connection, _within(_dated(malformed, first_partition), window)
-        )
-        counts[ROWS_OUTSIDE] = read - inside
+        dated = rows.select(
+            partition_date=bronze_events.partition_dates(rows, self.earliest, self.first_partition)
+        ).union(_hashed(malformed, self.first_partition).select("partition_date"))
+        outside = ~dated.partition_date.between(self.window.first, self.window.last)
+        self.counts[ROWS_OUTSIDE] = count_rows(connection, dated.filter(outside))
         return accepted(kept, bronze_events.TABLE)
 
-    return TableBatch(
-        {
-            bronze_events.TABLE: accepted_rows,
-            bronze_rejected_events.TABLE: partial(_rejected_rows, window, first_partition),
-            bronze_loads.TABLE: partial(_ledger, source_input, window, first_partition),
-        },
-        counts,
+    def _days_with_other_rows(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
+        """Days of the window whose rows are not those of the ledger."""
+        found = connection.execute(
+            f"SELECT ledger.partition_date FROM {_LEDGER_BEFORE} AS ledger LEFT JOIN {_DIGESTS} AS"
+            f" now USING (partition_date) WHERE coalesce(now.{DIGEST}, ?) <> ledger.{DIGEST} AND"
+            " partition_date BETWEEN ? AND ?",
+            [NO_ROWS, self.window.first, self.window.last],
+        ).fetchall()
+        return [day for (day,) in found]
+
+    def _days_with_other_duplicates(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
+        """Days that are not loaded, and whose events are duplicates now, or are none any more.
+
+        An event accepted there is a duplicate if an earlier day has its id. A row rejected there as
+        a duplicate, like all rows of its id that day, is none if no earlier day has the id.
+        """
+        rejected = bronze_rejected_events.TABLE.qualified_name
+        found = connection.execute(
+            f"""
+            WITH others AS (
+                SELECT event_id, event_date AS day FROM {bronze_events.TABLE.qualified_name}
+                WHERE event_date NOT IN (SELECT day FROM {_DAYS})
+            ), firsts AS (
+                SELECT event_id, min(day) AS first_day FROM (
+                    FROM others UNION ALL SELECT event_id, event_date FROM events_classified
+                    WHERE {REASON} IS NULL
+                ) GROUP BY event_id
+            ), rejections AS (
+                SELECT partition_date AS day,
+                    CASE WHEN json_valid(raw_row) THEN raw_row ->> '$.event_id' END AS event_id,
+                    bool_and({REASON} = 'duplicate_event_id') AS are_duplicates
+                FROM {rejected} WHERE partition_date NOT IN (SELECT day FROM {_DAYS})
+                GROUP BY ALL
+            )
+            SELECT DISTINCT day FROM (
+                SELECT day FROM others JOIN firsts USING (event_id) WHERE day > first_day
+                UNION ALL
+                SELECT day FROM rejections LEFT JOIN firsts USING (event_id)
+                WHERE are_duplicates AND NOT coalesce(first_day <= day, false)
+            ) WHERE day BETWEEN ? AND ?
+            """,
+            [self.window.first, self.window.last],
+        ).fetchall()
+        return [day for (day,) in found]
+
+    def rejected_rows(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
+        """The rejected rows of the days."""
+        classified = temporary_relation(connection, "events_classified")
+        malformed = temporary_relation(connection, "events_malformed")
+        malformed = _of_days(connection, _dated(malformed, self.first_partition))
+        return (
+            classified.filter(classified[REASON].notnull())
+            .select("partition_date", "event_date", REASON, "source_file", "raw_row")
+            .union(
+                malformed.select(
+                    partition_date=malformed.partition_date,
+                    event_date=ibis.null("date"),
+                    rejection_reason=malformed.reason,
+                    source_file=malformed.source_file,
+                    raw_row=malformed.raw_line,
+                )
+            )
+        )
+
+    def ledger(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
+        """The entries of the days."""
+        classified = temporary_relation(connection, "events_classified")
+        malformed = temporary_relation(connection, "events_malformed")
+        hashed = classified.select("partition_date", *HASH).union(
+            _of_days(connection, _hashed(malformed, self.first_partition))
+        )
+        is_accepted = classified[REASON].isnull()
+        outcome = classified.group_by("partition_date").aggregate(
+            rows_accepted=is_accepted.cast("int64").sum().cast("int64")
+        )
+        entries = (
+            _days(connection)
+            .rename(partition_date="day")
+            .left_join(digests_by_day(hashed), "partition_date")
+            .drop("partition_date_right")
+            .left_join(outcome, "partition_date")
+        )
+        read, took = entries.rows_read.fill_null(0), entries.rows_accepted.fill_null(0)
+        counted = entries.select(
+            "partition_date",
+            rows_digest=entries.rows_digest.fill_null(NO_ROWS),
+            rows_read=read,
+            rows_accepted=took,
+            rows_rejected=read - took,
+        )
+        return with_files(connection, counted, self.source_input)
+
+    def note_what_changed(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Note from which day on tables are affected, and which files the other days agree with."""
+        ledger = bronze_loads.TABLE.qualified_name
+        [(first,)] = connection.execute(
+            f"SELECT min(day) FROM {_DAYS} JOIN {ledger} AS now ON now.partition_date = day"
+            f" LEFT JOIN {_LEDGER_BEFORE} AS ledger ON ledger.partition_date = day"
+            f" WHERE ledger.{DIGEST} IS DISTINCT FROM now.{DIGEST}"
+        ).fetchall()
+        if first is not None:
+            note_change(connection, Cause.EVENTS, first)
+        if self.changed is not None and not self.source_input.by_day:
+            # As a load of everything would say.
+            connection.execute(
+                f"UPDATE {ledger} SET files = (SELECT coalesce(list({{'path': path, 'size_bytes':"
+                " size_bytes, 'sha256': sha256} ORDER BY path), []) FROM events_files)"
+                f" FROM (SELECT partition_date AS day, coalesce(now.{DIGEST}, ?) AS {DIGEST} FROM"
+                f" {_LEDGER_BEFORE} LEFT JOIN {_DIGESTS} AS now USING (partition_date)) AS found"
+                f" WHERE partition_date = found.day AND {ledger}.{DIGEST} = found.{DIGEST}"
+                f" AND partition_date NOT IN (SELECT day FROM {_DAYS})",
+                [NO_ROWS],
+            )
+
+
+def _keep_days(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {_DAYS} AS SELECT DISTINCT unnest(?::DATE[]) AS day",
+        [list(days)],
     )
+
+
+def _days(connection: duckdb.DuckDBPyConnection) -> ir.Table:
+    return temporary_relation(connection, _DAYS)
+
+
+def _of_days(connection: duckdb.DuckDBPyConnection, rows: ir.Table) -> ir.Table:
+    days = _days(connection)
+    return rows.semi_join(days, rows.partition_date == days.day)
 
 
 def _dated(malformed: ir.Table, first_partition: date) -> ir.Table:
     return malformed.mutate(partition_date=ibis.coalesce(malformed.folder_date, first_partition))
 
 
-def _within(rows: ir.Table, window: DateWindow) -> ir.Table:
-    return rows.filter(rows.partition_date >= window.first, rows.partition_date <= window.last)
-
-
-def _rejected_rows(
-    window: DateWindow, first_partition: date, connection: duckdb.DuckDBPyConnection
-) -> ir.Table:
-    classified = temporary_relation(connection, "events_classified")
-    malformed = temporary_relation(connection, "events_malformed")
-    malformed = _within(_dated(malformed, first_partition), window)
-    return (
-        classified.filter(classified[REASON].notnull())
-        .select("partition_date", "event_date", REASON, "source_file", "raw_row")
-        .union(
-            malformed.select(
-                partition_date=malformed.partition_date,
-                event_date=ibis.null("date"),
-                rejection_reason=malformed.reason,
-                source_file=malformed.source_file,
-                raw_row=malformed.raw_line,
-            )
-        )
-    )
-
-
-def _ledger(
-    source_input: SourceInput,
-    window: DateWindow,
-    first_partition: date,
-    connection: duckdb.DuckDBPyConnection,
-) -> ir.Table:
-    classified = temporary_relation(connection, "events_classified")
-    malformed = temporary_relation(connection, "events_malformed")
-    is_accepted = classified[REASON].isnull()
-    read = classified.select(
-        partition_date=classified.partition_date,
-        rows_accepted=is_accepted.cast("int64"),
-        rows_rejected=(~is_accepted).cast("int64"),
-    ).union(
-        _within(_dated(malformed, first_partition), window).select(
-            partition_date=ibis._.partition_date,
-            rows_accepted=ibis.literal(0, "int64"),
-            rows_rejected=ibis.literal(1, "int64"),
-        )
-    )
-    by_day = read.group_by("partition_date").aggregate(
-        rows_read=read.count(),
-        rows_accepted=read.rows_accepted.sum(),
-        rows_rejected=read.rows_rejected.sum(),
-    )
-    days = calendar(window.first, window.last, "partition_date")
-    entries = days.left_join(by_day, "partition_date")
-    counted = entries.select(
-        partition_date=entries.partition_date,
-        rows_read=entries.rows_read.fill_null(0),
-        rows_accepted=entries.rows_accepted.fill_null(0),
-        rows_rejected=entries.rows_rejected.fill_null(0),
-    )
-    return with_files(connection, counted, source_input)
+def _hashed(malformed: ir.Table, first_partition: date) -> ir.Table:
+    dated = _dated(malformed, first_partition)
+    return dated.select("partition_date", **malformed_hashes(dated))

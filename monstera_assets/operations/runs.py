@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -152,6 +152,14 @@ def available_partitions(first: date) -> DateWindow:
     return DateWindow(first, date.fromisoformat(last_key))
 
 
+def range_tags(window: DateWindow) -> dict[str, str]:
+    """The tags that make one run of a range of partitions."""
+    return {
+        "dagster/asset_partition_range_start": window.first.isoformat(),
+        "dagster/asset_partition_range_end": window.last.isoformat(),
+    }
+
+
 def whole_graph(definitions: Definitions) -> JobDefinition:
     """The job over all assets and checks."""
     return definitions.resolve_job_def(WHOLE_GRAPH)
@@ -162,6 +170,7 @@ def run_range(
     instance: DagsterInstance,
     window: DateWindow,
     listener: Listener | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> RunReport:
     """Materialize the whole graph for a range of days in one run; failures are in the report.
 
@@ -170,6 +179,7 @@ def run_range(
         instance: where the run is recorded.
         window: the partitions.
         listener: is told every event of the run as it happens.
+        tags: further tags of the run.
     """
     run_id = str(uuid.uuid4())
     with _interrupts() as interrupted:
@@ -191,10 +201,7 @@ def run_range(
             run_id=run_id,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={
-                "dagster/asset_partition_range_start": window.first.isoformat(),
-                "dagster/asset_partition_range_end": window.last.isoformat(),
-            },
+            tags={**range_tags(window), **(tags or {})},
         )
         return _report(result, window, interrupted=interrupted())
 

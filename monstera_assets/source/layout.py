@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from monstera_assets.source.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Container, Iterator, Mapping
 
 REQUIRED_INPUTS = ("events", "users", "accounts", "product_catalog")
 OPTIONAL_INPUTS = ("subscription_events", "workflows")
@@ -82,6 +82,12 @@ class SourceInput:
             if file.folder_date is not None and first <= file.folder_date <= last
         )
         return replace(self, files=days)
+
+    def of_days(self, days: Container[date]) -> SourceInput:
+        """Return the input with only the files of some days if by day, else with all of them."""
+        if not self.by_day:
+            return self
+        return replace(self, files=tuple(f for f in self.files if f.folder_date in days))
 
 
 def discover_source(folder: Path) -> Mapping[str, SourceInput]:

@@ -17,6 +17,8 @@ from monstera_assets.warehouse.windows import DateWindow
 Rows = Callable[[duckdb.DuckDBPyConnection], ir.Table]
 """Gives the rows of a table as an expression; may create temporary tables first."""
 
+Step = Callable[[duckdb.DuckDBPyConnection], None]
+
 
 @dataclass(frozen=True)
 class TableBatch:
@@ -25,10 +27,19 @@ class TableBatch:
     `contents` says what each table holds, in the order of writing: later ones may read the earlier
     ones, which are written by then, in the same transaction. `counts` is filled with the number of
     rows written by table name, and with what the contents add.
+
+    Args:
+        only_days: name of a temporary table with the days to replace in its only column, `day`, made
+            by the contents; None to replace all days of the window.
+        before: is called before anything is computed or replaced.
+        after: is called when everything is written, in the same transaction.
     """
 
     contents: Mapping[Table, Rows]
     counts: dict[str, int] = field(default_factory=dict)
+    only_days: str | None = None
+    before: Step | None = None
+    after: Step | None = None
 
     def __post_init__(self) -> None:
         if not self.contents:
@@ -43,13 +54,18 @@ class TableBatch:
         for table in self.contents:
             # Before any rows are computed: those of one may depend on what another holds so far.
             writer.prepare(connection, StoredTable.of(table))
+        if self.before is not None:
+            self.before(connection)
         for table, rows in self.contents.items():
             self.counts[table.name] = writer.replace(
                 connection,
                 StoredTable.of(table),
                 rows(connection),
                 window if table.partition_column else None,
+                self.only_days if table.partition_column else None,
             )
+        if self.after is not None:
+            self.after(connection)
 
 
 def temporary_table(

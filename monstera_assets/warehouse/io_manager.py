@@ -138,8 +138,7 @@ class WarehouseClient(DuckDbClient):
     def delete_table_slice(
         context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
-        """Delete the partitions, or the table's rows, that the output replaces."""
-        writer.delete(connection, stored_table(context, table_slice), slice_window(table_slice))
+        """Delete nothing yet: the handlers do, since a batch may read, or keep, what is there."""
 
 
 class IbisTypeHandler(DbTypeHandler[ir.Table]):
@@ -158,7 +157,9 @@ class IbisTypeHandler(DbTypeHandler[ir.Table]):
             SchemaMismatchError: columns or types differ from the declaration.
         """
         window = slice_window(table_slice)
-        rows = writer.insert(connection, stored_table(context, table_slice), obj, window)
+        table = stored_table(context, table_slice)
+        writer.delete(connection, table, window)
+        rows = writer.insert(connection, table, obj, window)
         return row_count_metadata(rows, window)
 
     def load_input(
@@ -235,6 +236,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         writer.verify_columns(table, [str(name) for name in obj.columns])
         connection.register(_FRAME, _without_types_of_nothing(obj))
         writer.verify_schema(table, _delivered_schema(connection, table))
+        writer.delete(connection, table, window)
         rows = writer.insert(connection, table, f"SELECT * FROM {_FRAME}", window)
         # After an error the transaction admits no further statement, and the connection is closed.
         connection.unregister(_FRAME)

@@ -37,3 +37,18 @@ def windows_of(days: Iterable[date]) -> Sequence[DateWindow]:
         else:
             runs.append(DateWindow(day, day))
     return runs
+
+
+def as_text(windows: Iterable[DateWindow]) -> str:
+    """Windows as text that `from_text` reads: `2025-06-01/2025-06-03,2025-06-07/2025-06-07`."""
+    return ",".join(f"{window.first}/{window.last}" for window in windows)
+
+
+def from_text(text: str) -> Sequence[DateWindow]:
+    """The windows of a text that `as_text` has made.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    ends = [window.split("/") for window in text.split(",") if window]
+    return [DateWindow(date.fromisoformat(first), date.fromisoformat(last)) for first, last in ends]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import duckdb
@@ -58,17 +58,19 @@ def replace(
     table: StoredTable,
     rows: ir.Table | str,
     window: DateWindow | None,
+    only_days: str | None = None,
 ) -> int:
     """Replace the table, or its partitions in `window`, by the rows of an expression or a query.
 
-    Runs inside the caller's transaction. Returns the number of rows.
+    Runs inside the caller's transaction. Returns the number of rows. `only_days` names a temporary
+    table with the only days of the window, in its column `day`, that are replaced.
 
     Raises:
         SchemaMismatchError: the stored table or the rows' columns differ from the declaration.
         WarehouseError: a row's partition date lies outside `window`, or a value cannot be cast.
     """
     prepare(connection, table)
-    delete(connection, table, window)
+    delete(connection, table, window, only_days)
     inserted = insert(connection, table, rows, window)
     record(connection, table, window)
     return inserted
@@ -139,13 +141,18 @@ def stored_columns(connection: duckdb.DuckDBPyConnection, table: StoredTable) ->
 
 
 def delete(
-    connection: duckdb.DuckDBPyConnection, table: StoredTable, window: DateWindow | None
+    connection: duckdb.DuckDBPyConnection,
+    table: StoredTable,
+    window: DateWindow | None,
+    only_days: str | None = None,
 ) -> None:
-    """Delete the table's rows, or those of the partitions in `window`."""
+    """Delete the table's rows, or those of the partitions in `window`; see `replace`."""
     condition = ""
     if window is not None:
         column = _partition_column(table)
         condition = f" WHERE {column} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
+        if only_days is not None:
+            condition += f" AND {column} IN (SELECT day FROM {quote(only_days)})"
     connection.execute(f"DELETE FROM {_sql_name(table)}{condition}")
 
 
@@ -258,10 +265,25 @@ def record(
             f"SELECT CAST(unnest(generate_series({_literal(window.first)}, {_literal(window.last)},"
             " INTERVAL 1 DAY)) AS DATE) AS day"
         )
-    # The clock is operational here: no table of the framework reads this column.
     connection.execute(
-        f"INSERT INTO {_MATERIALIZATIONS} SELECT ?, ?, day, now()::TIMESTAMP FROM ({days})", key
+        f"INSERT INTO {_MATERIALIZATIONS} SELECT ?, ?, day, ?::TIMESTAMP FROM ({days})",
+        [*key, next_moment(connection)],
     )
+
+
+def next_moment(connection: duckdb.DuckDBPyConnection) -> datetime:
+    """The time for a note in the bookkeeping: later than all notes before it, whatever the clock says.
+
+    The clock is operational here: no table of the framework reads it.
+    """
+    _create_materializations(connection)
+    (moment,) = _one(
+        connection,
+        "SELECT greatest(now()::TIMESTAMP, max(materialized_at) + INTERVAL 1 MICROSECOND) FROM"
+        f" {_MATERIALIZATIONS}",
+    )
+    assert isinstance(moment, datetime)  # noqa: S101  # greatest passes over the null of no notes
+    return moment
 
 
 def materialized_window(
@@ -276,6 +298,17 @@ def materialized_window(
         [table.schema, table.name],
     )
     return DateWindow(first, last) if isinstance(first, date) and isinstance(last, date) else None
+
+
+def materialized_days(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> frozenset[date]:
+    """The days of a partitioned table that were materialized."""
+    _create_materializations(connection)
+    rows = connection.execute(
+        f"SELECT partition_date FROM {_MATERIALIZATIONS} WHERE schema_name = ? AND table_name = ?"
+        " AND partition_date IS NOT NULL",
+        [table.schema, table.name],
+    ).fetchall()
+    return frozenset(day for (day,) in rows)
 
 
 def require_partitions(

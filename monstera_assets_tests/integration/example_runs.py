@@ -55,17 +55,20 @@ class Graph:
     policy: LifecyclePolicy = field(default_factory=LifecyclePolicy)
 
     @cached_property
+    def settings(self) -> Settings:
+        """The configuration."""
+        return Settings(
+            source=self.source,
+            database=self.database,
+            start_date=self.start,
+            policy=self.policy,
+            threads=2,
+        )
+
+    @cached_property
     def definitions(self) -> dg.Definitions:
         """As Dagster would load them."""
-        return build_definitions(
-            Settings(
-                source=self.source,
-                database=self.database,
-                start_date=self.start,
-                policy=self.policy,
-                threads=2,
-            )
-        )
+        return build_definitions(self.settings)
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
@@ -73,11 +76,16 @@ class Graph:
         return batched_instance(self.home)
 
     def run(
-        self, window: DateWindow | None = None, only: Iterable[str] | None = None
+        self,
+        window: DateWindow | None = None,
+        only: Iterable[str] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Run all assets with their checks, or only the named tables without checks."""
         partition: dict[str, Any] = {}
-        if window is not None and len(window) == 1:
+        if tags is not None:
+            partition = {"tags": tags}
+        elif window is not None and len(window) == 1:
             partition = {"partition_key": window.first.isoformat()}
         elif window is not None:
             partition = {"tags": range_tags(window)}

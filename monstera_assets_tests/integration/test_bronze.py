@@ -743,7 +743,9 @@ def test_rows_of_a_single_file_outside_of_the_run(tmp_path: Path, database: Path
         ("unknown", date(2025, 3, 4), "unknown_user"),
     ]
     assert counts[ROWS_OUTSIDE] == 5
-    ledger = _query(database, "SELECT * EXCLUDE (files) FROM bronze.bronze_loads ORDER BY ALL")
+    ledger = _query(
+        database, "SELECT * EXCLUDE (files, rows_digest) FROM bronze.bronze_loads ORDER BY ALL"
+    )
     assert ledger == [(date(2025, 3, 4), 3, 1, 2), (date(2025, 3, 5), 1, 1, 0)]
 
     # The first partition of the source takes the rows that have no date.
@@ -882,7 +884,9 @@ def test_ledger_by_day_has_the_files_of_the_day(database: Path, by_day: Path) ->
     _load_events(database, by_day)
     ledger = {
         day: (files, counts)
-        for day, files, *counts in _query(database, "SELECT * FROM bronze.bronze_loads")
+        for day, files, *counts in _query(
+            database, "SELECT * EXCLUDE (rows_digest) FROM bronze.bronze_loads"
+        )
     }
     assert sorted(ledger) == list(DAYS)
     fourth, sixth = (by_day / "events" / f"event_date=2025-03-0{n}" for n in (4, 6))

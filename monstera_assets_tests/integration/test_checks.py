@@ -339,6 +339,11 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_one("bronze_entity_loads", "rows_accepted = rows_accepted + 1")],
         ["INSERT INTO bronze.bronze_rejected_entities VALUES ('users', 'r', 'f', '{}')"],
     ],
+    ("bronze_loads", "digest_is_of_the_rows_read"): [
+        [_one("bronze_loads", "rows_digest = '9' || rows_digest")],
+        [_one("bronze_loads", "rows_digest = 'nothing'")],
+        [_one("bronze_loads", "rows_read = rows_read + 1, rows_accepted = rows_accepted + 1")],
+    ],
     ("bronze_loads", "rows_add_up"): [
         [_drop_one("bronze_events")],
         [_drop_one("bronze_loads", "rows_read > 0")],

@@ -272,7 +272,7 @@ def test_history_needs_every_earlier_day_of_activity(graph: Graph) -> None:
     assert errors(graph.run(_alone(date(2025, 1, 3)), only=["silver_user_state_history"])) == {}
 
 
-ABOUT_FILES = ("source_file", "files", "raw_row")
+ABOUT_FILES = ("source_file", "files", "raw_row", "rows_digest")
 
 
 def test_source_by_day_gives_the_same_tables(

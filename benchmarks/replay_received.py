@@ -1,0 +1,231 @@
+"""Replay a source by the days on which its events were received, and compare with one load of all.
+
+    python benchmarks/replay_received.py SOURCE FIRST LAST [--work FOLDER]
+
+SOURCE is a folder with events.parquet, whose `received_at` says when each event came in,
+users.parquet, accounts.parquet and product_catalog.csv, such as the OpenStack data. Of its events
+those dated from FIRST to LAST and received by LAST take part. On each day, those received that day
+are added to a source laid out by day, with the users and accounts that they are the first to name,
+and the tables are brought up to date as `monstera run --changed` does it, without the checks. At the
+end all tables are compared, row by row, with those of one run over the same source from scratch.
+Exit code 1 if a table differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+from monstera_assets.definitions import build_definitions, table_assets, tables
+from monstera_assets.operations.home import open_instance
+from monstera_assets.operations.late_data import rebuild_tags
+from monstera_assets.operations.runs import range_tags
+from monstera_assets.operations.source_comparison import SourceChanges, compare_source
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse.windows import DateWindow
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+METRICS = ("users_active_daily", "users_active_monthly")
+
+
+@dataclass(frozen=True)
+class Warehouse:
+    """A database over the source as it is handed over."""
+
+    settings: Settings
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+
+    def run(self, tags: Mapping[str, str]) -> None:
+        """Compute all tables, without checks, for the days that the tags name."""
+        assets = [a for a in self.definitions.assets or [] if isinstance(a, dg.AssetsDefinition)]
+        dg.materialize(
+            assets,
+            instance=self.instance,
+            resources=self.definitions.resources,
+            run_config=QUIET,
+            tags=tags,
+        )
+
+    def published(self) -> dict[tuple[date, str], Any]:
+        """The published totals of `METRICS`, by date."""
+        with duckdb.connect(str(self.settings.database), read_only=True) as connection:
+            return {
+                (day, metric): value
+                for metric in METRICS
+                for day, value in connection.execute(
+                    f"SELECT metric_date, {metric} FROM gold.gold_{metric}"  # noqa: S608
+                    " WHERE segment_dimension = 'all'"
+                ).fetchall()
+            }
+
+
+@contextmanager
+def warehouse(source: Path, folder: Path, first: date) -> Iterator[Warehouse]:
+    """A new database, with Dagster's state beside it."""
+    settings = Settings(source=source, database=folder / "replay.duckdb", start_date=first)
+    with open_instance(settings) as instance:
+        yield Warehouse(settings, build_definitions(settings), instance)
+
+
+class Inbox:
+    """The events by the day they were received."""
+
+    def __init__(self, source: Path, target: Path, days: DateWindow) -> None:
+        self.target = target
+        self.connection = duckdb.connect()
+        target.mkdir(parents=True)
+        (target / "product_catalog.csv").write_bytes((source / "product_catalog.csv").read_bytes())
+        for name in ("events", "users", "accounts"):
+            path = str(source / f"{name}.parquet")
+            self.connection.execute(f"CREATE TABLE {name} AS FROM read_parquet(?)", [path])
+        self.connection.execute(
+            "CREATE TABLE received AS SELECT * FROM (SELECT *, timestamp::DATE AS event_date,"
+            " greatest(timestamp, received_at)::DATE AS received_on FROM events)"
+            " WHERE event_date BETWEEN ? AND ? AND received_on <= ?",
+            [days.first, days.last, days.last],
+        )
+        self.connection.execute(
+            "CREATE TABLE known_users AS SELECT users.*, received_on FROM users JOIN (SELECT"
+            " entity_id AS user_id, min(received_on) AS received_on FROM received GROUP BY ALL)"
+            " USING (user_id)"
+        )
+        self.connection.execute(
+            "CREATE TABLE known_accounts AS SELECT accounts.*, received_on FROM accounts JOIN"
+            " (SELECT account_id, min(received_on) AS received_on FROM known_users GROUP BY ALL)"
+            " USING (account_id)"
+        )
+
+    def lateness(self) -> tuple[Any, ...]:
+        """Events, the share received on a later day, median and greatest days late."""
+        return self.connection.execute(
+            "SELECT count(*), avg((received_on > event_date)::INT), median(late), max(late)"
+            " FROM (SELECT *, received_on - event_date AS late FROM received)"
+        ).fetchall()[0]
+
+    def hand_over(self, day: date) -> int:
+        """Add what was received on a day; gives the number of events."""
+        today = f"received WHERE received_on = DATE '{day}'"
+        rows = self.connection.execute(f"SELECT event_date, count(*) FROM {today} GROUP BY ALL")  # noqa: S608
+        counts = dict(rows.fetchall())
+        for event_date in counts:
+            folder = self.target / "events" / f"event_date={event_date}"
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write(
+                f"SELECT * EXCLUDE (event_date, received_on) FROM {today}"  # noqa: S608
+                f" AND event_date = DATE '{event_date}' ORDER BY event_id",
+                folder / f"received_{day}.parquet",
+            )
+        for name in ("users", "accounts"):
+            self._write(
+                f"SELECT * EXCLUDE (received_on) FROM known_{name}"  # noqa: S608
+                f" WHERE received_on <= DATE '{day}' ORDER BY ALL",
+                self.target / f"{name}.parquet",
+            )
+        return sum(counts.values())
+
+    def _write(self, query: str, path: Path) -> None:
+        self.connection.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet)")
+
+
+def differing_tables(left: Path, right: Path) -> list[str]:
+    """The tables of which only one of two databases has some row."""
+    with duckdb.connect() as connection:
+        for name, path in (("l", left), ("r", right)):
+            connection.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")
+        differing = []
+        for table in tables():
+            one, other = (f"FROM {name}.{table.qualified_name}" for name in "lr")
+            [(rows,)] = connection.execute(
+                f"SELECT count(*) FROM (({one} EXCEPT ALL {other})"  # noqa: S608
+                f" UNION ALL ({other} EXCEPT ALL {one}))"
+            ).fetchall()
+            differing += [f"{table.name} ({rows} rows)"] if rows else []
+        return differing
+
+
+def replay(kept: Warehouse, inbox: Inbox, days: DateWindow) -> list[tuple[date, SourceChanges]]:
+    """Bring the tables up to date on every day; gives what each day has changed."""
+    done = []
+    first_published: dict[tuple[date, str], Any] = {}
+    before: dict[tuple[date, str], Any] = {}
+    moved: dict[str, list[tuple[int, int]]] = {metric: [] for metric in METRICS}
+    for day in days:
+        began = time.monotonic()
+        received = inbox.hand_over(day)
+        if not (inbox.target / "events").exists():
+            continue
+        changes = compare_source(kept.settings, table_assets(kept.settings))
+        if changes.rebuild is not None:
+            kept.run(rebuild_tags(changes))
+            done.append((day, changes))
+        now = kept.published()
+        for key, value in now.items():
+            first_published.setdefault(key, value)
+            if before.get(key, value) != value:
+                moved[key[1]].append(((day - key[0]).days, abs(value - before[key])))
+        before = now
+        seconds = time.monotonic() - began
+        print(
+            f"{day}: {received} events received; loaded"
+            f" {sum(map(len, changes.load))} days, computed {changes.rebuild}; {seconds:.1f} s",
+            flush=True,
+        )
+    for metric, moves in moved.items():
+        dates = [key for key in before if key[1] == metric]
+        restated = sum(first_published[key] != before[key] for key in dates)
+        print(
+            f"{metric}: {restated} of {len(dates)} dates differ from what was first published;"
+            f" {len(moves)} restatements, up to {max((ago for ago, _ in moves), default=0)} days"
+            f" back, by up to {max((by for _, by in moves), default=0)}"
+        )
+        worst = max(dates, key=lambda key: abs(before[key] - first_published[key]), default=None)
+        if worst is not None:
+            print(f"  {worst[0]}: first {first_published[worst]}, in the end {before[worst]}")
+    return done
+
+
+def main() -> None:
+    """Run the replay and the comparison."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("first", type=date.fromisoformat)
+    parser.add_argument("last", type=date.fromisoformat)
+    parser.add_argument("--work", type=Path, help="folder to work in; must not exist")
+    arguments = parser.parse_args()
+    days = DateWindow(arguments.first, arguments.last)
+    work = arguments.work or Path(tempfile.mkdtemp()) / "replay"
+    inbox = Inbox(arguments.source, work / "source", days)
+    events, late, median, most = inbox.lateness()
+    print(
+        f"{events:,} events, {late:.0%} received on a later day, median {median:.0f} days late, at"
+        f" most {most}"
+    )
+    began = time.monotonic()
+    with warehouse(inbox.target, work / "kept", days.first) as kept:
+        done = replay(kept, inbox, days)
+        final = compare_source(kept.settings, table_assets(kept.settings))
+    print(f"{len(done)} runs in {time.monotonic() - began:.0f} s")
+    with warehouse(inbox.target, work / "at_once", days.first) as at_once:
+        at_once.run(range_tags(final.days))
+    differing = differing_tables(kept.settings.database, at_once.settings.database)
+    print(
+        f"{len(tables())} tables compared with those of one run over {final.days}:"
+        f" {', '.join(differing) or 'no difference'}"
+    )
+    sys.exit(1 if differing else 0)
+
+
+if __name__ == "__main__":
+    main()

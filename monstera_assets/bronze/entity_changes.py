@@ -1,0 +1,132 @@
+"""What a change of the inputs that are loaded whole means for days that are computed already.
+
+Users and accounts are read as their latest row says, for past days too, so a row that is changed or
+gone can change any day. A row that is added cannot change a day before its date: nobody is in a state
+before signup, no account before its creation or first payment, and facts of billing count from their
+date on. Two things of an added user reach further back, and both are seen here: events that were
+rejected for want of the user, and values of the segments that no user had, which have rows on every
+date.
+
+Catalog and workflows give all events their meaning; a change of theirs can change any day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import duckdb
+
+from monstera_assets.bronze import (
+    bronze_accounts,
+    bronze_events,
+    bronze_product_catalog,
+    bronze_rejected_events,
+    bronze_subscription_events,
+    bronze_users,
+    bronze_workflows,
+)
+from monstera_assets.bronze.bronze_subscription_events import USER_EVENT_TYPES
+from monstera_assets.warehouse.tables import Table
+
+COMPARED = (
+    bronze_accounts.TABLE,
+    bronze_product_catalog.TABLE,
+    bronze_users.TABLE,
+    bronze_subscription_events.TABLE,
+    bronze_workflows.TABLE,
+)
+"""The tables whose rows other tables are made from."""
+
+Named = Callable[[Table], str]
+"""Gives the SQL name of a table in one of two versions."""
+
+_SEGMENTS = ("country", "plan_type", "acquisition_source", "subscription_tier")
+
+
+@dataclass(frozen=True)
+class EntityEffect:
+    """The days that a change of entities affects.
+
+    Attributes:
+        every_day: any day may be affected.
+        affects_from: else the first day that may be; None if none is.
+        event_days: days of events that hold rows of users for whom other rules apply now, if not
+            every day is affected.
+    """
+
+    every_day: bool = False
+    affects_from: date | None = None
+    event_days: tuple[date, ...] = ()
+
+
+def entity_effect(
+    connection: duckdb.DuckDBPyConnection, before: Named, after: Named, loaded: Named
+) -> EntityEffect:
+    """Compare two versions of the entity tables.
+
+    Args:
+        connection: sees both versions.
+        before: names the tables of the one.
+        after: names the tables of the other.
+        loaded: names bronze_events and bronze_rejected_events as they are loaded.
+    """
+
+    def count(query: str) -> int:
+        return int(connection.execute(f"SELECT count(*) FROM ({query})").fetchall()[0][0])
+
+    def removed(table: Table) -> str:
+        return f"(FROM {before(table)} EXCEPT ALL FROM {after(table)})"
+
+    def added(table: Table) -> str:
+        return f"(FROM {after(table)} EXCEPT ALL FROM {before(table)})"
+
+    accounts, users = bronze_accounts.TABLE, bronze_users.TABLE
+    billing = bronze_subscription_events.TABLE
+    for table in (bronze_product_catalog.TABLE, bronze_workflows.TABLE):
+        if count(removed(table)) or count(added(table)):
+            return EntityEffect(every_day=True)
+    if count(removed(accounts)) or count(removed(users)):
+        return EntityEffect(every_day=True)
+    if count(f"{_segments(after)} EXCEPT {_segments(before)}"):
+        return EntityEffect(every_day=True)
+    days = [
+        *connection.execute(
+            f"SELECT user_created_at::DATE FROM {added(users)}"
+            f" UNION ALL SELECT account_created_at::DATE FROM {added(accounts)}"
+            f" UNION ALL SELECT first_paid_at::DATE FROM {added(accounts)}"
+            f" UNION ALL SELECT event_date FROM {added(billing)}"
+            f" UNION ALL SELECT event_date FROM {removed(billing)}"
+        ).fetchall()
+    ]
+    dates = [day for (day,) in days if day is not None]
+    deletes = f"WHERE list_contains({list(USER_EVENT_TYPES)}, event_type)"
+    of_users = connection.execute(
+        f"""
+        WITH people AS (
+            SELECT user_id FROM {added(users)}
+            UNION SELECT entity_id FROM {added(billing)} {deletes}
+            UNION SELECT entity_id FROM {removed(billing)} {deletes}
+        ), rows AS (
+            SELECT event_date AS day, entity_id FROM {loaded(bronze_events.TABLE)}
+            UNION ALL
+            SELECT partition_date, CASE WHEN json_valid(raw_row) THEN raw_row ->> '$.entity_id' END
+            FROM {loaded(bronze_rejected_events.TABLE)}
+        )
+        SELECT DISTINCT day FROM rows SEMI JOIN people ON user_id = entity_id ORDER BY day
+        """
+    ).fetchall()
+    event_days = tuple(day for (day,) in of_users)
+    first = min([*dates, *event_days], default=None)
+    return EntityEffect(affects_from=first, event_days=event_days)
+
+
+def _segments(version: Named) -> str:
+    people = (
+        f"{version(bronze_users.TABLE)} JOIN {version(bronze_accounts.TABLE)} USING (account_id)"
+    )
+    values = " UNION ALL ".join(
+        f"SELECT '{name}' AS dimension, {name} AS value FROM {people}" for name in _SEGMENTS
+    )
+    return f"(SELECT * FROM ({values}))"

@@ -1,0 +1,426 @@
+"""What a source holds that the warehouse was not built from, and what follows from it.
+
+The ledgers say what each day and each input was loaded from. In a layout by day the fingerprints of a
+day's files are compared with them; in any other layout the files, and if one of them is another, the
+digest of each day's rows. Files are always read to their end for it: that a file has the size and the
+time of before does not prove that it has its content.
+
+Settings are no source: a changed threshold or `earliest_event_date` needs a run over all days.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+
+import duckdb
+import ibis
+
+from monstera_assets.bronze import (
+    bronze_entity_loads,
+    bronze_events,
+    bronze_loads,
+    bronze_rejected_events,
+    event_rules,
+    load_entities,
+    load_events,
+)
+from monstera_assets.bronze.entity_changes import COMPARED, EntityEffect, entity_effect
+from monstera_assets.bronze.loading import stage
+from monstera_assets.bronze.row_digests import NO_ROWS
+from monstera_assets.operations.partitions import source_range
+from monstera_assets.operations.runs import available_partitions
+from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
+from monstera_assets.source.layout import SourceInput, discover_source
+from monstera_assets.warehouse.batches import temporary_table
+from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.errors import MissingTableError
+from monstera_assets.warehouse.source_changes import Cause, OutOfDate, out_of_date
+from monstera_assets.warehouse.table_asset import TableAsset
+from monstera_assets.warehouse.tables import Layer, StoredTable, Table
+from monstera_assets.warehouse.windows import DateWindow, windows_of
+from monstera_assets.warehouse.writer import quote, require_table
+
+_EVENTS = "events"
+_DAYS_NOW = "compared_days"
+_CANDIDATE = "candidate"
+
+Prints = Mapping[str, tuple[FileFingerprint, ...]]
+
+
+@dataclass(frozen=True)
+class EventDays:
+    """The days whose events differ from what was loaded, by how they do; each in order.
+
+    Attributes:
+        added: had no rows, or were never loaded, and have rows.
+        changed: have other rows.
+        removed: had rows and have none.
+        never_loaded: were never loaded, with rows or without.
+        rows_outside: rows dated outside of the days that there are; None if they were not counted.
+        content: what identifies the rows that the days have now.
+    """
+
+    added: tuple[date, ...] = ()
+    changed: tuple[date, ...] = ()
+    removed: tuple[date, ...] = ()
+    never_loaded: tuple[date, ...] = ()
+    rows_outside: int | None = None
+    content: tuple[str, ...] = ()
+
+    @property
+    def every(self) -> frozenset[date]:
+        """All these days."""
+        return frozenset([*self.added, *self.changed, *self.removed, *self.never_loaded])
+
+
+@dataclass(frozen=True)
+class SourceChanges:
+    """What changed, and what is to be done for it.
+
+    Attributes:
+        days: the days that there should be.
+        events: the days whose events differ.
+        inputs: names of the inputs loaded whole whose files differ.
+        effect: what follows from these.
+        unfinished: what an earlier run has left undone.
+        rebuild: the days to compute again; None if there is nothing to do.
+        load: of these, the days whose events are to be loaded.
+        key: identifies the change: one change has one key, another change another.
+    """
+
+    days: DateWindow
+    events: EventDays
+    inputs: tuple[str, ...]
+    effect: EntityEffect
+    unfinished: OutOfDate
+    rebuild: DateWindow | None
+    load: tuple[DateWindow, ...]
+    key: str
+
+
+def compare_source(
+    settings: Settings,
+    assets: Sequence[TableAsset],
+    *,
+    lock_timeout_seconds: float | None = None,
+) -> SourceChanges:
+    """Compare the source with what the warehouse was built from; writes nothing.
+
+    Args:
+        settings: the configuration. Without a `start_date` the calendar begins at the earliest of
+            the source's first day and the first day that was loaded.
+        assets: the tables of silver and gold.
+        lock_timeout_seconds: how long to wait for a run that is writing, if not as configured.
+
+    Raises:
+        SettingsError: no day of the source is over yet.
+        SourceError: the source cannot be read.
+        WarehouseLockedError: a run is writing to the warehouse.
+        SchemaMismatchError: the ledger is of another version.
+        WarehouseError: the warehouse cannot be opened.
+    """
+    in_source = source_range(settings)
+    inputs = discover_source(settings.source)
+    # Before the warehouse is opened, for no run can write to it while it is.
+    prints: Prints = {
+        name: tuple(fingerprint(file) for file in found.files) for name, found in inputs.items()
+    }
+    timeout = (
+        settings.lock_timeout_seconds if lock_timeout_seconds is None else lock_timeout_seconds
+    )
+    with _reading(settings, timeout) as connection:
+        loaded = _loaded_days(connection)
+        first = settings.start_date or min(
+            [in_source.first, *([loaded.first] if loaded is not None else [])]
+        )
+        available = available_partitions(first)
+        last = min(in_source.last, available.last)
+        if loaded is not None:
+            last = max(last, loaded.last)
+        if last < first:
+            raise SettingsError(f"there is no day of the source from {first} on that is over")
+        days = DateWindow(first, last)
+        events = _compare_events(connection, settings, inputs[_EVENTS], prints[_EVENTS], days)
+        changed_inputs, effect = _compare_entities(connection, settings, inputs, prints)
+        unfinished = out_of_date(
+            connection,
+            [asset.table for asset in assets],
+            {asset.table.name: asset.inputs for asset in assets},
+            _causes(assets),
+            days,
+        )
+        # Which rows are accepted follows from the entities.
+        events_table = bronze_events.TABLE
+        of_entities = {events_table.name: [Cause.ENTITIES]}
+        events_behind = out_of_date(connection, [events_table], {}, of_entities, days)
+    load = {*events.every, *effect.event_days, *events_behind.days}
+    affected = {*load, *unfinished.days}
+    if effect.every_day:
+        load.update(days)
+        affected.add(days.first)
+    if effect.affects_from is not None:
+        affected.add(max(effect.affects_from, days.first))
+    affected = {day for day in affected if days.first <= day <= days.last}
+    if not affected and (changed_inputs or unfinished.whole_tables):
+        affected = {days.last}
+    rebuild = DateWindow(min(affected), days.last) if affected else None
+    to_load = windows_of(day for day in load if days.first <= day <= days.last)
+    return SourceChanges(
+        days,
+        events,
+        changed_inputs,
+        effect,
+        unfinished,
+        rebuild,
+        tuple(to_load),
+        _key(events, {name: prints.get(name, ()) for name in changed_inputs}, unfinished),
+    )
+
+
+def _causes(assets: Sequence[TableAsset]) -> Mapping[str, frozenset[Cause]]:
+    """The loads that each table depends on, directly or by way of others."""
+    inputs = {asset.table.name: asset.inputs for asset in assets}
+    causes = {table.name: frozenset({Cause.ENTITIES}) for table in load_entities.TABLES}
+    causes |= {table.name: frozenset(Cause) for table in load_events.TABLES}
+
+    def of(name: str) -> frozenset[Cause]:
+        if name not in causes:
+            causes[name] = frozenset().union(*(of(read) for read in inputs[name]))
+        return causes[name]
+
+    return {name: of(name) for name in inputs}
+
+
+@contextmanager
+def _reading(settings: Settings, timeout: float) -> Iterator[duckdb.DuckDBPyConnection]:
+    config = connection_config(settings.memory_limit, settings.threads, settings.temp_directory)
+    if not settings.database.exists():
+        with duckdb.connect(config=dict(config)) as connection:
+            yield connection
+        return
+    with connect(
+        str(settings.database), config, lock_timeout_seconds=timeout, read_only=True
+    ) as connection:
+        yield connection
+
+
+def _has(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
+    try:
+        require_table(connection, StoredTable.of(table))
+    except MissingTableError:
+        return False
+    return True
+
+
+def _loaded_days(connection: duckdb.DuckDBPyConnection) -> DateWindow | None:
+    if not _has(connection, bronze_loads.TABLE):
+        return None
+    [(first, last)] = connection.execute(
+        f"SELECT min(partition_date), max(partition_date) FROM {bronze_loads.TABLE.qualified_name}"
+    ).fetchall()
+    return DateWindow(first, last) if first is not None else None
+
+
+# ---------------------------------------------------------------- events
+
+
+def _compare_events(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    source_input: SourceInput,
+    prints: Sequence[FileFingerprint],
+    days: DateWindow,
+) -> EventDays:
+    ledger = (
+        f"SELECT * FROM {bronze_loads.TABLE.qualified_name}"
+        if _has(connection, bronze_loads.TABLE)
+        else "SELECT NULL::DATE AS partition_date, 0 AS rows_read, '' AS rows_digest,"
+        " [{'path': '', 'size_bytes': 0::BIGINT, 'sha256': ''}] AS files WHERE false"
+    )
+    _keep_files(connection, source_input, prints)
+    if source_input.by_day:
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {_DAYS_NOW} AS SELECT folder_date AS day,"
+            " count(*) AS size, list(file ORDER BY file.path) AS files,"
+            " md5(files::VARCHAR) AS content FROM compared_files GROUP BY folder_date"
+        )
+        differs = "coalesce(now.files, []) <> ledger.files"
+        size_before, size_now = "len(ledger.files)", "now.size"
+    elif not _other_files(connection, ledger, days):
+        missing = _never_loaded(connection, ledger, days)
+        if not missing:
+            return EventDays()
+        _digest_days(connection, settings, source_input, days)
+        differs, size_before, size_now = "false", "ledger.rows_read", "now.size"
+    else:
+        _digest_days(connection, settings, source_input, days)
+        differs = f"coalesce(now.content, '{NO_ROWS}') <> ledger.rows_digest"
+        size_before, size_now = "ledger.rows_read", "now.size"
+    rows = connection.execute(
+        f"""
+        SELECT calendar.day, ledger.partition_date IS NULL AS is_new,
+            coalesce({size_before}, 0) AS size_before, coalesce({size_now}, 0) AS size_now,
+            coalesce(now.content, '')
+        FROM (SELECT unnest(generate_series(?::DATE, ?::DATE, INTERVAL 1 DAY))::DATE AS day)
+            AS calendar
+        LEFT JOIN ({ledger}) AS ledger ON ledger.partition_date = calendar.day
+        LEFT JOIN {_DAYS_NOW} AS now ON now.day = calendar.day
+        WHERE ledger.partition_date IS NULL OR {differs}
+        ORDER BY calendar.day
+        """,
+        [days.first, days.last],
+    ).fetchall()
+    [(outside,)] = connection.execute(
+        f"SELECT coalesce(sum(size), 0)::BIGINT FROM {_DAYS_NOW} WHERE day NOT BETWEEN ? AND ?",
+        [days.first, days.last],
+    ).fetchall()
+    return EventDays(
+        added=tuple(day for day, _, before, now, _ in rows if now and not before),
+        changed=tuple(day for day, _, before, now, _ in rows if now and before),
+        removed=tuple(day for day, _, before, now, _ in rows if before and not now),
+        never_loaded=tuple(day for day, is_new, *_ in rows if is_new),
+        rows_outside=None if source_input.by_day else int(outside),
+        content=tuple(f"{day}={content}" for day, *_, content in rows),
+    )
+
+
+def _keep_files(
+    connection: duckdb.DuckDBPyConnection,
+    source_input: SourceInput,
+    prints: Sequence[FileFingerprint],
+) -> None:
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE compared_files AS SELECT folder_date, {'path': path,"
+        " 'size_bytes': size_bytes, 'sha256': sha256} AS file FROM (SELECT"
+        " unnest(?::DATE[]) AS folder_date, unnest(?::VARCHAR[]) AS path,"
+        " unnest(?::BIGINT[]) AS size_bytes, unnest(?::VARCHAR[]) AS sha256)",
+        [
+            [file.folder_date for file in source_input.files],
+            [file.relative_path for file in prints],
+            [file.size_bytes for file in prints],
+            [file.sha256 for file in prints],
+        ],
+    )
+
+
+def _other_files(connection: duckdb.DuckDBPyConnection, ledger: str, days: DateWindow) -> bool:
+    """Whether a day was loaded from other files, or rows without a date belonged to another day."""
+    [(other, first)] = connection.execute(
+        f"SELECT coalesce(bool_or(files <> coalesce((SELECT list(file ORDER BY file.path) FROM"
+        f" compared_files), [])), false), min(partition_date) FROM ({ledger})"
+    ).fetchall()
+    return bool(other) or first != days.first
+
+
+def _never_loaded(connection: duckdb.DuckDBPyConnection, ledger: str, days: DateWindow) -> int:
+    [(loaded,)] = connection.execute(
+        f"SELECT count(*) FROM ({ledger}) WHERE partition_date BETWEEN ? AND ?",
+        [days.first, days.last],
+    ).fetchall()
+    return len(days) - int(loaded)
+
+
+def _digest_days(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    source_input: SourceInput,
+    days: DateWindow,
+) -> None:
+    rows, malformed = stage(connection, source_input, event_rules.REQUIRED, event_rules.OPTIONAL)
+    digests = load_events.day_digests(
+        rows,
+        malformed,
+        by_day=False,
+        earliest=settings.earliest_event_date,
+        first_partition=days.first,
+    )
+    temporary_table(
+        connection,
+        _DAYS_NOW,
+        digests.select(
+            day=ibis._.partition_date, size=ibis._.rows_read, content=ibis._.rows_digest
+        ),
+    )
+
+
+# ---------------------------------------------------------------- entities
+
+
+def _compare_entities(
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    inputs: Mapping[str, SourceInput],
+    prints: Prints,
+) -> tuple[tuple[str, ...], EntityEffect]:
+    """The inputs whose files are not those of the ledger, and what follows from their rows."""
+    names = [_input_name(table) for table in COMPARED]
+    if not _has(connection, bronze_entity_loads.TABLE):
+        return tuple(names), EntityEffect(every_day=True)
+    loaded = {
+        name: [(file["path"], file["size_bytes"], file["sha256"]) for file in files]
+        for name, files in connection.execute(
+            f"SELECT input_name, files FROM {bronze_entity_loads.TABLE.qualified_name}"
+        ).fetchall()
+    }
+    changed = tuple(
+        name
+        for name in names
+        if loaded.get(name)
+        != [(p.relative_path, p.size_bytes, p.sha256) for p in prints.get(name, ())]
+    )
+    if not changed:
+        return (), EntityEffect()
+    compared = (*COMPARED, bronze_events.TABLE, bronze_rejected_events.TABLE)
+    if not all(_has(connection, table) for table in compared):
+        return changed, EntityEffect(every_day=True)
+    [(warehouse,)] = connection.execute("SELECT current_database()").fetchall()
+    connection.execute(f"ATTACH ':memory:' AS {_CANDIDATE} (READ_WRITE)")
+    connection.execute(f"USE {_CANDIDATE}")
+    try:
+        load_entities.entity_batch(inputs, settings.earliest_event_date).write(connection, None)
+        effect = entity_effect(
+            connection,
+            before=lambda table: f"{quote(warehouse)}.{table.qualified_name}",
+            after=lambda table: f"{_CANDIDATE}.{table.qualified_name}",
+            loaded=lambda table: f"{quote(warehouse)}.{table.qualified_name}",
+        )
+    finally:
+        connection.execute(f"USE {quote(warehouse)}")
+        connection.execute(f"DETACH {_CANDIDATE}")
+    return changed, effect
+
+
+def _input_name(table: Table) -> str:
+    return table.name.removeprefix(f"{Layer.BRONZE}_")
+
+
+# ---------------------------------------------------------------- the key
+
+
+def _key(events: EventDays, inputs: Prints, unfinished: OutOfDate) -> str:
+    """A digest of what changed.
+
+    The note of the latest change that was loaded is part of it: a source that goes back to what it
+    was, and forth again, has changed each time.
+    """
+    document = {
+        "events": events.content,
+        "inputs": {
+            name: [(file.relative_path, file.sha256) for file in files]
+            for name, files in inputs.items()
+        },
+        "unfinished": [str(day) for day in _ends(unfinished.days)] + list(unfinished.whole_tables),
+        "noted_at": str(unfinished.noted_at),
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _ends(days: Iterable[date]) -> list[date]:
+    every = list(days)
+    return [every[0], every[-1]] if every else []

@@ -1,0 +1,169 @@
+"""Notes of what changed in the source, and what has to be computed again for it.
+
+A load that finds other rows than before notes, in its own transaction, from which day on tables are
+affected. A partition that was last materialized before such a note is out of date, also when the run
+that made the note was killed right after it.
+
+Belongs here: the notes and who is out of date. Not here: what has changed (bronze, operations).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+
+import duckdb
+
+from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Table
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.writer import next_moment
+
+_NOTES = f"{OPERATIONS_SCHEMA}.source_changes"
+_NO_NOTES = (
+    "SELECT '' AS cause, CAST(NULL AS DATE) AS affects_from, CAST(NULL AS TIMESTAMP) AS changed_at"
+    " WHERE false"
+)
+_MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
+
+
+class Cause(StrEnum):
+    """Which load found a change."""
+
+    EVENTS = "events"
+    ENTITIES = "entities"
+
+
+@dataclass(frozen=True)
+class OutOfDate:
+    """What was last computed before its inputs.
+
+    Attributes:
+        days: the days of partitioned tables, in order.
+        whole_tables: the names of unpartitioned tables.
+        noted_at: when the latest change of the source was noted.
+    """
+
+    days: tuple[date, ...]
+    whole_tables: tuple[str, ...]
+    noted_at: datetime | None
+
+
+def note_change(connection: duckdb.DuckDBPyConnection, cause: Cause, affects_from: date) -> None:
+    """Note a change, inside the caller's transaction."""
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {_NOTES} (cause VARCHAR NOT NULL, affects_from DATE NOT NULL,"
+        " changed_at TIMESTAMP NOT NULL)"
+    )
+    # A later note of an earlier day says all that these say.
+    connection.execute(
+        f"DELETE FROM {_NOTES} WHERE cause = ? AND affects_from >= ?", [cause, affects_from]
+    )
+    connection.execute(
+        f"INSERT INTO {_NOTES} VALUES (?, ?, ?)", [cause, affects_from, next_moment(connection)]
+    )
+
+
+def out_of_date(
+    connection: duckdb.DuckDBPyConnection,
+    tables: Sequence[Table],
+    inputs: Mapping[str, Sequence[str]],
+    causes: Mapping[str, Collection[Cause]],
+    window: DateWindow,
+) -> OutOfDate:
+    """Which days and tables were never materialized, or before a change or what they are made from.
+
+    Args:
+        connection: may be read-only.
+        tables: the tables to ask about.
+        inputs: for each of them, the names of the tables that it is made from.
+        causes: for each of them, the loads that it depends on, directly or not.
+        window: the days that there should be.
+    """
+    if not _exists(connection, "materializations"):
+        whole = tuple(table.name for table in tables if table.partition_column is None)
+        return OutOfDate(tuple(window), whole, None)
+    by_day = {table.name: table.partition_column is not None for table in tables}
+    _pairs(connection, "asked", by_day.items(), "BOOLEAN")
+    _pairs(
+        connection, "made_from", ((name, read) for name in by_day for read in inputs.get(name, ()))
+    )
+    _pairs(connection, "due_to", ((name, cause) for name in by_day for cause in causes[name]))
+    notes = _NOTES if _exists(connection, "source_changes") else f"({_NO_NOTES})"
+    # Of a partitioned input only the same day is compared: a day that is computed again from what it
+    # was computed from before does not make the days after it out of date; notes tell when it does.
+    days = connection.execute(
+        f"""
+        WITH calendar AS (
+            SELECT CAST(unnest(generate_series(?::DATE, ?::DATE, INTERVAL 1 DAY)) AS DATE) AS day
+        ), made AS (
+            SELECT table_name, partition_date AS day, materialized_at FROM {_MATERIALIZATIONS}
+            WHERE partition_date IS NOT NULL
+        ), changed AS (
+            SELECT key AS table_name, day, max(changed_at) AS changed_at
+            FROM due_to JOIN {notes} AS notes ON notes.cause = value
+            JOIN calendar ON affects_from <= day GROUP BY ALL
+        ), inputs_made AS (
+            SELECT key AS table_name, day, max(materialized_at) AS inputs_made_at
+            FROM made_from JOIN made ON made.table_name = value GROUP BY ALL
+        )
+        SELECT DISTINCT day
+        FROM (SELECT key AS table_name, day FROM asked CROSS JOIN calendar WHERE value)
+        LEFT JOIN made USING (table_name, day)
+        LEFT JOIN changed USING (table_name, day)
+        LEFT JOIN inputs_made USING (table_name, day)
+        WHERE materialized_at IS NULL OR materialized_at < changed_at
+            OR materialized_at < inputs_made_at
+        ORDER BY day
+        """,
+        [window.first, window.last],
+    ).fetchall()
+    whole_tables = connection.execute(
+        f"""
+        WITH made AS (
+            SELECT table_name, max(materialized_at) AS materialized_at FROM {_MATERIALIZATIONS}
+            GROUP BY table_name
+        ), changed AS (
+            SELECT key AS table_name, max(changed_at) AS changed_at
+            FROM due_to JOIN {notes} AS notes ON notes.cause = value GROUP BY ALL
+        ), inputs_made AS (
+            SELECT key AS table_name, max(materialized_at) AS inputs_made_at
+            FROM made_from JOIN made ON made.table_name = value GROUP BY ALL
+        )
+        SELECT table_name FROM (SELECT key AS table_name FROM asked WHERE NOT value)
+        LEFT JOIN made USING (table_name)
+        LEFT JOIN changed USING (table_name)
+        LEFT JOIN inputs_made USING (table_name)
+        WHERE materialized_at IS NULL OR materialized_at < changed_at
+            OR materialized_at < inputs_made_at
+        ORDER BY table_name
+        """
+    ).fetchall()
+    [(noted_at,)] = connection.execute(f"SELECT max(changed_at) FROM {notes} AS notes").fetchall()
+    return OutOfDate(
+        tuple(day for (day,) in days), tuple(name for (name,) in whole_tables), noted_at
+    )
+
+
+def _pairs(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    pairs: Iterable[tuple[str, object]],
+    dtype: str = "VARCHAR",
+) -> None:
+    listed = list(pairs)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT unnest(?::VARCHAR[]) AS key,"
+        f" unnest(?::{dtype}[]) AS value",
+        [[key for key, _ in listed], [value for _, value in listed]],
+    )
+
+
+def _exists(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
+    found = connection.execute(
+        "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
+        " AND schema_name = ? AND table_name = ?",
+        [OPERATIONS_SCHEMA, name],
+    ).fetchall()
+    return bool(found[0][0])
