@@ -142,6 +142,7 @@ def run(
     settings = _settings(source, database)
     # Dagster takes seconds to import, which `--help` should not cost.
     from monstera_assets.definitions import build_definitions, tables
+    from monstera_assets.operations.exports import export_all
     from monstera_assets.operations.home import open_instance
     from monstera_assets.operations.partitions import source_range
     from monstera_assets.operations.progress import RunProgress
@@ -180,6 +181,9 @@ def run(
         raise KeyboardInterrupt
     print_tables(console, settings, tables(settings))
     print_report(console, settings, report)
+    if settings.export_directory and report.healthy:
+        exported = export_all(settings, tables(settings))
+        print_line(console, f"Export: {exported.folder / 'current'}")
     for failure in report.failures:
         click.echo(f"monstera: {failure}", err=True)
     if any(failure.is_of_the_source for failure in report.failures):
@@ -189,13 +193,63 @@ def run(
 
 @main.command(cls=_Configured)
 @_where
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the exports; readers follow its link `current`.  [MONSTERA_EXPORT_DIRECTORY;"
+    " default: exports]",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "csv", "both"]),
+    default="both",
+    show_default=True,
+    help="What each table is written as.",
+)
+@click.option(
+    "--table",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Write this table only, may be repeated; the other tables of the export stay as they are."
+    "  [default: all gold tables and the unpartitioned ones of silver]",
+)
+def export(
+    source: Path | None,
+    database: Path | None,
+    output: Path | None,
+    kind: str,
+    names: tuple[str, ...],
+) -> None:
+    """Write tables as files, for tools that must not wait for the database's lock.
+
+    An export is written whole or not at all: readers see the old files or the new ones.
+    """
+    settings = _existing(_settings(source, database))
+    from monstera_assets.definitions import tables
+    from monstera_assets.operations.exports import ExportFormat, choose_tables, write_export
+
+    formats = list(ExportFormat) if kind == "both" else [ExportFormat(kind)]
+    report = write_export(
+        settings,
+        output or settings.export_directory or Path("exports"),
+        choose_tables(tables(settings), names),
+        formats,
+        every_table=not names,
+    )
+    for name, rows in report.rows.items():
+        click.echo(f"{name}  {rows:,} rows")
+    for name in report.missing:
+        click.echo(f"{name}  left out: never materialized")
+    click.echo(f"Export: {report.folder / 'current'}")
+
+
+@main.command(cls=_Configured)
+@_where
 def status(source: Path | None, database: Path | None) -> None:
     """Show each table's rows, range, last materialization and failing checks."""
-    settings = _settings(source, database)
-    if not settings.database.exists():
-        raise SettingsError(
-            f"database: {settings.database} does not exist yet; `monstera run` makes it"
-        )
+    settings = _existing(_settings(source, database))
     from monstera_assets.definitions import rules, tables
     from monstera_assets.operations.home import open_instance
     from monstera_assets.operations.report import print_checks, print_tables
@@ -249,6 +303,14 @@ def docs(source: Path | None, output: Path) -> None:
 
 def _settings(source: Path | None, database: Path | None) -> Settings:
     return load_settings(source=source, database=database)
+
+
+def _existing(settings: Settings) -> Settings:
+    if not settings.database.exists():
+        raise SettingsError(
+            f"database: {settings.database} does not exist yet; `monstera run` makes it"
+        )
+    return settings
 
 
 def _day(value: datetime | None) -> date | None:
