@@ -262,6 +262,31 @@ def status(source: Path | None, database: Path | None) -> None:
 
 @main.command(cls=_Configured)
 @_where
+@click.argument("user_id")
+def forget(source: Path | None, database: Path | None, user_id: str) -> None:
+    """Forget a person: warehouse, exports and logs know a random tombstone id from then on.
+
+    USER_ID is the id that the source has; with - it is read from standard input, so that it stays out
+    of the shell's history. Later loads of the same source find the tombstone too. There is no way back.
+    """
+    settings = _existing(_settings(source, database))
+    from monstera_assets.definitions import tables
+    from monstera_assets.operations.forget import forget_person
+
+    if user_id == "-":
+        user_id = click.get_text_stream("stdin").readline().rstrip("\r\n")
+    done = forget_person(settings, user_id, tables(settings))
+    click.echo(
+        f"{'Had been forgotten already' if done.already else 'Forgotten'}: now {done.tombstone}"
+    )
+    for path in done.logs:
+        click.echo(f"Log rewritten: {path}")
+    for folder in done.exports:
+        click.echo(f"Export written anew: {folder}")
+
+
+@main.command(cls=_Configured)
+@_where
 def home(source: Path | None, database: Path | None) -> None:
     """Print the folder of Dagster's state, for `export DAGSTER_HOME=$(monstera home)`."""
     from monstera_assets.operations.home import dagster_home

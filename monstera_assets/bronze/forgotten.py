@@ -27,17 +27,19 @@ from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 
 FORGOTTEN = f"{OPERATIONS_SCHEMA}.forgotten"
-"""Keyed hash to tombstone: `kind` (user_id, email or key), `keyed_hash`, `tombstone`, `file_rewritten`."""
+"""Keyed hash to tombstone: `kind` (user_id, email, or key), `keyed_hash`, `tombstone`, and
+`file_rewritten`, false while the database's file may still hold the person's rows in free pages."""
 TOMBSTONE_PREFIX = "forgotten_"
 NO_ADDRESS = "@forgotten.invalid"
 """How the placeholders end that stand for the e-mail addresses of forgotten people."""
 REMOVED = "removed"
 
 PEOPLE = "forgotten_people"
-WORDS = "forgotten_words"
+TEXTS = "forgotten_texts"
 VALUES = "forgotten_values"
 _EMAILS = "forgotten_emails"
-_TEMPORARY = (PEOPLE, WORDS, VALUES, _EMAILS)
+_WORDS = "forgotten_words"
+_TEMPORARY = (PEOPLE, TEXTS, VALUES, _EMAILS, _WORDS)
 
 EVENT_INPUTS = ("events", "subscription_events")
 _KEPT_IN_METADATA = (
@@ -176,7 +178,7 @@ class Forgetting:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, key: Key) -> None:
         self._connection = connection
-        self._key = key
+        self.key = key
 
     def staged(self, input_name: str) -> None:
         """Make the staged rows of an input nameless, and the records of it that are no rows."""
@@ -184,10 +186,11 @@ class Forgetting:
         if input_name == "users":
             self.find_people([f"SELECT user_id FROM {rows}"])
             self.find_emails([f"SELECT user_id, email FROM {rows}"])
+            self.find_texts([])
             self._replace(rows, self.users_sql(rows))
         elif input_name in EVENT_INPUTS:
             self.find_people([f"SELECT entity_id FROM {rows} WHERE {is_person()}"])
-            self.find_words([f"SELECT metadata FROM {rows}"])
+            self.find_texts([f"SELECT metadata FROM {rows}"])
             self.find_values(personal_values([rows]))
             self._replace(rows, self.events_sql(rows))
         self.lines(f"{input_name}_malformed", "raw_line")
@@ -195,29 +198,28 @@ class Forgetting:
 
     def texts(self, table: str, column: str, where: str = "TRUE") -> None:
         """Replace ids and addresses of forgotten people inside the texts of a column."""
-        self.find_words([f"SELECT {column} FROM {table} WHERE {where}"])
-        if self._any(WORDS):
-            self._connection.execute(
-                f"UPDATE {table} SET {column} = {self.scrubbed_sql(column)}"
-                f" WHERE ({where}) AND {self.has_words_sql(column)}"
-            )
+        self.find_texts([f"SELECT {column} FROM {table} WHERE {where}"])
+        self._connection.execute(
+            f"UPDATE {table} SET {column} = t.nameless FROM {TEXTS} AS t"
+            f" WHERE {table}.{column} = t.text AND ({where})"
+        )
 
     def lines(self, table: str, column: str, where: str = "TRUE") -> None:
         """Replace lines that are no rows and name a forgotten person: nothing in them has a place."""
         candidates = " UNION ALL ".join(
-            f"SELECT {column} AS line, unnest(regexp_extract_all({column}, '{pattern}')) AS token"
+            f"SELECT {column} AS line, trim(unnest(regexp_extract_all({column}, '{pattern}'))) AS token"
             f" FROM {table} WHERE {where}"
             for pattern in (_WORD, _FIELD)
         )
+        known = self._known("SELECT DISTINCT token, token AS value FROM pieces")
         self._execute(
-            f"CREATE OR REPLACE TEMP TABLE {WORDS} AS WITH pieces AS ({candidates}),"
-            f" tokens AS ({self._known('SELECT DISTINCT trim(token) AS token, trim(token) AS value FROM pieces')})"
-            " SELECT DISTINCT line, min(tombstone) AS tombstone FROM pieces"
-            " JOIN tokens ON tokens.token = trim(pieces.token) GROUP BY line"
+            f"CREATE OR REPLACE TEMP TABLE {_WORDS} AS WITH pieces AS MATERIALIZED ({candidates})"
+            f" SELECT line, min(tombstone) AS tombstone FROM pieces JOIN ({known}) USING (token)"
+            " GROUP BY line"
         )
         self._connection.execute(
-            f"UPDATE {table} SET {column} = '[a line about ' || tombstone || ', removed]'"
-            f" FROM {WORDS} WHERE {table}.{column} = {WORDS}.line AND ({where})"
+            f"UPDATE {table} SET {column} = '[a line about ' || w.tombstone || ', removed]'"
+            f" FROM {_WORDS} AS w WHERE {table}.{column} = w.line AND ({where})"
         )
 
     def find_people(self, queries: Iterable[str]) -> None:
@@ -244,8 +246,8 @@ class Forgetting:
             f" AS position FROM ({every}) JOIN {PEOPLE} USING (real_id) WHERE email <> ''"
         )
 
-    def find_words(self, queries: Iterable[str]) -> None:
-        """Fill `WORDS` (token, replacement) with what names the forgotten in the queries' texts.
+    def find_texts(self, queries: Iterable[str]) -> None:
+        """Fill `TEXTS` (text, nameless) with those of the queries' texts that name the forgotten.
 
         Numbers are taken for ids only where a key says so: `"..._user_id": 42`.
         """
@@ -260,6 +262,7 @@ class Forgetting:
             (_LITERAL, decoded, "'\"' || {} || '\"'"),
             (_WORD, "token", "{}"),
         )
+        every = _texts(queries)
         selects = []
         for pattern, value, replacement in kinds:
             tokens = (
@@ -267,17 +270,30 @@ class Forgetting:
                 f" unnest(regexp_extract_all(text, '{pattern}')) AS token FROM texts)"
             )
             if pattern != _USER_NUMBER:
-                tokens = (
-                    f"SELECT * FROM ({tokens}) WHERE NOT regexp_full_match(value, '{_NUMBER}')"
-                )
+                tokens = f"SELECT * FROM ({tokens}) WHERE NOT regexp_full_match(value, '{_NUMBER}')"
             selects.append(
                 f"SELECT token, {replacement.format('tombstone')} AS replacement"
                 f" FROM ({self._known(tokens)})"
             )
         self._execute(
-            f"CREATE OR REPLACE TEMP TABLE {WORDS} AS WITH texts AS MATERIALIZED"
-            f" ({_texts(queries)}) SELECT token, min(replacement) AS replacement"
+            f"CREATE OR REPLACE TEMP TABLE {_WORDS} AS WITH texts AS MATERIALIZED ({every})"
+            " SELECT token, min(replacement) AS replacement"
             f" FROM ({' UNION ALL '.join(selects)}) GROUP BY token"
+        )
+        named = " OR ".join(
+            f"list_has_any(regexp_extract_all(text, '{pattern}'), map_keys(known))"
+            for pattern, *_ in kinds
+        )
+        nameless = "text"
+        for pattern in _PIECES:
+            nameless = (
+                f"array_to_string(list_transform(regexp_extract_all({nameless}, '{pattern}'),"
+                " lambda piece: coalesce(known[piece], piece)), '')"
+            )
+        self._connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {TEXTS} AS SELECT text, {nameless} AS nameless"
+            f" FROM ({every}) CROSS JOIN (SELECT map(list(token), list(replacement)) AS known"
+            f" FROM {_WORDS} HAVING count(*) > 0) WHERE {named}"
         )
 
     def find_values(self, queries: Mapping[str, str]) -> None:
@@ -317,15 +333,13 @@ class Forgetting:
         )
 
     def events_sql(self, rows: str) -> str:
-        """The rows of a relation in the event schema, nameless; see the three `find_` methods."""
+        """The rows of a relation in the event schema, nameless; see the other `find_` methods."""
         metadata = "CAST(r.metadata AS VARCHAR)"
         kept = ", ".join(
-            f"'\"{name}\": ' || to_json(CASE WHEN {value} IS NULL THEN NULL WHEN"
+            f'CASE WHEN {value} IS NOT NULL THEN \'"{name}": "\' || CASE WHEN'
             f" regexp_full_match({value}, '[-+0-9.eE:TZ ]*|trial|starter|professional|enterprise')"
-            f" THEN {value} ELSE '{REMOVED}' END)"
-            for name, value in (
-                (name, _text_at(metadata, name)) for name in _KEPT_IN_METADATA
-            )
+            f" THEN {value} ELSE '{REMOVED}' END || '\"' END"
+            for name, value in ((name, _text_at(metadata, name)) for name in _KEPT_IN_METADATA)
         )
         of_person = (
             f"CASE WHEN coalesce({metadata}, '') = '' THEN {metadata}"
@@ -334,12 +348,6 @@ class Forgetting:
             f" '\"target_user_id\": \"' || target.replacement || '\"', {kept}) || '}}'"
             f" ELSE '{REMOVED}' END"
         )
-        of_others = metadata
-        if self._any(WORDS):
-            of_others = (
-                f"CASE WHEN {self.has_words_sql(metadata)} THEN {self.scrubbed_sql(metadata)}"
-                f" ELSE {metadata} END"
-            )
         joins = "".join(
             f" LEFT JOIN {VALUES} AS {kind} ON {kind}.kind = '{kind}'"
             f" AND {kind}.real_id = p.real_id AND {kind}.value = {value}"
@@ -352,30 +360,12 @@ class Forgetting:
         return (
             "SELECT r.* REPLACE (coalesce(p.tombstone, CAST(r.entity_id AS VARCHAR)) AS entity_id,"
             " coalesce(session.replacement, CAST(r.session_id AS VARCHAR)) AS session_id,"
-            f" CASE WHEN p.tombstone IS NULL THEN {of_others} ELSE {of_person} END AS metadata)"
+            f" CASE WHEN p.tombstone IS NULL THEN coalesce(named.nameless, {metadata})"
+            f" ELSE {of_person} END AS metadata)"
             f" FROM {rows} AS r LEFT JOIN {PEOPLE} AS p"
             f" ON CAST(r.entity_id AS VARCHAR) = p.real_id AND {is_person('r.')}{joins}"
+            f" LEFT JOIN {TEXTS} AS named ON named.text = {metadata}"
         )
-
-    def has_words_sql(self, column: str) -> str:
-        """Whether a text names a forgotten person."""
-        pieces = " OR ".join(
-            f"list_has_any(regexp_extract_all({column}, '{pattern}'),"
-            f" (SELECT list(token) FROM {WORDS}))"
-            for pattern in (_USER_NUMBER, _LITERAL, _WORD)
-        )
-        return f"coalesce({pieces}, FALSE)"
-
-    def scrubbed_sql(self, column: str) -> str:
-        """A text with what names a forgotten person replaced by the tombstone."""
-        known = f"(SELECT map(list(token), list(replacement)) FROM {WORDS})"
-        text = column
-        for pattern in _PIECES:
-            text = (
-                f"array_to_string(list_transform(regexp_extract_all({text}, '{pattern}'),"
-                f" lambda piece: coalesce({known}[piece], piece)), '')"
-            )
-        return text
 
     def drop_temporary(self) -> None:
         """Leave nothing of what the loads of people have looked up."""
@@ -397,19 +387,15 @@ class Forgetting:
         )
 
     def _replace(self, table: str, query: str) -> None:
-        if self._any(PEOPLE) or self._any(WORDS):
+        """Replace a staged table by a query on it, if there is anything to replace."""
+        found = self._connection.execute(
+            f"SELECT 1 FROM {PEOPLE} UNION ALL SELECT 1 FROM {TEXTS} LIMIT 1"
+        ).fetchall()
+        if found:
             self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {query}")
 
-    def _any(self, table: str) -> bool:
-        found = self._connection.execute(
-            "SELECT count(*) FROM duckdb_tables() WHERE temporary AND table_name = ?", [table]
-        ).fetchall()
-        if not found[0][0]:
-            return False
-        return bool(self._connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0])
-
     def _execute(self, statement: str) -> None:
-        self._connection.execute(statement, dict(self._key.parameters))
+        self._connection.execute(statement, dict(self.key.parameters))
 
 
 def keyed_hash_sql(kind: str, value: str) -> str:
@@ -420,9 +406,7 @@ def keyed_hash_sql(kind: str, value: str) -> str:
 
 def is_person(prefix: str = "") -> str:
     """Whether the entity of an event can be a person: accounts may have ids like people's."""
-    return (
-        f"coalesce(CAST({prefix}entity_type AS VARCHAR), '') NOT IN ('account', 'system')"
-    )
+    return f"coalesce(CAST({prefix}entity_type AS VARCHAR), '') NOT IN ('account', 'system')"
 
 
 def personal_values(relations: Sequence[str]) -> dict[str, str]:
@@ -444,19 +428,16 @@ def personal_values(relations: Sequence[str]) -> dict[str, str]:
 
 def _texts(queries: Iterable[str]) -> str:
     every = " UNION ALL ".join(
-        f"SELECT CAST(text AS VARCHAR) AS text FROM ({query}) AS q(text)" for query in queries
+        f"SELECT CAST(text AS VARCHAR) AS text FROM ({query}) AS q(text)"
+        for query in (*queries, "SELECT NULL")
     )
     return f"SELECT DISTINCT text FROM ({every}) WHERE text IS NOT NULL"
 
 
 def _is_object(text: str) -> str:
-    return (
-        f"CASE WHEN json_valid({text}) THEN json_type({text}) = 'OBJECT' ELSE FALSE END"
-    )
+    return f"CASE WHEN json_valid({text}) THEN json_type({text}) = 'OBJECT' ELSE FALSE END"
 
 
 def _text_at(text: str, name: str) -> str:
     # Not in one expression with AND: a text that is no JSON is an error, whatever stands before it.
-    return (
-        f"CASE WHEN {_is_object(text)} THEN json_extract_string({text}, '$.{name}') END"
-    )
+    return f"CASE WHEN {_is_object(text)} THEN json_extract_string({text}, '$.{name}') END"
