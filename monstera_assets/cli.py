@@ -1,11 +1,11 @@
-"""The command line: `monstera run`, `monstera status`, `monstera home`, `monstera docs`."""
+"""The command line: `monstera run`, `status`, `export`, `forget`, `expire`, `home` and `docs`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -234,8 +234,7 @@ def export(
     report = write_export(
         settings,
         output or settings.export_directory or Path("exports"),
-        choose_tables(tables(settings), names),
-        formats,
+        dict.fromkeys(choose_tables(tables(settings), names), formats),
         every_table=not names,
     )
     for name, rows in report.rows.items():
@@ -274,7 +273,7 @@ def forget(source: Path | None, database: Path | None, user_id: str) -> None:
     from monstera_assets.operations.forget import forget_person
 
     if user_id == "-":
-        user_id = click.get_text_stream("stdin").readline().rstrip("\r\n")
+        user_id = sys.stdin.readline().rstrip("\r\n")
     done = forget_person(settings, user_id, tables(settings))
     click.echo(
         f"{'Had been forgotten already' if done.already else 'Forgotten'}: now {done.tombstone}"
@@ -283,6 +282,23 @@ def forget(source: Path | None, database: Path | None, user_id: str) -> None:
         click.echo(f"Log rewritten: {path}")
     for folder in done.exports:
         click.echo(f"Export written anew: {folder}")
+
+
+@main.command(cls=_Configured)
+@_where
+def expire(source: Path | None, database: Path | None) -> None:
+    """Remove raw events older than MONSTERA_RAW_EVENT_RETENTION_DAYS.
+
+    States and totals stay as they are. The days concerned cannot be computed anew afterwards.
+    """
+    settings = _existing(_settings(source, database))
+    from monstera_assets.operations.retention import expire_raw_events
+
+    done = expire_raw_events(settings, datetime.now(UTC).date())
+    if done.removed_before is None:
+        click.echo("Nothing to remove: no raw events are old enough.")
+    for name, rows in done.rows.items():
+        click.echo(f"{name}  {rows:,} rows before {done.removed_before} removed")
 
 
 @main.command(cls=_Configured)

@@ -17,6 +17,7 @@ from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.runs import whole_graph_job
+from monstera_assets.operations.upkeep import expiry_schedule, upkeep_jobs
 from monstera_assets.settings import (
     DEFAULT_ENTITIES_CREATED,
     Settings,
@@ -42,6 +43,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     settings = settings or load_settings()
     first = first_partition(settings)
     partitions = daily_partitions(first)
+    upkeep = upkeep_jobs(settings, tables(settings))
     return Definitions(
         assets=[
             load_entities.build_load_entities(settings.source, settings.earliest_event_date),
@@ -51,7 +53,8 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             *(asset.build(partitions, settings.policy) for asset in table_assets(settings)),
         ],
         asset_checks=_checks(settings),
-        jobs=[whole_graph_job],
+        jobs=[whole_graph_job, *upkeep],
+        schedules=[expiry_schedule(upkeep)],
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(**_warehouse(settings)),
             "warehouse": Warehouse(**_warehouse(settings)),

@@ -27,8 +27,7 @@ from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 
 FORGOTTEN = f"{OPERATIONS_SCHEMA}.forgotten"
-"""Keyed hash to tombstone: `kind` (user_id, email, or key), `keyed_hash`, `tombstone`, and
-`file_rewritten`, false while the database's file may still hold the person's rows in free pages."""
+"""Keyed hash to tombstone: `kind` (user_id, email or key), `keyed_hash`, `tombstone`."""
 TOMBSTONE_PREFIX = "forgotten_"
 NO_ADDRESS = "@forgotten.invalid"
 """How the placeholders end that stand for the e-mail addresses of forgotten people."""

@@ -111,8 +111,7 @@ def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
 def write_export(
     settings: Settings,
     output: Path,
-    tables: Sequence[Table],
-    formats: Sequence[ExportFormat],
+    tables: Mapping[Table, Sequence[ExportFormat]],
     *,
     every_table: bool,
 ) -> ExportReport:
@@ -121,8 +120,7 @@ def write_export(
     Args:
         settings: where the warehouse is.
         output: the folder of exports, made if need be.
-        tables: what to write.
-        formats: a file each.
+        tables: what to write, and as what: a file each.
         every_table: whether that is all there is to be in the export; if not, the other tables of the
             export before stay in it as they are, and each of `tables` must have been materialized.
 
@@ -131,17 +129,15 @@ def write_export(
         MissingTableError: there is nothing to export, or a named table was never materialized.
         ExportError: the folder cannot be written to, or the disk is full.
     """
-    with (
-        connect(
-            str(settings.database),
-            {},
-            lock_timeout_seconds=settings.lock_timeout_seconds,
-            read_only=True,
-        ) as connection,
-    ):
-        report = export_tables(connection, output, tables, formats, every_table=every_table)
+    # First of all: an export that nobody knows of would be left out of an erasure.
     register(settings.database, output)
-    return report
+    with connect(
+        str(settings.database),
+        {},
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+        read_only=True,
+    ) as connection:
+        return export_tables(connection, output, tables, every_table=every_table)
 
 
 def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
@@ -151,8 +147,7 @@ def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
     return write_export(
         settings,
         settings.export_directory,
-        exportable(tables),
-        list(ExportFormat),
+        dict.fromkeys(exportable(tables), tuple(ExportFormat)),
         every_table=True,
     )
 
@@ -160,8 +155,7 @@ def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
 def export_tables(
     connection: duckdb.DuckDBPyConnection,
     output: Path,
-    tables: Sequence[Table],
-    formats: Sequence[ExportFormat],
+    tables: Mapping[Table, Sequence[ExportFormat]],
     *,
     every_table: bool,
 ) -> ExportReport:
@@ -174,7 +168,7 @@ def export_tables(
             try:
                 with writer.transaction(connection):
                     entries, missing = _write_files(
-                        connection, snapshot, tables, formats, every_table=every_table
+                        connection, snapshot, tables, every_table=every_table
                     )
                 kept = {} if every_table else _keep_others(output, snapshot, set(entries))
                 _write_manifest(snapshot, {**kept, **entries})
@@ -206,13 +200,12 @@ def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
     written = []
     allowed = {table.name: table for table in exportable(tables)}
     for output in registered(settings.database):
-        by_formats: dict[tuple[ExportFormat, ...], list[Table]] = {}
-        for entry in read_manifest(output)["tables"]:
-            if entry["table"] in allowed:
-                formats = tuple(ExportFormat(file["format"]) for file in entry["files"])
-                by_formats.setdefault(formats, []).append(allowed[entry["table"]])
-        for number, (formats, chosen) in enumerate(by_formats.items()):
-            write_export(settings, output, chosen, formats, every_table=number == 0)
+        chosen = {
+            allowed[entry["table"]]: [ExportFormat(file["format"]) for file in entry["files"]]
+            for entry in read_manifest(output)["tables"]
+            if entry["table"] in allowed
+        }
+        write_export(settings, output, chosen, every_table=True)
         with _locked(output):
             _clean(output)
         written.append(output)
@@ -232,25 +225,29 @@ def register(database: Path, output: Path) -> None:
         ExportError: the note cannot be written.
     """
     path = _register(database)
-    folders = sorted({*registered(database), output.absolute()})
     try:
+        folders = sorted({*_folders(path), output.absolute()})
         incoming = path.with_name(f"{path.name}.{uuid4().hex[:8]}")
         incoming.write_text("".join(f"{folder}\n" for folder in folders), encoding="utf-8")
         incoming.replace(path)
     except OSError as error:
         raise ExportError(
             f"{path} cannot be written ({error.strerror}); it says where exports are, which"
-            f" `monstera forget` must know. The export in {output} is complete."
+            f" `monstera forget` must know, so nothing was exported."
         ) from error
 
 
 def registered(database: Path) -> list[Path]:
     """The folders with exports of a warehouse that still exist."""
-    path = _register(database)
-    if not path.exists():
+    return [
+        folder for folder in _folders(_register(database)) if (folder / CURRENT / MANIFEST).exists()
+    ]
+
+
+def _folders(register: Path) -> list[Path]:
+    if not register.exists():
         return []
-    folders = [Path(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    return [folder for folder in folders if (folder / CURRENT / MANIFEST).exists()]
+    return [Path(line) for line in register.read_text(encoding="utf-8").splitlines() if line]
 
 
 def _register(database: Path) -> Path:
@@ -260,14 +257,13 @@ def _register(database: Path) -> Path:
 def _write_files(
     connection: duckdb.DuckDBPyConnection,
     snapshot: Path,
-    tables: Sequence[Table],
-    formats: Sequence[ExportFormat],
+    tables: Mapping[Table, Sequence[ExportFormat]],
     *,
     every_table: bool,
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     entries: dict[str, dict[str, Any]] = {}
     missing = []
-    for table in tables:
+    for table, formats in tables.items():
         stored = StoredTable.of(table)
         if every_table and not writer.stored_columns(connection, stored):
             missing.append(table.name)

@@ -10,7 +10,6 @@ transaction; then the file and the exports, which need neither: asking again fin
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +40,7 @@ from monstera_assets.source.sql import literal
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import WarehouseError
+from monstera_assets.warehouse.rewriting import request_rewrite, rewrite_file
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Layer, Table
 
 _EVENT_COLUMNS = {"event_id", "entity_id", "entity_type", "session_id", "metadata"}
@@ -48,7 +48,6 @@ _EVENT_FIELDS = (*event_rules.REQUIRED, *event_rules.OPTIONAL)
 _REJECTED_EVENTS = "bronze.bronze_rejected_events"
 _REJECTED_ENTITIES = "bronze.bronze_rejected_entities"
 _USERS = "bronze.bronze_users"
-_REWRITING_SUFFIX = ".rewriting"
 _ROWS = "forgotten_rows"
 
 Columns = Mapping[str, str]
@@ -102,44 +101,13 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
             emails = _emails(connection, user_id)
             logs = forget_in_logs(dagster_home(settings), [user_id, *emails], tombstone)
             with writer.transaction(connection):
+                request_rewrite(connection)
                 _note(connection, key, user_id, emails, tombstone)
                 forgotten = Forgetting(connection, key)
                 _erase(connection, forgotten, user_id, tombstone, tables)
             forgotten.drop_temporary()
-    rewrite_file(settings)
+    rewrite_file(settings.database, settings.lock_timeout_seconds)
     return Forgotten(tombstone, already, tuple(logs), tuple(export_again(settings, tables)))
-
-
-def rewrite_file(settings: Settings) -> None:
-    """Write the database's file anew if its free pages may still hold what an erasure replaced.
-
-    The new file takes the place of the old one in one step, when it is complete and on disk.
-
-    Raises:
-        WarehouseError: the disk has no room for a second file; the old one is in use as before.
-    """
-    database = settings.database.absolute()
-    incoming = database.with_name(database.name + _REWRITING_SUFFIX)
-    with connect(
-        str(settings.database),
-        connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
-        lock_timeout_seconds=settings.lock_timeout_seconds,
-        # So nobody can write meanwhile, and closing the old file touches nothing of the new one.
-        read_only=True,
-    ) as connection:
-        if not _is_to_be_rewritten(connection):
-            return
-        _remove(incoming)
-        [(name,)] = connection.execute("SELECT current_database()").fetchall()
-        connection.execute(f"ATTACH {literal(str(incoming))} AS rewritten (READ_WRITE)")
-        connection.execute(f"COPY FROM DATABASE {writer.quote(name)} TO rewritten")
-        connection.execute(f"UPDATE rewritten.{FORGOTTEN} SET file_rewritten = TRUE")
-        connection.execute("CHECKPOINT rewritten")
-        connection.execute("DETACH rewritten")
-        _keep_mode(database, incoming)
-        _synchronize(incoming)
-        incoming.replace(database)
-        _synchronize(database.parent)
 
 
 def _tombstone_of(
@@ -210,7 +178,7 @@ def _note(
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {FORGOTTEN} (kind VARCHAR NOT NULL, keyed_hash VARCHAR NOT"
-        " NULL, tombstone VARCHAR NOT NULL, file_rewritten BOOLEAN NOT NULL)"
+        " NULL, tombstone VARCHAR NOT NULL)"
     )
     rows = [
         ("key", key.check, ""),
@@ -219,7 +187,7 @@ def _note(
     ]
     for row in rows:
         connection.execute(
-            f"INSERT INTO {FORGOTTEN} SELECT $1, $2, $3, FALSE WHERE $2 NOT IN"
+            f"INSERT INTO {FORGOTTEN} SELECT $1, $2, $3 WHERE $2 NOT IN"
             f" (SELECT keyed_hash FROM {FORGOTTEN} WHERE kind = $1)",
             list(row),
         )
@@ -444,31 +412,3 @@ def _writing(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         lock_timeout_seconds=settings.lock_timeout_seconds,
     ) as connection:
         yield connection
-
-
-def _is_to_be_rewritten(connection: duckdb.DuckDBPyConnection) -> bool:
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
-        " AND schema_name || '.' || table_name = ?",
-        [FORGOTTEN],
-    ).fetchall()
-    return bool(found[0][0]) and bool(
-        connection.execute(f"SELECT 1 FROM {FORGOTTEN} WHERE NOT file_rewritten LIMIT 1").fetchall()
-    )
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.with_name(path.name + ".wal").unlink(missing_ok=True)
-
-
-def _keep_mode(database: Path, incoming: Path) -> None:
-    incoming.chmod(database.stat().st_mode & 0o777)
-
-
-def _synchronize(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

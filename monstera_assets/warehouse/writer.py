@@ -17,6 +17,7 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 from ibis.backends.sql.datatypes import DuckDBType
 
+from monstera_assets.warehouse.archive import require_open
 from monstera_assets.warehouse.compiler import compile_duckdb as compile_duckdb
 from monstera_assets.warehouse.errors import (
     MissingPartitionsError,
@@ -141,7 +142,12 @@ def stored_columns(connection: duckdb.DuckDBPyConnection, table: StoredTable) ->
 def delete(
     connection: duckdb.DuckDBPyConnection, table: StoredTable, window: DateWindow | None
 ) -> None:
-    """Delete the table's rows, or those of the partitions in `window`."""
+    """Delete the table's rows, or those of the partitions in `window`.
+
+    Raises:
+        ArchivedDaysError: they are raw events of days that cannot be computed anew.
+    """
+    require_open(connection, table.name, window)
     condition = ""
     if window is not None:
         column = _partition_column(table)
@@ -300,6 +306,7 @@ def require_partitions(
     ).fetchall()
     if not missing:
         return
+    require_open(connection, table.name, window)
     runs = windows_of(row[0] for row in missing)
     named = ", ".join(str(run) for run in runs[:5]) + (" and more" if len(runs) > 5 else "")
     raise MissingPartitionsError(
