@@ -28,6 +28,7 @@ from monstera_assets.bronze.forgotten import (
     Forgetting,
     Key,
     forgetting,
+    is_person,
     key_path,
     make_key,
     personal_values,
@@ -133,9 +134,12 @@ def _tombstone_of(
 def _require_known(connection: duckdb.DuckDBPyConnection, user_id: str) -> None:
     stored = _stored(connection)
     queries = [f"SELECT user_id AS id FROM {_USERS}"] if _USERS in stored else []
-    queries += [f"SELECT entity_id AS id FROM {name}" for name in _event_tables(stored)]
+    queries += [
+        f"SELECT entity_id AS id FROM {name} WHERE {is_person()}" for name in _event_tables(stored)
+    ]
     if _REJECTED_EVENTS in stored:
-        queries.append(f"SELECT entity_id AS id FROM ({_fields(_REJECTED_EVENTS, _EVENT_FIELDS)})")
+        rows = _rejected_as_events(_REJECTED_EVENTS)
+        queries.append(f"SELECT entity_id AS id FROM ({rows}) WHERE {is_person()}")
     if _REJECTED_ENTITIES in stored:
         queries.append(f"SELECT user_id AS id FROM ({_rejected_users()})")
     found = (

@@ -61,7 +61,7 @@ def rewrite_file(database: Path, lock_timeout_seconds: float) -> bool:
             _synchronize(incoming)
             incoming.replace(path)
             _synchronize(path.parent)
-    except (OSError, WarehouseError) as error:
+    except (OSError, duckdb.Error, WarehouseError) as error:
         _remove(incoming)
         raise WarehouseError(
             f"the rows are gone from the tables, but {database} could not be written anew, so its"

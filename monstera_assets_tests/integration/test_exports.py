@@ -125,7 +125,8 @@ def test_files_hold_the_tables(settings: Settings, output: Path) -> None:
             as_parquet, as_csv = (output / "current" / file["path"] for file in entry["files"])
             assert connection.execute(f"FROM read_parquet('{as_parquet}')").fetchall() == stored
             types = {column["name"]: column["type"] for column in entry["columns"]}
-            as_read = f"FROM read_csv('{as_csv}', columns = {types}, header = true, allow_quoted_nulls = false)"
+            options = "header = true, allow_quoted_nulls = false"  # "" is a text, nothing is a null
+            as_read = f"FROM read_csv('{as_csv}', columns = {types}, {options})"
             assert connection.execute(as_read).fetchall() == stored
             for file in entry["files"]:
                 data = (output / "current" / file["path"]).read_bytes()
