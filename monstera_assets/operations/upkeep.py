@@ -3,15 +3,25 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from dagster import JobDefinition, OpExecutionContext, ScheduleDefinition, job, op
+from dagster import (
+    JobDefinition,
+    OpExecutionContext,
+    ScheduleDefinition,
+    job,
+    mem_io_manager,
+    op,
+)
 
 from monstera_assets.operations.exports import export_all
 from monstera_assets.operations.retention import expire_raw_events
 from monstera_assets.settings import Settings
-from monstera_assets.warehouse.table_asset import POOL
+from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, POOL
 from monstera_assets.warehouse.tables import Table
 
 MONTHLY = "0 3 1 * *"
+
+# These ops deliver nothing, and the warehouse's IO manager would hold the file open beside them.
+_RESOURCES = {IO_MANAGER_KEY: mem_io_manager}
 
 
 def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefinition]:
@@ -24,6 +34,7 @@ def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefiniti
 
     @job(
         name="expire_raw_events",
+        resource_defs=_RESOURCES,
         description="Remove raw events older than raw_event_retention_days. States and totals stay;"
         " their days cannot be computed anew.",
     )
@@ -35,7 +46,11 @@ def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefiniti
         report = export_all(settings, tables)
         context.log.info(f"{len(report.rows)} tables exported to {report.folder}")
 
-    @job(name="export_tables", description="Export the tables for BI tools to export_directory.")
+    @job(
+        name="export_tables",
+        resource_defs=_RESOURCES,
+        description="Export the tables for BI tools to export_directory.",
+    )
     def export_job() -> None:
         export()
 

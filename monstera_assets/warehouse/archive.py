@@ -73,9 +73,23 @@ def require_open(
         return
     archived = archive(connection)
     if archived is not None and window.first < archived.open_from:
-        raise ArchivedDaysError(
-            f"raw events before {archived.removed_before} were removed, being older than the"
-            f" retention, and days before {archived.open_from} look back on them: they keep the"
-            f" numbers that they have and cannot be computed anew. Run with --from"
-            f" {archived.open_from} or later."
-        )
+        raise _closed(archived)
+
+
+def require_kept(connection: duckdb.DuckDBPyConnection, table_name: str, day: date) -> None:
+    """Say of a day that is missing, if so, that its raw events were removed.
+
+    Raises:
+        ArchivedDaysError: naming the first day that is open.
+    """
+    archived = archive(connection) if table_name in RAW_TABLES else None
+    if archived is not None and day < archived.removed_before:
+        raise _closed(archived)
+
+
+def _closed(archived: Archive) -> ArchivedDaysError:
+    return ArchivedDaysError(
+        f"raw events before {archived.removed_before} were removed, being older than the retention,"
+        f" and days before {archived.open_from} look back on them: they keep the numbers that they"
+        f" have and cannot be computed anew. Run with --from {archived.open_from} or later."
+    )
