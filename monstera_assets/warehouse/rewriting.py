@@ -11,7 +11,6 @@ from pathlib import Path
 
 import duckdb
 
-from monstera_assets.source.sql import literal
 from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
@@ -52,7 +51,8 @@ def rewrite_file(database: Path, lock_timeout_seconds: float) -> bool:
                 return False
             _remove(incoming)
             [(name,)] = connection.execute("SELECT current_database()").fetchall()
-            connection.execute(f"ATTACH {literal(str(incoming))} AS rewritten (READ_WRITE)")
+            target = str(incoming).replace("'", "''")
+            connection.execute(f"ATTACH '{target}' AS rewritten (READ_WRITE)")
             connection.execute(f"COPY FROM DATABASE {quote(name)} TO rewritten")
             connection.execute(f"DELETE FROM rewritten.{_REQUESTS}")
             connection.execute("CHECKPOINT rewritten")
