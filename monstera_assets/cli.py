@@ -1,11 +1,11 @@
-"""The command line: `monstera run`, `monstera status`, `monstera home`, `monstera docs`."""
+"""The command line: `monstera run`, `status`, `export`, `forget`, `expire`, `home` and `docs`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -160,6 +160,7 @@ def run(
         table_assets,
         tables,
     )
+    from monstera_assets.operations.exports import export_all
     from monstera_assets.operations.home import open_instance
     from monstera_assets.operations.late_data import describe_changes, rebuild_tags
     from monstera_assets.operations.partitions import source_range
@@ -214,6 +215,9 @@ def run(
         troubles = alerts.after_run(instance, report.run_id)
     print_tables(console, settings, tables(settings))
     print_report(console, settings, report)
+    if settings.export_directory and report.healthy:
+        exported = export_all(settings, tables(settings))
+        print_line(console, f"Export: {exported.folder / 'current'}")
     for failure in report.failures:
         click.echo(f"monstera: {failure}", err=True)
     for trouble in troubles:
@@ -225,13 +229,62 @@ def run(
 
 @main.command(cls=_Configured)
 @_where
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the exports; readers follow its link `current`.  [MONSTERA_EXPORT_DIRECTORY;"
+    " default: exports]",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "csv", "both"]),
+    default="both",
+    show_default=True,
+    help="What each table is written as.",
+)
+@click.option(
+    "--table",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Write this table only, may be repeated; the other tables of the export stay as they are."
+    "  [default: all gold tables and the unpartitioned ones of silver]",
+)
+def export(
+    source: Path | None,
+    database: Path | None,
+    output: Path | None,
+    kind: str,
+    names: tuple[str, ...],
+) -> None:
+    """Write tables as files, for tools that must not wait for the database's lock.
+
+    An export is written whole or not at all: readers see the old files or the new ones.
+    """
+    settings = _existing(_settings(source, database))
+    from monstera_assets.definitions import tables
+    from monstera_assets.operations.exports import ExportFormat, choose_tables, write_export
+
+    formats = list(ExportFormat) if kind == "both" else [ExportFormat(kind)]
+    report = write_export(
+        settings,
+        output or settings.export_directory or Path("exports"),
+        dict.fromkeys(choose_tables(tables(settings), names), formats),
+        every_table=not names,
+    )
+    for name, rows in report.rows.items():
+        click.echo(f"{name}  {rows:,} rows")
+    for name in report.missing:
+        click.echo(f"{name}  left out: never materialized")
+    click.echo(f"Export: {report.folder / 'current'}")
+
+
+@main.command(cls=_Configured)
+@_where
 def status(source: Path | None, database: Path | None) -> None:
     """Show each table's rows, range, last materialization and failing checks."""
-    settings = _settings(source, database)
-    if not settings.database.exists():
-        raise SettingsError(
-            f"database: {settings.database} does not exist yet; `monstera run` makes it"
-        )
+    settings = _existing(_settings(source, database))
     from monstera_assets.definitions import rules, tables
     from monstera_assets.operations.home import open_instance
     from monstera_assets.operations.report import print_checks, print_tables
@@ -240,6 +293,48 @@ def status(source: Path | None, database: Path | None) -> None:
     print_tables(console, settings, tables(settings))
     with open_instance(settings) as instance:
         print_checks(console, instance, tables(settings), rules(settings))
+
+
+@main.command(cls=_Configured)
+@_where
+@click.argument("user_id")
+def forget(source: Path | None, database: Path | None, user_id: str) -> None:
+    """Forget a person: warehouse, exports and logs know a random tombstone id from then on.
+
+    USER_ID is the id that the source has; with - it is read from standard input, so that it stays out
+    of the shell's history. Later loads of the same source find the tombstone too. There is no way back.
+    """
+    settings = _existing(_settings(source, database))
+    from monstera_assets.definitions import tables
+    from monstera_assets.operations.forget import forget_person
+
+    if user_id == "-":
+        user_id = sys.stdin.readline().rstrip("\r\n")
+    done = forget_person(settings, user_id, tables(settings))
+    click.echo(
+        f"{'Had been forgotten already' if done.already else 'Forgotten'}: now {done.tombstone}"
+    )
+    for path in done.logs:
+        click.echo(f"Log rewritten: {path}")
+    for folder in done.exports:
+        click.echo(f"Export written anew: {folder}")
+
+
+@main.command(cls=_Configured)
+@_where
+def expire(source: Path | None, database: Path | None) -> None:
+    """Remove raw events older than MONSTERA_RAW_EVENT_RETENTION_DAYS.
+
+    States and totals stay as they are. The days concerned cannot be computed anew afterwards.
+    """
+    settings = _existing(_settings(source, database))
+    from monstera_assets.operations.retention import expire_raw_events
+
+    done = expire_raw_events(settings, datetime.now(UTC).date())
+    if done.removed_before is None:
+        click.echo("Nothing to remove: no raw events are old enough.")
+    for name, rows in done.rows.items():
+        click.echo(f"{name}  {rows:,} rows before {done.removed_before} removed")
 
 
 @main.command(cls=_Configured)
@@ -285,6 +380,14 @@ def docs(source: Path | None, output: Path) -> None:
 
 def _settings(source: Path | None, database: Path | None) -> Settings:
     return load_settings(source=source, database=database)
+
+
+def _existing(settings: Settings) -> Settings:
+    if not settings.database.exists():
+        raise SettingsError(
+            f"database: {settings.database} does not exist yet; `monstera run` makes it"
+        )
+    return settings
 
 
 def _day(value: datetime | None) -> date | None:

@@ -28,6 +28,7 @@ from monstera_assets.operations.late_data import source_changes_sensor
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.runs import whole_graph_job
 from monstera_assets.operations.schedules import daily_job, daily_schedule, freshness, gold_job
+from monstera_assets.operations.upkeep import expiry_schedule, upkeep_jobs
 from monstera_assets.settings import (
     DEFAULT_ENTITIES_CREATED,
     Settings,
@@ -54,6 +55,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     first = first_partition(settings)
     partitions = daily_partitions(first)
     is_fresh = freshness(settings)
+    upkeep = upkeep_jobs(settings, tables(settings))
     return Definitions(
         assets=map_asset_specs(
             lambda spec: apply_freshness_policy(spec, is_fresh),
@@ -66,13 +68,14 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             ],
         ),
         asset_checks=_checks(settings),
-        jobs=[whole_graph_job, daily_job, gold_job],
+        jobs=[whole_graph_job, daily_job, gold_job, *upkeep],
         schedules=[
             daily_schedule(
                 settings,
                 first,
                 [asset_key(t.name) for t in tables(settings) if t.partition_column],
-            )
+            ),
+            expiry_schedule(upkeep),
         ],
         sensors=[
             *build_alert_sensors(build_alerts(settings)),

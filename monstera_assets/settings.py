@@ -101,6 +101,15 @@ class Settings(BaseSettings):
         default=time(5, 0),
         description="When the daily run begins, HH:MM in UTC; yesterday is in the source by then.",
     )
+    export_directory: Path | None = Field(
+        default=None,
+        description="Folder to which each run exports the tables for BI tools; by default none.",
+    )
+    raw_event_retention_days: int = Field(
+        default=730,
+        ge=1,
+        description="Days for which raw events are kept before `monstera expire` removes them.",
+    )
     entities_created: tuple[EntityCreated, ...] = Field(
         default=DEFAULT_ENTITIES_CREATED,
         description="What users create, with the event types that create it: each makes a table"

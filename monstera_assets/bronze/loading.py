@@ -13,6 +13,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.bronze_loads import FILES_TYPE
+from monstera_assets.bronze.forgotten import forgetting
 from monstera_assets.bronze.validation import REASON, raw_row
 from monstera_assets.source.fingerprint import fingerprint
 from monstera_assets.source.layout import SourceInput
@@ -32,12 +33,17 @@ def stage(
 ) -> tuple[ir.Table, ir.Table]:
     """Stage an input's files; the rows that can be read and the records that cannot.
 
+    In both, people who were forgotten have their tombstone instead of their id.
+
     Raises:
+        ForgottenKeyError: people were forgotten, and the key to know them by is not there.
         SourceError: a file lacks a required column, or cannot be read at all.
     """
     columns = [RawColumn(name, required=True) for name in required]
     columns += [RawColumn(name, required=False) for name in optional]
     stage_rows(connection, source_input, columns, source_input.name)
+    if (forgotten := forgetting(connection)) is not None:
+        forgotten.staged(source_input.name)
     return (
         temporary_relation(connection, f"{source_input.name}_rows"),
         temporary_relation(connection, f"{source_input.name}_malformed"),
@@ -68,7 +74,11 @@ def keep_classified(
         "source_file",
         raw_row=ibis.ifelse(rejected, raw_row(classified), None),
     )
-    return temporary_table(connection, f"{name}_classified", kept)
+    rows = temporary_table(connection, f"{name}_classified", kept)
+    if (forgotten := forgetting(connection)) is not None:
+        forgotten.texts(f"{name}_classified", "raw_row", "raw_row IS NOT NULL")
+        forgotten.drop_temporary()
+    return rows
 
 
 def accepted(classified: ir.Table, table: Table) -> ir.Table:

@@ -23,6 +23,7 @@ from dagster._core.definitions.metadata import RawMetadataValue
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules, evaluate_contract
 from monstera_assets.checks.rules import AlertLevel, Finding, Rule
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.warehouse.archive import RAW_TABLES, archive
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import POOL, asset_key
 from monstera_assets.warehouse.tables import StoredTable, Table
@@ -116,10 +117,21 @@ def _rule_finding(
     if rule.table.partition_column is not None and window is None:
         return Finding(rule.name, 0, note="no partition is materialized yet")
     try:
+        window = _open_days(connection, rule, window)
         tables = [relations(name) for name in rule.inputs]
         return rule.evaluate(connection, tables, policy=policy, window=window)
     except Exception as error:
         return Finding(rule.name, 1, note=_not_evaluated(error))
+
+
+def _open_days(
+    connection: duckdb.DuckDBPyConnection, rule: Rule, window: DateWindow | None
+) -> DateWindow | None:
+    """Of a rule's days, those of which the raw events that it reads are still there."""
+    archived = archive(connection) if window and set(rule.inputs) & set(RAW_TABLES) else None
+    if window is None or archived is None or archived.open_from <= window.first:
+        return window
+    return DateWindow(min(archived.open_from, window.last), window.last)
 
 
 def _result(

@@ -25,10 +25,12 @@ from dagster._core.events import JobFailureData
 from dagster._core.events.log import EventLogEntry
 from dagster_shared.error import SerializableErrorInfo
 
+from monstera_assets.bronze.forgotten import ForgottenKeyError
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE
 from monstera_assets.operations.partitions import daily_partitions
 from monstera_assets.settings import SettingsError
 from monstera_assets.source.errors import SourceError
+from monstera_assets.warehouse.archive import ArchivedDaysError
 from monstera_assets.warehouse.errors import (
     MissingPartitionsError,
     MissingTableError,
@@ -58,6 +60,8 @@ _OWN_ERRORS = frozenset(
         SchemaMismatchError,
         MissingTableError,
         MissingPartitionsError,
+        ArchivedDaysError,
+        ForgottenKeyError,
     )
 )
 _STEPS_SHOWN = 3

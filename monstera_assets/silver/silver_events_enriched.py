@@ -156,6 +156,30 @@ def flags_agree_with_catalog(
     ).select("event_id", "event_date", "event_type", "lists_of")
 
 
+@rule(TABLE, "No user's e-mail address has left bronze inside an event's metadata.")
+def no_email_leaves_bronze(
+    silver_events_enriched: ir.Table, bronze_users: ir.Table, *, window: DateWindow
+) -> ir.Table:
+    """Events whose metadata has a user's address; the address itself must not be among the examples.
+
+    Metadata is the only free text in silver and gold; tests look at all other columns.
+    """
+    events = within(silver_events_enriched, "event_date", window)
+    events = events.filter(events.metadata.contains("@"))
+    words = events.select(
+        "event_id",
+        "event_date",
+        "event_type",
+        word=events.metadata.lower().re_split(r"[^\pL\pN_@.+%-]+").unnest(),
+    )
+    words = words.filter(words.word.contains("@"))
+    addresses = bronze_users.select(address=bronze_users.email.lower()).distinct()
+    found = words.semi_join(
+        addresses, words.word.re_replace(r"^[.]+|[.]+$", "") == addresses.address
+    )
+    return found.select("event_id", "event_date", "event_type").distinct()
+
+
 def catalog_event_types(catalog: ir.Table) -> ir.Table:
     """The catalog's lists as rows.
 

@@ -17,6 +17,7 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 from ibis.backends.sql.datatypes import DuckDBType
 
+from monstera_assets.warehouse.archive import require_kept, require_open
 from monstera_assets.warehouse.compiler import compile_duckdb as compile_duckdb
 from monstera_assets.warehouse.errors import (
     MissingPartitionsError,
@@ -146,7 +147,12 @@ def delete(
     window: DateWindow | None,
     only_days: str | None = None,
 ) -> None:
-    """Delete the table's rows, or those of the partitions in `window`; see `replace`."""
+    """Delete the table's rows, or those of the partitions in `window`; see `replace`.
+
+    Raises:
+        ArchivedDaysError: they are raw events of days that cannot be computed anew.
+    """
+    require_open(connection, table.name, window)
     condition = ""
     if window is not None:
         column = _partition_column(table)
@@ -321,6 +327,7 @@ def require_partitions(
 
     Raises:
         MissingPartitionsError: naming the table, the days and the command that loads them.
+        ArchivedDaysError: their raw events were removed.
     """
     _create_materializations(connection)
     missing = connection.execute(
@@ -328,11 +335,12 @@ def require_partitions(
         f"{_literal(window.first)}, {_literal(window.last)}, INTERVAL 1 DAY)) AS day)"
         " WHERE CAST(day AS DATE) NOT IN (SELECT partition_date FROM"
         f" {_MATERIALIZATIONS} WHERE schema_name = ? AND table_name = ?"
-        " AND partition_date IS NOT NULL)",
+        " AND partition_date IS NOT NULL) ORDER BY ALL",
         [table.schema, table.name],
     ).fetchall()
     if not missing:
         return
+    require_kept(connection, table.name, missing[0][0])
     runs = windows_of(row[0] for row in missing)
     named = ", ".join(str(run) for run in runs[:5]) + (" and more" if len(runs) > 5 else "")
     raise MissingPartitionsError(

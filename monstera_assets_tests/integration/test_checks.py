@@ -444,6 +444,15 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_one("bronze_product_catalog", "qualifying_event_types = 'x_y'", "tier = 'feature'")],
         [_one("bronze_product_catalog", "activation_event_types = ''", "tier = 'product'")],
     ],
+    ("silver_events_enriched", "no_email_leaves_bronze"): [
+        [
+            _one(
+                "silver_events_enriched",
+                'metadata = \'{"note": "ask \' || (SELECT upper(email) FROM bronze.bronze_users'
+                " WHERE user_id = 'usr_01') || '.\"}'",
+            )
+        ]
+    ],
     ("silver_user_current_state", "agrees_with_history"): [
         [_one("silver_user_current_state", "total_qualifying_events = 99")],
         [_drop_one("silver_user_current_state")],

@@ -1,0 +1,397 @@
+"""Exports: tables as Parquet and CSV files, for tools that must not wait for the writer's lock.
+
+Belongs here: what may leave the warehouse, and how a set of files replaces the one before it. A
+folder of exports looks like this:
+
+    current -> snapshots/8f0c2a91        the link that readers follow
+    snapshots/8f0c2a91/manifest.json     tables, columns, rows, as-of dates, SHA-256 of the files
+    snapshots/8f0c2a91/exported_at.json  when; the only file that knows the clock
+    snapshots/8f0c2a91/TABLE.parquet, TABLE.csv
+
+A snapshot is complete and on disk before the link is turned to it, in one step: whoever reads through
+the link sees the old files or the new ones. The snapshot before stays until the next export, for
+readers that have begun with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+
+from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.source.sql import literal
+from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.connection import connect
+from monstera_assets.warehouse.errors import MissingTableError, WarehouseError
+from monstera_assets.warehouse.tables import Layer, StoredTable, Table
+
+CURRENT = "current"
+MANIFEST = "manifest.json"
+EXPORTED_AT = "exported_at.json"
+_SNAPSHOTS = "snapshots"
+_LOCK = ".lock"
+_REGISTER_SUFFIX = ".exports"
+_BLOCK_BYTES = 1 << 20
+
+
+class ExportError(WarehouseError):
+    """An export could not be written; the one before it is as it was."""
+
+
+class ExportFormat(StrEnum):
+    """What a table is written as; also the end of the file's name."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+
+
+_OPTIONS = {
+    ExportFormat.PARQUET: "FORMAT parquet, COMPRESSION zstd",
+    ExportFormat.CSV: "FORMAT csv, HEADER true",
+}
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote: rows by table, and tables that were never materialized."""
+
+    folder: Path
+    rows: Mapping[str, int]
+    missing: tuple[str, ...]
+
+
+def exportable(tables: Sequence[Table]) -> list[Table]:
+    """The tables that may be exported: gold, and silver tables of the current state.
+
+    Bronze holds e-mail addresses, and the partitioned tables of silver hold raw events' metadata or
+    are what gold sums up.
+    """
+    return [
+        table
+        for table in tables
+        if table.layer is Layer.GOLD
+        or (table.layer is Layer.SILVER and table.partition_column is None)
+    ]
+
+
+def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
+    """The tables to export: those named, or by default all that may be.
+
+    Raises:
+        SettingsError: a name is no table's, or its table is not for export.
+    """
+    allowed = {table.name: table for table in exportable(tables)}
+    for name in names:
+        if name not in allowed:
+            known = any(table.name == name for table in tables)
+            raise SettingsError(
+                f"--table {name}: "
+                + (
+                    "is not for export, only gold tables and the unpartitioned tables of silver are"
+                    if known
+                    else f"there is no such table; there are {', '.join(sorted(allowed))}"
+                )
+            )
+    return [allowed[name] for name in dict.fromkeys(names)] if names else list(allowed.values())
+
+
+def write_export(
+    settings: Settings,
+    output: Path,
+    tables: Mapping[Table, Sequence[ExportFormat]],
+    *,
+    every_table: bool,
+) -> ExportReport:
+    """Export tables into a folder, all or nothing.
+
+    Args:
+        settings: where the warehouse is.
+        output: the folder of exports, made if need be.
+        tables: what to write, and as what: a file each.
+        every_table: whether that is all there is to be in the export; if not, the other tables of the
+            export before stay in it as they are, and each of `tables` must have been materialized.
+
+    Raises:
+        WarehouseLockedError: the database stayed locked.
+        MissingTableError: there is nothing to export, or a named table was never materialized.
+        ExportError: the folder cannot be written to, or the disk is full.
+    """
+    # First of all: an export that nobody knows of would be left out of an erasure.
+    register(settings.database, output)
+    with connect(
+        str(settings.database),
+        {},
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+        read_only=True,
+    ) as connection:
+        return export_tables(connection, output, tables, every_table=every_table)
+
+
+def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
+    """Export all that may be, in both formats, to the folder of the settings."""
+    if settings.export_directory is None:
+        raise SettingsError("export_directory is not set, so there is no folder to export to")
+    return write_export(
+        settings,
+        settings.export_directory,
+        dict.fromkeys(exportable(tables), tuple(ExportFormat)),
+        every_table=True,
+    )
+
+
+def export_tables(
+    connection: duckdb.DuckDBPyConnection,
+    output: Path,
+    tables: Mapping[Table, Sequence[ExportFormat]],
+    *,
+    every_table: bool,
+) -> ExportReport:
+    """As `write_export`, from an open connection that is inside no transaction."""
+    try:
+        with _locked(output):
+            _clean(output)
+            snapshot = output / _SNAPSHOTS / uuid4().hex[:8]
+            snapshot.mkdir(parents=True)
+            try:
+                with writer.transaction(connection):
+                    entries, missing = _write_files(
+                        connection, snapshot, tables, every_table=every_table
+                    )
+                kept = {} if every_table else _keep_others(output, snapshot, set(entries))
+                _write_manifest(snapshot, {**kept, **entries})
+                _synchronize(snapshot)
+                _turn_link(output, snapshot)
+            except BaseException:
+                shutil.rmtree(snapshot, ignore_errors=True)
+                raise
+    except (OSError, duckdb.IOException) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ExportError(
+            f"{output} cannot be exported to: {reason}. The export before it is untouched. Check"
+            " that the folder may be written to and that its disk has room, then export again."
+        ) from error
+    return ExportReport(
+        output, {name: entry["rows"] for name, entry in entries.items()}, tuple(missing)
+    )
+
+
+def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
+    """Write every export that there is of this warehouse anew, and leave nothing older of it.
+
+    Returns:
+        The folders.
+
+    Raises:
+        ExportError: a folder cannot be written to; the others may have been.
+    """
+    written = []
+    allowed = {table.name: table for table in exportable(tables)}
+    for output in registered(settings.database):
+        chosen = {
+            allowed[entry["table"]]: [ExportFormat(file["format"]) for file in entry["files"]]
+            for entry in read_manifest(output)["tables"]
+            if entry["table"] in allowed
+        }
+        write_export(settings, output, chosen, every_table=True)
+        with _locked(output):
+            _clean(output)
+        written.append(output)
+    return written
+
+
+def read_manifest(output: Path) -> dict[str, Any]:
+    """The manifest of the current export of a folder."""
+    content: dict[str, Any] = json.loads((output / CURRENT / MANIFEST).read_text(encoding="utf-8"))
+    return content
+
+
+def register(database: Path, output: Path) -> None:
+    """Note beside the database where its exports are, so that an erasure reaches them.
+
+    Raises:
+        ExportError: the note cannot be written.
+    """
+    path = _register(database)
+    try:
+        folders = sorted({*_folders(path), output.absolute()})
+        incoming = path.with_name(f"{path.name}.{uuid4().hex[:8]}")
+        incoming.write_text("".join(f"{folder}\n" for folder in folders), encoding="utf-8")
+        incoming.replace(path)
+    except OSError as error:
+        raise ExportError(
+            f"{path} cannot be written ({error.strerror}); it says where exports are, which"
+            f" `monstera forget` must know, so nothing was exported."
+        ) from error
+
+
+def registered(database: Path) -> list[Path]:
+    """The folders with exports of a warehouse that still exist."""
+    return [
+        folder for folder in _folders(_register(database)) if (folder / CURRENT / MANIFEST).exists()
+    ]
+
+
+def _folders(register: Path) -> list[Path]:
+    if not register.exists():
+        return []
+    return [Path(line) for line in register.read_text(encoding="utf-8").splitlines() if line]
+
+
+def _register(database: Path) -> Path:
+    return database.absolute().with_name(database.name + _REGISTER_SUFFIX)
+
+
+def _write_files(
+    connection: duckdb.DuckDBPyConnection,
+    snapshot: Path,
+    tables: Mapping[Table, Sequence[ExportFormat]],
+    *,
+    every_table: bool,
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    entries: dict[str, dict[str, Any]] = {}
+    missing = []
+    for table, formats in tables.items():
+        stored = StoredTable.of(table)
+        if every_table and not writer.stored_columns(connection, stored):
+            missing.append(table.name)
+            continue
+        writer.require_table(connection, stored)
+        entries[table.name] = _write_table(connection, snapshot, table, formats)
+    if not entries:
+        raise MissingTableError(
+            "there is nothing to export yet: none of the tables was materialized. Materialize them"
+            " first, for example with: monstera run"
+        )
+    return entries, missing
+
+
+def _write_table(
+    connection: duckdb.DuckDBPyConnection,
+    snapshot: Path,
+    table: Table,
+    formats: Sequence[ExportFormat],
+) -> dict[str, Any]:
+    # By name and in the declared order: a table that was altered may store them otherwise.
+    columns = ", ".join(writer.quote(column.name) for column in table.columns)
+    order = ", ".join(map(writer.quote, table.key)) or "ALL"
+    files = []
+    for kind in formats:
+        path = snapshot / f"{table.name}.{kind}"
+        connection.execute(
+            f"COPY (SELECT {columns} FROM {table.qualified_name} ORDER BY {order})"
+            f" TO {literal(str(path))} ({_OPTIONS[kind]})"
+        )
+        files.append({"format": str(kind), "path": path.name, "sha256": _sha256(path)})
+    day = _as_of_column(table)
+    as_of = f"max({writer.quote(day)})" if day else "NULL"
+    rows, latest = connection.execute(
+        f"SELECT count(*), {as_of} FROM {table.qualified_name}"
+    ).fetchall()[0]
+    return {
+        "table": table.name,
+        "rows": rows,
+        "as_of_date": latest.isoformat() if isinstance(latest, date) else None,
+        "columns": [
+            {"name": column.name, "type": column.type} for column in StoredTable.of(table).columns
+        ],
+        "files": files,
+    }
+
+
+def _as_of_column(table: Table) -> str | None:
+    if table.partition_column:
+        return table.partition_column
+    names = [column.name for column in table.columns]
+    return "as_of_date" if "as_of_date" in names else None
+
+
+def _keep_others(output: Path, snapshot: Path, written: set[str]) -> dict[str, dict[str, Any]]:
+    """Take the other tables of the current export over into the new one."""
+    if not (output / CURRENT / MANIFEST).exists():
+        return {}
+    kept = {}
+    for entry in read_manifest(output)["tables"]:
+        if entry["table"] not in written:
+            for file in entry["files"]:
+                os.link(output / CURRENT / file["path"], snapshot / file["path"])
+            kept[entry["table"]] = entry
+    return kept
+
+
+def _write_manifest(snapshot: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    manifest = {"tables": [entries[name] for name in sorted(entries)]}
+    (snapshot / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    at = {"exported_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    (snapshot / EXPORTED_AT).write_text(json.dumps(at) + "\n", encoding="utf-8")
+
+
+def _synchronize(snapshot: Path) -> None:
+    """Have the files, and the folders that name them, on disk before anybody is led to them."""
+    for path in (*snapshot.iterdir(), snapshot, snapshot.parent):
+        _fsync(path)
+
+
+def _turn_link(output: Path, snapshot: Path) -> None:
+    # A link cannot be overwritten, but it can be replaced by another one, which is one step.
+    incoming = output / f".{CURRENT}"
+    incoming.unlink(missing_ok=True)
+    incoming.symlink_to(Path(_SNAPSHOTS) / snapshot.name)
+    incoming.replace(output / CURRENT)
+    _fsync(output)
+
+
+def _clean(output: Path) -> None:
+    """Remove all snapshots but the current one: what a killed export left, and the one before."""
+    current = (output / CURRENT).resolve()
+    (output / f".{CURRENT}").unlink(missing_ok=True)
+    for snapshot in (output / _SNAPSHOTS).glob("*"):
+        if snapshot.resolve() != current:
+            shutil.rmtree(snapshot)
+
+
+@contextmanager
+def _locked(output: Path) -> Iterator[None]:
+    """One export into a folder at a time; a killed one releases the lock with its process."""
+    output.mkdir(parents=True, exist_ok=True)
+    link = output / CURRENT
+    if link.exists() and not link.is_symlink():
+        raise ExportError(
+            f"{link} is not an export's link: give another folder with --output, or remove it."
+        )
+    with (output / _LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ExportError(
+                f"another export into {output} is going on: let it finish, then export again."
+            ) from error
+        yield
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

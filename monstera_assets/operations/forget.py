@@ -1,0 +1,418 @@
+"""Erasure on request: a person's id becomes a random tombstone, everywhere, and for good.
+
+Belongs here: the order of things, and what is done to stored tables, to the database's file, to
+Dagster's logs and to exports. How rows are made nameless is for `monstera_assets.bronze.forgotten`
+to say, because loads do the same.
+
+The order makes it resumable. Logs come first, while id and address are known; then all tables in one
+transaction; then the file and the exports, which need neither: asking again finishes them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from monstera_assets.bronze import bronze_users, event_rules
+from monstera_assets.bronze.forgotten import (
+    FORGOTTEN,
+    PEOPLE,
+    TEXTS,
+    TOMBSTONE_PREFIX,
+    VALUES,
+    Forgetting,
+    Key,
+    forgetting,
+    is_person,
+    key_path,
+    make_key,
+    personal_values,
+)
+from monstera_assets.operations.exports import export_again
+from monstera_assets.operations.home import dagster_home
+from monstera_assets.operations.logs import forget_in_logs
+from monstera_assets.settings import Settings
+from monstera_assets.source.sql import literal
+from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.errors import WarehouseError
+from monstera_assets.warehouse.rewriting import request_rewrite, rewrite_file
+from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Layer, Table
+
+_EVENT_COLUMNS = {"event_id", "entity_id", "entity_type", "session_id", "metadata"}
+_EVENT_FIELDS = (*event_rules.REQUIRED, *event_rules.OPTIONAL)
+_REJECTED_EVENTS = "bronze.bronze_rejected_events"
+_REJECTED_ENTITIES = "bronze.bronze_rejected_entities"
+_USERS = "bronze.bronze_users"
+_ROWS = "forgotten_rows"
+
+Columns = Mapping[str, str]
+"""Column to DuckDB type."""
+
+
+class ForgetError(WarehouseError):
+    """Nobody was forgotten: the id is nobody's, or no id at all."""
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What an erasure did.
+
+    `already` is true if the person had been forgotten before; `logs` are the files of Dagster's that
+    named the person, `exports` the folders written anew.
+    """
+
+    tombstone: str
+    already: bool
+    logs: tuple[Path, ...]
+    exports: tuple[Path, ...]
+
+
+def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> Forgotten:
+    """Replace a person by a tombstone in the warehouse, its exports, its logs and all later loads.
+
+    Args:
+        settings: where everything is.
+        user_id: the person's id in the source.
+        tables: all declared tables.
+
+    Raises:
+        ForgetError: no such person is known.
+        ForgottenKeyError: others were forgotten, and the key to know them by is not there.
+        WarehouseLockedError: the database stayed locked.
+        WarehouseError: the disk is full; asking again goes on from there.
+    """
+    if not user_id.strip():
+        raise ForgetError("the id of the user is empty: give the id that the source has.")
+    logs: list[Path] = []
+    with _writing(settings) as connection:
+        known = forgetting(connection)
+        path = key_path(settings.database)
+        tombstone = _tombstone_of(connection, known, user_id)
+        already = tombstone is not None
+        if tombstone is None:
+            _require_known(connection, user_id)
+            key = known.key if known else make_key(path)
+            tombstone = TOMBSTONE_PREFIX + secrets.token_hex(8)
+            emails = _emails(connection, user_id)
+            logs = forget_in_logs(dagster_home(settings), [user_id, *emails], tombstone)
+            with writer.transaction(connection):
+                request_rewrite(connection)
+                _note(connection, key, user_id, emails, tombstone)
+                forgotten = Forgetting(connection, key)
+                _erase(connection, forgotten, user_id, tombstone, tables)
+            forgotten.drop_temporary()
+    rewrite_file(settings.database, settings.lock_timeout_seconds)
+    return Forgotten(tombstone, already, tuple(logs), tuple(export_again(settings, tables)))
+
+
+def _tombstone_of(
+    connection: duckdb.DuckDBPyConnection, known: Forgetting | None, user_id: str
+) -> str | None:
+    if known is None:
+        return None
+    found = connection.execute(
+        f"SELECT tombstone FROM {FORGOTTEN} WHERE kind = 'user_id' AND keyed_hash = ?",
+        [known.key.keyed_hash("user_id", user_id)],
+    ).fetchall()
+    if found:
+        return str(found[0][0])
+    if connection.execute(
+        f"SELECT 1 FROM {FORGOTTEN} WHERE kind = 'user_id' AND tombstone = ?", [user_id]
+    ).fetchall():
+        raise ForgetError(
+            f"{user_id} is the tombstone of somebody who was forgotten already: nothing is to do."
+        )
+    return None
+
+
+def _require_known(connection: duckdb.DuckDBPyConnection, user_id: str) -> None:
+    stored = _stored(connection)
+    queries = [f"SELECT user_id AS id FROM {_USERS}"] if _USERS in stored else []
+    queries += [
+        f"SELECT entity_id AS id FROM {name} WHERE {is_person()}" for name in _event_tables(stored)
+    ]
+    if _REJECTED_EVENTS in stored:
+        rows = _rejected_as_events(_REJECTED_EVENTS)
+        queries.append(f"SELECT entity_id AS id FROM ({rows}) WHERE {is_person()}")
+    if _REJECTED_ENTITIES in stored:
+        queries.append(f"SELECT user_id AS id FROM ({_rejected_users()})")
+    found = (
+        queries
+        and connection.execute(
+            f"SELECT 1 FROM ({' UNION ALL '.join(queries)}) WHERE id = ? LIMIT 1", [user_id]
+        ).fetchall()
+    )
+    if not found:
+        raise ForgetError(
+            "there is no user of that id in the warehouse, so nobody was forgotten. Ids are compared"
+            " letter by letter; after a load the user may be there."
+        )
+
+
+def _emails(connection: duckdb.DuckDBPyConnection, user_id: str) -> list[str]:
+    stored = _stored(connection)
+    queries = [f"SELECT user_id, email FROM {_USERS}"] if _USERS in stored else []
+    if _REJECTED_ENTITIES in stored:
+        queries.append(f"SELECT user_id, email FROM ({_rejected_users()})")
+    if not queries:
+        return []
+    return [
+        email
+        for (email,) in connection.execute(
+            f"SELECT DISTINCT email FROM ({' UNION ALL '.join(queries)})"
+            " WHERE user_id = ? AND email <> '' ORDER BY email",
+            [user_id],
+        ).fetchall()
+    ]
+
+
+def _note(
+    connection: duckdb.DuckDBPyConnection,
+    key: Key,
+    user_id: str,
+    emails: Sequence[str],
+    tombstone: str,
+) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {FORGOTTEN} (kind VARCHAR NOT NULL, keyed_hash VARCHAR NOT"
+        " NULL, tombstone VARCHAR NOT NULL)"
+    )
+    rows = [
+        ("key", key.check, ""),
+        ("user_id", key.keyed_hash("user_id", user_id), tombstone),
+        *(("email", key.keyed_hash("email", email.lower()), tombstone) for email in emails),
+    ]
+    for row in rows:
+        connection.execute(
+            f"INSERT INTO {FORGOTTEN} SELECT $1, $2, $3 WHERE $2 NOT IN"
+            f" (SELECT keyed_hash FROM {FORGOTTEN} WHERE kind = $1)",
+            list(row),
+        )
+
+
+def _erase(
+    connection: duckdb.DuckDBPyConnection,
+    forgotten: Forgetting,
+    user_id: str,
+    tombstone: str,
+    tables: Sequence[Table],
+) -> None:
+    """Do to all stored rows what a load would do to them."""
+    stored = _stored(connection)
+    events = _event_tables(stored)
+    sessions = [name for name, columns in stored.items() if {"user_id", "session_id"} <= {*columns}]
+    runs = [name for name, columns in stored.items() if {"user_id", "instance_id"} <= {*columns}]
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {PEOPLE} AS SELECT $1 AS real_id, $2 AS tombstone",
+        [user_id, tombstone],
+    )
+    rejected = [name for name in (_REJECTED_EVENTS, _REJECTED_ENTITIES) if name in stored]
+    rejected_events = [f"({_rejected_as_events(name)})" for name in rejected]
+    forgotten.find_emails(
+        [
+            *([f"SELECT user_id, email FROM {_USERS}"] if _USERS in stored else []),
+            *(
+                [f"SELECT user_id, email FROM ({_rejected_users()})"]
+                if _REJECTED_ENTITIES in stored
+                else []
+            ),
+        ]
+    )
+    values = personal_values([*events, *rejected_events])
+    of_person = f"user_id IN (SELECT real_id FROM {PEOPLE})"
+    for kind, queries in (
+        (
+            "session",
+            [f"SELECT user_id, session_id FROM {name} WHERE {of_person}" for name in sessions],
+        ),
+        *(
+            (
+                kind,
+                [
+                    f"SELECT user_id, instance_id FROM {name} WHERE {of_person}"
+                    f" AND instance_type = '{kind}'"
+                    for name in runs
+                ],
+            )
+            for kind in ("session", "project")
+        ),
+    ):
+        values[kind] = " UNION ALL ".join([values[kind], *queries])
+    forgotten.find_values(values)
+    forgotten.find_texts(
+        [
+            *(f"SELECT metadata FROM {name}" for name in (*events, *rejected_events)),
+            *(f"SELECT CAST(to_json(instance_id) AS VARCHAR) FROM {name}" for name in runs),
+        ]
+    )
+    for name in events:
+        _erase_events(connection, forgotten, name)
+    for name in rejected:
+        _erase_rejected_events(connection, forgotten, name)
+    if _REJECTED_ENTITIES in stored:
+        _erase_rejected_users(connection, forgotten)
+    if _USERS in stored:
+        rows = f"(SELECT user_id AS old_id, user_id, email FROM {_USERS} WHERE {of_person})"
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS {forgotten.users_sql(rows)}")
+        connection.execute(
+            f"UPDATE {_USERS} AS t SET email = r.email FROM {_ROWS} AS r WHERE t.user_id = r.old_id"
+        )
+    for name in sessions:
+        connection.execute(
+            f"UPDATE {name} AS t SET session_id = v.replacement FROM {VALUES} AS v"
+            " WHERE v.kind = 'session' AND t.user_id = v.real_id AND t.session_id = v.value"
+        )
+    for name in runs:
+        _erase_runs(connection, name)
+    for name, columns in stored.items():
+        for column in _user_columns(name, columns, tables):
+            connection.execute(
+                f"UPDATE {name} AS t SET {writer.quote(column)} = p.tombstone FROM {PEOPLE} AS p"
+                f" WHERE t.{writer.quote(column)} = p.real_id"
+            )
+    for name in rejected:
+        is_row = "CASE WHEN json_valid(raw_row) THEN json_type(raw_row) = 'OBJECT' ELSE FALSE END"
+        forgotten.texts(name, "raw_row", is_row)
+        forgotten.lines(name, "raw_row", f"NOT ({is_row})")
+    for name, columns in stored.items():
+        if name.startswith(f"{OPERATIONS_SCHEMA}.") and name != FORGOTTEN:
+            for column, dtype in columns.items():
+                if dtype == "VARCHAR":
+                    forgotten.texts(name, writer.quote(column))
+
+
+def _erase_events(connection: duckdb.DuckDBPyConnection, forgotten: Forgetting, name: str) -> None:
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS SELECT event_id, entity_id, entity_type,"
+        f" session_id, metadata FROM {name} WHERE entity_id IN (SELECT real_id FROM {PEOPLE})"
+        f" OR metadata IN (SELECT text FROM {TEXTS})"
+    )
+    connection.execute(
+        f"UPDATE {name} AS t SET entity_id = r.entity_id, session_id = r.session_id,"
+        f" metadata = r.metadata FROM ({forgotten.events_sql(_ROWS)}) AS r"
+        " WHERE t.event_id = r.event_id"
+    )
+
+
+def _erase_rejected_events(
+    connection: duckdb.DuckDBPyConnection, forgotten: Forgetting, name: str
+) -> None:
+    _erase_raw_rows(
+        connection, name, forgotten.events_sql(f"({_rejected_as_events(name)})"), _EVENT_FIELDS
+    )
+
+
+def _erase_rejected_users(connection: duckdb.DuckDBPyConnection, forgotten: Forgetting) -> None:
+    _erase_raw_rows(
+        connection,
+        _REJECTED_ENTITIES,
+        forgotten.users_sql(f"({_rejected_users()})"),
+        bronze_users.REQUIRED,
+    )
+
+
+def _erase_raw_rows(
+    connection: duckdb.DuckDBPyConnection, name: str, rows: str, fields: Sequence[str]
+) -> None:
+    """Write raw rows again as `validation.raw_row` does; a text is replaced by the same text."""
+    row = ", ".join(f"{literal(field)}: {writer.quote(field)}" for field in fields)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS SELECT DISTINCT raw_row,"
+        f" CAST(CAST({{{row}}} AS JSON) AS VARCHAR) AS nameless FROM ({rows})"
+    )
+    connection.execute(
+        f"UPDATE {name} AS t SET raw_row = r.nameless FROM {_ROWS} AS r"
+        " WHERE t.raw_row = r.raw_row AND r.nameless <> r.raw_row"
+    )
+
+
+def _erase_runs(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    connection.execute(
+        f"UPDATE {name} AS t SET instance_id = v.replacement FROM {VALUES} AS v"
+        " WHERE v.kind = t.instance_type AND t.user_id = v.real_id AND t.instance_id = v.value"
+    )
+    # Of others, whose project is called like the person.
+    connection.execute(
+        f"UPDATE {name} AS t SET instance_id = json_extract_string(n.nameless, '$')"
+        f" FROM {TEXTS} AS n WHERE t.instance_type = 'project'"
+        f" AND t.user_id NOT IN (SELECT real_id FROM {PEOPLE})"
+        " AND n.text = CAST(to_json(t.instance_id) AS VARCHAR)"
+    )
+
+
+def _rejected_as_events(name: str) -> str:
+    """Rejected rows of a table that are events, in their raw columns, with `raw_row`."""
+    inputs = "" if name == _REJECTED_EVENTS else "input_name = 'subscription_events'"
+    return _fields(name, _EVENT_FIELDS, inputs)
+
+
+def _rejected_users() -> str:
+    return _fields(_REJECTED_ENTITIES, bronze_users.REQUIRED, "input_name = 'users'")
+
+
+def _fields(name: str, fields: Sequence[str], condition: str = "") -> str:
+    columns = ", ".join(
+        f"json_extract_string(raw_row, '$.{field}') AS {writer.quote(field)}" for field in fields
+    )
+    # A record that is no row is no JSON, and must not reach the functions that read JSON.
+    rows = (
+        f"SELECT DISTINCT raw_row FROM {name} WHERE {condition or 'TRUE'}"
+        " AND CASE WHEN json_valid(raw_row) THEN json_type(raw_row) = 'OBJECT' ELSE FALSE END"
+    )
+    return f"SELECT raw_row, {columns} FROM ({rows})"
+
+
+def _user_columns(name: str, columns: Columns, tables: Sequence[Table]) -> list[str]:
+    referring = {
+        column.name
+        for table in tables
+        if table.qualified_name == name
+        for column in table.columns
+        if column.references is not None and column.references.table == "bronze_users"
+    }
+    return [
+        column
+        for column, dtype in columns.items()
+        if dtype == "VARCHAR"
+        and (column in referring or column == "user_id" or column.endswith("_user_id"))
+    ]
+
+
+def _event_tables(stored: Mapping[str, Columns]) -> list[str]:
+    return [name for name, columns in stored.items() if {*columns} >= _EVENT_COLUMNS]
+
+
+def _stored(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+    """Every table of the warehouse, declared or not, with its columns."""
+    schemas = ", ".join(literal(str(schema)) for schema in (*Layer, OPERATIONS_SCHEMA))
+    tables: dict[str, dict[str, str]] = {}
+    for schema, table, column, dtype in connection.execute(
+        "SELECT schema_name, table_name, column_name, data_type FROM duckdb_columns()"
+        " JOIN duckdb_tables() USING (database_name, schema_name, table_name)"
+        " WHERE database_name = current_database() AND NOT duckdb_tables.temporary"
+        f" AND schema_name IN ({schemas}) ORDER BY ALL"
+    ).fetchall():
+        name = (
+            f"{schema}.{table}"
+            if f"{schema}{table}".isidentifier()
+            else (f"{writer.quote(schema)}.{writer.quote(table)}")
+        )
+        tables.setdefault(name, {})[column] = dtype
+    return tables
+
+
+@contextmanager
+def _writing(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    with connect(
+        str(settings.database),
+        connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+    ) as connection:
+        yield connection

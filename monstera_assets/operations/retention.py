@@ -1,0 +1,99 @@
+"""Retention: raw events older than it are removed; no state and no total changes.
+
+What reads raw events reads those of its own day and of up to `LOOK_BACK_DAYS` before it (a test holds
+all assets to that), so these days are always kept for the days still to come. All other tables, with
+the steps of workflows, stay as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import duckdb
+
+from monstera_assets.lifecycle.behavior import RECENT_DAYS
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.archive import RAW_TABLES, Archive, archive, note_archive
+from monstera_assets.warehouse.connection import connect, connection_config
+from monstera_assets.warehouse.rewriting import request_rewrite, rewrite_file
+from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
+
+LOOK_BACK_DAYS = RECENT_DAYS
+"""Of the tables and checks, the one that looks back furthest on raw events: behaviour over 90 days."""
+
+# The ledger of loads stays, but what it says of these days agrees with no table any more.
+_LOADS = "bronze_loads"
+_MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
+
+
+@dataclass(frozen=True)
+class Expired:
+    """What was removed: rows by table. `removed_before` is None if there is nothing that old."""
+
+    rows: dict[str, int]
+    removed_before: date | None
+    rewritten: bool
+
+
+def expire_raw_events(settings: Settings, today: date) -> Expired:
+    """Remove raw events older than `raw_event_retention_days` on a date, and close their days.
+
+    Raises:
+        WarehouseLockedError: the database stayed locked.
+        WarehouseError: the disk is full; calling again goes on from there.
+    """
+    rows: dict[str, int] = {}
+    removed_before = None
+    with connect(
+        str(settings.database),
+        connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+    ) as connection:
+        schemas = {
+            name: schema
+            for schema, name in connection.execute(
+                "SELECT schema_name, table_name FROM duckdb_tables()"
+                " WHERE database_name = current_database()"
+            ).fetchall()
+        }
+        cutoff = None
+        if "bronze_events" in schemas and "materializations" in schemas:
+            [(first, last)] = connection.execute(
+                f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
+                " WHERE table_name = 'bronze_events'"
+            ).fetchall()
+            if first is not None:
+                cutoff = min(
+                    today - timedelta(days=settings.raw_event_retention_days),
+                    last - timedelta(days=LOOK_BACK_DAYS),
+                )
+        if cutoff is not None and first < cutoff:
+            removed_before = cutoff
+            known = archive(connection)
+            open_from = cutoff + timedelta(days=LOOK_BACK_DAYS)
+            with writer.transaction(connection):
+                for name in RAW_TABLES:
+                    if name in schemas:
+                        rows[name] = _remove(connection, f"{schemas[name]}.{name}", cutoff)
+                names = ", ".join(f"'{name}'" for name in (*RAW_TABLES, _LOADS))
+                connection.execute(
+                    f"DELETE FROM {_MATERIALIZATIONS} WHERE table_name IN ({names})"
+                    " AND partition_date < ?",
+                    [cutoff],
+                )
+                note_archive(
+                    connection,
+                    Archive(cutoff, max(open_from, known.open_from) if known else open_from),
+                )
+                request_rewrite(connection)
+    return Expired(
+        rows, removed_before, rewrite_file(settings.database, settings.lock_timeout_seconds)
+    )
+
+
+def _remove(connection: duckdb.DuckDBPyConnection, name: str, cutoff: date) -> int:
+    column = "partition_date" if name.endswith("rejected_events") else "event_date"
+    [(removed,)] = connection.execute(f"DELETE FROM {name} WHERE {column} < ?", [cutoff]).fetchall()
+    return int(removed)

@@ -1,0 +1,68 @@
+"""Jobs of upkeep for Dagster: exports, and the removal of raw events older than the retention."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from dagster import (
+    JobDefinition,
+    OpExecutionContext,
+    ScheduleDefinition,
+    job,
+    mem_io_manager,
+    op,
+)
+
+from monstera_assets.operations.exports import export_all
+from monstera_assets.operations.retention import expire_raw_events
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, POOL
+from monstera_assets.warehouse.tables import Table
+
+MONTHLY = "0 3 1 * *"
+
+# These ops deliver nothing, and the warehouse's IO manager would hold the file open beside them.
+_RESOURCES = {IO_MANAGER_KEY: mem_io_manager}
+
+
+def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefinition]:
+    """The job that removes old raw events; the job of exports too if there is a folder for them."""
+
+    @op(name="expire_raw_events", pool=POOL)
+    def expire(context: OpExecutionContext) -> None:
+        expired = expire_raw_events(settings, datetime.now(UTC).date())
+        context.log.info(f"removed before {expired.removed_before}: {expired.rows}")
+
+    @job(
+        name="expire_raw_events",
+        resource_defs=_RESOURCES,
+        description="Remove raw events older than raw_event_retention_days. States and totals stay;"
+        " their days cannot be computed anew.",
+    )
+    def expire_job() -> None:
+        expire()
+
+    @op(name="export_tables", pool=POOL)
+    def export(context: OpExecutionContext) -> None:
+        report = export_all(settings, tables)
+        context.log.info(f"{len(report.rows)} tables exported to {report.folder}")
+
+    @job(
+        name="export_tables",
+        resource_defs=_RESOURCES,
+        description="Export the tables for BI tools to export_directory.",
+    )
+    def export_job() -> None:
+        export()
+
+    return [expire_job, *([export_job] if settings.export_directory else [])]
+
+
+def expiry_schedule(jobs: Sequence[JobDefinition]) -> ScheduleDefinition:
+    """Once a month; stopped until somebody who wants raw events removed starts it."""
+    [expire_job] = [each for each in jobs if each.name == "expire_raw_events"]
+    return ScheduleDefinition(
+        name="expire_raw_events_monthly",
+        job=expire_job,
+        cron_schedule=MONTHLY,
+        execution_timezone="UTC",
+    )

@@ -1,0 +1,493 @@
+"""Forgetting people on a real database: nobody finds them again, and every total stays.
+
+The source is a random one with rows added in which the people to be forgotten turn up where they are
+easily overlooked: in rejected rows, in lines that are no rows, in other people's metadata.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from monstera_assets.bronze.forgotten import ForgottenKeyError, key_path
+from monstera_assets.definitions import tables
+from monstera_assets.operations.exports import ExportFormat, exportable, write_export
+from monstera_assets.operations.forget import ForgetError, forget_person
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse.errors import WarehouseLockedError
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.integration.example_assets import Row
+from monstera_assets_tests.integration.example_runs import (
+    ENTITIES,
+    Graph,
+    SeedsRun,
+    assert_same,
+)
+from monstera_assets_tests.integration.test_exports import held
+from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
+
+TABLES = tables()
+ALL = [table.name for table in TABLES]
+WINDOW = DateWindow(FIRST, FIRST + timedelta(days=DAYS - 1))
+LAST = WINDOW.last.isoformat()
+FORGOTTEN = ("u001", "u002", "u003")
+"""Two of them name each other as targets, and are forgotten in an order in which that matters."""
+GONE = (*FORGOTTEN, *(f"{user}@example.invalid" for user in FORGOTTEN), "other.one@example.invalid")
+
+PRIVATE = {
+    "silver_user_sessions": {"session_id"},
+    "silver_workflow_steps": {"instance_id"},
+    "silver_workflow_runs": {"instance_id"},
+}
+"""Columns of silver in which a keyed hash stands for a thing of the person's."""
+
+
+def _event(number: int, user: str, **values: Any) -> dict[str, Any]:
+    return {
+        "event_id": f"x{number:03}",
+        "entity_id": user,
+        "entity_type": "user",
+        "event_type": "video_edited",
+        "timestamp": f"{LAST} 12:00:00",
+        "location": "web_app",
+        "session_id": f"s-{number}",
+        "product_id": "video",
+        "is_qualifying_event": "true",
+        "is_activation_event": "false",
+        "metadata": "{}",
+        **values,
+    }
+
+
+def _append(path: Path, rows: list[dict[str, Any]], lines: str = "") -> None:
+    with path.open(newline="", encoding="utf-8") as file:
+        columns = next(csv.reader(file))
+    with path.open("a", newline="", encoding="utf-8") as file:
+        csv.DictWriter(file, columns).writerows(rows)
+        file.write(lines)
+
+
+def _shift(source: Path) -> None:
+    """Let everybody have signed up on the first day, so that all have events."""
+    write_random_source(source, seed=3)
+    _append(
+        source / "users.csv",
+        [
+            # A second row of a user, which is rejected, with another address.
+            {
+                "user_id": "u001",
+                "email": "other.one@example.invalid",
+                "account_id": "acc_00",
+                "user_created_at": "2030-01-01 00:00:00",
+                "country": "DE",
+                "plan_type": "free",
+                "acquisition_source": "organic",
+            },
+        ],
+        "u002,u002@example.invalid,one field too many,a,b,c,d,e,f\n",
+    )
+    metadata = [
+        {"target_user_id": "u001"},
+        {"note": "ask u001@example.invalid. Or U002@EXAMPLE.INVALID!", "project_id": "u001"},
+        {"watchers": ["u001", "u0010", "u002"], "u003": 1},
+    ]
+    _append(
+        source / "events.csv",
+        [
+            *(
+                _event(
+                    n,
+                    "u004",
+                    metadata=json.dumps(value),
+                    event_type="member_invited",
+                    product_id="spaces",
+                )
+                for n, value in enumerate(metadata)
+            ),
+            # The person's own steps of workflows: told apart by project, by session, by day.
+            _event(10, "u001", event_type="video_created", metadata='{"project_id": "mine"}'),
+            _event(11, "u001", metadata='{"project_id": "mine"}'),
+            _event(12, "u001", event_type="video_published", metadata='{"project_id": "mine"}'),
+            _event(13, "u001", event_type="video_created", session_id="u001-s"),
+            _event(14, "u001", event_type="video_created", session_id=""),
+            _event(
+                15,
+                "u001",
+                event_type="project_shared",
+                product_id="spaces",
+                metadata='{"target_user_id": "u002", "email": "u002@example.invalid"}',
+            ),
+            _event(
+                16,
+                "u001",
+                event_type="project_shared",
+                product_id="spaces",
+                metadata='{"target_user_id": "u004"}',
+            ),
+            _event(
+                17,
+                "u002",
+                event_type="project_shared",
+                product_id="spaces",
+                metadata='{"target_user_id": "u001"}',
+            ),
+            # Rejected: their own, and other people's that name them.
+            _event(20, "u001", product_id="nothing", metadata='{"a": "u001@example.invalid"}'),
+            _event(21, "u002", metadata="u002 is no JSON"),
+            _event(22, "u004", product_id="nothing", metadata='{"target_user_id": "u003"}'),
+            _event(23, "u003", entity_type="somebody"),
+        ],
+        f"x900,u001,user,short {LAST}\nx901,u004,user,mail u003@example.invalid\n",
+    )
+
+
+@dataclass(frozen=True)
+class Erased:
+    """A warehouse before and after, and after the same source was loaded again."""
+
+    graph: Graph
+    settings: Settings
+    tombstones: Mapping[str, str]
+    bytes_before: Counter[str]
+    before: dict[str, list[Row]]
+    after: dict[str, list[Row]]
+    again: dict[str, list[Row]]
+    output: Path
+
+
+def occurrences(*paths: Path) -> Counter[str]:
+    """How often each name is in the bytes of files."""
+    data = [path.read_bytes() for path in paths if path.is_file()]
+    return Counter({name: sum(each.count(name.encode()) for each in data) for name in GONE})
+
+
+@pytest.fixture(scope="module")
+def erased(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Erased]:
+    folder = tmp_path_factory.mktemp("forget")
+    _shift(folder / "source")
+    graph = Graph(folder / "source", folder / "warehouse.duckdb", folder / "home", FIRST)
+    output = folder / "exports"
+    settings = Settings(source=graph.source, database=graph.database)
+    with pytest.MonkeyPatch.context() as patch, graph.instance:
+        patch.setenv("DAGSTER_HOME", str(graph.home))
+        assert graph.run(WINDOW, only=ALL).success
+        chosen = dict.fromkeys(exportable(TABLES), tuple(ExportFormat))
+        write_export(settings, output, chosen, every_table=True)
+        write_export(settings, output, chosen, every_table=True)  # leaves an older snapshot
+        before = graph.contents()
+        bytes_before = occurrences(graph.database, *output.rglob("*.csv"))
+        tombstones = {user: forget_person(settings, user, TABLES).tombstone for user in FORGOTTEN}
+        after = graph.contents()
+        assert graph.run(WINDOW, only=ALL).success
+        yield Erased(
+            graph, settings, tombstones, bytes_before, before, after, graph.contents(), output
+        )
+
+
+def _rows(erased: Erased, contents: dict[str, list[Row]], name: str) -> list[dict[str, Any]]:
+    [table] = [table for table in TABLES if table.name == name]
+    return [
+        dict(zip([column.name for column in table.columns], row, strict=True))
+        for row in contents[name]
+    ]
+
+
+def test_totals_stay(erased: Erased) -> None:
+    """Gold is the same to the last digit, silver but for the ids."""
+    for table in TABLES:
+        if table.layer == "gold":
+            assert erased.after[table.name] == erased.before[table.name], table.name
+        elif table.layer == "silver" and table.name != "silver_events_enriched":
+            left_out = PRIVATE.get(table.name, set())
+            rows = [
+                Counter(
+                    tuple(
+                        (
+                            name,
+                            erased.tombstones.get(value, value)
+                            if isinstance(value, str)
+                            else repr(value),
+                        )
+                        for name, value in row.items()
+                        if name not in left_out
+                    )
+                    for row in _rows(erased, contents, table.name)
+                )
+                for contents in (erased.before, erased.after)
+            ]
+            assert rows[0] == rows[1], table.name
+
+
+def test_rows_add_up_as_before(erased: Erased) -> None:
+    for name in ALL:
+        assert len(erased.after[name]) == len(erased.before[name]), name
+    for name in ("bronze_rejected_events", "bronze_rejected_entities"):
+        reasons = [
+            Counter(row["rejection_reason"] for row in _rows(erased, contents, name))
+            for contents in (erased.before, erased.after)
+        ]
+        assert reasons[0] == reasons[1]
+        assert sum(reasons[0].values()) >= 2
+
+
+def test_loading_the_same_source_gives_the_same_tables(erased: Erased) -> None:
+    assert_same(erased.after, erased.again)
+
+
+def test_what_tells_things_apart_still_does(erased: Erased) -> None:
+    """Each session and project of a person has one stand-in, and no two have the same."""
+    for name, columns in PRIVATE.items():
+        for column in columns:
+            old = _rows(erased, erased.before, name)
+            new = _rows(erased, erased.after, name)
+            for user, tombstone in erased.tombstones.items():
+                before = Counter(row[column] for row in old if row["user_id"] == user)
+                after = Counter(row[column] for row in new if row["user_id"] == tombstone)
+                assert sorted(before.values()) == sorted(after.values())
+                kept = set(before) & set(after)
+                assert all(value.startswith("2024-") for value in kept)  # runs told apart by day
+
+
+def test_nobody_is_found_in_the_bytes(erased: Erased) -> None:
+    # All names were there to be found, ids of people in many places, before they were forgotten.
+    assert all(erased.bytes_before[name] for name in GONE)
+    files = list(erased.graph.database.parent.glob("warehouse.duckdb*"))
+    assert len(files) == 3  # database, key and register of exports: no log, nothing half written
+    found = occurrences(
+        *files,
+        *(path for path in erased.output.rglob("*") if path.is_file()),
+        *(path for path in erased.graph.home.rglob("*") if path.is_file()),
+    )
+    # u0010 is somebody else; the bytes of u001 are in it.
+    stored = erased.graph.database.read_bytes().count(b"u0010")
+    assert {name: count for name, count in found.items() if count} == {"u001": stored}
+    assert len(list((erased.output / "snapshots").iterdir())) == 1
+
+
+def test_no_value_of_the_database_names_them(erased: Erased) -> None:
+    """As the bytes say, but whatever the compression: every text of every table."""
+    with duckdb.connect(str(erased.graph.database), read_only=True) as connection:
+        columns = connection.execute(
+            "SELECT schema_name || '.' || table_name, column_name FROM duckdb_columns()"
+            " WHERE NOT internal AND data_type LIKE '%VARCHAR%'"
+        ).fetchall()
+        assert len(columns) > 150
+        for table, column in columns:
+            found = connection.execute(
+                f"SELECT DISTINCT CAST({column} AS VARCHAR) FROM {table} WHERE"
+                f" regexp_matches(lower(CAST({column} AS VARCHAR)),"
+                " '\\bu00[123]\\b|other.one@')"
+            ).fetchall()
+            assert not found, (table, column, found)
+
+
+def test_metadata_of_others_and_rejected_rows(erased: Erased) -> None:
+    one, two, three = (erased.tombstones[user] for user in FORGOTTEN)
+    events = {row["event_id"]: row for row in _rows(erased, erased.after, "bronze_events")}
+    assert [json.loads(events[f"x00{n}"]["metadata"]) for n in range(3)] == [
+        {"target_user_id": one},
+        {"note": f"ask {one}. Or {two}!", "project_id": one},
+        {"watchers": [one, "u0010", two], three: 1},
+    ]
+    own = json.loads(events["x010"]["metadata"])
+    assert list(own) == ["project_id"]
+    assert own == json.loads(events["x011"]["metadata"])
+    assert events["x014"]["session_id"] is None
+    assert json.loads(events["x013"]["metadata"]) == {}
+    targets = [json.loads(events[f"x0{n}"]["metadata"]) for n in (15, 16)]
+    assert [list(target) for target in targets] == [["target_user_id"]] * 2
+    assert targets[0] != targets[1]
+    rejected = _rows(erased, erased.after, "bronze_rejected_events")
+    raw = {
+        row["event_id"]: row
+        for row in (json.loads(r["raw_row"]) for r in rejected if r["raw_row"].startswith("{"))
+    }
+    assert raw["x020"]["entity_id"] == one
+    assert raw["x020"]["metadata"] == "{}"
+    assert (raw["x021"]["entity_id"], raw["x021"]["metadata"]) == (two, "removed")
+    assert json.loads(raw["x022"]["metadata"]) == {"target_user_id": three}
+    assert raw["x023"]["entity_id"] == three
+    lines = sorted(r["raw_row"] for r in rejected if not r["raw_row"].startswith("{"))
+    assert lines == sorted(f"[a line about {who}, removed]" for who in (one, three))
+    users = {row["user_id"]: row for row in _rows(erased, erased.after, "bronze_users")}
+    # Of two addresses, other.one@ comes first in the alphabet; the row with it was rejected.
+    assert users[one]["email"] == f"{one}.0002@forgotten.invalid"
+    assert users[two]["email"] == f"{two}.0001@forgotten.invalid"
+
+
+def test_only_a_keyed_hash_is_kept(erased: Erased) -> None:
+    path = key_path(erased.graph.database)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    key = path.read_text().strip()
+    files = [p for p in erased.graph.database.parent.rglob("*") if p.is_file() and p != path]
+    assert not [
+        p for p in files if key.encode() in p.read_bytes() or bytes.fromhex(key) in p.read_bytes()
+    ]
+    with duckdb.connect(str(erased.graph.database), read_only=True) as connection:
+        kept = connection.execute(
+            "SELECT kind, count(*) FROM operations.forgotten GROUP BY 1"
+        ).fetchall()
+    assert sorted(kept) == [("email", 4), ("key", 1), ("user_id", 3)]
+
+
+def test_forgetting_again_and_wrong_ids(erased: Erased, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(erased.graph.home))
+    again = forget_person(erased.settings, "u001", TABLES)
+    assert (again.tombstone, again.already) == (erased.tombstones["u001"], True)
+    for user, message in (
+        ("nobody", "there is no user of that id"),
+        (" ", "the id of the user is empty"),
+        (erased.tombstones["u001"], "is the tombstone of somebody who was forgotten already"),
+        ("acc_00", "there is no user of that id"),
+    ):
+        with pytest.raises(ForgetError, match=message):
+            forget_person(erased.settings, user, TABLES)
+
+
+def test_load_without_the_key_is_refused(erased: Erased, tmp_path: Path) -> None:
+    database = tmp_path / "warehouse.duckdb"
+    shutil.copy(erased.graph.database, database)
+    graph = Graph(erased.graph.source, database, tmp_path / "home", FIRST)
+    with graph.instance:
+        result = graph.run(only=ENTITIES)
+        assert not result.success
+        assert "is missing. It is the key by which forgotten people are known" in str(
+            result.failure_data_for_node("load_entities")
+        )
+        wrong = key_path(database)
+        wrong.write_text("00" * 32)
+        wrong.chmod(0o644)
+        with pytest.raises(ForgottenKeyError, match="can be read by others"):
+            forget_person(Settings(database=database), "u005", TABLES)
+        wrong.chmod(0o600)
+        with pytest.raises(ForgottenKeyError, match="is the key of another warehouse"):
+            forget_person(Settings(database=database), "u005", TABLES)
+    assert graph.contents_of(["bronze_users"]) == {"bronze_users": erased.again["bronze_users"]}
+
+
+# What follows needs no second load: it is done to copies of the seeds' database.
+
+
+@pytest.fixture
+def seeds(tmp_path: Path, seeds_run: SeedsRun, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    database = tmp_path / "warehouse.duckdb"
+    shutil.copy(seeds_run.database, database)
+    return Settings(database=database, lock_timeout_seconds=0.2)
+
+
+def forget_in_a_process(settings: Settings, before: str) -> subprocess.CompletedProcess[str]:
+    program = f"""
+import os, resource, sys
+from pathlib import Path
+from monstera_assets.definitions import tables
+from monstera_assets.operations import forget
+from monstera_assets.warehouse import rewriting
+from monstera_assets.settings import Settings
+{before}
+forget.forget_person(Settings(database=Path(sys.argv[1])), "usr_05", tables())
+"""
+    return subprocess.run(
+        [sys.executable, "-c", program, str(settings.database)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+
+def test_killed_before_the_tables_are_done(seeds: Settings) -> None:
+    before = _hash(seeds.database)
+    killed = forget_in_a_process(seeds, "forget._erase_runs = lambda *_: os._exit(9)")
+    assert killed.returncode == 9, killed.stderr
+    assert _hash(seeds.database) == before
+    assert not forget_person(seeds, "usr_05", TABLES).already
+    assert b"usr_05" not in seeds.database.read_bytes()
+
+
+def test_killed_before_the_file_is_done(seeds: Settings) -> None:
+    killed = forget_in_a_process(seeds, "rewriting._synchronize = lambda *_: os._exit(9)")
+    assert killed.returncode == 9, killed.stderr
+    assert b"usr_05" in seeds.database.read_bytes()  # in free pages
+    assert forget_person(seeds, "usr_05", TABLES).already
+    assert b"usr_05" not in seeds.database.read_bytes()
+    assert not list(seeds.database.parent.glob("*.rewriting*"))
+
+
+def test_disk_without_room_for_a_second_file(seeds: Settings) -> None:
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))"
+    full = forget_in_a_process(
+        seeds,
+        f"real = forget.rewrite_file\ndef rewrite(*a):\n    {limit}\n    return real(*a)\n"
+        "forget.rewrite_file = rewrite",
+    )
+    assert full.returncode == 1
+    assert "could not be written anew" in full.stderr
+    assert "usr_05" not in full.stderr
+    assert forget_person(seeds, "usr_05", TABLES).already
+    assert b"usr_05" not in seeds.database.read_bytes()
+
+
+def test_locked_database(seeds: Settings) -> None:
+    with held(seeds.database), pytest.raises(WarehouseLockedError):
+        forget_person(seeds, "usr_05", TABLES)
+
+
+def test_logs(seeds: Settings, tmp_path: Path) -> None:
+    home = tmp_path / "dagster_home"
+    (home / "storage").mkdir(parents=True)
+    (home / "storage" / "step.err").write_text("usr_05 and usr_055, usr_05.\n")
+    email = (
+        duckdb.connect(str(seeds.database), read_only=True)
+        .execute("SELECT email FROM bronze.bronze_users WHERE user_id = 'usr_05'")
+        .fetchall()[0][0]
+    )
+    path = home / "index.db"
+    with sqlite3.connect(path) as log:
+        log.execute("CREATE TABLE event_logs (id INTEGER PRIMARY KEY, event TEXT)")
+        log.execute(
+            "INSERT INTO event_logs (event) VALUES (?)",
+            [json.dumps({"examples": f"| usr_05 | {email} |\n| usr_15 | x |"})],
+        )
+    log.close()
+    done = forget_person(seeds, "usr_05", TABLES)
+    assert set(done.logs) == {path, home / "storage" / "step.err"}
+    assert (home / "storage" / "step.err").read_text() == (
+        f"{done.tombstone} and usr_055, {done.tombstone}.\n"
+    )
+    with sqlite3.connect(path) as log:
+        [(event,)] = log.execute("SELECT event FROM event_logs").fetchall()
+    log.close()
+    assert json.loads(event) == {
+        "examples": f"| {done.tombstone} | {done.tombstone} |\n| usr_15 | x |"
+    }
+    assert b"usr_05" not in path.read_bytes()
+    assert email.encode() not in path.read_bytes()
+
+
+def _hash(database: Path) -> list[tuple[str, Any]]:
+    with duckdb.connect(str(database), read_only=True) as connection:
+        return [
+            (
+                table.name,
+                connection.execute(
+                    f"SELECT sum(hash(t)) FROM {table.qualified_name} AS t"
+                ).fetchall(),
+            )
+            for table in TABLES
+        ]
