@@ -9,6 +9,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import OWNERS
 from monstera_assets.bronze.validation import (
+    REASON,
     Rule,
     missing,
     rank_duplicates,
@@ -75,7 +76,10 @@ REQUIRED = (
 
 
 def classify(rows: ir.Table) -> ir.Table:
-    """Typed rows with the reason for which each is rejected, null if accepted."""
+    """Typed rows with the reason for which each is rejected, null if accepted.
+
+    A node below a rejected one is rejected too: what lies below it counts for no product.
+    """
     rows = typed(rows, TABLE)
     rows = rank_duplicates(
         rows, ["product_id"], [rows.created_at, rows.source_file, rows.product_name]
@@ -91,9 +95,63 @@ def classify(rows: ir.Table) -> ir.Table:
         ("active_days_below_1", rows.active_days < 1),
         ("dormant_days_below_active_days", rows.dormant_days < rows.active_days),
     ]
-    return with_reason(rows, rules).mutate(
+    return _with_place(with_reason(rows, rules)).mutate(
         activation_event_types=rows.activation_event_types.fill_null(""),
         qualifying_event_types=rows.qualifying_event_types.fill_null(""),
+    )
+
+
+def _with_place(rows: ir.Table) -> ir.Table:
+    """Add the reason why a node that is right by itself has no place in the taxonomy.
+
+    A node is looked at with the up to three nodes above it, however they may be entangled: of a
+    chain in which each node lies one tier below the next, no more than these can matter.
+    """
+    known = rows.filter(rows[REASON].isnull()).select(
+        id=rows.product_id,
+        rank=ibis.cases(*((rows.tier == tier, rank) for rank, tier in enumerate(PRODUCT_TIERS))),
+        parent_id=rows.parent_product_id,
+        family_id=rows.product_family_id,
+    )
+    chain = known.rename("{name}_0")
+    steps = len(PRODUCT_TIERS) - 1
+    for step in range(steps):
+        above = known.rename(f"{{name}}_{step + 1}")
+        chain = chain.left_join(above, chain[f"parent_id_{step}"] == above[f"id_{step + 1}"])
+
+    def is_root(step: int) -> ir.BooleanValue:
+        return (chain[f"rank_{step}"] == 0) & chain[f"parent_id_{step}"].isnull()
+
+    def of_tier_above(step: int) -> ir.BooleanValue:
+        return chain[f"rank_{step}"] == chain[f"rank_{step + 1}"] + 1
+
+    def in_own_family(step: int) -> ir.BooleanValue:
+        return chain[f"family_id_{step}"] == chain[f"id_{step}"]
+
+    def in_family_above(step: int) -> ir.BooleanValue:
+        return chain[f"family_id_{step}"] == chain[f"family_id_{step + 1}"]
+
+    placed = is_root(steps) & in_own_family(steps)
+    for step in range(steps - 1, 0, -1):
+        below = of_tier_above(step) & in_family_above(step) & placed
+        placed = (is_root(step) & in_own_family(step)) | below.fill_null(False)
+    has_parent = chain.parent_id_0.notnull()
+    places = chain.select(
+        placed_id=chain.id_0,
+        place_reason=ibis.cases(
+            (has_parent & chain.id_1.isnull(), "unknown_parent_product"),
+            (~(is_root(0) | of_tier_above(0).fill_null(False)), "parent_not_of_tier_above"),
+            (has_parent & ~placed, "unknown_parent_product"),
+            (
+                ~ibis.ifelse(has_parent, in_family_above(0), in_own_family(0)),
+                "other_family_than_parent",
+            ),
+        ),
+    )
+    # A rejected row may have the id of a right one.
+    joined = rows.left_join(places, (rows.product_id == places.placed_id) & rows[REASON].isnull())
+    return joined.mutate(**{REASON: ibis.coalesce(joined[REASON], joined.place_reason)}).drop(
+        "placed_id", "place_reason"
     )
 
 

@@ -51,9 +51,9 @@ def read_as(raw: ir.Value, dtype: dt.DataType) -> ir.Value:
     if dtype.is_temporal():
         return _finite(raw.try_cast(dtype))
     if dtype.is_integer() and not raw.type().is_integer():
-        # DuckDB would round 3.7 seats to 4.
-        number = raw.try_cast("float64")
-        return ibis.ifelse(number == number.floor(), raw.try_cast(dtype), None)
+        # DuckDB would round 3.7 seats to 4. Of NaN and the infinite there is no remainder.
+        is_whole = raw.try_cast("float64") % 1 == 0
+        return ibis.ifelse(is_whole, raw.try_cast(dtype), None)
     return raw.try_cast(dtype)
 
 

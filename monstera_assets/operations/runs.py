@@ -245,14 +245,14 @@ def _report(result: ExecuteInProcessResult, window: DateWindow, *, interrupted: 
         run_id=result.run_id,
         succeeded=result.success,
         interrupted=interrupted,
-        failures=tuple(_failures(result.all_events)),
+        failures=tuple(failures(result.all_events)),
         checks_passed=sum(evaluation.passed for evaluation in evaluations),
         failed_checks=failed,
         rows_outside=_rows_outside(result.all_events),
     )
 
 
-def _failures(events: Sequence[DagsterEvent]) -> list[Failure]:
+def failures(events: Sequence[DagsterEvent]) -> list[Failure]:
     """The root causes of failures that are not a failed check's, which are reported as such."""
     steps_of: dict[tuple[str, str], list[str]] = {}
     messages: dict[tuple[str, str], str] = {}
