@@ -9,8 +9,8 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import OWNERS
 from monstera_assets.bronze.validation import (
-    REASON,
     Rule,
+    first_reason,
     missing,
     rank_duplicates,
     typed,
@@ -95,23 +95,24 @@ def classify(rows: ir.Table) -> ir.Table:
         ("active_days_below_1", rows.active_days < 1),
         ("dormant_days_below_active_days", rows.dormant_days < rows.active_days),
     ]
-    return _with_place(with_reason(rows, rules)).mutate(
+    rows, rules_of_place = _place(rows, rows.filter(first_reason(rules).isnull()))
+    return with_reason(rows, [*rules, *rules_of_place]).mutate(
         activation_event_types=rows.activation_event_types.fill_null(""),
         qualifying_event_types=rows.qualifying_event_types.fill_null(""),
     )
 
 
-def _with_place(rows: ir.Table) -> ir.Table:
-    """Add the reason why a node that is right by itself has no place in the taxonomy.
+def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[Rule]]:
+    """Look for the place of each row in the taxonomy of the nodes that are right by themselves.
 
     A node is looked at with the up to three nodes above it, however they may be entangled: of a
     chain in which each node lies one tier below the next, no more than these can matter.
     """
-    known = rows.filter(rows[REASON].isnull()).select(
-        id=rows.product_id,
-        rank=ibis.cases(*((rows.tier == tier, rank) for rank, tier in enumerate(PRODUCT_TIERS))),
-        parent_id=rows.parent_product_id,
-        family_id=rows.product_family_id,
+    known = nodes.select(
+        id=nodes.product_id,
+        rank=ibis.cases(*((nodes.tier == tier, rank) for rank, tier in enumerate(PRODUCT_TIERS))),
+        parent_id=nodes.parent_product_id,
+        family_id=nodes.product_family_id,
     )
     chain = known.rename("{name}_0")
     steps = len(PRODUCT_TIERS) - 1
@@ -122,37 +123,32 @@ def _with_place(rows: ir.Table) -> ir.Table:
     def is_root(step: int) -> ir.BooleanValue:
         return (chain[f"rank_{step}"] == 0) & chain[f"parent_id_{step}"].isnull()
 
-    def of_tier_above(step: int) -> ir.BooleanValue:
-        return chain[f"rank_{step}"] == chain[f"rank_{step + 1}"] + 1
-
     def in_own_family(step: int) -> ir.BooleanValue:
         return chain[f"family_id_{step}"] == chain[f"id_{step}"]
+
+    def below_tier(step: int) -> ir.BooleanValue:
+        return (chain[f"rank_{step}"] == chain[f"rank_{step + 1}"] + 1).fill_null(False)
 
     def in_family_above(step: int) -> ir.BooleanValue:
         return chain[f"family_id_{step}"] == chain[f"family_id_{step + 1}"]
 
-    placed = is_root(steps) & in_own_family(steps)
+    has_place = is_root(steps) & in_own_family(steps)
     for step in range(steps - 1, 0, -1):
-        below = of_tier_above(step) & in_family_above(step) & placed
-        placed = (is_root(step) & in_own_family(step)) | below.fill_null(False)
+        below = below_tier(step) & in_family_above(step) & has_place
+        has_place = ((is_root(step) & in_own_family(step)) | below).fill_null(False)
     has_parent = chain.parent_id_0.notnull()
     places = chain.select(
         placed_id=chain.id_0,
-        place_reason=ibis.cases(
-            (has_parent & chain.id_1.isnull(), "unknown_parent_product"),
-            (~(is_root(0) | of_tier_above(0).fill_null(False)), "parent_not_of_tier_above"),
-            (has_parent & ~placed, "unknown_parent_product"),
-            (
-                ~ibis.ifelse(has_parent, in_family_above(0), in_own_family(0)),
-                "other_family_than_parent",
-            ),
-        ),
+        has_wrong_parent=~(is_root(0) | below_tier(0)) & (~has_parent | chain.id_1.notnull()),
+        has_no_parent=has_parent & ~has_place,
+        is_in_other_family=~ibis.ifelse(is_root(0), in_own_family(0), in_family_above(0)),
     )
-    # A rejected row may have the id of a right one.
-    joined = rows.left_join(places, (rows.product_id == places.placed_id) & rows[REASON].isnull())
-    return joined.mutate(**{REASON: ibis.coalesce(joined[REASON], joined.place_reason)}).drop(
-        "placed_id", "place_reason"
-    )
+    joined = rows.left_join(places, rows.product_id == places.placed_id).drop("placed_id")
+    return joined, [
+        ("parent_not_of_tier_above", joined.has_wrong_parent),
+        ("unknown_parent_product", joined.has_no_parent),
+        ("other_family_than_parent", joined.is_in_other_family),
+    ]
 
 
 def product_of_node(catalog: ir.Table) -> ir.Table:

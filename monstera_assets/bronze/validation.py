@@ -113,11 +113,14 @@ def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Va
     return single.union(ranked.select(*single.columns))
 
 
+def first_reason(rules: Sequence[Rule]) -> ir.StringValue:
+    """The first reason that applies to a row, null if none does."""
+    return ibis.cases(*((condition, reason) for reason, condition in rules))
+
+
 def with_reason(rows: ir.Table, rules: Sequence[Rule]) -> ir.Table:
     """Add the first reason that applies to each row, null for an accepted row."""
-    return rows.mutate(
-        **{REASON: ibis.cases(*((condition, reason) for reason, condition in rules))}
-    )
+    return rows.mutate(**{REASON: first_reason(rules)})
 
 
 def raw_row(rows: ir.Table) -> ir.StringValue:

@@ -25,8 +25,11 @@ import dagster as dg
 import duckdb
 import pytest
 
+from monstera_assets.operations.partitions import source_range
 from monstera_assets.operations.runs import Failure, failures
+from monstera_assets.settings import Settings
 from monstera_assets.source.csv_records import MAX_RECORD_CHARACTERS
+from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_assets import Row
@@ -248,7 +251,7 @@ def refused(name: str, input_name: str, spoil: Spoil, *error: str) -> Case:
     return Case(
         name,
         spoil,
-        loads=EVENTS if input_name == "events" else BOTH,
+        loads=EVENTS if input_name == "events" else ENTITIES,
         error=(f"seed_{input_name}.csv", *error),
     )
 
@@ -397,15 +400,15 @@ def refused_parquet(name: str, change: Callable[[bytes], bytes]) -> Case:
     """A file by the name of Parquet that is none."""
 
     def spoil(source: Path) -> None:
-        parquet("users")(source)
-        path = path_of(source, "users").with_suffix(".parquet")
+        parquet("accounts")(source)
+        path = path_of(source, "accounts").with_suffix(".parquet")
         path.write_bytes(change(path.read_bytes()))
 
     return Case(
         f"Parquet: {name}",
         spoil,
-        loads=BOTH,
-        error=("seed_users.parquet cannot be read as Parquet (", "): write the file again."),
+        loads=ENTITIES,
+        error=("seed_accounts.parquet cannot be read as Parquet (", "): write the file again."),
     )
 
 
@@ -414,8 +417,8 @@ def refused_parquet(name: str, change: Callable[[bytes], bytes]) -> Case:
 ENCODINGS = [
     refused(
         "UTF-16",
-        "users",
-        text_of("users", str, "utf-16"),
+        "accounts",
+        text_of("accounts", str, "utf-16"),
         "is in UTF-16: save it as CSV in UTF-8",
     ),
     refused(
@@ -1088,25 +1091,25 @@ FILES = [
     Case(
         "an input by two names",
         copied("seed_users.csv", "users.csv"),
-        loads=BOTH,
+        loads=ENTITIES,
         error=("The input users is there 2 times (seed_users.csv, users.csv): keep one",),
     ),
     Case(
         "a file and a folder of one input",
         then(folder_of("users", "a.csv"), copied("seed_users/a.csv", "users.csv")),
-        loads=BOTH,
+        loads=ENTITIES,
         error=("The input users is there 2 times (seed_users, users.csv): keep one",),
     ),
     Case(
         "no users",
         removed("users"),
-        loads=BOTH,
+        loads=ENTITIES,
         error=("lacks users: add users.csv, users.parquet",),
     ),
     Case(
         "a compressed copy beside",
         copied("seed_users.csv", "users.csv.gz"),
-        loads=BOTH,
+        loads=ENTITIES,
         error=("users.csv.gz has the name of the input users but is not read",),
     ),
     unchanged(
@@ -1123,7 +1126,7 @@ FILES = [
     Case(
         "a file whose odd name is told",
         then(folder_of("events", "a.csv"), written("seed_events/b\n\x1b[31m.csv", b"")),
-        loads=BOTH,
+        loads=EVENTS,
         error=(r"seed_events/b\n\x1b[31m.csv has no header",),
     ),
     refused(
@@ -1180,7 +1183,7 @@ PARQUET = [
     ),
     refused_parquet("damaged data", lambda content: content[:4] + b"\xff" * 400 + content[404:]),
     refused_parquet(
-        "CSV by the name of Parquet", lambda _: (SEEDS / "seed_users.csv").read_bytes()
+        "CSV by the name of Parquet", lambda _: (SEEDS / "seed_accounts.csv").read_bytes()
     ),
     refused_parquet("an empty file", lambda _: b""),
     refused(
@@ -1301,6 +1304,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
 def test_malformed_source(prepared: Prepared, case: Case) -> None:
     found = prepared.load(case)
     after = prepared.tables()
+    assert_bounds_are_known(prepared.graph, case)
     if case.error:
         [failure] = found
         assert failure.is_of_the_source
@@ -1333,6 +1337,17 @@ def assert_plain(message: str) -> None:
     assert len(message) < 1_000
     for part in ("Traceback", 'File "', "@example.com", str(Path(__file__).parents[2])):
         assert part not in message
+
+
+def assert_bounds_are_known(graph: Graph, case: Case) -> None:
+    """What looks through the source before a run can do so, or says in the same way why not."""
+    try:
+        bounds = source_range(Settings(source=graph.source))
+    except SourceError as error:
+        assert case.error
+        assert_plain(str(error))
+    else:
+        assert date(1990, 1, 1) <= bounds.first <= bounds.last
 
 
 def rejected(tables: Tables) -> Mapping[tuple[str, str], int]:
