@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo setup test test-ui ui lint docs lock clean
+.PHONY: help demo setup test test-ui test-faults ui lint docs lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,9 @@ test: setup lint  ## Lint, check types and run all tests
 
 test-ui: setup  ## Look at the Dagster UI in headless Chromium, which must be installed
 	$(BIN)/pytest -m browser
+
+test-faults: setup  ## Kill runs, fill disks and start two runs at once, for a quarter of an hour
+	$(BIN)/pytest -m faults
 
 lint: setup
 	$(BIN)/ruff check .
