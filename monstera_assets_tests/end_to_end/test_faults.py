@@ -363,11 +363,10 @@ def test_state_of_dagster_made_by_several_at_once(tmp_path: Path) -> None:
 @pytest.mark.faults
 def test_two_runs_at_once(companies_by_runs: Companies, tmp_path: Path) -> None:
     companies = companies_by_runs
-    patience = {"MONSTERA_LOCK_TIMEOUT_SECONDS": "600"}
     for folder in (tmp_path / "fresh", companies.copy(tmp_path / "over")):
         with (
-            running_cli(folder, companies.source, **patience) as one,
-            running_cli(folder, companies.source, **patience) as other,
+            running_cli(folder, companies.source, MONSTERA_LOCK_TIMEOUT_SECONDS="600") as one,
+            running_cli(folder, companies.source, MONSTERA_LOCK_TIMEOUT_SECONDS="600") as other,
         ):
             for process in (one, other):
                 out, err = process.communicate()
