@@ -8,11 +8,13 @@ what it was; or it ends with one error, and then no table has changed.
 from __future__ import annotations
 
 import csv
+import ctypes
 import io
 import json
 import os
 import re
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ from monstera_assets.source.csv_records import MAX_RECORD_CHARACTERS
 from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.end_to_end.test_cli import MONSTERA, environment, snapshot
 from monstera_assets_tests.integration.example_assets import Row
 from monstera_assets_tests.integration.example_runs import ENTITIES, EVENTS, Graph, assert_same
 
@@ -1193,6 +1196,11 @@ PARQUET = [
         "save it as CSV in UTF-8",
     ),
     Case(
+        "Parquet: text that is not UTF-8",
+        parquet("users", email="encode(email) || '\\xFF'::BLOB"),
+        error=("seed_users.parquet cannot be read as Parquet (", "a value is not valid UTF8"),
+    ),
+    Case(
         "nested values, and numbers and times of other types",
         parquet(
             "accounts",
@@ -1272,6 +1280,8 @@ class Prepared:
         case.spoil(self.graph.source)
         result = self.graph.run(DAYS if set(EVENTS) & set(case.loads) else None, only=case.loads)
         found = failures(result.all_events)
+        # Errors are kept, with what caused them: nobody's address may be among what they quote.
+        assert not any("@example.com" in str(event) for event in result.all_events)
         assert bool(found) is not result.success
         return found
 
@@ -1373,3 +1383,64 @@ def assert_rows(name: str, before: Tables, after: Tables, case: Case) -> None:
     kept = [row for row in before[table] if row[0] not in lost]
     assert [row for row in after[table] if row[0] not in gained] == kept
     assert gained <= {row[0] for row in after[table]}
+
+
+# ---------------------------------------------------------------- the command line
+
+_DROP_FROM_BOUNDING_SET = 24
+_CAPABILITIES_TO_READ_ANYTHING = (1, 2)
+
+
+def bound_by_permissions() -> None:
+    """Let the program that is started read no more than permissions allow, whoever runs it."""
+    libc = ctypes.CDLL(None)
+    for capability in _CAPABILITIES_TO_READ_ANYTHING:
+        libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "variables", "said"),
+    [
+        (
+            lambda source: path_of(source, "users").chmod(0),
+            {},
+            "monstera: seed_users.csv cannot be read (Permission denied): check",
+        ),
+        (
+            text_of("events", str, "utf-16"),
+            {},
+            "monstera: seed_events.csv is in UTF-16: save it as CSV in UTF-8.",
+        ),
+        (
+            then(parquet("users"), written("seed_users.parquet", b"PAR1 no more PAR1")),
+            {"MONSTERA_START_DATE": str(DAYS.first)},
+            "monstera: load_entities: seed_users.parquet cannot be read as Parquet (",
+        ),
+    ],
+    ids=["before the run", "while looking for days", "in the run"],
+)
+def test_command_says_one_line(
+    prepared: Prepared, tmp_path: Path, spoil: Spoil, variables: Mapping[str, str], said: str
+) -> None:
+    source = Path(shutil.copytree(SEEDS, tmp_path / "source"))
+    spoil(source)
+    database = Path(shutil.copy(prepared.kept, tmp_path / "monstera.duckdb"))
+    before = snapshot(database)
+    done = subprocess.run(
+        [
+            *(MONSTERA, "run", "--source", "source", "--database", database.name),
+            *("--to", str(DAYS.last)),
+        ],
+        cwd=tmp_path,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=bound_by_permissions,
+    )
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(said)
+    assert_plain(line)
+    tables = snapshot(database)
+    assert {name: tables[name] for name in before} == before
