@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
+from monstera_assets.operations.errors import StateError
 from monstera_assets.settings import (
     SETTINGS_FILE,
     Settings,
@@ -39,7 +40,7 @@ class _Reporting(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SettingsError, SourceError, WarehouseError) as error:
+        except (SettingsError, SourceError, StateError, WarehouseError) as error:
             click.echo(f"monstera: {error}", err=True)
             sys.exit(EXIT_USAGE)
         except KeyboardInterrupt:

@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 from monstera_assets.bronze import OWNERS
 from monstera_assets.bronze.validation import (
     Rule,
+    first_reason,
     missing,
     rank_duplicates,
     typed,
@@ -75,7 +76,10 @@ REQUIRED = (
 
 
 def classify(rows: ir.Table) -> ir.Table:
-    """Typed rows with the reason for which each is rejected, null if accepted."""
+    """Typed rows with the reason for which each is rejected, null if accepted.
+
+    A node below a rejected one is rejected too: what lies below it counts for no product.
+    """
     rows = typed(rows, TABLE)
     rows = rank_duplicates(
         rows, ["product_id"], [rows.created_at, rows.source_file, rows.product_name]
@@ -91,10 +95,60 @@ def classify(rows: ir.Table) -> ir.Table:
         ("active_days_below_1", rows.active_days < 1),
         ("dormant_days_below_active_days", rows.dormant_days < rows.active_days),
     ]
-    return with_reason(rows, rules).mutate(
+    rows, rules_of_place = _place(rows, rows.filter(first_reason(rules).isnull()))
+    return with_reason(rows, [*rules, *rules_of_place]).mutate(
         activation_event_types=rows.activation_event_types.fill_null(""),
         qualifying_event_types=rows.qualifying_event_types.fill_null(""),
     )
+
+
+def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[Rule]]:
+    """Look for the place of each row in the taxonomy of the nodes that are right by themselves.
+
+    A node is looked at with the up to three nodes above it, however they may be entangled: of a
+    chain in which each node lies one tier below the next, no more than these can matter.
+    """
+    known = nodes.select(
+        id=nodes.product_id,
+        rank=ibis.cases(*((nodes.tier == tier, rank) for rank, tier in enumerate(PRODUCT_TIERS))),
+        parent_id=nodes.parent_product_id,
+        family_id=nodes.product_family_id,
+    )
+    chain = known.rename("{name}_0")
+    steps = len(PRODUCT_TIERS) - 1
+    for step in range(steps):
+        above = known.rename(f"{{name}}_{step + 1}")
+        chain = chain.left_join(above, chain[f"parent_id_{step}"] == above[f"id_{step + 1}"])
+
+    def is_root(step: int) -> ir.BooleanValue:
+        return (chain[f"rank_{step}"] == 0) & chain[f"parent_id_{step}"].isnull()
+
+    def in_own_family(step: int) -> ir.BooleanValue:
+        return chain[f"family_id_{step}"] == chain[f"id_{step}"]
+
+    def below_tier(step: int) -> ir.BooleanValue:
+        return (chain[f"rank_{step}"] == chain[f"rank_{step + 1}"] + 1).fill_null(False)
+
+    def in_family_above(step: int) -> ir.BooleanValue:
+        return chain[f"family_id_{step}"] == chain[f"family_id_{step + 1}"]
+
+    has_place = is_root(steps) & in_own_family(steps)
+    for step in range(steps - 1, 0, -1):
+        below = below_tier(step) & in_family_above(step) & has_place
+        has_place = ((is_root(step) & in_own_family(step)) | below).fill_null(False)
+    has_parent = chain.parent_id_0.notnull()
+    places = chain.select(
+        placed_id=chain.id_0,
+        has_wrong_parent=~(is_root(0) | below_tier(0)) & (~has_parent | chain.id_1.notnull()),
+        has_no_parent=has_parent & ~has_place,
+        is_in_other_family=~ibis.ifelse(is_root(0), in_own_family(0), in_family_above(0)),
+    )
+    joined = rows.left_join(places, rows.product_id == places.placed_id).drop("placed_id")
+    return joined, [
+        ("parent_not_of_tier_above", joined.has_wrong_parent),
+        ("unknown_parent_product", joined.has_no_parent),
+        ("other_family_than_parent", joined.is_in_other_family),
+    ]
 
 
 def product_of_node(catalog: ir.Table) -> ir.Table:

@@ -62,6 +62,7 @@ def classify(rows: ir.Table, catalog: ir.Table) -> ir.Table:
         *missing(rows, REQUIRED),
         ("duplicate_step", rows.duplicate_rank > 0),
         *unreadable(rows, {"step_number": "step_number"}),
+        ("step_number_below_1", rows.step_number < 1),
         unknown_product,
         in_family,
     ]

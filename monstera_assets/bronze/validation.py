@@ -51,9 +51,9 @@ def read_as(raw: ir.Value, dtype: dt.DataType) -> ir.Value:
     if dtype.is_temporal():
         return _finite(raw.try_cast(dtype))
     if dtype.is_integer() and not raw.type().is_integer():
-        # DuckDB would round 3.7 seats to 4.
-        number = raw.try_cast("float64")
-        return ibis.ifelse(number == number.floor(), raw.try_cast(dtype), None)
+        # DuckDB would round 3.7 seats to 4. Of NaN and the infinite there is no remainder.
+        is_whole = raw.try_cast("float64") % 1 == 0
+        return ibis.ifelse(is_whole, raw.try_cast(dtype), None)
     return raw.try_cast(dtype)
 
 
@@ -113,11 +113,14 @@ def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Va
     return single.union(ranked.select(*single.columns))
 
 
+def first_reason(rules: Sequence[Rule]) -> ir.StringValue:
+    """The first reason that applies to a row, null if none does."""
+    return ibis.cases(*((condition, reason) for reason, condition in rules))
+
+
 def with_reason(rows: ir.Table, rules: Sequence[Rule]) -> ir.Table:
     """Add the first reason that applies to each row, null for an accepted row."""
-    return rows.mutate(
-        **{REASON: ibis.cases(*((condition, reason) for reason, condition in rules))}
-    )
+    return rows.mutate(**{REASON: first_reason(rules)})
 
 
 def raw_row(rows: ir.Table) -> ir.StringValue:

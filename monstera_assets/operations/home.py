@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
 from dagster import DagsterInstance
+from sqlalchemy.exc import DBAPIError
 
+from monstera_assets.operations.errors import StateError
 from monstera_assets.settings import Settings, SettingsError
 
 CONFIGURATION = "dagster.yaml"
+_LOCK = ".monstera.lock"
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -27,15 +33,45 @@ def dagster_home(settings: Settings) -> Path:
     configuration = home / CONFIGURATION
     try:
         home.mkdir(parents=True, exist_ok=True)
-        if not configuration.exists():
-            template = files("monstera_assets.operations").joinpath(CONFIGURATION)
-            configuration.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+        with _one_at_a_time(home):
+            if not configuration.exists():
+                template = files("monstera_assets.operations").joinpath(CONFIGURATION)
+                configuration.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
         name = "DAGSTER_HOME" if given else "the folder of the database"
         raise SettingsError(f"{name}: {home} cannot be used: {error.strerror}") from error
     return home
 
 
-def open_instance(settings: Settings) -> DagsterInstance:
-    """The Dagster instance of a configuration."""
-    return DagsterInstance.from_config(str(dagster_home(settings)))
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
+    """The Dagster instance of a configuration.
+
+    Raises:
+        SettingsError: the folder of Dagster's state cannot be made or written to.
+        StateError: what is in it cannot be read or written, now or while the instance is used.
+    """
+    home = dagster_home(settings)
+    try:
+        with _one_at_a_time(home):
+            instance = DagsterInstance.from_config(str(home))
+            # Made here and not when first needed.
+            _ = (instance.run_storage, instance.event_log_storage, instance.schedule_storage)
+        with instance:
+            yield instance
+    except DBAPIError as error:
+        raise StateError(
+            f"{home}: Dagster's state cannot be read or written: {error.orig}. Finished tables are"
+            " kept. Check that the disk has room and the permissions, then run again."
+        ) from error
+
+
+@contextmanager
+def _one_at_a_time(home: Path) -> Iterator[None]:
+    """Keep other processes out: of two that create the same SQLite files, Dagster lets one fail.
+
+    The lock is the process's, so that none is left behind by one that is killed.
+    """
+    with (home / _LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

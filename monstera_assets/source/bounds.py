@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from monstera_assets.source.staging import Staging
 
 EARLIEST = date(1990, 1, 1)
+_LATEST = date.max
 
 _DATED_BY = {
     "users": "user_created_at",
@@ -62,7 +63,8 @@ def date_bounds(
 ) -> DateBounds | None:
     """Return the first and last day of users, accounts, events and subscription events.
 
-    Unreadable dates and those before ``earliest`` do not count. An input laid out by day is dated
+    Times without an offset are UTC, and days are UTC's. Unreadable dates, those before ``earliest``
+    and those after the year 9999 do not count. An input laid out by day is dated
     by its folders, and none of its files is opened; of a Parquet file only one column is read.
 
     Args:
@@ -78,6 +80,7 @@ def date_bounds(
     """
     days: list[date] = []
     with staging_area(connection) as staging:
+        staging.connection.execute("SET SESSION TimeZone = 'UTC'")
         for name, column in _DATED_BY.items():
             if name in inputs:
                 days += _days(staging, inputs[name], column, earliest)
@@ -143,8 +146,10 @@ def _parquet_days(
 def _bounds(staging: Staging, value: str, relation: str, earliest: date) -> tuple[date | None, ...]:
     row = staging.connection.execute(
         "SELECT min(day), max(day) FROM "
-        f"(SELECT TRY_CAST({value} AS TIMESTAMP) AS moment, CAST(moment AS DATE) AS day "
-        f"FROM {relation}) WHERE isfinite(moment) AND day >= {date_literal(earliest)}"
+        # By way of a zoned timestamp, so that an offset in a text is heeded, as by the loads.
+        f"(SELECT CAST(TRY_CAST({value} AS TIMESTAMPTZ) AS TIMESTAMP) AS moment, "
+        f"CAST(moment AS DATE) AS day FROM {relation}) "
+        f"WHERE isfinite(moment) AND day BETWEEN {date_literal(earliest)} AND {date_literal(_LATEST)}"
     ).fetchone()
     return row or ()
 

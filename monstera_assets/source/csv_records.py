@@ -15,7 +15,7 @@ line, so that a quote that is never closed costs a line and not the rest of the 
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# DuckDB's time to plan a scan grows with the number of columns, whether they are wanted or not.
+MAX_COLUMNS = 10_000
 # Far above any honest row; what is longer is a lost line end or not a CSV file.
 MAX_RECORD_CHARACTERS = 500_000
 
@@ -86,7 +88,8 @@ def read_header(path: Path, shown: str) -> Header:
     """Read the header of a file.
 
     Raises:
-        SourceError: there is no header, it is not CSV text in UTF-8, or two columns have one name.
+        SourceError: there is no header, it is not CSV text in UTF-8, two columns have one name, or
+            there are more than `MAX_COLUMNS`.
     """
     with path.open("rb") as stream:
         if stream.read(2) in _UTF_16_MARKS:
@@ -105,7 +108,12 @@ def read_header(path: Path, shown: str) -> Header:
             "the columns, separated by commas."
         )
     names = tuple(_value(field).strip() for field in _FIELDS.findall(record.text))
-    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if len(names) > MAX_COLUMNS:
+        raise SourceError(
+            f"The header of {shown} names {len(names):,} columns, more than {MAX_COLUMNS:,}: leave "
+            "out those that are not needed."
+        )
+    twice = sorted(name for name, times in Counter(names).items() if name and times > 1)
     if twice:
         raise SourceError(
             f"The header of {shown} names {', '.join(twice)} more than once: rename or remove one."

@@ -30,6 +30,7 @@ _SAME = re.compile(
 )
 _ZONED = "TIMESTAMP WITH TIME ZONE"
 _OTHER_TIMESTAMPS = (_ZONED, "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS")
+_QUOTED_VALUE = re.compile(r'value ".*"', re.DOTALL)
 _OPTIONS = "binary_as_string = true, hive_partitioning = false"
 
 
@@ -60,7 +61,7 @@ def open_parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> Par
     except NOT_THE_FILE:
         raise
     except duckdb.Error as error:
-        raise _broken(file, error) from error
+        raise _broken(file, error) from None
     return ParquetFile(file, tuple((name, kind) for name, kind, *_ in columns))
 
 
@@ -99,9 +100,12 @@ def parquet_scan(paths: Sequence[Path]) -> str:
 
 
 def _broken(file: SourceFile, error: duckdb.Error) -> SourceError:
-    """Return the error that names a file which cannot be read as Parquet."""
+    """Return the error that names a file which cannot be read as Parquet.
+
+    To be raised from None: what DuckDB says may quote a value, and errors are kept.
+    """
     file.check_unchanged()
-    reason = str(error).strip().partition("\n")[0]
+    reason = _QUOTED_VALUE.sub("a value", str(error)).strip().partition("\n")[0]
     return SourceError(
         f"{file.relative_path} cannot be read as Parquet ({reason}): write the file again."
     )
@@ -123,4 +127,4 @@ def check_parquet(
         except NOT_THE_FILE:
             raise
         except duckdb.Error as error:
-            raise _broken(item.file, error) from error
+            raise _broken(item.file, error) from None

@@ -132,6 +132,7 @@ IDENTIFIED_BY = {
 }
 """Two columns of each input that carry the name of a case, so that one of them may be broken."""
 
+FAMILY = {"product_id": "family", "tier": "family", "parent_product_id": ""}
 OTHER_USERS = (
     {"user_id": "late", "user_created_at": "2025-03-05 12:00:00"},
     {"user_id": "gone", "user_created_at": "2025-01-01"},
@@ -284,7 +285,7 @@ CASES = [
     Case("product_catalog", "unreadable_created_at", {"created_at": "launch day"}),
     Case("product_catalog", "unreadable_active_days", {"active_days": "x"}, {"active_days": ""}),
     Case("product_catalog", "unreadable_dormant_days", {"dormant_days": "x"}, {"dormant_days": ""}),
-    Case("product_catalog", "unknown_tier", {"tier": "suite"}, {"tier": "sub_feature"}),
+    Case("product_catalog", "unknown_tier", {"tier": "suite"}),
     Case("product_catalog", "active_days_below_1", {"active_days": "0"}, {"active_days": "1"}),
     Case(
         "product_catalog",
@@ -292,6 +293,15 @@ CASES = [
         {"active_days": "20", "dormant_days": "19"},
         {"active_days": "20", "dormant_days": "20"},
     ),
+    Case(
+        "product_catalog",
+        "unknown_parent_product",
+        {"parent_product_id": "no such"},
+        {"tier": "feature", "parent_product_id": "video"},
+    ),
+    Case("product_catalog", "parent_not_of_tier_above", {"tier": "sub_feature"}),
+    Case("product_catalog", "parent_not_of_tier_above", {"tier": "family"}),
+    Case("product_catalog", "other_family_than_parent", {"product_family_id": "video"}),
     *_missing("users", *BASE["users"]),
     Case(
         "users",
@@ -371,6 +381,7 @@ CASES = [
     ),
     Case("workflows", "unreadable_step_number", {"step_number": "one"}),
     Case("workflows", "unreadable_step_number", {"step_number": "1.5"}, {"step_number": "2"}),
+    Case("workflows", "step_number_below_1", {"step_number": "0"}, {"step_number": "3"}),
     Case("workflows", "unknown_product", {"product_id": "no such"}),
     Case(
         "workflows",
@@ -422,6 +433,7 @@ def _write_source(folder: Path, **rows: Sequence[Values]) -> Path:
     entities: dict[str, list[Values]] = {
         name: [BASE[name], *rows.get(name, [])] for name in BASE if name != "events"
     }
+    entities["product_catalog"].append({**BASE["product_catalog"], **FAMILY})
     entities["users"] += [{**BASE["users"], **user} for user in OTHER_USERS]
     entities["product_catalog"].append({**BASE["product_catalog"], **FAMILY})
     entities["subscription_events"].append({**BASE["subscription_events"], **DELETION})

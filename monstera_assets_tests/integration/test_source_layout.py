@@ -249,6 +249,20 @@ def test_bounds_span_all_dated_inputs(folder: Path, connection: duckdb.DuckDBPyC
     assert bounds == DateBounds(date(2024, 3, 1), date(2025, 2, 3))
 
 
+def test_bounds_are_days_in_utc_and_of_the_calendar(
+    folder: Path, connection: duckdb.DuckDBPyConnection
+) -> None:
+    connection.execute("SET TimeZone = 'Asia/Tokyo'")
+    write(folder, "users.csv", "user_created_at,id\n2024-03-01 00:30:00+01:00,1\n")
+    write(
+        folder, "events.csv", "timestamp,id\n2024-03-02 23:30:00-01:00,1\n2024-03-02 23:59:59,2\n"
+    )
+    write(folder, "accounts.csv", "account_created_at,id\n10000-01-01,1\n294247-01-01,2\n")
+    bounds = date_bounds(connection, discover_source(folder))
+    assert bounds == DateBounds(date(2024, 2, 29), date(2024, 3, 3))
+    assert connection.execute("SELECT current_setting('TimeZone')").fetchall() == [("Asia/Tokyo",)]
+
+
 def test_bounds_of_a_file_with_malformed_records(
     folder: Path, connection: duckdb.DuckDBPyConnection
 ) -> None:

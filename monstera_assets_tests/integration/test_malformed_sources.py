@@ -1,0 +1,1446 @@
+"""Sources with one thing wrong each: its rows are rejected with a reason, or one error says all.
+
+Every case spoils a copy of the seeds and loads it over the good seeds of June 2025. Either the load
+ends well, and then the bad rows are in the tables of rejected rows and every other row is where and
+what it was; or it ends with one error, and then no table has changed.
+"""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from monstera_assets.operations.partitions import source_range
+from monstera_assets.operations.runs import Failure
+from monstera_assets.settings import Settings
+from monstera_assets.source.csv_records import MAX_RECORD_CHARACTERS
+from monstera_assets.source.errors import SourceError
+from monstera_assets.warehouse.connection import connection_config
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.end_to_end.test_cli import MONSTERA, environment, snapshot
+from monstera_assets_tests.integration.example_assets import Row
+from monstera_assets_tests.integration.example_runs import ENTITIES, EVENTS, Graph, assert_same
+
+at = datetime
+SEEDS = Path(__file__).parents[2] / "seeds"
+DAYS = DateWindow(date(2025, 6, 1), date(2025, 6, 30))
+BOTH = ENTITIES + EVENTS
+INPUTS = ("accounts", "product_catalog", "users", "subscription_events", "workflows", "events")
+READ = dict(zip(INPUTS, (10, 17, 20, 23, 5, 24), strict=True))
+"""Rows of each input of the seeds; of the events, those of June."""
+
+Spoil = Callable[[Path], None]
+"""Changes a copy of the seeds, whose folder it is given."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that is wrong with a source, and what comes of it.
+
+    Attributes:
+        name: what is wrong.
+        spoil: makes it so.
+        loads: the tables that are loaded.
+        error: parts of the one error, the file's name first; none if the source can be loaded.
+        rejected: number of rejected rows by input and reason.
+        more: rows read beyond those of the seeds, by input.
+        lost: ids of rows of the seeds that are not accepted, by table.
+        gained: ids of further rows that are accepted, by table.
+        holds: queries whose result is told beforehand, of what is special about the rows gained.
+    """
+
+    name: str
+    spoil: Spoil
+    loads: Sequence[str] = ENTITIES
+    error: Sequence[str] = ()
+    rejected: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    more: Mapping[str, int] = field(default_factory=dict)
+    lost: Mapping[str, set[str]] = field(default_factory=dict)
+    gained: Mapping[str, set[str]] = field(default_factory=dict)
+    holds: Mapping[str, list[Row]] = field(default_factory=dict)
+
+
+# ---------------------------------------------------------------- ways to spoil a source
+
+
+def path_of(source: Path, name: str) -> Path:
+    return source / f"seed_{name}.csv"
+
+
+def then(*steps: Spoil) -> Spoil:
+    """Do several things."""
+
+    def spoil(source: Path) -> None:
+        for step in steps:
+            step(source)
+
+    return spoil
+
+
+def bytes_of(name: str, change: Callable[[bytes], bytes]) -> Spoil:
+    """Change a file as a whole."""
+
+    def spoil(source: Path) -> None:
+        path = path_of(source, name)
+        before = path.read_bytes()
+        after = change(before)
+        assert after != before
+        path.write_bytes(after)
+
+    return spoil
+
+
+def text_of(name: str, change: Callable[[str], str], encoding: str = "utf-8") -> Spoil:
+    """Change the text of a file, and perhaps how it is encoded."""
+    return bytes_of(name, lambda content: change(content.decode()).encode(encoding))
+
+
+def sub(name: str, old: str, new: str) -> Spoil:
+    """Replace what is there exactly once."""
+
+    def change(text: str) -> str:
+        assert text.count(old) == 1
+        return text.replace(old, new)
+
+    return text_of(name, change)
+
+
+def add(name: str, *records: bytes) -> Spoil:
+    """Add records at the end of a file."""
+    return bytes_of(name, lambda content: content + b"".join(records))
+
+
+def line(*fields: str) -> bytes:
+    """A record of CSV."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(fields)
+    return text.getvalue().encode()
+
+
+ACCOUNT = {
+    "account_id": "acc_new",
+    "account_name": "New",
+    "subscription_tier": "starter",
+    "total_seats": "5",
+    "account_created_at": "2025-06-01 10:00:00",
+    "first_paid_at": "",
+    "contract_renewal_date": "",
+    "monthly_recurring_revenue": "90.00",
+    "is_trial": "false",
+}
+NODE = {
+    "product_id": "new",
+    "product_name": "New",
+    "product_family_id": "analytics",
+    "tier": "product",
+    "parent_product_id": "analytics",
+    "is_active": "true",
+    "created_at": "2024-01-01 00:00:00",
+    "product_owner": "team",
+    "activation_event_types": "",
+    "qualifying_event_types": "",
+    "active_days": "",
+    "dormant_days": "",
+}
+USER = {
+    "user_id": "usr_new",
+    "email": "new@example.com",
+    "account_id": "acc_01",
+    "user_created_at": "2025-06-10 09:00:00",
+    "country": "US",
+    "plan_type": "trial",
+    "acquisition_source": "organic",
+}
+EVENT = {
+    "event_id": "evt_new",
+    "entity_id": "usr_01",
+    "entity_type": "user",
+    "event_type": "video_created",
+    "timestamp": "2025-06-20 10:00:00",
+    "location": "web_app",
+    "session_id": "",
+    "product_id": "video_studio",
+    "is_qualifying_event": "true",
+    "is_activation_event": "true",
+    "metadata": "",
+}
+BILLING = {
+    **EVENT,
+    "event_id": "sub_new",
+    "entity_id": "acc_04",
+    "entity_type": "account",
+    "event_type": "seats_changed",
+    "location": "api",
+    "product_id": "",
+    "is_qualifying_event": "false",
+    "is_activation_event": "false",
+}
+STEP = {
+    "workflow_id": "flow",
+    "workflow_name": "Flow",
+    "product_id": "video_studio",
+    "step_number": "1",
+    "event_type": "video_created",
+}
+ROWS = dict(zip(INPUTS, (ACCOUNT, NODE, USER, BILLING, STEP, EVENT), strict=True))
+
+
+_KEYS = {
+    "accounts": "account_id",
+    "product_catalog": "product_id",
+    "users": "user_id",
+    "subscription_events": "event_id",
+    "workflows": "workflow_id",
+    "events": "event_id",
+}
+
+
+def add_row(name: str, **values: str) -> Spoil:
+    """Add a row that is right but for these values."""
+    return add(name, line(*{**ROWS[name], **values}.values()))
+
+
+def rejected_row(
+    name: str, input_name: str, reason: str, spoil: Spoil | None = None, **values: str
+) -> Case:
+    """A further row that is rejected, and changes nothing else."""
+    return Case(
+        name,
+        spoil or add_row(input_name, **values),
+        loads=EVENTS if input_name == "events" else ENTITIES,
+        rejected={(input_name, reason): 1},
+        more={input_name: 1},
+    )
+
+
+def accepted_row(
+    name: str, input_name: str, spoil: Spoil | None = None, *, shows: str = "", **values: str
+) -> Case:
+    """A further row that is accepted as it stands; `shows` is an expression that is true of it."""
+    row = {**ROWS[input_name], **values}
+    key = _KEYS[input_name]
+    new_id = row[key]
+    quoted = new_id.replace("'", "''")
+    query = f"SELECT {shows} FROM bronze.bronze_{input_name} WHERE {key} = '{quoted}'"
+    return Case(
+        name,
+        spoil or add_row(input_name, **values),
+        loads=EVENTS if input_name == "events" else ENTITIES,
+        more={input_name: 1},
+        gained={input_name: {new_id}},
+        holds={query: [(True,)]} if shows else {},
+    )
+
+
+def refused(name: str, input_name: str, spoil: Spoil, *error: str) -> Case:
+    """A source that cannot be loaded, for what one of the seeds' files is."""
+    return Case(
+        name,
+        spoil,
+        loads=EVENTS if input_name == "events" else ENTITIES,
+        error=(f"seed_{input_name}.csv", *error),
+    )
+
+
+def unchanged(name: str, input_name: str, spoil: Spoil) -> Case:
+    """A source that says the same in another way."""
+    return Case(name, spoil, loads=EVENTS if input_name == "events" else ENTITIES)
+
+
+def wider(name: str, count: int) -> Spoil:
+    """Add so many columns of which nobody has heard."""
+
+    def change(text: str) -> str:
+        header, *rows = text.splitlines()
+        header += "".join(f",more{number}" for number in range(count))
+        return "\n".join([header, *(row + ",x" * count for row in rows)]) + "\n"
+
+    return text_of(name, change)
+
+
+def backwards(name: str) -> Spoil:
+    """Write the columns from the last to the first."""
+
+    def change(text: str) -> str:
+        return b"".join(line(*reversed(row)) for row in csv.reader(io.StringIO(text))).decode()
+
+    return text_of(name, change)
+
+
+def written(relative: str, content: bytes) -> Spoil:
+    """Put a file into the source."""
+
+    def spoil(source: Path) -> None:
+        (source / relative).parent.mkdir(parents=True, exist_ok=True)
+        (source / relative).write_bytes(content)
+
+    return spoil
+
+
+def copied(old: str, new: str) -> Spoil:
+    """Have a file by two names."""
+
+    def spoil(source: Path) -> None:
+        shutil.copy(source / old, source / new)
+
+    return spoil
+
+
+def moved(old: str, new: str) -> Spoil:
+    """Give a file another name."""
+
+    def spoil(source: Path) -> None:
+        (source / old).rename(source / new)
+
+    return spoil
+
+
+def removed(name: str) -> Spoil:
+    return lambda source: path_of(source, name).unlink()
+
+
+def folder_of(name: str, file: str) -> Spoil:
+    """Move an input's file into a folder."""
+
+    def spoil(source: Path) -> None:
+        (source / f"seed_{name}").mkdir()
+        path_of(source, name).rename(source / f"seed_{name}" / file)
+
+    return spoil
+
+
+def split_file(relative: str, *others: str) -> Spoil:
+    """Share out the rows of a file to it and others in the same folder."""
+
+    def spoil(source: Path) -> None:
+        header, *rows = (source / relative).read_text(encoding="utf-8").splitlines(keepends=True)
+        names = [Path(relative).name, *others]
+        for number, name in enumerate(names):
+            path = (source / relative).with_name(name)
+            path.write_text("".join([header, *rows[number :: len(names)]]), encoding="utf-8")
+
+    return spoil
+
+
+def by_day(name: str) -> Spoil:
+    """Lay an input of events out by day."""
+
+    def spoil(source: Path) -> None:
+        header, *rows = path_of(source, name).read_text(encoding="utf-8").splitlines(keepends=True)
+        for row in rows:
+            folder = source / f"seed_{name}" / f"event_date={row.split(',')[4][:10]}"
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / "a.csv"
+            path.write_text((path.read_text() if path.exists() else header) + row, encoding="utf-8")
+        path_of(source, name).unlink()
+
+    return spoil
+
+
+def day_file(day: str, *rows: Mapping[str, str]) -> Spoil:
+    """Put events into a file of a day's folder."""
+    content = b"".join([line(*EVENT), *(line(*row.values()) for row in rows)])
+    return written(f"seed_events/event_date={day}/b.csv", content)
+
+
+def linked(name: str, target: Path) -> Spoil:
+    """Replace an input's file by a link."""
+
+    def spoil(source: Path) -> None:
+        path_of(source, name).unlink()
+        path_of(source, name).symlink_to(target)
+
+    return spoil
+
+
+def linked_folder(relative: str, target: str) -> Spoil:
+    return lambda source: (source / relative).symlink_to(target)
+
+
+def folder_for(name: str) -> Spoil:
+    return then(removed(name), lambda source: path_of(source, name).mkdir())
+
+
+def pipe(name: str) -> Spoil:
+    return then(removed(name), lambda source: os.mkfifo(path_of(source, name)))
+
+
+def parquet(name: str, **columns: str) -> Spoil:
+    """Save an input as Parquet, all columns as text but those told otherwise in SQL."""
+
+    def spoil(source: Path) -> None:
+        path = path_of(source, name)
+        replaced = ", ".join(f"{value} AS {column}" for column, value in columns.items())
+        with duckdb.connect(config=dict(connection_config())) as connection:
+            connection.execute(
+                f"COPY (SELECT *{f' REPLACE ({replaced})' if columns else ''}"
+                f" FROM read_csv('{path}', all_varchar = true))"
+                f" TO '{path.with_suffix('.parquet')}' (FORMAT parquet)"
+            )
+        path.unlink()
+
+    return spoil
+
+
+def refused_parquet(name: str, change: Callable[[bytes], bytes]) -> Case:
+    """A file by the name of Parquet that is none."""
+
+    def spoil(source: Path) -> None:
+        parquet("accounts")(source)
+        path = path_of(source, "accounts").with_suffix(".parquet")
+        path.write_bytes(change(path.read_bytes()))
+
+    return Case(
+        f"Parquet: {name}",
+        spoil,
+        loads=ENTITIES,
+        error=("seed_accounts.parquet cannot be read as Parquet (", "): write the file again."),
+    )
+
+
+# ---------------------------------------------------------------- encodings
+
+ENCODINGS = [
+    refused(
+        "UTF-16",
+        "accounts",
+        text_of("accounts", str, "utf-16"),
+        "is in UTF-16: save it as CSV in UTF-8",
+    ),
+    refused(
+        "UTF-16 without a mark",
+        "users",
+        text_of("users", str, "utf-16-le"),
+        "is not UTF-8 text: save it as CSV in UTF-8",
+    ),
+    refused(
+        "UTF-32",
+        "events",
+        text_of("events", str, "utf-32"),
+        "save it as CSV in UTF-8",
+    ),
+    unchanged(
+        "a byte order mark", "events", bytes_of("events", lambda content: b"\xef\xbb\xbf" + content)
+    ),
+    rejected_row(
+        "latin-1 in a value",
+        "events",
+        "malformed_row_encoding",
+        add(
+            "events",
+            line(*{**EVENT, "session_id": "Österreich"}.values()).decode().encode("latin-1"),
+        ),
+    ),
+    refused(
+        "latin-1 in the header",
+        "accounts",
+        bytes_of(
+            "accounts", lambda content: content.replace(b"is_trial", b"is_trial,gr\xf6\xdfe", 1)
+        ),
+        "is not UTF-8 text: save it as CSV in UTF-8",
+    ),
+    rejected_row(
+        "half of a surrogate pair",
+        "events",
+        "malformed_row_encoding",
+        add("events", line(*EVENT.values()).replace(b"web_app", b"web\xed\xa0\x80app")),
+    ),
+    accepted_row("a NUL in a value", "events", event_id="evt\x00new", shows="length(event_id) = 7"),
+    rejected_row(
+        "nothing but NULs, as after a crash of the writer",
+        "events",
+        "malformed_row_field_count",
+        add("events", b"\x00" * 4096),
+    ),
+    accepted_row(
+        "characters beyond the basic plane",
+        "events",
+        session_id="🌿\u202e\u0301",
+        shows="session_id = '🌿\u202e\u0301'",
+    ),
+]
+
+# ---------------------------------------------------------------- quoting and line ends
+
+QUOTING = [
+    Case(
+        "a quote that is never closed",
+        sub("accounts", "acc_05,Tallgrass", 'acc_05,"Tallgrass'),
+        rejected={
+            ("accounts", "malformed_row_quoting"): 1,
+            ("users", "unknown_account"): 1,
+            ("subscription_events", "unknown_account"): 2,
+        },
+        lost={
+            "accounts": {"acc_05"},
+            "users": {"usr_11"},
+            "subscription_events": {"sub_010", "sub_021"},
+        },
+    ),
+    rejected_row(
+        "a quote that is never closed, at the end",
+        "events",
+        "malformed_row_quoting",
+        add("events", line(*EVENT.values())[:-1] + b'"{'),
+    ),
+    accepted_row(
+        "doubled quotes",
+        "accounts",
+        account_name='New "Leaf"',
+        shows="account_name = 'New \"Leaf\"'",
+    ),
+    accepted_row(
+        "a stray quote inside of a value",
+        "accounts",
+        add("accounts", line(*ACCOUNT.values()).replace(b"New", b'6" Pots')),
+        shows="account_name = '6\" Pots'",
+    ),
+    rejected_row(
+        "text after the closing quote",
+        "events",
+        "malformed_row_quoting",
+        add("events", line(*EVENT.values()).replace(b"web_app", b'"web"_app')),
+    ),
+    rejected_row(
+        "quotes escaped by backslashes",
+        "events",
+        "malformed_row_quoting",
+        add("events", line(*EVENT.values())[:-1] + b'"{\\"a\\": 1}"\n'),
+    ),
+    accepted_row(
+        "line ends, commas and quotes in one value",
+        "accounts",
+        account_name='a,\r\n"b"\n\nc',
+        shows="account_name = 'a,' || chr(13) || chr(10) || '\"b\"' || chr(10) || chr(10) || 'c'",
+    ),
+    Case(
+        "a delimiter too many on every row",
+        text_of("workflows", lambda text: re.sub(r"(?<=\d,\w)(\w*)$", r"\1,", text, flags=re.M)),
+        rejected={("workflows", "malformed_row_field_count"): 5},
+        lost={"workflows": {"video_publishing", "design_handoff"}},
+    ),
+    unchanged(
+        "a delimiter too many on every row and the header",
+        "events",
+        text_of("events", lambda text: text.replace("\n", ",\n")),
+    ),
+    refused(
+        "semicolons",
+        "users",
+        text_of("users", lambda text: text.replace(",", ";")),
+        "lacks the required columns user_id, email",
+    ),
+    unchanged(
+        "CR LF", "events", bytes_of("events", lambda content: content.replace(b"\n", b"\r\n"))
+    ),
+    unchanged("CR", "events", bytes_of("events", lambda content: content.replace(b"\n", b"\r"))),
+    unchanged(
+        "line ends of all kinds and empty lines",
+        "events",
+        text_of(
+            "events",
+            lambda text: text.replace("\nevt_020", "\r\n\r\nevt_020").replace(
+                "\nevt_025", "\revt_025"
+            ),
+        ),
+    ),
+    unchanged("no line end at the end", "events", text_of("events", lambda text: text[:-1])),
+]
+
+# ---------------------------------------------------------------- sizes
+
+SIZES = [
+    rejected_row(
+        "a value of 10 MB",
+        "events",
+        "malformed_row_too_long",
+        add_row("events", metadata=json.dumps({"note": "x" * 10_000_000})),
+    ),
+    rejected_row(
+        "10 MB without a line end",
+        "events",
+        "malformed_row_too_long",
+        add("events", b"x" * 10_000_000),
+    ),
+    refused(
+        "a header of 10 MB",
+        "users",
+        bytes_of("users", lambda content: b"x" * 10_000_000 + content),
+        "malformed_row_too_long",
+    ),
+    accepted_row(
+        "a value as long as it may be",
+        "accounts",
+        account_name="x" * (MAX_RECORD_CHARACTERS - 100),
+        shows=f"length(account_name) = {MAX_RECORD_CHARACTERS - 100}",
+    ),
+    rejected_row(
+        "a row of 100,000 fields",
+        "events",
+        "malformed_row_field_count",
+        add("events", b"," * 100_000 + b"\n"),
+    ),
+    unchanged("a thousand columns that nobody asked for", "events", wider("events", 1_000)),
+    refused(
+        "50,000 columns",
+        "users",
+        wider("users", 50_000),
+        "names 50,007 columns",
+        "leave out those that are not needed",
+    ),
+]
+
+# ---------------------------------------------------------------- columns
+
+COLUMNS = [
+    refused(
+        "two columns of one name",
+        "users",
+        sub("users", "plan_type", "country"),
+        "names country more than once: rename or remove one",
+    ),
+    refused(
+        "two columns missing",
+        "accounts",
+        text_of("accounts", lambda text: re.sub(r"(,[^,\n]*){2}$", "", text, flags=re.M)),
+        "lacks the required columns monthly_recurring_revenue, is_trial: add them",
+    ),
+    refused(
+        "a column by another name",
+        "events",
+        sub("events", "event_type", "type"),
+        "lacks the required columns event_type",
+    ),
+    refused(
+        "a column in capitals",
+        "users",
+        sub("users", "user_id", "USER_ID"),
+        "lacks the required columns user_id",
+    ),
+    unchanged("columns in another order", "events", backwards("events")),
+    unchanged(
+        "spaces and quotes about the names",
+        "events",
+        sub("events", "event_id,entity_id,entity_type", ' event_id , "entity_id" ,"entity_type"'),
+    ),
+    Case(
+        "a file of nothing but the header",
+        text_of("workflows", lambda text: text.split("\n")[0] + "\n"),
+        more={"workflows": -5},
+        lost={"workflows": {"video_publishing", "design_handoff"}},
+    ),
+    Case(
+        "no events in the file",
+        text_of("events", lambda text: text.split("\n")[0]),
+        loads=EVENTS,
+        more={"events": -24},
+        lost={"events": {f"evt_{number:03}" for number in range(41)}},
+    ),
+    refused("an empty file", "users", bytes_of("users", lambda _: b""), "has no header"),
+    refused(
+        "a file of line ends", "events", bytes_of("events", lambda _: b"\n\n"), "has no header"
+    ),
+]
+
+# ---------------------------------------------------------------- ids
+
+IDS = [
+    Case(
+        "ids that come twice",
+        then(
+            add_row("accounts", account_id="acc_03", account_created_at="2024-09-01"),
+            add_row("product_catalog", product_id="video_studio"),
+            add_row("users", user_id="usr_01"),
+            add_row("users", user_id="usr_01"),
+            add_row("subscription_events", event_id="sub_001"),
+            add_row("workflows", workflow_id="design_handoff", step_number="2.0"),
+        ),
+        rejected={
+            ("accounts", "duplicate_account_id"): 1,
+            ("product_catalog", "duplicate_product_id"): 1,
+            ("users", "duplicate_user_id"): 2,
+            ("subscription_events", "duplicate_event_id"): 1,
+            ("workflows", "duplicate_step"): 1,
+        },
+        more={
+            "accounts": 1,
+            "product_catalog": 1,
+            "users": 2,
+            "subscription_events": 1,
+            "workflows": 1,
+        },
+    ),
+    Case(
+        "an event that comes again on its day, later, and before the run",
+        then(
+            add_row("events", event_id="evt_023", timestamp="2025-06-10 17:00:00.000001"),
+            add_row("events", event_id="evt_023", timestamp="2025-06-21 10:00:00"),
+            add_row(
+                "events", event_id="evt_040", timestamp="2025-05-10 10:00:00", entity_id="usr_05"
+            ),
+        ),
+        loads=EVENTS,
+        rejected={("events", "duplicate_event_id"): 3},
+        more={"events": 2},
+        lost={"events": {"evt_040"}},
+    ),
+    Case(
+        "a file that is there twice under two names",
+        then(
+            folder_of("events", "a.csv"),
+            copied("seed_events/a.csv", "seed_events/b.csv"),
+        ),
+        loads=EVENTS,
+        rejected={("events", "duplicate_event_id"): 24},
+        more={"events": 24},
+    ),
+    Case(
+        "an event in two days' folders",
+        then(
+            by_day("events"),
+            day_file(
+                "2025-06-21", EVENT | {"event_id": "evt_023", "timestamp": "2025-06-21 10:00:00"}
+            ),
+            day_file("2025-06-22", EVENT | {"timestamp": "2025-06-23 00:00:00"}),
+            day_file("2025-06-24", EVENT | {"timestamp": "2025-06-24 01:00:00+02:00"}),
+            day_file("2025-06-25", EVENT | {"timestamp": "soon"}),
+        ),
+        loads=EVENTS,
+        rejected={
+            # the earliest of three with one id is kept, and is not on the date of its folder
+            ("events", "duplicate_event_id"): 3,
+            ("events", "not_on_date_of_folder"): 1,
+        },
+        more={"events": 4},
+    ),
+    Case(
+        "an event of a folder's day that is another day's in UTC",
+        then(
+            by_day("events"),
+            day_file("2025-06-24", EVENT | {"timestamp": "2025-06-24 01:00:00+02:00"}),
+        ),
+        loads=EVENTS,
+        rejected={("events", "not_on_date_of_folder"): 1},
+        more={"events": 1},
+    ),
+    Case(
+        "SQL for an id",
+        then(
+            add_row(
+                "users", user_id="'; DROP TABLE bronze.bronze_users; --", email="$1", country='";'
+            ),
+            add_row("accounts", account_id="{x} %s ? $1", account_name="' OR 1=1 --"),
+        ),
+        more={"users": 1, "accounts": 1},
+        gained={
+            "users": {"'; DROP TABLE bronze.bronze_users; --"},
+            "accounts": {"{x} %s ? $1"},
+        },
+        holds={
+            "SELECT email, country FROM bronze.bronze_users WHERE starts_with(user_id, chr(39))": [
+                ("$1", '";')
+            ],
+            "SELECT account_name FROM bronze.bronze_accounts WHERE contains(account_id, '%')": [
+                ("' OR 1=1 --",)
+            ],
+        },
+    ),
+    accepted_row(
+        "SQL for an event's id",
+        "events",
+        event_id="'); DELETE FROM bronze.bronze_events; --",
+        session_id="';",
+        metadata='{"a\'; --": "\\u0000"}',
+        shows="session_id = chr(39) || ';' AND metadata ->> '$.\"a''; --\"' = chr(0)",
+    ),
+]
+
+# ---------------------------------------------------------------- references
+
+REFERENCES = [
+    Case(
+        "users, events, steps and facts of what is not there",
+        then(
+            add_row("users", account_id="acc_99"),
+            add_row("subscription_events", entity_id="acc_99"),
+            add_row("subscription_events", event_id="sub_new2", product_id="acc_04"),
+            add_row("workflows", product_id="usr_01"),
+            add_row("events", entity_id="usr_99"),
+            add_row("events", event_id="evt_new2", product_id="video"),
+            add_row(
+                "events", event_id="evt_new3", entity_id="usr_01", timestamp="2025-06-08 23:59:59"
+            ),
+            add_row("events", event_id="evt_new4", entity_id="usr_16"),
+        ),
+        loads=BOTH,
+        rejected={
+            ("users", "unknown_account"): 1,
+            ("subscription_events", "unknown_account"): 1,
+            ("subscription_events", "unknown_product"): 1,
+            ("workflows", "unknown_product"): 1,
+            ("events", "unknown_user"): 1,
+            ("events", "unknown_product"): 1,
+            ("events", "before_user_creation"): 1,
+            ("events", "after_user_deletion"): 1,
+        },
+        more={"users": 1, "subscription_events": 2, "workflows": 1, "events": 4},
+    ),
+    Case(
+        "no accounts",
+        text_of("accounts", lambda text: text.split("\n")[0]),
+        loads=BOTH,
+        rejected={
+            ("users", "unknown_account"): 20,
+            ("subscription_events", "unknown_account"): 22,
+            ("subscription_events", "unknown_user"): 1,
+            ("events", "unknown_user"): 24,
+        },
+        more={"accounts": -10},
+        lost={
+            "accounts": {f"acc_{number:02}" for number in range(11)},
+            "users": {f"usr_{number:02}" for number in range(21)},
+            "subscription_events": {f"sub_{number:03}" for number in range(24)},
+            "events": {f"evt_{number:03}" for number in range(41)},
+        },
+    ),
+    Case(
+        "a catalog of nodes in the wrong places",
+        then(
+            add_row("product_catalog", product_id="own_parent", parent_product_id="own_parent"),
+            add_row("product_catalog", product_id="circle_1", parent_product_id="circle_2"),
+            add_row("product_catalog", product_id="circle_2", parent_product_id="circle_1"),
+            add_row("product_catalog", product_id="orphan", parent_product_id="nowhere"),
+            add_row("product_catalog", product_id="no_parent", parent_product_id=""),
+            add_row("product_catalog", product_id="too_high", tier="feature"),
+            add_row(
+                "product_catalog", product_id="upside_down", parent_product_id="scheduled_reports"
+            ),
+            add_row(
+                "product_catalog", product_id="child", tier="family", product_family_id="child"
+            ),
+            add_row("product_catalog", product_id="adopted", product_family_id="collaboration"),
+            add_row(
+                "product_catalog",
+                product_id="of_orphan",
+                tier="feature",
+                parent_product_id="orphan",
+            ),
+            add_row(
+                "product_catalog",
+                product_id="below_that",
+                tier="sub_feature",
+                parent_product_id="of_orphan",
+            ),
+            add_row(
+                "product_catalog", product_id="lost_family", tier="family", parent_product_id=""
+            ),
+            add_row("product_catalog", product_id="fine"),
+        ),
+        rejected={
+            ("product_catalog", "parent_not_of_tier_above"): 7,
+            ("product_catalog", "unknown_parent_product"): 3,
+            ("product_catalog", "other_family_than_parent"): 2,
+        },
+        more={"product_catalog": 13},
+        gained={"product_catalog": {"fine"}},
+    ),
+    Case(
+        "a product whose family is gone",
+        sub(
+            "product_catalog",
+            "analytics,Analytics,analytics,family",
+            "analysis,Analysis,analysis,family",
+        ),
+        loads=BOTH,
+        rejected={
+            ("product_catalog", "unknown_parent_product"): 3,
+            # what the two users of the family's product did, and one of its features
+            ("events", "unknown_product"): 2,
+        },
+        lost={
+            "product_catalog": {
+                *("analytics", "insight_dashboards", "scheduled_reports", "audience_surveys"),
+            },
+            "events": {"evt_020", "evt_025"},
+        },
+        gained={"product_catalog": {"analysis"}},
+    ),
+    Case(
+        "a workflow with gaps, and steps that are none",
+        then(
+            add_row("workflows", step_number="2"),
+            add_row("workflows", step_number="7"),
+            add_row("workflows", workflow_id="zero", step_number="0"),
+            add_row("workflows", workflow_id="minus", step_number="-1"),
+            add_row("workflows", workflow_id="word", step_number="first"),
+            add_row("workflows", workflow_id="part", step_number="1.5"),
+        ),
+        rejected={
+            ("workflows", "step_number_below_1"): 2,
+            ("workflows", "unreadable_step_number"): 2,
+        },
+        more={"workflows": 6},
+        gained={"workflows": {"flow"}},
+    ),
+]
+
+# ---------------------------------------------------------------- values
+
+
+def of_values(
+    name: str,
+    input_name: str,
+    column: str,
+    bad: Mapping[str, str],
+    good: Mapping[str, Any],
+    **fixed: str,
+) -> Case:
+    """Rows with these values of a column: the bad ones with their reasons, the good as read."""
+    key = _KEYS[input_name]
+    rows = {f"bad{number:02}": value for number, value in enumerate(bad)}
+    rows |= {f"good{number:02}": value for number, value in enumerate(good)}
+    stored = "event_timestamp" if column == "timestamp" else column
+    return Case(
+        name,
+        then(
+            *(
+                add_row(input_name, **{**fixed, key: new, column: value})
+                for new, value in rows.items()
+            )
+        ),
+        loads=EVENTS if input_name == "events" else ENTITIES,
+        rejected=Counter((input_name, reason) for reason in bad.values()),
+        more={input_name: len(rows)},
+        gained={input_name: {new for new in rows if new.startswith("good")}},
+        holds={
+            f"SELECT {stored} FROM bronze.bronze_{input_name} WHERE starts_with({key}, 'good')"
+            f" ORDER BY {key}": [(value,) for value in good.values()]
+        },
+    )
+
+
+VALUES = [
+    of_values(
+        "numbers of seats",
+        "accounts",
+        "total_seats",
+        {
+            "-1": "negative_total_seats",
+            **dict.fromkeys(
+                ("3.5", "NaN", "inf", "1,000", "12345678901234567890", "1e400", "five", "5 seats"),
+                "unreadable_total_seats",
+            ),
+        },
+        {"0": 0, "3.0": 3, "9223372036854775807": 2**63 - 1},
+    ),
+    of_values(
+        "amounts of revenue",
+        "accounts",
+        "monthly_recurring_revenue",
+        {
+            "-0.01": "negative_monthly_recurring_revenue",
+            "-1e3": "negative_monthly_recurring_revenue",
+            **dict.fromkeys(
+                ("NaN", "-nan", "Infinity", "-inf", "1e17", "1e400", "$5", "5,00", "0x10"),
+                "unreadable_monthly_recurring_revenue",
+            ),
+        },
+        {"0": Decimal(0), "-0": Decimal(0), "9999999999999999.99": Decimal("9999999999999999.99")},
+    ),
+    of_values(
+        "times of creation",
+        "users",
+        "user_created_at",
+        dict.fromkeys(
+            (
+                *("2025-02-29", "2025-06-31", "0000-00-00", "10000-01-01", "0044-03-15 (BC)"),
+                *("9999-12-31 23:59:59-12", "infinity", "now", "today", "1749556800"),
+                *("10/06/2025", "2025-06-10 25:00:00", "2016-12-31 23:59:60", "June 10"),
+            ),
+            "unreadable_user_created_at",
+        ),
+        {
+            "0001-01-01 00:00:00": at(1, 1, 1),
+            "1970-01-01": at(1970, 1, 1),
+            "2024-02-29": at(2024, 2, 29),
+            "9999-12-31 23:59:59.999999": at(9999, 12, 31, 23, 59, 59, 999999),
+        },
+    ),
+    of_values(
+        "times of events",
+        "events",
+        "timestamp",
+        {
+            "2025-06-10 23:59:60": "unreadable_timestamp",
+            "2025-06-10 24:00:01": "unreadable_timestamp",
+            "1750000000": "unreadable_timestamp",
+            "0001-01-01 00:00:00": "before_earliest_event_date",
+            "1970-01-01 00:00:00": "before_earliest_event_date",
+            "epoch": "before_earliest_event_date",
+            "1989-12-31 23:59:59.999999": "before_earliest_event_date",
+        },
+        {
+            "2025-06-10 24:00:00": at(2025, 6, 11),
+            "2025-06-10 23:59:59.9999999": at(2025, 6, 10, 23, 59, 59, 999999),
+            "2025-06-10T12:00:00+02:00": at(2025, 6, 10, 10),
+            "2025-06-30 23:59:59-00:00": at(2025, 6, 30, 23, 59, 59),
+            "2025-05-31 23:30:00-05:30": at(2025, 6, 1, 5),
+            "2025-06-10 12:00:00 Asia/Kolkata": at(2025, 6, 10, 6, 30),
+        },
+        entity_id="usr_05",
+    ),
+    Case(
+        "events after the run, up to the end of time",
+        then(
+            add_row("events", event_id="july", timestamp="2025-06-30 23:59:59-00:01"),
+            add_row("events", event_id="late", timestamp="9999-12-31 23:59:59"),
+        ),
+        loads=EVENTS,
+    ),
+    of_values(
+        "hours that clocks skip and repeat",
+        "subscription_events",
+        "timestamp",
+        {"2025-03-30 02:30:00 Mars/Olympus": "unreadable_timestamp"},
+        {
+            # Berlin goes from 2:00 straight to 3:00 on 30 March, and from 3:00 back to 2:00 in
+            # October; an offset says which of the two hours is meant, a plain time is UTC.
+            "2025-03-30 01:59:59+01:00": at(2025, 3, 30, 0, 59, 59),
+            "2025-03-30 03:00:00+02:00": at(2025, 3, 30, 1),
+            "2025-03-30 02:30:00": at(2025, 3, 30, 2, 30),
+            "2024-10-27 02:30:00+02:00": at(2024, 10, 27, 0, 30),
+            "2024-10-27 02:30:00+01:00": at(2024, 10, 27, 1, 30),
+        },
+    ),
+    of_values(
+        "metadata that is no JSON object",
+        "events",
+        "metadata",
+        dict.fromkeys(
+            ("{", "[]", "null", "1", '"x"', "{'a': 1}", '{"a": "\\ud800"}', "[" * 100_000, "<a/>"),
+            "unreadable_metadata",
+        ),
+        {
+            text: text
+            for text in (
+                '{"a":' * 50_000 + "1" + "}" * 50_000,
+                '{"a": 1e400, "b": 123456789012345678901234567890}',
+                '{"a": 1, "a": 2}',
+            )
+        },
+    ),
+    of_values(
+        "metadata with values that do not fit",
+        "subscription_events",
+        "metadata",
+        {
+            '{"total_seats": 123456789012345678901234567890}': "unreadable_metadata_total_seats",
+            '{"total_seats": -1}': "negative_total_seats",
+            '{"total_seats": [1]}': "unreadable_metadata_total_seats",
+            '{"total_seats": NaN}': "unreadable_metadata_total_seats",
+            '{"monthly_recurring_revenue": 1e17}': "unreadable_metadata_monthly_recurring_revenue",
+            '{"monthly_recurring_revenue": "Infinity"}': (
+                "unreadable_metadata_monthly_recurring_revenue"
+            ),
+            '{"contract_renewal_date": "10000-01-01"}': "unreadable_metadata_contract_renewal_date",
+            '{"subscription_tier": {"a": "starter"}}': "unknown_subscription_tier",
+            '{"subscription_tier": "starter\\u0000"}': "unknown_subscription_tier",
+            "{" * 100_000: "unreadable_metadata",
+        },
+        {
+            '{"total_seats": null}': '{"total_seats": null}',
+            '{"total_seats": "7"}': '{"total_seats": "7"}',
+        },
+    ),
+    of_values(
+        "flags and words",
+        "events",
+        "location",
+        dict.fromkeys(("WEB_APP", "web_app ", "0", "\uff57eb_app"), "unknown_location"),
+        {"api": "api"},
+    ),
+    of_values(
+        "types of events",
+        "events",
+        "event_type",
+        dict.fromkeys(
+            ("Video_created", "video", "video created", "video_created\n", "vidéo_created", "a__b"),
+            "invalid_event_type",
+        ),
+        {"video_created": "video_created"},
+    ),
+]
+
+# ---------------------------------------------------------------- files and folders
+
+FILES = [
+    Case(
+        "an input by two names",
+        copied("seed_users.csv", "users.csv"),
+        loads=ENTITIES,
+        error=("The input users is there 2 times (seed_users.csv, users.csv): keep one",),
+    ),
+    Case(
+        "a file and a folder of one input",
+        then(folder_of("users", "a.csv"), copied("seed_users/a.csv", "users.csv")),
+        loads=ENTITIES,
+        error=("The input users is there 2 times (seed_users, users.csv): keep one",),
+    ),
+    Case(
+        "no users",
+        removed("users"),
+        loads=ENTITIES,
+        error=("lacks users: add users.csv, users.parquet",),
+    ),
+    Case(
+        "a compressed copy beside",
+        copied("seed_users.csv", "users.csv.gz"),
+        loads=ENTITIES,
+        error=("users.csv.gz has the name of the input users but is not read",),
+    ),
+    unchanged(
+        "odd names of files",
+        "events",
+        then(
+            folder_of("events", "it's; DROP TABLE x --.csv"),
+            split_file(
+                "seed_events/it's; DROP TABLE x --.csv",
+                *('say "hi" [a-z]*?.csv', "two\nlines.csv", "a..b.csv", "{x} %s $1 é.csv"),
+            ),
+        ),
+    ),
+    Case(
+        "a file whose odd name is told",
+        then(folder_of("events", "a.csv"), written("seed_events/b\n\x1b[31m.csv", b"")),
+        loads=EVENTS,
+        error=(r"seed_events/b\n\x1b[31m.csv has no header",),
+    ),
+    refused(
+        "a link to elsewhere",
+        "users",
+        linked("users", Path("/etc/passwd")),
+        "leads out of the source folder",
+    ),
+    refused(
+        "a link to above",
+        "users",
+        linked("users", Path("..") / "kept.duckdb"),
+        "leads out of the source",
+    ),
+    refused(
+        "a link to itself", "users", linked("users", Path("seed_users.csv")), "cannot be reached"
+    ),
+    refused("a link to nowhere", "users", linked("users", Path("nothing.csv")), "is a broken link"),
+    Case(
+        "folders that lead back to themselves",
+        then(folder_of("events", "a.csv"), linked_folder("seed_events/again", ".")),
+        loads=EVENTS,
+        error=("seed_events/again leads back to itself: remove the link",),
+    ),
+    refused(
+        "a folder by a file's name",
+        "users",
+        folder_for("users"),
+        "is not a regular file: replace it by one",
+    ),
+    refused("a pipe", "users", pipe("users"), "is not a regular file: replace it by one"),
+    Case(
+        "a folder of no date",
+        then(by_day("events"), written("seed_events/event_date=2025-02-30/a.csv", b"")),
+        loads=EVENTS,
+        error=("seed_events/event_date=2025-02-30 has no readable date: name it event_date=YYYY",),
+    ),
+    Case(
+        "a file outside of the days' folders",
+        then(by_day("events"), written("seed_events/a.csv", b"")),
+        loads=EVENTS,
+        error=("mixes event_date= folders with files outside of them, such as seed_events/a.csv",),
+    ),
+]
+
+# ---------------------------------------------------------------- Parquet
+
+PARQUET = [
+    unchanged("Parquet for CSV", "events", parquet("events")),
+    refused_parquet("a wrong mark", lambda content: b"PAR0" + content[4:-4] + b"PAR0"),
+    refused_parquet("half a file", lambda content: content[: len(content) // 2]),
+    refused_parquet(
+        "a footer that is too long", lambda content: content[:-8] + b"\xff\xff\xff\x7fPAR1"
+    ),
+    refused_parquet("damaged data", lambda content: content[:4] + b"\xff" * 400 + content[404:]),
+    refused_parquet(
+        "CSV by the name of Parquet", lambda _: (SEEDS / "seed_accounts.csv").read_bytes()
+    ),
+    refused_parquet("an empty file", lambda _: b""),
+    refused(
+        "Parquet by the name of CSV",
+        "users",
+        then(parquet("users"), moved("seed_users.parquet", "seed_users.csv")),
+        "save it as CSV in UTF-8",
+    ),
+    Case(
+        "Parquet: text that is not UTF-8",
+        parquet("users", email="encode(email) || '\\xFF'::BLOB"),
+        error=("seed_users.parquet cannot be read as Parquet (", "a value is not valid UTF8"),
+    ),
+    Case(
+        "nested values, and numbers and times of other types",
+        parquet(
+            "accounts",
+            account_name="{'first': account_name, 'more': [1, NULL]}",
+            total_seats="total_seats::DOUBLE / CASE account_id WHEN 'acc_10' THEN 4 ELSE 1 END",
+            account_created_at="account_created_at::TIMESTAMPTZ",
+            contract_renewal_date="contract_renewal_date::DATE",
+            monthly_recurring_revenue="CASE account_id WHEN 'acc_02' THEN 'NaN'::DOUBLE"
+            " WHEN 'acc_03' THEN 'inf'::DOUBLE WHEN 'acc_04' THEN -1"
+            " ELSE monthly_recurring_revenue::DOUBLE END",
+            is_trial="is_trial::BOOLEAN",
+        ),
+        rejected={
+            ("accounts", "unreadable_total_seats"): 1,
+            ("accounts", "unreadable_monthly_recurring_revenue"): 2,
+            ("accounts", "negative_monthly_recurring_revenue"): 1,
+            ("users", "unknown_account"): 9,
+            ("subscription_events", "unknown_account"): 11,
+        },
+        lost={
+            "accounts": {f"acc_{number:02}" for number in range(11)},
+            "users": {
+                *("usr_03", "usr_04", "usr_05", "usr_06", "usr_07", "usr_08", "usr_09", "usr_10"),
+                "usr_12",
+            },
+            "subscription_events": {
+                *("sub_003", "sub_006", "sub_007", "sub_008", "sub_009", "sub_011", "sub_012"),
+                *("sub_013", "sub_015", "sub_018", "sub_020"),
+            },
+        },
+        gained={"accounts": {"acc_01", "acc_05", "acc_06", "acc_07", "acc_08", "acc_09"}},
+        holds={
+            "SELECT account_name, total_seats, monthly_recurring_revenue, contract_renewal_date"
+            " FROM bronze.bronze_accounts WHERE account_id = 'acc_08'": [
+                (
+                    '{"first":"Silverbirch Health","more":[1,null]}',
+                    5,
+                    Decimal(1500),
+                    date(2026, 5, 15),
+                )
+            ]
+        },
+    ),
+]
+
+CASES = [
+    *ENCODINGS,
+    *QUOTING,
+    *SIZES,
+    *COLUMNS,
+    *IDS,
+    *REFERENCES,
+    *VALUES,
+    *FILES,
+    *PARQUET,
+]
+
+
+# ---------------------------------------------------------------- the test
+
+Tables = Mapping[str, list[Row]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A graph whose database holds the good seeds, and a copy of that to start from."""
+
+    graph: Graph
+    kept: Path
+    before: Tables
+
+    def load(self, case: Case) -> list[Failure]:
+        """Load a spoiled copy of the seeds over the good ones."""
+        shutil.copy(self.kept, self.graph.database)
+        shutil.rmtree(self.graph.source)
+        shutil.copytree(SEEDS, self.graph.source)
+        case.spoil(self.graph.source)
+        result = self.graph.run(DAYS if set(EVENTS) & set(case.loads) else None, only=case.loads)
+        found = failures_of(result.all_events)
+        # Errors are kept, with what caused them: nobody's address may be among what they quote.
+        assert not any("@example.com" in str(event) for event in result.all_events)
+        assert bool(found) is not result.success
+        return found
+
+    def tables(self) -> Tables:
+        """What is in every table now."""
+        return contents(self.graph)
+
+
+def contents(graph: Graph) -> Tables:
+    with duckdb.connect(str(graph.database), read_only=True) as connection:
+        done = connection.execute("SELECT * FROM operations.materializations ORDER BY ALL")
+        return {**graph.contents_of(BOTH), "materializations": done.fetchall()}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
+    folder = tmp_path_factory.mktemp("malformed")
+    source = shutil.copytree(SEEDS, folder / "source")
+    graph = Graph(source, folder / "warehouse.duckdb", folder / "home", DAYS.first)
+    graph.instance = dg.DagsterInstance.ephemeral()
+    with graph.instance:
+        assert graph.run(DAYS, only=BOTH).success
+        before = contents(graph)
+        assert {name: len(before[f"bronze_{name}"]) for name in INPUTS} == READ
+        kept = Path(shutil.copy(graph.database, folder / "kept.duckdb"))
+        yield Prepared(graph, kept, before)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_malformed_source(prepared: Prepared, case: Case) -> None:
+    found = prepared.load(case)
+    after = prepared.tables()
+    assert_bounds_are_known(prepared.graph, case)
+    if case.error:
+        [failure] = found
+        assert failure.is_of_the_source
+        for part in case.error:
+            assert part in str(failure)
+        assert_plain(str(failure))
+        assert_same(after, prepared.before)
+        return
+    assert found == []
+    assert rejected(after) == case.rejected
+    assert ledger(after, case.loads) == {
+        name: (
+            READ[name] + case.more.get(name, 0),
+            len(after[f"bronze_{name}"]),
+            sum(count for (of, _), count in case.rejected.items() if of == name),
+        )
+        for name in INPUTS
+        if f"bronze_{name}" in case.loads
+    }
+    for name in INPUTS:
+        assert_rows(name, prepared.before, after, case)
+    with duckdb.connect(str(prepared.graph.database), read_only=True) as connection:
+        for query, expected in case.holds.items():
+            assert connection.execute(query).fetchall() == expected
+
+
+def assert_plain(message: str) -> None:
+    """One line that anybody may read: nothing of the program, and nobody's address."""
+    assert "\n" not in message
+    assert len(message) < 1_000
+    for part in ("Traceback", 'File "', "@example.com", str(Path(__file__).parents[2])):
+        assert part not in message
+
+
+def assert_bounds_are_known(graph: Graph, case: Case) -> None:
+    """What looks through the source before a run can do so, or says in the same way why not."""
+    try:
+        bounds = source_range(Settings(source=graph.source))
+    except SourceError as error:
+        assert case.error
+        assert_plain(str(error))
+    else:
+        assert date(1990, 1, 1) <= bounds.first <= bounds.last
+
+
+def rejected(tables: Tables) -> Mapping[tuple[str, str], int]:
+    counted = Counter(
+        (input_name, reason) for input_name, reason, *_ in tables["bronze_rejected_entities"]
+    )
+    counted.update(("events", reason) for _, _, reason, *_ in tables["bronze_rejected_events"])
+    return counted
+
+
+def ledger(tables: Tables, loads: Sequence[str]) -> Mapping[str, tuple[int, int, int]]:
+    """Rows read, accepted and rejected of each input."""
+    counts = {name: tuple(counts) for name, _, *counts in tables["bronze_entity_loads"]}
+    days = [counts for _, _, *counts in tables["bronze_loads"]]
+    counts["events"] = tuple(sum(column) for column in zip(*days, strict=True))
+    return {name: counts[name] for name in INPUTS if f"bronze_{name}" in loads}
+
+
+def assert_rows(name: str, before: Tables, after: Tables, case: Case) -> None:
+    """The rows of a table are those of before, but for the lost ones and the ones gained."""
+    table = f"bronze_{name}"
+    lost, gained = case.lost.get(name, set()), case.gained.get(name, set())
+    kept = [row for row in before[table] if row[0] not in lost]
+    assert [row for row in after[table] if row[0] not in gained] == kept
+    assert gained <= {row[0] for row in after[table]}
+
+
+# ---------------------------------------------------------------- the command line
+
+_DROP_FROM_BOUNDING_SET = 24
+_CAPABILITIES_TO_READ_ANYTHING = (1, 2)
+
+
+def bound_by_permissions() -> None:
+    """Let the program that is started read no more than permissions allow, whoever runs it."""
+    libc = ctypes.CDLL(None)
+    for capability in _CAPABILITIES_TO_READ_ANYTHING:
+        libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "variables", "said"),
+    [
+        (
+            lambda source: path_of(source, "users").chmod(0),
+            {},
+            "monstera: seed_users.csv cannot be read (Permission denied): check",
+        ),
+        (
+            text_of("events", str, "utf-16"),
+            {},
+            "monstera: seed_events.csv is in UTF-16: save it as CSV in UTF-8.",
+        ),
+        (
+            then(parquet("users"), written("seed_users.parquet", b"PAR1 no more PAR1")),
+            {"MONSTERA_START_DATE": str(DAYS.first)},
+            "monstera: load_entities: seed_users.parquet cannot be read as Parquet (",
+        ),
+    ],
+    ids=["before the run", "while looking for days", "in the run"],
+)
+def test_command_says_one_line(
+    prepared: Prepared, tmp_path: Path, spoil: Spoil, variables: Mapping[str, str], said: str
+) -> None:
+    source = Path(shutil.copytree(SEEDS, tmp_path / "source"))
+    spoil(source)
+    database = Path(shutil.copy(prepared.kept, tmp_path / "monstera.duckdb"))
+    before = snapshot(database)
+    done = subprocess.run(
+        [
+            *(MONSTERA, "run", "--source", "source", "--database", database.name),
+            *("--to", str(DAYS.last)),
+        ],
+        cwd=tmp_path,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=bound_by_permissions,
+    )
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(said)
+    assert_plain(line)
+    tables = snapshot(database)
+    assert {name: tables[name] for name in before} == before
