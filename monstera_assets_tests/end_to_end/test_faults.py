@@ -31,7 +31,7 @@ from dagster._core.test_utils import freeze_time
 
 from monstera_assets.bronze import loading
 from monstera_assets.operations.partitions import daily_partitions
-from monstera_assets.operations.runs import available_partitions
+from monstera_assets.operations.runs import available_partitions, failures_of
 from monstera_assets.settings import SettingsError
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
 from monstera_assets.source.layout import SourceFile

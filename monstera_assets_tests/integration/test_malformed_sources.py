@@ -28,7 +28,7 @@ import duckdb
 import pytest
 
 from monstera_assets.operations.partitions import source_range
-from monstera_assets.operations.runs import Failure
+from monstera_assets.operations.runs import Failure, failures_of
 from monstera_assets.settings import Settings
 from monstera_assets.source.csv_records import MAX_RECORD_CHARACTERS
 from monstera_assets.source.errors import SourceError
