@@ -1,0 +1,208 @@
+"""A morning with the real daemon and webserver.
+
+The schedule fires on a broken day, people are told, the day is mended, the sensor rebuilds it, and
+people are told that too.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from urllib.request import urlopen
+
+import duckdb
+import pytest
+
+from monstera_assets_tests.integration.alert_examples import Service, service
+
+pytestmark = pytest.mark.daemon
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PATIENCE_SECONDS = 600
+DAYS = 4
+EVENTS_A_DAY = 40
+
+
+@pytest.fixture
+def receiver() -> Iterator[Service]:
+    with service() as listening:
+        yield listening
+
+
+def write(path: Path, *lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_source(folder: Path, first: date) -> None:
+    """One user in one account, who uses one product."""
+    write(
+        folder / "accounts.csv",
+        "account_id,account_name,subscription_tier,total_seats,account_created_at,first_paid_at,"
+        "contract_renewal_date,monthly_recurring_revenue,is_trial",
+        f"acc,Account,trial,3,{first} 00:00:00,,,0,true",
+    )
+    write(
+        folder / "users.csv",
+        "user_id,email,account_id,user_created_at,country,plan_type,acquisition_source",
+        f"u,u@example.invalid,acc,{first} 00:00:00,DE,free,organic",
+    )
+    write(
+        folder / "product_catalog.csv",
+        "product_id,product_name,product_family_id,tier,parent_product_id,is_active,created_at,"
+        "product_owner,activation_event_types,qualifying_event_types,active_days,dormant_days",
+        "work,Work,work,family,,true,2024-01-01,team,,,,",
+        "video,Video,work,product,work,true,2024-01-01,team,video_created,video_created,,",
+    )
+
+
+def write_day(folder: Path, day: date, *, broken: int = 0) -> None:
+    """A day's events, the first of them in a place that there is not."""
+    path = folder / "events" / f"event_date={day}" / "part.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = [
+        *("event_id", "entity_id", "entity_type", "event_type", "timestamp", "location"),
+        *("session_id", "product_id", "is_qualifying_event", "is_activation_event", "metadata"),
+    ]
+    whole = path.with_suffix(".tmp")
+    with whole.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for number in range(EVENTS_A_DAY):
+            location = "moon" if number < broken else "web_app"
+            at = f"{day} 10:{number:02}:00"
+            writer.writerow(
+                [
+                    *(f"e{day}-{number}", "u", "user", "video_created", at, location),
+                    *("", "video", "true", "true", ""),
+                ]
+            )
+    whole.rename(path)
+
+
+def until(what: Callable[[], bool], name: str, processes: list[subprocess.Popen[bytes]]) -> None:
+    """Wait for something.
+
+    Raises:
+        AssertionError: it did not happen, or a process has ended.
+    """
+    for _ in range(PATIENCE_SECONDS * 2):
+        if what():
+            return
+        assert all(process.poll() is None for process in processes), f"ended, waiting for {name}"
+        time.sleep(0.5)
+    raise AssertionError(f"waited in vain for {name}")
+
+
+@contextmanager
+def running(
+    folder: Path, variables: dict[str, str], *command: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    log = (folder / f"{command[0]}.log").open("wb")
+    with (
+        log,
+        subprocess.Popen(
+            [str(BIN / command[0]), *command[1:]],
+            env=variables,
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_broken_day_is_told_mended_and_told_again(tmp_path: Path, receiver: Service) -> None:
+    now = datetime.now(UTC)
+    soon = now + timedelta(seconds=90)
+    yesterday = soon.date() - timedelta(days=1)
+    first = yesterday - timedelta(days=DAYS - 1)
+    source, database = tmp_path / "source", tmp_path / "data" / "monstera.duckdb"
+    write_source(source, first)
+    for n in range(DAYS):
+        write_day(source, first + timedelta(days=n), broken=10 if n == DAYS - 1 else 0)
+    port = free_port()
+    variables = {
+        **os.environ,
+        "MONSTERA_SOURCE": str(source),
+        "MONSTERA_DATABASE": str(database),
+        "MONSTERA_DAILY_RUN_AT": f"{soon:%H:%M}",
+        "MONSTERA_ALERT_URLS": receiver.url(),
+        "MONSTERA_UI_URL": f"http://127.0.0.1:{port}",
+    }
+    variables["DAGSTER_HOME"] = subprocess.run(
+        [str(BIN / "monstera"), "home"], env=variables, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    workspace = ("--workspace", str(ROOT / "workspace.yaml"))
+    with (
+        running(tmp_path, variables, "dagster-daemon", "run", *workspace) as daemon,
+        running(
+            tmp_path,
+            variables,
+            *("dagster-webserver", *workspace, "--host", "127.0.0.1", "--port", str(port)),
+        ) as webserver,
+    ):
+        both = [daemon, webserver]
+        until(lambda: _answers(port), "the webserver", both)
+        until(lambda: bool(receiver.received), "the alert", both)
+        told = receiver.received[0]
+        assert told.title.startswith("[P1] Monstera: ")
+        assert "bronze_loads.schema_is_complied_with" in told.text
+        assert "/runs/" in told.text
+        assert _accepted(database, yesterday) == EVENTS_A_DAY - 10
+
+        write_day(source, yesterday)
+        started = subprocess.run(
+            [str(BIN / "dagster"), "sensor", "start", "source_changes", *workspace],
+            env=variables,
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+        assert started.returncode == 0, started.stderr
+        until(lambda: len(receiver.received) > 1, "the recovery", both)
+        recovered = receiver.received[-1]
+        assert "recovered" in recovered.title + recovered.text
+        assert "bronze_loads.schema_is_complied_with" in recovered.text
+        assert _accepted(database, yesterday) == EVENTS_A_DAY
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/server_info", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _accepted(database: Path, day: date) -> int:
+    with duckdb.connect(str(database), read_only=True) as connection:
+        [(count,)] = connection.execute(
+            "SELECT count(*) FROM bronze.bronze_events WHERE event_date = ?", [day]
+        ).fetchall()
+    return int(count)
