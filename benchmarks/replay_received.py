@@ -1,13 +1,14 @@
 """Replay a source by the days on which its events were received, and compare with one load of all.
 
-    python benchmarks/replay_received.py SOURCE FIRST LAST [--work FOLDER]
+    python benchmarks/replay_received.py SOURCE FIRST LAST [--every DAYS] [--work FOLDER]
 
 SOURCE is a folder with events.parquet, whose `received_at` says when each event came in,
 users.parquet, accounts.parquet and product_catalog.csv, such as the OpenStack data. Of its events
 those dated from FIRST to LAST and received by LAST take part. On each day, those received that day
 are added to a source laid out by day, with the users and accounts that they are the first to name,
-and the tables are brought up to date as `monstera run --changed` does it, without the checks. At the
-end all tables are compared, row by row, with those of one run over the same source from scratch.
+and the tables are brought up to date as `monstera run --changed` does it, without the checks; with
+--every 7 once a week, with what came in during the week. At the end all tables are compared, row by
+row, with those of one run over the same source from scratch.
 Exit code 1 if a table differs.
 """
 
@@ -20,7 +21,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +115,9 @@ class Inbox:
             " FROM (SELECT *, received_on - event_date AS late FROM received)"
         ).fetchall()[0]
 
-    def hand_over(self, day: date) -> int:
-        """Add what was received on a day; gives the number of events."""
-        today = f"received WHERE received_on = DATE '{day}'"
+    def hand_over(self, days: DateWindow) -> int:
+        """Add what was received on some days; gives the number of events."""
+        today = f"received WHERE received_on BETWEEN '{days.first}' AND '{days.last}'"
         rows = self.connection.execute(f"SELECT event_date, count(*) FROM {today} GROUP BY ALL")  # noqa: S608
         counts = dict(rows.fetchall())
         for event_date in counts:
@@ -125,12 +126,12 @@ class Inbox:
             self._write(
                 f"SELECT * EXCLUDE (event_date, received_on) FROM {today}"  # noqa: S608
                 f" AND event_date = DATE '{event_date}' ORDER BY event_id",
-                folder / f"received_{day}.parquet",
+                folder / f"received_{days.last}.parquet",
             )
         for name in ("users", "accounts"):
             self._write(
                 f"SELECT * EXCLUDE (received_on) FROM known_{name}"  # noqa: S608
-                f" WHERE received_on <= DATE '{day}' ORDER BY ALL",
+                f" WHERE received_on <= DATE '{days.last}' ORDER BY ALL",
                 self.target / f"{name}.parquet",
             )
         return sum(counts.values())
@@ -155,15 +156,23 @@ def differing_tables(left: Path, right: Path) -> list[str]:
         return differing
 
 
-def replay(kept: Warehouse, inbox: Inbox, days: DateWindow) -> list[tuple[date, SourceChanges]]:
-    """Bring the tables up to date on every day; gives what each day has changed."""
+def steps(days: DateWindow, every: int) -> Iterator[DateWindow]:
+    """The days in parts of so many, the last one maybe shorter."""
+    for first in list(days)[::every]:
+        yield DateWindow(first, min(first + timedelta(days=every - 1), days.last))
+
+
+def replay(
+    kept: Warehouse, inbox: Inbox, days: DateWindow, every: int
+) -> list[tuple[date, SourceChanges]]:
+    """Bring the tables up to date again and again; gives what has changed each time."""
     done = []
     first_published: dict[tuple[date, str], Any] = {}
     before: dict[tuple[date, str], Any] = {}
     moved: dict[str, list[tuple[int, int]]] = {metric: [] for metric in METRICS}
-    for day in days:
-        began = time.monotonic()
-        received = inbox.hand_over(day)
+    for step in steps(days, every):
+        day, began = step.last, time.monotonic()
+        received = inbox.hand_over(step)
         if not (inbox.target / "events").exists():
             continue
         changes = compare_source(kept.settings, table_assets(kept.settings))
@@ -202,6 +211,7 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("first", type=date.fromisoformat)
     parser.add_argument("last", type=date.fromisoformat)
+    parser.add_argument("--every", type=int, default=1, help="days between runs")
     parser.add_argument("--work", type=Path, help="folder to work in; must not exist")
     arguments = parser.parse_args()
     days = DateWindow(arguments.first, arguments.last)
@@ -214,7 +224,7 @@ def main() -> None:
     )
     began = time.monotonic()
     with warehouse(inbox.target, work / "kept", days.first) as kept:
-        done = replay(kept, inbox, days)
+        done = replay(kept, inbox, days, arguments.every)
         final = compare_source(kept.settings, table_assets(kept.settings))
     print(f"{len(done)} runs in {time.monotonic() - began:.0f} s")
     with warehouse(inbox.target, work / "at_once", days.first) as at_once:

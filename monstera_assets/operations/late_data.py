@@ -79,10 +79,11 @@ def describe_changes(changes: SourceChanges) -> Iterator[str]:
     if changes.rebuild is None:
         yield UNCHANGED
     else:
-        loaded = f"events of {_listed([day for days in changes.load for day in days])}"
+        to_load = _listed([day for window in changes.load for day in window])
         yield (
-            f"To do: load {loaded if changes.load else 'no events'} again, compute"
-            f" {changes.rebuild} ({len(changes.rebuild):,} days) anew"
+            f"To do: load {f'events of {to_load}' if changes.load else 'no events'}, compute"
+            f" {changes.rebuild} ({len(changes.rebuild):,} day"
+            f"{'' if len(changes.rebuild) == 1 else 's'}) anew"
         )
 
 

@@ -39,6 +39,11 @@ UNKNOWN = DateWindow(FIRST, date(2025, 5, 20))
 """Days that one database has lost the record of; the 30 days up to LAST lie after them."""
 FUTURE = datetime.now(UTC).date() + timedelta(days=400)
 
+LATE_EVENT = (
+    "evt_late,usr_05,user,video_edited,2025-06-13 08:00:00,web_app,,video_studio,true,false,\n"
+)
+"""On 2025-06-13 the seeds have one other user at work, and usr_05 on the days before."""
+
 Snapshot = dict[str, tuple[int, str]]
 
 
@@ -244,12 +249,17 @@ def on_a_terminal(folder: Path) -> Outcome:
     return replace(outcome, tables=snapshot(outcome.database))
 
 
-def interrupted_run(folder: Path) -> Outcome:
-    """Run and press Ctrl-C as soon as the events are loaded."""
+def interrupted_run(
+    folder: Path,
+    *arguments: str,
+    source: Path = SEEDS,
+    by: signal.Signals = signal.SIGINT,
+) -> Outcome:
+    """Run and press Ctrl-C, or kill the process, as soon as the events are loaded."""
     with subprocess.Popen(
-        [MONSTERA, "run"],
+        [MONSTERA, "run", *arguments],
         cwd=folder,
-        env=environment(MONSTERA_SOURCE=str(SEEDS)),
+        env=environment(MONSTERA_SOURCE=str(source)),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -260,7 +270,7 @@ def interrupted_run(folder: Path) -> Outcome:
             line = process.stdout.readline()
             assert line, shown
             shown += line
-        process.send_signal(signal.SIGINT)
+        process.send_signal(by)
         out, err = process.communicate()
     outcome = Outcome(folder, process.returncode, shown + out, err, {})
     return replace(outcome, tables=snapshot(outcome.database))
@@ -277,6 +287,18 @@ def run_on_planted_faults(folder: Path) -> Outcome:
     ):
         query(database, statement)
     return monstera(folder, "run", "--from", str(LAST), "--to", str(LAST))
+
+
+def runs_on_changed_source(folder: Path, source: Path) -> dict[str, Outcome]:
+    """Run --changed before a change, on a change but killed, once more, and after all is done."""
+    shutil.copytree(SEEDS, source)
+    outcomes = {"before": monstera(folder, "run", "--changed", source=source)}
+    with (source / "seed_events.csv").open("a", encoding="utf-8") as file:
+        file.write(LATE_EVENT)
+    outcomes["killed"] = interrupted_run(folder, "--changed", source=source, by=signal.SIGKILL)
+    for name in ("again", "after"):
+        outcomes[name] = monstera(folder, "run", "--changed", source=source)
+    return outcomes
 
 
 def runs_on_held_database(folder: Path) -> tuple[Outcome, Outcome]:
@@ -333,6 +355,11 @@ class Processes:
         )
         self.interrupted: Future[Outcome] = pool.submit(
             lambda: interrupted_run(copy_of(self.first.result(), folder / "interrupted"))
+        )
+        self.changed: Future[dict[str, Outcome]] = pool.submit(
+            lambda: runs_on_changed_source(
+                copy_of(self.first.result(), folder / "changed"), folder / "changed_source"
+            )
         )
         self.on_held: Future[tuple[Outcome, Outcome]] = pool.submit(
             lambda: runs_on_held_database(copy_of(self.first.result(), folder / "held"))
@@ -578,6 +605,7 @@ def test_missing_source(processes: Processes) -> None:
     ("arguments", "variables", "named"),
     [
         (["run", "--from", "2024-06-30"], {}, "--from 2024-06-30: there are partitions from 2024"),
+        (["run", "--changed", "--to", "2025-06-30"], {}, "--changed finds the days itself"),
         (["run", "--to", str(FUTURE)], {}, f"--to {FUTURE}: there are partitions from 2024-07-01"),
         (["run", "--from", "2025-01-02", "--to", "2025-01-01"], {}, "2025-01-01 is empty"),
         (["run"], {"MONSTERA_START_DATE": str(FUTURE)}, f"start_date: {FUTURE} is not over yet"),
@@ -658,8 +686,52 @@ def test_interrupted_run(processes: Processes) -> None:
     assert run.tables == processes.first.result().tables
 
 
+def test_changed_without_a_change_does_nothing(processes: Processes) -> None:
+    outcomes = processes.changed.result()
+    for name in ("before", "after"):
+        run = outcomes[name]
+        assert (run.code, run.err) == (0, "")
+        assert lines_of(run.out) == ["Nothing has changed: the tables are what the source says."]
+    assert outcomes["before"].tables == processes.first.result().tables
+    assert outcomes["after"].tables == outcomes["again"].tables
+
+
+def test_changed_computes_what_a_late_event_affects(processes: Processes) -> None:
+    killed = lines_of(processes.changed.result()["killed"].out)
+    assert killed[:2] == [
+        "Days of events changed: 2025-06-13",
+        "To do: load events of 2025-06-13, compute 2025-06-13 to 2025-06-30 (18 days) anew",
+    ]
+
+
+def test_changed_finishes_what_a_killed_run_has_left(processes: Processes) -> None:
+    outcomes = processes.changed.result()
+    assert outcomes["killed"].code == -signal.SIGKILL
+    run = outcomes["again"]
+    assert (run.code, run.err) == (0, "")
+    assert lines_of(run.out)[:2] == [
+        "Left undone by an earlier run: 2025-06-13 to 2025-06-30",
+        "To do: load no events, compute 2025-06-13 to 2025-06-30 (18 days) anew",
+    ]
+    assert re.search(r"^Checks: \d+ passed, 0 failed$", run.out, re.MULTILINE)
+    daily = (
+        "SELECT users_active_daily FROM gold.gold_users_active_daily"
+        " WHERE metric_date = '2025-06-13' AND segment_dimension = 'all'"
+    )
+    assert query(processes.first.result().database, daily) == [(1,)]
+    assert query(run.database, daily) == [(2,)]
+
+
 def test_help_mentions_every_option_and_variable(processes: Processes) -> None:
     run = processes.help.result()
     assert run.code == 0
-    for name in ("--source", "--database", "--from", "--to", "DAGSTER_HOME", *variables()):
+    for name in (
+        "--source",
+        "--database",
+        "--from",
+        "--to",
+        "--changed",
+        "DAGSTER_HOME",
+        *variables(),
+    ):
         assert name in run.out
