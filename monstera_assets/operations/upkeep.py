@@ -27,7 +27,7 @@ _RESOURCES = {IO_MANAGER_KEY: mem_io_manager}
 def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefinition]:
     """The job that removes old raw events; the job of exports too if there is a folder for them."""
 
-    @op(name="expire_raw_events", pool=POOL)
+    @op(name="remove_old_raw_events", pool=POOL)
     def expire(context: OpExecutionContext) -> None:
         expired = expire_raw_events(settings, datetime.now(UTC).date())
         context.log.info(f"removed before {expired.removed_before}: {expired.rows}")
@@ -41,7 +41,7 @@ def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefiniti
     def expire_job() -> None:
         expire()
 
-    @op(name="export_tables", pool=POOL)
+    @op(name="write_export_files", pool=POOL)
     def export(context: OpExecutionContext) -> None:
         report = export_all(settings, tables)
         context.log.info(f"{len(report.rows)} tables exported to {report.folder}")
