@@ -70,9 +70,8 @@ def test_numbers_as_ids(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_escaped_texts_and_ids_with_spaces(connection: duckdb.DuckDBPyConnection) -> None:
-    document = json.dumps(
-        {"target_user_id": "café 1", "mail": "ZOË@example.invalid", "x": 'a "b" c'}
-    )
+    others = {"x": 'a "b" c', "y": ["café 12", "zoë@example.invalid.org", "azoë@example.invalid"]}
+    document = json.dumps({"target_user_id": "café 1", "mail": "ZOË@example.invalid", **others})
     assert "\\u00e9" in document
     plain = json.dumps(json.loads(document), ensure_ascii=False)
     rows = _staged(connection, f"('x', 'user', 's', '{document}'), ('y', 'user', 's', '{plain}')")
@@ -80,7 +79,7 @@ def test_escaped_texts_and_ids_with_spaces(connection: duckdb.DuckDBPyConnection
         assert json.loads(str(row[3])) == {
             "target_user_id": "forgotten_b",
             "mail": "forgotten_b",
-            "x": 'a "b" c',
+            **others,
         }
 
 
