@@ -24,7 +24,7 @@ with DagsterInstance.from_config(sys.argv[1]) as instance, marked_as_running(ins
 
 def _claims(instance: dg.DagsterInstance, run_id: str) -> bool:
     log = instance.event_log_storage
-    claimed = log.claim_concurrency_slot(POOL, run_id, "a_step").is_claimed
+    claimed: bool = log.claim_concurrency_slot(POOL, run_id, "a_step").is_claimed
     if not claimed:
         log.free_concurrency_slots_for_run(run_id)
     return claimed
