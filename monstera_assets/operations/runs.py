@@ -27,6 +27,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from monstera_assets.bronze.forgotten import ForgottenKeyError
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE
+from monstera_assets.operations.abandoned_runs import end_abandoned_runs, marked_as_running
 from monstera_assets.operations.partitions import daily_partitions
 from monstera_assets.settings import SettingsError
 from monstera_assets.source.errors import SourceError
@@ -186,7 +187,8 @@ def run_range(
         tags: further tags of the run.
     """
     run_id = str(uuid.uuid4())
-    with _interrupts() as interrupted:
+    end_abandoned_runs(instance)
+    with marked_as_running(instance, run_id), _interrupts() as interrupted:
 
         def tell(entry: EventLogEntry, _cursor: str = "") -> None:
             event = entry.dagster_event

@@ -1371,7 +1371,7 @@ def rejected(tables: Tables) -> Mapping[tuple[str, str], int]:
 def ledger(tables: Tables, loads: Sequence[str]) -> Mapping[str, tuple[int, int, int]]:
     """Rows read, accepted and rejected of each input."""
     counts = {name: tuple(counts) for name, _, *counts in tables["bronze_entity_loads"]}
-    days = [counts for _, _, *counts in tables["bronze_loads"]]
+    days = [counts for _, _, _, *counts in tables["bronze_loads"]]
     counts["events"] = tuple(sum(column) for column in zip(*days, strict=True))
     return {name: counts[name] for name in INPUTS if f"bronze_{name}" in loads}
 

@@ -1,0 +1,57 @@
+"""Runs of which only the record is left, because their process was killed.
+
+Dagster lets one step at a time into a pool, and keeps a killed run's place in it: the next run would
+wait for ever. A process that runs in its own hands therefore locks a file for as long as it lives,
+which the system unlocks however it ends. A file that can be locked is of a run that was abandoned.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dagster import DagsterInstance
+
+_FOLDER = "running"
+
+
+@contextmanager
+def marked_as_running(instance: DagsterInstance, run_id: str) -> Iterator[None]:
+    """Keep a run marked as one whose process lives."""
+    path = _folder(instance) / run_id
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
+    """Record the end of runs whose process has ended without, and give up their places in pools.
+
+    Returns:
+        Their ids.
+    """
+    ended = []
+    for path in sorted(_folder(instance).iterdir()):
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            run = instance.get_run_by_id(path.name)
+            if run is not None and not run.is_finished:
+                instance.report_run_failed(run, "The process of this run ended before the run did.")
+            instance.event_log_storage.free_concurrency_slots_for_run(path.name)
+            path.unlink(missing_ok=True)
+            ended.append(path.name)
+    return ended
+
+
+def _folder(instance: DagsterInstance) -> Path:
+    folder = Path(instance.root_directory) / _FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
