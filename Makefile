@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo setup test test-ui test-postgres test-daemon test-faults ui lint docs lock clean
+.PHONY: help demo setup test test-ui test-postgres test-daemon test-slow test-faults ui lint docs lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ test-postgres: setup  ## Test alerts on PostgreSQL as Dagster's storage, which m
 
 test-daemon: setup  ## Run the real daemon and webserver over a broken day and its repair
 	$(BIN)/pytest -m daemon
+
+test-slow: setup  ## Compare whole warehouses after changes of the source with ones built anew
+	$(BIN)/pytest -m slow
 
 test-faults: setup  ## Kill runs, fill disks and start two runs at once, for a quarter of an hour
 	$(BIN)/pytest -m faults

@@ -157,6 +157,7 @@ def test_bronze_equals_a_load_from_scratch(tmp_path: Path, by_day: bool) -> None
         bronze.assert_as_from_scratch()
 
 
+@pytest.mark.slow
 def test_all_tables_equal_those_built_from_scratch(tmp_path: Path) -> None:
     """Events of some days and entities that can only affect the days from theirs on."""
     source = ChangingSource(tmp_path / "source", 21, by_day=True)
@@ -190,7 +191,7 @@ def test_all_tables_equal_those_built_from_scratch(tmp_path: Path) -> None:
 
 @LAYOUTS
 def test_the_days_that_changed_and_no_others(tmp_path: Path, by_day: bool) -> None:
-    source = ChangingSource(tmp_path / "source", 3, by_day=by_day)
+    source = ChangingSource(tmp_path / "source", 3, by_day=by_day, users=30)
     gone, edited, quiet = source.days[5], source.days[9], "2024-03-30"
     source.events = [row for row in source.events if row["timestamp"][:10] != quiet]
     source.write_events()
@@ -329,6 +330,7 @@ KNOWN: Mapping[str, str] = {
 # ---------------------------------------------------------------- entities
 
 
+@pytest.mark.slow
 def test_what_a_change_of_entities_reaches(tmp_path: Path) -> None:
     source = ChangingSource(tmp_path / "source", 9, by_day=False)
     bronze = Bronze(tmp_path, source)

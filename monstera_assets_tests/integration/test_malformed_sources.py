@@ -724,9 +724,10 @@ IDS = [
         ),
         loads=EVENTS,
         rejected={
-            # the earliest of three with one id is kept, and is not on the date of its folder
-            ("events", "duplicate_event_id"): 3,
-            ("events", "not_on_date_of_folder"): 1,
+            # only accepted events of earlier days make a duplicate; what else is wrong comes first
+            ("events", "duplicate_event_id"): 1,
+            ("events", "not_on_date_of_folder"): 2,
+            ("events", "unreadable_timestamp"): 1,
         },
         more={"events": 4},
     ),
