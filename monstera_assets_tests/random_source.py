@@ -176,13 +176,15 @@ def _uses(
                 qualifies = kind not in ("page_viewed", "user_logged_in")
                 project = random.choice([None, "p1", f"p{day // 10}"])
                 target = random.choice([None, "u001", "u002", "u003"])
+                entity = random.choice(["user"] * 13 + ["admin"])
+                session = f"s{user['user_id']}{day}"
                 yield {
                     "entity_id": user["user_id"],
-                    "entity_type": random.choice(["user"] * 12 + ["admin", "system"]),
+                    "entity_type": entity,
                     "event_type": kind,
                     "timestamp": at,
                     "location": random.choice(_LOCATIONS),
-                    "session_id": random.choice([None, f"s{user['user_id']}{day}"]),
+                    "session_id": random.choice([None, session]),
                     "product_id": node or None,
                     "is_qualifying_event": qualifies,
                     "is_activation_event": qualifies and kind in activating and node in _PRODUCTS,

@@ -246,7 +246,13 @@ def test_rows_add_up_as_before(erased: Erased) -> None:
 
 
 def test_loading_the_same_source_gives_the_same_tables(erased: Erased) -> None:
-    assert_same(erased.after, erased.again)
+    after, again = (dict(contents) for contents in (erased.after, erased.again))
+    # The ledger's digest is of the rows as they are taken in: with tombstones only since then.
+    ledgers = [
+        [(*row[:2], *row[3:]) for row in each.pop("bronze_loads")] for each in (after, again)
+    ]
+    assert ledgers[0] == ledgers[1]
+    assert_same(after, again)
 
 
 def test_what_tells_things_apart_still_does(erased: Erased) -> None:
