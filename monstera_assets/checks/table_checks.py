@@ -19,6 +19,11 @@ from dagster import (
     multi_asset_check,
 )
 from dagster._core.definitions.metadata import RawMetadataValue
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules, evaluate_contract
 from monstera_assets.checks.rules import AlertLevel, Finding, Rule
@@ -29,12 +34,6 @@ from monstera_assets.warehouse.table_asset import POOL, asset_key
 from monstera_assets.warehouse.tables import StoredTable, Table
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import materialized_window
-
-_RANGE_START, _RANGE_END = (
-    "dagster/asset_partition_range_start",
-    "dagster/asset_partition_range_end",
-)
-_PARTITION = "dagster/partition"
 
 LEVEL = "alert_level"
 """Metadata key of an evaluation: how urgent the check's failure is."""
@@ -166,8 +165,9 @@ def _window(
     if table.partition_column is None:
         return None
     tags = context.run.tags
-    first = tags.get(_RANGE_START) or tags.get(_PARTITION)
-    last = tags.get(_RANGE_END) or tags.get(_PARTITION)
+    day = tags.get(PARTITION_NAME_TAG)
+    first = tags.get(ASSET_PARTITION_RANGE_START_TAG) or day
+    last = tags.get(ASSET_PARTITION_RANGE_END_TAG) or day
     if first and last:
         return DateWindow(date.fromisoformat(first), date.fromisoformat(last))
     return materialized_window(connection, StoredTable.of(table))

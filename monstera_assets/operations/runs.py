@@ -23,6 +23,10 @@ from dagster import (
 )
 from dagster._core.events import JobFailureData
 from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
 from dagster_shared.error import SerializableErrorInfo
 
 from monstera_assets.bronze.forgotten import ForgottenKeyError
@@ -160,8 +164,8 @@ def available_partitions(first: date) -> DateWindow:
 def range_tags(window: DateWindow) -> dict[str, str]:
     """The tags that make one run of a range of partitions."""
     return {
-        "dagster/asset_partition_range_start": window.first.isoformat(),
-        "dagster/asset_partition_range_end": window.last.isoformat(),
+        ASSET_PARTITION_RANGE_START_TAG: window.first.isoformat(),
+        ASSET_PARTITION_RANGE_END_TAG: window.last.isoformat(),
     }
 
 

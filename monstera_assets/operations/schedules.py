@@ -28,12 +28,11 @@ from dagster import (
     define_asset_job,
     schedule,
 )
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG
 
+from monstera_assets.operations.runs import range_tags
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.windows import DateWindow
-
-RANGE_START = "dagster/asset_partition_range_start"
-RANGE_END = "dagster/asset_partition_range_end"
 
 TRANSIENT_RETRIES = RetryPolicy(
     max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS
@@ -102,15 +101,15 @@ def daily_schedule(
         if missing is None:
             return SkipReason(f"every daily table has all days up to {yesterday}")
         if context.instance.get_runs(
-            RunsFilter(statuses=_UNFINISHED, tags={RANGE_END: missing.last.isoformat()}), limit=1
+            RunsFilter(
+                statuses=_UNFINISHED, tags={ASSET_PARTITION_RANGE_END_TAG: str(missing.last)}
+            ),
+            limit=1,
         ):
             return SkipReason(f"a run up to {missing.last} is under way")
         return RunRequest(
             run_key=f"{missing.first}..{missing.last}",
-            tags={
-                RANGE_START: missing.first.isoformat(),
-                RANGE_END: missing.last.isoformat(),
-            },
+            tags=range_tags(missing),
         )
 
     return daily_run

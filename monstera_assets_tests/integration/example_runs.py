@@ -16,6 +16,7 @@ from monstera_assets.bronze import load_entities, load_events
 from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.operations.event_log import BatchedSqliteEventLogStorage
+from monstera_assets.operations.runs import range_tags
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import SAME_DAYS, asset_key
 from monstera_assets.warehouse.tables import Table
@@ -34,14 +35,6 @@ def batched_instance(home: Path) -> dg.DagsterInstance:
         f"event_log_storage:\n  module: {log.__module__}\n  class: {log.__name__}\n  config: {{}}\n"
     )
     return dg.DagsterInstance.from_config(str(home))
-
-
-def range_tags(window: DateWindow) -> dict[str, str]:
-    """The tags of a single run over a range of partitions."""
-    return {
-        "dagster/asset_partition_range_start": window.first.isoformat(),
-        "dagster/asset_partition_range_end": window.last.isoformat(),
-    }
 
 
 @dataclass

@@ -10,12 +10,7 @@ import dagster as dg
 import pytest
 
 from monstera_assets.definitions import build_definitions, tables
-from monstera_assets.operations.schedules import (
-    RANGE_END,
-    RANGE_START,
-    daily_schedule,
-    missing_days,
-)
+from monstera_assets.operations.schedules import daily_schedule, missing_days
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.windows import DateWindow
@@ -23,6 +18,7 @@ from monstera_assets_tests.integration.example_runs import batched_instance
 
 FIRST = date(2024, 2, 26)
 A, B = (dg.AssetKey(["silver", name]) for name in ("a", "b"))
+RANGE_START, RANGE_END = (f"dagster/asset_partition_range_{edge}" for edge in ("start", "end"))
 SETTINGS = Settings(daily_run_at=time(5, 30))
 
 
