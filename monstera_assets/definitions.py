@@ -78,7 +78,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             expiry_schedule(upkeep),
         ],
         sensors=[
-            *build_alert_sensors(build_alerts(settings)),
+            *build_alert_sensors(build_alerts(settings), first),
             source_changes_sensor(settings, table_assets(settings), first),
         ],
         resources={

@@ -3,7 +3,8 @@
 A rule is a pure function decorated with `@rule`. Like an asset's, its positional parameters are
 named after the tables it reads; its keyword-only parameters, both optional, are `policy` and
 `window` (the days that the run computed). It returns the offending rows, so that a failed check can
-show them.
+show them. A row whose column `not_judged` is not null breaks nothing: it says why something could not
+be judged, which a check that passes notes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import duckdb
@@ -23,6 +24,9 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_duckdb
+
+NOT_JUDGED = "not_judged"
+"""Column of the rows that a rule returns: the reason for which a row is no violation."""
 
 _EXAMPLES = 5
 _MARKUP = re.compile(r"([\\`*\[\]|])")
@@ -107,6 +111,31 @@ class Rule:
         window: DateWindow | None,
     ) -> ir.Table:
         """The rows that break the rule, for the tables named in `inputs`."""
+        found = self._found(tables, policy=policy, window=window)
+        if NOT_JUDGED not in found.columns:
+            return found
+        return found.filter(found[NOT_JUDGED].isnull()).drop(NOT_JUDGED)
+
+    def not_judged(
+        self,
+        tables: Sequence[ir.Table],
+        *,
+        policy: LifecyclePolicy,
+        window: DateWindow | None,
+    ) -> ir.Table | None:
+        """The reasons for which something was not judged; None if the rule judges all."""
+        found = self._found(tables, policy=policy, window=window)
+        if NOT_JUDGED not in found.columns:
+            return None
+        return found.filter(found[NOT_JUDGED].notnull()).select(NOT_JUDGED).distinct()
+
+    def _found(
+        self,
+        tables: Sequence[ir.Table],
+        *,
+        policy: LifecyclePolicy,
+        window: DateWindow | None,
+    ) -> ir.Table:
         accepts = inspect.signature(self.function).parameters
         keywords = {
             name: value
@@ -123,9 +152,16 @@ class Rule:
         policy: LifecyclePolicy,
         window: DateWindow | None,
     ) -> Finding:
-        """Count the offending rows and fetch some of them."""
+        """Count the offending rows and fetch some of them; note what was not judged."""
         found = self.violations(tables, policy=policy, window=window)
-        return count_violations(connection, self.name, compile_duckdb(found))
+        finding = count_violations(connection, self.name, compile_duckdb(found))
+        reasons = self.not_judged(tables, policy=policy, window=window)
+        if reasons is None:
+            return finding
+        told = connection.execute(
+            f"SELECT * FROM ({compile_duckdb(reasons)}) ORDER BY ALL LIMIT {_EXAMPLES}"
+        ).fetchall()
+        return replace(finding, note="; ".join(str(reason) for (reason,) in told))
 
 
 def rule(

@@ -46,7 +46,7 @@ def alerts_page(rules: Sequence[Rule]) -> str:
         "## Thresholds",
         "Each can be set under `[policy.alerts]` in `monstera.toml`, or as a variable such as"
         " `MONSTERA_POLICY__ALERTS__MIN_ALERT_POPULATION`. A figure of fewer than"
-        " `min_alert_population` people, events or rows is not judged.",
+        " `min_alert_population` people, events or rows passes with a note.",
         thresholds(AlertPolicy),
     ]
     return page("Alerts", "the rules of the tables and their thresholds", blocks)

@@ -1,9 +1,9 @@
 """Alerts on figures: rules that fail when a published figure of the last day is alarming.
 
 The thresholds are those of `AlertPolicy`. None of these rules blocks: the tables are right, what they
-say is bad. A figure of fewer than `min_alert_population` people, events or rows is not judged, nor is
-one whose comparison lies before the first partition. All rules return the figure seen and the one
-expected.
+say is bad. A figure of fewer than `min_alert_population` people, events or rows passes with a note that
+says so; one whose comparison lies before the first partition passes. All rules return the figure seen
+and the one expected.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import bronze_loads as loads
-from monstera_assets.checks.rules import AlertLevel, rule
+from monstera_assets.checks.rules import NOT_JUDGED, AlertLevel, rule
 from monstera_assets.gold import gold_activity_metrics as activity
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_segment_metrics as segments
@@ -46,7 +46,7 @@ def _rate_moved(
     populations: ir.Table,
     rate: Metric,
     window: DateWindow,
-    least: int,
+    policy: LifecyclePolicy,
     is_alarming: Callable[[ir.FloatingValue], ir.BooleanValue],
 ) -> ir.Table:
     """The rate now and a week before, if its relative change is alarming.
@@ -56,7 +56,7 @@ def _rate_moved(
         populations: one row a date: `metric_date` and `people`, on whom the rate of that date is.
         rate: the metric.
         window: its last day is judged.
-        least: fewest people on whom a rate is judged, now and then.
+        policy: the fewest people on whom a rate is judged, now and then.
         is_alarming: of the relative change.
     """
     rows = rates.select("metric_date", rate=rates[rate.column_name]).inner_join(
@@ -66,16 +66,46 @@ def _rate_moved(
     both = _at(rows, window, 0, "rate", "people").cross_join(
         _at(rows, window, WEEK, "rate", "people")
     )
-    change = _rounded(share(both.rate - both.rate_7, both.rate_7))
-    enough = (both.people >= least) & (both.people_7 >= least)
-    return both.filter((enough & is_alarming(change)).fill_null(False)).select(
+    told = both.select(
         figure=ibis.literal(rate.name),
         metric_date=ibis.literal(window.last),
         seen=both.rate,
         expected=both.rate_7,
-        change=change,
-        people=both.people,
+        change=_rounded(share(both.rate - both.rate_7, both.rate_7)),
+        people=ibis.least(both.people, both.people_7),
     )
+    return _judged(told, "people", is_alarming(told.change), policy)
+
+
+def _judged(
+    told: ir.Table,
+    population: str,
+    is_alarming: ir.BooleanValue,
+    policy: LifecyclePolicy,
+    what: str | None = None,
+    figure: str | None = None,
+) -> ir.Table:
+    """The rows that alarm, and those of too few to be judged with the reason.
+
+    Args:
+        told: what a rule looks at: `figure` and others.
+        population: name of the column that says of how many the figure is.
+        is_alarming: what a violation is; null counts as no.
+        policy: `min_alert_population`.
+        what: what the population counts, if not what its column is called.
+        figure: what is not judged, if not each row's figure by itself.
+    """
+    least = policy.alerts.min_alert_population
+    of = told[population].fill_null(0)
+    reason = (
+        "not judged: "
+        + (figure or told.figure)
+        + " of "
+        + of.cast("int64").cast("string")
+        + f" {what or population}, fewer than {least}"
+    )
+    judged = told.mutate(**{NOT_JUDGED: (of < least).ifelse(reason, ibis.null("string"))})
+    return judged.filter(judged[NOT_JUDGED].notnull() | is_alarming.fill_null(False))
 
 
 def _rounded(figure: ir.FloatingValue) -> ir.FloatingValue:
@@ -115,7 +145,7 @@ def churn_rate_is_steady(
         _users_then(gold_overall_metrics, *_IN_USE, UserState.DORMANT),
         transitions.CHURN_RATE,
         window,
-        policy.alerts.min_alert_population,
+        policy,
         lambda change: change > policy.alerts.max_churn_increase,
     )
 
@@ -138,7 +168,7 @@ def dormancy_rate_is_steady(
         _users_then(gold_overall_metrics, *_IN_USE),
         transitions.DORMANCY_RATE,
         window,
-        policy.alerts.min_alert_population,
+        policy,
         lambda change: change > policy.alerts.max_dormancy_increase,
     )
 
@@ -162,7 +192,7 @@ def reactivation_rate_is_steady(
         _users_then(gold_overall_metrics, UserState.CHURNED),
         transitions.REACTIVATION_RATE,
         window,
-        policy.alerts.min_alert_population,
+        policy,
         lambda change: change < -policy.alerts.max_reactivation_decrease,
     )
 
@@ -188,7 +218,7 @@ def activation_rate_is_steady(
         rows.select("metric_date", people=signups.cast("int64")),
         overall.ACTIVATION_RATE,
         window,
-        policy.alerts.min_alert_population,
+        policy,
         lambda change: change < -policy.alerts.max_activation_decrease,
     )
 
@@ -206,17 +236,14 @@ def dunning_is_recovered(
     rows = gold_state_transition_metrics
     closed = rows[transitions.FAILURES_CLOSED.column_name]
     recovered = rows[transitions.RECOVERY_RATE.column_name]
-    return rows.filter(
-        rows.metric_date == window.last,
-        closed >= policy.alerts.min_alert_population,
-        recovered < policy.alerts.min_dunning_recovery,
-    ).select(
+    told = rows.filter(rows.metric_date == window.last, closed.notnull()).select(
         "metric_date",
         figure=ibis.literal(transitions.RECOVERY_RATE.name),
         seen=recovered,
         expected=ibis.literal(policy.alerts.min_dunning_recovery),
         failures=closed,
     )
+    return _judged(told, "failures", told.seen < told.expected, policy)
 
 
 @rule(
@@ -246,22 +273,15 @@ def time_in_new_is_steady(
         days_now=days.round().sum(where=now),
         days_before=days.round().sum(where=before),
     )
-    seen, expected = (
-        share(told.days_now, told.moves_now),
-        share(told.days_before, told.moves_before),
-    )
-    least = policy.alerts.min_alert_population
-    return told.filter(
-        (told.moves_now >= least)
-        & (told.moves_before >= least)
-        & (_rounded(seen / expected - 1) > policy.alerts.max_time_in_new_increase)
-    ).select(
+    told = told.select(
         figure=ibis.literal("Mean days in the state new"),
         metric_date=ibis.literal(window.last),
-        seen=seen,
-        expected=expected,
-        users=told.moves_now,
+        seen=share(told.days_now, told.moves_now),
+        expected=share(told.days_before, told.moves_before),
+        users=ibis.least(told.moves_now.fill_null(0), told.moves_before.fill_null(0)),
     )
+    increase = _rounded(told.seen / told.expected - 1)
+    return _judged(told, "users", increase > policy.alerts.max_time_in_new_increase, policy)
 
 
 @rule(
@@ -285,17 +305,17 @@ def state_shares_are_steady(
         in_state=users.max(where=ago == 0),
     )
     people = told.in_state.sum().over(ibis.window())
-    told = told.mutate(people=people)
-    return told.filter(
-        told.people >= policy.alerts.min_alert_population,
-        told.days == BASELINE_DAYS,
-        _rounded((told.seen - told.expected).abs()) > policy.alerts.max_share_shift,
-    ).select(
+    told = told.filter(told.days == BASELINE_DAYS).select(
         figure="Share of users in the state " + told.state,
         metric_date=ibis.literal(window.last),
         seen=told.seen,
         expected=told.expected,
         users=told.in_state,
+        people=people,
+    )
+    shift = _rounded((told.seen - told.expected).abs())
+    return _judged(
+        told, "people", shift > policy.alerts.max_share_shift, policy, "users", "State shares"
     )
 
 
@@ -310,12 +330,14 @@ def volume_is_as_expected(
 ) -> ir.Table:
     """The events of the last day, if they are far from expected."""
     told = _volume(gold_activity_metrics, window)
-    return told.filter(
-        told.weeks == 4,
-        told.expected >= policy.alerts.min_alert_population,
-        told.seen > 0,
-        _rounded((share(told.seen, told.expected) - 1).abs()) > policy.alerts.max_volume_deviation,
-    ).drop("weeks")
+    deviation = _rounded((share(told.seen, told.expected) - 1).abs())
+    return _judged(
+        told,
+        "expected",
+        (told.seen > 0) & (deviation > policy.alerts.max_volume_deviation),
+        policy,
+        "expected events",
+    )
 
 
 @rule(
@@ -329,24 +351,23 @@ def there_is_data(
 ) -> ir.Table:
     """The last day, if it has no event at all and should have."""
     told = _volume(gold_activity_metrics, window)
-    return told.filter(
-        told.weeks == 4, told.expected >= policy.alerts.min_alert_population, told.seen == 0
-    ).drop("weeks")
+    return _judged(told, "expected", told.seen == 0, policy, "expected events")
 
 
 def _volume(rows: ir.Table, window: DateWindow) -> ir.Table:
-    """The events of the last day beside the mean of its weekday in the 4 weeks before."""
+    """The events of the last day beside the mean of its weekday, if there are 4 weeks before."""
     rows = rows.filter(rows.product_id == TOTAL)
     events = rows[activity.EVENTS.column_name]
     ago = day_number(ibis.literal(window.last)) - day_number(rows.metric_date)
     weekday = ago.isin([WEEK * n for n in range(1, 5)])
-    return rows.aggregate(
+    told = rows.aggregate(
         figure=ibis.literal(activity.EVENTS.name),
         metric_date=ibis.literal(window.last),
         seen=events.max(where=ago == 0),
         expected=events.sum(where=weekday).cast("float64") / 4,
         weeks=events.count(where=weekday),
     )
+    return told.filter(told.weeks == 4).drop("weeks")
 
 
 @rule(
@@ -360,17 +381,14 @@ def schema_is_complied_with(
 ) -> ir.Table:
     """The last day, if too many of its rows were rejected."""
     rows = bronze_loads.filter(bronze_loads.partition_date == window.last)
-    accepted = share(rows.rows_accepted, rows.rows_read)
-    return rows.filter(
-        rows.rows_read >= policy.alerts.min_alert_population,
-        accepted < policy.alerts.min_schema_compliance,
-    ).select(
+    told = rows.select(
         "partition_date",
         figure=ibis.literal("Share of rows accepted"),
-        seen=accepted,
+        seen=share(rows.rows_accepted, rows.rows_read),
         expected=ibis.literal(policy.alerts.min_schema_compliance),
         rows_read=rows.rows_read,
     )
+    return _judged(told, "rows_read", told.seen < told.expected, policy, "rows read")
 
 
 @rule(
@@ -392,14 +410,13 @@ def users_do_not_decline_slowly(
     fell = ibis.and_(*(now < then for now, then in pairwise(values)))
     seen, expected = values[0], values[-1]
     decline = _rounded(share(expected - seen, expected))
-    return told.filter(
-        fell,
-        expected >= policy.alerts.min_alert_population,
-        decline > policy.alerts.max_slow_decline,
-    ).select(
+    told = told.filter(expected.notnull()).select(
         figure=ibis.literal(overall.MONTHLY.name),
         metric_date=ibis.literal(window.last),
         seen=seen,
         expected=expected,
         decline=decline,
+        fell=fell,
     )
+    is_slow_decline = told.fell & (told.decline > policy.alerts.max_slow_decline)
+    return _judged(told, "expected", is_slow_decline, policy, "users then").drop("fell")

@@ -8,7 +8,7 @@ days, on an ordinary morning it is yesterday.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 
 from dagster import (
     AssetKey,
@@ -64,11 +64,16 @@ LATE_AFTER = timedelta(hours=2)
 """How long after the daily run begins its tables are late (framework, section 9)."""
 
 
+def deadline(settings: Settings) -> time:
+    """The time of day (UTC) from which on a day that is not there is late."""
+    return (datetime.combine(date.min, settings.daily_run_at) + LATE_AFTER).time()
+
+
 def freshness(settings: Settings) -> FreshnessPolicy:
     """Every table is made anew between the daily run's time and two hours after it."""
-    deadline = datetime.combine(date.min, settings.daily_run_at) + LATE_AFTER
+    late = deadline(settings)
     return FreshnessPolicy.cron(
-        deadline_cron=f"{deadline.minute} {deadline.hour} * * *", lower_bound_delta=LATE_AFTER
+        deadline_cron=f"{late.minute} {late.hour} * * *", lower_bound_delta=LATE_AFTER
     )
 
 

@@ -22,7 +22,12 @@ from monstera_assets.checks.rules import AlertLevel, rule, within
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.operations.alerts.alerts import Alerts
-from monstera_assets.operations.alerts.sensors import build_alert_sensors
+from monstera_assets.operations.alerts.sensors import (
+    OF_FAILED,
+    OF_SUCCEEDED,
+    UNSENT,
+    build_alert_sensors,
+)
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
@@ -215,10 +220,10 @@ class House:
         return self.alerts.after_run(self.instance, run_id)
 
     def tick(self, *names: str) -> str:
-        """Evaluate sensors as the daemon does, by default all; what they wrote to their logs."""
+        """Evaluate sensors as the daemon does, by default those of runs; what they logged."""
         said = []
-        for sensor in build_alert_sensors(self.alerts):
-            if names and sensor.name not in names:
+        for sensor in build_alert_sensors(self.alerts, day(1)):
+            if sensor.name not in (names or (OF_SUCCEEDED, OF_FAILED, UNSENT)):
                 continue
             with dg.build_sensor_context(
                 instance=self.instance, cursor=self.cursors.get(sensor.name)

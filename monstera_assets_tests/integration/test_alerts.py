@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from monstera_assets.operations.alerts.sensors import OF_SUCCEEDED, UNSENT
+from monstera_assets.operations.alerts.lateness import Due
+from monstera_assets.operations.alerts.sensors import OF_LATENESS, OF_SUCCEEDED, UNSENT
 from monstera_assets.operations.alerts.state import FILE
-from monstera_assets.settings import SettingsError
+from monstera_assets.settings import Settings, SettingsError
 from monstera_assets_tests.integration.alert_examples import SECRET, House, Service, service
 from monstera_assets_tests.integration.example_assets import day, process
 from monstera_assets_tests.integration.example_runs import batched_instance
@@ -384,6 +386,57 @@ def test_a_state_that_cannot_be_written_loses_no_run(house: House, receiver: Ser
     kept.replace(path)
     house.tick()
     assert receiver.titles() == TWO[:1]
+
+
+def look_at(house: House, when: datetime) -> None:
+    """Look for the day that is due at a moment."""
+    house.built_at = when.timestamp()
+    assert house.tick(OF_LATENESS) == ""
+
+
+def test_a_day_that_is_late_is_told_once_and_when_it_is_there(
+    house: House, receiver: Service
+) -> None:
+    """The daily run begins at 5:00, and two hours later yesterday is late (framework, section 9)."""
+    look_at(house, datetime(2025, 1, 2, 12, tzinfo=UTC))
+    assert receiver.received == []  # an empty warehouse is not late
+    names = [("n1", "one")]
+    house.run(day(1), names=names)
+    look_at(house, datetime(2025, 1, 3, 6, 59, tzinfo=UTC))
+    assert receiver.received == []
+    for later in (datetime(2025, 1, 3, 7, tzinfo=UTC), datetime(2025, 1, 4, 9, tzinfo=UTC)):
+        look_at(house, later)
+        look_at(house, later + timedelta(hours=1))
+    [told] = receiver.received
+    assert told.title == "[P2] Monstera: freshness of the daily tables fails"
+    assert "  Owner: team:facts\n" in told.text
+    assert "  Expected: 2025-01-02 is there by 2025-01-03 07:00 UTC.\n" in told.text
+    assert "  Seen: `the latest day of silver_facts is 2025-01-01`" in told.text
+    assert told.text.endswith("Seen 2025-01-03 07:00 UTC: <http://127.0.0.1:3000/assets>")
+    for number in (2, 3):
+        house.run(day(number), names=names)
+    look_at(house, datetime(2025, 1, 4, 10, 5, tzinfo=UTC))
+    look_at(house, datetime(2025, 1, 4, 10, 10, tzinfo=UTC))
+    _, recovered = receiver.received
+    assert recovered.title == "[P2 recovered] Monstera: freshness of the daily tables recovered"
+    assert (
+        "passes again for 2025-01-03; it failed from 2025-01-03 07:00 UTC (for 2025-01-02)"
+        in recovered.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("begins", "now", "day_due"),
+    [
+        (time(5), "2025-03-31 06:59Z", date(2025, 3, 29)),
+        (time(5), "2025-03-31 07:00Z", date(2025, 3, 30)),  # summer time has begun
+        (time(23, 30), "2026-01-01 01:29Z", date(2025, 12, 29)),
+        (time(23, 30), "2026-01-01 01:30Z", date(2025, 12, 30)),
+        (time(0), "2026-01-01 02:00Z", date(2025, 12, 31)),
+    ],
+)
+def test_the_day_that_is_due(begins: time, now: str, day_due: date) -> None:
+    assert Due.at(datetime.fromisoformat(now), Settings(daily_run_at=begins)).day == day_due
 
 
 SENDING = """

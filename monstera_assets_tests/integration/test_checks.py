@@ -941,6 +941,21 @@ def test_rule_finds_its_fault(
         assert finding.columns
 
 
+def test_a_figure_of_too_few_passes_with_a_note(
+    connection: duckdb.DuckDBPyConnection, seeds_run: SeedsRun
+) -> None:
+    """The seeds have 20 users, and figures of fewer than 30 are not judged (framework, section 9)."""
+    rule = RULES["gold_segment_metrics", "state_shares_are_steady"]
+    finding = rule.evaluate(
+        connection,
+        [TABLES[name].relation for name in rule.inputs],
+        policy=POLICY,
+        window=seeds_run.days,
+    )
+    assert finding.passed
+    assert finding.note == "not judged: State shares of 20 users, fewer than 30"
+
+
 # ---------------------------------------------------------------- from findings to runs
 
 _FACTS_KEY = asset_key(FACTS.name)

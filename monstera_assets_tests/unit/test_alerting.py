@@ -59,6 +59,18 @@ def found(
     return made.rows(compile_duckdb(rule.violations(relations, policy=POLICY, window=WINDOW)))
 
 
+def reasons(
+    made: MemoryWarehouse, rule: Rule, facts: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> list[str]:
+    """What a rule did not judge where its tables hold these rows, and why."""
+    for name in rule.inputs:
+        made.load(TABLES[name], facts[name])
+    relations = [TABLES[name].relation for name in rule.inputs]
+    told = rule.not_judged(relations, policy=POLICY, window=WINDOW)
+    assert told is not None
+    return [reason for (reason,) in made.rows(compile_duckdb(told))]
+
+
 def states(days_ago: int, **users: int) -> dict[str, Any]:
     return {
         "metric_date": ago(days_ago),
@@ -132,7 +144,12 @@ def test_a_rate_of_few_people_is_not_judged(made: MemoryWarehouse, name: str) ->
     [first, *_] = people
     fewer = {**people, first: people[first] - 1}
     assert sum(people.values()) == POLICY.alerts.min_alert_population
-    assert found(made, rule, rate_facts(column, alarming, 0.2, fewer)) == []
+    facts = rate_facts(column, alarming, 0.2, fewer)
+    assert found(made, rule, facts) == []
+    [reason] = reasons(made, rule, facts)
+    assert reason.startswith("not judged: Users ")
+    assert reason.endswith(" of 29 people, fewer than 30")
+    assert reasons(made, rule, rate_facts(column, alarming, 0.2, people)) == []
 
 
 @pytest.mark.parametrize("name", RATES)
@@ -169,6 +186,8 @@ def test_the_activation_rate(made: MemoryWarehouse) -> None:
     assert found(made, rule, activation(0.35, 0.4, signups=30)) == []
     assert len(found(made, rule, activation(0.339, 0.4, signups=30))) == 1
     assert found(made, rule, activation(0.1, 0.4, signups=29)) == []
+    [reason] = reasons(made, rule, activation(0.1, 0.4, signups=29))
+    assert reason == "not judged: Users Activated Share Weekly of 29 people, fewer than 30"
 
 
 @pytest.mark.parametrize(
@@ -191,7 +210,9 @@ def test_dunning_recovery(
             {**row, "metric_date": ago(1), "accounts_dunning_recovered_share_monthly": 0},
         ]
     }
-    assert len(found(made, alerting.dunning_is_recovered, facts)) == count
+    rule = alerting.dunning_is_recovered
+    assert len(found(made, rule, facts)) == count
+    assert bool(reasons(made, rule, facts)) is (closed < 30)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +239,9 @@ def test_time_in_new(made: MemoryWarehouse, days_now: float, moves_now: int, cou
             left_new(56, 99, 99.0),  # too long ago
         ]
     }
-    assert len(found(made, alerting.time_in_new_is_steady, facts)) == count
+    rule = alerting.time_in_new_is_steady
+    assert len(found(made, rule, facts)) == count
+    assert bool(reasons(made, rule, facts)) is (moves_now < 30)
 
 
 @pytest.mark.parametrize(
@@ -238,13 +261,17 @@ def test_state_shares(
         {
             "metric_date": ago(n),
             "segment_dimension": "platform_state",
-            "segment_value": "dormant",
-            "users_in_segment_daily": users,
-            "users_in_segment_share_daily": share_now if n == 0 else 0.3,
+            "segment_value": state,
+            "users_in_segment_daily": users if state == "dormant" else 0,
+            "users_in_segment_share_daily": share_now if n == 0 and state == "dormant" else 0.3,
         }
         for n in range(days + 1)
+        for state in ("dormant", "dunning")
     ]
-    assert len(found(made, alerting.state_shares_are_steady, {SEGMENTS.name: rows})) == count
+    rule, facts = alerting.state_shares_are_steady, {SEGMENTS.name: rows}
+    assert len(found(made, rule, facts)) == count
+    told = ["not judged: State shares of 29 users, fewer than 30"] if users < 30 else []
+    assert reasons(made, rule, facts) == told
 
 
 def volume(now: int, weeks: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
@@ -280,6 +307,8 @@ def test_volume(
     facts = volume(now, weeks)
     assert bool(found(made, alerting.volume_is_as_expected, facts)) is deviates
     assert bool(found(made, alerting.there_is_data, facts)) is is_missing
+    told = ["not judged: Events Recorded Daily of 29 expected events, fewer than 30"]
+    assert reasons(made, alerting.there_is_data, facts) == (told if weeks[0] == 29 else [])
 
 
 @pytest.mark.parametrize(
@@ -290,7 +319,10 @@ def test_schema_compliance(made: MemoryWarehouse, accepted: int, read: int, coun
         {"partition_date": LAST, "rows_read": read, "rows_accepted": accepted, "files": "[]"},
         {"partition_date": ago(1), "rows_read": 100, "rows_accepted": 0, "files": "[]"},
     ]
-    assert len(found(made, alerting.schema_is_complied_with, {LOADS.name: rows})) == count
+    rule, facts = alerting.schema_is_complied_with, {LOADS.name: rows}
+    assert len(found(made, rule, facts)) == count
+    told = ["not judged: Share of rows accepted of 29 rows read, fewer than 30"]
+    assert reasons(made, rule, facts) == (told if read == 29 else [])
 
 
 @pytest.mark.parametrize(
@@ -306,7 +338,10 @@ def test_slow_decline(made: MemoryWarehouse, weekly: Sequence[int], count: int) 
     rows = [
         {"metric_date": ago(7 * n), "users_active_monthly": users} for n, users in enumerate(weekly)
     ]
-    assert len(found(made, alerting.users_do_not_decline_slowly, {OVERALL.name: rows})) == count
+    rule, facts = alerting.users_do_not_decline_slowly, {OVERALL.name: rows}
+    assert len(found(made, rule, facts)) == count
+    told = ["not judged: Users Active Monthly of 29 users then, fewer than 30"]
+    assert reasons(made, rule, facts) == (told if weekly[-1] == 29 else [])
 
 
 def test_levels_are_the_frameworks() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from dagster import DagsterInstance, DagsterRun, RunsFilter
 
 from monstera_assets.checks.rules import Rule
 from monstera_assets.operations.alerts.errors import AlertStateError
+from monstera_assets.operations.alerts.lateness import Due, observe
 from monstera_assets.operations.alerts.message import Item, Message
 from monstera_assets.operations.alerts.outcomes import FINISHED, Catalog, read_run
 from monstera_assets.operations.alerts.routing import Entry, Route, parse_entries
@@ -53,7 +54,7 @@ class Alerts:
         """Look at the URLs without connecting to any.
 
         Args:
-            settings: of which `alert_urls` and `ui_url` are used.
+            settings: of which `alert_urls`, `ui_url` and `daily_run_at` are used.
             tables: the declared tables, which have owners.
             rules: the rules of tables, which have descriptions.
             clock: gives the seconds since 1970.
@@ -61,9 +62,10 @@ class Alerts:
         Raises:
             SettingsError: a URL is of no use, or is for owners that there are not.
         """
-        self._catalog = Catalog.of(tables, rules)
+        self._settings = settings
+        self._tables = list(tables)
+        self._catalog = Catalog.of(self._tables, rules)
         self._clock = clock
-        self._ui_url = settings.ui_url
         self._sinks = [
             _Sink(entry, self._service(entry)) for entry in parse_entries(settings.alert_urls)
         ]
@@ -120,6 +122,27 @@ class Alerts:
         ]
         return [message for message in messages if message is not None]
 
+    def observe_lateness(self, instance: DagsterInstance, first_partition: date) -> Message | None:
+        """Look whether the day that is due is there, unless it was seen to be.
+
+        Args:
+            instance: knows the materialized partitions.
+            first_partition: the first day that there can be.
+
+        Returns:
+            The message that it is late, or no longer; None if there is no news.
+
+        Raises:
+            AlertStateError: the file of alerts cannot be used; nothing is lost.
+        """
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        due = Due.at(now, self._settings)
+        state = self._state(instance)
+        if state.taken([due.observation(is_late=False)]):
+            return None
+        seen = observe(instance, self._tables, due, first_partition, now)
+        return state.take(seen) if seen else None
+
     def send(self, instance: DagsterInstance) -> list[str]:
         """Send what waits, to each sink in order; a sink that fails does not keep up the others.
 
@@ -157,7 +180,7 @@ class Alerts:
 
     def text_of(self, message: Message) -> str:
         """A message as it is logged where there is nowhere to send it."""
-        return f"{message.subject()}\n\n{message.body(self._ui_url)}"
+        return f"{message.subject()}\n\n{message.body(self._settings.ui_url)}"
 
     def _send_to(self, state: AlertState, name: str, sinks: Sequence[_Sink]) -> str | None:
         token = state.lease(name)
@@ -168,7 +191,7 @@ class Alerts:
             while (waiting := state.next_message(name, token)) is not None:
                 message_id, whole = waiting
                 message = whole.only(lambda item: _accepts(routes, item))
-                if message is not None and not sink.service.send(message, self._ui_url):
+                if message is not None and not sink.service.send(message, self._settings.ui_url):
                     wait = state.not_sent(name)
                     return f"{sink.label} took no message; it is kept and tried again in {wait:g} s"
                 state.sent(name, message_id)

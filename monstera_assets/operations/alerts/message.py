@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any
 
-from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome, moment
+from monstera_assets.operations.alerts.outcomes import OBSERVATION, FinishedRun, Outcome, moment
 from monstera_assets.operations.alerts.text import code, grid, shorten
 
 BODY_LIMIT = 8000
@@ -102,8 +102,10 @@ class Message:
             ui_url: address of the Dagster UI, to which the run's link leads.
             limit: characters.
         """
-        end = f"Run of {code(self.job)}{self._for_days}, ended {moment(self.ended_at)}:"
-        end += f" <{_link(ui_url, self.run_id)}>"
+        what = f"Run of {code(self.job)}{self._for_days}, ended"
+        if self.run_id.startswith(OBSERVATION):
+            what = "Seen"
+        end = f"{what} {moment(self.ended_at)}: <{_link(ui_url, self.run_id)}>"
         shown: list[str] = []
         left = limit - len(end) - 80  # room for the line that says what was left out
         blocks = [block for group in self._groups(ui_url) for block in group]
@@ -139,8 +141,7 @@ class Message:
         head += f" and {more:,} more" if more > 0 else ""
         since = moment(item.since)
         if item.news is not News.NEW:
-            first = f"[run {item.since_run[:8]}]({_link(ui_url, item.since_run)})"
-            since += f" ({first}{f', for {item.since_days}' if item.since_days else ''})"
+            since += f" ({_first(ui_url, item)})"
         if not item.failing:
             line = f"{head} passes again{self._for_days}; it failed from {since}"
             return line, line
@@ -203,5 +204,15 @@ def _merged(items: Sequence[Item]) -> list[Item]:
     return list(merged.values())
 
 
+def _first(ui_url: str, item: Item) -> str:
+    """The run in which something first failed, and its days."""
+    days = f"for {item.since_days}" if item.since_days else ""
+    if item.since_run.startswith(OBSERVATION):
+        return days
+    run = f"[run {item.since_run[:8]}]({_link(ui_url, item.since_run)})"
+    return f"{run}, {days}" if days else run
+
+
 def _link(ui_url: str, run_id: str) -> str:
-    return f"{ui_url.rstrip('/')}/runs/{run_id}"
+    page = "assets" if run_id.startswith(OBSERVATION) else f"runs/{run_id}"
+    return f"{ui_url.rstrip('/')}/{page}"

@@ -32,6 +32,9 @@ from monstera_assets.operations.alerts.text import clean, rows_of
 from monstera_assets.operations.runs import failures_of, step_name
 from monstera_assets.warehouse.tables import Table
 
+OBSERVATION = "observation:"
+"""What the id begins with of something that was seen and is no run."""
+
 FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE)
 """Statuses of runs that are told; who cancels a run knows of it."""
 

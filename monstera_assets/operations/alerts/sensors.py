@@ -1,4 +1,7 @@
-"""The daemon's sensors: two take in runs as they end, one sends what waits and finds what was missed.
+"""The daemon's sensors.
+
+Two take in runs as they end, one sends what waits and finds what was missed, one looks whether the
+day that is due is there.
 
 The sensors of runs keep their place by Dagster's own cursor, which moves on even when a tick fails;
 the third one therefore looks for runs that nobody took in, those of the command line included.
@@ -8,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import date
 
 from dagster import (
     DagsterInstance,
@@ -27,9 +31,10 @@ from dagster import (
 from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.message import Message
 
-OF_SUCCEEDED, OF_FAILED, UNSENT = (
+OF_SUCCEEDED, OF_FAILED, OF_LATENESS, UNSENT = (
     "alerts_of_succeeded_runs",
     "alerts_of_failed_runs",
+    "alerts_of_lateness",
     "alerts_unsent",
 )
 # Who has set a URL expects alerts, not a switch in the UI; without one the sensors only write to
@@ -37,8 +42,11 @@ OF_SUCCEEDED, OF_FAILED, UNSENT = (
 _STATUS = DefaultSensorStatus.RUNNING
 
 
-def build_alert_sensors(alerts: Alerts) -> list[SensorDefinition]:
-    """The three sensors of a configuration."""
+_LATENESS_INTERVAL_SECONDS = 300
+
+
+def build_alert_sensors(alerts: Alerts, first_partition: date) -> list[SensorDefinition]:
+    """The four sensors of a configuration, whose daily tables begin with a first partition."""
 
     @run_status_sensor(
         run_status=DagsterRunStatus.SUCCESS,
@@ -68,7 +76,18 @@ def build_alert_sensors(alerts: Alerts) -> list[SensorDefinition]:
         _tell(alerts, context.instance, context.log, missed)
         return SkipReason(f"{len(missed)} missed alerts found; nothing to run.")
 
-    return [of_succeeded, of_failed, unsent]
+    @sensor(
+        name=OF_LATENESS,
+        description="Tells of a day that is not there two hours after its daily run was to begin.",
+        default_status=_STATUS,
+        minimum_interval_seconds=_LATENESS_INTERVAL_SECONDS,
+    )
+    def of_lateness(context: SensorEvaluationContext) -> SkipReason:
+        message = alerts.observe_lateness(context.instance, first_partition)
+        _tell(alerts, context.instance, context.log, [message] if message else [])
+        return SkipReason("The day that is due was looked for; nothing to run.")
+
+    return [of_succeeded, of_failed, unsent, of_lateness]
 
 
 def _take(alerts: Alerts, context: RunStatusSensorContext) -> None:

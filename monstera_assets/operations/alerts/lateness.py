@@ -1,0 +1,95 @@
+"""Data that is late: no run says so, because what is missing is a run.
+
+What is looked at is told like the outcome of a run: once when it begins, again after a week, and once
+when it has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from dagster import DagsterInstance
+
+from monstera_assets.checks.rules import AlertLevel
+from monstera_assets.operations.alerts.outcomes import OBSERVATION, FinishedRun, Outcome
+from monstera_assets.operations.schedules import LATE_AFTER, deadline
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse.table_asset import asset_key
+from monstera_assets.warehouse.tables import Table
+
+_SUBJECT = "freshness of the daily tables"
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Due:
+    """The day that daily tables are due to have, and the moment from which on they are late."""
+
+    day: date
+    deadline: datetime
+
+    @classmethod
+    def at(cls, now: datetime, settings: Settings) -> Due:
+        """What is due at a moment: yesterday, as seen by the last daily run that is late by now."""
+        latest = datetime.combine(now.date(), deadline(settings), UTC)
+        if latest > now:
+            latest -= timedelta(days=1)
+        return cls((latest - LATE_AFTER).date() - timedelta(days=1), latest)
+
+    def observation(self, is_late: bool) -> str:
+        """What stands for the run's id: a day is told to be late once, and to be there once."""
+        return f"{OBSERVATION}{self.day}:{'late' if is_late else 'there'}"
+
+
+def observe(
+    instance: DagsterInstance,
+    tables: Sequence[Table],
+    due: Due,
+    first_partition: date,
+    now: datetime,
+) -> FinishedRun | None:
+    """Whether the daily tables have the day that is due.
+
+    Args:
+        instance: knows the materialized partitions.
+        tables: all declared tables.
+        due: the day that is due.
+        first_partition: the first day that there can be.
+        now: when it is looked at.
+
+    Returns:
+        What is to be told; None where no day is due yet, or nothing was ever materialized: a warehouse
+        that is still to be filled is not late.
+    """
+    daily = [table for table in tables if table.partition_column]
+    days = {table: instance.get_materialized_partitions(asset_key(table.name)) for table in daily}
+    if due.day < first_partition or not any(days.values()):
+        return None
+    late = [table for table in daily if due.day.isoformat() not in days[table]]
+    return FinishedRun(
+        run_id=due.observation(bool(late)),
+        job="",
+        days=due.day.isoformat(),
+        ended_at=now.timestamp(),
+        outcomes=(
+            Outcome(
+                subject="freshness",
+                title=_SUBJECT,
+                failing=bool(late),
+                at=now.timestamp(),
+                level=str(AlertLevel.P2),
+                owners=tuple(sorted({owner for table in late or daily for owner in table.owners})),
+                description=f"{due.day} is there by {due.deadline:%Y-%m-%d %H:%M} UTC.",
+                note=_seen(late, [days[table] for table in late]) if late else "",
+            ),
+        ),
+    )
+
+
+def _seen(late: Sequence[Table], days: Sequence[Collection[str]]) -> str:
+    latest = max((max(of_table) for of_table in days if of_table), default="none")
+    names = ", ".join(table.name for table in late[:_NAMED])
+    more = len(late) - _NAMED
+    return f"the latest day of {names}{f' and {more} other tables' if more > 0 else ''} is {latest}"
