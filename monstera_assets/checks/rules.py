@@ -111,10 +111,7 @@ class Rule:
         window: DateWindow | None,
     ) -> ir.Table:
         """The rows that break the rule, for the tables named in `inputs`."""
-        found = self._found(tables, policy=policy, window=window)
-        if NOT_JUDGED not in found.columns:
-            return found
-        return found.filter(found[NOT_JUDGED].isnull()).drop(NOT_JUDGED)
+        return _violations(self._found(tables, policy=policy, window=window))
 
     def not_judged(
         self,
@@ -124,10 +121,7 @@ class Rule:
         window: DateWindow | None,
     ) -> ir.Table | None:
         """The reasons for which something was not judged; None if the rule judges all."""
-        found = self._found(tables, policy=policy, window=window)
-        if NOT_JUDGED not in found.columns:
-            return None
-        return found.filter(found[NOT_JUDGED].notnull()).select(NOT_JUDGED).distinct()
+        return _reasons(self._found(tables, policy=policy, window=window))
 
     def _found(
         self,
@@ -153,9 +147,9 @@ class Rule:
         window: DateWindow | None,
     ) -> Finding:
         """Count the offending rows and fetch some of them; note what was not judged."""
-        found = self.violations(tables, policy=policy, window=window)
-        finding = count_violations(connection, self.name, compile_duckdb(found))
-        reasons = self.not_judged(tables, policy=policy, window=window)
+        found = self._found(tables, policy=policy, window=window)
+        finding = count_violations(connection, self.name, compile_duckdb(_violations(found)))
+        reasons = _reasons(found)
         if reasons is None:
             return finding
         told = connection.execute(
@@ -201,6 +195,18 @@ def differing_rows(left: ir.Table, right: ir.Table) -> ir.Table:
     only_left = left.difference(right).mutate(found_in=ibis.literal("left"))
     only_right = right.difference(left).mutate(found_in=ibis.literal("right"))
     return only_left.union(only_right)
+
+
+def _violations(found: ir.Table) -> ir.Table:
+    if NOT_JUDGED not in found.columns:
+        return found
+    return found.filter(found[NOT_JUDGED].isnull()).drop(NOT_JUDGED)
+
+
+def _reasons(found: ir.Table) -> ir.Table | None:
+    if NOT_JUDGED not in found.columns:
+        return None
+    return found.filter(found[NOT_JUDGED].notnull()).select(NOT_JUDGED).distinct()
 
 
 def _cell(value: object) -> str:

@@ -4,6 +4,12 @@ Dagster's SQLite event log opens four connections and commits four times for eve
 bookkeeping of a long partition range takes far longer than computing it. The class in this module
 stores the same events in the same files and tables, a batch to a transaction, and no query can
 tell the difference, except for the plans of checks (`_store_asset_check_evaluation_planned`).
+
+What a step says between its start and its end, of its inputs, outputs and checks, is kept in memory
+until the next event of another kind, or until this process reads the log: such events come by the
+dozen within milliseconds, and a transaction for each costs more than the step. A process that is
+killed loses those of the step that it was in, which is computed again.
+
 It belongs to the instance, not to the asset graph: dagster.yaml plugs it in.
 
     event_log_storage:
@@ -25,7 +31,13 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from dagster import Field, StringSource
-from dagster._core.events import ASSET_EVENTS, StepMaterializationData
+from dagster._core.events import (
+    ASSET_CHECK_EVENTS,
+    ASSET_EVENTS,
+    EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
+    DagsterEventType,
+    StepMaterializationData,
+)
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
@@ -47,6 +59,24 @@ if TYPE_CHECKING:
 DEFAULT_EVENT_BATCH_SIZE = 1000
 """Beyond a few hundred events a batch, what is left is Dagster's own work on each event."""
 
+_OF_STEP = frozenset(
+    {
+        DagsterEventType.STEP_INPUT,
+        DagsterEventType.LOADED_INPUT,
+        DagsterEventType.STEP_OUTPUT,
+        DagsterEventType.HANDLED_OUTPUT,
+        DagsterEventType.ASSET_CHECK_EVALUATION,
+    }
+)
+"""What waits for the next event of another kind."""
+
+_IN_INDEX = (
+    frozenset(ASSET_EVENTS)
+    | frozenset(ASSET_CHECK_EVENTS)
+    | frozenset(EVENT_TYPE_TO_PIPELINE_RUN_STATUS)
+)
+"""What is stored in the index over all runs too."""
+
 _NO_PARTITION = "partition, left out by BatchedSqliteEventLogStorage"
 _NO_TIME = -123456789.987654321
 
@@ -56,6 +86,28 @@ class _OpenBatch(threading.local):
 
     def __init__(self) -> None:
         self.connections: dict[str, Connection] = {}
+
+
+class _Waiting:
+    """Events that are not stored yet, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._events: list[EventLogEntry] = []
+
+    def add(self, event: "EventLogEntry") -> int:
+        """Let an event wait; how many do now."""
+        with self._lock:
+            self._events.append(event)
+            return len(self._events)
+
+    def take(self) -> "list[EventLogEntry]":
+        """All that wait, which then do no more."""
+        if not self._events:  # the ordinary case, for which no lock is needed
+            return []
+        with self._lock:
+            taken, self._events = self._events, []
+            return taken
 
 
 class _Blank(NamedTuple):
@@ -114,6 +166,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     ) -> None:
         self._inst_data = inst_data
         self._open_batch = _OpenBatch()
+        self._waiting = _Waiting()
         # Bounded: a webserver reads the shards of thousands of runs in its life.
         self._engine = lru_cache(maxsize=8)(self._new_engine)
         if base_dir is not None:
@@ -156,11 +209,50 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             os.getenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"), default_value=True
         )
 
+    def store_event(self, event: "EventLogEntry") -> None:
+        """Store an event and what has waited for it, or let it wait."""
+        if self._open_batch.connections:
+            super().store_event(event)  # a part of the batch that this thread is writing
+        elif event.is_dagster_event and event.dagster_event_type in _OF_STEP:
+            if self._waiting.add(event) >= DEFAULT_EVENT_BATCH_SIZE:
+                self._store_waiting()
+        else:
+            self._store([event])
+
     def store_event_batch(self, events: Sequence["EventLogEntry"]) -> None:
         """Store all the events or none: after an error Dagster stores them again, one by one."""
+        self._store(events)
+
+    def _store(self, events: Sequence["EventLogEntry"]) -> None:
+        """Store events, after what has waited for them."""
+        waiting = self._waiting.take()
+        try:
+            self._store_batch([*waiting, *events])
+        except Exception:
+            if not waiting:
+                raise
+            # What spoils the batch may be any of them.
+            for event in waiting:
+                self._store_batch([event])
+            self._store_batch(events)
+
+    def _store_waiting(self) -> None:
+        self._store([])
+
+    def dispose(self) -> None:
+        """Store what waits, and let go of the files."""
+        self._store_waiting()
+        super().dispose()
+
+    def _store_batch(self, events: Sequence["EventLogEntry"]) -> None:
         if not events:
             return
-        with self._one_transaction(sorted({event.run_id for event in events})):
+        shards = sorted({event.run_id for event in events})
+        if any(
+            event.is_dagster_event and event.dagster_event_type in _IN_INDEX for event in events
+        ):
+            shards.append(INDEX_SHARD_NAME)
+        with self._one_transaction(shards):
             for is_asset_event, group in groupby(events, _is_asset_event):
                 if is_asset_event:
                     self._store_asset_events(list(group))
@@ -244,8 +336,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         return rows
 
     @contextmanager
-    def _one_transaction(self, run_ids: Sequence[str]) -> Iterator[None]:
-        """Give this thread one transaction over the shards of the runs and the index.
+    def _one_transaction(self, shards: Sequence[str]) -> Iterator[None]:
+        """Give this thread one transaction over shards: those of runs, and the index if it is last.
 
         BEGIN IMMEDIATE takes the write lock at once: a transaction that reads first and writes
         later fails when another process wrote in between. All processes lock in the same order,
@@ -253,7 +345,6 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         everything is written; what could still part the files is a disk that fails in between.
         """
         with self._db_lock, ExitStack() as stack:
-            shards = [*run_ids, INDEX_SHARD_NAME]
             # All of them before the first lock is taken: making a new shard's tables waits for
             # locks as well, and those in an order of its own.
             engines = [self._initialized_engine(shard) for shard in shards]
@@ -276,6 +367,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         if conn is not None:
             yield conn
             return
+        self._store_waiting()
         with self._db_lock, self._initialized_engine(shard).begin() as conn:
             yield conn
 

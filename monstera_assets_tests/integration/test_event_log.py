@@ -178,15 +178,18 @@ def make_instance(home: Path, config: str = "{}") -> dg.DagsterInstance:
     return dg.DagsterInstance.from_config(str(home))
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 1000])
+@pytest.mark.parametrize("batch_size", [0, 1, 3, 1000], ids=lambda size: str(size or "single"))
 def test_batches_leave_the_rows_that_single_events_leave(tmp_path: Path, batch_size: int) -> None:
     events = all_sorts_of_events()
     stock = SqliteEventLogStorage(str(tmp_path / "stock"))
     batched = BatchedSqliteEventLogStorage(str(tmp_path / "batched"))
     for event in events:
         stock.store_event(event)
-    for start in range(0, len(events), batch_size):
-        batched.store_event_batch(events[start : start + batch_size])
+    for start in range(0, len(events), batch_size or 1):
+        if batch_size:
+            batched.store_event_batch(events[start : start + batch_size])
+        else:
+            batched.store_event(events[start])
 
     expected, actual = tables(tmp_path / "stock"), tables(tmp_path / "batched")
     assert {name: len(rows) for name, rows in actual.items()} == {
@@ -261,6 +264,55 @@ def test_batches_answer_queries_as_single_events_do(
     expected = QUERIES[query](both["stock"])
     assert expected
     assert QUERIES[query](both["batched"]) == expected
+
+
+def test_what_a_step_says_waits_for_its_end_and_for_nobody_who_asks(tmp_path: Path) -> None:
+    writer = BatchedSqliteEventLogStorage(str(tmp_path))
+    webserver = SqliteEventLogStorage(str(tmp_path))
+
+    def seen(storage: SqliteEventLogStorage) -> list[str]:
+        return [
+            record.event_log_entry.get_dagster_event().event_type_value
+            for record in storage.get_records_for_run(RUN).records
+        ]
+
+    types = dg.DagsterEventType
+    writer.store_event(entry(types.STEP_START))
+    for _ in range(2):
+        writer.store_event(check_evaluation(passed=True))
+    assert seen(webserver) == ["STEP_START"]
+    writer.store_event(entry(types.STEP_SUCCESS, StepSuccessData(1.5)))  # type: ignore[no-untyped-call]
+    all_of_it = ["STEP_START", *["ASSET_CHECK_EVALUATION"] * 2, "STEP_SUCCESS"]
+    assert seen(webserver) == all_of_it
+    writer.store_event(check_evaluation(passed=True))
+    assert seen(webserver) == all_of_it
+    assert seen(writer) == [*all_of_it, "ASSET_CHECK_EVALUATION"]
+    assert seen(webserver) == seen(writer)
+    writer.store_event(check_evaluation(passed=True))
+    writer.dispose()
+    assert seen(webserver) == [*all_of_it, *["ASSET_CHECK_EVALUATION"] * 2]
+
+
+def test_an_event_that_cannot_be_stored_takes_none_along_that_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = BatchedSqliteEventLogStorage(str(tmp_path))
+    original = storage._event_to_row
+
+    def refuse(event: EventLogEntry) -> dict[str, Any]:
+        if event.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+            raise sqlite3.OperationalError("disk I/O error")
+        return original(event)
+
+    monkeypatch.setattr(storage, "_event_to_row", refuse)
+    storage.store_event(check_evaluation(passed=True))
+    with pytest.raises(sqlite3.OperationalError):
+        storage.store_event(materialization(USERS, "2024-01-01"))
+    storage.store_event(entry(dg.DagsterEventType.STEP_START))
+    assert [
+        record.event_log_entry.get_dagster_event().event_type_value
+        for record in storage.get_records_for_run(RUN).records
+    ] == ["ASSET_CHECK_EVALUATION", "STEP_START"]
 
 
 def test_an_empty_batch_stores_nothing(tmp_path: Path) -> None:
