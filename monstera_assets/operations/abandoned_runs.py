@@ -1,8 +1,9 @@
-"""Runs of which only the record is left, because their process was killed.
+"""Runs of which only the record is left: their process was killed, or could not record their end.
 
-Dagster lets one step at a time into a pool, and keeps a killed run's place in it: the next run would
+Dagster lets one step at a time into a pool, and keeps such a run's place in it: the next run would
 wait for ever. A process that runs in its own hands therefore locks a file for as long as it lives,
-which the system unlocks however it ends. A file that can be locked is of a run that was abandoned.
+which the system unlocks however it ends, and removes it once the run's end is on record. A file that
+can be locked is of a run that was abandoned.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ _FOLDER = "running"
 
 @contextmanager
 def marked_as_running(instance: DagsterInstance, run_id: str) -> Iterator[None]:
-    """Keep a run marked as one whose process lives."""
+    """Keep a run marked as one whose process lives.
+
+    The mark outlives a run whose end could not be recorded, as on a disk that is full.
+    """
     path = _folder(instance) / run_id
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
+        yield
+        run = instance.get_run_by_id(run_id)
+        if run is not None and run.is_finished:
             path.unlink(missing_ok=True)
 
 

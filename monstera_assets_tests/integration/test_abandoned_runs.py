@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
@@ -49,6 +50,23 @@ def test_place_of_a_killed_run_is_free_again(tmp_path: Path) -> None:
 
 def test_run_that_ends_by_itself_leaves_no_mark(tmp_path: Path) -> None:
     with batched_instance(tmp_path / "home") as instance:
-        with marked_as_running(instance, "a_run"):
+        run = instance.add_run(DagsterRun("a_job", status=DagsterRunStatus.SUCCESS))
+        with marked_as_running(instance, run.run_id):
             pass
         assert end_abandoned_runs(instance) == []
+
+
+def test_run_whose_end_could_not_be_recorded_is_ended_by_the_next(tmp_path: Path) -> None:
+    """As on a disk that became full, whose run kept its place in the pool."""
+    with batched_instance(tmp_path / "home") as instance:
+        instance.event_log_storage.set_concurrency_slots(POOL, 1)
+        run = instance.add_run(DagsterRun("a_job", status=DagsterRunStatus.STARTED))
+        assert _claims(instance, run.run_id)
+        with suppress(OSError), marked_as_running(instance, run.run_id):
+            raise OSError
+        assert not _claims(instance, "the next run")
+        assert end_abandoned_runs(instance) == [run.run_id]
+        assert _claims(instance, "the next run")
+        ended = instance.get_run_by_id(run.run_id)
+        assert ended is not None
+        assert ended.status == DagsterRunStatus.FAILURE
