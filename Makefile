@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo setup test test-ui test-postgres test-daemon test-slow test-faults ui lint docs lock clean
+.PHONY: help demo setup test test-ui test-postgres test-daemon test-slow test-faults ui lint docs docs-site docs-serve lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -52,6 +52,13 @@ ui: setup  ## Open the Dagster UI on localhost
 
 docs: setup  ## Write docs/generated/ anew
 	$(BIN)/monstera docs --source seeds --output docs/generated
+
+docs-site: setup  ## Build the documentation as a site in data/docs-site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Documentation: data/docs-site/index.html"
+
+docs-serve: setup  ## Show the documentation on localhost while it is written
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
 lock: setup  ## Resolve the dependencies anew
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --extra dev --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
