@@ -21,6 +21,14 @@ def seeds_run(tmp_path_factory: pytest.TempPathFactory) -> SeedsRun:
     graph = Graph(SEEDS, folder / "warehouse.duckdb", folder / "home", SEEDS_DAYS.first)
     with graph.instance:
         result = graph.run(SEEDS_DAYS)
+        materializations = tuple(
+            event.step_materialization_data.materialization
+            for event in result.get_asset_materialization_events()
+        )
     return SeedsRun(
-        graph.database, SEEDS_DAYS, result.success, tuple(result.get_asset_check_evaluations())
+        graph.database,
+        SEEDS_DAYS,
+        result.success,
+        tuple(result.get_asset_check_evaluations()),
+        materializations,
     )

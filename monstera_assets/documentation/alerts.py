@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from monstera_assets.checks.rules import AlertLevel, Rule
-from monstera_assets.documentation.markdown import code, page, table, text
 from monstera_assets.documentation.states import thresholds
 from monstera_assets.lifecycle.policy import AlertPolicy
+from monstera_assets.markdown import code, page, table, text
 
 _LEVELS = {
     AlertLevel.P0: "no data at all, or a broken integrity rule in a published table",

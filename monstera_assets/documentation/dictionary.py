@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules
 from monstera_assets.checks.rules import Rule
-from monstera_assets.documentation.markdown import anchor, code, codes, page, table, text
+from monstera_assets.markdown import anchor, code, codes, page, table, text
 from monstera_assets.warehouse.tables import Column, Layer, Table, duckdb_type
 
 

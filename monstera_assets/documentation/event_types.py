@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from monstera_assets.documentation.catalog import Catalog, Node
-from monstera_assets.documentation.markdown import code, codes, page, table, text
+from monstera_assets.markdown import code, codes, page, table, text
 
 _MADE_FROM = "the product catalog of the source"
 

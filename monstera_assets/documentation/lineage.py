@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dagster import AssetKey
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
-from monstera_assets.documentation.markdown import code, codes, mermaid, page, table
+from monstera_assets.markdown import code, codes, mermaid, page, table
 from monstera_assets.warehouse.tables import Layer
 
 Reads = Mapping[str, frozenset[str]]

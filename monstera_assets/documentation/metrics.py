@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from monstera_assets.documentation.markdown import code, page, table, text
 from monstera_assets.gold.gold_metric_catalog import catalog_rows
+from monstera_assets.markdown import code, page, table, text
 from monstera_assets.warehouse.table_asset import TableAsset
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from monstera_assets.documentation.markdown import code, page, table, text
 from monstera_assets.documentation.states import thresholds
 from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
 from monstera_assets.lifecycle.segments import COMPOSITE, DIMENSIONS, Dimension, segment_version
+from monstera_assets.markdown import code, page, table, text
 
 
 def segments_page() -> str:

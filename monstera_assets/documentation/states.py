@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from monstera_assets.documentation.markdown import code, mermaid, page, table, text
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import ACCOUNT_MOVES, PRODUCT_MOVES, USER_MOVES, Move
+from monstera_assets.markdown import code, mermaid, page, table, text
 
 State = TypeVar("State", bound=StrEnum)
 

@@ -12,6 +12,7 @@ from monstera_assets.gold.metrics import AS_OF_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.series import share
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.states import UserState
+from monstera_assets.warehouse.pictures import Picture
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column
 
@@ -118,12 +119,30 @@ TABLE = metric_table(
     is_daily=False,
 )
 
+_PERIODS_SHOWN = 12
+
+
+def _monthly_table(cohorts: ir.Table) -> ir.Table:
+    """The last cohorts of a month, each with its retention in its first periods."""
+    monthly = cohorts.filter(cohorts.cohort_type == "month")
+    users, retained = monthly[USERS_IN_COHORT.column_name], monthly[RETENTION.column_name]
+    wide = monthly.group_by("cohort_start").aggregate(
+        users=users.max(),
+        **{
+            f"period {n}": retained.max(where=monthly.period_number == n)
+            for n in range(_PERIODS_SHOWN)
+        },
+    )
+    return wide.order_by("cohort_start")
+
+
 _CELL = ("cohort_start", "period_number")
 
 
 @table_asset(
     TABLE,
     days={"silver_daily_user_activity": ALL_DAYS, "silver_user_state_history": ALL_DAYS},
+    pictures=[Picture("Retention by month of signup", _monthly_table, is_share=True)],
 )
 def gold_retention_cohorts(
     bronze_users: ir.Table,

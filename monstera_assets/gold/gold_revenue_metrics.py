@@ -14,6 +14,7 @@ from monstera_assets.gold.series import (
     running_totals,
     share,
     totals_of_day,
+    weekly_trend,
 )
 from monstera_assets.lifecycle.billing import billing_intervals
 from monstera_assets.lifecycle.intervals import FOREVER, day_number, overlay
@@ -113,7 +114,7 @@ TABLE = metric_table(
 )
 
 
-@table_asset(TABLE)
+@table_asset(TABLE, pictures=[weekly_trend("MRR in 26 weeks", REVENUE_CLOSING)])
 def gold_revenue_metrics(
     bronze_accounts: ir.Table,
     bronze_subscription_events: ir.Table,

@@ -7,11 +7,13 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import rule
 from monstera_assets.gold.metrics import Metric, Unit
 from monstera_assets.gold.segments import (
+    TOTAL,
     active_entities_differ,
     segmented_table,
     segments_differ_from_total,
     users_active,
 )
+from monstera_assets.gold.series import weekly_trend
 from monstera_assets.warehouse.table_asset import last_days, table_asset
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -28,7 +30,13 @@ USERS_ACTIVE = Metric(
 TABLE = segmented_table(USERS_ACTIVE)
 
 
-@table_asset(TABLE, days={"silver_daily_user_activity": last_days(DAYS)})
+@table_asset(
+    TABLE,
+    days={"silver_daily_user_activity": last_days(DAYS)},
+    pictures=[
+        weekly_trend("MAU in 26 weeks", USERS_ACTIVE, segment_dimension=TOTAL, segment_value=TOTAL)
+    ],
+)
 def gold_users_active_monthly(
     silver_daily_user_activity: ir.Table,
     bronze_users: ir.Table,

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.gold.metrics import METRIC_DATE
+from monstera_assets.gold.metrics import METRIC_DATE, Metric
 from monstera_assets.lifecycle.intervals import calendar, day_date, day_number
+from monstera_assets.warehouse.pictures import Picture
 from monstera_assets.warehouse.windows import DateWindow
 
 
@@ -65,6 +66,27 @@ def running_totals(
 def from_first_day(changes: ir.Table, window: DateWindow) -> ir.Table:
     """Changes of which those before a window are dated on its first day."""
     return changes.mutate(day=ibis.greatest(changes.day, first_day(window)))
+
+
+def weekly_trend(title: str, metric: Metric, **row: str) -> Picture:
+    """A metric on the latest date and the 25 weeks before it, at intervals of a week.
+
+    Args:
+        title: what the picture shows.
+        metric: a metric of a table with one row a date and combination of dimensions.
+        row: the value of each dimension of the row that is shown.
+    """
+
+    def rows(relation: ir.Table) -> ir.Table:
+        shown = relation
+        for name, value in row.items():
+            shown = shown.filter(shown[name] == value)
+        latest = shown.metric_date.max().over(ibis.window())
+        aged = shown.mutate(ago=day_number(latest) - day_number(shown.metric_date))
+        weekly = aged.filter(aged.ago % 7 == 0, aged.ago <= 7 * 25)
+        return weekly.select(METRIC_DATE.name, metric.column_name).order_by(METRIC_DATE.name)
+
+    return Picture(title, rows, bar=metric.column_name)
 
 
 def share(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:

@@ -12,6 +12,7 @@ from monstera_assets.lifecycle.products import KEYS, active_products, product_in
 from monstera_assets.lifecycle.states import ProductState
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_product_state_history import KEY_COLUMNS
+from monstera_assets.warehouse.pictures import distribution
 from monstera_assets.warehouse.table_asset import ALL_DAYS, LATEST_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -64,6 +65,7 @@ TABLE = Table(
 @table_asset(
     TABLE,
     days={"silver_user_state_history": LATEST_DAY, "silver_daily_user_activity": ALL_DAYS},
+    pictures=[distribution("relationships", "current_state")],
 )
 def silver_user_product_states(
     silver_user_state_history: ir.Table,

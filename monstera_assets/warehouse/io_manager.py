@@ -17,7 +17,14 @@ import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import pandas as pd
-from dagster import InitResourceContext, InputContext, OutputContext, TableSchema, TimeWindow
+from dagster import (
+    InitResourceContext,
+    InputContext,
+    MetadataValue,
+    OutputContext,
+    TableSchema,
+    TimeWindow,
+)
 from dagster._core.definitions.metadata import RawMetadataValue
 from dagster._core.storage.db_io_manager import (
     DbIOManager,
@@ -34,11 +41,15 @@ from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.batches import TableBatch
 from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS, connect
 from monstera_assets.warehouse.errors import SchemaMismatchError
+from monstera_assets.warehouse.pictures import Computed
 from monstera_assets.warehouse.tables import StoredTable
 from monstera_assets.warehouse.windows import DateWindow
 
 READS = "monstera/reads"
 """Metadata key of an asset's input: which days of a partitioned table it reads."""
+
+AS_OF_DATE = "as_of_date"
+"""Column of the tables that describe the latest date of history, and its metadata key."""
 
 _FRAME = "delivered_frame"
 _NO_TYPE = '"NULL"'  # what DuckDB calls the type of a DataFrame's column without any value
@@ -141,25 +152,35 @@ class WarehouseClient(DuckDbClient):
         """Delete nothing yet: the handlers do, since a batch may read, or keep, what is there."""
 
 
-class IbisTypeHandler(DbTypeHandler[ir.Table]):
+class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
     """Runs Ibis expressions inside DuckDB."""
 
     def handle_output(
         self,
         context: OutputContext,
         table_slice: TableSlice,
-        obj: ir.Table,
+        obj: ir.Table | Computed,
         connection: duckdb.DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
-        """Compile the expression and insert its rows.
+        """Compile the expression, insert its rows and draw the pictures.
 
         Raises:
             SchemaMismatchError: columns or types differ from the declaration.
         """
+        computed = obj if isinstance(obj, Computed) else Computed(obj, ())
         window = slice_window(table_slice)
         table = stored_table(context, table_slice)
         writer.delete(connection, table, window)
-        rows = writer.insert(connection, table, obj, window)
+        rows = writer.insert(connection, table, computed.rows, window)
+        seen = {
+            picture.title: MetadataValue.md(picture.draw(connection, table.relation))
+            for picture in computed.pictures
+        }
+        if window is None:
+            return {**row_count_metadata(rows, window), **_as_of(connection, table), **seen}
+        if seen:
+            # A picture is of the whole table: the last partition has it for all of the range.
+            context.step_context.add_asset_metadata(seen, context.asset_key, str(window.last))
         return row_count_metadata(rows, window)
 
     def load_input(
@@ -178,8 +199,8 @@ class IbisTypeHandler(DbTypeHandler[ir.Table]):
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        """Ibis tables."""
-        return [ir.Table]
+        """Ibis tables, alone and with pictures."""
+        return [ir.Table, Computed]
 
 
 class BatchTypeHandler(DbTypeHandler[TableBatch]):
@@ -348,6 +369,18 @@ def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, Raw
         return {"dagster/partition_row_count": rows}
     # Every partition of the range shares this metadata, so it must not pass for one partition's.
     return {"rows_written": rows, "days_written": str(window)}
+
+
+def _as_of(
+    connection: duckdb.DuckDBPyConnection, table: StoredTable
+) -> Mapping[str, RawMetadataValue]:
+    """The date that a table of the present describes; nothing for others."""
+    if not any(column.name == AS_OF_DATE for column in table.columns):
+        return {}
+    [(latest,)] = connection.execute(
+        f"SELECT max({AS_OF_DATE}) FROM {table.qualified_name}"
+    ).fetchall()
+    return {AS_OF_DATE: str(latest)} if latest else {}
 
 
 def _days_to_read(

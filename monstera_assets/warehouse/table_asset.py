@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
+import ibis.expr.types as ir
 import pandas as pd
 from dagster import (
     AssetExecutionContext,
@@ -24,12 +25,16 @@ from dagster import (
     BackfillPolicy,
     BetaWarning,
     DailyPartitionsDefinition,
+    TableColumnDep,
+    TableColumnLineage,
     TimeWindowPartitionMapping,
     asset,
 )
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.io_manager import READS, Reads
+from monstera_assets.warehouse.lineage import column_lineage
+from monstera_assets.warehouse.pictures import Computed, Picture
 from monstera_assets.warehouse.tables import Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -76,11 +81,12 @@ LATEST_DAY = Days(Reads.LATEST_DAY)
 
 @dataclass(frozen=True)
 class TableAsset:
-    """A table, the function that computes it, and the days it reads of its partitioned inputs."""
+    """A table, the function that computes it, the days it reads of its inputs, and its pictures."""
 
     table: Table
     function: Callable[..., Any]
     days: Mapping[str, Days] = field(default_factory=dict)
+    pictures: tuple[Picture, ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -119,10 +125,27 @@ class TableAsset:
                 keywords["policy"] = policy
             if "window" in accepts:
                 keywords["window"] = partition_window(context)
-            return function(*(tables[name] for name in inputs), **keywords)
+            rows = function(*(tables[name] for name in inputs), **keywords)
+            if not isinstance(rows, ir.Table):
+                return rows
+            # Of the last of a range's partitions only: it is what the UI shows, and thousands of
+            # copies would be most of the log.
+            last = context.partition_key_range.end if partitioned else None
+            context.add_asset_metadata(self._lineage(rows), partition_key=last)
+            return Computed(rows, self.pictures)
 
         definition: AssetsDefinition = compute
         return definition
+
+    def _lineage(self, rows: ir.Table) -> dict[str, TableColumnLineage]:
+        return {
+            "dagster/column_lineage": TableColumnLineage(
+                {
+                    column: [TableColumnDep(asset_key(name), origin) for name, origin in origins]
+                    for column, origins in column_lineage(rows, self.inputs).items()
+                }
+            )
+        }
 
     def _input(self, name: str) -> AssetIn:
         days = self.days.get(name)
@@ -139,17 +162,18 @@ class TableAsset:
 
 
 def table_asset(
-    table: Table, days: Mapping[str, Days] | None = None
+    table: Table, days: Mapping[str, Days] | None = None, pictures: Sequence[Picture] = ()
 ) -> Callable[[Callable[..., Any]], TableAsset]:
     """Declare the decorated function as the computation of a table.
 
     Args:
         table: the declaration.
         days: for each partitioned input, the days that the function reads of it.
+        pictures: what the Dagster UI shows of the table.
     """
 
     def decorate(function: Callable[..., Any]) -> TableAsset:
-        return TableAsset(table, function, days or {})
+        return TableAsset(table, function, days or {}, tuple(pictures))
 
     return decorate
 

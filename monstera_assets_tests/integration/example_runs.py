@@ -190,3 +190,4 @@ class SeedsRun:
     days: DateWindow
     success: bool
     evaluations: tuple[dg.AssetCheckEvaluation, ...]
+    materializations: tuple[dg.AssetMaterialization, ...]

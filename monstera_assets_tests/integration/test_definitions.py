@@ -15,10 +15,12 @@ import pytest
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 import monstera_assets
-from monstera_assets.definitions import build_definitions, tables
+from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.gold.metrics import snake_case
 from monstera_assets.settings import Settings
-from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.table_asset import asset_key
+from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets_tests.integration.example_runs import SeedsRun
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(monstera_assets.__file__).parent
@@ -30,7 +32,7 @@ PERSONAL = ("email", "e_mail", "account_name", "user_name")
 MAY_IMPORT = {
     "source": {"source"},
     "lifecycle": {"lifecycle"},
-    "warehouse": {"warehouse", "lifecycle"},
+    "warehouse": {"warehouse", "lifecycle", "markdown"},
     "checks": {"checks", "warehouse", "lifecycle"},
     "bronze": {"bronze", "checks", "warehouse", "lifecycle", "source"},
 }
@@ -256,3 +258,37 @@ def own_packages(module: Path) -> set[str]:
     return {
         name.split(".")[1] for name in imports_of(module) if name.startswith("monstera_assets.")
     }
+
+
+def test_the_ui_shows_where_columns_come_from_and_what_tables_look_like(
+    seeds_run: SeedsRun,
+) -> None:
+    """Of each table's latest materialization; a few of the entries were worked out by hand."""
+    latest = {made.asset_key.path[-1]: made for made in seeds_run.materializations}
+    for asset in table_assets():
+        metadata = latest[asset.table.name].metadata
+        assert {picture.title for picture in asset.pictures} <= metadata.keys()
+        if asset.table.name != "gold_metric_catalog":  # made from declarations, not from tables
+            lineage = metadata["dagster/column_lineage"].value
+            assert isinstance(lineage, dg.TableColumnLineage)
+            declared = {column.name for column in StoredTable.of(asset.table).data_columns}
+            assert lineage.deps_by_column.keys() == declared
+            known = {asset_key(name) for name in asset.inputs}
+            assert {dep.asset_key for deps in lineage.deps_by_column.values() for dep in deps} <= (
+                known
+            )
+        if asset.table.partition_column is None and "as_of_date" in asset.table.relation.columns:
+            assert metadata["as_of_date"].value == "2025-06-30"
+    stickiness = latest["gold_overall_metrics"].metadata["dagster/column_lineage"].value
+    assert isinstance(stickiness, dg.TableColumnLineage)
+    assert [
+        (dep.asset_key.path[-1], dep.column_name)
+        for dep in stickiness.deps_by_column["users_active_stickiness_monthly"]
+    ] == [
+        ("gold_users_active_daily", "users_active_daily"),
+        ("gold_users_active_monthly", "users_active_monthly"),
+    ]
+    states = latest["silver_user_current_state"].metadata["Users by platform state"].value
+    assert f"| active | 8 | 40.0% | {'█' * 24} |" in str(states)
+    cohorts = latest["gold_retention_cohorts"].metadata["Retention by month of signup"].value
+    assert "| 2024-07-01 | 3 | 100.0% | 0.0% | 33.3% |" in str(cohorts)

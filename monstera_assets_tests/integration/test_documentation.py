@@ -16,8 +16,8 @@ from monstera_assets.cli import main
 from monstera_assets.definitions import build_definitions, rules, table_assets, tables
 from monstera_assets.documentation.catalog import Catalog, Node, read_catalog
 from monstera_assets.documentation.event_types import qualifying_events_page
-from monstera_assets.documentation.markdown import code, table, text
 from monstera_assets.documentation.pages import render_pages
+from monstera_assets.markdown import code, table, text
 from monstera_assets.settings import Settings
 from monstera_assets_tests.integration.example_runs import SeedsRun
 from monstera_assets_tests.markdown_page import plain, section, sections

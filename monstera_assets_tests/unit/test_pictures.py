@@ -1,0 +1,73 @@
+"""Pictures of tables: bars and shares worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import ibis
+import pytest
+
+from monstera_assets.warehouse.pictures import Picture, bar, distribution
+
+USERS = ibis.table({"name": "string", "state": "string"}, name="users")
+
+
+@pytest.fixture
+def connection() -> duckdb.DuckDBPyConnection:
+    made = duckdb.connect()
+    made.execute("CREATE TABLE users (name VARCHAR, state VARCHAR)")
+    return made
+
+
+def fill(connection: duckdb.DuckDBPyConnection, states: Sequence[str]) -> None:
+    connection.executemany(
+        "INSERT INTO users VALUES (?, ?)", [[f"u{n}", state] for n, state in enumerate(states)]
+    )
+
+
+def test_a_distribution_has_the_most_frequent_first(connection: duckdb.DuckDBPyConnection) -> None:
+    fill(connection, ["dormant", *["active"] * 3])
+    picture = distribution("users", "state")
+    assert picture.title == "Users by state"
+    assert picture.draw(connection, USERS).splitlines() == [
+        "| state | users | share |  |",
+        "| --- | --- | --- | --- |",
+        f"| active | 3 | 75.0% | {'█' * 24} |",
+        f"| dormant | 1 | 25.0% | {'█' * 8} |",
+    ]
+
+
+def test_nothing_is_said_of_an_empty_table(connection: duckdb.DuckDBPyConnection) -> None:
+    assert distribution("users", "state").draw(connection, USERS) == "Nothing yet."
+
+
+def test_words_from_data_are_no_markup(connection: duckdb.DuckDBPyConnection) -> None:
+    fill(connection, ["<script>alert(1)</script>|*b*"])
+    drawn = distribution("users", "state").draw(connection, USERS)
+    assert "&lt;script>alert(1)&lt;/script>\\|\\*b\\*" in drawn
+
+
+def test_more_rows_than_fit_are_said_to_be_there(connection: duckdb.DuckDBPyConnection) -> None:
+    fill(connection, ["active"] * 61)
+    drawn = Picture("All", lambda users: users.order_by("name")).draw(connection, USERS)
+    assert drawn.count("| active |") == 60
+    assert drawn.endswith("The first 60 rows.")
+
+
+@pytest.mark.parametrize(
+    ("value", "most", "drawn"),
+    [
+        (0, 0, ""),
+        (0, 10, ""),
+        (10, 10, "█" * 24),
+        (5, 10, "█" * 12),
+        (1, 192, "▏"),  # 192 eighths are 24 characters
+        (15, 192, "█▉"),
+        (0.4, 192, ""),
+    ],
+)
+def test_bars_are_as_long_as_the_share_of_the_longest(
+    value: float, most: float, drawn: str
+) -> None:
+    assert bar(value, most) == drawn
