@@ -15,7 +15,7 @@ from monstera_assets.bronze.event_rules import (
     read_events,
     trusted_date,
 )
-from monstera_assets.bronze.row_digests import row_hashes
+from monstera_assets.bronze.row_digests import HASH, row_hash
 from monstera_assets.bronze.validation import REASON, read_as, with_reason
 from monstera_assets.warehouse.tables import Layer, Table
 
@@ -63,32 +63,63 @@ def classify(
         The rows with `partition_date`: the folder's date in a layout by day, else the event's, else
         the first partition; and with the hash of `row_hashes`.
     """
-    by_day = other_days is not None
-    rows = read_events(rows, TABLE, earliest, by_day=by_day)
-    rows, rules = event_rules(
-        rows, TABLE, users=users, catalog=catalog, deletions=deletions(subscription_events)
-    )
-    classified = with_reason(rows, rules)
+
+    def by_rules(some: ir.Table) -> ir.Table:
+        typed = read_events(some, TABLE, earliest, by_day=other_days is not None)
+        typed, rules = event_rules(
+            typed, TABLE, users=users, catalog=catalog, deletions=deletions(subscription_events)
+        )
+        return with_reason(typed, rules)
+
+    classified = by_rules(rows)
     if other_days is not None:
-        classified = _without_repeats_of_earlier_days(classified, other_days)
+        # The rules are asked of these rows once more, by themselves: keeping all rows to look at
+        # some of them twice would cost more than everything else.
+        repeated = by_rules(_of_several_days(rows, other_days))
+        classified = _without_repeats_of_earlier_days(classified, repeated, other_days)
     return classified.mutate(
         partition_date=partition_date(
             classified.folder_date, classified.event_date, first_partition
         ),
-        **row_hashes(classified),
+        **{HASH: row_hash(classified)},
     )
 
 
-def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table) -> ir.Table:
+def _of_several_days(rows: ir.Table, other_days: ir.Table) -> ir.Table:
+    """The staged rows whose event_id occurs on more than one day, told by its hash.
+
+    Two ids of one hash are taken for one, which only makes more rows to look at.
+    """
+    rows = rows.mutate(key=rows.event_id.cast("string").hash())
+    days = rows.select("key", day=rows.folder_date)
+    others = other_days.select(key=other_days.event_id.hash(), day=other_days.event_date)
+    days = days.union(others.filter(others.key.isin(days.key)))
+    spread = days.group_by("key").aggregate(first_day=days.day.min(), last_day=days.day.max())
+    spread = spread.filter(spread.first_day < spread.last_day)
+    return rows.semi_join(spread, "key").drop("key")
+
+
+def _without_repeats_of_earlier_days(
+    classified: ir.Table, repeated: ir.Table, other_days: ir.Table
+) -> ir.Table:
     """Reject the events that an earlier day has; only accepted events make others duplicates.
 
     Of a day's own rows at most one of an id is left, and whether an earlier day has the id does not
     depend on which of several earlier days it is: so the outcome is the same whether days are loaded
     one by one, in order, or in one run.
+
+    Args:
+        classified: all rows, by the rules of a day.
+        repeated: among them at least those whose id occurs on several days, other days included.
+        other_days: `event_id` and `event_date` of the other days' events.
     """
-    rows = classified.view()  # computed once, though read twice
-    left = rows.filter(rows[REASON].isnull()).select("event_id", event_date=rows.folder_date)
-    firsts = left.union(other_days.select("event_id", "event_date"))
+    rows = classified
+    suspects = repeated.view()  # few, and read twice
+    left = suspects.filter(suspects[REASON].isnull())
+    elsewhere = other_days.filter(other_days.event_id.isin(suspects.event_id))
+    firsts = left.select("event_id", event_date=left.folder_date).union(
+        elsewhere.select("event_id", "event_date")
+    )
     firsts = firsts.group_by(first_id=firsts.event_id).aggregate(first_day=firsts.event_date.min())
     joined = rows.left_join(firsts, rows.event_id == firsts.first_id)
     repeats = (joined.first_day < joined.folder_date).fill_null(False)

@@ -39,8 +39,8 @@ TABLE = Table(
         Column(
             DIGEST,
             "string",
-            "What the raw rows of the day add up to, whatever their order: how many there are, and"
-            " two sums of their hashes, separated by colons.",
+            "What the raw rows of the day add up to, whatever their order: how many there are, a"
+            " colon, and the sum of their hashes.",
         ),
         *COUNTS,
     ),
@@ -51,7 +51,7 @@ TABLE = Table(
 def digest_is_of_the_rows_read(bronze_loads: ir.Table, *, window: DateWindow) -> ir.Table:
     """Partitions whose digest is of another number of rows, or none at all."""
     loads = within(bronze_loads, "partition_date", window)
-    number = loads.rows_digest.re_extract(r"^(\d+):\d+:\d+$", 1).try_cast("int64")
+    number = loads.rows_digest.re_extract(r"^(\d+):\d+$", 1).try_cast("int64")
     return loads.filter(number.isnull() | (number != loads.rows_read))
 
 

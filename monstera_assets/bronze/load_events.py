@@ -34,8 +34,8 @@ from monstera_assets.bronze.row_digests import (
     HASH,
     NO_ROWS,
     digests_by_day,
-    malformed_hashes,
-    row_hashes,
+    malformed_hash,
+    row_hash,
 )
 from monstera_assets.bronze.validation import REASON
 from monstera_assets.source.layout import SourceInput, discover_source
@@ -192,7 +192,7 @@ def day_digests(
         partition_date=bronze_events.partition_date(
             read.folder_date, read.event_date, first_partition
         ),
-        **row_hashes(read),
+        **{HASH: row_hash(read)},
     )
     return digests_by_day(dated.union(_hashed(malformed, first_partition)))
 
@@ -260,7 +260,7 @@ class _EventLoad:
             "events",
             bronze_events.TABLE,
             _of_days(connection, classified),
-            also=["partition_date", *HASH],
+            also=["partition_date", HASH],
         )
         dated = rows.select(
             partition_date=bronze_events.partition_dates(rows, self.earliest, self.first_partition)
@@ -337,7 +337,7 @@ class _EventLoad:
         """The entries of the days."""
         classified = temporary_relation(connection, "events_classified")
         malformed = temporary_relation(connection, "events_malformed")
-        hashed = classified.select("partition_date", *HASH).union(
+        hashed = classified.select("partition_date", HASH).union(
             _of_days(connection, _hashed(malformed, self.first_partition))
         )
         is_accepted = classified[REASON].isnull()
@@ -406,4 +406,4 @@ def _dated(malformed: ir.Table, first_partition: date) -> ir.Table:
 
 def _hashed(malformed: ir.Table, first_partition: date) -> ir.Table:
     dated = _dated(malformed, first_partition)
-    return dated.select("partition_date", **malformed_hashes(dated))
+    return dated.select("partition_date", **{HASH: malformed_hash(dated)})

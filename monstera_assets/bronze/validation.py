@@ -98,13 +98,17 @@ def unknown_reference(
 def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Value]) -> ir.Table:
     """Add `duplicate_rank`, 0 on the row of each key that is kept, more on the others.
 
-    Keys are almost always unique, so only the rows of those that are not are put in order.
+    Keys are almost always unique, so only the rows of those that are not are put in order. They are
+    told by their hash: two keys that share one are put in order too, each by itself.
     """
-    present = rows.filter([rows[name].notnull() for name in key])
-    repeated = present.group_by(list(key)).aggregate(times=present.count())
-    repeated = repeated.filter(repeated.times > 1).drop("times")
-    single = rows.anti_join(repeated, list(key)).mutate(duplicate_rank=ibis.literal(0, "int64"))
-    several = rows.semi_join(repeated, list(key))
+    is_whole = ibis.and_(*(rows[name].notnull() for name in key))
+    key_hash = ibis.struct({name: rows[name] for name in key}).hash()
+    hashed = rows.mutate(key_hash=ibis.ifelse(is_whole, key_hash, None))
+    counted = hashed.group_by("key_hash").aggregate(times=hashed.count())
+    repeated = counted.filter(counted.times > 1, counted.key_hash.notnull())
+    single = hashed.anti_join(repeated, "key_hash").drop("key_hash")
+    single = single.mutate(duplicate_rank=ibis.literal(0, "int64"))
+    several = hashed.semi_join(repeated, "key_hash").drop("key_hash")
     ranked = several.mutate(
         duplicate_rank=ibis.row_number()
         .over(ibis.window(group_by=list(key), order_by=list(order_by)))

@@ -19,6 +19,12 @@ from monstera_assets.lifecycle.workflows import MatchedInOrder
 class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no stubs
     """Ibis's compiler for DuckDB, with the operations that the lifecycle adds to Ibis."""
 
+    def visit_Hash(self, op: ops.Hash, *, arg: sge.Expression) -> sge.Expression:  # noqa: N802
+        """63 of the 64 bits of DuckDB's hash, which is unsigned: Ibis goes through a bit string."""
+        shifted = sge.BitwiseRightShift(this=self.f.hash(arg), expression=sge.convert(1))
+        hashed: sge.Expression = self.cast(shifted, op.dtype)
+        return hashed
+
     def visit_MatchedInOrder(  # noqa: N802  # the compiler finds a visitor by the operation's name
         self, op: MatchedInOrder, *, steps: sge.Expression, moments: sge.Expression
     ) -> sge.Expression:
