@@ -118,12 +118,14 @@ class Accounts:
     @property
     def open(self) -> Bools:
         """Whether the people of each account have access."""
-        return (self.phase == Phase.TRIAL) | (self.phase == Phase.PAID)
+        is_open: Bools = (self.phase == Phase.TRIAL) | (self.phase == Phase.PAID)
+        return is_open
 
     @property
     def revenue(self) -> Ints:
         """Revenue a month by the present contract."""
-        return self.seats * self.prices[self.tier]
+        revenue: Ints = self.seats * self.prices[self.tier]
+        return revenue
 
     def found(self, accounts: Ints, day: int, seconds: Ints) -> None:
         """Accounts are created and on trial."""
@@ -165,11 +167,11 @@ class Accounts:
         paid = self.phase == Phase.PAID
         numbers = uniform(draw(self._contract, day))
         buys = paid & (used > self.seats)
-        self.seats[buys] = np.ceil(used[buys] * 1.2).astype(np.int64)
+        self.seats[buys] = np.ceil(used[buys] * rates.seat_purchase).astype(np.int64)
         upgrades = paid & ~buys & (numbers < rates.upgrade_per_day) & (self.tier < 2)
         self.tier[upgrades] += 1
         smaller = paid & ~buys & (1 - numbers < rates.downsizing_per_day)
-        wanted = np.maximum(np.ceil(used * 1.1).astype(np.int64), self.least_seats)
+        wanted = np.maximum(np.ceil(used * rates.seat_reserve).astype(np.int64), self.least_seats)
         gives_up = smaller & (wanted < self.seats)
         self.seats[gives_up] = wanted[gives_up]
         downgrades = smaller & ~gives_up & (self.tier > 0)

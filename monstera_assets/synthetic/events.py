@@ -9,7 +9,7 @@ import numpy as np
 from monstera_assets.synthetic.catalog import EVENT_TYPES, PRODUCTS, VIEWED, WITH_TARGET
 from monstera_assets.synthetic.company import Company
 from monstera_assets.synthetic.errors import GenerationError
-from monstera_assets.synthetic.people import Day, People
+from monstera_assets.synthetic.people import Day
 from monstera_assets.synthetic.randomness import (
     Bools,
     Floats,

@@ -75,7 +75,8 @@ def part(bits: Keys, number: int) -> Floats:
 def geometric(numbers: Floats, probability: Floats | float) -> Floats:
     """Trials up to the first success, from 1 on, by inversion; infinite where that is impossible."""
     with np.errstate(divide="ignore"):
-        return np.floor(np.log1p(-numbers) / np.log1p(-np.asarray(probability))) + 1.0
+        trials: Floats = np.floor(np.log1p(-numbers) / np.log1p(-np.asarray(probability))) + 1.0
+    return trials
 
 
 def between(numbers: Floats, bounds: tuple[int, int]) -> Ints:

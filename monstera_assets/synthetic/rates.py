@@ -50,7 +50,8 @@ class Rates(BaseModel):
 
     # Whether people come to value.
     activation_per_day: float = Field(
-        0.22, description="A day from signup on, first qualifying use of who has neither used nor given up."
+        0.22,
+        description="A day from signup on, first qualifying use of who has neither used nor given up.",
     )
     giving_up_per_day: float = Field(
         0.12, description="A day, giving up before the first use; a later return is possible."
@@ -87,13 +88,13 @@ class Rates(BaseModel):
         (1.3, 1.0, 0.8, 0.65, 0.5),
         description="Factor on lapse by the number of products that the person is going to adopt.",
     )
-    deletion_per_day: float = Field(0.0003, description="A day from the day after signup on, deletion of the user.")
+    deletion_per_day: float = Field(
+        0.0003, description="A day from the day after signup on, deletion of the user."
+    )
     browsing_engaged_per_day: float = Field(
         0.08, description="A day without use, logging in to look around only, while engaged."
     )
-    browsing_other_per_day: float = Field(
-        0.015, description="The same of everybody else."
-    )
+    browsing_other_per_day: float = Field(0.015, description="The same of everybody else.")
 
     # Products.
     breadths: tuple[float, ...] = Field(
@@ -152,32 +153,39 @@ class Rates(BaseModel):
         {"web_app": 0.60, "mobile_app": 0.20, "desktop_app": 0.15, "api": 0.05},
         description="Share of people by where they work.",
     )
-    days_per_project: int = Field(3, description="Days in use after which a person turns to a new project.")
+    days_per_project: int = Field(
+        3, description="Days in use after which a person turns to a new project."
+    )
 
     # Accounts.
     conversion_per_day: float = Field(
         0.035, description="A day of the trial's 30 after creation, first payment."
     )
     leaving_per_day: float = Field(
-        0.0007, description="A day while paid, decision to leave; nobody works from then on."
+        0.0008, description="A day while paid, decision to leave; nobody works from then on."
     )
     failure_per_day: float = Field(0.0022, description="A day while paid, failure of a payment.")
     recovered_share: float = Field(0.85, description="Share of failures that are recovered.")
     pause_per_day: float = Field(0.0005, description="A day while paid, pause; nobody works in it.")
     seasonal_share: float = Field(0.5, description="Share of pauses that are seasonal.")
     silent_share: float = Field(
-        0.5, description="Share of leavers due for renewal in 31 to 90 days who let it pass in silence."
+        0.5,
+        description="Share of leavers due for renewal in 31 to 90 days who let it pass in silence.",
     )
     second_failure_share: float = Field(
         0.5, description="Share of failures still open after 6 days that then have a second one."
     )
     grace_share: float = Field(0.7, description="Share of failures with 7 days of grace.")
-    winback_share: float = Field(0.4, description="Share of lapsed subscriptions that start again.")
+    winback_share: float = Field(0.5, description="Share of lapsed subscriptions that start again.")
     recovery_days: tuple[int, int] = Field((2, 26), description="Days to recovery, evenly.")
     pause_days: tuple[int, int] = Field((31, 75), description="Days of a pause, evenly.")
     notice_days: tuple[int, int] = Field((31, 60), description="Days from decision to end, evenly.")
-    winback_days: tuple[int, int] = Field((25, 150), description="Days lapsed before a new start, evenly.")
-    renewal_lead_days: tuple[int, int] = Field((1, 30), description="Days before its date that a contract is renewed, evenly.")
+    winback_days: tuple[int, int] = Field(
+        (40, 150), description="Days lapsed before a new start, evenly."
+    )
+    renewal_lead_days: tuple[int, int] = Field(
+        (1, 30), description="Days before its date that a contract is renewed, evenly."
+    )
     tiers: dict[str, float] = Field(
         {"starter": 0.50, "professional": 0.38, "enterprise": 0.12},
         description="Share of first payments by tier.",
@@ -191,10 +199,16 @@ class Rates(BaseModel):
         description="Share of accounts by days from start to renewal; 0 is open-ended.",
     )
     seat_headroom: tuple[float, float] = Field(
-        (1.1, 1.5), description="Seats at the start over seats in use, evenly."
+        (1.2, 1.8), description="Seats at the start over seats in use, evenly."
+    )
+    seat_purchase: float = Field(
+        1.4, description="Seats over seats in use after a purchase, made when there are too few."
+    )
+    seat_reserve: float = Field(
+        1.1, description="Seats over seats in use after spare ones were given up."
     )
     downsizing_per_day: float = Field(
-        0.0012, description="A day while paid, giving up spare seats, or without any a tier."
+        0.0025, description="A day while paid, giving up spare seats, or without any a tier."
     )
     upgrade_per_day: float = Field(0.0008, description="A day while paid, move to the tier above.")
 

@@ -292,12 +292,17 @@ class _Writer:
             "entity": _joined([each.account for _, each in facts], deleted),
             "of_user": np.arange(number + len(deleted)) >= number,
             **{
-                name: _joined([getattr(each, name) for _, each in facts], nothing)
-                for name in names
+                name: _joined([getattr(each, name) for _, each in facts], nothing) for name in names
             },
         }
         order = np.lexsort(
-            (columns["entity"], columns["type"], columns["of_user"], columns["second"], columns["day"])
+            (
+                columns["entity"],
+                columns["type"],
+                columns["of_user"],
+                columns["second"],
+                columns["day"],
+            )
         )
         columns = {name: column[order] for name, column in columns.items()}
         columns["number"] = np.arange(len(order))
@@ -316,7 +321,9 @@ class _Writer:
             "reason": f"""'"' || {_pick(_PAUSE_REASONS, "reason")} || '"'""",
         }
         parts = ", ".join(f"""'"{key}": ' || {value}""" for key, value in values.items())
-        entity = f"CASE WHEN of_user THEN {self._user_id('entity')} ELSE {_account_id('entity')} END"
+        entity = (
+            f"CASE WHEN of_user THEN {self._user_id('entity')} ELSE {_account_id('entity')} END"
+        )
         self._write_input(
             "subscription_events",
             f"""SELECT 's' || lpad((number + 1)::VARCHAR, 7, '0') AS event_id,
@@ -337,11 +344,11 @@ class _Writer:
     def _write_constants(
         self, name: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
     ) -> None:
-        values = ", ".join(
-            "(" + ", ".join(_constant(value) for value in row) + ")" for row in rows
-        )
+        values = ", ".join("(" + ", ".join(_constant(value) for value in row) + ")" for row in rows)
         types = {"active_days": "INTEGER", "dormant_days": "INTEGER", "created_at": "TIMESTAMP"}
-        chosen = ", ".join(f"{each}::{types[each]} AS {each}" if each in types else each for each in names)
+        chosen = ", ".join(
+            f"{each}::{types[each]} AS {each}" if each in types else each for each in names
+        )
         query = f"SELECT {chosen} FROM (VALUES {values}) AS constants({', '.join(names)})"
         self._write_input(name, query, {})
 
