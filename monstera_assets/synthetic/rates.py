@@ -176,12 +176,12 @@ class Rates(BaseModel):
         0.5, description="Share of failures still open after 6 days that then have a second one."
     )
     grace_share: float = Field(0.7, description="Share of failures with 7 days of grace.")
-    winback_share: float = Field(0.5, description="Share of lapsed subscriptions that start again.")
+    winback_share: float = Field(0.6, description="Share of lapsed subscriptions that start again.")
     recovery_days: tuple[int, int] = Field((2, 26), description="Days to recovery, evenly.")
     pause_days: tuple[int, int] = Field((31, 75), description="Days of a pause, evenly.")
     notice_days: tuple[int, int] = Field((31, 60), description="Days from decision to end, evenly.")
     winback_days: tuple[int, int] = Field(
-        (40, 150), description="Days lapsed before a new start, evenly."
+        (50, 120), description="Days lapsed before a new start, evenly."
     )
     renewal_lead_days: tuple[int, int] = Field(
         (1, 30), description="Days before its date that a contract is renewed, evenly."
@@ -208,7 +208,7 @@ class Rates(BaseModel):
         1.1, description="Seats over seats in use after spare ones were given up."
     )
     downsizing_per_day: float = Field(
-        0.0025, description="A day while paid, giving up spare seats, or without any a tier."
+        0.003, description="A day while paid, giving up spare seats, or without any a tier."
     )
     upgrade_per_day: float = Field(0.0008, description="A day while paid, move to the tier above.")
 

@@ -108,9 +108,7 @@ def observed(anomalies: tuple[Anomaly, ...] = ()) -> Observed:
             chosen = engaged & (kind == index)
             found.tally("lapse", name, lapses[chosen], hazard[chosen])
             chosen = (was == State.LAPSED) & (kind == index)
-            found.tally(
-                "return", name, now[chosen] == State.ENGAGED, KINDS[index].return_per_day
-            )
+            found.tally("return", name, now[chosen] == State.ENGAGED, KINDS[index].return_per_day)
         fresh = was == State.NOT_ACTIVATED
         for index, source in enumerate(SOURCES):
             chosen = fresh & (people.source[:number] == index)
