@@ -27,7 +27,7 @@ Planted = TypeVar("Planted", bound=Anomaly)
 
 MOST_USERS = 10_000_000
 MOST_DAYS = 3_660
-EARLIEST = date(1990, 1, 2)
+EARLIEST, LATEST = date(1990, 1, 2), date(2200, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class Company:
                 f"--end-date: with {self.days:,} days up to {self.end} the company would begin"
                 f" before {EARLIEST}; give a later date or fewer days."
             )
+        if self.end > LATEST:
+            raise GenerationError(f"--end-date: {self.end} is after {LATEST}.")
         if self.events is not None and self.events < 1:
             raise GenerationError(f"--events: {self.events} is not positive.")
         if self.until is not None and not self.first <= self.until <= self.end:

@@ -374,3 +374,94 @@ def test_seats_cover_those_at_work_and_nobody_is_active_when_a_subscription_laps
         there = lapsed[people.account[:number]]
         assert (day - people.last_used[:number][there] > 30).all()
     assert (lapsed_on < NEVER).sum() > 3
+
+
+def test_contracts_run_and_come_back_as_documented() -> None:
+    company = Company(users=80_000, days=420, seed=13)
+    simulation = Simulation(company)
+    accounts = simulation.accounts
+    phase = accounts.phase.copy()
+    lapsed_on = np.full(company.accounts, NEVER)
+    back_after: dict[int, int] = {}
+    for day, _ in simulation.run():
+        lapses = (phase != Phase.LAPSED) & (accounts.phase == Phase.LAPSED)
+        first = lapses & (lapsed_on == NEVER)
+        lapsed_on[first] = day
+        for account in np.flatnonzero((phase == Phase.LAPSED) & (accounts.phase == Phase.PAID)):
+            back_after.setdefault(int(account), day - int(lapsed_on[account]))
+        phase = accounts.phase.copy()
+    assert min(back_after.values()) == 50
+    assert max(back_after.values()) <= 120
+    known = np.flatnonzero(lapsed_on + 120 < company.days)
+    returned = np.array([int(account) in back_after for account in known])
+    tally = Tally()
+    tally.add(returned, RATES.winback_share)
+    assert tally.holds()
+
+    failed: dict[int, int] = {}
+    renewed_before, notices, recovered_after = set(), set(), set()
+    renewal: dict[int, int] = {}
+    for day, each in accounts.facts:
+        for account, date_then, effective in zip(
+            each.account.tolist(), each.renewal.tolist(), each.effective.tolist(), strict=True
+        ):
+            if each.event_type == "subscription_renewed" and date_then - renewal[account] in (
+                91,
+                365,
+            ):
+                renewed_before.add(renewal[account] - day)
+            if each.event_type == "subscription_cancelled":
+                notices.add(effective - day)
+            if each.event_type == "payment_failed":
+                failed.setdefault(account, day)
+            if each.event_type == "payment_recovered":
+                recovered_after.add(day - failed.pop(account))
+            if date_then >= 0:
+                renewal[account] = date_then
+    # After a pause or a failure a renewal can be late.
+    assert set(range(1, 31)) <= renewed_before
+    assert max(renewed_before) == 30
+    assert notices == set(range(31, 61))
+    assert set(range(2, 27)) <= recovered_after
+
+
+def test_what_is_done_on_a_day_in_use_has_the_documented_shares() -> None:
+    """Qualifying ones after the first, settings among the others, second sessions, new products."""
+    qualifies = np.array([kind.qualifies for kind in EVENT_TYPES])
+    activates = np.array([kind.activates for kind in EVENT_TYPES])
+    tallies = {name: Tally() for name in ("qualifying", "settings", "sessions", "activating")}
+    for _, simulation, events in day_events(Company(users=2_000, days=150, seed=14)):
+        people = simulation.people
+        work = qualifies[events.code]
+        works = np.zeros(2_000, dtype=bool)
+        works[events.user[work]] = True
+        of_worker = works[events.user]
+        further = int(of_worker.sum() - 2 * works.sum())
+        happened = np.arange(further) < int(work.sum() - works.sum())
+        tallies["qualifying"].add(happened, RATES.qualifying_share)
+        others = events.code[of_worker & ~work & (events.code != 0)]
+        tallies["settings"].add(others == 1, RATES.settings_share)
+        second = np.zeros(2_000, dtype=bool)
+        second[events.user[events.session == 1]] = True
+        tallies["sessions"].add(second[works], RATES.second_session_share)
+        # The first work on the first day in use; others may activate by themselves.
+        first_day = works & (people.days_in_use == 1)
+        for user in np.flatnonzero(first_day):
+            of_user = events.code[(events.user == user) & work]
+            share = next(iter(PRODUCTS[people.order[user, 0]].acts)).share
+            if people.uses_features[user]:
+                chance = RATES.activating_share + (1 - RATES.activating_share) * share
+                if len(of_user) == 1:
+                    tallies["activating"].add(activates[of_user], chance)
+    for name, tally in tallies.items():
+        assert tally.holds(), name
+
+
+def test_a_further_product_takes_the_documented_number_of_days_in_use() -> None:
+    people = observed().simulation.people
+    chosen = people.breadth > 1
+    waits = (people.adopted_on[chosen, 1] - people.adopted_on[chosen, 0]).astype(float)
+    chance = RATES.adoption_per_active_day
+    error = sqrt((1 - chance) / chance**2 / len(waits))
+    assert abs(waits.mean() - 1 / chance) <= 4 * error
+    assert waits.min() == 1

@@ -105,7 +105,7 @@ def test_csv_and_parquet_say_the_same(small: Path, tmp_path: Path) -> None:
             f"SELECT COLUMNS(*)::VARCHAR FROM read_parquet('{small / parquet}')"
         ).fetchall()
         right = texts.execute(
-            f"SELECT COLUMNS(*)::VARCHAR FROM read_csv('{tmp_path / 'csv' / csv}', "
+            f"SELECT COLUMNS(*)::VARCHAR FROM read_csv('{tmp_path / 'csv' / csv}',"
             " all_varchar = true, header = true, quote = '\"', escape = '\"')"
         ).fetchall()
         assert left == right, name
@@ -198,6 +198,7 @@ def test_a_folder_filled_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.M
         (("--events", 0), "--events: 0 is not positive"),
         (("--events", 5), "--events: 5 are too few"),
         (("--days", 3_000, "--end-date", "1995-01-01"), "give a later date or fewer days"),
+        (("--end-date", "2200-01-02"), "--end-date: 2200-01-02 is after 2200-01-01"),
         (("--until", "2030-01-01"), "--until: 2030-01-01 is not between"),
         (("--end-date", "yesterday"), "does not match the format"),
         (("--format", "xlsx"), "is not one of"),
