@@ -20,7 +20,7 @@ from monstera_assets.synthetic.rates import DEFAULT_RATES, Rates
 
 DEFAULT_USERS = 2_000
 DEFAULT_DAYS = 548
-DEFAULT_SEED = 6
+DEFAULT_SEED = 7
 DEFAULT_END = date(2025, 6, 30)
 
 Planted = TypeVar("Planted", bound=Anomaly)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import duckdb
 import pytest
 
 from monstera_assets.definitions import rules
 from monstera_assets.gold import alerting
+from monstera_assets.lifecycle.states import AccountState, ProductState, UserState
 from monstera_assets.synthetic.company import Company
 from monstera_assets.synthetic.writer import Generated, generate
 from monstera_assets.warehouse.windows import DateWindow
@@ -49,3 +52,32 @@ def test_every_check_passes(
     evaluations = result.get_asset_check_evaluations()
     assert {each.check_name for each in evaluations if not each.passed} <= alarms
     assert len(evaluations) - len(alarms) > 200
+
+
+@pytest.mark.slow
+def test_the_default_company_has_every_state_on_its_last_day_and_no_alarm(tmp_path: Path) -> None:
+    """As docs/synthetic.md says of the default seed, with the figures of the whole that it names."""
+    company = Company()
+    source = generate(company, tmp_path / "source")
+    graph = Graph(source.folder, tmp_path / "w.duckdb", tmp_path / "home", company.first)
+    with graph.instance:
+        result = graph.run(DateWindow(company.first, company.end))
+    assert result.success
+    evaluations = result.get_asset_check_evaluations()
+    assert [each.check_name for each in evaluations if not each.passed] == []
+    with duckdb.connect(str(graph.database), read_only=True) as connection:
+        for table, column, states in (
+            ("silver_user_current_state", "platform_state", UserState),
+            ("silver_user_product_states", "current_state", ProductState),
+            ("silver_account_current_state", "current_state", AccountState),
+        ):
+            found = connection.execute(f"SELECT DISTINCT {column} FROM silver.{table}").fetchall()
+            assert {state for (state,) in found} == set(map(str, states)), table
+        [(monthly, stickiness, signed_up)] = connection.execute(
+            "SELECT users_active_monthly, users_active_stickiness_monthly,"
+            " (SELECT count(*) FROM bronze.bronze_users)"
+            " FROM gold.gold_overall_metrics WHERE is_current_day"
+        ).fetchall()
+    assert signed_up == company.users
+    assert 0.35 <= monthly / signed_up <= 0.60
+    assert 0.15 <= stickiness <= 0.30

@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from monstera_assets.cli import main
+from monstera_assets.synthetic.company import (
+    DEFAULT_DAYS,
+    DEFAULT_END,
+    DEFAULT_SEED,
+    DEFAULT_USERS,
+)
 from monstera_assets.synthetic.rates import DEFAULT_RATES, Rates
 from monstera_assets_tests.markdown_page import Row, sections
 
@@ -58,3 +65,34 @@ def test_figures_in_the_reasons_follow_from_the_rates() -> None:
     assert abs(converted - 2 / 3) < 0.02
     deleted = 1 - (1 - rates.deletion_per_day) ** 365
     assert f"{100 * deleted:.0f} %" in why["deletion_per_day"]
+    for name, source in (("paid search", "paid_search"), ("invited", "invitation")):
+        odds = rates.activation_per_day * rates.activation_by_source[source]
+        # Both are asked on one day, so the first of the two to come decides.
+        share = odds / (odds + rates.giving_up_per_day)
+        assert f"{100 * share:.0f} % ({name})" in why["activation_per_day"]
+
+
+def test_defaults_are_those_of_the_command() -> None:
+    options = {
+        row["option"]: row["default"]
+        for part in sections(PAGE)
+        for table in part.tables
+        for row in table
+        if "option" in row
+    }
+    assert options == {
+        f"--{name.replace('_', '-')}": shown_default
+        for name, shown_default in {
+            "users": str(DEFAULT_USERS),
+            "days": str(DEFAULT_DAYS),
+            "end_date": str(DEFAULT_END),
+            "seed": str(DEFAULT_SEED),
+            "events": "none",
+            "until": "none",
+            "format": "parquet",
+            "truth": "off",
+            "output": "",
+        }.items()
+    }
+    command = main.commands["generate"]
+    assert {name for option in command.params for name in option.opts} == set(options)
