@@ -386,7 +386,11 @@ def generate(
     company = Company(
         users=users, days=days, seed=seed, end=end.date(), events=events, until=_day(until)
     )
-    written = writer.generate(company, output, writer.FileFormat(kind), with_truth=with_truth)
+    try:
+        written = writer.generate(company, output, writer.FileFormat(kind), with_truth=with_truth)
+    except KeyboardInterrupt:
+        click.echo("monstera: interrupted; nothing was written.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
     for name, rows in written.rows.items():
         click.echo(f"{name}  {rows:,} rows")
     click.echo(f"Source: {written.folder}, {company.first} to {company.until or company.end}")

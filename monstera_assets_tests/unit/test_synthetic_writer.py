@@ -175,6 +175,16 @@ def test_what_fails_half_way_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer, "catalog_rows", interrupted)
+    done = command("--users", 20, "--days", 3, "--output", tmp_path / "new")
+    assert (done.exit_code, done.stderr) == (130, "monstera: interrupted; nothing was written.\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_filled_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = tmp_path / "new"
 
