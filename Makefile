@@ -5,14 +5,19 @@ PORT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COMPANY := data/demo-company
 
-.PHONY: help demo setup test test-ui test-postgres test-daemon test-slow test-faults ui lint docs docs-site docs-serve lock clean
+.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-faults ui lint docs docs-site docs-serve lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: setup  ## Run the whole graph on seeds/ and print what it made
 	$(BIN)/monstera run
+
+demo-company: setup  ## Make a company of 2,000 users over 18 months and run the whole graph on it
+	test -e $(COMPANY)/source || $(BIN)/monstera generate --users 2000 --days 548 --output $(COMPANY)/source
+	$(BIN)/monstera run --source $(COMPANY)/source --database $(COMPANY)/monstera.duckdb
 
 setup: $(STAMP)  ## Create the environment
 

@@ -1,4 +1,4 @@
-"""The command line: `monstera run`, `status`, `export`, `forget`, `expire`, `home` and `docs`."""
+"""The command line: `monstera run`, `status`, `export`, `generate`, `forget`, `expire` and so on."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ from monstera_assets.settings import (
     variables,
 )
 from monstera_assets.source.errors import SourceError
+from monstera_assets.synthetic.company import (
+    DEFAULT_DAYS,
+    DEFAULT_END,
+    DEFAULT_SEED,
+    DEFAULT_USERS,
+    Company,
+)
+from monstera_assets.synthetic.errors import GenerationError
 from monstera_assets.warehouse.errors import WarehouseError
 
 EXIT_UNHEALTHY = 1
@@ -40,7 +48,7 @@ class _Reporting(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SettingsError, SourceError, StateError, WarehouseError) as error:
+        except (GenerationError, SettingsError, SourceError, StateError, WarehouseError) as error:
             click.echo(f"monstera: {error}", err=True)
             sys.exit(EXIT_USAGE)
         except KeyboardInterrupt:
@@ -294,6 +302,98 @@ def status(source: Path | None, database: Path | None) -> None:
     print_tables(console, settings, tables(settings))
     with open_instance(settings) as instance:
         print_checks(console, instance, tables(settings), rules(settings))
+
+
+@main.command()
+@click.option(
+    "--users",
+    type=int,
+    default=DEFAULT_USERS,
+    show_default=True,
+    help="People who sign up by the last day.",
+)
+@click.option(
+    "--days", type=int, default=DEFAULT_DAYS, show_default=True, help="Days up to the last one."
+)
+@click.option(
+    "--seed", type=int, default=DEFAULT_SEED, show_default=True, help="Of the random numbers."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the source; it must not exist yet, or be empty.",
+)
+@click.option(
+    "--end-date",
+    "end",
+    type=_DAY,
+    metavar="DATE",
+    default=str(DEFAULT_END),
+    show_default=True,
+    help="The last day, as YYYY-MM-DD.",
+)
+@click.option(
+    "--until",
+    type=_DAY,
+    metavar="DATE",
+    help="Write the same company only up to this day, as its source was then.  [default: all days]",
+)
+@click.option(
+    "--events",
+    type=int,
+    help="About how many events there are, within 5 %.  [default: what the rates make]",
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["parquet", "csv"]),
+    default="parquet",
+    show_default=True,
+    help="What the files are.",
+)
+@click.option(
+    "--truth",
+    "with_truth",
+    is_flag=True,
+    help="Write truth/user_hazards.parquet too: every 7th day, each person's true probability of no"
+    " qualifying event in the next 30 days. No run reads it.",
+)
+def generate(
+    users: int,
+    days: int,
+    seed: int,
+    output: Path,
+    end: datetime,
+    until: datetime | None,
+    events: int | None,
+    kind: str,
+    with_truth: bool,
+) -> None:
+    """Write the source of a made-up company, for demos, tests and benchmarks.
+
+    The same arguments give the same files; docs/synthetic.md tells the rates. The folder is written
+    whole or not at all, and nothing is overwritten.
+
+    \b
+    Examples:
+      monstera generate --output data/demo-company/source
+      monstera generate --users 10000 --days 365 --events 1000000 --output /data/benchmark
+    """  # noqa: D301  # click's mark for a paragraph that is not to be wrapped
+    # NumPy takes a while to import, which `--help` should not cost.
+    from monstera_assets.synthetic import writer
+
+    company = Company(
+        users=users, days=days, seed=seed, end=end.date(), events=events, until=_day(until)
+    )
+    try:
+        written = writer.generate(company, output, writer.FileFormat(kind), with_truth=with_truth)
+    except KeyboardInterrupt:
+        click.echo("monstera: interrupted; nothing was written.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    for name, rows in written.rows.items():
+        click.echo(f"{name}  {rows:,} rows")
+    click.echo(f"Source: {written.folder}, {company.first} to {company.until or company.end}")
 
 
 @main.command(cls=_Configured)

@@ -1,0 +1,70 @@
+"""Disturbances that can be planted in a company, for whoever tests what finds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import TypeAlias
+
+from monstera_assets.synthetic.errors import GenerationError
+
+
+@dataclass(frozen=True)
+class TrackingOutage:
+    """On these days a share of the events was never recorded; people did what they did."""
+
+    first: date
+    last: date
+    missing_share: float
+
+    def __post_init__(self) -> None:
+        _check(self.first, self.last)
+        if not 0 <= self.missing_share <= 1:
+            raise GenerationError(f"missing_share: {self.missing_share} is not between 0 and 1.")
+
+
+@dataclass(frozen=True)
+class ChurnSpike:
+    """On these days people of a country lapse more often, by a factor."""
+
+    first: date
+    last: date
+    country: str
+    factor: float
+
+    def __post_init__(self) -> None:
+        _check(self.first, self.last)
+        _check_factor(self.factor)
+
+
+@dataclass(frozen=True)
+class DoubledLoad:
+    """The events of a day were written twice, the second time with ids of their own."""
+
+    day: date
+
+
+@dataclass(frozen=True)
+class SlowDrift:
+    """Everybody lapses ever more often: by a factor that grows evenly from 1 and then stays."""
+
+    first: date
+    last: date
+    factor: float
+
+    def __post_init__(self) -> None:
+        _check(self.first, self.last)
+        _check_factor(self.factor)
+
+
+Anomaly: TypeAlias = TrackingOutage | ChurnSpike | DoubledLoad | SlowDrift
+
+
+def _check(first: date, last: date) -> None:
+    if last < first:
+        raise GenerationError(f"last: {last} is before the first day, {first}.")
+
+
+def _check_factor(factor: float) -> None:
+    if not 0 <= factor < float("inf"):
+        raise GenerationError(f"factor: {factor} is not a number from 0 on.")

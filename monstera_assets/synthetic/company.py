@@ -1,0 +1,146 @@
+"""Which company to generate: its size, days, seed, rates and disturbances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from functools import cached_property
+from typing import TypeVar
+
+from monstera_assets.synthetic.anomalies import (
+    Anomaly,
+    ChurnSpike,
+    DoubledLoad,
+    SlowDrift,
+    TrackingOutage,
+)
+from monstera_assets.synthetic.errors import GenerationError
+from monstera_assets.synthetic.rates import DEFAULT_RATES, Rates
+
+DEFAULT_USERS = 2_000
+DEFAULT_DAYS = 548
+DEFAULT_SEED = 7
+DEFAULT_END = date(2025, 6, 30)
+
+Planted = TypeVar("Planted", bound=Anomaly)
+
+MOST_USERS = 10_000_000
+MOST_DAYS = 3_660
+EARLIEST, LATEST = date(1990, 1, 2), date(2200, 1, 1)
+
+
+@dataclass(frozen=True)
+class Company:
+    """A company that is founded on its first day.
+
+    Attributes:
+        users: people who have signed up by the last day.
+        days: from the first day to `end`, both included. Days are numbered from 0.
+        seed: of the random numbers, from 0 on.
+        end: the last day.
+        events: about how many events there are, within 5 %; None for the rate's.
+        until: generate only the days up to this one, of the same company; None for all.
+        rates: the probabilities.
+        anomalies: disturbances.
+
+    Raises:
+        GenerationError: an argument is out of bounds.
+    """
+
+    users: int = DEFAULT_USERS
+    days: int = DEFAULT_DAYS
+    seed: int = DEFAULT_SEED
+    end: date = DEFAULT_END
+    events: int | None = None
+    until: date | None = None
+    rates: Rates = DEFAULT_RATES
+    anomalies: tuple[Anomaly, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("users", self.users, 1, MOST_USERS),
+            ("days", self.days, 1, MOST_DAYS),
+            ("seed", self.seed, 0, 2**63 - 1),
+        ):
+            if not low <= value <= high:
+                raise GenerationError(f"--{name}: {value} is not between {low:,} and {high:,}.")
+        if self.first < EARLIEST:
+            raise GenerationError(
+                f"--end-date: with {self.days:,} days up to {self.end} the company would begin"
+                f" before {EARLIEST}; give a later date or fewer days."
+            )
+        if self.end > LATEST:
+            raise GenerationError(f"--end-date: {self.end} is after {LATEST}.")
+        if self.events is not None and self.events < 1:
+            raise GenerationError(f"--events: {self.events} is not positive.")
+        if self.until is not None and not self.first <= self.until <= self.end:
+            raise GenerationError(
+                f"--until: {self.until} is not between {self.first} and {self.end}."
+            )
+        for spike in self._planted(ChurnSpike):
+            if spike.country not in self.rates.countries:
+                raise GenerationError(
+                    f"country: {spike.country} is none of {', '.join(self.rates.countries)}."
+                )
+
+    @property
+    def first(self) -> date:
+        """The first day."""
+        return self.end - timedelta(days=self.days - 1)
+
+    @property
+    def last_day(self) -> int:
+        """The number of the last day that is generated."""
+        return ((self.until or self.end) - self.first).days
+
+    @property
+    def accounts(self) -> int:
+        """Accounts founded by the last day."""
+        return max(1, self.users // self.rates.users_per_account)
+
+    def date_of(self, day: int) -> date:
+        """The date of a day by number."""
+        return self.first + timedelta(days=day)
+
+    def weekday(self, day: int) -> int:
+        """0 for Monday to 6 for Sunday."""
+        return self.date_of(day).weekday()
+
+    def whole(self) -> Company:
+        """The same company with all its days."""
+        return replace(self, until=None)
+
+    def lapse_factors(self, day: int) -> Mapping[str, float]:
+        """By country, the factor by which disturbances change the hazard of lapse on a day."""
+        today = self.date_of(day)
+        factors = dict.fromkeys(self.rates.countries, 1.0)
+        for spike in self._planted(ChurnSpike):
+            if spike.first <= today <= spike.last:
+                factors[spike.country] *= spike.factor
+        for drift in self._planted(SlowDrift):
+            length = (drift.last - drift.first).days + 1
+            gone = min(max((today - drift.first).days + 1, 0), length)
+            for country in factors:
+                factors[country] *= 1 + (drift.factor - 1) * gone / length
+        return factors
+
+    def missing_share(self, day: int) -> float:
+        """The share of the day's events that an outage has lost."""
+        today = self.date_of(day)
+        kept = 1.0
+        for outage in self._planted(TrackingOutage):
+            if outage.first <= today <= outage.last:
+                kept *= 1 - outage.missing_share
+        return 1 - kept
+
+    def is_doubled(self, day: int) -> bool:
+        """Whether the day's events are written twice."""
+        return self.date_of(day) in self._doubled
+
+    @cached_property
+    def _doubled(self) -> frozenset[date]:
+        return frozenset(load.day for load in self._planted(DoubledLoad))
+
+    def _planted(self, kind: type[Planted]) -> list[Planted]:
+        return [anomaly for anomaly in self.anomalies if isinstance(anomaly, kind)]

@@ -1,0 +1,244 @@
+"""From who did something on a day to the day's events, in whole columns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from monstera_assets.synthetic.catalog import EVENT_TYPES, PRODUCTS, VIEWED, WITH_TARGET
+from monstera_assets.synthetic.company import Company
+from monstera_assets.synthetic.errors import GenerationError
+from monstera_assets.synthetic.people import Day
+from monstera_assets.synthetic.randomness import (
+    Bools,
+    Floats,
+    Ints,
+    Keys,
+    Purpose,
+    draw,
+    geometric,
+    keys,
+    part,
+    uniform,
+)
+from monstera_assets.synthetic.simulation import Simulation
+
+BROWSING_EVENTS = 2
+"""Events of a day on which somebody only looks around: the login and a page."""
+LEAST_EVENTS = 2
+"""Events of a day in use: the login and the first work."""
+
+_DAY_SECONDS = 86_400
+_MEMBERS_EVERY_DAYS = 7
+# What is near enough to the local time of each country, for hours to look lived.
+_HOURS_FROM_UTC = {"US": -6, "UK": 0, "CA": -5, "AU": 10, "DE": 1, "FR": 1}
+
+_CODES = {(kind.event_type, kind.node): code for code, kind in enumerate(EVENT_TYPES)}
+_SETTINGS = 1
+_FIRST_VIEW = _CODES[VIEWED, PRODUCTS[0].product_id]
+_FIRST_ACT = np.array(
+    [_CODES[product.acts[0].event_type, product.acts[0].node] for product in PRODUCTS]
+)
+_HAS_TARGET = np.array([kind.event_type in WITH_TARGET for kind in EVENT_TYPES])
+
+
+class Events(NamedTuple):
+    """A day's events in order of time, a row an event; -1 is none."""
+
+    user: Ints
+    code: Ints
+    second: Ints
+    place: Ints
+    session: Ints
+    project: Ints
+    target: Ints
+
+
+class EventMaker:
+    """Makes the events of one day after the other."""
+
+    def __init__(self, simulation: Simulation, mean_events: float) -> None:
+        """Take the people and the mean number of events of a day in use, for a factor of 1."""
+        self._company = simulation.company
+        self._people = simulation.people
+        self._mean_events = mean_events
+        self._of_events = keys(simulation.company.seed, Purpose.EVENTS, simulation.company.users)
+        self._outage = keys(simulation.company.seed, Purpose.OUTAGE, 1)
+        self._acts = np.stack([_act_bounds(features=False), _act_bounds(features=True)])
+        ranks = np.array(simulation.company.rates.product_ranks)
+        self._ranks = _rank_bounds(ranks)
+        zones = [_HOURS_FROM_UTC.get(name, 0) for name in simulation.company.rates.countries]
+        self._zones = np.array(zones)
+        self._members: tuple[Ints, Ints, Ints] | None = None
+
+    def of_day(self, day: int, done: Day) -> Events:
+        """The day's events, those lost in an outage left out."""
+        people = self._people
+        who = np.concatenate([done.working, done.browsing])
+        works = np.arange(len(who)) < len(done.working)
+        base = draw(self._of_events[who], day)
+        count = np.full(len(who), BROWSING_EVENTS)
+        count[works] = self._counts(base[works], people.events_factor[done.working])
+
+        row = np.repeat(np.arange(len(who)), count)
+        position = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+        bits = draw(base[row], position)
+        user = who[row]
+        code = self._codes(bits, user, position, works[row])
+        second, second_session = self._seconds(day, base, who, count, row, position)
+        projects = (people.days_in_use - 1) // self._company.rates.days_per_project
+        qualifies = np.array([kind.qualifies for kind in EVENT_TYPES])[code]
+        project = np.where(qualifies, projects[user], -1)
+        target = np.full(len(row), -1)
+        reaches = np.flatnonzero(_HAS_TARGET[code])
+        target[reaches] = self._targets(day, user[reaches], part(bits[reaches], 3))
+        events = Events(
+            user, code, second, people.place[user], second_session.astype(np.int64), project, target
+        )
+        order = np.argsort(second, kind="stable")
+        events = Events(*(column[order] for column in events))
+        missing = self._company.missing_share(day)
+        if missing:
+            there = np.arange(len(order)) + (day << 32)
+            kept = uniform(draw(self._outage, there)) >= missing
+            events = Events(*(column[kept] for column in events))
+        return events
+
+    def _counts(self, base: Keys, factor: Floats) -> Ints:
+        """The login, the first work, and a geometric number of further events."""
+        further = np.maximum(self._mean_events * factor - LEAST_EVENTS, 0.0)
+        numbers = uniform(draw(base, 1 << 40))
+        return LEAST_EVENTS - 1 + geometric(numbers, 1 / (1 + further)).astype(np.int64)
+
+    def _codes(self, bits: Keys, user: Ints, position: Ints, works: Bools) -> Ints:
+        rates, people = self._company.rates, self._people
+        days = people.days_in_use[user]
+        adopted_on = people.adopted_on[user]
+        adopted = (adopted_on <= days[:, None]).sum(axis=1)
+        latest = np.maximum(adopted - 1, 0)
+        is_new = works & (days > 0)
+        is_new &= np.take_along_axis(adopted_on, latest[:, None], axis=1)[:, 0] == days
+
+        rank = (part(bits, 0)[:, None] >= self._ranks[latest]).sum(axis=1)
+        kept = np.take_along_axis(people.kept[user], rank[:, None], axis=1)[:, 0]
+        rank = np.where(kept, rank, 0)
+        first = position == 1
+        adopts = first & is_new
+        rank = np.where(adopts, latest, rank)
+        # Who only looks around sees the first product, or the next one.
+        further = np.minimum(adopted, len(PRODUCTS) - 1)
+        looks = np.where(part(bits, 1) < rates.looking_further, further, 0)
+        rank = np.where(works, rank, looks)
+        product = np.take_along_axis(people.order[user], rank[:, None], axis=1)[:, 0].astype(int)
+
+        qualifies = works & (first | ((position > 1) & (part(bits, 1) < rates.qualifying_share)))
+        bounds = self._acts[people.uses_features[user].astype(int), product]
+        act = (part(bits, 2)[:, None] >= bounds).sum(axis=1)
+        act = np.where(adopts & (part(bits, 3) < rates.activating_share), 0, act)
+        other = np.where(part(bits, 2) < rates.settings_share, _SETTINGS, _FIRST_VIEW + product)
+        other = np.where(works, other, _FIRST_VIEW + product)
+        code = np.where(qualifies, _FIRST_ACT[product] + act, other)
+        return np.where(position == 0, 0, code).astype(np.int64)
+
+    def _seconds(
+        self, day: int, base: Keys, who: Ints, count: Ints, row: Ints, position: Ints
+    ) -> tuple[Ints, Bools]:
+        """Moments within the day, and whether they are of the day's second session."""
+        people = self._people
+        bits = draw(base, 1 << 41)
+        # Two numbers added: most work is begun around noon.
+        local = 7.0 + 6.0 * (part(bits, 0) + part(bits, 1))
+        start = ((local - self._zones[people.country[who]]) % 24) * 3600
+        new = people.signup[who] == day
+        start = np.where(new, np.maximum(start, people.signup_second[who]), start)
+        two = part(bits, 2) < self._company.rates.second_session_share
+        step = 45.0 + 300.0 * part(bits, 3)
+        later = two[row] & (position > 0) & (2 * position >= count[row])
+        moment = start[row] + step[row] * position + 3.0 * 3600 * later
+        # What would not fit into the day is pressed into what is left of it.
+        end = start + step * count + 3.0 * 3600 * two
+        room = (_DAY_SECONDS - 1 - start) / np.maximum(end - start, 1.0)
+        squeezed = start[row] + (moment - start[row]) * np.minimum(room, 1.0)[row]
+        return np.minimum(squeezed, _DAY_SECONDS - 1).astype(np.int64), later
+
+    def _targets(self, day: int, user: Ints, numbers: Floats) -> Ints:
+        """Somebody else of the account, among those who had joined by the week's beginning; or none."""
+        if self._members is None or day % _MEMBERS_EVERY_DAYS == 0:
+            self._members = self._members_on(day)
+        members, start, size = self._members
+        if not len(members):
+            return np.full(len(user), -1)
+        account = self._people.account[user]
+        several = size[account]
+        place = np.minimum((numbers * several).astype(np.int64), np.maximum(several - 1, 0))
+        chosen = members[np.minimum(start[account] + place, len(members) - 1)]
+        following = np.where(place + 1 < several, place + 1, 0)
+        other = members[np.minimum(start[account] + following, len(members) - 1)]
+        chosen = np.where(chosen == user, other, chosen)
+        return np.where((several > 0) & (chosen != user), chosen, -1)
+
+    def _members_on(self, day: int) -> tuple[Ints, Ints, Ints]:
+        account = self._people.account[: self._people.signed_up_by(day)]
+        size = np.bincount(account, minlength=self._company.accounts).astype(np.int64)
+        return np.argsort(account, kind="stable"), np.cumsum(size) - size, size
+
+
+def mean_events(company: Company) -> float:
+    """Mean events of a day in use for a factor of 1: the rate's, or what makes `company.events`.
+
+    Runs the whole company once without making its events.
+
+    Raises:
+        GenerationError: so few events are asked for that days in use would have less than the least.
+    """
+    if company.events is None:
+        return company.rates.events_per_active_day
+    simulation = Simulation(company.whole())
+    fixed, weights = 0.0, np.zeros(len(company.rates.kinds))
+    for _, done in simulation.run():
+        fixed += BROWSING_EVENTS * len(done.browsing)
+        weights += np.bincount(simulation.people.kind[done.working], minlength=len(weights))
+    least = fixed + LEAST_EVENTS * float(weights.sum())
+    if company.events < least or not weights.sum():
+        raise GenerationError(
+            f"--events: {company.events:,} are too few for {company.users:,} users over"
+            f" {company.days:,} days, who make {least:,.0f} at least: ask for more events, or for"
+            " fewer users or days."
+        )
+    by_kind = np.array([kind.events_factor for kind in company.rates.kinds.values()])
+    return _solve(company.events - fixed, weights, by_kind)
+
+
+def _solve(events: float, days: Floats, factors: Floats) -> float:
+    """The mean m with sum over kinds of days x max(m x factor, least) = events, by bisection."""
+    low, high = 0.0, events / float((days * factors).sum())
+    for _ in range(100):
+        middle = (low + high) / 2
+        made = float((days * np.maximum(middle * factors, LEAST_EVENTS)).sum())
+        low, high = (middle, high) if made < events else (low, middle)
+    return high
+
+
+def _act_bounds(*, features: bool) -> Floats:
+    """By product, the upper bounds of its acts' shares, with or without those of features."""
+    most = max(len(product.acts) for product in PRODUCTS)
+    bounds = np.ones((len(PRODUCTS), most))
+    for number, product in enumerate(PRODUCTS):
+        shares = [
+            act.share if features or act.node == product.product_id else 0.0 for act in product.acts
+        ]
+        bounds[number, : len(shares)] = np.cumsum(shares) / sum(shares)
+    bounds[bounds > 1 - 1e-9] = 1.0
+    return bounds
+
+
+def _rank_bounds(weights: Floats) -> Floats:
+    """By the rank of the product adopted last, the upper bounds of the shares of the ranks up to it."""
+    count = len(weights)
+    bounds = np.ones((count, count))
+    for last in range(count):
+        shares = weights[: last + 1]
+        bounds[last, : last + 1] = np.cumsum(shares) / shares.sum()
+    bounds[bounds > 1 - 1e-9] = 1.0
+    return bounds

@@ -1,0 +1,55 @@
+"""The company day by day: accounts first, then who joins them, who works, and seats for those.
+
+One pass in order of days, each day in whole columns: what it takes grows with the people there are,
+never with the days gone by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from monstera_assets.synthetic.accounts import Accounts
+from monstera_assets.synthetic.company import Company
+from monstera_assets.synthetic.people import Day, People
+from monstera_assets.synthetic.randomness import Ints, Purpose, draw, keys, uniform
+from monstera_assets.synthetic.rates import HORIZON_DAYS
+
+
+class Simulation:
+    """Accounts and people of a company, as of the day that `run` gave last."""
+
+    def __init__(self, company: Company) -> None:
+        self.company = company
+        self.accounts = Accounts(company)
+        self.people = People(company)
+        self._joining = keys(company.seed, Purpose.ACCOUNT, company.users)
+
+    def run(self) -> Iterator[tuple[int, Day]]:
+        """Each day's number with who did something on it."""
+        signed_up = 0
+        for day in range(self.company.last_day + 1):
+            self.accounts.step(day)
+            number = self.people.signed_up_by(day)
+            self._join(day, signed_up, number)
+            signed_up = number
+            done = self.people.step(day, self.accounts.open)
+            used = self.people.seats_in_use(day, self.company.accounts, HORIZON_DAYS)
+            self.accounts.settle_seats(day, used)
+            yield day, done
+
+    def _join(self, day: int, first: int, last: int) -> None:
+        """The day's signups found accounts, or join one that was open the day before."""
+        if first == last:
+            return
+        people, accounts = self.people, self.accounts
+        joined = people.latest_account[first:last].copy()
+        attraction = np.cumsum(np.where(accounts.open, accounts.weight, 0.0))
+        if attraction[-1] > 0:
+            numbers = uniform(draw(self._joining[first:last], 1)) * attraction[-1]
+            chosen = np.searchsorted(attraction, numbers, side="right")
+            joined = np.where(people.founds[first:last], joined, chosen)
+        people.join(first, last, joined, accounts.country)
+        founders: Ints = first + np.flatnonzero(people.founds[first:last])
+        accounts.found(people.account[founders], day, people.signup_second[founders])
