@@ -92,6 +92,18 @@ def accounts_page(reader: Reader) -> Page:
                         {revenue.ACCOUNTS_PAYING: "Paying"},
                         LAST_18_MONTHS,
                     ),
+                    trend(
+                        reader,
+                        revenue.TABLE,
+                        {
+                            revenue.REVENUE_RETAINED_NET: "Net",
+                            revenue.REVENUE_RETAINED_GROSS: "Gross",
+                        },
+                        LAST_18_MONTHS,
+                        heading=headline(
+                            "Revenue", "Retained Net and Gross Monthly", LAST_18_MONTHS.name
+                        ),
+                    ),
                     trend(reader, overall.TABLE, {overall.HEALTH: "Health"}, LAST_18_MONTHS),
                 ],
             ),

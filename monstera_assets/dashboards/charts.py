@@ -56,6 +56,13 @@ _PANEL_HEIGHT, _PANEL_STEP, _PANEL_GAP = 38, 70, 26
 _DASHES = ((), (5, 3), (1.5, 2.5))
 _STYLES = ((PRIMARY, 2.2), (PRIMARY, 1.8), (SECONDARY, 2.2))
 """Of the first, second and third line: colours repeat, so dashes and labels tell lines apart."""
+_CONFIGURATION = {
+    "aria": False,  # the page says what the chart shows, in words
+    "background": SURFACE,
+    "font": FONT,
+    "text": {"fontSize": FONT_SIZE},
+    "view": {"stroke": None},
+}
 
 
 @dataclass(frozen=True)
@@ -149,7 +156,7 @@ def line_chart(
             ]
         )
         .mark_text(align="left", dx=9, baseline="middle", color=INK, fontWeight=600)
-        .encode(x=x, y=y, text="text:N")
+        .encode(x=x, y=y, text=alt.Text("text:N"))
     )
     return replace(
         _draw(marks, layers, plot, width, height),
@@ -211,7 +218,7 @@ def column_chart(
     layers.append(
         marks([{"number": numbers[day], "text": text} for day, text in day_ticks(days, plot.width)])
         .mark_text(baseline="top", color=MUTED)
-        .encode(x=x, y=alt.value(plot.height + 8), text="text:N")
+        .encode(x=x, y=_down(plot.height + 8), text=alt.Text("text:N"))
     )
     return replace(
         _draw(marks, layers, plot, width, height), bands=True, points=len(days) * len(parts)
@@ -240,9 +247,10 @@ def bar_chart(
     down = alt.Scale(domain=[height, 0], nice=False, zero=False)
     y = alt.Y("top:Q", scale=down, axis=None)
     x = alt.X("zero:Q", scale=alt.Scale(domain=[0, most], nice=False), axis=None)
+    room = width - 16 - max(len(bar.shown) for bar in bars) * _LETTER
     rows: Rows = [
         {
-            "name": bar.name,
+            "name": _shortened(bar.name, room),
             "value": max(bar.value, 0.0),
             "shown": bar.shown,
             "zero": 0,
@@ -253,7 +261,6 @@ def bar_chart(
         }
         for number, bar in enumerate(bars)
     ]
-    room = width - 16 - max(len(bar.shown) for bar in bars) * _LETTER
     line = alt.Y("line:Q", scale=down, axis=None)
     layers = [
         marks(rows)
@@ -266,11 +273,11 @@ def bar_chart(
             for colour in dict.fromkeys(bar.colour for bar in bars)
         ),
         marks(rows)
-        .mark_text(align="left", limit=room, baseline="alphabetic", color=INK)
-        .encode(x=alt.value(0), y=line, text="name:N"),
+        .mark_text(align="left", baseline="alphabetic", color=INK)
+        .encode(x=_across(0), y=line, text=alt.Text("name:N")),
         marks(rows)
         .mark_text(align="right", fontWeight=600, baseline="alphabetic", color=INK)
-        .encode(x=alt.value(width), y=line, text="shown:N"),
+        .encode(x=_across(width), y=line, text=alt.Text("shown:N")),
     ]
     plot = Plot(0, width, 0, height, (1,))
     return replace(_draw(marks, layers, plot, width, height), plots=(), points=len(bars))
@@ -299,6 +306,7 @@ def small_multiples(
     names: Rows = []
     plots = []
     step = across / max(len(days) - 1, 1)
+    room = across - 8 - max(len(panel.shown) for panel in panels) * _LETTER
     for number, panel in enumerate(panels):
         left = (number % columns) * (across + _PANEL_GAP)
         base = (number // columns) * _PANEL_STEP + _PANEL_STEP - 10
@@ -320,19 +328,22 @@ def small_multiples(
                 "x": left,
                 "x2": left + across,
                 "y": base - _PANEL_HEIGHT - 8,
-                "name": panel.name,
+                "name": _shortened(panel.name, room),
                 "shown": panel.shown,
             }
         )
     along = alt.Scale(domain=[0, width], nice=False)
     x, x2 = alt.X("x:Q", scale=along, axis=None), alt.X("x2:Q", scale=along, axis=None)
     y = alt.Y("y:Q", scale=alt.Scale(domain=[height, 0], nice=False, zero=False), axis=None)
-    room = across - 8 - max(len(panel.shown) for panel in panels) * _LETTER
     edges: Rows = [
-        {"x": row["x"], "x2": row["x2"], "y": height - 14.0}
-        for row in bases[-min(columns, len(bases)) :]
+        {
+            "x": 0,
+            "x2": across,
+            "y": height - 14.0,
+            "first": _day_text(days[0]),
+            "last": _day_text(days[-1]),
+        }
     ]
-    edges = [dict(edge, first=_day_text(days[0]), last=_day_text(days[-1])) for edge in edges[:1]]
     layers = [
         marks(bases).mark_rule(color=LINE).encode(x=x, x2=alt.X2("x2:Q"), y=y),
         marks(lines)
@@ -342,23 +353,23 @@ def small_multiples(
             strokeJoin="round",
             invalid="break-paths-show-domains",
         )
-        .encode(x=x, y=y, detail="panel:N", order="x:Q"),
+        .encode(x=x, y=y, detail=alt.Detail("panel:N"), order=alt.Order("x:Q")),
         marks(ends).mark_circle(color=PRIMARY, size=20, opacity=1).encode(x=x, y=y),
         marks(names)
-        .mark_text(align="left", baseline="alphabetic", color=INK, limit=room)
-        .encode(x=x, y=y, text="name:N"),
+        .mark_text(align="left", baseline="alphabetic", color=INK)
+        .encode(x=x, y=y, text=alt.Text("name:N")),
         marks(names)
         .mark_text(align="right", baseline="alphabetic", color=INK, fontWeight=600)
-        .encode(x=x2, y=y, text="shown:N"),
+        .encode(x=x2, y=y, text=alt.Text("shown:N")),
         marks(edges)
         .mark_text(align="left", baseline="top", color=MUTED, fontSize=11)
-        .encode(x=x, y=y, text="first:N"),
+        .encode(x=x, y=y, text=alt.Text("first:N")),
     ]
     if len(days) > 1:
         layers.append(
             marks(edges)
             .mark_text(align="right", baseline="top", color=MUTED, fontSize=11)
-            .encode(x=x2, y=y, text="last:N")
+            .encode(x=x2, y=y, text=alt.Text("last:N"))
         )
     drawing = _draw(marks, layers, Plot(0, width, 0, height, ()), width, height)
     return replace(drawing, plots=tuple(plots), points=len(days) * len(panels))
@@ -481,27 +492,32 @@ class _Sheet:
 def _draw(
     marks: _Sheet, layers: Sequence[alt.Chart], plot: Plot, width: int, height: int
 ) -> Drawing:
-    chart = (
-        alt.layer(*layers)
-        .properties(
-            width=plot.width,
-            height=plot.height,
-            autosize="none",
-            padding={
-                "left": plot.left,
-                "top": plot.top,
-                "right": width - plot.left - plot.width,
-                "bottom": height - plot.top - plot.height,
-            },
-        )
-        .configure(aria=False, font=FONT, background=SURFACE)
-        .configure_view(stroke=None)
-        .configure_text(fontSize=FONT_SIZE)
-    )
-    spec = chart.to_dict(validate=alt.utils.schemapi.DEBUG_MODE)
-    spec["datasets"] = marks.datasets
+    spec = alt.layer(*layers).to_dict(validate=alt.utils.schemapi.DEBUG_MODE)
+    spec |= {
+        "datasets": marks.datasets,
+        "width": plot.width,
+        "height": plot.height,
+        "autosize": "none",
+        "padding": {
+            "left": plot.left,
+            "top": plot.top,
+            "right": width - plot.left - plot.width,
+            "bottom": height - plot.top - plot.height,
+        },
+        "config": _CONFIGURATION,
+    }
     svg = vl_convert.vegalite_to_svg(spec, vl_version=_VEGALITE)
     return Drawing(styled(svg, width, height), width, height, (plot,))
+
+
+def _across(place: float) -> alt.XValue:
+    value: alt.XValue = alt.XValue(place)  # type: ignore[no-untyped-call]
+    return value
+
+
+def _down(place: float) -> alt.YValue:
+    value: alt.YValue = alt.YValue(place)  # type: ignore[no-untyped-call]
+    return value
 
 
 def _days_axis(days: Sequence[date]) -> alt.X:
@@ -524,7 +540,7 @@ def _grid(marks: _Sheet, ticks: Sequence[float], unit: Unit, y: alt.Y) -> list[a
         marks(rows).mark_rule(color=LINE).encode(y=y),
         marks(rows)
         .mark_text(align="right", baseline="middle", color=MUTED)
-        .encode(x=alt.value(-8), y=y, text="text:N"),
+        .encode(x=_across(-8), y=y, text=alt.Text("text:N")),
     ]
 
 
@@ -533,7 +549,7 @@ def _day_labels(marks: _Sheet, days: Sequence[date], x: alt.X, plot: Plot) -> li
     return [
         marks(rows)
         .mark_text(baseline="top", color=MUTED)
-        .encode(x=x, y=alt.value(plot.height + 8), text="text:N")
+        .encode(x=x, y=_down(plot.height + 8), text=alt.Text("text:N"))
     ]
 
 
@@ -570,6 +586,12 @@ def _apart(places: Sequence[float], height: float) -> list[float]:
     for below, above in pairwise(reversed(order)):
         moved[above] = min(moved[above], moved[below] - _LABEL_STEP)
     return moved
+
+
+def _shortened(name: str, room: float) -> str:
+    """A name that fits; the figure's table has it as a whole."""
+    letters = max(4, int(room / _LETTER))
+    return name if len(name) <= letters else name[: letters - 1].rstrip() + "…"
 
 
 def _pixel(value: float, low: float, high: float, height: float) -> float:

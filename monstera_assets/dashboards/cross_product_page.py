@@ -20,6 +20,7 @@ from monstera_assets.dashboards.model import (
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.dashboards.structure import CROSS_PRODUCT, Catalog, home_link
 from monstera_assets.gold import gold_product_adoption as adoption
+from monstera_assets.gold.metrics import Metric
 from monstera_assets.silver.silver_cross_product_analytics import TABLE as PORTFOLIOS
 from monstera_assets.silver.silver_product_adoption_sequences import ARROW, RETENTION_FROM
 from monstera_assets.silver.silver_product_adoption_sequences import TABLE as PATHS
@@ -46,7 +47,8 @@ def cross_product_page(reader: Reader, catalog: Catalog) -> Page:
                     breadth(reader, "products_tried", "Tried"),
                     breadth(reader, "products_active", "in Use"),
                     *(kept(reader, start) for start in RETENTION_FROM),
-                    started(reader, catalog),
+                    by_product(reader, catalog, adoption.USERS_STARTED, "First Product"),
+                    by_product(reader, catalog, adoption.USERS_IN_USE, "Product"),
                 ],
             ),
             section(
@@ -134,10 +136,10 @@ def kept(reader: Reader, start: int) -> Item:
     return attempt(heading, build)
 
 
-def started(reader: Reader, catalog: Catalog) -> Item:
-    """With which product users began."""
-    metric = adoption.USERS_STARTED
-    heading = headline("Users", "Started", "to Date", "First Product")
+def by_product(reader: Reader, catalog: Catalog, metric: Metric, by: str) -> Item:
+    """A metric of adoption, product by product."""
+    entities, what = metric.name.removesuffix(" to Date").split(" ", 1)
+    heading = headline(entities, what, "to Date", by)
 
     def build() -> Item:
         rows = reader.rows(
@@ -153,7 +155,7 @@ def started(reader: Reader, catalog: Catalog) -> Item:
             about([metric], [adoption.TABLE]),
             name="Product",
             value="Users",
-            share=True,
+            share=metric is adoption.USERS_STARTED,
         )
 
     return attempt(heading, build)
@@ -203,7 +205,7 @@ def affinity(reader: Reader, catalog: Catalog, column: str, name: str) -> Item:
             if value is None:
                 return Cell("not known", quiet=True)
             shade = round(value / most * _SHADES) if most else 0
-            return Cell(_affinity(column, value) + (" *" if few else ""), value, shade)
+            return Cell(_affinity(column, value) + (" *" if few and value else ""), value, shade)
 
         return Listing(
             title=heading,
@@ -216,8 +218,8 @@ def affinity(reader: Reader, catalog: Catalog, column: str, name: str) -> Item:
                 ),
             ),
             about=about_columns(AFFINITY, [column, "users_both", "is_low_support"]),
-            footnote="* too few users adopted both to read it as more than chance. Empty: the same"
-            " product, or nobody adopted one of them.",
+            footnote="* so few users adopted both that it may be chance. Empty: the same product, or"
+            " nobody adopted one of them.",
         )
 
     return attempt(heading, build)
@@ -265,7 +267,9 @@ def paths(reader: Reader, catalog: Catalog) -> Item:
                         Cell(_named(catalog, path)),
                         Cell(f"{users:,}", users, round(users / most * _SHADES)),
                         Cell(f"{share:.1%}", share),
-                        _optional(days, "{:,.0f}"),
+                        _optional(days, "{:,.0f}")
+                        if ARROW in path
+                        else Cell("no product before", quiet=True),
                         Cell(f"{ending:,}", ending),
                         _optional(after_30, "{:.0%}"),
                         _optional(after_90, "{:.0%}"),

@@ -79,4 +79,4 @@ def headline(entities: str, what: str, timeframe: str, by: str = "") -> str:
 def words(name: str) -> str:
     """A value of the data, such as `at_risk`, as people read it: `At risk`."""
     text = name.replace("_", " ").strip()
-    return text[:1].upper() + text[1:]
+    return "API" if text == "api" else text[:1].upper() + text[1:]

@@ -110,7 +110,10 @@ def trend(
         def draw(width: int, height: int) -> Drawing:
             return line_chart(frame.days, series, unit, width=width, height=height)
 
-        found = [findings.course(metric, _points(frame.days, values[metric])) for metric in metrics]
+        found = [
+            findings.course(metric, _points(frame.days, values[metric]), brief=number > 0)
+            for number, metric in enumerate(metrics)
+        ]
         return Figure(
             title=heading + (", by Week" if frame.step == WEEK and "by" not in heading else ""),
             finding=" ".join(found),

@@ -29,12 +29,13 @@ class Point:
     value: Any
 
 
-def course(metric: Metric, points: Sequence[Point]) -> str:
+def course(metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
     """How a metric went from its first known value to its last, and its highest one.
 
     Args:
         metric: names it and says how values are written.
         points: in the order of their days.
+        brief: leave out the highest one.
     """
     known = [point for point in points if point.value is not None]
     if not known:
@@ -56,6 +57,8 @@ def course(metric: Metric, points: Sequence[Point]) -> str:
             f"{_by(metric, first.value, last.value)} in {days:,} day{'' if days == 1 else 's'}"
         )
     unknown = "" if last == points[-1] else f" It is not known after {last.day}."
+    if brief:
+        return f"{went}.{unknown}"
     return f"{went}; highest {shown(highest.value)} on {highest.day}.{unknown}"
 
 
@@ -123,18 +126,16 @@ def week_on_week(metric: Metric, now: Any, then: Any, relative: float | None = N
         relative: the change as gold has it, if it has.
     """
     if now is None or then is None:
-        return Change(Direction.UNKNOWN, "a week before: not known")
-    direction = Direction.FLAT if now == then else Direction.UP if now > then else Direction.DOWN
-    before = f"{metric.shown(then)} a week before"
-    if direction is Direction.FLAT:
-        return Change(direction, f"as a week before ({metric.shown(then)})")
+        return Change(Direction.UNKNOWN, "change not known", "from a week before")
+    if now == then:
+        return Change(Direction.FLAT, "unchanged", "from a week before")
+    direction = Direction.UP if now > then else Direction.DOWN
+    before = f"from {metric.shown(then)}"
     if metric.unit in _IN_POINTS:
-        return Change(direction, f"{(now - then) * 100:+.1f} points, from {before}")
+        return Change(direction, f"{(now - then) * 100:+.1f} pts {before}")
     if metric.unit is Unit.SCORE:
-        return Change(direction, f"{now - then:+.1f}, from {before}")
-    if relative is None:
-        return Change(direction, f"from {before}")
-    return Change(direction, f"{relative:+.1%}, from {before}")
+        return Change(direction, f"{now - then:+.1f} {before}")
+    return Change(direction, before if relative is None else f"{relative:+.1%} {before}")
 
 
 def _capital(sentence: str) -> str:

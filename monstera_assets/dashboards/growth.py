@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from monstera_assets.dashboards.charts import Series, column_chart
-from monstera_assets.dashboards.design import LAST_30_DAYS, Timeframe, headline, words
+from monstera_assets.dashboards.design import (
+    CARD_WIDTH,
+    CHART_HEIGHT,
+    LAST_18_MONTHS,
+    LAST_30_DAYS,
+    WIDE_HEIGHT,
+    WIDE_WIDTH,
+    Timeframe,
+    headline,
+    words,
+)
 from monstera_assets.dashboards.figures import about, attempt, bars, trend
-from monstera_assets.dashboards.model import Cell, Figure, Item, Unavailable, table
+from monstera_assets.dashboards.model import Cell, Drawing, Figure, Item, Unavailable, table
 from monstera_assets.dashboards.reading import Frame, Reader
 from monstera_assets.gold import gold_growth_accounting as growth
 from monstera_assets.gold import gold_state_transition_metrics as moves
@@ -38,18 +48,25 @@ def growth_figure(reader: Reader, period: Timeframe, window: int) -> Item:
         won = sum(value for value in gained if value is not None)
         gone = -sum(value for value in lost if value is not None)
         shown = growth.USERS_ACTIVE.shown
+
+        def draw(width: int, height: int) -> Drawing:
+            return column_chart(
+                days,
+                Series("came", gained),
+                Series("went", lost),
+                growth.USERS_NEW.unit,
+                width=width,
+                height=height,
+                columns=(1, 2, 3),
+            )
+
         return Figure(
             title=heading,
             finding=f"In {len(known):,} windows of {window} days, {shown(int(won))} came or came back"
             f" and {shown(int(gone))} went; in the last one {shown(int(gained[known[-1]] or 0))}"
             f" and {shown(churned[known[-1]])}. People count in each window anew.",
-            drawing=column_chart(
-                days,
-                Series("came", gained),
-                Series("went", lost),
-                growth.USERS_NEW.unit,
-                columns=(1, 2, 3),
-            ),
+            drawing=draw(CARD_WIDTH, CHART_HEIGHT),
+            wide=draw(WIDE_WIDTH, WIDE_HEIGHT) if period is LAST_18_MONTHS else None,
             table=table(
                 ["Window to", *(metric.name for metric in metrics)],
                 (

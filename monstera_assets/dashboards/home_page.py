@@ -14,7 +14,7 @@ from monstera_assets.dashboards.model import (
     section,
     table,
 )
-from monstera_assets.dashboards.platform_pages import tiles_of
+from monstera_assets.dashboards.platform_pages import active_users, states_now, tiles_of
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.dashboards.structure import (
     ACCOUNTS,
@@ -51,8 +51,8 @@ def home_page(reader: Reader, catalog: Catalog) -> Page:
     """The way in."""
     return Page(
         file=HOME,
-        title="Home",
-        lead="Where the company stands, and the ways to all figures.",
+        title="The Company at a Glance",
+        lead="Where the company stands on the latest day, and the ways to all figures.",
         up=(),
         below=(
             Link(VIEWS[OVERALL], view_file(OVERALL, None), "Headline figures, 90 days"),
@@ -63,7 +63,10 @@ def home_page(reader: Reader, catalog: Catalog) -> Page:
         ),
         below_heading="Pages",
         tiles=tiles_of(reader, _TILES),
-        sections=(section("Products", [products(reader, catalog)]),),
+        sections=(
+            section("Users", [active_users(reader), states_now(reader)]),
+            section("Products", [products(reader, catalog)]),
+        ),
     )
 
 

@@ -78,6 +78,7 @@ class DataTable:
     headings: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[bool, ...]
+    shaded: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Change:
 
     direction: Direction
     text: str
+    than: str = "a week before"
 
 
 @dataclass(frozen=True)
@@ -226,7 +228,10 @@ def section(heading: str, items: Iterable[Item | None], lead: str = "") -> Secti
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> DataTable:
     """A table whose columns are numeric where a cell has an order."""
     body = tuple(tuple(row) for row in rows)
-    numeric = tuple(
-        any(row[column].order is not None for row in body) for column in range(len(headings))
+    columns = range(len(headings))
+    return DataTable(
+        tuple(headings),
+        body,
+        numeric=tuple(any(row[n].order is not None for row in body) for n in columns),
+        shaded=tuple(any(row[n].shade is not None for row in body) for n in columns),
     )
-    return DataTable(tuple(headings), body, numeric)

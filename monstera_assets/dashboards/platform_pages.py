@@ -54,22 +54,26 @@ from monstera_assets.dashboards.usage import (
 )
 from monstera_assets.gold import gold_activity_metrics as activity
 from monstera_assets.gold import gold_engagement_power_curve as power_curve
+from monstera_assets.gold import gold_growth_accounting as growth
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_retention_cohorts as cohorts
 from monstera_assets.gold import gold_revenue_metrics as revenue
 from monstera_assets.gold import gold_segment_metrics as segment_metrics
 from monstera_assets.gold import gold_users_active_monthly as active_monthly
+from monstera_assets.gold import gold_users_created_daily as created_daily
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL
 from monstera_assets.lifecycle.states import AccountState, UserState
 from monstera_assets.warehouse.errors import MissingTableError
 
 _COHORTS = 18
+_POWER_STEP = 4
+_CREATED_SHOWN = 4
 _TOTALS = dict.fromkeys(("feature_id", "event_type", "location"), TOTAL)
 _PLATFORM = {"product_id": TOTAL, **_TOTALS}
 
 
-def overall_page(reader: Reader, catalog: Catalog, created: Sequence[MetricTable]) -> Page:
+def overall_page(reader: Reader, catalog: Catalog) -> Page:
     """Headline figures with their change over a week, and how they went in 90 days."""
     period = LAST_90_DAYS
 
@@ -79,11 +83,7 @@ def overall_page(reader: Reader, catalog: Catalog, created: Sequence[MetricTable
     use = section(
         "Use",
         [
-            line(
-                {overall.MONTHLY: "Monthly", overall.WEEKLY: "Weekly", overall.DAILY: "Daily"},
-                headline("Users", "Active Monthly, Weekly and Daily", period.name),
-                wide=True,
-            ),
+            active_users(reader),
             states_now(reader),
             line({overall.STICKINESS: "Stickiness"}),
             columns(reader, overall.TABLE, overall.CREATED, period, weekly=False),
@@ -97,7 +97,7 @@ def overall_page(reader: Reader, catalog: Catalog, created: Sequence[MetricTable
     business = section(
         "Accounts and revenue",
         [
-            line({revenue.REVENUE_CLOSING: "MRR"}),
+            line({revenue.REVENUE_CLOSING: "MRR"}, wide=True),
             line(
                 {revenue.REVENUE_RETAINED_NET: "Net", revenue.REVENUE_RETAINED_GROSS: "Gross"},
                 headline("Revenue", "Retained Net and Gross Monthly", period.name),
@@ -105,20 +105,6 @@ def overall_page(reader: Reader, catalog: Catalog, created: Sequence[MetricTable
             line({overall.ACCOUNTS_ACTIVE: "Accounts"}),
             line({overall.HEALTH: "Health"}),
             account_states_now(reader),
-        ],
-    )
-    creation = section(
-        "Created",
-        [
-            columns(
-                reader,
-                source,
-                source.metrics[0],
-                period,
-                weekly=False,
-                where={"segment_dimension": TOTAL},
-            )
-            for source in created[:4]
         ],
     )
     return Page(
@@ -131,7 +117,7 @@ def overall_page(reader: Reader, catalog: Catalog, created: Sequence[MetricTable
         below=products_below(OVERALL, catalog),
         below_heading="The same view of a product",
         tiles=tiles_of(reader, overall.BIG_NUMBERS),
-        sections=(use, movement, business, creation),
+        sections=(use, movement, business),
     )
 
 
@@ -181,6 +167,20 @@ def segments_page(reader: Reader, catalog: Catalog) -> Page:
                         name=str if name == "country" else words,
                     )
                     for name in SEGMENT_DIMENSIONS
+                ]
+                + [
+                    multiples(
+                        reader,
+                        created_daily.TABLE,
+                        overall.CREATED,
+                        LAST_18_MONTHS,
+                        "segment_value",
+                        _dimension(name),
+                        where={"segment_dimension": name},
+                        name=str if name == "country" else words,
+                        added_up=True,
+                    )
+                    for name in ("acquisition_source", "country")
                 ],
                 "As the user's and account's latest row says; the eight segments with most.",
             ),
@@ -188,7 +188,7 @@ def segments_page(reader: Reader, catalog: Catalog) -> Page:
     )
 
 
-def activity_page(reader: Reader, catalog: Catalog) -> Page:
+def activity_page(reader: Reader, catalog: Catalog, created: Sequence[MetricTable]) -> Page:
     """What users do, over 18 months."""
     period = LAST_18_MONTHS
     use = section(
@@ -223,8 +223,7 @@ def activity_page(reader: Reader, catalog: Catalog) -> Page:
                 added_up=True,
             ),
             by_kind(reader, "location", period, None),
-            power(reader, 28),
-            power(reader, 7),
+            power(reader),
         ],
     )
     return Page(
@@ -242,13 +241,34 @@ def activity_page(reader: Reader, catalog: Catalog) -> Page:
                 [
                     features(reader, "event_type", LAST_30_DAYS, None, words),
                     features(reader, "feature_id", LAST_30_DAYS, None, catalog.name),
-                    columns(reader, overall.TABLE, overall.CREATED, period, weekly=True),
+                    *(
+                        columns(
+                            reader,
+                            source,
+                            source.metrics[0],
+                            period,
+                            weekly=True,
+                            where={"segment_dimension": TOTAL},
+                        )
+                        for source in created[:_CREATED_SHOWN]
+                    ),
                 ],
             ),
             section("Workflows", workflow_figures(reader, period, None)),
             section(
                 "Coming and going",
-                [growth_figure(reader, period, 30), *rates(reader, period), movers(reader)],
+                [
+                    growth_figure(reader, period, 30),
+                    movers(reader),
+                    *rates(reader, period),
+                    trend(
+                        reader,
+                        growth.TABLE,
+                        {growth.QUICK_RATIO: "Quick ratio"},
+                        period,
+                        where={"window_days": 30},
+                    ),
+                ],
             ),
         ),
     )
@@ -272,6 +292,18 @@ def tiles_of(reader: Reader, metrics: Sequence[Metric]) -> tuple[Tile, ...]:
             findings.week_on_week(metric, value, before[metric][0], changes.get(metric)),
         )
         for metric, value in zip(metrics, now, strict=True)
+    )
+
+
+def active_users(reader: Reader) -> Item:
+    """Users active in a month, a week and a day, over 90 days."""
+    return trend(
+        reader,
+        overall.TABLE,
+        {overall.MONTHLY: "Monthly", overall.WEEKLY: "Weekly", overall.DAILY: "Daily"},
+        LAST_90_DAYS,
+        heading=headline("Users", "Active Monthly, Weekly and Daily", LAST_90_DAYS.name),
+        wide=True,
     )
 
 
@@ -321,34 +353,30 @@ def account_states_now(reader: Reader) -> Item:
     )
 
 
-def power(reader: Reader, window: int) -> Item:
-    """Users by the number of days on which they were active."""
-    metric = power_curve.USERS_BY_ACTIVE_DAYS
+def power(reader: Reader) -> Item:
+    """Users by the number of days on which they were active, in steps of four."""
+    metric, window = power_curve.USERS_BY_ACTIVE_DAYS, max(power_curve.WINDOWS)
     heading = headline("Users", "Active per Window", f"Last {window} Days", "Active Days")
 
     def build() -> Item:
         rows = reader.rows(
             [power_curve.TABLE],
-            f"SELECT active_days, {metric.column_name} FROM {power_curve.TABLE.qualified_name}"
-            " WHERE metric_date = ? AND window_days = ? ORDER BY active_days",
+            f"SELECT (active_days - 1) // {_POWER_STEP} AS step,"
+            f" CAST(sum({metric.column_name}) AS BIGINT) FROM {power_curve.TABLE.qualified_name}"
+            " WHERE metric_date = ? AND window_days = ? GROUP BY step ORDER BY step",
             [reader.as_of, window],
         )
-        if window == 7:
-            shown = [
-                (f"{days} day{'' if days == 1 else 's'}", users, metric.shown(users))
-                for days, users in rows
-            ]
-        else:
-            groups: dict[str, int] = {}
-            for days, users in rows:
-                first = (days - 1) // 4 * 4 + 1
-                name = f"{first} to {first + 3} days"
-                groups[name] = groups.get(name, 0) + users
-            shown = [(name, users, metric.shown(users)) for name, users in groups.items()]
         return bars(
             heading,
             "users",
-            shown,
+            [
+                (
+                    f"{step * _POWER_STEP + 1} to {(step + 1) * _POWER_STEP} days",
+                    users,
+                    metric.shown(users),
+                )
+                for step, users in rows
+            ],
             about([metric], [power_curve.TABLE]),
             name="Active days",
             value="Users",

@@ -42,6 +42,7 @@ from monstera_assets.dashboards.structure import (
     Catalog,
     Product,
     home_link,
+    products_below,
     view_file,
     views_beside,
 )
@@ -57,14 +58,12 @@ from monstera_assets.warehouse.errors import MissingTableError
 _DAILY = (
     USERS_ACTIVE,
     activity.EVENTS_QUALIFYING,
-    activity.USERS_PRESENT,
     activity.WORKFLOWS_COMPLETED,
 )
 _TO_DATE = (
     adoption.USERS_IN_USE,
     adoption.ADOPTION_RATE,
     adoption.ACTIVATION_RATE,
-    adoption.DAYS_TO_ACTIVATION,
 )
 _FUNNEL = (
     adoption.USERS_ELIGIBLE,
@@ -74,7 +73,7 @@ _FUNNEL = (
 )
 
 
-def overall_page(reader: Reader, product: Product) -> Page:
+def overall_page(reader: Reader, catalog: Catalog, product: Product) -> Page:
     """A product's figures with their change over a week, and how they went in 90 days."""
     where = product_totals(product)
     return Page(
@@ -82,7 +81,7 @@ def overall_page(reader: Reader, product: Product) -> Page:
         title=f"{product.name}: {VIEWS[OVERALL]}",
         lead="How much the product is used and how far its users come: the latest day, compared"
         " with a week before, and the last 90 days.",
-        **_around(OVERALL, product),
+        **_around(OVERALL, catalog, product),
         tiles=_tiles(reader, product),
         sections=(
             section(
@@ -106,20 +105,28 @@ def overall_page(reader: Reader, product: Product) -> Page:
                         weekly=False,
                         where=where,
                     ),
+                    states_now(reader, product),
+                    trend(
+                        reader,
+                        activity.TABLE,
+                        {activity.COMPLETION_RATE: "Completed"},
+                        LAST_90_DAYS,
+                        where=where,
+                    ),
                 ],
             ),
         ),
     )
 
 
-def segments_page(reader: Reader, product: Product) -> Page:
+def segments_page(reader: Reader, catalog: Catalog, product: Product) -> Page:
     """A product's users by state."""
     return Page(
         file=product.file(SEGMENTS),
         title=f"{product.name}: {VIEWS[SEGMENTS]}",
         lead="The users who ever came to the product, by their state in it, week by week over 18"
         " months.",
-        **_around(SEGMENTS, product),
+        **_around(SEGMENTS, catalog, product),
         sections=(
             section(
                 "States",
@@ -136,7 +143,7 @@ def activity_page(reader: Reader, catalog: Catalog, product: Product) -> Page:
         file=product.file(ACTIVITY),
         title=f"{product.name}: {VIEWS[ACTIVITY]}",
         lead="What users do in the product: events, features and workflows that begin in it.",
-        **_around(ACTIVITY, product),
+        **_around(ACTIVITY, catalog, product),
         sections=(
             section(
                 "Use",
@@ -153,6 +160,13 @@ def activity_page(reader: Reader, catalog: Catalog, product: Product) -> Page:
                     by_kind(reader, "location", LAST_18_MONTHS, product),
                     features(reader, "event_type", LAST_30_DAYS, product, words),
                     features(reader, "feature_id", LAST_30_DAYS, product, catalog.name),
+                    trend(
+                        reader,
+                        activity.TABLE,
+                        {USERS_ACTIVE: "Active"},
+                        LAST_18_MONTHS,
+                        where=product_totals(product),
+                    ),
                 ],
             ),
             section("Workflows", workflow_figures(reader, LAST_18_MONTHS, product)),
@@ -173,7 +187,11 @@ def funnel(reader: Reader, product: Product) -> Item:
             heading,
             "users",
             [
-                (metric.name.split(" ", 1)[1].removesuffix(" to Date"), value, metric.shown(value))
+                (
+                    words(metric.name.split(" ", 1)[1].removesuffix(" to Date")),
+                    value,
+                    metric.shown(value),
+                )
                 for metric, value in zip(_FUNNEL, values, strict=True)
             ],
             about(_FUNNEL, [adoption.TABLE]),
@@ -288,8 +306,12 @@ def _adoption(
     return rows[0] if rows else None
 
 
-def _around(view: str, product: Product) -> dict[str, Any]:
+def _around(view: str, catalog: Catalog, product: Product) -> dict[str, Any]:
     return {
         "up": (home_link(), Link(VIEWS[view], view_file(view, None))),
         "beside": views_beside(view, product),
+        "below": tuple(
+            link for link in products_below(view, catalog) if link.href != product.file(view)
+        ),
+        "below_heading": "The same view of another product",
     }

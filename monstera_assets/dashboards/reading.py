@@ -52,6 +52,7 @@ class Reader:
         """Read from a connection; the latest day of the daily tables is the as-of date."""
         self._connection = connection
         self._daily = daily
+        self._verified: set[str] = set()
 
     def rows(
         self, tables: Iterable[Table], select: str, parameters: Sequence[Any] = ()
@@ -68,7 +69,9 @@ class Reader:
             SchemaMismatchError: a table is stored otherwise than it is declared.
         """
         for table in tables:
-            require_table(self._connection, StoredTable.of(table))
+            if table.name not in self._verified:
+                require_table(self._connection, StoredTable.of(table))
+                self._verified.add(table.name)
         return self._connection.execute(select, list(parameters)).fetchall()
 
     @cached_property

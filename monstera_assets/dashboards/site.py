@@ -110,14 +110,14 @@ def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
         if table.name != "gold_users_created_daily"
     ]
     yield home_page(reader, catalog)
-    yield platform_pages.overall_page(reader, catalog, created)
+    yield platform_pages.overall_page(reader, catalog)
     yield platform_pages.segments_page(reader, catalog)
-    yield platform_pages.activity_page(reader, catalog)
+    yield platform_pages.activity_page(reader, catalog, created)
     yield accounts_page(reader)
     yield cross_product_page(reader, catalog)
     for product in catalog.products:
-        yield product_pages.overall_page(reader, product)
-        yield product_pages.segments_page(reader, product)
+        yield product_pages.overall_page(reader, catalog, product)
+        yield product_pages.segments_page(reader, catalog, product)
         yield product_pages.activity_page(reader, catalog, product)
 
 

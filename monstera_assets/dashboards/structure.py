@@ -86,7 +86,7 @@ def home_link() -> Link:
 def views_beside(current: str, product: Product | None) -> tuple[Link, ...]:
     """The views of a product or of the platform."""
     return tuple(
-        Link(text, view_file(view, product), current=view == current)
+        Link(text.removesuffix(" View"), view_file(view, product), current=view == current)
         for view, text in VIEWS.items()
     )
 

@@ -25,6 +25,7 @@
     chart.addEventListener("pointerleave", hide);
     chart.addEventListener("pointermove", (event) => {
       const box = chart.querySelector("svg").getBoundingClientRect();
+      const above = box.top - chart.getBoundingClientRect().top;
       const scale = box.width / width;
       const x = (event.clientX - box.left) / scale, y = (event.clientY - box.top) / scale;
       const inside = ([left, across, top, height]) =>
@@ -41,16 +42,17 @@
         columns.length > 1 || plots.length > 1 ? `${heads[n]}: ${cells[n].textContent}` : cells[n].textContent
       )].map((text) => Object.assign(document.createElement("div"), { textContent: text })));
       tip.hidden = hair.hidden = false;
-      hair.style.left = `${at * scale}px`; hair.style.top = `${top * scale}px`; hair.style.height = `${height * scale}px`;
+      hair.style.left = `${at * scale}px`; hair.style.top = `${above + top * scale}px`; hair.style.height = `${height * scale}px`;
       const space = box.width - tip.offsetWidth;
       tip.style.left = `${Math.max(0, Math.min(space, at * scale + (at * scale > box.width / 2 ? -tip.offsetWidth - 10 : 10)))}px`;
-      tip.style.top = `${top * scale}px`;
+      tip.style.top = `${above + top * scale}px`;
     });
   }
 
   // Headings order a table.
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tHead.rows[0].cells].forEach((head, column) => {
+      if (table.tBodies[0].rows[0].cells[column].querySelector(".links")) return;
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = head.textContent;
@@ -76,7 +78,7 @@
   // A field leaves the rows that hold a word.
   for (const scroll of document.querySelectorAll("[data-searchable]")) {
     const rows = [...scroll.querySelectorAll("tbody tr")];
-    if (rows.length < 6) continue;
+    if (rows.length < 10) continue;
     const label = document.createElement("label"), input = document.createElement("input"), count = document.createElement("span");
     label.className = "search";
     input.type = "search";
