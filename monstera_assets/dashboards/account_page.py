@@ -264,8 +264,8 @@ def movements(reader: Reader) -> Item:
             sum(row[place[kind]] for kind in ("new", "expansion", "reactivated")) for row in rows
         ]
         lost = [sum(row[place[kind]] for kind in ("contraction", "churned")) for row in rows]
-        gains = Series("won", [float(value) for value in won])
-        losses = Series("lost", [float(value) for value in lost])
+        gains = Series("Won", [float(value) for value in won])
+        losses = Series("Lost", [float(value) for value in lost])
 
         def draw(width: int = CARD_WIDTH, height: int = CHART_HEIGHT) -> Drawing:
             return column_chart(

@@ -48,9 +48,14 @@ _SVG = "http://www.w3.org/2000/svg"
 _VEGALITE = re.sub(r"^v(\d+\.\d+).*", r"\1", alt.SCHEMA_VERSION)
 _LETTER = 6.9
 """Pixels of a letter of the labels, on the wide side: what margins are reckoned with."""
+_BOLD_LETTER = 8.4
 _TOP, _BOTTOM, _LEFT = 10, 24, 44
 _LABEL_STEP = 15
 """Pixels that two labels, one above the other, keep between their middles."""
+_MANY_DAYS = 200
+"""From so many points on, lines are thinner."""
+_LONG_NAME = 17
+"""Letters of a name for which a small line needs the whole width."""
 _BAR_STEP, _BAR_HEIGHT = 34, 8
 _PANEL_HEIGHT, _PANEL_STEP, _PANEL_GAP = 38, 70, 26
 _DASHES = ((), (5, 3), (1.5, 2.5))
@@ -103,7 +108,7 @@ def line_chart(
         raise ValueError(f"{len(series)} lines in one chart; there may be {len(_STYLES)}")
     marks = _Sheet()
     ends = _ends(series)
-    right = 14 + max((round(len(text) * _LETTER) for text, _ in ends), default=0)
+    right = 12 + max((round(len(text) * _BOLD_LETTER) for text, _ in ends), default=0)
     known = [value for one in series for value in one.values if value is not None]
     ticks = nice_ticks(min([0.0, *known]), max([0.0, *known]), whole=_is_whole(unit))
     plot = Plot(
@@ -129,7 +134,7 @@ def line_chart(
             marks(rows)
             .mark_line(
                 color=colour,
-                strokeWidth=thickness,
+                strokeWidth=thickness if len(days) <= _MANY_DAYS else thickness * 0.65,
                 strokeDash=list(_DASHES[number]),
                 strokeCap="butt" if number else "round",
                 strokeJoin="round",
@@ -194,7 +199,9 @@ def column_chart(
     _require(days, len(days) * len(parts))
     known = [value for part, _ in parts for value in part.values if value is not None]
     ticks = nice_ticks(min([0.0, *known]), max([0.0, *known]), whole=_is_whole(unit))
-    plot = Plot(_LEFT, width - _LEFT - 18, _TOP, height - _TOP - _BOTTOM, tuple(columns))
+    sides = [part.name for part, _ in parts] if losses is not None else []
+    right = 12 + max((round(len(name) * _BOLD_LETTER) for name in sides), default=4)
+    plot = Plot(_LEFT, width - _LEFT - right, _TOP, height - _TOP - _BOTTOM, tuple(columns))
     gap = 0.25 if plot.width / len(days) > 4 else 0.1
     x = alt.X(
         "number:O",
@@ -214,6 +221,12 @@ def column_chart(
         )
     if losses is not None:
         layers.append(marks([{"value": 0}]).mark_rule(color=MUTED).encode(y=y))
+        middles = ((ticks[-1] / 2, gains.name), (ticks[0] / 2, losses.name))
+        layers.append(
+            marks([{"value": value, "text": name} for value, name in middles])
+            .mark_text(align="left", baseline="middle", color=INK, fontWeight=600)
+            .encode(x=_across(plot.width + 8), y=y, text=alt.Text("text:N"))
+        )
     numbers = {day: number for number, day in enumerate(days)}
     layers.append(
         marks([{"number": numbers[day], "text": text} for day, text in day_ticks(days, plot.width)])
@@ -247,7 +260,7 @@ def bar_chart(
     down = alt.Scale(domain=[height, 0], nice=False, zero=False)
     y = alt.Y("top:Q", scale=down, axis=None)
     x = alt.X("zero:Q", scale=alt.Scale(domain=[0, most], nice=False), axis=None)
-    room = width - 16 - max(len(bar.shown) for bar in bars) * _LETTER
+    room = width - 16 - max(len(bar.shown) for bar in bars) * _BOLD_LETTER
     rows: Rows = [
         {
             "name": _shortened(bar.name, room),
@@ -284,7 +297,7 @@ def bar_chart(
 
 
 def small_multiples(
-    days: Sequence[date], panels: Sequence[Series], *, width: int = CARD_WIDTH, columns: int = 2
+    days: Sequence[date], panels: Sequence[Series], *, width: int = CARD_WIDTH
 ) -> Drawing:
     """A line a series, each in a panel of its own with its name and latest value, on one scale.
 
@@ -298,6 +311,7 @@ def small_multiples(
     marks = _Sheet()
     known = [value for panel in panels for value in panel.values if value is not None]
     most = max([*known, 0.0]) or 1.0
+    columns = 1 if any(len(panel.name) > _LONG_NAME for panel in panels) else 2
     across = (width - _PANEL_GAP * (columns - 1)) / columns
     height = _PANEL_STEP * math.ceil(len(panels) / columns) + 18
     lines: Rows = []
@@ -306,7 +320,7 @@ def small_multiples(
     names: Rows = []
     plots = []
     step = across / max(len(days) - 1, 1)
-    room = across - 8 - max(len(panel.shown) for panel in panels) * _LETTER
+    room = across - 8 - max(len(panel.shown) for panel in panels) * _BOLD_LETTER
     for number, panel in enumerate(panels):
         left = (number % columns) * (across + _PANEL_GAP)
         base = (number // columns) * _PANEL_STEP + _PANEL_STEP - 10

@@ -127,7 +127,7 @@ def week_on_week(metric: Metric, now: Any, then: Any, relative: float | None = N
     """
     if now is None or then is None:
         return Change(Direction.UNKNOWN, "change not known", "from a week before")
-    if now == then:
+    if metric.shown(now) == metric.shown(then):
         return Change(Direction.FLAT, "unchanged", "from a week before")
     direction = Direction.UP if now > then else Direction.DOWN
     before = f"from {metric.shown(then)}"

@@ -52,8 +52,8 @@ def growth_figure(reader: Reader, period: Timeframe, window: int) -> Item:
         def draw(width: int, height: int) -> Drawing:
             return column_chart(
                 days,
-                Series("came", gained),
-                Series("went", lost),
+                Series("Came", gained),
+                Series("Went", lost),
                 growth.USERS_NEW.unit,
                 width=width,
                 height=height,

@@ -61,7 +61,7 @@ def home_page(reader: Reader, catalog: Catalog) -> Page:
             Link("Accounts", ACCOUNTS, "Health, risk and revenue"),
             Link("Cross-Product", CROSS_PRODUCT, "Affinity, paths and breadth"),
         ),
-        below_heading="Pages",
+        below_heading="All views",
         tiles=tiles_of(reader, _TILES),
         sections=(
             section("Users", [active_users(reader), states_now(reader)]),

@@ -816,7 +816,7 @@ def change(now: Any, then: Any, form: Any) -> str:
     """A change over a week as the pages write it, worked out from the two values."""
     if now is None or then is None:
         return "change not known from a week before"
-    if now == then:
+    if form(now) == form(then):
         return "unchanged from a week before"
     if form is percent:
         text = f"{(now - then) * 100:+.1f} pts "
