@@ -48,13 +48,18 @@ _SVG = "http://www.w3.org/2000/svg"
 _VEGALITE = re.sub(r"^v(\d+\.\d+).*", r"\1", alt.SCHEMA_VERSION)
 _LETTER = 6.9
 """Pixels of a letter of the labels, on the wide side: what margins are reckoned with."""
+_WIDE_LETTER = 7.8
+"""As `_LETTER`, for digits, which are wider than most letters."""
 _BOLD_LETTER = 8.4
+"""As `_LETTER`, for bold ones."""
 _TOP, _BOTTOM, _LEFT = 10, 24, 44
 _LABEL_STEP = 15
 """Pixels that two labels, one above the other, keep between their middles."""
+_TIMES = 10
+"""From here on a ratio's tick is a multiple, 10x, and no percentage, which would be too long."""
 _MANY_DAYS = 200
 """From so many points on, lines are thinner."""
-_LONG_NAME = 17
+_LONG_NAME = 18
 """Letters of a name for which a small line needs the whole width."""
 _BAR_STEP, _BAR_HEIGHT = 34, 8
 _PANEL_HEIGHT, _PANEL_STEP, _PANEL_GAP = 38, 70, 26
@@ -111,9 +116,10 @@ def line_chart(
     right = 12 + max((round(len(text) * _BOLD_LETTER) for text, _ in ends), default=0)
     known = [value for one in series for value in one.values if value is not None]
     ticks = nice_ticks(min([0.0, *known]), max([0.0, *known]), whole=_is_whole(unit))
+    left = _room_for(ticks, unit)
     plot = Plot(
-        _LEFT,
-        width - _LEFT - right,
+        left,
+        width - left - right,
         _TOP,
         height - _TOP - _BOTTOM,
         tuple(range(1, len(series) + 1)),
@@ -199,9 +205,10 @@ def column_chart(
     _require(days, len(days) * len(parts))
     known = [value for part, _ in parts for value in part.values if value is not None]
     ticks = nice_ticks(min([0.0, *known]), max([0.0, *known]), whole=_is_whole(unit))
+    left = _room_for(ticks, unit)
     sides = [part.name for part, _ in parts] if losses is not None else []
     right = 12 + max((round(len(name) * _BOLD_LETTER) for name in sides), default=4)
-    plot = Plot(_LEFT, width - _LEFT - right, _TOP, height - _TOP - _BOTTOM, tuple(columns))
+    plot = Plot(left, width - left - right, _TOP, height - _TOP - _BOTTOM, tuple(columns))
     gap = 0.25 if plot.width / len(days) > 4 else 0.1
     x = alt.X(
         "number:O",
@@ -411,13 +418,14 @@ def nice_ticks(low: float, high: float, *, whole: bool, count: int = 4) -> list[
 
 def tick_text(value: float, unit: Unit) -> str:
     """What stands at a tick of the values' axis: short, without more digits than it needs."""
-    if unit in (Unit.SHARE, Unit.RATIO, Unit.CHANGE):
-        return f"{round(value * 100, 6):,.15g}%".replace("e-", "")
+    if unit in (Unit.SHARE, Unit.RATIO, Unit.CHANGE) and abs(value) < _TIMES:
+        return f"{round(value * 100, 6):,.15g}%"
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             divisor = 1e3 if letter == "k" else size
             return f"{round(value / divisor, 6):,.15g}{letter}"
-    return f"{round(value, 6):,.15g}"
+    times = "x" if unit in (Unit.SHARE, Unit.RATIO, Unit.CHANGE) else ""
+    return f"{round(value, 6):,.15g}{times}"
 
 
 def day_ticks(days: Sequence[date], width: float) -> list[tuple[date, str]]:
@@ -546,6 +554,11 @@ def _values_axis(ticks: Sequence[float]) -> alt.Y:
         scale=alt.Scale(domain=[ticks[0], ticks[-1]], nice=False, zero=False),
         axis=None,
     )
+
+
+def _room_for(ticks: Sequence[float], unit: Unit) -> int:
+    """Pixels at the left of a chart for what stands at its ticks."""
+    return max(_LEFT, 12 + round(max(len(tick_text(tick, unit)) for tick in ticks) * _WIDE_LETTER))
 
 
 def _grid(marks: _Sheet, ticks: Sequence[float], unit: Unit, y: alt.Y) -> list[alt.Chart]:

@@ -17,9 +17,6 @@ from typing import Any
 import duckdb
 import pytest
 
-from monstera_assets.dashboards.site import write_site
-from monstera_assets.definitions import metric_tables
-from monstera_assets.settings import Settings
 from monstera_assets_tests.integration.example_runs import SeedsRun
 from monstera_assets_tests.site_page import cards, drawn_texts, read, shown_table, tiles
 
@@ -60,10 +57,9 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(seeds_run: SeedsRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """The site of the seeds."""
-    output = tmp_path_factory.mktemp("dashboards")
-    write_site(Settings(database=seeds_run.database), output, metric_tables())
+def site(seeds_run: SeedsRun) -> Iterator[Site]:
+    """The site of the seeds, which their run has built."""
+    output = seeds_run.database.parent / "dashboards"
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
         yield Site(output / "current", connection)
 
