@@ -9,7 +9,6 @@ from dagster import AssetKey, AssetsDefinition, MaterializeResult, MetadataValue
 
 from monstera_assets.bronze.bronze_product_catalog import TABLE as CATALOG
 from monstera_assets.dashboards import OWNERS
-from monstera_assets.dashboards.site import build_site
 from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.silver.silver_account_current_state import TABLE as ACCOUNTS
 from monstera_assets.silver.silver_cross_product_analytics import TABLE as PORTFOLIOS
@@ -46,6 +45,9 @@ def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefi
         " active product.",
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:
+        # Imported late: the drawing library takes a second, which only those who draw should wait.
+        from monstera_assets.dashboards.site import build_site
+
         with warehouse.connect() as connection:
             report = build_site(connection, output, tables)
         return MaterializeResult(

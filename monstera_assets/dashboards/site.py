@@ -22,6 +22,7 @@ from monstera_assets.dashboards import platform_pages, product_pages
 from monstera_assets.dashboards.account_page import accounts_page
 from monstera_assets.dashboards.charts import unvalidated
 from monstera_assets.dashboards.cross_product_page import cross_product_page
+from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.dashboards.home_page import home_page
 from monstera_assets.dashboards.model import Drawing, Figure, Listing, Page
 from monstera_assets.dashboards.reading import Reader
@@ -31,13 +32,8 @@ from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
-from monstera_assets.warehouse.errors import WarehouseError
 
 _CREATED = ("gold_", "_created_daily")
-
-
-class SiteError(WarehouseError):
-    """The site could not be written; the one before it is as it was."""
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,10 @@ from monstera_assets import cli
 from monstera_assets.dashboards import site
 from monstera_assets.dashboards.asset import KEY, OTHER_TABLES
 from monstera_assets.dashboards.design import MAX_CHARTS, MAX_POINTS
+from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.dashboards.model import Drawing, Figure, Listing
 from monstera_assets.dashboards.reading import Reader
-from monstera_assets.dashboards.site import SiteError, SiteReport, make_pages, write_site
+from monstera_assets.dashboards.site import SiteReport, make_pages, write_site
 from monstera_assets.definitions import build_definitions, metric_tables, tables
 from monstera_assets.operations.snapshots import Snapshots
 from monstera_assets.settings import Settings
