@@ -1,8 +1,9 @@
 """Charts as SVG: line charts, bar charts over time, bars of categories, and small multiples of lines.
 
 Altair describes them and vl-convert draws them, in this process and without network. Layouts are
-exact: margins, ticks and labels are placed here rather than by measuring text, so that no label is
-cut and the same data give the same bytes on every machine. The colours of a drawing are names of
+exact: margins, ticks and labels are placed here rather than by measuring text, and texts are put into
+the finished SVG, so that the same data give the same bytes on every machine and no text of the data
+passes through the library. The colours of a drawing are names of
 `design.COLOURS`, replaced in the SVG by variables of the style sheet.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -44,6 +45,8 @@ from monstera_assets.gold.metrics import Unit
 Value = float | None
 Rows = list[dict[str, Any]]
 
+_TEXTS = frozenset({"text", "name", "shown", "first", "last"})
+"""Fields of the layers' data that are texts."""
 _SVG = "http://www.w3.org/2000/svg"
 _VEGALITE = re.sub(r"^v(\d+\.\d+).*", r"\1", alt.SCHEMA_VERSION)
 _LETTER = 6.9
@@ -461,13 +464,14 @@ def unvalidated() -> Iterator[None]:
         yield
 
 
-def styled(svg: str, width: int, height: int) -> str:
-    """A drawing as it is embedded: variables for colours, nothing that is not seen.
+def styled(svg: str, width: int, height: int, texts: Mapping[str, str]) -> str:
+    """A drawing as it is embedded: texts, variables for colours, nothing that is not seen.
 
     Args:
         svg: markup of the drawing library.
         width: of the drawing.
         height: of the drawing.
+        texts: what the texts of the markup stand for.
     """
     root = ET.fromstring(svg)  # noqa: S314  # made here, not received
     for parent in [*root.iter()]:
@@ -482,6 +486,8 @@ def styled(svg: str, width: int, height: int) -> str:
             ) or (child.tag == f"{{{_SVG}}}rect" and parent is root):
                 parent.remove(child)
     for node in root.iter():
+        if node.tag == f"{{{_SVG}}}text":
+            node.text = texts[node.text or ""]
         for name in ("fill", "stroke"):
             colour = node.get(name)
             if colour in COLOURS:
@@ -503,19 +509,37 @@ class _Sheet:
 
     def __init__(self) -> None:
         self.datasets: dict[str, Rows] = {}
+        self.texts: dict[str, str] = {}
 
     def __call__(self, rows: Rows) -> alt.Chart:
         """A layer of some data."""
         name = f"rows_{len(self.datasets)}"
-        self.datasets[name] = rows
+        self.datasets[name] = [
+            {key: self._token(value) if key in _TEXTS else value for key, value in row.items()}
+            for row in rows
+        ]
         return alt.Chart(alt.NamedData(name=name))
+
+    def _token(self, text: str) -> str:
+        """What is drawn in place of a text: the library takes its time to measure each letter."""
+        token = str(len(self.texts))
+        self.texts[token] = text
+        return token
 
 
 def _draw(
     marks: _Sheet, layers: Sequence[alt.Chart], plot: Plot, width: int, height: int
 ) -> Drawing:
-    spec = alt.layer(*layers).to_dict(validate=alt.utils.schemapi.DEBUG_MODE)
-    spec |= {
+    # Put together here: `alt.layer` copies every part of every layer several times.
+    spec = {
+        "$schema": alt.SCHEMA_URL,
+        "layer": [
+            layer.to_dict(
+                validate=alt.utils.schemapi.DEBUG_MODE,
+                context={"top_level": False, "datasets": {}},
+            )
+            for layer in layers
+        ],
         "datasets": marks.datasets,
         "width": plot.width,
         "height": plot.height,
@@ -529,7 +553,7 @@ def _draw(
         "config": _CONFIGURATION,
     }
     svg = vl_convert.vegalite_to_svg(spec, vl_version=_VEGALITE)
-    return Drawing(styled(svg, width, height), width, height, (plot,))
+    return Drawing(styled(svg, width, height, marks.texts), width, height, (plot,))
 
 
 def _across(place: float) -> alt.XValue:

@@ -46,7 +46,7 @@ def course(metric: Metric, points: Sequence[Point], *, brief: bool = False) -> s
         return f"{metric.name} was {shown(first.value)} on {first.day}, the only day known."
     highest = max(known, key=lambda point: point.value)
     days = (last.day - first.day).days
-    if last.value == first.value:
+    if shown(last.value) == shown(first.value):
         went = f"{metric.name} is {shown(last.value)}, as {_days_ago(days)}"
         if all(point.value == last.value for point in known):
             return f"{metric.name} stayed at {shown(last.value)} for {days + 1:,} days."

@@ -43,6 +43,11 @@ def points(values: Sequence[Any], step: int = 1) -> list[Point]:
             "Users Active Monthly is 5, as 2 days before; highest 9 on 2025-04-04. It is not known"
             " after 2025-04-05.",
         ),
+        (
+            STICKINESS,
+            [0.0361, 0.04, 0.0362],
+            "Users Active Stickiness Monthly is 3.6%, as 2 days before; highest 4.0% on 2025-04-03.",
+        ),
         (MONTHLY, [3, 3, 3], "Users Active Monthly stayed at 3 for 3 days."),
         (
             MONTHLY,
