@@ -32,7 +32,7 @@ $(STAMP): requirements.lock requirements-data.lock pyproject.toml
 test: setup lint  ## Lint, check types and run all tests
 	$(BIN)/pytest
 
-test-ui: setup  ## Look at the Dagster UI in headless Chromium, which must be installed
+test-ui: setup  ## Look at the Dagster UI and the dashboards in headless Chromium, which must be installed
 	$(BIN)/pytest -m browser
 
 test-postgres: setup  ## Test alerts on PostgreSQL as Dagster's storage, which must be installed

@@ -1,9 +1,10 @@
-"""The command line: `monstera run`, `status`, `export`, `generate`, `forget`, `expire` and so on."""
+"""The command line: `monstera run`, `status`, `dashboard`, `export`, `generate` and others."""
 
 from __future__ import annotations
 
 import os
 import sys
+import webbrowser
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from functools import cache
@@ -234,6 +235,35 @@ def run(
     if any(failure.is_of_the_source for failure in report.failures):
         sys.exit(EXIT_USAGE)
     sys.exit(0 if report.healthy else EXIT_UNHEALTHY)
+
+
+@main.command(cls=_Configured)
+@_where
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the site; its first page is current/index.html in it."
+    "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards beside the database]",
+)
+@click.option("--no-open", is_flag=True, help="Only build the site, do not open it in the browser.")
+def dashboard(
+    source: Path | None, database: Path | None, output: Path | None, no_open: bool
+) -> None:
+    """Build the dashboards from the tables as they are, and open them in the browser.
+
+    The site needs neither network nor server. It is written whole or not at all: readers see the old
+    pages or the new ones. Every `monstera run` builds it too.
+    """
+    settings = _existing(_settings(source, database))
+    from monstera_assets.dashboards.site import write_site
+    from monstera_assets.definitions import metric_tables
+
+    report = write_site(settings, output or settings.dashboards, metric_tables(settings))
+    until = f"data to {report.as_of}" if report.as_of else "no data yet: `monstera run` computes it"
+    click.echo(f"{report.pages} pages, {report.bytes / 1e6:.1f} MB, {until}")
+    click.echo(f"Dashboards: {report.index}")
+    if not no_open:
+        webbrowser.open(report.index.absolute().as_uri())
 
 
 @main.command(cls=_Configured)

@@ -20,8 +20,10 @@ from monstera_assets import bronze, gold, silver
 from monstera_assets.bronze import load_entities, load_events
 from monstera_assets.checks.rules import Rule
 from monstera_assets.checks.table_checks import build_table_checks
+from monstera_assets.dashboards.asset import build_static_site
 from monstera_assets.gold.entity_created_table import entity_created_daily
 from monstera_assets.gold.gold_metric_catalog import metric_catalog_asset
+from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.sensors import build_alert_sensors
 from monstera_assets.operations.late_data import source_changes_sensor
@@ -65,6 +67,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
                     settings.source, partitions, first, settings.earliest_event_date
                 ),
                 *(asset.build(partitions, settings.policy) for asset in table_assets(settings)),
+                build_static_site(settings.dashboards, metric_tables(settings)),
             ],
         ),
         asset_checks=_checks(settings),
@@ -140,6 +143,11 @@ def tables(settings: Settings | None = None) -> list[Table]:
             key=lambda table: (list(Layer).index(table.layer), table.name),
         ),
     ]
+
+
+def metric_tables(settings: Settings | None = None) -> list[MetricTable]:
+    """The tables of gold that hold metrics."""
+    return [table for table in tables(settings) if isinstance(table, MetricTable)]
 
 
 def _entities_created(settings: Settings | None) -> list[tuple[TableAsset, list[Rule]]]:

@@ -105,6 +105,11 @@ class Settings(BaseSettings):
         default=None,
         description="Folder to which each run exports the tables for BI tools; by default none.",
     )
+    dashboard_directory: Path | None = Field(
+        default=None,
+        description="Folder of the dashboards' site, whose first page is current/index.html in it; by"
+        " default dashboards beside the database.",
+    )
     raw_event_retention_days: int = Field(
         default=730,
         ge=1,
@@ -130,6 +135,11 @@ class Settings(BaseSettings):
     policy: LifecyclePolicy = Field(
         default_factory=LifecyclePolicy, description="Thresholds of the lifecycle."
     )
+
+    @property
+    def dashboards(self) -> Path:
+        """The folder of the dashboards' site."""
+        return self.dashboard_directory or self.database.parent / "dashboards"
 
     @field_validator("alert_urls", mode="before")
     @classmethod

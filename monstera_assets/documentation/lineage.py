@@ -31,6 +31,7 @@ def lineage_page(graph: AssetGraph) -> str:
         " checked against the other.",
         flowchart(layers, reads),
     ]
+    after = sorted(key.path[-1] for key in graph.get_all_asset_keys() if key.path[0] not in layers)
     for layer, names in layers.items():
         blocks += [
             f"## {layer.title()}",
@@ -46,6 +47,13 @@ def lineage_page(graph: AssetGraph) -> str:
                 ),
             ),
         ]
+    blocks += [
+        "## After the tables",
+        table(
+            ("asset", "made from"),
+            ((code(name), codes(sorted(reads[name]))) for name in after),
+        ),
+    ]
     return page("Lineage", "the asset graph that Dagster loads", blocks)
 
 

@@ -1,27 +1,19 @@
 """Exports: tables as Parquet and CSV files, for tools that must not wait for the writer's lock.
 
-Belongs here: what may leave the warehouse, and how a set of files replaces the one before it. A
-folder of exports looks like this:
+Belongs here: what may leave the warehouse, and in which files. How a set of files replaces the one
+before it is `snapshots`' business. A folder of exports holds:
 
-    current -> snapshots/8f0c2a91        the link that readers follow
-    snapshots/8f0c2a91/manifest.json     tables, columns, rows, as-of dates, SHA-256 of the files
-    snapshots/8f0c2a91/exported_at.json  when; the only file that knows the clock
-    snapshots/8f0c2a91/TABLE.parquet, TABLE.csv
-
-A snapshot is complete and on disk before the link is turned to it, in one step: whoever reads through
-the link sees the old files or the new ones. The snapshot before stays until the next export, for
-readers that have begun with it.
+    current/manifest.json     tables, columns, rows, as-of dates, SHA-256 of the files
+    current/exported_at.json  when; the only file that knows the clock
+    current/TABLE.parquet, current/TABLE.csv
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -31,6 +23,7 @@ from uuid import uuid4
 
 import duckdb
 
+from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.sql import literal
 from monstera_assets.warehouse import writer
@@ -38,11 +31,8 @@ from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.errors import MissingTableError, WarehouseError
 from monstera_assets.warehouse.tables import Layer, StoredTable, Table
 
-CURRENT = "current"
 MANIFEST = "manifest.json"
 EXPORTED_AT = "exported_at.json"
-_SNAPSHOTS = "snapshots"
-_LOCK = ".lock"
 _REGISTER_SUFFIX = ".exports"
 _BLOCK_BYTES = 1 << 20
 
@@ -160,29 +150,11 @@ def export_tables(
     every_table: bool,
 ) -> ExportReport:
     """As `write_export`, from an open connection that is inside no transaction."""
-    try:
-        with _locked(output):
-            _clean(output)
-            snapshot = output / _SNAPSHOTS / uuid4().hex[:8]
-            snapshot.mkdir(parents=True)
-            try:
-                with writer.transaction(connection):
-                    entries, missing = _write_files(
-                        connection, snapshot, tables, every_table=every_table
-                    )
-                kept = {} if every_table else _keep_others(output, snapshot, set(entries))
-                _write_manifest(snapshot, {**kept, **entries})
-                _synchronize(snapshot)
-                _turn_link(output, snapshot)
-            except BaseException:
-                shutil.rmtree(snapshot, ignore_errors=True)
-                raise
-    except (OSError, duckdb.IOException) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ExportError(
-            f"{output} cannot be exported to: {reason}. The export before it is untouched. Check"
-            " that the folder may be written to and that its disk has room, then export again."
-        ) from error
+    with _snapshots(output).replacing() as snapshot:
+        with writer.transaction(connection):
+            entries, missing = _write_files(connection, snapshot, tables, every_table=every_table)
+        kept = {} if every_table else _keep_others(output, snapshot, set(entries))
+        _write_manifest(snapshot, {**kept, **entries})
     return ExportReport(
         output, {name: entry["rows"] for name, entry in entries.items()}, tuple(missing)
     )
@@ -206,8 +178,7 @@ def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
             if entry["table"] in allowed
         }
         write_export(settings, output, chosen, every_table=True)
-        with _locked(output):
-            _clean(output)
+        _snapshots(output).clean()
         written.append(output)
     return written
 
@@ -338,47 +309,8 @@ def _write_manifest(snapshot: Path, entries: Mapping[str, Mapping[str, Any]]) ->
     (snapshot / EXPORTED_AT).write_text(json.dumps(at) + "\n", encoding="utf-8")
 
 
-def _synchronize(snapshot: Path) -> None:
-    """Have the files, and the folders that name them, on disk before anybody is led to them."""
-    for path in (*snapshot.iterdir(), snapshot, snapshot.parent):
-        _fsync(path)
-
-
-def _turn_link(output: Path, snapshot: Path) -> None:
-    # A link cannot be overwritten, but it can be replaced by another one, which is one step.
-    incoming = output / f".{CURRENT}"
-    incoming.unlink(missing_ok=True)
-    incoming.symlink_to(Path(_SNAPSHOTS) / snapshot.name)
-    incoming.replace(output / CURRENT)
-    _fsync(output)
-
-
-def _clean(output: Path) -> None:
-    """Remove all snapshots but the current one: what a killed export left, and the one before."""
-    current = (output / CURRENT).resolve()
-    (output / f".{CURRENT}").unlink(missing_ok=True)
-    for snapshot in (output / _SNAPSHOTS).glob("*"):
-        if snapshot.resolve() != current:
-            shutil.rmtree(snapshot)
-
-
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """One export into a folder at a time; a killed one releases the lock with its process."""
-    output.mkdir(parents=True, exist_ok=True)
-    link = output / CURRENT
-    if link.exists() and not link.is_symlink():
-        raise ExportError(
-            f"{link} is not an export's link: give another folder with --output, or remove it."
-        )
-    with (output / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ExportError(
-                f"another export into {output} is going on: let it finish, then export again."
-            ) from error
-        yield
+def _snapshots(output: Path) -> Snapshots:
+    return Snapshots(output, what="export", command="monstera export", error=ExportError)
 
 
 def _sha256(path: Path) -> str:
@@ -387,11 +319,3 @@ def _sha256(path: Path) -> str:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

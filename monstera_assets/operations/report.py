@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 from monstera_assets.checks.contract import contract_rules
 from monstera_assets.checks.rules import Rule
 from monstera_assets.operations.runs import RunReport
+from monstera_assets.operations.snapshots import CURRENT
 from monstera_assets.operations.status import headline, latest_checks, table_statuses
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connect
@@ -90,6 +91,9 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
         print_line(console, f"  {severity}  {check.table}.{check.name}: {detail}")
     print_line(console, f"Run: {'succeeded' if report.succeeded else 'failed'} ({report.run_id})")
     print_line(console, f"Database: {settings.database}")
+    site = settings.dashboards / CURRENT / "index.html"
+    if site.exists():
+        print_line(console, f"Dashboards: {site}")
 
 
 def print_line(console: Console, text: str) -> None:

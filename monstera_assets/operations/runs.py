@@ -31,6 +31,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from monstera_assets.bronze.forgotten import ForgottenKeyError
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE
+from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.operations.abandoned_runs import end_abandoned_runs, marked_as_running
 from monstera_assets.operations.partitions import daily_partitions
 from monstera_assets.settings import SettingsError
@@ -67,6 +68,7 @@ _OWN_ERRORS = frozenset(
         MissingPartitionsError,
         ArchivedDaysError,
         ForgottenKeyError,
+        SiteError,
     )
 )
 _STEPS_SHOWN = 3

@@ -48,8 +48,8 @@ daily_job = define_asset_job(
 )
 gold_job = define_asset_job(
     "gold_only",
-    selection=AssetSelection.groups("gold"),
-    description="The metrics and their checks, from bronze and silver as they are.",
+    selection=AssetSelection.groups("gold", "dashboards"),
+    description="The metrics, their checks and the dashboards, from bronze and silver as they are.",
 )
 
 _UNFINISHED = [

@@ -133,7 +133,7 @@ def in_this_process(
 
 def copy_of(outcome: Outcome, folder: Path) -> Path:
     """A copy of a folder with its database and Dagster's state."""
-    shutil.copytree(outcome.folder, folder)
+    shutil.copytree(outcome.folder, folder, symlinks=True)
     return folder
 
 
@@ -393,8 +393,11 @@ def test_run_on_the_seeds(processes: Processes) -> None:
     assert (run.code, run.err) == (0, "")
     lines = lines_of(run.out)
     assert lines[0] == f"{SEEDS} into data/monstera.duckdb: {FIRST} to {LAST} (365 days)"
-    assert lines[-1] == "Database: data/monstera.duckdb"
-    assert re.fullmatch(r"Run: succeeded \([0-9a-f-]{36}\)", lines[-2])
+    assert lines[-2:] == [
+        "Database: data/monstera.duckdb",
+        "Dashboards: data/dashboards/current/index.html",
+    ]
+    assert re.fullmatch(r"Run: succeeded \([0-9a-f-]{36}\)", lines[-3])
     assert re.search(r"^Checks: \d+ passed, 0 failed$", run.out, re.MULTILINE)
     assert run.database.exists()
     assert (run.folder / "data" / "dagster_home" / "dagster.yaml").exists()

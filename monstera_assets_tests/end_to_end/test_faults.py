@@ -113,7 +113,7 @@ class Companies:
 
     def copy(self, folder: Path) -> Path:
         """A copy of the database of the one company."""
-        return Path(shutil.copytree(self.folder, folder))
+        return Path(shutil.copytree(self.folder, folder, symlinks=True))
 
     def assert_whole(self, tables: Snapshot) -> None:
         """Each table is as it was or as it should become, and those of one load are so together."""

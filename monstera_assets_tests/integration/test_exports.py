@@ -90,7 +90,7 @@ def in_a_process(settings: Settings, output: Path, before: str) -> subprocess.Co
 import os, resource, sys
 from pathlib import Path
 from monstera_assets.definitions import tables
-from monstera_assets.operations import exports
+from monstera_assets.operations import exports, snapshots
 from monstera_assets.settings import Settings
 {before}
 settings = Settings(database=Path(sys.argv[1]))
@@ -185,12 +185,12 @@ def test_named_tables_are_replaced_and_the_others_stay(settings: Settings, outpu
     assert b"9999" in after["silver_user_current_state.csv"]
 
 
-@pytest.mark.parametrize("where", ["_write_manifest", "_turn_link"])
+@pytest.mark.parametrize("where", ["exports._write_manifest", "snapshots.Snapshots._turn_link"])
 def test_killed_export_leaves_the_old_one(settings: Settings, output: Path, where: str) -> None:
     write_export(settings, output, BOTH, every_table=True)
     before = content(output)
     change(settings)
-    killed = in_a_process(settings, output, f"exports.{where} = lambda *_: os._exit(9)")
+    killed = in_a_process(settings, output, f"{where} = lambda *_: os._exit(9)")
     assert killed.returncode == 9, killed.stderr
     assert content(output) == before
     assert len(list((output / "snapshots").iterdir())) == 2
@@ -217,10 +217,10 @@ def test_full_disk(settings: Settings, output: Path) -> None:
 
 def test_folder_that_cannot_be_written_to(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="cannot be exported to: Not a directory"):
+    with pytest.raises(ExportError, match="cannot be written to: Not a directory"):
         write_export(settings, tmp_path / "file" / "exports", STATES, every_table=True)
     (tmp_path / "taken" / "current").mkdir(parents=True)
-    with pytest.raises(ExportError, match="is not an export's link"):
+    with pytest.raises(ExportError, match="is not the link of an earlier export"):
         write_export(settings, tmp_path / "taken", STATES, every_table=True)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from monstera_assets.dashboards.asset import KEY
 from monstera_assets.definitions import build_definitions, tables
 from monstera_assets.operations.schedules import daily_schedule, missing_days
 from monstera_assets.settings import Settings
@@ -133,8 +134,8 @@ def test_the_graph_has_the_schedule_and_every_table_a_freshness_policy() -> None
 
 def test_jobs_hold_what_they_are_for() -> None:
     definitions = build_definitions(Settings(start_date=FIRST))
-    every = {asset_key(table.name) for table in tables()}
-    gold = {key for key in every if key.path[0] == "gold"}
+    every = {*(asset_key(table.name) for table in tables()), KEY}
+    gold = {key for key in every if key.path[0] in ("gold", "dashboards")}
     for name, keys in (("daily", every), ("whole_graph", every), ("gold_only", gold)):
         assert set(definitions.resolve_job_def(name).asset_layer.executable_asset_keys) == keys, (
             name

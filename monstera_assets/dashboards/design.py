@@ -1,0 +1,82 @@
+"""The design rules: colours and their places, sizes, limits, timeframes, and what titles look like.
+
+Charts are drawn in the colours of `COLOURS`, which serve as marks only: in the finished SVG each is
+replaced by the variable of the style sheet that has its name, so that one drawing is right in light,
+in dark and on paper. All sizes are pixels of the drawing; a drawing is shown at about its own size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monstera_assets.gold.metrics import Metric
+
+PRIMARY = "#2E86AB"
+SECONDARY = "#A8A8A8"
+DECLINING = "#F24236"
+RISING = "#1FA75B"
+INK = "#1B2530"
+MUTED = "#55606C"
+LINE = "#E3E7EB"
+TRACK = "#F1F3F5"
+SURFACE = "#FFFFFF"
+
+COLOURS = {
+    PRIMARY: "primary",
+    SECONDARY: "secondary",
+    DECLINING: "declining",
+    RISING: "rising",
+    INK: "ink",
+    MUTED: "muted",
+    LINE: "line",
+    TRACK: "track",
+    SURFACE: "surface",
+}
+"""What a colour of a drawing is called in the style sheet."""
+
+MAX_CHARTS = 20
+"""Charts on a page, at most."""
+MAX_POINTS = 1000
+"""Points of a chart, at most; a series that would have more is shown by week."""
+
+CARD_WIDTH = 368
+WIDE_WIDTH = 770
+CHART_HEIGHT = 190
+WIDE_HEIGHT = 250
+FONT_SIZE = 12
+
+FONT = "Liberation Sans"
+"""What the drawing library measures text with: it brings this font along, so that a drawing does not
+depend on the fonts that a machine has. Readers see their system's font."""
+
+
+@dataclass(frozen=True)
+class Timeframe:
+    """A stretch of days that ends on the as-of date."""
+
+    days: int
+    name: str
+
+
+LAST_7_DAYS = Timeframe(7, "Last 7 Days")
+LAST_30_DAYS = Timeframe(30, "Last 30 Days")
+LAST_90_DAYS = Timeframe(90, "Last 90 Days")
+LAST_18_MONTHS = Timeframe(548, "Last 18 Months")
+LATEST_DAY = Timeframe(1, "Latest Day")
+
+
+def title(metric: Metric, timeframe: str, by: str = "") -> str:
+    """`[Entities], [Metric], [Timeframe], [by Segment]`, the first two from the metric's name."""
+    entities, _, rest = metric.name.partition(" by ")[0].partition(" ")
+    return headline(entities, rest, timeframe, by)
+
+
+def headline(entities: str, what: str, timeframe: str, by: str = "") -> str:
+    """A title from its parts."""
+    return ", ".join([entities, what, timeframe, *([f"by {by}"] if by else [])])
+
+
+def words(name: str) -> str:
+    """A value of the data, such as `at_risk`, as people read it: `At risk`."""
+    text = name.replace("_", " ").strip()
+    return "API" if text == "api" else text[:1].upper() + text[1:]

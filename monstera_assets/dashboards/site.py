@@ -1,0 +1,192 @@
+"""The site: all pages rendered, and the folder that holds them replaced in one step.
+
+A page is one file with its style and script in it, and its policy forbids it every connection: it can
+be opened from disk, copied and mailed. Files know no clock; the same tables give the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from monstera_assets.dashboards import platform_pages, product_pages
+from monstera_assets.dashboards.account_page import accounts_page
+from monstera_assets.dashboards.charts import unvalidated
+from monstera_assets.dashboards.cross_product_page import cross_product_page
+from monstera_assets.dashboards.errors import SiteError
+from monstera_assets.dashboards.home_page import home_page
+from monstera_assets.dashboards.model import Drawing, Figure, Listing, Page
+from monstera_assets.dashboards.reading import Reader
+from monstera_assets.dashboards.structure import HOME, main_pages, read_catalog
+from monstera_assets.gold.metrics import MetricTable
+from monstera_assets.operations.snapshots import CURRENT, Snapshots
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.connection import connect
+
+_CREATED = ("gold_", "_created_daily")
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """What was built: where, how many pages, and up to which day; None without data."""
+
+    index: Path
+    pages: int
+    bytes: int
+    as_of: date | None
+
+
+def build_site(
+    connection: duckdb.DuckDBPyConnection, output: Path, tables: Sequence[MetricTable]
+) -> SiteReport:
+    """Build all pages and put them in place of the ones before, all or nothing.
+
+    Args:
+        connection: to the warehouse, inside no transaction.
+        output: the folder of the site, made if need be.
+        tables: the declared tables of metrics.
+
+    Raises:
+        SiteError: the folder cannot be written to.
+        SchemaMismatchError: a table is stored otherwise than it is declared.
+    """
+    with writer.transaction(connection):
+        reader = Reader(connection, [table for table in tables if table.partition_column])
+        pages = render_site(reader, tables)
+        as_of = reader.days[1] if reader.days else None
+    snapshots = Snapshots(output, what="site", command="monstera dashboard", error=SiteError)
+    with snapshots.replacing() as folder:
+        for name, text in pages.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    size = sum(len(text.encode()) for text in pages.values())
+    return SiteReport(output / CURRENT / HOME, len(pages), size, as_of)
+
+
+def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) -> SiteReport:
+    """Build the site of a warehouse, which is opened for reading only.
+
+    Raises:
+        WarehouseLockedError: the database stayed locked.
+        WarehouseError: as `build_site`, or the database cannot be opened.
+    """
+    with connect(
+        str(settings.database),
+        {},
+        lock_timeout_seconds=settings.lock_timeout_seconds,
+        read_only=True,
+    ) as connection:
+        return build_site(connection, output, tables)
+
+
+def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]:
+    """File name to page."""
+    with unvalidated():
+        pages = list(make_pages(reader, tables))
+    render = _Renderer(reader)
+    return {page.file: render(page) for page in pages}
+
+
+def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
+    """All pages, the home page first."""
+    catalog = read_catalog(reader)
+    created = [
+        table
+        for table in tables
+        if table.name.startswith(_CREATED[0]) and table.name.endswith(_CREATED[1])
+        if table.name != "gold_users_created_daily"
+    ]
+    yield home_page(reader, catalog)
+    yield platform_pages.overall_page(reader, catalog)
+    yield platform_pages.segments_page(reader, catalog)
+    yield platform_pages.activity_page(reader, catalog, created)
+    yield accounts_page(reader)
+    yield cross_product_page(reader, catalog)
+    for product in catalog.products:
+        yield product_pages.overall_page(reader, catalog, product)
+        yield product_pages.segments_page(reader, catalog, product)
+        yield product_pages.activity_page(reader, catalog, product)
+
+
+class _Renderer:
+    """Pages to HTML; whatever is text in a page is text in the HTML."""
+
+    def __init__(self, reader: Reader) -> None:
+        loader = PackageLoader("monstera_assets.dashboards")
+        environment = Environment(
+            loader=loader,
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+        )
+        environment.filters.update({"plots": _plots, "svg": _svg, "day": day_in_words})
+        environment.tests.update(
+            {
+                "figure": lambda item: isinstance(item, Figure),
+                "listing": lambda item: isinstance(item, Listing),
+            }
+        )
+        style, script = (
+            loader.get_source(environment, name)[0] for name in ("style.css", "script.js")
+        )
+        self._template = environment.get_template("page.html")
+        first, last = reader.days or (None, None)
+        self._common: Mapping[str, object] = {
+            "style": Markup(style),  # noqa: S704  # files of this package
+            "script": Markup(script),  # noqa: S704
+            "policy": content_policy(style, script),
+            "as_of": last,
+            "first_day": first,
+            "main_pages": main_pages(),
+        }
+
+    def __call__(self, page: Page) -> str:
+        return self._template.render(page=page, **self._common)
+
+
+def content_policy(style: str, script: str) -> str:
+    """A policy under which a page loads nothing and runs only its own style and script."""
+    return (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}';"
+        " img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def day_in_words(day: date) -> str:
+    """A day as the header writes it: 30 June 2025."""
+    return f"{day.day} {day:%B} {day.year}"
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _plots(drawing: Drawing) -> str:
+    return json.dumps(
+        [
+            [
+                round(plot.left, 1),
+                round(plot.width, 1),
+                round(plot.top, 1),
+                round(plot.height, 1),
+                plot.columns,
+            ]
+            for plot in drawing.plots
+        ],
+        separators=(",", ":"),
+    )
+
+
+def _svg(drawing: Drawing, figure: str) -> Markup:
+    """A drawing that is named by its figure's title and finding."""
+    named = f'<svg role="img" aria-labelledby="{figure}-title {figure}-finding" '
+    return Markup(drawing.svg.replace("<svg ", named, 1))  # noqa: S704  # text in it is escaped

@@ -1,0 +1,105 @@
+"""The pages that there are and how they lead to each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from monstera_assets.bronze.bronze_product_catalog import TABLE as CATALOG
+from monstera_assets.dashboards.model import Link
+from monstera_assets.dashboards.reading import Reader
+from monstera_assets.warehouse.errors import MissingTableError
+
+HOME = "index.html"
+OVERALL, SEGMENTS, ACTIVITY = "overall", "segments", "activity"
+ACCOUNTS, CROSS_PRODUCT = "accounts.html", "cross_product.html"
+VIEWS = {OVERALL: "Overall View", SEGMENTS: "Segment View", ACTIVITY: "Activity View"}
+"""The views that the platform and each product have: name in the files' names, and title."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """An active product: its id, its name, and what its pages' names begin with."""
+
+    id: str
+    name: str
+    slug: str
+
+    def file(self, view: str) -> str:
+        """The name of the page of a view."""
+        return f"product_{self.slug}_{view}.html"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Names from the product catalog; an id that it does not have is its own name."""
+
+    products: tuple[Product, ...]
+    names: dict[str, str]
+
+    def name(self, node: str) -> str:
+        """What a product, feature or sub-feature is called."""
+        return self.names.get(node, node)
+
+
+def read_catalog(reader: Reader) -> Catalog:
+    """The products that have pages, by name; none if the catalog was never materialized."""
+    try:
+        nodes = reader.rows(
+            [CATALOG],
+            "SELECT product_id, product_name, tier = 'product' AND is_active"
+            f" FROM {CATALOG.qualified_name} ORDER BY product_name, product_id",
+        )
+    except MissingTableError:
+        return Catalog((), {})
+    active = [(node, name) for node, name, has_pages in nodes if has_pages]
+    slugs = file_names([node for node, _ in active])
+    return Catalog(
+        tuple(Product(node, name, slugs[node]) for node, name in active),
+        {node: name for node, name, _ in nodes},
+    )
+
+
+def file_names(ids: Sequence[str]) -> dict[str, str]:
+    """Ids to parts of file names: what is safe in an id, and a number where ids would be mixed up."""
+    names: dict[str, str] = {}
+    for node in ids:
+        plain = re.sub(r"[^a-z0-9]+", "_", node.lower()).strip("_")[:60] or "product"
+        name, number = plain, 2
+        while name in names.values():
+            name, number = f"{plain}_{number}", number + 1
+        names[node] = name
+    return names
+
+
+def view_file(view: str, product: Product | None) -> str:
+    """The page of a view, of a product or of the platform."""
+    return product.file(view) if product else f"{view}.html"
+
+
+def home_link() -> Link:
+    """To the home page."""
+    return Link("Home", HOME)
+
+
+def views_beside(current: str, product: Product | None) -> tuple[Link, ...]:
+    """The views of a product or of the platform."""
+    return tuple(
+        Link(text.removesuffix(" View"), view_file(view, product), current=view == current)
+        for view, text in VIEWS.items()
+    )
+
+
+def products_below(view: str, catalog: Catalog) -> tuple[Link, ...]:
+    """The same view of each product."""
+    return tuple(Link(product.name, product.file(view)) for product in catalog.products)
+
+
+def main_pages() -> tuple[Link, ...]:
+    """What the navigation of every page leads to."""
+    return (
+        *(Link(text, view_file(view, None)) for view, text in VIEWS.items()),
+        Link("Accounts", ACCOUNTS),
+        Link("Cross-Product", CROSS_PRODUCT),
+    )

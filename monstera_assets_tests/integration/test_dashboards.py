@@ -1,0 +1,340 @@
+"""The dashboards' site: its rules, what it does with little or odd data, and how it is replaced."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+import stat
+import webbrowser
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from monstera_assets import cli
+from monstera_assets.dashboards import site
+from monstera_assets.dashboards.asset import KEY, OTHER_TABLES
+from monstera_assets.dashboards.design import MAX_CHARTS, MAX_POINTS
+from monstera_assets.dashboards.errors import SiteError
+from monstera_assets.dashboards.model import Drawing, Figure, Listing
+from monstera_assets.dashboards.reading import Reader
+from monstera_assets.dashboards.site import SiteReport, make_pages, write_site
+from monstera_assets.definitions import build_definitions, metric_tables, tables
+from monstera_assets.operations.snapshots import Snapshots
+from monstera_assets.settings import Settings
+from monstera_assets.warehouse.table_asset import asset_key
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.integration.example_runs import Graph, SeedsRun
+from monstera_assets_tests.site_page import Element, cards, read, shown_table, tiles
+
+TITLE = re.compile(
+    r"[A-Z]\w+(, [\w -]+)+?, (Last \d+ (Days|Months)|Latest Day|to Date|Days \d+ to \d+ after Adoption)"
+    r"(, by [A-Z0-9][\w ]*)?"
+)
+PLATFORM_PAGES = {
+    "index.html", "overall.html", "segments.html", "activity.html", "accounts.html",
+    "cross_product.html",
+}  # fmt: skip
+
+
+@pytest.fixture
+def database(tmp_path: Path, seeds_run: SeedsRun) -> Path:
+    """A copy of the seeds' database."""
+    return Path(shutil.copy(seeds_run.database, tmp_path / "warehouse.duckdb"))
+
+
+def build(database: Path, output: Path) -> SiteReport:
+    return write_site(Settings(database=database), output, metric_tables())
+
+
+def change(database: Path, *statements: str) -> None:
+    with duckdb.connect(str(database)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def pages(output: Path) -> dict[str, Element]:
+    return {path.name: read(path) for path in (output / "current").iterdir()}
+
+
+def test_a_run_of_the_graph_builds_the_site(seeds_run: SeedsRun) -> None:
+    current = seeds_run.database.parent / "dashboards" / "current"
+    assert {path.name for path in current.iterdir()} > PLATFORM_PAGES
+    assert tiles(read(current / "overall.html"))["Users Active Monthly"][0] == "12"
+
+
+def test_the_asset_comes_after_every_table_it_reads(tmp_path: Path) -> None:
+    settings = Settings(database=tmp_path / "monstera.duckdb", start_date=date(2025, 6, 1))
+    definitions = build_definitions(settings)
+    node = definitions.resolve_asset_graph().get(KEY)
+    assert node.parent_keys == {asset_key(t.name) for t in (*metric_tables(), *OTHER_TABLES)}
+    assert node.group_name == "dashboards"
+    for job in ("whole_graph", "daily", "gold_only"):
+        assert KEY in definitions.resolve_job_def(job).asset_layer.executable_asset_keys
+
+
+def test_rules_of_the_design(database: Path) -> None:
+    with duckdb.connect(str(database), read_only=True) as connection:
+        declared = metric_tables()
+        reader = Reader(connection, [table for table in declared if table.partition_column])
+        made = list(make_pages(reader, declared))
+    assert len({page.file for page in made}) == len(made) == 6 + 3 * 7
+    for page in made:
+        figures = [item for item in page.items() if isinstance(item, Figure)]
+        assert len(figures) <= MAX_CHARTS
+        for item in page.items():
+            assert TITLE.fullmatch(item.title), item.title
+            if isinstance(item, Figure | Listing):
+                assert item.finding.endswith("."), item.title
+                assert item.about.definitions, item.title
+                assert item.about.sources, item.title
+                assert item.about.owner.startswith("team:"), item.title
+        drawings: list[Drawing] = [
+            drawing for figure in figures for drawing in (figure.drawing, figure.wide) if drawing
+        ]
+        for drawing in drawings:
+            assert 0 < drawing.points <= MAX_POINTS
+            assert "#" not in drawing.svg  # colours are the style sheet's
+
+
+def test_pages_load_nothing_and_lead_to_each_other(seeds_run: SeedsRun) -> None:
+    output = seeds_run.database.parent / "dashboards"
+    made = pages(output)
+    reached = set()
+    for name, page in made.items():
+        text = (output / "current" / name).read_text(encoding="utf-8")
+        assert len(text) < 5_000_000
+        assert set(re.findall(r"\w+://[^\"' <>]+", text)) <= {"http://www.w3.org/2000/svg"}
+        [policy] = [
+            meta.attributes["content"]
+            for meta in page.all("meta")
+            if meta.attributes.get("http-equiv") == "Content-Security-Policy"
+        ]
+        assert policy.startswith("default-src 'none'; ")
+        for tag in ("style", "script"):
+            [raw] = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+            digest = base64.b64encode(hashlib.sha256(raw.encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{digest}'" in policy
+        assert not any("style" in element.attributes for element in page.all())
+        assert not any(key.startswith("on") for e in page.all() for key in e.attributes)
+        targets = {link.attributes["href"] for link in page.all("a")} - {"#content"}
+        assert targets <= set(made), name
+        reached |= targets
+        if name != "index.html":
+            assert "index.html" in targets
+        for svg in page.all("svg"):
+            assert svg.attributes["role"] == "img"
+            named = svg.attributes["aria-labelledby"].split()
+            ids = {element.attributes.get("id"): element for element in page.all()}
+            assert all(ids[one].text for one in named)
+    assert reached == set(made)
+
+
+def test_same_tables_give_the_same_bytes(
+    database: Path, seeds_run: SeedsRun, tmp_path: Path
+) -> None:
+    first, second = seeds_run.database.parent / "dashboards", tmp_path / "second"
+    with duckdb.connect(str(database)) as connection:
+        # The same rows, stored in another order.
+        for table in (*metric_tables(), *OTHER_TABLES):
+            connection.execute(
+                f"CREATE TABLE shuffled AS FROM {table.qualified_name} ORDER BY random()"
+            )
+            connection.execute(f"DELETE FROM {table.qualified_name}")
+            connection.execute(f"INSERT INTO {table.qualified_name} FROM shuffled")
+            connection.execute("DROP TABLE shuffled")
+    build(database, second)
+    names = {path.name for path in (first / "current").iterdir()}
+    assert names == {path.name for path in (second / "current").iterdir()}
+    for name in names:
+        assert (first / "current" / name).read_bytes() == (second / "current" / name).read_bytes()
+
+
+def test_a_failed_build_leaves_the_old_site(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "site"
+    texts = {"index.html": "old", "overall.html": "old"}
+    monkeypatch.setattr(site, "render_site", lambda *_: texts)
+    build(database, output)
+    before = (output / "current").resolve()
+    texts = dict.fromkeys(texts, "new")
+    write = Path.write_text
+
+    def full(path: Path, text: str, encoding: str) -> int:
+        if path.name == "overall.html":
+            raise OSError(28, "No space left on device")
+        return write(path, text, encoding)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(SiteError, match=r"No space left on device\. The site before it is"):
+            build(database, output)
+    with monkeypatch.context() as patched:
+        patched.setattr(Snapshots, "_turn_link", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build(database, output)
+    assert (output / "current").resolve() == before
+    assert list((output / "snapshots").iterdir()) == [before]
+    assert {path.read_text() for path in before.iterdir()} == {"old"}
+    build(database, output)
+    assert {path.read_text() for path in (output / "current").iterdir()} == {"new"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to(database: Path, tmp_path: Path) -> None:
+    output = tmp_path / "site"
+    output.mkdir()
+    output.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(SiteError, match="cannot be written to: Permission denied"):
+        build(database, output)
+
+
+def test_an_empty_database(tmp_path: Path) -> None:
+    database = tmp_path / "empty.duckdb"
+    duckdb.connect(str(database)).close()
+    report = build(database, tmp_path / "site")
+    assert report.as_of is None
+    made = pages(tmp_path / "site")
+    assert set(made) == PLATFORM_PAGES
+    for name, page in made.items():
+        assert "No data yet" in page.one("p", "fresh").text
+        assert tiles(page) == {}
+        for card in cards(page).values():
+            assert "unavailable" in card.classes, name
+            assert "monstera run" in card.text or "no active product" in card.text, card.text
+
+
+def test_what_is_missing_or_not_known_is_never_shown_as_nought(
+    database: Path, tmp_path: Path
+) -> None:
+    change(
+        database,
+        "UPDATE gold.gold_overall_metrics SET users_active_stickiness_monthly = NULL"
+        " WHERE metric_date > '2025-06-20'",
+        "UPDATE gold.gold_overall_metrics SET users_activated_share_weekly = NULL",
+        "DELETE FROM gold.gold_revenue_metrics WHERE metric_date > '2025-06-20'",
+        "DROP TABLE gold.gold_growth_accounting",
+    )
+    build(database, tmp_path / "site")
+    made = pages(tmp_path / "site")
+    shown = tiles(made["overall.html"])
+    assert shown["Users Active Stickiness Monthly"] == (
+        "not known",
+        "change not known from a week before",
+    )
+    found = cards(made["overall.html"])
+    stickiness = found["Users, Active Stickiness Monthly, Last 90 Days"]
+    assert shown_table(stickiness).rows[0] == ["2025-06-30", "not known"]
+    assert "It is not known after 2025-06-20." in stickiness.one("p", "finding").text
+    assert "unavailable" in found["Users, Activated Share Weekly, Last 90 Days"].classes
+    closing = cards(made["accounts.html"])["Revenue, Closing Daily, Last 18 Months"]
+    assert shown_table(closing).rows[0] == ["2025-06-30", "not known"]
+    missing = found["Users, New and Resurrected against Churned, Last 90 Days, by Week"]
+    assert "gold.gold_growth_accounting" in missing.text
+    assert "was never materialized" in missing.text
+    assert "monstera run" in missing.text
+
+
+def test_names_with_markup_are_text(database: Path, tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    change(
+        database,
+        f"UPDATE bronze.bronze_product_catalog SET product_name = '{evil}'"
+        " WHERE product_id IN ('video_studio', 'caption_translation')",
+        f"UPDATE gold.gold_activity_metrics SET event_type = '{evil}'"
+        " WHERE event_type = 'video_edited'",
+        f"UPDATE gold.gold_users_active_monthly SET segment_value = '{evil}'"
+        " WHERE segment_value = 'US'",
+        f"UPDATE silver.silver_account_current_state SET account_id = '{evil}'"
+        " WHERE current_state = 'at_risk'",
+    )
+    build(database, tmp_path / "site")
+    made = pages(tmp_path / "site")
+    for name, page in made.items():
+        assert len(list(page.all("script"))) == 1, name
+        assert not list(page.all("img")), name
+        assert not any(key.startswith("on") for e in page.all() for key in e.attributes), name
+    studio = made["product_video_studio_overall.html"]
+    assert studio.one("h1").text == f"{evil}: Overall View"
+    at_risk = cards(made["accounts.html"])["Accounts, at Risk, Latest Day, by Account"]
+    assert shown_table(at_risk).rows[0][0] == evil
+    country = cards(made["segments.html"])["Users, Active Monthly, Last 18 Months, by Country"]
+    assert evil in shown_table(country).headings
+    by_type = cards(made["activity.html"])["Events, Qualifying Daily, Last 30 Days, by Event Type"]
+    # Cut to what fits, and still text.
+    assert any(text.text.startswith("</script><script>al") for text in by_type.all("text"))
+
+
+def test_one_user_on_one_day(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, lines in {
+        "product_catalog": (
+            "product_id,product_name,product_family_id,tier,parent_product_id,is_active,created_at,"
+            "product_owner,activation_event_types,qualifying_event_types,active_days,dormant_days",
+            "work,Work,work,family,,true,2025-01-01 00:00:00,team,,,,",
+            "notes,Notes,work,product,work,true,2025-01-01 00:00:00,team,note_written,note_written,,",
+        ),
+        "accounts": (
+            "account_id,account_name,subscription_tier,total_seats,account_created_at,first_paid_at,"
+            "contract_renewal_date,monthly_recurring_revenue,is_trial",
+            "a1,One,trial,1,2025-06-01 08:00:00,,,0,true",
+        ),
+        "users": (
+            "user_id,email,account_id,user_created_at,country,plan_type,acquisition_source",
+            "u1,u1@example.invalid,a1,2025-06-01 09:00:00,DE,free,organic",
+        ),
+        "events": (
+            "event_id,entity_id,entity_type,event_type,timestamp,location,session_id,product_id,"
+            "is_qualifying_event,is_activation_event,metadata",
+            "e1,u1,user,note_written,2025-06-01 10:00:00,web_app,,notes,true,true,",
+        ),
+    }.items():
+        (source / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    day = date(2025, 6, 1)
+    graph = Graph(source, tmp_path / "one.duckdb", tmp_path / "home", day)
+    with graph.instance:
+        names = [table.name for table in tables()]
+        assert graph.run(DateWindow(day, day), only=names).success
+    build(graph.database, tmp_path / "site")
+    made = pages(tmp_path / "site")
+    assert tiles(made["overall.html"])["Users Active Daily"] == (
+        "1",
+        "change not known from a week before",
+    )
+    active = cards(made["overall.html"])["Users, Active Monthly, Weekly and Daily, Last 90 Days"]
+    assert shown_table(active).rows == [["2025-06-01", "1", "1", "1"]]
+    assert "was 1 on 2025-06-01, the only day known" in active.one("p", "finding").text
+    assert {text.text for text in active.all("text")} >= {"Monthly 1", "Weekly 1", "Daily 1"}
+    # No week is over yet, so there is none to add up.
+    by_week = cards(made["activity.html"])["Events, Qualifying Daily, Last 18 Months, by Week"]
+    assert "unavailable" in by_week.classes
+    assert tiles(made["product_notes_overall.html"])["Users in Use to Date"][0] == "1"
+
+
+def test_the_command_builds_and_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = tmp_path / "empty.duckdb"
+    duckdb.connect(str(database)).close()
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "my site"
+    arguments = ["dashboard", "--database", str(database), "--output", str(output)]
+    quiet = CliRunner().invoke(cli.main, [*arguments, "--no-open"])
+    assert quiet.exit_code == 0, quiet.output
+    assert opened == []
+    index = output / "current" / "index.html"
+    assert f"Dashboards: {index}\n" in quiet.output
+    assert "6 pages" in quiet.output
+    assert "no data yet: `monstera run` computes it" in quiet.output
+    assert CliRunner().invoke(cli.main, arguments).exit_code == 0
+    assert opened == [index.as_uri()]
+    missing = CliRunner().invoke(cli.main, ["dashboard", "--database", str(tmp_path / "no.duckdb")])
+    assert missing.exit_code == cli.EXIT_USAGE
+    assert "does not exist yet" in missing.output
