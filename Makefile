@@ -2,12 +2,14 @@
 
 PYTHON ?= python3.11
 PORT ?= 3000
+SIZE ?= S
+RUNS ?= 1
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPANY := data/demo-company
 
-.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-faults ui lint docs docs-site docs-serve lock clean
+.PHONY: help demo demo-company setup test test-ui test-postgres test-daemon test-slow test-faults bench ui lint docs docs-site docs-serve lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +48,9 @@ test-slow: setup  ## Compare whole warehouses after changes of the source with o
 
 test-faults: setup  ## Kill runs, fill disks and start two runs at once, for a quarter of an hour
 	$(BIN)/pytest -m faults
+
+bench: setup  ## Measure the graph beside plain DuckDB: make bench SIZE=S, M or L, RUNS=1
+	$(BIN)/python benchmarks/bench.py --size $(SIZE) --runs $(RUNS)
 
 lint: setup
 	$(BIN)/ruff check .
