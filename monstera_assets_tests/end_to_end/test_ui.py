@@ -129,7 +129,7 @@ def test_an_open_group_shows_its_tables_and_their_checks(ui: Ui) -> None:
         "/asset-groups?expanded=global@global:silver",
         [HISTORY, "Passed"],
         "asset_graph",
-        height=1500,
+        height=2600,
         smaller=3,
     )
     checks = re.findall(r"(\d+) / (\d+) Passed", page)
