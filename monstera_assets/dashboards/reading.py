@@ -127,11 +127,7 @@ class Reader:
                 [frame.first, frame.last, frame.last, frame.step, *parameters],
             )
         }
-        empty = [None] * len(metrics)
-        return {
-            metric: [found.get(day, empty)[place] for day in frame.days]
-            for place, metric in enumerate(metrics)
-        }
+        return _columns(metrics, found, frame.days)
 
     def by_week(
         self,
@@ -157,11 +153,7 @@ class Reader:
             )
             if days == WEEK
         }
-        empty = [None] * len(metrics)
-        return {
-            metric: [found.get(day, empty)[place] for day in frame.whole_weeks]
-            for place, metric in enumerate(metrics)
-        }
+        return _columns(metrics, found, frame.whole_weeks)
 
     def by_segment(
         self,
@@ -261,3 +253,14 @@ def _sum(table: MetricTable, metric: Metric) -> str:
     column = quote(metric.column_name)
     kind = metric.column.type
     return f"CAST(sum({column}) AS BIGINT)" if kind == "int64" else f"sum({column})"
+
+
+def _columns(
+    metrics: Sequence[Metric], found: Mapping[date, Sequence[Any]], days: Sequence[date]
+) -> dict[Metric, list[Any]]:
+    """The values of each metric on each day; None on days that were not found."""
+    nothing = [None] * len(metrics)
+    return {
+        metric: [found.get(day, nothing)[place] for day in days]
+        for place, metric in enumerate(metrics)
+    }

@@ -231,10 +231,19 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         except Exception:
             if not waiting:
                 raise
-            # What spoils the batch may be any of them.
-            for event in waiting:
-                self._store_batch([event])
+            # Any of them may spoil the batch: it must not take along those that waited.
+            self._store_each(waiting)
             self._store_batch(events)
+
+    def _store_each(self, events: Sequence["EventLogEntry"]) -> None:
+        first_error: Exception | None = None
+        for event in events:
+            try:
+                self._store_batch([event])
+            except Exception as error:
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error
 
     def _store_waiting(self) -> None:
         self._store([])

@@ -13,7 +13,6 @@ for readers that have begun with it.
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from uuid import uuid4
 import duckdb
 
 from monstera_assets.warehouse.errors import WarehouseError
+from monstera_assets.warehouse.rewriting import synchronize
 
 CURRENT = "current"
 _SNAPSHOTS = "snapshots"
@@ -120,18 +120,10 @@ class Snapshots:
         incoming.unlink(missing_ok=True)
         incoming.symlink_to(Path(_SNAPSHOTS) / snapshot.name)
         incoming.replace(self.current)
-        _fsync(self.output)
+        synchronize(self.output)
 
 
 def _synchronize(snapshot: Path) -> None:
     """Have the files, and the folders that name them, on disk before anybody is led to them."""
     for path in (*snapshot.iterdir(), snapshot, snapshot.parent):
-        _fsync(path)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        synchronize(path)

@@ -58,9 +58,9 @@ def rewrite_file(database: Path, lock_timeout_seconds: float) -> bool:
             connection.execute("CHECKPOINT rewritten")
             connection.execute("DETACH rewritten")
             incoming.chmod(path.stat().st_mode & 0o777)
-            _synchronize(incoming)
+            synchronize(incoming)
             incoming.replace(path)
-            _synchronize(path.parent)
+            synchronize(path.parent)
     except (OSError, duckdb.Error, WarehouseError) as error:
         _remove(incoming)
         raise WarehouseError(
@@ -88,7 +88,8 @@ def _remove(path: Path) -> None:
     path.with_name(path.name + ".wal").unlink(missing_ok=True)
 
 
-def _synchronize(path: Path) -> None:
+def synchronize(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk before going on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,7 +13,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,24 +25,13 @@ from selenium.webdriver.common.keys import Keys
 from monstera_assets.dashboards.site import write_site
 from monstera_assets.definitions import metric_tables
 from monstera_assets.settings import Settings
+from monstera_assets_tests.end_to_end.chromium import chromium
 from monstera_assets_tests.integration.example_runs import SeedsRun
 from monstera_assets_tests.site_page import cards, read, shown_table, tiles
 
 pytestmark = pytest.mark.browser
 
 HERE = Path(__file__).parent
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-)
 WIDTHS = {"desk": 1280, "tablet": 800, "phone": 375}
 SCHEMES = ("light", "dark")
 
@@ -297,19 +285,3 @@ def test_the_keyboard_reaches_data_and_definitions(browser: Browser) -> None:
 def pages(browser: Browser) -> list[str]:
     """The names of all pages."""
     return sorted(path.name for path in browser.site.iterdir())
-
-
-@contextmanager
-def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
-    """Chromium with an empty profile, which logs what it asks for."""
-    binary = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    assert binary, "these tests need Chromium on the path"
-    assert driver, "these tests need Chromium's driver, chromedriver, on the path"
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
-        yield chrome

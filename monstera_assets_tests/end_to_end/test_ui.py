@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +26,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from monstera_assets.definitions import rules, tables
+from monstera_assets_tests.end_to_end.chromium import chromium
 
 pytestmark = pytest.mark.browser
 
@@ -35,18 +35,6 @@ BIN = Path(sys.executable).parent
 HISTORY = "silver_user_state_history"
 PATIENCE = 120
 """Seconds after which a server or page that has not come up counts as broken."""
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-sync",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-dev-shm-usage",
-    "--hide-scrollbars",
-)
 
 
 @dataclass(frozen=True)
@@ -108,7 +96,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         name: value for name, value in os.environ.items() if not name.startswith("MONSTERA_")
     } | {"DAGSTER_HOME": str(folder / "home"), "MONSTERA_SOURCE": str(ROOT / "seeds")}
     subprocess.run([str(BIN / "monstera"), "run"], cwd=folder, env=environment, check=True)
-    with webserver(environment, folder) as url, browser(folder / "profile") as driver:
+    with webserver(environment, folder) as url, chromium(folder / "profile") as driver:
         yield Ui(driver, url, screenshots)
 
 
@@ -212,18 +200,3 @@ def answers(port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-@contextmanager
-def browser(profile: Path) -> Iterator[webdriver.Chrome]:
-    """Chromium with an empty profile, which fetches nothing but what a page asks for."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    assert chromium, "these tests need Chromium on the path"
-    assert driver, "these tests need Chromium's driver, chromedriver, on the path"
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
-        yield chrome

@@ -31,6 +31,11 @@ def _claims(instance: dg.DagsterInstance, run_id: str) -> bool:
     return claimed
 
 
+def _status(instance: dg.DagsterInstance, run: DagsterRun) -> DagsterRunStatus | None:
+    found = instance.get_run_by_id(run.run_id)
+    return found.status if found else None
+
+
 def test_place_of_a_killed_run_is_free_again(tmp_path: Path) -> None:
     with batched_instance(tmp_path / "home") as instance:
         instance.event_log_storage.set_concurrency_slots(POOL, 1)
@@ -42,9 +47,7 @@ def test_place_of_a_killed_run_is_free_again(tmp_path: Path) -> None:
         # The process was killed on leaving.
         assert end_abandoned_runs(instance) == [run.run_id]
         assert _claims(instance, "the next run")
-        ended = instance.get_run_by_id(run.run_id)
-        assert ended is not None
-        assert ended.status == DagsterRunStatus.FAILURE
+        assert _status(instance, run) == DagsterRunStatus.FAILURE
         assert end_abandoned_runs(instance) == []
 
 
@@ -67,6 +70,4 @@ def test_run_whose_end_could_not_be_recorded_is_ended_by_the_next(tmp_path: Path
         assert not _claims(instance, "the next run")
         assert end_abandoned_runs(instance) == [run.run_id]
         assert _claims(instance, "the next run")
-        ended = instance.get_run_by_id(run.run_id)
-        assert ended is not None
-        assert ended.status == DagsterRunStatus.FAILURE
+        assert _status(instance, run) == DagsterRunStatus.FAILURE

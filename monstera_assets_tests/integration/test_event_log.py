@@ -83,10 +83,12 @@ def materialization(
     return entry(dg.DagsterEventType.ASSET_MATERIALIZATION, data, run_id)
 
 
-def check_evaluation(*, passed: bool, run_id: str = RUN) -> EventLogEntry:
+def check_evaluation(
+    *, passed: bool, run_id: str = RUN, check_name: str = "contract"
+) -> EventLogEntry:
     evaluation = dg.AssetCheckEvaluation(
         asset_key=USERS,
-        check_name="contract",
+        check_name=check_name,
         passed=passed,
         metadata={},
         severity=dg.AssetCheckSeverity.ERROR,
@@ -313,6 +315,30 @@ def test_an_event_that_cannot_be_stored_takes_none_along_that_waited(
         record.event_log_entry.get_dagster_event().event_type_value
         for record in storage.get_records_for_run(RUN).records
     ] == ["ASSET_CHECK_EVALUATION", "STEP_START"]
+
+
+def test_of_events_that_wait_one_that_cannot_be_stored_takes_none_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = BatchedSqliteEventLogStorage(str(tmp_path))
+    original_insert = storage.prepare_insert_event
+
+    def refuse(event: EventLogEntry) -> Any:
+        if event.is_dagster_event and (
+            event.get_dagster_event().asset_check_evaluation_data.check_name == "bad"
+        ):
+            raise sqlite3.OperationalError("disk I/O error")
+        return original_insert(event)
+
+    monkeypatch.setattr(storage, "prepare_insert_event", refuse)
+    for check_name in ("first", "bad", "last"):
+        storage.store_event(check_evaluation(passed=True, check_name=check_name))
+    with pytest.raises(sqlite3.OperationalError):
+        storage.store_event(log_line("the end"))
+    assert [
+        record.event_log_entry.get_dagster_event().asset_check_evaluation_data.check_name
+        for record in storage.get_records_for_run(RUN).records
+    ] == ["first", "last"]
 
 
 def test_an_empty_batch_stores_nothing(tmp_path: Path) -> None:
