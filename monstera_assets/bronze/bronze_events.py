@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
 
 import ibis
@@ -12,6 +13,7 @@ from monstera_assets.bronze.bronze_subscription_events import deletions
 from monstera_assets.bronze.event_rules import (
     EVENT_COLUMNS,
     event_rules,
+    rank_events,
     read_events,
     trusted_date,
 )
@@ -37,71 +39,85 @@ def partition_dates(rows: ir.Table, earliest: date, first_partition: date) -> ir
     return partition_date(rows.folder_date, trusted_date(moment, earliest), first_partition)
 
 
-def classify(
-    rows: ir.Table,
-    users: ir.Table,
-    catalog: ir.Table,
-    subscription_events: ir.Table,
-    other_days: ir.Table | None,
-    *,
-    earliest: date,
-    first_partition: date,
-) -> ir.Table:
-    """Typed rows with partition, hash and rejection reason (null if accepted).
+@dataclass(frozen=True)
+class Classification:
+    """The rules for events, with what they look things up in.
 
     Args:
-        rows: staged source rows.
         users: bronze_users.
         catalog: bronze_product_catalog.
         subscription_events: bronze_subscription_events.
-        other_days: `event_id` and `event_date` of the events of days that `rows` has no row of;
-            None where every row of the source is read, so that duplicates show in `rows`.
+        other_days: `event_id` and `event_date` of the events of days that the staged rows have no
+            row of, for a source that is laid out by day; None where every row of the source is
+            staged, so that duplicates show in them.
         earliest: no event is older.
         first_partition: where rows without a readable date belong.
-
-    Returns:
-        The rows with `partition_date`: the folder's date in a layout by day, else the event's, else
-        the first partition; and with the hash of `row_hashes`.
     """
 
-    def by_rules(some: ir.Table) -> ir.Table:
-        typed = read_events(some, TABLE, earliest, by_day=other_days is not None)
-        typed, rules = event_rules(
-            typed, TABLE, users=users, catalog=catalog, deletions=deletions(subscription_events)
+    users: ir.Table
+    catalog: ir.Table
+    subscription_events: ir.Table
+    other_days: ir.Table | None
+    earliest: date
+    first_partition: date
+
+    def repeated(self, rows: ir.Table) -> ir.Table:
+        """The keys (`repeated_key`) of ids of staged rows that may occur more than once.
+
+        Almost all ids occur once, and only rows of other ids need to be put in order. An id is told
+        by its hash: that two ids share one only makes more rows to look at.
+        """
+        keys = rows.select(repeated_key=event_key(rows))
+        keys = keys.filter(keys.repeated_key.notnull())
+        if self.other_days is not None:
+            others = self.other_days.select(repeated_key=event_key(self.other_days))
+            keys = keys.union(others.filter(others.repeated_key.isin(keys.repeated_key)))
+        counted = keys.group_by("repeated_key").aggregate(times=keys.repeated_key.count())
+        return counted.filter(counted.times > 1).select("repeated_key")
+
+    def of_single(self, rows: ir.Table) -> ir.Table:
+        """Staged rows whose id occurs once, as `of_repeated` gives those of other ids."""
+        read = read_events(rows, TABLE, self.earliest)
+        return self._placed(self._by_rules(read.mutate(duplicate_rank=ibis.literal(0, "int64"))))
+
+    def of_repeated(self, rows: ir.Table) -> ir.Table:
+        """Typed rows with partition, hash and rejection reason (null if accepted).
+
+        Args:
+            rows: all staged rows of some ids.
+
+        Returns:
+            The rows with `partition_date`: the folder's date in a layout by day, else the event's,
+            else the first partition; and with the hash of `row_hash`.
+        """
+        read = read_events(rows, TABLE, self.earliest)
+        classified = self._by_rules(rank_events(read, by_day=self.other_days is not None))
+        if self.other_days is not None:
+            classified = _without_repeats_of_earlier_days(classified, self.other_days)
+        return self._placed(classified)
+
+    def _by_rules(self, rows: ir.Table) -> ir.Table:
+        rows, rules = event_rules(
+            rows,
+            TABLE,
+            users=self.users,
+            catalog=self.catalog,
+            deletions=deletions(self.subscription_events),
         )
-        return with_reason(typed, rules)
+        return with_reason(rows, rules)
 
-    classified = by_rules(rows)
-    if other_days is not None:
-        # The rules are asked of these rows once more, by themselves: keeping all rows to look at
-        # some of them twice would cost more than everything else.
-        repeated = by_rules(_of_several_days(rows, other_days))
-        classified = _without_repeats_of_earlier_days(classified, repeated, other_days)
-    return classified.mutate(
-        partition_date=partition_date(
-            classified.folder_date, classified.event_date, first_partition
-        ),
-        **{HASH: row_hash(classified)},
-    )
+    def _placed(self, rows: ir.Table) -> ir.Table:
+        placed = partition_date(rows.folder_date, rows.event_date, self.first_partition)
+        return rows.mutate(partition_date=placed, **{HASH: row_hash(rows)})
 
 
-def _of_several_days(rows: ir.Table, other_days: ir.Table) -> ir.Table:
-    """The staged rows whose event_id occurs on more than one day, told by its hash.
-
-    Two ids of one hash are taken for one, which only makes more rows to look at.
-    """
-    rows = rows.mutate(key=rows.event_id.cast("string").hash())
-    days = rows.select("key", day=rows.folder_date)
-    others = other_days.select(key=other_days.event_id.hash(), day=other_days.event_date)
-    days = days.union(others.filter(others.key.isin(days.key)))
-    spread = days.group_by("key").aggregate(first_day=days.day.min(), last_day=days.day.max())
-    spread = spread.filter(spread.first_day < spread.last_day)
-    return rows.semi_join(spread, "key").drop("key")
+def event_key(rows: ir.Table) -> ir.IntegerValue:
+    """The hash of `event_id`; null where there is none."""
+    key = rows.event_id.cast("string")
+    return ibis.ifelse(key.notnull(), key.hash(), None)
 
 
-def _without_repeats_of_earlier_days(
-    classified: ir.Table, repeated: ir.Table, other_days: ir.Table
-) -> ir.Table:
+def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table) -> ir.Table:
     """Reject the events that an earlier day has; only accepted events make others duplicates.
 
     Of a day's own rows at most one of an id is left, and whether an earlier day has the id does not
@@ -109,14 +125,12 @@ def _without_repeats_of_earlier_days(
     one by one, in order, or in one run.
 
     Args:
-        classified: all rows, by the rules of a day.
-        repeated: among them at least those whose id occurs on several days, other days included.
+        classified: rows by the rules of a day.
         other_days: `event_id` and `event_date` of the other days' events.
     """
     rows = classified
-    suspects = repeated.view()  # few, and read twice
-    left = suspects.filter(suspects[REASON].isnull())
-    elsewhere = other_days.filter(other_days.event_id.isin(suspects.event_id))
+    left = rows.filter(rows[REASON].isnull())
+    elsewhere = other_days.filter(other_days.event_id.isin(rows.event_id))
     firsts = left.select("event_id", event_date=left.folder_date).union(
         elsewhere.select("event_id", "event_date")
     )

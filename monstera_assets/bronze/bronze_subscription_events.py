@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import OWNERS
 from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
-from monstera_assets.bronze.event_rules import EVENT_COLUMNS, event_rules, read_events
+from monstera_assets.bronze.event_rules import EVENT_COLUMNS, event_rules, rank_events, read_events
 from monstera_assets.bronze.json_text import text_at
 from monstera_assets.bronze.validation import Rule, read_as, unknown_reference, with_reason
 from monstera_assets.warehouse.tables import Column, Layer, Table
@@ -73,7 +73,7 @@ def classify(
     rows: ir.Table, users: ir.Table, accounts: ir.Table, catalog: ir.Table, *, earliest: date
 ) -> ir.Table:
     """Typed rows with the reason for which each is rejected, null if accepted."""
-    rows = read_events(rows, TABLE, earliest)
+    rows = rank_events(read_events(rows, TABLE, earliest))
     rows, rules = event_rules(rows, TABLE, users=users, catalog=catalog, deletions=None)
     of_account = ibis.ifelse(rows.entity_type == "account", rows.entity_id, None)
     rows, unknown_account = unknown_reference(

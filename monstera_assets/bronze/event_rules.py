@@ -68,13 +68,17 @@ def trusted_date(moment: ir.TimestampColumn, earliest: date) -> ir.DateColumn:
     return ibis.ifelse(moment >= earliest, moment.date(), None)
 
 
-def read_events(rows: ir.Table, table: Table, earliest: date, *, by_day: bool = False) -> ir.Table:
-    """Typed event rows with `duplicate_rank`; `event_date` is null where no date can be trusted.
+def read_events(rows: ir.Table, table: Table, earliest: date) -> ir.Table:
+    """Typed event rows; `event_date` is null where no date can be trusted."""
+    rows = typed(rows, table, SOURCE_NAMES)
+    return rows.mutate(event_date=trusted_date(rows.event_timestamp, earliest))
+
+
+def rank_events(rows: ir.Table, *, by_day: bool = False) -> ir.Table:
+    """Add `duplicate_rank` to typed event rows.
 
     In a layout by day the rows of each folder are ranked by themselves.
     """
-    rows = typed(rows, table, SOURCE_NAMES)
-    rows = rows.mutate(event_date=trusted_date(rows.event_timestamp, earliest))
     return rank_duplicates(
         rows,
         ["event_id", "folder_date"] if by_day else ["event_id"],
@@ -93,7 +97,7 @@ def event_rules(
     """The event rules in the framework's order (section 2), and the rows joined to what they need.
 
     Args:
-        rows: as `read_events` gives them.
+        rows: as `rank_events` gives them.
         table: the declaration of the event table.
         users: bronze_users.
         catalog: bronze_product_catalog.

@@ -28,7 +28,14 @@ from monstera_assets.bronze import (
     bronze_users,
     event_rules,
 )
-from monstera_assets.bronze.loading import accepted, keep_classified, stage, with_files
+from monstera_assets.bronze.loading import (
+    accepted,
+    forget_in_rejected,
+    raw_columns,
+    stage,
+    what_is_kept,
+    with_files,
+)
 from monstera_assets.bronze.row_digests import (
     DIGEST,
     HASH,
@@ -39,11 +46,13 @@ from monstera_assets.bronze.row_digests import (
 )
 from monstera_assets.bronze.validation import REASON
 from monstera_assets.source.layout import SourceInput, discover_source
+from monstera_assets.source.reader import check_unchanged, explain_failure
 from monstera_assets.warehouse.batches import (
     TableBatch,
     count_rows,
     temporary_relation,
     temporary_table,
+    temporary_view,
 )
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import (
@@ -72,6 +81,11 @@ they are.
 _DAYS = "events_days"
 _LEDGER_BEFORE = "events_ledger_before"
 _DIGESTS = "events_digests"
+_CLASSIFIED = "events_classified"
+_REPEATED_KEYS = "events_repeated_keys"
+_REPEATED_ROWS = "events_repeated_rows"
+_REPEATED = "events_repeated"
+_ENTRIES = "events_entries"
 
 
 def build_load_events(
@@ -169,6 +183,7 @@ def event_batch(
         only_days=_DAYS,
         before=load.remember_ledger,
         after=load.note_what_changed,
+        explain=load.explain,
     )
 
 
@@ -187,7 +202,8 @@ def day_digests(
     Returns:
         `partition_date`, `rows_read` and `rows_digest`, for each day with rows.
     """
-    read = event_rules.read_events(rows, bronze_events.TABLE, earliest, by_day=by_day)
+    read = event_rules.read_events(rows, bronze_events.TABLE, earliest)
+    read = event_rules.rank_events(read, by_day=by_day)
     dated = read.select(
         partition_date=bronze_events.partition_date(
             read.folder_date, read.event_date, first_partition
@@ -208,6 +224,7 @@ class _EventLoad:
     earliest: date
     changed: frozenset[date] | None
     counts: dict[str, int] = field(default_factory=dict)
+    read: SourceInput | None = None
 
     def remember_ledger(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Keep what the ledger says before it is replaced."""
@@ -230,9 +247,17 @@ class _EventLoad:
         return rows
 
     def _classified(self, connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> ir.Table:
+        """Stage and classify the rows of days, and give the accepted ones.
+
+        A whole range is read where it is and classified as it is asked for, which is less work than
+        to keep every row twice on its way. Of single days everything is looked at again and again.
+        """
         by_day = self.source_input.by_day
-        files = self.source_input.of_days(frozenset(days))
-        rows, malformed = stage(connection, files, event_rules.REQUIRED, event_rules.OPTIONAL)
+        in_place = self.changed is None
+        self.read = self.source_input.of_days(frozenset(days))
+        rows, malformed = stage(
+            connection, self.read, event_rules.REQUIRED, event_rules.OPTIONAL, copy=not in_place
+        )
         _keep_days(connection, days)
         if self.changed is not None and not by_day:
             digests = day_digests(
@@ -244,30 +269,53 @@ class _EventLoad:
             )
             temporary_table(connection, _DIGESTS, digests)
             _keep_days(connection, [*days, *self._days_with_other_rows(connection)])
+        self._classify(connection, rows, in_place=in_place)
+        self.counts[ROWS_OUTSIDE] = 0 if by_day else self._rows_outside(connection, rows, malformed)
+        return accepted(temporary_relation(connection, _CLASSIFIED), bronze_events.TABLE)
+
+    def _classify(
+        self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, *, in_place: bool
+    ) -> None:
         stored = bronze_events.TABLE.relation
         # A layout by day reads no other day's files, so duplicates of earlier days show only in what
         # is loaded already.
         others = stored.anti_join(_days(connection), stored.event_date == _days(connection).day)
-        classified = bronze_events.classify(
-            rows,
+        rules = bronze_events.Classification(
             *self.entities,
-            others if by_day else None,
+            others if self.source_input.by_day else None,
             earliest=self.earliest,
             first_partition=self.first_partition,
         )
-        kept = keep_classified(
-            connection,
-            "events",
-            bronze_events.TABLE,
-            _of_days(connection, classified),
-            also=["partition_date", HASH],
+        keyed = rows.mutate(repeated_key=bronze_events.event_key(rows))
+        keys = temporary_table(connection, _REPEATED_KEYS, rules.repeated(rows))
+        single = keyed.anti_join(keys, "repeated_key").drop("repeated_key")
+        # Read twice, and few.
+        repeated = keyed.semi_join(keys, "repeated_key").drop("repeated_key")
+        repeated = temporary_table(connection, _REPEATED_ROWS, repeated)
+        repeated = temporary_table(
+            connection, _REPEATED, self._kept(connection, rules.of_repeated(repeated))
         )
+        every = self._kept(connection, rules.of_single(single))
+        every = every.union(repeated.cast(every.schema()))
+        if in_place and not forget_in_rejected(connection, _REPEATED):
+            temporary_view(connection, _CLASSIFIED, every)
+        else:
+            temporary_table(connection, _CLASSIFIED, every)
+            forget_in_rejected(connection, _CLASSIFIED)
+
+    def _kept(self, connection: duckdb.DuckDBPyConnection, classified: ir.Table) -> ir.Table:
+        if not self.source_input.by_day:  # else only files of the days are read
+            classified = _of_days(connection, classified)
+        return what_is_kept(bronze_events.TABLE, classified, also=["partition_date", HASH])
+
+    def _rows_outside(
+        self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, malformed: ir.Table
+    ) -> int:
         dated = rows.select(
             partition_date=bronze_events.partition_dates(rows, self.earliest, self.first_partition)
         ).union(_hashed(malformed, self.first_partition).select("partition_date"))
         outside = ~dated.partition_date.between(self.window.first, self.window.last)
-        self.counts[ROWS_OUTSIDE] = count_rows(connection, dated.filter(outside))
-        return accepted(kept, bronze_events.TABLE)
+        return count_rows(connection, dated.filter(outside))
 
     def _days_with_other_rows(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
         """Days of the window whose rows are not those of the ledger."""
@@ -293,7 +341,7 @@ class _EventLoad:
                 WHERE event_date NOT IN (SELECT day FROM {_DAYS})
             ), firsts AS (
                 SELECT event_id, min(day) AS first_day FROM (
-                    FROM others UNION ALL SELECT event_id, event_date FROM events_classified
+                    FROM others UNION ALL SELECT event_id, event_date FROM {_CLASSIFIED}
                     WHERE {REASON} IS NULL
                 ) GROUP BY event_id
             ), rejections AS (
@@ -314,55 +362,79 @@ class _EventLoad:
         ).fetchall()
         return [day for (day,) in found]
 
+    def digests(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Count and digest the rows read of each day, and those of it that are accepted."""
+        classified = temporary_relation(connection, _CLASSIFIED)
+        malformed = temporary_relation(connection, "events_malformed")
+        malformed = _of_days(connection, _hashed(malformed, self.first_partition))
+        read = digests_by_day(classified.select("partition_date", HASH).union(malformed))
+        stored = bronze_events.TABLE.relation
+        # Everything accepted is stored by now, each event on the day that is its partition.
+        taken = stored.semi_join(_days(connection), stored.event_date == _days(connection).day)
+        taken = taken.group_by(day=taken.event_date).aggregate(rows_accepted=taken.count())
+        entries = (
+            _days(connection)
+            .left_join(read, _days(connection).day == read.partition_date)
+            .drop("partition_date")
+            .left_join(taken, "day")
+        )
+        rows_read, rows_accepted = (
+            entries.rows_read.fill_null(0),
+            entries.rows_accepted.fill_null(0),
+        )
+        temporary_table(
+            connection,
+            _ENTRIES,
+            entries.select(
+                partition_date=entries.day,
+                rows_digest=entries.rows_digest.fill_null(NO_ROWS),
+                rows_read=rows_read,
+                rows_accepted=rows_accepted,
+                rows_rejected=rows_read - rows_accepted,
+            ),
+        )
+
     def rejected_rows(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
         """The rejected rows of the days."""
-        classified = temporary_relation(connection, "events_classified")
+        self.digests(connection)
+        classified = temporary_relation(connection, _CLASSIFIED)
         malformed = temporary_relation(connection, "events_malformed")
         malformed = _of_days(connection, _dated(malformed, self.first_partition))
-        return (
-            classified.filter(classified[REASON].notnull())
-            .select("partition_date", "event_date", REASON, "source_file", "raw_row")
-            .union(
-                malformed.select(
-                    partition_date=malformed.partition_date,
-                    event_date=ibis.null("date"),
-                    rejection_reason=malformed.reason,
-                    source_file=malformed.source_file,
-                    raw_row=malformed.raw_line,
-                )
-            )
+        broken = malformed.select(
+            partition_date=malformed.partition_date,
+            event_date=ibis.null("date"),
+            rejection_reason=malformed.reason,
+            source_file=malformed.source_file,
+            raw_row=malformed.raw_line,
         )
+        entries = temporary_relation(connection, _ENTRIES)
+        if count_rows(connection, entries.filter(entries.rows_rejected > 0)) == 0:
+            return broken  # none then, and no need to look for them
+        rejected = classified.filter(classified[REASON].notnull())
+        return rejected.select(*broken.columns).union(broken)
 
     def ledger(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
         """The entries of the days."""
-        classified = temporary_relation(connection, "events_classified")
-        malformed = temporary_relation(connection, "events_malformed")
-        hashed = classified.select("partition_date", HASH).union(
-            _of_days(connection, _hashed(malformed, self.first_partition))
-        )
-        is_accepted = classified[REASON].isnull()
-        outcome = classified.group_by("partition_date").aggregate(
-            rows_accepted=is_accepted.cast("int64").sum().cast("int64")
-        )
-        entries = (
-            _days(connection)
-            .rename(partition_date="day")
-            .left_join(digests_by_day(hashed), "partition_date")
-            .drop("partition_date_right")
-            .left_join(outcome, "partition_date")
-        )
-        read, took = entries.rows_read.fill_null(0), entries.rows_accepted.fill_null(0)
-        counted = entries.select(
-            "partition_date",
-            rows_digest=entries.rows_digest.fill_null(NO_ROWS),
-            rows_read=read,
-            rows_accepted=took,
-            rows_rejected=read - took,
-        )
-        return with_files(connection, counted, self.source_input)
+        return with_files(connection, temporary_relation(connection, _ENTRIES), self.source_input)
+
+    def explain(self, connection: duckdb.DuckDBPyConnection, error: Exception) -> None:
+        """Find the file that cannot be read, if that is the error's cause.
+
+        Raises:
+            SourceError: naming the file.
+        """
+        if self.read is not None:
+            columns = raw_columns(event_rules.REQUIRED, event_rules.OPTIONAL)
+            explain_failure(connection, self.read, columns, error)
 
     def note_what_changed(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Note from which day on tables are affected, and which files the other days agree with."""
+        """Note from which day on tables are affected, and which files the other days agree with.
+
+        Raises:
+            SourceError: a file has gone or changed since it was found.
+        """
+        if self.read is not None:
+            check_unchanged(self.read)
         ledger = bronze_loads.TABLE.qualified_name
         [(first,)] = connection.execute(
             f"SELECT min(day) FROM {_DAYS} JOIN {ledger} AS now ON now.partition_date = day"

@@ -30,24 +30,42 @@ def stage(
     source_input: SourceInput,
     required: Sequence[str],
     optional: Sequence[str],
+    *,
+    copy: bool = True,
 ) -> tuple[ir.Table, ir.Table]:
     """Stage an input's files; the rows that can be read and the records that cannot.
 
     In both, people who were forgotten have their tombstone instead of their id.
 
+    Args:
+        connection: where the rows are staged.
+        source_input: the files to read.
+        required: columns that every file must have.
+        optional: further columns to read.
+        copy: False to read rows where they are, if nothing stands against it; see `stage_rows`.
+
     Raises:
         ForgottenKeyError: people were forgotten, and the key to know them by is not there.
         SourceError: a file lacks a required column, or cannot be read at all.
     """
-    columns = [RawColumn(name, required=True) for name in required]
-    columns += [RawColumn(name, required=False) for name in optional]
-    stage_rows(connection, source_input, columns, source_input.name)
-    if (forgotten := forgetting(connection)) is not None:
+    forgotten = forgetting(connection)
+    columns = raw_columns(required, optional)
+    copy = copy or forgotten is not None
+    staged = stage_rows(connection, source_input, columns, source_input.name, copy=copy)
+    if forgotten is not None:
         forgotten.staged(source_input.name)
     return (
-        temporary_relation(connection, f"{source_input.name}_rows"),
-        temporary_relation(connection, f"{source_input.name}_malformed"),
+        temporary_relation(connection, staged.rows),
+        temporary_relation(connection, staged.malformed),
     )
+
+
+def raw_columns(required: Sequence[str], optional: Sequence[str]) -> list[RawColumn]:
+    """The columns to read of an input."""
+    return [
+        *(RawColumn(name, required=True) for name in required),
+        *(RawColumn(name, required=False) for name in optional),
+    ]
 
 
 def keep_classified(
@@ -55,30 +73,46 @@ def keep_classified(
     name: str,
     table: Table,
     classified: ir.Table,
-    also: Sequence[str] = (),
 ) -> ir.Table:
-    """Compute the classification once: the table's columns, reason, file and, if rejected, raw row.
+    """Compute the classification once, as `what_is_kept` of it.
 
     Args:
-        connection: where the temporary table is made.
+        connection: where the temporary table `<name>_classified` is made.
         name: the input's name.
+        table: the declaration whose columns are kept.
+        classified: rows with `rejection_reason`, `source_file` and raw columns.
+    """
+    rows = temporary_table(connection, f"{name}_classified", what_is_kept(table, classified))
+    forget_in_rejected(connection, f"{name}_classified")
+    return rows
+
+
+def what_is_kept(table: Table, classified: ir.Table, also: Sequence[str] = ()) -> ir.Table:
+    """The table's columns, reason, file and, if rejected, raw row of classified rows.
+
+    Args:
         table: the declaration whose columns are kept.
         classified: rows with `rejection_reason`, `source_file` and raw columns.
         also: further columns to keep.
     """
     rejected = classified[REASON].notnull()
-    kept = classified.select(
+    return classified.select(
         *(column.name for column in table.columns),
         *also,
         REASON,
         "source_file",
         raw_row=ibis.ifelse(rejected, raw_row(classified), None),
     )
-    rows = temporary_table(connection, f"{name}_classified", kept)
-    if (forgotten := forgetting(connection)) is not None:
-        forgotten.texts(f"{name}_classified", "raw_row", "raw_row IS NOT NULL")
-        forgotten.drop_temporary()
-    return rows
+
+
+def forget_in_rejected(connection: duckdb.DuckDBPyConnection, classified: str) -> bool:
+    """Make the raw rows of a temporary table nameless; whether anybody is forgotten."""
+    forgotten = forgetting(connection)
+    if forgotten is None:
+        return False
+    forgotten.texts(classified, "raw_row", "raw_row IS NOT NULL")
+    forgotten.drop_temporary()
+    return True
 
 
 def accepted(classified: ir.Table, table: Table) -> ir.Table:

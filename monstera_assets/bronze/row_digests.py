@@ -23,7 +23,7 @@ HASH = "row_hash"
 
 
 def row_hash(rows: ir.Table) -> ir.IntegerValue:
-    """The hash of each row, for rows as `read_events` gives them."""
+    """The hash of each row, for rows as `rank_events` gives them."""
     raw = {name: rows[name].cast("string") for name in rows.columns if name.startswith("raw_")}
     return _hash(rows.source_file, rows.duplicate_rank > 0, *raw.values())
 

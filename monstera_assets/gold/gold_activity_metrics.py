@@ -111,16 +111,27 @@ def gold_activity_metrics(
 ) -> ir.Table:
     """Events counted as they occur, by product and in all, and runs beside the totals."""
     events = silver_events_enriched.filter(silver_events_enriched.entity_type == "user")
-    events = events.mutate(
-        product_id=events.product_id.fill_null(NONE), feature_id=events.feature_id.fill_null(NONE)
-    ).view()
+    # Each step adds up the one before, so no distinct users are looked for among events.
+    by_what = (
+        events.group_by(
+            "entity_id",
+            metric_date="event_date",
+            product_id=events.product_id.fill_null(NONE),
+            feature_id=events.feature_id.fill_null(NONE),
+            event_type=events.event_type,
+            location=events.location,
+        )
+        .aggregate(events=events.count(), qualifying=events.count(where=events.is_qualifying_event))
+        .view()
+    )
+    by_product = _of_users(by_what, "product_id").view()
     total = ibis.literal(TOTAL)
-    occurring = _counted(events, *(events[name] for name in _WHAT)).mutate(
+    occurring = _counted(by_what, *_WHAT).mutate(
         **{name: ibis.null(_type(metric)) for name, metric in _RUN_METRICS.items()}
     )
-    counted = _counted(events, events.product_id, total, total, total).union(
-        _counted(events, total, total, total, total)
-    )
+    in_all = _counted(_of_users(by_product)).mutate(product_id=total)
+    by_products = _counted(by_product, "product_id")
+    counted = by_products.union(in_all.select(*by_products.columns))
     catalog = bronze_product_catalog
     products = catalog.filter(catalog.tier == "product").select("product_id")
     products = products.union(ibis.array([NONE, TOTAL]).unnest().name("product_id").as_table())
@@ -154,15 +165,21 @@ def _type(metric: Metric) -> str:
     return metric.column.type
 
 
-def _counted(events: ir.Table, *what: ir.StringValue) -> ir.Table:
-    return events.group_by(
-        metric_date="event_date", **dict(zip(_WHAT, what, strict=True))
-    ).aggregate(
+def _of_users(counts: ir.Table, *what: str) -> ir.Table:
+    """Counts added up by date, user and these columns."""
+    return counts.group_by("metric_date", "entity_id", *what).aggregate(
+        events=counts.events.sum(), qualifying=counts.qualifying.sum()
+    )
+
+
+def _counted(of_users: ir.Table, *what: str) -> ir.Table:
+    """Events and users by date and these columns, of counts that have a row for each user."""
+    return of_users.group_by("metric_date", *what).aggregate(
         **{
-            EVENTS.column_name: events.count(),
-            EVENTS_QUALIFYING.column_name: events.count(where=events.is_qualifying_event),
-            USERS_PRESENT.column_name: events.entity_id.nunique(),
-            USERS_ACTIVE.column_name: events.entity_id.nunique(where=events.is_qualifying_event),
+            EVENTS.column_name: of_users.events.sum().cast("int64"),
+            EVENTS_QUALIFYING.column_name: of_users.qualifying.sum().cast("int64"),
+            USERS_PRESENT.column_name: of_users.count(),
+            USERS_ACTIVE.column_name: of_users.count(where=of_users.qualifying > 0),
         }
     )
 

@@ -9,14 +9,19 @@ most `ACTIVITY_DAYS` of daily activity, of which all but what tells a season are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.intervals import FOREVER, day_number, sliding_presence
+from monstera_assets.lifecycle.intervals import (
+    FOREVER,
+    day_number,
+    presence_of,
+    sliding_presence,
+    with_neighbours,
+)
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.lifecycle.states import UserState
@@ -56,6 +61,8 @@ _SUMS = (
 _LATEST = ("last_day", "quiet_from", "reactivated_on")
 """Measures that are the latest of the days seen so far."""
 
+_ONE = ibis.literal(1, "int32")
+
 MEASURES = (
     "events_28",
     "events_30",
@@ -83,27 +90,80 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts that the measures are computed from.
+    """The facts that the measures are computed from, each a fraction of the table it is of.
+
+    Days are numbers.
 
     Attributes:
-        activity: silver_daily_user_activity, the last `ACTIVITY_DAYS` for each day.
-        features: silver_daily_user_feature_activity, from the first day on.
-        states: silver_user_state_history, the last `STATE_DAYS` for each day.
-        product_states: silver_user_product_state_history, the last 31 days for each day.
+        use: days with qualifying events, the last `ACTIVITY_DAYS` for each day: `user_id`,
+            `product_id`, `day`, `events`.
+        features: days with use of a feature, from the first day on: `user_id`, `feature_id`, `day`.
+        engaged: runs of days, in the window, with an activity state of active or returning:
+            `user_id`, `first_day`, `last_day`.
+        returns: days of reactivation, late activation apart, the last `STATE_DAYS` for each day:
+            `user_id`, `day`.
+        product_states: runs of a product state, the last 31 days for each day: `user_id`,
+            `product_id`, `current_state`, `first_day`, `last_day`.
         reached: one row a user, person reached and day: `user_id`, `person`, `day`; the last 90.
         runs: workflow runs as of the end of the window: `user_id`, `started_day`, `completed_day`.
-        users: bronze_users.
+        users: `user_id`, `acquisition_source`, `signup_day`.
         features_of_product: number of features a product: `product_id`, `features`.
     """
 
-    activity: ir.Table
+    use: ir.Table
     features: ir.Table
-    states: ir.Table
+    engaged: ir.Table
+    returns: ir.Table
     product_states: ir.Table
     reached: ir.Table
     runs: ir.Table
     users: ir.Table
     features_of_product: ir.Table
+
+
+def use_of(activity: ir.Table) -> ir.Table:
+    """`Facts.use` of silver_daily_user_activity."""
+    qualifying = activity.filter(activity.qualifying_events > 0)
+    return qualifying.select(
+        "user_id",
+        "product_id",
+        day=day_number(qualifying.activity_date),
+        events=qualifying.qualifying_events,
+    )
+
+
+def feature_use_of(feature_activity: ir.Table) -> ir.Table:
+    """`Facts.features` of silver_daily_user_feature_activity."""
+    return feature_activity.select(
+        "user_id", "feature_id", day=day_number(feature_activity.activity_date)
+    )
+
+
+def engaged_runs(states: ir.Table, first_day: date) -> ir.Table:
+    """`Facts.engaged` of silver_user_state_history."""
+    now = states.filter(states.snapshot_date >= first_day, states.activity_state.isin(_ENGAGED))
+    return now.group_by("user_id", "platform_state", "platform_state_since").aggregate(
+        first_day=day_number(now.snapshot_date.min()), last_day=day_number(now.snapshot_date.max())
+    )
+
+
+def returns_of(states: ir.Table) -> ir.Table:
+    """`Facts.returns` of silver_user_state_history."""
+    # A first qualifying event that comes late is an activation: nobody came back.
+    came_back = states.filter(
+        states.activity_state == str(UserState.REACTIVATED),
+        states.total_qualifying_events > states.qualifying_events_count,
+    )
+    return came_back.select("user_id", day=day_number(came_back.snapshot_date))
+
+
+def product_runs(product_states: ir.Table) -> ir.Table:
+    """`Facts.product_states` of silver_user_product_state_history."""
+    runs = product_states.group_by("user_id", "product_id", "current_state", "state_since")
+    return runs.aggregate(
+        first_day=day_number(product_states.snapshot_date.min()),
+        last_day=day_number(product_states.snapshot_date.max()),
+    )
 
 
 def behavior_intervals(
@@ -117,19 +177,14 @@ def behavior_intervals(
         reactivation, null if longer ago than the policy's `reactivation_days`).
     """
     first, last = (day_number(ibis.literal(day)) for day in (first_day, last_day))
-    people = facts.users.select(
-        "user_id",
-        "acquisition_source",
-        signup_day=day_number(facts.users.user_created_at.date()),
-    )
-    days = _changes(facts, people, policy, first).mutate(
+    days = _changes(facts, policy, first).mutate(
         # What began before the window counts from its first day.
         day=ibis.greatest(ibis._.day, first)
     )
     days = days.filter(days.day <= last)
     by_day = days.group_by("user_id", "day").aggregate(
-        **{name: days.change.sum(where=days.measure == code) for name, code in _codes(_SUMS)},
-        **{name: days.latest.max(where=days.measure == code) for name, code in _codes(_LATEST)},
+        **{name: days[name].sum().cast("int32") for name in _SUMS},
+        **{name: days[name].max() for name in _LATEST},
     )
     so_far = ibis.window(group_by="user_id", order_by="day", preceding=None, following=0)
     by_user = ibis.window(group_by="user_id", order_by="day")
@@ -137,10 +192,10 @@ def behavior_intervals(
         "user_id",
         valid_from=by_day.day,
         valid_to=(by_day.day.lead().over(by_user) - 1).fill_null(FOREVER).cast("int64"),
-        **{name: by_day[name].sum().over(so_far).fill_null(0).cast("int64") for name in _SUMS},
+        **{name: by_day[name].sum().over(so_far).cast("int64") for name in _SUMS},
         **{name: by_day[name].max().over(so_far) for name in _LATEST},
     )
-    levels = levels.inner_join(people, "user_id")
+    levels = levels.inner_join(facts.users, "user_id")
     segments = policy.segments
     return levels.mutate(
         has_used_features=levels.features_before > 0,
@@ -160,140 +215,120 @@ def _within(day: ir.IntegerValue, today: ir.IntegerValue, days: int) -> ir.Integ
     return ibis.ifelse(today - day <= days, day, None)
 
 
-def _codes(names: tuple[str, ...]) -> list[tuple[str, int]]:
-    every = (*_SUMS, *_LATEST)
-    return [(name, every.index(name)) for name in names]
-
-
-def _changes(
-    facts: Facts, people: ir.Table, policy: LifecyclePolicy, first: ir.IntegerValue
-) -> ir.Table:
-    """All changes of all measures: `user_id`, `day`, `measure` (its code), `change`, `latest`."""
+def _changes(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> ir.Table:
+    """All changes: `user_id`, `day`, what it adds to each sum, and the latest days it brings."""
     return ibis.union(
         *_use(facts, policy, first),
         *_features(facts, first),
         *_products(facts, first),
-        *_states(facts, policy, first),
+        *_states(facts, policy),
         *_reach_and_runs(facts),
-        *_stages(people, policy),
+        *_stages(facts.users, policy),
     )
 
 
 def _use(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> list[ir.Table]:
-    qualifying = facts.activity.filter(facts.activity.qualifying_events > 0)
-    of_product = qualifying.select(
-        "user_id",
-        "product_id",
-        day=day_number(qualifying.activity_date),
-        events=qualifying.qualifying_events,
-    ).view()
-    seen = of_product.group_by("user_id", "day").aggregate(events=of_product.events.sum()).view()
-    recent = seen.filter(seen.day > first - RECENT_DAYS).view()
-    weeks = sliding_presence(recent, keys=["user_id"], days=7).view()
-    months = sliding_presence(recent, keys=["user_id"], days=30).view()
+    of_product = facts.use.view()
+    seen = of_product.group_by("user_id", "day").aggregate(events=of_product.events.sum())
+    seen = with_neighbours(seen, keys=["user_id"]).view()
+    before = ibis.ifelse(seen.previous_day > first - RECENT_DAYS, seen.previous_day, None)
+    recent = seen.filter(seen.day > first - RECENT_DAYS).mutate(previous_day=before).view()
+    weeks, months = (presence_of(recent, keys=["user_id"], days=days).view() for days in (7, 30))
     in_products = of_product.filter(
         of_product.product_id.notnull(), of_product.day > first - RECENT_DAYS
     )
-    products = sliding_presence(in_products, keys=["user_id", "product_id"], days=30).view()
-    available = products.inner_join(facts.features_of_product, "product_id")
-    one = ibis.literal(1, "int64")
-    quiet_from, quiet_until = (
+    products = sliding_presence(in_products, keys=["user_id", "product_id"], days=30)
+    products = products.left_join(facts.features_of_product, "product_id")
+    quiet = (
         policy.segments.at_risk_quiet_days,
-        policy.segments.at_risk_max_quiet_days,
+        policy.segments.at_risk_max_quiet_days + 1,
+        RECENT_DAYS,
     )
     return [
-        *_while_in(recent, {"events_28": recent.events}, days=28),
-        *_while_in(recent, {"events_30": recent.events}, days=30),
-        *_while_in(recent, {"events_before_30": recent.events}, days=30, after=30),
-        *_while_in(recent, {"active_days_28": one}, days=28),
-        *_while_in(recent, {"active_days_30": one}, days=30),
-        *(_change(weeks, "weeks_active", weeks.day + 7 * n, weeks.change) for n in range(4)),
-        *(_change(months, "months_active", months.day + 30 * n, months.change) for n in range(3)),
-        _change(products, "products_used_30", products.day, products.change),
-        _change(
-            available,
-            "features_available_30",
-            available.day,
-            available.change * available.features,
+        _row(
+            recent,
+            recent.day,
+            events_28=recent.events,
+            events_30=recent.events,
+            active_days_28=_ONE,
+            active_days_30=_ONE,
+            last_day=recent.day,
         ),
-        _latest(recent, "last_day", recent.day, recent.day),
-        *(_tick(recent, recent.day + days) for days in (quiet_from, quiet_until + 1, RECENT_DAYS)),
+        _row(recent, recent.day + 28, events_28=-recent.events, active_days_28=-_ONE),
+        _row(
+            recent,
+            recent.day + 30,
+            events_30=-recent.events,
+            active_days_30=-_ONE,
+            events_before_30=recent.events,
+        ),
+        _row(recent, recent.day + 60, events_before_30=-recent.events),
+        *(_row(weeks, weeks.day + 7 * n, weeks_active=weeks.change) for n in range(4)),
+        *(_row(months, months.day + 30 * n, months_active=months.change) for n in range(3)),
+        _row(
+            products,
+            products.day,
+            products_used_30=products.change,
+            features_available_30=products.change * products.features.fill_null(0),
+        ),
+        *(_tick_unless_active(recent, days) for days in quiet),
         *_season(seen, policy),
     ]
+
+
+def _tick_unless_active(spans: ir.Table, days: int) -> ir.Table:
+    """The day on which a user has been quiet for so many days."""
+    quiet = spans.filter(spans.next_day.isnull() | (spans.next_day - spans.day > days))
+    return _row(quiet, quiet.day + days)
 
 
 def _season(seen: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
     """Use about a year ago, and where the latest quiet spell began."""
     tolerance = policy.segments.seasonal_tolerance_days
-    last_year = sliding_presence(
-        seen.select("user_id", "day"), keys=["user_id"], days=2 * tolerance + 1
-    )
-    by_user = ibis.window(group_by="user_id", order_by="day")
-    spells = seen.select("user_id", "day", previous_day=seen.day.lag().over(by_user))
-    spells = spells.filter(
-        spells.day - spells.previous_day - 1 > policy.segments.seasonal_quiet_days
-    )
+    last_year = presence_of(seen, keys=["user_id"], days=2 * tolerance + 1)
+    spells = seen.filter(seen.day - seen.previous_day - 1 > policy.segments.seasonal_quiet_days)
     return [
-        _change(last_year, "last_year", last_year.day + _YEAR - tolerance, last_year.change),
-        _latest(spells, "quiet_from", spells.day, spells.previous_day),
-        _tick(spells, spells.previous_day + _YEAR + tolerance + 1),
+        _row(last_year, last_year.day + _YEAR - tolerance, last_year=last_year.change),
+        _row(spells, spells.day, quiet_from=spells.previous_day),
+        _row(spells, spells.previous_day + _YEAR + tolerance + 1),
     ]
 
 
 def _features(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
-    used = facts.features.select(
-        "user_id", "feature_id", day=day_number(facts.features.activity_date)
-    )
+    used = facts.features
     presence = sliding_presence(
         used.filter(used.day > first - 30), keys=["user_id", "feature_id"], days=30
     )
     before = used.group_by("user_id").aggregate(day=used.day.min())
     return [
-        _change(presence, "features_used_30", presence.day, presence.change),
-        _change(before, "features_before", before.day, ibis.literal(1, "int64")),
+        _row(presence, presence.day, features_used_30=presence.change),
+        _row(before, before.day, features_before=_ONE),
     ]
 
 
 def _products(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
     """Products by their states: runs of a state stand for the days that they consist of."""
-    history = facts.product_states
-    runs = history.group_by("user_id", "product_id", "current_state", "state_since").aggregate(
-        first_day=day_number(history.snapshot_date.min()),
-        last_day=day_number(history.snapshot_date.max()),
-    )
-    runs = runs.view()
-    active = runs.filter(runs.current_state.isin(IN_USE)).view()
+    runs = facts.product_states
+    active = runs.filter(runs.current_state.isin(IN_USE))
     tried = runs.group_by("user_id", "product_id").aggregate(day=runs.first_day.min())
-    one = ibis.literal(1, "int64")
     now = active.filter(active.last_day >= first)
     return [
-        _change(tried, "products_tried", tried.day, one),
-        _change(now, "products_active", ibis.greatest(now.first_day, first), one),
-        _change(now, "products_active", now.last_day + 1, -one),
-        _change(active, "products_active_before", active.first_day + 30, one),
-        _change(active, "products_active_before", active.last_day + 31, -one),
+        _row(tried, tried.day, products_tried=_ONE),
+        _row(now, ibis.greatest(now.first_day, first), products_active=_ONE),
+        _row(now, now.last_day + 1, products_active=-_ONE),
+        _row(active, active.first_day + 30, products_active_before=_ONE),
+        _row(active, active.last_day + 31, products_active_before=-_ONE),
     ]
 
 
-def _states(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> list[ir.Table]:
+def _states(facts: Facts, policy: LifecyclePolicy) -> list[ir.Table]:
     """Whether the user is active or returning, and when it last came back from churn."""
-    history = facts.states.mutate(day=day_number(facts.states.snapshot_date))
-    now = history.filter(history.day >= first, history.activity_state.isin(_ENGAGED))
-    runs = now.group_by("user_id", "platform_state", "platform_state_since").aggregate(
-        first_day=now.day.min(), last_day=now.day.max()
-    )
-    runs = runs.view()
-    # A first qualifying event that comes late is an activation: nobody came back.
-    came_back = history.filter(
-        history.activity_state == str(UserState.REACTIVATED),
-        history.total_qualifying_events > history.qualifying_events_count,
-    )
-    one = ibis.literal(1, "int64")
+    runs, came_back = facts.engaged, facts.returns
     return [
-        _change(runs, "engaged", runs.first_day, one),
-        _change(runs, "engaged", runs.last_day + 1, -one),
-        _latest(came_back, "reactivated_on", came_back.day, came_back.day),
-        _tick(came_back, came_back.day + policy.segments.reactivation_days + 1),
+        _row(runs, runs.first_day, engaged=_ONE),
+        _row(runs, runs.last_day + 1, engaged=-_ONE),
+        _row(came_back, came_back.day, reactivated_on=came_back.day),
+        _row(came_back, came_back.day + policy.segments.reactivation_days + 1),
     ]
 
 
@@ -301,13 +336,16 @@ def _reach_and_runs(facts: Facts) -> list[ir.Table]:
     reached = sliding_presence(facts.reached, keys=["user_id", "person"], days=RECENT_DAYS)
     runs = facts.runs
     completed = runs.filter(runs.completed_day.notnull())
-    one = ibis.literal(1, "int64")
     return [
-        _change(reached, "people_reached", reached.day, reached.change),
-        _change(runs, "workflows_started", runs.started_day, one),
-        _change(runs, "workflows_started", runs.started_day + RECENT_DAYS, -one),
-        _change(completed, "workflows_completed", completed.completed_day, one),
-        _change(completed, "workflows_completed", completed.started_day + RECENT_DAYS, -one),
+        _row(reached, reached.day, people_reached=reached.change),
+        _row(runs, runs.started_day, workflows_started=_ONE),
+        _row(completed, completed.completed_day, workflows_completed=_ONE),
+        _row(
+            runs,
+            runs.started_day + RECENT_DAYS,
+            workflows_started=-_ONE,
+            workflows_completed=-runs.completed_day.notnull().cast("int32"),
+        ),
     ]
 
 
@@ -321,55 +359,15 @@ def _stages(people: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
         segments.adoption_days + 1,
         segments.retention_days + 1,
     )
-    return [_tick(people, people.signup_day + age) for age in sorted(set(ages))]
+    return [_row(people, people.signup_day + age) for age in sorted(set(ages))]
 
 
-def _while_in(
-    rows: ir.Table, amounts: Mapping[str, ir.IntegerValue], *, days: int, after: int = 0
-) -> list[ir.Table]:
-    """Amounts that count for some days from their day, or from some days later, on."""
-    return [
-        part
-        for measure, amount in amounts.items()
-        for part in (
-            _change(rows, measure, rows.day + after, amount),
-            _change(rows, measure, rows.day + after + days, -amount),
-        )
-    ]
-
-
-def _change(
-    rows: ir.Table, measure: str, day: ir.IntegerValue, change: ir.IntegerValue
-) -> ir.Table:
-    [(_, code)] = _codes((measure,))
-    return _row(rows, day, measure=code, change=change)
-
-
-def _latest(
-    rows: ir.Table, measure: str, day: ir.IntegerValue, latest: ir.IntegerValue
-) -> ir.Table:
-    [(_, code)] = _codes((measure,))
-    return _row(rows, day, measure=code, latest=latest)
-
-
-def _tick(rows: ir.Table, day: ir.IntegerValue) -> ir.Table:
-    """A day on which no measure changes, but what a rule says of one may."""
-    return _row(rows, day)
-
-
-def _row(
-    rows: ir.Table,
-    day: ir.IntegerValue,
-    *,
-    measure: int = -1,
-    change: ir.IntegerValue | None = None,
-    latest: ir.IntegerValue | None = None,
-) -> ir.Table:
-    nothing = ibis.null("int64")
+def _row(rows: ir.Table, day: ir.IntegerValue, **changes: ir.IntegerValue) -> ir.Table:
+    """Changes on a day; without any, a day on which what a rule says of a measure may change."""
+    nothing, unknown = ibis.literal(0, "int32"), ibis.null("int64")
     return rows.select(
         "user_id",
         day=day.cast("int64"),
-        measure=ibis.literal(measure, "int8"),
-        change=(nothing if change is None else change).cast("int64"),
-        latest=(nothing if latest is None else latest).cast("int64"),
+        **{name: changes.get(name, nothing).cast("int32") for name in _SUMS},
+        **{name: changes.get(name, unknown).cast("int64") for name in _LATEST},
     )

@@ -283,6 +283,15 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
     return changes.mutate(state_since=up_to(0), previous_since=up_to(1))
 
 
+def with_neighbours(active_days: ir.Table, *, keys: Sequence[str]) -> ir.Table:
+    """Add `previous_day` and `next_day`, the key's active days before and after; null if none."""
+    by_key = ibis.window(group_by=list(keys), order_by="day")
+    return active_days.mutate(
+        previous_day=active_days.day.lag().over(by_key),
+        next_day=active_days.day.lead().over(by_key),
+    )
+
+
 def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
     """When a key begins and ceases to count in a sliding window of days.
 
@@ -297,11 +306,11 @@ def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -
     Returns:
         `keys`, `day` and `change`: 1 where the key begins to count, -1 where it ceases to.
     """
-    by_key = ibis.window(group_by=list(keys), order_by="day")
-    spans = active_days.mutate(
-        previous_day=active_days.day.lag().over(by_key),
-        next_day=active_days.day.lead().over(by_key),
-    )
+    return presence_of(with_neighbours(active_days, keys=keys), keys=keys, days=days)
+
+
+def presence_of(spans: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
+    """`sliding_presence` of active days that `with_neighbours` has given theirs."""
     begins = spans.filter(spans.previous_day.isnull() | (spans.day - spans.previous_day > days))
     ceases = spans.filter(spans.next_day.isnull() | (spans.next_day - spans.day > days))
     return begins.select(*keys, day=begins.day, change=ibis.literal(1, "int64")).union(

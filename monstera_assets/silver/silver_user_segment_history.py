@@ -14,6 +14,11 @@ from monstera_assets.lifecycle.behavior import (
     STATE_DAYS,
     Facts,
     behavior_intervals,
+    engaged_runs,
+    feature_use_of,
+    product_runs,
+    returns_of,
+    use_of,
 )
 from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
@@ -25,6 +30,7 @@ from monstera_assets.lifecycle.segments import (
     segment_version,
     with_segments,
 )
+from monstera_assets.lifecycle.shares import by_key
 from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, last_days, table_asset
@@ -149,13 +155,20 @@ def silver_user_segment_history(
     features = feature_of_node(bronze_product_catalog)
     features = features.filter(features.node_id == features.feature_id)
     facts = Facts(
-        activity=silver_daily_user_activity,
-        features=silver_daily_user_feature_activity,
-        states=silver_user_state_history,
-        product_states=silver_user_product_state_history,
-        reached=_reached(silver_events_enriched, policy.segments),
-        runs=_recent_runs(silver_workflow_steps, bronze_workflows, policy, window),
-        users=bronze_users,
+        use=_apart(use_of(silver_daily_user_activity)),
+        features=_apart(feature_use_of(silver_daily_user_feature_activity)),
+        engaged=_apart(engaged_runs(silver_user_state_history, window.first)),
+        returns=_apart(returns_of(silver_user_state_history)),
+        product_states=_apart(product_runs(silver_user_product_state_history)),
+        reached=_apart(_reached(silver_events_enriched, policy.segments)),
+        runs=_apart(_recent_runs(silver_workflow_steps, bronze_workflows, policy, window)),
+        users=_apart(
+            bronze_users.select(
+                "user_id",
+                "acquisition_source",
+                signup_day=day_number(bronze_users.user_created_at.date()),
+            )
+        ),
         features_of_product=features.group_by("product_id").aggregate(features=features.count()),
     )
     intervals = behavior_intervals(facts, policy, window.first, window.last)
@@ -166,6 +179,10 @@ def silver_user_segment_history(
         *(column.name for column in (*SEGMENT_COLUMNS, *MEASURE_COLUMNS)),
         snapshot_date=day_date(days.day),
     )
+
+
+def _apart(facts: ir.Table) -> ir.Table:
+    return by_key(facts, "user_id")
 
 
 def _at(intervals: ir.Table, day: ir.IntegerValue) -> ir.Table:
@@ -197,7 +214,9 @@ def _recent_runs(
     earliest = day_number(ibis.literal(window.first)) - RECENT_DAYS
     lately = steps.filter(day_number(steps.step_date) > earliest).select(*RUN).distinct()
     runs = workflow_runs(steps.semi_join(lately, RUN), workflows, policy)
-    return runs.filter(runs.started_day > earliest)
+    return runs.filter(runs.started_day > earliest).select(
+        "user_id", "started_day", "completed_day"
+    )
 
 
 @rule(TABLE, "Each user has segments on exactly the days on which the user has a state.")

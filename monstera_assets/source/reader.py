@@ -45,7 +45,7 @@ class RawColumn:
 
 @dataclass(frozen=True)
 class StagedInput:
-    r"""The names of the two temporary tables that hold an input.
+    r"""The names of the two temporary tables that hold an input; of the rows it may be a view.
 
     ``rows`` has the declared columns, source_file (VARCHAR, relative path) and folder_date (DATE,
     null unless by day). ``malformed`` has one row for each record of a CSV file that is not a row:
@@ -63,6 +63,8 @@ def stage_rows(
     source_input: SourceInput,
     columns: Sequence[RawColumn],
     name: str,
+    *,
+    copy: bool = True,
 ) -> StagedInput:
     """Read an input into the temporary tables ``<name>_rows`` and ``<name>_malformed``.
 
@@ -74,6 +76,9 @@ def stage_rows(
         source_input: the files to read.
         columns: those wanted; other columns of the files are ignored.
         name: lower case letters, digits and underscores; tables of that name are replaced.
+        copy: False to read the rows of an input of Parquet files alone where they are, each time
+            they are asked for, by the view ``<name>_rows_in_place``. Whoever has read it calls
+            `check_unchanged`, and `explain_failure` where that failed.
 
     Raises:
         SourceError: a file lacks a required column, has no readable header, is not Parquet, or has
@@ -81,30 +86,71 @@ def stage_rows(
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"not a name for a staged input: {name!r}")
-    staged = StagedInput(f"{name}_rows", f"{name}_malformed")
+    in_place = not copy and all(file.format == "parquet" for file in source_input.files)
+    staged = StagedInput(
+        f"{name}_rows_in_place" if in_place else f"{name}_rows", f"{name}_malformed"
+    )
     with staging_area(connection) as staging:
         csv_files = [open_csv(file) for file in source_input.files if file.format == "csv"]
-        parquet_files = [
-            open_parquet(staging.connection, file)
-            for file in source_input.files
-            if file.format == "parquet"
-        ]
+        parquet_files = _open_parquet(staging.connection, source_input)
         _check_columns(csv_files, parquet_files, columns)
         stager = CsvStager(staging, [column.name for column in columns])
         stager.stage(csv_files)
         types = _common_types(columns, parquet_files, has_csv=bool(csv_files))
         queries = [_no_rows(types), *_csv_rows(stager), *_parquet_rows(parquet_files, types)]
         try:
-            _create(connection, staged.rows, " UNION ALL ".join(queries))
+            _create(connection, staged.rows, " UNION ALL ".join(queries), in_place=in_place)
         except NOT_THE_FILE:
             raise
         except duckdb.Error:
             check_parquet(staging.connection, parquet_files, types)
             raise
         _create(connection, staged.malformed, _malformed(stager, source_input.files))
-        for file in source_input.files:
-            file.check_unchanged()
+        check_unchanged(source_input)
     return staged
+
+
+def check_unchanged(source_input: SourceInput) -> None:
+    """Verify that what was read is what was found.
+
+    Raises:
+        SourceError: a file has gone or changed meanwhile.
+    """
+    for file in source_input.files:
+        file.check_unchanged()
+
+
+def explain_failure(
+    connection: duckdb.DuckDBPyConnection,
+    source_input: SourceInput,
+    columns: Sequence[RawColumn],
+    error: Exception,
+) -> None:
+    """Find the file because of which rows cannot be read in place, if one is the cause.
+
+    Args:
+        connection: its transaction may have been aborted.
+        source_input: what was staged.
+        columns: as they were asked for.
+        error: what the engine said.
+
+    Raises:
+        SourceError: a file cannot be read to its end, or has gone or changed.
+    """
+    if isinstance(error.__cause__ or error, NOT_THE_FILE):
+        return
+    with connection.cursor() as cursor:
+        check_parquet(
+            cursor, _open_parquet(cursor, source_input), [column.name for column in columns]
+        )
+
+
+def _open_parquet(
+    connection: duckdb.DuckDBPyConnection, source_input: SourceInput
+) -> list[ParquetFile]:
+    return [
+        open_parquet(connection, file) for file in source_input.files if file.format == "parquet"
+    ]
 
 
 def _check_columns(
@@ -205,5 +251,8 @@ def _malformed(stager: CsvStager, files: Sequence[SourceFile]) -> str:
     )
 
 
-def _create(connection: duckdb.DuckDBPyConnection, table: str, query: str) -> None:
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {query}")
+def _create(
+    connection: duckdb.DuckDBPyConnection, name: str, query: str, *, in_place: bool = False
+) -> None:
+    kind = "VIEW" if in_place else "TABLE"
+    connection.execute(f"CREATE OR REPLACE TEMP {kind} {name} AS {query}")

@@ -11,6 +11,7 @@ import ibis.expr.types as ir
 from ibis.backends.sql.datatypes import DuckDBType
 
 from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import StoredTable, Table
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -33,6 +34,8 @@ class TableBatch:
             by the contents; None to replace all days of the window.
         before: is called before anything is computed or replaced.
         after: is called when everything is written, in the same transaction.
+        explain: is called when the engine fails meanwhile, and raises an error that says more, if
+            there is more to say.
     """
 
     contents: Mapping[Table, Rows]
@@ -40,6 +43,7 @@ class TableBatch:
     only_days: str | None = None
     before: Step | None = None
     after: Step | None = None
+    explain: Callable[[duckdb.DuckDBPyConnection, Exception], None] | None = None
 
     def __post_init__(self) -> None:
         if not self.contents:
@@ -51,6 +55,14 @@ class TableBatch:
         Raises:
             SchemaMismatchError: a table's rows differ from its declaration.
         """
+        try:
+            self._write(connection, window)
+        except (duckdb.Error, WarehouseError) as error:
+            if self.explain is not None:
+                self.explain(connection, error)
+            raise
+
+    def _write(self, connection: duckdb.DuckDBPyConnection, window: DateWindow | None) -> None:
         for table in self.contents:
             # Before any rows are computed: those of one may depend on what another holds so far.
             writer.prepare(connection, StoredTable.of(table))
@@ -74,6 +86,16 @@ def temporary_table(
     """Run an expression once and keep its rows under a name for as long as the connection lives."""
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {writer.compile_duckdb(expression)}"
+    )
+    return temporary_relation(connection, name)
+
+
+def temporary_view(
+    connection: duckdb.DuckDBPyConnection, name: str, expression: ir.Table
+) -> ir.Table:
+    """Keep an expression under a name, and compute its rows each time they are asked for."""
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {writer.compile_duckdb(expression)}"
     )
     return temporary_relation(connection, name)
 

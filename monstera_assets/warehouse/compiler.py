@@ -13,6 +13,7 @@ import sqlglot as sg
 import sqlglot.expressions as sge
 from ibis.backends.sql.compilers.duckdb import DuckDBCompiler
 
+from monstera_assets.lifecycle.shares import FactsByKey
 from monstera_assets.lifecycle.workflows import MatchedInOrder
 
 
@@ -24,6 +25,11 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
         shifted = sge.BitwiseRightShift(this=self.f.hash(arg), expression=sge.convert(1))
         hashed: sge.Expression = self.cast(shifted, op.dtype)
         return hashed
+
+    def visit_FactsByKey(self, op: FactsByKey, *, parent: Any, key: str) -> Any:  # noqa: N802
+        """The facts: the mark is for whoever runs them in shares."""
+        del op, key
+        return parent
 
     def visit_MatchedInOrder(  # noqa: N802  # the compiler finds a visitor by the operation's name
         self, op: MatchedInOrder, *, steps: sge.Expression, moments: sge.Expression
@@ -91,10 +97,10 @@ def _collector_at_rest() -> Iterator[None]:
 
 
 def _shared(root: ops.Node) -> frozenset[ops.Node]:
-    """What there are views of, if it is more than a table."""
+    """What there are views of, and facts of keys, if it is more than a table."""
     return frozenset(
         view.parent
-        for view in root.find(ops.SelfReference)
+        for view in root.find((ops.SelfReference, FactsByKey))
         if not isinstance(view.parent, ops.PhysicalTable)
     )
 

@@ -25,6 +25,7 @@ from monstera_assets.warehouse.errors import (
     SchemaMismatchError,
     WarehouseError,
 )
+from monstera_assets.warehouse.shares import in_shares, is_divided
 from monstera_assets.warehouse.tables import (
     OPERATIONS_SCHEMA,
     StoredColumn,
@@ -178,13 +179,30 @@ def insert(
         WarehouseError: a row's partition date lies outside `window`, a null in a column that may
             have none, or a value that cannot be cast without loss.
     """
-    types: Mapping[str, dt.DataType]
-    if isinstance(rows, str):
-        select, types = rows, _described(connection, table, rows)
-    else:
+    if isinstance(rows, ir.Table) and window is not None and len(window) > 1 and is_divided(rows):
+        verify_schema(table, rows.schema())
+        with in_shares(connection, rows) as shares:
+            inserted = sum(
+                _insert(connection, table, share, rows.schema(), window) for share in shares
+            )
+    elif isinstance(rows, ir.Table):
         # Not described: for large expressions, DuckDB takes as long to plan as to run them.
         verify_schema(table, rows.schema())
-        select, types = compile_duckdb(rows), rows.schema()
+        inserted = _insert(connection, table, compile_duckdb(rows), rows.schema(), window)
+    else:
+        types = _described(connection, table, rows)
+        inserted = _insert(connection, table, rows, types, window)
+    _refresh_trend_flags(connection, table)
+    return inserted
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection,
+    table: StoredTable,
+    select: str,
+    types: Mapping[str, dt.DataType],
+    window: DateWindow | None,
+) -> int:
     projection = ", ".join(
         f"CAST({_guarded(table, column, types[column.name], window)} AS {column.type})"
         f" AS {quote(column.name)}"
@@ -201,7 +219,6 @@ def insert(
         raise WarehouseError(
             f"{table.qualified_name} was not written and is as it was before: {error}"
         ) from error
-    _refresh_trend_flags(connection, table)
     return int(inserted)
 
 

@@ -425,7 +425,7 @@ def test_killed_before_the_tables_are_done(seeds: Settings) -> None:
 
 
 def test_killed_before_the_file_is_done(seeds: Settings) -> None:
-    killed = forget_in_a_process(seeds, "rewriting._synchronize = lambda *_: os._exit(9)")
+    killed = forget_in_a_process(seeds, "rewriting.synchronize = lambda *_: os._exit(9)")
     assert killed.returncode == 9, killed.stderr
     assert b"usr_05" in seeds.database.read_bytes()  # in free pages
     assert forget_person(seeds, "usr_05", TABLES).already
