@@ -47,6 +47,22 @@ def day_date(number: ir.IntegerValue) -> ir.DateValue:
     return (midnight + number.cast("int32").as_interval("D")).cast("date")
 
 
+def first_of(
+    value: ir.Value, *, order_by: Sequence[ir.Value], where: ir.BooleanValue | None = None
+) -> ir.Value:
+    """An aggregate: the value of the row that is first in an order, ties going to the least value.
+
+    The minimum of rows as wholes keeps one row at a time, where a sorted aggregate keeps them all.
+
+    Args:
+        value: what is wanted, never null.
+        order_by: what the rows are ordered by, never null.
+        where: which rows count; null if none does.
+    """
+    keys = {f"key_{number}": key for number, key in enumerate(order_by)}
+    return ibis.struct({**keys, "value": value}).min(where=where)["value"]
+
+
 def hours_between(start: ir.TimestampValue, end: ir.TimestampValue) -> ir.FloatingValue:
     """Hours from one moment to another, to the microsecond."""
     # Not in seconds: a difference in a unit counts how often the clock turned over in it.

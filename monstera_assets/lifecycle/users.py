@@ -15,6 +15,7 @@ from monstera_assets.lifecycle.intervals import (
     activity_intervals,
     day_number,
     fill_gaps,
+    first_of,
     overlay,
     with_state_since,
 )
@@ -126,8 +127,8 @@ def _qualifying_days(activity: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     days = qualifying.group_by("user_id", "activity_date").aggregate(
         qualifying_events=qualifying.qualifying_events.sum().cast("int64"),
         last_qualifying_event_at=qualifying.last_qualifying_event_at.max(),
-        first_qualifying_event_id=qualifying.first_qualifying_event_id.first(
-            order_by=[qualifying.first_qualifying_event_at, qualifying.first_qualifying_event_id]
+        first_qualifying_event_id=first_of(
+            qualifying.first_qualifying_event_id, order_by=[qualifying.first_qualifying_event_at]
         ),
     )
     so_far = ibis.window(group_by="user_id", order_by="activity_date", preceding=None, following=0)
@@ -151,9 +152,7 @@ def _deletions(subscription_events: ir.Table) -> ir.Table:
     )
     first = deletions.group_by(user_id=deletions.entity_id).aggregate(
         valid_from=day_number(deletions.event_date.min()),
-        begun_by_event_id=deletions.event_id.first(
-            order_by=[deletions.event_timestamp, deletions.event_id]
-        ),
+        begun_by_event_id=first_of(deletions.event_id, order_by=[deletions.event_timestamp]),
     )
     return first.mutate(
         valid_to=ibis.literal(FOREVER, "int64"),

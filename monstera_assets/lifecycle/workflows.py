@@ -15,6 +15,7 @@ import ibis.expr.datatypes as dt
 import ibis.expr.operations as ops
 import ibis.expr.rules as rlz
 import ibis.expr.types as ir
+from ibis.common.annotations import attribute
 
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
@@ -40,16 +41,22 @@ class RunStatus(StrEnum):
 
 
 class MatchedInOrder(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
-    """Of moments, in order, those whose step number is the next one: the moments of steps 1, 2, ...
+    """Of steps, in order, the moments of those whose number is the next one: of steps 1, 2, ...
 
     A fold, which Ibis has no operation for; the warehouse's compiler has the engine's.
+
+    Args:
+        steps: array of structs with `moment`, and `minus_number`, the step's number below zero.
     """
 
-    steps: ops.Value[dt.Array[dt.Integer]]
-    moments: ops.Value[dt.Array]
+    steps: ops.Value[dt.Array[dt.Struct]]
 
     shape = rlz.shape_like("args")
-    dtype = rlz.dtype_like("moments")
+
+    @attribute  # type: ignore[untyped-decorator]  # Ibis has no stubs
+    def dtype(self) -> dt.DataType:
+        """An array of moments."""
+        return dt.Array(self.steps.dtype.value_type["moment"])
 
 
 def with_position(workflows: ir.Table) -> ir.Table:
@@ -91,13 +98,17 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
         in_time.step_at >= in_time.started_at,
         day_number(in_time.step_date) - day_number(in_time.started_date) <= policy.workflow_days,
     )
-    # The later step first where one event could make two: so it makes one at most.
-    order = [in_time.step_at, in_time.event_id, in_time.position.desc()]
+    # Sorted as wholes: by moment and event, and the later step first where one event could make two,
+    # so that it makes one at most.
+    step = ibis.struct(
+        {
+            "moment": in_time.step_at,
+            "event_id": in_time.event_id,
+            "minus_number": -in_time.position.cast("int64"),
+        }
+    )
     runs = in_time.group_by(*RUN, "started_at", "started_date").aggregate(
-        reached_at=MatchedInOrder(
-            in_time.position.cast("int64").collect(order_by=order),
-            in_time.step_at.collect(order_by=order),
-        ).to_expr()
+        reached_at=MatchedInOrder(step.collect().sort()).to_expr()
     )
     runs = runs.inner_join(lengths, "workflow_id")
     reached = runs.reached_at.length()

@@ -7,7 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
 from monstera_assets.checks.rules import differing_rows, rule, within
-from monstera_assets.lifecycle.intervals import day_date
+from monstera_assets.lifecycle.intervals import day_date, first_of
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 from monstera_assets.silver import OWNERS
@@ -76,8 +76,8 @@ def silver_cross_product_activity(
     days = by_product.group_by("user_id", "activity_date").aggregate(
         products_visited=by_product.count(),
         products_used=by_product.count(where=by_product.qualifying > 0),
-        primary_product_id=by_product.product_id.first(
-            order_by=[by_product.qualifying.desc(), by_product.events.desc(), by_product.product_id]
+        primary_product_id=first_of(
+            by_product.product_id, order_by=[-by_product.qualifying, -by_product.events]
         ),
         product_switches=by_product.switches.sum().cast("int64"),
     )

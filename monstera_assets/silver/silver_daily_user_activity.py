@@ -5,6 +5,7 @@ from __future__ import annotations
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
+from monstera_assets.lifecycle.intervals import first_of
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
@@ -78,7 +79,7 @@ def silver_daily_user_activity(
         last_event_at=events.event_timestamp.max(),
         first_qualifying_event_at=events.event_timestamp.min(where=qualifying),
         last_qualifying_event_at=events.event_timestamp.max(where=qualifying),
-        first_qualifying_event_id=events.event_id.first(
-            where=qualifying, order_by=[events.event_timestamp, events.event_id]
+        first_qualifying_event_id=first_of(
+            events.event_id, order_by=[events.event_timestamp], where=qualifying
         ),
     )

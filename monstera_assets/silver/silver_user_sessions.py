@@ -5,6 +5,7 @@ from __future__ import annotations
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.event_rules import LOCATIONS
+from monstera_assets.lifecycle.intervals import first_of
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
@@ -43,7 +44,7 @@ def silver_user_sessions(silver_events_enriched: ir.Table) -> ir.Table:
     ).aggregate(
         session_started_at=events.event_timestamp.min(),
         session_ended_at=events.event_timestamp.max(),
-        location=events.location.first(order_by=[events.event_timestamp, events.event_id]),
+        location=first_of(events.location, order_by=[events.event_timestamp, events.event_id]),
         events=events.count(),
         qualifying_events=events.count(where=events.is_qualifying_event),
         products_used=events.product_id.nunique(),

@@ -32,17 +32,19 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
         return parent
 
     def visit_MatchedInOrder(  # noqa: N802  # the compiler finds a visitor by the operation's name
-        self, op: MatchedInOrder, *, steps: sge.Expression, moments: sge.Expression
+        self, op: MatchedInOrder, *, steps: sge.Expression
     ) -> sge.Expression:
-        """Fold the pairs into the list of matched moments, whose length is the last step matched."""
-        matched, pair = sg.to_identifier("matched"), sg.to_identifier("pair")
-        number, moment = (self.f.struct_extract(pair, position) for position in (1, 2))
+        """Fold the steps into the list of matched moments, whose length is the last step matched."""
+        matched, step = sg.to_identifier("matched"), sg.to_identifier("step")
+        minus_number, moment = (
+            self.f.struct_extract(step, name) for name in ("minus_number", "moment")
+        )
         next_one = self.if_(
-            number.eq(self.f.len(matched) + 1), self.f.list_append(matched, moment), matched
+            minus_number.eq(-1 - self.f.len(matched)), self.f.list_append(matched, moment), matched
         )
         fold: sge.Expression = self.f.list_reduce(
-            self.f.list_zip(steps, moments),
-            sge.Lambda(this=next_one, expressions=[matched, pair]),
+            steps,
+            sge.Lambda(this=next_one, expressions=[matched, step]),
             self.cast(self.f.array(), op.dtype),
         )
         return fold
