@@ -50,7 +50,7 @@ test-faults: setup  ## Kill runs, fill disks and start two runs at once, for a q
 	$(BIN)/pytest -m faults
 
 bench: setup  ## Measure the graph beside plain DuckDB: make bench SIZE=S, M or L, RUNS=1
-	$(BIN)/python benchmarks/bench.py --size $(SIZE) --runs $(RUNS)
+	$(BIN)/python -m benchmarks.bench --size $(SIZE) --runs $(RUNS)
 
 lint: setup
 	$(BIN)/ruff check .

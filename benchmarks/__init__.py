@@ -1,0 +1,1 @@
+"""Measurements: each beside a reference of the same run. Nothing here is part of the package."""

@@ -1,0 +1,52 @@
+"""Measuring a process: wall and CPU time, peak memory, and what it printed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A process that has ended: seconds of wall and CPU time, peak memory in MB, what it printed."""
+
+    wall: float
+    cpu: float
+    memory: float
+    output: str
+
+
+def measure(
+    command: Sequence[str], log: Path, variables: Mapping[str, str] | None = None
+) -> Measured:
+    """Run a command in a process of its own; ends the program if it fails."""
+    before = time.perf_counter()
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **(variables or {})}
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - before
+    output = log.read_text(errors="replace")
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{output[-3000:]}")
+    return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output)
+
+
+def monstera(*arguments: str) -> list[str]:
+    """The command line of this environment."""
+    return [sys.executable, "-c", "from monstera_assets.cli import main; main()", *arguments]
+
+
+def in_duckdb(*statements: str) -> list[str]:
+    """A process that runs statements in a DuckDB of its own; the file's name is the first."""
+    program = (
+        "import sys, duckdb\nc = duckdb.connect(sys.argv[1])\nfor s in sys.argv[2:]: c.execute(s)"
+    )
+    return [sys.executable, "-c", program, *statements]
