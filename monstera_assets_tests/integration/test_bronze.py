@@ -6,9 +6,10 @@ import csv
 import hashlib
 import io
 import json
+import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -27,12 +28,14 @@ from monstera_assets.bronze import (
     bronze_subscription_events,
     bronze_users,
     bronze_workflows,
+    load_events,
     validation,
 )
 from monstera_assets.bronze.load_entities import entity_batch
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE, event_batch
 from monstera_assets.checks.contract import UNIQUE, evaluate_contract
 from monstera_assets.definitions import tables
+from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
@@ -837,17 +840,64 @@ _OF_DAY_6 = [
 ]
 
 
+def _as_parquet(source: Path) -> Path:
+    """The events of a source by day, as Parquet files of texts instead of CSV."""
+    for path in (source / "events").glob("*/*.csv"):
+        target = path.with_suffix(".parquet")
+        duckdb.execute(f"COPY (FROM read_csv('{path}', all_varchar = true)) TO '{target}'")
+        path.unlink()
+    return source
+
+
+@pytest.mark.parametrize("change", [Path, _as_parquet], ids=["CSV", "Parquet"])
 @pytest.mark.parametrize(
     "windows",
     [[DAYS], [_day(4), _day(5), _day(6)], [_day(4), _day(6), _day(6), _day(4)]],
     ids=["one run", "day by day", "days again"],
 )
 def test_by_day_in_order_rejects_the_later_duplicate(
-    database: Path, by_day: Path, windows: Sequence[DateWindow]
+    database: Path, by_day: Path, windows: Sequence[DateWindow], change: Callable[[Path], Path]
 ) -> None:
+    by_day = change(by_day)
     for window in windows:
         assert _load_events(database, by_day, window)[ROWS_OUTSIDE] == 0
     assert _query(database, _OUTCOMES) == sorted([*_OF_DAY_4, *_OF_DAY_6])
+
+
+def test_a_file_that_is_damaged_behind_what_is_read_first_is_named(
+    database: Path, by_day: Path
+) -> None:
+    """Parquet is read where it is: ids for duplicates first, everything else while it is stored."""
+    _load_events(database, _as_parquet(by_day))
+    before = _query(database, _OUTCOMES)
+    damaged = by_day / "events" / "event_date=2025-03-06" / "part.parquet"
+    content = damaged.read_bytes()
+    place = content.index(b"other") + 200
+    damaged.write_bytes(content[:place] + b"\xff" * 60 + content[place + 60 :])
+    with pytest.raises(SourceError, match=r"event_date=2025-03-06/part\.parquet cannot be read"):
+        _load_events(database, by_day)
+    assert _query(database, _OUTCOMES) == before
+
+
+def test_a_file_that_changes_while_it_is_read_in_place(
+    database: Path, by_day: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _as_parquet(by_day)
+    changing = by_day / "events" / "event_date=2025-03-06" / "part.parquet"
+    rejected_rows = load_events._EventLoad.rejected_rows
+
+    def and_change(*args: Any) -> ir.Table:
+        rows = rejected_rows(*args)
+        os.utime(changing, ns=(1, 1))
+        return rows
+
+    monkeypatch.setattr(load_events._EventLoad, "rejected_rows", and_change)
+    with pytest.raises(SourceError, match=r"part\.parquet"):
+        _load_events(database, by_day)
+    stored = _query(
+        database, "SELECT table_name FROM duckdb_tables() WHERE table_name = 'bronze_events'"
+    )
+    assert stored == []
 
 
 def test_by_day_out_of_order_is_noticed_by_the_contract(database: Path, by_day: Path) -> None:
