@@ -191,6 +191,61 @@ class AlertPolicy(BaseModel):
     )
 
 
+class ChurnPolicy(BaseModel):
+    """What churn scores are made from, and from where on they speak (docs/churn.md).
+
+    A snapshot is what was known at the end of one day; snapshots lie 30 days apart, back from the
+    as-of date. Rows are users or accounts on the date of a snapshot. Risks lie between 0 and 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    evaluation_dates: int = Field(
+        default=6,
+        ge=1,
+        le=24,
+        description="Latest snapshots whose outcome is known, to evaluate on.",
+    )
+    training_dates: int = Field(
+        default=12, ge=1, le=36, description="Snapshots before a date that a model learns from."
+    )
+    max_rows_per_date: int = Field(
+        default=5000, ge=100, description="Rows of a past snapshot; of more a sample is taken."
+    )
+    min_training_rows: int = Field(
+        default=500, ge=50, description="Rows to learn from below which base rates are given."
+    )
+    min_outcomes: int = Field(
+        default=50,
+        ge=10,
+        description="Rows that churned, and rows that did not, that learning takes at least, and"
+        " evaluation as well.",
+    )
+    medium_risk_from: float = Field(
+        default=0.25, ge=0, le=1, description="Probability from which a user's risk is medium."
+    )
+    high_risk_from: float = Field(
+        default=0.5, ge=0, le=1, description="Probability from which a user's risk is high."
+    )
+    account_medium_risk_from: float = Field(
+        default=0.1, ge=0, le=1, description="Probability from which an account's risk is medium."
+    )
+    account_high_risk_from: float = Field(
+        default=0.25, ge=0, le=1, description="Probability from which an account's risk is high."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ChurnPolicy:
+        for lower, upper in (
+            ("medium_risk_from", "high_risk_from"),
+            ("account_medium_risk_from", "account_high_risk_from"),
+        ):
+            low, high = getattr(self, lower), getattr(self, upper)
+            if low > high:
+                raise ValueError(f"{lower} ({low}) must not be above {upper} ({high})")
+        return self
+
+
 class LifecyclePolicy(BaseModel):
     """Thresholds of the rules (framework, sections 3 to 7). All day counts are calendar days."""
 
@@ -259,6 +314,9 @@ class LifecyclePolicy(BaseModel):
 
     alerts: AlertPolicy = Field(
         default_factory=AlertPolicy, description="From when on figures are alarming."
+    )
+    churn: ChurnPolicy = Field(
+        default_factory=ChurnPolicy, description="What churn scores are made from."
     )
 
     @model_validator(mode="after")

@@ -162,7 +162,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         obj: ir.Table | Computed,
         connection: duckdb.DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
-        """Compile the expression, insert its rows and draw the pictures.
+        """Compile the expression, insert its rows, or those of a DataFrame, and draw the pictures.
 
         Raises:
             SchemaMismatchError: columns or types differ from the declaration.
@@ -170,8 +170,11 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         computed = obj if isinstance(obj, Computed) else Computed(obj, ())
         window = slice_window(table_slice)
         table = stored_table(context, table_slice)
-        writer.delete(connection, table, window)
-        rows = writer.insert(connection, table, computed.rows, window)
+        if isinstance(computed.rows, pd.DataFrame):
+            rows = _replace_by_frame(connection, table, computed.rows, window)
+        else:
+            writer.delete(connection, table, window)
+            rows = writer.insert(connection, table, computed.rows, window)
         seen = {
             picture.title: MetadataValue.md(picture.draw(connection, table.relation))
             for picture in computed.pictures
@@ -254,13 +257,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         """
         window = slice_window(table_slice)
         table = stored_table(context, table_slice)
-        writer.verify_columns(table, [str(name) for name in obj.columns])
-        connection.register(_FRAME, _without_types_of_nothing(obj))
-        writer.verify_schema(table, _delivered_schema(connection, table))
-        writer.delete(connection, table, window)
-        rows = writer.insert(connection, table, f"SELECT * FROM {_FRAME}", window)
-        # After an error the transaction admits no further statement, and the connection is closed.
-        connection.unregister(_FRAME)
+        rows = _replace_by_frame(connection, table, obj, window)
         return row_count_metadata(rows, window)
 
     def load_input(
@@ -305,6 +302,23 @@ def rows_to_read(
         return relation.filter(ibis.literal(value=False))
     column = relation[table.partition_column]
     return relation.filter(column >= window.first, column <= window.last)
+
+
+def _replace_by_frame(
+    connection: duckdb.DuckDBPyConnection,
+    table: StoredTable,
+    frame: pd.DataFrame,
+    window: DateWindow | None,
+) -> int:
+    """Replace the table's slice by a DataFrame's rows; how many they are."""
+    writer.verify_columns(table, [str(name) for name in frame.columns])
+    connection.register(_FRAME, _without_types_of_nothing(frame))
+    writer.verify_schema(table, _delivered_schema(connection, table))
+    writer.delete(connection, table, window)
+    rows = writer.insert(connection, table, f"SELECT * FROM {_FRAME}", window)
+    # After an error the transaction admits no further statement, and the connection is closed.
+    connection.unregister(_FRAME)
+    return rows
 
 
 def _without_types_of_nothing(frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import ibis
 import ibis.expr.types as ir
+import pandas as pd
 
 from monstera_assets.markdown import table, text
 from monstera_assets.warehouse.compiler import compile_duckdb
@@ -96,5 +97,5 @@ def bar(value: float, most: float) -> str:
 class Computed:
     """What an asset returns: the rows of its table, and the pictures to draw of it."""
 
-    rows: ir.Table
+    rows: ir.Table | pd.DataFrame
     pictures: tuple[Picture, ...]

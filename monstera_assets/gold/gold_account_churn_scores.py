@@ -1,0 +1,87 @@
+"""gold_account_churn_scores: how probable it is that a subscription lapses within 90 days, and why."""
+
+from __future__ import annotations
+
+import ibis.expr.types as ir
+import pandas as pd
+
+from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.gold import OWNERS
+from monstera_assets.gold.churn_risk import inconsistent, risk_columns
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.prediction.account_features import under_contract
+from monstera_assets.prediction.churn_evaluation import published_of
+from monstera_assets.prediction.churn_scores import score
+from monstera_assets.prediction.targets import ACCOUNTS
+from monstera_assets.silver.silver_account_churn_features import TABLE as FEATURES
+from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN
+from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.table_asset import table_asset
+from monstera_assets.warehouse.tables import Layer, Table
+
+_SHOWN = ("current_state", "health_score", "health_change_30", "health_change_90")
+
+TABLE = Table(
+    layer=Layer.GOLD,
+    name="gold_account_churn_scores",
+    grain="one account under contract on the as-of date",
+    description="The probability that an account's subscription lapses in the 90 days after the as-of"
+    " date, from its health, the trend of it and its contract, and what moves it most. How far it can"
+    " be trusted is in gold_churn_model_evaluation.",
+    owners=OWNERS,
+    key=("account_id",),
+    columns=(
+        ACCOUNT_COLUMN,
+        *(column for column in FEATURES.columns if column.name in _SHOWN),
+        *risk_columns("account", "a lapse in the 90 days after the as-of date"),
+    ),
+)
+
+
+@table_asset(TABLE, pictures=[distribution("accounts", "risk_band")])
+def gold_account_churn_scores(
+    silver_account_churn_features: pd.DataFrame,
+    gold_churn_model_evaluation: pd.DataFrame,
+    *,
+    policy: LifecyclePolicy,
+) -> pd.DataFrame:
+    """The accounts of the as-of date, scored by what the evaluation found best."""
+    scores = score(
+        silver_account_churn_features,
+        published_of(gold_churn_model_evaluation, ACCOUNTS),
+        ACCOUNTS,
+        policy.churn,
+        medium_from=policy.churn.account_medium_risk_from,
+        high_from=policy.churn.account_high_risk_from,
+    )
+    return scores[[column.name for column in TABLE.columns]]
+
+
+@rule(TABLE, "Every account under contract has a score, and no other.")
+def every_account_is_scored(
+    gold_account_churn_scores: ir.Table, silver_account_current_state: ir.Table
+) -> ir.Table:
+    """Accounts with a score that are not under contract, and accounts without one that are."""
+    accounts = silver_account_current_state
+    columns = ("account_id", "current_state", "health_score", "as_of_date")
+    return differing_rows(
+        gold_account_churn_scores.select(*columns),
+        accounts.filter(under_contract(accounts)).select(*columns),
+    )
+
+
+@rule(TABLE, "Scores are probabilities, in the band of their size, from what was found best.")
+def scores_are_consistent(
+    gold_account_churn_scores: ir.Table,
+    gold_churn_model_evaluation: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """Scores whose probability, band, source or reasons cannot be."""
+    return inconsistent(
+        gold_account_churn_scores,
+        gold_churn_model_evaluation,
+        ACCOUNTS.entity,
+        policy.churn.account_medium_risk_from,
+        policy.churn.account_high_risk_from,
+    )

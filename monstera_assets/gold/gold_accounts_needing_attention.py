@@ -1,0 +1,178 @@
+"""gold_accounts_needing_attention: accounts that may be lost or shrink, why, and what is at stake."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.gold import OWNERS
+from monstera_assets.gold.churn_risk import HIGH
+from monstera_assets.lifecycle.intervals import day_number, first_of
+from monstera_assets.lifecycle.states import AccountState
+from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN, STATE_COLUMNS
+from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Table
+
+STATES = (AccountState.AT_RISK, AccountState.CONTRACTING, AccountState.FROZEN)
+"""States that call for attention by themselves."""
+
+_OF_STATE = {column.name: column for column in STATE_COLUMNS}
+
+TABLE = Table(
+    layer=Layer.GOLD,
+    name="gold_accounts_needing_attention",
+    grain="one account that is at risk, contracting, frozen, or whose risk of churn is high",
+    description="The accounts to look at on the as-of date, those with most revenue at stake first:"
+    " why, how probable a lapse is, and how long there is until the renewal.",
+    owners=OWNERS,
+    key=("account_id",),
+    columns=(
+        Column("attention_rank", "int64", "1 for the account with most revenue at stake."),
+        ACCOUNT_COLUMN,
+        Column(
+            "why",
+            "string",
+            "The rule that led to the state, and what moves the probability of a lapse most if it is"
+            " high.",
+        ),
+        *(_OF_STATE[name] for name in ("current_state", "state_since", "frozen_reason")),
+        Column(
+            "revenue_at_stake",
+            "decimal(18, 2)",
+            "Recurring revenue a month, in the company's currency; of a lapsed account the last that it"
+            " paid.",
+        ),
+        _OF_STATE["days_to_renewal"],
+        Column(
+            "churn_probability",
+            "float64",
+            "Probability of a lapse in the 90 days after the as-of date; null if it has lapsed already"
+            " or no outcome is known to tell it from.",
+            nullable=True,
+        ),
+        Column(
+            "risk_band",
+            "string",
+            "Band of the probability; null without, and for base rates.",
+            nullable=True,
+            allowed=("high", "medium", "low"),
+        ),
+        _OF_STATE["health_score"],
+        Column(
+            "health_change_30",
+            "float64",
+            "Health less what it was 30 days before; null if the account is younger or has lapsed.",
+            nullable=True,
+        ),
+        _OF_STATE["active_seats"],
+        _OF_STATE["total_seats"],
+        Column("users_scored", "int64", "Users of the account who can still be lost."),
+        Column("users_at_high_risk", "int64", "Those of them whose risk of churn is high."),
+        Column("as_of_date", "date", "The latest date for which history exists."),
+    ),
+)
+
+
+@table_asset(
+    TABLE,
+    days={"silver_account_state_history": ALL_DAYS},
+    pictures=[distribution("accounts", "current_state")],
+)
+def gold_accounts_needing_attention(
+    silver_account_current_state: ir.Table,
+    silver_account_state_history: ir.Table,
+    gold_account_churn_scores: ir.Table,
+    gold_user_churn_scores: ir.Table,
+) -> ir.Table:
+    """Accounts in the states and of the risk that call for it, with what they last paid."""
+    scores = gold_account_churn_scores.select(
+        "account_id",
+        "churn_probability",
+        "risk_band",
+        "health_change_30",
+        risk_reasons=gold_account_churn_scores.reason_1
+        + ibis.coalesce("; " + gold_account_churn_scores.reason_2, ""),
+    )
+    users = gold_user_churn_scores
+    users = users.group_by("account_id").aggregate(
+        users_scored=users.count(), users_at_high_risk=users.count(where=users.risk_band == HIGH)
+    )
+    accounts = _joined(silver_account_current_state, scores, "account_id")
+    is_high = (accounts.risk_band == HIGH).fill_null(False)
+    is_of_state = accounts.current_state.isin([str(state) for state in STATES])
+    accounts = accounts.mutate(is_high=is_high, is_of_state=is_of_state)
+    accounts = accounts.filter(accounts.is_high | accounts.is_of_state)
+    accounts = _joined(accounts, _last_paid(silver_account_state_history), "account_id")
+    accounts = _joined(accounts, users, "account_id")
+    at_stake = ibis.ifelse(
+        accounts.monthly_recurring_revenue > 0,
+        accounts.monthly_recurring_revenue,
+        accounts.last_paid.fill_null(0),
+    )
+    by_stake = [at_stake.desc(), accounts.churn_probability.desc(), accounts.account_id]
+    high = ibis.literal("churn risk high: ") + accounts.risk_reasons
+    by_state = _words_of_state(accounts)
+    return accounts.mutate(
+        attention_rank=ibis.row_number().over(ibis.window(order_by=by_stake)) + 1,
+        why=ibis.cases(
+            (accounts.is_of_state & accounts.is_high, by_state + "; " + high),
+            (accounts.is_high, high),
+            else_=by_state,
+        ),
+        revenue_at_stake=at_stake.cast("decimal(18, 2)"),
+        users_scored=accounts.users_scored.fill_null(0),
+        users_at_high_risk=accounts.users_at_high_risk.fill_null(0),
+    ).select([column.name for column in TABLE.columns])
+
+
+def _joined(left: ir.Table, right: ir.Table, key: str) -> ir.Table:
+    return left.left_join(right, key).drop(f"{key}_right")
+
+
+def _last_paid(history: ir.Table) -> ir.Table:
+    """The revenue of the latest day on which there was some, by account."""
+    paid = history.filter(history.monthly_recurring_revenue > 0)
+    return paid.group_by("account_id").aggregate(
+        last_paid=first_of(
+            paid.monthly_recurring_revenue, order_by=[-day_number(paid.snapshot_date)]
+        )
+    )
+
+
+def _words_of_state(accounts: ir.Table) -> ir.StringValue:
+    """The state and the rule that led to it."""
+    state = accounts.current_state.replace("_", " ")
+    words: ir.StringValue = state + ": " + accounts.state_reason
+    return words
+
+
+@rule(TABLE, "All accounts that call for attention are listed, and no other.")
+def all_are_listed(
+    gold_accounts_needing_attention: ir.Table,
+    silver_account_current_state: ir.Table,
+    gold_account_churn_scores: ir.Table,
+) -> ir.Table:
+    """Accounts that are missing or listed without reason."""
+    high = gold_account_churn_scores.filter(gold_account_churn_scores.risk_band == HIGH)
+    accounts = silver_account_current_state
+    of_state = accounts.filter(accounts.current_state.isin([str(state) for state in STATES]))
+    expected = of_state.select("account_id").union(high.select("account_id"), distinct=True)
+    return differing_rows(gold_accounts_needing_attention.select("account_id"), expected)
+
+
+@rule(TABLE, "Ranks run from 1 on, by revenue at stake, none of it negative.")
+def ranks_follow_revenue(gold_accounts_needing_attention: ir.Table) -> ir.Table:
+    """Accounts whose rank leaves a gap or puts them before one with more at stake."""
+    rows = gold_accounts_needing_attention
+    in_order = ibis.window(order_by="attention_rank")
+    rows = rows.mutate(
+        place=ibis.row_number().over(in_order) + 1,
+        before=rows.revenue_at_stake.lag().over(in_order),
+    )
+    return rows.filter(
+        (rows.place != rows.attention_rank)
+        | (rows.revenue_at_stake < 0)
+        | (rows.before < rows.revenue_at_stake).fill_null(False)
+    ).select("account_id", "attention_rank", "revenue_at_stake")

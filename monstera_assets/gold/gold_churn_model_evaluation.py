@@ -1,0 +1,231 @@
+"""gold_churn_model_evaluation: how well churn was foretold, on dates later than were learned from."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+import pandas as pd
+
+from monstera_assets.checks.rules import NOT_JUDGED, AlertLevel, rule
+from monstera_assets.gold import OWNERS
+from monstera_assets.gold.churn_risk import TRAINING_COLUMNS
+from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.prediction.churn_evaluation import DECILES, Predictor, evaluate
+from monstera_assets.prediction.targets import ACCOUNTS, USERS
+from monstera_assets.warehouse.pictures import Picture
+from monstera_assets.warehouse.table_asset import table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Table
+
+TABLE = Table(
+    layer=Layer.GOLD,
+    name="gold_churn_model_evaluation",
+    grain="one of users and accounts, evaluation date (or all together), predictor, and all rows or a"
+    " tenth of them by probability",
+    description="How well churn was foretold. For each evaluation date a model learns from earlier"
+    " dates whose outcomes were known by then, and model, baseline (one feature alone: the days since"
+    " the last qualifying event of users, the health of accounts) and base rate are compared on what"
+    " came later.",
+    owners=OWNERS,
+    key=("entity", "evaluation_date", "predictor", "decile"),
+    columns=(
+        Column("entity", "string", "Whose churn.", allowed=(USERS.entity, ACCOUNTS.entity)),
+        Column(
+            "evaluation_date",
+            "date",
+            "The day as of which it was foretold; null for all dates together.",
+            nullable=True,
+        ),
+        Column("predictor", "string", "What foretold it.", allowed=tuple(Predictor)),
+        Column(
+            "decile",
+            "int64",
+            "Tenth of the rows by probability, 1 the lowest and 10 the highest; 0 for all rows.",
+        ),
+        Column("rows_scored", "int64", "Users or accounts that were scored."),
+        Column("rows_churned", "int64", "Those of them that churned."),
+        Column("predicted_share", "float64", "Mean probability; null without rows.", nullable=True),
+        Column(
+            "observed_share", "float64", "Share that churned; null without rows.", nullable=True
+        ),
+        Column(
+            "auc",
+            "float64",
+            "Chance that one who churned had the higher probability than one who did not, ties half;"
+            " null unless there are both, and for tenths.",
+            nullable=True,
+        ),
+        Column(
+            "brier_score",
+            "float64",
+            "Mean square of probability less outcome, 0 at best; null without rows and for tenths.",
+            nullable=True,
+        ),
+        Column(
+            "log_loss",
+            "float64",
+            "Mean negative logarithm of the probability of the outcome, 0 at best; null without rows,"
+            " for tenths, and if something happened that was held for impossible.",
+            nullable=True,
+        ),
+        Column(
+            "top_tenth_lift",
+            "float64",
+            "Share that churned of the tenth of highest probability, over that of all; null if nobody"
+            " did, and for tenths.",
+            nullable=True,
+        ),
+        Column(
+            "is_published",
+            "boolean",
+            "Whether scores come from this predictor: the model if both its AUC and its Brier score"
+            " over all dates are better than the baseline's, else the baseline; the base rate if there was"
+            " too little to tell.",
+        ),
+        *TRAINING_COLUMNS,
+        Column(
+            "as_of_date",
+            "date",
+            "The latest date for which history exists; null if there is nobody to lose.",
+            nullable=True,
+        ),
+    ),
+)
+
+
+def _overall(relation: ir.Table) -> ir.Table:
+    """Rows of all dates together, not by tenths."""
+    return relation.filter(relation.evaluation_date.isnull(), relation.decile == 0)
+
+
+def _calibration(relation: ir.Table) -> ir.Table:
+    rows = relation.filter(
+        relation.entity == USERS.entity,
+        relation.evaluation_date.isnull(),
+        relation.decile > 0,
+        relation.is_published,
+    )
+    return rows.order_by("decile").select(
+        tenth_by_probability="decile",
+        users="rows_scored",
+        foretold="predicted_share",
+        churned="observed_share",
+    )
+
+
+def _comparison(relation: ir.Table) -> ir.Table:
+    rows = _overall(relation)
+    figures = {
+        name: rows[name].round(4).cast("string")
+        for name in ("auc", "brier_score", "log_loss", "top_tenth_lift")
+    }
+    return rows.order_by(ibis.desc("entity"), ibis.desc("predictor")).select(
+        "entity", "predictor", "is_published", "rows_scored", "rows_churned", **figures
+    )
+
+
+@table_asset(
+    TABLE,
+    pictures=[
+        Picture("Users by tenth of probability", _calibration, bar="churned", is_share=True),
+        Picture("All evaluation dates together", _comparison),
+    ],
+)
+def gold_churn_model_evaluation(
+    silver_user_churn_features: pd.DataFrame,
+    silver_account_churn_features: pd.DataFrame,
+    *,
+    policy: LifecyclePolicy,
+) -> pd.DataFrame:
+    """Users and accounts, evaluated alike."""
+    found = [
+        evaluate(silver_user_churn_features, USERS, policy.churn),
+        evaluate(silver_account_churn_features, ACCOUNTS, policy.churn),
+    ]
+    # By records, as columns without any value have a type by accident.
+    records = [record for frame in found for record in frame.to_dict("records")]
+    return pd.DataFrame(records, columns=[column.name for column in TABLE.columns])
+
+
+@rule(TABLE, "Of users and of accounts one predictor is published.")
+def one_predictor_is_published(gold_churn_model_evaluation: ir.Table) -> ir.Table:
+    """Entities with none or several, and rows that say otherwise than those of all dates."""
+    rows = gold_churn_model_evaluation
+    overall = _overall(rows)
+    published = overall.group_by("entity").aggregate(
+        predictors=overall.count(where=overall.is_published),
+        best=overall.predictor.max(where=overall.is_published),
+    )
+    both = rows.inner_join(published, "entity")
+    return both.filter(
+        (both.predictors != 1) | (both.is_published != (both.predictor == both.best))
+    ).select("entity", "evaluation_date", "predictor", "decile", "is_published", "predictors")
+
+
+@rule(TABLE, "No model saw an outcome that was not known on its evaluation date.")
+def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) -> ir.Table:
+    """Evaluations of models whose last outcome lies after their date."""
+    rows = gold_churn_model_evaluation
+    horizon = ibis.ifelse(rows.entity == USERS.entity, USERS.horizon_days, ACCOUNTS.horizon_days)
+    known = day_number(rows.training_last_date) + horizon
+    return rows.filter(known > day_number(rows.evaluation_date)).select(
+        "entity", "evaluation_date", "predictor", "training_last_date"
+    )
+
+
+@rule(TABLE, "The tenths of a row add up to it.")
+def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
+    """Evaluations whose tenths have other numbers of rows or churned, or are not ten."""
+    rows = gold_churn_model_evaluation.filter(
+        gold_churn_model_evaluation.predictor != str(Predictor.BASE_RATE)
+    )
+    tenths = rows.decile > 0
+    added = rows.group_by("entity", "evaluation_date", "predictor").aggregate(
+        tenths=rows.count(where=tenths),
+        in_tenths=rows.rows_scored.sum(where=tenths).fill_null(0).cast("int64"),
+        in_all=rows.rows_scored.sum(where=~tenths).fill_null(0).cast("int64"),
+        churned_in_tenths=rows.rows_churned.sum(where=tenths).fill_null(0).cast("int64"),
+        churned_in_all=rows.rows_churned.sum(where=~tenths).fill_null(0).cast("int64"),
+    )
+    return added.filter(
+        (added.in_all >= DECILES)
+        & (
+            (added.tenths != DECILES)
+            | (added.in_tenths != added.in_all)
+            | (added.churned_in_tenths != added.churned_in_all)
+        )
+    )
+
+
+@rule(
+    TABLE,
+    "The model foretells churn better than one feature alone, whose scores are published if not.",
+    blocking=False,
+    level=AlertLevel.P3,
+)
+def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
+    """Models not better on both Brier score and AUC; a note where there was too little data."""
+    overall = _overall(gold_churn_model_evaluation)
+    is_model = overall.predictor == str(Predictor.MODEL)
+    is_baseline = overall.predictor == str(Predictor.BASELINE)
+    is_base_rate = overall.predictor == str(Predictor.BASE_RATE)
+    figures = overall.group_by("entity").aggregate(
+        model_auc=overall.auc.max(where=is_model),
+        baseline_auc=overall.auc.max(where=is_baseline),
+        model_brier_score=overall.brier_score.max(where=is_model),
+        baseline_brier_score=overall.brier_score.max(where=is_baseline),
+        is_told=~(overall.is_published & is_base_rate).any(),
+    )
+    is_better = (figures.model_auc > figures.baseline_auc) & (
+        figures.model_brier_score < figures.baseline_brier_score
+    )
+    reason = (
+        ibis.literal("not judged: too little data to tell churn of ")
+        + figures.entity
+        + "s, base rates are published"
+    )
+    return (
+        figures.filter(~figures.is_told | ~is_better.fill_null(False))
+        .mutate(**{NOT_JUDGED: ibis.ifelse(figures.is_told, None, reason)})
+        .drop("is_told")
+    )

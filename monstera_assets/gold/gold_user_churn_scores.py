@@ -1,0 +1,95 @@
+"""gold_user_churn_scores: how probable it is that a user stays away for the next 30 days, and why."""
+
+from __future__ import annotations
+
+import ibis.expr.types as ir
+import pandas as pd
+
+from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.gold import OWNERS
+from monstera_assets.gold.churn_risk import inconsistent, risk_columns
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import UserState
+from monstera_assets.prediction.churn_evaluation import published_of
+from monstera_assets.prediction.churn_scores import score
+from monstera_assets.prediction.targets import USERS
+from monstera_assets.prediction.user_features import SCORED_STATES
+from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.table_asset import table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+
+TABLE = Table(
+    layer=Layer.GOLD,
+    name="gold_user_churn_scores",
+    grain="one user who is active, returning or reactivated on the as-of date",
+    description="The probability that a user has no qualifying event in the 30 days after the as-of"
+    " date, and what moves it most. How far it can be trusted is in gold_churn_model_evaluation.",
+    owners=OWNERS,
+    key=("user_id",),
+    columns=(
+        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
+        Column(
+            "account_id",
+            "string",
+            "The user's account.",
+            references=Reference("bronze_accounts", "account_id"),
+        ),
+        Column(
+            "activity_state",
+            "string",
+            "State that follows from activity alone, so users in dunning are among them.",
+            allowed=tuple(SCORED_STATES),
+        ),
+        *risk_columns("user", "no qualifying event in the 30 days after the as-of date"),
+    ),
+)
+
+
+@table_asset(TABLE, pictures=[distribution("users", "risk_band")])
+def gold_user_churn_scores(
+    silver_user_churn_features: pd.DataFrame,
+    gold_churn_model_evaluation: pd.DataFrame,
+    *,
+    policy: LifecyclePolicy,
+) -> pd.DataFrame:
+    """The users of the as-of date, scored by what the evaluation found best."""
+    scores = score(
+        silver_user_churn_features,
+        published_of(gold_churn_model_evaluation, USERS),
+        USERS,
+        policy.churn,
+        medium_from=policy.churn.medium_risk_from,
+        high_from=policy.churn.high_risk_from,
+    )
+    return scores[[column.name for column in TABLE.columns]]
+
+
+@rule(TABLE, "Everybody who can be lost has a score, and nobody else.")
+def everybody_is_scored(
+    gold_user_churn_scores: ir.Table, silver_user_current_state: ir.Table
+) -> ir.Table:
+    """Users with a score who cannot be lost, and users without one who can."""
+    users = silver_user_current_state
+    users = users.filter(
+        users.activity_state.isin([str(state) for state in SCORED_STATES]),
+        users.platform_state != str(UserState.DELETED),
+    )
+    columns = ("user_id", "account_id", "activity_state", "as_of_date")
+    return differing_rows(gold_user_churn_scores.select(*columns), users.select(*columns))
+
+
+@rule(TABLE, "Scores are probabilities, in the band of their size, from what was found best.")
+def scores_are_consistent(
+    gold_user_churn_scores: ir.Table,
+    gold_churn_model_evaluation: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """Scores whose probability, band, source or reasons cannot be."""
+    return inconsistent(
+        gold_user_churn_scores,
+        gold_churn_model_evaluation,
+        USERS.entity,
+        policy.churn.medium_risk_from,
+        policy.churn.high_risk_from,
+    )
