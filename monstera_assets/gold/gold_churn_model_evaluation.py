@@ -79,8 +79,8 @@ TABLE = Table(
             "is_published",
             "boolean",
             "Whether scores come from this predictor: the model if both its AUC and its Brier score"
-            " over all dates are better than the baseline's, else the baseline; the base rate if there was"
-            " too little to tell.",
+            " over all dates are better than the baseline's, else the baseline; the base rate if there"
+            " was too little to tell.",
         ),
         *TRAINING_COLUMNS,
         Column(

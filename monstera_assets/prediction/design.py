@@ -121,5 +121,7 @@ def _category(rows: pd.DataFrame, name: str) -> _Category:
 
 def _numbers(rows: pd.DataFrame, name: str, *, is_logarithm: bool) -> Floats:
     values = rows[name].astype("float64").to_numpy(dtype=np.float64, na_value=np.nan)
-    found: Floats = np.log1p(values) if is_logarithm else values
+    found: Floats = (
+        np.log1p(values).astype(np.float64) if is_logarithm else values.astype(np.float64)
+    )
     return found

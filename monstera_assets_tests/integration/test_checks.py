@@ -330,6 +330,39 @@ def _events_of_last_day(events: int) -> list[str]:
     ]
 
 
+_EVALUATION = "gold_churn_model_evaluation"
+_IS_ACTIVE = "activity_state = 'active'"
+
+
+def _evaluated(
+    entity: str, day: str, predictor: str, auc: float, brier: float, *, is_published: bool = False
+) -> str:
+    """Add an evaluation of 100 rows, of which 20 churned."""
+    return (
+        f"INSERT INTO gold.{_EVALUATION} BY NAME SELECT '{entity}' AS entity, {day} AS"
+        f" evaluation_date, '{predictor}' AS predictor, 0 AS decile, 100 AS rows_scored,"
+        f" 20 AS rows_churned, {auc} AS auc, {brier} AS brier_score,"
+        f" {is_published} AS is_published, 'x' AS model_version, 0 AS training_rows"
+    )
+
+
+def _faults_of_scores(entity: str) -> list[list[str]]:
+    """Faults that scores of users and of accounts can have alike."""
+    name = f"gold_{entity}_churn_scores"
+    return [
+        [_one(name, "churn_probability = 1.5")],
+        [_one(name, "risk_band = 'low'")],
+        [_one(name, "reason_1 = 'x'")],
+        [_one(name, "score_source = 'model', risk_band = 'high', reason_1 = 'x'")],
+        [_one(name, "score_source = 'baseline', churn_probability = NULL")],
+        [
+            f"UPDATE gold.{_EVALUATION} SET predictor = 'model'",
+            f"UPDATE gold.{name} SET score_source = 'model', reason_1 = 'x', risk_band = 'low',"
+            " churn_probability = 0.9",
+        ],
+    ]
+
+
 FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ("bronze_entity_loads", "rows_add_up"): [
         [_drop_one("bronze_users")],
@@ -372,6 +405,77 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
             "INSERT INTO bronze.bronze_rejected_events"
             " VALUES ('2025-06-30', '2025-06-30', 'r', 'f', '{}')"
         ]
+    ],
+    ("gold_accounts_needing_attention", "all_are_listed"): [
+        [_drop_one("gold_accounts_needing_attention")],
+        [_one("gold_account_churn_scores", "risk_band = 'high'", "current_state = 'active'")],
+        ["UPDATE silver.silver_account_current_state SET current_state = 'active'"],
+    ],
+    ("gold_accounts_needing_attention", "ranks_follow_revenue"): [
+        [_one("gold_accounts_needing_attention", "attention_rank = 99", "attention_rank = 1")],
+        [_one("gold_accounts_needing_attention", "revenue_at_stake = -1")],
+        [_one("gold_accounts_needing_attention", "revenue_at_stake = 1e6", "attention_rank = 2")],
+    ],
+    ("gold_account_churn_scores", "every_account_is_scored"): [
+        [_drop_one("gold_account_churn_scores")],
+        [_one("gold_account_churn_scores", "health_score = health_score + 1")],
+        ["UPDATE silver.silver_account_current_state SET current_state = 'churned'"],
+    ],
+    ("gold_account_churn_scores", "scores_are_consistent"): _faults_of_scores("account"),
+    ("gold_user_churn_scores", "everybody_is_scored"): [
+        [_drop_one("gold_user_churn_scores")],
+        [_one("gold_user_churn_scores", "activity_state = 'reactivated'", _IS_ACTIVE)],
+        [_one("silver_user_current_state", "platform_state = 'deleted'", _IS_ACTIVE)],
+    ],
+    ("gold_user_churn_scores", "scores_are_consistent"): _faults_of_scores("user"),
+    (_EVALUATION, "one_predictor_is_published"): [
+        [_one(_EVALUATION, "is_published = false")],
+        [_evaluated("user", "NULL", "model", 0.9, 0.1, is_published=True)],
+        [
+            _evaluated("user", "NULL", "model", 0.9, 0.1),
+            _evaluated("user", "DATE '2025-05-31'", "model", 0.9, 0.1, is_published=True),
+        ],
+    ],
+    (_EVALUATION, "nothing_is_learned_from_the_future"): [
+        [
+            _evaluated(entity, "DATE '2025-03-31'", "model", 0.9, 0.1),
+            f"UPDATE gold.{_EVALUATION} SET training_last_date ="
+            f" evaluation_date - {horizon - 1} WHERE evaluation_date IS NOT NULL",
+        ]
+        for entity, horizon in (("user", 30), ("account", 90))
+    ],
+    (_EVALUATION, "tenths_add_up"): [
+        [_evaluated("user", "NULL", "model", 0.9, 0.1)],
+        *(
+            [
+                _evaluated("user", "NULL", "model", 0.9, 0.1),
+                f"INSERT INTO gold.{_EVALUATION} SELECT * EXCLUDE (tenth) REPLACE"
+                f" (tenth AS decile, {rows} AS rows_scored, {churned} AS rows_churned)"
+                f" FROM gold.{_EVALUATION}, range(1, 11) AS t(tenth) WHERE predictor = 'model'",
+            ]
+            for rows, churned in ((9, 2), (10, 3))
+        ),
+    ],
+    (_EVALUATION, "model_beats_baseline"): [
+        [
+            _evaluated("user", "NULL", "model", model_auc, model_brier),
+            _evaluated("user", "NULL", "baseline", 0.8, 0.1, is_published=True),
+            f"UPDATE gold.{_EVALUATION} SET is_published = false WHERE predictor = 'base_rate'",
+        ]
+        for model_auc, model_brier in ((0.79, 0.09), (0.81, 0.11))
+    ],
+    ("silver_account_churn_features", "outcomes_recomputed_from_history"): [
+        [_one("silver_account_churn_features", "churned = NOT churned", "churned IS NOT NULL")],
+        [_one("silver_account_churn_features", "churned = true", "churned IS NULL")],
+        [_one("silver_account_churn_features", "churned = NULL", "churned IS NOT NULL")],
+    ],
+    ("silver_user_churn_features", "outcomes_recomputed_from_activity"): [
+        [_one("silver_user_churn_features", "churned = NOT churned", "churned IS NOT NULL")],
+        [_one("silver_user_churn_features", "churned = false", "churned IS NULL")],
+        [_one("silver_user_churn_features", "churned = NULL", "churned IS NOT NULL")],
+        [
+            "UPDATE silver.silver_daily_user_activity SET qualifying_events = 0",
+        ],
     ],
     ("silver_account_current_state", "agrees_with_history"): [
         [_one("silver_account_current_state", "total_seats = total_seats + 1")],

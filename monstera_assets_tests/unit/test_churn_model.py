@@ -1,0 +1,320 @@
+"""Models of churn on people whose true hazard is known, and what is published of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monstera_assets.lifecycle.policy import ChurnPolicy
+from monstera_assets.prediction.churn_evaluation import (
+    Predictor,
+    area_under_curve,
+    evaluate,
+    foretell,
+    published_of,
+)
+from monstera_assets.prediction.churn_model import Learned, learn
+from monstera_assets.prediction.churn_scores import REASONS, RISK_COLUMNS, score
+from monstera_assets.prediction.design import learn_design
+from monstera_assets.prediction.targets import USERS, Group, Target
+
+POLICY = ChurnPolicy(evaluation_dates=2, training_dates=4)
+LAST = pd.Timestamp("2025-06-30")
+TOY = Target(
+    entity="user",
+    model_version="toy-1",
+    horizon_steps=1,
+    baseline="days_quiet",
+    baseline_edges=(0, 10, 20),
+    baseline_words="quiet for {days_quiet} days",
+    groups=(
+        Group("quiet for {days_quiet} days", numbers=("days_quiet",)),
+        Group("{events} events", logarithms=("events",), words_if_unknown="events not known"),
+        Group("in {country}", categories=("country",)),
+    ),
+)
+
+
+@cache
+def people(is_only_quiet: bool = False, dates: int = 7, each: int = 600) -> pd.DataFrame:
+    """People whose hazard follows from features by a law, on dates up to the last.
+
+    Args:
+        is_only_quiet: whether the quiet days alone decide, so that nothing beats the baseline.
+        dates: number of snapshots.
+        each: people of each.
+    """
+    random = np.random.default_rng(11)
+    number = dates * each
+    rows = pd.DataFrame(
+        {
+            "user_id": [f"u{n % each:05}" for n in range(number)],
+            "snapshot_date": [LAST - pd.Timedelta(days=30 * (n // each)) for n in range(number)],
+            "as_of_date": LAST,
+            "days_quiet": random.integers(0, 31, number),
+            "events": random.integers(0, 200, number),
+            "country": random.choice(["DE", "FR", "UK"], number),
+        }
+    )
+    if is_only_quiet:
+        rows["hazard"] = np.select([rows.days_quiet >= 20, rows.days_quiet >= 10], [0.7, 0.3], 0.05)
+    else:
+        logit = (
+            -1
+            + 0.1 * (rows.days_quiet - 15)
+            - 0.8 * (np.log1p(rows.events) - 4)
+            + np.where(rows.country == "FR", 1.0, 0.0)
+        )
+        rows["hazard"] = 1 / (1 + np.exp(-logit))
+    churned = pd.Series(random.uniform(size=number) < rows.hazard)
+    rows["churned"] = churned.where(rows.snapshot_date < LAST, None)
+    return rows
+
+
+def learned(rows: pd.DataFrame) -> Learned:
+    return foretell(rows, LAST, TOY, POLICY).learned
+
+
+def scored(rows: pd.DataFrame, published: Predictor = Predictor.MODEL) -> pd.DataFrame:
+    return score(rows, published, TOY, POLICY, medium_from=0.25, high_from=0.5)
+
+
+def test_scores_rank_and_calibrate_as_the_true_hazard_does() -> None:
+    now = scored(people())
+    truth = now.hazard.to_numpy()
+    assert now.churn_probability.corr(now.hazard, method="spearman") > 0.98
+    by_chance = np.argsort(now.churn_probability.to_numpy())
+    for tenth in np.array_split(by_chance, 10):
+        foretold = now.churn_probability.to_numpy()[tenth].mean()
+        assert foretold == pytest.approx(truth[tenth].mean(), abs=0.04)
+
+
+def test_the_model_is_better_where_more_than_one_feature_decides() -> None:
+    found = evaluate(people(), TOY, POLICY)
+    assert published_of(found, TOY) is Predictor.MODEL
+    overall = found[found.evaluation_date.isna() & (found.decile == 0)].set_index("predictor")
+    assert overall.auc["model"] > overall.auc["baseline"] + 0.05
+    assert overall.brier_score["model"] < overall.brier_score["baseline"]
+    assert overall.brier_score["baseline"] < overall.brier_score["base_rate"]
+    assert overall.rows_scored.tolist() == [1200] * 3
+
+
+def test_the_baseline_is_published_where_nothing_beats_it() -> None:
+    rows = people(is_only_quiet=True, each=2000)
+    found = evaluate(rows, TOY, POLICY)
+    assert published_of(found, TOY) is Predictor.BASELINE
+    now = scored(rows, published_of(found, TOY))
+    assert set(now.score_source) == {"baseline"}
+    assert now.churn_probability.nunique() == 3
+    assert now.reason_1.str.fullmatch(r"quiet for \d+ days").all()
+    assert now.reason_2.isna().all()
+
+
+def test_tenths_hold_all_rows_in_order_of_probability() -> None:
+    found = evaluate(people(), TOY, POLICY)
+    tenths = found[(found.predictor == "model") & found.evaluation_date.isna() & (found.decile > 0)]
+    assert tenths.decile.tolist() == list(range(1, 11))
+    assert tenths.rows_scored.tolist() == [120] * 10
+    assert tenths.predicted_share.is_monotonic_increasing
+
+
+def test_contributions_add_up_to_the_logit() -> None:
+    model = learned(people()).model
+    assert model is not None
+    rows = people().head(50)
+    logits = model.intercept + model.contributions(rows).sum(axis=1)
+    np.testing.assert_allclose(model.predict(rows), 1 / (1 + np.exp(-logits)), rtol=1e-12)
+
+
+def test_a_reason_says_what_the_probability_would_be_without_it() -> None:
+    now = scored(people())
+    model = learned(people()).model
+    assert model is not None
+    row = now.iloc[[0]]
+    parts = model.contributions(row)[0]
+    heaviest = int(np.abs(parts).argmax())
+    words = [
+        f"quiet for {row.days_quiet.iloc[0]} days",
+        f"{row.events.iloc[0]} events",
+        f"in {row.country.iloc[0]}",
+    ]
+    assert row.reason_1.iloc[0] == words[heaviest]
+    logit = math.log(row.churn_probability.iloc[0] / (1 - row.churn_probability.iloc[0]))
+    without = 1 / (1 + math.exp(-(logit - parts[heaviest])))
+    assert row.reason_1_effect.iloc[0] == pytest.approx(row.churn_probability.iloc[0] - without)
+    assert len({row[f"reason_{n}"].iloc[0] for n in range(1, REASONS + 1)}) == REASONS
+
+
+def test_who_is_french_and_quiet_is_told_so() -> None:
+    """The law says that both raise the hazard, and how much by."""
+    now = scored(people())
+    french = now[now.country == "FR"]
+    effects = pd.concat(
+        french.loc[french[f"reason_{n}"] == "in FR", f"reason_{n}_effect"]
+        for n in range(1, REASONS + 1)
+    )
+    assert len(effects) == len(french)
+    assert (effects > 0).all()
+
+
+def test_the_same_rows_in_any_order_give_the_same_bits() -> None:
+    rows = people()
+    shuffled = rows.sample(frac=1, random_state=5)
+    columns = ["user_id", *RISK_COLUMNS]
+    pd.testing.assert_frame_equal(
+        scored(rows)[columns], scored(shuffled)[columns], check_exact=True
+    )
+    pd.testing.assert_frame_equal(
+        evaluate(rows, TOY, POLICY), evaluate(shuffled, TOY, POLICY), check_exact=True
+    )
+
+
+_DIGEST = """
+from monstera_assets_tests.unit.test_churn_model import people, scored
+print(scored(people()).churn_probability.to_numpy().tobytes().hex()[:4000])
+"""
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", _DIGEST],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(said) == 1
+
+
+def test_what_comes_later_moves_no_score() -> None:
+    """Outcomes and rows after a date, whatever they are, change nothing of what it foretells."""
+    rows = people()
+    date = LAST - pd.Timedelta(days=30)
+    before = foretell(rows, date, TOY, POLICY)
+    changed = rows.copy()
+    later = changed.snapshot_date >= date
+    changed.loc[later, "churned"] = [churned is not True for churned in changed.churned[later]]
+    changed.loc[changed.snapshot_date > date, "days_quiet"] = 0
+    after = foretell(changed, date, TOY, POLICY)
+    for predictor in Predictor:
+        assert before.chances[predictor].tobytes() == after.chances[predictor].tobytes()
+    # The change did change what is said of how well it was foretold.
+    assert area_under_curve(after.churned, after.chances[Predictor.MODEL]) != area_under_curve(
+        before.churned, before.chances[Predictor.MODEL]
+    )
+
+
+def test_the_baseline_is_the_share_of_each_bin_drawn_to_the_base_rate() -> None:
+    rows = pd.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in range(600)],
+            "snapshot_date": LAST - pd.Timedelta(days=30),
+            "days_quiet": [5] * 300 + [15] * 300,
+            "events": 1,
+            "country": "DE",
+            "churned": [True] * 30 + [False] * 270 + [True] * 150 + [False] * 150,
+        }
+    )
+    baseline = learn(rows, TOY, POLICY).baseline
+    assert baseline is not None
+    # 180 of 600 churned, and 20 rows of that rate stand beside each bin's own.
+    assert baseline.rates.tolist() == pytest.approx([36 / 320, 156 / 320, 0.3])
+    asked = pd.DataFrame({"days_quiet": [0, 9, 10, 19, 20, 400]})
+    assert np.searchsorted([0, 10, 20], asked.days_quiet, "right").tolist() == [1, 1, 2, 2, 3, 3]
+    assert baseline.predict(asked).tolist() == pytest.approx(
+        [36 / 320] * 2 + [156 / 320] * 2 + [0.3] * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "lost", "is_enough"), [(500, 50, True), (499, 50, False), (500, 49, False)]
+)
+def test_from_how_much_on_a_model_is_learned(rows: int, lost: int, is_enough: bool) -> None:
+    given = people()[lambda all_: all_.snapshot_date < LAST].head(rows).copy()
+    given["churned"] = [True] * lost + [False] * (rows - lost)
+    found = learn(given, TOY, POLICY)
+    assert (found.model is not None) is is_enough
+    assert (found.baseline is not None) is is_enough
+    assert found.base_rate == pytest.approx(lost / rows)
+    assert found.rows == rows
+
+
+def test_base_rates_have_neither_band_nor_reasons() -> None:
+    few = people(each=20)
+    now = scored(few, Predictor.BASE_RATE)
+    known = few[few.snapshot_date.between(LAST - pd.Timedelta(days=120), LAST, inclusive="left")]
+    assert set(now.churn_probability) == {known.churned.astype(float).mean()}
+    assert set(now.score_source) == {"base_rate"}
+    for column in ("risk_band", "reason_1", "reason_2", "reason_3"):
+        assert now[column].isna().all()
+
+
+def test_without_any_outcome_there_is_no_probability() -> None:
+    now = scored(people()[lambda rows: rows.snapshot_date == LAST], Predictor.BASE_RATE)
+    assert len(now) == 600
+    assert now.churn_probability.isna().all()
+    assert set(now.score_source) == {"base_rate"}
+    assert set(now.training_rows) == {0}
+
+
+def test_nobody_to_score_is_no_error() -> None:
+    nobody = score(
+        people().head(0), Predictor.BASE_RATE, TOY, POLICY, medium_from=0.25, high_from=0.5
+    )
+    assert len(nobody) == 0
+    assert set(RISK_COLUMNS) <= set(nobody.columns)
+
+
+def test_bands_begin_at_their_thresholds() -> None:
+    now = scored(people())
+    for band, least, most in (("low", 0, 0.25), ("medium", 0.25, 0.5), ("high", 0.5, 1)):
+        chances = now.churn_probability[now.risk_band == band]
+        assert len(chances)
+        assert chances.between(least, most, inclusive="left").all()
+
+
+def test_missing_and_unseen_values_have_a_place() -> None:
+    rows = people().copy()
+    rows["events"] = rows.events.astype("float64").where(rows.index % 10 > 0)
+    now = scored(rows)
+    assert now.churn_probability.notna().all()
+    unknown = now[now.events.isna()]
+    assert (unknown[["reason_1", "reason_2", "reason_3"]] == "events not known").any(axis=1).all()
+    model = learned(rows).model
+    assert model is not None
+    odd = rows.head(1).assign(country="XX", events=1e9, days_quiet=10_000)
+    most = rows.head(1).assign(country="XX", events=199, days_quiet=30)
+    assert model.predict(odd) == pytest.approx(model.predict(most))
+
+
+def test_columns_have_mean_0_and_variance_1_and_flat_ones_are_left_out() -> None:
+    rows = people().assign(country="DE")
+    design = learn_design(rows, TOY.groups)
+    matrix = design.matrix(rows)
+    assert matrix.shape[1] == len(design.groups)
+    assert set(design.groups) == {0, 1}  # one country tells nothing
+    np.testing.assert_allclose(matrix.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(matrix.std(axis=0), 1, atol=1e-9)
+
+
+def test_every_feature_that_users_are_judged_by_is_in_a_reason_or_group() -> None:
+    """A column of the features that no group has would be computed for nothing."""
+    from monstera_assets.silver.silver_user_churn_features import TABLE
+
+    used = {
+        name
+        for group in USERS.groups
+        for name in (*group.numbers, *group.logarithms, *group.categories)
+    }
+    about = {"user_id", "account_id", "snapshot_date", "as_of_date", "churned"}
+    assert used == {column.name for column in TABLE.columns} - about
