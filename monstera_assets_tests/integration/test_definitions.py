@@ -237,7 +237,7 @@ def run(command: list[str], home: Path) -> str:
 
 def is_computed_by_python(asset: TableAsset) -> bool:
     """Whether a table is a DataFrame, of whose columns nothing says where they come from."""
-    return inspect.signature(asset.function).return_annotation == "pd.DataFrame"
+    return bool(inspect.signature(asset.function).return_annotation == "pd.DataFrame")
 
 
 def modules(package: str = "") -> list[Path]:

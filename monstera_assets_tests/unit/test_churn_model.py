@@ -73,8 +73,8 @@ def people(is_only_quiet: bool = False, dates: int = 7, each: int = 600) -> pd.D
             + np.where(rows.country == "FR", 1.0, 0.0)
         )
         rows["hazard"] = 1 / (1 + np.exp(-logit))
-    churned = pd.Series(random.uniform(size=number) < rows.hazard)
-    rows["churned"] = churned.where(rows.snapshot_date < LAST, None)
+    churned = random.uniform(size=number) < rows.hazard.to_numpy()
+    rows["churned"] = pd.Series(churned, dtype="boolean").mask(rows.snapshot_date >= LAST)
     return rows
 
 
@@ -240,7 +240,8 @@ def test_the_baseline_is_the_share_of_each_bin_drawn_to_the_base_rate() -> None:
     ("rows", "lost", "is_enough"), [(500, 50, True), (499, 50, False), (500, 49, False)]
 )
 def test_from_how_much_on_a_model_is_learned(rows: int, lost: int, is_enough: bool) -> None:
-    given = people()[lambda all_: all_.snapshot_date < LAST].head(rows).copy()
+    given = people()
+    given = given[given.snapshot_date < LAST].head(rows).copy()
     given["churned"] = [True] * lost + [False] * (rows - lost)
     found = learn(given, TOY, POLICY)
     assert (found.model is not None) is is_enough
@@ -260,7 +261,8 @@ def test_base_rates_have_neither_band_nor_reasons() -> None:
 
 
 def test_without_any_outcome_there_is_no_probability() -> None:
-    now = scored(people()[lambda rows: rows.snapshot_date == LAST], Predictor.BASE_RATE)
+    rows = people()
+    now = scored(rows[rows.snapshot_date == LAST], Predictor.BASE_RATE)
     assert len(now) == 600
     assert now.churn_probability.isna().all()
     assert set(now.score_source) == {"base_rate"}
