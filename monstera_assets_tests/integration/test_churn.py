@@ -13,7 +13,7 @@ import pytest
 
 from monstera_assets.definitions import table_assets, tables
 from monstera_assets.lifecycle.policy import ChurnPolicy, LifecyclePolicy
-from monstera_assets.prediction.churn_evaluation import Predictor, area_under_curve, foretell
+from monstera_assets.prediction.churn_evaluation import Predictor, foretell
 from monstera_assets.prediction.targets import USERS
 from monstera_assets.silver.silver_user_churn_features import silver_user_churn_features
 from monstera_assets.synthetic.company import Company
@@ -195,7 +195,8 @@ def test_scores_rank_and_calibrate_as_the_true_hazards_do(tmp_path: Path) -> Non
         assert graph.run(DateWindow(company.first, company.end)).success
     with duckdb.connect(str(graph.database), read_only=True) as connection:
         rows = connection.execute(
-            "SELECT churn_probability AS chance, no_use_30_days_probability AS truth, days_quiet"
+            "SELECT scores.user_id, churn_probability AS chance, days_quiet,"
+            " no_use_30_days_probability AS truth"
             " FROM gold.gold_user_churn_scores AS scores"
             f" JOIN '{made.folder}/truth/user_hazards.parquet' AS truth"
             " ON truth.user_id = scores.user_id AND truth.date = scores.as_of_date"
@@ -203,10 +204,14 @@ def test_scores_rank_and_calibrate_as_the_true_hazards_do(tmp_path: Path) -> Non
             " ON features.user_id = scores.user_id AND features.snapshot_date = scores.as_of_date"
             " ORDER BY scores.user_id"
         ).fetchdf()
+        told = connection.execute("FROM silver.silver_user_churn_features").fetchdf()
         overall = connection.execute(
             "SELECT predictor, auc, brier_score FROM gold.gold_churn_model_evaluation"
             " WHERE entity = 'user' AND evaluation_date IS NULL AND decile = 0"
         ).fetchall()
+    now = foretell(told, pd.Timestamp(company.end), USERS, ChurnPolicy())
+    by_user = dict(zip(now.rows.user_id, now.chances[Predictor.BASELINE], strict=True))
+    rows["baseline"] = rows.user_id.map(by_user)
     assert len(rows) > 1000
     rank = rows.chance.corr(rows.truth, method="spearman")
     assert rank > 0.75
@@ -214,9 +219,13 @@ def test_scores_rank_and_calibrate_as_the_true_hazards_do(tmp_path: Path) -> Non
     assert rows.chance.mean() == pytest.approx(rows.truth.mean(), abs=0.02)
     for tenth in np.array_split(np.argsort(rows.chance.to_numpy(), kind="stable"), 10):
         assert rows.chance[tenth].mean() == pytest.approx(rows.truth[tenth].mean(), abs=0.07)
-    # Who is likelier than not to stay away in truth is told from the others.
-    likely = (rows.truth > 0.5).to_numpy(dtype=np.float64)
-    assert (area_under_curve(likely, rows.chance.to_numpy()) or 0) > 0.85
+    # The Brier score to expect of a probability p where the truth is t: that of the truth, and more.
+    expected = {name: _expected_brier(rows[name], rows.truth) for name in ("chance", "baseline")}
+    assert _expected_brier(rows.truth, rows.truth) < expected["chance"] < expected["baseline"]
     figures = {predictor: (auc, brier) for predictor, auc, brier in overall}
     assert figures["model"][0] > figures["baseline"][0] + 0.02
     assert figures["model"][1] < figures["baseline"][1] < figures["base_rate"][1]
+
+
+def _expected_brier(chance: pd.Series[float], truth: pd.Series[float]) -> float:
+    return float(((chance - truth) ** 2 + truth * (1 - truth)).mean())
