@@ -44,7 +44,7 @@ def account_features(
     oldest = oldest_snapshot(policy.churn, ACCOUNT_HORIZON_STEPS)
     rows = with_snapshot(account_history, as_of, oldest + max(_CHANGES.values())).view()
     found = rows.filter(under_contract(rows), rows.snapshot <= oldest)
-    found = sampled(found, "account_id", policy.churn)
+    found = sampled(found, ["account_id"], "account_id", policy.churn)
     for days, steps in _CHANGES.items():
         before = rows.select(
             "account_id",

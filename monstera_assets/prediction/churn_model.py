@@ -5,7 +5,8 @@ learned from, and calibrated on them: its logits are stretched and moved (Platt)
 people left out agree with what they did. All is additive, so what a group of features adds to a logit
 is exact.
 
-The same rows give the same bits: rows are put in order, folds follow from ids, sums run on one thread.
+The same rows give the same bits: rows are put in order, folds follow from accounts and signups, sums
+run on one thread. Nothing depends on the id of a person, so that forgetting one changes nobody's score.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import pandas as pd
 
 from monstera_assets.lifecycle.policy import ChurnPolicy
 from monstera_assets.prediction.design import Design, Floats, learn_design
-from monstera_assets.prediction.targets import Target
+from monstera_assets.prediction.targets import ACCOUNT, Target
 
 _FOLDS = 3
 _STRENGTHS = (0.001, 0.01, 0.1)
@@ -30,6 +31,7 @@ _PRIOR_ROWS = 20.0
 """Rows at the base rate that each bin of the baseline is given beside its own."""
 _CLIP = 1e-4
 """No probability is nearer to 0 or 1: there never are rows enough to say more."""
+_OUTCOMES = (0, 1)
 _FREE = 1e6
 """As good as no regularisation, for the two numbers of the calibration."""
 
@@ -98,7 +100,7 @@ def learn(rows: pd.DataFrame, target: Target, policy: ChurnPolicy) -> Learned:
     """
     if not len(rows):
         return Learned(None, None, None, None, None, 0)
-    rows = in_order(rows, target)
+    rows = in_order(rows, target, "churned")
     churned = rows["churned"].to_numpy(dtype=np.float64)
     is_enough = len(rows) >= policy.min_training_rows and has_both(churned, policy)
     return Learned(
@@ -117,9 +119,13 @@ def has_both(churned: Floats, policy: ChurnPolicy) -> bool:
     return bool(min(lost, len(churned) - lost) >= policy.min_outcomes)
 
 
-def in_order(rows: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """Rows by date and key: the order in which a database delivers them is not fixed."""
-    return rows.sort_values(["snapshot_date", target.key], kind="stable", ignore_index=True)
+def in_order(rows: pd.DataFrame, target: Target, *more: str) -> pd.DataFrame:
+    """Rows by date, account, features and more; the order of a database is not fixed.
+
+    The id of whom a row is about comes last: it decides only between rows that are the same.
+    """
+    by = ["snapshot_date", ACCOUNT, *target.features, *more, target.key]
+    return rows.sort_values(list(dict.fromkeys(by)), kind="stable", ignore_index=True)
 
 
 def probability(logits: Floats) -> Floats:
@@ -143,8 +149,7 @@ def _bins(rows: pd.DataFrame, column: str, edges: Floats) -> npt.NDArray[np.int6
 
 
 def _learn_model(rows: pd.DataFrame, churned: Floats, target: Target) -> Model:
-    # All rows of a key are of one fold: a model that knows a person is not tried on that person.
-    fold = np.array([zlib.crc32(str(key).encode()) % _FOLDS for key in rows[target.key]])
+    fold = _folds(rows, target)
     design = learn_design(rows, target.groups)
     matrix = design.matrix(rows)
     with _one_thread():
@@ -159,6 +164,16 @@ def _learn_model(rows: pd.DataFrame, churned: Floats, target: Target) -> Model:
     )
 
 
+def _folds(rows: pd.DataFrame, target: Target) -> npt.NDArray[np.int64]:
+    """The fold of each row, the same for all rows of a person, who is not tried on what it taught.
+
+    By account and day of signup, which stay with a person whatever the id.
+    """
+    since = rows["snapshot_date"] - pd.to_timedelta(rows[target.age], unit="D")
+    texts = (f"{account}/{day:%Y-%m-%d}" for account, day in zip(rows[ACCOUNT], since, strict=True))
+    return np.array([zlib.crc32(text.encode()) % _FOLDS for text in texts], dtype=np.int64)
+
+
 def _left_out(
     matrix: Floats, churned: Floats, fold: npt.NDArray[np.int64], strength: float
 ) -> Floats:
@@ -166,7 +181,7 @@ def _left_out(
     logits = np.full(len(churned), np.nan)
     for number in range(_FOLDS):
         others = fold != number
-        if churned[others].min() == churned[others].max():  # all of one outcome: nothing to tell
+        if len(np.unique(churned[others])) < len(_OUTCOMES):  # nothing to tell them apart by
             logits[~others] = 0.0
             continue
         weights, intercept = _fit(matrix[others], churned[others], strength)

@@ -7,6 +7,8 @@ date is a sum of three blocks, and the outcome of snapshot n lies in the blocks 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ibis
 import ibis.expr.types as ir
 
@@ -43,13 +45,21 @@ def block_of(day: ir.DateValue, as_of: ir.DateScalar) -> ir.IntegerValue:
     return ((day_number(as_of) - day_number(day)) // STEP_DAYS).cast("int64")
 
 
-def sampled(rows: ir.Table, key: str, policy: ChurnPolicy) -> ir.Table:
+def sampled(rows: ir.Table, by: Sequence[str], key: str, policy: ChurnPolicy) -> ir.Table:
     """All rows of snapshot 0, and of each other one `max_rows_per_date` at most.
 
-    Who is in the sample is a hash of key and date: neither chance nor order has a part in it, and a
-    later run takes the same sample of the same date.
+    Who is in the sample is a hash: neither chance nor order has a part in it, and a later run takes
+    the same sample of the same date.
+
+    Args:
+        rows: one a key and `snapshot_date`, with `snapshot`.
+        by: columns whose values, with the date, are hashed.
+        key: decides between rows of the same hash.
+        policy: says how many.
     """
-    text = rows[key] + "/" + rows.snapshot_date.cast("string")
+    text = rows.snapshot_date.cast("string")
+    for name in by:
+        text = text + "/" + rows[name].cast("string")
     place = ibis.row_number().over(
         ibis.window(group_by="snapshot_date", order_by=[text.hexdigest("md5"), rows[key]])
     )

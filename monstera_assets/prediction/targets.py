@@ -14,6 +14,9 @@ from monstera_assets.prediction.snapshots import (
     USER_HORIZON_STEPS,
 )
 
+ACCOUNT = "account_id"
+"""The column of the account, whomever a row is about."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -42,6 +45,7 @@ class Target:
         entity: user or account.
         model_version: another one for any change of features, model or calibration.
         horizon_steps: steps of 30 days after a snapshot within which it happens.
+        age: the column of days since it began, by which all rows of one are known.
         baseline: the column that alone makes the baseline.
         baseline_edges: the lower edges of its bins.
         baseline_words: what the baseline gives as its reason.
@@ -51,6 +55,7 @@ class Target:
     entity: str
     model_version: str
     horizon_steps: int
+    age: str
     baseline: str
     baseline_edges: tuple[float, ...]
     baseline_words: str
@@ -62,6 +67,15 @@ class Target:
         return f"{self.entity}_id"
 
     @property
+    def features(self) -> tuple[str, ...]:
+        """The columns of all groups."""
+        return tuple(
+            name
+            for group in self.groups
+            for name in (*group.numbers, *group.logarithms, *group.categories)
+        )
+
+    @property
     def horizon_days(self) -> int:
         """Days after a snapshot within which it happens."""
         return self.horizon_steps * STEP_DAYS
@@ -71,6 +85,7 @@ USERS = Target(
     entity="user",
     model_version="user-churn-1",
     horizon_steps=USER_HORIZON_STEPS,
+    age="days_since_signup",
     baseline="days_quiet",
     baseline_edges=(0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 18, 22, 26),
     baseline_words="quiet for {days_quiet} days",
@@ -121,6 +136,7 @@ ACCOUNTS = Target(
     entity="account",
     model_version="account-churn-1",
     horizon_steps=ACCOUNT_HORIZON_STEPS,
+    age="days_since_creation",
     baseline="health_score",
     baseline_edges=(0, 30, 50, 70, 90),
     baseline_words="health {health_score:.0f}",

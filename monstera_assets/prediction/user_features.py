@@ -35,6 +35,8 @@ SEGMENT_MEASURES = (
     "engagement_intensity",
     "acquisition_source",
 )
+_SAMPLED_BY = ("account_id", "days_since_signup", "total_qualifying_events", "days_quiet")
+"""What tells people apart without their ids, so that forgetting one leaves the samples as they are."""
 _LONG_BLOCKS = 3
 _WEEK = 7
 
@@ -82,7 +84,8 @@ def user_features(
         "total_qualifying_events",
         days_quiet="days_since_last_qualifying_event",
     )
-    people = sampled(people, "user_id", policy.churn)
+    people = people.inner_join(users.select("user_id", "account_id", "country"), "user_id")
+    people = sampled(people, _SAMPLED_BY, "user_id", policy.churn)
     people = people.left_join(outcome, ["user_id", "snapshot"]).drop(
         "user_id_right", "snapshot_right"
     )
@@ -92,7 +95,6 @@ def user_features(
     people = people.inner_join(measured, ["user_id", "snapshot_date"])
     use = _use(activity, as_of, oldest)
     people = people.left_join(use, ["user_id", "snapshot"]).drop("user_id_right", "snapshot_right")
-    people = people.inner_join(users.select("user_id", "account_id", "country"), "user_id")
     accounts = with_snapshot(account_history, as_of, oldest).select(
         "account_id",
         "snapshot_date",

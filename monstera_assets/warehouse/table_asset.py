@@ -126,8 +126,10 @@ class TableAsset:
             if "window" in accepts:
                 keywords["window"] = partition_window(context)
             rows = function(*(tables[name] for name in inputs), **keywords)
-            if not isinstance(rows, ir.Table):
+            if isinstance(rows, pd.DataFrame):
                 return Computed(rows, self.pictures)
+            if not isinstance(rows, ir.Table):
+                return rows
             # Of the last of a range's partitions only: it is what the UI shows, and thousands of
             # copies would be most of the log.
             last = context.partition_key_range.end if partitioned else None

@@ -208,11 +208,12 @@ def _rows(erased: Erased, contents: dict[str, list[Row]], name: str) -> list[dic
 
 
 def test_totals_stay(erased: Erased) -> None:
-    """Gold is the same to the last digit, silver but for the ids."""
+    """Gold is the same to the last digit, silver and what gold says of each person but for the ids."""
     for table in TABLES:
-        if table.layer == "gold":
+        names_people = any(column.name == "user_id" for column in table.columns)
+        if table.layer == "gold" and not names_people:
             assert erased.after[table.name] == erased.before[table.name], table.name
-        elif table.layer == "silver" and table.name != "silver_events_enriched":
+        elif table.layer != "bronze" and table.name != "silver_events_enriched":
             left_out = PRIVATE.get(table.name, set())
             rows = [
                 Counter(

@@ -115,6 +115,8 @@ def snapshots(target: Target, days_before: list[int], each: int = 1) -> pd.DataF
     dates = [LAST - pd.Timedelta(days=days) for days in days_before for _ in range(each)]
     return pd.DataFrame(
         {
+            **dict.fromkeys(target.features, 0),
+            "account_id": "acc",
             target.key: [f"x{number}" for number in range(len(dates))],
             "snapshot_date": dates,
             "as_of_date": LAST,

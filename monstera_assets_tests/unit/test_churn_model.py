@@ -31,6 +31,7 @@ TOY = Target(
     entity="user",
     model_version="toy-1",
     horizon_steps=1,
+    age="days_old",
     baseline="days_quiet",
     baseline_edges=(0, 10, 20),
     baseline_words="quiet for {days_quiet} days",
@@ -56,8 +57,10 @@ def people(is_only_quiet: bool = False, dates: int = 7, each: int = 600) -> pd.D
     rows = pd.DataFrame(
         {
             "user_id": [f"u{n % each:05}" for n in range(number)],
+            "account_id": [f"a{n % each // 3:05}" for n in range(number)],
             "snapshot_date": [LAST - pd.Timedelta(days=30 * (n // each)) for n in range(number)],
             "as_of_date": LAST,
+            "days_old": [500 - 30 * (n // each) + n % 7 for n in range(number)],
             "days_quiet": random.integers(0, 31, number),
             "events": random.integers(0, 200, number),
             "country": random.choice(["DE", "FR", "UK"], number),
@@ -176,6 +179,23 @@ def test_the_same_rows_in_any_order_give_the_same_bits() -> None:
     )
 
 
+def test_the_ids_of_people_move_no_score() -> None:
+    """Somebody who is forgotten gets another id: all scores and figures stay, to the last bit."""
+    rows = people()
+    other = rows.assign(user_id=["x" + user[::-1] for user in rows.user_id])
+    before, after = scored(rows), scored(other)
+    before["user_id"] = ["x" + user[::-1] for user in before.user_id]
+    by = ["user_id"]
+    pd.testing.assert_frame_equal(
+        before.sort_values(by, ignore_index=True),
+        after.sort_values(by, ignore_index=True),
+        check_exact=True,
+    )
+    pd.testing.assert_frame_equal(
+        evaluate(rows, TOY, POLICY), evaluate(other, TOY, POLICY), check_exact=True
+    )
+
+
 _DIGEST = """
 from monstera_assets_tests.unit.test_churn_model import people, scored
 print(scored(people()).churn_probability.to_numpy().tobytes().hex()[:4000])
@@ -218,6 +238,8 @@ def test_the_baseline_is_the_share_of_each_bin_drawn_to_the_base_rate() -> None:
     rows = pd.DataFrame(
         {
             "user_id": [f"u{n}" for n in range(600)],
+            "account_id": "acc",
+            "days_old": 300,
             "snapshot_date": LAST - pd.Timedelta(days=30),
             "days_quiet": [5] * 300 + [15] * 300,
             "events": 1,

@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from pydantic import BaseModel
 
-from monstera_assets.lifecycle.policy import AlertPolicy, LifecyclePolicy, SegmentPolicy
+from monstera_assets.lifecycle.policy import (
+    AlertPolicy,
+    ChurnPolicy,
+    LifecyclePolicy,
+    SegmentPolicy,
+)
 from monstera_assets.settings import (
     ENVIRONMENT_PREFIX,
     SETTINGS_FILE,
@@ -127,11 +133,19 @@ def test_thresholds_of_segments_must_be_in_order(monkeypatch: pytest.MonkeyPatch
 
 
 def test_every_field_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: dict[str, type[BaseModel]] = {
+        "segments": SegmentPolicy,
+        "alerts": AlertPolicy,
+        "churn": ChurnPolicy,
+    }
     fields = {
         *(set(Settings.model_fields) - {"policy"}),
-        *(f"policy__{name}" for name in set(LifecyclePolicy.model_fields) - {"segments", "alerts"}),
-        *(f"policy__segments__{name}" for name in SegmentPolicy.model_fields),
-        *(f"policy__alerts__{name}" for name in AlertPolicy.model_fields),
+        *(f"policy__{name}" for name in set(LifecyclePolicy.model_fields) - set(groups)),
+        *(
+            f"policy__{group}__{name}"
+            for group, model in groups.items()
+            for name in model.model_fields
+        ),
     }
     assert set(variables()) == {f"MONSTERA_{name.upper()}" for name in fields}
     monkeypatch.setenv("MONSTERA_EXAMPLES_FACTOR", "2")  # the tests' own
