@@ -1,8 +1,10 @@
-"""The page on churn scores names every setting with its default and meaning."""
+"""Settings of churn scores: the page names each with its default and meaning; which go together."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import pytest
 
 from monstera_assets.lifecycle.policy import ChurnPolicy
 from monstera_assets_tests.markdown_page import plain, section
@@ -19,3 +21,10 @@ def test_settings_are_those_that_there_are() -> None:
         (name, f"{field.default:g}", field.description)
         for name, field in ChurnPolicy.model_fields.items()
     ]
+
+
+@pytest.mark.parametrize("prefix", ["", "account_"])
+def test_medium_risk_does_not_begin_above_high_risk(prefix: str) -> None:
+    ChurnPolicy(**{f"{prefix}medium_risk_from": 0.2, f"{prefix}high_risk_from": 0.2})
+    with pytest.raises(ValueError, match=rf"{prefix}medium_risk_from \(0\.3\) must not be above"):
+        ChurnPolicy(**{f"{prefix}medium_risk_from": 0.3, f"{prefix}high_risk_from": 0.2})
