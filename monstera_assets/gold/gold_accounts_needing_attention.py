@@ -10,6 +10,7 @@ from monstera_assets.gold import OWNERS
 from monstera_assets.gold.churn_risk import HIGH
 from monstera_assets.lifecycle.intervals import day_number, first_of
 from monstera_assets.lifecycle.states import AccountState
+from monstera_assets.prediction.churn_scores import REASONS
 from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN, STATE_COLUMNS
 from monstera_assets.warehouse.pictures import distribution
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
@@ -34,7 +35,7 @@ TABLE = Table(
         Column(
             "why",
             "string",
-            "The rule that led to the state, and what moves the probability of a lapse most if it is"
+            "The rule that led to the state, and what raises the probability of a lapse most if it is"
             " high.",
         ),
         *(_OF_STATE[name] for name in ("current_state", "state_since", "frozen_reason")),
@@ -92,8 +93,7 @@ def gold_accounts_needing_attention(
         "churn_probability",
         "risk_band",
         "health_change_30",
-        risk_reasons=gold_account_churn_scores.reason_1
-        + ibis.coalesce("; " + gold_account_churn_scores.reason_2, ""),
+        risk_reasons=_raising(gold_account_churn_scores),
     )
     users = gold_user_churn_scores
     users = users.group_by("account_id").aggregate(
@@ -112,7 +112,7 @@ def gold_accounts_needing_attention(
         accounts.last_paid.fill_null(0),
     )
     by_stake = [at_stake.desc(), accounts.churn_probability.desc(), accounts.account_id]
-    high = ibis.literal("churn risk high: ") + accounts.risk_reasons
+    high = ibis.literal("churn risk high") + accounts.risk_reasons
     by_state = _words_of_state(accounts)
     return accounts.mutate(
         attention_rank=ibis.row_number().over(ibis.window(order_by=by_stake)) + 1,
@@ -125,6 +125,15 @@ def gold_accounts_needing_attention(
         users_scored=accounts.users_scored.fill_null(0),
         users_at_high_risk=accounts.users_at_high_risk.fill_null(0),
     ).select([column.name for column in TABLE.columns])
+
+
+def _raising(scores: ir.Table) -> ir.StringValue:
+    """The reasons that raise a score, after a colon; nothing if none does."""
+    words = ibis.literal("")
+    for place in range(1, REASONS + 1):
+        raises = (scores[f"reason_{place}_effect"] > 0).fill_null(False)
+        words = words + ibis.ifelse(raises, "; " + scores[f"reason_{place}"], "")
+    return ibis.ifelse(words == "", "", ibis.literal(": ") + words.substr(len("; ")))
 
 
 def _joined(left: ir.Table, right: ir.Table, key: str) -> ir.Table:

@@ -1,0 +1,101 @@
+"""Accounts that need attention: who is listed, why, and what is at stake, by hand."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import duckdb
+import pandas as pd
+
+from monstera_assets.gold.gold_account_churn_scores import TABLE as SCORES
+from monstera_assets.gold.gold_accounts_needing_attention import (
+    gold_accounts_needing_attention,
+)
+from monstera_assets.gold.gold_user_churn_scores import TABLE as USERS
+from monstera_assets.silver.silver_account_current_state import TABLE as CURRENT
+from monstera_assets.silver.silver_account_state_history import TABLE as HISTORY
+from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.tables import StoredTable
+
+TODAY = date(2025, 6, 30)
+
+
+def listed() -> pd.DataFrame:
+    """Five accounts: a steady one, one of high risk, one lapsed, one frozen, one contracting."""
+    connection = duckdb.connect()
+    for schema in ("silver", "gold"):
+        connection.execute(f"CREATE SCHEMA {schema}")
+    for table in (SCORES, USERS, CURRENT, HISTORY):
+        columns = ", ".join(f"{c.name} {c.type}" for c in StoredTable.of(table).columns)
+        connection.execute(f"CREATE TABLE {table.qualified_name} ({columns})")
+
+    def add(table: str, **values: object) -> None:
+        connection.execute(
+            f"INSERT INTO {table} BY NAME SELECT {', '.join(f'? AS {name}' for name in values)}",
+            list(values.values()),
+        )
+
+    for account, state, reason, revenue in (
+        ("steady", "active", "steady", 900),
+        ("quiet", "active", "steady", 300),
+        ("lapsed", "at_risk", "subscription lapsed", 0),
+        ("frozen", "frozen", "payment failed", 50),
+        ("shrunk", "contracting", "contract smaller than 30 days ago", 50),
+    ):
+        add(
+            "silver.silver_account_current_state",
+            account_id=account,
+            current_state=state,
+            state_reason=reason,
+            monthly_recurring_revenue=revenue,
+            as_of_date=TODAY,
+        )
+    # What the lapsed account paid, the last of it less than before.
+    for day, revenue in ((1, 700), (2, 400), (3, 0)):
+        add(
+            "silver.silver_account_state_history",
+            account_id="lapsed",
+            snapshot_date=date(2025, 6, day),
+            monthly_recurring_revenue=revenue,
+        )
+    for account, band, chance in (
+        ("steady", "low", 0.01),
+        ("quiet", "high", 0.6),
+        ("frozen", "high", 0.5),
+        ("shrunk", "low", 0.02),
+    ):
+        add(
+            "gold.gold_account_churn_scores",
+            account_id=account,
+            risk_band=band,
+            churn_probability=chance,
+            reason_1="health 40",
+            reason_1_effect=0.2,
+            reason_2="9 of 10 seats in use",
+            reason_2_effect=-0.1,
+            reason_3="3 days to renewal",
+            reason_3_effect=0.1 if account == "quiet" else -0.1,
+        )
+    for user, band in (("a", "high"), ("b", "low"), ("c", "high")):
+        add("gold.gold_user_churn_scores", user_id=user, account_id="quiet", risk_band=band)
+    relations = [table.relation for table in (CURRENT, HISTORY, SCORES, USERS)]
+    rows = compile_duckdb(gold_accounts_needing_attention(*relations))
+    return connection.execute(f"SELECT * FROM ({rows}) ORDER BY attention_rank").fetchdf()
+
+
+def test_who_is_listed_why_and_with_what_at_stake() -> None:
+    found = listed()
+    assert found.account_id.tolist() == ["lapsed", "quiet", "frozen", "shrunk"]
+    assert found.attention_rank.tolist() == [1, 2, 3, 4]
+    assert [Decimal(str(each)) for each in found.revenue_at_stake] == [400, 300, 50, 50]
+    # Only what raises the risk is a reason to look.
+    assert found.why.tolist() == [
+        "at risk: subscription lapsed",
+        "churn risk high: health 40; 3 days to renewal",
+        "frozen: payment failed; churn risk high: health 40",
+        "contracting: contract smaller than 30 days ago",
+    ]
+    assert found.users_scored.tolist() == [0, 3, 0, 0]
+    assert found.users_at_high_risk.tolist() == [0, 2, 0, 0]
+    assert found.churn_probability.isna().tolist() == [True, False, False, False]
