@@ -91,6 +91,7 @@ TREND_FLAGS = (
 partition can know them for itself."""
 
 _DAYS_BEFORE_LATEST_TAG = "monstera/days_before_latest"
+_PLACE_IN_KEY_TAG = "monstera/place_in_key"
 
 
 @dataclass(frozen=True)
@@ -158,26 +159,31 @@ class Table:
                         unique=self.key == (column.name,),
                         other=_constraints_in_words(column),
                     ),
-                    tags=(
-                        {}
-                        if column.days_before_latest is None
-                        else {_DAYS_BEFORE_LATEST_TAG: str(column.days_before_latest)}
-                    ),
+                    tags=self._tags(column),
                 )
                 for column in self.columns
             ],
             constraints=TableConstraints(other=[f"key: {', '.join(self.key)}"]),
         )
 
+    def _tags(self, column: Column) -> dict[str, str]:
+        tags = {}
+        if column.days_before_latest is not None:
+            tags[_DAYS_BEFORE_LATEST_TAG] = str(column.days_before_latest)
+        if column.name in self.key:
+            tags[_PLACE_IN_KEY_TAG] = str(self.key.index(column.name))
+        return tags
+
 
 @dataclass(frozen=True)
 class StoredColumn:
-    """What the writer must know of a column: name, DuckDB type, nullability, trend flag."""
+    """What the writer must know of a column: name, DuckDB type, nullability, trend flag, key."""
 
     name: str
     type: str
     nullable: bool
     days_before_latest: int | None = None
+    place_in_key: int | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +213,12 @@ class StoredTable:
             for column in self.columns
             if column.days_before_latest is not None
         }
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that identify a row, in their order; none if none are declared."""
+        places = {c.place_in_key: c.name for c in self.columns if c.place_in_key is not None}
+        return tuple(places[place] for place in sorted(places))
 
     @cached_property
     def relation(self) -> ir.Table:
@@ -238,16 +250,17 @@ class StoredTable:
                     name=column.name,
                     type=column.type,
                     nullable=column.constraints.nullable,
-                    days_before_latest=(
-                        int(column.tags[_DAYS_BEFORE_LATEST_TAG])
-                        if _DAYS_BEFORE_LATEST_TAG in column.tags
-                        else None
-                    ),
+                    days_before_latest=_number(column.tags.get(_DAYS_BEFORE_LATEST_TAG)),
+                    place_in_key=_number(column.tags.get(_PLACE_IN_KEY_TAG)),
                 )
                 for column in column_schema.columns
             ),
             partition_column=partition_column,
         )
+
+
+def _number(tag: str | None) -> int | None:
+    return None if tag is None else int(tag)
 
 
 def _constraints_in_words(column: Column) -> list[str]:

@@ -501,6 +501,32 @@ def test_range_replaces_exactly_its_days(database: Path, deliver: Deliver) -> No
     assert rewritten == [day(n) for n in (3, 4, 5)]
 
 
+SCATTERED = ["b", "d", "a", "c"]
+SNAPSHOTS = Table(
+    layer=Layer.SILVER,
+    name="silver_snapshots",
+    grain="one name and day",
+    description="Names, day by day.",
+    owners=("team:tests",),
+    key=("name_id", "snapshot_date"),
+    partition_column="snapshot_date",
+    columns=(
+        Column("snapshot_date", "date", "The day."),
+        Column("name_id", "string", "The name."),
+    ),
+)
+
+
+def test_rows_are_stored_in_the_order_of_the_key(database: Path, deliver: Deliver) -> None:
+    names = deliver(NAMES, [{"name_id": name} for name in SCATTERED])
+    assert errors(run(database, delivering(NAMES, lambda _: names))) == {}
+    of_day = deliver(SNAPSHOTS, [{"name_id": n, "snapshot_date": day(1)} for n in SCATTERED])
+    assert errors(run(database, delivering(SNAPSHOTS, lambda _: of_day), days=day(1))) == {}
+    for table in (NAMES, SNAPSHOTS):
+        stored = query(database, f"SELECT name_id FROM {table.qualified_name} ORDER BY rowid")
+        assert stored == [(name,) for name in sorted(SCATTERED)]
+
+
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Facts of the first eight days."""
