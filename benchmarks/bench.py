@@ -80,12 +80,12 @@ class Row:
         cells = (
             f"{self.seconds:.2g}" if self.seconds < 1 else f"{self.seconds:.1f}",
             *(
-                "" if value is None else f"{value:,.{digits}f}"
-                for value, digits in (
-                    (self.cpu, 1),
-                    (self.memory, 0),
-                    (self.ratio, 1),
-                    (self.at_most, 1),
+                "" if value is None else format(value, shape)
+                for value, shape in (
+                    (self.cpu, ",.1f"),
+                    (self.memory, ",.0f"),
+                    (self.ratio, ",.2f"),
+                    (self.at_most, "g"),
                 )
             ),
         )
