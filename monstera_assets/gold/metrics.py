@@ -35,6 +35,7 @@ class Unit(StrEnum):
 
     USERS = "users"
     ACCOUNTS = "accounts"
+    MEMBERS = "users, relationships or accounts"
     EVENTS = "events"
     WORKFLOWS = "workflow runs"
     MOVES = "moves"
@@ -49,7 +50,10 @@ class Unit(StrEnum):
     MONEY = "company's currency a month"
 
 
-_COUNTS = (Unit.USERS, Unit.ACCOUNTS, Unit.EVENTS, Unit.WORKFLOWS, Unit.MOVES, Unit.FAILURES)
+_COUNTS = (
+    *(Unit.USERS, Unit.ACCOUNTS, Unit.MEMBERS, Unit.EVENTS),
+    *(Unit.WORKFLOWS, Unit.MOVES, Unit.FAILURES),
+)
 _FORMATS = {
     **dict.fromkeys(_COUNTS, "{:,}"),
     **dict.fromkeys((Unit.SHARE, Unit.RATIO), "{:.1%}"),

@@ -191,6 +191,39 @@ class AlertPolicy(BaseModel):
     )
 
 
+class AnomalyPolicy(BaseModel):
+    """When a day of a series is out of its expected range (docs/anomalies.md).
+
+    A series is a measure of a segment, product or scope, day by day.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_false_alarms: float = Field(
+        default=1.0,
+        gt=0,
+        le=90,
+        description="False alarms a quarter, over all series, that ranges are made for.",
+    )
+    min_members: int = Field(
+        default=100,
+        ge=10,
+        description="Members of a series on fewer of which a day is not judged.",
+    )
+    min_relative_deviation: float = Field(
+        default=0.05,
+        ge=0,
+        description="Deviation from the activity expected, as a share of it, below which no day is out"
+        " of range.",
+    )
+    min_share_deviation: float = Field(
+        default=0.002,
+        ge=0,
+        le=1,
+        description="Deviation from the expected share of a state below which no day is out of range.",
+    )
+
+
 class ChurnPolicy(BaseModel):
     """What churn scores are made from, and from where on they speak (docs/churn.md).
 
@@ -314,6 +347,9 @@ class LifecyclePolicy(BaseModel):
 
     alerts: AlertPolicy = Field(
         default_factory=AlertPolicy, description="From when on figures are alarming."
+    )
+    anomalies: AnomalyPolicy = Field(
+        default_factory=AnomalyPolicy, description="When a day is out of its expected range."
     )
     churn: ChurnPolicy = Field(
         default_factory=ChurnPolicy, description="What churn scores are made from."

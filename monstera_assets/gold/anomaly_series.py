@@ -1,0 +1,113 @@
+"""The series whose days gold_state_distribution_anomalies judges: shares of states, and activity."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.gold import gold_activity_metrics as activity
+from monstera_assets.gold import gold_state_distribution as distribution
+from monstera_assets.gold import gold_users_active_daily as active_daily
+from monstera_assets.gold import gold_users_active_monthly as active_monthly
+from monstera_assets.gold.gold_state_transition_metrics import PLATFORM
+from monstera_assets.gold.segments import TOTAL
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+
+SERIES = ("measure", *distribution.SEGMENT_OF_SCOPE, "state")
+"""The columns that name a series."""
+
+
+class Measure(StrEnum):
+    """What of a segment is looked at."""
+
+    STATE_SHARE = "state_share"
+    ACTIVE_SHARE = "active_share"
+    EVENTS_PER_USER = "events_per_active_user"
+
+
+def state_shares(rows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    """The net gain of each state in its share: what its members are more than with its share before."""
+    members, reached, departed, together = (
+        rows[metric.column_name]
+        for metric in (
+            distribution.MEMBERS,
+            distribution.REACHED,
+            distribution.DEPARTED,
+            distribution.MOVED_TOGETHER,
+        )
+    )
+    of_segment = ibis.window(group_by=["metric_date", *distribution.SEGMENT_OF_SCOPE])
+    rows = rows.mutate(in_state=members, everybody=members.sum().over(of_segment).cast("int64"))
+    rows = rows.mutate(share=rows.in_state / rows.everybody.cast("float64").nullif(0.0))
+    by_series = ibis.window(group_by=list(SERIES[1:]), order_by="metric_date")
+    before = rows.share.lag().over(by_series)
+    return rows.select(
+        "metric_date",
+        *SERIES[1:],
+        measure=ibis.literal(str(Measure.STATE_SHARE)),
+        members=rows.everybody,
+        amount=rows.in_state - rows.everybody * before,
+        turnover=reached + departed,
+        base=before,
+        together=together,
+        is_proportion=ibis.literal(value=False),
+        least_deviation=ibis.literal(policy.anomalies.min_share_deviation),
+        least_relative_deviation=ibis.literal(0.0),
+    )
+
+
+def active_shares(daily: ir.Table, monthly: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    """Users active on the day, of those active in the 30 days that end on it."""
+    rows = daily.inner_join(monthly, ["metric_date", "segment_dimension", "segment_value"])
+    return _of_activity(
+        rows,
+        Measure.ACTIVE_SHARE,
+        members=rows[active_monthly.USERS_ACTIVE.column_name],
+        amount=rows[active_daily.USERS_ACTIVE.column_name],
+        policy=policy,
+    )
+
+
+def events_per_user(rows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    """Qualifying events of the day, of those who were active on it."""
+    rows = rows.filter(
+        rows.product_id == TOTAL,
+        rows.feature_id == TOTAL,
+        rows.event_type == TOTAL,
+        rows.location == TOTAL,
+    ).mutate(segment_dimension=ibis.literal(TOTAL), segment_value=ibis.literal(TOTAL))
+    return _of_activity(
+        rows,
+        Measure.EVENTS_PER_USER,
+        members=rows[active_daily.USERS_ACTIVE.column_name],
+        amount=rows[activity.EVENTS_QUALIFYING.column_name],
+        policy=policy,
+    )
+
+
+def _of_activity(
+    rows: ir.Table,
+    measure: Measure,
+    *,
+    members: ir.IntegerValue,
+    amount: ir.IntegerValue,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    return rows.select(
+        "metric_date",
+        "segment_dimension",
+        "segment_value",
+        scope=ibis.literal(PLATFORM),
+        state=ibis.literal(TOTAL),
+        measure=ibis.literal(str(measure)),
+        members=members,
+        amount=amount.cast("float64"),
+        turnover=amount,
+        base=ibis.literal(0.0),
+        together=ibis.literal(0, "int64"),
+        is_proportion=ibis.literal(measure == Measure.ACTIVE_SHARE),
+        least_deviation=ibis.literal(0.0),
+        least_relative_deviation=ibis.literal(policy.anomalies.min_relative_deviation),
+    )

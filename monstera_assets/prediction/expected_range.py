@@ -1,0 +1,224 @@
+"""The range that a day of a series is expected in, from the days before it alone.
+
+A series is a number of members and an amount of them, day by day: those active of those in use, the net
+gain of a state out of all in the segment, the events of those active. The amount expected is the
+median rate of the same weekday in the weeks before, times the members. How far amounts stray from
+that is told from how far they strayed before, by the absolute residuals, and is never less than
+chance alone makes them stray: as many members who do the same independently of each other, or as many
+accounts whose members do the same together.
+
+A day is out of range where its distance is greater than would happen by chance in `max_false_alarms`
+of a quarter's days and series together (Bonferroni's correction).
+
+Two spans are judged: each day by itself, and the week that ends on it against the weeks 5 to 16
+before, which sees what moves too slowly to be seen in a day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.lifecycle.policy import AnomalyPolicy
+from monstera_assets.prediction.quantiles import student_quantile
+
+WEEK = 7
+QUARTER = 91
+FEWEST_RESIDUALS = 84
+"""Of the days before, without which nothing is judged: 16 weeks from the first day on."""
+
+
+class Span(StrEnum):
+    """What is judged as one."""
+
+    DAY = "day"
+    WEEK = "week"
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How a span is compared.
+
+    Attributes:
+        days: that are added up.
+        first_week, last_week: the weeks before whose same weekday tells the rate expected.
+        fewest_weeks: on fewer of which nothing is expected.
+        first_residual, last_residual: the days before whose residuals tell the spread.
+        to_deviation: what makes the standard deviation of a normal distribution of the spread.
+        freedom: degrees of freedom that a residual is worth.
+    """
+
+    days: int
+    first_week: int
+    last_week: int
+    fewest_weeks: int
+    first_residual: int
+    last_residual: int
+    to_deviation: float
+    freedom: float
+
+
+# Of the median absolute residual: 1.4826, and 37 % as much as a standard deviation would tell of a
+# normal distribution; of the mean: sqrt(pi / 2), and 88 % (P. J. Huber, Robust Statistics, 1981). Of
+# sums over a week, residuals of a week tell about as much as one.
+_SHAPES = {
+    Span.DAY: _Shape(1, 1, 6, 4, 1, 84, 1.4826, 0.37),
+    Span.WEEK: _Shape(WEEK, 4, 15, 6, 28, 111, 1.2533, 0.88 / WEEK),
+}
+DAYS_OF = {span: shape.days for span, shape in _SHAPES.items()}
+"""Days of a span."""
+DAYS_NEEDED = max(
+    shape.days + WEEK * shape.last_week + shape.last_residual for shape in _SHAPES.values()
+)
+"""Days before a day that can have a part in what is expected of it."""
+DAYS_BEFORE_JUDGED = {
+    span: shape.days
+    - 1
+    + WEEK * (shape.first_week - 1 + shape.fewest_weeks)
+    + shape.first_residual
+    - 1
+    + FEWEST_RESIDUALS
+    for span, shape in _SHAPES.items()
+}
+"""Days that must lie before the first that is judged, by span."""
+_MICRO = 1_000_000
+
+
+def judged(
+    series: ir.Table,
+    *,
+    keys: Sequence[str],
+    span: Span,
+    policy: AnomalyPolicy,
+) -> ir.Table:
+    """The days of series that can be judged, with their expected range.
+
+    Args:
+        series: one row a series and date, without gaps: `keys`, `metric_date`, `members`, `amount`,
+            `turnover` (how many did what makes up the amount), `together` (the variance of the amount
+            if accounts act as one, 0 if it is not known), `base` (the rate that the amount over the
+            members is added to), `least_deviation` and `least_relative_deviation` (of the rate, the
+            latter as a share of the one expected, below which no day is out), `is_proportion`
+            (whether each member counts in the amount or not; else the amount varies by chance as the
+            turnover does).
+        keys: the columns that name a series.
+        span: what is judged.
+        policy: the thresholds.
+
+    Returns:
+        `keys`, `metric_date`, `members` and `members_deviating` (the amount less what was expected),
+        both of a mean day of the span, `observed`, `expected`, `expected_low`, `expected_high`
+        (rates), `score` (the distance in standard deviations), `threshold`, `series_judged` (of the
+        date), `is_out`.
+    """
+    shape = _SHAPES[span]
+    rows = _added_up(series, keys, shape)
+    rows = _with_expected(rows, keys, shape)
+    rows = _with_spread(rows, keys, shape)
+    can_be_judged = (
+        (rows.members >= policy.min_members * shape.days)
+        & rows.spread.notnull()
+        & (rows.residuals >= FEWEST_RESIDUALS)
+    )
+    rows = rows.filter(can_be_judged)
+    of_date = ibis.window(group_by="metric_date")
+    rows = rows.mutate(series_judged=rows.count().over(of_date))
+    # Half of the false alarms for each span, and half of those for each direction.
+    tail = policy.max_false_alarms / 4 / QUARTER / rows.series_judged.cast("float64")
+    threshold = student_quantile(tail, rows.residuals.cast("float64") * shape.freedom)
+    rows = rows.mutate(threshold=threshold)
+    return _out(rows, keys, shape)
+
+
+def _added_up(series: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
+    if shape.days == 1:
+        return series
+    span = ibis.window(
+        group_by=list(keys), order_by="metric_date", preceding=shape.days - 1, following=0
+    )
+    days = ibis._.metric_date.count().over(span)
+    sums = {
+        name: series[name].sum().over(span).cast(series[name].type())
+        for name in ("members", "amount", "turnover")
+    }
+    return series.mutate(days=days, **sums).filter(ibis._.days == shape.days).drop("days")
+
+
+def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
+    """Add `rate`, `chance` (the variance of the amount by chance alone) and `residual`."""
+    members = rows.members.cast("float64").nullif(0.0)
+    rows = rows.mutate(
+        rate=rows.amount / members,
+        turned=rows.turnover / members,
+        weekday=day_number(rows.metric_date) % WEEK,
+    )
+    weeks = ibis.window(
+        group_by=[*keys, "weekday"],
+        order_by="metric_date",
+        preceding=(shape.last_week, shape.first_week),
+    )
+    rows = rows.mutate(
+        expected_rate=rows.rate.median().over(weeks),
+        expected_turned=rows.turned.median().over(weeks),
+        weeks=rows.rate.count().over(weeks),
+    )
+    rate = rows.expected_rate
+    per_member = ibis.ifelse(rows.is_proportion, rate * (1.0 - rate), rows.expected_turned)
+    # And one, so that a single move where there are hardly any is no surprise.
+    alone = rows.members * per_member + 1.0
+    rows = rows.mutate(chance=ibis.greatest(alone, rows.together.cast("float64")))
+    residual = (rows.amount - rows.members * rate) / rows.chance.sqrt()
+    return rows.mutate(
+        residual=ibis.ifelse(rows.weeks >= shape.fewest_weeks, residual, ibis.null("float64"))
+    )
+
+
+def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
+    """Add `spread` (in standard deviations by chance, 1 at least) and `residuals` (their number)."""
+    before = ibis.window(
+        group_by=list(keys),
+        order_by="metric_date",
+        preceding=(shape.last_residual, shape.first_residual),
+    )
+    distance = rows.residual.abs()
+    if shape.days == 1:
+        typical = distance.median().over(before)
+    else:
+        # Whole numbers, whose sum does not depend on the order.
+        micro = (distance * _MICRO).round().cast("int64")
+        typical = micro.sum().over(before).cast("float64") / micro.count().over(before) / _MICRO
+    spread = ibis.greatest(typical * shape.to_deviation, 1.0)
+    return rows.mutate(
+        spread=ibis.ifelse(rows.residual.isnull(), ibis.null("float64"), spread),
+        residuals=rows.residual.count().over(before),
+    )
+
+
+def _out(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
+    members = rows.members.cast("float64")
+    excess = rows.amount - members * rows.expected_rate
+    deviation = rows.chance.sqrt() * rows.spread
+    score = excess / deviation
+    expected = rows.base + rows.expected_rate
+    reach = rows.threshold * deviation
+    least = rows.least_deviation + rows.least_relative_deviation * rows.expected_rate
+    is_out = (score.abs() > rows.threshold) & ((excess / members).abs() >= least)
+    return rows.select(
+        *keys,
+        "metric_date",
+        "series_judged",
+        "threshold",
+        members=(rows.members // shape.days).cast("int64"),
+        observed=rows.base + rows.amount / members,
+        expected=expected,
+        expected_low=expected - reach / members,
+        expected_high=expected + reach / members,
+        members_deviating=(excess / shape.days).round().cast("int64"),
+        score=score,
+        is_out=is_out,
+    )

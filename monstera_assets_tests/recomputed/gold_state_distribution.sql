@@ -1,0 +1,85 @@
+WITH people AS (
+    SELECT user_id, account_id, user_created_at::DATE AS began_on, unnest([
+        {'dimension': 'all', 'value': 'all'},
+        {'dimension': 'country', 'value': country},
+        {'dimension': 'plan_type', 'value': plan_type},
+        {'dimension': 'acquisition_source', 'value': acquisition_source},
+        {'dimension': 'account_tier', 'value': bronze_accounts.subscription_tier}
+    ]) AS segment
+    FROM bronze.bronze_users JOIN bronze.bronze_accounts USING (account_id)
+), days AS (
+    -- The state of every member of every segment at the end of every day.
+    SELECT 'platform' AS scope, segment.dimension AS segment_dimension,
+        segment.value AS segment_value, user_id AS member_id, account_id, snapshot_date,
+        platform_state AS state, snapshot_date = began_on AS begins
+    FROM silver.silver_user_state_history JOIN people USING (user_id)
+    UNION ALL
+    SELECT 'product', 'product', product_id, user_id || ' ' || product_id, account_id, snapshot_date,
+        current_state, snapshot_date = first_access_at::DATE
+    FROM silver.silver_user_product_state_history JOIN bronze.bronze_users USING (user_id)
+    UNION ALL
+    SELECT 'account', 'all', 'all', account_id, account_id, snapshot_date, current_state,
+        snapshot_date = account_created_at::DATE
+    FROM silver.silver_account_state_history JOIN bronze.bronze_accounts USING (account_id)
+), moves AS (
+    SELECT today.*, yesterday.state AS from_state
+    FROM days AS today JOIN days AS yesterday
+        ON yesterday.scope = today.scope
+        AND yesterday.segment_dimension = today.segment_dimension
+        AND yesterday.segment_value = today.segment_value
+        AND yesterday.member_id = today.member_id
+        AND yesterday.snapshot_date = today.snapshot_date - 1
+    WHERE yesterday.state <> today.state
+), changes AS (
+    SELECT scope, segment_dimension, segment_value, state, snapshot_date, account_id, 1 AS change
+    FROM moves
+    UNION ALL
+    SELECT scope, segment_dimension, segment_value, from_state, snapshot_date, account_id, -1
+    FROM moves
+), by_account AS (
+    SELECT * EXCLUDE (account_id, change), sum(change) ^ 2 AS squared
+    FROM changes
+    GROUP BY ALL, account_id
+), grid AS (
+    SELECT metric_date, scope, segment_dimension, segment_value, unnest(states) AS state
+    FROM dates CROSS JOIN (
+        SELECT DISTINCT 'platform' AS scope, segment.dimension AS segment_dimension,
+            segment.value AS segment_value, ['new', 'active', 'returning', 'dormant', 'churned',
+            'reactivated', 'dunning', 'deleted'] AS states
+        FROM people
+        UNION ALL
+        SELECT 'product', 'product', product_id, ['new_to_product', 'active_in_product',
+            'dormant_in_product', 'churned_from_product', 'reactivated_in_product']
+        FROM bronze.bronze_product_catalog
+        WHERE tier = 'product' AND is_active
+        UNION ALL
+        SELECT 'account', 'all', 'all', ['trial', 'new_paid', 'active', 'expanding', 'at_risk',
+            'contracting', 'churned', 'reactivated', 'frozen']
+    )
+)
+SELECT metric_date, scope, segment_dimension, segment_value, state,
+    (SELECT count(*) FROM days WHERE snapshot_date = metric_date AND days.scope = grid.scope
+        AND days.segment_dimension = grid.segment_dimension
+        AND days.segment_value = grid.segment_value
+        AND days.state = grid.state) AS members_in_state_daily,
+    members_in_state_daily / nullif((SELECT count(*) FROM days
+        WHERE snapshot_date = metric_date AND days.scope = grid.scope
+        AND days.segment_dimension = grid.segment_dimension
+        AND days.segment_value = grid.segment_value)::DOUBLE, 0) AS members_in_state_share_daily,
+    (SELECT count(*) FROM changes WHERE change = 1 AND snapshot_date = metric_date
+        AND changes.scope = grid.scope AND changes.segment_dimension = grid.segment_dimension
+        AND changes.segment_value = grid.segment_value AND changes.state = grid.state)
+        + (SELECT count(*) FROM days WHERE begins AND snapshot_date = metric_date
+        AND days.scope = grid.scope AND days.segment_dimension = grid.segment_dimension
+        AND days.segment_value = grid.segment_value
+        AND days.state = grid.state) AS members_reached_state_daily,
+    (SELECT count(*) FROM changes WHERE change = -1 AND snapshot_date = metric_date
+        AND changes.scope = grid.scope AND changes.segment_dimension = grid.segment_dimension
+        AND changes.segment_value = grid.segment_value
+        AND changes.state = grid.state) AS members_left_state_daily,
+    (SELECT coalesce(sum(squared), 0) FROM by_account WHERE snapshot_date = metric_date
+        AND by_account.scope = grid.scope
+        AND by_account.segment_dimension = grid.segment_dimension
+        AND by_account.segment_value = grid.segment_value
+        AND by_account.state = grid.state) AS members_moved_together_daily
+FROM grid
