@@ -47,6 +47,7 @@ DAY = date(2025, 5, 14)
 JUDGED_DAYS = 364
 DAYS = JUDGED_DAYS + DAYS_BEFORE_JUDGED[Span.WEEK]
 SEED = 1
+COLUMNS = "metric_date, span, measure, segment_value, observed, expected, score, threshold"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,9 @@ def anomalies_of(company: Company, folder: Path) -> duckdb.DuckDBPyConnection:
         with open_instance(settings) as instance:
             dg.materialize(
                 [a for a in definitions.assets or [] if isinstance(a, dg.AssetsDefinition)],
-                selection=dg.AssetSelection.assets(asset_key(TABLE.name)).upstream(),
+                selection=dg.AssetSelection.assets(asset_key(TABLE.name))
+                .upstream()
+                .required_multi_asset_neighbors(),
                 instance=instance,
                 resources=definitions.resources,
                 run_config=QUIET,
@@ -116,8 +119,7 @@ def look_for(planted: Planted, users: int, folder: Path) -> tuple[str, bool]:
     company = Company(users, DAYS, SEED, END, anomalies=(planted.anomaly,))
     with anomalies_of(company, folder) as connection:
         found = connection.execute(
-            "SELECT metric_date, span, measure, segment_value, observed, expected, score, threshold"
-            f" FROM {TABLE.qualified_name} WHERE metric_date >= ?"  # noqa: S608
+            f"SELECT {COLUMNS} FROM {TABLE.qualified_name} WHERE metric_date >= ?"  # noqa: S608
             f" AND {planted.shows} ORDER BY metric_date, abs(score) DESC LIMIT 1",
             [planted.first],
         ).fetchall()

@@ -20,6 +20,7 @@ _INDIFFERENT = {
     "VARCHAR": "-",
     "BOOLEAN": False,
     "BIGINT": 0,
+    "DOUBLE": 0,
     "DECIMAL(18,2)": 0,
     "TIMESTAMP": "2000-01-01 00:00:00",
     "DATE": "2000-01-01",

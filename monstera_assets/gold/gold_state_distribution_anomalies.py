@@ -29,6 +29,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.expected_range import (
     DAYS_NEEDED,
     DAYS_OF,
+    Direction,
     Span,
     judged,
 )
@@ -106,14 +107,18 @@ TABLE = Table(
             "int64",
             "Members, or events, more (fewer if negative) than expected; of a week on a mean day.",
         ),
-        Column("direction", "string", "Where to it is out.", allowed=("up", "down")),
+        Column("direction", "string", "Where to it is out.", allowed=tuple(Direction)),
         Column(
             "score",
             "float64",
             "Distance from what was expected, in standard deviations.",
         ),
         Column("threshold", "float64", "Score, of either sign, from which it is out of its range."),
-        Column("series_judged", "int64", "Series of the span that were judged on the date."),
+        Column(
+            "series_judged",
+            "int64",
+            "Series that were judged on the date: of states, of days' or of weeks' activity.",
+        ),
         Column(
             "days_in_row",
             "int64",
@@ -185,16 +190,13 @@ def gold_state_distribution_anomalies(
 ) -> ir.Table:
     """All series judged by the day, and activity by the week as well."""
     active = active_shares(gold_users_active_daily, gold_users_active_monthly, policy)
-    by_day = ibis.union(
-        state_shares(gold_state_distribution, policy),
-        active,
-        events_per_user(gold_activity_metrics, policy),
-    )
+    activity = active.union(events_per_user(gold_activity_metrics, policy))
+    states = state_shares(gold_state_distribution, policy)
+    families = ((states, Span.DAY), (activity, Span.DAY), (active, Span.WEEK))
+    # Each has its part of the false alarms: the many states do not make activity's range wider.
+    false_alarms = policy.anomalies.max_false_alarms / len(families)
     rows = ibis.union(
-        *(
-            _out_of_range(series, span, policy)
-            for span, series in ((Span.DAY, by_day), (Span.WEEK, active))
-        )
+        *(_out_of_range(series, span, false_alarms, policy) for series, span in families)
     )
     rows = within(rows, METRIC_DATE.name, window).view()
     segments = distribution.segments_and_accounts(bronze_users, bronze_accounts)
@@ -205,7 +207,7 @@ def gold_state_distribution_anomalies(
     found = rows.left_join(behind, TABLE.key)
     is_total = (rows.segment_dimension == TOTAL) & (rows.measure != str(Measure.STATE_SHARE))
     return found.mutate(
-        direction=ibis.ifelse(found.score > 0, "up", "down"),
+        direction=ibis.ifelse(found.score > 0, str(Direction.UP), str(Direction.DOWN)),
         severity=ibis.cases(
             (rows.span == str(Span.WEEK), str(Severity.LOW)),
             (is_total, str(Severity.HIGH)),
@@ -214,9 +216,13 @@ def gold_state_distribution_anomalies(
     ).select([column.name for column in TABLE.columns])
 
 
-def _out_of_range(series: ir.Table, span: Span, policy: LifecyclePolicy) -> ir.Table:
+def _out_of_range(
+    series: ir.Table, span: Span, false_alarms: float, policy: LifecyclePolicy
+) -> ir.Table:
     """The judged days that are out of range, with how many there are in a row."""
-    rows = judged(series, keys=SERIES, span=span, policy=policy.anomalies)
+    rows = judged(
+        series, keys=SERIES, span=span, policy=policy.anomalies, false_alarms=false_alarms
+    )
     lately = ibis.window(
         group_by=list(SERIES), order_by="metric_date", preceding=ROW_DAYS - 1, following=0
     )
@@ -235,7 +241,7 @@ def rows_are_out_of_range(
 ) -> ir.Table:
     """Rows that are in their range, or whose direction or score says otherwise."""
     rows = within(gold_state_distribution_anomalies, METRIC_DATE.name, window)
-    is_up = rows.direction == "up"
+    is_up = rows.direction == str(Direction.UP)
     is_out = ibis.ifelse(
         is_up,
         (rows.observed > rows.expected_high) & (rows.score > rows.threshold),

@@ -7,8 +7,8 @@ that is told from how far they strayed before, by the absolute residuals, and is
 chance alone makes them stray: as many members who do the same independently of each other, or as many
 accounts whose members do the same together.
 
-A day is out of range where its distance is greater than would happen by chance in `max_false_alarms`
-of a quarter's days and series together (Bonferroni's correction).
+A day is out of range where its distance is greater than would happen by chance, in all of a quarter's
+days and series together, as often as false alarms are borne (Bonferroni's correction).
 
 Two spans are judged: each day by itself, and the week that ends on it against the weeks 5 to 16
 before, which sees what moves too slowly to be seen in a day.
@@ -38,6 +38,13 @@ class Span(StrEnum):
 
     DAY = "day"
     WEEK = "week"
+
+
+class Direction(StrEnum):
+    """Where to a series can leave its range."""
+
+    UP = "up"
+    DOWN = "down"
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,7 @@ DAYS_BEFORE_JUDGED = {
     for span, shape in _SHAPES.items()
 }
 """Days that must lie before the first that is judged, by span."""
+_MOST_OF_A_DAY = 3.0
 _MICRO = 1_000_000
 
 
@@ -95,6 +103,7 @@ def judged(
     keys: Sequence[str],
     span: Span,
     policy: AnomalyPolicy,
+    false_alarms: float,
 ) -> ir.Table:
     """The days of series that can be judged, with their expected range.
 
@@ -108,7 +117,8 @@ def judged(
             turnover does).
         keys: the columns that name a series.
         span: what is judged.
-        policy: the thresholds.
+        policy: from how much on it can be.
+        false_alarms: that these series together may give in a quarter.
 
     Returns:
         `keys`, `metric_date`, `members` and `members_deviating` (the amount less what was expected),
@@ -117,8 +127,9 @@ def judged(
         date), `is_out`.
     """
     shape = _SHAPES[span]
-    rows = _added_up(series, keys, shape)
-    rows = _with_expected(rows, keys, shape)
+    rows = _with_expected(series, keys, shape)
+    if shape.days > 1:
+        rows = _added_up(rows, keys, shape)
     rows = _with_spread(rows, keys, shape)
     can_be_judged = (
         (rows.members >= policy.min_members * shape.days)
@@ -128,33 +139,18 @@ def judged(
     rows = rows.filter(can_be_judged)
     of_date = ibis.window(group_by="metric_date")
     rows = rows.mutate(series_judged=rows.count().over(of_date))
-    # Half of the false alarms for each span, and half of those for each direction.
-    tail = policy.max_false_alarms / 4 / QUARTER / rows.series_judged.cast("float64")
+    tail = false_alarms / len(Direction) / QUARTER / rows.series_judged.cast("float64")
     threshold = student_quantile(tail, rows.residuals.cast("float64") * shape.freedom)
     rows = rows.mutate(threshold=threshold)
     return _out(rows, keys, shape)
 
 
-def _added_up(series: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    if shape.days == 1:
-        return series
-    span = ibis.window(
-        group_by=list(keys), order_by="metric_date", preceding=shape.days - 1, following=0
-    )
-    days = ibis._.metric_date.count().over(span)
-    sums = {
-        name: series[name].sum().over(span).cast(series[name].type())
-        for name in ("members", "amount", "turnover")
-    }
-    return series.mutate(days=days, **sums).filter(ibis._.days == shape.days).drop("days")
-
-
 def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Add `rate`, `chance` (the variance of the amount by chance alone) and `residual`."""
-    members = rows.members.cast("float64").nullif(0.0)
+    """Add `expected_amount`, its `chance` variance, and the `residual` in standard deviations."""
+    members = rows.members.cast("float64")
     rows = rows.mutate(
-        rate=rows.amount / members,
-        turned=rows.turnover / members,
+        rate=rows.amount / members.nullif(0.0),
+        turned=rows.turnover / members.nullif(0.0),
         weekday=day_number(rows.metric_date) % WEEK,
     )
     weeks = ibis.window(
@@ -163,18 +159,52 @@ def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Tab
         preceding=(shape.last_week, shape.first_week),
     )
     rows = rows.mutate(
-        expected_rate=rows.rate.median().over(weeks),
+        expected_rate=ibis.ifelse(
+            rows.rate.count().over(weeks) >= shape.fewest_weeks,
+            rows.rate.median().over(weeks),
+            ibis.null("float64"),
+        ),
         expected_turned=rows.turned.median().over(weeks),
-        weeks=rows.rate.count().over(weeks),
     )
     rate = rows.expected_rate
     per_member = ibis.ifelse(rows.is_proportion, rate * (1.0 - rate), rows.expected_turned)
     # And one, so that a single move where there are hardly any is no surprise.
     alone = rows.members * per_member + 1.0
-    rows = rows.mutate(chance=ibis.greatest(alone, rows.together.cast("float64")))
-    residual = (rows.amount - rows.members * rate) / rows.chance.sqrt()
-    return rows.mutate(
-        residual=ibis.ifelse(rows.weeks >= shape.fewest_weeks, residual, ibis.null("float64"))
+    rows = rows.mutate(
+        expected_amount=rows.members * rate,
+        chance=ibis.greatest(alone, rows.together.cast("float64")),
+    )
+    residual = (rows.amount - rows.expected_amount) / rows.chance.sqrt()
+    return rows.mutate(residual=residual).drop("rate", "turned", "weekday")
+
+
+def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
+    """Days added up to spans; those with a day of which nothing is expected are left out.
+
+    Of the residuals none counts more than `_MOST_OF_A_DAY`: a day out of all proportion is that
+    day's anomaly, and no drift.
+    """
+    span = ibis.window(
+        group_by=list(keys), order_by="metric_date", preceding=shape.days - 1, following=0
+    )
+    # Whole numbers, whose sum does not depend on the order.
+    micro = {
+        "expected_amount": rows.expected_amount,
+        "chance": rows.chance,
+        "residual": rows.residual.clip(-_MOST_OF_A_DAY, _MOST_OF_A_DAY),
+    }
+    sums = {
+        name: (value * _MICRO).round().cast("int64").sum().over(span).cast("float64") / _MICRO
+        for name, value in micro.items()
+    }
+    whole = {
+        name: rows[name].sum().over(span).cast(rows[name].type()) for name in ("members", "amount")
+    }
+    days = rows.mutate(days=rows.residual.count().over(span), **whole, **sums)
+    days = days.filter(days.days == shape.days).drop("days")
+    return days.mutate(
+        expected_rate=days.expected_amount / days.members.cast("float64"),
+        residual=days.residual / float(shape.days) ** 0.5,
     )
 
 
@@ -189,7 +219,6 @@ def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table
     if shape.days == 1:
         typical = distance.median().over(before)
     else:
-        # Whole numbers, whose sum does not depend on the order.
         micro = (distance * _MICRO).round().cast("int64")
         typical = micro.sum().over(before).cast("float64") / micro.count().over(before) / _MICRO
     spread = ibis.greatest(typical * shape.to_deviation, 1.0)
@@ -201,13 +230,16 @@ def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table
 
 def _out(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
     members = rows.members.cast("float64")
-    excess = rows.amount - members * rows.expected_rate
-    deviation = rows.chance.sqrt() * rows.spread
-    score = excess / deviation
+    excess = rows.amount - rows.expected_amount
+    score = rows.residual / rows.spread
     expected = rows.base + rows.expected_rate
-    reach = rows.threshold * deviation
+    reach = rows.threshold * rows.chance.sqrt() * rows.spread
     least = rows.least_deviation + rows.least_relative_deviation * rows.expected_rate
-    is_out = (score.abs() > rows.threshold) & ((excess / members).abs() >= least)
+    is_out = (
+        (score.abs() > rows.threshold)
+        & (excess.abs() > reach)
+        & ((excess / members).abs() >= least)
+    )
     return rows.select(
         *keys,
         "metric_date",

@@ -122,7 +122,9 @@ def _broken(
 
 
 def _fill(table: Table) -> list[str]:
-    """Statements that give a table of rejected rows, which the seeds leave empty, a row."""
+    """Statements that give a table that the seeds leave empty a row of their last day."""
+    if table.name == _ANOMALIES:
+        return [_out()]
     if "rejected" not in table.name:
         return []
     row = ", ".join(
@@ -215,9 +217,11 @@ def test_repeated_key_is_found(
     [(of_day,)] = connection.execute(
         f"SELECT max({table.partition_column or 'NULL'}) FROM {name}"
     ).fetchall()
+    if _fill(table):
+        of_day = seeds_run.days.last
     only = f" WHERE {table.partition_column} = '{of_day}'" if of_day else ""
     repeated = f"INSERT INTO {name} SELECT * FROM {name}{only} LIMIT 1"
-    with planted(connection, repeated):
+    with planted(connection, *_fill(table), repeated):
         assert _broken(connection, table, seeds_run.days).keys() == {UNIQUE}
         assert _broken(connection, table, None).keys() == {UNIQUE}
         if of_day:
@@ -252,7 +256,8 @@ def test_unknown_value_and_reference_are_found(
         expected = {name for name, applies in kinds.items() if applies}
         if not expected:
             continue
-        with planted(connection, _one(table.name, f"\"{column.name}\" = 'nobody'")):
+        unknown = _one(table.name, f"\"{column.name}\" = 'nobody'")
+        with planted(connection, *_fill(table), unknown):
             broken = _broken(connection, table, seeds_run.days)
         assert broken.keys() == expected
         for finding in broken.values():
@@ -344,6 +349,39 @@ def _evaluated(
         f" 20 AS rows_churned, {auc} AS auc, {brier} AS brier_score,"
         f" {is_published} AS is_published, 'x' AS model_version, 0 AS training_rows"
     )
+
+
+_STATES = "gold_state_distribution"
+_ANOMALIES = "gold_state_distribution_anomalies"
+_DAY = "metric_date = '2025-06-30'"
+
+
+def _out(**values: str) -> str:
+    """Add an anomaly of the last day, as it could be; with values that are given as SQL."""
+    row = {
+        "metric_date": _LAST,
+        "span": "'day'",
+        "measure": "'state_share'",
+        "scope": "'platform'",
+        "segment_dimension": "'all'",
+        "segment_value": "'all'",
+        "state": "'new'",
+        "members": "20",
+        "observed": "(SELECT members_in_state_share_daily FROM gold.gold_state_distribution WHERE"
+        f" metric_date = {_LAST} AND scope = 'platform' AND segment_value = 'all' AND state = 'new')",
+        "expected": "0.02",
+        "expected_low": "0.01",
+        "expected_high": "0.03",
+        "members_deviating": "2",
+        "direction": "'up'",
+        "score": "5.0",
+        "threshold": "4.0",
+        "series_judged": "1",
+        "days_in_row": "1",
+        "severity": "'medium'",
+    }
+    columns = ", ".join(f"{value} AS {name}" for name, value in (row | values).items())
+    return f"INSERT INTO gold.{_ANOMALIES} BY NAME SELECT {columns}"
 
 
 def _faults_of_scores(entity: str) -> list[list[str]]:
@@ -954,6 +992,42 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_drop_one(_BY_SEGMENT, "users_in_segment_daily > 0")],
         [_drop_one(_HISTORY)],
     ],
+    (_STATES, "states_add_up"): [
+        *(
+            [
+                _one(
+                    _STATES,
+                    "members_in_state_daily = members_in_state_daily + 1",
+                    f"scope = '{scope}'",
+                )
+            ]
+            for scope in ("platform", "product", "account")
+        ),
+        [_drop_one("silver_user_state_history", "snapshot_date = '2025-06-30'")],
+        [_drop_one("silver_user_product_state_history", "snapshot_date = '2025-06-30'")],
+        [_drop_one("silver_account_state_history", "snapshot_date = '2025-06-30'")],
+    ],
+    (_STATES, "moves_explain_members"): [
+        [_one(_STATES, "members_in_state_daily = members_in_state_daily + 1", _DAY)],
+        [_one(_STATES, "members_reached_state_daily = members_reached_state_daily + 1", _DAY)],
+        [_one(_STATES, "members_left_state_daily = members_left_state_daily + 1", _DAY)],
+    ],
+    (_ANOMALIES, "rows_are_out_of_range"): [
+        [_out(expected_high="0.9")],
+        [_out(score="3.0")],
+        [_out(direction="'down'")],
+        [_out(expected_low="0.025")],
+        [_out(days_in_row="0")],
+    ],
+    (_ANOMALIES, "observed_is_published"): [
+        [_out(observed="0.9")],
+        [_out(state="'active'")],
+        [_out(measure="'active_share'", state="'all'", observed="0.99")],
+        [_out(segment_value="'nowhere'")],
+    ],
+    (_ANOMALIES, "activity_is_as_expected"): [[_out(severity="'high'")]],
+    (_ANOMALIES, "segments_and_states_are_as_expected"): [[_out(severity="'medium'")]],
+    (_ANOMALIES, "activity_does_not_drift"): [[_out(severity="'low'")]],
     (_FLOWS, "agree_with_transitions"): [
         [_one(_FLOWS, "moves_made_daily = moves_made_daily + 1", "from_state = 'all'")],
         [_one(_FLOWS, "moves_made_daily = moves_made_daily + 1", "from_state <> 'all'")],

@@ -41,6 +41,8 @@ GOLD_TABLES = {
     "gold_engagement_power_curve",
     "gold_revenue_metrics",
     "gold_metric_catalog",
+    # What the framework's anomalies are looked for in.
+    "gold_state_distribution",
 }
 
 
@@ -107,6 +109,7 @@ def test_values_as_people_read_them(unit: Unit, value: float | None, shown: str)
 
 
 PREDICTIONS = {
+    "gold_state_distribution_anomalies",
     "gold_user_churn_scores",
     "gold_churn_model_evaluation",
     "gold_account_churn_scores",

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from monstera_assets.lifecycle.policy import (
     AlertPolicy,
+    AnomalyPolicy,
     ChurnPolicy,
     LifecyclePolicy,
     SegmentPolicy,
@@ -136,6 +137,7 @@ def test_every_field_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch
     groups: dict[str, type[BaseModel]] = {
         "segments": SegmentPolicy,
         "alerts": AlertPolicy,
+        "anomalies": AnomalyPolicy,
         "churn": ChurnPolicy,
     }
     fields = {
