@@ -200,7 +200,7 @@ class AnomalyPolicy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_false_alarms: float = Field(
-        default=1.0,
+        default=0.5,
         gt=0,
         le=90,
         description="False alarms a quarter, over all series, that ranges are made for.",
@@ -243,7 +243,7 @@ class ChurnPolicy(BaseModel):
         default=12, ge=1, le=36, description="Snapshots before a date that a model learns from."
     )
     max_rows_per_date: int = Field(
-        default=5000, ge=100, description="Rows of a past snapshot; of more a sample is taken."
+        default=2500, ge=100, description="Rows of a past snapshot; of more a sample is taken."
     )
     min_training_rows: int = Field(
         default=500, ge=50, description="Rows to learn from below which base rates are given."
