@@ -37,9 +37,10 @@ WITH people AS (
     SELECT scope, segment_dimension, segment_value, from_state, snapshot_date, account_id, -1
     FROM moves
 ), by_account AS (
-    SELECT * EXCLUDE (account_id, change), sum(change) ^ 2 AS squared
+    SELECT scope, segment_dimension, segment_value, state, snapshot_date, account_id,
+        sum(change) ^ 2 AS squared
     FROM changes
-    GROUP BY ALL, account_id
+    GROUP BY ALL
 ), grid AS (
     SELECT metric_date, scope, segment_dimension, segment_value, unnest(states) AS state
     FROM dates CROSS JOIN (
@@ -58,28 +59,29 @@ WITH people AS (
     )
 )
 SELECT metric_date, scope, segment_dimension, segment_value, state,
-    (SELECT count(*) FROM days WHERE snapshot_date = metric_date AND days.scope = grid.scope
-        AND days.segment_dimension = grid.segment_dimension
-        AND days.segment_value = grid.segment_value
-        AND days.state = grid.state) AS members_in_state_daily,
-    members_in_state_daily / nullif((SELECT count(*) FROM days
-        WHERE snapshot_date = metric_date AND days.scope = grid.scope
-        AND days.segment_dimension = grid.segment_dimension
-        AND days.segment_value = grid.segment_value)::DOUBLE, 0) AS members_in_state_share_daily,
-    (SELECT count(*) FROM changes WHERE change = 1 AND snapshot_date = metric_date
-        AND changes.scope = grid.scope AND changes.segment_dimension = grid.segment_dimension
-        AND changes.segment_value = grid.segment_value AND changes.state = grid.state)
-        + (SELECT count(*) FROM days WHERE begins AND snapshot_date = metric_date
-        AND days.scope = grid.scope AND days.segment_dimension = grid.segment_dimension
-        AND days.segment_value = grid.segment_value
-        AND days.state = grid.state) AS members_reached_state_daily,
-    (SELECT count(*) FROM changes WHERE change = -1 AND snapshot_date = metric_date
-        AND changes.scope = grid.scope AND changes.segment_dimension = grid.segment_dimension
-        AND changes.segment_value = grid.segment_value
-        AND changes.state = grid.state) AS members_left_state_daily,
-    (SELECT coalesce(sum(squared), 0) FROM by_account WHERE snapshot_date = metric_date
-        AND by_account.scope = grid.scope
-        AND by_account.segment_dimension = grid.segment_dimension
-        AND by_account.segment_value = grid.segment_value
-        AND by_account.state = grid.state) AS members_moved_together_daily
+    coalesce(members, 0) AS members_in_state_daily,
+    coalesce(members, 0)::DOUBLE / everybody AS members_in_state_share_daily,
+    coalesce(reached, 0) + coalesce(began, 0) AS members_reached_state_daily,
+    coalesce(departed, 0) AS members_left_state_daily,
+    coalesce(together, 0) AS members_moved_together_daily
 FROM grid
+LEFT JOIN (
+    SELECT snapshot_date AS metric_date, scope, segment_dimension, segment_value, state,
+        count(*) AS members, count(*) FILTER (begins) AS began
+    FROM days GROUP BY ALL
+) USING (metric_date, scope, segment_dimension, segment_value, state)
+LEFT JOIN (
+    SELECT snapshot_date AS metric_date, scope, segment_dimension, segment_value,
+        count(*) AS everybody
+    FROM days GROUP BY ALL
+) USING (metric_date, scope, segment_dimension, segment_value)
+LEFT JOIN (
+    SELECT snapshot_date AS metric_date, scope, segment_dimension, segment_value, state,
+        count(*) FILTER (change = 1) AS reached, count(*) FILTER (change = -1) AS departed
+    FROM changes GROUP BY ALL
+) USING (metric_date, scope, segment_dimension, segment_value, state)
+LEFT JOIN (
+    SELECT snapshot_date AS metric_date, scope, segment_dimension, segment_value, state,
+        sum(squared) AS together
+    FROM by_account GROUP BY ALL
+) USING (metric_date, scope, segment_dimension, segment_value, state)
