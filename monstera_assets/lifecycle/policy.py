@@ -279,6 +279,31 @@ class ChurnPolicy(BaseModel):
         return self
 
 
+class RecommendationPolicy(BaseModel):
+    """How products are recommended, and how that is evaluated (docs/recommendations.md)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prior_users: int = Field(
+        default=10,
+        ge=0,
+        description="Users at a product's usual rate that are added to those of each pair.",
+    )
+    evaluation_dates: int = Field(
+        default=6,
+        ge=1,
+        le=240,
+        description="Dates, 30 days apart and the latest 30 days before the as-of date, to evaluate"
+        " on.",
+    )
+    min_judged_users: int = Field(
+        default=100,
+        ge=1,
+        description="Adoptions to judge by, on all dates together, below which the most popular"
+        " products are recommended.",
+    )
+
+
 class LifecyclePolicy(BaseModel):
     """Thresholds of the rules (framework, sections 3 to 7). All day counts are calendar days."""
 
@@ -353,6 +378,9 @@ class LifecyclePolicy(BaseModel):
     )
     churn: ChurnPolicy = Field(
         default_factory=ChurnPolicy, description="What churn scores are made from."
+    )
+    recommendations: RecommendationPolicy = Field(
+        default_factory=RecommendationPolicy, description="How products are recommended."
     )
 
     @model_validator(mode="after")

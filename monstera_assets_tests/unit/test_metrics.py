@@ -114,6 +114,8 @@ PREDICTIONS = {
     "gold_churn_model_evaluation",
     "gold_account_churn_scores",
     "gold_accounts_needing_attention",
+    "gold_product_recommendations",
+    "gold_recommendation_evaluation",
 }
 """What is expected of single users and accounts, and how well: no metrics over time."""
 

@@ -14,6 +14,7 @@ from monstera_assets.lifecycle.policy import (
     AnomalyPolicy,
     ChurnPolicy,
     LifecyclePolicy,
+    RecommendationPolicy,
     SegmentPolicy,
 )
 from monstera_assets.settings import (
@@ -139,6 +140,7 @@ def test_every_field_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch
         "alerts": AlertPolicy,
         "anomalies": AnomalyPolicy,
         "churn": ChurnPolicy,
+        "recommendations": RecommendationPolicy,
     }
     fields = {
         *(set(Settings.model_fields) - {"policy"}),

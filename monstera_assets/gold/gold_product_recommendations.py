@@ -1,0 +1,283 @@
+"""gold_product_recommendations: which products a user may take up next, and why these."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import rule
+from monstera_assets.gold import OWNERS
+from monstera_assets.gold.gold_recommendation_evaluation import LEARNED_FROM
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import ProductState, UserState
+from monstera_assets.prediction.recommendations import (
+    RECOMMENDATIONS,
+    VERSION,
+    WITHOUT,
+    RecommendationSource,
+    is_present,
+    recommend,
+)
+from monstera_assets.warehouse.pictures import Picture, distribution
+from monstera_assets.warehouse.table_asset import table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+
+_CATALOG = Reference("bronze_product_catalog", "product_id")
+_AFFINITY = str(RecommendationSource.AFFINITY)
+
+TABLE = Table(
+    layer=Layer.GOLD,
+    name="gold_product_recommendations",
+    grain="one user who is neither churned nor deleted, and rank from 1 to 3",
+    description="Up to three products that a user has not adopted, of those that are active and"
+    " launched on the as-of date, best first: by affinity with what the user has adopted where that"
+    " foresees the next adoption better than popularity, else by popularity. How far it can be"
+    " trusted is in gold_recommendation_evaluation.",
+    owners=OWNERS,
+    key=("user_id", "recommendation_rank"),
+    columns=(
+        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
+        Column(
+            "account_id",
+            "string",
+            "The user's account.",
+            references=Reference("bronze_accounts", "account_id"),
+        ),
+        Column(
+            "platform_state",
+            "string",
+            "State of the user at the end of the as-of date.",
+            allowed=tuple(state for state in UserState if state not in WITHOUT),
+        ),
+        Column("recommendation_rank", "int64", "1 for the product to recommend first, up to 3."),
+        Column("product_id", "string", "The product.", references=_CATALOG),
+        Column(
+            "recommendation_source",
+            "string",
+            "What puts the product in its place: affinity, or popularity where no adopted product"
+            " speaks for it, and everywhere if affinity was no better or there was too little to tell.",
+            allowed=tuple(RecommendationSource),
+        ),
+        Column(
+            "score",
+            "float64",
+            "By affinity: share of the users with the product that speaks most for it, but without it,"
+            " who took it up later, drawn towards the product's usual one. By popularity: share of all"
+            " users who adopted it. 0 to 1; the two are not comparable.",
+        ),
+        Column(
+            "because_product_id",
+            "string",
+            "The adopted product that speaks most for it; null by popularity.",
+            nullable=True,
+            references=_CATALOG,
+        ),
+        Column("why", "string", "The reason in words, with the numbers that are counted."),
+        Column("users_adopted", "int64", "Users who have adopted the product."),
+        Column(
+            "users_without",
+            "int64",
+            "Users who took up the product that speaks for it while without it; null by popularity.",
+            nullable=True,
+        ),
+        Column(
+            "users_in_order",
+            "int64",
+            "Those of them who took it up later; null by popularity.",
+            nullable=True,
+        ),
+        *(
+            Column(
+                name,
+                kind,
+                f"{meaning}, as in silver_product_affinity; null without.",
+                nullable=True,
+            )
+            for name, kind, meaning in (
+                ("users_both", "int64", "Users who adopted both of the pair"),
+                ("support", "float64", "Their share of all users"),
+                ("co_adoption_rate", "float64", "Their share of those who adopted the first"),
+                ("lift", "float64", "Lift of the pair, 1 where the two are independent"),
+            )
+        ),
+        *LEARNED_FROM,
+        Column("as_of_date", "date", "The latest date for which history exists."),
+    ),
+)
+_OF_PAIRS = ("users_both", "support", "co_adoption_rate", "lift")
+
+
+def _by_product(relation: ir.Table) -> ir.Table:
+    counted = relation.group_by("product_id").aggregate(
+        users=relation.count(),
+        first_in_order=relation.count(where=relation.recommendation_rank == 1),
+        by_affinity=relation.count(where=relation.recommendation_source == _AFFINITY),
+    )
+    return counted.order_by(ibis.desc("users"), "product_id")
+
+
+@table_asset(
+    TABLE,
+    pictures=[
+        Picture("Users by product that they are recommended", _by_product, bar="users"),
+        distribution("recommendations", "recommendation_source"),
+    ],
+)
+def gold_product_recommendations(
+    silver_user_current_state: ir.Table,
+    silver_user_product_adoptions: ir.Table,
+    silver_product_affinity: ir.Table,
+    bronze_product_catalog: ir.Table,
+    gold_recommendation_evaluation: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """The users of the as-of date, by what the evaluation found better."""
+    evaluation = gold_recommendation_evaluation
+    published = evaluation.filter(evaluation.evaluation_date.isnull(), evaluation.is_published)
+    rows = recommend(
+        silver_user_current_state,
+        silver_user_product_adoptions,
+        bronze_product_catalog,
+        published.select(published="predictor"),
+        policy,
+    )
+    pairs = silver_product_affinity.select("first_product_id", "second_product_id", *_OF_PAIRS)
+    rows = rows.left_join(
+        pairs,
+        [
+            rows.because_product_id == pairs.first_product_id,
+            rows.product_id == pairs.second_product_id,
+        ],
+    ).mutate(recommendation_version=ibis.literal(VERSION))
+    return rows.select(*(column.name for column in TABLE.columns))
+
+
+@rule(TABLE, "Everybody who is there has as many as are left to them, up to three, and ranked so.")
+def everybody_has_what_is_left(
+    gold_product_recommendations: ir.Table,
+    silver_user_current_state: ir.Table,
+    silver_user_product_states: ir.Table,
+    bronze_product_catalog: ir.Table,
+) -> ir.Table:
+    """Users with other than the ranks 1, 2, ... of the products left to them, or with one twice."""
+    people = silver_user_current_state
+    people = people.filter(is_present(people.platform_state))
+    states = silver_user_product_states
+    left = states.filter(states.current_state == str(ProductState.NEVER_ADOPTED))
+    left = left.inner_join(
+        bronze_product_catalog.select("product_id", launched_on=ibis._.created_at.date()),
+        "product_id",
+    )
+    left = left.filter(left.launched_on <= left.as_of_date).semi_join(people, "user_id")
+    expected = left.group_by("user_id").aggregate(products_left=left.count())
+    rows = gold_product_recommendations
+    found = rows.group_by(recommended_id="user_id").aggregate(
+        recommended=rows.count(),
+        products=rows.product_id.nunique(),
+        least=rows.recommendation_rank.min(),
+        last=rows.recommendation_rank.max(),
+    )
+    both = expected.outer_join(found, expected.user_id == found.recommended_id)
+    number = ibis.least(both.products_left, RECOMMENDATIONS)
+    is_right = ibis.and_(
+        both.recommended == number,
+        both.products == number,
+        both.least == 1,
+        both["last"] == number,
+    )
+    return both.filter(
+        both.user_id.isnull() | both.recommended_id.isnull() | ~is_right.fill_null(False)
+    )
+
+
+@rule(TABLE, "Nobody is recommended what they have, or what cannot be had.")
+def nothing_adopted_is_recommended(
+    gold_product_recommendations: ir.Table,
+    silver_user_product_adoptions: ir.Table,
+    bronze_product_catalog: ir.Table,
+) -> ir.Table:
+    """Recommendations of an adopted, retired or not yet launched product, or of what is none."""
+    rows = gold_product_recommendations.select("user_id", "product_id", "as_of_date")
+    catalog = bronze_product_catalog
+    products = catalog.filter(catalog.tier == "product", catalog.is_active).select(
+        of_product_id="product_id", launched_on=catalog.created_at.date()
+    )
+    found = rows.left_join(products, rows.product_id == products.of_product_id)
+    not_to_be_had = found.filter(
+        found.launched_on.isnull() | (found.launched_on > found.as_of_date)
+    ).select(*rows.columns)
+    had = rows.semi_join(silver_user_product_adoptions, ["user_id", "product_id"])
+    return had.union(not_to_be_had)
+
+
+@rule(TABLE, "Reasons are adopted products, and their numbers those of affinity between products.")
+def reasons_are_those_of_affinity(
+    gold_product_recommendations: ir.Table,
+    silver_user_product_adoptions: ir.Table,
+    silver_product_affinity: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """Recommendations by affinity with another reason or other numbers, by popularity with any."""
+    rows = gold_product_recommendations
+    by_affinity = rows.recommendation_source == _AFFINITY
+    numbers = ("users_without", "users_in_order", *_OF_PAIRS)
+    pairs, turned = silver_product_affinity, silver_product_affinity.view()
+    pairs = pairs.inner_join(
+        turned,
+        [
+            pairs.first_product_id == turned.second_product_id,
+            pairs.second_product_id == turned.first_product_id,
+        ],
+    ).select(
+        because_product_id=pairs.first_product_id,
+        product_id=pairs.second_product_id,
+        pair_users_without=pairs.users_first - turned.users_in_order,
+        **{f"pair_{name}": pairs[name] for name in ("users_in_order", *_OF_PAIRS)},
+    )
+    spoken = rows.filter(by_affinity).left_join(pairs, ["because_product_id", "product_id"])
+    differs = ibis.or_(
+        *(~spoken[name].identical_to(spoken[f"pair_{name}"]) for name in numbers),
+        spoken.users_in_order < policy.min_affinity_support,
+    )
+    columns = ("user_id", "product_id", "because_product_id")
+    return (
+        spoken.filter(differs)
+        .select(*columns)
+        .union(
+            rows.filter(by_affinity)
+            .select(*columns)
+            .anti_join(
+                silver_user_product_adoptions.select("user_id", because_product_id="product_id"),
+                ["user_id", "because_product_id"],
+            ),
+            rows.filter(~by_affinity)
+            .filter(ibis.or_(*(rows[name].notnull() for name in ("because_product_id", *numbers))))
+            .select(*columns),
+        )
+    )
+
+
+@rule(TABLE, "Scores are shares that fall with the rank, by affinity only where that is published.")
+def scores_are_consistent(
+    gold_product_recommendations: ir.Table, gold_recommendation_evaluation: ir.Table
+) -> ir.Table:
+    """Scores out of bounds or of order, and sources that are not the published one."""
+    evaluation = gold_recommendation_evaluation
+    published = evaluation.filter(evaluation.is_published).aggregate(
+        published=evaluation.predictor.max()
+    )
+    rows = gold_product_recommendations.cross_join(published)
+    by_rank = ibis.window(group_by="user_id", order_by="recommendation_rank")
+    rows = rows.mutate(
+        score_before=rows.score.lag().over(by_rank),
+        source_before=rows.recommendation_source.lag().over(by_rank),
+    )
+    by_affinity = rows.recommendation_source == _AFFINITY
+    return rows.filter(
+        ~rows.score.between(0, 1)
+        | (by_affinity & (rows.published != _AFFINITY))
+        | ((rows.source_before == rows.recommendation_source) & (rows.score_before < rows.score))
+        | (by_affinity & (rows.source_before != rows.recommendation_source))
+    ).select("user_id", "recommendation_rank", "recommendation_source", "score", "published")

@@ -1,0 +1,236 @@
+"""gold_recommendation_evaluation: how well the products that users take up next were foreseen."""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import NOT_JUDGED, AlertLevel, rule
+from monstera_assets.gold import OWNERS
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.prediction.recommendation_evaluation import (
+    Order,
+    compared,
+    evaluate,
+    is_better,
+    published_of,
+)
+from monstera_assets.prediction.recommendations import VERSION
+from monstera_assets.warehouse.pictures import Picture
+from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Table
+
+LEARNED_FROM = (
+    Column("recommendation_version", "string", "Version of what is counted, score and order."),
+    Column(
+        "training_first_date",
+        "date",
+        "Date of the first adoption that was learned from; null if there was none.",
+        nullable=True,
+    ),
+    Column(
+        "training_last_date",
+        "date",
+        "Date of the last adoption that was learned from; null if there was none.",
+        nullable=True,
+    ),
+    Column("training_rows", "int64", "Adoptions that were learned from."),
+)
+
+TABLE = Table(
+    layer=Layer.GOLD,
+    name="gold_recommendation_evaluation",
+    grain="one evaluation date (or all together) and what puts products in order",
+    description="How well the next adoption was foreseen. On each evaluation date products are put in"
+    " order by what was known by then, for the users who had adopted some and took up another one in"
+    " the 30 days after it; the first of these is looked for. Affinity, popularity and chance are"
+    " compared on the same users. A product that was not launched by then is a miss.",
+    owners=OWNERS,
+    key=("evaluation_date", "predictor"),
+    columns=(
+        Column(
+            "evaluation_date",
+            "date",
+            "The day at whose end products were put in order; null for all dates together.",
+            nullable=True,
+        ),
+        Column(
+            "predictor",
+            "string",
+            "What put them in order; of chance, what is to be expected of it.",
+            allowed=tuple(Order),
+        ),
+        Column("users_judged", "int64", "Users who took up another product; on each date anew."),
+        Column(
+            "hit_rate_at_1",
+            "float64",
+            "Share of them who took up the first product in order; null without users.",
+            nullable=True,
+        ),
+        Column(
+            "hit_rate_at_3",
+            "float64",
+            "Share of them who took up one of the first three; null without users.",
+            nullable=True,
+        ),
+        Column(
+            "mean_reciprocal_rank",
+            "float64",
+            "Mean of 1 / the place of the product in order, 0 if it had none; null without users.",
+            nullable=True,
+        ),
+        Column(
+            "is_published",
+            "boolean",
+            "Whether products are recommended by it: affinity if it was better than popularity, by"
+            " the mean reciprocal rank over all dates and with a hit rate at 3 that is not lower, else"
+            " popularity.",
+        ),
+        *LEARNED_FROM,
+        Column(
+            "as_of_date",
+            "date",
+            "The latest date for which history exists; null without users.",
+            nullable=True,
+        ),
+    ),
+)
+_RATES = ("hit_rate_at_1", "hit_rate_at_3", "mean_reciprocal_rank")
+
+
+def overall(relation: ir.Table) -> ir.Table:
+    """The figures of all dates together."""
+    return relation.filter(relation.evaluation_date.isnull())
+
+
+def _comparison(relation: ir.Table) -> ir.Table:
+    rows = overall(relation)
+    return rows.order_by(ibis.desc("mean_reciprocal_rank"), "predictor").select(
+        "predictor",
+        "is_published",
+        "users_judged",
+        **{name: rows[name].round(4).cast("string") for name in _RATES},
+    )
+
+
+def _by_date(relation: ir.Table) -> ir.Table:
+    rows = relation.filter(relation.evaluation_date.notnull(), relation.is_published)
+    return rows.order_by("evaluation_date").select(
+        "evaluation_date", "predictor", "users_judged", *_RATES
+    )
+
+
+@table_asset(
+    TABLE,
+    days={"silver_user_state_history": ALL_DAYS},
+    pictures=[
+        Picture("All evaluation dates together", _comparison),
+        Picture("By date", _by_date, bar="mean_reciprocal_rank", is_share=True),
+    ],
+)
+def gold_recommendation_evaluation(
+    silver_user_product_adoptions: ir.Table,
+    silver_user_state_history: ir.Table,
+    bronze_product_catalog: ir.Table,
+    silver_user_current_state: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """Orders of earlier dates against what was then taken up."""
+    rows = evaluate(
+        silver_user_product_adoptions,
+        silver_user_state_history,
+        bronze_product_catalog,
+        silver_user_current_state,
+        policy,
+    ).view()
+    rows = rows.cross_join(published_of(overall(rows), policy))
+    return rows.select(
+        *(
+            rows[column.name]
+            for column in TABLE.columns
+            if column.name not in {"is_published", "recommendation_version"}
+        ),
+        is_published=rows.predictor == rows.published,
+        recommendation_version=ibis.literal(VERSION),
+    )
+
+
+@rule(TABLE, "Products are recommended by affinity or by popularity, which the figures say.")
+def the_better_one_is_published(
+    gold_recommendation_evaluation: ir.Table, *, policy: LifecyclePolicy
+) -> ir.Table:
+    """Rows that are published and must not be, or the other way round."""
+    rows = gold_recommendation_evaluation
+    found = rows.cross_join(published_of(overall(rows), policy))
+    return found.filter(found.is_published != (found.predictor == found.published)).select(
+        "evaluation_date", "predictor", "is_published", "published"
+    )
+
+
+@rule(TABLE, "No adoption that was learned from is later than the evaluation date.")
+def nothing_is_learned_from_the_future(gold_recommendation_evaluation: ir.Table) -> ir.Table:
+    """Evaluations of what was learned after their date."""
+    rows = gold_recommendation_evaluation
+    return rows.filter(rows.training_last_date > rows.evaluation_date).select(
+        "evaluation_date", "predictor", "training_last_date"
+    )
+
+
+@rule(TABLE, "Rates lie within their bounds, and all orders are judged on the same users.")
+def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
+    """Impossible rates, dates without one of the orders, and users that do not add up."""
+    rows = gold_recommendation_evaluation
+    at_1, at_3, mean = (rows[name] for name in _RATES)
+    is_possible = ibis.and_(
+        at_1.between(0, 1),
+        at_3.between(0, 1),
+        mean.between(0, 1),
+        at_1 <= at_3,
+        at_1 <= mean,
+    )
+    without = ibis.and_(*(rows[name].isnull() for name in _RATES))
+    wrong = rows.filter(
+        ~ibis.ifelse(rows.users_judged > 0, is_possible.fill_null(False), without)
+    ).select("evaluation_date", "predictor", "users_judged")
+    of_date = rows.group_by("evaluation_date").aggregate(
+        orders=rows.count(), fewest=rows.users_judged.min(), most=rows.users_judged.max()
+    )
+    apart = of_date.filter((of_date.orders != len(Order)) | (of_date.fewest != of_date.most))
+    is_date = rows.evaluation_date.notnull()
+    of_order = rows.group_by("predictor").aggregate(
+        on_dates=rows.users_judged.sum(where=is_date).fill_null(0).cast("int64"),
+        in_all=rows.users_judged.sum(where=~is_date).fill_null(0).cast("int64"),
+    )
+    unequal = of_order.filter(of_order.on_dates != of_order.in_all)
+    return wrong.union(
+        apart.select("evaluation_date", predictor=ibis.null("string"), users_judged="most"),
+        unequal.select(
+            evaluation_date=ibis.null("date"), predictor="predictor", users_judged="in_all"
+        ),
+    )
+
+
+@rule(
+    TABLE,
+    "Affinity foresees the next product better than popularity, by which it is recommended if not.",
+    blocking=False,
+    level=AlertLevel.P3,
+)
+def affinity_beats_popularity(
+    gold_recommendation_evaluation: ir.Table, *, policy: LifecyclePolicy
+) -> ir.Table:
+    """The figures, if affinity is no better; a note where there was too little to judge by."""
+    figures = compared(overall(gold_recommendation_evaluation))
+    is_enough = figures.users_judged >= policy.recommendations.min_judged_users
+    reason = (
+        ibis.literal("not judged: ")
+        + figures.users_judged.cast("string")
+        + ibis.literal(
+            f" adoptions to judge by, fewer than {policy.recommendations.min_judged_users},"
+            " the most popular products are recommended"
+        )
+    )
+    return figures.mutate(**{NOT_JUDGED: ibis.ifelse(is_enough, None, reason)}).filter(
+        ~is_enough | ~is_better(figures)
+    )

@@ -1,0 +1,167 @@
+"""How products were taken up, alone and one after another, as known at the end of some days.
+
+The days are snapshots: the as-of date and dates 30, 60, 90, ... days before it. Adoptions are counted
+once, by the block of days in which they became known, and added up for each snapshot, so that further
+snapshots cost next to nothing.
+"""
+
+from __future__ import annotations
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.lifecycle.intervals import day_date, day_number
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.prediction.snapshots import STEP_DAYS, block_of
+
+
+def snapshot_dates(as_of: ir.DateScalar, first: int, last: int) -> ir.Table:
+    """The snapshots from number `first` to number `last`: `snapshot`, `snapshot_date`."""
+    numbers = ibis.range(first, last + 1).unnest().name("number").as_table()
+    return numbers.select(
+        snapshot=numbers.number.cast("int64"),
+        snapshot_date=day_date(day_number(as_of) - numbers.number * STEP_DAYS),
+    )
+
+
+def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
+    """Adoptions with the block in which they became known.
+
+    Args:
+        adoptions: `silver_user_product_adoptions`.
+        as_of: the as-of date.
+        oldest: number of the oldest snapshot that is looked at; earlier blocks are as one.
+
+    Returns:
+        One row a user and product: `user_id`, `product_id`, `sequence_number`, `adoption_date`,
+        `block`. A snapshot knows the adoptions whose block is not below its number.
+    """
+    return adoptions.select(
+        "user_id",
+        "product_id",
+        "sequence_number",
+        "adoption_date",
+        block=ibis.least(block_of(adoptions.adoption_date, as_of), oldest).cast("int64"),
+    ).view()
+
+
+def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) -> ir.Table:
+    """The products that could be recommended at each snapshot, and who had adopted them.
+
+    Args:
+        adoptions: of `in_blocks`.
+        catalog: `bronze_product_catalog`.
+        snapshots: of `snapshot_dates`.
+
+    Returns:
+        One row a snapshot and product that is active today and was launched by then: `users_adopted`,
+        and the dates of the first and last of these adoptions, null without any.
+    """
+    counted = adoptions.group_by(adopted_id="product_id", block="block").aggregate(
+        users=adoptions.count(),
+        first_date=adoptions.adoption_date.min(),
+        last_date=adoptions.adoption_date.max(),
+    )
+    products = catalog.filter(catalog.tier == "product", catalog.is_active).select(
+        "product_id", "product_name", launched_on=catalog.created_at.date()
+    )
+    launched = products.cross_join(snapshots)
+    launched = launched.filter(launched.launched_on <= launched.snapshot_date)
+    known = launched.left_join(
+        counted,
+        [launched.product_id == counted.adopted_id, launched.snapshot <= counted.block],
+    ).drop("block")
+    by_product = known.group_by("snapshot", "product_id", "product_name")
+    return by_product.aggregate(
+        users_adopted=known.users.sum().fill_null(0).cast("int64"),
+        first_adoption_date=known.first_date.min(),
+        last_adoption_date=known.last_date.max(),
+    ).view()
+
+
+def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    """How far the adoption of one product spoke for that of another, at each snapshot.
+
+    Of the users who took up the first product while they did not have the second, the share that took
+    up the second later; to each pair `prior_users` are added who did so at the rate that is usual for
+    the second product, after any other. Users who had the second product before say nothing of what
+    follows the first.
+
+    Args:
+        adoptions: of `in_blocks`.
+        products: of `known_products`.
+        policy: the thresholds.
+
+    Returns:
+        One row a snapshot and ordered pair that at least `min_affinity_support` users adopted in this
+        order: `first_product_id`, `first_product_name`, `second_product_id`, `users_without` (who took
+        up the first without having the second), `users_in_order` and `affinity`, from 0 to 1.
+    """
+    earlier = adoptions.select("user_id", earlier_id="product_id", earlier_number="sequence_number")
+    later = adoptions.select(
+        "block", user="user_id", later_id="product_id", later_number="sequence_number"
+    )
+    in_order = earlier.inner_join(
+        later,
+        [earlier.user_id == later.user, earlier.earlier_number < later.later_number],
+    )
+    counted = in_order.group_by("earlier_id", "later_id", "block").aggregate(users=in_order.count())
+    firsts = products.select(
+        "snapshot",
+        first_product_id="product_id",
+        first_product_name="product_name",
+        users_first="users_adopted",
+    )
+    seconds = products.select(second_snapshot="snapshot", second_product_id="product_id")
+    pairs = firsts.inner_join(
+        seconds,
+        [
+            firsts.snapshot == seconds.second_snapshot,
+            firsts.first_product_id != seconds.second_product_id,
+        ],
+    )
+    known = pairs.left_join(
+        counted,
+        [
+            pairs.first_product_id == counted.earlier_id,
+            pairs.second_product_id == counted.later_id,
+            pairs.snapshot <= counted.block,
+        ],
+    )
+    pairs = (
+        known.group_by(
+            "snapshot", "first_product_id", "first_product_name", "users_first", "second_product_id"
+        )
+        .aggregate(users_in_order=known.users.sum().fill_null(0).cast("int64"))
+        .view()
+    )
+    turned = pairs.select(
+        turned_snapshot="snapshot",
+        turned_first_id="second_product_id",
+        turned_second_id="first_product_id",
+        users_turned="users_in_order",
+    )
+    both = pairs.inner_join(
+        turned,
+        [
+            pairs.snapshot == turned.turned_snapshot,
+            pairs.first_product_id == turned.turned_first_id,
+            pairs.second_product_id == turned.turned_second_id,
+        ],
+    )
+    both = both.mutate(users_without=both.users_first - both.users_turned)
+    of_second = ibis.window(group_by=["snapshot", "second_product_id"])
+    usual = both.users_in_order.sum().over(of_second).cast("float64") / (
+        both.users_without.sum().over(of_second).cast("float64").nullif(0.0)
+    )
+    prior = policy.recommendations.prior_users
+    rates = both.select(
+        "snapshot",
+        "first_product_id",
+        "first_product_name",
+        "second_product_id",
+        "users_without",
+        "users_in_order",
+        affinity=(both.users_in_order + usual * prior) / (both.users_without + prior),
+    )
+    return rates.filter(rates.users_in_order >= policy.min_affinity_support).view()

@@ -1,0 +1,223 @@
+"""How well the next adoption was foreseen: what would have been recommended, and what was taken up.
+
+At each snapshot products are put in order by what was known at its end, for the users who had some by
+then and took up another one in the 30 days after it. The first of these is what was to be foreseen.
+Affinity and popularity are compared on the same users, beside what chance makes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.prediction.adoption_affinity import (
+    affinity,
+    in_blocks,
+    known_products,
+    snapshot_dates,
+)
+from monstera_assets.prediction.recommendations import (
+    RECOMMENDATIONS,
+    RecommendationSource,
+    adopted_by,
+    in_order,
+    is_present,
+)
+
+HORIZON_STEPS = 1
+"""Steps after a snapshot within which an adoption is looked for: 30 days."""
+
+
+class Order(StrEnum):
+    """What puts products in order."""
+
+    AFFINITY = str(RecommendationSource.AFFINITY)
+    POPULARITY = str(RecommendationSource.POPULARITY)
+    CHANCE = "chance"
+
+
+def evaluate(
+    adoptions: ir.Table,
+    history: ir.Table,
+    catalog: ir.Table,
+    people: ir.Table,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """The figures of each order, by snapshot and of all of them together.
+
+    Args:
+        adoptions: `silver_user_product_adoptions`.
+        history: `silver_user_state_history`.
+        catalog: `bronze_product_catalog`.
+        people: `silver_user_current_state`.
+        policy: the thresholds.
+
+    Returns:
+        One row an order and `evaluation_date`, null for all dates together: `users_judged`,
+        `hit_rate_at_1`, `hit_rate_at_3` and `mean_reciprocal_rank` (null without users), the adoptions
+        that were learned from, and `as_of_date`.
+    """
+    as_of = people.aggregate(day=people.as_of_date.max()).day.as_scalar()
+    oldest = HORIZON_STEPS + policy.recommendations.evaluation_dates - 1
+    snapshots = snapshot_dates(as_of, HORIZON_STEPS, oldest)
+    adopted = in_blocks(adoptions, as_of, oldest)
+    products = known_products(adopted, catalog, snapshots)
+    judged = _judged(adopted, history, snapshots, oldest)
+    patterns = judged.select("snapshot", "adopted").distinct()
+    ranked = in_order(patterns, products, affinity(adopted, products, policy))
+    outcomes = _outcomes(judged, ranked)
+    # Of all dates there are figures even where nobody was judged: what is published is told there.
+    orders = ibis.array([str(order) for order in Order]).unnest().name("predictor").as_table()
+    overall = _figures(outcomes, ["predictor"])
+    overall = orders.left_join(overall, "predictor").drop("predictor_right")
+    overall = overall.cross_join(_learned_from(products, [])).mutate(
+        evaluation_date=ibis.null("date")
+    )
+    by_date = _figures(outcomes, ["snapshot", "predictor"])
+    by_date = by_date.inner_join(_learned_from(products, ["snapshot"]), "snapshot")
+    by_date = by_date.inner_join(
+        snapshots.rename(evaluation_date="snapshot_date"), "snapshot"
+    ).select(*overall.columns)
+    rows = overall.union(by_date)
+    return rows.mutate(
+        users_judged=rows.users_judged.fill_null(0),
+        training_rows=rows.training_rows.fill_null(0),
+        as_of_date=as_of,
+    )
+
+
+def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    """What is recommended by, from the figures of all dates together: one row, `published`.
+
+    Affinity, if enough users were judged, its mean reciprocal rank is higher than that of popularity
+    and its hit rate at 3 is not lower; else popularity.
+    """
+    figures = compared(overall)
+    is_enough = figures.users_judged >= policy.recommendations.min_judged_users
+    return figures.select(
+        published=ibis.ifelse(
+            is_enough & is_better(figures),
+            str(RecommendationSource.AFFINITY),
+            str(RecommendationSource.POPULARITY),
+        )
+    )
+
+
+def compared(overall: ir.Table) -> ir.Table:
+    """The figures of affinity and popularity over all dates side by side, in one row."""
+    values = {
+        f"{order}_{name}": overall[name].max(where=overall.predictor == str(order))
+        for order in (Order.AFFINITY, Order.POPULARITY)
+        for name in ("mean_reciprocal_rank", "hit_rate_at_3")
+    }
+    return overall.aggregate(users_judged=overall.users_judged.max().fill_null(0), **values)
+
+
+def is_better(figures: ir.Table) -> ir.BooleanValue:
+    """Whether affinity was better than popularity, by the figures of `compared`."""
+    return (
+        (figures.affinity_mean_reciprocal_rank > figures.popularity_mean_reciprocal_rank)
+        & (figures.affinity_hit_rate_at_3 >= figures.popularity_hit_rate_at_3)
+    ).fill_null(False)
+
+
+def _judged(adoptions: ir.Table, history: ir.Table, snapshots: ir.Table, oldest: int) -> ir.Table:
+    """Users by what they had adopted at a snapshot and what they took up first after it.
+
+    Only those who were recommended something at the snapshot, and had adopted something by then: to
+    others every order would recommend the same.
+    """
+    new = adoptions.filter(adoptions.block < oldest)
+    first = new.group_by("user_id", "block").aggregate(number=new.sequence_number.min())
+    first = first.filter(first.number > 1).select(
+        "user_id", "number", snapshot=first.block + HORIZON_STEPS
+    )
+    on_dates = history.select("user_id", "snapshot_date", "platform_state").inner_join(
+        snapshots, "snapshot_date"
+    )
+    present = on_dates.filter(is_present(on_dates.platform_state))
+    first = first.semi_join(present, ["user_id", "snapshot"]).view()
+    every = first.inner_join(adoptions, "user_id")
+    before = every.filter(every.sequence_number < every.number)
+    had = adopted_by(before, ["user_id", "snapshot"])
+    taken = every.filter(every.sequence_number == every.number)
+    both = had.inner_join(
+        taken.select("user_id", "snapshot", "product_id"), ["user_id", "snapshot"]
+    )
+    return both.group_by("snapshot", "adopted", "product_id").aggregate(users=both.count()).view()
+
+
+def _outcomes(judged: ir.Table, ranked: ir.Table) -> ir.Table:
+    """Users by snapshot, order, rank of what they took up, and products that were left to them.
+
+    The rank is 0 if it could not be recommended, as it was not launched; that is a miss of every order.
+    Of chance only the number of products tells, of the others only the rank.
+    """
+    rows = judged.left_join(
+        ranked.select("snapshot", "adopted", "product_id", *_RANKS.values(), "products_left"),
+        ["snapshot", "adopted", "product_id"],
+    )
+    each = [
+        rows.select(
+            "snapshot",
+            "users",
+            predictor=ibis.literal(str(order)),
+            rank=(rows[_RANKS[order]].fill_null(0) if order in _RANKS else zero),
+            products_left=(zero if order in _RANKS else rows.products_left.fill_null(0)),
+        )
+        for order in Order
+        for zero in [ibis.literal(0, "int64")]
+    ]
+    return each[0].union(*each[1:])
+
+
+_RANKS = {Order.AFFINITY: "affinity_rank", Order.POPULARITY: "popularity_rank"}
+
+
+def _figures(outcomes: ir.Table, keys: list[str]) -> ir.Table:
+    rows = outcomes.group_by(*keys, "rank", "products_left").aggregate(
+        users=outcomes.users.sum().cast("int64")
+    )
+    left, rank = rows.products_left, rows["rank"]
+    nothing = ibis.literal(0.0)
+    inverse = ibis.range(1, left + 1).map(lambda number: 1.0 / number).sums()
+    values = {
+        "hit_rate_at_1": ibis.cases((left > 0, 1 / left), (rank == 1, 1.0), else_=nothing),
+        "hit_rate_at_3": ibis.cases(
+            (left > 0, ibis.least(left, RECOMMENDATIONS) / left),
+            (rank.between(1, RECOMMENDATIONS), 1.0),
+            else_=nothing,
+        ),
+        "mean_reciprocal_rank": ibis.cases(
+            (left > 0, inverse / left), (rank > 0, 1 / rank), else_=nothing
+        ),
+    }
+    rows = rows.mutate(**{name: rows.users * value for name, value in values.items()})
+    # Added up in a fixed order: a sum of fractions depends on it in its last bits.
+    return rows.group_by(keys).aggregate(
+        users_judged=rows.users.sum().cast("int64"),
+        **{
+            name: rows[name].collect(order_by=[rows["rank"], rows.products_left]).sums()
+            / rows.users.sum().cast("float64")
+            for name in values
+        },
+    )
+
+
+def _learned_from(products: ir.Table, keys: list[str]) -> ir.Table:
+    """The adoptions that were known, by snapshot; of several snapshots those of the latest."""
+    by_snapshot = products.group_by("snapshot").aggregate(
+        training_first_date=products.first_adoption_date.min(),
+        training_last_date=products.last_adoption_date.max(),
+        training_rows=products.users_adopted.sum().cast("int64"),
+    )
+    if keys:
+        return by_snapshot
+    return by_snapshot.aggregate(
+        training_first_date=by_snapshot.training_first_date.min(),
+        training_last_date=by_snapshot.training_last_date.max(),
+        training_rows=by_snapshot.training_rows.max(),
+    )

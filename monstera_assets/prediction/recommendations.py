@@ -1,0 +1,203 @@
+"""Which products come next, by affinity with those that a user has and by popularity.
+
+What speaks for a product is the same for all who have adopted the same ones, so that products are put
+in order by what was adopted, and not for each user.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import UserState
+from monstera_assets.prediction.adoption_affinity import (
+    affinity,
+    in_blocks,
+    known_products,
+    snapshot_dates,
+)
+
+VERSION = "1"
+"""Another one for any change of what is counted, of the score or of the order."""
+RECOMMENDATIONS = 3
+"""Products that a user is recommended at most."""
+WITHOUT = (UserState.CHURNED, UserState.DELETED)
+"""States of users who are recommended nothing: they are not there to take it up."""
+
+
+class RecommendationSource(StrEnum):
+    """What puts a product in its place."""
+
+    AFFINITY = "affinity"
+    POPULARITY = "popularity"
+
+
+def is_present(platform_state: ir.StringValue) -> ir.BooleanValue:
+    """Whether users in a state are recommended anything."""
+    return ~platform_state.isin([str(state) for state in WITHOUT])
+
+
+def in_order(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Table:
+    """The products that are left to those who have adopted some, in order.
+
+    By affinity: first the products that some adopted product speaks for, by the affinity to the one
+    that speaks most, then the others by popularity. By popularity: by the number of users who have
+    adopted them. Ties go by popularity, then to the lower id.
+
+    Args:
+        patterns: one row a `snapshot` and array `adopted` of the ids of adopted products.
+        products: of `adoption_affinity.known_products`.
+        pairs: of `adoption_affinity.affinity`.
+
+    Returns:
+        One row a pattern and product that is not in it: `users_adopted`, the pair that speaks most
+        (null if none does), `affinity_rank` and `popularity_rank` from 1, and `products_left`, how
+        many there are.
+    """
+    told = patterns.select(
+        "snapshot", "adopted", first_product_id=patterns.adopted.unnest()
+    ).inner_join(pairs, ["snapshot", "first_product_id"])
+    strongest = ibis.window(
+        group_by=["snapshot", "adopted", "second_product_id"],
+        order_by=[ibis.desc("affinity"), "first_product_id"],
+    )
+    told = told.mutate(place=ibis.row_number().over(strongest))
+    told = told.filter(told.place == 0).select(
+        "adopted",
+        "first_product_name",
+        "users_without",
+        "users_in_order",
+        "affinity",
+        told_snapshot="snapshot",
+        told_product_id="second_product_id",
+        because_product_id="first_product_id",
+    )
+    left = patterns.inner_join(products, "snapshot")
+    left = left.filter(~left.adopted.contains(left.product_id))
+    rows = left.left_join(
+        told,
+        [
+            left.snapshot == told.told_snapshot,
+            left.adopted == told.adopted,
+            left.product_id == told.told_product_id,
+        ],
+    ).drop("adopted_right", "told_snapshot", "told_product_id")
+    of_pattern = ["snapshot", "adopted"]
+    by_popularity = [ibis.desc("users_adopted"), "product_id"]
+    by_affinity = [rows.affinity.isnull(), ibis.desc("affinity"), *by_popularity]
+    return rows.mutate(
+        affinity_rank=ibis.row_number().over(ibis.window(group_by=of_pattern, order_by=by_affinity))
+        + 1,
+        popularity_rank=ibis.row_number().over(
+            ibis.window(group_by=of_pattern, order_by=by_popularity)
+        )
+        + 1,
+        products_left=rows.count().over(ibis.window(group_by=of_pattern)),
+    )
+
+
+def adopted_by(adoptions: ir.Table, keys: list[str]) -> ir.Table:
+    """The products of each key as an array `adopted`, in the order of ids."""
+    return adoptions.group_by(keys).aggregate(
+        adopted=adoptions.product_id.collect(order_by=adoptions.product_id)
+    )
+
+
+def recommend(
+    people: ir.Table,
+    adoptions: ir.Table,
+    catalog: ir.Table,
+    published: ir.Table,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """The products that come next for each user who is there to take them up.
+
+    Args:
+        people: `silver_user_current_state`.
+        adoptions: `silver_user_product_adoptions`.
+        catalog: `bronze_product_catalog`.
+        published: one row, whose `published` says by what products are recommended.
+        policy: the thresholds.
+
+    Returns:
+        One row a user and `recommendation_rank` from 1 to `RECOMMENDATIONS` at most: the product, what
+        it is recommended by, score, reason, and the adoptions that were learned from.
+    """
+    as_of = people.aggregate(day=people.as_of_date.max()).day.as_scalar()
+    adopted = in_blocks(adoptions, as_of, 0)
+    products = known_products(adopted, catalog, snapshot_dates(as_of, 0, 0))
+    present = people.filter(is_present(people.platform_state))
+    had = adopted_by(adopted, ["user_id"])
+    nothing = ibis.literal([], "array<string>")
+    users = present.left_join(had, "user_id").select(
+        "user_id",
+        "account_id",
+        "platform_state",
+        "as_of_date",
+        adopted=ibis.coalesce(had.adopted, nothing),
+    )
+    users = users.view()
+    patterns = users.select("adopted", snapshot=ibis.literal(0, "int64")).distinct()
+    rows = in_order(patterns, products, affinity(adopted, products, policy))
+    rows = rows.cross_join(published).cross_join(people.aggregate(users_eligible=people.count()))
+    rows = _with_score(rows).filter(lambda each: each.recommendation_rank <= RECOMMENDATIONS)
+    known = products.aggregate(
+        training_first_date=products.first_adoption_date.min(),
+        training_last_date=products.last_adoption_date.max(),
+        training_rows=products.users_adopted.sum().cast("int64"),
+    )
+    rows = rows.cross_join(known).drop("snapshot", "product_name", "first_product_name")
+    return users.inner_join(rows, "adopted").drop("adopted")
+
+
+def _with_score(rows: ir.Table) -> ir.Table:
+    """Rank, source, score and reason, by what is published."""
+    is_affinity = rows.published == str(RecommendationSource.AFFINITY)
+    rank = ibis.ifelse(is_affinity, rows.affinity_rank, rows.popularity_rank)
+    speaks = is_affinity & rows.affinity.notnull()
+    popularity = rows.users_adopted.cast("float64") / rows.users_eligible.cast("float64")
+    by_affinity = _in_words(
+        rows.users_in_order,
+        rows.users_without,
+        " users who had "
+        + rows.first_product_name
+        + " but not yet "
+        + rows.product_name
+        + " took it up later",
+    )
+    by_popularity = _in_words(
+        rows.users_adopted, rows.users_eligible, " users took up " + rows.product_name
+    )
+    return rows.select(
+        "snapshot",
+        "adopted",
+        "product_id",
+        "product_name",
+        "first_product_name",
+        "users_adopted",
+        recommendation_rank=rank,
+        recommendation_source=ibis.ifelse(
+            speaks, str(RecommendationSource.AFFINITY), str(RecommendationSource.POPULARITY)
+        ),
+        score=ibis.ifelse(speaks, rows.affinity, popularity),
+        because_product_id=ibis.ifelse(speaks, rows.because_product_id, None),
+        users_without=ibis.ifelse(speaks, rows.users_without, None),
+        users_in_order=ibis.ifelse(speaks, rows.users_in_order, None),
+        why=ibis.ifelse(speaks, by_affinity, by_popularity),
+    )
+
+
+def _in_words(part: ir.IntegerValue, whole: ir.IntegerValue, did: ir.StringValue) -> ir.StringValue:
+    percent = (part.cast("float64") * 100 / whole.cast("float64")).round().cast("int64")
+    return (
+        part.cast("string")
+        + " of "
+        + whole.cast("string")
+        + did
+        + " ("
+        + percent.cast("string")
+        + " %)"
+    )
