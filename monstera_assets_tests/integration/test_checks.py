@@ -401,7 +401,103 @@ def _faults_of_scores(entity: str) -> list[list[str]]:
     ]
 
 
+_RECOMMENDED = "gold_product_recommendations"
+_FORESEEN = "gold_recommendation_evaluation"
+_PAIR = ("users_both", "support", "co_adoption_rate", "lift")
+_RECOMMENDED_BY_WHAT_NOBODY_HAS = [
+    "UPDATE silver.silver_product_affinity SET users_in_order = 9",
+    f"UPDATE gold.{_RECOMMENDED} AS rows SET recommendation_source = 'affinity',"
+    " because_product_id = pairs.first_product_id, users_in_order = 9,"
+    f" users_without = pairs.users_first - 9, {', '.join(f'{n} = pairs.{n}' for n in _PAIR)}"
+    " FROM silver.silver_product_affinity AS pairs"
+    " WHERE pairs.second_product_id = rows.product_id AND NOT EXISTS"
+    " (FROM silver.silver_user_product_adoptions AS had WHERE had.user_id = rows.user_id"
+    " AND had.product_id = pairs.first_product_id)",
+]
+_FAULTS_OF_RECOMMENDATIONS: Mapping[tuple[str, str], list[list[str]]] = {
+    (_RECOMMENDED, "everybody_has_what_is_left"): [
+        [_drop_one(_RECOMMENDED)],
+        [_one(_RECOMMENDED, "recommendation_rank = 4", "recommendation_rank = 1")],
+        [_one(_RECOMMENDED, "recommendation_rank = 0", "recommendation_rank = 1")],
+        [f"UPDATE gold.{_RECOMMENDED} SET product_id = 'team_spaces' WHERE user_id = 'usr_01'"],
+        [_one("silver_user_current_state", "platform_state = 'deleted'", _IS_ACTIVE)],
+        [_one("silver_user_current_state", "platform_state = 'new'", "platform_state = 'churned'")],
+        ["UPDATE silver.silver_user_product_states SET current_state = 'new_to_product'"],
+    ],
+    (_RECOMMENDED, "nothing_adopted_is_recommended"): [
+        [
+            f"UPDATE gold.{_RECOMMENDED} AS rows SET product_id = had.product_id"
+            " FROM silver.silver_user_product_adoptions AS had WHERE had.user_id = rows.user_id"
+        ],
+        [_one(_RECOMMENDED, "product_id = 'content_creation'")],
+        *(
+            [
+                f"UPDATE bronze.bronze_product_catalog SET {change}"
+                " WHERE product_id = 'design_canvas'"
+            ]
+            for change in ("is_active = false", "created_at = TIMESTAMP '2025-07-01'")
+        ),
+    ],
+    (_RECOMMENDED, "reasons_are_those_of_affinity"): [
+        [_one(_RECOMMENDED, "because_product_id = 'video_studio'")],
+        [_one(_RECOMMENDED, "lift = 2")],
+        [_one(_RECOMMENDED, "recommendation_source = 'affinity'")],
+        _RECOMMENDED_BY_WHAT_NOBODY_HAS,
+    ],
+    (_RECOMMENDED, "scores_are_consistent"): [
+        [_one(_RECOMMENDED, "score = 1.5", "recommendation_rank = 1")],
+        [_one(_RECOMMENDED, "score = 0.9", "recommendation_rank = 3")],
+        [_one(_RECOMMENDED, "recommendation_source = 'affinity'", "recommendation_rank = 1")],
+        [
+            f"UPDATE gold.{_FORESEEN} SET is_published = predictor = 'affinity'",
+            _one(_RECOMMENDED, "recommendation_source = 'affinity'", "recommendation_rank = 2"),
+        ],
+    ],
+    (_FORESEEN, "the_better_one_is_published"): [
+        [_one(_FORESEEN, "is_published = false", "is_published")],
+        [_one(_FORESEEN, "is_published = true", "predictor = 'chance'")],
+        [
+            f"UPDATE gold.{_FORESEEN} SET users_judged = 100, hit_rate_at_3 = 1,"
+            " mean_reciprocal_rank = CASE predictor WHEN 'affinity' THEN 0.9 ELSE 0.8 END"
+        ],
+    ],
+    (_FORESEEN, "nothing_is_learned_from_the_future"): [
+        [
+            f"UPDATE gold.{_FORESEEN} SET training_last_date = evaluation_date + 1"
+            " WHERE evaluation_date IS NOT NULL"
+        ]
+    ],
+    (_FORESEEN, "within_bounds"): [
+        [_one(_FORESEEN, change)]
+        for change in (
+            "hit_rate_at_1 = -0.1",
+            "hit_rate_at_1 = 0.6, hit_rate_at_3 = 0.5, mean_reciprocal_rank = 0.7",
+            "hit_rate_at_1 = 0.6, hit_rate_at_3 = 1, mean_reciprocal_rank = 0.5",
+            "hit_rate_at_3 = 1.1",
+            "mean_reciprocal_rank = NULL",
+            "users_judged = 0",
+            "users_judged = users_judged + 1",
+        )
+    ]
+    + [
+        [_drop_one(_FORESEEN)],
+        [f"UPDATE gold.{_FORESEEN} SET users_judged = 9 WHERE evaluation_date IS NULL"],
+    ],
+    (_FORESEEN, "affinity_beats_popularity"): [
+        [
+            f"UPDATE gold.{_FORESEEN} SET users_judged = 100, mean_reciprocal_rank = 0.5,"
+            " hit_rate_at_3 = 0.5",
+            f"UPDATE gold.{_FORESEEN} SET {better} = 0.9 WHERE predictor = '{order}'",
+        ]
+        for better, order in (
+            ("mean_reciprocal_rank", "popularity"),
+            ("hit_rate_at_3", "affinity"),
+        )
+    ],
+}
+
 FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
+    **_FAULTS_OF_RECOMMENDATIONS,
     ("bronze_entity_loads", "rows_add_up"): [
         [_drop_one("bronze_users")],
         [_drop_one("bronze_workflows")],

@@ -1,0 +1,369 @@
+"""Recommendations of a made-up company: a literal count, the future without a say, an earlier run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from monstera_assets.definitions import table_assets, tables
+from monstera_assets.lifecycle.policy import LifecyclePolicy, RecommendationPolicy
+from monstera_assets.synthetic.company import Company
+from monstera_assets.synthetic.writer import generate
+from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.integration.example_assets import Row
+from monstera_assets_tests.integration.example_runs import ENTITIES, EVENTS, Graph, is_partitioned
+
+COMPANY = Company(users=400, days=240)
+EARLIER = COMPANY.end - timedelta(days=30)
+POLICY = LifecyclePolicy(
+    recommendations=RecommendationPolicy(evaluation_dates=3, min_judged_users=20)
+)
+EVALUATION = "gold_recommendation_evaluation"
+RECOMMENDED = "gold_product_recommendations"
+TABLES = {table.name: table for table in tables()}
+ASSETS = {asset.table.name: asset for asset in table_assets()}
+
+
+def _needed() -> list[str]:
+    """The tables of recommendations, and all that they are computed from."""
+    needed, pending = set(ENTITIES) | set(EVENTS), [EVALUATION, RECOMMENDED]
+    while pending:
+        name = pending.pop()
+        if name not in needed:
+            needed.add(name)
+            pending += ASSETS[name].inputs
+    return sorted(needed)
+
+
+def _run(folder: Path, source: Path, last: date) -> Graph:
+    graph = Graph(source, folder / "w.duckdb", folder / "home", COMPANY.first, POLICY)
+    with graph.instance:
+        for by_day in (True, False):
+            names = [
+                name for name in _needed() if name in ENTITIES or is_partitioned(name) is by_day
+            ]
+            window = DateWindow(COMPANY.first, last) if by_day else None
+            assert graph.run(window, only=names).success
+    return graph
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(COMPANY, tmp_path_factory.mktemp("recommendations") / "source").folder
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Graph:
+    return _run(tmp_path_factory.mktemp("recommendations_run"), source, COMPANY.end)
+
+
+@pytest.fixture
+def connection(graph: Graph) -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(str(graph.database)) as connection:
+        connection.execute("BEGIN TRANSACTION")
+        yield connection
+        connection.execute("ROLLBACK")
+
+
+def computed(connection: duckdb.DuckDBPyConnection, name: str) -> list[Row]:
+    """The rows of a table, computed anew from what the tables hold now."""
+    asset = ASSETS[name]
+    rows = asset(*(TABLES[read].relation for read in asset.inputs), policy=POLICY)
+    return connection.execute(f"SELECT * FROM ({compile_duckdb(rows)}) ORDER BY ALL").fetchall()
+
+
+class Literal:
+    """What was known on a day, counted user by user from the raw events.
+
+    Affinity is a fraction here, so that no rounding hides a difference.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, day: date) -> None:
+        products = connection.execute(
+            "SELECT product_id, product_name, created_at FROM bronze.bronze_product_catalog"
+            " WHERE tier = 'product' AND is_active"
+        ).fetchall()
+        self.names = {product: name for product, name, _ in products}
+        self.launched = sorted(product for product, _, at in products if at.date() <= day)
+        self.adopted: dict[str, list[str]] = {}
+        self.later: dict[str, list[tuple[str, date]]] = {}
+        for user, product, at in connection.execute(
+            "SELECT events.entity_id, nodes.product, min(events.event_timestamp) AS first_at"
+            " FROM bronze.bronze_events AS events JOIN ("
+            "  SELECT product_id, CASE tier WHEN 'product' THEN product_id WHEN 'feature'"
+            "   THEN parent_product_id ELSE (SELECT above.parent_product_id"
+            "    FROM bronze.bronze_product_catalog AS above"
+            "    WHERE above.product_id = catalog.parent_product_id) END AS product"
+            "  FROM bronze.bronze_product_catalog AS catalog) AS nodes USING (product_id)"
+            " WHERE events.entity_type = 'user' GROUP BY ALL ORDER BY first_at, nodes.product"
+        ).fetchall():
+            if product not in self.names:
+                continue
+            if at.date() <= day:
+                self.adopted.setdefault(user, []).append(product)
+            else:
+                self.later.setdefault(user, []).append((product, at.date()))
+        self.states = dict(
+            connection.execute(
+                "SELECT user_id, platform_state FROM silver.silver_user_state_history"
+                " WHERE snapshot_date = ?",
+                [day],
+            ).fetchall()
+        )
+        self.users = Counter(p for products in self.adopted.values() for p in products)
+        self.day = day
+
+    def without(self, first: str, second: str) -> tuple[int, int]:
+        """Users who took up the first product without having the second, and those who then did."""
+        had = went_on = 0
+        for products in self.adopted.values():
+            if first not in products:
+                continue
+            place = products.index(first)
+            if second in products[:place]:
+                continue
+            had += 1
+            went_on += second in products[place:]
+        return had, went_on
+
+    def affinity(self, first: str, second: str) -> Fraction | None:
+        """The affinity of a pair; None if too few went on."""
+        had, went_on = self.without(first, second)
+        if went_on < POLICY.min_affinity_support:
+            return None
+        others = [self.without(other, second) for other in self.launched if other != second]
+        usual = Fraction(sum(part for _, part in others), sum(whole for whole, _ in others))
+        prior = POLICY.recommendations.prior_users
+        return (went_on + prior * usual) / (had + prior)
+
+    def popular(self, had: Sequence[str]) -> list[str]:
+        """The products that are left, by popularity."""
+        left = [product for product in self.launched if product not in had]
+        return sorted(left, key=lambda product: (-self.users[product], product))
+
+    def spoken(self, had: Sequence[str]) -> dict[str, tuple[Fraction, str]]:
+        """By product that is left the greatest affinity, and with which product."""
+        found = {}
+        for product in self.popular(had):
+            told = [
+                (-affinity, first)
+                for first in had
+                if first in self.launched
+                and (affinity := self.affinity(first, product)) is not None
+            ]
+            if told:
+                negative, first = min(told)
+                found[product] = (-negative, first)
+        return found
+
+    def by_affinity(self, had: Sequence[str]) -> list[str]:
+        """The products that are left, by affinity."""
+        spoken = self.spoken(had)
+        popular = self.popular(had)
+        first = [product for product in popular if product in spoken]
+        return [
+            *sorted(first, key=lambda product: -spoken[product][0]),
+            *(product for product in popular if product not in spoken),
+        ]
+
+    def is_there(self, user: str) -> bool:
+        """Whether a user is recommended anything."""
+        return self.states.get(user) not in (None, "churned", "deleted")
+
+    def judged(self) -> list[tuple[tuple[str, ...], str]]:
+        """Of the users who are judged, what they had and what they took up first."""
+        last = self.day + timedelta(days=30)
+        return [
+            (tuple(sorted(self.adopted[user])), later[0][0])
+            for user, later in self.later.items()
+            if user in self.adopted and self.is_there(user) and later[0][1] <= last
+        ]
+
+
+def figures(judged: Sequence[tuple[Sequence[str], str]]) -> tuple[int, float, float, float]:
+    """Users, hit rates at 1 and 3 and mean reciprocal rank of orders and what was taken up."""
+    places = [order.index(taken) + 1 for order, taken in judged]
+    number = len(places)
+    return (
+        number,
+        float(Fraction(sum(place == 1 for place in places), number)),
+        float(Fraction(sum(place <= 3 for place in places), number)),
+        float(sum(Fraction(1, place) for place in places) / number),
+    )
+
+
+def test_evaluation_is_what_a_literal_count_says(graph: Graph) -> None:
+    with duckdb.connect(str(graph.database), read_only=True) as connection:
+        stored = {
+            (day, predictor): (users, *rates)
+            for day, predictor, users, *rates in connection.execute(
+                "SELECT evaluation_date, predictor, users_judged, hit_rate_at_1, hit_rate_at_3,"
+                f" mean_reciprocal_rank FROM gold.{EVALUATION}"
+            ).fetchall()
+        }
+        days = [COMPANY.end - timedelta(days=30 * step) for step in (1, 2, 3)]
+        pooled: Mapping[str, list[tuple[Sequence[str], str]]] = {"affinity": [], "popularity": []}
+        chances: list[tuple[Fraction, Fraction, Fraction]] = []
+        for day in days:
+            known = Literal(connection, day)
+            orders: dict[tuple[str, ...], list[str]] = {}
+            judged = known.judged()
+            for had, _ in judged:
+                orders.setdefault(had, known.by_affinity(had))
+            by_affinity = [(orders[had], taken) for had, taken in judged]
+            by_popularity = [(known.popular(had), taken) for had, taken in judged]
+            assert stored[day, "affinity"] == pytest.approx(figures(by_affinity), rel=1e-12)
+            assert stored[day, "popularity"] == pytest.approx(figures(by_popularity), rel=1e-12)
+            pooled["affinity"].extend(by_affinity)
+            pooled["popularity"].extend(by_popularity)
+            for order, _ in by_popularity:
+                left = len(order)
+                harmonic = sum(Fraction(1, place) for place in range(1, left + 1))
+                chances.append((Fraction(1, left), Fraction(min(3, left), left), harmonic / left))
+    assert set(stored) == {
+        (day, order) for day in (None, *days) for order in ("affinity", "popularity", "chance")
+    }
+    for order, rows in pooled.items():
+        assert stored[None, order] == pytest.approx(figures(rows), rel=1e-12)
+    assert len(chances) >= 60
+    expected = [float(sum(each) / len(chances)) for each in zip(*chances, strict=True)]
+    assert stored[None, "chance"] == pytest.approx((len(chances), *expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("source_of_all", ["affinity", "popularity"])
+def test_recommendations_are_what_a_literal_count_says(
+    connection: duckdb.DuckDBPyConnection, source_of_all: str
+) -> None:
+    connection.execute(f"UPDATE gold.{EVALUATION} SET is_published = predictor = '{source_of_all}'")
+    names = [column.name for column in TABLES[RECOMMENDED].columns]
+    stored: dict[str, list[dict[str, object]]] = {}
+    for row in computed(connection, RECOMMENDED):
+        values = dict(zip(names, row, strict=True))
+        stored.setdefault(values["user_id"], []).append(values)
+    known = Literal(connection, COMPANY.end)
+    orders: dict[tuple[str, ...], list[tuple[str, float, str | None]]] = {}
+    for user in known.states:
+        had = tuple(sorted(known.adopted.get(user, ())))
+        if had not in orders:
+            is_affinity = source_of_all == "affinity"
+            spoken = known.spoken(had) if is_affinity else {}
+            order = known.by_affinity(had) if is_affinity else known.popular(had)
+            orders[had] = [
+                (product, float(spoken[product][0]), spoken[product][1])
+                if product in spoken
+                else (product, known.users[product] / len(known.states), None)
+                for product in order[:3]
+            ]
+        if not known.is_there(user) or not orders[had]:
+            assert user not in stored
+            continue
+        rows = sorted(stored.pop(user), key=lambda row: str(row["recommendation_rank"]))
+        assert [row["recommendation_rank"] for row in rows] == [*range(1, len(rows) + 1)]
+        for row, (product, score, because) in zip(rows, orders[had], strict=True):
+            assert (row["product_id"], row["because_product_id"]) == (product, because)
+            assert row["score"] == pytest.approx(score, rel=1e-12)
+            if because is not None:
+                whole, part = known.without(because, product)
+                assert (row["users_without"], row["users_in_order"]) == (whole, part)
+                assert row["why"] == (
+                    f"{part} of {whole} users who had {known.names[because]} but not yet"
+                    f" {known.names[product]} took it up later ({round(100 * part / whole)} %)"
+                )
+    assert stored == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM silver.silver_user_product_adoptions WHERE adoption_date > '{earlier}'"
+        " AND user_id LIKE '%7'",
+        "UPDATE silver.silver_user_product_adoptions SET adoption_date = '{end}'"
+        " WHERE adoption_date > '{earlier}'",
+        "UPDATE silver.silver_user_product_adoptions SET product_id = product_id || '_other'"
+        " WHERE adoption_date > '{earlier}'",
+        "UPDATE silver.silver_user_state_history SET platform_state = 'churned'"
+        " WHERE snapshot_date > '{earlier}'",
+        "UPDATE silver.silver_user_current_state SET platform_state = 'deleted'",
+        "INSERT INTO bronze.bronze_product_catalog SELECT * REPLACE ('new' AS product_id,"
+        " TIMESTAMP '{earlier}' + INTERVAL 1 DAY AS created_at)"
+        " FROM bronze.bronze_product_catalog WHERE product_id = 'video_studio'",
+    ],
+)
+def test_another_future_moves_nothing_of_earlier_dates(
+    connection: duckdb.DuckDBPyConnection, change: str
+) -> None:
+    """What is judged by adoptions up to a day stays bit for bit, whatever is changed after it.
+
+    The evaluation of 60 days before the end is judged by what came up to 30 days before it.
+    """
+    before = computed(connection, EVALUATION)
+    connection.execute(change.format(earlier=EARLIER, end=COMPANY.end))
+    after = computed(connection, EVALUATION)
+    place = [column.name for column in TABLES[EVALUATION].columns].index("is_published")
+
+    def settled(rows: Sequence[Row]) -> str:
+        # What is published is told from all dates together, so it may change.
+        return repr(
+            [
+                row[:place] + row[place + 1 :]
+                for row in rows
+                if row[0] is not None and row[0] < EARLIER
+            ]
+        )
+
+    assert settled(before) == settled(after)
+    assert len({row[0] for row in before}) == 4
+    if "adoptions" in change and "adoption_date = " not in change:
+        assert repr(before) != repr(after), "the change changed nothing that is read"
+
+
+def test_an_earlier_run_recommends_what_the_later_one_evaluates(
+    graph: Graph, source: Path, tmp_path: Path
+) -> None:
+    """The whole graph to a day, whose later events were never loaded, and 30 days beyond it."""
+    earlier = _run(tmp_path, source, EARLIER)
+    with duckdb.connect(str(earlier.database)) as connection:
+        connection.execute("BEGIN TRANSACTION")
+        connection.execute(f"UPDATE gold.{EVALUATION} SET is_published = predictor = 'affinity'")
+        place = [column.name for column in TABLES[RECOMMENDED].columns].index
+        told: dict[str, list[str]] = {}
+        rows = computed(connection, RECOMMENDED)
+        for row in sorted(rows, key=lambda row: row[place("recommendation_rank")]):
+            told.setdefault(row[place("user_id")], []).append(row[place("product_id")])
+        connection.execute("ROLLBACK")
+    with duckdb.connect(str(graph.database), read_only=True) as connection:
+        taken = connection.execute(
+            "SELECT user_id, arg_min(product_id, sequence_number), min(sequence_number)"
+            " FROM silver.silver_user_product_adoptions WHERE adoption_date > ? GROUP BY user_id",
+            [EARLIER],
+        ).fetchall()
+        [(users, at_1, at_3)] = connection.execute(
+            "SELECT users_judged, users_judged * hit_rate_at_1, users_judged * hit_rate_at_3"
+            f" FROM gold.{EVALUATION} WHERE evaluation_date = ? AND predictor = 'affinity'",
+            [EARLIER],
+        ).fetchall()
+    judged = [
+        (told[user], product) for user, product, number in taken if number > 1 and user in told
+    ]
+    assert len(judged) == users
+    assert sum(order[0] == product for order, product in judged) == pytest.approx(at_1)
+    assert sum(product in order for order, product in judged) == pytest.approx(at_3)
+
+
+def test_computed_again_the_tables_are_the_same_bit_for_bit(graph: Graph) -> None:
+    names = (EVALUATION, RECOMMENDED)
+    first = graph.contents_of(names)
+    assert all(first.values())
+    with graph.instance:
+        assert graph.run(only=names).success
+    again = graph.contents_of(names)
+    assert {name: repr(rows) for name, rows in again.items()} == {
+        name: repr(rows) for name, rows in first.items()
+    }
