@@ -306,22 +306,34 @@ def test_another_future_moves_nothing_of_earlier_dates(
     before = computed(connection, EVALUATION)
     connection.execute(change.format(earlier=EARLIER, end=COMPANY.end))
     after = computed(connection, EVALUATION)
-    place = [column.name for column in TABLES[EVALUATION].columns].index("is_published")
-
-    def settled(rows: Sequence[Row]) -> str:
-        # What is published is told from all dates together, so it may change.
-        return repr(
-            [
-                row[:place] + row[place + 1 :]
-                for row in rows
-                if row[0] is not None and row[0] < EARLIER
-            ]
-        )
-
-    assert settled(before) == settled(after)
+    assert _up_to(before, EARLIER - timedelta(days=1)) == _up_to(after, EARLIER - timedelta(days=1))
     assert len({row[0] for row in before}) == 4
     if "adoptions" in change and "adoption_date = " not in change:
         assert repr(before) != repr(after), "the change changed nothing that is read"
+
+
+def test_those_who_come_later_move_nothing_of_a_day(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    """Many who adopt on the next day, in turned order: they are not judged, and were not known."""
+    before = computed(connection, EVALUATION)
+    connection.execute(
+        "INSERT INTO silver.silver_user_product_adoptions SELECT * EXCLUDE (n) REPLACE"
+        f" (user_id || '_' || n AS user_id, DATE '{EARLIER + timedelta(days=1)}' AS adoption_date,"
+        " 1 + products_adopted - sequence_number AS sequence_number)"
+        " FROM silver.silver_user_product_adoptions, range(9) AS many(n)"
+    )
+    after = computed(connection, EVALUATION)
+    assert _up_to(before, EARLIER) == _up_to(after, EARLIER)
+    assert len({row[0] for row in before}) == 4
+
+
+def _up_to(rows: Sequence[Row], day: date) -> str:
+    """The evaluations of dates up to a day, but for what is published: all dates tell that."""
+    place = [column.name for column in TABLES[EVALUATION].columns].index("is_published")
+    return repr(
+        [row[:place] + row[place + 1 :] for row in rows if row[0] is not None and row[0] <= day]
+    )
 
 
 def test_an_earlier_run_recommends_what_the_later_one_evaluates(
