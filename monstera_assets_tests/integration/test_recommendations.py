@@ -225,13 +225,13 @@ def test_evaluation_is_what_a_literal_count_says(graph: Graph) -> None:
             pooled["popularity"].extend(by_popularity)
             for order, _ in by_popularity:
                 left = len(order)
-                harmonic = sum(Fraction(1, place) for place in range(1, left + 1))
+                harmonic = sum((Fraction(1, place) for place in range(1, left + 1)), Fraction(0))
                 chances.append((Fraction(1, left), Fraction(min(3, left), left), harmonic / left))
     assert set(stored) == {
         (day, order) for day in (None, *days) for order in ("affinity", "popularity", "chance")
     }
-    for order, rows in pooled.items():
-        assert stored[None, order] == pytest.approx(figures(rows), rel=1e-12)
+    for name, rows in pooled.items():
+        assert stored[None, name] == pytest.approx(figures(rows), rel=1e-12)
     assert len(chances) >= 60
     expected = [float(sum(each) / len(chances)) for each in zip(*chances, strict=True)]
     assert stored[None, "chance"] == pytest.approx((len(chances), *expected), rel=1e-12)
@@ -264,15 +264,15 @@ def test_recommendations_are_what_a_literal_count_says(
         if not known.is_there(user) or not orders[had]:
             assert user not in stored
             continue
-        rows = sorted(stored.pop(user), key=lambda row: str(row["recommendation_rank"]))
-        assert [row["recommendation_rank"] for row in rows] == [*range(1, len(rows) + 1)]
-        for row, (product, score, because) in zip(rows, orders[had], strict=True):
-            assert (row["product_id"], row["because_product_id"]) == (product, because)
-            assert row["score"] == pytest.approx(score, rel=1e-12)
+        told = sorted(stored.pop(user), key=lambda each: str(each["recommendation_rank"]))
+        assert [each["recommendation_rank"] for each in told] == [*range(1, len(told) + 1)]
+        for each, (product, score, because) in zip(told, orders[had], strict=True):
+            assert (each["product_id"], each["because_product_id"]) == (product, because)
+            assert each["score"] == pytest.approx(score, rel=1e-12)
             if because is not None:
                 whole, part = known.without(because, product)
-                assert (row["users_without"], row["users_in_order"]) == (whole, part)
-                assert row["why"] == (
+                assert (each["users_without"], each["users_in_order"]) == (whole, part)
+                assert each["why"] == (
                     f"{part} of {whole} users who had {known.names[because]} but not yet"
                     f" {known.names[product]} took it up later ({round(100 * part / whole)} %)"
                 )
