@@ -73,11 +73,15 @@ def evaluate(
     orders = ibis.array([str(order) for order in Order]).unnest().name("predictor").as_table()
     overall = _figures(outcomes, ["predictor"])
     overall = orders.left_join(overall, "predictor").drop("predictor_right")
-    overall = overall.cross_join(_learned_from(products, [])).mutate(
-        evaluation_date=ibis.null("date")
+    known = _learned_from(products)
+    known_at_last = known.aggregate(
+        training_first_date=known.training_first_date.min(),
+        training_last_date=known.training_last_date.max(),
+        training_rows=known.training_rows.max(),
     )
+    overall = overall.cross_join(known_at_last).mutate(evaluation_date=ibis.null("date"))
     by_date = _figures(outcomes, ["snapshot", "predictor"])
-    by_date = by_date.inner_join(_learned_from(products, ["snapshot"]), "snapshot")
+    by_date = by_date.inner_join(known, "snapshot")
     by_date = by_date.inner_join(
         snapshots.rename(evaluation_date="snapshot_date"), "snapshot"
     ).select(*overall.columns)
@@ -157,24 +161,31 @@ def _outcomes(judged: ir.Table, ranked: ir.Table) -> ir.Table:
     Of chance only the number of products tells, of the others only the rank.
     """
     rows = judged.left_join(
-        ranked.select("snapshot", "adopted", "product_id", *_RANKS.values(), "products_left"),
+        ranked.select(
+            "snapshot",
+            "adopted",
+            "product_id",
+            "affinity_rank",
+            "popularity_rank",
+            "products_left",
+        ),
         ["snapshot", "adopted", "product_id"],
     )
-    each = [
-        rows.select(
+    nothing = ibis.literal(0, "int64")
+
+    def of_order(order: Order, rank: ir.IntegerValue, left: ir.IntegerValue) -> ir.Table:
+        return rows.select(
             "snapshot",
             "users",
             predictor=ibis.literal(str(order)),
-            rank=(rows[_RANKS[order]].fill_null(0) if order in _RANKS else zero),
-            products_left=(zero if order in _RANKS else rows.products_left.fill_null(0)),
+            rank=rank.fill_null(0),
+            products_left=left.fill_null(0),
         )
-        for order in Order
-        for zero in [ibis.literal(0, "int64")]
-    ]
-    return each[0].union(*each[1:])
 
-
-_RANKS = {Order.AFFINITY: "affinity_rank", Order.POPULARITY: "popularity_rank"}
+    return of_order(Order.CHANCE, nothing, rows.products_left).union(
+        of_order(Order.AFFINITY, rows.affinity_rank, nothing),
+        of_order(Order.POPULARITY, rows.popularity_rank, nothing),
+    )
 
 
 def _figures(outcomes: ir.Table, keys: list[str]) -> ir.Table:
@@ -207,17 +218,10 @@ def _figures(outcomes: ir.Table, keys: list[str]) -> ir.Table:
     )
 
 
-def _learned_from(products: ir.Table, keys: list[str]) -> ir.Table:
-    """The adoptions that were known, by snapshot; of several snapshots those of the latest."""
-    by_snapshot = products.group_by("snapshot").aggregate(
+def _learned_from(products: ir.Table) -> ir.Table:
+    """The adoptions that were known at each snapshot."""
+    return products.group_by("snapshot").aggregate(
         training_first_date=products.first_adoption_date.min(),
         training_last_date=products.last_adoption_date.max(),
         training_rows=products.users_adopted.sum().cast("int64"),
-    )
-    if keys:
-        return by_snapshot
-    return by_snapshot.aggregate(
-        training_first_date=by_snapshot.training_first_date.min(),
-        training_last_date=by_snapshot.training_last_date.max(),
-        training_rows=by_snapshot.training_rows.max(),
     )
