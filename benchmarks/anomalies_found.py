@@ -100,7 +100,7 @@ PLANTED = (
 def anomalies_of(company: Company, folder: Path) -> duckdb.DuckDBPyConnection:
     """The database of a company, with all that the anomalies are made of."""
     source, database = folder / "source", folder / "anomalies.duckdb"
-    selection = dg.AssetSelection.assets(asset_key(TABLE.name))
+    selection: dg.AssetSelection = dg.AssetSelection.assets(asset_key(TABLE.name))
     if not database.exists():
         generate(company, source)
         selection = selection.upstream().required_multi_asset_neighbors()
