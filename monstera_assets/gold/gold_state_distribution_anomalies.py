@@ -29,6 +29,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.expected_range import (
     DAYS_NEEDED,
     DAYS_OF,
+    MODEL_VERSION,
     Direction,
     Span,
     judged,
@@ -131,6 +132,9 @@ TABLE = Table(
             " weeks.",
             allowed=tuple(Severity),
         ),
+        Column("model_version", "string", "Version of how it is judged."),
+        Column("training_first_date", "date", "First day that has a part in what was expected."),
+        Column("training_last_date", "date", "Last day that has, before the date."),
         Column(
             "moves_behind",
             "string",
@@ -207,6 +211,7 @@ def gold_state_distribution_anomalies(
     found = rows.left_join(behind, TABLE.key)
     is_total = (rows.segment_dimension == TOTAL) & (rows.measure != str(Measure.STATE_SHARE))
     return found.mutate(
+        model_version=ibis.literal(MODEL_VERSION),
         direction=ibis.ifelse(found.score > 0, str(Direction.UP), str(Direction.DOWN)),
         severity=ibis.cases(
             (rows.span == str(Span.WEEK), str(Severity.LOW)),
@@ -235,11 +240,13 @@ def _out_of_range(
     return rows.filter(rows.is_out).drop("is_out")
 
 
-@rule(TABLE, "Every row is out of the range that it names, by more than its threshold.")
+@rule(
+    TABLE, "Every row is out of its range, by more than its threshold, and judged by days before."
+)
 def rows_are_out_of_range(
     gold_state_distribution_anomalies: ir.Table, *, window: DateWindow
 ) -> ir.Table:
-    """Rows that are in their range, or whose direction or score says otherwise."""
+    """Rows that are in their range or say so, or that were judged by what came later."""
     rows = within(gold_state_distribution_anomalies, METRIC_DATE.name, window)
     is_up = rows.direction == str(Direction.UP)
     is_out = ibis.ifelse(
@@ -251,6 +258,7 @@ def rows_are_out_of_range(
         ~is_out
         | (rows.expected_low > rows.expected)
         | (rows.expected_high < rows.expected)
+        | (rows.training_last_date >= rows.metric_date)
         | ~rows.days_in_row.between(1, ROW_DAYS)
     ).select(METRIC_DATE.name, "span", *SERIES, "observed", "expected", "score", "threshold")
 

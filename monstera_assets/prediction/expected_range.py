@@ -23,10 +23,12 @@ from enum import StrEnum
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import AnomalyPolicy
 from monstera_assets.prediction.quantiles import student_quantile
 
+MODEL_VERSION = "state-anomaly-1"
+"""Another one for any change of what is expected, of the spread or of the threshold."""
 WEEK = 7
 QUARTER = 91
 FEWEST_RESIDUALS = 84
@@ -69,6 +71,16 @@ class _Shape:
     to_deviation: float
     freedom: float
 
+    @property
+    def reach(self) -> int:
+        """Days before a date back to the first that has a part in what is expected of it."""
+        return self.last_residual + self.days - 1 + WEEK * self.last_week
+
+    @property
+    def ends(self) -> int:
+        """Days before a date down to the last that has."""
+        return min(self.first_residual, WEEK * self.first_week)
+
 
 # Of the median absolute residual: 1.4826, and 37 % as much as a standard deviation would tell of a
 # normal distribution; of the mean: sqrt(pi / 2), and 88 % (P. J. Huber, Robust Statistics, 1981). Of
@@ -79,10 +91,8 @@ _SHAPES = {
 }
 DAYS_OF = {span: shape.days for span, shape in _SHAPES.items()}
 """Days of a span."""
-DAYS_NEEDED = max(
-    shape.days + WEEK * shape.last_week + shape.last_residual for shape in _SHAPES.values()
-)
-"""Days before a day that can have a part in what is expected of it."""
+DAYS_NEEDED = max(shape.reach for shape in _SHAPES.values()) + 1
+"""Days before a day that can have a part in what is expected of it; one more, for changes."""
 DAYS_BEFORE_JUDGED = {
     span: shape.days
     - 1
@@ -124,10 +134,13 @@ def judged(
         `keys`, `metric_date`, `members` and `members_deviating` (the amount less what was expected),
         both of a mean day of the span, `observed`, `expected`, `expected_low`, `expected_high`
         (rates), `score` (the distance in standard deviations), `threshold`, `series_judged` (of the
-        date), `is_out`.
+        date), `training_first_date` and `training_last_date` (between which lies all that decides what
+        is expected), `is_out`.
     """
     shape = _SHAPES[span]
-    rows = _with_expected(series, keys, shape)
+    of_series = ibis.window(group_by=list(keys))
+    rows = series.mutate(first_date=series.metric_date.min().over(of_series))
+    rows = _with_expected(rows, keys, shape)
     if shape.days > 1:
         rows = _added_up(rows, keys, shape)
     rows = _with_spread(rows, keys, shape)
@@ -240,6 +253,7 @@ def _out(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
         & (excess.abs() > reach)
         & ((excess / members).abs() >= least)
     )
+    day, first_day = day_number(rows.metric_date), day_number(rows.first_date)
     return rows.select(
         *keys,
         "metric_date",
@@ -252,5 +266,7 @@ def _out(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
         expected_high=expected + reach / members,
         members_deviating=(excess / shape.days).round().cast("int64"),
         score=score,
+        training_first_date=day_date(ibis.greatest(day - shape.reach, first_day)),
+        training_last_date=day_date(day - shape.ends),
         is_out=is_out,
     )

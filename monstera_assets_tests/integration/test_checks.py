@@ -379,6 +379,9 @@ def _out(**values: str) -> str:
         "series_judged": "1",
         "days_in_row": "1",
         "severity": "'medium'",
+        "model_version": "'x'",
+        "training_first_date": "DATE '2025-03-01'",
+        "training_last_date": "DATE '2025-06-29'",
     }
     columns = ", ".join(f"{value} AS {name}" for name, value in (row | values).items())
     return f"INSERT INTO gold.{_ANOMALIES} BY NAME SELECT {columns}"
@@ -1114,6 +1117,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_out(direction="'down'")],
         [_out(expected_low="0.025")],
         [_out(days_in_row="0")],
+        [_out(training_last_date=_LAST)],
     ],
     (_ANOMALIES, "observed_is_published"): [
         [_out(observed="0.9")],

@@ -133,6 +133,9 @@ def test_a_day_by_hand() -> None:
     assert row["threshold"] == pytest.approx(3.375, abs=0.01)
     assert row["expected_low"] == pytest.approx(0.2 - 3.375 * math.sqrt(161) / 1000, abs=2e-4)
     assert row["is_out"]
+    # Six weeks before the first of 84 residuals, but there are no more than 112 days.
+    learned = [(row[f"training_{end}_date"].date() - FIRST).days for end in ("first", "last")]
+    assert learned == [0, last - 1]
 
 
 def test_a_week_by_hand() -> None:
@@ -145,6 +148,28 @@ def test_a_week_by_hand() -> None:
     assert (row["members"], row["members_deviating"]) == (1000, -20)
     assert row["score"] == pytest.approx(7 * -20 / math.sqrt(161) / math.sqrt(7))
     assert row["is_out"]
+    # Nothing of the last four weeks has a part in it, so that a drift is not its own standard.
+    assert (row["metric_date"] - row["training_last_date"]).days == 28
+
+
+@pytest.mark.parametrize("span", list(Span))
+def test_the_days_learned_from_are_all_that_matter(span: Span) -> None:
+    """Other days before and after those named leave a row as it is; some among them do not."""
+    series = random_series(4, 300)["many"]
+    row = judge({"a": series}, span)["a", 299]
+    first, last = ((row[f"training_{e}_date"].date() - FIRST).days for e in ("first", "last"))
+    assert 0 < first < last < 299
+    of_span = 299 if span == Span.DAY else 293
+    assert last < of_span
+    other = Day(5000, 4000, 4000)
+    for number in (0, first - 1, *range(last + 1, of_span)):
+        changed = [*series[:number], other, *series[number + 1 :]]
+        assert judge({"a": changed}, span)["a", 299] == row, number
+    # One alone may not move a median.
+    for part in (slice(first, first + 60), slice(last - 59, last + 1)):
+        changed = list(series)
+        changed[part] = [other] * 60
+        assert judge({"a": changed}, span)["a", 299] != row, part
 
 
 def test_one_bad_day_is_no_drift() -> None:
