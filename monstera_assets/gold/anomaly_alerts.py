@@ -13,9 +13,7 @@ from monstera_assets.prediction.expected_range import DAYS_BEFORE_JUDGED, Span
 from monstera_assets.warehouse.windows import DateWindow
 
 
-def _alarms(
-    rows: ir.Table, states: ir.Table, severity: Severity, span: Span, window: DateWindow
-) -> ir.Table:
+def _alarms(rows: ir.Table, states: ir.Table, severity: Severity, window: DateWindow) -> ir.Table:
     """The last day's anomalies of a severity; a note if there are too few days to judge any."""
     found = rows.filter(rows.metric_date == window.last, rows.severity == str(severity))
     told = found.select(
@@ -32,6 +30,7 @@ def _alarms(
     days = states.filter(states.metric_date <= window.last).aggregate(
         days=ibis._.metric_date.nunique()
     )
+    span = Span.WEEK if severity == Severity.LOW else Span.DAY
     needed = DAYS_BEFORE_JUDGED[span] + 1
     reason = "not judged: " + days.days.cast("string") + f" days of history, fewer than {needed}"
     young = days.filter(days.days < needed).select(**{NOT_JUDGED: reason})
@@ -55,11 +54,7 @@ def activity_is_as_expected(
 ) -> ir.Table:
     """The share of users active, or their events, if out of range."""
     return _alarms(
-        gold_state_distribution_anomalies,
-        gold_state_distribution,
-        Severity.HIGH,
-        Span.DAY,
-        window,
+        gold_state_distribution_anomalies, gold_state_distribution, Severity.HIGH, window
     )
 
 
@@ -77,11 +72,7 @@ def segments_and_states_are_as_expected(
 ) -> ir.Table:
     """Segments and states that are out of range."""
     return _alarms(
-        gold_state_distribution_anomalies,
-        gold_state_distribution,
-        Severity.MEDIUM,
-        Span.DAY,
-        window,
+        gold_state_distribution_anomalies, gold_state_distribution, Severity.MEDIUM, window
     )
 
 
@@ -98,10 +89,4 @@ def activity_does_not_drift(
     window: DateWindow,
 ) -> ir.Table:
     """Users in all or a segment whose week is out of range."""
-    return _alarms(
-        gold_state_distribution_anomalies,
-        gold_state_distribution,
-        Severity.LOW,
-        Span.WEEK,
-        window,
-    )
+    return _alarms(gold_state_distribution_anomalies, gold_state_distribution, Severity.LOW, window)

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.gold.gold_state_transition_metrics import ACCOUNT, PLATFORM, PRODUCT, SCOPES
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, user_segments
+from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, user_dimensions, user_segments
 from monstera_assets.gold.series import dates, share
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.products import active_products
@@ -145,9 +145,7 @@ def segments_and_accounts(users: ir.Table, accounts: ir.Table) -> ir.Table:
 
 
 def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
-    people = users.inner_join(
-        accounts.select("account_id", account_tier=accounts.subscription_tier), "account_id"
-    ).select("user_id", *SEGMENT_DIMENSIONS)
+    people = user_dimensions(users, accounts).drop("account_id")
     rows = history.inner_join(people, "user_id")
     # Few combinations of all dimensions occur, so that the users are gone through once.
     combined = (

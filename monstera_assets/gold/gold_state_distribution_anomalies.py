@@ -67,7 +67,7 @@ TABLE = Table(
         Column(
             "span",
             "string",
-            "What was judged: the day by itself, or the week that ends on it against the weeks 5 to 16"
+            "What was judged: the day by itself, or the week that ends on it against the weeks 4 to 15"
             " before.",
             allowed=tuple(Span),
         ),
@@ -97,11 +97,7 @@ TABLE = Table(
         ),
         Column("observed", "float64", "The measure: a share from 0 to 1, or events a user."),
         Column("expected", "float64", "What the days before let expect, in the same unit."),
-        Column(
-            "expected_low",
-            "float64",
-            "From where on it is in its range.",
-        ),
+        Column("expected_low", "float64", "From where on it is in its range."),
         Column("expected_high", "float64", "Up to where it is."),
         Column(
             "members_deviating",

@@ -49,11 +49,17 @@ def segment_columns(dimensions: Sequence[str], shared_out: str) -> tuple[Column,
     )
 
 
-def user_segments(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """The segments of each user: `user_id`, `segment_dimension`, `segment_value`, with the total."""
+def user_dimensions(users: ir.Table, accounts: ir.Table) -> ir.Table:
+    """What users are shared out by: `user_id`, `account_id`, `SEGMENT_DIMENSIONS`; one row a user."""
     people = users.inner_join(
         accounts.select("account_id", account_tier=accounts.subscription_tier), "account_id"
     )
+    return people.select("user_id", "account_id", *SEGMENT_DIMENSIONS)
+
+
+def user_segments(users: ir.Table, accounts: ir.Table) -> ir.Table:
+    """The segments of each user: `user_id`, `segment_dimension`, `segment_value`, with the total."""
+    people = user_dimensions(users, accounts)
     return ibis.union(
         *(
             people.select(

@@ -10,7 +10,7 @@ accounts whose members do the same together.
 A day is out of range where its distance is greater than would happen by chance, in all of a quarter's
 days and series together, as often as false alarms are borne (Bonferroni's correction).
 
-Two spans are judged: each day by itself, and the week that ends on it against the weeks 5 to 16
+Two spans are judged: each day by itself, and the week that ends on it against the weeks 4 to 15
 before, which sees what moves too slowly to be seen in a day.
 """
 
@@ -32,7 +32,7 @@ MODEL_VERSION = "state-anomaly-1"
 WEEK = 7
 QUARTER = 91
 FEWEST_RESIDUALS = 84
-"""Of the days before, without which nothing is judged: 16 weeks from the first day on."""
+"""Of the days before, on fewer of which nothing is judged."""
 
 
 class Span(StrEnum):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monstera_assets.definitions import table_assets, tables
+from monstera_assets.definitions import tables
 from monstera_assets.lifecycle.policy import ChurnPolicy, LifecyclePolicy
 from monstera_assets.prediction.churn_evaluation import Predictor, foretell
 from monstera_assets.prediction.targets import USERS
@@ -20,7 +20,7 @@ from monstera_assets.synthetic.company import Company
 from monstera_assets.synthetic.writer import generate
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.integration.example_runs import ENTITIES, EVENTS, Graph, is_partitioned
+from monstera_assets_tests.integration.example_runs import Graph
 
 COMPANY = Company(users=300, days=240)
 POLICY = LifecyclePolicy(
@@ -38,29 +38,9 @@ CHURN = (
 TABLES = {table.name: table for table in tables()}
 
 
-def _needed() -> list[str]:
-    """The tables of churn, and all that they are computed from."""
-    reads = {asset.table.name: asset.inputs for asset in table_assets()}
-    needed, pending = set(ENTITIES) | set(EVENTS), list(CHURN)
-    while pending:
-        name = pending.pop()
-        if name not in needed:
-            needed.add(name)
-            pending += reads[name]
-    return sorted(needed)
-
-
 def _run(folder: Path, source: Path, last: date) -> Graph:
     graph = Graph(source, folder / "w.duckdb", folder / "home", COMPANY.first, POLICY)
-    with graph.instance:
-        for by_day in (True, False):
-            # Tables of days and those of the as-of date apart: some of the latter come first.
-            names = [
-                name for name in _needed() if name in ENTITIES or is_partitioned(name) is by_day
-            ]
-            window = DateWindow(COMPANY.first, last) if by_day else None
-            assert graph.run(window, only=names).success
-    return graph
+    return graph.compute(CHURN, last)
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,8 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy, RecommendationPoli
 from monstera_assets.synthetic.company import Company
 from monstera_assets.synthetic.writer import generate
 from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_assets import Row
-from monstera_assets_tests.integration.example_runs import ENTITIES, EVENTS, Graph, is_partitioned
+from monstera_assets_tests.integration.example_runs import Graph
 
 COMPANY = Company(users=400, days=240)
 EARLIER = COMPANY.end - timedelta(days=30)
@@ -31,27 +30,9 @@ TABLES = {table.name: table for table in tables()}
 ASSETS = {asset.table.name: asset for asset in table_assets()}
 
 
-def _needed() -> list[str]:
-    """The tables of recommendations, and all that they are computed from."""
-    needed, pending = set(ENTITIES) | set(EVENTS), [EVALUATION, RECOMMENDED]
-    while pending:
-        name = pending.pop()
-        if name not in needed:
-            needed.add(name)
-            pending += ASSETS[name].inputs
-    return sorted(needed)
-
-
 def _run(folder: Path, source: Path, last: date) -> Graph:
     graph = Graph(source, folder / "w.duckdb", folder / "home", COMPANY.first, POLICY)
-    with graph.instance:
-        for by_day in (True, False):
-            names = [
-                name for name in _needed() if name in ENTITIES or is_partitioned(name) is by_day
-            ]
-            window = DateWindow(COMPANY.first, last) if by_day else None
-            assert graph.run(window, only=names).success
-    return graph
+    return graph.compute((EVALUATION, RECOMMENDED), last)
 
 
 @pytest.fixture(scope="module")
