@@ -81,6 +81,7 @@ TABLE = metric_table(
 @table_asset(
     TABLE,
     days={"silver_user_segment_history": SAME_DAYS, "silver_user_state_history": SAME_DAYS},
+    in_spans=True,
 )
 def gold_segment_metrics(
     silver_user_segment_history: ir.Table,

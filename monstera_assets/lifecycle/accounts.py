@@ -19,11 +19,14 @@ from monstera_assets.lifecycle.billing import Phase, billing_intervals
 from monstera_assets.lifecycle.intervals import (
     FOREVER,
     day_number,
+    numbered,
     sliding_presence,
     with_state_since,
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import AccountState, FrozenReason, HealthBand
+
+_NUMBER = "account_number"
 
 _WINDOW = 30
 _RENEWAL_NEAR = 30
@@ -66,30 +69,35 @@ def account_intervals(
         `previous_state`, `previous_since`, `revenue_before` and `seats_before` (of the day before
         the interval), `event_id` (the subscription event of its first day, if any).
     """
+    created = numbered(
+        accounts.select("account_id", created_day=day_number(accounts.account_created_at.date())),
+        by=["account_id"],
+        number=_NUMBER,
+    )
+    numbers = created.select("account_id", _NUMBER)
     contract = billing_intervals(accounts, subscription_events, policy)
-    changes = _changes_of_use(activity, users, accounts)
-    days = _days_of_change(contract, changes, accounts, policy)
+    contract = contract.inner_join(numbers, "account_id").drop("account_id").view()
+    changes = _changes_of_use(activity, users, created)
+    days = _days_of_change(contract, changes, created, policy)
     days = _with_contract(days, contract)
     days = _with_use(days, changes).view()
     days = _with_state(days, policy).view()
     days = _with_health(days, policy)
-    by_account = ibis.window(group_by="account_id", order_by="day")
+    by_account = ibis.window(group_by=_NUMBER, order_by="day")
     intervals = days.mutate(
         valid_from=days.day,
         valid_to=(days.day.lead().over(by_account) - 1).fill_null(FOREVER),
         revenue_before=days.revenue.lag().over(by_account),
         seats_before=days.seats.lag().over(by_account),
     )
-    return with_state_since(intervals, keys=["account_id"], state="current_state")
+    intervals = with_state_since(intervals, keys=[_NUMBER], state="current_state")
+    return intervals.inner_join(numbers, _NUMBER).drop(_NUMBER)
 
 
 def _days_of_change(
-    contract: ir.Table, changes: ir.Table, accounts: ir.Table, policy: LifecyclePolicy
+    contract: ir.Table, changes: ir.Table, created: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """The days on which a rule may say something else than on the day before: account_id, day."""
-    created = accounts.select(
-        "account_id", created_day=day_number(accounts.account_created_at.date())
-    )
+    """The days on which a rule may say something else than on the day before, one row each."""
     candidates = [
         (contract, contract.valid_from),
         # what leaves the lowest seats of the last 30 days, and what becomes the contract of then
@@ -107,10 +115,10 @@ def _days_of_change(
         *((changes, changes.used_on + limit + 1) for limit, _ in _RECENCY_SCORES),
     ]
     days = ibis.union(
-        *(table.select("account_id", day=day.cast("int64")) for table, day in candidates),
+        *(table.select(_NUMBER, day=day.cast("int64")) for table, day in candidates),
         distinct=True,
     )
-    days = days.inner_join(created, "account_id")
+    days = days.inner_join(created.drop("account_id"), _NUMBER)
     return days.filter(days.day >= days.created_day).view()
 
 
@@ -118,15 +126,15 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
     """Add the contract in force, the lowest seats of the last 30 days, and the contract of then."""
     in_force = contract.rename(contract_from="valid_from", contract_to="valid_to")
     at_day = days.asof_join(
-        in_force, on=days.day >= in_force.contract_from, predicates="account_id"
-    ).drop("account_id_right", "contract_to")
+        in_force, on=days.day >= in_force.contract_from, predicates=_NUMBER
+    ).drop(f"{_NUMBER}_right", "contract_to")
     # An event led to the contract on its own day only.
     at_day = at_day.mutate(
         event_id=ibis.ifelse(at_day.contract_from == at_day.day, at_day.event_id, None)
     ).drop("contract_from")
 
     spans = contract.select(
-        span_account_id=contract.account_id,
+        span_number=contract[_NUMBER],
         span_from=contract.valid_from,
         span_to=contract.valid_to,
         span_seats=contract.seats,
@@ -134,18 +142,18 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
     overlapping = days.inner_join(
         spans,
         [
-            days.account_id == spans.span_account_id,
+            days[_NUMBER] == spans.span_number,
             spans.span_from <= days.day,
             spans.span_to > days.day - _WINDOW,
         ],
     )
-    lowest = overlapping.group_by("account_id", "day").aggregate(
+    lowest = overlapping.group_by(_NUMBER, "day").aggregate(
         lowest_seats=overlapping.span_seats.min()
     )
-    at_day = at_day.inner_join(lowest, ["account_id", "day"])
+    at_day = at_day.inner_join(lowest, [_NUMBER, "day"])
 
     then = contract.filter(contract.phase == str(Phase.PAID)).select(
-        then_account_id=contract.account_id,
+        then_number=contract[_NUMBER],
         then_from=contract.valid_from + _WINDOW,
         then_to=contract.valid_to + _WINDOW,
         revenue_then=contract.revenue,
@@ -155,14 +163,14 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
     return at_day.left_join(
         then,
         [
-            at_day.account_id == then.then_account_id,
+            at_day[_NUMBER] == then.then_number,
             then.then_from <= at_day.day,
             then.then_to >= at_day.day,
         ],
-    ).drop("then_account_id", "then_from", "then_to")
+    ).drop("then_number", "then_from", "then_to")
 
 
-def _changes_of_use(activity: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
+def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
     """What each day adds to and takes from an account's use; none before the account's creation.
 
     Returns:
@@ -170,47 +178,42 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, accounts: ir.Table) -> 
         `events_before` (all null where nothing changes), and `used_on`, `expanded_on` (the day
         itself if the account did something that qualifies, or first used another product).
     """
-    people = users.select("user_id", "account_id")
-    created = accounts.select(
-        "account_id", created_day=day_number(accounts.account_created_at.date())
-    )
+    people = numbered(users.select("user_id", "account_id"), by=["user_id"], number="user_number")
+    people = people.inner_join(created, "account_id").select("user_id", "user_number", _NUMBER)
     used = activity.filter(activity.qualifying_events > 0).inner_join(people, "user_id")
     used = used.select(
-        "account_id",
-        "user_id",
+        _NUMBER,
+        "user_number",
         "product_id",
         day=day_number(used.activity_date),
         events=used.qualifying_events,
     )
     seats = sliding_presence(
-        used.select("account_id", "user_id", "day").distinct(),
-        keys=["account_id", "user_id"],
+        used.select(_NUMBER, "user_number", "day").distinct(),
+        keys=[_NUMBER, "user_number"],
         days=_WINDOW,
     )
-    in_products = used.filter(used.product_id.notnull())
-    products = sliding_presence(
-        in_products.select("account_id", "product_id", "day").distinct(),
-        keys=["account_id", "product_id"],
-        days=_WINDOW,
-    )
-    firsts = in_products.group_by("account_id", "product_id").aggregate(
-        first_day=in_products.day.min()
-    )
-    earliest = firsts.group_by("account_id").aggregate(earliest_day=firsts.first_day.min())
-    expansions = firsts.inner_join(earliest, "account_id")
+    by_product = used.group_by(_NUMBER, "product_id", "day").aggregate(events=used.events.sum())
+    by_product = by_product.view()
+    use = by_product.group_by(_NUMBER, "day").aggregate(events=by_product.events.sum()).view()
+    in_products = by_product.filter(by_product.product_id.notnull()).drop("events")
+    products = sliding_presence(in_products, keys=[_NUMBER, "product_id"], days=_WINDOW)
+    firsts = in_products.group_by(_NUMBER, "product_id").aggregate(first_day=in_products.day.min())
+    earliest = firsts.group_by(_NUMBER).aggregate(earliest_day=firsts.first_day.min())
+    expansions = firsts.inner_join(earliest, _NUMBER)
     expansions = expansions.filter(expansions.first_day > expansions.earliest_day)
     parts = [
         _part(seats, day=seats.day, seats_in_use=seats.change),
         _part(products, day=products.day, products_in_use=products.change),
-        _part(used, day=used.day, events_recent=used.events, used_on=used.day),
-        _part(used, day=used.day + _WINDOW, events_recent=-used.events, events_before=used.events),
-        _part(used, day=used.day + 2 * _WINDOW, events_before=-used.events),
+        _part(use, day=use.day, events_recent=use.events, used_on=use.day),
+        _part(use, day=use.day + _WINDOW, events_recent=-use.events, events_before=use.events),
+        _part(use, day=use.day + 2 * _WINDOW, events_before=-use.events),
         _part(expansions, day=expansions.first_day, expanded_on=expansions.first_day),
     ]
-    changes = ibis.union(*parts).inner_join(created, "account_id")
+    changes = ibis.union(*parts).inner_join(created.drop("account_id"), _NUMBER)
     changes = changes.mutate(day=ibis.greatest(changes.day, changes.created_day))
     return (
-        changes.group_by("account_id", "day")
+        changes.group_by(_NUMBER, "day")
         .aggregate(
             **{
                 name: changes[name].sum().cast("int64")
@@ -232,7 +235,7 @@ def _part(rows: ir.Table, *, day: ir.IntegerValue, **columns: ir.IntegerValue) -
         "expanded_on",
     )
     return rows.select(
-        "account_id",
+        _NUMBER,
         day=day.cast("int64"),
         **{name: columns.get(name, ibis.null("int64")).cast("int64") for name in names},
     )
@@ -240,9 +243,9 @@ def _part(rows: ir.Table, *, day: ir.IntegerValue, **columns: ir.IntegerValue) -
 
 def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
     """Add the levels that the changes of use add up to, and the days of last and new use."""
-    so_far = ibis.window(group_by="account_id", order_by="day", preceding=None, following=0)
+    so_far = ibis.window(group_by=_NUMBER, order_by="day", preceding=None, following=0)
     levels = changes.select(
-        "account_id",
+        _NUMBER,
         use_day=changes.day,
         active_seats=changes.seats_in_use.sum().over(so_far),
         products_active=changes.products_in_use.sum().over(so_far),
@@ -251,8 +254,8 @@ def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
         last_used_day=changes.used_on.max().over(so_far),
         last_expanded_day=changes.expanded_on.max().over(so_far),
     )
-    at_day = days.asof_join(levels, on=days.day >= levels.use_day, predicates="account_id").drop(
-        "account_id_right", "use_day"
+    at_day = days.asof_join(levels, on=days.day >= levels.use_day, predicates=_NUMBER).drop(
+        f"{_NUMBER}_right", "use_day"
     )
     return at_day.mutate(
         **{

@@ -9,8 +9,10 @@ most `ACTIVITY_DAYS` of daily activity, of which all but what tells a season are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from itertools import accumulate
 
 import ibis
 import ibis.expr.types as ir
@@ -36,30 +38,32 @@ STATE_DAYS = 61
 
 _ENGAGED = (str(UserState.ACTIVE), str(UserState.RETURNING))
 
-_SUMS = (
-    "events_28",
-    "events_30",
-    "events_before_30",
-    "active_days_28",
-    "active_days_30",
-    "weeks_active",
-    "months_active",
-    "products_used_30",
-    "features_used_30",
-    "features_available_30",
-    "features_before",
-    "products_tried",
-    "products_active",
-    "products_active_before",
-    "people_reached",
-    "workflows_started",
-    "workflows_completed",
-    "engaged",
-    "last_year",
+_PACKS: tuple[Mapping[str, int], ...] = (
+    {"events_28": 31, "events_30": 31},
+    {"events_before_30": 31, "people_reached": 31},
+    {"workflows_started": 31, "workflows_completed": 31},
+    {"products_used_30": 20, "features_used_30": 20, "features_available_30": 20},
+    {"products_tried": 20, "products_active": 20, "products_active_before": 20},
+    {
+        "active_days_28": 6,
+        "active_days_30": 6,
+        "weeks_active": 4,
+        "months_active": 4,
+        "engaged": 2,
+        "features_before": 2,
+        "last_year": 2,
+    },
 )
-"""Measures that are a running sum of changes."""
+"""Measures that are a running sum of changes, and the bits that their levels need at most.
+
+Those of a pack are added up as one whole number, each in its own bits: a sum takes DuckDB as long for
+one measure as for seven. A change may borrow from the bits above its own; the level, which is never
+negative, gives them back. Twenty bits are a million products or features.
+"""
 _LATEST = ("last_day", "quiet_from", "reactivated_on")
 """Measures that are the latest of the days seen so far."""
+
+_PACK_NAMES = tuple(f"pack_{number}" for number, _ in enumerate(_PACKS, 1))
 
 _ONE = ibis.literal(1, "int32")
 
@@ -183,7 +187,7 @@ def behavior_intervals(
     )
     days = days.filter(days.day <= last)
     by_day = days.group_by("user_id", "day").aggregate(
-        **{name: days[name].sum().cast("int32") for name in _SUMS},
+        **{name: days[name].sum().cast("int64") for name in _PACK_NAMES},
         **{name: days[name].max() for name in _LATEST},
     )
     so_far = ibis.window(group_by="user_id", order_by="day", preceding=None, following=0)
@@ -192,9 +196,10 @@ def behavior_intervals(
         "user_id",
         valid_from=by_day.day,
         valid_to=(by_day.day.lead().over(by_user) - 1).fill_null(FOREVER).cast("int64"),
-        **{name: by_day[name].sum().over(so_far).cast("int64") for name in _SUMS},
+        **{name: by_day[name].sum().over(so_far).cast("int64") for name in _PACK_NAMES},
         **{name: by_day[name].max().over(so_far) for name in _LATEST},
     )
+    levels = _unpacked(levels)
     levels = levels.inner_join(facts.users, "user_id")
     segments = policy.segments
     return levels.mutate(
@@ -364,10 +369,34 @@ def _stages(people: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
 
 def _row(rows: ir.Table, day: ir.IntegerValue, **changes: ir.IntegerValue) -> ir.Table:
     """Changes on a day; without any, a day on which what a rule says of a measure may change."""
-    nothing, unknown = ibis.literal(0, "int32"), ibis.null("int64")
     return rows.select(
         "user_id",
         day=day.cast("int64"),
-        **{name: changes.get(name, nothing).cast("int32") for name in _SUMS},
-        **{name: changes.get(name, unknown).cast("int64") for name in _LATEST},
+        **{name: _packed(pack, changes) for name, pack in zip(_PACK_NAMES, _PACKS, strict=True)},
+        **{name: changes.get(name, ibis.null("int64")).cast("int64") for name in _LATEST},
     )
+
+
+def _packed(pack: Mapping[str, int], changes: Mapping[str, ir.IntegerValue]) -> ir.IntegerValue:
+    """The changes of a pack's measures as one number, the first in the lowest bits."""
+    packed = ibis.literal(0, "int64")
+    for name, first_bit in _first_bits(pack).items():
+        if name in changes:
+            packed = packed + changes[name].cast("int64") * 2**first_bit
+    return packed.cast("int64")
+
+
+def _unpacked(levels: ir.Table) -> ir.Table:
+    """Each measure by itself instead of the packs."""
+    measures = {
+        name: (levels[packed] >> first_bit) & (2 ** pack[name] - 1)
+        for packed, pack in zip(_PACK_NAMES, _PACKS, strict=True)
+        for name, first_bit in _first_bits(pack).items()
+    }
+    return levels.mutate(**{name: level.cast("int64") for name, level in measures.items()}).drop(
+        *_PACK_NAMES
+    )
+
+
+def _first_bits(pack: Mapping[str, int]) -> dict[str, int]:
+    return dict(zip(pack, accumulate(pack.values(), initial=0), strict=False))

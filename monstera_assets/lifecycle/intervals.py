@@ -15,8 +15,9 @@ to a day decide what holds on that day: a later fact can end an interval, never 
 Where several parts of a computation read the same intermediate table, it is marked with `.view()`;
 the compiler has it computed once.
 
-Within the engine a day is its number, days since 1970-01-01: whole numbers add, compare and unnest
-faster than dates, and the same in every engine. `day_number` and `day_date` convert.
+Within the engine a day is its number, days since 1970-01-01, and a key is one number too, whatever
+it consists of: whole numbers add, compare, sort and unnest faster than dates and texts, and the same
+in every engine. `day_number` and `day_date` convert days, `numbered` numbers keys.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ FOREVER = (date(9999, 12, 31) - _EPOCH).days
 """The number of the last day of an interval that nothing has ended."""
 ALWAYS = (date(1, 1, 1) - _EPOCH).days
 """The number of the first day of an interval without a beginning."""
+_ACTIVITY = ("activity_day", "previous_day", "next_day", "activated", "activated_before")
+"""What the engine reads of a qualifying day, besides its key."""
 
 
 def day_number(day: ir.DateValue) -> ir.IntegerValue:
@@ -45,6 +48,18 @@ def day_date(number: ir.IntegerValue) -> ir.DateValue:
     # From a timestamp: of a date plus days Ibis believes that it is a date and leaves the cast out.
     midnight = ibis.literal(datetime.combine(_EPOCH, time.min))
     return (midnight + number.cast("int32").as_interval("D")).cast("date")
+
+
+def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
+    """Number the rows of a table in the order of the columns by which they differ.
+
+    Args:
+        keys: one row a key.
+        by: names of the columns that make a key.
+        number: name of the column to add.
+    """
+    in_order = ibis.window(order_by=list(by))
+    return keys.mutate(**{number: ibis.row_number().over(in_order)}).view()
 
 
 def first_of(
@@ -92,9 +107,11 @@ def activity_intervals(
     Args:
         starts: one row a key: `keys`, `start_day` (the first day that has a state), `new_until`
             (the last day on which the key can be new), `active_days` and `dormant_days` (days).
-        activity: one row a key and qualifying day: `keys`, `activity_day`, `activated` (whether the
-            key counts as activated at the end of that day, which ends being new) and any payload.
-            No day lies before the key's start.
+        activity: one row a key and qualifying day: `keys`, `activity_day`, `previous_day` and
+            `next_day` (the key's qualifying days before and after; null if none), `activated`
+            (whether the key counts as activated at the end of that day, which ends being new),
+            `activated_before` (whether it did so before that day) and any payload. No day lies
+            before the key's start.
         keys: names of the key columns.
         labels: the scope's states.
 
@@ -104,7 +121,7 @@ def activity_intervals(
         activity day would have been another one without its activity, by the same rules) and the
         payload of the last activity day.
     """
-    payload = [c for c in activity.columns if c not in {*keys, "activity_day", "activated"}]
+    payload = _payload(activity, keys)
     phases = ibis.range(5).unnest().name("phase").as_table()
     spell = _spells(starts, activity, keys).cross_join(phases)
 
@@ -172,18 +189,12 @@ def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Tab
     The stretch before the first qualifying day has no `activity_day`; it is left out where the key
     starts with one.
     """
-    by_key = ibis.window(group_by=list(keys), order_by="activity_day")
-    payload = [c for c in activity.columns if c not in {*keys, "activity_day", "activated"}]
-    days = activity.mutate(
-        previous_day=activity.activity_day.lag().over(by_key),
-        activated_before=activity.activated.lag().over(by_key).fill_null(False),
-        next_day=activity.activity_day.lead().over(by_key),
-    )
-    after = days.inner_join(starts, list(keys)).mutate(
+    after = activity.inner_join(starts, list(keys)).mutate(
         spell_from=ibis._.activity_day,
         spell_to=(ibis._.next_day - 1).fill_null(FOREVER).cast("int64"),
     )
-    first = activity.group_by(list(keys)).aggregate(first_day=activity.activity_day.min())
+    first = activity.filter(activity.previous_day.isnull())
+    first = first.select(*keys, first_day=first.activity_day)
     before = starts.left_join(first, list(keys))
     before = before.filter(before.first_day.isnull() | (before.first_day > before.start_day))
     before = before.select(
@@ -198,9 +209,13 @@ def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Tab
         previous_day=ibis.null("int64"),
         activated=ibis.literal(value=False),
         activated_before=ibis.literal(value=False),
-        **{name: ibis.null(activity[name].type()) for name in payload},
+        **{name: ibis.null(activity[name].type()) for name in _payload(activity, keys)},
     )
     return before.union(after.select(*before.columns))
+
+
+def _payload(activity: ir.Table, keys: Sequence[str]) -> list[str]:
+    return [name for name in activity.columns if name not in {*keys, *_ACTIVITY}]
 
 
 def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
@@ -341,10 +356,23 @@ def calendar(first: date, last: date, day_column: str) -> ir.Table:
     return days.select(**{day_column: day_date(days.number)})
 
 
-def on_each_day(intervals: ir.Table, first: date, last: date, *, day_column: str) -> ir.Table:
-    """One row a key and day from `first` to `last`: intervals crossed with the calendar."""
+def on_each_day(
+    intervals: ir.Table, first: date, last: date, *, day_column: str, order_by: Sequence[str] = ()
+) -> ir.Table:
+    """One row a key and day from `first` to `last`: intervals crossed with the calendar.
+
+    Args:
+        intervals: interval table.
+        first: the first day of the calendar.
+        last: its last day.
+        day_column: name of the column to add, of day numbers.
+        order_by: columns of the key that rows will be looked up by. To order intervals is cheap, and
+            their days then lie beside each other in the stored table.
+    """
     from_day, to_day = (first - _EPOCH).days, (last - _EPOCH).days
     within = intervals.filter(intervals.valid_from <= to_day, intervals.valid_to >= from_day)
+    if order_by:
+        within = within.order_by(*order_by, "valid_from")
     days = ibis.range(
         ibis.greatest(within.valid_from, from_day), ibis.least(within.valid_to, to_day) + 1
     )

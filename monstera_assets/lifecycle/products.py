@@ -12,6 +12,7 @@ from monstera_assets.lifecycle.intervals import (
     ActivityLabels,
     activity_intervals,
     day_number,
+    numbered,
     with_state_since,
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
@@ -27,6 +28,7 @@ PRODUCT_LABELS = ActivityLabels(
 )
 
 KEYS = ("user_id", "product_id")
+_NUMBER = "relationship_number"
 IN_USE = (str(ProductState.ACTIVE), str(ProductState.REACTIVATED))
 """States of a user who is active in a product."""
 
@@ -53,32 +55,36 @@ def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePo
         `last_qualifying_event_at`, `qualifying_events` (on the last activity day),
         `total_qualifying_events` and `first_qualifying_event_id` (of the last activity day).
     """
-    products = active_products(catalog)
-    in_products = activity.semi_join(products, "product_id")
+    in_products = activity.semi_join(active_products(catalog), "product_id")
+    relationships = _relationships(in_products)
     states = activity_intervals(
-        _starts(in_products, products, policy),
-        _qualifying_days(in_products),
-        keys=KEYS,
+        _starts(relationships, catalog, policy),
+        _qualifying_days(in_products, relationships),
+        keys=[_NUMBER],
         labels=PRODUCT_LABELS,
+    ).rename(product_state="activity_state")
+    states = with_state_since(states, keys=[_NUMBER], state="product_state")
+    return states.inner_join(relationships.select(_NUMBER, *KEYS, "first_access_at"), _NUMBER).drop(
+        _NUMBER
     )
-    states = states.inner_join(_accesses(in_products), KEYS).rename(product_state="activity_state")
-    return with_state_since(states, keys=KEYS, state="product_state")
 
 
-def _accesses(activity: ir.Table) -> ir.Table:
-    return activity.group_by(*KEYS).aggregate(first_access_at=activity.first_event_at.min())
-
-
-def _starts(activity: ir.Table, products: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+def _relationships(activity: ir.Table) -> ir.Table:
+    """One row a user and product, numbered."""
     first = activity.group_by(*KEYS).aggregate(
+        first_access_at=activity.first_event_at.min(),
         start_day=day_number(activity.activity_date.min()),
     )
-    joined = first.inner_join(products, "product_id")
+    return numbered(first, by=KEYS, number=_NUMBER)
+
+
+def _starts(relationships: ir.Table, catalog: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    joined = relationships.inner_join(active_products(catalog), "product_id")
     active_days = joined.active_days.fill_null(policy.active_days)
     # A product's own active window must not reach beyond the default dormant one.
     dormant_days = ibis.greatest(joined.dormant_days.fill_null(policy.dormant_days), active_days)
     return joined.select(
-        *KEYS,
+        _NUMBER,
         "start_day",
         new_until=joined.start_day + policy.new_user_days,
         active_days=active_days,
@@ -86,21 +92,27 @@ def _starts(activity: ir.Table, products: ir.Table, policy: LifecyclePolicy) -> 
     )
 
 
-def _qualifying_days(activity: ir.Table) -> ir.Table:
+def _qualifying_days(activity: ir.Table, relationships: ir.Table) -> ir.Table:
     """One row a user, product and qualifying day."""
     days = activity.filter(activity.qualifying_events > 0)
-    so_far = ibis.window(group_by=KEYS, order_by="activity_date", preceding=None, following=0)
-    activated = (days.activation_events > 0).cast("int64").max().over(so_far) == 1
-    activates = ibis.ifelse(days.activation_events > 0, days.activity_date, None)
-    return days.select(
-        *KEYS,
-        activity_day=day_number(days.activity_date),
-        activated=activated,
-        activation_day=day_number(activates.min().over(so_far)),
-        qualifying_events=days.qualifying_events,
+    days = days.inner_join(relationships.select(_NUMBER, *KEYS), KEYS)
+    by_key = ibis.window(group_by=_NUMBER, order_by="activity_date")
+    so_far = ibis.window(group_by=_NUMBER, order_by="activity_date", preceding=None, following=0)
+    day = day_number(days.activity_date)
+    days = days.select(
+        _NUMBER,
+        "qualifying_events",
+        "last_qualifying_event_at",
+        "first_qualifying_event_id",
+        activity_day=day,
+        previous_day=day.lag().over(by_key),
+        next_day=day.lead().over(by_key),
+        activation_day=ibis.ifelse(days.activation_events > 0, day, None).min().over(so_far),
         total_qualifying_events=days.qualifying_events.sum().over(so_far).cast("int64"),
-        last_qualifying_event_at=days.last_qualifying_event_at,
-        first_qualifying_event_id=days.first_qualifying_event_id,
+    )
+    return days.mutate(
+        activated=days.activation_day.notnull(),
+        activated_before=(days.activation_day < days.activity_day).fill_null(False),
     )
 
 

@@ -16,6 +16,7 @@ from monstera_assets.lifecycle.intervals import (
     day_number,
     fill_gaps,
     first_of,
+    numbered,
     overlay,
     with_state_since,
 )
@@ -57,13 +58,18 @@ def platform_intervals(
         `dunning_event_id` (the subscription event with which the present dunning, or the present
         absence of it, began; null where one dunning followed upon another) and `deletion_event_id`.
     """
+    people = numbered(
+        users.select("user_id", "account_id", "user_created_at"),
+        by=["user_id"],
+        number="user_number",
+    )
     states = activity_intervals(
-        _starts(users, policy),
-        _qualifying_days(activity, policy),
-        keys=["user_id"],
+        _starts(people, policy),
+        _qualifying_days(activity, people, policy),
+        keys=["user_number"],
         labels=PLATFORM_LABELS,
     )
-    states = states.inner_join(users.select("user_id", "account_id"), "user_id")
+    states = states.inner_join(people.select("user_number", "account_id"), "user_number")
     states = overlay(
         states,
         fill_gaps(dunning_intervals(accounts, subscription_events, policy), keys=["account_id"]),
@@ -73,8 +79,8 @@ def platform_intervals(
     states = states.rename(dunning_event_id="begun_by_event_id")
     states = overlay(
         states,
-        fill_gaps(_deletions(subscription_events), keys=["user_id"]),
-        keys=["user_id"],
+        fill_gaps(_deletions(subscription_events, people), keys=["user_number"]),
+        keys=["user_number"],
         columns=["deleted", "begun_by_event_id"],
     )
     states = states.rename(deletion_event_id="begun_by_event_id")
@@ -87,7 +93,10 @@ def platform_intervals(
             else_=states.activity_state,
         ),
     ).drop("deleted")
-    return with_state_since(states, keys=["user_id"], state="platform_state")
+    states = with_state_since(states, keys=["user_number"], state="platform_state")
+    return states.inner_join(people.select("user_number", "user_id"), "user_number").drop(
+        "user_number"
+    )
 
 
 def triggering_event_id(moves: ir.Table) -> ir.StringValue:
@@ -110,10 +119,10 @@ def triggering_event_id(moves: ir.Table) -> ir.StringValue:
     )
 
 
-def _starts(users: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    signup = day_number(users.user_created_at.date())
-    return users.select(
-        user_id=users.user_id,
+def _starts(people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    signup = day_number(people.user_created_at.date())
+    return people.select(
+        user_number=people.user_number,
         start_day=signup,
         new_until=(signup + policy.new_user_days).cast("int64"),
         active_days=ibis.literal(policy.active_days, "int64"),
@@ -121,30 +130,40 @@ def _starts(users: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     )
 
 
-def _qualifying_days(activity: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """One row a user and qualifying day, in any product or none."""
     qualifying = activity.filter(activity.qualifying_events > 0)
-    days = qualifying.group_by("user_id", "activity_date").aggregate(
+    qualifying = qualifying.inner_join(people.select("user_id", "user_number"), "user_id")
+    days = qualifying.group_by("user_number", "activity_date").aggregate(
         qualifying_events=qualifying.qualifying_events.sum().cast("int64"),
         last_qualifying_event_at=qualifying.last_qualifying_event_at.max(),
         first_qualifying_event_id=first_of(
             qualifying.first_qualifying_event_id, order_by=[qualifying.first_qualifying_event_at]
         ),
     )
-    so_far = ibis.window(group_by="user_id", order_by="activity_date", preceding=None, following=0)
-    total = days.qualifying_events.sum().over(so_far).cast("int64")
-    return days.select(
-        user_id=days.user_id,
-        activity_day=day_number(days.activity_date),
-        activated=total >= policy.min_qualifying_events_to_activate,
-        qualifying_events=days.qualifying_events,
-        total_qualifying_events=total,
-        last_qualifying_event_at=days.last_qualifying_event_at,
-        first_qualifying_event_id=days.first_qualifying_event_id,
+    by_user = ibis.window(group_by="user_number", order_by="activity_date")
+    so_far = ibis.window(
+        group_by="user_number", order_by="activity_date", preceding=None, following=0
+    )
+    day = day_number(days.activity_date)
+    days = days.select(
+        "user_number",
+        "qualifying_events",
+        "last_qualifying_event_at",
+        "first_qualifying_event_id",
+        activity_day=day,
+        previous_day=day.lag().over(by_user),
+        next_day=day.lead().over(by_user),
+        total_qualifying_events=days.qualifying_events.sum().over(so_far).cast("int64"),
+    )
+    before = days.total_qualifying_events - days.qualifying_events
+    enough = policy.min_qualifying_events_to_activate
+    return days.mutate(
+        activated=days.total_qualifying_events >= enough, activated_before=before >= enough
     )
 
 
-def _deletions(subscription_events: ir.Table) -> ir.Table:
+def _deletions(subscription_events: ir.Table, people: ir.Table) -> ir.Table:
     """One interval a deleted user, from the first deletion on."""
     deletions = subscription_events.filter(
         subscription_events.event_type == "user_deleted",
@@ -154,6 +173,7 @@ def _deletions(subscription_events: ir.Table) -> ir.Table:
         valid_from=day_number(deletions.event_date.min()),
         begun_by_event_id=first_of(deletions.event_id, order_by=[deletions.event_timestamp]),
     )
+    first = first.inner_join(people.select("user_id", "user_number"), "user_id").drop("user_id")
     return first.mutate(
         valid_to=ibis.literal(FOREVER, "int64"),
         deleted=ibis.literal(value=True),

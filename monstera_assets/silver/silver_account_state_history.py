@@ -130,7 +130,9 @@ def silver_account_state_history(
         bronze_subscription_events,
         policy,
     )
-    days = on_each_day(intervals, window.first, window.last, day_column="snapshot_day")
+    days = on_each_day(
+        intervals, window.first, window.last, day_column="snapshot_day", order_by=["account_id"]
+    )
     return days.select(
         account_id=days.account_id,
         snapshot_date=day_date(days.snapshot_day),

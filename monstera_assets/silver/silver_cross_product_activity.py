@@ -62,33 +62,48 @@ def silver_cross_product_activity(
     """Events in products, in their order within the day, and completed runs."""
     events = silver_events_enriched
     events = events.filter(events.entity_type == "user", events.product_id.notnull())
-    in_order = ibis.window(
-        group_by=["entity_id", "event_date"], order_by=["event_timestamp", "event_id"]
-    )
-    events = events.mutate(before=events.product_id.lag().over(in_order))
     by_product = events.group_by(
         user_id="entity_id", activity_date="event_date", product_id="product_id"
-    ).aggregate(
-        events=events.count(),
-        qualifying=events.count(where=events.is_qualifying_event),
-        switches=events.count(where=events.before != events.product_id),
-    )
+    ).aggregate(events=events.count(), qualifying=events.count(where=events.is_qualifying_event))
     days = by_product.group_by("user_id", "activity_date").aggregate(
         products_visited=by_product.count(),
         products_used=by_product.count(where=by_product.qualifying > 0),
         primary_product_id=first_of(
             by_product.product_id, order_by=[-by_product.qualifying, -by_product.events]
         ),
-        product_switches=by_product.switches.sum().cast("int64"),
     )
+    switches = _switches(events, days.filter(days.products_visited > 1))
     completed = _completions(
         silver_workflow_steps, bronze_workflows, bronze_product_catalog, policy, window
     )
     joined = days.left_join(completed, ["user_id", "activity_date"])
+    joined = joined.left_join(switches, ["user_id", "activity_date"])
     return joined.select(
         *days.columns,
+        product_switches=joined.switches.fill_null(0),
         workflows_completed=joined.completed.fill_null(0),
         cross_product_workflows_completed=joined.across.fill_null(0),
+    )
+
+
+def _switches(events: ir.Table, days: ir.Table) -> ir.Table:
+    """Events in another product than the one before them, of days with more products than one.
+
+    Nothing has to be put in order for the other days, which are most of them.
+    """
+    events = events.select(
+        "event_timestamp",
+        "event_id",
+        "product_id",
+        user_id=events.entity_id,
+        activity_date=events.event_date,
+    ).semi_join(days, ["user_id", "activity_date"])
+    in_order = ibis.window(
+        group_by=["user_id", "activity_date"], order_by=["event_timestamp", "event_id"]
+    )
+    events = events.mutate(before=events.product_id.lag().over(in_order))
+    return events.group_by("user_id", "activity_date").aggregate(
+        switches=events.count(where=events.before != events.product_id)
     )
 
 

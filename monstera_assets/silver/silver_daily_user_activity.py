@@ -57,7 +57,7 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, days={"bronze_events": SAME_DAYS})
+@table_asset(TABLE, days={"bronze_events": SAME_DAYS}, in_spans=True)
 def silver_daily_user_activity(
     bronze_events: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:
@@ -66,20 +66,37 @@ def silver_daily_user_activity(
     events = bronze_events.filter(bronze_events.entity_type == "user")
     events = events.left_join(nodes, events.product_id == nodes.node_id)
     qualifying = events.is_qualifying_event
-    return events.group_by(
+    # By session first, so that no session has to be counted as distinct.
+    parts = events.group_by(
         user_id=events.entity_id,
         activity_date=events.event_date,
         product_id=events.rolled_up_product_id,
+        session_id=events.session_id,
     ).aggregate(
         events=events.count(),
         qualifying_events=events.count(where=qualifying),
         activation_events=events.count(where=events.is_activation_event),
-        sessions=events.session_id.nunique(),
         first_event_at=events.event_timestamp.min(),
         last_event_at=events.event_timestamp.max(),
         first_qualifying_event_at=events.event_timestamp.min(where=qualifying),
         last_qualifying_event_at=events.event_timestamp.max(where=qualifying),
         first_qualifying_event_id=first_of(
             events.event_id, order_by=[events.event_timestamp], where=qualifying
+        ),
+    )
+    return parts.group_by("user_id", "activity_date", "product_id").aggregate(
+        **{
+            name: parts[name].sum().cast("int64")
+            for name in ("events", "qualifying_events", "activation_events")
+        },
+        sessions=parts.session_id.count(),
+        first_event_at=parts.first_event_at.min(),
+        last_event_at=parts.last_event_at.max(),
+        first_qualifying_event_at=parts.first_qualifying_event_at.min(),
+        last_qualifying_event_at=parts.last_qualifying_event_at.max(),
+        first_qualifying_event_id=first_of(
+            parts.first_qualifying_event_id,
+            order_by=[parts.first_qualifying_event_at],
+            where=parts.qualifying_events > 0,
         ),
     )

@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.products import IN_USE, active_products, product_intervals
+from monstera_assets.lifecycle.products import IN_USE, KEYS, active_products, product_intervals
 from monstera_assets.lifecycle.states import ProductState, UserState
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
@@ -73,7 +73,7 @@ def silver_user_product_state_history(
 ) -> ir.Table:
     """State intervals crossed with the days of the window."""
     intervals = product_intervals(silver_daily_user_activity, bronze_product_catalog, policy)
-    days = on_each_day(intervals, window.first, window.last, day_column="day")
+    days = on_each_day(intervals, window.first, window.last, day_column="day", order_by=[*KEYS])
     return days.select(
         user_id=days.user_id,
         product_id=days.product_id,

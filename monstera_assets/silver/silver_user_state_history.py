@@ -83,7 +83,7 @@ def silver_user_state_history(
         bronze_subscription_events,
         policy,
     )
-    days = on_each_day(intervals, window.first, window.last, day_column="day")
+    days = on_each_day(intervals, window.first, window.last, day_column="day", order_by=["user_id"])
     return days.select(
         user_id=days.user_id,
         snapshot_date=day_date(days.day),

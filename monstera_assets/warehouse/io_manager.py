@@ -42,6 +42,7 @@ from monstera_assets.warehouse.batches import TableBatch
 from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS, connect
 from monstera_assets.warehouse.errors import SchemaMismatchError
 from monstera_assets.warehouse.pictures import Computed
+from monstera_assets.warehouse.spans import of_days
 from monstera_assets.warehouse.tables import StoredTable
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -167,14 +168,14 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         Raises:
             SchemaMismatchError: columns or types differ from the declaration.
         """
-        computed = obj if isinstance(obj, Computed) else Computed(obj, ())
+        computed = obj if isinstance(obj, Computed) else Computed(obj)
         window = slice_window(table_slice)
         table = stored_table(context, table_slice)
         if isinstance(computed.rows, pd.DataFrame):
             rows = _replace_by_frame(connection, table, computed.rows, window)
         else:
             writer.delete(connection, table, window)
-            rows = writer.insert(connection, table, computed.rows, window)
+            rows = _insert(connection, table, computed, window)
         seen = {
             picture.title: MetadataValue.md(picture.draw(connection, table.relation))
             for picture in computed.pictures
@@ -300,8 +301,24 @@ def rows_to_read(
         return relation
     if window is None:
         return relation.filter(ibis.literal(value=False))
-    column = relation[table.partition_column]
-    return relation.filter(column >= window.first, column <= window.last)
+    return of_days(relation, table.partition_column, window)
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection,
+    table: StoredTable,
+    computed: Computed,
+    window: DateWindow | None,
+) -> int:
+    """Insert what was computed, span after span if the days can be apart; how many rows they are."""
+    if computed.day_by_day is None or window is None:
+        return writer.insert(connection, table, computed.rows, window)
+    spans = computed.day_by_day.spans(connection, window)
+    if len(spans) == 1:
+        return writer.insert(connection, table, computed.rows, window)
+    return sum(
+        writer.insert(connection, table, computed.day_by_day.compute(span), span) for span in spans
+    )
 
 
 def _replace_by_frame(

@@ -18,6 +18,7 @@ import pandas as pd
 
 from monstera_assets.markdown import table, text
 from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.spans import DayByDay
 
 _BAR = "█"
 _PARTS = "▏▎▍▌▋▊▉"
@@ -95,7 +96,14 @@ def bar(value: float, most: float) -> str:
 
 @dataclass(frozen=True)
 class Computed:
-    """What an asset returns: the rows of its table, and the pictures to draw of it."""
+    """What an asset returns.
+
+    Attributes:
+        rows: the rows of its table, of all days that are computed.
+        pictures: what is drawn of the table.
+        day_by_day: how some of the days are computed apart; None where they cannot be.
+    """
 
     rows: ir.Table | pd.DataFrame
-    pictures: tuple[Picture, ...]
+    pictures: tuple[Picture, ...] = ()
+    day_by_day: DayByDay | None = None

@@ -35,6 +35,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.io_manager import READS, Reads
 from monstera_assets.warehouse.lineage import column_lineage
 from monstera_assets.warehouse.pictures import Computed, Picture
+from monstera_assets.warehouse.spans import DayByDay, narrowed
 from monstera_assets.warehouse.tables import Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -81,12 +82,26 @@ LATEST_DAY = Days(Reads.LATEST_DAY)
 
 @dataclass(frozen=True)
 class TableAsset:
-    """A table, the function that computes it, the days it reads of its inputs, and its pictures."""
+    """A table, the function that computes it, the days it reads of its inputs, and its pictures.
+
+    Raises:
+        ValueError: a table is to be computed in spans whose days are not computed from the same days.
+    """
 
     table: Table
     function: Callable[..., Any]
     days: Mapping[str, Days] = field(default_factory=dict)
     pictures: tuple[Picture, ...] = ()
+    in_spans: bool = False
+
+    def __post_init__(self) -> None:
+        has_days_apart = self.days and all(
+            days is SAME_DAYS and not self._reads_frame(name) for name, days in self.days.items()
+        )
+        if self.in_spans and not has_days_apart:
+            raise ValueError(
+                f"{self.table.name}: spans need inputs of the same days, as Ibis tables"
+            )
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -123,9 +138,13 @@ class TableAsset:
             keywords: dict[str, Any] = {}
             if "policy" in accepts:
                 keywords["policy"] = policy
-            if "window" in accepts:
-                keywords["window"] = partition_window(context)
-            rows = function(*(tables[name] for name in inputs), **keywords)
+
+            def rows_of(window: DateWindow | None, given: Mapping[str, Any]) -> Any:
+                days = {"window": window} if "window" in accepts else {}
+                return function(*(given[name] for name in inputs), **keywords, **days)
+
+            window = partition_window(context) if partitioned else None
+            rows = rows_of(window, tables)
             if isinstance(rows, pd.DataFrame):
                 return Computed(rows, self.pictures)
             if not isinstance(rows, ir.Table):
@@ -134,10 +153,19 @@ class TableAsset:
             # copies would be most of the log.
             last = context.partition_key_range.end if partitioned else None
             context.add_asset_metadata(self._lineage(rows), partition_key=last)
-            return Computed(rows, self.pictures)
+            if not self.in_spans:
+                return Computed(rows, self.pictures)
+            day_by_day = DayByDay(
+                [tables[name] for name in self.days],
+                lambda span: rows_of(span, {**tables, **self._narrowed(tables, span)}),
+            )
+            return Computed(rows, self.pictures, day_by_day)
 
         definition: AssetsDefinition = compute
         return definition
+
+    def _narrowed(self, tables: Mapping[str, ir.Table], span: DateWindow) -> dict[str, ir.Table]:
+        return {name: narrowed(tables[name], span) for name in self.days}
 
     def _lineage(self, rows: ir.Table) -> dict[str, TableColumnLineage]:
         return {
@@ -164,7 +192,11 @@ class TableAsset:
 
 
 def table_asset(
-    table: Table, days: Mapping[str, Days] | None = None, pictures: Sequence[Picture] = ()
+    table: Table,
+    days: Mapping[str, Days] | None = None,
+    pictures: Sequence[Picture] = (),
+    *,
+    in_spans: bool = False,
 ) -> Callable[[Callable[..., Any]], TableAsset]:
     """Declare the decorated function as the computation of a table.
 
@@ -172,10 +204,12 @@ def table_asset(
         table: the declaration.
         days: for each partitioned input, the days that the function reads of it.
         pictures: what the Dagster UI shows of the table.
+        in_spans: whether a range over many rows is computed some days after others; for tables that
+            take groups or joins as large as their inputs, of which they read the same days.
     """
 
     def decorate(function: Callable[..., Any]) -> TableAsset:
-        return TableAsset(table, function, days or {}, tuple(pictures))
+        return TableAsset(table, function, days or {}, tuple(pictures), in_spans)
 
     return decorate
 

@@ -116,8 +116,14 @@ uses = st.randoms(use_true_random=True).map(
 @pytest.fixture(scope="module")
 def queries() -> tuple[str, str]:
     """The states on each day of the span, and the moves within it."""
+    by_key = ibis.window(group_by=list(KEYS), order_by="activity_day")
+    activity = ACTIVITY.mutate(
+        previous_day=ACTIVITY.activity_day.lag().over(by_key),
+        next_day=ACTIVITY.activity_day.lead().over(by_key),
+        activated_before=ACTIVITY.activated.lag().over(by_key).fill_null(False),
+    )
     intervals = with_state_since(
-        activity_intervals(STARTS, ACTIVITY, keys=KEYS, labels=PRODUCT_LABELS),
+        activity_intervals(STARTS, activity, keys=KEYS, labels=PRODUCT_LABELS),
         keys=KEYS,
         state="activity_state",
     )

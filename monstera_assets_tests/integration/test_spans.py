@@ -1,0 +1,104 @@
+"""Computing some days of a range after others gives what computing all at once gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import duckdb
+import ibis
+import pytest
+
+from monstera_assets.definitions import table_assets
+from monstera_assets.synthetic.company import Company
+from monstera_assets.synthetic.writer import generate
+from monstera_assets.warehouse import spans
+from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.errors import WarehouseError
+from monstera_assets.warehouse.spans import DayByDay, narrowed, of_days, parted
+from monstera_assets.warehouse.table_asset import UP_TO_DAY, TableAsset, table_asset
+from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.integration.example_assets import FACTS, errors
+from monstera_assets_tests.integration.example_runs import Graph
+
+COMPANY = Company(users=150, days=60)
+IN_SPANS = [asset for asset in table_assets() if asset.in_spans]
+JANUARY = DateWindow(date(2025, 1, 1), date(2025, 1, 31))
+ROWS = ibis.table({"day": "date", "amount": "int64"}, name="amounts")
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    """A run whose tables are small enough to be computed at once."""
+    folder = tmp_path_factory.mktemp("spans")
+    source = generate(COMPANY, folder / "source").folder
+    graph = Graph(source, folder / "w.duckdb", folder / "home", COMPANY.first)
+    return graph.compute([asset.table.name for asset in IN_SPANS], COMPANY.end)
+
+
+@pytest.mark.parametrize("asset", IN_SPANS, ids=lambda asset: asset.table.name)
+def test_spans_together_are_the_range(
+    graph: Graph, asset: TableAsset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = asset.table.name
+    at_once = graph.contents_of([name])
+    assert at_once[name]
+    taken: list[Sequence[DateWindow]] = []
+    spans_of = DayByDay.spans
+
+    def seen(
+        day_by_day: DayByDay, connection: duckdb.DuckDBPyConnection, window: DateWindow
+    ) -> Sequence[DateWindow]:
+        taken.append(spans_of(day_by_day, connection, window))
+        return taken[-1]
+
+    monkeypatch.setattr(DayByDay, "spans", seen)
+    monkeypatch.setattr(spans, "ROWS_OF_A_SPAN", 700)
+    with graph.instance:
+        result = graph.run(DateWindow(COMPANY.first, COMPANY.end), only=[name])
+    assert errors(result) == {}
+    [windows] = taken
+    assert len(windows) > 5
+    assert graph.contents_of([name]) == at_once
+
+
+def test_there_are_as_many_spans_as_the_rows_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = duckdb.connect()
+    connection.execute(
+        "CREATE TABLE amounts AS SELECT DATE '2024-12-31' + (i % 40)::INTEGER AS day, i AS amount"
+        " FROM range(4000) AS r(i)"
+    )
+    rows = of_days(ROWS, "day", JANUARY)
+    day_by_day = DayByDay([rows, rows], lambda span: narrowed(rows, span))
+    # 40 days with 100 rows each, 31 of them in January, read twice over
+    for rows_of_a_span, expected in ((6200, 1), (6199, 2), (1000, 7), (1, 31)):
+        monkeypatch.setattr(spans, "ROWS_OF_A_SPAN", rows_of_a_span)
+        windows = day_by_day.spans(connection, JANUARY)
+        assert len(windows) == expected
+        assert [day for window in windows for day in window] == list(JANUARY)
+        found = [
+            connection.execute(compile_duckdb(day_by_day.compute(window))).fetchall()
+            for window in windows
+        ]
+        assert [len(part) for part in found] == [100 * len(window) for window in windows]
+
+
+@pytest.mark.parametrize(
+    ("parts", "lengths"),
+    [(1, [31]), (2, [15, 16]), (4, [7, 8, 8, 8]), (31, [1] * 31), (99, [1] * 31)],
+)
+def test_parts_are_of_like_length(parts: int, lengths: list[int]) -> None:
+    windows = parted(JANUARY, parts)
+    assert sorted(len(window) for window in windows) == lengths
+    assert [day for window in windows for day in window] == list(JANUARY)
+
+
+def test_rows_of_no_range_cannot_be_narrowed() -> None:
+    with pytest.raises(WarehouseError, match="rows of a range of days are expected"):
+        narrowed(ROWS, JANUARY)
+
+
+@pytest.mark.parametrize("days", [{}, {"silver_facts": UP_TO_DAY}])
+def test_only_days_that_stand_alone_can_be_in_spans(days: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="silver_facts: spans need inputs of the same days"):
+        table_asset(FACTS, days, in_spans=True)(lambda silver_facts: silver_facts)  # type: ignore[arg-type]
