@@ -99,7 +99,11 @@ _WHAT = ("product_id", "feature_id", "event_type", "location")
 _COUNTS = (EVENTS, EVENTS_QUALIFYING, USERS_PRESENT, USERS_ACTIVE)
 
 
-@table_asset(TABLE, days={"silver_events_enriched": SAME_DAYS, "silver_workflow_steps": UP_TO_DAY})
+@table_asset(
+    TABLE,
+    days={"silver_events_enriched": SAME_DAYS, "silver_workflow_steps": UP_TO_DAY},
+    in_spans=True,
+)
 def gold_activity_metrics(
     silver_events_enriched: ir.Table,
     silver_workflow_steps: ir.Table,

@@ -49,7 +49,11 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, days={"silver_events_enriched": SAME_DAYS, "silver_workflow_steps": UP_TO_DAY})
+@table_asset(
+    TABLE,
+    days={"silver_events_enriched": SAME_DAYS, "silver_workflow_steps": UP_TO_DAY},
+    in_spans=True,
+)
 def silver_cross_product_activity(
     silver_events_enriched: ir.Table,
     silver_workflow_steps: ir.Table,

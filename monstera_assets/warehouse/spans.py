@@ -1,8 +1,8 @@
 """Computing some days of a range after others, so that the work on each fits into memory.
 
-A table of which every day is computed from the same day of its inputs may be computed for any of its
-days apart. Over much data that is faster than all days at once: DuckDB keeps the hash tables of a
-span of days in memory, where those of a year go to disk and back.
+A table of which every day is computed from the same day of an input, and from nothing later, may be
+computed for any of its days apart. Over much data that is faster than all days at once: DuckDB keeps
+the hash tables of a span of days in memory, where those of a year go to disk and back.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DayByDay:
     """How a range is computed whose days do not depend on each other.
 
     Attributes:
-        inputs: the rows of the partitioned inputs, of all days of the range.
+        inputs: the rows of the inputs that are read day by day, of all days of the range.
         compute: from some of its days to their rows.
     """
 
@@ -50,17 +50,20 @@ def of_days(relation: ir.Table, column: str, window: DateWindow) -> ir.Table:
     return relation.filter(days >= window.first, days <= window.last)
 
 
-def narrowed(rows: ir.Table, window: DateWindow) -> ir.Table:
-    """What `of_days` gave for a range, for some days of the range.
+def narrowed(rows: ir.Table, window: DateWindow, *, and_before: bool = False) -> ir.Table:
+    """What `of_days` gave for a range, for some days of the range, or for these and those before.
 
     Raises:
         WarehouseError: the rows are not what `of_days` gave.
     """
     match rows.op():
         case ops.Filter(
-            parent=parent, predicates=(ops.GreaterEqual(left=ops.Field(name=column)), _)
+            parent=parent, predicates=(ops.GreaterEqual(left=ops.Field(name=column)) as since, _)
         ):
-            return of_days(parent.to_expr(), column, window)
+            if not and_before:
+                return of_days(parent.to_expr(), column, window)
+            relation = parent.to_expr()
+            return relation.filter(since.to_expr(), relation[column] <= window.last)
     raise WarehouseError(f"rows of a range of days are expected, not {type(rows.op()).__name__}")
 
 

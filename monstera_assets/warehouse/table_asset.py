@@ -95,12 +95,14 @@ class TableAsset:
     in_spans: bool = False
 
     def __post_init__(self) -> None:
-        has_days_apart = self.days and all(
-            days is SAME_DAYS and not self._reads_frame(name) for name, days in self.days.items()
+        read_up_to_the_day = all(
+            days in (SAME_DAYS, UP_TO_DAY) and not self._reads_frame(name)
+            for name, days in self.days.items()
         )
-        if self.in_spans and not has_days_apart:
+        if self.in_spans and not (read_up_to_the_day and SAME_DAYS in self.days.values()):
             raise ValueError(
-                f"{self.table.name}: spans need inputs of the same days, as Ibis tables"
+                f"{self.table.name}: spans need an input of the same days, no input of other days than"
+                " these and those before, and no DataFrames"
             )
 
     @property
@@ -156,7 +158,7 @@ class TableAsset:
             if not self.in_spans:
                 return Computed(rows, self.pictures)
             day_by_day = DayByDay(
-                [tables[name] for name in self.days],
+                [tables[name] for name, days in self.days.items() if days is SAME_DAYS],
                 lambda span: rows_of(span, {**tables, **self._narrowed(tables, span)}),
             )
             return Computed(rows, self.pictures, day_by_day)
@@ -165,7 +167,10 @@ class TableAsset:
         return definition
 
     def _narrowed(self, tables: Mapping[str, ir.Table], span: DateWindow) -> dict[str, ir.Table]:
-        return {name: narrowed(tables[name], span) for name in self.days}
+        return {
+            name: narrowed(tables[name], span, and_before=days is UP_TO_DAY)
+            for name, days in self.days.items()
+        }
 
     def _lineage(self, rows: ir.Table) -> dict[str, TableColumnLineage]:
         return {
@@ -205,7 +210,7 @@ def table_asset(
         days: for each partitioned input, the days that the function reads of it.
         pictures: what the Dagster UI shows of the table.
         in_spans: whether a range over many rows is computed some days after others; for tables that
-            take groups or joins as large as their inputs, of which they read the same days.
+            take groups or joins as large as the inputs of which they read the same days.
     """
 
     def decorate(function: Callable[..., Any]) -> TableAsset:

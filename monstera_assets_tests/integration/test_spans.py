@@ -7,6 +7,7 @@ from datetime import date
 
 import duckdb
 import ibis
+import ibis.expr.types as ir
 import pytest
 
 from monstera_assets.definitions import table_assets
@@ -16,7 +17,15 @@ from monstera_assets.warehouse import spans
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.spans import DayByDay, narrowed, of_days, parted
-from monstera_assets.warehouse.table_asset import UP_TO_DAY, TableAsset, table_asset
+from monstera_assets.warehouse.table_asset import (
+    ALL_DAYS,
+    SAME_DAYS,
+    UP_TO_DAY,
+    Days,
+    TableAsset,
+    last_days,
+    table_asset,
+)
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_assets import FACTS, errors
 from monstera_assets_tests.integration.example_runs import Graph
@@ -98,7 +107,32 @@ def test_rows_of_no_range_cannot_be_narrowed() -> None:
         narrowed(ROWS, JANUARY)
 
 
-@pytest.mark.parametrize("days", [{}, {"silver_facts": UP_TO_DAY}])
-def test_only_days_that_stand_alone_can_be_in_spans(days: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="silver_facts: spans need inputs of the same days"):
-        table_asset(FACTS, days, in_spans=True)(lambda silver_facts: silver_facts)  # type: ignore[arg-type]
+def test_days_and_those_before_begin_with_the_first_of_the_range() -> None:
+    connection = duckdb.connect()
+    connection.execute(
+        "CREATE TABLE amounts AS SELECT DATE '2024-12-25' + i::INTEGER AS day, i AS amount"
+        " FROM range(60) AS r(i)"
+    )
+    week = DateWindow(date(2025, 1, 10), date(2025, 1, 16))
+    rows = narrowed(of_days(ROWS, "day", JANUARY), week, and_before=True)
+    [found] = connection.execute(
+        f"SELECT min(day), max(day), count(*) FROM ({compile_duckdb(rows)})"
+    ).fetchall()
+    assert found == (date(2025, 1, 1), date(2025, 1, 16), 16)
+
+
+@pytest.mark.parametrize(
+    "days",
+    [
+        {},
+        {"silver_facts": UP_TO_DAY},
+        {"silver_facts": SAME_DAYS, "silver_names": last_days(2)},
+        {"silver_facts": SAME_DAYS, "silver_names": ALL_DAYS},
+    ],
+)
+def test_only_days_that_stand_alone_can_be_in_spans(days: dict[str, Days]) -> None:
+    def function(silver_facts: ir.Table, silver_names: ir.Table) -> ir.Table:
+        return silver_facts.semi_join(silver_names, silver_facts.note == silver_names.label)
+
+    with pytest.raises(ValueError, match="silver_facts: spans need an input of the same days"):
+        table_asset(FACTS, days, in_spans=True)(function)
