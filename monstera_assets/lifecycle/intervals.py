@@ -316,11 +316,16 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
 
 def with_neighbours(active_days: ir.Table, *, keys: Sequence[str]) -> ir.Table:
     """Add `previous_day` and `next_day`, the key's active days before and after; null if none."""
-    by_key = ibis.window(group_by=list(keys), order_by="day")
-    return active_days.mutate(
-        previous_day=active_days.day.lag().over(by_key),
-        next_day=active_days.day.lead().over(by_key),
-    )
+    return active_days.mutate(**neighbours(active_days.day, keys=keys))
+
+
+def neighbours(day: ir.IntegerColumn, *, keys: Sequence[str]) -> dict[str, ir.IntegerValue]:
+    """The columns `previous_day` and `next_day` that tell of the key's rows before and after a row.
+
+    Beside other columns over windows of the same keys and order, DuckDB sorts once for all of them.
+    """
+    by_key = ibis.window(group_by=list(keys), order_by=day)
+    return {"previous_day": day.lag().over(by_key), "next_day": day.lead().over(by_key)}
 
 
 def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:

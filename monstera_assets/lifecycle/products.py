@@ -12,6 +12,7 @@ from monstera_assets.lifecycle.intervals import (
     ActivityLabels,
     activity_intervals,
     day_number,
+    neighbours,
     numbered,
     with_state_since,
 )
@@ -96,18 +97,17 @@ def _qualifying_days(activity: ir.Table, relationships: ir.Table) -> ir.Table:
     """One row a user, product and qualifying day."""
     days = activity.filter(activity.qualifying_events > 0)
     days = days.inner_join(relationships.select(_NUMBER, *KEYS), KEYS)
-    by_key = ibis.window(group_by=_NUMBER, order_by="activity_date")
-    so_far = ibis.window(group_by=_NUMBER, order_by="activity_date", preceding=None, following=0)
-    day = day_number(days.activity_date)
+    days = days.mutate(activity_day=day_number(days.activity_date))
+    activates = ibis.ifelse(days.activation_events > 0, days.activity_day, None)
+    so_far = ibis.window(group_by=_NUMBER, order_by="activity_day", preceding=None, following=0)
     days = days.select(
         _NUMBER,
+        "activity_day",
         "qualifying_events",
         "last_qualifying_event_at",
         "first_qualifying_event_id",
-        activity_day=day,
-        previous_day=day.lag().over(by_key),
-        next_day=day.lead().over(by_key),
-        activation_day=ibis.ifelse(days.activation_events > 0, day, None).min().over(so_far),
+        **neighbours(days.activity_day, keys=[_NUMBER]),
+        activation_day=activates.min().over(so_far),
         total_qualifying_events=days.qualifying_events.sum().over(so_far).cast("int64"),
     )
     return days.mutate(

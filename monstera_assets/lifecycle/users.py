@@ -16,6 +16,7 @@ from monstera_assets.lifecycle.intervals import (
     day_number,
     fill_gaps,
     first_of,
+    neighbours,
     numbered,
     overlay,
     with_state_since,
@@ -141,19 +142,12 @@ def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePoli
             qualifying.first_qualifying_event_id, order_by=[qualifying.first_qualifying_event_at]
         ),
     )
-    by_user = ibis.window(group_by="user_number", order_by="activity_date")
+    days = days.mutate(activity_day=day_number(days.activity_date)).drop("activity_date")
     so_far = ibis.window(
-        group_by="user_number", order_by="activity_date", preceding=None, following=0
+        group_by="user_number", order_by="activity_day", preceding=None, following=0
     )
-    day = day_number(days.activity_date)
-    days = days.select(
-        "user_number",
-        "qualifying_events",
-        "last_qualifying_event_at",
-        "first_qualifying_event_id",
-        activity_day=day,
-        previous_day=day.lag().over(by_user),
-        next_day=day.lead().over(by_user),
+    days = days.mutate(
+        **neighbours(days.activity_day, keys=["user_number"]),
         total_qualifying_events=days.qualifying_events.sum().over(so_far).cast("int64"),
     )
     before = days.total_qualifying_events - days.qualifying_events
