@@ -77,8 +77,11 @@ class Classification:
 
     def of_single(self, rows: ir.Table) -> ir.Table:
         """Staged rows whose id occurs once, as `of_repeated` gives those of other ids."""
-        read = read_events(rows, TABLE, self.earliest)
-        return self._placed(self._by_rules(read.mutate(duplicate_rank=ibis.literal(0, "int64"))))
+        return self._placed(self._by_rules(self._read_single(rows)))
+
+    def hashes_of_single(self, rows: ir.Table) -> ir.Table:
+        """Partition and hash of such rows, which do not depend on the rules."""
+        return self._placed(self._read_single(rows)).select("partition_date", HASH)
 
     def of_repeated(self, rows: ir.Table) -> ir.Table:
         """Typed rows with partition, hash and rejection reason (null if accepted).
@@ -95,6 +98,10 @@ class Classification:
         if self.other_days is not None:
             classified = _without_repeats_of_earlier_days(classified, self.other_days)
         return self._placed(classified)
+
+    def _read_single(self, rows: ir.Table) -> ir.Table:
+        read = read_events(rows, TABLE, self.earliest)
+        return read.mutate(duplicate_rank=ibis.literal(0, "int64"))
 
     def _by_rules(self, rows: ir.Table) -> ir.Table:
         rows, rules = event_rules(

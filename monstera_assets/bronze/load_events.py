@@ -82,6 +82,7 @@ _DAYS = "events_days"
 _LEDGER_BEFORE = "events_ledger_before"
 _DIGESTS = "events_digests"
 _CLASSIFIED = "events_classified"
+_HASHES = "events_hashes"
 _REPEATED_KEYS = "events_repeated_keys"
 _REPEATED_ROWS = "events_repeated_rows"
 _REPEATED = "events_repeated"
@@ -299,14 +300,22 @@ class _EventLoad:
         every = every.union(repeated.cast(every.schema()))
         if in_place and not forget_in_rejected(connection, _REPEATED):
             temporary_view(connection, _CLASSIFIED, every)
+            hashes = self._of_loaded_days(connection, rules.hashes_of_single(single))
+            hashes = hashes.union(repeated.select(*hashes.columns))
         else:
-            temporary_table(connection, _CLASSIFIED, every)
+            classified = temporary_table(connection, _CLASSIFIED, every)
             forget_in_rejected(connection, _CLASSIFIED)
+            hashes = classified.select("partition_date", HASH)
+        temporary_view(connection, _HASHES, hashes)
 
     def _kept(self, connection: duckdb.DuckDBPyConnection, classified: ir.Table) -> ir.Table:
-        if not self.source_input.by_day:  # else only files of the days are read
-            classified = _of_days(connection, classified)
+        classified = self._of_loaded_days(connection, classified)
         return what_is_kept(bronze_events.TABLE, classified, also=["partition_date", HASH])
+
+    def _of_loaded_days(self, connection: duckdb.DuckDBPyConnection, rows: ir.Table) -> ir.Table:
+        if self.source_input.by_day:  # only files of the days are read
+            return rows
+        return _of_days(connection, rows)
 
     def _rows_outside(
         self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, malformed: ir.Table
@@ -364,10 +373,10 @@ class _EventLoad:
 
     def digests(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Count and digest the rows read of each day, and those of it that are accepted."""
-        classified = temporary_relation(connection, _CLASSIFIED)
+        hashes = temporary_relation(connection, _HASHES)
         malformed = temporary_relation(connection, "events_malformed")
         malformed = _of_days(connection, _hashed(malformed, self.first_partition))
-        read = digests_by_day(classified.select("partition_date", HASH).union(malformed))
+        read = digests_by_day(hashes.union(malformed))
         stored = bronze_events.TABLE.relation
         # Everything accepted is stored by now, each event on the day that is its partition.
         taken = stored.semi_join(_days(connection), stored.event_date == _days(connection).day)
