@@ -12,9 +12,10 @@ from datetime import timedelta
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.checks.bit_sets import bit_count, bit_of, word_of
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, MetricTable, metric_table
 from monstera_assets.gold.series import dates, from_first_day, running_totals, totals_of_day
-from monstera_assets.lifecycle.intervals import day_number, sliding_presence
+from monstera_assets.lifecycle.intervals import day_number, numbered, sliding_presence
 from monstera_assets.warehouse.tables import Column
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -144,9 +145,9 @@ def _by_segment(changes: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Ta
 def active_entities_differ(
     metric: ir.Table, events: ir.Table, entity: str, column: str, *, days: int, window: DateWindow
 ) -> ir.Table:
-    """Dates on which the total differs from a plain count of distinct entities over raw events.
+    """Dates on which the total differs from a count of distinct entities over raw events.
 
-    Looks at each date's own window of events, the slow and literal way.
+    Looks at each date's own window of events: the entities in it are the union of those of its days.
 
     Args:
         metric: the table of the metric.
@@ -156,24 +157,33 @@ def active_entities_differ(
         days: length of the sliding window.
         window: the dates to compare.
     """
+    all_days = DateWindow(window.first - timedelta(days=days - 1), window.last)
     qualifying = events.filter(
         events.is_qualifying_event,
         events.entity_type == "user",
-        events.event_date.between(window.first - timedelta(days=days - 1), window.last),
+        events.event_date.between(all_days.first, all_days.last),
     )
-    seen = qualifying.select("event_date", seen=qualifying[entity]).distinct()
-    every = dates(window)
-    counted = every.left_join(
-        seen,
-        [
-            seen.event_date <= every.metric_date,
-            day_number(seen.event_date) > day_number(every.metric_date) - days,
-        ],
+    seen = qualifying.select(metric_date=qualifying.event_date, seen=qualifying[entity]).view()
+    seen = seen.inner_join(
+        numbered(seen.select("seen").distinct(), by=["seen"], number="n"), "seen"
     )
-    counted = counted.group_by("metric_date").aggregate(counted=counted.seen.nunique())
+    sets = seen.group_by("metric_date", word=word_of(seen.n)).aggregate(
+        bits=bit_of(seen.n).bit_or()
+    )
+    sets = sets.view()
+    every = dates(all_days).cross_join(sets.select("word").distinct())
+    every = every.left_join(sets, ["metric_date", "word"])
+    up_to_date = ibis.window(
+        group_by="word", order_by="metric_date", preceding=days - 1, following=0
+    )
+    united = every.select("metric_date", bits=every.bits.bit_or().over(up_to_date))
+    counted = united.group_by("metric_date").aggregate(
+        counted=bit_count(united.bits).sum().cast("int64")
+    )
+    counted = dates(window).left_join(counted, "metric_date").drop("metric_date_right")
     published = metric.filter(metric.segment_dimension == TOTAL).select("metric_date", column)
     both = counted.left_join(published, "metric_date").drop("metric_date_right")
-    return both.filter(both[column].isnull() | (both[column] != both.counted))
+    return both.filter(both[column].isnull() | (both[column] != both.counted.fill_null(0)))
 
 
 def segments_differ_from_total(metric: ir.Table, column: str, *, window: DateWindow) -> ir.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.checks.bit_sets import bit_of, numbers_in, word_of
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy
@@ -137,30 +138,52 @@ def reconciles_with_platform(
     usual = products.filter(
         products.active_days.fill_null(policy.active_days) == policy.active_days,
         products.dormant_days.fill_null(policy.dormant_days) == policy.dormant_days,
-    )
+    ).select("product_id", is_usual=ibis.literal(value=True))
     in_product = within(silver_user_product_state_history, "snapshot_date", window)
-    in_use = in_product.filter(in_product.current_state.isin(IN_USE))
-    in_usual_use = in_use.semi_join(usual, "product_id").select("user_id", "snapshot_date")
+    in_product = in_product.filter(in_product.current_state.isin([str(ProductState.NEW), *IN_USE]))
+    in_product = in_product.left_join(usual, "product_id").drop("product_id_right")
+    is_usual = in_product.is_usual & in_product.current_state.isin(IN_USE)
+    used = _days_of_users(
+        in_product, window, in_usual_use=is_usual, in_use=ibis.literal(value=True)
+    )
     platform = within(silver_user_state_history, "snapshot_date", window)
     using = [str(UserState.ACTIVE), str(UserState.RETURNING), str(UserState.REACTIVATED)]
     if policy.min_qualifying_events_to_activate > 1:
         using.append(str(UserState.NEW))
-    on_platform = platform.filter(platform.activity_state.isin(using)).select(
-        "user_id", "snapshot_date"
-    )
+    platform = platform.filter(platform.activity_state.isin(using))
+    active = _days_of_users(platform, window, on_platform=ibis.literal(value=True))
     activity = silver_daily_user_activity
     elsewhere = activity.filter(activity.qualifying_events > 0).anti_join(usual, "product_id")
-    keys = ["user_id", "snapshot_date"]
-    new_or_in_use = in_product.filter(
-        in_product.current_state.isin([str(ProductState.NEW), *IN_USE])
+    both = used.outer_join(active, ["user_id", "word"])
+    both = both.select(
+        user_id=ibis.coalesce(both.user_id, both.user_id_right),
+        word=ibis.coalesce(both.word, both.word_right),
+        **{name: both[name].fill_null(0) for name in ("in_usual_use", "in_use", "on_platform")},
     )
-    return (
-        in_usual_use.distinct()
-        .anti_join(on_platform, keys)
-        .mutate(problem=ibis.literal("active in a product, not on the platform"))
-        .union(
-            on_platform.anti_join(elsewhere, "user_id")
-            .anti_join(new_or_in_use, keys)
-            .mutate(problem=ibis.literal("active on the platform, in no product"))
+    product_alone = both.mutate(bits=both.in_usual_use & ~both.on_platform)
+    platform_alone = both.mutate(bits=both.on_platform & ~both.in_use)
+    platform_alone = platform_alone.filter(platform_alone.bits != 0)
+    return _dated(product_alone, window, "active in a product, not on the platform").union(
+        _dated(
+            platform_alone.anti_join(elsewhere, "user_id"),
+            window,
+            "active on the platform, in no product",
         )
+    )
+
+
+def _days_of_users(rows: ir.Table, window: DateWindow, **kinds: ir.BooleanValue) -> ir.Table:
+    """The days of each user's rows of each kind, as sets of days since the window's first."""
+    day = day_number(rows.snapshot_date) - day_number(ibis.literal(window.first))
+    return rows.group_by("user_id", word=word_of(day)).aggregate(
+        **{name: bit_of(day).bit_or(where=applies) for name, applies in kinds.items()}
+    )
+
+
+def _dated(sets: ir.Table, window: DateWindow, problem: str) -> ir.Table:
+    days = numbers_in(sets.filter(sets.bits != 0), "bits", word="word", number="day")
+    return days.select(
+        "user_id",
+        snapshot_date=day_date(days.day + day_number(ibis.literal(window.first))),
+        problem=ibis.literal(problem),
     )
