@@ -41,7 +41,7 @@ from monstera_assets.silver.silver_user_state_transitions import silver_user_sta
 from monstera_assets.silver.silver_workflow_funnel import silver_workflow_funnel
 from monstera_assets.silver.silver_workflow_runs import silver_workflow_runs
 from monstera_assets.silver.silver_workflow_steps import silver_workflow_steps
-from monstera_assets.warehouse.table_asset import TableAsset
+from monstera_assets.warehouse.table_asset import LATEST_DAY, TableAsset
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_duckdb
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse, Row
@@ -161,9 +161,12 @@ def _sql(name: str, policy: LifecyclePolicy | None, window: DateWindow | None) -
     relations = {name: _TABLES[name].relation for name in asset.inputs}
     for read, days in asset.days.items():
         day = _TABLES[read].partition_column
+        # The days that the IO manager reads.
+        if days is LATEST_DAY and day is not None:
+            latest = relations[read][day].max().as_scalar()
+            relations[read] = relations[read].filter(relations[read][day] == latest)
         if window is None or days.mapping is None or day is None:
             continue
-        # The days that the IO manager reads.
         back = min(-days.mapping.start_offset, (window.first - date.min).days)
         relations[read] = relations[read].filter(
             relations[read][day].between(window.first - timedelta(days=back), window.last)

@@ -6,9 +6,9 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.lifecycle.billing import dunning_intervals
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.users import platform_intervals
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_state_history import STATE_COLUMNS
 from monstera_assets.warehouse.pictures import distribution
@@ -72,34 +72,30 @@ def silver_user_current_state(
     *,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """The interval of each user that holds the as-of date."""
-    as_of = silver_user_state_history.aggregate(
-        as_of_date=silver_user_state_history.snapshot_date.max()
+    """The latest day of history, and since when and until when what it tells of has been."""
+    latest = silver_user_state_history.rename(as_of_date="snapshot_date").view()
+    as_of = latest.aggregate(as_of_date=latest.as_of_date.max())
+    activity = silver_daily_user_activity.cross_join(as_of)
+    activity = activity.filter(activity.activity_date <= activity.as_of_date)
+    last_events = activity.group_by("user_id").aggregate(
+        last_qualifying_event_at=activity.last_qualifying_event_at.max()
     )
-    activity = silver_daily_user_activity
-    intervals = platform_intervals(
-        activity.filter(activity.activity_date <= as_of.as_of_date.as_scalar()),
-        bronze_users,
-        bronze_accounts,
-        bronze_subscription_events,
-        policy,
-    )
-    now = intervals.cross_join(as_of)
-    today = day_number(now.as_of_date)
-    now = now.filter(now.valid_from <= today, now.valid_to >= today)
+    dunning = dunning_intervals(bronze_accounts, bronze_subscription_events, policy)
+    dunning = dunning.cross_join(as_of)
+    today = day_number(dunning.as_of_date)
+    dunning = dunning.filter(dunning.valid_from <= today, dunning.valid_to >= today)
+    now = latest.inner_join(bronze_users.select("user_id", "account_id"), "user_id")
+    now = now.left_join(dunning.select("account_id", "dunning_since"), "account_id")
+    now = now.left_join(last_events, "user_id")
     return now.select(
-        user_id=now.user_id,
-        account_id=now.account_id,
-        platform_state=now.platform_state,
-        platform_state_since=day_date(now.state_since),
-        activity_state=now.activity_state,
-        is_dunning=now.is_dunning,
-        dunning_type=now.dunning_type,
+        "user_id",
+        "account_id",
+        *(column.name for column in STATE_COLUMNS),
         dunning_since=day_date(now.dunning_since),
         last_qualifying_event_at=now.last_qualifying_event_at,
-        total_qualifying_events=now.total_qualifying_events.fill_null(0),
-        days_since_signup=today - now.start_day,
-        days_since_last_qualifying_event=today - now.last_activity_day,
+        total_qualifying_events=now.total_qualifying_events,
+        days_since_signup=now.days_since_signup,
+        days_since_last_qualifying_event=now.days_since_last_qualifying_event,
         as_of_date=now.as_of_date,
         state_updated_at=now.as_of_date.cast("timestamp") + ibis.interval(days=1),
     )

@@ -6,14 +6,12 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.lifecycle.intervals import day_date, day_number
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.products import KEYS, active_products, product_intervals
+from monstera_assets.lifecycle.products import KEYS, active_products
 from monstera_assets.lifecycle.states import ProductState
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_product_state_history import KEY_COLUMNS
 from monstera_assets.warehouse.pictures import distribution
-from monstera_assets.warehouse.table_asset import ALL_DAYS, LATEST_DAY, table_asset
+from monstera_assets.warehouse.table_asset import LATEST_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
 TABLE = Table(
@@ -64,43 +62,42 @@ TABLE = Table(
 
 @table_asset(
     TABLE,
-    days={"silver_user_state_history": LATEST_DAY, "silver_daily_user_activity": ALL_DAYS},
+    days={
+        "silver_user_state_history": LATEST_DAY,
+        "silver_user_product_state_history": LATEST_DAY,
+    },
     pictures=[distribution("relationships", "current_state")],
 )
 def silver_user_product_states(
     silver_user_state_history: ir.Table,
-    silver_daily_user_activity: ir.Table,
+    silver_user_product_state_history: ir.Table,
     bronze_users: ir.Table,
     bronze_product_catalog: ir.Table,
-    *,
-    policy: LifecyclePolicy,
 ) -> ir.Table:
     """All users who had signed up by the as-of date, times all active products."""
+    history = silver_user_product_state_history
     as_of = silver_user_state_history.aggregate(
         as_of_date=silver_user_state_history.snapshot_date.max()
     )
-    activity = silver_daily_user_activity
-    intervals = product_intervals(
-        activity.filter(activity.activity_date <= as_of.as_of_date.as_scalar()),
-        bronze_product_catalog,
-        policy,
-    )
-    now = intervals.cross_join(as_of)
-    today = day_number(now.as_of_date)
-    adopted = now.filter(now.valid_from <= today, now.valid_to >= today).drop("as_of_date")
     signup = bronze_users.user_created_at.date()
     people = bronze_users.select("user_id", signup_date=signup).cross_join(as_of)
     people = people.filter(people.signup_date <= people.as_of_date)
     grid = people.cross_join(active_products(bronze_product_catalog).select("product_id"))
-    dense = grid.left_join(adopted, KEYS)
+    dense = grid.left_join(
+        history,
+        [
+            *(grid[key] == history[key] for key in KEYS),
+            grid.as_of_date == history.snapshot_date,
+        ],
+    )
     return dense.select(
         user_id=dense.user_id,
         product_id=dense.product_id,
-        current_state=dense.product_state.fill_null(str(ProductState.NEVER_ADOPTED)),
-        state_since=day_date(dense.state_since).fill_null(dense.signup_date),
+        current_state=dense.current_state.fill_null(str(ProductState.NEVER_ADOPTED)),
+        state_since=dense.state_since.fill_null(dense.signup_date),
         first_access_at=dense.first_access_at,
         last_qualifying_event_at=dense.last_qualifying_event_at,
-        activation_date=day_date(dense.activation_day),
+        activation_date=dense.activation_date,
         total_qualifying_events=dense.total_qualifying_events.fill_null(0),
         as_of_date=dense.as_of_date,
         state_updated_at=dense.as_of_date.cast("timestamp") + ibis.interval(days=1),
@@ -116,6 +113,6 @@ def agrees_with_history(
     adopted = current.filter(current.current_state != str(ProductState.NEVER_ADOPTED))
     history = silver_user_product_state_history.rename(as_of_date="snapshot_date")
     latest = history.filter(
-        history.as_of_date == current.aggregate(day=current.as_of_date.max()).day.as_scalar()
+        history.as_of_date == history.aggregate(day=history.as_of_date.max()).day.as_scalar()
     )
     return differing_rows(adopted.select(*latest.columns), latest)
