@@ -72,7 +72,7 @@ def silver_user_current_state(
     *,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """The latest day of history, and since when and until when what it tells of has been."""
+    """The latest day of history, with the last qualifying event and the begin of the dunning."""
     latest = silver_user_state_history.rename(as_of_date="snapshot_date").view()
     as_of = latest.aggregate(as_of_date=latest.as_of_date.max())
     activity = silver_daily_user_activity.cross_join(as_of)
