@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import duckdb
 import ibis
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monstera_assets.checks.bit_sets import bit_count, bit_of, numbers_in, word_of
@@ -35,6 +35,7 @@ def _rows(
         return connection.execute(compile_duckdb(expression)).fetchall()
 
 
+@settings(deadline=None)
 @given(left=_SETS, right=_SETS)
 def test_numbers_of_one_set_and_not_of_another(left: set[int], right: set[int]) -> None:
     lefts, rights = _bits("left"), _bits("right").rename(others="bits")
@@ -53,6 +54,7 @@ def test_numbers_of_one_set_and_not_of_another(left: set[int], right: set[int]) 
     assert sorted(found) == sorted(expected)
 
 
+@settings(deadline=None)
 @given(numbers=_SETS)
 def test_a_count_of_bits_is_the_count_of_distinct_numbers(numbers: set[int]) -> None:
     sets = _bits("left")
