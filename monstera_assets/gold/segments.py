@@ -165,10 +165,10 @@ def active_entities_differ(
     )
     seen = qualifying.select(metric_date=qualifying.event_date, seen=qualifying[entity]).view()
     seen = seen.inner_join(
-        numbered(seen.select("seen").distinct(), by=["seen"], number="n"), "seen"
+        numbered(seen.select("seen").distinct(), by=["seen"], number="number"), "seen"
     )
-    sets = seen.group_by("metric_date", word=word_of(seen.n)).aggregate(
-        bits=bit_of(seen.n).bit_or()
+    sets = seen.group_by("metric_date", word=word_of(seen.number)).aggregate(
+        bits=bit_of(seen.number).bit_or()
     )
     sets = sets.view()
     every = dates(all_days).cross_join(sets.select("word").distinct())

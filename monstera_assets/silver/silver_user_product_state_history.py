@@ -142,9 +142,9 @@ def reconciles_with_platform(
     in_product = within(silver_user_product_state_history, "snapshot_date", window)
     in_product = in_product.filter(in_product.current_state.isin([str(ProductState.NEW), *IN_USE]))
     in_product = in_product.left_join(usual, "product_id").drop("product_id_right")
-    is_usual = in_product.is_usual & in_product.current_state.isin(IN_USE)
+    in_usual_use = in_product.is_usual & in_product.current_state.isin(IN_USE)
     used = _days_of_users(
-        in_product, window, in_usual_use=is_usual, in_use=ibis.literal(value=True)
+        in_product, window, in_usual_use=in_usual_use, in_use=ibis.literal(value=True)
     )
     platform = within(silver_user_state_history, "snapshot_date", window)
     using = [str(UserState.ACTIVE), str(UserState.RETURNING), str(UserState.REACTIVATED)]
