@@ -41,7 +41,7 @@ def measure(
 
 def monstera(*arguments: str) -> list[str]:
     """The command line of this environment."""
-    return [sys.executable, "-c", "from monstera_assets.cli import main; main()", *arguments]
+    return [str(Path(sys.executable).with_name("monstera")), *arguments]
 
 
 def in_duckdb(*statements: str) -> list[str]:
