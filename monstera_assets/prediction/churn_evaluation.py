@@ -7,7 +7,9 @@ published.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
@@ -15,7 +17,14 @@ import numpy as np
 import pandas as pd
 
 from monstera_assets.lifecycle.policy import ChurnPolicy
-from monstera_assets.prediction.churn_model import Learned, has_both, in_order, learn
+from monstera_assets.prediction.churn_model import (
+    Learned,
+    has_both,
+    in_order,
+    is_enough,
+    learn,
+    one_thread,
+)
 from monstera_assets.prediction.design import Floats
 from monstera_assets.prediction.snapshots import STEP_DAYS
 from monstera_assets.prediction.targets import Target
@@ -115,14 +124,7 @@ def evaluate(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> pd.
     Dates for which there was too little to learn from are left out: all predictors are compared on
     the same rows.
     """
-    foretold = [
-        each
-        for each in (
-            foretell(features, date, target, policy)
-            for date in evaluation_dates(features, target, policy)
-        )
-        if Predictor.MODEL in each.chances
-    ]
+    foretold = _of_dates(features, target, policy)
     pooled = {
         predictor: np.concatenate([each.chances[predictor] for each in foretold])
         for predictor in Predictor
@@ -149,6 +151,20 @@ def evaluate(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> pd.
     found["model_version"] = target.model_version
     found["as_of_date"] = as_of_of(features)
     return found
+
+
+def _of_dates(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> list[Foretold]:
+    """What was foretold as of each evaluation date with enough to learn from, in order."""
+    dates = [
+        date
+        for date in evaluation_dates(features, target, policy)
+        if is_enough(training_rows(features, date, target, policy), policy)
+    ]
+    if not dates:
+        return []
+    # Dates share out the cores; each of them has its one thread, for the same bits on any machine.
+    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(lambda date: foretell(features, date, target, policy), dates))
 
 
 def best_of(overall: Mapping[Predictor, Figures], is_enough: bool) -> Predictor:

@@ -102,15 +102,21 @@ def learn(rows: pd.DataFrame, target: Target, policy: ChurnPolicy) -> Learned:
         return Learned(None, None, None, None, None, 0)
     rows = in_order(rows, target, "churned")
     churned = rows["churned"].to_numpy(dtype=np.float64)
-    is_enough = len(rows) >= policy.min_training_rows and has_both(churned, policy)
+    enough = is_enough(rows, policy)
     return Learned(
         base_rate=float(churned.mean()),
-        baseline=_learn_baseline(rows, churned, target) if is_enough else None,
-        model=_learn_model(rows, churned, target) if is_enough else None,
+        baseline=_learn_baseline(rows, churned, target) if enough else None,
+        model=_learn_model(rows, churned, target) if enough else None,
         first_date=rows["snapshot_date"].min(),
         last_date=rows["snapshot_date"].max(),
         rows=len(rows),
     )
+
+
+def is_enough(rows: pd.DataFrame, policy: ChurnPolicy) -> bool:
+    """Whether rows whose outcome is known are enough for a model and a baseline."""
+    churned = rows["churned"].to_numpy(dtype=np.float64)
+    return len(rows) >= policy.min_training_rows and has_both(churned, policy)
 
 
 def has_both(churned: Floats, policy: ChurnPolicy) -> bool:
@@ -126,6 +132,20 @@ def in_order(rows: pd.DataFrame, target: Target, *more: str) -> pd.DataFrame:
     """
     by = ["snapshot_date", ACCOUNT, *target.features, *more, target.key]
     return rows.sort_values(list(dict.fromkeys(by)), kind="stable", ignore_index=True)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Linear algebra on one thread: how sums are cut up must not depend on the machine's cores.
+
+    The limit is the process's. Where several threads learn, one that is around all of them keeps the
+    first that ends from lifting it for the others.
+    """
+    import sklearn.linear_model  # noqa: F401  # first: only libraries that are loaded are limited
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        yield
 
 
 def probability(logits: Floats) -> Floats:
@@ -152,7 +172,7 @@ def _learn_model(rows: pd.DataFrame, churned: Floats, target: Target) -> Model:
     fold = _folds(rows, target)
     design = learn_design(rows, target.groups)
     matrix = design.matrix(rows)
-    with _one_thread():
+    with one_thread():
         left_out = _left_out(matrix, churned, fold)
         best = min(_STRENGTHS, key=lambda c: _log_loss(churned, left_out[c]))
         weights, intercept = _fit(matrix, churned, best)
@@ -208,13 +228,3 @@ def _fit(
 def _log_loss(churned: Floats, logits: Floats) -> float:
     chance = probability(logits)
     return float(-np.mean(np.where(churned > 0, np.log(chance), np.log(1 - chance))))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Linear algebra on one thread: how sums are cut up must not depend on the machine's cores."""
-    import sklearn.linear_model  # noqa: F401  # first: only libraries that are loaded are limited
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1):
-        yield

@@ -97,11 +97,12 @@ def _reasons(
 def _reasons_of_model(rows: pd.DataFrame, model: Model, target: Target) -> dict[str, Any]:
     parts = model.contributions(rows)
     logits = model.intercept + parts.sum(axis=1)
-    words = np.column_stack(
-        [_in_words(rows, group.words, group.words_if_unknown) for group in target.groups]
-    )
     # Of equal weight, the group named first.
     by_weight = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :REASONS]
+    words = np.full(parts.shape, None, dtype=object)
+    for number, group in enumerate(target.groups):
+        is_told = (by_weight == number).any(axis=1)
+        words[is_told, number] = _in_words(rows[is_told], group.words, group.words_if_unknown)
     columns: dict[str, Any] = {}
     for place in range(REASONS):
         chosen = by_weight[:, place]

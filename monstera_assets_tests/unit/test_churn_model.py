@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -155,6 +156,25 @@ def test_a_reason_says_what_the_probability_would_be_without_it() -> None:
     assert len({row[f"reason_{n}"].iloc[0] for n in range(1, REASONS + 1)}) == REASONS
 
 
+def test_reasons_are_about_the_row_whichever_groups_weigh_most() -> None:
+    more = (
+        Group("{days_old} days old", numbers=("days_old",)),
+        Group("{days_quiet} and {events}", numbers=("days_quiet", "events")),
+    )
+    target = replace(TOY, groups=(*TOY.groups, *more))
+    published = Predictor.MODEL
+    now = score(people(), published, target, POLICY, medium_from=0.2, high_from=0.5)
+    told: set[str] = set()
+    for row in now.to_dict("records"):
+        said = {row[f"reason_{n}"] for n in range(1, REASONS + 1)}
+        possible = {group.words: group.words.format_map(row) for group in target.groups}
+        assert len(said) == REASONS
+        assert said <= set(possible.values())
+        told |= {words for words, text in possible.items() if text in said}
+    # Rows differ in which groups they are told of.
+    assert len(told) > REASONS
+
+
 def test_who_is_french_and_quiet_is_told_so() -> None:
     """The law says that both raise the hazard, and how much by."""
     now = scored(people())
@@ -214,6 +234,22 @@ def test_the_number_of_threads_changes_no_bit() -> None:
         for threads in ("1", "2")
     }
     assert len(said) == 1
+
+
+def test_dates_evaluated_side_by_side_are_as_each_alone() -> None:
+    policy = ChurnPolicy(evaluation_dates=3, training_dates=3)
+    found = evaluate(people(), TOY, policy)
+    for date in (LAST - pd.Timedelta(days=30 * step) for step in (3, 2, 1)):
+        alone = foretell(people(), date, TOY, policy)
+        for predictor in Predictor:
+            [figures] = found[
+                (found.predictor == predictor)
+                & (found.evaluation_date == date)
+                & (found.decile == 0)
+            ].to_dict("records")
+            chances = alone.chances[predictor]
+            assert figures["predicted_share"] == float(chances.mean())
+            assert figures["brier_score"] == float(np.mean((chances - alone.churned) ** 2))
 
 
 def test_what_comes_later_moves_no_score() -> None:
