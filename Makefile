@@ -31,8 +31,8 @@ $(STAMP): requirements.lock requirements-data.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-test: setup lint  ## Lint, check types and run all tests
-	$(BIN)/pytest
+test: setup lint  ## Lint, check types and run all tests, some beside others
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-ui: setup  ## Look at the Dagster UI and the dashboards in headless Chromium, which must be installed
 	$(BIN)/pytest -m browser
