@@ -19,9 +19,9 @@ import pandas as pd
 from monstera_assets.lifecycle.policy import ChurnPolicy
 from monstera_assets.prediction.churn_model import (
     Learned,
+    are_enough,
     has_both,
     in_order,
-    is_enough,
     learn,
     one_thread,
 )
@@ -158,7 +158,7 @@ def _of_dates(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> li
     dates = [
         date
         for date in evaluation_dates(features, target, policy)
-        if is_enough(training_rows(features, date, target, policy), policy)
+        if are_enough(training_rows(features, date, target, policy), policy)
     ]
     if not dates:
         return []

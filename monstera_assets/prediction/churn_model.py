@@ -102,7 +102,7 @@ def learn(rows: pd.DataFrame, target: Target, policy: ChurnPolicy) -> Learned:
         return Learned(None, None, None, None, None, 0)
     rows = in_order(rows, target, "churned")
     churned = rows["churned"].to_numpy(dtype=np.float64)
-    enough = is_enough(rows, policy)
+    enough = are_enough(rows, policy)
     return Learned(
         base_rate=float(churned.mean()),
         baseline=_learn_baseline(rows, churned, target) if enough else None,
@@ -113,7 +113,7 @@ def learn(rows: pd.DataFrame, target: Target, policy: ChurnPolicy) -> Learned:
     )
 
 
-def is_enough(rows: pd.DataFrame, policy: ChurnPolicy) -> bool:
+def are_enough(rows: pd.DataFrame, policy: ChurnPolicy) -> bool:
     """Whether rows whose outcome is known are enough for a model and a baseline."""
     churned = rows["churned"].to_numpy(dtype=np.float64)
     return len(rows) >= policy.min_training_rows and has_both(churned, policy)
