@@ -119,8 +119,8 @@ def test_an_open_group_shows_its_tables_and_their_checks(ui: Ui) -> None:
         "/asset-groups?expanded=global@global:silver",
         [HISTORY, "Passed"],
         "asset_graph",
-        height=2600,
-        closer=2,
+        height=1500,
+        closer=4,
     )
     checks = re.findall(r"(\d+) / (\d+) Passed", page)
     assert len(checks) > 5
