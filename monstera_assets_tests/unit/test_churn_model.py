@@ -217,8 +217,9 @@ def test_the_ids_of_people_move_no_score() -> None:
 
 
 _DIGEST = """
-from monstera_assets_tests.unit.test_churn_model import people, scored
+from monstera_assets_tests.unit.test_churn_model import POLICY, TOY, evaluate, people, scored
 print(scored(people()).churn_probability.to_numpy().tobytes().hex()[:4000])
+print(evaluate(people(), TOY, POLICY).brier_score.to_numpy().tobytes().hex())
 """
 
 
