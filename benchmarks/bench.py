@@ -136,19 +136,21 @@ class Bench:
     def run(self) -> None:
         """Measure in turns and print the table."""
         self.generate()
-        loads, graphs, copies, days, lookups = [], [], [], [], []
+        loads, graphs, copies, days, short_days, lookups = [], [], [], [], [], []
+        short = self._short_history() if "short-history" in self._further else None
         for number in range(self._runs):
             loads.append(self._load_reference())
             graphs.append(self._graph(self.source, self.warehouse))
             copies.append(self._copy_reference())
-            if "short-history" in self._further:
+            if short:
                 days.append(self._last_day(self.source, self.warehouse))
+                short_days.append(self._last_day(*short))
             lookups.append(self._look_up())
             print(f"run {number + 1} of {self._runs}: {graphs[-1].wall:.0f} s", flush=True)
         rows = [
             *self._of_graph(loads, graphs, copies),
             Row("look-up of one user", median(lookups), at_most=0.05),
-            *(self._short_history(days) if "short-history" in self._further else ()),
+            *(self._of_days(days, short_days) if short else ()),
             *(self._seeds() if "seeds" in self._further else ()),
             *(self._event_log() if "event-log" in self._further else ()),
         ]
@@ -236,8 +238,8 @@ class Bench:
             of_process("whole graph, all days, checks included", graphs, graph / (load + copy), 6),
         ]
 
-    def _short_history(self, days: Sequence[Measured]) -> list[Row]:
-        """The last day's run where only some days lie behind it, and the same users are active."""
+    def _short_history(self) -> tuple[Path, Path]:
+        """A source of the last days only, with the same active users, and a warehouse of them."""
         source, warehouse = self._folder / "short_source", self._folder / "short_warehouse"
         if not source.exists():
             source.mkdir()
@@ -248,10 +250,13 @@ class Bench:
                 for file in folder.iterdir():
                     os.link(file, source / "events" / folder.name / file.name)
         self._graph(source, warehouse)
-        short = [self._last_day(source, warehouse) for _ in range(self._runs)]
-        ratio = median(m.wall for m in days) / median(m.wall for m in short)
+        return source, warehouse
+
+    def _of_days(self, days: Sequence[Measured], short_days: Sequence[Measured]) -> list[Row]:
+        """The last day's run after all days, and where only some lie behind it."""
+        ratio = median(m.wall for m in days) / median(m.wall for m in short_days)
         return [
-            of_process(f"reference: the last day after {SHORT_DAYS} days of history", short),
+            of_process(f"reference: the last day after {SHORT_DAYS} days of history", short_days),
             of_process(f"the last day after {self._size.days} days", days, ratio, 1.5),
         ]
 
