@@ -13,6 +13,7 @@ from types import ModuleType
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 import monstera_assets
@@ -208,6 +209,25 @@ def test_dagster_finds_the_definitions_valid(command: str, tmp_path: Path) -> No
     name, *arguments = command.split()
     said = run([str(Path(sys.executable).with_name(name)), *arguments], tmp_path)
     assert "Deprecat" not in said
+
+
+def keys_named_twice(node: yaml.Node) -> list[str]:
+    """The keys that a mapping anywhere in a YAML document names again; YAML lets the last one win."""
+    if not isinstance(node, yaml.CollectionNode):
+        return []
+    children = node.value
+    repeated: list[str] = []
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        repeated = sorted({key for key in keys if keys.count(key) > 1})
+        children = [value for _, value in node.value]
+    return [*repeated, *(key for child in children for key in keys_named_twice(child))]
+
+
+def test_dagster_yaml_names_each_key_once() -> None:
+    text = (PACKAGE / "operations" / "dagster.yaml").read_text(encoding="utf-8")
+    assert keys_named_twice(yaml.compose(text)) == []
+    assert keys_named_twice(yaml.compose("a: 1\nb: [{c: 1, c: 2}]\na: 3\n")) == ["a", "c"]
 
 
 def run(command: list[str], home: Path) -> str:
