@@ -8,6 +8,8 @@ from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
+import ibis
+
 from monstera_assets.bronze import (
     bronze_accounts,
     bronze_events,
@@ -34,9 +36,13 @@ from monstera_assets.silver.silver_user_product_churn import silver_user_product
 from monstera_assets.silver.silver_user_product_state_history import (
     silver_user_product_state_history,
 )
+from monstera_assets.silver.silver_user_product_state_intervals import (
+    silver_user_product_state_intervals,
+)
 from monstera_assets.silver.silver_user_product_states import silver_user_product_states
 from monstera_assets.silver.silver_user_segment_history import silver_user_segment_history
 from monstera_assets.silver.silver_user_state_history import silver_user_state_history
+from monstera_assets.silver.silver_user_state_intervals import silver_user_state_intervals
 from monstera_assets.silver.silver_user_state_transitions import silver_user_state_transitions
 from monstera_assets.silver.silver_workflow_funnel import silver_workflow_funnel
 from monstera_assets.silver.silver_workflow_runs import silver_workflow_runs
@@ -45,7 +51,7 @@ from monstera_assets.warehouse.table_asset import LATEST_DAY, TableAsset
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_duckdb
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse, Row
-from monstera_assets_tests.strategies import CATALOG, AccountCase, UserCase
+from monstera_assets_tests.strategies import CATALOG, SPAN, AccountCase, UserCase
 
 ACCOUNTS = bronze_accounts.TABLE
 EVENTS = bronze_events.TABLE
@@ -55,6 +61,8 @@ USERS = bronze_users.TABLE
 WORKFLOWS = bronze_workflows.TABLE
 
 ACTIVITY = silver_daily_user_activity
+INTERVALS = silver_user_state_intervals
+PRODUCT_INTERVALS = silver_user_product_state_intervals
 HISTORY = silver_user_state_history
 CURRENT = silver_user_current_state
 TRANSITIONS = silver_user_state_transitions
@@ -78,6 +86,8 @@ PRODUCT_CHURN = silver_user_product_churn
 _BRONZE = (ACCOUNTS, EVENTS, CATALOG_NODES, SUBSCRIPTION_EVENTS, USERS, WORKFLOWS)
 _COMPUTED = (
     ACTIVITY,
+    INTERVALS,
+    PRODUCT_INTERVALS,
     HISTORY,
     CURRENT,
     TRANSITIONS,
@@ -139,9 +149,16 @@ class LifecycleWarehouse(MemoryWarehouse):
         asset: TableAsset,
         policy: LifecyclePolicy | None = None,
         window: DateWindow | None = None,
+        as_of: date = SPAN.last,
     ) -> list[Row]:
-        """Compute a table from the stored ones; returns its rows in the order of its columns."""
-        self.store(asset.table, _sql(asset.table.name, policy, window))
+        """Compute a table from the stored ones; returns its rows in the order of its columns.
+
+        A table of a window is computed from intervals that are computed before it, as of a date.
+        """
+        for intervals in (INTERVALS, PRODUCT_INTERVALS):
+            if window is not None and intervals.table.name in asset.inputs:
+                self.compute(intervals, policy, as_of=as_of)
+        self.store(asset.table, _sql(asset.table.name, policy, window, as_of))
         return self.stored(asset.table)
 
 
@@ -156,7 +173,7 @@ def _dated(rows: Iterable[Mapping[str, object]], through: date) -> list[Mapping[
 
 
 @cache
-def _sql(name: str, policy: LifecyclePolicy | None, window: DateWindow | None) -> str:
+def _sql(name: str, policy: LifecyclePolicy | None, window: DateWindow | None, as_of: date) -> str:
     asset = next(asset for asset in _COMPUTED if asset.table.name == name)
     relations = {name: _TABLES[name].relation for name in asset.inputs}
     for read, days in asset.days.items():
@@ -173,6 +190,8 @@ def _sql(name: str, policy: LifecyclePolicy | None, window: DateWindow | None) -
         )
     accepts = inspect.signature(asset.function).parameters
     keywords = {
-        name: value for name, value in (("policy", policy), ("window", window)) if name in accepts
+        name: value
+        for name, value in (("policy", policy), ("window", window), ("as_of", ibis.literal(as_of)))
+        if name in accepts
     }
     return compile_duckdb(asset(*relations.values(), **keywords))

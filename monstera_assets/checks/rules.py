@@ -1,8 +1,9 @@
 """Rules: a check is an expression for the rows that break it; none must exist.
 
 A rule is a pure function decorated with `@rule`. Like an asset's, its positional parameters are
-named after the tables it reads; its keyword-only parameters, both optional, are `policy` and
-`window` (the days that the run computed). It returns the offending rows, so that a failed check can
+named after the tables it reads; its keyword-only parameters, all optional, are `policy`, `window`
+(the days that the run computed) and `out_of_date` (from the name of a partitioned table to its days
+that a later change of the source affects). It returns the offending rows, so that a failed check can
 show them. A row whose column `not_judged` is not null breaks nothing: it says why something could not
 be judged, which a check that passes notes.
 """
@@ -21,6 +22,7 @@ import ibis.expr.types as ir
 from dagster import AssetCheckSeverity
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.warehouse.source_changes import days_out_of_date
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_duckdb
@@ -131,9 +133,13 @@ class Rule:
         window: DateWindow | None,
     ) -> ir.Table:
         accepts = inspect.signature(self.function).parameters
-        keywords = {
+        keywords: dict[str, object] = {
             name: value
-            for name, value in (("policy", policy), ("window", window))
+            for name, value in (
+                ("policy", policy),
+                ("window", window),
+                ("out_of_date", days_out_of_date),
+            )
             if name in accepts
         }
         return self.function(*tables, **keywords)

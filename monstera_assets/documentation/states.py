@@ -9,7 +9,12 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import ACCOUNT_MOVES, PRODUCT_MOVES, USER_MOVES, Move
+from monstera_assets.lifecycle.states import (
+    ACCOUNT_TRANSITIONS,
+    PRODUCT_TRANSITIONS,
+    USER_TRANSITIONS,
+    Transition,
+)
 from monstera_assets.markdown import code, mermaid, page, table, text
 
 State = TypeVar("State", bound=StrEnum)
@@ -24,25 +29,26 @@ def states_page() -> str:
             "A move goes from the state at the end of a day to that at the end of the next; staying"
             " is always allowed. A published move is in the framework's matrix. An extension is"
             " not, and its reason says why the rules need it all the same. The blocking check"
-            " `moves_are_allowed` of the transition tables holds every observed move against these.",
+            " `transitions_are_allowed` of the transition tables compares all observed moves with"
+            " these.",
             *_section(
                 "Users",
                 "A user's state on the platform (`platform_state`).",
-                USER_MOVES,
+                USER_TRANSITIONS,
             ),
             *_section(
                 "Product relationships",
                 "A user's state in a product (`current_state` of `silver_user_product_states`)."
                 " `never_adopted` is the state of a user who has no row in the history: it has no"
                 " moves of its own. The framework publishes no matrix for these states.",
-                PRODUCT_MOVES,
+                PRODUCT_TRANSITIONS,
             ),
             *_section(
                 "Accounts",
                 "An account's state (`current_state` of `silver_account_current_state`). The"
                 " framework's matrix also has moves into deleted. No fact of the inputs deletes an"
                 " account, so they are left out.",
-                ACCOUNT_MOVES,
+                ACCOUNT_TRANSITIONS,
             ),
             "## Thresholds",
             "The fields of `LifecyclePolicy`; those of the segments are on [their own"
@@ -71,7 +77,7 @@ def _shown(value: object) -> str:
 
 
 def _section(
-    title: str, introduction: str, moves: Mapping[State, Mapping[State, Move]]
+    title: str, introduction: str, moves: Mapping[State, Mapping[State, Transition]]
 ) -> tuple[str, ...]:
     rows = [
         (
@@ -91,7 +97,7 @@ def _section(
     )
 
 
-def state_diagram(moves: Mapping[State, Mapping[State, Move]]) -> str:
+def state_diagram(moves: Mapping[State, Mapping[State, Transition]]) -> str:
     """The moves as a state diagram; a state without a way out is final."""
     lines = ["stateDiagram-v2"]
     for origin, targets in moves.items():

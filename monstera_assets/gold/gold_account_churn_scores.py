@@ -14,7 +14,7 @@ from monstera_assets.prediction.churn_evaluation import published_of
 from monstera_assets.prediction.churn_scores import score
 from monstera_assets.prediction.targets import ACCOUNTS
 from monstera_assets.silver.silver_account_churn_features import TABLE as FEATURES
-from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN
+from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN
 from monstera_assets.warehouse.pictures import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Layer, Table

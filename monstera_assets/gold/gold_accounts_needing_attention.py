@@ -11,7 +11,7 @@ from monstera_assets.gold.churn_risk import HIGH
 from monstera_assets.lifecycle.intervals import day_number, first_of
 from monstera_assets.lifecycle.states import AccountState
 from monstera_assets.prediction.churn_scores import REASONS
-from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN, STATE_COLUMNS
+from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN, STATE_COLUMNS
 from monstera_assets.warehouse.pictures import distribution
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table

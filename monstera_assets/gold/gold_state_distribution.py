@@ -15,7 +15,7 @@ from monstera_assets.gold.series import dates, share
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.products import active_products
 from monstera_assets.lifecycle.states import AccountState, UserState
-from monstera_assets.silver.silver_user_product_state_history import ADOPTED_STATES
+from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES
 from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column
 from monstera_assets.warehouse.windows import DateWindow

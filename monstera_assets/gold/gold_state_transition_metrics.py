@@ -17,10 +17,10 @@ from monstera_assets.lifecycle.billing import ClosedBy, payment_failures
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import (
-    ACCOUNT_MOVES,
-    PRODUCT_MOVES,
-    USER_MOVES,
-    Move,
+    ACCOUNT_TRANSITIONS,
+    PRODUCT_TRANSITIONS,
+    USER_TRANSITIONS,
+    Transition,
     UserState,
 )
 from monstera_assets.warehouse.table_asset import last_days, table_asset
@@ -32,11 +32,11 @@ RECOVERY_DAYS = 30
 
 PLATFORM, PRODUCT, ACCOUNT = SCOPES = ("platform", "product", "account")
 _MOVES = {
-    scope: cast(Mapping[str, Mapping[str, Move]], moves)
+    scope: cast(Mapping[str, Mapping[str, Transition]], moves)
     for scope, moves in (
-        (PLATFORM, USER_MOVES),
-        (PRODUCT, PRODUCT_MOVES),
-        (ACCOUNT, ACCOUNT_MOVES),
+        (PLATFORM, USER_TRANSITIONS),
+        (PRODUCT, PRODUCT_TRANSITIONS),
+        (ACCOUNT, ACCOUNT_TRANSITIONS),
     )
 }
 _IN_USE = (
@@ -200,7 +200,7 @@ def _grid(window: DateWindow) -> ir.Table:
     return dates(window).mutate(kind=every.unnest()).unpack("kind")
 
 
-def _pairs(moves: Mapping[str, Mapping[str, Move]]) -> Iterator[tuple[str, str]]:
+def _pairs(moves: Mapping[str, Mapping[str, Transition]]) -> Iterator[tuple[str, str]]:
     return ((left, reached) for left, targets in moves.items() for reached in targets)
 
 

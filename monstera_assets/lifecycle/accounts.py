@@ -64,10 +64,9 @@ def account_intervals(
 
     Returns:
         Interval table by `account_id`, days as numbers: the columns of silver_account_state_history
-        but for the days to renewal, which each day has its own; `renewal_counts` (whether it has
-        one), `tier`, `seats`, `revenue`, `renewal_day`, `state_reason`, `state_since`,
-        `previous_state`, `previous_since`, `revenue_before` and `seats_before` (of the day before
-        the interval), `event_id` (the subscription event of its first day, if any).
+        but for the days to renewal, which each day has its own; `is_paid`, `tier`, `seats`,
+        `revenue`, `renewal_day`, `state_since`, and `event_id` (the subscription event of its first
+        day, if any).
     """
     created = numbered(
         accounts.select("account_id", created_day=day_number(accounts.account_created_at.date())),
@@ -87,11 +86,9 @@ def account_intervals(
     intervals = days.mutate(
         valid_from=days.day,
         valid_to=(days.day.lead().over(by_account) - 1).fill_null(FOREVER),
-        revenue_before=days.revenue.lag().over(by_account),
-        seats_before=days.seats.lag().over(by_account),
     )
     intervals = with_state_since(intervals, keys=[_NUMBER], state="current_state")
-    return intervals.inner_join(numbers, _NUMBER).drop(_NUMBER)
+    return intervals.inner_join(numbers, _NUMBER)
 
 
 def _days_of_change(
@@ -331,7 +328,7 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
             (is_paid & days.failure_open, str(FrozenReason.PAYMENT_DUNNING)),
             (is_paid & days.paused, days.pause_reason),
         ),
-        renewal_counts=is_paid,
+        is_paid=is_paid,
         renews_soon=renews_soon.fill_null(False),
     )
 

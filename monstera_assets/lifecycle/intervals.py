@@ -10,7 +10,9 @@ operations on intervals below it.
 
 An interval table has the key columns, `valid_from` and `valid_to` (both included; the last interval
 of a key ends on `FOREVER`), and payload columns that hold for each of its days. Only facts dated up
-to a day decide what holds on that day: a later fact can end an interval, never change its label.
+to a day decide what holds on that day: a later fact can end an interval, never change its label. So
+the intervals are stored once a run (`as_stored`), and history, current state and transitions are read
+from the stored ones.
 
 Where several parts of a computation read the same intermediate table, it is marked with `.view()`;
 the compiler has it computed once.
@@ -296,22 +298,16 @@ def overlay(
 
 
 def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) -> ir.Table:
-    """Add `state_since`, the first day of the unbroken run of the state, and what came before it.
+    """Add `state_since`, the first day of the unbroken run of the state, and `previous_state`.
 
-    Adds `state_since`, `previous_state` and `previous_since` (the state of the day before the
-    interval and the first day of that state's run; null on the key's first day).
+    `previous_state` is the state of the day before the interval; null on the key's first day.
     """
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
     changes = intervals.mutate(previous_state=intervals[state].lag().over(by_key))
     begins = changes.previous_state.isnull() | (changes.previous_state != changes[state])
+    so_far = ibis.window(group_by=list(keys), order_by="valid_from", preceding=None, following=0)
     begun_on = ibis.ifelse(begins, changes.valid_from, None).max()
-
-    def up_to(rows_before: int) -> ir.IntegerValue:
-        return begun_on.over(
-            ibis.window(group_by=list(keys), order_by="valid_from", preceding=(None, rows_before))
-        )
-
-    return changes.mutate(state_since=up_to(0), previous_since=up_to(1))
+    return changes.mutate(state_since=begun_on.over(so_far))
 
 
 def with_neighbours(active_days: ir.Table, *, keys: Sequence[str]) -> ir.Table:
@@ -356,8 +352,8 @@ def presence_of(spans: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
 
 def calendar(first: date, last: date, day_column: str) -> ir.Table:
     """One row a date from `first` to `last`."""
-    numbers = ibis.range((first - _EPOCH).days, (last - _EPOCH).days + 1).unnest()
-    days = numbers.name("number").as_table()
+    from_day, to_day = (day_number(ibis.literal(day)) for day in (first, last))
+    days = ibis.range(from_day, to_day + 1).unnest().name("number").as_table()
     return days.select(**{day_column: day_date(days.number)})
 
 
@@ -374,7 +370,7 @@ def on_each_day(
         order_by: columns of the key that rows will be looked up by. To order intervals is cheap, and
             their days then lie beside each other in the stored table.
     """
-    from_day, to_day = (first - _EPOCH).days, (last - _EPOCH).days
+    from_day, to_day = (day_number(ibis.literal(day)) for day in (first, last))
     within = intervals.filter(intervals.valid_from <= to_day, intervals.valid_to >= from_day)
     if order_by:
         within = within.order_by(*order_by, "valid_from")
@@ -382,3 +378,56 @@ def on_each_day(
         ibis.greatest(within.valid_from, from_day), ibis.least(within.valid_to, to_day) + 1
     )
     return within.mutate(**{day_column: days.unnest().cast("int64")})
+
+
+# ---------------------------------------------------------------- intervals as they are stored
+
+
+def as_stored(intervals: ir.Table, as_of: ir.DateValue) -> ir.Table:
+    """The intervals that have begun by a date, with dates for day numbers.
+
+    Args:
+        intervals: interval table, made from facts dated up to `as_of`.
+        as_of: the last date that the stored intervals describe.
+
+    Returns:
+        The same columns, but `valid_from` and `valid_to` are dates, `valid_to` the first day after the
+        interval and null while it lasts; and `as_of_date`.
+    """
+    today = day_number(as_of)
+    begun = intervals.filter(intervals.valid_from <= today)
+    ended = ibis.ifelse(begun.valid_to < today, begun.valid_to + 1, None)
+    return begun.mutate(
+        valid_from=day_date(begun.valid_from),
+        valid_to=day_date(ended),
+        # Not `as_of` itself: Ibis would give its other uses the column's name, too.
+        as_of_date=ibis.coalesce(as_of),
+    )
+
+
+def days_of(stored: ir.Table, first: date, last: date, *, keys: Sequence[str]) -> ir.Table:
+    """Stored intervals crossed with a calendar, up to their as-of date; adds `day`, a number."""
+    last_day = (day_number(stored.valid_to) - 1).fill_null(day_number(stored.as_of_date))
+    intervals = stored.mutate(valid_from=day_number(stored.valid_from), valid_to=last_day)
+    return on_each_day(intervals, first, last, day_column="day", order_by=keys)
+
+
+def transitions_of(
+    stored: ir.Table, first: date, last: date, *, keys: Sequence[str], state: str
+) -> ir.Table:
+    """Where a stored interval meets the next one, of another state, within some days.
+
+    Returns:
+        The intervals that begin so, with the columns of the intervals before them as `previous_*`.
+    """
+    begun = stored.filter(stored.valid_from.between(first, last))
+    ended = stored.filter(stored.valid_to.between(first, last))
+    ended = ended.select(**{f"previous_{name}": ended[name] for name in ended.columns})
+    return begun.inner_join(
+        ended,
+        [
+            *(begun[key] == ended[f"previous_{key}"] for key in keys),
+            begun.valid_from == ended.previous_valid_to,
+            begun[state] != ended[f"previous_{state}"],
+        ],
+    )

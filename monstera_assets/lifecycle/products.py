@@ -50,11 +50,10 @@ def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePo
         policy: the thresholds where the catalog has none.
 
     Returns:
-        Interval table by `user_id` and `product_id`, days as numbers: `product_state`,
-        `state_since`, `previous_state`, `previous_since`, `start_day` (first access),
-        `last_activity_day`, `activity_decides`, `first_access_at`, `activation_day`,
-        `last_qualifying_event_at`, `qualifying_events` (on the last activity day),
-        `total_qualifying_events` and `first_qualifying_event_id` (of the last activity day).
+        Interval table by `user_id` and `product_id`, days as numbers: `current_state`,
+        `state_since`, `first_access_at`, `activation_day`, `last_qualifying_event_at`,
+        `total_qualifying_events` and `triggering_event_id` (the first qualifying event of the
+        interval's first day, if the state is another one than before because of it).
     """
     in_products = activity.semi_join(active_products(catalog), "product_id")
     relationships = _relationships(in_products)
@@ -63,11 +62,16 @@ def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePo
         _qualifying_days(in_products, relationships),
         keys=[_NUMBER],
         labels=PRODUCT_LABELS,
-    ).rename(product_state="activity_state")
-    states = with_state_since(states, keys=[_NUMBER], state="product_state")
-    return states.inner_join(relationships.select(_NUMBER, *KEYS, "first_access_at"), _NUMBER).drop(
-        _NUMBER
+    ).rename(current_state="activity_state")
+    states = with_state_since(states, keys=[_NUMBER], state="current_state")
+    by_activity = (states.valid_from == states.last_activity_day) & states.activity_decides
+    begins = states.previous_state != states.current_state
+    states = states.mutate(
+        triggering_event_id=ibis.ifelse(
+            begins & by_activity, states.first_qualifying_event_id, None
+        )
     )
+    return states.inner_join(relationships.select(_NUMBER, *KEYS, "first_access_at"), _NUMBER)
 
 
 def _relationships(activity: ir.Table) -> ir.Table:
@@ -103,7 +107,6 @@ def _qualifying_days(activity: ir.Table, relationships: ir.Table) -> ir.Table:
     days = days.select(
         _NUMBER,
         "activity_day",
-        "qualifying_events",
         "last_qualifying_event_at",
         "first_qualifying_event_id",
         **neighbours(days.activity_day, keys=[_NUMBER]),
@@ -114,13 +117,3 @@ def _qualifying_days(activity: ir.Table, relationships: ir.Table) -> ir.Table:
         activated=days.activation_day.notnull(),
         activated_before=(days.activation_day < days.activity_day).fill_null(False),
     )
-
-
-def triggering_event_id(moves: ir.Table) -> ir.StringValue:
-    """The day's first qualifying event for moves by activity, null for the passing of time.
-
-    Args:
-        moves: rows of `product_intervals` that begin with a move.
-    """
-    by_activity = (moves.valid_from == moves.last_activity_day) & moves.activity_decides
-    return ibis.ifelse(by_activity, moves.first_qualifying_event_id, None)

@@ -86,31 +86,31 @@ class HealthBand(StrEnum):
 
 
 @dataclass(frozen=True)
-class Move:
+class Transition:
     """An allowed move from one day to the next; `reason` says why an unpublished one is needed."""
 
     published: bool
     reason: str = ""
 
 
-_PUBLISHED = Move(published=True)
-_INTO_DUNNING = Move(
+_PUBLISHED = Transition(published=True)
+_INTO_DUNNING = Transition(
     published=False,
     reason="dunning covers only active: a user who becomes active while the account is in dunning"
     " enters it directly",
 )
-_OUT_OF_DUNNING = Move(
+_OUT_OF_DUNNING = Transition(
     published=False,
     reason="dunning covers only active: a user who falls quiet while the account is in dunning"
     " becomes dormant",
 )
-_QUIET_BEFORE_ACTIVATION = Move(
+_QUIET_BEFORE_ACTIVATION = Transition(
     published=False,
     reason="with an activation threshold above 1 a user can have used the product, fallen quiet and"
     " only then stop being new",
 )
 
-USER_MOVES: Mapping[UserState, Mapping[UserState, Move]] = {
+USER_TRANSITIONS: Mapping[UserState, Mapping[UserState, Transition]] = {
     UserState.NEW: {
         UserState.ACTIVE: _PUBLISHED,
         UserState.CHURNED: _PUBLISHED,
@@ -157,42 +157,50 @@ USER_MOVES: Mapping[UserState, Mapping[UserState, Move]] = {
 }
 """From state, to state: the allowed moves of a user on the platform (framework, section 3)."""
 
-PRODUCT_MOVES: Mapping[ProductState, Mapping[ProductState, Move]] = {
+PRODUCT_TRANSITIONS: Mapping[ProductState, Mapping[ProductState, Transition]] = {
     ProductState.NEW: {
-        ProductState.ACTIVE: Move(published=False, reason="activated, or no longer new but in use"),
-        ProductState.DORMANT: Move(
+        ProductState.ACTIVE: Transition(
+            published=False, reason="activated, or no longer new but in use"
+        ),
+        ProductState.DORMANT: Transition(
             published=False, reason="used without being activated, then quiet until no longer new"
         ),
-        ProductState.CHURNED: Move(published=False, reason="never came to value while new"),
+        ProductState.CHURNED: Transition(published=False, reason="never came to value while new"),
     },
     ProductState.ACTIVE: {
-        ProductState.DORMANT: Move(published=False, reason="quiet for longer than active_days"),
-        ProductState.CHURNED: Move(
+        ProductState.DORMANT: Transition(
+            published=False, reason="quiet for longer than active_days"
+        ),
+        ProductState.CHURNED: Transition(
             published=False, reason="quiet, in a product whose dormant_days equal its active_days"
         ),
     },
     ProductState.DORMANT: {
-        ProductState.ACTIVE: Move(
+        ProductState.ACTIVE: Transition(
             published=False, reason="used again; a product has no state of returning"
         ),
-        ProductState.CHURNED: Move(published=False, reason="quiet for longer than dormant_days"),
+        ProductState.CHURNED: Transition(
+            published=False, reason="quiet for longer than dormant_days"
+        ),
     },
     ProductState.CHURNED: {
-        ProductState.REACTIVATED: Move(published=False, reason="used again after having churned"),
+        ProductState.REACTIVATED: Transition(
+            published=False, reason="used again after having churned"
+        ),
     },
     ProductState.REACTIVATED: {
-        ProductState.ACTIVE: Move(published=False, reason="the day after reactivation"),
+        ProductState.ACTIVE: Transition(published=False, reason="the day after reactivation"),
     },
 }
 """From state, to state: the allowed moves of a user in a product; the framework publishes none."""
 
 
-def _published(*states: AccountState) -> dict[AccountState, Move]:
+def _published(*states: AccountState) -> dict[AccountState, Transition]:
     return dict.fromkeys(states, _PUBLISHED)
 
 
-def _because(reason: str, *states: AccountState) -> dict[AccountState, Move]:
-    return dict.fromkeys(states, Move(published=False, reason=reason))
+def _because(reason: str, *states: AccountState) -> dict[AccountState, Transition]:
+    return dict.fromkeys(states, Transition(published=False, reason=reason))
 
 
 _FROZEN_ON_THE_DAY = (
@@ -201,7 +209,7 @@ _FROZEN_ON_THE_DAY = (
 _UNFROZEN = "when the failure or pause ends, the account is again what its facts say"
 _SIGNALS_MOVE_DAILY = "the signals of risk and growth are judged anew every day"
 
-ACCOUNT_MOVES: Mapping[AccountState, Mapping[AccountState, Move]] = {
+ACCOUNT_TRANSITIONS: Mapping[AccountState, Mapping[AccountState, Transition]] = {
     AccountState.TRIAL: {
         **_published(AccountState.NEW_PAID, AccountState.CHURNED),
         **_because("the first payment and a failure or pause on one day", AccountState.FROZEN),
@@ -288,9 +296,9 @@ The published moves into deleted are left out: no fact deletes an account.
 def is_allowed(
     origin: ir.StringValue,
     target: ir.StringValue,
-    moves: Mapping[UserState, Mapping[UserState, Move]]
-    | Mapping[ProductState, Mapping[ProductState, Move]]
-    | Mapping[AccountState, Mapping[AccountState, Move]],
+    moves: Mapping[UserState, Mapping[UserState, Transition]]
+    | Mapping[ProductState, Mapping[ProductState, Transition]]
+    | Mapping[AccountState, Mapping[AccountState, Transition]],
 ) -> ir.BooleanValue:
     """Whether a move is an edge of a matrix."""
     return ibis.or_(

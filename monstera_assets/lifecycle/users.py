@@ -52,12 +52,10 @@ def platform_intervals(
 
     Returns:
         Interval table by `user_id`, days as numbers: `platform_state`, `state_since`,
-        `previous_state`, `previous_since`, `activity_state`, `is_dunning`, `dunning_type`,
-        `dunning_since`, `account_id`, `start_day` (signup), `last_activity_day`,
-        `activity_decides`, `last_qualifying_event_at`, `qualifying_events` (on the last activity
-        day), `total_qualifying_events`, `first_qualifying_event_id` (of the last activity day),
-        `dunning_event_id` (the subscription event with which the present dunning, or the present
-        absence of it, began; null where one dunning followed upon another) and `deletion_event_id`.
+        `activity_state`, `is_dunning`, `dunning_type`, `dunning_since`, `account_id`, `start_day`
+        (signup), `last_activity_day`, `last_qualifying_event_at`, `qualifying_events` (on the last
+        activity day), `total_qualifying_events` and `triggering_event_id` (of the interval's first
+        day; null if the state is that of the day before, or came with the passing of time).
     """
     people = numbered(
         users.select("user_id", "account_id", "user_created_at"),
@@ -95,29 +93,29 @@ def platform_intervals(
         ),
     ).drop("deleted")
     states = with_state_since(states, keys=["user_number"], state="platform_state")
-    return states.inner_join(people.select("user_number", "user_id"), "user_number").drop(
-        "user_number"
-    )
+    states = states.mutate(triggering_event_id=_triggering_event_id(states))
+    return states.inner_join(people.select("user_number", "user_id"), "user_number")
 
 
-def triggering_event_id(moves: ir.Table) -> ir.StringValue:
-    """The event that caused a move, null where it was the passing of time (framework, section 6).
+def _triggering_event_id(states: ir.Table) -> ir.StringValue:
+    """The event that caused a transition, null where it was the passing of time.
 
-    Args:
-        moves: rows of `platform_intervals` that begin with a move.
+    `dunning_event_id` is the subscription event with which the present dunning, or the present
+    absence of it, began; null where one dunning followed upon another.
     """
-    by_activity = (moves.valid_from == moves.last_activity_day) & moves.activity_decides
-    dunning_begins = (moves.dunning_since == moves.valid_from) & moves.dunning_event_id.notnull()
-    into_dunning = moves.platform_state == UserState.DUNNING
-    out_of_dunning = (moves.previous_state == UserState.DUNNING) & (
-        moves.platform_state == UserState.ACTIVE
+    by_activity = (states.valid_from == states.last_activity_day) & states.activity_decides
+    dunning_begins = (states.dunning_since == states.valid_from) & states.dunning_event_id.notnull()
+    into_dunning = states.platform_state == UserState.DUNNING
+    out_of_dunning = (states.previous_state == UserState.DUNNING) & (
+        states.platform_state == UserState.ACTIVE
     )
-    return ibis.cases(
-        (moves.platform_state == UserState.DELETED, moves.deletion_event_id),
-        (into_dunning & dunning_begins, moves.dunning_event_id),
-        (out_of_dunning, moves.dunning_event_id),
-        (by_activity, moves.first_qualifying_event_id),
+    event_id = ibis.cases(
+        (states.platform_state == UserState.DELETED, states.deletion_event_id),
+        (into_dunning & dunning_begins, states.dunning_event_id),
+        (out_of_dunning, states.dunning_event_id),
+        (by_activity, states.first_qualifying_event_id),
     )
+    return ibis.ifelse(states.previous_state != states.platform_state, event_id, None)
 
 
 def _starts(people: ir.Table, policy: LifecyclePolicy) -> ir.Table:

@@ -11,7 +11,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.account_features import LAPSED, account_features
 from monstera_assets.prediction.snapshots import ACCOUNT_HORIZON_STEPS, STEP_DAYS
 from monstera_assets.silver import OWNERS
-from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN, STATE_COLUMNS
+from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN, STATE_COLUMNS
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 

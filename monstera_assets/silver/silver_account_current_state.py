@@ -2,58 +2,74 @@
 
 from __future__ import annotations
 
-import ibis
+from collections.abc import Callable
+
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.checks.rules import rule
+from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.states import UserState
 from monstera_assets.silver import OWNERS
-from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN, STATE_COLUMNS
+from monstera_assets.silver.silver_account_state_intervals import (
+    ACCOUNT_COLUMN,
+    STATE_COLUMNS,
+    states_on,
+)
+from monstera_assets.silver.state_tables import (
+    AS_OF_DATE,
+    STATE_UPDATED_AT,
+    differences_from_latest,
+    state_updated_at,
+)
 from monstera_assets.warehouse.pictures import distribution
-from monstera_assets.warehouse.table_asset import LATEST_DAY, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Table
+from monstera_assets.warehouse.table_asset import table_asset
+from monstera_assets.warehouse.tables import Layer, Table
 
 TABLE = Table(
     layer=Layer.SILVER,
     name="silver_account_current_state",
     grain="one account",
     description="The state and health of every account at the end of the as-of date, the latest date"
-    " for which history exists.",
+    " for which history exists. Read it for questions about now.",
     owners=OWNERS,
     key=("account_id",),
     columns=(
         ACCOUNT_COLUMN,
         *STATE_COLUMNS,
-        Column("as_of_date", "date", "The latest date for which history exists."),
-        Column("state_updated_at", "timestamp", "End of the as-of date, UTC."),
+        AS_OF_DATE,
+        STATE_UPDATED_AT,
     ),
 )
 
 
 @table_asset(
     TABLE,
-    days={"silver_account_state_history": LATEST_DAY},
     pictures=[distribution("accounts", "current_state"), distribution("accounts", "health_band")],
 )
-def silver_account_current_state(silver_account_state_history: ir.Table) -> ir.Table:
-    """The latest day of history."""
-    latest = silver_account_state_history.rename(as_of_date="snapshot_date")
-    return latest.mutate(
-        state_updated_at=latest.as_of_date.cast("timestamp") + ibis.interval(days=1)
+def silver_account_current_state(silver_account_state_intervals: ir.Table) -> ir.Table:
+    """The open intervals."""
+    now = silver_account_state_intervals.filter(silver_account_state_intervals.valid_to.isnull())
+    return now.select(
+        "account_id",
+        "as_of_date",
+        state_updated_at=state_updated_at(now),
+        **states_on(now, day_number(now.as_of_date)),
     )
 
 
 @rule(TABLE, "The current state is the latest day of history.")
 def agrees_with_history(
-    silver_account_current_state: ir.Table, silver_account_state_history: ir.Table
+    silver_account_current_state: ir.Table,
+    silver_account_state_history: ir.Table,
+    *,
+    out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
     """Accounts whose current state and latest history row differ, or that only one has."""
-    history = silver_account_state_history
-    latest = history.filter(
-        history.snapshot_date
-        == history.aggregate(latest=history.snapshot_date.max()).latest.as_scalar()
-    ).rename(as_of_date="snapshot_date")
-    return differing_rows(silver_account_current_state.select(*latest.columns), latest)
+    return differences_from_latest(
+        silver_account_current_state,
+        silver_account_state_history,
+        out_of_date("silver_account_state_history"),
+    )
 
 
 @rule(TABLE, "The accounts table says what the last subscription event said.", blocking=False)

@@ -5,157 +5,45 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
 from monstera_assets.checks.rules import rule, within
-from monstera_assets.lifecycle.accounts import COMPONENTS, account_intervals
-from monstera_assets.lifecycle.intervals import calendar, day_date, day_number, on_each_day
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import AccountState, FrozenReason, HealthBand
+from monstera_assets.lifecycle.accounts import COMPONENTS
+from monstera_assets.lifecycle.intervals import calendar, day_date, day_number, days_of
 from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets.silver.silver_account_state_intervals import (
+    ACCOUNT_COLUMN,
+    STATE_COLUMNS,
+    states_on,
+)
+from monstera_assets.silver.state_tables import SNAPSHOT_DATE, days_not_in_history
+from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
+from monstera_assets.warehouse.tables import Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
-
-ACCOUNT_COLUMN = Column(
-    "account_id",
-    "string",
-    "The account.",
-    references=Reference("bronze_accounts", "account_id"),
-)
-STATE_COLUMNS = (
-    Column(
-        "current_state",
-        "string",
-        "State of the account at the end of the day.",
-        allowed=tuple(AccountState),
-    ),
-    Column("state_since", "date", "First date of the unbroken run of this state."),
-    Column("state_reason", "string", "The rule that led to the state."),
-    Column(
-        "subscription_tier",
-        "string",
-        "Tier in force; trial before the first payment.",
-        allowed=SUBSCRIPTION_TIERS,
-    ),
-    Column("total_seats", "int64", "Seats bought."),
-    Column(
-        "active_seats",
-        "int64",
-        "Distinct users of the account with a qualifying event in the last 30 days.",
-    ),
-    Column(
-        "seat_utilization_pct",
-        "float64",
-        "100 x active_seats / total_seats; 0 without seats, may exceed 100.",
-    ),
-    Column("health_score", "float64", "0 to 100: the mean of the four components."),
-    Column("seat_utilization_score", "float64", "Component of health: utilisation, at most 100."),
-    Column(
-        "product_breadth_score",
-        "float64",
-        "Component of health: products in use against the policy's breadth_target, at most 100.",
-    ),
-    Column(
-        "recent_activity_score",
-        "float64",
-        "Component of health: 100, 75, 50, 25 for a last qualifying event up to 7, 14, 30, 60 days"
-        " ago, else 0.",
-    ),
-    Column(
-        "contract_status_score",
-        "float64",
-        "Component of health: 0 churned, 25 frozen or lapsed, 50 trial or cancellation pending, 75"
-        " renewal within 30 days, else 100.",
-    ),
-    Column(
-        "health_band",
-        "string",
-        "excellent from 90, good from 70, fair from 50, poor from 30, critical below.",
-        allowed=tuple(HealthBand),
-    ),
-    Column(
-        "monthly_recurring_revenue",
-        "decimal(18, 2)",
-        "Recurring revenue a month, in the company's currency; 0 unless paid.",
-    ),
-    Column("contract_renewal_date", "date", "Renewal date; null if open-ended.", nullable=True),
-    Column(
-        "days_to_renewal",
-        "int64",
-        "Days to the renewal date, positive before it; null while never paid or lapsed.",
-        nullable=True,
-    ),
-    Column(
-        "frozen_reason",
-        "string",
-        "Why the account is frozen; null if it is not.",
-        nullable=True,
-        allowed=tuple(FrozenReason),
-    ),
-    Column("products_active", "int64", "Products with qualifying use in the last 30 days."),
-)
 
 TABLE = Table(
     layer=Layer.SILVER,
     name="silver_account_state_history",
     grain="one account and date, from its creation on",
     description="The state and health of every account at the end of every day, from its"
-    " subscription events over its row in bronze_accounts and from its users' activity.",
+    " subscription events over its row in bronze_accounts and from its users' activity. Read it for"
+    " figures of a day, or of one day after another.",
     owners=OWNERS,
     key=("account_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(
         ACCOUNT_COLUMN,
-        Column("snapshot_date", "date", "The day whose end is described."),
+        SNAPSHOT_DATE,
         *STATE_COLUMNS,
     ),
 )
 
 
-@table_asset(TABLE, days={"silver_daily_user_activity": UP_TO_DAY})
+@table_asset(TABLE, days={"silver_account_state_intervals": UP_TO_AS_OF})
 def silver_account_state_history(
-    silver_daily_user_activity: ir.Table,
-    bronze_users: ir.Table,
-    bronze_accounts: ir.Table,
-    bronze_subscription_events: ir.Table,
-    *,
-    policy: LifecyclePolicy,
-    window: DateWindow,
+    silver_account_state_intervals: ir.Table, *, window: DateWindow
 ) -> ir.Table:
-    """State intervals crossed with the days of the window."""
-    intervals = account_intervals(
-        silver_daily_user_activity,
-        bronze_users,
-        bronze_accounts,
-        bronze_subscription_events,
-        policy,
-    )
-    days = on_each_day(
-        intervals, window.first, window.last, day_column="snapshot_day", order_by=["account_id"]
-    )
-    return days.select(
-        account_id=days.account_id,
-        snapshot_date=day_date(days.snapshot_day),
-        **state_columns(days),
-    )
-
-
-def state_columns(days: ir.Table) -> dict[str, ir.Value]:
-    """The columns that history and current state share, of each `snapshot_day`."""
-    renamed = {
-        "subscription_tier": days.tier,
-        "total_seats": days.seats,
-        "monthly_recurring_revenue": days.revenue,
-        "contract_renewal_date": day_date(days.renewal_day),
-        "state_since": day_date(days.state_since),
-        "days_to_renewal": ibis.ifelse(
-            days.renewal_counts, days.renewal_day - days.snapshot_day, None
-        ),
-    }
-    return {
-        column.name: renamed[column.name] if column.name in renamed else days[column.name]
-        for column in STATE_COLUMNS
-    }
+    """Intervals crossed with the days of the window."""
+    days = days_of(silver_account_state_intervals, window.first, window.last, keys=["account_id"])
+    return days.select("account_id", snapshot_date=day_date(days.day), **states_on(days, days.day))
 
 
 @rule(TABLE, "Each account has exactly one row for each day from its creation on.")
@@ -163,22 +51,9 @@ def one_row_per_account_and_day(
     silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, window: DateWindow
 ) -> ir.Table:
     """Accounts whose days in the window are not all of them."""
-    rows = within(silver_account_state_history, "snapshot_date", window)
-    days = rows.group_by("account_id").aggregate(
-        rows=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
-    )
     created = bronze_accounts.account_created_at.date()
-    expected = bronze_accounts.filter(created <= window.last).select(
-        "account_id", expected_first_day=ibis.greatest(created, ibis.literal(window.first))
-    )
-    both = expected.left_join(days, "account_id").drop("account_id_right")
-    expected_rows = day_number(ibis.literal(window.last)) - day_number(both.expected_first_day) + 1
-    return both.filter(
-        both.rows.isnull()
-        | (both.first_day != both.expected_first_day)
-        | (both.last_day != window.last)
-        | (both.rows != expected_rows)
-    )
+    starts = bronze_accounts.select("account_id", start_date=created)
+    return days_not_in_history(silver_account_state_history, starts, ["account_id"], window)
 
 
 @rule(TABLE, "Health lies between 0 and 100 and is the mean of its four stored components.")

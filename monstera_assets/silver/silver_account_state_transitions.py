@@ -8,13 +8,12 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule, within
-from monstera_assets.lifecycle.accounts import account_intervals
-from monstera_assets.lifecycle.intervals import day_date, day_number
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import ACCOUNT_MOVES, AccountState, is_allowed
+from monstera_assets.lifecycle.intervals import day_number, transitions_of
+from monstera_assets.lifecycle.states import ACCOUNT_TRANSITIONS, AccountState, is_allowed
 from monstera_assets.silver import OWNERS
-from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN
-from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
+from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN
+from monstera_assets.silver.state_tables import DAYS_IN_PREVIOUS_STATE, TRANSITION_DATE
+from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -22,8 +21,8 @@ TABLE = Table(
     layer=Layer.SILVER,
     name="silver_account_state_transitions",
     grain="one account and date on which the state differs from the day before",
-    description="Moves between account states, with the rule that led to the new state and what"
-    " changed in revenue and seats that day.",
+    description="Transitions between account states, with the rule that led to the new state and what"
+    " changed in revenue and seats that day. Read it for what happened, and what caused it.",
     owners=OWNERS,
     key=("account_id", "transition_date"),
     partition_column="transition_date",
@@ -31,7 +30,7 @@ TABLE = Table(
         ACCOUNT_COLUMN,
         Column("from_state", "string", "State the day before.", allowed=tuple(AccountState)),
         Column("to_state", "string", "State at the end of the day.", allowed=tuple(AccountState)),
-        Column("transition_date", "date", "First day of the new state."),
+        TRANSITION_DATE,
         Column("reason", "string", "The rule that led to the new state."),
         Column(
             "triggering_event_id",
@@ -39,7 +38,7 @@ TABLE = Table(
             "The subscription event of that day, if there was one; null if it was time or use.",
             nullable=True,
         ),
-        Column("days_in_previous_state", "int64", "Days that the previous state lasted."),
+        DAYS_IN_PREVIOUS_STATE,
         Column(
             "mrr_change",
             "decimal(18, 2)",
@@ -50,49 +49,39 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, days={"silver_daily_user_activity": UP_TO_DAY})
+@table_asset(TABLE, days={"silver_account_state_intervals": UP_TO_AS_OF})
 def silver_account_state_transitions(
-    silver_daily_user_activity: ir.Table,
-    bronze_users: ir.Table,
-    bronze_accounts: ir.Table,
-    bronze_subscription_events: ir.Table,
-    *,
-    policy: LifecyclePolicy,
-    window: DateWindow,
+    silver_account_state_intervals: ir.Table, *, window: DateWindow
 ) -> ir.Table:
-    """Where one state interval ends and the next one begins within the window."""
-    intervals = account_intervals(
-        silver_daily_user_activity,
-        bronze_users,
-        bronze_accounts,
-        bronze_subscription_events,
-        policy,
+    """Where an interval meets the next one within the window, and the state is another one."""
+    begun = transitions_of(
+        silver_account_state_intervals,
+        window.first,
+        window.last,
+        keys=["account_id"],
+        state="current_state",
     )
-    first, last = (day_number(ibis.literal(day)) for day in (window.first, window.last))
-    moves = intervals.filter(
-        intervals.valid_from.between(first, last),
-        intervals.previous_state != intervals.current_state,
-    )
-    return moves.select(
-        account_id=moves.account_id,
-        from_state=moves.previous_state,
-        to_state=moves.current_state,
-        transition_date=day_date(moves.valid_from),
-        reason=moves.state_reason,
-        triggering_event_id=moves.event_id,
-        days_in_previous_state=moves.valid_from - moves.previous_since,
-        mrr_change=moves.revenue - moves.revenue_before,
-        seat_change=moves.seats - moves.seats_before,
+    return begun.select(
+        "account_id",
+        from_state=begun.previous_current_state,
+        to_state=begun.current_state,
+        transition_date=begun.valid_from,
+        reason=begun.state_reason,
+        triggering_event_id=begun.subscription_event_id,
+        days_in_previous_state=day_number(begun.valid_from)
+        - day_number(begun.previous_state_since),
+        mrr_change=begun.monthly_recurring_revenue - begun.previous_monthly_recurring_revenue,
+        seat_change=begun.total_seats - begun.previous_total_seats,
     )
 
 
 @rule(TABLE, "Every move is an edge of the allowed matrix.")
-def moves_are_allowed(
+def transitions_are_allowed(
     silver_account_state_transitions: ir.Table, *, window: DateWindow
 ) -> ir.Table:
     """Moves that the matrix does not have."""
     moves = within(silver_account_state_transitions, "transition_date", window)
-    return moves.filter(~is_allowed(moves.from_state, moves.to_state, ACCOUNT_MOVES))
+    return moves.filter(~is_allowed(moves.from_state, moves.to_state, ACCOUNT_TRANSITIONS))
 
 
 @rule(TABLE, "Moves are the differences between consecutive rows of history, no more and no less.")

@@ -11,7 +11,7 @@ from monstera_assets.checks.rules import differing_rows, rule
 from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.lifecycle.states import ProductState, UserState
 from monstera_assets.silver import OWNERS
-from monstera_assets.silver.silver_user_product_state_history import ADOPTED_STATES, KEY_COLUMNS
+from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES, KEY_COLUMNS
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 

@@ -7,84 +7,43 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.bit_sets import bit_of, numbers_in, word_of
 from monstera_assets.checks.rules import rule, within
-from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
+from monstera_assets.lifecycle.intervals import day_date, day_number, days_of
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.products import IN_USE, KEYS, active_products, product_intervals
+from monstera_assets.lifecycle.products import IN_USE, KEYS, active_products
 from monstera_assets.lifecycle.states import ProductState, UserState
 from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUMNS, STATE_COLUMNS
+from monstera_assets.silver.state_tables import SNAPSHOT_DATE, days_not_in_history
+from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
+from monstera_assets.warehouse.tables import Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
-
-KEY_COLUMNS = (
-    Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-    Column(
-        "product_id",
-        "string",
-        "An active product; features and sub-features count for it.",
-        references=Reference("bronze_product_catalog", "product_id"),
-    ),
-)
-ADOPTED_STATES = tuple(state for state in ProductState if state != ProductState.NEVER_ADOPTED)
 
 TABLE = Table(
     layer=Layer.SILVER,
     name="silver_user_product_state_history",
     grain="one user, product and date, from first access on",
     description="The state of each user in each product at the end of every day. A user who never"
-    " accessed a product has no row: never_adopted follows from the absence of one.",
+    " accessed a product has no row: never_adopted follows from the absence of one. Read it for"
+    " figures of a day, or of one day after another.",
     owners=OWNERS,
     key=("user_id", "product_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(
         *KEY_COLUMNS,
-        Column("snapshot_date", "date", "The day whose end is described."),
-        Column(
-            "current_state",
-            "string",
-            "State of the user in the product at the end of the day.",
-            allowed=ADOPTED_STATES,
-        ),
-        Column("state_since", "date", "First date of the unbroken run of this state."),
-        Column("first_access_at", "timestamp", "First event of any kind in the product, UTC."),
-        Column(
-            "last_qualifying_event_at",
-            "timestamp",
-            "Last qualifying event in the product, UTC; null if there was none.",
-            nullable=True,
-        ),
-        Column(
-            "activation_date",
-            "date",
-            "Date of the first activation event; null if there was none.",
-            nullable=True,
-        ),
-        Column("total_qualifying_events", "int64", "Qualifying events up to that day."),
+        SNAPSHOT_DATE,
+        *STATE_COLUMNS,
     ),
 )
 
 
-@table_asset(TABLE, days={"silver_daily_user_activity": UP_TO_DAY})
+@table_asset(TABLE, days={"silver_user_product_state_intervals": UP_TO_AS_OF})
 def silver_user_product_state_history(
-    silver_daily_user_activity: ir.Table,
-    bronze_product_catalog: ir.Table,
-    *,
-    policy: LifecyclePolicy,
-    window: DateWindow,
+    silver_user_product_state_intervals: ir.Table, *, window: DateWindow
 ) -> ir.Table:
-    """State intervals crossed with the days of the window."""
-    intervals = product_intervals(silver_daily_user_activity, bronze_product_catalog, policy)
-    days = on_each_day(intervals, window.first, window.last, day_column="day", order_by=[*KEYS])
+    """Intervals crossed with the days of the window."""
+    days = days_of(silver_user_product_state_intervals, window.first, window.last, keys=KEYS)
     return days.select(
-        user_id=days.user_id,
-        product_id=days.product_id,
-        snapshot_date=day_date(days.day),
-        current_state=days.product_state,
-        state_since=day_date(days.state_since),
-        first_access_at=days.first_access_at,
-        last_qualifying_event_at=days.last_qualifying_event_at,
-        activation_date=day_date(days.activation_day),
-        total_qualifying_events=days.total_qualifying_events.fill_null(0),
+        *KEYS, *(column.name for column in STATE_COLUMNS), snapshot_date=day_date(days.day)
     )
 
 
@@ -97,26 +56,11 @@ def one_row_per_user_product_and_day(
     window: DateWindow,
 ) -> ir.Table:
     """Users and products whose days in the window are not all of them."""
-    keys = ["user_id", "product_id"]
-    rows = within(silver_user_product_state_history, "snapshot_date", window)
-    days = rows.group_by(keys).aggregate(
-        rows=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
-    )
     activity = silver_daily_user_activity
     activity = activity.filter(activity.activity_date <= window.last)
     activity = activity.semi_join(active_products(bronze_product_catalog), "product_id")
-    expected = activity.group_by(keys).aggregate(
-        expected_first_day=ibis.greatest(activity.activity_date.min(), window.first)
-    )
-    both = expected.outer_join(days, keys)
-    expected_rows = day_number(ibis.literal(window.last)) - day_number(both.expected_first_day) + 1
-    return both.filter(
-        both.rows.isnull()
-        | both.expected_first_day.isnull()
-        | (both.first_day != both.expected_first_day)
-        | (both.last_day != window.last)
-        | (both.rows != expected_rows)
-    )
+    starts = activity.group_by(*KEYS).aggregate(start_date=activity.activity_date.min())
+    return days_not_in_history(silver_user_product_state_history, starts, KEYS, window)
 
 
 @rule(TABLE, "Platform and product states tell the same story of who is active and who is gone.")

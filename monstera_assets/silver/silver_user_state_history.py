@@ -6,51 +6,27 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule, within
-from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import ACTIVITY_STATES, DunningType, UserState
-from monstera_assets.lifecycle.users import platform_intervals
+from monstera_assets.lifecycle.intervals import day_date, day_number, days_of
 from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets.silver.silver_user_state_intervals import STATE_COLUMNS, USER_COLUMN
+from monstera_assets.silver.state_tables import SNAPSHOT_DATE, days_not_in_history
+from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
-
-STATE_COLUMNS = (
-    Column(
-        "platform_state",
-        "string",
-        "State of the user on the platform at the end of the day.",
-        allowed=tuple(UserState),
-    ),
-    Column("platform_state_since", "date", "First date of the unbroken run of this state."),
-    Column(
-        "activity_state",
-        "string",
-        "State that follows from activity alone, before dunning and deletion.",
-        allowed=ACTIVITY_STATES,
-    ),
-    Column("is_dunning", "boolean", "Whether the user's account is in dunning."),
-    Column(
-        "dunning_type",
-        "string",
-        "How far the account is into dunning; null if it is not.",
-        nullable=True,
-        allowed=tuple(DunningType),
-    ),
-)
 
 TABLE = Table(
     layer=Layer.SILVER,
     name="silver_user_state_history",
     grain="one user and date, from signup on",
     description="The state of every user at the end of every day. A pure function of the facts dated"
-    " up to that day and of the entity tables.",
+    " up to that day and of the entity tables. Read it for figures of a day, or of one day after"
+    " another.",
     owners=OWNERS,
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-        Column("snapshot_date", "date", "The day whose end is described."),
+        USER_COLUMN,
+        SNAPSHOT_DATE,
         *STATE_COLUMNS,
         Column("qualifying_events_count", "int64", "Qualifying events on that day."),
         Column("total_qualifying_events", "int64", "Qualifying events up to that day."),
@@ -65,39 +41,21 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, days={"silver_daily_user_activity": UP_TO_DAY})
+@table_asset(TABLE, days={"silver_user_state_intervals": UP_TO_AS_OF})
 def silver_user_state_history(
-    silver_daily_user_activity: ir.Table,
-    bronze_users: ir.Table,
-    bronze_accounts: ir.Table,
-    bronze_subscription_events: ir.Table,
-    *,
-    policy: LifecyclePolicy,
-    window: DateWindow,
+    silver_user_state_intervals: ir.Table, *, window: DateWindow
 ) -> ir.Table:
-    """State intervals crossed with the days of the window."""
-    intervals = platform_intervals(
-        silver_daily_user_activity,
-        bronze_users,
-        bronze_accounts,
-        bronze_subscription_events,
-        policy,
-    )
-    days = on_each_day(intervals, window.first, window.last, day_column="day", order_by=["user_id"])
+    """Intervals crossed with the days of the window."""
+    days = days_of(silver_user_state_intervals, window.first, window.last, keys=["user_id"])
+    last_day = day_number(days.last_qualifying_date)
     return days.select(
-        user_id=days.user_id,
+        "user_id",
+        *(column.name for column in STATE_COLUMNS),
+        "total_qualifying_events",
         snapshot_date=day_date(days.day),
-        platform_state=days.platform_state,
-        platform_state_since=day_date(days.state_since),
-        activity_state=days.activity_state,
-        is_dunning=days.is_dunning,
-        dunning_type=days.dunning_type,
-        qualifying_events_count=ibis.ifelse(
-            days.day == days.last_activity_day, days.qualifying_events, 0
-        ),
-        total_qualifying_events=days.total_qualifying_events.fill_null(0),
-        days_since_signup=days.day - days.start_day,
-        days_since_last_qualifying_event=days.day - days.last_activity_day,
+        qualifying_events_count=ibis.ifelse(days.day == last_day, days.qualifying_events_count, 0),
+        days_since_signup=days.day - day_number(days.signup_date),
+        days_since_last_qualifying_event=days.day - last_day,
     )
 
 
@@ -106,22 +64,8 @@ def one_row_per_user_and_day(
     silver_user_state_history: ir.Table, bronze_users: ir.Table, *, window: DateWindow
 ) -> ir.Table:
     """Users whose days in the window are not all of them, or not once."""
-    rows = within(silver_user_state_history, "snapshot_date", window)
-    days = rows.group_by("user_id").aggregate(
-        rows=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
-    )
-    signup = bronze_users.user_created_at.date()
-    expected = bronze_users.filter(signup <= window.last).select(
-        "user_id", expected_first_day=ibis.greatest(signup, ibis.literal(window.first))
-    )
-    both = expected.left_join(days, "user_id").drop("user_id_right")
-    missing_or_extra = (
-        both.rows.isnull()
-        | (both.first_day != both.expected_first_day)
-        | (both.last_day != window.last)
-        | (both.rows != _days_between(both.expected_first_day, window) + 1)
-    )
-    return both.filter(missing_or_extra)
+    starts = bronze_users.select("user_id", start_date=bronze_users.user_created_at.date())
+    return days_not_in_history(silver_user_state_history, starts, ["user_id"], window)
 
 
 @rule(TABLE, "platform_state_since is the first day of an unbroken run of the state.")
@@ -154,7 +98,3 @@ def state_runs(history: ir.Table, by: tuple[str, ...] = ("user_id",)) -> ir.Tabl
         previous_state=runs.platform_state.lag().over(by_key),
         previous_since=runs.platform_state_since.lag().over(by_key),
     )
-
-
-def _days_between(first: ir.DateValue, window: DateWindow) -> ir.IntegerValue:
-    return day_number(ibis.literal(window.last)) - day_number(first)

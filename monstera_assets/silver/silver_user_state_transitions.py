@@ -8,22 +8,21 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule, within
-from monstera_assets.lifecycle import users
-from monstera_assets.lifecycle.intervals import day_date, day_number
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.products import product_intervals, triggering_event_id
+from monstera_assets.lifecycle.intervals import day_number, transitions_of
+from monstera_assets.lifecycle.products import KEYS
 from monstera_assets.lifecycle.states import (
-    PRODUCT_MOVES,
-    USER_MOVES,
+    PRODUCT_TRANSITIONS,
+    USER_TRANSITIONS,
     ProductState,
     UserState,
     is_allowed,
 )
-from monstera_assets.lifecycle.users import platform_intervals
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_state_history import state_runs
-from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets.silver.silver_user_state_intervals import USER_COLUMN
+from monstera_assets.silver.state_tables import DAYS_IN_PREVIOUS_STATE, TRANSITION_DATE
+from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
+from monstera_assets.warehouse.tables import Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
 
 _STATES = (*UserState, *(state for state in ProductState if state != ProductState.NEVER_ADOPTED))
@@ -32,12 +31,13 @@ TABLE = Table(
     layer=Layer.SILVER,
     name="silver_user_state_transitions",
     grain="one user, scope and date on which the state differs from the day before",
-    description="Moves between states: the differences between consecutive history rows.",
+    description="Transitions between states: the differences between consecutive history rows. Read"
+    " it for what happened, and what caused it.",
     owners=OWNERS,
     key=("user_id", "scope", "product_id", "transition_date"),
     partition_column="transition_date",
     columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
+        USER_COLUMN,
         Column("scope", "string", "Where the state holds.", allowed=("platform", "product")),
         Column(
             "product_id",
@@ -52,101 +52,69 @@ TABLE = Table(
             allowed=_STATES,
         ),
         Column("to_state", "string", "State at the end of the day.", allowed=_STATES),
-        Column("transition_date", "date", "First day of the new state."),
+        TRANSITION_DATE,
         Column(
             "triggering_event_id",
             "string",
             "The event that caused the move; null if it was the passing of time.",
             nullable=True,
         ),
-        Column("days_in_previous_state", "int64", "Days that the previous state lasted."),
+        DAYS_IN_PREVIOUS_STATE,
     ),
 )
 
 
-@table_asset(TABLE, days={"silver_daily_user_activity": UP_TO_DAY})
+@table_asset(
+    TABLE,
+    days={
+        "silver_user_state_intervals": UP_TO_AS_OF,
+        "silver_user_product_state_intervals": UP_TO_AS_OF,
+    },
+)
 def silver_user_state_transitions(
-    silver_daily_user_activity: ir.Table,
-    bronze_users: ir.Table,
-    bronze_accounts: ir.Table,
-    bronze_subscription_events: ir.Table,
-    bronze_product_catalog: ir.Table,
+    silver_user_state_intervals: ir.Table,
+    silver_user_product_state_intervals: ir.Table,
     *,
-    policy: LifecyclePolicy,
     window: DateWindow,
 ) -> ir.Table:
-    """Where one state interval ends and the next one begins within the window."""
-    platform = _moves(
-        platform_intervals(
-            silver_daily_user_activity,
-            bronze_users,
-            bronze_accounts,
-            bronze_subscription_events,
-            policy,
-        ),
-        "platform_state",
-        window,
-    )
-    products = _moves(
-        product_intervals(silver_daily_user_activity, bronze_product_catalog, policy),
-        "product_state",
-        window,
-    )
-    return _as_transitions(
-        platform,
-        "platform",
-        platform.platform_state,
-        ibis.null("string"),
-        users.triggering_event_id(platform),
-    ).union(
-        _as_transitions(
-            products,
-            "product",
-            products.product_state,
-            products.product_id,
-            triggering_event_id(products),
+    """Where an interval meets the next one within the window, and the state is another one."""
+    platform = silver_user_state_intervals.rename(
+        current_state="platform_state", state_since="platform_state_since"
+    ).mutate(scope=ibis.literal("platform"), product_id=ibis.null("string"))
+    products = silver_user_product_state_intervals.mutate(scope=ibis.literal("product"))
+    scopes = ((platform, ("user_id",)), (products, KEYS))
+    return ibis.union(
+        *(
+            transitions_of(
+                intervals, window.first, window.last, keys=keys, state="current_state"
+            ).select(
+                "user_id",
+                "scope",
+                "product_id",
+                "triggering_event_id",
+                from_state=ibis._.previous_current_state,
+                to_state=ibis._.current_state,
+                transition_date=ibis._.valid_from,
+                days_in_previous_state=day_number(ibis._.valid_from)
+                - day_number(ibis._.previous_state_since),
+            )
+            for intervals, keys in scopes
         )
     )
 
 
-def _moves(intervals: ir.Table, state: str, window: DateWindow) -> ir.Table:
-    first, last = (day_number(ibis.literal(day)) for day in (window.first, window.last))
-    return intervals.filter(
-        intervals.valid_from >= first,
-        intervals.valid_from <= last,
-        intervals.previous_state != intervals[state],
-    )
-
-
-def _as_transitions(
-    moves: ir.Table,
-    scope: str,
-    state: ir.StringValue,
-    product_id: ir.StringValue,
-    event_id: ir.StringValue,
-) -> ir.Table:
-    return moves.select(
-        user_id=moves.user_id,
-        scope=ibis.literal(scope),
-        product_id=product_id,
-        from_state=moves.previous_state,
-        to_state=state,
-        transition_date=day_date(moves.valid_from),
-        triggering_event_id=event_id,
-        days_in_previous_state=moves.valid_from - moves.previous_since,
-    )
-
-
 @rule(TABLE, "Every move is an edge of the allowed matrix.")
-def moves_are_allowed(silver_user_state_transitions: ir.Table, *, window: DateWindow) -> ir.Table:
+def transitions_are_allowed(
+    silver_user_state_transitions: ir.Table, *, window: DateWindow
+) -> ir.Table:
     """Moves that the matrix does not have."""
     moves = within(silver_user_state_transitions, "transition_date", window)
     by_scope = ibis.cases(
         (
             moves.scope == "platform",
-            is_allowed(moves.from_state, moves.to_state, USER_MOVES),
+            is_allowed(moves.from_state, moves.to_state, USER_TRANSITIONS),
         ),
-        else_=is_allowed(moves.from_state, moves.to_state, PRODUCT_MOVES),
+        else_=is_allowed(moves.from_state, moves.to_state, PRODUCT_TRANSITIONS),
     )
     return moves.filter(~by_scope)
 

@@ -40,7 +40,7 @@ from pydantic import Field
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.batches import TableBatch
 from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS, connect
-from monstera_assets.warehouse.errors import SchemaMismatchError
+from monstera_assets.warehouse.errors import MissingPartitionsError, SchemaMismatchError
 from monstera_assets.warehouse.pictures import Computed
 from monstera_assets.warehouse.spans import of_days
 from monstera_assets.warehouse.tables import StoredTable
@@ -62,6 +62,9 @@ class Reads(StrEnum):
     MAPPED_DAYS = "the days that the partition mapping names"
     ALL_DAYS = "from the first partition to the latest materialized day"
     LATEST_DAY = "the latest materialized day"
+    UP_TO_AS_OF = (
+        "a table without partitions, of which the days computed must not lie after its date"
+    )
 
 
 class WarehouseIOManager(DuckDBIOManager):
@@ -284,6 +287,7 @@ def rows_to_read(
 
     Raises:
         MissingTableError: the table, or a day to read, was never materialized.
+        MissingPartitionsError: the table does not describe the days to compute.
         SchemaMismatchError: the table was written with another declaration, or nothing produces it.
     """
     upstream = context.upstream_output
@@ -297,6 +301,8 @@ def rows_to_read(
         if window is not None:
             writer.require_partitions(connection, table, window)
     writer.require_table(connection, table)
+    if _reads(context) == Reads.UP_TO_AS_OF:
+        _require_as_of(context, connection, table)
     if table.partition_column is None:
         return relation
     if window is None:
@@ -414,6 +420,25 @@ def _as_of(
     return {AS_OF_DATE: str(latest)} if latest else {}
 
 
+def _reads(context: InputContext) -> str:
+    return str((context.definition_metadata or {}).get(READS, Reads.MAPPED_DAYS))
+
+
+def _require_as_of(
+    context: InputContext, connection: duckdb.DuckDBPyConnection, table: StoredTable
+) -> None:
+    last = context.step_context.partition_key_range.end
+    [(as_of,)] = connection.execute(
+        f"SELECT max({AS_OF_DATE}) FROM {table.qualified_name}"
+    ).fetchall()
+    if as_of is not None and str(as_of) < last:
+        raise MissingPartitionsError(
+            f"{table.qualified_name} describes the days up to {as_of}, and this result is of days up"
+            f" to {last}. Materialize it first, for example with: monstera run --from {last}"
+            f" --to {last}"
+        )
+
+
 def _days_to_read(
     context: InputContext,
     table_slice: TableSlice,
@@ -421,7 +446,7 @@ def _days_to_read(
     table: StoredTable,
 ) -> DateWindow | None:
     mapped = slice_window(table_slice)
-    reads = (context.definition_metadata or {}).get(READS, Reads.MAPPED_DAYS)
+    reads = _reads(context)
     if mapped is None or reads == Reads.MAPPED_DAYS:
         return mapped
     stored = writer.materialized_window(connection, table)

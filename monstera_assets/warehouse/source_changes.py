@@ -15,11 +15,23 @@ from datetime import date, datetime
 from enum import StrEnum
 
 import duckdb
+import ibis
+import ibis.expr.types as ir
 
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Table
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import next_moment
 
+_MATERIALIZED = ibis.table(
+    {"table_name": "string", "partition_date": "date", "materialized_at": "timestamp"},
+    name="materializations",
+    database=OPERATIONS_SCHEMA,
+)
+_NOTED = ibis.table(
+    {"affects_from": "date", "changed_at": "timestamp"},
+    name="source_changes",
+    database=OPERATIONS_SCHEMA,
+)
 _NOTES = f"{OPERATIONS_SCHEMA}.source_changes"
 _NO_NOTES = (
     "SELECT '' AS cause, CAST(NULL AS DATE) AS affects_from, CAST(NULL AS TIMESTAMP) AS changed_at"
@@ -50,19 +62,30 @@ class OutOfDate:
     noted_at: datetime | None
 
 
+def latest_day(table_name: str) -> ir.DateScalar:
+    """The latest day of a partitioned table that was materialized; null if none was."""
+    days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
+    return days.aggregate(day=days.partition_date.max()).as_scalar()
+
+
+def days_out_of_date(table_name: str) -> ir.Table:
+    """The days of a partitioned table, made from events and entities, that a later change affects."""
+    days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
+    late = days.inner_join(
+        _NOTED,
+        [days.partition_date >= _NOTED.affects_from, days.materialized_at < _NOTED.changed_at],
+    )
+    return late.select(day=late.partition_date).distinct()
+
+
 def note_change(connection: duckdb.DuckDBPyConnection, cause: Cause, affects_from: date) -> None:
     """Note a change, inside the caller's transaction."""
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS {_NOTES} (cause VARCHAR NOT NULL, affects_from DATE NOT NULL,"
-        " changed_at TIMESTAMP NOT NULL)"
-    )
+    moment = next_moment(connection)
     # A later note of an earlier day says all that these say.
     connection.execute(
         f"DELETE FROM {_NOTES} WHERE cause = ? AND affects_from >= ?", [cause, affects_from]
     )
-    connection.execute(
-        f"INSERT INTO {_NOTES} VALUES (?, ?, ?)", [cause, affects_from, next_moment(connection)]
-    )
+    connection.execute(f"INSERT INTO {_NOTES} VALUES (?, ?, ?)", [cause, affects_from, moment])
 
 
 def out_of_date(

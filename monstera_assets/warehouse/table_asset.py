@@ -3,8 +3,9 @@
 A module of silver or gold declares its `Table` and decorates one function with `@table_asset`. The
 function's positional parameters are named after the tables it reads and receive Ibis tables, or
 DataFrames where they are annotated with `pd.DataFrame`; its keyword-only parameters, all optional,
-are `policy` (the thresholds) and `window` (the days to compute, for a partitioned table). It returns
-an Ibis expression, or a pandas DataFrame.
+are `policy` (the thresholds), `window` (the days to compute, for a partitioned table) and `as_of`
+(the latest day of the input of which it reads `ALL_DAYS`). It returns an Ibis expression, or a pandas
+DataFrame.
 """
 
 import inspect
@@ -35,6 +36,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.io_manager import READS, Reads
 from monstera_assets.warehouse.lineage import column_lineage
 from monstera_assets.warehouse.pictures import Computed, Picture
+from monstera_assets.warehouse.source_changes import latest_day
 from monstera_assets.warehouse.spans import DayByDay, narrowed
 from monstera_assets.warehouse.tables import Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -78,6 +80,8 @@ ALL_DAYS = Days(Reads.ALL_DAYS)
 """For unpartitioned tables: from the first partition to the latest materialized day."""
 LATEST_DAY = Days(Reads.LATEST_DAY)
 """For unpartitioned tables: the latest materialized day."""
+UP_TO_AS_OF = Days(Reads.UP_TO_AS_OF)
+"""For unpartitioned inputs: the days that are computed, none of which lies after its `as_of_date`."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,9 @@ class TableAsset:
             keywords: dict[str, Any] = {}
             if "policy" in accepts:
                 keywords["policy"] = policy
+            if "as_of" in accepts:
+                [read] = [name for name, days in self.days.items() if days is ALL_DAYS]
+                keywords["as_of"] = latest_day(read)
 
             def rows_of(window: DateWindow | None, given: Mapping[str, Any]) -> Any:
                 days = {"window": window} if "window" in accepts else {}

@@ -104,11 +104,7 @@ class Graph:
         """Compute tables up to a day, with all that they are computed from and no other."""
         needed = computed_from(names)
         with self.instance:
-            # Tables of days and those of the as-of date apart: some of the latter come first.
-            for by_day in (True, False):
-                only = [n for n in needed if n in ENTITIES or is_partitioned(n) is by_day]
-                window = DateWindow(self.start, last) if by_day else None
-                assert self.run(window, only=only).success
+            assert self.run(DateWindow(self.start, last), only=needed).success
         return self
 
     def contents(self, without: Sequence[str] = ()) -> dict[str, list[Row]]:

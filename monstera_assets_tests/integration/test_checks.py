@@ -664,7 +664,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     (_ACCOUNT_HISTORY, "seats_within_contract"): [
         [_one(_ACCOUNT_HISTORY, "total_seats = 0", "active_seats > 0")]
     ],
-    (_ACCOUNT_MOVES, "moves_are_allowed"): [
+    (_ACCOUNT_MOVES, "transitions_are_allowed"): [
         [_one(_ACCOUNT_MOVES, "from_state = 'active', to_state = 'trial'")]
     ],
     (_ACCOUNT_MOVES, "equal_history_differences"): [
@@ -746,6 +746,19 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
             "UPDATE silver.silver_user_product_states SET current_state = 'never_adopted'",
         ],
     ],
+    **{
+        (table, "cover_every_day"): [
+            [_drop_one(table, "valid_to IS NULL")],
+            [_drop_one(table, "valid_from > (SELECT min(valid_from) FROM silver." + table + ")")],
+            [_one(table, "valid_to = valid_to + 1", "valid_to IS NOT NULL")],
+            [_one(table, "valid_to = as_of_date + 1", "valid_to IS NULL")],
+        ]
+        for table in (
+            "silver_user_state_intervals",
+            "silver_user_product_state_intervals",
+            "silver_account_state_intervals",
+        )
+    },
     (_HISTORY, "one_row_per_user_and_day"): [
         [_drop_one(_HISTORY)],
         [_drop_one(_HISTORY, "snapshot_date = '2025-06-30'")],
@@ -905,7 +918,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
             f" (SELECT (user_id, churned_on) FROM silver.{_CHURNS})"
         ],
     ],
-    (_MOVES, "moves_are_allowed"): [
+    (_MOVES, "transitions_are_allowed"): [
         [_one(_MOVES, "from_state = 'deleted', to_state = 'active'", "scope = 'platform'")],
         [
             _one(

@@ -8,16 +8,18 @@ from dataclasses import fields
 from datetime import date, datetime, time, timedelta
 from functools import cache
 
+import ibis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monstera_assets.bronze import bronze_accounts, bronze_subscription_events, bronze_users
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import ACCOUNT_MOVES
+from monstera_assets.lifecycle.states import ACCOUNT_TRANSITIONS
 from monstera_assets.silver import silver_daily_user_activity
 from monstera_assets.silver.silver_account_current_state import silver_account_current_state
 from monstera_assets.silver.silver_account_state_history import silver_account_state_history
+from monstera_assets.silver.silver_account_state_intervals import silver_account_state_intervals
 from monstera_assets.silver.silver_account_state_transitions import silver_account_state_transitions
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import DateWindow
@@ -33,11 +35,12 @@ ACCOUNTS = bronze_accounts.TABLE
 SUBSCRIPTION_EVENTS = bronze_subscription_events.TABLE
 USERS = bronze_users.TABLE
 ACTIVITY = silver_daily_user_activity.TABLE
+INTERVALS = silver_account_state_intervals
 HISTORY = silver_account_state_history
 CURRENT = silver_account_current_state
 TRANSITIONS = silver_account_state_transitions
 
-_COMPUTED = {asset.table.name: asset for asset in (HISTORY, CURRENT, TRANSITIONS)}
+_COMPUTED = {asset.table.name: asset for asset in (INTERVALS, HISTORY, CURRENT, TRANSITIONS)}
 _TABLES = {
     table.name: table
     for table in (
@@ -65,7 +68,9 @@ REASONS = {
 }
 """The reasons that a state can have."""
 EDGES = {
-    (str(origin), str(target)) for origin, targets in ACCOUNT_MOVES.items() for target in targets
+    (str(origin), str(target))
+    for origin, targets in ACCOUNT_TRANSITIONS.items()
+    for target in targets
 }
 EARLY = DateWindow(SPAN.first, SPAN.first + timedelta(days=140))
 
@@ -90,6 +95,7 @@ def test_history_current_state_and_transitions_are_the_oracles(
     load(warehouse, accounts.cases)
     histories = [oracle_history(case, policy) for case in accounts.cases]
 
+    compute(warehouse, INTERVALS, policy)
     history = compute(warehouse, HISTORY, policy)
     days = [
         history_row(day) for days in histories for day in days if day.snapshot_date >= SPAN.first
@@ -123,11 +129,13 @@ def test_later_facts_change_nothing_and_windows_agree(
 ) -> None:
     policy = POLICIES[0]
     load(warehouse, accounts.cases)
+    compute(warehouse, INTERVALS, policy)
     whole = [
         [row for row in compute(warehouse, asset, policy) if str(row[day]) <= str(EARLY.last)]
         for asset, day in ((HISTORY, "snapshot_date"), (TRANSITIONS, "transition_date"))
     ]
     load(warehouse, accounts.cases, through=EARLY.last)
+    compute(warehouse, INTERVALS, policy, EARLY)
     assert [compute(warehouse, asset, policy, EARLY) for asset in (HISTORY, TRANSITIONS)] == whole
 
 
@@ -199,15 +207,15 @@ def compute(
 def _sql(name: str, policy: LifecyclePolicy, window: DateWindow) -> str:
     asset = _COMPUTED[name]
     relations = {table: _TABLES[table].relation for table in asset.inputs}
-    # The days that the IO manager reads: up to the last one computed, or only that one.
+    # The days that the IO manager reads: up to the last one that there is.
     if ACTIVITY.name in relations:
         activity = relations[ACTIVITY.name]
         relations[ACTIVITY.name] = activity.filter(activity.activity_date <= window.last)
-    if HISTORY.table.name in relations:
-        history = relations[HISTORY.table.name]
-        relations[HISTORY.table.name] = history.filter(history.snapshot_date == window.last)
+    as_of = ibis.literal(window.last)
     accepts = inspect.signature(asset.function).parameters
     keywords = {
-        name: value for name, value in (("policy", policy), ("window", window)) if name in accepts
+        name: value
+        for name, value in (("policy", policy), ("window", window), ("as_of", as_of))
+        if name in accepts
     }
     return compile_duckdb(asset(*relations.values(), **keywords))

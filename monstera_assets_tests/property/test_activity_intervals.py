@@ -136,7 +136,9 @@ def queries() -> tuple[str, str]:
         last_activity_date=day_date(days.last_activity_day),
         total=days.total.fill_null(0),
     )
-    moves = intervals.filter(intervals.previous_state != intervals.activity_state)
+    in_order = ibis.window(group_by=list(KEYS), order_by="valid_from")
+    moves = intervals.mutate(previous_since=intervals.state_since.lag().over(in_order))
+    moves = moves.filter(moves.previous_state != moves.activity_state)
     by_activity = (moves.valid_from == moves.last_activity_day) & moves.activity_decides
     moves = moves.select(
         *KEYS,

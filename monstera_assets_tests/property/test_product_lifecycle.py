@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import PRODUCT_MOVES
+from monstera_assets.lifecycle.states import PRODUCT_TRANSITIONS
 from monstera_assets_tests.lifecycle_warehouse import (
     ACTIVITY,
     CATALOG_NODES,
     EVENTS,
-    HISTORY,
+    INTERVALS,
     PRODUCT_HISTORY,
     PRODUCT_STATES,
     TRANSITIONS,
@@ -47,7 +47,9 @@ from monstera_assets_tests.strategies import (
 )
 
 EDGES = {
-    (str(origin), str(target)) for origin, targets in PRODUCT_MOVES.items() for target in targets
+    (str(origin), str(target))
+    for origin, targets in PRODUCT_TRANSITIONS.items()
+    for target in targets
 }
 
 scenarios = st.sampled_from((POLICIES[0], *POLICIES)).flatmap(
@@ -59,8 +61,6 @@ scenarios = st.sampled_from((POLICIES[0], *POLICIES)).flatmap(
 def warehouse() -> LifecycleWarehouse:
     warehouse = LifecycleWarehouse()
     warehouse.load(CATALOG_NODES, catalog_rows())
-    # The date as of which the current states are told.
-    warehouse.load(HISTORY.table, [{"snapshot_date": SPAN.last}])
     return warehouse
 
 
@@ -140,6 +140,7 @@ def test_history_states_and_transitions_are_the_oracles(
         [row for relationship in relationships for row in relationship.history_rows()],
         population.facts_of_user,
     )
+    warehouse.compute(INTERVALS, policy)
     compare(
         [column.name for column in PRODUCT_STATES.table.columns],
         warehouse.compute(PRODUCT_STATES, policy),

@@ -41,7 +41,7 @@ def test_a_day_depends_on_the_facts_up_to_it_alone(
 
     warehouse.load_facts(accounts, users, through=day)
     up_to_day = warehouse.compute(asset, POLICY, SPAN)
-    known_then = warehouse.compute(asset, POLICY, one_day)
+    known_then = warehouse.compute(asset, POLICY, one_day, as_of=day)
 
     slice_of_whole = dated(asset, whole, one_day)
     assert known_then == slice_of_whole

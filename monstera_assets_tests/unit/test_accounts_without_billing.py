@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from itertools import groupby
 
+import ibis
+
 from monstera_assets.bronze import bronze_accounts, bronze_subscription_events, bronze_users
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.silver.silver_account_state_history import silver_account_state_history
+from monstera_assets.silver.silver_account_state_intervals import silver_account_state_intervals
 from monstera_assets.silver.silver_daily_user_activity import silver_daily_user_activity
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
@@ -82,9 +85,12 @@ def history(
         ],
     )
     window = DateWindow(DAY_0, DAY_0 + timedelta(days=LAST))
-    expression = silver_account_state_history(
-        *(table.relation for table in INPUTS), policy=LifecyclePolicy(), window=window
+    intervals = silver_account_state_intervals(
+        *(table.relation for table in INPUTS),
+        policy=LifecyclePolicy(),
+        as_of=ibis.literal(window.last),
     )
+    expression = silver_account_state_history(intervals, window=window)
     rows = warehouse.rows(compile_duckdb(expression))
     names = list(expression.columns)
     days = [dict(zip(names, row, strict=True)) for row in rows]
