@@ -44,6 +44,12 @@ COMPONENTS = (
     "contract_status_score",
 )
 """The four components of the health score, of a quarter each."""
+_RESULTS = (
+    *("current_state", "state_reason", "frozen_reason", "is_paid", "tier", "seats", "revenue"),
+    *("renewal_day", "active_seats", "products_active", "seat_utilization_pct"),
+    *(*COMPONENTS, "health_score", "health_band"),
+)
+"""What an interval has besides its days; the next one begins where one of them changes."""
 
 
 def account_intervals(
@@ -83,6 +89,11 @@ def account_intervals(
     days = _with_state(days, policy).view()
     days = _with_health(days, policy)
     by_account = ibis.window(group_by=_NUMBER, order_by="day")
+    results = ibis.struct({name: days[name] for name in _RESULTS})
+    days = days.select(
+        _NUMBER, "day", "event_id", *_RESULTS, repeats=results == results.lag().over(by_account)
+    )
+    days = days.filter(~days.repeats.fill_null(False))
     intervals = days.mutate(
         valid_from=days.day,
         valid_to=(days.day.lead().over(by_account) - 1).fill_null(FOREVER),

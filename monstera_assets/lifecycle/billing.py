@@ -88,8 +88,8 @@ def dunning_intervals(
             valid_to=ibis.least(ibis._.part_to, ibis._.until)
         )
         parts.append(part.filter(part.valid_from <= part.valid_to).drop("part_to", "until"))
-    dunning = ibis.union(*parts)
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
+    dunning = _without_repeats(ibis.union(*parts))
     goes_on = dunning.valid_to.lag().over(by_account) == dunning.valid_from - 1
     dunning = dunning.mutate(
         begun_by_event_id=ibis.ifelse(goes_on.fill_null(False), None, dunning.failure_event_id)
@@ -106,6 +106,28 @@ def dunning_intervals(
         ],
     )
     return dunning.drop("failure_event_id", "account_id_right", "closing_day").view()
+
+
+def _without_repeats(dunning: ir.Table) -> ir.Table:
+    """Days that follow each other as one interval, where an event between them changed nothing."""
+    by_account = ibis.window(group_by="account_id", order_by="valid_from")
+    repeats = (
+        (dunning.valid_to.lag().over(by_account) == dunning.valid_from - 1)
+        & (dunning.dunning_type == dunning.dunning_type.lag().over(by_account))
+        & (dunning.dunning_since == dunning.dunning_since.lag().over(by_account))
+    )
+    marked = dunning.mutate(changes=(~repeats.fill_null(False)).cast("int64"))
+    so_far = ibis.window(group_by="account_id", order_by="valid_from", preceding=None, following=0)
+    marked = marked.mutate(part=marked.changes.sum().over(so_far))
+    return (
+        marked.group_by("account_id", "part", "dunning_type", "dunning_since")
+        .aggregate(
+            valid_from=marked.valid_from.min(),
+            valid_to=marked.valid_to.max(),
+            failure_event_id=marked.failure_event_id.max(),
+        )
+        .drop("part")
+    )
 
 
 class ClosedBy(StrEnum):

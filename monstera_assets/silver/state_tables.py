@@ -107,5 +107,6 @@ def differences_from_latest(
     rows = history.filter(history.snapshot_date == latest).rename(as_of_date="snapshot_date")
     shared = [name for name in current.columns if name in rows.columns]
     reason = ibis.literal("the latest day of history is out of date: a day before it has changed")
-    is_old = out_of_date.filter(out_of_date.day == latest).aggregate(reason=reason.max())
+    is_old = out_of_date.filter(out_of_date.day == latest).select(reason=reason)
+    is_old = is_old.aggregate(reason=is_old.reason.max())
     return differing_rows(current.select(*shared), rows).mutate(**{NOT_JUDGED: is_old.as_scalar()})

@@ -759,6 +759,53 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
             "silver_account_state_intervals",
         )
     },
+    (_HISTORY, "states_recomputed_from_facts"): [
+        *(
+            [_one(_HISTORY, change, "snapshot_date = '2025-06-30'")]
+            for change in (
+                "platform_state = 'dunning', activity_state = 'returning'",
+                "platform_state_since = platform_state_since - 1",
+                "is_dunning = NOT is_dunning",
+                "qualifying_events_count = qualifying_events_count + 1",
+                "total_qualifying_events = total_qualifying_events + 1",
+                "days_since_signup = days_since_signup - 1",
+            )
+        ),
+        [_drop_one(_HISTORY, "snapshot_date = '2025-06-30'")],
+        [_drop_one("silver_daily_user_activity", "qualifying_events > 0")],
+        ["DELETE FROM bronze.bronze_subscription_events WHERE event_type = 'user_deleted'"],
+        ["DELETE FROM bronze.bronze_subscription_events WHERE event_type = 'payment_failed'"],
+    ],
+    (_PRODUCT_HISTORY, "product_states_recomputed_from_facts"): [
+        *(
+            [_one(_PRODUCT_HISTORY, change, "snapshot_date = '2025-06-30'")]
+            for change in (
+                "current_state = 'reactivated_in_product', state_since = snapshot_date - 1",
+                "state_since = state_since - 1",
+                "first_access_at = first_access_at + INTERVAL 1 SECOND",
+                "total_qualifying_events = total_qualifying_events + 1",
+            )
+        ),
+        [_drop_one(_PRODUCT_HISTORY, "snapshot_date = '2025-06-30'")],
+        [_drop_one("silver_daily_user_activity", "product_id = 'vid'")],
+    ],
+    (_ACCOUNT_HISTORY, "account_states_recomputed_from_facts"): [
+        *(
+            [_one(_ACCOUNT_HISTORY, change, "snapshot_date = '2025-06-30'")]
+            for change in (
+                "current_state = 'contracting', state_since = snapshot_date - 3",
+                "state_since = state_since - 1",
+                "total_seats = total_seats + 1",
+                "active_seats = active_seats + 1",
+                "health_score = health_score + 0.5",
+                "monthly_recurring_revenue = monthly_recurring_revenue + 1",
+                "contract_renewal_date = DATE '2031-01-01'",
+                "products_active = products_active + 1",
+            )
+        ),
+        [_drop_one(_ACCOUNT_HISTORY, "snapshot_date = '2025-06-30'")],
+        ["DELETE FROM bronze.bronze_subscription_events WHERE entity_type = 'account'"],
+    ],
     (_HISTORY, "one_row_per_user_and_day"): [
         [_drop_one(_HISTORY)],
         [_drop_one(_HISTORY, "snapshot_date = '2025-06-30'")],
@@ -1250,6 +1297,42 @@ def test_a_figure_of_too_few_passes_with_a_note(
     )
     assert finding.passed
     assert finding.note == "not judged: State shares of 20 users, fewer than 30"
+
+
+@pytest.mark.parametrize(
+    ("table_name", "history", "fault"),
+    [
+        ("silver_user_current_state", _HISTORY, "total_qualifying_events = 99"),
+        ("silver_user_product_states", _PRODUCT_HISTORY, "first_access_at = '2020-01-01'"),
+        ("silver_account_current_state", _ACCOUNT_HISTORY, "total_seats = 99"),
+    ],
+)
+def test_a_current_state_is_not_compared_with_a_history_that_is_out_of_date(
+    connection: duckdb.DuckDBPyConnection, table_name: str, history: str, fault: str
+) -> None:
+    rule = RULES[table_name, "agrees_with_history"]
+
+    def evaluate(*statements: str) -> Finding:
+        relations = [TABLES[name].relation for name in rule.inputs]
+        differs = _one(table_name, fault, "current_state <> 'never_adopted'")
+        if table_name == "silver_user_current_state":
+            differs = _one(table_name, fault)
+        with planted(connection, differs, *statements):
+            return rule.evaluate(connection, relations, policy=POLICY, window=None)
+
+    def noted(affects_from: str) -> str:
+        return f"INSERT INTO operations.source_changes VALUES ('events', '{affects_from}', now())"
+
+    computed_again = (
+        "UPDATE operations.materializations SET materialized_at = now() + INTERVAL 1 DAY"
+        f" WHERE table_name = '{history}' AND partition_date = '2025-06-30'"
+    )
+    assert not evaluate().passed
+    old = evaluate(noted("2025-06-20"))
+    assert old.passed
+    assert "out of date" in old.note
+    assert not evaluate(noted("2025-07-01")).passed, "the change affects later days only"
+    assert not evaluate(noted("2025-06-20"), computed_again).passed
 
 
 # ---------------------------------------------------------------- from findings to runs

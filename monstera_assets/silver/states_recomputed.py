@@ -1,0 +1,625 @@
+"""The states of one day evaluated anew, by the rules as docs/framework.md has them.
+
+Histories come from intervals, which know on which days a state changes. Here nothing is known of that:
+the last day of a run is looked at as if it were the only one, every rule asked of the facts dated up
+to it, and what comes out is compared with history. So an error in the intervals cannot hide. Nothing of
+the lifecycle is imported but the thresholds and the names of states.
+
+Since when a state holds follows from the day before: since then if the state is the same, else since
+the day itself. That is asked where history has the day before, and it is not out of date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import ibis
+import ibis.expr.operations as ops
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import (
+    AccountState,
+    DunningType,
+    FrozenReason,
+    HealthBand,
+    ProductState,
+    UserState,
+)
+from monstera_assets.silver.silver_account_state_history import TABLE as ACCOUNT_HISTORY
+from monstera_assets.silver.silver_user_product_state_history import TABLE as PRODUCT_HISTORY
+from monstera_assets.silver.silver_user_state_history import TABLE as USER_HISTORY
+from monstera_assets.warehouse.windows import DateWindow
+
+_EVENTS_TO_HALVE = 10
+_TIERS = ("trial", "starter", "professional", "enterprise")
+
+
+@rule(
+    USER_HISTORY,
+    "The states of the run's last day are what the facts say by the framework's rules.",
+)
+def states_recomputed_from_facts(
+    silver_user_state_history: ir.Table,
+    silver_daily_user_activity: ir.Table,
+    bronze_users: ir.Table,
+    bronze_accounts: ir.Table,
+    bronze_subscription_events: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+    window: DateWindow,
+    out_of_date: Callable[[str], ir.Table],
+) -> ir.Table:
+    """Users whose row of the day is not what their facts lead to, with both rows."""
+    day = ibis.literal(window.last)
+    use = _use(silver_daily_user_activity, day, ["user_id"])
+    users = bronze_users.mutate(signup_date=bronze_users.user_created_at.date())
+    users = users.filter(users.signup_date <= day)
+    deletions = bronze_subscription_events.filter(
+        bronze_subscription_events.event_type == "user_deleted",
+        bronze_subscription_events.entity_type == "user",
+        bronze_subscription_events.event_date <= day,
+    )
+    deleted = deletions.select(user_id="entity_id", is_deleted=ibis.literal(value=True)).distinct()
+    steps = _steps(bronze_accounts, bronze_subscription_events, policy)
+    contracts = _contracts(steps, day).select("account_id", "failures", "grace_until")
+    users = _joined(users, use, deleted)
+    users = users.left_join(contracts, "account_id")
+    is_dunning = (users.failures > 0).fill_null(False)
+    enough = policy.min_qualifying_events_to_activate
+    activity_state = _state_of_use(
+        _Use(
+            day=day,
+            start=users.signup_date,
+            last_before=users.last_before,
+            is_used=users.events_today > 0,
+            is_new=(users.events_before + users.events_today).fill_null(0) < enough,
+            was_new=users.events_before.fill_null(0) < enough,
+            new_days=ibis.literal(policy.new_user_days),
+            active_days=ibis.literal(policy.active_days),
+            dormant_days=ibis.literal(policy.dormant_days),
+        ),
+        new=UserState.NEW,
+        active=UserState.ACTIVE,
+        dormant=UserState.DORMANT,
+        churned=UserState.CHURNED,
+        after_dormant=UserState.RETURNING,
+        after_churned=UserState.REACTIVATED,
+    )
+    expected = users.select(
+        "user_id",
+        snapshot_date=day,
+        platform_state=ibis.cases(
+            (users.is_deleted, str(UserState.DELETED)),
+            (is_dunning & (activity_state == str(UserState.ACTIVE)), str(UserState.DUNNING)),
+            else_=activity_state,
+        ),
+        activity_state=activity_state,
+        is_dunning=is_dunning,
+        dunning_type=ibis.cases(
+            (~is_dunning, None),
+            (users.grace_until >= day, str(DunningType.GRACE_PERIOD)),
+            (users.failures == 1, str(DunningType.SOFT)),
+            else_=str(DunningType.HARD),
+        ),
+        qualifying_events_count=users.events_today.fill_null(0),
+        total_qualifying_events=(users.events_before + users.events_today).fill_null(0),
+        days_since_signup=day.delta(users.signup_date, unit="day"),
+        days_since_last_qualifying_event=ibis.ifelse(
+            users.events_today > 0, 0, day.delta(users.last_before, unit="day")
+        ),
+    )
+    history = silver_user_state_history.rename(state="platform_state", since="platform_state_since")
+    expected = expected.rename(state="platform_state")
+    return _differences(expected, history, ["user_id"], window, out_of_date(USER_HISTORY.name))
+
+
+@dataclass(frozen=True)
+class _Use:
+    """What a state of use on a day follows from.
+
+    `last_before` is the last qualifying date before the day, `is_used` whether the day is one itself;
+    `is_new` and `was_new` say that the user was not activated by the end of the day, and of the day
+    before.
+    """
+
+    day: ir.DateValue
+    start: ir.DateValue
+    last_before: ir.DateValue
+    is_used: ir.BooleanValue
+    is_new: ir.BooleanValue
+    was_new: ir.BooleanValue
+    new_days: ir.IntegerValue
+    active_days: ir.IntegerValue
+    dormant_days: ir.IntegerValue
+
+
+def _state_of_use(
+    use: _Use,
+    *,
+    new: str,
+    active: str,
+    dormant: str,
+    churned: str,
+    after_dormant: str,
+    after_churned: str,
+) -> ir.StringValue:
+    """The state that use alone leads to: by the gap, and on the day of a return by the day before."""
+    age = use.day.delta(use.start, unit="day")
+    gap = use.day.delta(use.last_before, unit="day")
+
+    def by_gap(gap: ir.IntegerValue) -> ir.StringValue:
+        return ibis.cases(
+            (gap <= use.active_days, str(active)),
+            (gap <= use.dormant_days, str(dormant)),
+            else_=str(churned),
+        )
+
+    yesterday = ibis.cases(
+        (use.was_new & (age - 1 <= use.new_days), str(new)), else_=by_gap(gap - 1)
+    )
+    return ibis.cases(
+        (use.is_new & (age <= use.new_days), str(new)),
+        (~use.is_used.fill_null(False), by_gap(gap)),
+        (age == 0, str(active)),
+        (yesterday == str(dormant), str(after_dormant)),
+        (yesterday == str(churned), str(after_churned)),
+        else_=str(active),
+    )
+
+
+def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table:
+    """Qualifying events of each key on the day and before it, and the last date before it."""
+    is_before = activity.activity_date < day
+    qualifies = activity.qualifying_events > 0
+    known = activity.filter(activity.activity_date <= day)
+    return known.group_by(*keys).aggregate(
+        events_today=known.qualifying_events.sum(where=~is_before).fill_null(0).cast("int64"),
+        events_before=known.qualifying_events.sum(where=is_before).fill_null(0).cast("int64"),
+        last_before=known.activity_date.max(where=is_before & qualifies),
+        last_qualifying_event_at=known.last_qualifying_event_at.max(),
+        first_access_at=known.first_event_at.min(),
+        first_date=known.activity_date.min(),
+        activation_date=known.activity_date.min(where=known.activation_events > 0),
+    )
+
+
+def _differences(
+    expected: ir.Table,
+    history: ir.Table,
+    keys: Sequence[str],
+    window: DateWindow,
+    out_of_date: ir.Table,
+) -> ir.Table:
+    """Rows that only one of both has, of the columns expected and `since`.
+
+    Args:
+        expected: the rows of the window's last day, with `state`.
+        history: history, with `state` and `since`.
+        keys: names of the key columns.
+        window: the days of the run.
+        out_of_date: the days of history that a later change affects.
+    """
+    day_before = window.last - timedelta(days=1)
+    before = history.filter(history.snapshot_date == ibis.literal(day_before))
+    before = before.anti_join(out_of_date, before.snapshot_date == out_of_date.day)
+    has_day_before = before.count().as_scalar() > 0
+    before = before.select(*keys, state_before=before.state, since_before=before.since)
+    rows = history.filter(history.snapshot_date == window.last)
+    stored = rows.select(*keys, stored_since=rows.since)
+    both = expected.left_join(before, list(keys)).drop(*(f"{key}_right" for key in keys))
+    both = both.left_join(stored, list(keys)).drop(*(f"{key}_right" for key in keys))
+    goes_on = (both.state_before == both.state).fill_null(False)
+    since = ibis.cases(
+        (~has_day_before, both.stored_since),
+        (goes_on, both.since_before),
+        else_=both.snapshot_date,
+    )
+    both = both.mutate(since=since)
+    return differing_rows(both.select(*expected.columns, "since"), rows)
+
+
+@rule(
+    PRODUCT_HISTORY,
+    "The states of the run's last day are what the facts say by the framework's rules.",
+)
+def product_states_recomputed_from_facts(
+    silver_user_product_state_history: ir.Table,
+    silver_daily_user_activity: ir.Table,
+    bronze_product_catalog: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+    window: DateWindow,
+    out_of_date: Callable[[str], ir.Table],
+) -> ir.Table:
+    """Users and products whose row of the day is not what their facts lead to, with both rows."""
+    day = ibis.literal(window.last)
+    keys = ["user_id", "product_id"]
+    products = bronze_product_catalog
+    products = products.filter(products.tier == "product", products.is_active)
+    active_days = products.active_days.fill_null(policy.active_days)
+    dormant_days = products.dormant_days.fill_null(policy.dormant_days)
+    products = products.select(
+        "product_id",
+        product_active_days=active_days,
+        product_dormant_days=ibis.greatest(active_days, dormant_days),
+    )
+    use = _use(silver_daily_user_activity, day, keys).inner_join(products, "product_id")
+    state = _state_of_use(
+        _Use(
+            day=day,
+            start=use.first_date,
+            last_before=use.last_before,
+            is_used=use.events_today > 0,
+            is_new=use.activation_date.isnull(),
+            was_new=~(use.activation_date < day).fill_null(False),
+            new_days=ibis.literal(policy.new_user_days),
+            active_days=use.product_active_days,
+            dormant_days=use.product_dormant_days,
+        ),
+        new=ProductState.NEW,
+        active=ProductState.ACTIVE,
+        dormant=ProductState.DORMANT,
+        churned=ProductState.CHURNED,
+        after_dormant=ProductState.ACTIVE,
+        after_churned=ProductState.REACTIVATED,
+    )
+    expected = use.select(
+        *keys,
+        "first_access_at",
+        "last_qualifying_event_at",
+        "activation_date",
+        snapshot_date=day,
+        state=state,
+        total_qualifying_events=use.events_before + use.events_today,
+    )
+    history = silver_user_product_state_history.rename(state="current_state", since="state_since")
+    return _differences(expected, history, keys, window, out_of_date(PRODUCT_HISTORY.name))
+
+
+@rule(
+    ACCOUNT_HISTORY,
+    "The states of the run's last day are what the facts say by the framework's rules.",
+)
+def account_states_recomputed_from_facts(
+    silver_account_state_history: ir.Table,
+    silver_daily_user_activity: ir.Table,
+    bronze_users: ir.Table,
+    bronze_accounts: ir.Table,
+    bronze_subscription_events: ir.Table,
+    *,
+    policy: LifecyclePolicy,
+    window: DateWindow,
+    out_of_date: Callable[[str], ir.Table],
+) -> ir.Table:
+    """Accounts whose row of the day is not what their facts lead to, with both rows.
+
+    The wording of `state_reason` is not compared.
+    """
+    day = ibis.literal(window.last)
+    accounts = bronze_accounts.select(
+        "account_id",
+        created_date=bronze_accounts.account_created_at.date(),
+        table_seats=bronze_accounts.total_seats,
+    )
+    accounts = accounts.filter(accounts.created_date <= day)
+    steps = _steps(bronze_accounts, bronze_subscription_events, policy)
+    now = _contracts(steps, day)
+    then = _contracts(steps, ibis.literal(window.last - timedelta(days=30)))
+    then = then.filter(then.phase == "paid").select(
+        "account_id",
+        revenue_then=then.revenue,
+        tier_then=then.tier,
+        seats_then=then.seats,
+    )
+    a = _joined(
+        accounts, now, then, _use_of_accounts(silver_daily_user_activity, bronze_users, day)
+    )
+    a = a.left_join(_lowest_seats(steps, accounts, window), "account_id").drop("account_id_right")
+    a = a.mutate(
+        {
+            name: a[name].fill_null(0)
+            for name in ("active_seats", "products_active", "events_recent", "events_previous")
+        }
+    )
+    is_paid, is_lapsed = a.phase == "paid", a.phase == "lapsed"
+    never_paid = a.phase == "never_paid"
+    a = a.mutate(
+        tier=ibis.ifelse(never_paid, "trial", a.tier),
+        seats=ibis.ifelse(never_paid, a.table_seats, a.seats),
+        revenue=ibis.ifelse(is_paid, a.revenue, 0).cast(a.revenue.type()),
+        renewal_date=ibis.ifelse(never_paid, None, a.renewal_date),
+    )
+    age = day.delta(a.created_date, unit="day")
+    days_lapsed = day.delta(a.ended_on, unit="day")
+    days_paid = day.delta(a.first_paid_on, unit="day")
+    days_since_return = day.delta(a.returned_on, unit="day")
+    to_renewal = ibis.ifelse(is_paid, a.renewal_date.delta(day, unit="day"), None)
+    pending = is_paid & a.cancelled_on.notnull()
+    utilization = _percent(a.active_seats, a.lowest_seats)
+    renews_soon = (to_renewal <= 30).fill_null(False)
+    halved = (a.events_previous >= _EVENTS_TO_HALVE) & (a.events_recent * 2 <= a.events_previous)
+    rank, rank_then = (_rank(tier) for tier in (a.tier, a.tier_then))
+    smaller, larger = (
+        (other < mine)
+        | ((a.revenue == a.revenue_then) & (rank_other < rank_mine))
+        | ((a.revenue == a.revenue_then) & (rank == rank_then) & (seats_other < seats_mine))
+        for other, mine, rank_other, rank_mine, seats_other, seats_mine in (
+            (a.revenue, a.revenue_then, rank, rank_then, a.seats, a.seats_then),
+            (a.revenue_then, a.revenue, rank_then, rank, a.seats_then, a.seats),
+        )
+    )
+    state = ibis.cases(
+        (is_paid & ((a.failures > 0) | a.is_paused), str(AccountState.FROZEN)),
+        (never_paid & (age <= policy.trial_days), str(AccountState.TRIAL)),
+        (never_paid, str(AccountState.CHURNED)),
+        (is_lapsed & (days_lapsed >= policy.churn_days), str(AccountState.CHURNED)),
+        (is_lapsed, str(AccountState.AT_RISK)),
+        (days_since_return <= policy.reactivated_days, str(AccountState.REACTIVATED)),
+        (days_paid <= policy.onboarding_days, str(AccountState.NEW_PAID)),
+        (pending, str(AccountState.AT_RISK)),
+        (utilization < 30, str(AccountState.AT_RISK)),
+        (renews_soon & (utilization < 50), str(AccountState.AT_RISK)),
+        (halved, str(AccountState.AT_RISK)),
+        (smaller, str(AccountState.CONTRACTING)),
+        (larger, str(AccountState.EXPANDING)),
+        ((days_paid > 90) & a.is_new_in_a_product, str(AccountState.EXPANDING)),
+        (days_paid <= policy.new_paid_days, str(AccountState.NEW_PAID)),
+        else_=str(AccountState.ACTIVE),
+    )
+    a = a.mutate(state=state, snapshot_date=day)
+    quiet = day.delta(a.last_used_on, unit="day")
+    scores = {
+        "seat_utilization_score": ibis.least(100.0, _percent(a.active_seats, a.seats)),
+        "product_breadth_score": 100.0
+        * ibis.least(1.0, a.products_active / ibis.literal(float(policy.breadth_target))),
+        "recent_activity_score": ibis.cases(
+            (quiet <= 7, 100.0),
+            (quiet <= 14, 75.0),
+            (quiet <= 30, 50.0),
+            (quiet <= 60, 25.0),
+            else_=0.0,
+        ),
+        "contract_status_score": ibis.cases(
+            (a.state == str(AccountState.CHURNED), 0.0),
+            ((a.state == str(AccountState.FROZEN)) | is_lapsed, 25.0),
+            ((a.state == str(AccountState.TRIAL)) | pending, 50.0),
+            (renews_soon, 75.0),
+            else_=100.0,
+        ),
+    }
+    health = ibis.literal(0.0)
+    for score in scores.values():
+        health = health + score / 4
+    expected = a.select(
+        "account_id",
+        "snapshot_date",
+        "state",
+        "active_seats",
+        "products_active",
+        subscription_tier=a.tier,
+        total_seats=a.seats,
+        monthly_recurring_revenue=a.revenue,
+        contract_renewal_date=a.renewal_date,
+        days_to_renewal=to_renewal,
+        frozen_reason=ibis.cases(
+            (is_paid & (a.failures > 0), str(FrozenReason.PAYMENT_DUNNING)),
+            (is_paid & a.is_paused, a.pause_reason),
+        ),
+        seat_utilization_pct=_percent(a.active_seats, a.seats),
+        health_score=health,
+        health_band=ibis.cases(
+            (health >= 90, str(HealthBand.EXCELLENT)),
+            (health >= 70, str(HealthBand.GOOD)),
+            (health >= 50, str(HealthBand.FAIR)),
+            (health >= 30, str(HealthBand.POOR)),
+            else_=str(HealthBand.CRITICAL),
+        ),
+        **scores,
+    )
+    history = silver_account_state_history.rename(state="current_state", since="state_since")
+    expected, history = (
+        table.mutate(
+            {
+                name: table[name].round(9)
+                for name, kind in table.schema().items()
+                if kind.is_floating()
+            }
+        )
+        for table in (expected, history)
+    )
+    return _differences(
+        expected, history, ["account_id"], window, out_of_date(ACCOUNT_HISTORY.name)
+    )
+
+
+def _joined(rows: ir.Table, *others: ir.Table) -> ir.Table:
+    """Rows with the columns of others that have the same key, which is their first column."""
+    for other in others:
+        key = other.columns[0]
+        rows = rows.left_join(other, key).drop(f"{key}_right")
+    return rows
+
+
+def _percent(active_seats: ir.IntegerValue, seats: ir.IntegerValue) -> ir.FloatingValue:
+    return ibis.ifelse(seats > 0, active_seats * 100.0 / seats, 0.0)
+
+
+def _rank(tier: ir.StringValue) -> ir.IntegerValue:
+    return ibis.cases(*((tier == name, rank) for rank, name in enumerate(_TIERS)))
+
+
+def _use_of_accounts(activity: ir.Table, users: ir.Table, day: ir.DateValue) -> ir.Table:
+    """What the users of each account did that qualifies, by the end of the day."""
+    used = activity.filter(activity.qualifying_events > 0, activity.activity_date <= day)
+    used = used.inner_join(users.select("user_id", "account_id"), "user_id")
+    days_ago = day.delta(used.activity_date, unit="day")
+    is_recent = days_ago < 30
+    use = used.group_by("account_id").aggregate(
+        active_seats=used.user_id.nunique(where=is_recent),
+        products_active=used.product_id.nunique(where=is_recent),
+        events_recent=used.qualifying_events.sum(where=is_recent),
+        events_previous=used.qualifying_events.sum(where=days_ago.between(30, 59)),
+        last_used_on=used.activity_date.max(),
+    )
+    firsts = used.filter(used.product_id.notnull()).group_by("account_id", "product_id")
+    firsts = firsts.aggregate(first_date=used.activity_date.min())
+    both = firsts.group_by("account_id").aggregate(
+        latest=firsts.first_date.max(), earliest=firsts.first_date.min()
+    )
+    both = both.select(
+        "account_id",
+        is_new_in_a_product=(both.latest > both.earliest)
+        & (day.delta(both.latest, unit="day") < 30),
+    )
+    return use.left_join(both, "account_id").drop("account_id_right")
+
+
+# ---------------------------------------------------------------- contracts, event by event
+
+_STEP = {
+    "account_id": "string",
+    "n": "int64",
+    "day": "date",
+    "phase": "string",
+    "first_paid_on": "date",
+    "ended_on": "date",
+    "returned_on": "date",
+    "failures": "int64",
+    "failing_since": "date",
+    "grace_until": "date",
+    "is_paused": "boolean",
+    "pause_reason": "string",
+    "cancelled_on": "date",
+    "tier": "string",
+    "seats": "int64",
+    "revenue": "decimal(18, 2)",
+    "renewal_date": "date",
+    "ends_on": "date",
+}
+
+
+def _steps(accounts: ir.Table, events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+    """Each account's contract after each of its events, the first payment among them; 0 is before all.
+
+    A subscription can end without an event. On which day it will, if no event comes before, is in
+    `ends_on`; an event that comes later finds it lapsed.
+    """
+    text = f"""
+SELECT * FROM (WITH RECURSIVE facts AS (
+    SELECT entity_id AS account_id, event_timestamp AS moment, event_id, event_type AS kind,
+        contract_renewal_date, effective_date, grace_until, pause_reason, subscription_tier,
+        total_seats, monthly_recurring_revenue
+    FROM {_name(events)} WHERE entity_type = 'account'
+    UNION ALL
+    SELECT account_id, first_paid_at, '', 'first_payment', NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM {_name(accounts)} WHERE first_paid_at IS NOT NULL
+), events AS (
+    SELECT *, CAST(moment AS DATE) AS event_day,
+        kind IN ('subscription_started', 'subscription_renewed') AS starts,
+        row_number() OVER (PARTITION BY account_id ORDER BY moment, event_id) AS event_number
+    FROM facts
+), steps AS (
+    SELECT account_id, CAST(0 AS BIGINT) AS n, DATE '0001-01-01' AS day, 'never_paid' AS phase,
+        CAST(NULL AS DATE) AS first_paid_on, CAST(NULL AS DATE) AS ended_on,
+        CAST(NULL AS DATE) AS returned_on, CAST(0 AS BIGINT) AS failures,
+        CAST(NULL AS DATE) AS failing_since, CAST(NULL AS DATE) AS grace_until, false AS is_paused,
+        CAST(NULL AS VARCHAR) AS pause_reason, CAST(NULL AS DATE) AS cancelled_on,
+        subscription_tier AS tier, total_seats AS seats, monthly_recurring_revenue AS revenue,
+        contract_renewal_date AS renewal_date, CAST(NULL AS DATE) AS ends_on
+    FROM {_name(accounts)}
+    UNION ALL
+    SELECT account_id, n, day, phase, first_paid_on, ended_on, returned_on, failures, failing_since,
+        grace_until, is_paused, pause_reason, cancelled_on, tier, seats, revenue, renewal_date,
+        CASE WHEN phase = 'paid' THEN least(
+            CASE WHEN cancelled_on IS NOT NULL THEN greatest(day, cancelled_on) END,
+            CASE WHEN failures = 0 AND NOT is_paused AND renewal_date IS NOT NULL
+                THEN greatest(day, renewal_date) END,
+            CASE WHEN failures > 0 THEN greatest(day, failing_since + {policy.dunning_days}) END
+        ) END AS ends_on
+    FROM (
+        SELECT account_id, event_number AS n, event_day AS day,
+            CASE WHEN pays THEN 'paid' ELSE was END AS phase,
+            CASE WHEN pays THEN coalesce(first_paid_on, event_day) ELSE first_paid_on END
+                AS first_paid_on,
+            CASE WHEN NOT pays THEN lapsed_on END AS ended_on,
+            CASE WHEN starts AND event_day - 1 - lapsed_on >= {policy.churn_days} THEN event_day
+                ELSE returned_on END AS returned_on,
+            CASE WHEN starts OR was <> 'paid' OR kind = 'payment_recovered' THEN 0
+                WHEN kind = 'payment_failed' THEN failures + 1 ELSE failures END AS failures,
+            CASE WHEN kind = 'payment_failed' AND failures = 0 THEN event_day
+                ELSE failing_since END AS failing_since,
+            CASE WHEN kind = 'payment_failed' THEN event_grace_until ELSE grace_until END
+                AS grace_until,
+            CASE WHEN was <> 'paid' OR kind IN ('subscription_started', 'subscription_resumed')
+                THEN false ELSE is_paused OR kind = 'subscription_paused' END AS is_paused,
+            CASE WHEN kind = 'subscription_paused'
+                THEN coalesce(event_pause_reason, 'voluntary_pause') ELSE pause_reason END
+                AS pause_reason,
+            CASE WHEN starts OR was <> 'paid' THEN NULL
+                WHEN kind = 'subscription_cancelled'
+                THEN least(cancelled_on, coalesce(effective_date, event_day))
+                ELSE cancelled_on END AS cancelled_on,
+            CASE WHEN is_heard THEN coalesce(subscription_tier, tier) ELSE tier END AS tier,
+            CASE WHEN is_heard THEN coalesce(total_seats, seats) ELSE seats END AS seats,
+            CASE WHEN is_heard THEN coalesce(monthly_recurring_revenue, revenue) ELSE revenue END
+                AS revenue,
+            CASE WHEN starts THEN contract_renewal_date
+                WHEN is_heard THEN coalesce(contract_renewal_date, renewal_date)
+                ELSE renewal_date END AS renewal_date
+        FROM (
+            SELECT *, starts OR was <> 'lapsed' AS is_heard,
+                starts OR (kind = 'first_payment' AND was = 'never_paid') AS pays
+            FROM (
+                SELECT steps.*, event_number, event_day, kind, starts, contract_renewal_date,
+                    effective_date, events.grace_until AS event_grace_until,
+                    events.pause_reason AS event_pause_reason, subscription_tier, total_seats,
+                    monthly_recurring_revenue,
+                    CASE WHEN ends_on < event_day THEN 'lapsed' ELSE phase END AS was,
+                    CASE WHEN ends_on < event_day THEN ends_on ELSE ended_on END AS lapsed_on
+                FROM steps JOIN events
+                    ON events.account_id = steps.account_id AND event_number = n + 1
+            ) AS met
+        ) AS judged
+    ) AS applied
+)
+SELECT * FROM steps) AS contracts
+"""  # noqa: S608  # of numbers
+    return ops.SQLQueryResult(text, ibis.schema(_STEP), None).to_expr().view()
+
+
+def _contracts(steps: ir.Table, day: ir.DateValue) -> ir.Table:
+    """Each account's contract at the end of a day."""
+    steps = steps.filter(steps.day <= day)
+    last = steps.group_by("account_id").aggregate(n=steps.n.max())
+    known = steps.semi_join(last, ["account_id", "n"])
+    has_lapsed = (known.ends_on < day).fill_null(False)
+    return known.mutate(
+        phase=ibis.ifelse(has_lapsed, "lapsed", known.phase),
+        ended_on=ibis.ifelse(has_lapsed, known.ends_on, known.ended_on),
+        failures=ibis.ifelse(has_lapsed, 0, known.failures),
+    ).drop("n", "day", "ends_on")
+
+
+def _lowest_seats(steps: ir.Table, accounts: ir.Table, window: DateWindow) -> ir.Table:
+    """The fewest seats of each account at the end of a day of the last 30, from its creation on."""
+    next_day = steps.day.lead().over(group_by="account_id", order_by="n")
+    steps = steps.mutate(next_day=next_day.fill_null(ibis.date(9999, 12, 31)))
+    first = ibis.literal(window.last - timedelta(days=29))
+    seen = steps.inner_join(accounts, "account_id")
+    seen = seen.filter(
+        seen.day <= window.last,
+        seen.next_day > seen.day,
+        seen.next_day > ibis.greatest(first, seen.created_date),
+    )
+    seats = ibis.ifelse(seen.phase == "never_paid", seen.table_seats, seen.seats)
+    return seen.group_by("account_id").aggregate(lowest_seats=seats.min())
+
+
+def _name(table: ir.Table) -> str:
+    """A stored table's name in SQL."""
+    stored = table.op()
+    return f"{stored.namespace.database}.{stored.name}"
