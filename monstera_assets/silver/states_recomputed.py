@@ -12,7 +12,6 @@ the day itself. That is asked where history has the day before, and it is not ou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 import ibis
@@ -35,6 +34,15 @@ from monstera_assets.silver.silver_user_state_history import TABLE as USER_HISTO
 from monstera_assets.warehouse.windows import DateWindow
 
 _EVENTS_TO_HALVE = 10
+_PLATFORM = (
+    *(UserState.NEW, UserState.ACTIVE, UserState.DORMANT, UserState.CHURNED),
+    *(UserState.RETURNING, UserState.REACTIVATED),
+)
+"""The states of use, and those of the day of a return from dormant and from churned."""
+_IN_PRODUCTS = (
+    *(ProductState.NEW, ProductState.ACTIVE, ProductState.DORMANT, ProductState.CHURNED),
+    *(ProductState.ACTIVE, ProductState.REACTIVATED),
+)
 _TIERS = ("trial", "starter", "professional", "enterprise")
 
 
@@ -55,9 +63,11 @@ def states_recomputed_from_facts(
 ) -> ir.Table:
     """Users whose row of the day is not what their facts lead to, with both rows."""
     day = ibis.literal(window.last)
-    use = _use(silver_daily_user_activity, day, ["user_id"])
-    users = bronze_users.mutate(signup_date=bronze_users.user_created_at.date())
-    users = users.filter(users.signup_date <= day)
+    use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
+    users = bronze_users.select(
+        "user_id", "account_id", start_date=bronze_users.user_created_at.date()
+    )
+    users = users.filter(users.start_date <= day)
     deletions = bronze_subscription_events.filter(
         bronze_subscription_events.event_type == "user_deleted",
         bronze_subscription_events.entity_type == "user",
@@ -68,27 +78,15 @@ def states_recomputed_from_facts(
     contracts = _contracts(steps, day).select("account_id", "failures", "grace_until")
     users = _joined(users, use, deleted)
     users = users.left_join(contracts, "account_id")
-    is_dunning = (users.failures > 0).fill_null(False)
     enough = policy.min_qualifying_events_to_activate
-    activity_state = _state_of_use(
-        _Use(
-            day=day,
-            start=users.signup_date,
-            last_before=users.last_before,
-            is_used=users.events_today > 0,
-            is_new=(users.events_before + users.events_today).fill_null(0) < enough,
-            was_new=users.events_before.fill_null(0) < enough,
-            new_days=ibis.literal(policy.new_user_days),
-            active_days=ibis.literal(policy.active_days),
-            dormant_days=ibis.literal(policy.dormant_days),
-        ),
-        new=UserState.NEW,
-        active=UserState.ACTIVE,
-        dormant=UserState.DORMANT,
-        churned=UserState.CHURNED,
-        after_dormant=UserState.RETURNING,
-        after_churned=UserState.REACTIVATED,
+    users = users.mutate(
+        activated=(users.events_before + users.events_today >= enough).fill_null(False),
+        was_activated=(users.events_before >= enough).fill_null(False),
+        active_days=policy.active_days,
+        dormant_days=policy.dormant_days,
     )
+    activity_state = _state_of_use(users, day, policy, states=_PLATFORM)
+    is_dunning = (users.failures > 0).fill_null(False)
     expected = users.select(
         "user_id",
         snapshot_date=day,
@@ -107,7 +105,7 @@ def states_recomputed_from_facts(
         ),
         qualifying_events_count=users.events_today.fill_null(0),
         total_qualifying_events=(users.events_before + users.events_today).fill_null(0),
-        days_since_signup=day.delta(users.signup_date, unit="day"),
+        days_since_signup=day.delta(users.start_date, unit="day"),
         days_since_last_qualifying_event=ibis.ifelse(
             users.events_today > 0, 0, day.delta(users.last_before, unit="day")
         ),
@@ -117,57 +115,36 @@ def states_recomputed_from_facts(
     return _differences(expected, history, ["user_id"], window, out_of_date(USER_HISTORY.name))
 
 
-@dataclass(frozen=True)
-class _Use:
-    """What a state of use on a day follows from.
-
-    `last_before` is the last qualifying date before the day, `is_used` whether the day is one itself;
-    `is_new` and `was_new` say that the user was not activated by the end of the day, and of the day
-    before.
-    """
-
-    day: ir.DateValue
-    start: ir.DateValue
-    last_before: ir.DateValue
-    is_used: ir.BooleanValue
-    is_new: ir.BooleanValue
-    was_new: ir.BooleanValue
-    new_days: ir.IntegerValue
-    active_days: ir.IntegerValue
-    dormant_days: ir.IntegerValue
-
-
 def _state_of_use(
-    use: _Use,
-    *,
-    new: str,
-    active: str,
-    dormant: str,
-    churned: str,
-    after_dormant: str,
-    after_churned: str,
+    use: ir.Table, day: ir.DateValue, policy: LifecyclePolicy, *, states: Sequence[str]
 ) -> ir.StringValue:
-    """The state that use alone leads to: by the gap, and on the day of a return by the day before."""
-    age = use.day.delta(use.start, unit="day")
-    gap = use.day.delta(use.last_before, unit="day")
+    """The state that use alone leads to: by the gap, and on the day of a return by the day before.
+
+    Args:
+        use: what `_use` gives, with `start_date`, `activated` and `was_activated` (by the end of the
+            day, and of the day before), `active_days` and `dormant_days`.
+        day: the day.
+        policy: the thresholds.
+        states: as in `_PLATFORM`.
+    """
+    new, active, dormant, churned, back_from_dormant, back_from_churned = map(str, states)
+    age = day.delta(use.start_date, unit="day")
+    gap = day.delta(use.last_before, unit="day")
 
     def by_gap(gap: ir.IntegerValue) -> ir.StringValue:
         return ibis.cases(
-            (gap <= use.active_days, str(active)),
-            (gap <= use.dormant_days, str(dormant)),
-            else_=str(churned),
+            (gap <= use.active_days, active), (gap <= use.dormant_days, dormant), else_=churned
         )
 
-    yesterday = ibis.cases(
-        (use.was_new & (age - 1 <= use.new_days), str(new)), else_=by_gap(gap - 1)
-    )
+    was_new = ~use.was_activated & (age - 1 <= policy.new_user_days)
+    yesterday = ibis.ifelse(was_new, new, by_gap(gap - 1))
     return ibis.cases(
-        (use.is_new & (age <= use.new_days), str(new)),
-        (~use.is_used.fill_null(False), by_gap(gap)),
-        (age == 0, str(active)),
-        (yesterday == str(dormant), str(after_dormant)),
-        (yesterday == str(churned), str(after_churned)),
-        else_=str(active),
+        (~use.activated & (age <= policy.new_user_days), new),
+        (~(use.events_today > 0).fill_null(False), by_gap(gap)),
+        (age == 0, active),
+        (yesterday == dormant, back_from_dormant),
+        (yesterday == churned, back_from_churned),
+        else_=active,
     )
 
 
@@ -182,7 +159,7 @@ def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table
         last_before=known.activity_date.max(where=is_before & qualifies),
         last_qualifying_event_at=known.last_qualifying_event_at.max(),
         first_access_at=known.first_event_at.min(),
-        first_date=known.activity_date.min(),
+        start_date=known.activity_date.min(),
         activation_date=known.activity_date.min(where=known.activation_events > 0),
     )
 
@@ -244,29 +221,15 @@ def product_states_recomputed_from_facts(
     dormant_days = products.dormant_days.fill_null(policy.dormant_days)
     products = products.select(
         "product_id",
-        product_active_days=active_days,
-        product_dormant_days=ibis.greatest(active_days, dormant_days),
+        active_days=active_days,
+        dormant_days=ibis.greatest(active_days, dormant_days),
     )
     use = _use(silver_daily_user_activity, day, keys).inner_join(products, "product_id")
-    state = _state_of_use(
-        _Use(
-            day=day,
-            start=use.first_date,
-            last_before=use.last_before,
-            is_used=use.events_today > 0,
-            is_new=use.activation_date.isnull(),
-            was_new=~(use.activation_date < day).fill_null(False),
-            new_days=ibis.literal(policy.new_user_days),
-            active_days=use.product_active_days,
-            dormant_days=use.product_dormant_days,
-        ),
-        new=ProductState.NEW,
-        active=ProductState.ACTIVE,
-        dormant=ProductState.DORMANT,
-        churned=ProductState.CHURNED,
-        after_dormant=ProductState.ACTIVE,
-        after_churned=ProductState.REACTIVATED,
+    use = use.mutate(
+        activated=use.activation_date.notnull(),
+        was_activated=(use.activation_date < day).fill_null(False),
     )
+    state = _state_of_use(use, day, policy, states=_IN_PRODUCTS)
     expected = use.select(
         *keys,
         "first_access_at",
@@ -480,25 +443,16 @@ def _use_of_accounts(activity: ir.Table, users: ir.Table, day: ir.DateValue) -> 
 
 # ---------------------------------------------------------------- contracts, event by event
 
+_DATES = (
+    *("day", "first_paid_on", "ended_on", "returned_on", "failing_since", "grace_until"),
+    *("cancelled_on", "renewal_date", "ends_on"),
+)
 _STEP = {
-    "account_id": "string",
-    "n": "int64",
-    "day": "date",
-    "phase": "string",
-    "first_paid_on": "date",
-    "ended_on": "date",
-    "returned_on": "date",
-    "failures": "int64",
-    "failing_since": "date",
-    "grace_until": "date",
+    **dict.fromkeys(("account_id", "phase", "pause_reason", "tier"), "string"),
+    **dict.fromkeys(("n", "failures", "seats"), "int64"),
+    **dict.fromkeys(_DATES, "date"),
     "is_paused": "boolean",
-    "pause_reason": "string",
-    "cancelled_on": "date",
-    "tier": "string",
-    "seats": "int64",
     "revenue": "decimal(18, 2)",
-    "renewal_date": "date",
-    "ends_on": "date",
 }
 
 

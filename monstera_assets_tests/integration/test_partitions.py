@@ -12,7 +12,6 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from monstera_assets.definitions import table_assets
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_assets import errors
@@ -30,9 +29,6 @@ START = date(2025, 1, 1)
 DAYS = DateWindow(START, date(2025, 4, 10))
 LATE = DateWindow(date(2025, 3, 27), DAYS.last)
 """The last days, on which users have been in every state."""
-SLOW = {"silver_account_state_history", "silver_account_state_transitions"}
-"""Tables whose SQL takes seconds to compile and to plan: one of their days is computed alone."""
-READS = {asset.table.name: asset.inputs for asset in table_assets()}
 POLICY = LifecyclePolicy(new_user_days=5, active_days=6, dormant_days=12)
 """Short enough for users to move through all states many times."""
 
@@ -222,23 +218,18 @@ def _parts(alone: int) -> list[DateWindow | None]:
 
 def test_day_by_day_in_any_order_equals_one_run(graph: Graph, in_one_run: Graph) -> None:
     for wave in waves():
-        of_wave = SLOW & set(wave)
-        slow = [name for name in wave if name in of_wave or of_wave & set(READS.get(name, ()))]
-        quick = [name for name in wave if name not in slow]
         parts: list[DateWindow | None] = [None]
         if is_partitioned(wave[0]):
             parts = _parts(len(LATE) if EVENTS[0] in wave else 2)
         for part in parts:
-            assert errors(graph.run(part, only=quick)) == {}, (wave, part)
-        for part in _parts(1) if slow else []:
-            assert errors(graph.run(part, only=slow)) == {}, (wave, part)
+            assert errors(graph.run(part, only=wave)) == {}, (wave, part)
     expected = in_one_run.contents()
     assert_same(graph.contents(), expected)
 
     # Computing days again, early and late ones, changes nothing.
     again = [name for wave in waves() for name in wave if is_partitioned(name)]
     for day, names in (
-        (date(2025, 2, 3), [name for name in again if name not in SLOW]),
+        (date(2025, 2, 3), again),
         (LATE.first, [name for name in waves()[1] if is_partitioned(name)]),
     ):
         assert errors(graph.run(_alone(day), only=names)) == {}
@@ -254,22 +245,38 @@ def test_entities_loaded_again_change_nothing(tmp_path: Path, in_one_run: Graph)
     assert_same(graph.contents(), in_one_run.contents())
 
 
-def test_history_needs_every_earlier_day_of_activity(graph: Graph) -> None:
+def test_intervals_need_every_day_of_activity(graph: Graph) -> None:
     assert errors(graph.run(only=ENTITIES)) == {}
     assert errors(graph.run(DateWindow(START, date(2025, 1, 9)), only=EVENTS)) == {}
     for first, last in ((1, 3), (6, 6), (8, 9)):
         days = DateWindow(date(2025, 1, first), date(2025, 1, last))
         assert errors(graph.run(days, only=["silver_daily_user_activity"])) == {}
-    for table in ("silver_user_state_history", "silver_user_state_transitions"):
-        message = errors(graph.run(_alone(date(2025, 1, 9)), only=[table]))[
-            "MissingPartitionsError"
-        ]
+    for table in ("silver_user_state_intervals", "silver_account_state_intervals"):
+        message = errors(graph.run(only=[table]))["MissingPartitionsError"]
         assert (
             "silver.silver_daily_user_activity has no partitions for 2025-01-04 to 2025-01-05,"
             " 2025-01-07 (3 days)" in message
         )
         assert "monstera run --from 2025-01-04 --to 2025-01-07" in message
-    assert errors(graph.run(_alone(date(2025, 1, 3)), only=["silver_user_state_history"])) == {}
+
+
+def test_history_needs_intervals_that_reach_its_days(graph: Graph) -> None:
+    days = DateWindow(START, date(2025, 1, 9))
+    assert errors(graph.run(only=ENTITIES)) == {}
+    assert errors(graph.run(days, only=[*EVENTS, "silver_daily_user_activity"])) == {}
+    of_users = ("silver_user_state_history", "silver_user_state_transitions")
+    assert "MissingTableError" in errors(graph.run(_alone(days.last), only=of_users[:1]))
+    intervals = ["silver_user_state_intervals", "silver_user_product_state_intervals"]
+    assert errors(graph.run(only=intervals)) == {}
+    assert errors(graph.run(_alone(days.last), only=of_users)) == {}
+    for table in of_users:
+        message = errors(graph.run(_alone(date(2025, 1, 10)), only=[table]))[
+            "MissingPartitionsError"
+        ]
+        assert (
+            "silver.silver_user_state_intervals describes the days up to 2025-01-09, and this result"
+            " is of days up to 2025-01-10" in message
+        )
 
 
 ABOUT_FILES = ("source_file", "files", "raw_row", "rows_digest")
