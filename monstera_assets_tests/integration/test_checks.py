@@ -296,6 +296,12 @@ _BY_SEGMENT = "gold_segment_metrics"
 _FLOWS = "gold_state_transition_metrics"
 
 
+def _not_the_first_of(table: str) -> str:
+    """Condition: the row, named t, is not the first interval of its key."""
+    of_key = " AND ".join(f"o.{name} = t.{name}" for name in TABLES[table].key[:-1])
+    return f"EXISTS (FROM silver.{table} AS o WHERE {of_key} AND o.valid_from < t.valid_from)"
+
+
 def _metric(
     table: str, dimensions: Sequence[str] = ("country", "account_tier")
 ) -> Mapping[tuple[str, str], list[list[str]]]:
@@ -748,8 +754,8 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ],
     **{
         (table, "cover_every_day"): [
-            [_drop_one(table, "valid_to IS NULL")],
-            [_drop_one(table, "valid_from > (SELECT min(valid_from) FROM silver." + table + ")")],
+            [_drop_one(table, f"valid_to IS NULL AND {_not_the_first_of(table)}")],
+            [_drop_one(table, f"valid_to IS NOT NULL AND {_not_the_first_of(table)}")],
             [_one(table, "valid_to = valid_to + 1", "valid_to IS NOT NULL")],
             [_one(table, "valid_to = as_of_date + 1", "valid_to IS NULL")],
         ]
@@ -787,7 +793,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
             )
         ),
         [_drop_one(_PRODUCT_HISTORY, "snapshot_date = '2025-06-30'")],
-        [_drop_one("silver_daily_user_activity", "product_id = 'vid'")],
+        ["DELETE FROM silver.silver_daily_user_activity WHERE product_id IS NOT NULL"],
     ],
     (_ACCOUNT_HISTORY, "account_states_recomputed_from_facts"): [
         *(
