@@ -21,7 +21,7 @@ from monstera_assets.silver.state_tables import (
     differences_from_latest,
     state_updated_at,
 )
-from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Layer, Table
 
@@ -44,7 +44,7 @@ TABLE = Table(
 
 @table_asset(
     TABLE,
-    pictures=[distribution("accounts", "current_state"), distribution("accounts", "health_band")],
+    previews=[distribution("accounts", "current_state"), distribution("accounts", "health_band")],
 )
 def silver_account_current_state(silver_account_state_intervals: ir.Table) -> ir.Table:
     """The open intervals."""

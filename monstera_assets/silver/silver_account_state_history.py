@@ -7,6 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.lifecycle.accounts import COMPONENTS
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import calendar, day_date, day_number, days_of
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_account_state_intervals import (
@@ -17,7 +18,6 @@ from monstera_assets.silver.silver_account_state_intervals import (
 from monstera_assets.silver.state_tables import SNAPSHOT_DATE, days_not_in_history
 from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
 from monstera_assets.warehouse.tables import Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 TABLE = Table(
     layer=Layer.SILVER,
@@ -39,7 +39,7 @@ TABLE = Table(
 
 @table_asset(TABLE, days={"silver_account_state_intervals": UP_TO_AS_OF})
 def silver_account_state_history(
-    silver_account_state_intervals: ir.Table, *, window: DateWindow
+    silver_account_state_intervals: ir.Table, *, window: Window
 ) -> ir.Table:
     """Intervals crossed with the days of the window."""
     days = days_of(silver_account_state_intervals, window.first, window.last, keys=["account_id"])
@@ -48,7 +48,7 @@ def silver_account_state_history(
 
 @rule(TABLE, "Each account has exactly one row for each day from its creation on.")
 def one_row_per_account_and_day(
-    silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, window: DateWindow
+    silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, window: Window
 ) -> ir.Table:
     """Accounts whose days in the window are not all of them."""
     created = bronze_accounts.account_created_at.date()
@@ -58,7 +58,7 @@ def one_row_per_account_and_day(
 
 @rule(TABLE, "Health lies between 0 and 100 and is the mean of its four stored components.")
 def health_is_sum_of_components(
-    silver_account_state_history: ir.Table, *, window: DateWindow
+    silver_account_state_history: ir.Table, *, window: Window
 ) -> ir.Table:
     """Rows whose health is out of bounds or not what its components say."""
     rows = within(silver_account_state_history, "snapshot_date", window)
@@ -77,7 +77,7 @@ def seats_recomputed_from_raw_events(
     bronze_events: ir.Table,
     bronze_users: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Account-days whose active seats or utilisation differ from a plain count.
 
@@ -114,9 +114,7 @@ def seats_recomputed_from_raw_events(
 
 
 @rule(TABLE, "No account uses more seats than it bought.", blocking=False)
-def seats_within_contract(
-    silver_account_state_history: ir.Table, *, window: DateWindow
-) -> ir.Table:
+def seats_within_contract(silver_account_state_history: ir.Table, *, window: Window) -> ir.Table:
     """Accounts with more active seats than seats bought, and since when in the window."""
     rows = within(silver_account_state_history, "snapshot_date", window)
     rows = rows.filter(rows.active_seats > rows.total_seats)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule, within
-from monstera_assets.lifecycle.intervals import day_number, transitions_of
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import day_number, days_earlier, transitions_of
 from monstera_assets.lifecycle.states import ACCOUNT_TRANSITIONS, AccountState, is_allowed
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN
 from monstera_assets.silver.state_tables import DAYS_IN_PREVIOUS_STATE, TRANSITION_DATE
 from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 TABLE = Table(
     layer=Layer.SILVER,
@@ -51,7 +49,7 @@ TABLE = Table(
 
 @table_asset(TABLE, days={"silver_account_state_intervals": UP_TO_AS_OF})
 def silver_account_state_transitions(
-    silver_account_state_intervals: ir.Table, *, window: DateWindow
+    silver_account_state_intervals: ir.Table, *, window: Window
 ) -> ir.Table:
     """Where an interval meets the next one within the window, and the state is another one."""
     begun = transitions_of(
@@ -77,7 +75,7 @@ def silver_account_state_transitions(
 
 @rule(TABLE, "Every move is an edge of the allowed matrix.")
 def transitions_are_allowed(
-    silver_account_state_transitions: ir.Table, *, window: DateWindow
+    silver_account_state_transitions: ir.Table, *, window: Window
 ) -> ir.Table:
     """Moves that the matrix does not have."""
     moves = within(silver_account_state_transitions, "transition_date", window)
@@ -89,7 +87,7 @@ def equal_history_differences(
     silver_account_state_transitions: ir.Table,
     silver_account_state_history: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Moves that history does not show, and differences in history without a move.
 
@@ -97,7 +95,7 @@ def equal_history_differences(
     """
     history = silver_account_state_history.filter(
         silver_account_state_history.snapshot_date.between(
-            window.first - timedelta(days=1), window.last
+            days_earlier(window.first, 1), window.last
         )
     )
     begins = history.aggregate(first_day=history.snapshot_date.min())

@@ -16,7 +16,7 @@ from monstera_assets.silver.state_tables import (
     differences_from_latest,
     state_updated_at,
 )
-from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -45,7 +45,7 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, pictures=[distribution("users", "platform_state")])
+@table_asset(TABLE, previews=[distribution("users", "platform_state")])
 def silver_user_current_state(silver_user_state_intervals: ir.Table) -> ir.Table:
     """The open intervals."""
     now = silver_user_state_intervals.filter(silver_user_state_intervals.valid_to.isnull())

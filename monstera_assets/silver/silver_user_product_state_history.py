@@ -7,6 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.bit_sets import bit_of, numbers_in, word_of
 from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_date, day_number, days_of
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.products import IN_USE, KEYS, active_products
@@ -16,7 +17,6 @@ from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUM
 from monstera_assets.silver.state_tables import SNAPSHOT_DATE, days_not_in_history
 from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
 from monstera_assets.warehouse.tables import Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 TABLE = Table(
     layer=Layer.SILVER,
@@ -38,7 +38,7 @@ TABLE = Table(
 
 @table_asset(TABLE, days={"silver_user_product_state_intervals": UP_TO_AS_OF})
 def silver_user_product_state_history(
-    silver_user_product_state_intervals: ir.Table, *, window: DateWindow
+    silver_user_product_state_intervals: ir.Table, *, window: Window
 ) -> ir.Table:
     """Intervals crossed with the days of the window."""
     days = days_of(silver_user_product_state_intervals, window.first, window.last, keys=KEYS)
@@ -53,7 +53,7 @@ def one_row_per_user_product_and_day(
     silver_daily_user_activity: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Users and products whose days in the window are not all of them."""
     activity = silver_daily_user_activity
@@ -71,7 +71,7 @@ def reconciles_with_platform(
     bronze_product_catalog: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Users active in a product but not on the platform, or the other way round.
 
@@ -116,18 +116,18 @@ def reconciles_with_platform(
     )
 
 
-def _days_of_users(rows: ir.Table, window: DateWindow, **kinds: ir.BooleanValue) -> ir.Table:
+def _days_of_users(rows: ir.Table, window: Window, **kinds: ir.BooleanValue) -> ir.Table:
     """The days of each user's rows of each kind, as sets of days since the window's first."""
-    day = day_number(rows.snapshot_date) - day_number(ibis.literal(window.first))
+    day = day_number(rows.snapshot_date) - day_number(window.first)
     return rows.group_by("user_id", word=word_of(day)).aggregate(
         **{name: bit_of(day).bit_or(where=applies) for name, applies in kinds.items()}
     )
 
 
-def _dated(sets: ir.Table, window: DateWindow, problem: str) -> ir.Table:
+def _dated(sets: ir.Table, window: Window, problem: str) -> ir.Table:
     days = numbers_in(sets.filter(sets.bits != 0), "bits", word="word", number="day")
     return days.select(
         "user_id",
-        snapshot_date=day_date(days.day + day_number(ibis.literal(window.first))),
+        snapshot_date=day_date(days.day + day_number(window.first)),
         problem=ibis.literal(problem),
     )

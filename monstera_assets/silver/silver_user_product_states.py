@@ -17,7 +17,7 @@ from monstera_assets.silver.state_tables import (
     differences_from_latest,
     state_updated_at,
 )
-from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -67,7 +67,7 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, pictures=[distribution("relationships", "current_state")])
+@table_asset(TABLE, previews=[distribution("relationships", "current_state")])
 def silver_user_product_states(
     silver_user_state_intervals: ir.Table,
     silver_user_product_state_intervals: ir.Table,

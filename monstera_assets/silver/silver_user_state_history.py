@@ -6,13 +6,13 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_date, day_number, days_of
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_state_intervals import STATE_COLUMNS, USER_COLUMN
 from monstera_assets.silver.state_tables import SNAPSHOT_DATE, days_not_in_history
 from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 TABLE = Table(
     layer=Layer.SILVER,
@@ -42,9 +42,7 @@ TABLE = Table(
 
 
 @table_asset(TABLE, days={"silver_user_state_intervals": UP_TO_AS_OF})
-def silver_user_state_history(
-    silver_user_state_intervals: ir.Table, *, window: DateWindow
-) -> ir.Table:
+def silver_user_state_history(silver_user_state_intervals: ir.Table, *, window: Window) -> ir.Table:
     """Intervals crossed with the days of the window."""
     days = days_of(silver_user_state_intervals, window.first, window.last, keys=["user_id"])
     last_day = day_number(days.last_qualifying_date)
@@ -61,7 +59,7 @@ def silver_user_state_history(
 
 @rule(TABLE, "Each user has exactly one row for each day from signup on: no gap, no day before.")
 def one_row_per_user_and_day(
-    silver_user_state_history: ir.Table, bronze_users: ir.Table, *, window: DateWindow
+    silver_user_state_history: ir.Table, bronze_users: ir.Table, *, window: Window
 ) -> ir.Table:
     """Users whose days in the window are not all of them, or not once."""
     starts = bronze_users.select("user_id", start_date=bronze_users.user_created_at.date())
@@ -69,10 +67,10 @@ def one_row_per_user_and_day(
 
 
 @rule(TABLE, "platform_state_since is the first day of an unbroken run of the state.")
-def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: DateWindow) -> ir.Table:
+def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: Window) -> ir.Table:
     """Runs that have a gap, begin on another day than they say, or follow one of the same state."""
     runs = state_runs(within(silver_user_state_history, "snapshot_date", window))
-    begins = ibis.greatest(runs.platform_state_since, ibis.literal(window.first))
+    begins = ibis.greatest(runs.platform_state_since, window.first)
     has_gap = runs.rows != day_number(runs.last_day) - day_number(runs.first_day) + 1
     return runs.filter(
         has_gap

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule, within
-from monstera_assets.lifecycle.intervals import day_number, transitions_of
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import day_number, days_earlier, transitions_of
 from monstera_assets.lifecycle.products import KEYS
 from monstera_assets.lifecycle.states import (
     PRODUCT_TRANSITIONS,
@@ -23,7 +22,6 @@ from monstera_assets.silver.silver_user_state_intervals import USER_COLUMN
 from monstera_assets.silver.state_tables import DAYS_IN_PREVIOUS_STATE, TRANSITION_DATE
 from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 _STATES = (*UserState, *(state for state in ProductState if state != ProductState.NEVER_ADOPTED))
 
@@ -75,7 +73,7 @@ def silver_user_state_transitions(
     silver_user_state_intervals: ir.Table,
     silver_user_product_state_intervals: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Where an interval meets the next one within the window, and the state is another one."""
     platform = silver_user_state_intervals.rename(
@@ -104,9 +102,7 @@ def silver_user_state_transitions(
 
 
 @rule(TABLE, "Every move is an edge of the allowed matrix.")
-def transitions_are_allowed(
-    silver_user_state_transitions: ir.Table, *, window: DateWindow
-) -> ir.Table:
+def transitions_are_allowed(silver_user_state_transitions: ir.Table, *, window: Window) -> ir.Table:
     """Moves that the matrix does not have."""
     moves = within(silver_user_state_transitions, "transition_date", window)
     by_scope = ibis.cases(
@@ -125,7 +121,7 @@ def equal_history_differences(
     silver_user_state_history: ir.Table,
     silver_user_product_state_history: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Moves that history does not show, and differences in history without a move.
 
@@ -148,10 +144,10 @@ def equal_history_differences(
 
 
 def differences_from_history(
-    moves: ir.Table, history: ir.Table, window: DateWindow, *, by: tuple[str, ...]
+    moves: ir.Table, history: ir.Table, window: Window, *, by: tuple[str, ...]
 ) -> ir.Table:
     """Moves and history compared, for one scope."""
-    day_before = window.first - timedelta(days=1)
+    day_before = days_earlier(window.first, 1)
     history = history.filter(history.snapshot_date.between(day_before, window.last))
     runs = state_runs(history, by=by)
     begins = history.aggregate(first_day=history.snapshot_date.min())

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import NOT_JUDGED, differing_rows, within
+from monstera_assets.checks.rules import NOT_EVALUATED, differing_rows, within
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.warehouse.tables import Column
-from monstera_assets.warehouse.windows import DateWindow
 
 VALID_FROM = Column("valid_from", "date", "First day of the interval.")
 VALID_TO = Column(
@@ -64,7 +64,7 @@ def days_not_covered(intervals: ir.Table, keys: Sequence[str]) -> ir.Table:
 
 
 def days_not_in_history(
-    history: ir.Table, starts: ir.Table, keys: Sequence[str], window: DateWindow
+    history: ir.Table, starts: ir.Table, keys: Sequence[str], window: Window
 ) -> ir.Table:
     """Keys whose days in the window are not all from their start on, or not once.
 
@@ -78,7 +78,7 @@ def days_not_in_history(
     days = rows.group_by(*keys).aggregate(
         rows=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
     )
-    first, last = ibis.literal(window.first), ibis.literal(window.last)
+    first, last = window.first, window.last
     starts = starts.filter(starts.start_date <= last)
     expected = starts.select(*keys, expected_first_day=ibis.greatest(starts.start_date, first))
     both = expected.outer_join(days, list(keys))
@@ -109,4 +109,6 @@ def differences_from_latest(
     reason = ibis.literal("the latest day of history is out of date: a day before it has changed")
     is_old = out_of_date.filter(out_of_date.day == latest).select(reason=reason)
     is_old = is_old.aggregate(reason=is_old.reason.max())
-    return differing_rows(current.select(*shared), rows).mutate(**{NOT_JUDGED: is_old.as_scalar()})
+    return differing_rows(current.select(*shared), rows).mutate(
+        **{NOT_EVALUATED: is_old.as_scalar()}
+    )

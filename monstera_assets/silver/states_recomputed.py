@@ -12,13 +12,14 @@ the day itself. That is asked where history has the day before, and it is not ou
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 
 import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import days_earlier
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import (
     AccountState,
@@ -31,7 +32,6 @@ from monstera_assets.lifecycle.states import (
 from monstera_assets.silver.silver_account_state_history import TABLE as ACCOUNT_HISTORY
 from monstera_assets.silver.silver_user_product_state_history import TABLE as PRODUCT_HISTORY
 from monstera_assets.silver.silver_user_state_history import TABLE as USER_HISTORY
-from monstera_assets.warehouse.windows import DateWindow
 
 _EVENTS_TO_HALVE = 10
 _PLATFORM = (
@@ -58,11 +58,11 @@ def states_recomputed_from_facts(
     bronze_subscription_events: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
     """Users whose row of the day is not what their facts lead to, with both rows."""
-    day = ibis.literal(window.last)
+    day = window.last
     use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
     users = bronze_users.select(
         "user_id", "account_id", start_date=bronze_users.user_created_at.date()
@@ -168,7 +168,7 @@ def _differences(
     expected: ir.Table,
     history: ir.Table,
     keys: Sequence[str],
-    window: DateWindow,
+    window: Window,
     out_of_date: ir.Table,
 ) -> ir.Table:
     """Rows that only one of both has, of the columns expected and `since`.
@@ -180,7 +180,7 @@ def _differences(
         window: the days of the run.
         out_of_date: the days of history that a later change affects.
     """
-    day_before = window.last - timedelta(days=1)
+    day_before = days_earlier(window.last, 1)
     before = history.filter(history.snapshot_date == ibis.literal(day_before))
     before = before.anti_join(out_of_date, before.snapshot_date == out_of_date.day)
     has_day_before = before.count().as_scalar() > 0
@@ -209,11 +209,11 @@ def product_states_recomputed_from_facts(
     bronze_product_catalog: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
     """Users and products whose row of the day is not what their facts lead to, with both rows."""
-    day = ibis.literal(window.last)
+    day = window.last
     keys = ["user_id", "product_id"]
     products = bronze_product_catalog
     products = products.filter(products.tier == "product", products.is_active)
@@ -255,14 +255,14 @@ def account_states_recomputed_from_facts(
     bronze_subscription_events: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
     """Accounts whose row of the day is not what their facts lead to, with both rows.
 
     The wording of `state_reason` is not compared.
     """
-    day = ibis.literal(window.last)
+    day = window.last
     accounts = bronze_accounts.select(
         "account_id",
         created_date=bronze_accounts.account_created_at.date(),
@@ -271,7 +271,7 @@ def account_states_recomputed_from_facts(
     accounts = accounts.filter(accounts.created_date <= day)
     steps = _steps(bronze_accounts, bronze_subscription_events, policy)
     now = _contracts(steps, day)
-    then = _contracts(steps, ibis.literal(window.last - timedelta(days=30)))
+    then = _contracts(steps, ibis.literal(days_earlier(window.last, 30)))
     then = then.filter(then.phase == "paid").select(
         "account_id",
         revenue_then=then.revenue,
@@ -558,11 +558,11 @@ def _contracts(steps: ir.Table, day: ir.DateValue) -> ir.Table:
     ).drop("n", "day", "ends_on")
 
 
-def _lowest_seats(steps: ir.Table, accounts: ir.Table, window: DateWindow) -> ir.Table:
+def _lowest_seats(steps: ir.Table, accounts: ir.Table, window: Window) -> ir.Table:
     """The fewest seats of each account at the end of a day of the last 30, from its creation on."""
     next_day = steps.day.lead().over(group_by="account_id", order_by="n")
     steps = steps.mutate(next_day=next_day.fill_null(ibis.date(9999, 12, 31)))
-    first = ibis.literal(window.last - timedelta(days=29))
+    first = ibis.literal(days_earlier(window.last, 29))
     seen = steps.inner_join(accounts, "account_id")
     seen = seen.filter(
         seen.day <= window.last,

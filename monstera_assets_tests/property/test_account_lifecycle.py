@@ -8,7 +8,6 @@ from dataclasses import fields
 from datetime import date, datetime, time, timedelta
 from functools import cache
 
-import ibis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,9 +20,9 @@ from monstera_assets.silver.silver_account_current_state import silver_account_c
 from monstera_assets.silver.silver_account_state_history import silver_account_state_history
 from monstera_assets.silver.silver_account_state_intervals import silver_account_state_intervals
 from monstera_assets.silver.silver_account_state_transitions import silver_account_state_transitions
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets.warehouse.writer import compile_duckdb
 from monstera_assets_tests.account_strategies import POLICIES, SPAN, Accounts, ContractCase, batches
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 from monstera_assets_tests.oracle.accounts import AccountDay, account_history, account_transitions
@@ -211,7 +210,7 @@ def _sql(name: str, policy: LifecyclePolicy, window: DateWindow) -> str:
     if ACTIVITY.name in relations:
         activity = relations[ACTIVITY.name]
         relations[ACTIVITY.name] = activity.filter(activity.activity_date <= window.last)
-    as_of = ibis.literal(window.last)
+    as_of = window.last
     accepts = inspect.signature(asset.function).parameters
     keywords = {
         name: value

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from itertools import groupby
 
-import ibis
-
 from monstera_assets.bronze import bronze_accounts, bronze_subscription_events, bronze_users
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.silver.silver_account_state_history import silver_account_state_history
@@ -88,7 +86,7 @@ def history(
     intervals = silver_account_state_intervals(
         *(table.relation for table in INPUTS),
         policy=LifecyclePolicy(),
-        as_of=ibis.literal(window.last),
+        as_of=window.last,
     )
     expression = silver_account_state_history(intervals, window=window)
     rows = warehouse.rows(compile_duckdb(expression))
