@@ -442,11 +442,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "recommendations.md"
 
 
 def test_settings_are_those_that_there_are() -> None:
-    told = [
+    reasons = [
         (plain(row["setting"]), row["default"], row["meaning"])
         for row in section(PAGE.read_text(encoding="utf-8"), "What can be set").rows
     ]
-    assert told == [
+    assert reasons == [
         (name, f"{field.default:g}", field.description)
         for name, field in RecommendationPolicy.model_fields.items()
     ]
