@@ -37,6 +37,7 @@ class Prediction:
         date: the date.
         rows: features and outcomes of that date, sorted.
         training: the rows that the models were trained on.
+        base_rate: the share of them that churned; NaN without any.
         model: None if the training data was not enough.
         probabilities: of each row, by each predictor for which the training data was enough.
     """
@@ -44,6 +45,7 @@ class Prediction:
     date: pd.Timestamp
     rows: pd.DataFrame
     training: pd.DataFrame
+    base_rate: float
     model: Model | None
     probabilities: Mapping[Predictor, Floats]
 
@@ -52,30 +54,27 @@ class Prediction:
         """The outcomes: 1 for a row that churned, else 0."""
         return self.rows["churned"].to_numpy(dtype=np.float64)
 
-    @property
-    def base_rate(self) -> float:
-        """The share of the training data that churned; NaN without training data."""
-        return float(self.training["churned"].astype("float64").mean())
-
 
 def predict(
     features: pd.DataFrame, date: pd.Timestamp, target: Target, policy: ChurnPolicy
 ) -> Prediction:
     """Train on the outcomes that were known by a date, and predict those of its rows."""
-    training = sort_rows(training_rows(features, date, target, policy), target, "churned")
+    training = training_rows(features, date, target, policy)
     rows = sort_rows(features[features["snapshot_date"] == date], target)
     model: Model | None = None
     probabilities: dict[Predictor, Floats] = {}
-    churned = training["churned"].to_numpy(dtype=np.float64)
     if is_enough(training, policy):
         from monstera_assets.prediction.churn_model import fit_baseline, fit_model
 
-        model = fit_model(training, churned, target)
+        known = sort_rows(training, target, "churned")
+        churned = known["churned"].to_numpy(dtype=np.float64)
+        model = fit_model(known, churned, target)
         probabilities[Predictor.MODEL] = model.predict(rows)
-        probabilities[Predictor.BASELINE] = fit_baseline(training, churned, target)(rows)
+        probabilities[Predictor.BASELINE] = fit_baseline(known, churned, target)(rows)
+    base_rate = float(training["churned"].astype("float64").mean())
     if len(training):
-        probabilities[Predictor.BASE_RATE] = np.full(len(rows), churned.mean())
-    return Prediction(date, rows, training, model, probabilities)
+        probabilities[Predictor.BASE_RATE] = np.full(len(rows), base_rate)
+    return Prediction(date, rows, training, base_rate, model, probabilities)
 
 
 def as_of_date(features: pd.DataFrame) -> pd.Timestamp | None:
