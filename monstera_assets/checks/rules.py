@@ -21,11 +21,11 @@ import ibis.expr.types as ir
 from dagster import AssetCheckSeverity
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets.warehouse.writer import compile_duckdb
 
-NOT_JUDGED = "not_judged"
+NOT_EVALUATED = "not_judged"
 """Column of the rows that a rule returns: the reason for which a row is no violation."""
 
 _EXAMPLES = 5
@@ -198,15 +198,15 @@ def differing_rows(left: ir.Table, right: ir.Table) -> ir.Table:
 
 
 def _violations(found: ir.Table) -> ir.Table:
-    if NOT_JUDGED not in found.columns:
+    if NOT_EVALUATED not in found.columns:
         return found
-    return found.filter(found[NOT_JUDGED].isnull()).drop(NOT_JUDGED)
+    return found.filter(found[NOT_EVALUATED].isnull()).drop(NOT_EVALUATED)
 
 
 def _reasons(found: ir.Table) -> ir.Table | None:
-    if NOT_JUDGED not in found.columns:
+    if NOT_EVALUATED not in found.columns:
         return None
-    return found.filter(found[NOT_JUDGED].notnull()).select(NOT_JUDGED).distinct()
+    return found.filter(found[NOT_EVALUATED].notnull()).select(NOT_EVALUATED).distinct()
 
 
 def _cell(value: object) -> str:

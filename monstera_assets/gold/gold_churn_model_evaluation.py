@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 
-from monstera_assets.checks.rules import NOT_JUDGED, AlertLevel, rule
+from monstera_assets.checks.rules import NOT_EVALUATED, AlertLevel, rule
 from monstera_assets.gold import OWNERS
 from monstera_assets.gold.churn_risk import TRAINING_COLUMNS
 from monstera_assets.lifecycle.intervals import day_number
@@ -14,7 +14,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.churn_evaluation import DECILES, evaluate
 from monstera_assets.prediction.churn_prediction import Predictor
 from monstera_assets.prediction.targets import ACCOUNTS, USERS
-from monstera_assets.warehouse.pictures import Picture
+from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -128,9 +128,9 @@ def _comparison(relation: ir.Table) -> ir.Table:
 
 @table_asset(
     TABLE,
-    pictures=[
-        Picture("Users by tenth of probability", _calibration, bar="churned", is_share=True),
-        Picture("All evaluation dates together", _comparison),
+    previews=[
+        Preview("Users by tenth of probability", _calibration, bar="churned", is_share=True),
+        Preview("All evaluation dates together", _comparison),
     ],
 )
 def gold_churn_model_evaluation(
@@ -228,6 +228,6 @@ def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
     )
     return (
         figures.filter(~figures.is_judged | ~is_better.fill_null(False))
-        .mutate(**{NOT_JUDGED: ibis.ifelse(figures.is_judged, None, reason)})
+        .mutate(**{NOT_EVALUATED: ibis.ifelse(figures.is_judged, None, reason)})
         .drop("is_judged")
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import NOT_JUDGED, AlertLevel, rule
+from monstera_assets.checks.rules import NOT_EVALUATED, AlertLevel, rule
 from monstera_assets.gold import OWNERS
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.recommendation_evaluation import (
@@ -16,7 +16,7 @@ from monstera_assets.prediction.recommendation_evaluation import (
     published_of,
 )
 from monstera_assets.prediction.recommendations import VERSION
-from monstera_assets.warehouse.pictures import Picture
+from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -125,9 +125,9 @@ def _by_date(relation: ir.Table) -> ir.Table:
 @table_asset(
     TABLE,
     days={"silver_user_state_history": ALL_DAYS},
-    pictures=[
-        Picture("All evaluation dates together", _comparison),
-        Picture("By date", _by_date, bar="mean_reciprocal_rank", is_share=True),
+    previews=[
+        Preview("All evaluation dates together", _comparison),
+        Preview("By date", _by_date, bar="mean_reciprocal_rank", is_share=True),
     ],
 )
 def gold_recommendation_evaluation(
@@ -233,6 +233,6 @@ def affinity_beats_popularity(
             " the most popular products are recommended"
         )
     )
-    return figures.mutate(**{NOT_JUDGED: ibis.ifelse(is_enough, None, reason)}).filter(
+    return figures.mutate(**{NOT_EVALUATED: ibis.ifelse(is_enough, None, reason)}).filter(
         ~is_enough | ~is_better(figures)
     )
