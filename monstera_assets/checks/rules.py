@@ -3,8 +3,9 @@
 A rule is a pure function decorated with `@rule`. Like an asset's, its positional parameters are
 named after the tables it reads; its keyword-only parameters, both optional, are `policy` and
 `window` (the days that the run computed). It returns the offending rows, so that a failed check can
-show them. A row whose column `not_judged` is not null breaks nothing: it says why something could not
-be judged, which a check that passes notes.
+show them. A row whose column `not_evaluated` is not null breaks nothing: it says why something was not
+evaluated, which a check that passes notes. The first paragraph of the function's docstring is the
+rule's description, what holds if it passes, unless `@rule` is given another.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_duckdb
 
-NOT_JUDGED = "not_judged"
+NOT_EVALUATED = NOT_JUDGED = "not_evaluated"
 """Column of the rows that a rule returns: the reason for which a row is no violation."""
 
 _EXAMPLES = 5
@@ -113,14 +114,14 @@ class Rule:
         """The rows that break the rule, for the tables named in `inputs`."""
         return _violations(self._found(tables, policy=policy, window=window))
 
-    def not_judged(
+    def not_evaluated(
         self,
         tables: Sequence[ir.Table],
         *,
         policy: LifecyclePolicy,
         window: DateWindow | None,
     ) -> ir.Table | None:
-        """The reasons for which something was not judged; None if the rule judges all."""
+        """The reasons for which something was not evaluated; None if the rule evaluates all."""
         return _reasons(self._found(tables, policy=policy, window=window))
 
     def _found(
@@ -146,7 +147,7 @@ class Rule:
         policy: LifecyclePolicy,
         window: DateWindow | None,
     ) -> Finding:
-        """Count the offending rows and fetch some of them; note what was not judged."""
+        """Count the offending rows and fetch some of them; note what was not evaluated."""
         found = self._found(tables, policy=policy, window=window)
         finding = count_violations(connection, self.name, compile_duckdb(_violations(found)))
         reasons = _reasons(found)
@@ -159,12 +160,17 @@ class Rule:
 
 
 def rule(
-    table: Table, description: str, *, blocking: bool = True, level: AlertLevel | None = None
+    table: Table,
+    description: str = "",
+    *,
+    blocking: bool = True,
+    level: AlertLevel | None = None,
 ) -> Callable[[Callable[..., ir.Table]], Rule]:
     """Declare the decorated function as a rule of a table, under the function's name."""
 
     def decorate(function: Callable[..., ir.Table]) -> Rule:
-        return Rule(table, function.__name__, description, function, blocking, level=level)
+        text = description or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+        return Rule(table, function.__name__, text, function, blocking, level=level)
 
     return decorate
 
@@ -198,15 +204,15 @@ def differing_rows(left: ir.Table, right: ir.Table) -> ir.Table:
 
 
 def _violations(found: ir.Table) -> ir.Table:
-    if NOT_JUDGED not in found.columns:
+    if NOT_EVALUATED not in found.columns:
         return found
-    return found.filter(found[NOT_JUDGED].isnull()).drop(NOT_JUDGED)
+    return found.filter(found[NOT_EVALUATED].isnull()).drop(NOT_EVALUATED)
 
 
 def _reasons(found: ir.Table) -> ir.Table | None:
-    if NOT_JUDGED not in found.columns:
+    if NOT_EVALUATED not in found.columns:
         return None
-    return found.filter(found[NOT_JUDGED].notnull()).select(NOT_JUDGED).distinct()
+    return found.filter(found[NOT_EVALUATED].notnull()).select(NOT_EVALUATED).distinct()
 
 
 def _cell(value: object) -> str:

@@ -33,9 +33,9 @@ def state_shares(rows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
         rows[metric.column_name]
         for metric in (
             distribution.MEMBERS,
-            distribution.REACHED,
-            distribution.DEPARTED,
-            distribution.MOVED_TOGETHER,
+            distribution.ENTERED,
+            distribution.LEFT,
+            distribution.NET_MOVES_SQUARED_BY_ACCOUNT,
         )
     )
     of_segment = ibis.window(group_by=["metric_date", *distribution.SEGMENT_OF_SCOPE])

@@ -10,7 +10,7 @@ from monstera_assets.checks.rules import differing_rows, rule, within
 from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import dates, first_day, share
+from monstera_assets.gold.series import dates, first_day, ratio
 from monstera_assets.lifecycle.intervals import day_date, day_number, hours_between
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_runs
@@ -152,7 +152,7 @@ def gold_activity_metrics(
         **{
             WORKFLOWS_STARTED.column_name: rows.started.fill_null(0),
             WORKFLOWS_COMPLETED.column_name: rows.completed.fill_null(0),
-            COMPLETION_RATE.column_name: share(rows.matured_completed.fill_null(0), rows.matured),
+            COMPLETION_RATE.column_name: ratio(rows.matured_completed.fill_null(0), rows.matured),
             HOURS_TO_COMPLETE.column_name: rows.hours,
         },
     )

@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import differing_rows, rule, within
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import dates, first_day, from_first_day, running_totals, share
+from monstera_assets.gold.series import dates, first_day, from_first_day, ratio, running_totals
 from monstera_assets.lifecycle.intervals import day_number, sliding_presence
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
 from monstera_assets.warehouse.tables import Column
@@ -101,7 +101,7 @@ def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: Date
             USERS_RETAINED.column_name: levels.retained,
             USERS_RESURRECTED.column_name: levels.gained - levels.new,
             USERS_CHURNED.column_name: levels.churned,
-            QUICK_RATIO.column_name: share(levels.gained, levels.churned),
+            QUICK_RATIO.column_name: ratio(levels.gained, levels.churned),
         },
     )
 
@@ -168,7 +168,7 @@ def account_balances(gold_growth_accounting: ir.Table, *, window: DateWindow) ->
         | (active != retained + new + resurrected)
         | (before != retained + churned)
         | ibis.or_(*(number < 0 for number in (new, retained, resurrected, churned)))
-        | ~rows[QUICK_RATIO.column_name].identical_to(share(new + resurrected, churned))
+        | ~rows[QUICK_RATIO.column_name].identical_to(ratio(new + resurrected, churned))
     )
 
 

@@ -28,7 +28,7 @@ from monstera_assets.gold import (
 )
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table, title_case
 from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import dates, share
+from monstera_assets.gold.series import dates, ratio
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.states import AccountState, UserState
 from monstera_assets.warehouse.table_asset import SAME_DAYS, last_days, table_asset
@@ -219,12 +219,12 @@ def gold_overall_metrics(
         revenue.REVENUE_RETAINED_GROSS.column_name,
         **counts,
         **{
-            STICKINESS.column_name: share(rows[DAILY.column_name], rows[MONTHLY.column_name]),
-            ACTIVATION_RATE.column_name: share(rows.activated, rows.signed_up),
-            HEALTH.column_name: share(rows.health, rows.accounts),
+            STICKINESS.column_name: ratio(rows[DAILY.column_name], rows[MONTHLY.column_name]),
+            ACTIVATION_RATE.column_name: ratio(rows.activated, rows.signed_up),
+            HEALTH.column_name: ratio(rows.health, rows.accounts),
         },
         **{
-            metric.change(days).column_name: share(
+            metric.change(days).column_name: ratio(
                 rows[metric.column_name] - rows[f"{metric.column_name}_{days}"],
                 rows[f"{metric.column_name}_{days}"],
             )

@@ -7,7 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule
 from monstera_assets.gold.metrics import AS_OF_DATE, Metric, Unit, metric_table, title_case
-from monstera_assets.gold.series import share
+from monstera_assets.gold.series import ratio
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.products import IN_USE, active_products
 from monstera_assets.lifecycle.states import ProductState
@@ -160,11 +160,11 @@ def gold_product_adoption(
             USERS_TRIED.column_name: count["tried"],
             USERS_ACTIVATED.column_name: count["activated"],
             USERS_IN_USE.column_name: count["in_use"],
-            ADOPTION_RATE.column_name: share(count["tried"], rows.eligible),
-            ACTIVATION_RATE.column_name: share(count["activated"], count["tried"]),
+            ADOPTION_RATE.column_name: ratio(count["tried"], rows.eligible),
+            ACTIVATION_RATE.column_name: ratio(count["activated"], count["tried"]),
             DAYS_TO_ACTIVATION.column_name: rows.days,
             USERS_STARTED.column_name: count["started"],
-            SEQUENCE_POSITION.column_name: share(rows.position_sum, rows.adopters),
+            SEQUENCE_POSITION.column_name: ratio(rows.position_sum, rows.adopters),
             **{metric.column_name: count[str(state)] for state, metric in USERS_IN_STATE.items()},
         },
     )

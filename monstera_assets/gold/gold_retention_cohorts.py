@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule
 from monstera_assets.gold.metrics import AS_OF_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.series import share
+from monstera_assets.gold.series import ratio
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.states import UserState
 from monstera_assets.warehouse.pictures import Picture
@@ -220,9 +220,9 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
         **{
             USERS_IN_COHORT.column_name: cells.members,
             USERS_RETAINED.column_name: if_known(cells.retained.fill_null(0)),
-            RETENTION.column_name: if_known(share(cells.retained.fill_null(0), cells.members)),
+            RETENTION.column_name: if_known(ratio(cells.retained.fill_null(0), cells.members)),
             USERS_RETAINED_UNBOUNDED.column_name: if_known(cells.unbounded),
-            RETENTION_UNBOUNDED.column_name: if_known(share(cells.unbounded, cells.members)),
+            RETENTION_UNBOUNDED.column_name: if_known(ratio(cells.unbounded, cells.members)),
             **{
                 metric.column_name: if_known(cells[str(state)].fill_null(0))
                 for state, metric in USERS_IN_STATE.items()
@@ -270,8 +270,8 @@ def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
         | (unbounded > members)
         | (retained < 0)
         | (in_states != members)
-        | ~rows[RETENTION.column_name].identical_to(share(retained, members))
-        | ~rows[RETENTION_UNBOUNDED.column_name].identical_to(share(unbounded, members))
+        | ~rows[RETENTION.column_name].identical_to(ratio(retained, members))
+        | ~rows[RETENTION_UNBOUNDED.column_name].identical_to(ratio(unbounded, members))
     )
     some_missing = ibis.or_(
         *(rows[metric.column_name].isnull() != retained.isnull() for metric in TABLE.metrics[2:])

@@ -11,8 +11,8 @@ from monstera_assets.gold.series import (
     dates,
     first_day,
     from_first_day,
+    ratio,
     running_totals,
-    share,
     totals_of_day,
     weekly_trend,
 )
@@ -145,8 +145,8 @@ def gold_revenue_metrics(
             REVENUE_OPENING.column_name: levels.closing - moved,
             REVENUE_CLOSING.column_name: levels.closing,
             ACCOUNTS_PAYING.column_name: levels.paying,
-            REVENUE_RETAINED_NET.column_name: share(levels.now, levels.then),
-            REVENUE_RETAINED_GROSS.column_name: share(levels.kept, levels.then),
+            REVENUE_RETAINED_NET.column_name: ratio(levels.now, levels.then),
+            REVENUE_RETAINED_GROSS.column_name: ratio(levels.kept, levels.then),
         },
     )
 

@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import SEGMENT
-from monstera_assets.gold.series import dates, share
+from monstera_assets.gold.series import dates, ratio
 from monstera_assets.lifecycle.segments import COMPOSITE, DIMENSIONS
 from monstera_assets.lifecycle.states import ACTIVITY_STATES, UserState
 from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
@@ -63,7 +63,7 @@ TABLE = metric_table(
         Column(
             "segment_dimension",
             "string",
-            "What the users are shared out by.",
+            "What the users are segmented by.",
             allowed=tuple(SEGMENT_VALUES),
         ),
         Column("segment_value", "string", "The segment."),
@@ -136,7 +136,7 @@ def gold_segment_metrics(
     of_dimension = ibis.window(group_by=["metric_date", "segment_dimension"])
     everybody = rows[USERS_IN_SEGMENT.column_name].sum().over(of_dimension)
     return rows.mutate(
-        **{SEGMENT_SHARE.column_name: share(rows[USERS_IN_SEGMENT.column_name], everybody)}
+        **{SEGMENT_SHARE.column_name: ratio(rows[USERS_IN_SEGMENT.column_name], everybody)}
     )
 
 

@@ -11,7 +11,7 @@ from monstera_assets.checks.rules import rule, within
 from monstera_assets.gold.gold_state_transition_metrics import ACCOUNT, PLATFORM, PRODUCT, SCOPES
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, user_dimensions, user_segments
-from monstera_assets.gold.series import dates, share
+from monstera_assets.gold.series import dates, ratio
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.products import active_products
 from monstera_assets.lifecycle.states import AccountState, UserState
@@ -36,19 +36,19 @@ MEMBERS_SHARE = Metric(
     Unit.SHARE,
     nullable=True,
 )
-REACHED = Metric(
+ENTERED = Metric(
     "Members Reached State Daily",
     "Members who moved into the state on the date, or began in it.",
     "count(moves by to_state) + count(members whose first day it is)",
     Unit.MEMBERS,
 )
-DEPARTED = Metric(
+LEFT = Metric(
     "Members Left State Daily",
     "Members who moved out of the state on the date.",
     "count(moves by from_state)",
     Unit.MEMBERS,
 )
-MOVED_TOGETHER = Metric(
+NET_MOVES_SQUARED_BY_ACCOUNT = Metric(
     "Members Moved Together Daily",
     "Sum over accounts of the square of the number by which moves changed the account's members in the"
     " state: as many as there were moves if each was another account's, many more if one account's"
@@ -76,13 +76,13 @@ TABLE = metric_table(
         Column(
             "segment_dimension",
             "string",
-            f"What they are shared out by; `{TOTAL}` for the total.",
+            f"What they are segmented by; `{TOTAL}` for the total.",
             allowed=(TOTAL, *SEGMENT_DIMENSIONS, PRODUCT_DIMENSION),
         ),
         Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
         Column("state", "string", "The state."),
     ),
-    metrics=(MEMBERS, MEMBERS_SHARE, REACHED, DEPARTED, MOVED_TOGETHER),
+    metrics=(MEMBERS, MEMBERS_SHARE, ENTERED, LEFT, NET_MOVES_SQUARED_BY_ACCOUNT),
 )
 
 
@@ -129,10 +129,10 @@ def gold_state_distribution(
         *_KEY,
         **{
             MEMBERS.column_name: members,
-            MEMBERS_SHARE.column_name: share(members, everybody),
-            REACHED.column_name: rows.reached.fill_null(0) + rows.started.fill_null(0),
-            DEPARTED.column_name: rows.departed.fill_null(0),
-            MOVED_TOGETHER.column_name: rows.together.fill_null(0),
+            MEMBERS_SHARE.column_name: ratio(members, everybody),
+            ENTERED.column_name: rows.reached.fill_null(0) + rows.started.fill_null(0),
+            LEFT.column_name: rows.departed.fill_null(0),
+            NET_MOVES_SQUARED_BY_ACCOUNT.column_name: rows.together.fill_null(0),
         },
     )
 
@@ -199,7 +199,7 @@ def _of_accounts(history: ir.Table, accounts: ir.Table) -> ir.Table:
 
 def _moved(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
     """By date, segment and state, the moves into and out of it, and how far accounts moved as one."""
-    moves = segment_moves(users, accounts, segments)
+    moves = segment_transitions(users, accounts, segments)
     whose = ("metric_date", *SEGMENT_OF_SCOPE, "account_id")
     both = moves.select(*whose, state="to_state", into=ibis.literal(1, "int64")).union(
         moves.select(*whose, state="from_state", into=ibis.literal(-1, "int64"))
@@ -216,7 +216,7 @@ def _moved(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
     )
 
 
-def segment_moves(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
+def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
     """Moves between states, once for each segment that they are in.
 
     Args:
@@ -336,7 +336,7 @@ def moves_explain_members(gold_state_distribution: ir.Table, *, window: DateWind
         before=nearby[MEMBERS.column_name],
     )
     both = within(nearby, "metric_date", window).inner_join(before, ["metric_date", *_KEY])
-    moved = both[REACHED.column_name] - both[DEPARTED.column_name]
+    moved = both[ENTERED.column_name] - both[LEFT.column_name]
     return both.filter(both[MEMBERS.column_name] != both.before + moved).select(
-        "metric_date", *_KEY, "before", *(m.column_name for m in (MEMBERS, REACHED, DEPARTED))
+        "metric_date", *_KEY, "before", *(m.column_name for m in (MEMBERS, ENTERED, LEFT))
     )

@@ -19,11 +19,11 @@ from monstera_assets.gold.anomaly_series import (
     events_per_user,
     state_shares,
 )
+from monstera_assets.gold.contributing_transitions import BASELINE_DAYS, contributing_transitions
 from monstera_assets.gold.gold_state_transition_metrics import PLATFORM, SCOPES
 from monstera_assets.gold.metrics import METRIC_DATE
-from monstera_assets.gold.moves_behind import USUAL_DAYS, moves_behind
 from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL
-from monstera_assets.gold.series import share
+from monstera_assets.gold.series import ratio
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.expected_range import (
@@ -40,7 +40,7 @@ from monstera_assets.warehouse.tables import Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
 
 ROW_DAYS = 28
-"""Days over which it is told how long a series has been out of its range."""
+"""Days over which is counted how long a series has been out of its range."""
 _ROUNDING = 1e-9
 
 
@@ -84,7 +84,7 @@ TABLE = Table(
         Column(
             "segment_dimension",
             "string",
-            f"What they are shared out by; `{TOTAL}` for the total.",
+            f"What they are segmented by; `{TOTAL}` for the total.",
             allowed=(TOTAL, *SEGMENT_DIMENSIONS, distribution.PRODUCT_DIMENSION),
         ),
         Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
@@ -135,7 +135,7 @@ TABLE = Table(
             "moves_behind",
             "string",
             "The moves between states in the segment that differ most from usual on the day, or in the"
-            f" week, with how many there were and how many are usual (the mean of {USUAL_DAYS} days"
+            f" week, with how many there were and how many are usual (the mean of {BASELINE_DAYS} days"
             " before); null without.",
             nullable=True,
         ),
@@ -143,7 +143,7 @@ TABLE = Table(
 )
 
 _DAYS = last_days(DAYS_NEEDED + ROW_DAYS)
-_MOVE_DAYS = last_days(max(DAYS_OF.values()) + USUAL_DAYS)
+_TRANSITION_DAYS = last_days(max(DAYS_OF.values()) + BASELINE_DAYS)
 
 
 def _by_severity(relation: ir.Table) -> ir.Table:
@@ -170,8 +170,8 @@ def _by_severity(relation: ir.Table) -> ir.Table:
         "gold_users_active_daily": _DAYS,
         "gold_users_active_monthly": _DAYS,
         "gold_activity_metrics": _DAYS,
-        "silver_user_state_transitions": _MOVE_DAYS,
-        "silver_account_state_transitions": _MOVE_DAYS,
+        "silver_user_state_transitions": _TRANSITION_DAYS,
+        "silver_account_state_transitions": _TRANSITION_DAYS,
     },
     pictures=[Picture("Anomalies that began in the last 28 days with any", _by_severity)],
 )
@@ -200,11 +200,10 @@ def gold_state_distribution_anomalies(
     )
     rows = within(rows, METRIC_DATE.name, window).view()
     segments = distribution.segments_and_accounts(bronze_users, bronze_accounts)
-    moves = distribution.segment_moves(
+    transitions = distribution.segment_transitions(
         silver_user_state_transitions, silver_account_state_transitions, segments
     )
-    behind = moves_behind(rows, moves, TABLE.key)
-    found = rows.left_join(behind, TABLE.key)
+    found = rows.left_join(contributing_transitions(rows, transitions, TABLE.key), TABLE.key)
     is_total = (rows.segment_dimension == TOTAL) & (rows.measure != str(Measure.STATE_SHARE))
     return found.mutate(
         model_version=ibis.literal(MODEL_VERSION),
@@ -287,7 +286,7 @@ def observed_is_published(
             **{name: active[name] for name in segment[1:]},
             state=ibis.literal(TOTAL),
             measure=ibis.literal(str(Measure.ACTIVE_SHARE)),
-            published=share(
+            published=ratio(
                 active[active_daily.USERS_ACTIVE.column_name],
                 active[active_monthly.USERS_ACTIVE.column_name],
             ),

@@ -12,7 +12,7 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import dates, first_day, share
+from monstera_assets.gold.series import dates, first_day, ratio
 from monstera_assets.lifecycle.billing import ClosedBy, payment_failures
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
@@ -169,14 +169,14 @@ def gold_state_transition_metrics(
 
     def rate(scope: str, part: str, whole: str) -> ir.FloatingValue:
         applies = is_total & (rows.scope == scope)
-        return ibis.ifelse(applies, share(rows[part].fill_null(0), rows[whole]), None)
+        return ibis.ifelse(applies, ratio(rows[part].fill_null(0), rows[whole]), None)
 
     return rows.select(
         "metric_date",
         *_MOVE,
         **{
             MOVES.column_name: rows.moves.fill_null(0),
-            DAYS_IN_STATE.column_name: share(rows.days, rows.moves),
+            DAYS_IN_STATE.column_name: ratio(rows.days, rows.moves),
             CHURN_RATE.column_name: rate(PLATFORM, "into_churned", "could_churn"),
             DORMANCY_RATE.column_name: rate(PLATFORM, "into_dormant", "could_go_dormant"),
             WIN_BACK_RATE.column_name: rate(PLATFORM, "won_back", "was_dormant"),

@@ -108,7 +108,7 @@ class Metric:
             nullable=self.nullable,
         )
 
-    def shown(self, value: Any) -> str:
+    def format(self, value: Any) -> str:
         """A value as people read it: shares and changes in percent, money with two decimals."""
         if value is None:
             return "not known"

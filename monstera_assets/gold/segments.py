@@ -1,4 +1,4 @@
-"""Tall metric tables: one value a date and segment, in total and by what users are shared out by.
+"""Tall metric tables: one value a date and segment, in total and by what users are segmented by.
 
 Every segment dimension shares out the users, so the values of its segments add up to the total for
 counts of people. Each date has a row for every segment value that any user has, also when it is 0.
@@ -37,13 +37,13 @@ def segmented_table(metric: Metric) -> MetricTable:
     )
 
 
-def segment_columns(dimensions: Sequence[str], shared_out: str) -> tuple[Column, Column]:
+def segment_columns(dimensions: Sequence[str], population: str) -> tuple[Column, Column]:
     """The columns of a tall table that name the segment."""
     return (
         Column(
             "segment_dimension",
             "string",
-            f"What the {shared_out} are shared out by; `{TOTAL}` for the total.",
+            f"What the {population} are segmented by; `{TOTAL}` for the total.",
             allowed=(TOTAL, *dimensions),
         ),
         Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
@@ -51,7 +51,7 @@ def segment_columns(dimensions: Sequence[str], shared_out: str) -> tuple[Column,
 
 
 def user_dimensions(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """What users are shared out by: `user_id`, `account_id`, `SEGMENT_DIMENSIONS`; one row a user."""
+    """What users are segmented by: `user_id`, `account_id`, `SEGMENT_DIMENSIONS`; one row a user."""
     people = users.inner_join(
         accounts.select("account_id", account_tier=accounts.subscription_tier), "account_id"
     )

@@ -89,6 +89,6 @@ def weekly_trend(title: str, metric: Metric, **row: str) -> Picture:
     return Picture(title, rows, bar=metric.column_name)
 
 
-def share(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
+def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
     """A quotient, null over nothing."""
     return part.cast("float64") / whole.cast("float64").nullif(0.0)

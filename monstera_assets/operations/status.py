@@ -90,7 +90,7 @@ def headline(connection: duckdb.DuckDBPyConnection) -> Headline | None:
             f"SELECT {columns} FROM {OVERALL.qualified_name} WHERE is_current_day"
         ).fetchall()
         shown = [
-            (metric.name, metric.shown(value))
+            (metric.name, metric.format(value))
             for row in rows
             for metric, value in zip(BIG_NUMBERS, row, strict=True)
         ]

@@ -1236,7 +1236,7 @@ def test_a_figure_of_too_few_passes_with_a_note(
         window=seeds_run.days,
     )
     assert finding.passed
-    assert finding.note == "not judged: State shares of 20 users, fewer than 30"
+    assert finding.note == "not evaluated: State shares of 20 users, fewer than 30"
 
 
 # ---------------------------------------------------------------- from findings to runs
