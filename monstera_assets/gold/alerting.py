@@ -198,7 +198,7 @@ def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: DateWin
 
 @_alert(transitions.TABLE, "users", level=AlertLevel.P3)
 def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: DateWindow) -> ir.Table:
-    """The mean days in the state new have not risen by max_time_in_new_increase in 28 days."""
+    """Mean days in the state new rose by at most max_time_in_new_increase within 28 days."""
     rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(UserState.NEW))
     left = rows[transitions.MOVES.column_name]
     # Whole numbers, so that the order of the sum does not matter.
@@ -223,7 +223,7 @@ def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: DateWindo
 
 @_alert(segments.TABLE, "people", "users", evaluated="State shares")
 def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: DateWindow) -> ir.Table:
-    """No state's share of users is more than max_share_shift from its mean of 28 days before."""
+    """No state's share of users is further than max_share_shift from its mean of 28 days before."""
     rows = rows.filter(rows.segment_dimension == "platform_state")
     shares = rows[segments.SEGMENT_SHARE.column_name]
     ago = _ago(rows, window)
@@ -280,7 +280,7 @@ def there_is_data(rows: ir.Table, _: AlertPolicy, window: DateWindow) -> ir.Tabl
 def users_do_not_decline_slowly(
     rows: ir.Table, alerts: AlertPolicy, window: DateWindow
 ) -> ir.Table:
-    """Monthly active users have not fallen in 4 weeks in a row, and by max_slow_decline in all."""
+    """Monthly active users have not fallen 4 weeks in a row by more than max_slow_decline in all."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
     weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})
     weeks = weeks.filter(weeks.ago_4.notnull())

@@ -12,10 +12,11 @@ from monstera_assets.gold.segments import (
     SEGMENT,
     TOTAL,
     active_entities_differ,
+    counted_by_dimension,
     segment_columns,
-    segments_differ_from_total,
+    segment_grid,
+    segments_add_up_in,
 )
-from monstera_assets.gold.series import dates
 from monstera_assets.lifecycle.states import AccountState
 from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
 from monstera_assets.warehouse.windows import DateWindow
@@ -54,37 +55,18 @@ def gold_accounts_active_monthly(
     accounts = silver_account_state_history
     used = accounts.filter(accounts.active_seats > 0)
     column = ACCOUNTS_ACTIVE.column_name
-    by_values = {TOTAL: ibis.literal(TOTAL)} | {
+    values = {TOTAL: ibis.literal(TOTAL)} | {
         dimension: used[name] for dimension, (name, _) in _DIMENSIONS.items()
     }
-    counted = ibis.union(
-        *(
-            used.group_by(
-                metric_date=used.snapshot_date,
-                segment_dimension=ibis.literal(dimension),
-                segment_value=value,
-            ).aggregate(**{column: used.count()})
-            for dimension, value in by_values.items()
-        )
+    counted = counted_by_dimension(
+        used, values, {column: used.count()}, metric_date="snapshot_date"
     )
-    segments = ibis.union(
-        *(
-            dates(window).select(
-                "metric_date",
-                segment_dimension=ibis.literal(dimension),
-                segment_value=ibis.array(list(values)).unnest(),
-            )
-            for dimension, values in (
-                (TOTAL, (TOTAL,)),
-                *((dimension, values) for dimension, (_, values) in _DIMENSIONS.items()),
-            )
-        )
-    )
-    joined = segments.left_join(counted, ["metric_date", *SEGMENT])
-    return joined.select("metric_date", *SEGMENT, **{column: joined[column].fill_null(0)})
+    segments = {TOTAL: (TOTAL,)} | {name: values for name, (_, values) in _DIMENSIONS.items()}
+    rows = segment_grid(segments, window).left_join(counted, ["metric_date", *SEGMENT])
+    return rows.select("metric_date", *SEGMENT, **{column: rows[column].fill_null(0)})
 
 
-@rule(TABLE, "The total equals a count of distinct accounts over the raw events.")
+@rule(TABLE)
 def recomputed_from_raw_events(
     gold_accounts_active_monthly: ir.Table,
     bronze_events: ir.Table,
@@ -92,22 +74,12 @@ def recomputed_from_raw_events(
     *,
     window: DateWindow,
 ) -> ir.Table:
-    """Dates on which the metric and a plain count over bronze_events differ."""
+    """The total equals a count of distinct accounts over the raw events."""
     accounts = bronze_users.select(entity_id="user_id", account_id="account_id")
     events = bronze_events.inner_join(accounts, "entity_id")
     return active_entities_differ(
-        gold_accounts_active_monthly,
-        events,
-        "account_id",
-        ACCOUNTS_ACTIVE.column_name,
-        days=DAYS,
-        window=window,
+        TABLE, gold_accounts_active_monthly, events, "account_id", days=DAYS, window=window
     )
 
 
-@rule(TABLE, "The segments of each dimension add up to the total.")
-def segments_add_up(gold_accounts_active_monthly: ir.Table, *, window: DateWindow) -> ir.Table:
-    """Dates and dimensions whose segments do not add up."""
-    return segments_differ_from_total(
-        gold_accounts_active_monthly, ACCOUNTS_ACTIVE.column_name, window=window
-    )
+segments_add_up = segments_add_up_in(TABLE)

@@ -9,8 +9,8 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import SEGMENT
-from monstera_assets.gold.series import dates, ratio
+from monstera_assets.gold.segments import SEGMENT, counted_by_dimension, segment_grid
+from monstera_assets.gold.series import ratio
 from monstera_assets.lifecycle.segments import COMPOSITE, DIMENSIONS
 from monstera_assets.lifecycle.states import ACTIVITY_STATES, UserState
 from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
@@ -57,7 +57,7 @@ TABLE = metric_table(
     "gold_segment_metrics",
     grain="one date, dimension and segment, with users or without",
     description="Users and their use by lifecycle state and by behavioural segment, as of each date."
-    " Each dimension shares out the users, so its segments add up to all of them.",
+    " Each dimension puts every user into one segment, so its segments add up to all of them.",
     dimensions=(
         METRIC_DATE,
         Column(
@@ -105,31 +105,16 @@ def gold_segment_metrics(
         }
     )
     combined = combined.view()
-    by_segment = ibis.union(
-        *(
-            combined.group_by(
-                metric_date="snapshot_date",
-                segment_dimension=ibis.literal(dimension),
-                segment_value=combined[dimension],
-            ).aggregate(
-                **{
-                    metric.column_name: combined[metric.column_name].sum().cast("int64")
-                    for metric in _COUNTS
-                }
-            )
-            for dimension in SEGMENT_VALUES
-        )
+    by_segment = counted_by_dimension(
+        combined,
+        {dimension: combined[dimension] for dimension in SEGMENT_VALUES},
+        {
+            metric.column_name: combined[metric.column_name].sum().cast("int64")
+            for metric in _COUNTS
+        },
+        metric_date="snapshot_date",
     )
-    grid = ibis.union(
-        *(
-            dates(window).select(
-                "metric_date",
-                segment_dimension=ibis.literal(dimension),
-                segment_value=ibis.array(list(values)).unnest(),
-            )
-            for dimension, values in SEGMENT_VALUES.items()
-        )
-    )
+    grid = segment_grid(SEGMENT_VALUES, window)
     rows = grid.left_join(by_segment, ["metric_date", *SEGMENT])
     counts = {metric.column_name: rows[metric.column_name].fill_null(0) for metric in _COUNTS}
     rows = rows.select("metric_date", *SEGMENT, **counts)

@@ -10,7 +10,13 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.gold.gold_state_transition_metrics import ACCOUNT, PLATFORM, PRODUCT, SCOPES
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, user_dimensions, user_segments
+from monstera_assets.gold.segments import (
+    SEGMENT_DIMENSIONS,
+    TOTAL,
+    counted_by_dimension,
+    user_dimensions,
+    user_segments,
+)
 from monstera_assets.gold.series import dates, ratio
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.products import active_products
@@ -153,21 +159,16 @@ def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Tabl
         .aggregate(members=rows.count(), started=rows.count(where=rows.days_since_signup == 0))
         .view()
     )
-    return ibis.union(
-        *(
-            combined.group_by(
-                metric_date="snapshot_date",
-                scope=ibis.literal(PLATFORM),
-                segment_dimension=ibis.literal(dimension),
-                segment_value=ibis.literal(TOTAL) if dimension == TOTAL else combined[dimension],
-                state="platform_state",
-            ).aggregate(
-                members=combined.members.sum().cast("int64"),
-                started=combined.started.sum().cast("int64"),
-            )
-            for dimension in (TOTAL, *SEGMENT_DIMENSIONS)
-        )
-    )
+    values = {name: combined[name] for name in SEGMENT_DIMENSIONS}
+    counts = {name: combined[name].sum().cast("int64") for name in ("members", "started")}
+    return counted_by_dimension(
+        combined,
+        {TOTAL: ibis.literal(TOTAL), **values},
+        counts,
+        metric_date="snapshot_date",
+        scope=ibis.literal(PLATFORM),
+        state="platform_state",
+    ).select("metric_date", *_KEY, *counts)
 
 
 def _of_relationships(history: ir.Table) -> ir.Table:
