@@ -16,19 +16,12 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import bronze_loads as loads
-from monstera_assets.checks.rules import NOT_EVALUATED, AlertLevel, Rule, rule
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold import gold_activity_metrics as activity
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_segment_metrics as segments
 from monstera_assets.gold import gold_state_transition_metrics as transitions
-from monstera_assets.gold.metrics import Metric
-from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import ratio
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.lifecycle.policy import AlertPolicy, LifecyclePolicy
-from monstera_assets.lifecycle.states import UserState
-from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.lifecycle.policy import AlertPolicy
 
 WEEK = 7
 BASELINE_DAYS = 28
@@ -36,14 +29,14 @@ _ALARMING = "is_alarming"
 
 
 def _alert(
-    table: Table,
+    table: ma.Table,
     population: str,
     counted: str = "",
     *,
-    level: AlertLevel = AlertLevel.P2,
+    level: ma.AlertLevel = ma.AlertLevel.P2,
     reads: Sequence[str] = (),
     evaluated: str = "",
-) -> Callable[[Callable[..., ir.Table]], Rule]:
+) -> Callable[[Callable[..., ir.Table]], ma.Rule]:
     """Declare a function that computes figures as a rule that returns the alarming ones.
 
     The function takes the tables, the thresholds and the window, and returns what `_figure` gives.
@@ -57,13 +50,15 @@ def _alert(
         evaluated: what is not evaluated of too few, if not each row's figure by itself.
     """
 
-    def decorate(figures: Callable[..., ir.Table]) -> Rule:
-        def alarming(*tables: ir.Table, policy: LifecyclePolicy, window: DateWindow) -> ir.Table:
+    def decorate(figures: Callable[..., ir.Table]) -> ma.Rule:
+        def alarming(
+            *tables: ir.Table, policy: ma.LifecyclePolicy, window: ma.DateWindow
+        ) -> ir.Table:
             rows = figures(*tables, policy.alerts, window)
             least = policy.alerts.min_alert_population
             return _flag_if_large_enough(rows, population, least, counted or population, evaluated)
 
-        declared = rule(table, blocking=False, level=level)(figures)
+        declared = ma.rule(table, blocking=False, level=level)(figures)
         return replace(declared, function=alarming, reads=tuple(reads) or (table.name,))
 
     return decorate
@@ -77,14 +72,14 @@ def _flag_if_large_enough(
     number = size.cast("int64").cast("string")
     what = ibis.literal(evaluated) if evaluated else rows.figure
     reason = "not evaluated: " + what + " of " + number + f" {counted}, fewer than {least}"
-    rows = rows.mutate(**{NOT_EVALUATED: (size < least).ifelse(reason, ibis.null("string"))})
-    flagged = rows.filter(rows[NOT_EVALUATED].notnull() | rows[_ALARMING].fill_null(False))
+    rows = rows.mutate(**{ma.NOT_EVALUATED: (size < least).ifelse(reason, ibis.null("string"))})
+    flagged = rows.filter(rows[ma.NOT_EVALUATED].notnull() | rows[_ALARMING].fill_null(False))
     return flagged.drop(_ALARMING)
 
 
 def _figure(
     rows: ir.Table,
-    window: DateWindow,
+    window: ma.DateWindow,
     figure: str | ir.StringValue,
     is_alarming: ir.BooleanValue,
     **columns: ir.Value,
@@ -99,13 +94,13 @@ def _rounded(figure: ir.FloatingValue) -> ir.FloatingValue:
     return figure.round(9)
 
 
-def _ago(rows: ir.Table, window: DateWindow) -> ir.IntegerValue:
-    return day_number(ibis.literal(window.last)) - day_number(rows.metric_date)
+def _ago(rows: ir.Table, window: ma.DateWindow) -> ir.IntegerValue:
+    return ma.day_number(ibis.literal(window.last)) - ma.day_number(rows.metric_date)
 
 
 def _weekly_rate(
-    threshold: str, rate: Metric, level: AlertLevel, states: Sequence[UserState] = ()
-) -> Rule:
+    threshold: str, rate: ma.Metric, level: ma.AlertLevel, states: Sequence[ma.UserState] = ()
+) -> ma.Rule:
     """The rule that a weekly rate has not risen, or not fallen, too much since the week before.
 
     Args:
@@ -121,11 +116,11 @@ def _weekly_rate(
     def figures(rates: ir.Table, *others: Any) -> ir.Table:
         *tables, alerts, window = rates, *others
         if states:
-            rates = rates.filter(rates.scope == transitions.PLATFORM, rates.from_state == TOTAL)
+            rates = rates.filter(rates.scope == transitions.PLATFORM, rates.from_state == ma.TOTAL)
         then = tables[-1].select(
-            day=day_number(tables[-1].metric_date) + WEEK, people=_people(tables[-1], states)
+            day=ma.day_number(tables[-1].metric_date) + WEEK, people=_people(tables[-1], states)
         )
-        ago, day = _ago(rates, window), day_number(rates.metric_date)
+        ago, day = _ago(rates, window), ma.day_number(rates.metric_date)
         rows = rates.select(rate=rates[rate.column_name], ago=ago, day=day)
         rows = rows.filter(rows.ago.isin([0, WEEK])).inner_join(then, "day")
         both = rows.aggregate(
@@ -135,7 +130,7 @@ def _weekly_rate(
             dates=rows.count(),
         )
         both = both.filter(both.dates == 2)
-        change = _rounded(ratio(both.seen - both.expected, both.expected))
+        change = _rounded(ma.ratio(both.seen - both.expected, both.expected))
         limit = getattr(alerts, threshold)
         is_alarming = change > limit if direction == "increase" else change < -limit
         columns = {"seen": both.seen, "expected": both.expected, "change": change}
@@ -148,7 +143,7 @@ def _weekly_rate(
     return _alert(table, "people", level=level, reads=tuple(reads))(figures)
 
 
-def _people(headlines: ir.Table, states: Sequence[UserState]) -> ir.IntegerValue:
+def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.IntegerValue:
     """The users in some states, or the signups of a week."""
     if states:
         names = [overall.USERS_IN_STATE[state].column_name for state in states]
@@ -157,26 +152,31 @@ def _people(headlines: ir.Table, states: Sequence[UserState]) -> ir.IntegerValue
     return headlines[overall.CREATED.column_name].sum().over(week).cast("int64")
 
 
-_IN_USE = (UserState.ACTIVE, UserState.RETURNING, UserState.REACTIVATED, UserState.DUNNING)
+_IN_USE = (
+    ma.UserState.ACTIVE,
+    ma.UserState.RETURNING,
+    ma.UserState.REACTIVATED,
+    ma.UserState.DUNNING,
+)
 churn_rate_is_steady = _weekly_rate(
-    "max_churn_increase", transitions.CHURN_RATE, AlertLevel.P1, (*_IN_USE, UserState.DORMANT)
+    "max_churn_increase", transitions.CHURN_RATE, ma.AlertLevel.P1, (*_IN_USE, ma.UserState.DORMANT)
 )
 dormancy_rate_is_steady = _weekly_rate(
-    "max_dormancy_increase", transitions.DORMANCY_RATE, AlertLevel.P2, _IN_USE
+    "max_dormancy_increase", transitions.DORMANCY_RATE, ma.AlertLevel.P2, _IN_USE
 )
 reactivation_rate_is_steady = _weekly_rate(
     "max_reactivation_decrease",
     transitions.REACTIVATION_RATE,
-    AlertLevel.P1,
-    (UserState.CHURNED,),
+    ma.AlertLevel.P1,
+    (ma.UserState.CHURNED,),
 )
 activation_rate_is_steady = _weekly_rate(
-    "max_activation_decrease", overall.ACTIVATION_RATE, AlertLevel.P1
+    "max_activation_decrease", overall.ACTIVATION_RATE, ma.AlertLevel.P1
 )
 
 
-@_alert(transitions.TABLE, "failures", level=AlertLevel.P1)
-def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: DateWindow) -> ir.Table:
+@_alert(transitions.TABLE, "failures", level=ma.AlertLevel.P1)
+def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow) -> ir.Table:
     """At least min_dunning_recovery of the payment failures closed in 30 days were recovered."""
     recovered = rows[transitions.RECOVERY_RATE.column_name]
     closed = rows[transitions.FAILURES_CLOSED.column_name]
@@ -186,20 +186,20 @@ def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: DateWindow
     return _figure(found, window, transitions.RECOVERY_RATE.name, recovered < least, **columns)
 
 
-@_alert(loads.TABLE, "rows_read", "rows read", level=AlertLevel.P1)
-def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: DateWindow) -> ir.Table:
+@_alert(loads.TABLE, "rows_read", "rows read", level=ma.AlertLevel.P1)
+def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow) -> ir.Table:
     """At least min_schema_compliance of a day's rows follow the rules of events."""
-    accepted = ratio(rows.rows_accepted, rows.rows_read)
+    accepted = ma.ratio(rows.rows_accepted, rows.rows_read)
     least = alerts.min_schema_compliance
     found = rows.filter(rows.partition_date == window.last)
     columns = {"seen": accepted, "expected": ibis.literal(least), "rows_read": rows.rows_read}
     return _figure(found, window, "Share of rows accepted", accepted < least, **columns)
 
 
-@_alert(transitions.TABLE, "users", level=AlertLevel.P3)
-def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: DateWindow) -> ir.Table:
+@_alert(transitions.TABLE, "users", level=ma.AlertLevel.P3)
+def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow) -> ir.Table:
     """Mean days in the state new rose by at most max_time_in_new_increase within 28 days."""
-    rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(UserState.NEW))
+    rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(ma.UserState.NEW))
     left = rows[transitions.MOVES.column_name]
     # Whole numbers, so that the order of the sum does not matter.
     days = (left * rows[transitions.DAYS_IN_STATE.column_name].fill_null(0.0)).round()
@@ -212,8 +212,8 @@ def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: DateWindo
         days_before=days.sum(where=before),
     )
     mean = {
-        "seen": ratio(sums.days_now, sums.left_now),
-        "expected": ratio(sums.days_before, sums.left_before),
+        "seen": ma.ratio(sums.days_now, sums.left_now),
+        "expected": ma.ratio(sums.days_before, sums.left_before),
     }
     increase = _rounded(mean["seen"] / mean["expected"] - 1)
     is_alarming = increase > alerts.max_time_in_new_increase
@@ -222,7 +222,7 @@ def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: DateWindo
 
 
 @_alert(segments.TABLE, "people", "users", evaluated="State shares")
-def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: DateWindow) -> ir.Table:
+def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow) -> ir.Table:
     """No state's share of users is further than max_share_shift from its mean of 28 days before."""
     rows = rows.filter(rows.segment_dimension == "platform_state")
     shares = rows[segments.SEGMENT_SHARE.column_name]
@@ -242,9 +242,9 @@ def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: DateWin
     return _figure(states, window, name, shift > alerts.max_share_shift, **columns, people=people)
 
 
-def _volume(rows: ir.Table, window: DateWindow) -> ir.Table:
+def _volume(rows: ir.Table, window: ma.DateWindow) -> ir.Table:
     """The events of the last day beside the mean of its weekday, if there are 4 weeks before."""
-    rows = rows.filter(rows.product_id == TOTAL)
+    rows = rows.filter(rows.product_id == ma.TOTAL)
     events = rows[activity.EVENTS.column_name]
     ago = _ago(rows, window)
     weekday = ago.isin([WEEK * n for n in range(1, 5)])
@@ -257,18 +257,18 @@ def _volume(rows: ir.Table, window: DateWindow) -> ir.Table:
 
 
 @_alert(activity.TABLE, "expected", "expected events")
-def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: DateWindow) -> ir.Table:
+def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow) -> ir.Table:
     """Events are as many as their weekday's mean of 4 weeks, give or take max_volume_deviation."""
     day = _volume(rows, window)
-    deviation = _rounded((ratio(day.seen, day.expected) - 1).abs())
+    deviation = _rounded((ma.ratio(day.seen, day.expected) - 1).abs())
     is_alarming = (day.seen > 0) & (deviation > alerts.max_volume_deviation)
     return _figure(
         day, window, activity.EVENTS.name, is_alarming, seen=day.seen, expected=day.expected
     )
 
 
-@_alert(activity.TABLE, "expected", "expected events", level=AlertLevel.P0)
-def there_is_data(rows: ir.Table, _: AlertPolicy, window: DateWindow) -> ir.Table:
+@_alert(activity.TABLE, "expected", "expected events", level=ma.AlertLevel.P0)
+def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.DateWindow) -> ir.Table:
     """A day whose weekday had events in the 4 weeks before has events."""
     day = _volume(rows, window)
     return _figure(
@@ -276,16 +276,16 @@ def there_is_data(rows: ir.Table, _: AlertPolicy, window: DateWindow) -> ir.Tabl
     )
 
 
-@_alert(overall.TABLE, "expected", "users then", level=AlertLevel.P3)
+@_alert(overall.TABLE, "expected", "users then", level=ma.AlertLevel.P3)
 def users_do_not_decline_slowly(
-    rows: ir.Table, alerts: AlertPolicy, window: DateWindow
+    rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow
 ) -> ir.Table:
     """Monthly active users have not fallen 4 weeks in a row by more than max_slow_decline in all."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
     weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})
     weeks = weeks.filter(weeks.ago_4.notnull())
     fell = ibis.and_(*(weeks[f"ago_{n}"] < weeks[f"ago_{n + 1}"] for n in range(4)))
-    decline = _rounded(ratio(weeks.ago_4 - weeks.ago_0, weeks.ago_4))
+    decline = _rounded(ma.ratio(weeks.ago_4 - weeks.ago_0, weeks.ago_4))
     is_alarming = fell & (decline > alerts.max_slow_decline)
     columns = {"seen": weeks.ago_0, "expected": weeks.ago_4, "decline": decline}
     return _figure(weeks, window, overall.MONTHLY.name, is_alarming, **columns)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import NOT_EVALUATED, AlertLevel, Rule
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold import gold_state_distribution as distribution
 from monstera_assets.gold.gold_state_distribution_anomalies import TABLE, Severity
-from monstera_assets.gold.metrics import METRIC_DATE
 from monstera_assets.prediction.expected_range import DAYS_BEFORE_JUDGED, Span
-from monstera_assets.warehouse.windows import DateWindow
 
 
-def _alert(name: str, severity: Severity, level: AlertLevel, description: str) -> Rule:
+def _alert(name: str, severity: Severity, level: ma.AlertLevel, description: str) -> ma.Rule:
     """The rule that the last day has no anomaly of a severity."""
     needed = DAYS_BEFORE_JUDGED[Span.WEEK if severity == Severity.LOW else Span.DAY] + 1
 
-    def anomalies(rows: ir.Table, states: ir.Table, *, window: DateWindow) -> ir.Table:
+    def anomalies(rows: ir.Table, states: ir.Table, *, window: ma.DateWindow) -> ir.Table:
         found = rows.filter(rows.metric_date == window.last, rows.severity == str(severity))
         found = found.select(
-            METRIC_DATE.name,
+            ma.METRIC_DATE.name,
             "measure",
             *distribution.SEGMENT_OF_SCOPE,
             *("state", "observed", "expected", "members_deviating", "days_in_row", "moves_behind"),
@@ -30,28 +28,28 @@ def _alert(name: str, severity: Severity, level: AlertLevel, description: str) -
         history = days.number.cast("string") + f" days of history, fewer than {needed}"
         reason = "not evaluated: " + history
         nothing = {column: ibis.null(dtype) for column, dtype in found.schema().items()}
-        young = days.filter(days.number < needed).select(**nothing, **{NOT_EVALUATED: reason})
-        return found.mutate(**{NOT_EVALUATED: ibis.null("string")}).union(young)
+        young = days.filter(days.number < needed).select(**nothing, **{ma.NOT_EVALUATED: reason})
+        return found.mutate(**{ma.NOT_EVALUATED: ibis.null("string")}).union(young)
 
     reads = (TABLE.name, distribution.TABLE.name)
-    return Rule(TABLE, name, description, anomalies, blocking=False, reads=reads, level=level)
+    return ma.Rule(TABLE, name, description, anomalies, blocking=False, reads=reads, level=level)
 
 
 activity_is_as_expected = _alert(
     "activity_is_as_expected",
     Severity.HIGH,
-    AlertLevel.P1,
+    ma.AlertLevel.P1,
     "The activity of all users is in its expected range on the last day.",
 )
 segments_and_states_are_as_expected = _alert(
     "segments_and_states_are_as_expected",
     Severity.MEDIUM,
-    AlertLevel.P2,
+    ma.AlertLevel.P2,
     "Every segment's activity and every state's share are in their expected range on the last day.",
 )
 activity_does_not_drift = _alert(
     "activity_does_not_drift",
     Severity.LOW,
-    AlertLevel.P3,
+    ma.AlertLevel.P3,
     "Activity has not drifted out of its expected range in the weeks before.",
 )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.gold_state_distribution import SEGMENT_OF_SCOPE
-from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.prediction.expected_range import DAYS_OF
 
 BASELINE_DAYS = 28
@@ -41,7 +41,7 @@ def contributing_transitions(
         transitions, [rows[name] == transitions[f"of_{name}"] for name in SEGMENT_OF_SCOPE]
     )
     days = ibis.cases(*((near.span == str(span), days) for span, days in DAYS_OF.items()))
-    ago = day_number(near.metric_date) - day_number(near.made_on)
+    ago = ma.day_number(near.metric_date) - ma.day_number(near.made_on)
     near = near.mutate(days=days, ago=ago)
     near = near.filter(near.ago >= 0, near.ago < near.days + BASELINE_DAYS)
     is_now = near.ago < near.days

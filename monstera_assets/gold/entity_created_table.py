@@ -7,27 +7,18 @@ from dataclasses import replace
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import Rule, differing_rows, rule, within
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.entities_created import EntityCreated
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, MetricTable, Unit
-from monstera_assets.gold.segments import (
-    TOTAL,
-    counted_by_segment,
-    segmented_table,
-    segments_add_up_in,
-)
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.warehouse.table_asset import SAME_DAYS, TableAsset, table_asset
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.gold.segments import counted_by_segment, segmented_table, segments_add_up_in
 
 
-def entity_created_daily(created: EntityCreated) -> tuple[TableAsset, list[Rule]]:
+def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma.Rule]]:
     """The table `gold_<entity>_created_daily` and its rules."""
-    metric = Metric(
+    metric = ma.Metric(
         created.metric_name,
         f"{created.entity} that users created on the date.",
         f"count(event_id) of {', '.join(created.event_types)} on the date",
-        Unit.EVENTS,
+        ma.Unit.EVENTS,
     )
     table = segmented_table(metric)
 
@@ -36,31 +27,31 @@ def entity_created_daily(created: EntityCreated) -> tuple[TableAsset, list[Rule]
         of_users = events.filter(events.entity_type == "user", is_creation)
         return of_users.select(user_id="entity_id", created_on="event_date")
 
-    @table_asset(table, days={"silver_events_enriched": SAME_DAYS})
+    @ma.table_asset(table, days={"silver_events_enriched": ma.SAME_DAYS})
     def compute(
         silver_events_enriched: ir.Table,
         bronze_users: ir.Table,
         bronze_accounts: ir.Table,
         *,
-        window: DateWindow,
+        window: ma.DateWindow,
     ) -> ir.Table:
         facts = creations(silver_events_enriched)
         return created_by_segment(facts, bronze_users, bronze_accounts, window, metric)
 
     def recomputed_from_raw_events(
-        rows: ir.Table, bronze_events: ir.Table, *, window: DateWindow
+        rows: ir.Table, bronze_events: ir.Table, *, window: ma.DateWindow
     ) -> ir.Table:
         """The total equals a count of the raw events."""
         return total_differs(table, rows, creations(bronze_events), window)
 
     recomputed = replace(
-        rule(table)(recomputed_from_raw_events), reads=(table.name, "bronze_events")
+        ma.rule(table)(recomputed_from_raw_events), reads=(table.name, "bronze_events")
     )
     return compute, [recomputed, segments_add_up_in(table)]
 
 
 def created_by_segment(
-    facts: ir.Table, users: ir.Table, accounts: ir.Table, window: DateWindow, metric: Metric
+    facts: ir.Table, users: ir.Table, accounts: ir.Table, window: ma.DateWindow, metric: ma.Metric
 ) -> ir.Table:
     """What users created, counted on each date of a window and in each segment of the users.
 
@@ -71,19 +62,19 @@ def created_by_segment(
         window: the dates to compute.
         metric: the metric of the table.
     """
-    by_day = facts.group_by("user_id", day=day_number(facts.created_on)).aggregate(
+    by_day = facts.group_by("user_id", day=ma.day_number(facts.created_on)).aggregate(
         change=facts.count()
     )
     return counted_by_segment(by_day, users, accounts, window=window, metric=metric.column_name)
 
 
 def total_differs(
-    table: MetricTable, rows: ir.Table, facts: ir.Table, window: DateWindow
+    table: ma.MetricTable, rows: ir.Table, facts: ir.Table, window: ma.DateWindow
 ) -> ir.Table:
     """Dates on which the total of a table of what was created is not the number of creations."""
     [column] = (metric.column_name for metric in table.metrics)
-    rows = within(rows, METRIC_DATE.name, window)
-    published = rows.filter(rows.segment_dimension == TOTAL, rows[column] > 0)
-    facts = within(facts, "created_on", window)
+    rows = ma.within(rows, ma.METRIC_DATE.name, window)
+    published = rows.filter(rows.segment_dimension == ma.TOTAL, rows[column] > 0)
+    facts = ma.within(facts, "created_on", window)
     counted = facts.group_by(metric_date="created_on").aggregate(**{column: facts.count()})
-    return differing_rows(published.select(METRIC_DATE.name, column), counted)
+    return ma.differing_rows(published.select(ma.METRIC_DATE.name, column), counted)

@@ -6,73 +6,61 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
-from monstera_assets.checks.rules import rule
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import (
-    SEGMENT,
-    TOTAL,
-    active_entities_differ,
-    counted_by_dimension,
-    segment_columns,
-    segment_grid,
-    segments_add_up_in,
-)
-from monstera_assets.lifecycle.states import AccountState
-from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.gold import authoring as ma
+from monstera_assets.gold.segments import active_entities_differ, segments_add_up_in
 
 DAYS = 30
 
-ACCOUNTS_ACTIVE = Metric(
+ACCOUNTS_ACTIVE = ma.Metric(
     "Accounts Active Monthly",
     "Accounts with a qualifying event of any of their users in the 30 days that end on the date.",
     "count(account_id) where active_seats > 0",
-    Unit.ACCOUNTS,
+    ma.Unit.ACCOUNTS,
     caveats="An account in use need not be in the state active, nor the other way round.",
 )
 
 _DIMENSIONS = {
     "account_tier": ("subscription_tier", SUBSCRIPTION_TIERS),
-    "account_state": ("current_state", tuple(map(str, AccountState))),
+    "account_state": ("current_state", tuple(map(str, ma.AccountState))),
 }
 """Dimension to the column of the account's history and its values."""
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     f"gold_{ACCOUNTS_ACTIVE.column_name}",
     grain="one date, segment dimension and value that there can be",
-    description=f"{ACCOUNTS_ACTIVE.name}, in total (`{TOTAL}` in both segment columns) and by the"
+    description=f"{ACCOUNTS_ACTIVE.name}, in total (`{ma.TOTAL}` in both segment columns) and by the"
     " account's tier and state at the end of the date.",
-    dimensions=(METRIC_DATE, *segment_columns(tuple(_DIMENSIONS), "accounts")),
+    dimensions=(ma.METRIC_DATE, *ma.segment_columns(tuple(_DIMENSIONS), "the accounts")),
     metrics=(ACCOUNTS_ACTIVE,),
 )
 
 
-@table_asset(TABLE, days={"silver_account_state_history": SAME_DAYS})
+@ma.table_asset(TABLE, days={"silver_account_state_history": ma.SAME_DAYS})
 def gold_accounts_active_monthly(
-    silver_account_state_history: ir.Table, *, window: DateWindow
+    silver_account_state_history: ir.Table, *, window: ma.DateWindow
 ) -> ir.Table:
     """Account-days with an active seat, counted by what the account was that day."""
     accounts = silver_account_state_history
     used = accounts.filter(accounts.active_seats > 0)
     column = ACCOUNTS_ACTIVE.column_name
-    values = {TOTAL: ibis.literal(TOTAL)} | {
+    values = {ma.TOTAL: ibis.literal(ma.TOTAL)} | {
         dimension: used[name] for dimension, (name, _) in _DIMENSIONS.items()
     }
-    counted = counted_by_dimension(
+    counted = ma.counted_by_dimension(
         used, values, {column: used.count()}, metric_date="snapshot_date"
     )
-    segments = {TOTAL: (TOTAL,)} | {name: values for name, (_, values) in _DIMENSIONS.items()}
-    rows = segment_grid(segments, window).left_join(counted, ["metric_date", *SEGMENT])
-    return rows.select("metric_date", *SEGMENT, **{column: rows[column].fill_null(0)})
+    segments = {ma.TOTAL: (ma.TOTAL,)} | {name: values for name, (_, values) in _DIMENSIONS.items()}
+    rows = ma.segment_grid(segments, window).left_join(counted, ["metric_date", *ma.SEGMENT])
+    return rows.select("metric_date", *ma.SEGMENT, **{column: rows[column].fill_null(0)})
 
 
-@rule(TABLE)
+@ma.rule(TABLE)
 def recomputed_from_raw_events(
     gold_accounts_active_monthly: ir.Table,
     bronze_events: ir.Table,
     bronze_users: ir.Table,
     *,
-    window: DateWindow,
+    window: ma.DateWindow,
 ) -> ir.Table:
     """The total equals a count of distinct accounts over the raw events."""
     accounts = bronze_users.select(entity_id="user_id", account_id="account_id")

@@ -7,60 +7,47 @@ from datetime import timedelta
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.gold.gold_state_transition_metrics import ACCOUNT, PLATFORM, PRODUCT, SCOPES
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import (
-    SEGMENT_DIMENSIONS,
-    TOTAL,
-    counted_by_dimension,
-    user_dimensions,
-    user_segments,
-)
-from monstera_assets.gold.series import dates, ratio
-from monstera_assets.lifecycle.intervals import day_date, day_number
+from monstera_assets.gold import authoring as ma
+from monstera_assets.gold.gold_state_transition_metrics import ACCOUNT, PLATFORM, PRODUCT, SCOPE
+from monstera_assets.gold.segments import user_dimensions, user_segments
 from monstera_assets.lifecycle.products import active_products
-from monstera_assets.lifecycle.states import AccountState, UserState
 from monstera_assets.silver.silver_user_product_state_history import ADOPTED_STATES
-from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column
-from monstera_assets.warehouse.windows import DateWindow
 
 PRODUCT_DIMENSION = "product"
-_STATES = {PLATFORM: UserState, PRODUCT: ADOPTED_STATES, ACCOUNT: AccountState}
+_STATES = {PLATFORM: ma.UserState, PRODUCT: ADOPTED_STATES, ACCOUNT: ma.AccountState}
 
-MEMBERS = Metric(
+MEMBERS = ma.Metric(
     "Members in State Daily",
     "Users, relationships with the product, or accounts in the state at the end of the date.",
     "count(members)",
-    Unit.MEMBERS,
+    ma.Unit.MEMBERS,
 )
-MEMBERS_SHARE = Metric(
+MEMBERS_SHARE = ma.Metric(
     "Members in State Share Daily",
     "Members in the state / members of the segment in any state; null without members.",
     "in state / count(members)",
-    Unit.SHARE,
+    ma.Unit.SHARE,
     nullable=True,
 )
-ENTERED = Metric(
+ENTERED = ma.Metric(
     "Members Reached State Daily",
     "Members who moved into the state on the date, or began in it.",
     "count(moves by to_state) + count(members whose first day it is)",
-    Unit.MEMBERS,
+    ma.Unit.MEMBERS,
 )
-LEFT = Metric(
+LEFT = ma.Metric(
     "Members Left State Daily",
     "Members who moved out of the state on the date.",
     "count(moves by from_state)",
-    Unit.MEMBERS,
+    ma.Unit.MEMBERS,
 )
-NET_MOVES_SQUARED_BY_ACCOUNT = Metric(
+NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
     "Sum over accounts of the square of the number by which moves changed the account's members in the"
     " state: as many as there were moves if each was another account's, many more if one account's"
     " members moved together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
-    Unit.MEMBERS,
+    ma.Unit.MEMBERS,
     caveats="The variance of the net moves, if accounts move independently of each other.",
 )
 
@@ -68,38 +55,30 @@ SEGMENT_OF_SCOPE = ("scope", "segment_dimension", "segment_value")
 """The columns that name whose states are distributed."""
 _KEY = (*SEGMENT_OF_SCOPE, "state")
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     "gold_state_distribution",
     grain="one date, scope, segment and state, with members or without",
     description="How users on the platform, relationships with products, and accounts are distributed"
-    f" over their states: users in total (`{TOTAL}`) and by {', '.join(SEGMENT_DIMENSIONS)}, as the"
-    " user's and account's latest row says, relationships by product, accounts in total.",
+    f" over their states: users in total (`{ma.TOTAL}`) and by {', '.join(ma.SEGMENT_DIMENSIONS)}, as"
+    " the user's and account's latest row says, relationships by product, accounts in total.",
     dimensions=(
-        METRIC_DATE,
-        Column(
-            "scope", "string", "Whose states: users', relationships' or accounts'.", allowed=SCOPES
-        ),
-        Column(
-            "segment_dimension",
-            "string",
-            f"What they are segmented by; `{TOTAL}` for the total.",
-            allowed=(TOTAL, *SEGMENT_DIMENSIONS, PRODUCT_DIMENSION),
-        ),
-        Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
-        Column("state", "string", "The state."),
+        ma.METRIC_DATE,
+        SCOPE,
+        *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, PRODUCT_DIMENSION), "they"),
+        ma.Column("state", "string", "The state."),
     ),
     metrics=(MEMBERS, MEMBERS_SHARE, ENTERED, LEFT, NET_MOVES_SQUARED_BY_ACCOUNT),
 )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
     days={
-        "silver_user_state_history": SAME_DAYS,
-        "silver_user_product_state_history": SAME_DAYS,
-        "silver_account_state_history": SAME_DAYS,
-        "silver_user_state_transitions": SAME_DAYS,
-        "silver_account_state_transitions": SAME_DAYS,
+        "silver_user_state_history": ma.SAME_DAYS,
+        "silver_user_product_state_history": ma.SAME_DAYS,
+        "silver_account_state_history": ma.SAME_DAYS,
+        "silver_user_state_transitions": ma.SAME_DAYS,
+        "silver_account_state_transitions": ma.SAME_DAYS,
     },
 )
 def gold_state_distribution(
@@ -112,7 +91,7 @@ def gold_state_distribution(
     bronze_accounts: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    window: DateWindow,
+    window: ma.DateWindow,
 ) -> ir.Table:
     """Members counted at the end of each date, and moves counted on it."""
     segments = segments_and_accounts(bronze_users, bronze_accounts).view()
@@ -135,7 +114,7 @@ def gold_state_distribution(
         *_KEY,
         **{
             MEMBERS.column_name: members,
-            MEMBERS_SHARE.column_name: ratio(members, everybody),
+            MEMBERS_SHARE.column_name: ma.ratio(members, everybody),
             ENTERED.column_name: rows.reached.fill_null(0) + rows.started.fill_null(0),
             LEFT.column_name: rows.departed.fill_null(0),
             NET_MOVES_SQUARED_BY_ACCOUNT.column_name: rows.together.fill_null(0),
@@ -155,15 +134,15 @@ def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Tabl
     rows = history.inner_join(people, "user_id")
     # Few combinations of all dimensions occur, so that the users are gone through once.
     combined = (
-        rows.group_by("snapshot_date", "platform_state", *SEGMENT_DIMENSIONS)
+        rows.group_by("snapshot_date", "platform_state", *ma.SEGMENT_DIMENSIONS)
         .aggregate(members=rows.count(), started=rows.count(where=rows.days_since_signup == 0))
         .view()
     )
-    values = {name: combined[name] for name in SEGMENT_DIMENSIONS}
+    values = {name: combined[name] for name in ma.SEGMENT_DIMENSIONS}
     counts = {name: combined[name].sum().cast("int64") for name in ("members", "started")}
-    return counted_by_dimension(
+    return ma.counted_by_dimension(
         combined,
-        {TOTAL: ibis.literal(TOTAL), **values},
+        {ma.TOTAL: ibis.literal(ma.TOTAL), **values},
         counts,
         metric_date="snapshot_date",
         scope=ibis.literal(PLATFORM),
@@ -190,8 +169,8 @@ def _of_accounts(history: ir.Table, accounts: ir.Table) -> ir.Table:
     return rows.group_by(
         metric_date="snapshot_date",
         scope=ibis.literal(ACCOUNT),
-        segment_dimension=ibis.literal(TOTAL),
-        segment_value=ibis.literal(TOTAL),
+        segment_dimension=ibis.literal(ma.TOTAL),
+        segment_value=ibis.literal(ma.TOTAL),
         state="current_state",
     ).aggregate(
         members=rows.count(), started=rows.count(where=rows.created_on == rows.snapshot_date)
@@ -231,7 +210,7 @@ def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table)
     """
     states = ("from_state", "to_state")
     platform = users.filter(users.scope == PLATFORM).inner_join(segments, "user_id")
-    of_total = segments.filter(segments.segment_dimension == TOTAL)
+    of_total = segments.filter(segments.segment_dimension == ma.TOTAL)
     product = users.filter(users.scope == PRODUCT).inner_join(
         of_total.select("user_id", "account_id"), "user_id"
     )
@@ -255,15 +234,15 @@ def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table)
         accounts.select(
             metric_date="transition_date",
             scope=ibis.literal(ACCOUNT),
-            segment_dimension=ibis.literal(TOTAL),
-            segment_value=ibis.literal(TOTAL),
+            segment_dimension=ibis.literal(ma.TOTAL),
+            segment_value=ibis.literal(ma.TOTAL),
             account_id="account_id",
             **{name: accounts[name] for name in states},
         ),
     )
 
 
-def _grid(segments: ir.Table, products: ir.Table, window: DateWindow) -> ir.Table:
+def _grid(segments: ir.Table, products: ir.Table, window: ma.DateWindow) -> ir.Table:
     """Every date of a window with every segment and state that there is."""
     of_users = segments.select("segment_dimension", "segment_value").distinct()
     of_users = of_users.mutate(scope=ibis.literal(PLATFORM))
@@ -277,7 +256,7 @@ def _grid(segments: ir.Table, products: ir.Table, window: DateWindow) -> ir.Tabl
         ibis.literal(ACCOUNT)
         .name("scope")
         .as_table()
-        .mutate(segment_dimension=ibis.literal(TOTAL), segment_value=ibis.literal(TOTAL)),
+        .mutate(segment_dimension=ibis.literal(ma.TOTAL), segment_value=ibis.literal(ma.TOTAL)),
     )
     states = ibis.cases(
         *(
@@ -285,20 +264,20 @@ def _grid(segments: ir.Table, products: ir.Table, window: DateWindow) -> ir.Tabl
             for scope, of_scope in _STATES.items()
         )
     )
-    return dates(window).cross_join(whose.mutate(state=states.unnest()))
+    return ma.dates(window).cross_join(whose.mutate(state=states.unnest()))
 
 
-@rule(TABLE, "The states of a segment's members add up: of users to all users in every dimension.")
+@ma.rule(TABLE)
 def states_add_up(
     gold_state_distribution: ir.Table,
     silver_user_state_history: ir.Table,
     silver_user_product_state_history: ir.Table,
     silver_account_state_history: ir.Table,
     *,
-    window: DateWindow,
+    window: ma.DateWindow,
 ) -> ir.Table:
-    """Dates, scopes and dimensions whose members are not as many as history has."""
-    rows = within(gold_state_distribution, "metric_date", window)
+    """The states of a segment's members add up: of users to all users in every dimension."""
+    rows = ma.within(gold_state_distribution, "metric_date", window)
     told = rows.group_by("metric_date", "scope", "segment_dimension").aggregate(
         members=rows[MEMBERS.column_name].sum().cast("int64")
     )
@@ -308,9 +287,9 @@ def states_add_up(
                 expected=history.count()
             )
             for scope, history in (
-                (PLATFORM, within(silver_user_state_history, "snapshot_date", window)),
-                (PRODUCT, within(silver_user_product_state_history, "snapshot_date", window)),
-                (ACCOUNT, within(silver_account_state_history, "snapshot_date", window)),
+                (PLATFORM, ma.within(silver_user_state_history, "snapshot_date", window)),
+                (PRODUCT, ma.within(silver_user_product_state_history, "snapshot_date", window)),
+                (ACCOUNT, ma.within(silver_account_state_history, "snapshot_date", window)),
             )
         )
     )
@@ -322,21 +301,19 @@ def states_add_up(
     )
 
 
-@rule(
-    TABLE, "Members in a state are those of the day before, who reached it more, who left it less."
-)
-def moves_explain_members(gold_state_distribution: ir.Table, *, window: DateWindow) -> ir.Table:
-    """Rows whose members are others than the day before and the moves say."""
+@ma.rule(TABLE)
+def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.DateWindow) -> ir.Table:
+    """Members in a state are those of the day before, who reached it more, who left it less."""
     rows = gold_state_distribution
     nearby = rows.filter(
         rows.metric_date.between(window.first - timedelta(days=1), window.last)
     ).view()
     before = nearby.select(
         *_KEY,
-        metric_date=day_date(day_number(nearby.metric_date) + 1),
+        metric_date=ma.day_date(ma.day_number(nearby.metric_date) + 1),
         before=nearby[MEMBERS.column_name],
     )
-    both = within(nearby, "metric_date", window).inner_join(before, ["metric_date", *_KEY])
+    both = ma.within(nearby, "metric_date", window).inner_join(before, ["metric_date", *_KEY])
     moved = both[ENTERED.column_name] - both[LEFT.column_name]
     return both.filter(both[MEMBERS.column_name] != both.before + moved).select(
         "metric_date", *_KEY, "before", *(m.column_name for m in (MEMBERS, ENTERED, LEFT))

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.entity_created_table import created_by_segment, total_differs
-from monstera_assets.gold.metrics import Metric, Unit
 from monstera_assets.gold.segments import segmented_table, segments_add_up_in
-from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.windows import DateWindow
 
-USERS_CREATED = Metric(
+USERS_CREATED = ma.Metric(
     "Users Created Daily",
     "Users who signed up on the date.",
     "count(user_id) by the date of user_created_at",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
 TABLE = segmented_table(USERS_CREATED)
 
@@ -24,18 +21,18 @@ def _signups(users: ir.Table) -> ir.Table:
     return users.select("user_id", created_on=users.user_created_at.date())
 
 
-@table_asset(TABLE)
+@ma.table_asset(TABLE)
 def gold_users_created_daily(
-    bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: DateWindow
+    bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: ma.DateWindow
 ) -> ir.Table:
     """Signups by date and segment."""
     facts = _signups(bronze_users)
     return created_by_segment(facts, bronze_users, bronze_accounts, window, USERS_CREATED)
 
 
-@rule(TABLE)
+@ma.rule(TABLE)
 def recomputed_from_users(
-    gold_users_created_daily: ir.Table, bronze_users: ir.Table, *, window: DateWindow
+    gold_users_created_daily: ir.Table, bronze_users: ir.Table, *, window: ma.DateWindow
 ) -> ir.Table:
     """The total equals a count of signups."""
     return total_differs(TABLE, gold_users_created_daily, _signups(bronze_users), window)

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from monstera_assets.gold import OWNERS
+from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 
 PERIODS = ("Daily", "Weekly", "Monthly", "to Date", "per Window", "per Period")
@@ -182,10 +183,6 @@ def metric_table(
         dimensions=tuple(dimensions),
         metrics=tuple(metrics),
     )
-
-
-METRIC_DATE = Column("metric_date", "date", "The day whose end is described.")
-AS_OF_DATE = Column("as_of_date", "date", "The latest date for which history exists.")
 
 
 def snake_case(name: str) -> str:

@@ -15,9 +15,10 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.bit_sets import bit_count, bit_of, word_of
 from monstera_assets.checks.rules import Rule, rule, within
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, MetricTable, metric_table
+from monstera_assets.gold.metrics import Metric, MetricTable, metric_table
 from monstera_assets.gold.series import dates, from_first_day, running_totals, totals_of_day
 from monstera_assets.lifecycle.intervals import day_number, numbered, sliding_presence
+from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import Column
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -34,18 +35,18 @@ def segmented_table(metric: Metric) -> MetricTable:
         grain="one date, segment dimension and segment value that any user has",
         description=f"{metric.name}, in total (`{TOTAL}` in both segment columns) and by"
         f" {', '.join(SEGMENT_DIMENSIONS)}, as the user's and account's latest row says.",
-        dimensions=(METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
+        dimensions=(METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "the users")),
         metrics=(metric,),
     )
 
 
 def segment_columns(dimensions: Sequence[str], population: str) -> tuple[Column, Column]:
-    """The columns of a tall table that name the segment."""
+    """The columns of a tall table that name the segment: of `population`, such as the users."""
     return (
         Column(
             "segment_dimension",
             "string",
-            f"What the {population} are segmented by; `{TOTAL}` for the total.",
+            f"What {population} are segmented by; `{TOTAL}` for the total.",
             allowed=(TOTAL, *dimensions),
         ),
         Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),

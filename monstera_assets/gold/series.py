@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.gold.metrics import METRIC_DATE, Metric
+from monstera_assets.gold.metrics import Metric
 from monstera_assets.lifecycle.intervals import calendar, day_date, day_number
+from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.pictures import Picture
 from monstera_assets.warehouse.windows import DateWindow
 

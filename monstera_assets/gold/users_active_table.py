@@ -6,24 +6,18 @@ from dataclasses import replace
 
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import Rule, rule
-from monstera_assets.gold.metrics import Metric, MetricTable, Unit
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.segments import (
-    SEGMENT,
-    TOTAL,
     active_entities_differ,
     segmented_table,
     segments_add_up_in,
     users_active,
 )
-from monstera_assets.gold.series import weekly_trend
-from monstera_assets.warehouse.table_asset import TableAsset, last_days, table_asset
-from monstera_assets.warehouse.windows import DateWindow
 
 
 def users_active_table(
     period: str, *, days: int, caveats: str = "", trend: str = ""
-) -> tuple[MetricTable, TableAsset, Rule, Rule]:
+) -> tuple[ma.MetricTable, ma.TableAsset, ma.Rule, ma.Rule]:
     """The table of users active in the last days, its computation and its rules.
 
     Args:
@@ -35,23 +29,27 @@ def users_active_table(
     on, of = f"in the {days} days that end on the date", f"of the {days} days"
     if days == 1:
         on, of = "on the date", "of the date"
-    metric = Metric(
+    metric = ma.Metric(
         f"Users Active {period}",
         f"Distinct users with a qualifying event {on}.",
         f"count(distinct user_id) over the qualifying events {of}",
-        Unit.USERS,
+        ma.Unit.USERS,
         caveats=caveats,
     )
     table = segmented_table(metric)
-    pictures = [weekly_trend(trend, metric, **dict.fromkeys(SEGMENT, TOTAL))] if trend else []
+    pictures = (
+        [ma.weekly_trend(trend, metric, **dict.fromkeys(ma.SEGMENT, ma.TOTAL))] if trend else []
+    )
 
-    @table_asset(table, days={"silver_daily_user_activity": last_days(days)}, pictures=pictures)
+    @ma.table_asset(
+        table, days={"silver_daily_user_activity": ma.last_days(days)}, pictures=pictures
+    )
     def compute(
         silver_daily_user_activity: ir.Table,
         bronze_users: ir.Table,
         bronze_accounts: ir.Table,
         *,
-        window: DateWindow,
+        window: ma.DateWindow,
     ) -> ir.Table:
         return users_active(
             silver_daily_user_activity,
@@ -63,13 +61,13 @@ def users_active_table(
         )
 
     def recomputed_from_raw_events(
-        rows: ir.Table, bronze_events: ir.Table, *, window: DateWindow
+        rows: ir.Table, bronze_events: ir.Table, *, window: ma.DateWindow
     ) -> ir.Table:
         """The total equals a count of distinct users over the raw events."""
         return active_entities_differ(
             table, rows, bronze_events, "entity_id", days=days, window=window
         )
 
-    recomputed = rule(table)(recomputed_from_raw_events)
+    recomputed = ma.rule(table)(recomputed_from_raw_events)
     recomputed = replace(recomputed, reads=(table.name, "bronze_events"))
     return table, compute, recomputed, segments_add_up_in(table)

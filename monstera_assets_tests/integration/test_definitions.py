@@ -194,6 +194,17 @@ def test_assets_know_nothing_of_what_runs_them(package: str) -> None:
         assert own_packages(module) & MUST_NOT_IMPORT[package] == set(), name_of(module)
 
 
+def test_authoring_knows_nothing_of_the_tables() -> None:
+    [facade] = [module for module in modules() if name_of(module) == "monstera_assets.authoring"]
+    of_layers = {
+        name
+        for name in imports_of(facade)
+        if name.split(".")[1] in ("bronze", "silver", "gold") and name.count(".") > 1
+    }
+    assert of_layers == {"monstera_assets.gold.OWNERS", "monstera_assets.silver.OWNERS"}
+    assert own_packages(facade) == {"checks", "gold", "lifecycle", "silver", "warehouse"}
+
+
 def test_loading_uses_nothing_that_dagster_means_to_drop(tmp_path: Path) -> None:
     loading = "from monstera_assets.definitions import defs; defs().resolve_asset_graph()"
     said = run([sys.executable, "-W", "always", "-c", loading], tmp_path)
