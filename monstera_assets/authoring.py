@@ -6,6 +6,8 @@ compute have their homes elsewhere: `lifecycle` decides states, `prediction` for
 
 from __future__ import annotations
 
+import ibis.expr.types as ir
+
 from monstera_assets.checks.rules import (
     NOT_EVALUATED,
     AlertLevel,
@@ -54,7 +56,12 @@ __all__ += ["WORKFLOW_ID", "AccountState", "AlertLevel", "Column", "DateWindow",
 __all__ += ["LifecyclePolicy", "Picture", "ProductState", "Reference", "Rule", "Table"]
 __all__ += ["TableAsset", "UserState", "day_date", "day_number", "declare_table"]
 __all__ += ["differing_rows", "distribution", "first_of", "hours_between", "last_days"]
-__all__ += ["product_column", "rule", "table_asset", "within"]
+__all__ += ["product_column", "ratio", "rule", "table_asset", "within"]
+
+
+def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
+    """A quotient, null over nothing."""
+    return part.cast("float64") / whole.cast("float64").nullif(0.0)
 
 
 def declare_table(

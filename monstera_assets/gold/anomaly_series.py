@@ -28,14 +28,12 @@ class Measure(StrEnum):
 
 def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
     """The net gain of each state in its share: what its members are more than with its share before."""
-    members, reached, departed, together = (
-        rows[metric.column_name]
-        for metric in (
-            distribution.MEMBERS,
-            distribution.ENTERED,
-            distribution.LEFT,
-            distribution.NET_MOVES_SQUARED_BY_ACCOUNT,
-        )
+    members, reached, departed, together = ma.metric_columns(
+        rows,
+        distribution.MEMBERS,
+        distribution.ENTERED,
+        distribution.LEFT,
+        distribution.NET_MOVES_SQUARED_BY_ACCOUNT,
     )
     of_segment = ibis.window(group_by=["metric_date", *distribution.SEGMENT_OF_SCOPE])
     rows = rows.mutate(in_state=members, everybody=members.sum().over(of_segment).cast("int64"))

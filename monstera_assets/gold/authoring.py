@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from monstera_assets import authoring
 from monstera_assets.authoring import *  # noqa: F403
-from monstera_assets.gold.metrics import Metric, MetricTable, Unit, metric_table, title_case
+from monstera_assets.gold.metrics import (
+    Metric,
+    MetricTable,
+    Unit,
+    metric_columns,
+    metric_table,
+    title_case,
+)
 from monstera_assets.gold.segments import (
     SEGMENT,
     SEGMENT_DIMENSIONS,
@@ -17,13 +24,12 @@ from monstera_assets.gold.series import (
     dates,
     first_day,
     from_first_day,
-    ratio,
     running_totals,
     totals_of_day,
     weekly_trend,
 )
 
 __all__ = ["SEGMENT", "SEGMENT_DIMENSIONS", "TOTAL", "Metric", "MetricTable", "Unit"]
-__all__ += ["counted_by_dimension", "dates", "first_day", "from_first_day", "metric_table"]
-__all__ += ["ratio", "running_totals", "segment_columns", "segment_grid", "title_case"]
+__all__ += ["counted_by_dimension", "dates", "first_day", "from_first_day", "metric_columns"]
+__all__ += ["metric_table", "running_totals", "segment_columns", "segment_grid", "title_case"]
 __all__ += ["totals_of_day", "weekly_trend", *authoring.__all__]

@@ -50,7 +50,6 @@ COMPLETION_RATE = ma.Metric(
     f" the share that is completed; null without any, and {_ON_PRODUCTS}.",
     "count(completed) / count(started) of the runs started workflow_days before",
     ma.Unit.SHARE,
-    nullable=True,
 )
 HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",

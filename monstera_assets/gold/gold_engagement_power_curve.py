@@ -93,8 +93,7 @@ def days_add_up_to_users_active_daily(
     rows = ma.within(gold_engagement_power_curve, "metric_date", window)
     users = rows[USERS_BY_ACTIVE_DAYS.column_name]
     told = rows.group_by("metric_date", "window_days").aggregate(
-        user_days=(users * rows.active_days).sum().cast("int64"),
-        fewest=users.min(),
+        user_days=(users * rows.active_days).sum().cast("int64"), fewest=users.min()
     )
     daily = gold_users_active_daily
     daily = daily.filter(

@@ -46,7 +46,6 @@ QUICK_RATIO = ma.Metric(
     "(New + resurrected) / churned users; null if none churned.",
     "(new + resurrected) / churned",
     ma.Unit.RATIO,
-    nullable=True,
 )
 
 TABLE = ma.metric_table(
@@ -84,10 +83,7 @@ def gold_growth_accounting(
         "metric_date", window_days=ibis.array(list(WINDOWS)).cast("array<int64>").unnest()
     )
     levels = ma.running_totals(
-        changes,
-        grid,
-        keys=["window_days"],
-        values=["retained", "gained", "churned", "new"],
+        changes, grid, keys=["window_days"], values=["retained", "gained", "churned", "new"]
     )
     return levels.select(
         "metric_date",
@@ -152,16 +148,14 @@ def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.DateW
 def account_balances(gold_growth_accounting: ir.Table, *, window: ma.DateWindow) -> ir.Table:
     """The account balances: active = active before + new + resurrected - churned."""
     rows = ma.within(gold_growth_accounting, "metric_date", window)
-    active, before, new, retained, resurrected, churned = (
-        rows[metric.column_name]
-        for metric in (
-            USERS_ACTIVE,
-            USERS_ACTIVE_BEFORE,
-            USERS_NEW,
-            USERS_RETAINED,
-            USERS_RESURRECTED,
-            USERS_CHURNED,
-        )
+    active, before, new, retained, resurrected, churned = ma.metric_columns(
+        rows,
+        USERS_ACTIVE,
+        USERS_ACTIVE_BEFORE,
+        USERS_NEW,
+        USERS_RETAINED,
+        USERS_RESURRECTED,
+        USERS_CHURNED,
     )
     return rows.filter(
         (active != before + new + resurrected - churned)
@@ -203,10 +197,7 @@ def agrees_with_users_active(
     )
     then = rows.inner_join(
         earlier,
-        [
-            rows.window_days == earlier.window,
-            ma.day_number(rows.metric_date) == earlier.day,
-        ],
+        [rows.window_days == earlier.window, ma.day_number(rows.metric_date) == earlier.day],
     )
     then = then.filter(then[USERS_ACTIVE_BEFORE.column_name] != then.was_active)
     return ma.differing_rows(now, ma.within(published, "metric_date", window)).union(

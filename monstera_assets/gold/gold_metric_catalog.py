@@ -65,7 +65,7 @@ def catalog_rows(assets: Sequence[ma.TableAsset]) -> list[dict[str, object]]:
             "grain": table.grain,
             "dimensions": ", ".join(column.name for column in table.dimensions),
             "unit": str(metric.unit),
-            "is_nullable": metric.nullable,
+            "is_nullable": metric.column.nullable,
             "business_owner": table.business_owner,
             "technical_owner": ", ".join(table.owners),
             "dashboard_owner": table.dashboard_owner,

@@ -8,24 +8,12 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.gold import authoring as ma
-from monstera_assets.gold import (
-    gold_accounts_active_monthly as accounts_active,
-)
-from monstera_assets.gold import (
-    gold_revenue_metrics as revenue,
-)
-from monstera_assets.gold import (
-    gold_users_active_daily as active_daily,
-)
-from monstera_assets.gold import (
-    gold_users_active_monthly as active_monthly,
-)
-from monstera_assets.gold import (
-    gold_users_active_weekly as active_weekly,
-)
-from monstera_assets.gold import (
-    gold_users_created_daily as created_daily,
-)
+from monstera_assets.gold import gold_accounts_active_monthly as accounts_active
+from monstera_assets.gold import gold_revenue_metrics as revenue
+from monstera_assets.gold import gold_users_active_daily as active_daily
+from monstera_assets.gold import gold_users_active_monthly as active_monthly
+from monstera_assets.gold import gold_users_active_weekly as active_weekly
+from monstera_assets.gold import gold_users_created_daily as created_daily
 
 WEEK, MONTH = 7, 30
 _ACTIVATION_DAYS = 7
@@ -41,7 +29,6 @@ STICKINESS = ma.Metric(
     "Users active daily / users active monthly; null if none are active.",
     "DAU / MAU",
     ma.Unit.SHARE,
-    nullable=True,
 )
 ACTIVATION_RATE = ma.Metric(
     "Users Activated Share Weekly",
@@ -49,7 +36,6 @@ ACTIVATION_RATE = ma.Metric(
     " without signups, and if any of them was before the first partition.",
     "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
     ma.Unit.SHARE,
-    nullable=True,
     caveats="Looks at the latest week of signups that has had its 7 days.",
 )
 USERS_IN_STATE = {
@@ -323,7 +309,7 @@ def _sum(rows: ir.Table, metrics: Iterable[ma.Metric]) -> ir.IntegerValue:
 def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: ma.DateWindow) -> ir.Table:
     """Every rate lies between 0 and 1, and active users do not shrink with the window."""
     rows = ma.within(gold_overall_metrics, "metric_date", window)
-    day, week, month = (rows[metric.column_name] for metric in (DAILY, WEEKLY, MONTHLY))
+    day, week, month = ma.metric_columns(rows, DAILY, WEEKLY, MONTHLY)
     return rows.filter(
         ibis.or_(
             day > week,

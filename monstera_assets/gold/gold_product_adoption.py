@@ -37,14 +37,12 @@ ADOPTION_RATE = ma.Metric(
     "Users who tried the product / users eligible; null without users.",
     "tried / eligible",
     ma.Unit.SHARE,
-    nullable=True,
 )
 ACTIVATION_RATE = ma.Metric(
     "Users Activated Share to Date",
     "Users activated in the product / users who tried it; null if nobody did.",
     "activated / tried",
     ma.Unit.SHARE,
-    nullable=True,
 )
 DAYS_TO_ACTIVATION = ma.Metric(
     "Users Days to Activation Median to Date",
@@ -83,10 +81,7 @@ TABLE = ma.metric_table(
     grain="one active product",
     description="Adoption of every active product by the as-of date, from first access over activation"
     " to the states. Features and sub-features count for their product.",
-    dimensions=(
-        ma.PRODUCT_ID,
-        ma.AS_OF_DATE,
-    ),
+    dimensions=(ma.PRODUCT_ID, ma.AS_OF_DATE),
     key=("product_id",),
     metrics=(
         USERS_ELIGIBLE,
@@ -163,9 +158,8 @@ def gold_product_adoption(
 def counts_fit_together(gold_product_adoption: ir.Table) -> ir.Table:
     """Users fall into one state of each product, and no step has more than the one before."""
     rows = gold_product_adoption
-    eligible, tried, activated, in_use, started = (
-        rows[metric.column_name]
-        for metric in (USERS_ELIGIBLE, USERS_TRIED, USERS_ACTIVATED, USERS_IN_USE, USERS_STARTED)
+    eligible, tried, activated, in_use, started = ma.metric_columns(
+        rows, USERS_ELIGIBLE, USERS_TRIED, USERS_ACTIVATED, USERS_IN_USE, USERS_STARTED
     )
     by_state = {state: rows[metric.column_name] for state, metric in USERS_IN_STATE.items()}
     in_all = sum(by_state.values(), ibis.literal(0, "int64"))

@@ -49,7 +49,6 @@ def _share(name: str, of: str) -> ma.Metric:
         f"{of} / users of the cohort; {_IMMATURE}.",
         f"{of} / cohort",
         ma.Unit.SHARE,
-        nullable=True,
     )
 
 
@@ -254,9 +253,8 @@ def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir
 def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
     """Bracket retention is at most the unbounded one, and neither exceeds the cohort."""
     rows = gold_retention_cohorts
-    members, retained, unbounded = (
-        rows[metric.column_name]
-        for metric in (USERS_IN_COHORT, USERS_RETAINED, USERS_RETAINED_UNBOUNDED)
+    members, retained, unbounded = ma.metric_columns(
+        rows, USERS_IN_COHORT, USERS_RETAINED, USERS_RETAINED_UNBOUNDED
     )
     states = [rows[metric.column_name] for metric in USERS_IN_STATE.values()]
     in_states = sum(states, ibis.literal(0, "int64"))

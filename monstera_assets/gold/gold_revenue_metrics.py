@@ -72,7 +72,6 @@ REVENUE_RETAINED_NET = ma.Metric(
     f"Revenue now / revenue 30 days before, {_RETAINED}.",
     "sum(now) / sum(then)",
     ma.Unit.RATIO,
-    nullable=True,
     caveats="New and reactivated accounts are in neither sum; expansion can lift it above 1.",
 )
 REVENUE_RETAINED_GROSS = ma.Metric(
@@ -81,7 +80,6 @@ REVENUE_RETAINED_GROSS = ma.Metric(
     f" {_RETAINED}.",
     "sum(least(now, then)) / sum(then)",
     ma.Unit.SHARE,
-    nullable=True,
 )
 
 TABLE = ma.metric_table(
@@ -230,11 +228,7 @@ def agrees_with_account_history(
         (both[REVENUE_CLOSING.column_name] != both.revenue.fill_null(0))
         | (both[ACCOUNTS_PAYING.column_name] != both.paying.fill_null(0))
     ).select(
-        "metric_date",
-        REVENUE_CLOSING.column_name,
-        ACCOUNTS_PAYING.column_name,
-        "revenue",
-        "paying",
+        "metric_date", REVENUE_CLOSING.column_name, ACCOUNTS_PAYING.column_name, "revenue", "paying"
     )
 
 
@@ -242,8 +236,6 @@ def agrees_with_account_history(
 def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: ma.DateWindow) -> ir.Table:
     """Gross retention is at most 1 and at most net retention, and neither is negative."""
     rows = ma.within(gold_revenue_metrics, "metric_date", window)
-    net, gross = (
-        rows[metric.column_name] for metric in (REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
-    )
+    net, gross = ma.metric_columns(rows, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
     impossible = (gross > 1) | (gross > net) | (gross < 0)
     return rows.filter(impossible.fill_null(False) | (net.isnull() != gross.isnull()))

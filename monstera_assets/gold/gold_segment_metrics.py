@@ -27,7 +27,6 @@ SEGMENT_SHARE = ma.Metric(
     "Users in the segment / all users who have signed up; null without users.",
     "in segment / count(user_id)",
     ma.Unit.SHARE,
-    nullable=True,
 )
 SEGMENT_ACTIVE_DAILY = ma.Metric(
     "Users in Segment Active Daily",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.gold import authoring as ma
-from monstera_assets.gold.gold_state_transition_metrics import ACCOUNT, PLATFORM, PRODUCT, SCOPE
+from monstera_assets.gold.gold_state_transition_metrics import (
+    ACCOUNT,
+    PLATFORM,
+    PRODUCT,
+    SCOPE,
+    with_entry,
+)
 from monstera_assets.gold.segments import user_dimensions, user_segments
 from monstera_assets.lifecycle.products import active_products
 from monstera_assets.silver.silver_user_product_state_history import ADOPTED_STATES
@@ -27,7 +34,6 @@ MEMBERS_SHARE = ma.Metric(
     "Members in the state / members of the segment in any state; null without members.",
     "in state / count(members)",
     ma.Unit.SHARE,
-    nullable=True,
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",
@@ -95,10 +101,17 @@ def gold_state_distribution(
 ) -> ir.Table:
     """Members counted at the end of each date, and moves counted on it."""
     segments = segments_and_accounts(bronze_users, bronze_accounts).view()
+    histories = with_entry(
+        silver_user_state_history,
+        silver_user_product_state_history,
+        silver_account_state_history,
+        bronze_accounts,
+    )
+    total = ibis.literal(ma.TOTAL)
     counted = ibis.union(
-        _of_users(silver_user_state_history, bronze_users, bronze_accounts),
-        _of_relationships(silver_user_product_state_history),
-        _of_accounts(silver_account_state_history, bronze_accounts),
+        _of_users(histories[PLATFORM], bronze_users, bronze_accounts),
+        _counted(PRODUCT, histories[PRODUCT], {PRODUCT_DIMENSION: "product_id"}),
+        _counted(ACCOUNT, histories[ACCOUNT], {ma.TOTAL: total}),
     )
     moved = _moved(silver_user_state_transitions, silver_account_state_transitions, segments)
     grid = _grid(segments, active_products(bronze_product_catalog), window)
@@ -115,9 +128,9 @@ def gold_state_distribution(
         **{
             MEMBERS.column_name: members,
             MEMBERS_SHARE.column_name: ma.ratio(members, everybody),
-            ENTERED.column_name: rows.reached.fill_null(0) + rows.started.fill_null(0),
+            ENTERED.column_name: rows.arrived.fill_null(0) + rows.entered.fill_null(0),
             LEFT.column_name: rows.departed.fill_null(0),
-            NET_MOVES_SQUARED_BY_ACCOUNT.column_name: rows.together.fill_null(0),
+            NET_MOVES_SQUARED_BY_ACCOUNT.column_name: rows.net_squared.fill_null(0),
         },
     )
 
@@ -134,65 +147,44 @@ def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Tabl
     rows = history.inner_join(people, "user_id")
     # Few combinations of all dimensions occur, so that the users are gone through once.
     combined = (
-        rows.group_by("snapshot_date", "platform_state", *ma.SEGMENT_DIMENSIONS)
-        .aggregate(members=rows.count(), started=rows.count(where=rows.days_since_signup == 0))
+        rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS)
+        .aggregate(members=rows.count(), entered=rows.count(where=rows.enters))
         .view()
     )
     values = {name: combined[name] for name in ma.SEGMENT_DIMENSIONS}
-    counts = {name: combined[name].sum().cast("int64") for name in ("members", "started")}
-    return ma.counted_by_dimension(
-        combined,
-        {ma.TOTAL: ibis.literal(ma.TOTAL), **values},
-        counts,
-        metric_date="snapshot_date",
-        scope=ibis.literal(PLATFORM),
-        state="platform_state",
-    ).select("metric_date", *_KEY, *counts)
+    counts = {name: combined[name].sum().cast("int64") for name in ("members", "entered")}
+    return _counted(PLATFORM, combined, {ma.TOTAL: ibis.literal(ma.TOTAL), **values}, counts)
 
 
-def _of_relationships(history: ir.Table) -> ir.Table:
-    return history.group_by(
-        metric_date="snapshot_date",
-        scope=ibis.literal(PRODUCT),
-        segment_dimension=ibis.literal(PRODUCT_DIMENSION),
-        segment_value="product_id",
-        state="current_state",
-    ).aggregate(
-        members=history.count(),
-        started=history.count(where=history.first_access_at.date() == history.snapshot_date),
-    )
-
-
-def _of_accounts(history: ir.Table, accounts: ir.Table) -> ir.Table:
-    created = accounts.select("account_id", created_on=accounts.account_created_at.date())
-    rows = history.inner_join(created, "account_id")
-    return rows.group_by(
-        metric_date="snapshot_date",
-        scope=ibis.literal(ACCOUNT),
-        segment_dimension=ibis.literal(ma.TOTAL),
-        segment_value=ibis.literal(ma.TOTAL),
-        state="current_state",
-    ).aggregate(
-        members=rows.count(), started=rows.count(where=rows.created_on == rows.snapshot_date)
-    )
+def _counted(
+    scope: str,
+    rows: ir.Table,
+    values: Mapping[str, ir.Value | str],
+    counts: Mapping[str, ir.Value] | None = None,
+) -> ir.Table:
+    """Members, and those on their first day, by date, segment and state."""
+    counts = counts or {"members": rows.count(), "entered": rows.count(where=rows.enters)}
+    by = {"metric_date": "snapshot_date", "scope": ibis.literal(scope), "state": "state"}
+    counted = ma.counted_by_dimension(rows, values, counts, **by)
+    return counted.select("metric_date", *_KEY, *counts)
 
 
 def _moved(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
     """By date, segment and state, the moves into and out of it, and how far accounts moved as one."""
-    moves = segment_transitions(users, accounts, segments)
+    made = segment_transitions(users, accounts, segments)
     whose = ("metric_date", *SEGMENT_OF_SCOPE, "account_id")
-    both = moves.select(*whose, state="to_state", into=ibis.literal(1, "int64")).union(
-        moves.select(*whose, state="from_state", into=ibis.literal(-1, "int64"))
+    both = made.select(*whose, state="to_state", into=ibis.literal(1, "int64")).union(
+        made.select(*whose, state="from_state", into=ibis.literal(-1, "int64"))
     )
     of_account = both.group_by("metric_date", *_KEY, "account_id").aggregate(
-        reached=both.count(where=both.into > 0),
+        arrived=both.count(where=both.into > 0),
         departed=both.count(where=both.into < 0),
         net=both.into.sum().cast("int64"),
     )
     return of_account.group_by("metric_date", *_KEY).aggregate(
-        reached=of_account.reached.sum().cast("int64"),
+        arrived=of_account.arrived.sum().cast("int64"),
         departed=of_account.departed.sum().cast("int64"),
-        together=(of_account.net * of_account.net).sum().cast("int64"),
+        net_squared=(of_account.net * of_account.net).sum().cast("int64"),
     )
 
 
@@ -208,37 +200,22 @@ def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table)
         `metric_date`, `scope`, `segment_dimension`, `segment_value`, `account_id`, `from_state`,
         `to_state`.
     """
-    states = ("from_state", "to_state")
     platform = users.filter(users.scope == PLATFORM).inner_join(segments, "user_id")
     of_total = segments.filter(segments.segment_dimension == ma.TOTAL)
     product = users.filter(users.scope == PRODUCT).inner_join(
         of_total.select("user_id", "account_id"), "user_id"
     )
+    product = product.mutate(
+        segment_dimension=ibis.literal(PRODUCT_DIMENSION), segment_value=product.product_id
+    )
+    whole = {name: ibis.literal(ma.TOTAL) for name in ma.SEGMENT}
+    accounts = accounts.mutate(scope=ibis.literal(ACCOUNT), **whole)
+    columns = (*SEGMENT_OF_SCOPE, "account_id", "from_state", "to_state")
     return ibis.union(
-        platform.select(
-            metric_date="transition_date",
-            scope="scope",
-            segment_dimension="segment_dimension",
-            segment_value="segment_value",
-            account_id="account_id",
-            **{name: platform[name] for name in states},
-        ),
-        product.select(
-            metric_date="transition_date",
-            scope="scope",
-            segment_dimension=ibis.literal(PRODUCT_DIMENSION),
-            segment_value="product_id",
-            account_id="account_id",
-            **{name: product[name] for name in states},
-        ),
-        accounts.select(
-            metric_date="transition_date",
-            scope=ibis.literal(ACCOUNT),
-            segment_dimension=ibis.literal(ma.TOTAL),
-            segment_value=ibis.literal(ma.TOTAL),
-            account_id="account_id",
-            **{name: accounts[name] for name in states},
-        ),
+        *(
+            rows.select(*columns, metric_date="transition_date")
+            for rows in (platform, product, accounts)
+        )
     )
 
 

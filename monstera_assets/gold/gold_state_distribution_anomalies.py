@@ -87,11 +87,7 @@ TABLE = ma.declare_table(
             "Members, or events, more (fewer if negative) than expected; of a week on a mean day.",
         ),
         ma.Column("direction", "string", "Where to it is out.", allowed=tuple(Direction)),
-        ma.Column(
-            "score",
-            "float64",
-            "Distance from what was expected, in standard deviations.",
-        ),
+        ma.Column("score", "float64", "Distance from what was expected, in standard deviations."),
         ma.Column(
             "threshold", "float64", "Score, of either sign, from which it is out of its range."
         ),

@@ -22,11 +22,7 @@ SCOPE = ma.Column(
 )
 _MOVES = {
     scope: cast(Mapping[str, Mapping[str, Move]], moves)
-    for scope, moves in (
-        (PLATFORM, USER_MOVES),
-        (PRODUCT, PRODUCT_MOVES),
-        (ACCOUNT, ACCOUNT_MOVES),
-    )
+    for scope, moves in ((PLATFORM, USER_MOVES), (PRODUCT, PRODUCT_MOVES), (ACCOUNT, ACCOUNT_MOVES))
 }
 _IN_USE = (
     ma.UserState.ACTIVE,
@@ -57,7 +53,6 @@ def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
         " none, and for other rows than the platform's totals.",
         f"count(moves of 7 days) / count(users {then} then)",
         ma.Unit.SHARE,
-        nullable=True,
         caveats=caveats,
     )
 
@@ -84,7 +79,6 @@ RECOVERY_RATE = ma.Metric(
     " closes failures on the first day lapsed; a new start closes them without recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
     ma.Unit.SHARE,
-    nullable=True,
 )
 FAILURES_CLOSED = ma.Metric(
     "Accounts Dunning Failures Closed Monthly",
@@ -305,28 +299,13 @@ def flows_equal_differences_of_counts(
     Who has no row the day before begins in a state, which is no move. The first day of the history
     has no day before.
     """
-    users, products = silver_user_state_history, silver_user_product_state_history
-    created = bronze_accounts.select(
-        "account_id", created_on=bronze_accounts.account_created_at.date()
+    histories = with_entry(
+        silver_user_state_history,
+        silver_user_product_state_history,
+        silver_account_state_history,
+        bronze_accounts,
     )
-    accounts = silver_account_state_history.inner_join(created, "account_id")
-    levels = ibis.union(
-        _levels(PLATFORM, users, "platform_state", users.days_since_signup == 0, window),
-        _levels(
-            PRODUCT,
-            products,
-            "current_state",
-            products.first_access_at.date() == products.snapshot_date,
-            window,
-        ),
-        _levels(
-            ACCOUNT,
-            accounts,
-            "current_state",
-            accounts.created_on == accounts.snapshot_date,
-            window,
-        ),
-    ).view()
+    levels = ibis.union(*(_levels(*item, window) for item in histories.items())).view()
     rows = gold_state_transition_metrics
     first_date = rows.aggregate(day=rows.metric_date.min()).day.as_scalar()
     rows = ma.within(rows, "metric_date", window).filter(ibis._.from_state != ma.TOTAL)
@@ -352,12 +331,31 @@ def flows_equal_differences_of_counts(
     return added_up.filter(added_up.surplus != 0)
 
 
-def _levels(
-    scope: str, history: ir.Table, state: str, enters: ir.BooleanValue, window: ma.DateWindow
-) -> ir.Table:
+def _levels(scope: str, history: ir.Table, window: ma.DateWindow) -> ir.Table:
     """Entities in each state at the end of each day from the one before a window on, and entrants."""
-    rows = history.mutate(enters=enters)
-    rows = rows.filter(rows.snapshot_date.between(window.first - timedelta(days=1), window.last))
-    return rows.group_by(day="snapshot_date", state=rows[state]).aggregate(
+    rows = history.filter(
+        history.snapshot_date.between(window.first - timedelta(days=1), window.last)
+    )
+    return rows.group_by("state", day="snapshot_date").aggregate(
         scope=ibis.literal(scope), entities=rows.count(), entered=rows.count(where=rows.enters)
     )
+
+
+def with_entry(
+    users: ir.Table, products: ir.Table, accounts: ir.Table, bronze_accounts: ir.Table
+) -> dict[str, ir.Table]:
+    """The state history of each scope, with `state` and whether a row `enters`: is the first one."""
+    created = bronze_accounts.select(
+        "account_id", created_on=bronze_accounts.account_created_at.date()
+    )
+    accounts = accounts.inner_join(created, "account_id")
+    first_access = products.first_access_at.date()
+    return {
+        PLATFORM: users.mutate(state=users.platform_state, enters=users.days_since_signup == 0),
+        PRODUCT: products.mutate(
+            state=products.current_state, enters=first_access == products.snapshot_date
+        ),
+        ACCOUNT: accounts.mutate(
+            state=accounts.current_state, enters=accounts.created_on == accounts.snapshot_date
+        ),
+    }

@@ -88,8 +88,3 @@ def weekly_trend(title: str, metric: Metric, **row: str) -> Picture:
         return weekly.select(METRIC_DATE.name, metric.column_name).order_by(METRIC_DATE.name)
 
     return Picture(title, rows, bar=metric.column_name)
-
-
-def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
-    """A quotient, null over nothing."""
-    return part.cast("float64") / whole.cast("float64").nullif(0.0)

@@ -35,7 +35,5 @@ def silver_daily_user_feature_activity(
     )
     used = events.inner_join(nodes, events.feature_id == nodes.node_id)
     return used.group_by(
-        user_id=used.entity_id,
-        activity_date=used.event_date,
-        feature_id=used.rolled_up_feature_id,
+        user_id=used.entity_id, activity_date=used.event_date, feature_id=used.rolled_up_feature_id
     ).aggregate(qualifying_events=used.count())

@@ -141,7 +141,7 @@ def _measured(pairs: ir.Table, adoptions: ir.Table, policy: ma.LifecyclePolicy) 
             for name in ("users_a", "users_b", "both", "mau_a", "both_in_mau", "in_order")
         ),
     )
-    share_both, share_first_only = _ratio(mau_ab, n_ab), _ratio(mau_a - mau_ab, n_a - n_ab)
+    share_both, share_first_only = ma.ratio(mau_ab, n_ab), ma.ratio(mau_a - mau_ab, n_a - n_ab)
     return rows.select(
         "first_product_id",
         "second_product_id",
@@ -151,21 +151,16 @@ def _measured(pairs: ir.Table, adoptions: ir.Table, policy: ma.LifecyclePolicy) 
         users_second=n_b,
         users_both=n_ab,
         is_low_support=n_ab < policy.min_affinity_support,
-        support=_ratio(n_ab, n),
-        co_adoption_rate=_ratio(n_ab, n_a),
-        lift=_ratio(n * n_ab, n_a * n_b),
-        jaccard=_ratio(n_ab, n_a + n_b - n_ab),
+        support=ma.ratio(n_ab, n),
+        co_adoption_rate=ma.ratio(n_ab, n_a),
+        lift=ma.ratio(n * n_ab, n_a * n_b),
+        jaccard=ma.ratio(n_ab, n_a + n_b - n_ab),
         users_in_order=in_order,
         median_days_between=rows.median_days,
         monthly_active_share_both=share_both,
         monthly_active_share_first_only=share_first_only,
         retention_lift=share_both / share_first_only.nullif(0.0),
     )
-
-
-def _ratio(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
-    """A quotient of counts, null over nothing."""
-    return part.cast("float64") / whole.cast("float64").nullif(0.0)
 
 
 @ma.rule(TABLE)

@@ -38,12 +38,7 @@ PRODUCT_DAYS = 31
 
 SEGMENT_COLUMNS = (
     *(
-        ma.Column(
-            dimension.name,
-            "string",
-            dimension.description,
-            allowed=dimension.values,
-        )
+        ma.Column(dimension.name, "string", dimension.description, allowed=dimension.values)
         for dimension in (*DIMENSIONS, COMPOSITE)
     ),
     ma.Column(
@@ -113,12 +108,7 @@ TABLE = ma.declare_table(
     " that they are told from.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
-    columns=(
-        ma.USER_ID,
-        ma.SNAPSHOT_DATE,
-        *SEGMENT_COLUMNS,
-        *MEASURE_COLUMNS,
-    ),
+    columns=(ma.USER_ID, ma.SNAPSHOT_DATE, *SEGMENT_COLUMNS, *MEASURE_COLUMNS),
 )
 
 
@@ -288,8 +278,7 @@ def measures_agree_with_sources(
     products = silver_user_product_state_history
     products = products.filter(products.snapshot_date == window.last)
     counted = products.group_by("user_id").aggregate(
-        tried=products.count(),
-        active=products.count(where=products.current_state.isin(IN_USE)),
+        tried=products.count(), active=products.count(where=products.current_state.isin(IN_USE))
     )
     states = silver_user_state_history
     states = states.filter(states.snapshot_date == window.last).select(

@@ -106,7 +106,7 @@ def silver_workflow_funnel(
         is_last_step=funnel.position == funnel.last_position,
         runs_started=runs_started,
         runs_reached=runs_reached,
-        reach_rate=runs_reached.cast("float64") / runs_started.cast("float64").nullif(0.0),
+        reach_rate=ma.ratio(runs_reached, runs_started),
         runs_abandoned=funnel.runs_abandoned.fill_null(0),
         runs_open=funnel.runs_open.fill_null(0),
         median_hours_since_start=funnel.median_hours,
