@@ -109,7 +109,7 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
         settings: the configuration; by default that of nothing set.
 
     Raises:
-        SettingsError: the settings add a table that there is already.
+        SettingsError: the settings add a table that already exists.
     """
     assets = [
         *_declared(TableAsset, silver, gold),
@@ -119,8 +119,7 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise SettingsError(
-            f"entities_created adds {', '.join(repeated)}, which there is already: name another"
-            " entity"
+            f"entities_created: table {', '.join(repeated)} already exists: name another entity"
         )
     return [*assets, metric_catalog_asset(assets)]
 

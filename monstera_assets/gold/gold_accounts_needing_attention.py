@@ -42,7 +42,7 @@ TABLE = ma.declare_table(
             "churn_probability",
             "float64",
             "Probability of a lapse in the 90 days after the as-of date; null if it has lapsed already"
-            " or no outcome is known to tell it from.",
+            " or no outcome is known to estimate it from.",
             nullable=True,
         ),
         ma.Column(

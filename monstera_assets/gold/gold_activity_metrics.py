@@ -233,7 +233,7 @@ def events_add_up(
     is_total = rows.product_id == ma.TOTAL
     is_product = ~is_total & (rows.event_type == ma.TOTAL)
     kinds = {"total": is_total, "products": is_product, "parts": ~is_total & ~is_product}
-    told = rows.group_by("metric_date").aggregate(
+    published = rows.group_by("metric_date").aggregate(
         **{
             f"{kind}_{name}": rows[metric.column_name].sum(where=applies).fill_null(0).cast("int64")
             for kind, applies in kinds.items()
@@ -245,7 +245,7 @@ def events_add_up(
     counted = events.group_by(day="event_date").aggregate(
         events=events.count(), qualifying=events.count(where=events.is_qualifying_event)
     )
-    both = told.left_join(counted, told.metric_date == counted.day).drop("day")
+    both = published.left_join(counted, published.metric_date == counted.day).drop("day")
     return both.filter(
         ibis.or_(
             *(
@@ -265,7 +265,7 @@ def users_agree_with_daily_activity(
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     rows = rows.filter(rows.event_type == ma.TOTAL, rows.product_id != ma.TOTAL)
     columns = (USERS_PRESENT.column_name, USERS_ACTIVE.column_name)
-    told = rows.filter(ibis.or_(*(rows[column] != 0 for column in columns)))
+    published = rows.filter(ibis.or_(*(rows[column] != 0 for column in columns)))
     activity = ma.within(silver_daily_user_activity, "activity_date", window)
     counted = activity.group_by(
         metric_date=activity.activity_date, product_id=activity.product_id.fill_null(NONE)
@@ -275,4 +275,4 @@ def users_agree_with_daily_activity(
             columns[1]: activity.count(where=activity.qualifying_events > 0),
         }
     )
-    return ma.differing_rows(told.select("metric_date", "product_id", *columns), counted)
+    return ma.differing_rows(published.select("metric_date", "product_id", *columns), counted)

@@ -92,7 +92,7 @@ def days_add_up_to_users_active_daily(
     """
     rows = ma.within(gold_engagement_power_curve, "metric_date", window)
     users = rows[USERS_BY_ACTIVE_DAYS.column_name]
-    told = rows.group_by("metric_date", "window_days").aggregate(
+    published = rows.group_by("metric_date", "window_days").aggregate(
         user_days=(users * rows.active_days).sum().cast("int64"), fewest=users.min()
     )
     daily = gold_users_active_daily
@@ -100,11 +100,12 @@ def days_add_up_to_users_active_daily(
         daily.segment_dimension == ma.TOTAL,
         daily.metric_date.between(window.first - timedelta(days=max(WINDOWS)), window.last),
     ).select(active_date="metric_date", active="users_active_daily")
-    counted = told.left_join(
+    counted = published.left_join(
         daily,
         [
-            daily.active_date <= told.metric_date,
-            ma.day_number(daily.active_date) > ma.day_number(told.metric_date) - told.window_days,
+            daily.active_date <= published.metric_date,
+            ma.day_number(daily.active_date)
+            > ma.day_number(published.metric_date) - published.window_days,
         ],
     )
     counted = counted.group_by("metric_date", "window_days", "user_days", "fewest").aggregate(

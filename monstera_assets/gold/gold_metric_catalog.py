@@ -28,7 +28,9 @@ TABLE = ma.declare_table(
         ma.Column("description", "string", "What it is."),
         ma.Column("formula", "string", "How it is computed."),
         ma.Column("grain", "string", "What one row of the table is."),
-        ma.Column("dimensions", "string", "The columns that it is told by, separated by commas."),
+        ma.Column(
+            "dimensions", "string", "The dimensions that it is broken down by, separated by commas."
+        ),
         ma.Column("unit", "string", "What it is measured in."),
         ma.Column("is_nullable", "boolean", "Whether it can be null; the description says when."),
         ma.Column("business_owner", "string", "Who decides what it means."),
@@ -111,7 +113,7 @@ def one_meaning_a_name(gold_metric_catalog: ir.Table) -> ir.Table:
 def nothing_is_left_empty(gold_metric_catalog: ir.Table) -> ir.Table:
     """Every metric has a definition, a formula, a unit, owners and source tables."""
     metrics = gold_metric_catalog
-    told = [c.name for c in TABLE.columns if c.type == "string" and c.name != "caveats"]
-    return metrics.filter(ibis.or_(*(metrics[name].strip() == "" for name in told))).select(
+    filled = [c.name for c in TABLE.columns if c.type == "string" and c.name != "caveats"]
+    return metrics.filter(ibis.or_(*(metrics[name].strip() == "" for name in filled))).select(
         "table_name", "column_name"
     )

@@ -64,20 +64,11 @@ HEALTH = ma.Metric(
     nullable=True,
 )
 HEADLINES = (DAILY, WEEKLY, MONTHLY, CREATED, ACCOUNTS_ACTIVE, revenue.REVENUE_CLOSING)
-"""The metrics whose change over a week and a month is told."""
+"""The metrics whose change over a week and a month is shown."""
 
 BIG_NUMBERS = (
-    DAILY,
-    WEEKLY,
-    MONTHLY,
-    STICKINESS,
-    CREATED,
-    ACTIVATION_RATE,
-    ACCOUNTS_ACTIVE,
-    HEALTH,
-    revenue.REVENUE_CLOSING,
-    revenue.REVENUE_RETAINED_NET,
-    revenue.REVENUE_RETAINED_GROSS,
+    *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE, ACCOUNTS_ACTIVE, HEALTH),
+    *revenue.HEADLINES,
 )
 """What one looks at first, in this order."""
 
@@ -88,18 +79,11 @@ TABLE = ma.metric_table(
     " and by state, revenue and its retention, health, and how the main ones changed.",
     dimensions=(ma.METRIC_DATE,),
     metrics=(
-        DAILY,
-        WEEKLY,
-        MONTHLY,
-        STICKINESS,
-        CREATED,
-        ACTIVATION_RATE,
+        *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE),
         *USERS_IN_STATE.values(),
         ACCOUNTS_ACTIVE,
         *ACCOUNTS_IN_STATE.values(),
-        revenue.REVENUE_CLOSING,
-        revenue.REVENUE_RETAINED_NET,
-        revenue.REVENUE_RETAINED_GROSS,
+        *revenue.HEADLINES,
         HEALTH,
         *(metric.change(days) for metric in HEADLINES for days in (WEEK, MONTH)),
     ),
@@ -145,15 +129,7 @@ def gold_overall_metrics(
             _total(gold_users_created_daily, CREATED),
             _total(gold_accounts_active_monthly, ACCOUNTS_ACTIVE),
             gold_revenue_metrics.select(
-                "metric_date",
-                *(
-                    metric.column_name
-                    for metric in (
-                        revenue.REVENUE_CLOSING,
-                        revenue.REVENUE_RETAINED_NET,
-                        revenue.REVENUE_RETAINED_GROSS,
-                    )
-                ),
+                "metric_date", *(metric.column_name for metric in revenue.HEADLINES)
             ),
         ]
     )
@@ -193,9 +169,7 @@ def gold_overall_metrics(
     }
     return rows.select(
         "metric_date",
-        *(metric.column_name for metric in HEADLINES),
-        revenue.REVENUE_RETAINED_NET.column_name,
-        revenue.REVENUE_RETAINED_GROSS.column_name,
+        *dict.fromkeys(metric.column_name for metric in (*HEADLINES, *revenue.HEADLINES)),
         **counts,
         **{
             STICKINESS.column_name: ma.ratio(rows[DAILY.column_name], rows[MONTHLY.column_name]),
@@ -282,7 +256,7 @@ def states_add_up(
 ) -> ir.Table:
     """Users and accounts by state are all users and accounts of the histories."""
     rows = ma.within(gold_overall_metrics, "metric_date", window)
-    told = rows.select(
+    published = rows.select(
         "metric_date",
         users=_sum(rows, USERS_IN_STATE.values()),
         accounts=_sum(rows, ACCOUNTS_IN_STATE.values()),
@@ -293,11 +267,11 @@ def states_add_up(
     ):
         days = ma.within(history, "snapshot_date", window)
         counted = days.group_by("snapshot_date").aggregate(**{f"{name}_counted": days.count()})
-        told = told.left_join(counted, told.metric_date == counted.snapshot_date)
-        told = told.drop("snapshot_date")
-    return told.filter(
-        (told.users != told.users_counted.fill_null(0))
-        | (told.accounts != told.accounts_counted.fill_null(0))
+        published = published.left_join(counted, published.metric_date == counted.snapshot_date)
+        published = published.drop("snapshot_date")
+    return published.filter(
+        (published.users != published.users_counted.fill_null(0))
+        | (published.accounts != published.accounts_counted.fill_null(0))
     )
 
 

@@ -230,7 +230,7 @@ def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir
     """The cohorts of each type share out everybody who has signed up."""
     rows = gold_retention_cohorts
     as_of = rows.aggregate(day=rows.as_of_date.max()).day.as_scalar()
-    told = rows.group_by("cohort_type", "cohort_start").aggregate(
+    published = rows.group_by("cohort_type", "cohort_start").aggregate(
         fewest=rows[USERS_IN_COHORT.column_name].min(),
         most=rows[USERS_IN_COHORT.column_name].max(),
         periods=(rows.period_number == 0).sum().cast("int64"),
@@ -246,7 +246,7 @@ def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir
             for cohort in COHORT_TYPES
         )
     ).mutate(periods=ibis.literal(1, "int64"))
-    return ma.differing_rows(told, counted)
+    return ma.differing_rows(published, counted)
 
 
 @ma.rule(TABLE)
@@ -276,7 +276,7 @@ def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
 def immature_cells_are_null(
     gold_retention_cohorts: ir.Table, bronze_users: ir.Table, silver_user_state_history: ir.Table
 ) -> ir.Table:
-    """A cell has numbers if and only if the history tells every member's whole period."""
+    """A cell has numbers if and only if the history covers every member's whole period."""
     rows = gold_retention_cohorts
     history = silver_user_state_history
     first_date = history.aggregate(day=history.snapshot_date.min()).day.as_scalar()
@@ -296,7 +296,7 @@ def immature_cells_are_null(
                     >= ma.day_number(first_date)
                 )
             ).all(),
-            is_told=both[USERS_RETAINED.column_name].notnull().any(),
+            has_numbers=both[USERS_RETAINED.column_name].notnull().any(),
         )
-        wrong.append(through.filter(through.is_known != through.is_told))
+        wrong.append(through.filter(through.is_known != through.has_numbers))
     return ibis.union(*wrong)

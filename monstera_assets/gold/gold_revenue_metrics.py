@@ -82,6 +82,8 @@ REVENUE_RETAINED_GROSS = ma.Metric(
     ma.Unit.SHARE,
 )
 
+HEADLINES = (REVENUE_CLOSING, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
+
 TABLE = ma.metric_table(
     "gold_revenue_metrics",
     grain="one date",
@@ -91,10 +93,7 @@ TABLE = ma.metric_table(
     metrics=(
         REVENUE_OPENING,
         *MOVEMENTS.values(),
-        REVENUE_CLOSING,
-        ACCOUNTS_PAYING,
-        REVENUE_RETAINED_NET,
-        REVENUE_RETAINED_GROSS,
+        *(REVENUE_CLOSING, ACCOUNTS_PAYING, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS),
     ),
 )
 

@@ -99,7 +99,7 @@ def gold_state_distribution(
     *,
     window: ma.DateWindow,
 ) -> ir.Table:
-    """Members counted at the end of each date, and moves counted on it."""
+    """Members counted at the end of each date, and transitions on it."""
     segments = segments_and_accounts(bronze_users, bronze_accounts).view()
     histories = with_entry(
         silver_user_state_history,
@@ -113,10 +113,10 @@ def gold_state_distribution(
         _counted(PRODUCT, histories[PRODUCT], {PRODUCT_DIMENSION: "product_id"}),
         _counted(ACCOUNT, histories[ACCOUNT], {ma.TOTAL: total}),
     )
-    moved = _moved(silver_user_state_transitions, silver_account_state_transitions, segments)
+    made = _transitioned(silver_user_state_transitions, silver_account_state_transitions, segments)
     grid = _grid(segments, active_products(bronze_product_catalog), window)
     rows = grid
-    for part in (counted, moved):
+    for part in (counted, made):
         rows = rows.left_join(part, ["metric_date", *_KEY]).drop(
             "metric_date_right", *(f"{name}_right" for name in _KEY)
         )
@@ -169,8 +169,8 @@ def _counted(
     return counted.select("metric_date", *_KEY, *counts)
 
 
-def _moved(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
-    """By date, segment and state, the moves into and out of it, and how far accounts moved as one."""
+def _transitioned(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
+    """By date, segment and state, the transitions into it and out of it, and net by account."""
     made = segment_transitions(users, accounts, segments)
     whose = ("metric_date", *SEGMENT_OF_SCOPE, "account_id")
     both = made.select(*whose, state="to_state", into=ibis.literal(1, "int64")).union(
@@ -255,7 +255,7 @@ def states_add_up(
 ) -> ir.Table:
     """The states of a segment's members add up: of users to all users in every dimension."""
     rows = ma.within(gold_state_distribution, "metric_date", window)
-    told = rows.group_by("metric_date", "scope", "segment_dimension").aggregate(
+    published = rows.group_by("metric_date", "scope", "segment_dimension").aggregate(
         members=rows[MEMBERS.column_name].sum().cast("int64")
     )
     counted = ibis.union(
@@ -270,8 +270,8 @@ def states_add_up(
             )
         )
     )
-    both = told.left_join(
-        counted, [told.metric_date == counted.day, told.scope == counted.of_scope]
+    both = published.left_join(
+        counted, [published.metric_date == counted.day, published.scope == counted.of_scope]
     )
     return both.filter(both.members != both.expected.fill_null(0)).select(
         "metric_date", "scope", "segment_dimension", "members", "expected"

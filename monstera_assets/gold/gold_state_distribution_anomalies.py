@@ -114,7 +114,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "moves_behind",
             "string",
-            "The moves between states in the segment that differ most from usual on the day, or in the"
+            "The transitions in the segment whose number differs most from usual on the day, or in the"
             f" week, with how many there were and how many are usual (the mean of {BASELINE_DAYS} days"
             " before); null without.",
             nullable=True,

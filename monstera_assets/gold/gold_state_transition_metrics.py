@@ -128,12 +128,12 @@ def gold_state_transition_metrics(
     """Moves counted by date and kind, beside what the users were a week before."""
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
     columns = ("transition_date", "from_state", "to_state", "days_in_previous_state")
-    moves = users.select("scope", *columns).union(
+    transitions = users.select("scope", *columns).union(
         accounts.select(scope=ibis.literal(ACCOUNT), **{name: accounts[name] for name in columns})
     )
-    moves = ma.within(moves, "transition_date", window)
-    in_all = moves.mutate(from_state=ibis.literal(ma.TOTAL), to_state=ibis.literal(ma.TOTAL))
-    every = moves.union(in_all)
+    transitions = ma.within(transitions, "transition_date", window)
+    in_all = transitions.mutate(from_state=ibis.literal(ma.TOTAL), to_state=ibis.literal(ma.TOTAL))
+    every = transitions.union(in_all)
     counted = every.group_by(
         metric_date="transition_date", **{n: every[n] for n in _MOVE}
     ).aggregate(moves=every.count(), days=every.days_in_previous_state.sum().cast("int64"))
@@ -185,9 +185,9 @@ def _pairs(moves: Mapping[str, Mapping[str, Move]]) -> Iterator[tuple[str, str]]
     return ((left, reached) for left, targets in moves.items() for reached in targets)
 
 
-def _weekly(moves: ir.Table, history: ir.Table, window: ma.DateWindow) -> ir.Table:
-    """By date, the moves of the last 7 days and the users by state 7 days before."""
-    platform = moves.filter(moves.scope == PLATFORM)
+def _weekly(transitions: ir.Table, history: ir.Table, window: ma.DateWindow) -> ir.Table:
+    """By date, the transitions of the last 7 days and the users by state 7 days before."""
+    platform = transitions.filter(transitions.scope == PLATFORM)
     # A first qualifying event that comes late is an activation: nobody came back.
     first_ever = history.filter(
         history.activity_state == str(ma.UserState.REACTIVATED),
@@ -264,7 +264,7 @@ def agree_with_transitions(
     """Moves are those of the transitions, and each scope's add up to its total."""
     rows = ma.within(gold_state_transition_metrics, "metric_date", window)
     moves = rows[MOVES.column_name]
-    told = rows.group_by("metric_date", "scope").aggregate(
+    published = rows.group_by("metric_date", "scope").aggregate(
         total=moves.sum(where=rows.from_state == ma.TOTAL).cast("int64"),
         parts=moves.sum(where=rows.from_state != ma.TOTAL).cast("int64"),
     )
@@ -275,8 +275,8 @@ def agree_with_transitions(
     counted = transitions.group_by(day="transition_date", of_scope="scope").aggregate(
         transitions=transitions.count()
     )
-    both = told.left_join(
-        counted, [told.metric_date == counted.day, told.scope == counted.of_scope]
+    both = published.left_join(
+        counted, [published.metric_date == counted.day, published.scope == counted.of_scope]
     )
     transitions_made = both.transitions.fill_null(0)
     return both.filter((both.total != transitions_made) | (both.parts != transitions_made)).select(

@@ -12,7 +12,7 @@ TABLE = ma.declare_table(
     "silver_behavioral_segments",
     grain="one user",
     description="The behavioural segments of every user at the end of the as-of date, the latest"
-    " date for which history exists, and the measures that they are told from.",
+    " date for which history exists, and the measures that they follow from.",
     key=("user_id",),
     columns=(
         ma.USER_ID,

@@ -63,7 +63,7 @@ def silver_cross_product_analytics(
     adopted = adopted.mutate(
         events_of_user=events.sum().over(ibis.window(group_by="user_id")).cast("int64")
     )
-    share = adopted.total_qualifying_events.cast("float64") / adopted.events_of_user.cast("float64")
+    share = ma.ratio(adopted.total_qualifying_events, adopted.events_of_user)
     adopted = adopted.mutate(
         term=ibis.ifelse(adopted.total_qualifying_events > 0, -share * share.ln(), 0.0)
     )

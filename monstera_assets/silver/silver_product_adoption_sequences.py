@@ -118,11 +118,12 @@ def silver_product_adoption_sequences(
     )
     return paths.select(
         *(name for name in counted.columns if not name.startswith("retained")),
-        share_of_adopters=paths.users.cast("float64") / paths.adopters.cast("float64"),
-        share_of_previous=paths.users.cast("float64") / paths.users_before.cast("float64"),
+        share_of_adopters=ma.ratio(paths.users, paths.adopters),
+        share_of_previous=ma.ratio(paths.users, paths.users_before),
         **{
-            f"retention_{start}": paths[f"retained_{start}"].cast("float64")
-            / paths[f"users_mature_{start}"].cast("float64").nullif(0.0)
+            f"retention_{start}": ma.ratio(
+                paths[f"retained_{start}"], paths[f"users_mature_{start}"]
+            )
             for start in RETENTION_FROM
         },
     )
@@ -172,7 +173,7 @@ def sequences_partition_the_adopters(
     )
     both = paths.left_join(onward, paths.path == onward.left_path)
     leaking = both.filter(both.users != both.users_ending + both.going_on.fill_null(0))
-    told = paths.group_by("path_length").aggregate(
+    published = paths.group_by("path_length").aggregate(
         users=paths.users.sum().cast("int64"), ending=paths.users_ending.sum().cast("int64")
     )
     adoptions = silver_user_product_adoptions
@@ -180,7 +181,7 @@ def sequences_partition_the_adopters(
         adopters=adoptions.count(),
         stopping=adoptions.count(where=adoptions.sequence_number == adoptions.products_adopted),
     )
-    lengths = counted.outer_join(told, counted.length == told.path_length)
+    lengths = counted.outer_join(published, counted.length == published.path_length)
     differing = lengths.filter(
         ~lengths.users.identical_to(lengths.adopters)
         | ~lengths.ending.identical_to(lengths.stopping)

@@ -105,7 +105,7 @@ TABLE = ma.declare_table(
     "silver_user_segment_history",
     grain="one user and date, from signup on",
     description="The behavioural segments of every user at the end of every day, and the measures"
-    " that they are told from.",
+    " that they follow from.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.USER_ID, ma.SNAPSHOT_DATE, *SEGMENT_COLUMNS, *MEASURE_COLUMNS),

@@ -117,7 +117,7 @@ def silver_workflow_funnel(
 def agrees_with_runs(silver_workflow_funnel: ir.Table, silver_workflow_runs: ir.Table) -> ir.Table:
     """Funnel and runs agree: each run has started, and stands at one step."""
     funnel = silver_workflow_funnel
-    told = funnel.group_by("workflow_id").aggregate(
+    published = funnel.group_by("workflow_id").aggregate(
         started=funnel.runs_started.max(),
         at_first_step=funnel.runs_reached.max(),
         completed=funnel.runs_reached.sum(where=funnel.is_last_step).cast("int64"),
@@ -132,4 +132,4 @@ def agrees_with_runs(silver_workflow_funnel: ir.Table, silver_workflow_runs: ir.
         abandoned=runs.count(where=runs.status == str(RunStatus.ABANDONED)),
         open=runs.count(where=runs.status == str(RunStatus.OPEN)),
     )
-    return ma.differing_rows(told.filter(told.started > 0), counted)
+    return ma.differing_rows(published.filter(published.started > 0), counted)

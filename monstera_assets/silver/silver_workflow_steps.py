@@ -16,7 +16,7 @@ RUN_COLUMNS = (
     ma.Column(
         "instance_type",
         "string",
-        "What tells runs apart: the event's project, else its session, else its day.",
+        "What distinguishes runs: the event's project, else its session, else its day.",
         allowed=tuple(InstanceType),
     ),
     ma.Column("instance_id", "string", "That project, session or day."),
