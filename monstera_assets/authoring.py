@@ -17,7 +17,14 @@ from monstera_assets.checks.rules import (
     within,
 )
 from monstera_assets.gold import OWNERS as _GOLD_OWNERS
-from monstera_assets.lifecycle.intervals import day_date, day_number, first_of, hours_between
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import (
+    day_date,
+    day_number,
+    days_earlier,
+    first_of,
+    hours_between,
+)
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import AccountState, ProductState, UserState
 from monstera_assets.silver import OWNERS as _SILVER_OWNERS
@@ -36,7 +43,7 @@ from monstera_assets.warehouse.common_columns import (
     WORKFLOW_ID,
     product_column,
 )
-from monstera_assets.warehouse.pictures import Picture, distribution
+from monstera_assets.warehouse.previews import Preview, distribution
 from monstera_assets.warehouse.table_asset import (
     ALL_DAYS,
     LATEST_DAY,
@@ -47,14 +54,13 @@ from monstera_assets.warehouse.table_asset import (
     table_asset,
 )
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 __all__ = ["ACCOUNT_ID", "ACCOUNT_OF_USER", "ACTIVITY_DATE", "ALL_DAYS", "AS_OF_DATE"]
 __all__ += ["LATEST_DAY", "METRIC_DATE", "NOT_EVALUATED", "PRODUCT", "PRODUCT_ID", "SAME_DAYS"]
 __all__ += ["SNAPSHOT_DATE", "STATE_UPDATED_AT", "STEP_NUMBER", "UP_TO_DAY", "USER_ID"]
-__all__ += ["WORKFLOW_ID", "AccountState", "AlertLevel", "Column", "DateWindow", "Layer"]
-__all__ += ["LifecyclePolicy", "Picture", "ProductState", "Reference", "Rule", "Table"]
-__all__ += ["TableAsset", "UserState", "day_date", "day_number", "declare_table"]
+__all__ += ["WORKFLOW_ID", "AccountState", "AlertLevel", "Column", "Layer"]
+__all__ += ["LifecyclePolicy", "Preview", "ProductState", "Reference", "Rule", "Table"]
+__all__ += ["TableAsset", "UserState", "Window", "days_earlier", "day_date", "day_number", "declare_table"]
 __all__ += ["differing_rows", "distribution", "first_of", "hours_between", "last_days"]
 __all__ += ["product_column", "ratio", "rule", "table_asset", "within"]
 

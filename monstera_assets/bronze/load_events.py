@@ -61,7 +61,6 @@ from monstera_assets.warehouse.table_asset import (
     batch_outs,
     partition_window,
 )
-from monstera_assets.warehouse.tables import StoredTable
 from monstera_assets.warehouse.windows import DateWindow, from_text
 from monstera_assets.warehouse.writer import materialized_days
 
@@ -238,7 +237,7 @@ class _EventLoad:
         """Choose the days, stage and classify their rows, and give the accepted ones."""
         if self.changed is None:
             return self._classified(connection, list(self.window))
-        known = materialized_days(connection, StoredTable.of(bronze_loads.TABLE))
+        known = materialized_days(connection, bronze_loads.TABLE.stored)
         days = [day for day in self.window if day in self.changed or day not in known]
         rows = self._classified(connection, days)
         if self.source_input.by_day:

@@ -22,9 +22,9 @@ import ibis.expr.types as ir
 from dagster import AssetCheckSeverity
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets.warehouse.writer import compile_duckdb
 
 NOT_EVALUATED = NOT_JUDGED = "not_evaluated"
 """Column of the rows that a rule returns: the reason for which a row is no violation."""

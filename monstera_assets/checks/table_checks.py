@@ -31,7 +31,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.archive import RAW_TABLES, archive
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import POOL, asset_key
-from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import materialized_window
 
@@ -170,4 +170,4 @@ def _window(
     last = tags.get(ASSET_PARTITION_RANGE_END_TAG) or day
     if first and last:
         return DateWindow(date.fromisoformat(first), date.fromisoformat(last))
-    return materialized_window(connection, StoredTable.of(table))
+    return materialized_window(connection, table.stored)

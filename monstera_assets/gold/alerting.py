@@ -51,9 +51,7 @@ def _alert(
     """
 
     def decorate(figures: Callable[..., ir.Table]) -> ma.Rule:
-        def alarming(
-            *tables: ir.Table, policy: ma.LifecyclePolicy, window: ma.DateWindow
-        ) -> ir.Table:
+        def alarming(*tables: ir.Table, policy: ma.LifecyclePolicy, window: ma.Window) -> ir.Table:
             rows = figures(*tables, policy.alerts, window)
             least = policy.alerts.min_alert_population
             return _flag_if_large_enough(rows, population, least, counted or population, evaluated)
@@ -79,13 +77,13 @@ def _flag_if_large_enough(
 
 def _figure(
     rows: ir.Table,
-    window: ma.DateWindow,
+    window: ma.Window,
     figure: str | ir.StringValue,
     is_alarming: ir.BooleanValue,
     **columns: ir.Value,
 ) -> ir.Table:
     what = ibis.literal(figure) if isinstance(figure, str) else figure
-    date = ibis.literal(window.last)
+    date = window.last
     return rows.select(figure=what, metric_date=date, **columns, **{_ALARMING: is_alarming})
 
 
@@ -94,8 +92,8 @@ def _rounded(figure: ir.FloatingValue) -> ir.FloatingValue:
     return figure.round(9)
 
 
-def _ago(rows: ir.Table, window: ma.DateWindow) -> ir.IntegerValue:
-    return ma.day_number(ibis.literal(window.last)) - ma.day_number(rows.metric_date)
+def _ago(rows: ir.Table, window: ma.Window) -> ir.IntegerValue:
+    return ma.day_number(window.last) - ma.day_number(rows.metric_date)
 
 
 def _weekly_rate(
@@ -176,7 +174,7 @@ activation_rate_is_steady = _weekly_rate(
 
 
 @_alert(transitions.TABLE, "failures", level=ma.AlertLevel.P1)
-def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow) -> ir.Table:
+def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """At least min_dunning_recovery of the payment failures closed in 30 days were recovered."""
     recovered = rows[transitions.RECOVERY_RATE.column_name]
     closed = rows[transitions.FAILURES_CLOSED.column_name]
@@ -187,7 +185,7 @@ def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWin
 
 
 @_alert(loads.TABLE, "rows_read", "rows read", level=ma.AlertLevel.P1)
-def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow) -> ir.Table:
+def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """At least min_schema_compliance of a day's rows follow the rules of events."""
     accepted = ma.ratio(rows.rows_accepted, rows.rows_read)
     least = alerts.min_schema_compliance
@@ -197,7 +195,7 @@ def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Date
 
 
 @_alert(transitions.TABLE, "users", level=ma.AlertLevel.P3)
-def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow) -> ir.Table:
+def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """Mean days in the state new rose by at most max_time_in_new_increase within 28 days."""
     rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(ma.UserState.NEW))
     left = rows[transitions.MOVES.column_name]
@@ -222,7 +220,7 @@ def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWi
 
 
 @_alert(segments.TABLE, "people", "users", evaluated="State shares")
-def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow) -> ir.Table:
+def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """No state's share of users is further than max_share_shift from its mean of 28 days before."""
     rows = rows.filter(rows.segment_dimension == "platform_state")
     shares = rows[segments.SEGMENT_SHARE.column_name]
@@ -242,7 +240,7 @@ def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Date
     return _figure(states, window, name, shift > alerts.max_share_shift, **columns, people=people)
 
 
-def _volume(rows: ir.Table, window: ma.DateWindow) -> ir.Table:
+def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
     """The events of the last day beside the mean of its weekday, if there are 4 weeks before."""
     rows = rows.filter(rows.product_id == ma.TOTAL)
     events = rows[activity.EVENTS.column_name]
@@ -257,7 +255,7 @@ def _volume(rows: ir.Table, window: ma.DateWindow) -> ir.Table:
 
 
 @_alert(activity.TABLE, "expected", "expected events")
-def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow) -> ir.Table:
+def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """Events are as many as their weekday's mean of 4 weeks, give or take max_volume_deviation."""
     day = _volume(rows, window)
     deviation = _rounded((ma.ratio(day.seen, day.expected) - 1).abs())
@@ -268,7 +266,7 @@ def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.DateWi
 
 
 @_alert(activity.TABLE, "expected", "expected events", level=ma.AlertLevel.P0)
-def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.DateWindow) -> ir.Table:
+def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table:
     """A day whose weekday had events in the 4 weeks before has events."""
     day = _volume(rows, window)
     return _figure(
@@ -277,9 +275,7 @@ def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.DateWindow) -> ir.T
 
 
 @_alert(overall.TABLE, "expected", "users then", level=ma.AlertLevel.P3)
-def users_do_not_decline_slowly(
-    rows: ir.Table, alerts: AlertPolicy, window: ma.DateWindow
-) -> ir.Table:
+def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """Monthly active users have not fallen 4 weeks in a row by more than max_slow_decline in all."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
     weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})

@@ -15,7 +15,7 @@ def _alert(name: str, severity: Severity, level: ma.AlertLevel, description: str
     """The rule that the last day has no anomaly of a severity."""
     needed = DAYS_BEFORE_JUDGED[Span.WEEK if severity == Severity.LOW else Span.DAY] + 1
 
-    def anomalies(rows: ir.Table, states: ir.Table, *, window: ma.DateWindow) -> ir.Table:
+    def anomalies(rows: ir.Table, states: ir.Table, *, window: ma.Window) -> ir.Table:
         found = rows.filter(rows.metric_date == window.last, rows.severity == str(severity))
         found = found.select(
             ma.METRIC_DATE.name,

@@ -33,13 +33,13 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
         bronze_users: ir.Table,
         bronze_accounts: ir.Table,
         *,
-        window: ma.DateWindow,
+        window: ma.Window,
     ) -> ir.Table:
         facts = creations(silver_events_enriched)
         return created_by_segment(facts, bronze_users, bronze_accounts, window, metric)
 
     def recomputed_from_raw_events(
-        rows: ir.Table, bronze_events: ir.Table, *, window: ma.DateWindow
+        rows: ir.Table, bronze_events: ir.Table, *, window: ma.Window
     ) -> ir.Table:
         """The total equals a count of the raw events."""
         return total_differs(table, rows, creations(bronze_events), window)
@@ -51,7 +51,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
 
 
 def created_by_segment(
-    facts: ir.Table, users: ir.Table, accounts: ir.Table, window: ma.DateWindow, metric: ma.Metric
+    facts: ir.Table, users: ir.Table, accounts: ir.Table, window: ma.Window, metric: ma.Metric
 ) -> ir.Table:
     """What users created, counted on each date of a window and in each segment of the users.
 
@@ -69,7 +69,7 @@ def created_by_segment(
 
 
 def total_differs(
-    table: ma.MetricTable, rows: ir.Table, facts: ir.Table, window: ma.DateWindow
+    table: ma.MetricTable, rows: ir.Table, facts: ir.Table, window: ma.Window
 ) -> ir.Table:
     """Dates on which the total of a table of what was created is not the number of creations."""
     [column] = (metric.column_name for metric in table.metrics)

@@ -37,7 +37,7 @@ TABLE = ma.metric_table(
 
 @ma.table_asset(TABLE, days={"silver_account_state_history": ma.SAME_DAYS})
 def gold_accounts_active_monthly(
-    silver_account_state_history: ir.Table, *, window: ma.DateWindow
+    silver_account_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Account-days with an active seat, counted by what the account was that day."""
     accounts = silver_account_state_history
@@ -60,7 +60,7 @@ def recomputed_from_raw_events(
     bronze_events: ir.Table,
     bronze_users: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """The total equals a count of distinct accounts over the raw events."""
     accounts = bronze_users.select(entity_id="user_id", account_id="account_id")

@@ -71,7 +71,7 @@ TABLE = ma.declare_table(
 @ma.table_asset(
     TABLE,
     days={"silver_account_state_history": ma.ALL_DAYS},
-    pictures=[ma.distribution("accounts", "current_state")],
+    previews=[ma.distribution("accounts", "current_state")],
 )
 def gold_accounts_needing_attention(
     silver_account_current_state: ir.Table,

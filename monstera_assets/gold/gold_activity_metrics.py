@@ -93,7 +93,7 @@ _COUNTS = (EVENTS, EVENTS_QUALIFYING, USERS_PRESENT, USERS_ACTIVE)
 @ma.table_asset(
     TABLE,
     days={"silver_events_enriched": ma.SAME_DAYS, "silver_workflow_steps": ma.UP_TO_DAY},
-    in_spans=True,
+    batch_by_date=True,
 )
 def gold_activity_metrics(
     silver_events_enriched: ir.Table,
@@ -102,7 +102,7 @@ def gold_activity_metrics(
     bronze_product_catalog: ir.Table,
     *,
     policy: ma.LifecyclePolicy,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Events counted as they occur, by product and in all, and runs beside the totals."""
     events = silver_events_enriched.filter(silver_events_enriched.entity_type == "user")
@@ -186,7 +186,7 @@ def _runs(
     workflows: ir.Table,
     catalog: ir.Table,
     policy: ma.LifecyclePolicy,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """By date and product of the first step, and in all: runs started, completed, and matured."""
     earliest = ma.first_day(window) - policy.workflow_days
@@ -226,7 +226,7 @@ def _runs(
 
 @ma.rule(TABLE)
 def events_add_up(
-    gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: ma.DateWindow
+    gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """The rows of a date add up to its products and its total, and agree with raw events."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
@@ -259,7 +259,7 @@ def events_add_up(
 
 @ma.rule(TABLE)
 def users_agree_with_daily_activity(
-    gold_activity_metrics: ir.Table, silver_daily_user_activity: ir.Table, *, window: ma.DateWindow
+    gold_activity_metrics: ir.Table, silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Products have the users that the daily activity says."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)

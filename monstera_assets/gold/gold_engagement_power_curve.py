@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import ibis
 import ibis.expr.types as ir
 
@@ -35,7 +33,7 @@ TABLE = ma.metric_table(
 
 @ma.table_asset(TABLE, days={"silver_daily_user_activity": ma.last_days(max(WINDOWS))})
 def gold_engagement_power_curve(
-    silver_daily_user_activity: ir.Table, *, window: ma.DateWindow
+    silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Users who move from one number of active days to another, added up by date."""
     activity = silver_daily_user_activity
@@ -57,7 +55,7 @@ def gold_engagement_power_curve(
     ).rename(**{USERS_BY_ACTIVE_DAYS.column_name: "change"})
 
 
-def _changes(active: ir.Table, days: int, window: ma.DateWindow) -> ir.Table:
+def _changes(active: ir.Table, days: int, window: ma.Window) -> ir.Table:
     """By day and number of active days, how many users reach that number less those who leave it."""
     recent = active.filter(active.day > ma.first_day(window) - days)
     one = ibis.literal(1, "int64")
@@ -84,7 +82,7 @@ def days_add_up_to_users_active_daily(
     gold_engagement_power_curve: ir.Table,
     gold_users_active_daily: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Active days add up: over the days of a window, as many as users active daily.
 
@@ -98,7 +96,7 @@ def days_add_up_to_users_active_daily(
     daily = gold_users_active_daily
     daily = daily.filter(
         daily.segment_dimension == ma.TOTAL,
-        daily.metric_date.between(window.first - timedelta(days=max(WINDOWS)), window.last),
+        daily.metric_date.between(ma.days_earlier(window.first, max(WINDOWS)), window.last),
     ).select(active_date="metric_date", active="users_active_daily")
     counted = published.left_join(
         daily,

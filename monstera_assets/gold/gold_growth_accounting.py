@@ -70,9 +70,7 @@ TABLE = ma.metric_table(
 
 
 @ma.table_asset(TABLE, days={"silver_daily_user_activity": ma.UP_TO_DAY})
-def gold_growth_accounting(
-    silver_daily_user_activity: ir.Table, *, window: ma.DateWindow
-) -> ir.Table:
+def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.Window) -> ir.Table:
     """Users who enter and leave the two windows, added up by date."""
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
@@ -100,7 +98,7 @@ def gold_growth_accounting(
     )
 
 
-def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.DateWindow) -> ir.Table:
+def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.Window) -> ir.Table:
     """By day, how many users become or cease to be retained, gained (in S, not in P), churned, new."""
     recent = active.filter(active.day > ma.first_day(window) - 2 * days)
     in_s = sliding_presence(recent, keys=["user_id"], days=days)
@@ -145,7 +143,7 @@ def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.DateW
 
 
 @ma.rule(TABLE)
-def account_balances(gold_growth_accounting: ir.Table, *, window: ma.DateWindow) -> ir.Table:
+def account_balances(gold_growth_accounting: ir.Table, *, window: ma.Window) -> ir.Table:
     """The account balances: active = active before + new + resurrected - churned."""
     rows = ma.within(gold_growth_accounting, "metric_date", window)
     active, before, new, retained, resurrected, churned = ma.metric_columns(
@@ -173,7 +171,7 @@ def agrees_with_users_active(
     gold_users_active_weekly: ir.Table,
     gold_users_active_monthly: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Active users are those of the metrics of users active in a day, week and month."""
     tables = (gold_users_active_daily, gold_users_active_weekly, gold_users_active_monthly)

@@ -118,7 +118,7 @@ def gold_overall_metrics(
     silver_daily_user_activity: ir.Table,
     bronze_users: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """The totals of the metrics' own tables, states counted, and signups followed for a week."""
     headlines = _side_by_side(
@@ -200,7 +200,7 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
 
 
 def _activation(
-    users: ir.Table, activity: ir.Table, created: ir.Table, window: ma.DateWindow
+    users: ir.Table, activity: ir.Table, created: ir.Table, window: ma.Window
 ) -> ir.Table:
     """By date, the signups of the week that ended a week before, and those then activated.
 
@@ -252,7 +252,7 @@ def states_add_up(
     silver_user_state_history: ir.Table,
     silver_account_state_history: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Users and accounts by state are all users and accounts of the histories."""
     rows = ma.within(gold_overall_metrics, "metric_date", window)
@@ -280,7 +280,7 @@ def _sum(rows: ir.Table, metrics: Iterable[ma.Metric]) -> ir.IntegerValue:
 
 
 @ma.rule(TABLE)
-def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: ma.DateWindow) -> ir.Table:
+def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
     """Every rate lies between 0 and 1, and active users do not shrink with the window."""
     rows = ma.within(gold_overall_metrics, "metric_date", window)
     day, week, month = ma.metric_columns(rows, DAILY, WEEKLY, MONTHLY)

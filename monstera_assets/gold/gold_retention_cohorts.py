@@ -134,7 +134,7 @@ _CELL = ("cohort_start", "period_number")
 @ma.table_asset(
     TABLE,
     days={"silver_daily_user_activity": ma.ALL_DAYS, "silver_user_state_history": ma.ALL_DAYS},
-    pictures=[ma.Picture("Retention by month of signup", _monthly_table, is_share=True)],
+    previews=[ma.Preview("Retention by month of signup", _monthly_table, is_share=True)],
 )
 def gold_retention_cohorts(
     bronze_users: ir.Table,

@@ -98,13 +98,13 @@ TABLE = ma.metric_table(
 )
 
 
-@ma.table_asset(TABLE, pictures=[ma.weekly_trend("MRR in 26 weeks", REVENUE_CLOSING)])
+@ma.table_asset(TABLE, previews=[ma.weekly_trend("MRR in 26 weeks", REVENUE_CLOSING)])
 def gold_revenue_metrics(
     bronze_accounts: ir.Table,
     bronze_subscription_events: ir.Table,
     *,
     policy: ma.LifecyclePolicy,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Changes of revenue and of what is retained of it, added up by date."""
     revenue = billing_intervals(bronze_accounts, bronze_subscription_events, policy).select(
@@ -135,7 +135,7 @@ def gold_revenue_metrics(
     )
 
 
-def _changes(revenue: ir.Table, window: ma.DateWindow) -> ir.Table:
+def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
     """Changes of revenue and of paying accounts by day, those in the window also by kind."""
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
     earlier = ibis.window(group_by="account_id", order_by="valid_from", preceding=(None, 1))
@@ -165,7 +165,7 @@ def _changes(revenue: ir.Table, window: ma.DateWindow) -> ir.Table:
     return _by_day(ma.from_first_day(dated, window))
 
 
-def _retained(revenue: ir.Table, window: ma.DateWindow) -> ir.Table:
+def _retained(revenue: ir.Table, window: ma.Window) -> ir.Table:
     """Changes of the revenue of accounts that paid some days before: now, then, and the lesser."""
     shifted = revenue.select(
         "account_id",
@@ -194,7 +194,7 @@ def _by_day(changes: ir.Table) -> ir.Table:
 
 
 @ma.rule(TABLE)
-def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.DateWindow) -> ir.Table:
+def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
     """Movements add up from opening to closing, and a day opens as the one before closed."""
     rows = gold_revenue_metrics
     before = rows.select(
@@ -213,7 +213,7 @@ def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.DateWindow) -
 
 @ma.rule(TABLE)
 def agrees_with_account_history(
-    gold_revenue_metrics: ir.Table, silver_account_state_history: ir.Table, *, window: ma.DateWindow
+    gold_revenue_metrics: ir.Table, silver_account_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Closing revenue and paying accounts are those of the accounts' history."""
     history = ma.within(silver_account_state_history, "snapshot_date", window)
@@ -232,7 +232,7 @@ def agrees_with_account_history(
 
 
 @ma.rule(TABLE)
-def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: ma.DateWindow) -> ir.Table:
+def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
     """Gross retention is at most 1 and at most net retention, and neither is negative."""
     rows = ma.within(gold_revenue_metrics, "metric_date", window)
     net, gross = ma.metric_columns(rows, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)

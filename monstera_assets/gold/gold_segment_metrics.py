@@ -76,13 +76,13 @@ TABLE = ma.metric_table(
 @ma.table_asset(
     TABLE,
     days={"silver_user_segment_history": ma.SAME_DAYS, "silver_user_state_history": ma.SAME_DAYS},
-    in_spans=True,
+    batch_by_date=True,
 )
 def gold_segment_metrics(
     silver_user_segment_history: ir.Table,
     silver_user_state_history: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Users counted by each dimension, on every date and for every segment that there is."""
     states = silver_user_state_history.select(
@@ -127,7 +127,7 @@ def segments_add_up(
     gold_users_active_daily: ir.Table,
     gold_users_active_monthly: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """The segments of each dimension add up to all users, and their use to all use."""
     rows = ma.within(gold_segment_metrics, "metric_date", window)

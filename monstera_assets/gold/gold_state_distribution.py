@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 
 import ibis
 import ibis.expr.types as ir
@@ -97,7 +96,7 @@ def gold_state_distribution(
     bronze_accounts: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Members counted at the end of each date, and transitions on it."""
     segments = segments_and_accounts(bronze_users, bronze_accounts).view()
@@ -219,7 +218,7 @@ def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table)
     )
 
 
-def _grid(segments: ir.Table, products: ir.Table, window: ma.DateWindow) -> ir.Table:
+def _grid(segments: ir.Table, products: ir.Table, window: ma.Window) -> ir.Table:
     """Every date of a window with every segment and state that there is."""
     of_users = segments.select("segment_dimension", "segment_value").distinct()
     of_users = of_users.mutate(scope=ibis.literal(PLATFORM))
@@ -251,7 +250,7 @@ def states_add_up(
     silver_user_product_state_history: ir.Table,
     silver_account_state_history: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """The states of a segment's members add up: of users to all users in every dimension."""
     rows = ma.within(gold_state_distribution, "metric_date", window)
@@ -279,11 +278,11 @@ def states_add_up(
 
 
 @ma.rule(TABLE)
-def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.DateWindow) -> ir.Table:
+def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.Window) -> ir.Table:
     """Members in a state are those of the day before, who reached it more, who left it less."""
     rows = gold_state_distribution
     nearby = rows.filter(
-        rows.metric_date.between(window.first - timedelta(days=1), window.last)
+        rows.metric_date.between(ma.days_earlier(window.first, 1), window.last)
     ).view()
     before = nearby.select(
         *_KEY,

@@ -153,7 +153,7 @@ def _by_severity(relation: ir.Table) -> ir.Table:
         "silver_user_state_transitions": _TRANSITION_DAYS,
         "silver_account_state_transitions": _TRANSITION_DAYS,
     },
-    pictures=[ma.Picture("Anomalies that began in the last 28 days with any", _by_severity)],
+    previews=[ma.Preview("Anomalies that began in the last 28 days with any", _by_severity)],
 )
 def gold_state_distribution_anomalies(
     gold_state_distribution: ir.Table,
@@ -166,7 +166,7 @@ def gold_state_distribution_anomalies(
     bronze_accounts: ir.Table,
     *,
     policy: ma.LifecyclePolicy,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """All series judged by the day, and activity by the week as well."""
     active = active_shares(gold_users_active_daily, gold_users_active_monthly, policy)
@@ -219,7 +219,7 @@ def _out_of_range(
 
 @ma.rule(TABLE)
 def rows_are_out_of_range(
-    gold_state_distribution_anomalies: ir.Table, *, window: ma.DateWindow
+    gold_state_distribution_anomalies: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Every row is out of its range, by more than its threshold, and judged by days before."""
     rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)
@@ -245,7 +245,7 @@ def observed_is_published(
     gold_users_active_daily: ir.Table,
     gold_users_active_monthly: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """What was observed on a day is what the tables of states and activity say."""
     rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import cast
 
 import ibis
@@ -123,7 +122,7 @@ def gold_state_transition_metrics(
     bronze_subscription_events: ir.Table,
     *,
     policy: ma.LifecyclePolicy,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Moves counted by date and kind, beside what the users were a week before."""
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
@@ -170,7 +169,7 @@ def gold_state_transition_metrics(
     )
 
 
-def _grid(window: ma.DateWindow) -> ir.Table:
+def _grid(window: ma.Window) -> ir.Table:
     """Every date with every allowed move, and with one row a scope for all of them."""
     kinds = [
         {"scope": scope, "from_state": str(left), "to_state": str(reached)}
@@ -185,7 +184,7 @@ def _pairs(moves: Mapping[str, Mapping[str, Move]]) -> Iterator[tuple[str, str]]
     return ((left, reached) for left, targets in moves.items() for reached in targets)
 
 
-def _weekly(transitions: ir.Table, history: ir.Table, window: ma.DateWindow) -> ir.Table:
+def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.Table:
     """By date, the transitions of the last 7 days and the users by state 7 days before."""
     platform = transitions.filter(transitions.scope == PLATFORM)
     # A first qualifying event that comes late is an activation: nobody came back.
@@ -234,7 +233,7 @@ def _weekly(transitions: ir.Table, history: ir.Table, window: ma.DateWindow) -> 
     return both.drop("day")
 
 
-def _closings(failures: ir.Table, window: ma.DateWindow) -> ir.Table:
+def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
     """By date, the payment failures closed in the last 30 days, and those closed by payment."""
     paid = failures.closed_by.isin([str(ClosedBy.RECOVERY), str(ClosedBy.RENEWAL)])
     by_day = failures.group_by(day="closed_day").aggregate(
@@ -259,7 +258,7 @@ def agree_with_transitions(
     silver_user_state_transitions: ir.Table,
     silver_account_state_transitions: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Moves are those of the transitions, and each scope's add up to its total."""
     rows = ma.within(gold_state_transition_metrics, "metric_date", window)
@@ -292,7 +291,7 @@ def flows_equal_differences_of_counts(
     silver_account_state_history: ir.Table,
     bronze_accounts: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Flows between states equal the differences of state counts from one day to the next.
 
@@ -331,11 +330,9 @@ def flows_equal_differences_of_counts(
     return added_up.filter(added_up.surplus != 0)
 
 
-def _levels(scope: str, history: ir.Table, window: ma.DateWindow) -> ir.Table:
+def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
     """Entities in each state at the end of each day from the one before a window on, and entrants."""
-    rows = history.filter(
-        history.snapshot_date.between(window.first - timedelta(days=1), window.last)
-    )
+    rows = history.filter(history.snapshot_date.between(ma.days_earlier(window.first, 1), window.last))
     return rows.group_by("state", day="snapshot_date").aggregate(
         scope=ibis.literal(scope), entities=rows.count(), entered=rows.count(where=rows.enters)
     )

@@ -23,7 +23,7 @@ def _signups(users: ir.Table) -> ir.Table:
 
 @ma.table_asset(TABLE)
 def gold_users_created_daily(
-    bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: ma.DateWindow
+    bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Signups by date and segment."""
     facts = _signups(bronze_users)
@@ -32,7 +32,7 @@ def gold_users_created_daily(
 
 @ma.rule(TABLE)
 def recomputed_from_users(
-    gold_users_created_daily: ir.Table, bronze_users: ir.Table, *, window: ma.DateWindow
+    gold_users_created_daily: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """The total equals a count of signups."""
     return total_differs(TABLE, gold_users_created_daily, _signups(bronze_users), window)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 import ibis
 import ibis.expr.types as ir
@@ -17,10 +16,10 @@ from monstera_assets.checks.bit_sets import bit_count, bit_of, word_of
 from monstera_assets.checks.rules import Rule, rule, within
 from monstera_assets.gold.metrics import Metric, MetricTable, metric_table
 from monstera_assets.gold.series import dates, from_first_day, running_totals, totals_of_day
-from monstera_assets.lifecycle.intervals import day_number, numbered, sliding_presence
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import day_number, days_earlier, numbered, sliding_presence
 from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import Column
-from monstera_assets.warehouse.windows import DateWindow
 
 TOTAL = "all"
 SEGMENT = ("segment_dimension", "segment_value")
@@ -85,7 +84,7 @@ def users_active(
     accounts: ir.Table,
     *,
     days: int,
-    window: DateWindow,
+    window: Window,
     metric: str,
 ) -> ir.Table:
     """Distinct users with a qualifying event in the `days` days that end on each date of a window.
@@ -115,7 +114,7 @@ def users_active(
 
 
 def counted_by_segment(
-    facts: ir.Table, users: ir.Table, accounts: ir.Table, *, window: DateWindow, metric: str
+    facts: ir.Table, users: ir.Table, accounts: ir.Table, *, window: Window, metric: str
 ) -> ir.Table:
     """Facts of users added up on each date of a window.
 
@@ -133,7 +132,7 @@ def counted_by_segment(
     )
 
 
-def _grid(users: ir.Table, accounts: ir.Table, window: DateWindow) -> ir.Table:
+def _grid(users: ir.Table, accounts: ir.Table, window: Window) -> ir.Table:
     """Every date of a window with every segment that any user is in."""
     return dates(window).cross_join(user_segments(users, accounts).drop("user_id").distinct())
 
@@ -169,7 +168,7 @@ def counted_by_dimension(
     )
 
 
-def segment_grid(values: Mapping[str, Sequence[str]], window: DateWindow) -> ir.Table:
+def segment_grid(values: Mapping[str, Sequence[str]], window: Window) -> ir.Table:
     """Every date of a window with every segment: for each dimension, its values."""
     segments = [
         dict(zip(SEGMENT, pair, strict=True))
@@ -187,7 +186,7 @@ def active_entities_differ(
     entity: str,
     *,
     days: int,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Dates on which the total differs from a count of distinct entities over raw events.
 
@@ -202,7 +201,7 @@ def active_entities_differ(
         window: the dates to compare.
     """
     [column] = (each.column_name for each in metric.metrics)
-    all_days = DateWindow(window.first - timedelta(days=days - 1), window.last)
+    all_days = Window(days_earlier(window.first, days - 1), window.last)
     qualifying = events.filter(
         events.is_qualifying_event,
         events.entity_type == "user",
@@ -235,7 +234,7 @@ def segments_add_up_in(table: MetricTable) -> Rule:
     """The rule of a tall table that the segments of each dimension add up to the total."""
     [column] = (metric.column_name for metric in table.metrics)
 
-    def segments_add_up(rows: ir.Table, *, window: DateWindow) -> ir.Table:
+    def segments_add_up(rows: ir.Table, *, window: Window) -> ir.Table:
         """The segments of each dimension add up to the total."""
         rows = within(rows, METRIC_DATE.name, window)
         total = rows.filter(rows.segment_dimension == TOTAL).select(

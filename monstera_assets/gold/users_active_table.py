@@ -42,14 +42,14 @@ def users_active_table(
     )
 
     @ma.table_asset(
-        table, days={"silver_daily_user_activity": ma.last_days(days)}, pictures=pictures
+        table, days={"silver_daily_user_activity": ma.last_days(days)}, previews=pictures
     )
     def compute(
         silver_daily_user_activity: ir.Table,
         bronze_users: ir.Table,
         bronze_accounts: ir.Table,
         *,
-        window: ma.DateWindow,
+        window: ma.Window,
     ) -> ir.Table:
         return users_active(
             silver_daily_user_activity,
@@ -61,7 +61,7 @@ def users_active_table(
         )
 
     def recomputed_from_raw_events(
-        rows: ir.Table, bronze_events: ir.Table, *, window: ma.DateWindow
+        rows: ir.Table, bronze_events: ir.Table, *, window: ma.Window
     ) -> ir.Table:
         """The total equals a count of distinct users over the raw events."""
         return active_entities_differ(

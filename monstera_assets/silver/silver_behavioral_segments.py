@@ -27,7 +27,7 @@ TABLE = ma.declare_table(
 @ma.table_asset(
     TABLE,
     days={"silver_user_segment_history": ma.LATEST_DAY},
-    pictures=[
+    previews=[
         ma.distribution("users", name) for name in ("engagement_intensity", "composite_segment")
     ],
 )

@@ -42,7 +42,7 @@ TABLE = ma.declare_table(
 @ma.table_asset(
     TABLE,
     days={"silver_events_enriched": ma.SAME_DAYS, "silver_workflow_steps": ma.UP_TO_DAY},
-    in_spans=True,
+    batch_by_date=True,
 )
 def silver_cross_product_activity(
     silver_events_enriched: ir.Table,
@@ -51,7 +51,7 @@ def silver_cross_product_activity(
     bronze_product_catalog: ir.Table,
     *,
     policy: ma.LifecyclePolicy,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Events in products, in their order within the day, and completed runs."""
     events = silver_events_enriched
@@ -106,7 +106,7 @@ def _completions(
     workflows: ir.Table,
     catalog: ir.Table,
     policy: ma.LifecyclePolicy,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Completed runs by user and day; only runs with a step in the window can be completed in it."""
     within_window = steps.filter(steps.step_date.between(window.first, window.last))
@@ -126,7 +126,7 @@ def agrees_with_daily_activity(
     silver_cross_product_activity: ir.Table,
     silver_daily_user_activity: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Users, days and products are those of the daily activity."""
     rows = ma.within(silver_cross_product_activity, "activity_date", window)
@@ -144,7 +144,7 @@ def counts_are_possible(
     silver_cross_product_activity: ir.Table,
     silver_workflow_runs: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Switches and workflows are as many as products and completed runs allow."""
     rows = ma.within(silver_cross_product_activity, "activity_date", window)

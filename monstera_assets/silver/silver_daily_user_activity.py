@@ -50,7 +50,7 @@ TABLE = ma.declare_table(
 )
 
 
-@ma.table_asset(TABLE, days={"bronze_events": ma.SAME_DAYS}, in_spans=True)
+@ma.table_asset(TABLE, days={"bronze_events": ma.SAME_DAYS}, batch_by_date=True)
 def silver_daily_user_activity(
     bronze_events: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:

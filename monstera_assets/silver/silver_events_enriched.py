@@ -112,7 +112,7 @@ def silver_events_enriched(
 
 @ma.rule(TABLE)
 def typed_events_have_a_product(
-    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.DateWindow
+    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Every event of a type that belongs to a product names one."""
     events = ma.within(silver_events_enriched, "event_date", window)
@@ -123,7 +123,7 @@ def typed_events_have_a_product(
 
 @ma.rule(TABLE)
 def flags_agree_with_catalog(
-    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.DateWindow
+    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Qualifying and activation flags agree with the catalog's lists, where it has them."""
     events = ma.within(silver_events_enriched, "event_date", window)
@@ -147,7 +147,7 @@ def flags_agree_with_catalog(
 
 @ma.rule(TABLE)
 def no_email_leaves_bronze(
-    silver_events_enriched: ir.Table, bronze_users: ir.Table, *, window: ma.DateWindow
+    silver_events_enriched: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """No user's e-mail address has left bronze inside an event's metadata.
 

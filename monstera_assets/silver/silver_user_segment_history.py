@@ -20,6 +20,7 @@ from monstera_assets.lifecycle.behavior import (
     returns_of,
     use_of,
 )
+from monstera_assets.lifecycle.expressions import by_key
 from monstera_assets.lifecycle.intervals import on_each_day
 from monstera_assets.lifecycle.policy import SegmentPolicy
 from monstera_assets.lifecycle.products import IN_USE
@@ -30,7 +31,6 @@ from monstera_assets.lifecycle.segments import (
     segment_version,
     with_segments,
 )
-from monstera_assets.lifecycle.shares import by_key
 from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 
 PRODUCT_DAYS = 31
@@ -135,7 +135,7 @@ def silver_user_segment_history(
     bronze_workflows: ir.Table,
     *,
     policy: ma.LifecyclePolicy,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Intervals of behaviour, labelled, crossed with the days of the window."""
     features = feature_of_node(bronze_product_catalog)
@@ -194,10 +194,10 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
 
 
 def _recent_runs(
-    steps: ir.Table, workflows: ir.Table, policy: ma.LifecyclePolicy, window: ma.DateWindow
+    steps: ir.Table, workflows: ir.Table, policy: ma.LifecyclePolicy, window: ma.Window
 ) -> ir.Table:
     """Runs that started in the window or up to 90 days before its days."""
-    earliest = ma.day_number(ibis.literal(window.first)) - RECENT_DAYS
+    earliest = ma.day_number(window.first) - RECENT_DAYS
     lately = steps.filter(ma.day_number(steps.step_date) > earliest).select(*RUN).distinct()
     runs = workflow_runs(steps.semi_join(lately, RUN), workflows, policy)
     return runs.filter(runs.started_day > earliest).select(
@@ -210,7 +210,7 @@ def same_days_as_states(
     silver_user_segment_history: ir.Table,
     silver_user_state_history: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Each user has segments on exactly the days on which the user has a state."""
     segments, states = (
@@ -235,7 +235,7 @@ def same_days_as_states(
 
 @ma.rule(TABLE)
 def segments_follow_their_rules(
-    silver_user_segment_history: ir.Table, *, policy: ma.LifecyclePolicy, window: ma.DateWindow
+    silver_user_segment_history: ir.Table, *, policy: ma.LifecyclePolicy, window: ma.Window
 ) -> ir.Table:
     """Every dimension has the one value whose rule applies, by the policy in force."""
     rows = ma.within(silver_user_segment_history, "snapshot_date", window)
@@ -252,14 +252,14 @@ def measures_agree_with_sources(
     silver_user_product_state_history: ir.Table,
     bronze_events: ir.Table,
     *,
-    window: ma.DateWindow,
+    window: ma.Window,
 ) -> ir.Table:
     """Measures agree with the tables that they are counted from, on the last day.
 
     Looks at the last day of the window: each day's own thirty days of events, counted out, would
     cost more than the table.
     """
-    last = ma.day_number(ibis.literal(window.last))
+    last = ma.day_number(window.last)
     rows = silver_user_segment_history
     rows = rows.filter(rows.snapshot_date == window.last)
     events = bronze_events.filter(

@@ -29,7 +29,7 @@ TABLE = ma.declare_table(
 )
 
 
-@ma.table_asset(TABLE, days={"silver_events_enriched": ma.SAME_DAYS}, in_spans=True)
+@ma.table_asset(TABLE, days={"silver_events_enriched": ma.SAME_DAYS}, batch_by_date=True)
 def silver_user_sessions(silver_events_enriched: ir.Table) -> ir.Table:
     """Events of users by session and day."""
     events = silver_events_enriched

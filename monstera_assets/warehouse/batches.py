@@ -12,7 +12,7 @@ from ibis.backends.sql.datatypes import DuckDBType
 
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.errors import WarehouseError
-from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 Rows = Callable[[duckdb.DuckDBPyConnection], ir.Table]
@@ -65,13 +65,13 @@ class TableBatch:
     def _write(self, connection: duckdb.DuckDBPyConnection, window: DateWindow | None) -> None:
         for table in self.contents:
             # Before any rows are computed: those of one may depend on what another holds so far.
-            writer.prepare(connection, StoredTable.of(table))
+            writer.prepare(connection, table.stored)
         if self.before is not None:
             self.before(connection)
         for table, rows in self.contents.items():
             self.counts[table.name] = writer.replace(
                 connection,
-                StoredTable.of(table),
+                table.stored,
                 rows(connection),
                 window if table.partition_column else None,
                 self.only_days if table.partition_column else None,

@@ -41,7 +41,7 @@ from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.batches import TableBatch
 from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS, connect
 from monstera_assets.warehouse.errors import SchemaMismatchError
-from monstera_assets.warehouse.pictures import Computed
+from monstera_assets.warehouse.previews import Computed
 from monstera_assets.warehouse.spans import of_days
 from monstera_assets.warehouse.tables import StoredTable
 from monstera_assets.warehouse.windows import DateWindow

@@ -27,7 +27,7 @@ _MOST_ROWS = 60
 
 
 @dataclass(frozen=True)
-class Picture:
+class Preview:
     """A few rows of a table, in the order in which they are shown.
 
     Attributes:
@@ -73,7 +73,7 @@ class Picture:
         return f"{value:.1%}" if self.is_share else f"{value:,.1f}"
 
 
-def distribution(entities: str, column: str) -> Picture:
+def distribution(entities: str, column: str) -> Preview:
     """How many of the entities that a table has a row of each have which value of a column."""
 
     def rows(relation: ir.Table) -> ir.Table:
@@ -83,7 +83,7 @@ def distribution(entities: str, column: str) -> Picture:
         return shares.order_by(ibis.desc(entities), column)
 
     title = f"{entities} by {column}".replace("_", " ").capitalize()
-    return Picture(title, rows, bar=entities, is_share=True)
+    return Preview(title, rows, bar=entities, is_share=True)
 
 
 def bar(value: float, most: float) -> str:
@@ -105,5 +105,5 @@ class Computed:
     """
 
     rows: ir.Table | pd.DataFrame
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[Preview, ...] = ()
     day_by_day: DayByDay | None = None

@@ -34,7 +34,7 @@ from dagster import (
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.io_manager import READS, Reads
 from monstera_assets.warehouse.lineage import column_lineage
-from monstera_assets.warehouse.pictures import Computed, Picture
+from monstera_assets.warehouse.previews import Computed, Preview
 from monstera_assets.warehouse.spans import DayByDay, narrowed
 from monstera_assets.warehouse.tables import Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -91,7 +91,7 @@ class TableAsset:
     table: Table
     function: Callable[..., Any]
     days: Mapping[str, Days] = field(default_factory=dict)
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[Preview, ...] = ()
     in_spans: bool = False
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class TableAsset:
             days in (SAME_DAYS, UP_TO_DAY) and not self._reads_frame(name)
             for name, days in self.days.items()
         )
-        if self.in_spans and not (read_up_to_the_day and SAME_DAYS in self.days.values()):
+        if self.batch_by_date and not (read_up_to_the_day and SAME_DAYS in self.days.values()):
             raise ValueError(
                 f"{self.table.name}: spans need an input of the same days, no input of other days than"
                 " these and those before, and no DataFrames"
@@ -155,7 +155,7 @@ class TableAsset:
             # copies would be most of the log.
             last = context.partition_key_range.end if partitioned else None
             context.add_asset_metadata(self._lineage(rows), partition_key=last)
-            if not self.in_spans:
+            if not self.batch_by_date:
                 return Computed(rows, self.pictures)
             day_by_day = DayByDay(
                 [tables[name] for name, days in self.days.items() if days is SAME_DAYS],
@@ -199,7 +199,7 @@ class TableAsset:
 def table_asset(
     table: Table,
     days: Mapping[str, Days] | None = None,
-    pictures: Sequence[Picture] = (),
+    pictures: Sequence[Preview] = (),
     *,
     in_spans: bool = False,
 ) -> Callable[[Callable[..., Any]], TableAsset]:

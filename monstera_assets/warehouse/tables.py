@@ -144,7 +144,7 @@ class Table:
     @cached_property
     def relation(self) -> ir.Table:
         """The table as an unbound Ibis table."""
-        return StoredTable.of(self).relation
+        return self.stored.relation
 
     def to_dagster(self) -> TableSchema:
         """The declaration as Dagster's column schema; `from_dagster` reads it back."""

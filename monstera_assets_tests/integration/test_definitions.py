@@ -21,7 +21,7 @@ from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.gold.metrics import snake_case
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import TableAsset, asset_key
-from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.tables import Table
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 ROOT = Path(__file__).parents[2]
@@ -317,7 +317,7 @@ def test_the_ui_shows_where_columns_come_from_and_what_tables_look_like(
         if not is_computed_by_python(asset):
             lineage = metadata["dagster/column_lineage"].value
             assert isinstance(lineage, dg.TableColumnLineage)
-            declared = {column.name for column in StoredTable.of(asset.table).data_columns}
+            declared = {column.name for column in asset.table.stored.data_columns}
             assert lineage.deps_by_column.keys() == declared
             known = {asset_key(name) for name in asset.inputs}
             assert {dep.asset_key for deps in lineage.deps_by_column.values() for dep in deps} <= (

@@ -7,8 +7,8 @@ from pathlib import Path
 import duckdb
 import ibis
 import pytest
+from monstera_assets.lifecycle.expressions import by_key
 
-from monstera_assets.lifecycle.shares import by_key
 from monstera_assets.warehouse import shares
 from monstera_assets.warehouse.compiler import compile_duckdb
 

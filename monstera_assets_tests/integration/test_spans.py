@@ -31,7 +31,7 @@ from monstera_assets_tests.integration.example_assets import FACTS, errors
 from monstera_assets_tests.integration.example_runs import Graph
 
 COMPANY = Company(users=150, days=60)
-IN_SPANS = [asset for asset in table_assets() if asset.in_spans]
+IN_SPANS = [asset for asset in table_assets() if asset.batch_by_date]
 JANUARY = DateWindow(date(2025, 1, 1), date(2025, 1, 31))
 ROWS = ibis.table({"day": "date", "amount": "int64"}, name="amounts")
 
@@ -135,4 +135,4 @@ def test_only_days_that_stand_alone_can_be_in_spans(days: dict[str, Days]) -> No
         return silver_facts.semi_join(silver_names, silver_facts.note == silver_names.label)
 
     with pytest.raises(ValueError, match="silver_facts: spans need an input of the same days"):
-        table_asset(FACTS, days, in_spans=True)(function)
+        table_asset(FACTS, days, batch_by_date=True)(function)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import duckdb
 import ibis
 import pytest
-
-from monstera_assets.warehouse.pictures import Picture, bar, distribution
+from monstera_assets.warehouse.previews import Preview, bar, distribution
 
 USERS = ibis.table({"name": "string", "state": "string"}, name="users")
 
@@ -50,7 +49,7 @@ def test_words_from_data_are_no_markup(connection: duckdb.DuckDBPyConnection) ->
 
 def test_more_rows_than_fit_are_said_to_be_there(connection: duckdb.DuckDBPyConnection) -> None:
     fill(connection, ["active"] * 61)
-    drawn = Picture("All", lambda users: users.order_by("name")).draw(connection, USERS)
+    drawn = Preview("All", lambda users: users.order_by("name")).draw(connection, USERS)
     assert drawn.count("| active |") == 60
     assert drawn.endswith("The first 60 rows.")
 
