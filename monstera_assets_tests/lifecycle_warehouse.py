@@ -41,9 +41,9 @@ from monstera_assets.silver.silver_user_state_transitions import silver_user_sta
 from monstera_assets.silver.silver_workflow_funnel import silver_workflow_funnel
 from monstera_assets.silver.silver_workflow_runs import silver_workflow_runs
 from monstera_assets.silver.silver_workflow_steps import silver_workflow_steps
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.table_asset import LATEST_DAY, TableAsset
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets.warehouse.writer import compile_duckdb
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse, Row
 from monstera_assets_tests.strategies import CATALOG, AccountCase, UserCase
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connection_config
-from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.tables import Table
 
 _INDIFFERENT = {
     "VARCHAR": "-",
@@ -39,7 +39,7 @@ class MemoryWarehouse:
 
     def __init__(self, tables: Iterable[Table]) -> None:
         self.connection = duckdb.connect(config={**connection_config(threads=1)})
-        self._stored = {table.name: StoredTable.of(table) for table in tables}
+        self._stored = {table.name: table.stored for table in tables}
         for table in self._stored.values():
             writer.prepare(self.connection, table)
 

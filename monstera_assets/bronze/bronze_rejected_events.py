@@ -6,8 +6,8 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import OWNERS
 from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.warehouse.tables import Column, Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 TABLE = Table(
     layer=Layer.BRONZE,
@@ -34,7 +34,7 @@ TABLE = Table(
 
 
 @rule(TABLE, "No row of the source was rejected; the reasons say why.", blocking=False)
-def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: DateWindow) -> ir.Table:
+def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: Window) -> ir.Table:
     """Rejected rows by reason."""
     rows = within(bronze_rejected_events, "partition_date", window)
     return rows.group_by("rejection_reason").aggregate(

@@ -35,7 +35,7 @@ from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, temporary_relation
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import POOL, asset_key, batch_outs
-from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import stored_columns
 
 TABLES = (
@@ -244,7 +244,7 @@ def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:
 def _note_what_changed(connection: duckdb.DuckDBPyConnection) -> None:
     """Say from which day on tables are affected by entities that differ from those before."""
     events = (bronze_events.TABLE, bronze_rejected_events.TABLE)
-    if not all(stored_columns(connection, StoredTable.of(table)) for table in events):
+    if not all(stored_columns(connection, table.stored) for table in events):
         return  # no day was ever loaded
     effect = entity_effect(
         connection,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import duckdb
 
 from monstera_assets.checks.rules import Finding, count_violations
-from monstera_assets.warehouse.tables import StoredTable, Table, same_type
+from monstera_assets.warehouse.tables import Table, same_type
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import quote, stored_columns
 
@@ -81,8 +81,8 @@ def evaluate_contract(
 
 
 def _types(connection: duckdb.DuckDBPyConnection, table: Table) -> Finding:
-    stored = stored_columns(connection, StoredTable.of(table))
-    declared = {column.name: column.type for column in StoredTable.of(table).columns}
+    stored = stored_columns(connection, table.stored)
+    declared = {column.name: column.type for column in table.stored.columns}
     differences = tuple(
         (name, declared.get(name, "not declared"), stored.get(name, "missing"))
         for name in sorted(declared.keys() | stored.keys())

@@ -17,7 +17,7 @@ import duckdb
 from monstera_assets.dashboards.design import Timeframe
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.warehouse.errors import MissingTableError
-from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import quote, require_table
 
 WEEK = 7
@@ -70,7 +70,7 @@ class Reader:
         """
         for table in tables:
             if table.name not in self._verified:
-                require_table(self._connection, StoredTable.of(table))
+                require_table(self._connection, table.stored)
                 self._verified.add(table.name)
         return self._connection.execute(select, list(parameters)).fetchall()
 

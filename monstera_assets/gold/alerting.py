@@ -9,7 +9,6 @@ and the one expected.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from itertools import pairwise
 
 import ibis
@@ -24,19 +23,19 @@ from monstera_assets.gold import gold_state_transition_metrics as transitions
 from monstera_assets.gold.metrics import Metric
 from monstera_assets.gold.segments import TOTAL
 from monstera_assets.gold.series import share
-from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import day_number, days_earlier
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import UserState
-from monstera_assets.warehouse.windows import DateWindow
 
 WEEK = 7
 BASELINE_DAYS = 28
 _IN_USE = (UserState.ACTIVE, UserState.RETURNING, UserState.REACTIVATED, UserState.DUNNING)
 
 
-def _at(rows: ir.Table, window: DateWindow, days_before: int, *columns: str) -> ir.Table:
+def _at(rows: ir.Table, window: Window, days_before: int, *columns: str) -> ir.Table:
     """The row of the window's last day, or of some days before it, of a table with one row a date."""
-    rows = rows.filter(rows.metric_date == window.last - timedelta(days=days_before))
+    rows = rows.filter(rows.metric_date == days_earlier(window.last, days_before))
     suffix = f"_{days_before}" if days_before else ""
     return rows.select(**{f"{name}{suffix}": rows[name] for name in columns})
 
@@ -45,7 +44,7 @@ def _rate_moved(
     rates: ir.Table,
     populations: ir.Table,
     rate: Metric,
-    window: DateWindow,
+    window: Window,
     policy: LifecyclePolicy,
     is_alarming: Callable[[ir.FloatingValue], ir.BooleanValue],
 ) -> ir.Table:
@@ -68,7 +67,7 @@ def _rate_moved(
     )
     told = both.select(
         figure=ibis.literal(rate.name),
-        metric_date=ibis.literal(window.last),
+        metric_date=window.last,
         seen=both.rate,
         expected=both.rate_7,
         change=_rounded(share(both.rate - both.rate_7, both.rate_7)),
@@ -137,7 +136,7 @@ def churn_rate_is_steady(
     gold_overall_metrics: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """The churn rate, if it rose too much."""
     return _rate_moved(
@@ -160,7 +159,7 @@ def dormancy_rate_is_steady(
     gold_overall_metrics: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """The dormancy rate, if it rose too much."""
     return _rate_moved(
@@ -184,7 +183,7 @@ def reactivation_rate_is_steady(
     gold_overall_metrics: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """The reactivation rate, if it fell too much."""
     return _rate_moved(
@@ -204,7 +203,7 @@ def reactivation_rate_is_steady(
     level=AlertLevel.P1,
 )
 def activation_rate_is_steady(
-    gold_overall_metrics: ir.Table, *, policy: LifecyclePolicy, window: DateWindow
+    gold_overall_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
 ) -> ir.Table:
     """The activation rate, if it fell too much."""
     rows = gold_overall_metrics
@@ -230,7 +229,7 @@ def activation_rate_is_steady(
     level=AlertLevel.P1,
 )
 def dunning_is_recovered(
-    gold_state_transition_metrics: ir.Table, *, policy: LifecyclePolicy, window: DateWindow
+    gold_state_transition_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
 ) -> ir.Table:
     """The recovery rate, if it is too low."""
     rows = gold_state_transition_metrics
@@ -254,14 +253,14 @@ def dunning_is_recovered(
     level=AlertLevel.P3,
 )
 def time_in_new_is_steady(
-    gold_state_transition_metrics: ir.Table, *, policy: LifecyclePolicy, window: DateWindow
+    gold_state_transition_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
 ) -> ir.Table:
     """The mean days in the state new, if they rose too much."""
     rows = gold_state_transition_metrics
     rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(UserState.NEW))
     moves = rows[transitions.MOVES.column_name]
     days = moves.cast("float64") * rows[transitions.DAYS_IN_STATE.column_name].fill_null(0.0)
-    ago = day_number(ibis.literal(window.last)) - day_number(rows.metric_date)
+    ago = day_number(window.last) - day_number(rows.metric_date)
     now, before = (
         ago.between(0, BASELINE_DAYS - 1),
         ago.between(BASELINE_DAYS, 2 * BASELINE_DAYS - 1),
@@ -275,7 +274,7 @@ def time_in_new_is_steady(
     )
     told = told.select(
         figure=ibis.literal("Mean days in the state new"),
-        metric_date=ibis.literal(window.last),
+        metric_date=window.last,
         seen=share(told.days_now, told.moves_now),
         expected=share(told.days_before, told.moves_before),
         users=ibis.least(told.moves_now.fill_null(0), told.moves_before.fill_null(0)),
@@ -290,14 +289,14 @@ def time_in_new_is_steady(
     blocking=False,
 )
 def state_shares_are_steady(
-    gold_segment_metrics: ir.Table, *, policy: LifecyclePolicy, window: DateWindow
+    gold_segment_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
 ) -> ir.Table:
     """States whose share of users shifted too much."""
     rows = gold_segment_metrics
     rows = rows.filter(rows.segment_dimension == "platform_state")
     shares = rows[segments.SEGMENT_SHARE.column_name]
     users = rows[segments.USERS_IN_SEGMENT.column_name]
-    ago = day_number(ibis.literal(window.last)) - day_number(rows.metric_date)
+    ago = day_number(window.last) - day_number(rows.metric_date)
     told = rows.group_by(state="segment_value").aggregate(
         seen=shares.max(where=ago == 0),
         expected=shares.mean(where=ago.between(1, BASELINE_DAYS)),
@@ -307,7 +306,7 @@ def state_shares_are_steady(
     people = told.in_state.sum().over(ibis.window())
     told = told.filter(told.days == BASELINE_DAYS).select(
         figure="Share of users in the state " + told.state,
-        metric_date=ibis.literal(window.last),
+        metric_date=window.last,
         seen=told.seen,
         expected=told.expected,
         users=told.in_state,
@@ -326,7 +325,7 @@ def state_shares_are_steady(
     blocking=False,
 )
 def volume_is_as_expected(
-    gold_activity_metrics: ir.Table, *, policy: LifecyclePolicy, window: DateWindow
+    gold_activity_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
 ) -> ir.Table:
     """The events of the last day, if they are far from expected."""
     told = _volume(gold_activity_metrics, window)
@@ -347,22 +346,22 @@ def volume_is_as_expected(
     level=AlertLevel.P0,
 )
 def there_is_data(
-    gold_activity_metrics: ir.Table, *, policy: LifecyclePolicy, window: DateWindow
+    gold_activity_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
 ) -> ir.Table:
     """The last day, if it has no event at all and should have."""
     told = _volume(gold_activity_metrics, window)
     return _judged(told, "expected", told.seen == 0, policy, "expected events")
 
 
-def _volume(rows: ir.Table, window: DateWindow) -> ir.Table:
+def _volume(rows: ir.Table, window: Window) -> ir.Table:
     """The events of the last day beside the mean of its weekday, if there are 4 weeks before."""
     rows = rows.filter(rows.product_id == TOTAL)
     events = rows[activity.EVENTS.column_name]
-    ago = day_number(ibis.literal(window.last)) - day_number(rows.metric_date)
+    ago = day_number(window.last) - day_number(rows.metric_date)
     weekday = ago.isin([WEEK * n for n in range(1, 5)])
     told = rows.aggregate(
         figure=ibis.literal(activity.EVENTS.name),
-        metric_date=ibis.literal(window.last),
+        metric_date=window.last,
         seen=events.max(where=ago == 0),
         expected=events.sum(where=weekday).cast("float64") / 4,
         weeks=events.count(where=weekday),
@@ -377,7 +376,7 @@ def _volume(rows: ir.Table, window: DateWindow) -> ir.Table:
     level=AlertLevel.P1,
 )
 def schema_is_complied_with(
-    bronze_loads: ir.Table, *, policy: LifecyclePolicy, window: DateWindow
+    bronze_loads: ir.Table, *, policy: LifecyclePolicy, window: Window
 ) -> ir.Table:
     """The last day, if too many of its rows were rejected."""
     rows = bronze_loads.filter(bronze_loads.partition_date == window.last)
@@ -398,12 +397,12 @@ def schema_is_complied_with(
     level=AlertLevel.P3,
 )
 def users_do_not_decline_slowly(
-    gold_overall_metrics: ir.Table, *, policy: LifecyclePolicy, window: DateWindow
+    gold_overall_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
 ) -> ir.Table:
     """Monthly active users, if they decline week after week."""
     rows = gold_overall_metrics
     users = rows[overall.MONTHLY.column_name]
-    ago = day_number(ibis.literal(window.last)) - day_number(rows.metric_date)
+    ago = day_number(window.last) - day_number(rows.metric_date)
     weeks = [WEEK * n for n in range(5)]
     told = rows.aggregate(**{f"ago_{days}": users.max(where=ago == days) for days in weeks})
     values = [told[f"ago_{days}"] for days in weeks]
@@ -412,7 +411,7 @@ def users_do_not_decline_slowly(
     decline = _rounded(share(expected - seen, expected))
     told = told.filter(expected.notnull()).select(
         figure=ibis.literal(overall.MONTHLY.name),
-        metric_date=ibis.literal(window.last),
+        metric_date=window.last,
         seen=seen,
         expected=expected,
         decline=decline,

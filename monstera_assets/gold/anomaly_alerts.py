@@ -9,11 +9,11 @@ from monstera_assets.checks.rules import NOT_JUDGED, AlertLevel, rule
 from monstera_assets.gold.gold_state_distribution import SEGMENT_OF_SCOPE
 from monstera_assets.gold.gold_state_distribution_anomalies import TABLE, Severity
 from monstera_assets.gold.metrics import METRIC_DATE
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.prediction.expected_range import DAYS_BEFORE_JUDGED, Span
-from monstera_assets.warehouse.windows import DateWindow
 
 
-def _alarms(rows: ir.Table, states: ir.Table, severity: Severity, window: DateWindow) -> ir.Table:
+def _alarms(rows: ir.Table, states: ir.Table, severity: Severity, window: Window) -> ir.Table:
     """The last day's anomalies of a severity; a note if there are too few days to judge any."""
     found = rows.filter(rows.metric_date == window.last, rows.severity == str(severity))
     told = found.select(
@@ -50,7 +50,7 @@ def activity_is_as_expected(
     gold_state_distribution_anomalies: ir.Table,
     gold_state_distribution: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """The share of users active, or their events, if out of range."""
     return _alarms(
@@ -68,7 +68,7 @@ def segments_and_states_are_as_expected(
     gold_state_distribution_anomalies: ir.Table,
     gold_state_distribution: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Segments and states that are out of range."""
     return _alarms(
@@ -86,7 +86,7 @@ def activity_does_not_drift(
     gold_state_distribution_anomalies: ir.Table,
     gold_state_distribution: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Users in all or a segment whose week is out of range."""
     return _alarms(gold_state_distribution_anomalies, gold_state_distribution, Severity.LOW, window)

@@ -14,9 +14,9 @@ from monstera_assets.gold.segments import (
     segmented_table,
     segments_differ_from_total,
 )
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.warehouse.table_asset import SAME_DAYS, TableAsset
-from monstera_assets.warehouse.windows import DateWindow
 
 
 def entity_created_daily(created: EntityCreated) -> tuple[TableAsset, list[Rule]]:
@@ -35,7 +35,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[TableAsset, list[Rule]
         bronze_users: ir.Table,
         bronze_accounts: ir.Table,
         *,
-        window: DateWindow,
+        window: Window,
     ) -> ir.Table:
         events = _creations(silver_events_enriched, created)
         by_day = events.group_by(
@@ -46,7 +46,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[TableAsset, list[Rule]
         )
 
     def recomputed_from_raw_events(
-        metric_rows: ir.Table, bronze_events: ir.Table, *, window: DateWindow
+        metric_rows: ir.Table, bronze_events: ir.Table, *, window: Window
     ) -> ir.Table:
         rows = within(metric_rows, "metric_date", window)
         published = rows.filter(rows.segment_dimension == TOTAL, rows[column] > 0)
@@ -54,7 +54,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[TableAsset, list[Rule]
         counted = events.group_by(metric_date="event_date").aggregate(**{column: events.count()})
         return differing_rows(published.select("metric_date", column), counted)
 
-    def segments_add_up(metric_rows: ir.Table, *, window: DateWindow) -> ir.Table:
+    def segments_add_up(metric_rows: ir.Table, *, window: Window) -> ir.Table:
         return segments_differ_from_total(metric_rows, column, window=window)
 
     rules = [

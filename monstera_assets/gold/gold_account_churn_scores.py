@@ -15,7 +15,7 @@ from monstera_assets.prediction.churn_scores import score
 from monstera_assets.prediction.targets import ACCOUNTS
 from monstera_assets.silver.silver_account_churn_features import TABLE as FEATURES
 from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN
-from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Layer, Table
 
@@ -38,7 +38,7 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, pictures=[distribution("accounts", "risk_band")])
+@table_asset(TABLE, previews=[distribution("accounts", "risk_band")])
 def gold_account_churn_scores(
     silver_account_churn_features: pd.DataFrame,
     gold_churn_model_evaluation: pd.DataFrame,

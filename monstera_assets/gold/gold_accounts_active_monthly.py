@@ -16,9 +16,9 @@ from monstera_assets.gold.segments import (
     segments_differ_from_total,
 )
 from monstera_assets.gold.series import dates
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.states import AccountState
 from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
-from monstera_assets.warehouse.windows import DateWindow
 
 DAYS = 30
 
@@ -48,7 +48,7 @@ TABLE = metric_table(
 
 @table_asset(TABLE, days={"silver_account_state_history": SAME_DAYS})
 def gold_accounts_active_monthly(
-    silver_account_state_history: ir.Table, *, window: DateWindow
+    silver_account_state_history: ir.Table, *, window: Window
 ) -> ir.Table:
     """Account-days with an active seat, counted by what the account was that day."""
     accounts = silver_account_state_history
@@ -90,7 +90,7 @@ def recomputed_from_raw_events(
     bronze_events: ir.Table,
     bronze_users: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Dates on which the metric and a plain count over bronze_events differ."""
     accounts = bronze_users.select(entity_id="user_id", account_id="account_id")
@@ -106,7 +106,7 @@ def recomputed_from_raw_events(
 
 
 @rule(TABLE, "The segments of each dimension add up to the total.")
-def segments_add_up(gold_accounts_active_monthly: ir.Table, *, window: DateWindow) -> ir.Table:
+def segments_add_up(gold_accounts_active_monthly: ir.Table, *, window: Window) -> ir.Table:
     """Dates and dimensions whose segments do not add up."""
     return segments_differ_from_total(
         gold_accounts_active_monthly, ACCOUNTS_ACTIVE.column_name, window=window

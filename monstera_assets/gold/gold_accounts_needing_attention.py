@@ -12,7 +12,7 @@ from monstera_assets.lifecycle.intervals import day_number, first_of
 from monstera_assets.lifecycle.states import AccountState
 from monstera_assets.prediction.churn_scores import REASONS
 from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN, STATE_COLUMNS
-from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -79,7 +79,7 @@ TABLE = Table(
 @table_asset(
     TABLE,
     days={"silver_account_state_history": ALL_DAYS},
-    pictures=[distribution("accounts", "current_state")],
+    previews=[distribution("accounts", "current_state")],
 )
 def gold_accounts_needing_attention(
     silver_account_current_state: ir.Table,

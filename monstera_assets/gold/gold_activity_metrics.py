@@ -11,12 +11,12 @@ from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import TOTAL
 from monstera_assets.gold.series import dates, first_day, share
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_date, day_number, hours_between
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_runs
 from monstera_assets.warehouse.table_asset import SAME_DAYS, UP_TO_DAY, table_asset
 from monstera_assets.warehouse.tables import Column
-from monstera_assets.warehouse.windows import DateWindow
 
 NONE = "none"
 """Stands for the product or feature of events that have none."""
@@ -102,7 +102,7 @@ _COUNTS = (EVENTS, EVENTS_QUALIFYING, USERS_PRESENT, USERS_ACTIVE)
 @table_asset(
     TABLE,
     days={"silver_events_enriched": SAME_DAYS, "silver_workflow_steps": UP_TO_DAY},
-    in_spans=True,
+    batch_by_date=True,
 )
 def gold_activity_metrics(
     silver_events_enriched: ir.Table,
@@ -111,7 +111,7 @@ def gold_activity_metrics(
     bronze_product_catalog: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Events counted as they occur, by product and in all, and runs beside the totals."""
     events = silver_events_enriched.filter(silver_events_enriched.entity_type == "user")
@@ -193,7 +193,7 @@ def _runs(
     workflows: ir.Table,
     catalog: ir.Table,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """By date and product of the first step, and in all: runs started, completed, and matured."""
     earliest = first_day(window) - policy.workflow_days
@@ -233,7 +233,7 @@ def _runs(
 
 @rule(TABLE, "The rows of a date add up to its products and its total, and agree with raw events.")
 def events_add_up(
-    gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: DateWindow
+    gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: Window
 ) -> ir.Table:
     """Dates whose parts, products or total count other events than there are."""
     rows = within(gold_activity_metrics, "metric_date", window)
@@ -266,7 +266,7 @@ def events_add_up(
 
 @rule(TABLE, "Products have the users that the daily activity says.")
 def users_agree_with_daily_activity(
-    gold_activity_metrics: ir.Table, silver_daily_user_activity: ir.Table, *, window: DateWindow
+    gold_activity_metrics: ir.Table, silver_daily_user_activity: ir.Table, *, window: Window
 ) -> ir.Table:
     """Dates and products with other users present or active."""
     rows = within(gold_activity_metrics, "metric_date", window)

@@ -13,7 +13,7 @@ from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.churn_evaluation import DECILES, Predictor, evaluate
 from monstera_assets.prediction.targets import ACCOUNTS, USERS
-from monstera_assets.warehouse.pictures import Picture
+from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -126,9 +126,9 @@ def _comparison(relation: ir.Table) -> ir.Table:
 
 @table_asset(
     TABLE,
-    pictures=[
-        Picture("Users by tenth of probability", _calibration, bar="churned", is_share=True),
-        Picture("All evaluation dates together", _comparison),
+    previews=[
+        Preview("Users by tenth of probability", _calibration, bar="churned", is_share=True),
+        Preview("All evaluation dates together", _comparison),
     ],
 )
 def gold_churn_model_evaluation(

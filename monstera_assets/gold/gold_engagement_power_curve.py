@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import ibis
 import ibis.expr.types as ir
 
@@ -11,10 +9,10 @@ from monstera_assets.checks.rules import rule, within
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import TOTAL
 from monstera_assets.gold.series import dates, first_day, from_first_day, running_totals
-from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import day_number, days_earlier
 from monstera_assets.warehouse.table_asset import last_days, table_asset
 from monstera_assets.warehouse.tables import Column
-from monstera_assets.warehouse.windows import DateWindow
 
 WINDOWS = (7, 28)
 """Lengths of the windows in days."""
@@ -42,7 +40,7 @@ TABLE = metric_table(
 
 @table_asset(TABLE, days={"silver_daily_user_activity": last_days(max(WINDOWS))})
 def gold_engagement_power_curve(
-    silver_daily_user_activity: ir.Table, *, window: DateWindow
+    silver_daily_user_activity: ir.Table, *, window: Window
 ) -> ir.Table:
     """Users who move from one number of active days to another, added up by date."""
     activity = silver_daily_user_activity
@@ -64,7 +62,7 @@ def gold_engagement_power_curve(
     ).rename(**{USERS_BY_ACTIVE_DAYS.column_name: "change"})
 
 
-def _changes(active: ir.Table, days: int, window: DateWindow) -> ir.Table:
+def _changes(active: ir.Table, days: int, window: Window) -> ir.Table:
     """By day and number of active days, how many users reach that number less those who leave it."""
     recent = active.filter(active.day > first_day(window) - days)
     one = ibis.literal(1, "int64")
@@ -88,7 +86,7 @@ def _changes(active: ir.Table, days: int, window: DateWindow) -> ir.Table:
 
 @rule(TABLE, "Active days add up: over the days of a window, as many as users active daily.")
 def days_add_up_to_users_active_daily(
-    gold_engagement_power_curve: ir.Table, gold_users_active_daily: ir.Table, *, window: DateWindow
+    gold_engagement_power_curve: ir.Table, gold_users_active_daily: ir.Table, *, window: Window
 ) -> ir.Table:
     """Dates and windows whose users times days are not the users active on the window's days.
 
@@ -103,7 +101,7 @@ def days_add_up_to_users_active_daily(
     daily = gold_users_active_daily
     daily = daily.filter(
         daily.segment_dimension == TOTAL,
-        daily.metric_date.between(window.first - timedelta(days=max(WINDOWS)), window.last),
+        daily.metric_date.between(days_earlier(window.first, max(WINDOWS)), window.last),
     ).select(active_date="metric_date", active="users_active_daily")
     counted = told.left_join(
         daily,

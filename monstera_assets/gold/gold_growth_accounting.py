@@ -9,10 +9,10 @@ from monstera_assets.checks.rules import differing_rows, rule, within
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import TOTAL
 from monstera_assets.gold.series import dates, first_day, from_first_day, running_totals, share
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_number, sliding_presence
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
 from monstera_assets.warehouse.tables import Column
-from monstera_assets.warehouse.windows import DateWindow
 
 WINDOWS = {1: "daily", 7: "weekly", 30: "monthly"}
 """Lengths of the windows in days, and the periods of the metric of active users of that length."""
@@ -75,7 +75,7 @@ TABLE = metric_table(
 
 
 @table_asset(TABLE, days={"silver_daily_user_activity": UP_TO_DAY})
-def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: DateWindow) -> ir.Table:
+def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: Window) -> ir.Table:
     """Users who enter and leave the two windows, added up by date."""
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
@@ -106,7 +106,7 @@ def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: Date
     )
 
 
-def _changes(active: ir.Table, first_days: ir.Table, days: int, window: DateWindow) -> ir.Table:
+def _changes(active: ir.Table, first_days: ir.Table, days: int, window: Window) -> ir.Table:
     """By day, how many users become or cease to be retained, gained (in S, not in P), churned, new."""
     recent = active.filter(active.day > first_day(window) - 2 * days)
     in_s = sliding_presence(recent, keys=["user_id"], days=days)
@@ -149,7 +149,7 @@ def _changes(active: ir.Table, first_days: ir.Table, days: int, window: DateWind
 
 
 @rule(TABLE, "The account balances: active = active before + new + resurrected - churned.")
-def account_balances(gold_growth_accounting: ir.Table, *, window: DateWindow) -> ir.Table:
+def account_balances(gold_growth_accounting: ir.Table, *, window: Window) -> ir.Table:
     """Dates and windows on which it does not, or that have a negative number or another ratio."""
     rows = within(gold_growth_accounting, "metric_date", window)
     active, before, new, retained, resurrected, churned = (
@@ -179,7 +179,7 @@ def agrees_with_users_active(
     gold_users_active_weekly: ir.Table,
     gold_users_active_monthly: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Dates and windows with other users active, in the window or the one before."""
     tables = (gold_users_active_daily, gold_users_active_weekly, gold_users_active_monthly)

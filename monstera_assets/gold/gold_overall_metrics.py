@@ -29,10 +29,10 @@ from monstera_assets.gold import (
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table, title_case
 from monstera_assets.gold.segments import TOTAL
 from monstera_assets.gold.series import dates, share
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.states import AccountState, UserState
 from monstera_assets.warehouse.table_asset import SAME_DAYS, last_days, table_asset
-from monstera_assets.warehouse.windows import DateWindow
 
 WEEK, MONTH = 7, 30
 _ACTIVATION_DAYS = 7
@@ -155,7 +155,7 @@ def gold_overall_metrics(
     silver_daily_user_activity: ir.Table,
     bronze_users: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """The totals of the metrics' own tables, states counted, and signups followed for a week."""
     headlines = _side_by_side(
@@ -246,9 +246,7 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
     )
 
 
-def _activation(
-    users: ir.Table, activity: ir.Table, created: ir.Table, window: DateWindow
-) -> ir.Table:
+def _activation(users: ir.Table, activity: ir.Table, created: ir.Table, window: Window) -> ir.Table:
     """By date, the signups of the week that ended a week before, and those then activated.
 
     `created` has a row for each date that is loaded: what people did before the first is not known.
@@ -299,7 +297,7 @@ def states_add_up(
     silver_user_state_history: ir.Table,
     silver_account_state_history: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Dates on which states do not add up to the entities there are."""
     rows = within(gold_overall_metrics, "metric_date", window)
@@ -327,7 +325,7 @@ def _sum(rows: ir.Table, metrics: Iterable[Metric]) -> ir.IntegerValue:
 
 
 @rule(TABLE, "Every rate lies between 0 and 1, and active users do not shrink with the window.")
-def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: DateWindow) -> ir.Table:
+def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: Window) -> ir.Table:
     """Dates with an impossible rate, or with fewer users active in a month than in a week or day."""
     rows = within(gold_overall_metrics, "metric_date", window)
     day, week, month = (rows[metric.column_name] for metric in (DAILY, WEEKLY, MONTHLY))

@@ -18,7 +18,7 @@ from monstera_assets.prediction.recommendations import (
     is_present,
     recommend,
 )
-from monstera_assets.warehouse.pictures import Picture, distribution
+from monstera_assets.warehouse.previews import Preview, distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
@@ -118,8 +118,8 @@ def _by_product(relation: ir.Table) -> ir.Table:
 
 @table_asset(
     TABLE,
-    pictures=[
-        Picture("Users by product that they are recommended", _by_product, bar="users"),
+    previews=[
+        Preview("Users by product that they are recommended", _by_product, bar="users"),
         distribution("recommendations", "recommendation_source"),
     ],
 )

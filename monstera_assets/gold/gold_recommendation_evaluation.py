@@ -16,7 +16,7 @@ from monstera_assets.prediction.recommendation_evaluation import (
     published_of,
 )
 from monstera_assets.prediction.recommendations import VERSION
-from monstera_assets.warehouse.pictures import Picture
+from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -123,9 +123,9 @@ def _by_date(relation: ir.Table) -> ir.Table:
 @table_asset(
     TABLE,
     days={"silver_user_state_history": ALL_DAYS},
-    pictures=[
-        Picture("All evaluation dates together", _comparison),
-        Picture("By date", _by_date, bar="mean_reciprocal_rank", is_share=True),
+    previews=[
+        Preview("All evaluation dates together", _comparison),
+        Preview("By date", _by_date, bar="mean_reciprocal_rank", is_share=True),
     ],
 )
 def gold_recommendation_evaluation(

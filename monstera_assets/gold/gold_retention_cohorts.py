@@ -12,7 +12,7 @@ from monstera_assets.gold.metrics import AS_OF_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.series import share
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.states import UserState
-from monstera_assets.warehouse.pictures import Picture
+from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column
 
@@ -142,7 +142,7 @@ _CELL = ("cohort_start", "period_number")
 @table_asset(
     TABLE,
     days={"silver_daily_user_activity": ALL_DAYS, "silver_user_state_history": ALL_DAYS},
-    pictures=[Picture("Retention by month of signup", _monthly_table, is_share=True)],
+    previews=[Preview("Retention by month of signup", _monthly_table, is_share=True)],
 )
 def gold_retention_cohorts(
     bronze_users: ir.Table,

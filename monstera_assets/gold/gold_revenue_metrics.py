@@ -17,10 +17,10 @@ from monstera_assets.gold.series import (
     weekly_trend,
 )
 from monstera_assets.lifecycle.billing import billing_intervals
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import FOREVER, day_number, overlay
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.windows import DateWindow
 
 RETENTION_DAYS = 30
 
@@ -114,13 +114,13 @@ TABLE = metric_table(
 )
 
 
-@table_asset(TABLE, pictures=[weekly_trend("MRR in 26 weeks", REVENUE_CLOSING)])
+@table_asset(TABLE, previews=[weekly_trend("MRR in 26 weeks", REVENUE_CLOSING)])
 def gold_revenue_metrics(
     bronze_accounts: ir.Table,
     bronze_subscription_events: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Changes of revenue and of what is retained of it, added up by date."""
     revenue = billing_intervals(bronze_accounts, bronze_subscription_events, policy).select(
@@ -151,7 +151,7 @@ def gold_revenue_metrics(
     )
 
 
-def _changes(revenue: ir.Table, window: DateWindow) -> ir.Table:
+def _changes(revenue: ir.Table, window: Window) -> ir.Table:
     """Changes of revenue and of paying accounts by day, those in the window also by kind."""
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
     earlier = ibis.window(group_by="account_id", order_by="valid_from", preceding=(None, 1))
@@ -181,7 +181,7 @@ def _changes(revenue: ir.Table, window: DateWindow) -> ir.Table:
     return _by_day(from_first_day(dated, window))
 
 
-def _retained(revenue: ir.Table, window: DateWindow) -> ir.Table:
+def _retained(revenue: ir.Table, window: Window) -> ir.Table:
     """Changes of the revenue of accounts that paid some days before: now, then, and the lesser."""
     shifted = revenue.select(
         "account_id",
@@ -210,7 +210,7 @@ def _by_day(changes: ir.Table) -> ir.Table:
 
 
 @rule(TABLE, "Movements add up from opening to closing, and a day opens as the one before closed.")
-def movements_add_up(gold_revenue_metrics: ir.Table, *, window: DateWindow) -> ir.Table:
+def movements_add_up(gold_revenue_metrics: ir.Table, *, window: Window) -> ir.Table:
     """Dates on which they do not."""
     rows = gold_revenue_metrics
     before = rows.select(
@@ -229,7 +229,7 @@ def movements_add_up(gold_revenue_metrics: ir.Table, *, window: DateWindow) -> i
 
 @rule(TABLE, "Closing revenue and paying accounts are those of the accounts' history.")
 def agrees_with_account_history(
-    gold_revenue_metrics: ir.Table, silver_account_state_history: ir.Table, *, window: DateWindow
+    gold_revenue_metrics: ir.Table, silver_account_state_history: ir.Table, *, window: Window
 ) -> ir.Table:
     """Dates on which the history adds up to something else."""
     history = within(silver_account_state_history, "snapshot_date", window)
@@ -252,7 +252,7 @@ def agrees_with_account_history(
 
 
 @rule(TABLE, "Gross retention is at most 1 and at most net retention, and neither is negative.")
-def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: DateWindow) -> ir.Table:
+def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: Window) -> ir.Table:
     """Dates with an impossible retention."""
     rows = within(gold_revenue_metrics, "metric_date", window)
     net, gross = (

@@ -11,11 +11,11 @@ from monstera_assets.checks.rules import rule, within
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import SEGMENT
 from monstera_assets.gold.series import dates, share
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.segments import COMPOSITE, DIMENSIONS
 from monstera_assets.lifecycle.states import ACTIVITY_STATES, UserState
 from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column
-from monstera_assets.warehouse.windows import DateWindow
 
 SEGMENT_VALUES: Mapping[str, Sequence[str]] = {
     "platform_state": tuple(map(str, UserState)),
@@ -81,13 +81,13 @@ TABLE = metric_table(
 @table_asset(
     TABLE,
     days={"silver_user_segment_history": SAME_DAYS, "silver_user_state_history": SAME_DAYS},
-    in_spans=True,
+    batch_by_date=True,
 )
 def gold_segment_metrics(
     silver_user_segment_history: ir.Table,
     silver_user_state_history: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Users counted by each dimension, on every date and for every segment that there is."""
     states = silver_user_state_history.select(
@@ -147,7 +147,7 @@ def segments_add_up(
     gold_users_active_daily: ir.Table,
     gold_users_active_monthly: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Dates and dimensions whose segments do not add up."""
     rows = within(gold_segment_metrics, "metric_date", window)

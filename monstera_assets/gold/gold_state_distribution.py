@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import ibis
 import ibis.expr.types as ir
 
@@ -12,13 +10,13 @@ from monstera_assets.gold.gold_state_transition_metrics import ACCOUNT, PLATFORM
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, user_dimensions, user_segments
 from monstera_assets.gold.series import dates, share
-from monstera_assets.lifecycle.intervals import day_date, day_number
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import day_date, day_number, days_earlier
 from monstera_assets.lifecycle.products import active_products
 from monstera_assets.lifecycle.states import AccountState, UserState
 from monstera_assets.silver.silver_user_product_state_history import ADOPTED_STATES
 from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column
-from monstera_assets.warehouse.windows import DateWindow
 
 PRODUCT_DIMENSION = "product"
 _STATES = {PLATFORM: UserState, PRODUCT: ADOPTED_STATES, ACCOUNT: AccountState}
@@ -106,7 +104,7 @@ def gold_state_distribution(
     bronze_accounts: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Members counted at the end of each date, and moves counted on it."""
     segments = segments_and_accounts(bronze_users, bronze_accounts).view()
@@ -262,7 +260,7 @@ def segment_moves(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir
     )
 
 
-def _grid(segments: ir.Table, products: ir.Table, window: DateWindow) -> ir.Table:
+def _grid(segments: ir.Table, products: ir.Table, window: Window) -> ir.Table:
     """Every date of a window with every segment and state that there is."""
     of_users = segments.select("segment_dimension", "segment_value").distinct()
     of_users = of_users.mutate(scope=ibis.literal(PLATFORM))
@@ -294,7 +292,7 @@ def states_add_up(
     silver_user_product_state_history: ir.Table,
     silver_account_state_history: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Dates, scopes and dimensions whose members are not as many as history has."""
     rows = within(gold_state_distribution, "metric_date", window)
@@ -324,11 +322,11 @@ def states_add_up(
 @rule(
     TABLE, "Members in a state are those of the day before, who reached it more, who left it less."
 )
-def moves_explain_members(gold_state_distribution: ir.Table, *, window: DateWindow) -> ir.Table:
+def moves_explain_members(gold_state_distribution: ir.Table, *, window: Window) -> ir.Table:
     """Rows whose members are others than the day before and the moves say."""
     rows = gold_state_distribution
     nearby = rows.filter(
-        rows.metric_date.between(window.first - timedelta(days=1), window.last)
+        rows.metric_date.between(days_earlier(window.first, 1), window.last)
     ).view()
     before = nearby.select(
         *_KEY,

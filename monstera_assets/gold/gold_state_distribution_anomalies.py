@@ -24,6 +24,7 @@ from monstera_assets.gold.metrics import METRIC_DATE
 from monstera_assets.gold.moves_behind import USUAL_DAYS, moves_behind
 from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL
 from monstera_assets.gold.series import share
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.expected_range import (
@@ -34,10 +35,9 @@ from monstera_assets.prediction.expected_range import (
     Span,
     judged,
 )
-from monstera_assets.warehouse.pictures import Picture
+from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.table_asset import last_days, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 ROW_DAYS = 28
 """Days over which it is told how long a series has been out of its range."""
@@ -173,7 +173,7 @@ def _by_severity(relation: ir.Table) -> ir.Table:
         "silver_user_state_transitions": _MOVE_DAYS,
         "silver_account_state_transitions": _MOVE_DAYS,
     },
-    pictures=[Picture("Anomalies that began in the last 28 days with any", _by_severity)],
+    previews=[Preview("Anomalies that began in the last 28 days with any", _by_severity)],
 )
 def gold_state_distribution_anomalies(
     gold_state_distribution: ir.Table,
@@ -186,7 +186,7 @@ def gold_state_distribution_anomalies(
     bronze_accounts: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """All series judged by the day, and activity by the week as well."""
     active = active_shares(gold_users_active_daily, gold_users_active_monthly, policy)
@@ -240,7 +240,7 @@ def _out_of_range(
     TABLE, "Every row is out of its range, by more than its threshold, and judged by days before."
 )
 def rows_are_out_of_range(
-    gold_state_distribution_anomalies: ir.Table, *, window: DateWindow
+    gold_state_distribution_anomalies: ir.Table, *, window: Window
 ) -> ir.Table:
     """Rows that are in their range or say so, or that were judged by what came later."""
     rows = within(gold_state_distribution_anomalies, METRIC_DATE.name, window)
@@ -266,7 +266,7 @@ def observed_is_published(
     gold_users_active_daily: ir.Table,
     gold_users_active_monthly: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Days whose share of a state, or of users active, is another one there."""
     rows = within(gold_state_distribution_anomalies, METRIC_DATE.name, window)

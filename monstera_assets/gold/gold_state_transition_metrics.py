@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import cast
 
 import ibis
@@ -14,7 +13,8 @@ from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
 from monstera_assets.gold.segments import TOTAL
 from monstera_assets.gold.series import dates, first_day, share
 from monstera_assets.lifecycle.billing import ClosedBy, payment_failures
-from monstera_assets.lifecycle.intervals import day_date, day_number
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import day_date, day_number, days_earlier
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import (
     ACCOUNT_MOVES,
@@ -25,7 +25,6 @@ from monstera_assets.lifecycle.states import (
 )
 from monstera_assets.warehouse.table_asset import last_days, table_asset
 from monstera_assets.warehouse.tables import Column
-from monstera_assets.warehouse.windows import DateWindow
 
 RATE_DAYS = 7
 RECOVERY_DAYS = 30
@@ -142,7 +141,7 @@ def gold_state_transition_metrics(
     bronze_subscription_events: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Moves counted by date and kind, beside what the users were a week before."""
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
@@ -189,7 +188,7 @@ def gold_state_transition_metrics(
     )
 
 
-def _grid(window: DateWindow) -> ir.Table:
+def _grid(window: Window) -> ir.Table:
     """Every date with every allowed move, and with one row a scope for all of them."""
     kinds = [
         {"scope": scope, "from_state": str(left), "to_state": str(reached)}
@@ -204,7 +203,7 @@ def _pairs(moves: Mapping[str, Mapping[str, Move]]) -> Iterator[tuple[str, str]]
     return ((left, reached) for left, targets in moves.items() for reached in targets)
 
 
-def _weekly(moves: ir.Table, history: ir.Table, window: DateWindow) -> ir.Table:
+def _weekly(moves: ir.Table, history: ir.Table, window: Window) -> ir.Table:
     """By date, the moves of the last 7 days and the users by state 7 days before."""
     platform = moves.filter(moves.scope == PLATFORM)
     # A first qualifying event that comes late is an activation: nobody came back.
@@ -251,7 +250,7 @@ def _weekly(moves: ir.Table, history: ir.Table, window: DateWindow) -> ir.Table:
     return both.drop("day")
 
 
-def _closings(failures: ir.Table, window: DateWindow) -> ir.Table:
+def _closings(failures: ir.Table, window: Window) -> ir.Table:
     """By date, the payment failures closed in the last 30 days, and those closed by payment."""
     paid = failures.closed_by.isin([str(ClosedBy.RECOVERY), str(ClosedBy.RENEWAL)])
     by_day = failures.group_by(day="closed_day").aggregate(
@@ -276,7 +275,7 @@ def agree_with_transitions(
     silver_user_state_transitions: ir.Table,
     silver_account_state_transitions: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Dates and scopes whose moves, or whose total, are not as many as the transitions."""
     rows = within(gold_state_transition_metrics, "metric_date", window)
@@ -309,7 +308,7 @@ def flows_equal_differences_of_counts(
     silver_account_state_history: ir.Table,
     bronze_accounts: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Dates, scopes and states whose count is not the day before's plus who came less who left.
 
@@ -361,11 +360,11 @@ def flows_equal_differences_of_counts(
 
 
 def _levels(
-    scope: str, history: ir.Table, state: str, enters: ir.BooleanValue, window: DateWindow
+    scope: str, history: ir.Table, state: str, enters: ir.BooleanValue, window: Window
 ) -> ir.Table:
     """Entities in each state at the end of each day from the one before a window on, and entrants."""
     rows = history.mutate(enters=enters)
-    rows = rows.filter(rows.snapshot_date.between(window.first - timedelta(days=1), window.last))
+    rows = rows.filter(rows.snapshot_date.between(days_earlier(window.first, 1), window.last))
     return rows.group_by(day="snapshot_date", state=rows[state]).aggregate(
         scope=ibis.literal(scope), entities=rows.count(), entered=rows.count(where=rows.enters)
     )

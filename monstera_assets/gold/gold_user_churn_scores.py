@@ -14,7 +14,7 @@ from monstera_assets.prediction.churn_evaluation import published_of
 from monstera_assets.prediction.churn_scores import score
 from monstera_assets.prediction.targets import USERS
 from monstera_assets.prediction.user_features import SCORED_STATES
-from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
@@ -45,7 +45,7 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, pictures=[distribution("users", "risk_band")])
+@table_asset(TABLE, previews=[distribution("users", "risk_band")])
 def gold_user_churn_scores(
     silver_user_churn_features: pd.DataFrame,
     gold_churn_model_evaluation: pd.DataFrame,

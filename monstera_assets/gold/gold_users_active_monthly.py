@@ -14,8 +14,8 @@ from monstera_assets.gold.segments import (
     users_active,
 )
 from monstera_assets.gold.series import weekly_trend
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.warehouse.table_asset import last_days, table_asset
-from monstera_assets.warehouse.windows import DateWindow
 
 DAYS = 30
 
@@ -33,7 +33,7 @@ TABLE = segmented_table(USERS_ACTIVE)
 @table_asset(
     TABLE,
     days={"silver_daily_user_activity": last_days(DAYS)},
-    pictures=[
+    previews=[
         weekly_trend("MAU in 26 weeks", USERS_ACTIVE, segment_dimension=TOTAL, segment_value=TOTAL)
     ],
 )
@@ -42,7 +42,7 @@ def gold_users_active_monthly(
     bronze_users: ir.Table,
     bronze_accounts: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Sliding distinct counts of users."""
     return users_active(
@@ -57,7 +57,7 @@ def gold_users_active_monthly(
 
 @rule(TABLE, "The total equals a count of distinct users over the raw events.")
 def recomputed_from_raw_events(
-    gold_users_active_monthly: ir.Table, bronze_events: ir.Table, *, window: DateWindow
+    gold_users_active_monthly: ir.Table, bronze_events: ir.Table, *, window: Window
 ) -> ir.Table:
     """Dates on which the metric and a plain count over bronze_events differ."""
     return active_entities_differ(
@@ -71,7 +71,7 @@ def recomputed_from_raw_events(
 
 
 @rule(TABLE, "The segments of each dimension add up to the total.")
-def segments_add_up(gold_users_active_monthly: ir.Table, *, window: DateWindow) -> ir.Table:
+def segments_add_up(gold_users_active_monthly: ir.Table, *, window: Window) -> ir.Table:
     """Dates and dimensions whose segments do not add up."""
     return segments_differ_from_total(
         gold_users_active_monthly, USERS_ACTIVE.column_name, window=window

@@ -12,8 +12,8 @@ from monstera_assets.gold.segments import (
     segments_differ_from_total,
     users_active,
 )
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.warehouse.table_asset import last_days, table_asset
-from monstera_assets.warehouse.windows import DateWindow
 
 DAYS = 7
 
@@ -33,7 +33,7 @@ def gold_users_active_weekly(
     bronze_users: ir.Table,
     bronze_accounts: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Sliding distinct counts of users."""
     return users_active(
@@ -48,7 +48,7 @@ def gold_users_active_weekly(
 
 @rule(TABLE, "The total equals a count of distinct users over the raw events.")
 def recomputed_from_raw_events(
-    gold_users_active_weekly: ir.Table, bronze_events: ir.Table, *, window: DateWindow
+    gold_users_active_weekly: ir.Table, bronze_events: ir.Table, *, window: Window
 ) -> ir.Table:
     """Dates on which the metric and a plain count over bronze_events differ."""
     return active_entities_differ(
@@ -62,7 +62,7 @@ def recomputed_from_raw_events(
 
 
 @rule(TABLE, "The segments of each dimension add up to the total.")
-def segments_add_up(gold_users_active_weekly: ir.Table, *, window: DateWindow) -> ir.Table:
+def segments_add_up(gold_users_active_weekly: ir.Table, *, window: Window) -> ir.Table:
     """Dates and dimensions whose segments do not add up."""
     return segments_differ_from_total(
         gold_users_active_weekly, USERS_ACTIVE.column_name, window=window

@@ -13,9 +13,9 @@ from monstera_assets.gold.segments import (
     segmented_table,
     segments_differ_from_total,
 )
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.windows import DateWindow
 
 USERS_CREATED = Metric(
     "Users Created Daily",
@@ -29,7 +29,7 @@ TABLE = segmented_table(USERS_CREATED)
 
 @table_asset(TABLE)
 def gold_users_created_daily(
-    bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: DateWindow
+    bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: Window
 ) -> ir.Table:
     """Signups by date and segment."""
     signups = bronze_users.select(
@@ -44,7 +44,7 @@ def gold_users_created_daily(
 
 @rule(TABLE, "The total equals a count of signups.")
 def recomputed_from_users(
-    gold_users_created_daily: ir.Table, bronze_users: ir.Table, *, window: DateWindow
+    gold_users_created_daily: ir.Table, bronze_users: ir.Table, *, window: Window
 ) -> ir.Table:
     """Dates on which the metric and a plain count over bronze_users differ."""
     metric = within(gold_users_created_daily, "metric_date", window)
@@ -57,7 +57,7 @@ def recomputed_from_users(
 
 
 @rule(TABLE, "The segments of each dimension add up to the total.")
-def segments_add_up(gold_users_created_daily: ir.Table, *, window: DateWindow) -> ir.Table:
+def segments_add_up(gold_users_created_daily: ir.Table, *, window: Window) -> ir.Table:
     """Dates and dimensions whose segments do not add up."""
     return segments_differ_from_total(
         gold_users_created_daily, "users_created_daily", window=window

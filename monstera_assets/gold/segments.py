@@ -7,7 +7,6 @@ counts of people. Each date has a row for every segment value that any user has,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 import ibis
 import ibis.expr.types as ir
@@ -15,9 +14,9 @@ import ibis.expr.types as ir
 from monstera_assets.checks.bit_sets import bit_count, bit_of, word_of
 from monstera_assets.gold.metrics import METRIC_DATE, Metric, MetricTable, metric_table
 from monstera_assets.gold.series import dates, from_first_day, running_totals, totals_of_day
-from monstera_assets.lifecycle.intervals import day_number, numbered, sliding_presence
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import day_number, days_earlier, numbered, sliding_presence
 from monstera_assets.warehouse.tables import Column
-from monstera_assets.warehouse.windows import DateWindow
 
 TOTAL = "all"
 SEGMENT = ("segment_dimension", "segment_value")
@@ -82,7 +81,7 @@ def users_active(
     accounts: ir.Table,
     *,
     days: int,
-    window: DateWindow,
+    window: Window,
     metric: str,
 ) -> ir.Table:
     """Distinct users with a qualifying event in the `days` days that end on each date of a window.
@@ -112,7 +111,7 @@ def users_active(
 
 
 def counted_by_segment(
-    facts: ir.Table, users: ir.Table, accounts: ir.Table, *, window: DateWindow, metric: str
+    facts: ir.Table, users: ir.Table, accounts: ir.Table, *, window: Window, metric: str
 ) -> ir.Table:
     """Facts of users added up on each date of a window.
 
@@ -130,7 +129,7 @@ def counted_by_segment(
     )
 
 
-def _grid(users: ir.Table, accounts: ir.Table, window: DateWindow) -> ir.Table:
+def _grid(users: ir.Table, accounts: ir.Table, window: Window) -> ir.Table:
     """Every date of a window with every segment that any user is in."""
     return dates(window).cross_join(user_segments(users, accounts).drop("user_id").distinct())
 
@@ -143,7 +142,7 @@ def _by_segment(changes: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Ta
 
 
 def active_entities_differ(
-    metric: ir.Table, events: ir.Table, entity: str, column: str, *, days: int, window: DateWindow
+    metric: ir.Table, events: ir.Table, entity: str, column: str, *, days: int, window: Window
 ) -> ir.Table:
     """Dates on which the total differs from a count of distinct entities over raw events.
 
@@ -157,7 +156,7 @@ def active_entities_differ(
         days: length of the sliding window.
         window: the dates to compare.
     """
-    all_days = DateWindow(window.first - timedelta(days=days - 1), window.last)
+    all_days = Window(days_earlier(window.first, days - 1), window.last)
     qualifying = events.filter(
         events.is_qualifying_event,
         events.entity_type == "user",
@@ -186,7 +185,7 @@ def active_entities_differ(
     return both.filter(both[column].isnull() | (both[column] != both.counted.fill_null(0)))
 
 
-def segments_differ_from_total(metric: ir.Table, column: str, *, window: DateWindow) -> ir.Table:
+def segments_differ_from_total(metric: ir.Table, column: str, *, window: Window) -> ir.Table:
     """Dates and dimensions whose segments do not add up to the total."""
     rows = metric.filter(metric.metric_date.between(window.first, window.last))
     total = rows.filter(rows.segment_dimension == TOTAL).select(

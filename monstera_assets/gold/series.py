@@ -8,19 +8,19 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.gold.metrics import METRIC_DATE, Metric
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import calendar, day_date, day_number
-from monstera_assets.warehouse.pictures import Picture
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.previews import Preview
 
 
-def dates(window: DateWindow) -> ir.Table:
+def dates(window: Window) -> ir.Table:
     """One row a date of a window: `metric_date`."""
     return calendar(window.first, window.last, METRIC_DATE.name)
 
 
-def first_day(window: DateWindow) -> ir.IntegerValue:
+def first_day(window: Window) -> ir.IntegerValue:
     """The number of a window's first day."""
-    return day_number(ibis.literal(window.first))
+    return day_number(window.first)
 
 
 def totals_of_day(
@@ -63,12 +63,12 @@ def running_totals(
     )
 
 
-def from_first_day(changes: ir.Table, window: DateWindow) -> ir.Table:
+def from_first_day(changes: ir.Table, window: Window) -> ir.Table:
     """Changes of which those before a window are dated on its first day."""
     return changes.mutate(day=ibis.greatest(changes.day, first_day(window)))
 
 
-def weekly_trend(title: str, metric: Metric, **row: str) -> Picture:
+def weekly_trend(title: str, metric: Metric, **row: str) -> Preview:
     """A metric on the latest date and the 25 weeks before it, at intervals of a week.
 
     Args:
@@ -86,7 +86,7 @@ def weekly_trend(title: str, metric: Metric, **row: str) -> Picture:
         weekly = aged.filter(aged.ago % 7 == 0, aged.ago <= 7 * 25)
         return weekly.select(METRIC_DATE.name, metric.column_name).order_by(METRIC_DATE.name)
 
-    return Picture(title, rows, bar=metric.column_name)
+    return Preview(title, rows, bar=metric.column_name)
 
 
 def share(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:

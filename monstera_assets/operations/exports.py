@@ -29,7 +29,7 @@ from monstera_assets.source.sql import literal
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.errors import MissingTableError, WarehouseError
-from monstera_assets.warehouse.tables import Layer, StoredTable, Table
+from monstera_assets.warehouse.tables import Layer, Table
 
 MANIFEST = "manifest.json"
 EXPORTED_AT = "exported_at.json"
@@ -235,7 +235,7 @@ def _write_files(
     entries: dict[str, dict[str, Any]] = {}
     missing = []
     for table, formats in tables.items():
-        stored = StoredTable.of(table)
+        stored = table.stored
         if every_table and not writer.stored_columns(connection, stored):
             missing.append(table.name)
             continue
@@ -275,9 +275,7 @@ def _write_table(
         "table": table.name,
         "rows": rows,
         "as_of_date": latest.isoformat() if isinstance(latest, date) else None,
-        "columns": [
-            {"name": column.name, "type": column.type} for column in StoredTable.of(table).columns
-        ],
+        "columns": [{"name": column.name, "type": column.type} for column in table.stored.columns],
         "files": files,
     }
 

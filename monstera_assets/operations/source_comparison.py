@@ -42,7 +42,7 @@ from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.source_changes import Cause, OutOfDate, out_of_date
 from monstera_assets.warehouse.table_asset import TableAsset
-from monstera_assets.warehouse.tables import Layer, StoredTable, Table
+from monstera_assets.warehouse.tables import Layer, Table
 from monstera_assets.warehouse.windows import DateWindow, windows_of
 from monstera_assets.warehouse.writer import quote, require_table
 
@@ -212,7 +212,7 @@ def _reading(settings: Settings, timeout: float) -> Iterator[duckdb.DuckDBPyConn
 
 def _has(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
     try:
-        require_table(connection, StoredTable.of(table))
+        require_table(connection, table.stored)
     except MissingTableError:
         return False
     return True

@@ -16,7 +16,7 @@ from monstera_assets.gold.gold_overall_metrics import BIG_NUMBERS
 from monstera_assets.gold.gold_overall_metrics import TABLE as OVERALL
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.tables import StoredTable, Table
+from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import stored_columns
 
@@ -131,7 +131,7 @@ def ensure_writable(settings: Settings) -> None:
 
 
 def _rows(connection: duckdb.DuckDBPyConnection, table: Table) -> int | None:
-    if not stored_columns(connection, StoredTable.of(table)):
+    if not stored_columns(connection, table.stored):
         return None
     counted = connection.execute(f"SELECT count(*) FROM {table.qualified_name}").fetchall()
     return int(counted[0][0])

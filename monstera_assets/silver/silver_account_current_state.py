@@ -9,7 +9,7 @@ from monstera_assets.checks.rules import differing_rows, rule
 from monstera_assets.lifecycle.states import UserState
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN, STATE_COLUMNS
-from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import LATEST_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -33,7 +33,7 @@ TABLE = Table(
 @table_asset(
     TABLE,
     days={"silver_account_state_history": LATEST_DAY},
-    pictures=[distribution("accounts", "current_state"), distribution("accounts", "health_band")],
+    previews=[distribution("accounts", "current_state"), distribution("accounts", "health_band")],
 )
 def silver_account_current_state(silver_account_state_history: ir.Table) -> ir.Table:
     """The latest day of history."""

@@ -8,13 +8,13 @@ import ibis.expr.types as ir
 from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
 from monstera_assets.checks.rules import rule, within
 from monstera_assets.lifecycle.accounts import COMPONENTS, account_intervals
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import calendar, day_date, day_number, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import AccountState, FrozenReason, HealthBand
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 ACCOUNT_COLUMN = Column(
     "account_id",
@@ -120,7 +120,7 @@ def silver_account_state_history(
     bronze_subscription_events: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """State intervals crossed with the days of the window."""
     intervals = account_intervals(
@@ -160,7 +160,7 @@ def state_columns(days: ir.Table) -> dict[str, ir.Value]:
 
 @rule(TABLE, "Each account has exactly one row for each day from its creation on.")
 def one_row_per_account_and_day(
-    silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, window: DateWindow
+    silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, window: Window
 ) -> ir.Table:
     """Accounts whose days in the window are not all of them."""
     rows = within(silver_account_state_history, "snapshot_date", window)
@@ -169,10 +169,10 @@ def one_row_per_account_and_day(
     )
     created = bronze_accounts.account_created_at.date()
     expected = bronze_accounts.filter(created <= window.last).select(
-        "account_id", expected_first_day=ibis.greatest(created, ibis.literal(window.first))
+        "account_id", expected_first_day=ibis.greatest(created, window.first)
     )
     both = expected.left_join(days, "account_id").drop("account_id_right")
-    expected_rows = day_number(ibis.literal(window.last)) - day_number(both.expected_first_day) + 1
+    expected_rows = day_number(window.last) - day_number(both.expected_first_day) + 1
     return both.filter(
         both.rows.isnull()
         | (both.first_day != both.expected_first_day)
@@ -183,7 +183,7 @@ def one_row_per_account_and_day(
 
 @rule(TABLE, "Health lies between 0 and 100 and is the mean of its four stored components.")
 def health_is_sum_of_components(
-    silver_account_state_history: ir.Table, *, window: DateWindow
+    silver_account_state_history: ir.Table, *, window: Window
 ) -> ir.Table:
     """Rows whose health is out of bounds or not what its components say."""
     rows = within(silver_account_state_history, "snapshot_date", window)
@@ -202,7 +202,7 @@ def seats_recomputed_from_raw_events(
     bronze_events: ir.Table,
     bronze_users: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Account-days whose active seats or utilisation differ from a plain count.
 
@@ -239,9 +239,7 @@ def seats_recomputed_from_raw_events(
 
 
 @rule(TABLE, "No account uses more seats than it bought.", blocking=False)
-def seats_within_contract(
-    silver_account_state_history: ir.Table, *, window: DateWindow
-) -> ir.Table:
+def seats_within_contract(silver_account_state_history: ir.Table, *, window: Window) -> ir.Table:
     """Accounts with more active seats than seats bought, and since when in the window."""
     rows = within(silver_account_state_history, "snapshot_date", window)
     rows = rows.filter(rows.active_seats > rows.total_seats)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule, within
 from monstera_assets.lifecycle.accounts import account_intervals
-from monstera_assets.lifecycle.intervals import day_date, day_number
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import day_date, day_number, days_earlier
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import ACCOUNT_MOVES, AccountState, is_allowed
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_account_state_history import ACCOUNT_COLUMN
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 TABLE = Table(
     layer=Layer.SILVER,
@@ -58,7 +56,7 @@ def silver_account_state_transitions(
     bronze_subscription_events: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Where one state interval ends and the next one begins within the window."""
     intervals = account_intervals(
@@ -68,7 +66,7 @@ def silver_account_state_transitions(
         bronze_subscription_events,
         policy,
     )
-    first, last = (day_number(ibis.literal(day)) for day in (window.first, window.last))
+    first, last = (day_number(day) for day in (window.first, window.last))
     moves = intervals.filter(
         intervals.valid_from.between(first, last),
         intervals.previous_state != intervals.current_state,
@@ -87,9 +85,7 @@ def silver_account_state_transitions(
 
 
 @rule(TABLE, "Every move is an edge of the allowed matrix.")
-def moves_are_allowed(
-    silver_account_state_transitions: ir.Table, *, window: DateWindow
-) -> ir.Table:
+def moves_are_allowed(silver_account_state_transitions: ir.Table, *, window: Window) -> ir.Table:
     """Moves that the matrix does not have."""
     moves = within(silver_account_state_transitions, "transition_date", window)
     return moves.filter(~is_allowed(moves.from_state, moves.to_state, ACCOUNT_MOVES))
@@ -100,7 +96,7 @@ def equal_history_differences(
     silver_account_state_transitions: ir.Table,
     silver_account_state_history: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Moves that history does not show, and differences in history without a move.
 
@@ -108,7 +104,7 @@ def equal_history_differences(
     """
     history = silver_account_state_history.filter(
         silver_account_state_history.snapshot_date.between(
-            window.first - timedelta(days=1), window.last
+            days_earlier(window.first, 1), window.last
         )
     )
     begins = history.aggregate(first_day=history.snapshot_date.min())

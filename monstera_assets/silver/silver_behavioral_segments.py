@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import differing_rows, rule
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_segment_history import MEASURE_COLUMNS, SEGMENT_COLUMNS
-from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import LATEST_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
@@ -33,7 +33,7 @@ TABLE = Table(
 @table_asset(
     TABLE,
     days={"silver_user_segment_history": LATEST_DAY},
-    pictures=[
+    previews=[
         distribution("users", name) for name in ("engagement_intensity", "composite_segment")
     ],
 )

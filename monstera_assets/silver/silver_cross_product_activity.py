@@ -7,13 +7,13 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
 from monstera_assets.checks.rules import differing_rows, rule, within
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_date, first_of
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import SAME_DAYS, UP_TO_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 TABLE = Table(
     layer=Layer.SILVER,
@@ -52,7 +52,7 @@ TABLE = Table(
 @table_asset(
     TABLE,
     days={"silver_events_enriched": SAME_DAYS, "silver_workflow_steps": UP_TO_DAY},
-    in_spans=True,
+    batch_by_date=True,
 )
 def silver_cross_product_activity(
     silver_events_enriched: ir.Table,
@@ -61,7 +61,7 @@ def silver_cross_product_activity(
     bronze_product_catalog: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Events in products, in their order within the day, and completed runs."""
     events = silver_events_enriched
@@ -116,7 +116,7 @@ def _completions(
     workflows: ir.Table,
     catalog: ir.Table,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Completed runs by user and day; only runs with a step in the window can be completed in it."""
     within_window = steps.filter(steps.step_date.between(window.first, window.last))
@@ -136,7 +136,7 @@ def agrees_with_daily_activity(
     silver_cross_product_activity: ir.Table,
     silver_daily_user_activity: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """User-days that only one table has or that count other products."""
     rows = within(silver_cross_product_activity, "activity_date", window)
@@ -154,7 +154,7 @@ def counts_are_possible(
     silver_cross_product_activity: ir.Table,
     silver_workflow_runs: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """User-days with fewer switches than products, or with other completed runs than there are."""
     rows = within(silver_cross_product_activity, "activity_date", window)

@@ -57,7 +57,7 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, days={"bronze_events": SAME_DAYS}, in_spans=True)
+@table_asset(TABLE, days={"bronze_events": SAME_DAYS}, batch_by_date=True)
 def silver_daily_user_activity(
     bronze_events: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:

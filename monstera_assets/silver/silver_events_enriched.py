@@ -9,11 +9,11 @@ from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
 from monstera_assets.bronze.event_rules import EVENT_COLUMNS
 from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 _KEPT = (
     "event_id",
@@ -123,7 +123,7 @@ def silver_events_enriched(
 
 @rule(TABLE, "Every event of a type that belongs to a product names one.")
 def typed_events_have_a_product(
-    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: DateWindow
+    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: Window
 ) -> ir.Table:
     """Events without a product whose type is in the catalog's lists."""
     events = within(silver_events_enriched, "event_date", window)
@@ -134,7 +134,7 @@ def typed_events_have_a_product(
 
 @rule(TABLE, "Qualifying and activation flags agree with the catalog's lists, where it has them.")
 def flags_agree_with_catalog(
-    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: DateWindow
+    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: Window
 ) -> ir.Table:
     """Events whose flags are not what the lists of the named node, or else of its product, say."""
     events = within(silver_events_enriched, "event_date", window)
@@ -158,7 +158,7 @@ def flags_agree_with_catalog(
 
 @rule(TABLE, "No user's e-mail address has left bronze inside an event's metadata.")
 def no_email_leaves_bronze(
-    silver_events_enriched: ir.Table, bronze_users: ir.Table, *, window: DateWindow
+    silver_events_enriched: ir.Table, bronze_users: ir.Table, *, window: Window
 ) -> ir.Table:
     """Events whose metadata has a user's address; the address itself must not be among the examples.
 

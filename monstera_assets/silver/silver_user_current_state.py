@@ -11,7 +11,7 @@ from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_state_history import STATE_COLUMNS
-from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import ALL_DAYS, LATEST_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
@@ -61,7 +61,7 @@ TABLE = Table(
 @table_asset(
     TABLE,
     days={"silver_user_state_history": LATEST_DAY, "silver_daily_user_activity": ALL_DAYS},
-    pictures=[distribution("users", "platform_state")],
+    previews=[distribution("users", "platform_state")],
 )
 def silver_user_current_state(
     silver_user_state_history: ir.Table,

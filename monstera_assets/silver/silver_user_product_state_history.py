@@ -7,6 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.bit_sets import bit_of, numbers_in, word_of
 from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.products import IN_USE, KEYS, active_products, product_intervals
@@ -14,7 +15,6 @@ from monstera_assets.lifecycle.states import ProductState, UserState
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 KEY_COLUMNS = (
     Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
@@ -70,7 +70,7 @@ def silver_user_product_state_history(
     bronze_product_catalog: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """State intervals crossed with the days of the window."""
     intervals = product_intervals(silver_daily_user_activity, bronze_product_catalog, policy)
@@ -94,7 +94,7 @@ def one_row_per_user_product_and_day(
     silver_daily_user_activity: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Users and products whose days in the window are not all of them."""
     keys = ["user_id", "product_id"]
@@ -109,7 +109,7 @@ def one_row_per_user_product_and_day(
         expected_first_day=ibis.greatest(activity.activity_date.min(), window.first)
     )
     both = expected.outer_join(days, keys)
-    expected_rows = day_number(ibis.literal(window.last)) - day_number(both.expected_first_day) + 1
+    expected_rows = day_number(window.last) - day_number(both.expected_first_day) + 1
     return both.filter(
         both.rows.isnull()
         | both.expected_first_day.isnull()
@@ -127,7 +127,7 @@ def reconciles_with_platform(
     bronze_product_catalog: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Users active in a product but not on the platform, or the other way round.
 
@@ -172,18 +172,18 @@ def reconciles_with_platform(
     )
 
 
-def _days_of_users(rows: ir.Table, window: DateWindow, **kinds: ir.BooleanValue) -> ir.Table:
+def _days_of_users(rows: ir.Table, window: Window, **kinds: ir.BooleanValue) -> ir.Table:
     """The days of each user's rows of each kind, as sets of days since the window's first."""
-    day = day_number(rows.snapshot_date) - day_number(ibis.literal(window.first))
+    day = day_number(rows.snapshot_date) - day_number(window.first)
     return rows.group_by("user_id", word=word_of(day)).aggregate(
         **{name: bit_of(day).bit_or(where=applies) for name, applies in kinds.items()}
     )
 
 
-def _dated(sets: ir.Table, window: DateWindow, problem: str) -> ir.Table:
+def _dated(sets: ir.Table, window: Window, problem: str) -> ir.Table:
     days = numbers_in(sets.filter(sets.bits != 0), "bits", word="word", number="day")
     return days.select(
         "user_id",
-        snapshot_date=day_date(days.day + day_number(ibis.literal(window.first))),
+        snapshot_date=day_date(days.day + day_number(window.first)),
         problem=ibis.literal(problem),
     )

@@ -10,7 +10,7 @@ from monstera_assets.lifecycle.products import KEYS, active_products
 from monstera_assets.lifecycle.states import ProductState
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_product_state_history import KEY_COLUMNS
-from monstera_assets.warehouse.pictures import distribution
+from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import LATEST_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
@@ -66,7 +66,7 @@ TABLE = Table(
         "silver_user_state_history": LATEST_DAY,
         "silver_user_product_state_history": LATEST_DAY,
     },
-    pictures=[distribution("relationships", "current_state")],
+    previews=[distribution("relationships", "current_state")],
 )
 def silver_user_product_states(
     silver_user_state_history: ir.Table,

@@ -20,6 +20,7 @@ from monstera_assets.lifecycle.behavior import (
     returns_of,
     use_of,
 )
+from monstera_assets.lifecycle.expressions import Window, by_key
 from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
 from monstera_assets.lifecycle.products import IN_USE
@@ -30,12 +31,10 @@ from monstera_assets.lifecycle.segments import (
     segment_version,
     with_segments,
 )
-from monstera_assets.lifecycle.shares import by_key
 from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, last_days, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 PRODUCT_DAYS = 31
 """Days of product states that are read: those of 30 days ago are compared with."""
@@ -149,7 +148,7 @@ def silver_user_segment_history(
     bronze_workflows: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Intervals of behaviour, labelled, crossed with the days of the window."""
     features = feature_of_node(bronze_product_catalog)
@@ -208,10 +207,10 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
 
 
 def _recent_runs(
-    steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy, window: DateWindow
+    steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy, window: Window
 ) -> ir.Table:
     """Runs that started in the window or up to 90 days before its days."""
-    earliest = day_number(ibis.literal(window.first)) - RECENT_DAYS
+    earliest = day_number(window.first) - RECENT_DAYS
     lately = steps.filter(day_number(steps.step_date) > earliest).select(*RUN).distinct()
     runs = workflow_runs(steps.semi_join(lately, RUN), workflows, policy)
     return runs.filter(runs.started_day > earliest).select(
@@ -224,7 +223,7 @@ def same_days_as_states(
     silver_user_segment_history: ir.Table,
     silver_user_state_history: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Users whose days in the window are not the same in both histories."""
     segments, states = (
@@ -249,7 +248,7 @@ def same_days_as_states(
 
 @rule(TABLE, "Every dimension has the one value whose rule applies, by the policy in force.")
 def segments_follow_their_rules(
-    silver_user_segment_history: ir.Table, *, policy: LifecyclePolicy, window: DateWindow
+    silver_user_segment_history: ir.Table, *, policy: LifecyclePolicy, window: Window
 ) -> ir.Table:
     """Rows with a segment that their measures do not lead to, or of another version."""
     rows = within(silver_user_segment_history, "snapshot_date", window)
@@ -266,14 +265,14 @@ def measures_agree_with_sources(
     silver_user_product_state_history: ir.Table,
     bronze_events: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Users whose use, state or products are counted otherwise from raw events and states.
 
     Looks at the last day of the window: each day's own thirty days of events, counted out, would
     cost more than the table.
     """
-    last = day_number(ibis.literal(window.last))
+    last = day_number(window.last)
     rows = silver_user_segment_history
     rows = rows.filter(rows.snapshot_date == window.last)
     events = bronze_events.filter(

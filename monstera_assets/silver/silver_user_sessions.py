@@ -34,7 +34,7 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, days={"silver_events_enriched": SAME_DAYS}, in_spans=True)
+@table_asset(TABLE, days={"silver_events_enriched": SAME_DAYS}, batch_by_date=True)
 def silver_user_sessions(silver_events_enriched: ir.Table) -> ir.Table:
     """Events of users by session and day."""
     events = silver_events_enriched

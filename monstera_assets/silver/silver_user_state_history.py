@@ -6,6 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import ACTIVITY_STATES, DunningType, UserState
@@ -13,7 +14,6 @@ from monstera_assets.lifecycle.users import platform_intervals
 from monstera_assets.silver import OWNERS
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 STATE_COLUMNS = (
     Column(
@@ -73,7 +73,7 @@ def silver_user_state_history(
     bronze_subscription_events: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """State intervals crossed with the days of the window."""
     intervals = platform_intervals(
@@ -103,7 +103,7 @@ def silver_user_state_history(
 
 @rule(TABLE, "Each user has exactly one row for each day from signup on: no gap, no day before.")
 def one_row_per_user_and_day(
-    silver_user_state_history: ir.Table, bronze_users: ir.Table, *, window: DateWindow
+    silver_user_state_history: ir.Table, bronze_users: ir.Table, *, window: Window
 ) -> ir.Table:
     """Users whose days in the window are not all of them, or not once."""
     rows = within(silver_user_state_history, "snapshot_date", window)
@@ -112,7 +112,7 @@ def one_row_per_user_and_day(
     )
     signup = bronze_users.user_created_at.date()
     expected = bronze_users.filter(signup <= window.last).select(
-        "user_id", expected_first_day=ibis.greatest(signup, ibis.literal(window.first))
+        "user_id", expected_first_day=ibis.greatest(signup, window.first)
     )
     both = expected.left_join(days, "user_id").drop("user_id_right")
     missing_or_extra = (
@@ -125,10 +125,10 @@ def one_row_per_user_and_day(
 
 
 @rule(TABLE, "platform_state_since is the first day of an unbroken run of the state.")
-def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: DateWindow) -> ir.Table:
+def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: Window) -> ir.Table:
     """Runs that have a gap, begin on another day than they say, or follow one of the same state."""
     runs = state_runs(within(silver_user_state_history, "snapshot_date", window))
-    begins = ibis.greatest(runs.platform_state_since, ibis.literal(window.first))
+    begins = ibis.greatest(runs.platform_state_since, window.first)
     has_gap = runs.rows != day_number(runs.last_day) - day_number(runs.first_day) + 1
     return runs.filter(
         has_gap
@@ -156,5 +156,5 @@ def state_runs(history: ir.Table, by: tuple[str, ...] = ("user_id",)) -> ir.Tabl
     )
 
 
-def _days_between(first: ir.DateValue, window: DateWindow) -> ir.IntegerValue:
-    return day_number(ibis.literal(window.last)) - day_number(first)
+def _days_between(first: ir.DateValue, window: Window) -> ir.IntegerValue:
+    return day_number(window.last) - day_number(first)

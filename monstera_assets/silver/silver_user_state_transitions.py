@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule, within
 from monstera_assets.lifecycle import users
-from monstera_assets.lifecycle.intervals import day_date, day_number
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import day_date, day_number, days_earlier
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.products import product_intervals, triggering_event_id
 from monstera_assets.lifecycle.states import (
@@ -24,7 +23,6 @@ from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_state_history import state_runs
 from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 _STATES = (*UserState, *(state for state in ProductState if state != ProductState.NEVER_ADOPTED))
 
@@ -73,7 +71,7 @@ def silver_user_state_transitions(
     bronze_product_catalog: ir.Table,
     *,
     policy: LifecyclePolicy,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Where one state interval ends and the next one begins within the window."""
     platform = _moves(
@@ -109,8 +107,8 @@ def silver_user_state_transitions(
     )
 
 
-def _moves(intervals: ir.Table, state: str, window: DateWindow) -> ir.Table:
-    first, last = (day_number(ibis.literal(day)) for day in (window.first, window.last))
+def _moves(intervals: ir.Table, state: str, window: Window) -> ir.Table:
+    first, last = (day_number(day) for day in (window.first, window.last))
     return intervals.filter(
         intervals.valid_from >= first,
         intervals.valid_from <= last,
@@ -138,7 +136,7 @@ def _as_transitions(
 
 
 @rule(TABLE, "Every move is an edge of the allowed matrix.")
-def moves_are_allowed(silver_user_state_transitions: ir.Table, *, window: DateWindow) -> ir.Table:
+def moves_are_allowed(silver_user_state_transitions: ir.Table, *, window: Window) -> ir.Table:
     """Moves that the matrix does not have."""
     moves = within(silver_user_state_transitions, "transition_date", window)
     by_scope = ibis.cases(
@@ -157,7 +155,7 @@ def equal_history_differences(
     silver_user_state_history: ir.Table,
     silver_user_product_state_history: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
     """Moves that history does not show, and differences in history without a move.
 
@@ -180,10 +178,10 @@ def equal_history_differences(
 
 
 def differences_from_history(
-    moves: ir.Table, history: ir.Table, window: DateWindow, *, by: tuple[str, ...]
+    moves: ir.Table, history: ir.Table, window: Window, *, by: tuple[str, ...]
 ) -> ir.Table:
     """Moves and history compared, for one scope."""
-    day_before = window.first - timedelta(days=1)
+    day_before = days_earlier(window.first, 1)
     history = history.filter(history.snapshot_date.between(day_before, window.last))
     runs = state_runs(history, by=by)
     begins = history.aggregate(first_day=history.snapshot_date.min())

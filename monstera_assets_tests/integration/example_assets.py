@@ -172,7 +172,7 @@ def reading(days: Days | None, *, table: Table = SEEN) -> dg.AssetsDefinition:
         return silver_facts.select(read_date=silver_facts.fact_date).distinct()
 
     def read_in_window(silver_facts: ir.Table, *, window: DateWindow) -> ir.Table:
-        return read(silver_facts).mutate(seen_date=ibis.literal(window.last))
+        return read(silver_facts).mutate(seen_date=window.last)
 
     function = read_in_window if table.partition_column else read
     return build(TableAsset(table, function, {"silver_facts": days} if days else {}))

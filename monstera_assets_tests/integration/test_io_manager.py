@@ -42,7 +42,7 @@ from monstera_assets.warehouse.table_asset import (
     TableAsset,
     last_days,
 )
-from monstera_assets.warehouse.tables import Column, Layer, StoredTable, Table
+from monstera_assets.warehouse.tables import Column, Layer, Table
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_assets import (
     FACTS,
@@ -201,7 +201,7 @@ def many(window):
     numbers = ibis.range(0, 400_000).unnest().name("number").as_table()
     return numbers.select(
         fact_id=numbers.number.cast("string"),
-        fact_date=ibis.literal(window.first),
+        fact_date=window.first,
         left_amount=numbers.number,
         right_amount=numbers.number,
         note=numbers.number.cast("string").lpad(40, "x"),
@@ -581,7 +581,7 @@ def test_partitioned_input_has_exactly_the_mapped_days(
 
     def of_range(silver_facts: ir.Table, *, window: DateWindow) -> ir.Table:
         read = silver_facts.select(read_date=silver_facts.fact_date).distinct()
-        return read.mutate(seen_date=ibis.literal(window.last))
+        return read.mutate(seen_date=window.last)
 
     ranged = build(TableAsset(SEEN, of_range, {"silver_facts": days} if days else {}))
     assert errors(run(database, upstream, ranged, only=ranged, days=(day(4), day(6)))) == {}
@@ -944,7 +944,7 @@ def _large(window: DateWindow) -> ir.Table:
     ranked = numbers.select(note=text, number=numbers.number).distinct()
     return ranked.select(
         fact_id=ranked.note,
-        fact_date=ibis.literal(window.first),
+        fact_date=window.first,
         left_amount=ranked.number,
         right_amount=ibis.row_number().over(ibis.window(order_by=ranked.note)).cast("int64"),
         note=ranked.note,
@@ -998,10 +998,10 @@ def test_full_disk_is_said_and_changes_nothing(database: Path) -> None:
 
 def test_declaration_survives_the_way_through_dagster() -> None:
     for table in (FACTS, NAMES, TREND):
-        stored = StoredTable.of(table)
+        stored = table.stored
         assert [column.name for column in stored.columns] == [c.name for c in table.columns]
         assert {column.name for column in stored.data_columns} == set(types_of(table))
-    assert StoredTable.of(TREND).trend_flags == {"is_current_day": 0, "is_last_90_days": 89}
+    assert TREND.stored.trend_flags == {"is_current_day": 0, "is_last_90_days": 89}
 
 
 @pytest.mark.parametrize(

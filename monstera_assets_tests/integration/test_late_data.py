@@ -28,7 +28,6 @@ from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.source_changes import Cause, note_change, out_of_date
-from monstera_assets.warehouse.tables import StoredTable
 from monstera_assets.warehouse.windows import DateWindow, as_text, from_text
 from monstera_assets_tests.changing_source import ChangingSource
 from monstera_assets_tests.integration.example_assets import (
@@ -400,7 +399,7 @@ def test_a_killed_run_is_noticed_by_what_is_older_than_its_inputs(tmp_path: Path
             for table in some:
                 if table.name in names:
                     of = days if table.partition_column else None
-                    writer.record(connection, StoredTable.of(table), of)
+                    writer.record(connection, table.stored, of)
 
         assert stale() == (tuple(window), ("gold_seen_now", "silver_names"))
         materialize("silver_facts", "gold_seen", "gold_seen_now", "silver_names")

@@ -19,9 +19,9 @@ from monstera_assets.silver import silver_daily_user_activity
 from monstera_assets.silver.silver_account_current_state import silver_account_current_state
 from monstera_assets.silver.silver_account_state_history import silver_account_state_history
 from monstera_assets.silver.silver_account_state_transitions import silver_account_state_transitions
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets.warehouse.writer import compile_duckdb
 from monstera_assets_tests.account_strategies import POLICIES, SPAN, Accounts, ContractCase, batches
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 from monstera_assets_tests.oracle.accounts import AccountDay, account_history, account_transitions

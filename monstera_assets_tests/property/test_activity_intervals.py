@@ -21,7 +21,7 @@ from monstera_assets.lifecycle.intervals import (
     with_state_since,
 )
 from monstera_assets.lifecycle.products import PRODUCT_LABELS
-from monstera_assets.warehouse.writer import compile_duckdb
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets_tests.oracle.policy import OraclePolicy
 from monstera_assets_tests.oracle.products import ProductDay, product_history, product_transitions
 from monstera_assets_tests.oracle.users import QualifyingDay

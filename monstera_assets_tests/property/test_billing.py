@@ -16,7 +16,7 @@ from monstera_assets.lifecycle.billing import (
 )
 from monstera_assets.lifecycle.intervals import day_date, day_number, fill_gaps, on_each_day
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.warehouse.writer import compile_duckdb
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets_tests.lifecycle_warehouse import (
     ACCOUNTS,
     SUBSCRIPTION_EVENTS,

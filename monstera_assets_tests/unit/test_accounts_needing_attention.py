@@ -16,7 +16,6 @@ from monstera_assets.gold.gold_user_churn_scores import TABLE as USERS
 from monstera_assets.silver.silver_account_current_state import TABLE as CURRENT
 from monstera_assets.silver.silver_account_state_history import TABLE as HISTORY
 from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets.warehouse.tables import StoredTable
 
 TODAY = date(2025, 6, 30)
 
@@ -27,7 +26,7 @@ def listed() -> pd.DataFrame:
     for schema in ("silver", "gold"):
         connection.execute(f"CREATE SCHEMA {schema}")
     for table in (SCORES, USERS, CURRENT, HISTORY):
-        columns = ", ".join(f"{c.name} {c.type}" for c in StoredTable.of(table).columns)
+        columns = ", ".join(f"{c.name} {c.type}" for c in table.stored.columns)
         connection.execute(f"CREATE TABLE {table.qualified_name} ({columns})")
 
     def add(table: str, **values: object) -> None:

@@ -17,9 +17,9 @@ from monstera_assets.bronze import (
 )
 from monstera_assets.silver.silver_events_enriched import silver_events_enriched
 from monstera_assets.silver.silver_user_sessions import silver_user_sessions
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.writer import compile_duckdb
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 
 EVENTS = bronze_events.TABLE

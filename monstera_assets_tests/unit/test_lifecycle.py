@@ -12,8 +12,8 @@ import pytest
 
 from monstera_assets.lifecycle.billing import billing_intervals
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets.warehouse.writer import compile_duckdb
 from monstera_assets_tests.lifecycle_warehouse import (
     ACCOUNTS,
     CURRENT,
