@@ -55,14 +55,52 @@ from monstera_assets.warehouse.table_asset import (
 )
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-__all__ = ["ACCOUNT_ID", "ACCOUNT_OF_USER", "ACTIVITY_DATE", "ALL_DAYS", "AS_OF_DATE"]
-__all__ += ["LATEST_DAY", "METRIC_DATE", "NOT_EVALUATED", "PRODUCT", "PRODUCT_ID", "SAME_DAYS"]
-__all__ += ["SNAPSHOT_DATE", "STATE_UPDATED_AT", "STEP_NUMBER", "UP_TO_DAY", "USER_ID"]
-__all__ += ["WORKFLOW_ID", "AccountState", "AlertLevel", "Column", "Layer"]
-__all__ += ["LifecyclePolicy", "Preview", "ProductState", "Reference", "Rule", "Table"]
-__all__ += ["TableAsset", "UserState", "Window", "days_earlier", "day_date", "day_number", "declare_table"]
-__all__ += ["differing_rows", "distribution", "first_of", "hours_between", "last_days"]
-__all__ += ["product_column", "ratio", "rule", "table_asset", "within"]
+__all__ = [
+    "ACCOUNT_ID",
+    "ACCOUNT_OF_USER",
+    "ACTIVITY_DATE",
+    "ALL_DAYS",
+    "AS_OF_DATE",
+    "LATEST_DAY",
+    "METRIC_DATE",
+    "NOT_EVALUATED",
+    "PRODUCT",
+    "PRODUCT_ID",
+    "SAME_DAYS",
+    "SNAPSHOT_DATE",
+    "STATE_UPDATED_AT",
+    "STEP_NUMBER",
+    "UP_TO_DAY",
+    "USER_ID",
+    "WORKFLOW_ID",
+    "AccountState",
+    "AlertLevel",
+    "Column",
+    "Layer",
+    "LifecyclePolicy",
+    "Preview",
+    "ProductState",
+    "Reference",
+    "Rule",
+    "Table",
+    "TableAsset",
+    "UserState",
+    "Window",
+    "day_date",
+    "day_number",
+    "days_earlier",
+    "declare_table",
+    "differing_rows",
+    "distribution",
+    "first_of",
+    "hours_between",
+    "last_days",
+    "product_column",
+    "ratio",
+    "rule",
+    "table_asset",
+    "within",
+]
 
 
 def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:

@@ -39,6 +39,7 @@ from monstera_assets.settings import (
 )
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
+from monstera_assets.warehouse.query_cache import QueryCache, open_cache
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset, asset_key
 from monstera_assets.warehouse.tables import Layer, Table
@@ -57,6 +58,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     first = first_partition(settings)
     partitions = daily_partitions(first)
     is_fresh = freshness(settings)
+    queries = query_cache(settings)
     upkeep = upkeep_jobs(settings, tables(settings))
     return Definitions(
         assets=map_asset_specs(
@@ -66,11 +68,14 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
                 load_events.build_load_events(
                     settings.source, partitions, first, settings.earliest_event_date
                 ),
-                *(asset.build(partitions, settings.policy) for asset in table_assets(settings)),
+                *(
+                    asset.build(partitions, settings.policy, queries)
+                    for asset in table_assets(settings)
+                ),
                 build_static_site(settings.dashboards, metric_tables(settings)),
             ],
         ),
-        asset_checks=_checks(settings),
+        asset_checks=_checks(settings, queries),
         jobs=[whole_graph_job, daily_job, gold_job, *upkeep],
         schedules=[
             daily_schedule(
@@ -91,6 +96,11 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
         # One process writes to the DuckDB file, and DuckDB itself uses all cores.
         executor=in_process_executor,
     )
+
+
+def query_cache(settings: Settings) -> QueryCache:
+    """Where the compiled queries of a configuration are kept."""
+    return open_cache(settings.policy.model_dump_json(), repr(settings.entities_created))
 
 
 def build_alerts(settings: Settings) -> Alerts:
@@ -154,7 +164,7 @@ def _entities_created(settings: Settings | None) -> list[tuple[TableAsset, list[
     return [entity_created_daily(created) for created in configured]
 
 
-def _checks(settings: Settings) -> list[AssetChecksDefinition]:
+def _checks(settings: Settings, queries: QueryCache) -> list[AssetChecksDefinition]:
     declared = {table.name: table for table in tables(settings)}
     of_table: dict[str, list[Rule]] = {name: [] for name in declared}
     for rule in rules(settings):
@@ -165,6 +175,7 @@ def _checks(settings: Settings) -> list[AssetChecksDefinition]:
             of_table[name],
             relations=lambda name: declared[name].relation,
             policy=settings.policy,
+            queries=queries,
         )
         for name, table in declared.items()
     ]

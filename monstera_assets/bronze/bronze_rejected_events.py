@@ -6,9 +6,9 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import OWNERS
 from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.warehouse.common_columns import REJECTED_ROW
 from monstera_assets.warehouse.tables import Column, Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 TABLE = Table(
     layer=Layer.BRONZE,
@@ -33,7 +33,7 @@ TABLE = Table(
 
 
 @rule(TABLE, blocking=False)
-def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: DateWindow) -> ir.Table:
+def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: Window) -> ir.Table:
     """No row of the source was rejected; the reasons say why."""
     rows = within(bronze_rejected_events, "partition_date", window)
     return rows.group_by("rejection_reason").aggregate(

@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 
-from monstera_assets.checks.rules import NOT_JUDGED, AlertLevel, rule
+from monstera_assets.checks.rules import NOT_EVALUATED, AlertLevel, rule
 from monstera_assets.gold import OWNERS
 from monstera_assets.gold.churn_risk import TRAINING_COLUMNS
 from monstera_assets.lifecycle.intervals import day_number
@@ -226,6 +226,6 @@ def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
     )
     return (
         figures.filter(~figures.is_told | ~is_better.fill_null(False))
-        .mutate(**{NOT_JUDGED: ibis.ifelse(figures.is_told, None, reason)})
+        .mutate(**{NOT_EVALUATED: ibis.ifelse(figures.is_told, None, reason)})
         .drop("is_told")
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import NOT_JUDGED, AlertLevel, rule
+from monstera_assets.checks.rules import NOT_EVALUATED, AlertLevel, rule
 from monstera_assets.gold import OWNERS
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.recommendation_evaluation import (
@@ -231,6 +231,6 @@ def affinity_beats_popularity(
             " the most popular products are recommended"
         )
     )
-    return figures.mutate(**{NOT_JUDGED: ibis.ifelse(is_enough, None, reason)}).filter(
+    return figures.mutate(**{NOT_EVALUATED: ibis.ifelse(is_enough, None, reason)}).filter(
         ~is_enough | ~is_better(figures)
     )

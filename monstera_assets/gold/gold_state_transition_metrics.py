@@ -332,7 +332,9 @@ def flows_equal_differences_of_counts(
 
 def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
     """Entities in each state at the end of each day from the one before a window on, and entrants."""
-    rows = history.filter(history.snapshot_date.between(ma.days_earlier(window.first, 1), window.last))
+    rows = history.filter(
+        history.snapshot_date.between(ma.days_earlier(window.first, 1), window.last)
+    )
     return rows.group_by("state", day="snapshot_date").aggregate(
         scope=ibis.literal(scope), entities=rows.count(), entered=rows.count(where=rows.enters)
     )

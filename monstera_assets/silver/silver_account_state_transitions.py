@@ -66,7 +66,7 @@ def silver_account_state_transitions(
         bronze_subscription_events,
         policy,
     )
-    first, last = (day_number(ibis.literal(day)) for day in (window.first, window.last))
+    first, last = (day_number(day) for day in (window.first, window.last))
     moves = intervals.filter(
         intervals.valid_from.between(first, last),
         intervals.previous_state != intervals.current_state,

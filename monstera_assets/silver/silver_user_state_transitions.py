@@ -108,7 +108,7 @@ def silver_user_state_transitions(
 
 
 def _moves(intervals: ir.Table, state: str, window: Window) -> ir.Table:
-    first, last = (day_number(ibis.literal(day)) for day in (window.first, window.last))
+    first, last = (day_number(day) for day in (window.first, window.last))
     return intervals.filter(
         intervals.valid_from >= first,
         intervals.valid_from <= last,
