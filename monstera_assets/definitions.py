@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ from monstera_assets.settings import (
     SettingsError,
     load_settings,
 )
+from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.query_cache import QueryCache, open_cache
@@ -101,6 +103,22 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 def query_cache(settings: Settings) -> QueryCache:
     """Where the compiled queries of a configuration are kept."""
     return open_cache(settings.policy.model_dump_json(), repr(settings.entities_created))
+
+
+def table_query(name: str, settings: Settings) -> Query:
+    """The query of a table, as runs execute it.
+
+    Raises:
+        SettingsError: there is no such table, or Python computes or loads it.
+    """
+    declared = {table.name: table.stored for table in tables(settings)}
+    if name not in declared:
+        near = get_close_matches(name, declared, n=3) or ["monstera status lists all tables"]
+        raise SettingsError(f"{name}: there is no such table; {', '.join(near)}")
+    for asset in table_assets(settings):
+        if asset.table.name == name and asset.is_query:
+            return query_cache(settings).get(name, lambda: asset.query(declared, settings.policy))
+    raise SettingsError(f"{name} is not computed by a query: Python loads or computes its rows")
 
 
 def build_alerts(settings: Settings) -> Alerts:

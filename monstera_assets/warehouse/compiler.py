@@ -118,6 +118,13 @@ def compile_query(expression: ir.Table) -> Query:
     )
 
 
+def formatted(query: Query) -> str:
+    """The text of a query for people to read, with its parameters in a comment."""
+    given = [f"-- Parameters, set for each run: {', '.join(query.parameters)}\n"]
+    text = sg.parse_one(query.select, dialect="duckdb").sql(dialect="duckdb", pretty=True)
+    return "".join(given if query.parameters else []) + text
+
+
 def bind(connection: duckdb.DuckDBPyConnection, values: Mapping[str, object]) -> None:
     """Give parameters of queries their values for the connection.
 

@@ -99,7 +99,7 @@ class TableAsset:
     batch_by_date: bool = False
 
     def __post_init__(self) -> None:
-        days_stand_alone = self._is_query and set(self.days.values()) <= {SAME_DAYS, UP_TO_DAY}
+        days_stand_alone = self.is_query and set(self.days.values()) <= {SAME_DAYS, UP_TO_DAY}
         if self.batch_by_date and not (days_stand_alone and SAME_DAYS in self.days.values()):
             raise ValueError(
                 f"{self.table.name}: batches by date need an input of the same days, no input of"
@@ -115,10 +115,16 @@ class TableAsset:
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
         )
 
+    @property
+    def is_query(self) -> bool:
+        """Whether the function makes an expression out of expressions, the same for every run."""
+        returns = inspect.signature(self.function).return_annotation
+        return returns in (ir.Table, "ir.Table") and not any(map(self._reads_frame, self.inputs))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the pure function, as unit tests do: a window of dates may stand for one of literals."""
         window = kwargs.get("window")
-        if isinstance(window, DateWindow) and self._is_query:
+        if isinstance(window, DateWindow) and self.is_query:
             kwargs["window"] = Window.of(window.first, window.last)
         return self.function(*args, **kwargs)
 
@@ -164,7 +170,7 @@ class TableAsset:
         def compute(context: AssetExecutionContext, **tables: Any) -> Any:
             window = partition_window(context) if partitioned else None
             previews = [(preview, self._preview(preview, known)) for preview in self.previews]
-            if not self._is_query:
+            if not self.is_query:
                 rows = self.function(
                     *(tables[name] for name in self.inputs),
                     **self._accepted(policy=policy, window=window),
@@ -188,12 +194,6 @@ class TableAsset:
 
         definition: AssetsDefinition = compute
         return definition
-
-    @property
-    def _is_query(self) -> bool:
-        """Whether the function makes an expression out of expressions, the same for every run."""
-        returns = inspect.signature(self.function).return_annotation
-        return returns in (ir.Table, "ir.Table") and not any(map(self._reads_frame, self.inputs))
 
     @property
     def _is_of_the_package(self) -> bool:
