@@ -19,9 +19,9 @@ from monstera_assets.operations.alerts.errors import AlertStateError
 from monstera_assets.operations.alerts.lateness import Due, observe
 from monstera_assets.operations.alerts.message import Item, Message
 from monstera_assets.operations.alerts.outcomes import FINISHED, Catalog, read_run
-from monstera_assets.operations.alerts.routing import Entry, Route, parse_entries
 from monstera_assets.operations.alerts.state import CATCH_UP_DAYS, AlertState
 from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.settings.alert_urls import Entry, Route, parse_entries
 from monstera_assets.warehouse.tables import Table
 
 if TYPE_CHECKING:
