@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import os
 import sys
 import webbrowser
@@ -23,13 +25,8 @@ from monstera_assets.settings import (
     variables,
 )
 from monstera_assets.source.errors import SourceError
-from monstera_assets.synthetic.company import (
-    DEFAULT_DAYS,
-    DEFAULT_END,
-    DEFAULT_SEED,
-    DEFAULT_USERS,
-    Company,
-)
+from monstera_assets.source.layout import discover_source
+from monstera_assets.synthetic import DEFAULT_DAYS, DEFAULT_END, DEFAULT_SEED, DEFAULT_USERS
 from monstera_assets.synthetic.errors import GenerationError
 from monstera_assets.warehouse.errors import WarehouseError
 
@@ -163,31 +160,16 @@ def run(
     settings = _settings(source, database)
     if changed and (first or last):
         raise SettingsError("--changed finds the days itself: leave out --from and --to")
-    # Dagster takes seconds to import, which `--help` should not cost.
-    from monstera_assets.definitions import (
-        build_alerts,
-        build_definitions,
-        table_assets,
-        tables,
-    )
-    from monstera_assets.operations.exports import export_all
-    from monstera_assets.operations.home import open_instance
-    from monstera_assets.operations.late_data import describe_changes, rebuild_tags
-    from monstera_assets.operations.partitions import source_range
-    from monstera_assets.operations.progress import RunProgress
-    from monstera_assets.operations.report import print_line, print_report, print_tables
-    from monstera_assets.operations.runs import (
-        available_partitions,
-        choose_window,
-        run_range,
-        whole_graph,
-    )
-    from monstera_assets.operations.source_comparison import compare_source
-    from monstera_assets.operations.status import ensure_writable
-
+    # What takes long to import waits until the source and the days are known to be there.
+    discover_source(settings.source)
     console = _console()
     tags: Mapping[str, str] = {}
     if changed:
+        from monstera_assets.definitions import table_assets
+        from monstera_assets.operations.late_data import describe_changes, rebuild_tags
+        from monstera_assets.operations.source_comparison import compare_source
+        from monstera_assets.operations.status import print_line
+
         changes = compare_source(settings, table_assets(settings))
         for line in describe_changes(changes):
             print_line(console, line)
@@ -199,12 +181,31 @@ def run(
             changes.days.first,
         )
     else:
+        from monstera_assets.operations.partitions import (
+            available_partitions,
+            choose_window,
+            source_range,
+        )
+
         # Looking through a large source takes a while: at most once, and only for what is not given.
         in_source = cache(lambda: source_range(settings))
         first_partition = settings.start_date or in_source().first
         window = choose_window(
             available_partitions(first_partition), in_source, _day(first), _day(last)
         )
+    from monstera_assets.definitions import build_alerts, build_definitions, tables
+    from monstera_assets.operations.exports import export_all
+    from monstera_assets.operations.home import open_instance
+    from monstera_assets.operations.progress import RunProgress
+    from monstera_assets.operations.report import print_report
+    from monstera_assets.operations.runs import run_range, whole_graph
+    from monstera_assets.operations.status import (
+        ensure_writable,
+        print_line,
+        print_tables,
+        read_status,
+    )
+
     definitions = build_definitions(settings.model_copy(update={"start_date": first_partition}))
     ensure_writable(settings)
     count = f"{len(window):,} day{'' if len(window) == 1 else 's'}"
@@ -223,7 +224,13 @@ def run(
         if report.interrupted:
             raise KeyboardInterrupt
         troubles = alerts.after_run(instance, report.run_id)
-    print_tables(console, settings, tables(settings))
+        status = read_status(
+            instance,
+            settings,
+            datetime.now(UTC),
+            lock_timeout_seconds=settings.lock_timeout_seconds,
+        )
+    print_tables(console, status.tables)
     print_report(console, settings, report)
     if settings.export_directory and report.healthy:
         exported = export_all(settings, tables(settings))
@@ -321,17 +328,25 @@ def export(
 
 @main.command(cls=_Configured)
 @_where
-def status(source: Path | None, database: Path | None) -> None:
-    """Show each table's rows, range, last materialization and failing checks."""
-    settings = _existing(_settings(source, database))
-    from monstera_assets.definitions import rules, tables
-    from monstera_assets.operations.home import open_instance
-    from monstera_assets.operations.report import print_checks, print_tables
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+def status(source: Path | None, database: Path | None, as_json: bool) -> None:
+    """Show in one line how the warehouse is; then each table's rows, range and failing checks.
 
-    console = _console()
-    print_tables(console, settings, tables(settings))
+    Does not wait for a run: while one holds the database, what Dagster has recorded is shown. Ends
+    with exit code 0 however the warehouse is, 2 if there is none yet.
+    """
+    settings = _existing(_settings(source, database))
+    gc.disable()  # What imports make stays; to look for garbage in it takes a sixth of the time.
+    from monstera_assets.operations.home import open_instance
+    from monstera_assets.operations.status import print_status, read_status
+
     with open_instance(settings) as instance:
-        print_checks(console, instance, tables(settings), rules(settings))
+        found = read_status(instance, settings, datetime.now(UTC))
+    gc.enable()
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        print_status(_console(), found)
 
 
 @main.command()
@@ -412,6 +427,7 @@ def generate(
     """  # noqa: D301  # click's mark for a paragraph that is not to be wrapped
     # NumPy takes a while to import, which `--help` should not cost.
     from monstera_assets.synthetic import writer
+    from monstera_assets.synthetic.company import Company
 
     company = Company(
         users=users, days=days, seed=seed, end=end.date(), events=events, until=_day(until)
