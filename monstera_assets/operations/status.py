@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
 from dagster import (
@@ -20,6 +19,7 @@ from dagster import (
     DagsterEventType,
     DagsterInstance,
 )
+from pydantic import BaseModel, computed_field
 from rich.console import Console
 from rich.table import Table as Grid
 
@@ -36,7 +36,6 @@ from monstera_assets.settings.alert_urls import LEVELS
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import WarehouseLockedError
 from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
-from monstera_assets.warehouse.windows import DateWindow
 
 if TYPE_CHECKING:
     from dagster import RunRecord
@@ -52,104 +51,73 @@ _CHECK_EVENTS = {
 }
 
 
-@dataclass(frozen=True)
-class TableStatus:
+class TableStatus(BaseModel):
     """What is known of a table.
 
     `rows` is None if the table does not exist, or if its rows are not known because another process
-    holds the file. `window` and `missing_days` are of a daily table's days. `failing_checks` has the
-    level of each check that failed when last evaluated; `checks_not_reached` were planned by the last
-    run, which ended before it evaluated them.
+    holds the file. The days are those of a daily table. `failing_checks` has the level of each check
+    that failed when last evaluated; `checks_not_reached` were planned by the last run, which ended
+    before it evaluated them.
     """
 
-    name: str
+    table: str
     rows: int | None = None
-    window: DateWindow | None = None
+    first_day: date | None = None
+    last_day: date | None = None
     missing_days: int = 0
     has_due_day: bool = False
     materialized_at: datetime | None = None
-    failing_checks: Mapping[str, str] = field(default_factory=dict)
-    checks_not_reached: Sequence[str] = ()
+    failing_checks: Mapping[str, str] = {}
+    checks_not_reached: Sequence[str] = []
 
 
-@dataclass(frozen=True)
-class LastRun:
+class LastRun(BaseModel):
     """The latest run of the graph; `at` is when it ended, or when it began if it has not ended."""
 
     run_id: str
     job: str
-    outcome: str
+    outcome: Literal["succeeded", "failed", "canceled", "running", "abandoned"]
     at: datetime
 
 
-@dataclass(frozen=True)
-class Status:
-    """The warehouse's tables, by layer and name, and its health.
+class Status(BaseModel):
+    """The warehouse's health and its tables, by layer and name; as JSON, what scripts read.
 
-    `is_locked` says that another process holds the file: rows and days are then what Dagster knows.
+    `locked` says that another process holds the file: rows and days are then what Dagster knows.
     """
 
-    tables: Sequence[TableStatus]
-    last_run: LastRun | None
     due: Due
-    is_locked: bool
+    last_run: LastRun | None
+    locked: bool
+    tables: Sequence[TableStatus]
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def latest_day(self) -> date | None:
         """The latest day up to which every daily table has come; None before the first."""
-        return min((table.window.last for table in self.tables if table.window), default=None)
+        return min((table.last_day for table in self.tables if table.last_day), default=None)
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
-    def is_late(self) -> bool:
+    def late(self) -> bool:
         """Whether a daily table lacks the day that is due, or a table was never materialized.
 
         A warehouse that is still to be filled is not late, nor is one that begins after that day.
         """
-        windows = [table.window for table in self.tables if table.window]
-        if not windows or self.due.day < min(window.first for window in windows):
+        first_days = [table.first_day for table in self.tables if table.first_day]
+        if not first_days or self.due.day < min(first_days):
             return False
         return any(
-            not table.has_due_day if table.window else table.materialized_at is None
+            not table.has_due_day if table.first_day else table.materialized_at is None
             for table in self.tables
         )
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def failing_checks(self) -> Mapping[str, int]:
         """The number of failing checks of each level, from P0 to P3."""
         levels = Counter(level for table in self.tables for level in table.failing_checks.values())
         return {level: levels[level] for level in LEVELS}
-
-    def as_json(self) -> dict[str, Any]:
-        """The object of `monstera status --json`, as docs/operations.md describes it."""
-        run = self.last_run
-        return {
-            "latest_day": self.latest_day and str(self.latest_day),
-            "due_day": str(self.due.day),
-            "due_by": self.due.deadline.isoformat(),
-            "late": self.is_late,
-            "failing_checks": dict(self.failing_checks),
-            "last_run": run
-            and {
-                "run_id": run.run_id,
-                "job": run.job,
-                "outcome": run.outcome,
-                "at": run.at.isoformat(),
-            },
-            "locked": self.is_locked,
-            "tables": [
-                {
-                    "table": table.name,
-                    "rows": table.rows,
-                    "first_day": table.window and str(table.window.first),
-                    "last_day": table.window and str(table.window.last),
-                    "missing_days": table.missing_days,
-                    "materialized_at": table.materialized_at and table.materialized_at.isoformat(),
-                    "failing_checks": dict(table.failing_checks),
-                    "checks_not_reached": list(table.checks_not_reached),
-                }
-                for table in self.tables
-            ],
-        }
 
 
 def read_status(
@@ -190,24 +158,24 @@ def read_status(
             read_only=True,
         ) as connection:
             stored = _stored(connection, due.day)
-            is_locked = False
+            locked = False
     except WarehouseLockedError:
         stored = {name: _recorded(instance, entry, due.day) for name, entry in current.items()}
-        is_locked = True
+        locked = True
     names = sorted(current or stored, key=lambda name: (list(Layer).index(Layer(name[0])), name[1]))
     return Status(
         tables=[
             TableStatus(
-                name=name,
+                table=name,
                 failing_checks=failing.get(name, {}),
-                checks_not_reached=not_reached.get(name, ()),
+                checks_not_reached=not_reached.get(name, []),
                 **stored.get((layer, name), {}),
             )
             for layer, name in names
         ],
         last_run=_last_run(instance, runs[0]) if runs else None,
         due=due,
-        is_locked=is_locked,
+        locked=locked,
     )
 
 
@@ -253,10 +221,10 @@ def _stored(
             f" FROM {OPERATIONS_SCHEMA}.materializations GROUP BY ALL",
             [due_day],
         ).fetchall():
-            window = DateWindow(first, last) if first else None
             stored.setdefault((schema, name), {}).update(
-                window=window,
-                missing_days=len(window) - days if window else 0,
+                first_day=first,
+                last_day=last,
+                missing_days=(last - first).days + 1 - days if first else 0,
                 has_due_day=has_due_day,
                 materialized_at=at.replace(tzinfo=UTC),
             )
@@ -271,16 +239,17 @@ def _recorded(instance: DagsterInstance, entry: AssetEntry, due_day: date) -> di
     latest = entry.last_materialization
     if latest is None or latest.asset_materialization is None:
         return {}
-    days = instance.get_materialized_partitions(entry.asset_key)
+    days = {
+        date.fromisoformat(day) for day in instance.get_materialized_partitions(entry.asset_key)
+    }
     rows = latest.asset_materialization.metadata.get("dagster/row_count")
-    window = (
-        DateWindow(date.fromisoformat(min(days)), date.fromisoformat(max(days))) if days else None
-    )
+    first, last = min(days, default=None), max(days, default=None)
     return {
         "rows": int(str(rows.value)) if rows is not None else None,
-        "window": window,
-        "missing_days": len(window) - len(days) if window else 0,
-        "has_due_day": due_day.isoformat() in days,
+        "first_day": first,
+        "last_day": last,
+        "missing_days": (last - first).days + 1 - len(days) if first and last else 0,
+        "has_due_day": due_day in days,
         "materialized_at": datetime.fromtimestamp(latest.timestamp, UTC),
     }
 
@@ -359,31 +328,35 @@ def _level(evaluation: AssetCheckEvaluation) -> str:
 
 def _last_run(instance: DagsterInstance, record: RunRecord) -> LastRun:
     run = record.dagster_run
-    outcomes = {"SUCCESS": "succeeded", "FAILURE": "failed", "CANCELED": "canceled"}
-    otherwise = "abandoned" if is_abandoned(instance, run.run_id) else "running"
+    outcomes: dict[str, Literal["succeeded", "failed", "canceled"]] = {
+        "SUCCESS": "succeeded",
+        "FAILURE": "failed",
+        "CANCELED": "canceled",
+    }
     at = record.end_time or record.start_time or record.create_timestamp.timestamp()
     return LastRun(
-        run.run_id,
-        run.job_name,
-        outcomes.get(run.status.value, otherwise),
-        datetime.fromtimestamp(at, UTC),
+        run_id=run.run_id,
+        job=run.job_name,
+        outcome=outcomes.get(run.status.value)
+        or ("abandoned" if is_abandoned(instance, run.run_id) else "running"),
+        at=datetime.fromtimestamp(at, UTC),
     )
 
 
 def print_status(console: Console, status: Status) -> None:
     """A line of health, the tables, and the checks that fail or were not reached."""
     print_line(console, _health(status))
-    if status.is_locked:
+    if status.locked:
         print_line(
             console, "A run holds the database: rows of daily tables are not known until it ends."
         )
     print_tables(console, status.tables)
     for table in status.tables:
         if table.failing_checks:
-            print_line(console, f"{table.name}: failing checks: {', '.join(table.failing_checks)}")
+            print_line(console, f"{table.table}: failing checks: {', '.join(table.failing_checks)}")
     for table in status.tables:
         if count := len(table.checks_not_reached):
-            print_line(console, f"{table.name}: {count} checks not reached by its last run")
+            print_line(console, f"{table.table}: {count} checks not reached by its last run")
 
 
 def print_tables(console: Console, tables: Sequence[TableStatus]) -> None:
@@ -393,17 +366,17 @@ def print_tables(console: Console, tables: Sequence[TableStatus]) -> None:
         grid.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=True)
     for table in tables:
         grid.add_row(
-            table.name,
+            table.table,
             "-" if table.rows is None else f"{table.rows:,}",
-            str(table.window.first) if table.window else "",
-            str(table.window.last) if table.window else "",
+            str(table.first_day or ""),
+            str(table.last_day or ""),
             f"{table.materialized_at:%Y-%m-%d %H:%M}" if table.materialized_at else "never",
         )
     console.print(grid)
     for table in tables:
         if table.missing_days:
             missing = f"{table.missing_days:,} days within its range are missing"
-            print_line(console, f"{table.name}: {missing}")
+            print_line(console, f"{table.table}: {missing}")
 
 
 def print_line(console: Console, text: str) -> None:
@@ -413,7 +386,7 @@ def print_line(console: Console, text: str) -> None:
 
 def _health(status: Status) -> str:
     due = f"{status.due.day} was due by {status.due.deadline:%Y-%m-%d %H:%M} UTC"
-    lateness = f"late ({due})" if status.is_late else "not late"
+    lateness = f"late ({due})" if status.late else "not late"
     failing = [f"{count} {level}" for level, count in status.failing_checks.items() if count]
     run = status.last_run
     return "; ".join(

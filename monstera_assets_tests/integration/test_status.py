@@ -5,7 +5,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from io import StringIO
 from pathlib import Path
@@ -143,12 +142,12 @@ def shown(status: Status) -> list[str]:
 def test_healthy(instance: dg.DagsterInstance, settings: Settings) -> None:
     run(instance)
     status = read_status(instance, settings, ON_TIME)
-    assert [table.name for table in status.tables] == ["silver_daily", "gold_whole"]
+    assert [table.table for table in status.tables] == ["silver_daily", "gold_whole"]
     daily, whole = status.tables
-    assert (daily.rows, daily.window, daily.missing_days) == (6, DAYS, 0)
+    assert (daily.rows, daily.first_day, daily.last_day) == (6, DAYS.first, DAYS.last)
     assert daily.materialized_at == datetime(2025, 6, 4, 5, 10, tzinfo=UTC)
-    assert (whole.rows, whole.window) == (4, None)
-    assert not status.is_late
+    assert (whole.rows, whole.first_day) == (4, None)
+    assert not status.late
     lines = shown(status)
     health = "Latest day: 2025-06-03, not late; failing checks: none; last run: succeeded, "
     assert lines[0].startswith(health)
@@ -162,13 +161,13 @@ def test_healthy(instance: dg.DagsterInstance, settings: Settings) -> None:
 def test_late(instance: dg.DagsterInstance, settings: Settings) -> None:
     run(instance)
     status = read_status(instance, settings, TOO_LATE)
-    assert status.is_late
+    assert status.late
     assert shown(status)[0].startswith(
         "Latest day: 2025-06-03, late (2025-06-04 was due by 2025-06-05 07:00 UTC); "
     )
     # With the daily run at 4:58, its deadline has passed a minute earlier.
     earlier = settings.model_copy(update={"daily_run_at": time(4, 58)})
-    assert read_status(instance, earlier, ON_TIME).is_late
+    assert read_status(instance, earlier, ON_TIME).late
 
 
 def test_a_table_without_any_day_is_late_if_another_has_some(
@@ -176,11 +175,11 @@ def test_a_table_without_any_day_is_late_if_another_has_some(
 ) -> None:
     run(instance, whole="gold_new")
     status = read_status(instance, settings, ON_TIME)
-    assert [(table.name, table.rows) for table in status.tables] == [
+    assert [(table.table, table.rows) for table in status.tables] == [
         ("silver_daily", 6),
         ("gold_new", None),
     ]
-    assert status.is_late
+    assert status.late
 
 
 def test_failing_checks_by_level(instance: dg.DagsterInstance, settings: Settings) -> None:
@@ -200,7 +199,7 @@ def test_a_check_of_an_earlier_run_that_is_not_declared_any_more_is_left_out(
     run(instance, failing=["shifts"], whole="gold_renamed")
     run(instance, checks=["recomputed"])
     status = read_status(instance, settings, ON_TIME)
-    assert [table.name for table in status.tables] == ["silver_daily", "gold_whole"]
+    assert [table.table for table in status.tables] == ["silver_daily", "gold_whole"]
     assert set(status.failing_checks.values()) == {0}
 
 
@@ -230,9 +229,9 @@ def test_while_another_process_holds_the_database(
     run(instance, failing=["shifts"])
     with held(settings.database):
         status = read_status(instance, settings, ON_TIME)
-    assert status.is_locked
+    assert status.locked
     daily, whole = status.tables
-    assert (daily.rows, daily.window, daily.missing_days) == (None, DAYS, 0)
+    assert (daily.rows, daily.first_day, daily.last_day) == (None, DAYS.first, DAYS.last)
     assert daily.failing_checks == {"shifts": "P2"}
     assert whole.rows == 4
     assert shown(status)[1] == (
@@ -240,10 +239,10 @@ def test_while_another_process_holds_the_database(
     )
     # But for what only the file or only Dagster knows, it is the same.
     opened = read_status(instance, settings, ON_TIME)
-    assert not opened.is_locked
-    assert [replace(table, materialized_at=None) for table in status.tables] == [
-        replace(table, materialized_at=None, rows=table.rows if table.window is None else None)
-        for table in opened.tables
+    assert not opened.locked
+    assert [table.model_copy(update={"materialized_at": None}) for table in status.tables] == [
+        opened.tables[0].model_copy(update={"materialized_at": None, "rows": None}),
+        opened.tables[1].model_copy(update={"materialized_at": None}),
     ]
 
 
@@ -269,9 +268,9 @@ def test_before_any_run(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     empty = Settings(database=tmp_path / "empty.duckdb")
     duckdb.connect(str(empty.database)).close()
     status = read_status(instance, empty, TOO_LATE)
-    assert not status.is_late
+    assert not status.late
     assert shown(status)[0] == "Latest day: none, not late; failing checks: none; last run: none"
-    assert status.as_json()["tables"] == []
+    assert status.tables == []
 
 
 def test_json_is_what_is_documented(instance: dg.DagsterInstance, settings: Settings) -> None:
@@ -279,8 +278,11 @@ def test_json_is_what_is_documented(instance: dg.DagsterInstance, settings: Sett
     done = CliRunner().invoke(main, ["status", "--json", "--database", str(settings.database)])
     assert (done.exit_code, done.stderr) == (0, "")
     found = json.loads(done.stdout)
-    read = read_status(instance, settings, datetime.now(UTC))
-    assert found == json.loads(json.dumps(read.as_json()))
+    status = Status.model_validate(
+        {key: value for key, value in found.items() if key not in Status.model_computed_fields}
+    )
+    assert status == read_status(instance, settings, datetime.now(UTC))
+    assert found == json.loads(status.model_dump_json())
     assert found["late"] is True  # today is years after the last day
     assert found["latest_day"] == "2025-06-03"
     assert found["failing_checks"] == {"P0": 0, "P1": 0, "P2": 1, "P3": 0}
@@ -291,12 +293,13 @@ def test_json_is_what_is_documented(instance: dg.DagsterInstance, settings: Sett
         "first_day": "2025-06-01",
         "last_day": "2025-06-03",
         "missing_days": 0,
-        "materialized_at": "2025-06-04T05:10:00+00:00",
+        "has_due_day": False,
+        "materialized_at": "2025-06-04T05:10:00Z",
         "failing_checks": {"shifts": "P2"},
         "checks_not_reached": [],
     }
     page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
-    for name in (*found, *found["last_run"], *found["tables"][0]):
+    for name in (*found, *found["due"], *found["last_run"], *found["tables"][0]):
         assert f"`{name}`" in page
 
 
