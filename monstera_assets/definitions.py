@@ -32,12 +32,8 @@ from monstera_assets.operations.partitions import daily_partitions, first_partit
 from monstera_assets.operations.runs import whole_graph_job
 from monstera_assets.operations.schedules import daily_job, daily_schedule, freshness, gold_job
 from monstera_assets.operations.upkeep import expiry_schedule, upkeep_jobs
-from monstera_assets.settings import (
-    DEFAULT_ENTITIES_CREATED,
-    Settings,
-    SettingsError,
-    load_settings,
-)
+from monstera_assets.settings import Settings, SettingsError, load_settings
+from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
 from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from monstera_assets.warehouse.errors import WarehouseError, WarehouseLockedError
-from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Layer
+from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
 
 DEFAULT_LOCK_TIMEOUT_SECONDS = 30.0
 _RETRY_SECONDS = 0.25

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 import ibis
@@ -17,18 +16,18 @@ import ibis.expr.types as ir
 from dagster import TableColumn, TableColumnConstraints, TableConstraints, TableRecord, TableSchema
 from ibis.backends.sql.datatypes import DuckDBType
 
-__all__ = ["TREND_FLAGS", "Column", "Layer", "Reference", "Table", "TableRecord", "duckdb_type"]
+from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
 
-OPERATIONS_SCHEMA = "operations"
-"""The schema of the warehouse's own bookkeeping; no declared table lies in it."""
-
-
-class Layer(StrEnum):
-    """The medallion layers; each is a DuckDB schema and a group in the Dagster UI."""
-
-    BRONZE = "bronze"
-    SILVER = "silver"
-    GOLD = "gold"
+__all__ = [
+    "OPERATIONS_SCHEMA",
+    "TREND_FLAGS",
+    "Column",
+    "Layer",
+    "Reference",
+    "Table",
+    "TableRecord",
+    "duckdb_type",
+]
 
 
 @dataclass(frozen=True)
