@@ -111,9 +111,11 @@ def table_query(name: str, settings: Settings) -> Query:
     if name not in declared:
         near = get_close_matches(name, declared, n=3) or ["monstera status lists all tables"]
         raise SettingsError(f"{name}: there is no such table; {', '.join(near)}")
-    for asset in table_assets(settings):
-        if asset.table.name == name and asset.is_query:
-            return query_cache(settings).get(name, lambda: asset.query(declared, settings.policy))
+    queries = {asset.table.name: asset for asset in table_assets(settings) if asset.is_query}
+    if name in queries:
+        return query_cache(settings).get(
+            name, lambda: queries[name].query(declared, settings.policy)
+        )
     raise SettingsError(f"{name} is not computed by a query: Python loads or computes its rows")
 
 

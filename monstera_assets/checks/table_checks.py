@@ -19,11 +19,6 @@ from dagster import (
     multi_asset_check,
 )
 from dagster._core.definitions.metadata import RawMetadataValue
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
 
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules, evaluate_contract
 from monstera_assets.checks.rules import AlertLevel, Finding, Rule
@@ -34,7 +29,12 @@ from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import POOL, asset_key
 from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.windows import (
+    PARTITION_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    DateWindow,
+)
 from monstera_assets.warehouse.writer import materialized_window
 
 LEVEL = "alert_level"
@@ -174,9 +174,9 @@ def _window(
     if table.partition_column is None:
         return None
     tags = context.run.tags
-    day = tags.get(PARTITION_NAME_TAG)
-    first = tags.get(ASSET_PARTITION_RANGE_START_TAG) or day
-    last = tags.get(ASSET_PARTITION_RANGE_END_TAG) or day
+    day = tags.get(PARTITION_TAG)
+    first = tags.get(RANGE_START_TAG) or day
+    last = tags.get(RANGE_END_TAG) or day
     if first and last:
         return DateWindow(date.fromisoformat(first), date.fromisoformat(last))
     return materialized_window(connection, table.stored)

@@ -16,17 +16,11 @@ from dagster import (
     DagsterEventType,
     DagsterInstance,
     Definitions,
+    EventLogEntry,
     ExecuteInProcessResult,
     JobDefinition,
     define_asset_job,
 )
-from dagster._core.events import JobFailureData
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-)
-from dagster_shared.error import SerializableErrorInfo
 
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE
 from monstera_assets.operations.abandoned_runs import end_abandoned_runs, marked_as_running
@@ -34,7 +28,7 @@ from monstera_assets.operations.jobs import WHOLE_GRAPH
 from monstera_assets.settings import SettingsError
 from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.errors import MissingPartitionsError, WarehouseError
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.windows import RANGE_END_TAG, RANGE_START_TAG, DateWindow
 
 whole_graph_job = define_asset_job(
     WHOLE_GRAPH,
@@ -100,8 +94,8 @@ class RunReport:
 def range_tags(window: DateWindow) -> dict[str, str]:
     """The tags that make one run of a range of partitions."""
     return {
-        ASSET_PARTITION_RANGE_START_TAG: window.first.isoformat(),
-        ASSET_PARTITION_RANGE_END_TAG: window.last.isoformat(),
+        RANGE_START_TAG: window.first.isoformat(),
+        RANGE_END_TAG: window.last.isoformat(),
     }
 
 
@@ -212,13 +206,12 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
     steps_of: dict[tuple[str, str], list[str]] = {}
     messages: dict[tuple[str, str], str] = {}
     for event in events:
-        error: SerializableErrorInfo | None = None
+        error = None
         if event.event_type == DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
         elif event.event_type == DagsterEventType.RUN_FAILURE and not messages:
-            data = event.event_specific_data
             # A run whose process was lost is failed by another, which leaves no data.
-            error = data.error if isinstance(data, JobFailureData) else None
+            error = getattr(event.event_specific_data, "error", None)
         if error is None:
             continue
         while error.cause is not None and error.cls_name not in own_errors:

@@ -28,12 +28,11 @@ from dagster import (
     define_asset_job,
     schedule,
 )
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG
 
 from monstera_assets.operations.jobs import DAILY, LATE_AFTER, deadline
 from monstera_assets.operations.runs import range_tags
 from monstera_assets.settings import Settings
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.windows import RANGE_END_TAG, DateWindow
 
 TRANSIENT_RETRIES = RetryPolicy(
     max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS
@@ -98,9 +97,7 @@ def daily_schedule(
         if missing is None:
             return SkipReason(f"every daily table has all days up to {yesterday}")
         if context.instance.get_runs(
-            RunsFilter(
-                statuses=_UNFINISHED, tags={ASSET_PARTITION_RANGE_END_TAG: str(missing.last)}
-            ),
+            RunsFilter(statuses=_UNFINISHED, tags={RANGE_END_TAG: str(missing.last)}),
             limit=1,
         ):
             return SkipReason(f"a run up to {missing.last} is under way")
