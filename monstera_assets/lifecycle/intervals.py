@@ -50,6 +50,11 @@ def day_date(number: ir.IntegerValue) -> ir.DateValue:
     return (midnight + number.cast("int32").as_interval("D")).cast("date")
 
 
+def days_earlier(day: ir.DateValue, days: int) -> ir.DateValue:
+    """The date so many days before another."""
+    return day_date(day_number(day) - days)
+
+
 def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
     """Number the rows of a table in the order of the columns by which they differ.
 
@@ -354,15 +359,20 @@ def presence_of(spans: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
     )
 
 
-def calendar(first: date, last: date, day_column: str) -> ir.Table:
+def calendar(first: ir.DateValue, last: ir.DateValue, day_column: str) -> ir.Table:
     """One row a date from `first` to `last`."""
-    numbers = ibis.range((first - _EPOCH).days, (last - _EPOCH).days + 1).unnest()
+    numbers = ibis.range(day_number(first), day_number(last) + 1).unnest()
     days = numbers.name("number").as_table()
     return days.select(**{day_column: day_date(days.number)})
 
 
 def on_each_day(
-    intervals: ir.Table, first: date, last: date, *, day_column: str, order_by: Sequence[str] = ()
+    intervals: ir.Table,
+    first: ir.DateValue,
+    last: ir.DateValue,
+    *,
+    day_column: str,
+    order_by: Sequence[str] = (),
 ) -> ir.Table:
     """One row a key and day from `first` to `last`: intervals crossed with the calendar.
 
@@ -374,7 +384,7 @@ def on_each_day(
         order_by: columns of the key that rows will be looked up by. To order intervals is cheap, and
             their days then lie beside each other in the stored table.
     """
-    from_day, to_day = (first - _EPOCH).days, (last - _EPOCH).days
+    from_day, to_day = day_number(first), day_number(last)
     within = intervals.filter(intervals.valid_from <= to_day, intervals.valid_to >= from_day)
     if order_by:
         within = within.order_by(*order_by, "valid_from")

@@ -23,12 +23,11 @@ from monstera_assets.checks.contract import (
     contract_rules,
     evaluate_contract,
 )
-from monstera_assets.checks.rules import Finding, Rule, count_violations, rule
+from monstera_assets.checks.rules import Finding, Rule, rule
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.definitions import rules, tables
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.segments import COMPOSITE, DIMENSIONS
-from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.resource import Warehouse
@@ -1215,10 +1214,10 @@ def test_rule_finds_its_fault(
     rule = RULES[table_name, rule_name]
     days = seeds_run.days if rule.table.partition_column else None
     relations = [TABLES[name].relation for name in rule.inputs]
-    query = compile_duckdb(rule.violations(relations, policy=POLICY, window=days))
+    query = rule.query(relations, POLICY)
     for statements in FAULTS[table_name, rule_name]:
         with planted(connection, *statements):
-            finding = count_violations(connection, rule.name, query)
+            finding = rule.evaluate(connection, query, days)
         assert not finding.passed, statements
         assert finding.examples
         assert finding.columns
@@ -1229,14 +1228,10 @@ def test_a_figure_of_too_few_passes_with_a_note(
 ) -> None:
     """The seeds have 20 users, and figures of fewer than 30 are not judged (framework, section 9)."""
     rule = RULES["gold_segment_metrics", "state_shares_are_steady"]
-    finding = rule.evaluate(
-        connection,
-        [TABLES[name].relation for name in rule.inputs],
-        policy=POLICY,
-        window=seeds_run.days,
-    )
+    query = rule.query([TABLES[name].relation for name in rule.inputs], POLICY)
+    finding = rule.evaluate(connection, query, seeds_run.days)
     assert finding.passed
-    assert finding.note == "not judged: State shares of 20 users, fewer than 30"
+    assert finding.note == "not evaluated: State shares of 20 users, fewer than 30"
 
 
 # ---------------------------------------------------------------- from findings to runs

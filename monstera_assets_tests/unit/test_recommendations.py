@@ -395,9 +395,8 @@ def test_the_first_of_several_counts_and_only_of_who_was_there(made: Made) -> No
 
 
 def _finding(made: Made, chosen: LifecyclePolicy) -> tuple[bool, str]:
-    finding = affinity_beats_popularity.evaluate(
-        made.warehouse.connection, [EVALUATION.table.relation], policy=chosen, window=None
-    )
+    query = affinity_beats_popularity.query([EVALUATION.table.relation], chosen)
+    finding = affinity_beats_popularity.evaluate(made.warehouse.connection, query, None)
     return finding.passed, finding.note
 
 
