@@ -69,7 +69,7 @@ def headline(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
             f"SELECT {columns} FROM {OVERALL.qualified_name} WHERE is_current_day"
         ).fetchall():
             for metric, value in zip(BIG_NUMBERS, row, strict=True):
-                yield f"{metric.name}: {metric.shown(value)}"
+                yield f"{metric.name}: {metric.format(value)}"
 
 
 def _exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
