@@ -22,9 +22,12 @@ class Measured:
 
 
 def measure(
-    command: Sequence[str], log: Path, variables: Mapping[str, str] | None = None
+    command: Sequence[str],
+    log: Path,
+    variables: Mapping[str, str] | None = None,
+    exit_code: int = 0,
 ) -> Measured:
-    """Run a command in a process of its own; ends the program if it fails."""
+    """Run a command in a process of its own; ends the program unless it ends with `exit_code`."""
     before = time.perf_counter()
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -34,7 +37,7 @@ def measure(
     process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - before
     output = log.read_text(errors="replace")
-    if process.returncode:
+    if process.returncode != exit_code:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{output[-3000:]}")
     return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output)
 

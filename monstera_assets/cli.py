@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import webbrowser
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 from rich.console import Console
@@ -23,13 +24,8 @@ from monstera_assets.settings import (
     variables,
 )
 from monstera_assets.source.errors import SourceError
-from monstera_assets.synthetic.company import (
-    DEFAULT_DAYS,
-    DEFAULT_END,
-    DEFAULT_SEED,
-    DEFAULT_USERS,
-    Company,
-)
+from monstera_assets.source.layout import discover_source
+from monstera_assets.synthetic import DEFAULT_DAYS, DEFAULT_END, DEFAULT_SEED, DEFAULT_USERS
 from monstera_assets.synthetic.errors import GenerationError
 from monstera_assets.warehouse.errors import WarehouseError
 
@@ -85,26 +81,38 @@ class _Configured(click.Command):
             formatter.write_dl(described)
 
 
-def _where_source(command: Command) -> Command:
-    """The option that says where the source is."""
-    return click.option(
-        "--source",
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Folder of the source: events, users, accounts, product_catalog and, if there are"
-        " any, subscription_events and workflows, each as NAME.csv, NAME.parquet or a folder of"
-        " such files, events also by day as events/event_date=2025-06-01/.  [MONSTERA_SOURCE;"
-        " default: seeds]",
-    )(command)
+_source_option = click.option(
+    "--source",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the source: events, users, accounts, product_catalog and, if there are any,"
+    " subscription_events and workflows, each as NAME.csv, NAME.parquet or a folder of such files,"
+    " events also by day as events/event_date=2025-06-01/.  [MONSTERA_SOURCE; default: seeds]",
+)
+_database_option = click.option(
+    "--database",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The warehouse's DuckDB file.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
+)
 
 
-def _where(command: Command) -> Command:
-    """The options that say where source and warehouse are."""
-    database = click.option(
-        "--database",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="The warehouse's DuckDB file.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
-    )
-    return _where_source(database(command))
+def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Command]:
+    """Options that say where source and warehouse are; the command gets the settings with them."""
+
+    def decorate(command: Command) -> Command:
+        @_source_option
+        @_database_option
+        @wraps(command)
+        def configured(source: Path | None, database: Path | None, **arguments: Any) -> None:
+            settings = load_settings(source=source, database=database)
+            if database_exists and not settings.database.exists():
+                raise SettingsError(
+                    f"database: {settings.database} does not exist yet; `monstera run` makes it"
+                )
+            command(settings, **arguments)
+
+        return cast("Command", configured)
+
+    return decorate
 
 
 @click.group(cls=_Reporting, context_settings={"help_option_names": ["-h", "--help"]})
@@ -118,7 +126,7 @@ def main() -> None:
 
 
 @main.command(cls=_Configured)
-@_where
+@_with_settings()
 @click.option(
     "--from",
     "first",
@@ -141,8 +149,7 @@ def main() -> None:
     " was loaded, and compute all tables from the first affected day on.",
 )
 def run(
-    source: Path | None,
-    database: Path | None,
+    settings: Settings,
     first: datetime | None,
     last: datetime | None,
     changed: bool,
@@ -160,34 +167,18 @@ def run(
       monstera run --from 2025-06-01 --to 2025-06-07
       monstera run --changed
     """  # noqa: D301  # click's mark for a paragraph that is not to be wrapped
-    settings = _settings(source, database)
     if changed and (first or last):
         raise SettingsError("--changed finds the days itself: leave out --from and --to")
-    # Dagster takes seconds to import, which `--help` should not cost.
-    from monstera_assets.definitions import (
-        build_alerts,
-        build_definitions,
-        table_assets,
-        tables,
-    )
-    from monstera_assets.operations.exports import export_all
-    from monstera_assets.operations.home import open_instance
-    from monstera_assets.operations.late_data import describe_changes, rebuild_tags
-    from monstera_assets.operations.partitions import source_range
-    from monstera_assets.operations.progress import RunProgress
-    from monstera_assets.operations.report import print_line, print_report, print_tables
-    from monstera_assets.operations.runs import (
-        available_partitions,
-        choose_window,
-        run_range,
-        whole_graph,
-    )
-    from monstera_assets.operations.source_comparison import compare_source
-    from monstera_assets.operations.status import ensure_writable
-
+    # What takes long to import waits until the source and the days are known to be there.
+    discover_source(settings.source)
     console = _console()
     tags: Mapping[str, str] = {}
     if changed:
+        from monstera_assets.definitions import table_assets
+        from monstera_assets.operations.late_data import describe_changes, rebuild_tags
+        from monstera_assets.operations.source_comparison import compare_source
+        from monstera_assets.operations.status import print_line
+
         changes = compare_source(settings, table_assets(settings))
         for line in describe_changes(changes):
             print_line(console, line)
@@ -199,12 +190,31 @@ def run(
             changes.days.first,
         )
     else:
+        from monstera_assets.operations.partitions import (
+            available_partitions,
+            choose_window,
+            source_range,
+        )
+
         # Looking through a large source takes a while: at most once, and only for what is not given.
         in_source = cache(lambda: source_range(settings))
         first_partition = settings.start_date or in_source().first
         window = choose_window(
             available_partitions(first_partition), in_source, _day(first), _day(last)
         )
+    from monstera_assets.definitions import build_alerts, build_definitions, tables
+    from monstera_assets.operations.exports import export_all
+    from monstera_assets.operations.home import open_instance
+    from monstera_assets.operations.progress import RunProgress
+    from monstera_assets.operations.report import print_report
+    from monstera_assets.operations.runs import run_range, whole_graph
+    from monstera_assets.operations.status import (
+        ensure_writable,
+        print_line,
+        print_tables,
+        read_status,
+    )
+
     definitions = build_definitions(settings.model_copy(update={"start_date": first_partition}))
     ensure_writable(settings)
     count = f"{len(window):,} day{'' if len(window) == 1 else 's'}"
@@ -223,7 +233,13 @@ def run(
         if report.interrupted:
             raise KeyboardInterrupt
         troubles = alerts.after_run(instance, report.run_id)
-    print_tables(console, settings, tables(settings))
+        status = read_status(
+            instance,
+            settings,
+            datetime.now(UTC),
+            lock_timeout_seconds=settings.lock_timeout_seconds,
+        )
+    print_tables(console, status.tables)
     print_report(console, settings, report)
     if settings.export_directory and report.healthy:
         exported = export_all(settings, tables(settings))
@@ -238,7 +254,7 @@ def run(
 
 
 @main.command(cls=_Configured)
-@_where
+@_with_settings(database_exists=True)
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -246,15 +262,12 @@ def run(
     "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards beside the database]",
 )
 @click.option("--no-open", is_flag=True, help="Only build the site, do not open it in the browser.")
-def dashboard(
-    source: Path | None, database: Path | None, output: Path | None, no_open: bool
-) -> None:
+def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     """Build the dashboards from the tables as they are, and open them in the browser.
 
     The site needs neither network nor server. It is written whole or not at all: readers see the old
     pages or the new ones. Every `monstera run` builds it too.
     """
-    settings = _existing(_settings(source, database))
     from monstera_assets.dashboards.site import write_site
     from monstera_assets.definitions import metric_tables
 
@@ -267,7 +280,7 @@ def dashboard(
 
 
 @main.command(cls=_Configured)
-@_where
+@_with_settings(database_exists=True)
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -291,8 +304,7 @@ def dashboard(
     "  [default: all gold tables and the unpartitioned ones of silver]",
 )
 def export(
-    source: Path | None,
-    database: Path | None,
+    settings: Settings,
     output: Path | None,
     kind: str,
     names: tuple[str, ...],
@@ -301,7 +313,6 @@ def export(
 
     An export is written whole or not at all: readers see the old files or the new ones.
     """
-    settings = _existing(_settings(source, database))
     from monstera_assets.definitions import tables
     from monstera_assets.operations.exports import ExportFormat, choose_tables, write_export
 
@@ -320,18 +331,35 @@ def export(
 
 
 @main.command(cls=_Configured)
-@_where
-def status(source: Path | None, database: Path | None) -> None:
-    """Show each table's rows, range, last materialization and failing checks."""
-    settings = _existing(_settings(source, database))
-    from monstera_assets.definitions import rules, tables
-    from monstera_assets.operations.home import open_instance
-    from monstera_assets.operations.report import print_checks, print_tables
+@_with_settings(database_exists=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+def status(settings: Settings, as_json: bool) -> None:
+    """Show in one line how the warehouse is; then each table's rows, range and failing checks.
 
-    console = _console()
-    print_tables(console, settings, tables(settings))
+    Does not wait for a run: while one holds the database, what Dagster has recorded is shown. Ends
+    with exit code 0 however the warehouse is, 2 if there is none yet.
+    """
+    gc.disable()  # What imports make stays; to look for garbage in it takes a sixth of the time.
+    from monstera_assets.operations.home import open_instance
+    from monstera_assets.operations.status import print_status, read_status
+
     with open_instance(settings) as instance:
-        print_checks(console, instance, tables(settings), rules(settings))
+        found = read_status(instance, settings, datetime.now(UTC))
+    gc.enable()
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+    else:
+        print_status(_console(), found)
+
+
+@main.command()
+@click.argument("table")
+def sql(table: str) -> None:
+    """Print the query of a TABLE, formatted, as runs execute it."""
+    from monstera_assets.definitions import table_query
+    from monstera_assets.warehouse.compiler import formatted
+
+    click.echo(formatted(table_query(table, load_settings())))
 
 
 @main.command()
@@ -412,6 +440,7 @@ def generate(
     """  # noqa: D301  # click's mark for a paragraph that is not to be wrapped
     # NumPy takes a while to import, which `--help` should not cost.
     from monstera_assets.synthetic import writer
+    from monstera_assets.synthetic.company import Company
 
     company = Company(
         users=users, days=days, seed=seed, end=end.date(), events=events, until=_day(until)
@@ -427,15 +456,14 @@ def generate(
 
 
 @main.command(cls=_Configured)
-@_where
+@_with_settings(database_exists=True)
 @click.argument("user_id")
-def forget(source: Path | None, database: Path | None, user_id: str) -> None:
+def forget(settings: Settings, user_id: str) -> None:
     """Forget a person: warehouse, exports and logs know a random tombstone id from then on.
 
     USER_ID is the id that the source has; with - it is read from standard input, so that it stays out
     of the shell's history. Later loads of the same source find the tombstone too. There is no way back.
     """
-    settings = _existing(_settings(source, database))
     from monstera_assets.definitions import tables
     from monstera_assets.operations.forget import forget_person
 
@@ -452,13 +480,12 @@ def forget(source: Path | None, database: Path | None, user_id: str) -> None:
 
 
 @main.command(cls=_Configured)
-@_where
-def expire(source: Path | None, database: Path | None) -> None:
+@_with_settings(database_exists=True)
+def expire(settings: Settings) -> None:
     """Remove raw events older than MONSTERA_RAW_EVENT_RETENTION_DAYS.
 
     States and totals stay as they are. The days concerned cannot be computed anew afterwards.
     """
-    settings = _existing(_settings(source, database))
     from monstera_assets.operations.retention import expire_raw_events
 
     done = expire_raw_events(settings, datetime.now(UTC).date())
@@ -469,16 +496,16 @@ def expire(source: Path | None, database: Path | None) -> None:
 
 
 @main.command(cls=_Configured)
-@_where
-def home(source: Path | None, database: Path | None) -> None:
+@_with_settings()
+def home(settings: Settings) -> None:
     """Print the folder of Dagster's state, for `export DAGSTER_HOME=$(monstera home)`."""
     from monstera_assets.operations.home import dagster_home
 
-    click.echo(dagster_home(_settings(source, database)))
+    click.echo(dagster_home(settings))
 
 
 @main.command()
-@_where_source
+@_source_option
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -488,7 +515,7 @@ def home(source: Path | None, database: Path | None) -> None:
 )
 def docs(source: Path | None, output: Path) -> None:
     """Write the pages of documentation that are made from the code and the product catalog."""
-    settings = _settings(source, None)
+    settings = load_settings(source=source)
     from monstera_assets.definitions import build_definitions, rules, table_assets, tables
     from monstera_assets.documentation.catalog import read_catalog
     from monstera_assets.documentation.pages import render_pages, write_pages
@@ -507,18 +534,6 @@ def docs(source: Path | None, output: Path) -> None:
         raise SettingsError(f"--output {output}: cannot be written to: {error.strerror}") from error
     for path in written:
         click.echo(path)
-
-
-def _settings(source: Path | None, database: Path | None) -> Settings:
-    return load_settings(source=source, database=database)
-
-
-def _existing(settings: Settings) -> Settings:
-    if not settings.database.exists():
-        raise SettingsError(
-            f"database: {settings.database} does not exist yet; `monstera run` makes it"
-        )
-    return settings
 
 
 def _day(value: datetime | None) -> date | None:

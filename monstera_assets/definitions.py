@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -31,14 +32,12 @@ from monstera_assets.operations.partitions import daily_partitions, first_partit
 from monstera_assets.operations.runs import whole_graph_job
 from monstera_assets.operations.schedules import daily_job, daily_schedule, freshness, gold_job
 from monstera_assets.operations.upkeep import expiry_schedule, upkeep_jobs
-from monstera_assets.settings import (
-    DEFAULT_ENTITIES_CREATED,
-    Settings,
-    SettingsError,
-    load_settings,
-)
+from monstera_assets.settings import Settings, SettingsError, load_settings
+from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
+from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
+from monstera_assets.warehouse.query_cache import QueryCache, open_cache
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, TableAsset, asset_key
 from monstera_assets.warehouse.tables import Layer, Table
@@ -57,6 +56,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     first = first_partition(settings)
     partitions = daily_partitions(first)
     is_fresh = freshness(settings)
+    queries = query_cache(settings)
     upkeep = upkeep_jobs(settings, tables(settings))
     return Definitions(
         assets=map_asset_specs(
@@ -66,11 +66,14 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
                 load_events.build_load_events(
                     settings.source, partitions, first, settings.earliest_event_date
                 ),
-                *(asset.build(partitions, settings.policy) for asset in table_assets(settings)),
+                *(
+                    asset.build(partitions, settings.policy, queries)
+                    for asset in table_assets(settings)
+                ),
                 build_static_site(settings.dashboards, metric_tables(settings)),
             ],
         ),
-        asset_checks=_checks(settings),
+        asset_checks=_checks(settings, queries),
         jobs=[whole_graph_job, daily_job, gold_job, *upkeep],
         schedules=[
             daily_schedule(
@@ -93,6 +96,29 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     )
 
 
+def query_cache(settings: Settings) -> QueryCache:
+    """Where the compiled queries of a configuration are kept."""
+    return open_cache(settings.policy.model_dump_json(), repr(settings.entities_created))
+
+
+def table_query(name: str, settings: Settings) -> Query:
+    """The query of a table, as runs execute it.
+
+    Raises:
+        SettingsError: there is no such table, or Python computes or loads it.
+    """
+    declared = {table.name: table.stored for table in tables(settings)}
+    if name not in declared:
+        near = get_close_matches(name, declared, n=3) or ["monstera status lists all tables"]
+        raise SettingsError(f"{name}: there is no such table; {', '.join(near)}")
+    queries = {asset.table.name: asset for asset in table_assets(settings) if asset.is_query}
+    if name in queries:
+        return query_cache(settings).get(
+            name, lambda: queries[name].query(declared, settings.policy)
+        )
+    raise SettingsError(f"{name} is not computed by a query: Python loads or computes its rows")
+
+
 def build_alerts(settings: Settings) -> Alerts:
     """What takes in finished runs and tells of them.
 
@@ -109,7 +135,7 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
         settings: the configuration; by default that of nothing set.
 
     Raises:
-        SettingsError: the settings add a table that there is already.
+        SettingsError: the settings add a table that already exists.
     """
     assets = [
         *_declared(TableAsset, silver, gold),
@@ -119,8 +145,7 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise SettingsError(
-            f"entities_created adds {', '.join(repeated)}, which there is already: name another"
-            " entity"
+            f"entities_created: table {', '.join(repeated)} already exists: name another entity"
         )
     return [*assets, metric_catalog_asset(assets)]
 
@@ -155,7 +180,7 @@ def _entities_created(settings: Settings | None) -> list[tuple[TableAsset, list[
     return [entity_created_daily(created) for created in configured]
 
 
-def _checks(settings: Settings) -> list[AssetChecksDefinition]:
+def _checks(settings: Settings, queries: QueryCache) -> list[AssetChecksDefinition]:
     declared = {table.name: table for table in tables(settings)}
     of_table: dict[str, list[Rule]] = {name: [] for name in declared}
     for rule in rules(settings):
@@ -166,6 +191,7 @@ def _checks(settings: Settings) -> list[AssetChecksDefinition]:
             of_table[name],
             relations=lambda name: declared[name].relation,
             policy=settings.policy,
+            queries=queries,
         )
         for name, table in declared.items()
     ]

@@ -26,9 +26,7 @@ TABLE = Table(
 )
 
 
-@rule(
-    TABLE, "Accepted and rejected rows add up to the rows read, as the ledger and the tables say."
-)
+@rule(TABLE)
 def rows_add_up(
     bronze_entity_loads: ir.Table,
     bronze_accounts: ir.Table,
@@ -38,7 +36,7 @@ def rows_add_up(
     bronze_workflows: ir.Table,
     bronze_rejected_entities: ir.Table,
 ) -> ir.Table:
-    """Inputs whose ledger, accepted rows and rejected rows do not agree, or without a ledger."""
+    """Accepted and rejected rows add up to the rows read, as the ledger and the tables say."""
     accepted = ibis.union(
         *(
             table.aggregate(in_table=table.count()).mutate(accepted_input=ibis.literal(name))

@@ -8,8 +8,8 @@ import ibis.expr.types as ir
 from monstera_assets.bronze import OWNERS
 from monstera_assets.bronze.row_digests import DIGEST
 from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.warehouse.tables import Column, Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 FILES_TYPE = "array<struct<path: string, size_bytes: int64, sha256: string>>"
 
@@ -47,25 +47,23 @@ TABLE = Table(
 )
 
 
-@rule(TABLE, "The digest is of as many rows as were read.")
-def digest_is_of_the_rows_read(bronze_loads: ir.Table, *, window: DateWindow) -> ir.Table:
-    """Partitions whose digest is of another number of rows, or none at all."""
+@rule(TABLE)
+def digest_is_of_the_rows_read(bronze_loads: ir.Table, *, window: Window) -> ir.Table:
+    """The digest is of as many rows as were read."""
     loads = within(bronze_loads, "partition_date", window)
     number = loads.rows_digest.re_extract(r"^(\d+):\d+$", 1).try_cast("int64")
     return loads.filter(number.isnull() | (number != loads.rows_read))
 
 
-@rule(
-    TABLE, "Accepted and rejected rows add up to the rows read, as the ledger and the tables say."
-)
+@rule(TABLE)
 def rows_add_up(
     bronze_loads: ir.Table,
     bronze_events: ir.Table,
     bronze_rejected_events: ir.Table,
     *,
-    window: DateWindow,
+    window: Window,
 ) -> ir.Table:
-    """Partitions whose ledger, accepted events and rejected rows do not agree, or without a ledger."""
+    """Accepted and rejected rows add up to the rows read, as the ledger and the tables say."""
     loads = within(bronze_loads, "partition_date", window)
     events = within(bronze_events, "event_date", window)
     accepted = events.group_by(accepted_date=events.event_date).aggregate(in_events=events.count())

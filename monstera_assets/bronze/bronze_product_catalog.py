@@ -204,9 +204,9 @@ def feature_of_node(catalog: ir.Table) -> ir.Table:
     return nodes.inner_join(rolled, "node_id").select("node_id", "feature_id", "product_id")
 
 
-@rule(TABLE, "Product names are in Title Case and ids in snake_case.")
+@rule(TABLE)
 def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
-    """Nodes whose name or id breaks the convention; small words within a name may be lower case."""
+    """Product names are in Title Case and ids in snake_case."""
     nodes = bronze_product_catalog
     title_case = nodes.product_name.re_search(
         r"^[A-Z0-9][^ ]*( ([A-Z0-9&+/-][^ ]*|a|an|and|at|by|for|in|of|on|or|the|to|with))*$"
@@ -215,9 +215,9 @@ def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
     return nodes.filter(~title_case | ~snake_case).select("product_id", "product_name")
 
 
-@rule(TABLE, "The taxonomy is a tree of at most four tiers, each node below one of the tier above.")
+@rule(TABLE)
 def taxonomy_is_a_tree(bronze_product_catalog: ir.Table) -> ir.Table:
-    """Nodes without a parent of the tier above, families with a parent, and other families' nodes.
+    """The taxonomy is a tree of at most four tiers, each node below one of the tier above.
 
     A parent of the tier above for every node but the families leaves no room for cycles.
     """

@@ -6,6 +6,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import OWNERS
 from monstera_assets.checks.rules import rule
+from monstera_assets.warehouse.common_columns import REJECTED_ROW
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
 TABLE = Table(
@@ -18,16 +19,14 @@ TABLE = Table(
     key=(),
     columns=(
         Column("input_name", "string", "The input that the row belongs to."),
-        Column("rejection_reason", "string", "The first rule that the row breaks."),
-        Column("source_file", "string", "File, relative to the source folder."),
-        Column("raw_row", "string", "The row as JSON, or its line if it is no row at all."),
+        *REJECTED_ROW,
     ),
 )
 
 
-@rule(TABLE, "No row of the source was rejected; the reasons say why.", blocking=False)
+@rule(TABLE, blocking=False)
 def nothing_is_rejected(bronze_rejected_entities: ir.Table) -> ir.Table:
-    """Rejected rows by input and reason."""
+    """No row of the source was rejected; the reasons say why."""
     rows = bronze_rejected_entities
     return rows.group_by("input_name", "rejection_reason").aggregate(
         rows=rows.count(), example_file=rows.source_file.min()

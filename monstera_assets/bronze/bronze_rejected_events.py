@@ -6,8 +6,9 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import OWNERS
 from monstera_assets.checks.rules import rule, within
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.warehouse.common_columns import REJECTED_ROW
 from monstera_assets.warehouse.tables import Column, Layer, Table
-from monstera_assets.warehouse.windows import DateWindow
 
 TABLE = Table(
     layer=Layer.BRONZE,
@@ -26,16 +27,14 @@ TABLE = Table(
             " partition if neither can be read.",
         ),
         Column("event_date", "date", "UTC date of the event, if it can be read.", nullable=True),
-        Column("rejection_reason", "string", "The first rule that the row breaks."),
-        Column("source_file", "string", "File, relative to the source folder."),
-        Column("raw_row", "string", "The row as JSON, or its line if it is no row at all."),
+        *REJECTED_ROW,
     ),
 )
 
 
-@rule(TABLE, "No row of the source was rejected; the reasons say why.", blocking=False)
-def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: DateWindow) -> ir.Table:
-    """Rejected rows by reason."""
+@rule(TABLE, blocking=False)
+def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: Window) -> ir.Table:
+    """No row of the source was rejected; the reasons say why."""
     rows = within(bronze_rejected_events, "partition_date", window)
     return rows.group_by("rejection_reason").aggregate(
         rows=rows.count(), example_file=rows.source_file.min()

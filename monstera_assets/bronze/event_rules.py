@@ -18,7 +18,8 @@ from monstera_assets.bronze.validation import (
     unknown_values,
     unreadable,
 )
-from monstera_assets.warehouse.tables import Column, Reference, Table
+from monstera_assets.warehouse.common_columns import product_column
+from monstera_assets.warehouse.tables import Column, Table
 
 ENTITY_TYPES = ("user", "admin", "system", "account")
 LOCATIONS = ("web_app", "mobile_app", "desktop_app", "api")
@@ -49,12 +50,8 @@ EVENT_COLUMNS = (
     Column("event_date", "date", "UTC date of the event."),
     Column("location", "string", "Where it happened.", allowed=LOCATIONS),
     Column("session_id", "string", "Session of the event, if any.", nullable=True),
-    Column(
-        "product_id",
-        "string",
-        "Product, feature or sub-feature of the event, if any.",
-        nullable=True,
-        references=Reference("bronze_product_catalog", "product_id"),
+    product_column(
+        "product_id", "Product, feature or sub-feature of the event, if any.", nullable=True
     ),
     Column("is_qualifying_event", "boolean", "Whether it is intentional, value-creating work."),
     Column("is_activation_event", "boolean", "Whether it activates the user in the product."),

@@ -54,6 +54,7 @@ from monstera_assets.warehouse.batches import (
     temporary_table,
     temporary_view,
 )
+from monstera_assets.warehouse.io_manager import InputRows
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import (
     POOL,
@@ -110,17 +111,17 @@ def build_load_events(
     )
     def load_events(
         context: AssetExecutionContext,
-        bronze_users: ir.Table,
-        bronze_product_catalog: ir.Table,
-        bronze_subscription_events: ir.Table,
+        bronze_users: InputRows,
+        bronze_product_catalog: InputRows,
+        bronze_subscription_events: InputRows,
     ) -> Iterator[MaterializeResult[Any]]:
         window = partition_window(context)
         changed = context.run.tags.get(CHANGED_DAYS)
         batch = event_batch(
             discover_source(source)["events"].within(window.first, window.last),
-            bronze_users,
-            bronze_product_catalog,
-            bronze_subscription_events,
+            bronze_users.table.relation,
+            bronze_product_catalog.table.relation,
+            bronze_subscription_events.table.relation,
             window=window,
             first_partition=first_partition,
             earliest=earliest,

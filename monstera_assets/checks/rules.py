@@ -4,8 +4,9 @@ A rule is a pure function decorated with `@rule`. Like an asset's, its positiona
 named after the tables it reads; its keyword-only parameters, all optional, are `policy`, `window`
 (the days that the run computed) and `out_of_date` (from the name of a partitioned table to its days
 that a later change of the source affects). It returns the offending rows, so that a failed check can
-show them. A row whose column `not_judged` is not null breaks nothing: it says why something could not
-be judged, which a check that passes notes.
+show them. A row whose column `not_evaluated` is not null breaks nothing: it says why something was not
+evaluated, which a check that passes notes. The first paragraph of the function's docstring is the
+rule's description, what holds if it passes, unless `@rule` is given another.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import ibis
 import ibis.expr.types as ir
 from dagster import AssetCheckSeverity
 
+from monstera_assets.lifecycle.expressions import Window, window_parameters
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.compiler import Query, bind, compile_query
 from monstera_assets.warehouse.source_changes import days_out_of_date
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
-NOT_EVALUATED = "not_judged"
+NOT_EVALUATED = "not_evaluated"
 """Column of the rows that a rule returns: the reason for which a row is no violation."""
 
 _EXAMPLES = 5
@@ -106,31 +108,29 @@ class Rule:
         )
 
     def violations(
-        self,
-        tables: Sequence[ir.Table],
-        *,
-        policy: LifecyclePolicy,
-        window: DateWindow | None,
+        self, tables: Sequence[ir.Table], *, policy: LifecyclePolicy, window: DateWindow | None
     ) -> ir.Table:
         """The rows that break the rule, for the tables named in `inputs`."""
-        return _violations(self._found(tables, policy=policy, window=window))
+        found = self._found(tables, policy, _of_dates(window))
+        if NOT_EVALUATED not in found.columns:
+            return found
+        return found.filter(found[NOT_EVALUATED].isnull()).drop(NOT_EVALUATED)
 
-    def not_judged(
-        self,
-        tables: Sequence[ir.Table],
-        *,
-        policy: LifecyclePolicy,
-        window: DateWindow | None,
+    def not_evaluated(
+        self, tables: Sequence[ir.Table], *, policy: LifecyclePolicy, window: DateWindow | None
     ) -> ir.Table | None:
-        """The reasons for which something was not judged; None if the rule judges all."""
-        return _reasons(self._found(tables, policy=policy, window=window))
+        """The reasons for which something was not evaluated; None if the rule evaluates all."""
+        found = self._found(tables, policy, _of_dates(window))
+        if NOT_EVALUATED not in found.columns:
+            return None
+        return found.filter(found[NOT_EVALUATED].notnull()).select(NOT_EVALUATED).distinct()
+
+    def query(self, tables: Sequence[ir.Table], policy: LifecyclePolicy) -> Query:
+        """The query of all rows that the rule returns, with the days as parameters."""
+        return compile_query(self._found(tables, policy, Window.parameters()))
 
     def _found(
-        self,
-        tables: Sequence[ir.Table],
-        *,
-        policy: LifecyclePolicy,
-        window: DateWindow | None,
+        self, tables: Sequence[ir.Table], policy: LifecyclePolicy, window: Window | None
     ) -> ir.Table:
         accepts = inspect.signature(self.function).parameters
         keywords: dict[str, object] = {
@@ -145,32 +145,46 @@ class Rule:
         return self.function(*tables, **keywords)
 
     def evaluate(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        tables: Sequence[ir.Table],
-        *,
-        policy: LifecyclePolicy,
-        window: DateWindow | None,
+        self, connection: duckdb.DuckDBPyConnection, query: Query, window: DateWindow | None
     ) -> Finding:
-        """Count the offending rows and fetch some of them; note what was not judged."""
-        found = self._found(tables, policy=policy, window=window)
-        finding = count_violations(connection, self.name, compile_duckdb(_violations(found)))
-        reasons = _reasons(found)
-        if reasons is None:
-            return finding
-        told = connection.execute(
-            f"SELECT * FROM ({compile_duckdb(reasons)}) ORDER BY ALL LIMIT {_EXAMPLES}"
+        """Count the offending rows and fetch some of them; note what was not evaluated.
+
+        Args:
+            connection: to the warehouse.
+            query: what `query` made.
+            window: the days that the run computed.
+        """
+        if window is not None:
+            bind(
+                connection, dict(zip(window_parameters(), (window.first, window.last), strict=True))
+            )
+        if NOT_EVALUATED not in query.columns:
+            return count_violations(connection, self.name, query.select)
+        finding = count_violations(
+            connection,
+            self.name,
+            f"SELECT * EXCLUDE ({NOT_EVALUATED}) FROM ({query.select})"
+            f" WHERE {NOT_EVALUATED} IS NULL",
+        )
+        reasons = connection.execute(
+            f"SELECT DISTINCT {NOT_EVALUATED} FROM ({query.select}) WHERE {NOT_EVALUATED} IS NOT NULL"
+            f" ORDER BY ALL LIMIT {_EXAMPLES}"
         ).fetchall()
-        return replace(finding, note="; ".join(str(reason) for (reason,) in told))
+        return replace(finding, note="; ".join(str(reason) for (reason,) in reasons))
 
 
 def rule(
-    table: Table, description: str, *, blocking: bool = True, level: AlertLevel | None = None
+    table: Table,
+    description: str = "",
+    *,
+    blocking: bool = True,
+    level: AlertLevel | None = None,
 ) -> Callable[[Callable[..., ir.Table]], Rule]:
     """Declare the decorated function as a rule of a table, under the function's name."""
 
     def decorate(function: Callable[..., ir.Table]) -> Rule:
-        return Rule(table, function.__name__, description, function, blocking, level=level)
+        text = description or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+        return Rule(table, function.__name__, text, function, blocking, level=level)
 
     return decorate
 
@@ -190,7 +204,7 @@ def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: s
     )
 
 
-def within(rows: ir.Table, column: str, window: DateWindow) -> ir.Table:
+def within(rows: ir.Table, column: str, window: Window) -> ir.Table:
     """The rows dated in a window."""
     return rows.filter(rows[column].between(window.first, window.last))
 
@@ -203,16 +217,8 @@ def differing_rows(left: ir.Table, right: ir.Table) -> ir.Table:
     return only_left.union(only_right)
 
 
-def _violations(found: ir.Table) -> ir.Table:
-    if NOT_EVALUATED not in found.columns:
-        return found
-    return found.filter(found[NOT_EVALUATED].isnull()).drop(NOT_EVALUATED)
-
-
-def _reasons(found: ir.Table) -> ir.Table | None:
-    if NOT_EVALUATED not in found.columns:
-        return None
-    return found.filter(found[NOT_EVALUATED].notnull()).select(NOT_EVALUATED).distinct()
+def _of_dates(window: DateWindow | None) -> Window | None:
+    return Window.of(window.first, window.last) if window else None
 
 
 def _cell(value: object) -> str:

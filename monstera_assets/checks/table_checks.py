@@ -19,20 +19,22 @@ from dagster import (
     multi_asset_check,
 )
 from dagster._core.definitions.metadata import RawMetadataValue
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
 
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules, evaluate_contract
 from monstera_assets.checks.rules import AlertLevel, Finding, Rule
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.archive import RAW_TABLES, archive
+from monstera_assets.warehouse.compiler import Query
+from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import POOL, asset_key
 from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.windows import (
+    PARTITION_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    DateWindow,
+)
 from monstera_assets.warehouse.writer import materialized_window
 
 LEVEL = "alert_level"
@@ -44,6 +46,7 @@ def build_table_checks(
     rules: Sequence[Rule],
     relations: Callable[[str], ir.Table],
     policy: LifecyclePolicy,
+    queries: QueryCache | None = None,
 ) -> AssetChecksDefinition:
     """All checks of a table: its contract, whose rules all block, and its own rules.
 
@@ -52,7 +55,9 @@ def build_table_checks(
         rules: the rules of this table.
         relations: table name to unbound Ibis table.
         policy: the thresholds.
+        queries: where compiled queries of this policy are kept.
     """
+    known = queries or QueryCache()
     key = asset_key(table.name)
     contract = contract_rules(table)
     specs = [
@@ -71,6 +76,13 @@ def build_table_checks(
             for rule in rules
         ),
     ]
+
+    def query_of(rule: Rule) -> Callable[[], Query]:
+        def compile_it() -> Query:
+            return rule.query([relations(name) for name in rule.inputs], policy)
+
+        in_package = rule.function.__module__.split(".")[0] == __name__.split(".")[0]
+        return lambda: known.get(f"{table.name}.{rule.name}", compile_it, keep=in_package)
 
     @multi_asset_check(
         name=f"check_{table.name}",
@@ -91,7 +103,7 @@ def build_table_checks(
                         yield _result(finding, table, AssetCheckSeverity.ERROR, AlertLevel.P0)
             for rule in rules:
                 if rule.name in selected:
-                    finding = _rule_finding(connection, rule, relations, policy, window)
+                    finding = _rule_finding(connection, rule, query_of(rule), window)
                     yield _result(finding, table, rule.severity, rule.alert_level)
 
     return check
@@ -109,16 +121,13 @@ def _contract_findings(
 def _rule_finding(
     connection: duckdb.DuckDBPyConnection,
     rule: Rule,
-    relations: Callable[[str], ir.Table],
-    policy: LifecyclePolicy,
+    query: Callable[[], Query],
     window: DateWindow | None,
 ) -> Finding:
     if rule.table.partition_column is not None and window is None:
         return Finding(rule.name, 0, note="no partition is materialized yet")
     try:
-        window = _open_days(connection, rule, window)
-        tables = [relations(name) for name in rule.inputs]
-        return rule.evaluate(connection, tables, policy=policy, window=window)
+        return rule.evaluate(connection, query(), _open_days(connection, rule, window))
     except Exception as error:
         return Finding(rule.name, 1, note=_not_evaluated(error))
 
@@ -165,9 +174,9 @@ def _window(
     if table.partition_column is None:
         return None
     tags = context.run.tags
-    day = tags.get(PARTITION_NAME_TAG)
-    first = tags.get(ASSET_PARTITION_RANGE_START_TAG) or day
-    last = tags.get(ASSET_PARTITION_RANGE_END_TAG) or day
+    day = tags.get(PARTITION_TAG)
+    first = tags.get(RANGE_START_TAG) or day
+    last = tags.get(RANGE_END_TAG) or day
     if first and last:
         return DateWindow(date.fromisoformat(first), date.fromisoformat(last))
     return materialized_window(connection, table.stored)

@@ -151,7 +151,7 @@ def health(reader: Reader) -> Item:
 def at_risk(reader: Reader) -> Item:
     """The accounts at risk with their revenue and the days to renewal, those with most first."""
     heading = headline("Accounts", "at Risk", LATEST_DAY.name, "Account")
-    shown = revenue.REVENUE_CLOSING.shown
+    shown = revenue.REVENUE_CLOSING.format
 
     def build() -> Item:
         [(count, total)] = reader.rows(
@@ -193,7 +193,7 @@ def at_risk(reader: Reader) -> Item:
                         Cell(words(tier)),
                         Cell(shown(mrr), float(mrr)),
                         Cell("none set" if days is None else f"{days:,}", days),
-                        Cell(overall.HEALTH.shown(score), score),
+                        Cell(overall.HEALTH.format(score), score),
                         Cell(f"{used:.0f}%", used),
                         Cell(str(since), since.toordinal()),
                         Cell(reason),
@@ -234,7 +234,7 @@ def states_over_time(reader: Reader) -> Item:
             "accounts",
             {words(state): values[metric] for state, metric in metrics.items()},
             about(metrics.values(), [overall.TABLE]),
-            overall.ACCOUNTS_ACTIVE.shown,
+            overall.ACCOUNTS_ACTIVE.format,
         )
 
     return attempt(heading, build)
@@ -244,7 +244,7 @@ def movements(reader: Reader) -> Item:
     """Revenue won and lost, month by month."""
     metrics = revenue.MOVEMENTS
     heading = headline("Revenue", "Won and Lost", LAST_18_MONTHS.name, "Month")
-    shown = revenue.REVENUE_CLOSING.shown
+    shown = revenue.REVENUE_CLOSING.format
 
     def build() -> Item:
         frame = reader.frame(LAST_18_MONTHS)
@@ -308,7 +308,7 @@ def _at_stake(reader: Reader) -> tuple[Tile, ...]:
     except MissingTableError:
         return ()
     described = about_columns(CURRENT, ["monthly_recurring_revenue"]).definitions[0]
-    return (Tile("Revenue at Risk", revenue.REVENUE_CLOSING.shown(total), described),)
+    return (Tile("Revenue at Risk", revenue.REVENUE_CLOSING.format(total), described),)
 
 
 def _month(first: date, last: date) -> str:

@@ -151,7 +151,7 @@ def by_product(reader: Reader, catalog: Catalog, metric: Metric, by: str) -> Ite
         return bars(
             heading,
             "users",
-            [(catalog.name(product), users, metric.shown(users)) for product, users in rows],
+            [(catalog.name(product), users, metric.format(users)) for product, users in rows],
             about([metric], [adoption.TABLE]),
             name="Product",
             value="Users",

@@ -148,7 +148,7 @@ def columns(
             return Unavailable(heading, _nothing_known([metric]))
         if not any(values):
             return Unavailable(
-                heading, f"{metric.name} was {metric.shown(0)} on every day of these."
+                heading, f"{metric.name} was {metric.format(0)} on every day of these."
             )
         series = Series(metric.name, [_number(value) for value in values])
 
@@ -223,7 +223,7 @@ def segment_figure(
 ) -> Item:
     """Small multiples of a metric's values by segment and week."""
     return multiples_of(
-        heading, days, metric.unit.value, values, about([metric], [source]), metric.shown
+        heading, days, metric.unit.value, values, about([metric], [source]), metric.format
     )
 
 
@@ -315,7 +315,7 @@ def bars(
 
 def tile(metric: Metric, value: Any, change: Change | None = None, *, note: str = "") -> Tile:
     """A big number, with its change or, where there is none to tell, a note."""
-    return Tile(metric.name, metric.shown(value), definition(metric), change, note)
+    return Tile(metric.name, metric.format(value), definition(metric), change, note)
 
 
 def definition(metric: Metric) -> Definition:
@@ -363,7 +363,7 @@ def _by_day(days: Sequence[Any], values: Mapping[Metric, Sequence[Any]], heading
 
 
 def _value_cell(metric: Metric, value: Any) -> Cell:
-    return Cell(metric.shown(value), _number(value))
+    return Cell(metric.format(value), _number(value))
 
 
 def _number(value: Any) -> float | None:
@@ -376,7 +376,7 @@ def _points(days: Sequence[Any], values: Sequence[Any]) -> list[Point]:
 
 def _last(metric: Metric, values: Sequence[Any]) -> str:
     known = [value for value in values if value is not None]
-    return metric.shown(known[-1]) if known else metric.shown(None)
+    return metric.format(known[-1]) if known else metric.format(None)
 
 
 def _nothing_known(metrics: Iterable[Metric]) -> str:

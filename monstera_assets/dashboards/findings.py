@@ -41,7 +41,7 @@ def course(metric: Metric, points: Sequence[Point], *, brief: bool = False) -> s
     if not known:
         return f"{metric.name} is not known on any of these days."
     first, last = known[0], known[-1]
-    shown = metric.shown
+    shown = metric.format
     if len(known) == 1:
         return f"{metric.name} was {shown(first.value)} on {first.day}, the only day known."
     highest = max(known, key=lambda point: point.value)
@@ -74,12 +74,14 @@ def total(metric: Metric, points: Sequence[Point], period: str) -> str:
     if not known:
         return f"{metric.name} is not known on any of these days."
     added = sum(point.value for point in known)
-    what = f"{metric.name} adds up to {metric.shown(added)}"
+    what = f"{metric.name} adds up to {metric.format(added)}"
     if not added:
         return f"{what} in {_counted(len(known), period)}."
     highest = max(known, key=lambda point: point.value)
     when = f"in the week to {highest.day}" if period == "week" else f"on {highest.day}"
-    return f"{what} in {_counted(len(known), period)}; most, {metric.shown(highest.value)}, {when}."
+    return (
+        f"{what} in {_counted(len(known), period)}; most, {metric.format(highest.value)}, {when}."
+    )
 
 
 def ranking(
@@ -127,10 +129,10 @@ def week_on_week(metric: Metric, now: Any, then: Any, relative: float | None = N
     """
     if now is None or then is None:
         return Change(Direction.UNKNOWN, "change not known", "from a week before")
-    if metric.shown(now) == metric.shown(then):
+    if metric.format(now) == metric.format(then):
         return Change(Direction.FLAT, "unchanged", "from a week before")
     direction = Direction.UP if now > then else Direction.DOWN
-    before = f"from {metric.shown(then)}"
+    before = f"from {metric.format(then)}"
     if metric.unit in _IN_POINTS:
         return Change(direction, f"{(now - then) * 100:+.1f} pts {before}")
     if metric.unit is Unit.SCORE:

@@ -47,7 +47,7 @@ def growth_figure(reader: Reader, period: Timeframe, window: int) -> Item:
         lost = [None if value is None else -float(value) for value in churned]
         won = sum(value for value in gained if value is not None)
         gone = -sum(value for value in lost if value is not None)
-        shown = growth.USERS_ACTIVE.shown
+        shown = growth.USERS_ACTIVE.format
 
         def draw(width: int, height: int) -> Drawing:
             return column_chart(
@@ -73,7 +73,7 @@ def growth_figure(reader: Reader, period: Timeframe, window: int) -> Item:
                     [
                         Cell(str(day)),
                         *(
-                            Cell(metric.shown(values[metric][place]), values[metric][place])
+                            Cell(metric.format(values[metric][place]), values[metric][place])
                             for metric in metrics
                         ),
                     ]
@@ -126,7 +126,7 @@ def movers(reader: Reader, scope: str = moves.PLATFORM) -> Item:
             heading,
             "moves",
             [
-                (f"{words(origin)} to {words(target).lower()}", made, moves.MOVES.shown(made))
+                (f"{words(origin)} to {words(target).lower()}", made, moves.MOVES.format(made))
                 for origin, target, made in rows
             ],
             about([moves.MOVES], [moves.TABLE]),

@@ -93,7 +93,7 @@ def products(reader: Reader, catalog: Catalog) -> Item:
         in_use = found.get(leader.id, [None])[0]
         return Listing(
             title=heading,
-            finding=f"Most in use: {leader.name}, by {adoption.USERS_IN_USE.shown(in_use)} users.",
+            finding=f"Most in use: {leader.name}, by {adoption.USERS_IN_USE.format(in_use)} users.",
             table=table(
                 [
                     "Product",
@@ -104,7 +104,7 @@ def products(reader: Reader, catalog: Catalog) -> Item:
                     [
                         Cell(product.name, link=product.file(OVERALL)),
                         *(
-                            Cell(metric.shown(value), value)
+                            Cell(metric.format(value), value)
                             for metric, value in zip(
                                 _COLUMNS,
                                 found.get(product.id, [None] * len(_COLUMNS)),

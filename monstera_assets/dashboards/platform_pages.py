@@ -317,7 +317,7 @@ def states_now(reader: Reader) -> Item:
             heading,
             "users",
             [
-                (words(state), value, metrics[state].shown(value))
+                (words(state), value, metrics[state].format(value))
                 for state, value in zip(
                     UserState, reader.latest(overall.TABLE, [*metrics.values()]), strict=True
                 )
@@ -340,7 +340,7 @@ def account_states_now(reader: Reader) -> Item:
             heading,
             "accounts",
             [
-                (words(state), value, metrics[state].shown(value))
+                (words(state), value, metrics[state].format(value))
                 for state, value in zip(
                     AccountState, reader.latest(overall.TABLE, [*metrics.values()]), strict=True
                 )
@@ -373,7 +373,7 @@ def power(reader: Reader) -> Item:
                 (
                     f"{step * _POWER_STEP + 1} to {(step + 1) * _POWER_STEP} days",
                     users,
-                    metric.shown(users),
+                    metric.format(users),
                 )
                 for step, users in rows
             ],
@@ -422,7 +422,7 @@ def cohort_table(reader: Reader) -> Item:
             share, start, period = max(known, key=lambda cell: (cell[0], cell[1]))
             finding = (
                 f"{len(found)} monthly cohorts; best kept after the first period: those of"
-                f" {start:%B %Y}, of whom {cohorts.RETENTION.shown(share)} came in period {period}."
+                f" {start:%B %Y}, of whom {cohorts.RETENTION.format(share)} came in period {period}."
             )
         return Listing(
             title=heading,
@@ -432,7 +432,7 @@ def cohort_table(reader: Reader) -> Item:
                 (
                     [
                         Cell(f"{start:%b %Y}"),
-                        Cell(cohorts.USERS_IN_COHORT.shown(sizes[start]), sizes[start]),
+                        Cell(cohorts.USERS_IN_COHORT.format(sizes[start]), sizes[start]),
                         *(_share_cell(cells.get(period)) for period in periods),
                     ]
                     for start, cells in reversed(found.items())
@@ -448,8 +448,8 @@ def cohort_table(reader: Reader) -> Item:
 
 def _share_cell(share: float | None) -> Cell:
     if share is None:
-        return Cell(cohorts.RETENTION.shown(None), quiet=True)
-    return Cell(cohorts.RETENTION.shown(share), share, shade=round(share * 9))
+        return Cell(cohorts.RETENTION.format(None), quiet=True)
+    return Cell(cohorts.RETENTION.format(share), share, shade=round(share * 9))
 
 
 def _dimension(name: str) -> str:

@@ -190,7 +190,7 @@ def funnel(reader: Reader, product: Product) -> Item:
                 (
                     words(metric.name.split(" ", 1)[1].removesuffix(" to Date")),
                     value,
-                    metric.shown(value),
+                    metric.format(value),
                 )
                 for metric, value in zip(_FUNNEL, values, strict=True)
             ],
@@ -199,9 +199,9 @@ def funnel(reader: Reader, product: Product) -> Item:
             value="Users",
         )
         finding = (
-            f"{adoption.USERS_TRIED.shown(tried)} of"
-            f" {adoption.USERS_ELIGIBLE.shown(eligible)} users tried the product;"
-            f" {adoption.USERS_IN_USE.shown(in_use)} use it now."
+            f"{adoption.USERS_TRIED.format(tried)} of"
+            f" {adoption.USERS_ELIGIBLE.format(eligible)} users tried the product;"
+            f" {adoption.USERS_IN_USE.format(in_use)} use it now."
         )
         return replace(item, finding=finding) if isinstance(item, Figure) else item
 
@@ -225,7 +225,7 @@ def states_now(reader: Reader, product: Product) -> Item:
             heading,
             "users",
             [
-                (words(state), value, metric.shown(value))
+                (words(state), value, metric.format(value))
                 for (state, metric), value in zip(metrics.items(), values, strict=True)
             ],
             about(metrics.values(), [adoption.TABLE]),

@@ -56,7 +56,7 @@ def features(
         return bars(
             heading,
             "qualifying events",
-            [(name(value), events, metric.shown(events)) for value, events in rows],
+            [(name(value), events, metric.format(events)) for value, events in rows],
             about([metric], [activity.TABLE]),
             name=_BY[dimension],
             value="Events",
@@ -131,7 +131,7 @@ def runs_by_week(reader: Reader, period: Timeframe, product: Product | None) -> 
                     Series(
                         metrics[metric],
                         [None if value is None else float(value) for value in one],
-                        metric.shown(one[-1]),
+                        metric.format(one[-1]),
                     )
                     for metric, one in values.items()
                 ],
@@ -142,7 +142,7 @@ def runs_by_week(reader: Reader, period: Timeframe, product: Product | None) -> 
                 (
                     [
                         Cell(str(day)),
-                        *(Cell(metric.shown(one[n]), one[n]) for metric, one in values.items()),
+                        *(Cell(metric.format(one[n]), one[n]) for metric, one in values.items()),
                     ]
                     for n, day in reversed([*enumerate(days)])
                 ),

@@ -8,103 +8,83 @@ and the one expected.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import bronze_loads as loads
-from monstera_assets.checks.rules import NOT_EVALUATED, AlertLevel, rule
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold import gold_activity_metrics as activity
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_segment_metrics as segments
 from monstera_assets.gold import gold_state_transition_metrics as transitions
-from monstera_assets.gold.metrics import Metric
-from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import share
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_number, days_earlier
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import UserState
+from monstera_assets.lifecycle.policy import AlertPolicy
 
 WEEK = 7
 BASELINE_DAYS = 28
-_IN_USE = (UserState.ACTIVE, UserState.RETURNING, UserState.REACTIVATED, UserState.DUNNING)
+_ALARMING = "is_alarming"
 
 
-def _at(rows: ir.Table, window: Window, days_before: int, *columns: str) -> ir.Table:
-    """The row of the window's last day, or of some days before it, of a table with one row a date."""
-    rows = rows.filter(rows.metric_date == days_earlier(window.last, days_before))
-    suffix = f"_{days_before}" if days_before else ""
-    return rows.select(**{f"{name}{suffix}": rows[name] for name in columns})
-
-
-def _rate_moved(
-    rates: ir.Table,
-    populations: ir.Table,
-    rate: Metric,
-    window: Window,
-    policy: LifecyclePolicy,
-    is_alarming: Callable[[ir.FloatingValue], ir.BooleanValue],
-) -> ir.Table:
-    """The rate now and a week before, if its relative change is alarming.
-
-    Args:
-        rates: one row a date: `metric_date` and the rate.
-        populations: one row a date: `metric_date` and `people`, on whom the rate of that date is.
-        rate: the metric.
-        window: its last day is judged.
-        policy: the fewest people on whom a rate is judged, now and then.
-        is_alarming: of the relative change.
-    """
-    rows = rates.select("metric_date", rate=rates[rate.column_name]).inner_join(
-        populations.select("metric_date", "people"), "metric_date"
-    )
-    rows = rows.view()
-    both = _at(rows, window, 0, "rate", "people").cross_join(
-        _at(rows, window, WEEK, "rate", "people")
-    )
-    told = both.select(
-        figure=ibis.literal(rate.name),
-        metric_date=window.last,
-        seen=both.rate,
-        expected=both.rate_7,
-        change=_rounded(share(both.rate - both.rate_7, both.rate_7)),
-        people=ibis.least(both.people, both.people_7),
-    )
-    return _judged(told, "people", is_alarming(told.change), policy)
-
-
-def _judged(
-    told: ir.Table,
+def _alert(
+    table: ma.Table,
     population: str,
-    is_alarming: ir.BooleanValue,
-    policy: LifecyclePolicy,
-    what: str | None = None,
-    figure: str | None = None,
-) -> ir.Table:
-    """The rows that alarm, and those of too few to be judged with the reason.
+    counted: str = "",
+    *,
+    level: ma.AlertLevel = ma.AlertLevel.P2,
+    reads: Sequence[str] = (),
+    evaluated: str = "",
+) -> Callable[[Callable[..., ir.Table]], ma.Rule]:
+    """Declare a function that computes figures as a rule that returns the alarming ones.
+
+    The function takes the tables, the thresholds and the window, and returns what `_figure` gives.
 
     Args:
-        told: what a rule looks at: `figure` and others.
-        population: name of the column that says of how many the figure is.
-        is_alarming: what a violation is; null counts as no.
-        policy: `min_alert_population`.
-        what: what the population counts, if not what its column is called.
-        figure: what is not judged, if not each row's figure by itself.
+        table: the table that the rule is of.
+        population: the column that says of how many a figure is.
+        counted: what the population counts, if not what its column is called.
+        level: how urgent an alarm is.
+        reads: names of the tables that the function takes, if not that of `table` alone.
+        evaluated: what is not evaluated of too few, if not each row's figure by itself.
     """
-    least = policy.alerts.min_alert_population
-    of = told[population].fill_null(0)
-    reason = (
-        "not judged: "
-        + (figure or told.figure)
-        + " of "
-        + of.cast("int64").cast("string")
-        + f" {what or population}, fewer than {least}"
-    )
-    judged = told.mutate(**{NOT_EVALUATED: (of < least).ifelse(reason, ibis.null("string"))})
-    return judged.filter(judged[NOT_EVALUATED].notnull() | is_alarming.fill_null(False))
+
+    def decorate(figures: Callable[..., ir.Table]) -> ma.Rule:
+        def alarming(*tables: ir.Table, policy: ma.LifecyclePolicy, window: ma.Window) -> ir.Table:
+            rows = figures(*tables, policy.alerts, window)
+            least = policy.alerts.min_alert_population
+            return _flag_if_large_enough(rows, population, least, counted or population, evaluated)
+
+        declared = ma.rule(table, blocking=False, level=level)(figures)
+        return replace(declared, function=alarming, reads=tuple(reads) or (table.name,))
+
+    return decorate
+
+
+def _flag_if_large_enough(
+    rows: ir.Table, population: str, least: int, counted: str, evaluated: str
+) -> ir.Table:
+    """The alarming rows, and those of too small a population with the reason."""
+    size = rows[population].fill_null(0)
+    number = size.cast("int64").cast("string")
+    what = ibis.literal(evaluated) if evaluated else rows.figure
+    reason = "not evaluated: " + what + " of " + number + f" {counted}, fewer than {least}"
+    rows = rows.mutate(**{ma.NOT_EVALUATED: (size < least).ifelse(reason, ibis.null("string"))})
+    flagged = rows.filter(rows[ma.NOT_EVALUATED].notnull() | rows[_ALARMING].fill_null(False))
+    return flagged.drop(_ALARMING)
+
+
+def _figure(
+    rows: ir.Table,
+    window: ma.Window,
+    figure: str | ir.StringValue,
+    is_alarming: ir.BooleanValue,
+    **columns: ir.Value,
+) -> ir.Table:
+    what = ibis.literal(figure) if isinstance(figure, str) else figure
+    date = window.last
+    return rows.select(figure=what, metric_date=date, **columns, **{_ALARMING: is_alarming})
 
 
 def _rounded(figure: ir.FloatingValue) -> ir.FloatingValue:
@@ -112,310 +92,196 @@ def _rounded(figure: ir.FloatingValue) -> ir.FloatingValue:
     return figure.round(9)
 
 
-def _platform(rows: ir.Table) -> ir.Table:
-    return rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == TOTAL)
+def _ago(rows: ir.Table, window: ma.Window) -> ir.IntegerValue:
+    return ma.day_number(window.last) - ma.day_number(rows.metric_date)
 
 
-def _users_then(rows: ir.Table, *states: UserState) -> ir.Table:
-    """By date, the users who were in some states 7 days before: those on whom weekly rates are."""
-    names = [overall.USERS_IN_STATE[state].column_name for state in states]
-    people = sum((rows[name] for name in names), ibis.literal(0, "int64"))
-    return rows.select(metric_date=rows.metric_date + ibis.interval(days=WEEK), people=people).cast(
-        {"metric_date": "date"}
-    )
+def _weekly_rate(
+    threshold: str, rate: ma.Metric, level: ma.AlertLevel, states: Sequence[ma.UserState] = ()
+) -> ma.Rule:
+    """The rule that a weekly rate has not risen, or not fallen, too much since the week before.
+
+    Args:
+        threshold: name of the largest relative change: `max_<what>_increase` or `_decrease`.
+        rate: the metric.
+        level: how urgent an alarm is.
+        states: the rate is of the users who were in these 7 days before; by default of the signups
+            of D-13 to D-7.
+    """
+    _, what, direction = threshold.split("_")
+    table = transitions.TABLE if states else overall.TABLE
+
+    def figures(rates: ir.Table, *others: Any) -> ir.Table:
+        *tables, alerts, window = rates, *others
+        if states:
+            rates = rates.filter(rates.scope == transitions.PLATFORM, rates.from_state == ma.TOTAL)
+        then = tables[-1].select(
+            day=ma.day_number(tables[-1].metric_date) + WEEK, people=_people(tables[-1], states)
+        )
+        ago, day = _ago(rates, window), ma.day_number(rates.metric_date)
+        rows = rates.select(rate=rates[rate.column_name], ago=ago, day=day)
+        rows = rows.filter(rows.ago.isin([0, WEEK])).inner_join(then, "day")
+        both = rows.aggregate(
+            seen=rows.rate.max(where=rows.ago == 0),
+            expected=rows.rate.max(where=rows.ago == WEEK),
+            people=rows.people.min(),
+            dates=rows.count(),
+        )
+        both = both.filter(both.dates == 2)
+        change = _rounded(ma.ratio(both.seen - both.expected, both.expected))
+        limit = getattr(alerts, threshold)
+        is_alarming = change > limit if direction == "increase" else change < -limit
+        columns = {"seen": both.seen, "expected": both.expected, "change": change}
+        return _figure(both, window, rate.name, is_alarming, **columns, people=both.people)
+
+    moved = "risen" if direction == "increase" else "fallen"
+    figures.__name__ = f"{what}_rate_is_steady"
+    figures.__doc__ = f"The {what} rate has not {moved} by more than {threshold} in a week."
+    reads = dict.fromkeys((table.name, overall.TABLE.name))
+    return _alert(table, "people", level=level, reads=tuple(reads))(figures)
 
 
-@rule(
-    transitions.TABLE,
-    "The churn rate has not risen by more than max_churn_increase in a week.",
-    blocking=False,
-    level=AlertLevel.P1,
+def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.IntegerValue:
+    """The users in some states, or the signups of a week."""
+    if states:
+        names = [overall.USERS_IN_STATE[state].column_name for state in states]
+        return sum((headlines[name] for name in names), ibis.literal(0, "int64"))
+    week = ibis.window(order_by="metric_date", preceding=WEEK - 1, following=0)
+    return headlines[overall.CREATED.column_name].sum().over(week).cast("int64")
+
+
+_IN_USE = (
+    ma.UserState.ACTIVE,
+    ma.UserState.RETURNING,
+    ma.UserState.REACTIVATED,
+    ma.UserState.DUNNING,
 )
-def churn_rate_is_steady(
-    gold_state_transition_metrics: ir.Table,
-    gold_overall_metrics: ir.Table,
-    *,
-    policy: LifecyclePolicy,
-    window: Window,
-) -> ir.Table:
-    """The churn rate, if it rose too much."""
-    return _rate_moved(
-        _platform(gold_state_transition_metrics),
-        _users_then(gold_overall_metrics, *_IN_USE, UserState.DORMANT),
-        transitions.CHURN_RATE,
-        window,
-        policy,
-        lambda change: change > policy.alerts.max_churn_increase,
-    )
-
-
-@rule(
-    transitions.TABLE,
-    "The dormancy rate has not risen by more than max_dormancy_increase in a week.",
-    blocking=False,
+churn_rate_is_steady = _weekly_rate(
+    "max_churn_increase", transitions.CHURN_RATE, ma.AlertLevel.P1, (*_IN_USE, ma.UserState.DORMANT)
 )
-def dormancy_rate_is_steady(
-    gold_state_transition_metrics: ir.Table,
-    gold_overall_metrics: ir.Table,
-    *,
-    policy: LifecyclePolicy,
-    window: Window,
-) -> ir.Table:
-    """The dormancy rate, if it rose too much."""
-    return _rate_moved(
-        _platform(gold_state_transition_metrics),
-        _users_then(gold_overall_metrics, *_IN_USE),
-        transitions.DORMANCY_RATE,
-        window,
-        policy,
-        lambda change: change > policy.alerts.max_dormancy_increase,
-    )
-
-
-@rule(
-    transitions.TABLE,
-    "The reactivation rate has not fallen by more than max_reactivation_decrease in a week.",
-    blocking=False,
-    level=AlertLevel.P1,
+dormancy_rate_is_steady = _weekly_rate(
+    "max_dormancy_increase", transitions.DORMANCY_RATE, ma.AlertLevel.P2, _IN_USE
 )
-def reactivation_rate_is_steady(
-    gold_state_transition_metrics: ir.Table,
-    gold_overall_metrics: ir.Table,
-    *,
-    policy: LifecyclePolicy,
-    window: Window,
-) -> ir.Table:
-    """The reactivation rate, if it fell too much."""
-    return _rate_moved(
-        _platform(gold_state_transition_metrics),
-        _users_then(gold_overall_metrics, UserState.CHURNED),
-        transitions.REACTIVATION_RATE,
-        window,
-        policy,
-        lambda change: change < -policy.alerts.max_reactivation_decrease,
-    )
-
-
-@rule(
-    overall.TABLE,
-    "The activation rate has not fallen by more than max_activation_decrease in a week.",
-    blocking=False,
-    level=AlertLevel.P1,
+reactivation_rate_is_steady = _weekly_rate(
+    "max_reactivation_decrease",
+    transitions.REACTIVATION_RATE,
+    ma.AlertLevel.P1,
+    (ma.UserState.CHURNED,),
 )
-def activation_rate_is_steady(
-    gold_overall_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
-) -> ir.Table:
-    """The activation rate, if it fell too much."""
-    rows = gold_overall_metrics
-    created = rows[overall.CREATED.column_name]
-    # The signups of D-13 to D-7, on whom the rate is.
-    signups = created.sum().over(
-        ibis.window(order_by="metric_date", preceding=13, following=0)
-    ) - created.sum().over(ibis.window(order_by="metric_date", preceding=6, following=0))
-    return _rate_moved(
-        rows,
-        rows.select("metric_date", people=signups.cast("int64")),
-        overall.ACTIVATION_RATE,
-        window,
-        policy,
-        lambda change: change < -policy.alerts.max_activation_decrease,
-    )
-
-
-@rule(
-    transitions.TABLE,
-    "At least min_dunning_recovery of the payment failures closed in 30 days were recovered.",
-    blocking=False,
-    level=AlertLevel.P1,
+activation_rate_is_steady = _weekly_rate(
+    "max_activation_decrease", overall.ACTIVATION_RATE, ma.AlertLevel.P1
 )
-def dunning_is_recovered(
-    gold_state_transition_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
-) -> ir.Table:
-    """The recovery rate, if it is too low."""
-    rows = gold_state_transition_metrics
-    closed = rows[transitions.FAILURES_CLOSED.column_name]
+
+
+@_alert(transitions.TABLE, "failures", level=ma.AlertLevel.P1)
+def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
+    """At least min_dunning_recovery of the payment failures closed in 30 days were recovered."""
     recovered = rows[transitions.RECOVERY_RATE.column_name]
-    told = rows.filter(rows.metric_date == window.last, closed.notnull()).select(
-        "metric_date",
-        figure=ibis.literal(transitions.RECOVERY_RATE.name),
-        seen=recovered,
-        expected=ibis.literal(policy.alerts.min_dunning_recovery),
-        failures=closed,
-    )
-    return _judged(told, "failures", told.seen < told.expected, policy)
+    closed = rows[transitions.FAILURES_CLOSED.column_name]
+    least = alerts.min_dunning_recovery
+    found = rows.filter(rows.metric_date == window.last, closed.notnull())
+    columns = {"seen": recovered, "expected": ibis.literal(least), "failures": closed}
+    return _figure(found, window, transitions.RECOVERY_RATE.name, recovered < least, **columns)
 
 
-@rule(
-    transitions.TABLE,
-    "Users who leave the state new have not been in it longer than before, by more than"
-    " max_time_in_new_increase from 28 days to the next.",
-    blocking=False,
-    level=AlertLevel.P3,
-)
-def time_in_new_is_steady(
-    gold_state_transition_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
-) -> ir.Table:
-    """The mean days in the state new, if they rose too much."""
-    rows = gold_state_transition_metrics
-    rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(UserState.NEW))
-    moves = rows[transitions.MOVES.column_name]
-    days = moves.cast("float64") * rows[transitions.DAYS_IN_STATE.column_name].fill_null(0.0)
-    ago = day_number(window.last) - day_number(rows.metric_date)
-    now, before = (
-        ago.between(0, BASELINE_DAYS - 1),
-        ago.between(BASELINE_DAYS, 2 * BASELINE_DAYS - 1),
-    )
-    told = rows.aggregate(
-        moves_now=moves.sum(where=now),
-        moves_before=moves.sum(where=before),
-        # Whole numbers, so that the order of the sum does not matter.
-        days_now=days.round().sum(where=now),
-        days_before=days.round().sum(where=before),
-    )
-    told = told.select(
-        figure=ibis.literal("Mean days in the state new"),
-        metric_date=window.last,
-        seen=share(told.days_now, told.moves_now),
-        expected=share(told.days_before, told.moves_before),
-        users=ibis.least(told.moves_now.fill_null(0), told.moves_before.fill_null(0)),
-    )
-    increase = _rounded(told.seen / told.expected - 1)
-    return _judged(told, "users", increase > policy.alerts.max_time_in_new_increase, policy)
+@_alert(loads.TABLE, "rows_read", "rows read", level=ma.AlertLevel.P1)
+def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
+    """At least min_schema_compliance of a day's rows follow the rules of events."""
+    accepted = ma.ratio(rows.rows_accepted, rows.rows_read)
+    least = alerts.min_schema_compliance
+    found = rows.filter(rows.partition_date == window.last)
+    columns = {"seen": accepted, "expected": ibis.literal(least), "rows_read": rows.rows_read}
+    return _figure(found, window, "Share of rows accepted", accepted < least, **columns)
 
 
-@rule(
-    segments.TABLE,
-    "No state's share of users is further than max_share_shift from its mean over the 28 days before.",
-    blocking=False,
-)
-def state_shares_are_steady(
-    gold_segment_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
-) -> ir.Table:
-    """States whose share of users shifted too much."""
-    rows = gold_segment_metrics
+@_alert(transitions.TABLE, "users", level=ma.AlertLevel.P3)
+def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
+    """Mean days in the state new rose by at most max_time_in_new_increase within 28 days."""
+    rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(ma.UserState.NEW))
+    left = rows[transitions.MOVES.column_name]
+    # Whole numbers, so that the order of the sum does not matter.
+    days = (left * rows[transitions.DAYS_IN_STATE.column_name].fill_null(0.0)).round()
+    now = _ago(rows, window).between(0, BASELINE_DAYS - 1)
+    before = _ago(rows, window).between(BASELINE_DAYS, 2 * BASELINE_DAYS - 1)
+    sums = rows.aggregate(
+        left_now=left.sum(where=now),
+        left_before=left.sum(where=before),
+        days_now=days.sum(where=now),
+        days_before=days.sum(where=before),
+    )
+    mean = {
+        "seen": ma.ratio(sums.days_now, sums.left_now),
+        "expected": ma.ratio(sums.days_before, sums.left_before),
+    }
+    increase = _rounded(mean["seen"] / mean["expected"] - 1)
+    is_alarming = increase > alerts.max_time_in_new_increase
+    users = ibis.least(sums.left_now.fill_null(0), sums.left_before.fill_null(0))
+    return _figure(sums, window, "Mean days in the state new", is_alarming, **mean, users=users)
+
+
+@_alert(segments.TABLE, "people", "users", evaluated="State shares")
+def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
+    """No state's share of users is further than max_share_shift from its mean of 28 days before."""
     rows = rows.filter(rows.segment_dimension == "platform_state")
     shares = rows[segments.SEGMENT_SHARE.column_name]
-    users = rows[segments.USERS_IN_SEGMENT.column_name]
-    ago = day_number(window.last) - day_number(rows.metric_date)
-    told = rows.group_by(state="segment_value").aggregate(
+    ago = _ago(rows, window)
+    before = ago.between(1, BASELINE_DAYS)
+    states = rows.group_by(state="segment_value").aggregate(
         seen=shares.max(where=ago == 0),
-        expected=shares.mean(where=ago.between(1, BASELINE_DAYS)),
-        days=shares.count(where=ago.between(1, BASELINE_DAYS)),
-        in_state=users.max(where=ago == 0),
+        expected=shares.mean(where=before),
+        users=rows[segments.USERS_IN_SEGMENT.column_name].max(where=ago == 0),
+        days=shares.count(where=before),
     )
-    people = told.in_state.sum().over(ibis.window())
-    told = told.filter(told.days == BASELINE_DAYS).select(
-        figure="Share of users in the state " + told.state,
-        metric_date=window.last,
-        seen=told.seen,
-        expected=told.expected,
-        users=told.in_state,
-        people=people,
-    )
-    shift = _rounded((told.seen - told.expected).abs())
-    return _judged(
-        told, "people", shift > policy.alerts.max_share_shift, policy, "users", "State shares"
-    )
+    states = states.filter(states.days == BASELINE_DAYS)
+    shift = _rounded((states.seen - states.expected).abs())
+    columns = {name: states[name] for name in ("seen", "expected", "users")}
+    people = states.users.sum().over(ibis.window())
+    name = "Share of users in the state " + states.state
+    return _figure(states, window, name, shift > alerts.max_share_shift, **columns, people=people)
 
 
-@rule(
-    activity.TABLE,
-    "A day has as many events as its weekday in the 4 weeks before, give or take"
-    " max_volume_deviation.",
-    blocking=False,
-)
-def volume_is_as_expected(
-    gold_activity_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
-) -> ir.Table:
-    """The events of the last day, if they are far from expected."""
-    told = _volume(gold_activity_metrics, window)
-    deviation = _rounded((share(told.seen, told.expected) - 1).abs())
-    return _judged(
-        told,
-        "expected",
-        (told.seen > 0) & (deviation > policy.alerts.max_volume_deviation),
-        policy,
-        "expected events",
-    )
-
-
-@rule(
-    activity.TABLE,
-    "A day whose weekday had events in the 4 weeks before has events.",
-    blocking=False,
-    level=AlertLevel.P0,
-)
-def there_is_data(
-    gold_activity_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
-) -> ir.Table:
-    """The last day, if it has no event at all and should have."""
-    told = _volume(gold_activity_metrics, window)
-    return _judged(told, "expected", told.seen == 0, policy, "expected events")
-
-
-def _volume(rows: ir.Table, window: Window) -> ir.Table:
+def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
     """The events of the last day beside the mean of its weekday, if there are 4 weeks before."""
-    rows = rows.filter(rows.product_id == TOTAL)
+    rows = rows.filter(rows.product_id == ma.TOTAL)
     events = rows[activity.EVENTS.column_name]
-    ago = day_number(window.last) - day_number(rows.metric_date)
+    ago = _ago(rows, window)
     weekday = ago.isin([WEEK * n for n in range(1, 5)])
-    told = rows.aggregate(
-        figure=ibis.literal(activity.EVENTS.name),
-        metric_date=window.last,
+    sums = rows.aggregate(
         seen=events.max(where=ago == 0),
         expected=events.sum(where=weekday).cast("float64") / 4,
         weeks=events.count(where=weekday),
     )
-    return told.filter(told.weeks == 4).drop("weeks")
+    return sums.filter(sums.weeks == 4).drop("weeks")
 
 
-@rule(
-    loads.TABLE,
-    "At least min_schema_compliance of a day's rows follow the rules of events.",
-    blocking=False,
-    level=AlertLevel.P1,
-)
-def schema_is_complied_with(
-    bronze_loads: ir.Table, *, policy: LifecyclePolicy, window: Window
-) -> ir.Table:
-    """The last day, if too many of its rows were rejected."""
-    rows = bronze_loads.filter(bronze_loads.partition_date == window.last)
-    told = rows.select(
-        "partition_date",
-        figure=ibis.literal("Share of rows accepted"),
-        seen=share(rows.rows_accepted, rows.rows_read),
-        expected=ibis.literal(policy.alerts.min_schema_compliance),
-        rows_read=rows.rows_read,
+@_alert(activity.TABLE, "expected", "expected events")
+def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
+    """Events are as many as their weekday's mean of 4 weeks, give or take max_volume_deviation."""
+    day = _volume(rows, window)
+    deviation = _rounded((ma.ratio(day.seen, day.expected) - 1).abs())
+    is_alarming = (day.seen > 0) & (deviation > alerts.max_volume_deviation)
+    return _figure(
+        day, window, activity.EVENTS.name, is_alarming, seen=day.seen, expected=day.expected
     )
-    return _judged(told, "rows_read", told.seen < told.expected, policy, "rows read")
 
 
-@rule(
-    overall.TABLE,
-    "Monthly active users have not fallen in each of 4 weeks and by more than max_slow_decline in all.",
-    blocking=False,
-    level=AlertLevel.P3,
-)
-def users_do_not_decline_slowly(
-    gold_overall_metrics: ir.Table, *, policy: LifecyclePolicy, window: Window
-) -> ir.Table:
-    """Monthly active users, if they decline week after week."""
-    rows = gold_overall_metrics
-    users = rows[overall.MONTHLY.column_name]
-    ago = day_number(window.last) - day_number(rows.metric_date)
-    weeks = [WEEK * n for n in range(5)]
-    told = rows.aggregate(**{f"ago_{days}": users.max(where=ago == days) for days in weeks})
-    values = [told[f"ago_{days}"] for days in weeks]
-    fell = ibis.and_(*(now < then for now, then in pairwise(values)))
-    seen, expected = values[0], values[-1]
-    decline = _rounded(share(expected - seen, expected))
-    told = told.filter(expected.notnull()).select(
-        figure=ibis.literal(overall.MONTHLY.name),
-        metric_date=window.last,
-        seen=seen,
-        expected=expected,
-        decline=decline,
-        fell=fell,
+@_alert(activity.TABLE, "expected", "expected events", level=ma.AlertLevel.P0)
+def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table:
+    """A day whose weekday had events in the 4 weeks before has events."""
+    day = _volume(rows, window)
+    return _figure(
+        day, window, activity.EVENTS.name, day.seen == 0, seen=day.seen, expected=day.expected
     )
-    is_slow_decline = told.fell & (told.decline > policy.alerts.max_slow_decline)
-    return _judged(told, "expected", is_slow_decline, policy, "users then").drop("fell")
+
+
+@_alert(overall.TABLE, "expected", "users then", level=ma.AlertLevel.P3)
+def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
+    """Monthly active users have not fallen 4 weeks in a row by more than max_slow_decline in all."""
+    users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
+    weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})
+    weeks = weeks.filter(weeks.ago_4.notnull())
+    fell = ibis.and_(*(weeks[f"ago_{n}"] < weeks[f"ago_{n + 1}"] for n in range(4)))
+    decline = _rounded(ma.ratio(weeks.ago_4 - weeks.ago_0, weeks.ago_4))
+    is_alarming = fell & (decline > alerts.max_slow_decline)
+    columns = {"seen": weeks.ago_0, "expected": weeks.ago_4, "decline": decline}
+    return _figure(weeks, window, overall.MONTHLY.name, is_alarming, **columns)

@@ -7,13 +7,12 @@ from enum import StrEnum
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold import gold_activity_metrics as activity
 from monstera_assets.gold import gold_state_distribution as distribution
 from monstera_assets.gold import gold_users_active_daily as active_daily
 from monstera_assets.gold import gold_users_active_monthly as active_monthly
 from monstera_assets.gold.gold_state_transition_metrics import PLATFORM
-from monstera_assets.gold.segments import TOTAL
-from monstera_assets.lifecycle.policy import LifecyclePolicy
 
 SERIES = ("measure", *distribution.SEGMENT_OF_SCOPE, "state")
 """The columns that name a series."""
@@ -27,16 +26,14 @@ class Measure(StrEnum):
     EVENTS_PER_USER = "events_per_active_user"
 
 
-def state_shares(rows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
     """The net gain of each state in its share: what its members are more than with its share before."""
-    members, reached, departed, together = (
-        rows[metric.column_name]
-        for metric in (
-            distribution.MEMBERS,
-            distribution.REACHED,
-            distribution.DEPARTED,
-            distribution.MOVED_TOGETHER,
-        )
+    members, reached, departed, together = ma.metric_columns(
+        rows,
+        distribution.MEMBERS,
+        distribution.ENTERED,
+        distribution.LEFT,
+        distribution.NET_MOVES_SQUARED_BY_ACCOUNT,
     )
     of_segment = ibis.window(group_by=["metric_date", *distribution.SEGMENT_OF_SCOPE])
     rows = rows.mutate(in_state=members, everybody=members.sum().over(of_segment).cast("int64"))
@@ -58,7 +55,7 @@ def state_shares(rows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     )
 
 
-def active_shares(daily: ir.Table, monthly: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
     """Users active on the day, of those active in the 30 days that end on it."""
     rows = daily.inner_join(monthly, ["metric_date", "segment_dimension", "segment_value"])
     return _of_activity(
@@ -70,14 +67,14 @@ def active_shares(daily: ir.Table, monthly: ir.Table, policy: LifecyclePolicy) -
     )
 
 
-def events_per_user(rows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+def events_per_user(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
     """Qualifying events of the day, of those who were active on it."""
     rows = rows.filter(
-        rows.product_id == TOTAL,
-        rows.feature_id == TOTAL,
-        rows.event_type == TOTAL,
-        rows.location == TOTAL,
-    ).mutate(segment_dimension=ibis.literal(TOTAL), segment_value=ibis.literal(TOTAL))
+        rows.product_id == ma.TOTAL,
+        rows.feature_id == ma.TOTAL,
+        rows.event_type == ma.TOTAL,
+        rows.location == ma.TOTAL,
+    ).mutate(segment_dimension=ibis.literal(ma.TOTAL), segment_value=ibis.literal(ma.TOTAL))
     return _of_activity(
         rows,
         Measure.EVENTS_PER_USER,
@@ -93,14 +90,14 @@ def _of_activity(
     *,
     members: ir.IntegerValue,
     amount: ir.IntegerValue,
-    policy: LifecyclePolicy,
+    policy: ma.LifecyclePolicy,
 ) -> ir.Table:
     return rows.select(
         "metric_date",
         "segment_dimension",
         "segment_value",
         scope=ibis.literal(PLATFORM),
-        state=ibis.literal(TOTAL),
+        state=ibis.literal(ma.TOTAL),
         measure=ibis.literal(str(measure)),
         members=members,
         amount=amount.cast("float64"),

@@ -1,12 +1,14 @@
-"""What the tables of churn scores share: columns, thresholds of the bands, and rules."""
+"""What the tables of churn scores share: columns and the check of their consistency."""
 
 from __future__ import annotations
 
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.prediction.churn_evaluation import Predictor
-from monstera_assets.prediction.churn_scores import BANDS, REASONS
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.prediction.churn_prediction import Predictor
+from monstera_assets.prediction.churn_scores import BANDS
+from monstera_assets.prediction.targets import Target
 from monstera_assets.warehouse.tables import Column
 
 HIGH, MEDIUM, LOW = BANDS
@@ -16,55 +18,50 @@ TRAINING_COLUMNS = (
     Column(
         "training_first_date",
         "date",
-        "First snapshot that was learned from; null if there was none.",
+        "First snapshot of the training data; null without training data.",
         nullable=True,
     ),
     Column(
         "training_last_date",
         "date",
-        "Last snapshot that was learned from, whose outcome was known; null if there was none.",
+        "Last snapshot of the training data, whose outcome was known; null without training data.",
         nullable=True,
     ),
-    Column("training_rows", "int64", "Rows that were learned from."),
+    Column("training_rows", "int64", "Rows of the training data."),
 )
 
 
-def risk_columns(whom: str, meaning: str) -> tuple[Column, ...]:
-    """The columns of a score.
-
-    Args:
-        whom: user or account.
-        meaning: what the probability is of.
-    """
+def risk_columns(target: Target, outcome: str) -> tuple[Column, ...]:
+    """The columns of a score, whose `churn_probability` is that of `outcome`."""
     return (
         Column(
             "churn_probability",
             "float64",
-            f"Probability of {meaning}; null if no outcome is known to tell it from.",
+            f"Probability of {outcome}; null if no outcome is known yet.",
             nullable=True,
         ),
         Column(
             "risk_band",
             "string",
-            "Band of the probability, by the policy's thresholds; null if it is a base rate, which"
-            f" tells no {whom} from another.",
+            "Band of the probability, by the policy's thresholds; null for a base rate, which is the"
+            f" same for every {target.entity}.",
             nullable=True,
             allowed=BANDS,
         ),
         *(
             column
-            for place in range(1, REASONS + 1)
+            for number, ordinal in enumerate(("", "second ", "third "), start=1)
             for column in (
                 Column(
-                    f"reason_{place}",
+                    f"reason_{number}",
                     "string",
-                    f"What moves the probability {_ORDINALS[place - 1]}; null without.",
+                    f"The group of features that moves the probability {ordinal}most; null if none.",
                     nullable=True,
                 ),
                 Column(
-                    f"reason_{place}_effect",
+                    f"reason_{number}_effect",
                     "float64",
-                    "The probability less what it would be if that were as on average; null without.",
+                    "The probability minus what it would be if that group were average; null if none.",
                     nullable=True,
                 ),
             )
@@ -72,8 +69,8 @@ def risk_columns(whom: str, meaning: str) -> tuple[Column, ...]:
         Column(
             "score_source",
             "string",
-            "Where the probability comes from: the model, the baseline of one feature where the model"
-            " was no better on later data, or the base rate where there was too little data.",
+            "Source of the probability: the model; the baseline of one feature if the model was no"
+            " better on later data; the base rate if there was too little data.",
             allowed=tuple(Predictor),
         ),
         *TRAINING_COLUMNS,
@@ -81,14 +78,12 @@ def risk_columns(whom: str, meaning: str) -> tuple[Column, ...]:
     )
 
 
-_ORDINALS = ("most", "second most", "third most")
-
-
 def inconsistent(
-    scores: ir.Table, evaluation: ir.Table, entity: str, medium_from: float, high_from: float
+    scores: ir.Table, evaluation: ir.Table, target: Target, policy: LifecyclePolicy
 ) -> ir.Table:
-    """Scores that are no probabilities, or whose band or source is not what it must be."""
-    published = evaluation.filter(evaluation.entity == entity, evaluation.is_published)
+    """Scores out of bounds, or with the wrong band or source, or without a reason."""
+    medium_from, high_from = target.risk_thresholds(policy.churn)
+    published = evaluation.filter(evaluation.entity == target.entity, evaluation.is_published)
     published = published.aggregate(published=published.predictor.max())
     rows = scores.cross_join(published)
     chance = rows.churn_probability
@@ -106,4 +101,4 @@ def inconsistent(
         | ~(is_base_rate | (rows.score_source == rows.published))
         | ((rows.published == str(Predictor.BASE_RATE)) & ~is_base_rate)
         | (rows.reason_1.isnull() != is_base_rate)
-    ).select(f"{entity}_id", "churn_probability", "risk_band", "score_source", "published")
+    ).select(target.key, "churn_probability", "risk_band", "score_source", "published")

@@ -2,82 +2,79 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import Rule, differing_rows, within
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.entities_created import EntityCreated
-from monstera_assets.gold.metrics import Metric, Unit
-from monstera_assets.gold.segments import (
-    TOTAL,
-    counted_by_segment,
-    segmented_table,
-    segments_differ_from_total,
-)
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.warehouse.table_asset import SAME_DAYS, TableAsset
+from monstera_assets.gold.segments import counted_by_segment, segmented_table, segments_add_up_in
 
 
-def entity_created_daily(created: EntityCreated) -> tuple[TableAsset, list[Rule]]:
+def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma.Rule]]:
     """The table `gold_<entity>_created_daily` and its rules."""
-    metric = Metric(
+    metric = ma.Metric(
         created.metric_name,
         f"{created.entity} that users created on the date.",
         f"count(event_id) of {', '.join(created.event_types)} on the date",
-        Unit.EVENTS,
+        ma.Unit.EVENTS,
     )
     table = segmented_table(metric)
-    column = metric.column_name
 
+    def creations(events: ir.Table) -> ir.Table:
+        is_creation = ibis.or_(*(events.event_type == name for name in created.event_types))
+        of_users = events.filter(events.entity_type == "user", is_creation)
+        return of_users.select(user_id="entity_id", created_on="event_date")
+
+    @ma.table_asset(table, days={"silver_events_enriched": ma.SAME_DAYS})
     def compute(
         silver_events_enriched: ir.Table,
         bronze_users: ir.Table,
         bronze_accounts: ir.Table,
         *,
-        window: Window,
+        window: ma.Window,
     ) -> ir.Table:
-        events = _creations(silver_events_enriched, created)
-        by_day = events.group_by(
-            user_id=events.entity_id, day=day_number(events.event_date)
-        ).aggregate(change=events.count())
-        return counted_by_segment(
-            by_day, bronze_users, bronze_accounts, window=window, metric=column
-        )
+        facts = creations(silver_events_enriched)
+        return created_by_segment(facts, bronze_users, bronze_accounts, window, metric)
 
     def recomputed_from_raw_events(
-        metric_rows: ir.Table, bronze_events: ir.Table, *, window: Window
+        rows: ir.Table, bronze_events: ir.Table, *, window: ma.Window
     ) -> ir.Table:
-        rows = within(metric_rows, "metric_date", window)
-        published = rows.filter(rows.segment_dimension == TOTAL, rows[column] > 0)
-        events = _creations(within(bronze_events, "event_date", window), created)
-        counted = events.group_by(metric_date="event_date").aggregate(**{column: events.count()})
-        return differing_rows(published.select("metric_date", column), counted)
+        """The total equals a count of the raw events."""
+        return total_differs(table, rows, creations(bronze_events), window)
 
-    def segments_add_up(metric_rows: ir.Table, *, window: Window) -> ir.Table:
-        return segments_differ_from_total(metric_rows, column, window=window)
-
-    rules = [
-        Rule(
-            table,
-            "recomputed_from_raw_events",
-            "The total equals a count of the raw events.",
-            recomputed_from_raw_events,
-            reads=(table.name, "bronze_events"),
-        ),
-        Rule(
-            table,
-            "segments_add_up",
-            "The segments of each dimension add up to the total.",
-            segments_add_up,
-            reads=(table.name,),
-        ),
-    ]
-    return TableAsset(table, compute, {"silver_events_enriched": SAME_DAYS}), rules
-
-
-def _creations(events: ir.Table, created: EntityCreated) -> ir.Table:
-    return events.filter(
-        events.entity_type == "user",
-        ibis.or_(*(events.event_type == t for t in created.event_types)),
+    recomputed = replace(
+        ma.rule(table)(recomputed_from_raw_events), reads=(table.name, "bronze_events")
     )
+    return compute, [recomputed, segments_add_up_in(table)]
+
+
+def created_by_segment(
+    facts: ir.Table, users: ir.Table, accounts: ir.Table, window: ma.Window, metric: ma.Metric
+) -> ir.Table:
+    """What users created, counted on each date of a window and in each segment of the users.
+
+    Args:
+        facts: one row a creation: `user_id` and `created_on`.
+        users: bronze_users.
+        accounts: bronze_accounts.
+        window: the dates to compute.
+        metric: the metric of the table.
+    """
+    by_day = facts.group_by("user_id", day=ma.day_number(facts.created_on)).aggregate(
+        change=facts.count()
+    )
+    return counted_by_segment(by_day, users, accounts, window=window, metric=metric.column_name)
+
+
+def total_differs(
+    table: ma.MetricTable, rows: ir.Table, facts: ir.Table, window: ma.Window
+) -> ir.Table:
+    """Dates on which the total of a table of what was created is not the number of creations."""
+    [column] = (metric.column_name for metric in table.metrics)
+    rows = ma.within(rows, ma.METRIC_DATE.name, window)
+    published = rows.filter(rows.segment_dimension == ma.TOTAL, rows[column] > 0)
+    facts = ma.within(facts, "created_on", window)
+    counted = facts.group_by(metric_date="created_on").aggregate(**{column: facts.count()})
+    return ma.differing_rows(published.select(ma.METRIC_DATE.name, column), counted)

@@ -1,4 +1,4 @@
-"""gold_account_churn_scores: how probable it is that a subscription lapses within 90 days, and why."""
+"""gold_account_churn_scores: the probability that a subscription lapses in 90 days, and the reasons."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from monstera_assets.checks.rules import differing_rows, rule
 from monstera_assets.gold import OWNERS
 from monstera_assets.gold.churn_risk import inconsistent, risk_columns
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.prediction.account_features import under_contract
 from monstera_assets.prediction.churn_evaluation import published_of
 from monstera_assets.prediction.churn_scores import score
 from monstera_assets.prediction.targets import ACCOUNTS
 from monstera_assets.silver.silver_account_churn_features import TABLE as FEATURES
+from monstera_assets.silver.silver_account_churn_features import under_contract
 from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN
 from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
@@ -26,14 +26,14 @@ TABLE = Table(
     name="gold_account_churn_scores",
     grain="one account under contract on the as-of date",
     description="The probability that an account's subscription lapses in the 90 days after the as-of"
-    " date, from its health, the trend of it and its contract, and what moves it most. How far it can"
-    " be trusted is in gold_churn_model_evaluation.",
+    " date, from its health, the trend of its health and its contract, and the reasons."
+    " gold_churn_model_evaluation says how accurate it was in the past.",
     owners=OWNERS,
     key=("account_id",),
     columns=(
         ACCOUNT_COLUMN,
         *(column for column in FEATURES.columns if column.name in _SHOWN),
-        *risk_columns("account", "a lapse in the 90 days after the as-of date"),
+        *risk_columns(ACCOUNTS, "a lapse in the 90 days after the as-of date"),
     ),
 )
 
@@ -45,15 +45,9 @@ def gold_account_churn_scores(
     *,
     policy: LifecyclePolicy,
 ) -> pd.DataFrame:
-    """The accounts of the as-of date, scored by what the evaluation found best."""
-    scores = score(
-        silver_account_churn_features,
-        published_of(gold_churn_model_evaluation, ACCOUNTS),
-        ACCOUNTS,
-        policy.churn,
-        medium_from=policy.churn.account_medium_risk_from,
-        high_from=policy.churn.account_high_risk_from,
-    )
+    """The accounts of the as-of date, scored by the published predictor."""
+    published = published_of(gold_churn_model_evaluation, ACCOUNTS)
+    scores = score(silver_account_churn_features, published, ACCOUNTS, policy.churn)
     return scores[[column.name for column in TABLE.columns]]
 
 
@@ -70,18 +64,12 @@ def every_account_is_scored(
     )
 
 
-@rule(TABLE, "Scores are probabilities, in the band of their size, from what was found best.")
+@rule(TABLE, "Scores are probabilities in the right band, from the published predictor.")
 def scores_are_consistent(
     gold_account_churn_scores: ir.Table,
     gold_churn_model_evaluation: ir.Table,
     *,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """Scores whose probability, band, source or reasons cannot be."""
-    return inconsistent(
-        gold_account_churn_scores,
-        gold_churn_model_evaluation,
-        ACCOUNTS.entity,
-        policy.churn.account_medium_risk_from,
-        policy.churn.account_high_risk_from,
-    )
+    """Scores with an impossible probability, band, source or reason."""
+    return inconsistent(gold_account_churn_scores, gold_churn_model_evaluation, ACCOUNTS, policy)

@@ -5,55 +5,47 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.gold import OWNERS
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.churn_risk import HIGH
-from monstera_assets.lifecycle.intervals import day_number, first_of
-from monstera_assets.lifecycle.states import AccountState
 from monstera_assets.prediction.churn_scores import REASONS
 from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN, STATE_COLUMNS
-from monstera_assets.warehouse.previews import distribution
-from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Table
 
-STATES = (AccountState.AT_RISK, AccountState.CONTRACTING, AccountState.FROZEN)
+STATES = (ma.AccountState.AT_RISK, ma.AccountState.CONTRACTING, ma.AccountState.FROZEN)
 """States that call for attention by themselves."""
 
 _OF_STATE = {column.name: column for column in STATE_COLUMNS}
 
-TABLE = Table(
-    layer=Layer.GOLD,
-    name="gold_accounts_needing_attention",
+TABLE = ma.declare_table(
+    "gold_accounts_needing_attention",
     grain="one account that is at risk, contracting, frozen, or whose risk of churn is high",
     description="The accounts to look at on the as-of date, those with most revenue at stake first:"
     " why, how probable a lapse is, and how long there is until the renewal.",
-    owners=OWNERS,
     key=("account_id",),
     columns=(
-        Column("attention_rank", "int64", "1 for the account with most revenue at stake."),
+        ma.Column("attention_rank", "int64", "1 for the account with most revenue at stake."),
         ACCOUNT_COLUMN,
-        Column(
+        ma.Column(
             "why",
             "string",
             "The rule that led to the state, and what raises the probability of a lapse most if it is"
             " high.",
         ),
         *(_OF_STATE[name] for name in ("current_state", "state_since", "frozen_reason")),
-        Column(
+        ma.Column(
             "revenue_at_stake",
             "decimal(18, 2)",
             "Recurring revenue a month, in the company's currency; of a lapsed account the last that it"
             " paid.",
         ),
         _OF_STATE["days_to_renewal"],
-        Column(
+        ma.Column(
             "churn_probability",
             "float64",
             "Probability of a lapse in the 90 days after the as-of date; null if it has lapsed already"
-            " or no outcome is known to tell it from.",
+            " or no outcome is known to estimate it from.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "risk_band",
             "string",
             "Band of the probability; null without, and for base rates.",
@@ -61,7 +53,7 @@ TABLE = Table(
             allowed=("high", "medium", "low"),
         ),
         _OF_STATE["health_score"],
-        Column(
+        ma.Column(
             "health_change_30",
             "float64",
             "Health less what it was 30 days before; null if the account is younger or has lapsed.",
@@ -69,17 +61,17 @@ TABLE = Table(
         ),
         _OF_STATE["active_seats"],
         _OF_STATE["total_seats"],
-        Column("users_scored", "int64", "Users of the account who can still be lost."),
-        Column("users_at_high_risk", "int64", "Those of them whose risk of churn is high."),
-        Column("as_of_date", "date", "The latest date for which history exists."),
+        ma.Column("users_scored", "int64", "Users of the account who can still be lost."),
+        ma.Column("users_at_high_risk", "int64", "Those of them whose risk of churn is high."),
+        ma.AS_OF_DATE,
     ),
 )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
-    days={"silver_account_state_history": ALL_DAYS},
-    previews=[distribution("accounts", "current_state")],
+    days={"silver_account_state_history": ma.ALL_DAYS},
+    previews=[ma.distribution("accounts", "current_state")],
 )
 def gold_accounts_needing_attention(
     silver_account_current_state: ir.Table,
@@ -144,8 +136,8 @@ def _last_paid(history: ir.Table) -> ir.Table:
     """The revenue of the latest day on which there was some, by account."""
     paid = history.filter(history.monthly_recurring_revenue > 0)
     return paid.group_by("account_id").aggregate(
-        last_paid=first_of(
-            paid.monthly_recurring_revenue, order_by=[-day_number(paid.snapshot_date)]
+        last_paid=ma.first_of(
+            paid.monthly_recurring_revenue, order_by=[-ma.day_number(paid.snapshot_date)]
         )
     )
 
@@ -157,23 +149,23 @@ def _words_of_state(accounts: ir.Table) -> ir.StringValue:
     return words
 
 
-@rule(TABLE, "All accounts that call for attention are listed, and no other.")
+@ma.rule(TABLE)
 def all_are_listed(
     gold_accounts_needing_attention: ir.Table,
     silver_account_current_state: ir.Table,
     gold_account_churn_scores: ir.Table,
 ) -> ir.Table:
-    """Accounts that are missing or listed without reason."""
+    """All accounts that call for attention are listed, and no other."""
     high = gold_account_churn_scores.filter(gold_account_churn_scores.risk_band == HIGH)
     accounts = silver_account_current_state
     of_state = accounts.filter(accounts.current_state.isin([str(state) for state in STATES]))
     expected = of_state.select("account_id").union(high.select("account_id"), distinct=True)
-    return differing_rows(gold_accounts_needing_attention.select("account_id"), expected)
+    return ma.differing_rows(gold_accounts_needing_attention.select("account_id"), expected)
 
 
-@rule(TABLE, "Ranks run from 1 on, by revenue at stake, none of it negative.")
+@ma.rule(TABLE)
 def ranks_follow_revenue(gold_accounts_needing_attention: ir.Table) -> ir.Table:
-    """Accounts whose rank leaves a gap or puts them before one with more at stake."""
+    """Ranks run from 1 on, by revenue at stake, none of it negative."""
     rows = gold_accounts_needing_attention
     in_order = ibis.window(order_by="attention_rank")
     rows = rows.mutate(

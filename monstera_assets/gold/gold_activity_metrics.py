@@ -6,82 +6,73 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
-from monstera_assets.checks.rules import differing_rows, rule, within
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import dates, first_day, share
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_date, day_number, hours_between
-from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_runs
-from monstera_assets.warehouse.table_asset import SAME_DAYS, UP_TO_DAY, table_asset
-from monstera_assets.warehouse.tables import Column
 
 NONE = "none"
 """Stands for the product or feature of events that have none."""
 
-EVENTS = Metric(
-    "Events Recorded Daily", "Events of users of any kind.", "count(event_id)", Unit.EVENTS
+EVENTS = ma.Metric(
+    "Events Recorded Daily", "Events of users of any kind.", "count(event_id)", ma.Unit.EVENTS
 )
-EVENTS_QUALIFYING = Metric(
+EVENTS_QUALIFYING = ma.Metric(
     "Events Qualifying Daily",
     "Qualifying events of users.",
     "count(event_id) where is_qualifying_event",
-    Unit.EVENTS,
+    ma.Unit.EVENTS,
 )
-USERS_PRESENT = Metric(
+USERS_PRESENT = ma.Metric(
     "Users Present Daily",
     "Distinct users with an event of any kind.",
     "count(distinct user_id)",
-    Unit.USERS,
+    ma.Unit.USERS,
     caveats="People count once in each row, so rows do not add up to those that contain them.",
 )
 _ON_PRODUCTS = "null on rows of a feature, event type and location"
-WORKFLOWS_STARTED = Metric(
+WORKFLOWS_STARTED = ma.Metric(
     "Workflows Started Daily",
     f"Workflow runs started on the date in the product of their first step; {_ON_PRODUCTS}.",
     "count(runs) by the date of the first step",
-    Unit.WORKFLOWS,
+    ma.Unit.WORKFLOWS,
     nullable=True,
 )
-WORKFLOWS_COMPLETED = Metric(
+WORKFLOWS_COMPLETED = ma.Metric(
     "Workflows Completed Daily",
     f"Workflow runs completed on the date, in the product of their first step; {_ON_PRODUCTS}.",
     "count(runs) by the date of the last step",
-    Unit.WORKFLOWS,
+    ma.Unit.WORKFLOWS,
     nullable=True,
 )
-COMPLETION_RATE = Metric(
+COMPLETION_RATE = ma.Metric(
     "Workflows Completed Share Weekly",
     "Of the workflow runs that started workflow_days (7) before the date, and so have had their time,"
     f" the share that is completed; null without any, and {_ON_PRODUCTS}.",
     "count(completed) / count(started) of the runs started workflow_days before",
-    Unit.SHARE,
-    nullable=True,
+    ma.Unit.SHARE,
 )
-HOURS_TO_COMPLETE = Metric(
+HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",
     "Median hours from the first step to the last of the runs completed on the date; null without any,"
     f" and {_ON_PRODUCTS}.",
     "median(completed_at - started_at)",
-    Unit.HOURS,
+    ma.Unit.HOURS,
     nullable=True,
 )
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     "gold_activity_metrics",
     grain="one date, product, feature, event type and location that occur, and totals",
-    description=f"What users did. Rows with `{TOTAL}` in feature, event type and location are totals"
+    description=f"What users did. Rows with `{ma.TOTAL}` in feature, event type and location are totals"
     f" of a product, one for every product (retired ones and `{NONE}` too) and date; the row with"
-    f" `{TOTAL}` also in the product is"
+    f" `{ma.TOTAL}` also in the product is"
     f" the date's total. `{NONE}` stands for no product or feature.",
     dimensions=(
-        METRIC_DATE,
-        Column("product_id", "string", f"The product; `{NONE}` or `{TOTAL}`."),
-        Column("feature_id", "string", f"Feature or sub-feature; `{NONE}` or `{TOTAL}`."),
-        Column("event_type", "string", f"What was done; `{TOTAL}` for totals."),
-        Column("location", "string", f"Where it was done; `{TOTAL}` for totals."),
+        ma.METRIC_DATE,
+        ma.Column("product_id", "string", f"The product; `{NONE}` or `{ma.TOTAL}`."),
+        ma.Column("feature_id", "string", f"Feature or sub-feature; `{NONE}` or `{ma.TOTAL}`."),
+        ma.Column("event_type", "string", f"What was done; `{ma.TOTAL}` for totals."),
+        ma.Column("location", "string", f"Where it was done; `{ma.TOTAL}` for totals."),
     ),
     metrics=(
         EVENTS,
@@ -99,9 +90,9 @@ _WHAT = ("product_id", "feature_id", "event_type", "location")
 _COUNTS = (EVENTS, EVENTS_QUALIFYING, USERS_PRESENT, USERS_ACTIVE)
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
-    days={"silver_events_enriched": SAME_DAYS, "silver_workflow_steps": UP_TO_DAY},
+    days={"silver_events_enriched": ma.SAME_DAYS, "silver_workflow_steps": ma.UP_TO_DAY},
     batch_by_date=True,
 )
 def gold_activity_metrics(
@@ -110,8 +101,8 @@ def gold_activity_metrics(
     bronze_workflows: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    policy: LifecyclePolicy,
-    window: Window,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
 ) -> ir.Table:
     """Events counted as they occur, by product and in all, and runs beside the totals."""
     events = silver_events_enriched.filter(silver_events_enriched.entity_type == "user")
@@ -129,7 +120,7 @@ def gold_activity_metrics(
         .view()
     )
     by_product = _of_users(by_what, "product_id").view()
-    total = ibis.literal(TOTAL)
+    total = ibis.literal(ma.TOTAL)
     occurring = _counted(by_what, *_WHAT).mutate(
         **{name: ibis.null(_type(metric)) for name, metric in _RUN_METRICS.items()}
     )
@@ -138,8 +129,8 @@ def gold_activity_metrics(
     counted = by_products.union(in_all.select(*by_products.columns))
     catalog = bronze_product_catalog
     products = catalog.filter(catalog.tier == "product").select("product_id")
-    products = products.union(ibis.array([NONE, TOTAL]).unnest().name("product_id").as_table())
-    grid = dates(window).cross_join(products)
+    products = products.union(ibis.array([NONE, ma.TOTAL]).unnest().name("product_id").as_table())
+    grid = ma.dates(window).cross_join(products)
     rows = grid.left_join(counted, ["metric_date", "product_id"])
     rows = rows.drop("metric_date_right", "product_id_right")
     runs = _runs(silver_workflow_steps, bronze_workflows, bronze_product_catalog, policy, window)
@@ -152,7 +143,9 @@ def gold_activity_metrics(
         **{
             WORKFLOWS_STARTED.column_name: rows.started.fill_null(0),
             WORKFLOWS_COMPLETED.column_name: rows.completed.fill_null(0),
-            COMPLETION_RATE.column_name: share(rows.matured_completed.fill_null(0), rows.matured),
+            COMPLETION_RATE.column_name: ma.ratio(
+                rows.matured_completed.fill_null(0), rows.matured
+            ),
             HOURS_TO_COMPLETE.column_name: rows.hours,
         },
     )
@@ -165,7 +158,7 @@ _RUN_METRICS = {
 }
 
 
-def _type(metric: Metric) -> str:
+def _type(metric: ma.Metric) -> str:
     return metric.column.type
 
 
@@ -192,12 +185,12 @@ def _runs(
     steps: ir.Table,
     workflows: ir.Table,
     catalog: ir.Table,
-    policy: LifecyclePolicy,
-    window: Window,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
 ) -> ir.Table:
     """By date and product of the first step, and in all: runs started, completed, and matured."""
-    earliest = first_day(window) - policy.workflow_days
-    recent = steps.filter(day_number(steps.step_date) >= earliest)
+    earliest = ma.first_day(window) - policy.workflow_days
+    recent = steps.filter(ma.day_number(steps.step_date) >= earliest)
     runs = workflow_runs(steps.semi_join(recent.select(*RUN).distinct(), RUN), workflows, policy)
     nodes = product_of_node(catalog).rename(rolled_up_product_id="product_id")
     first_steps = with_position(workflows).filter(ibis._.position == 1)
@@ -210,9 +203,9 @@ def _runs(
         "started_day",
         "completed_day",
         is_completed=runs.completed_day.notnull(),
-        hours=hours_between(runs.started_at, runs.completed_at),
+        hours=ma.hours_between(runs.started_at, runs.completed_at),
     )
-    runs = runs.union(runs.mutate(product_id=ibis.literal(TOTAL))).view()
+    runs = runs.union(runs.mutate(product_id=ibis.literal(ma.TOTAL))).view()
     started = runs.group_by("product_id", day="started_day").aggregate(started=runs.count())
     done = runs.filter(runs.is_completed)
     completed = done.group_by("product_id", day="completed_day").aggregate(
@@ -227,32 +220,32 @@ def _runs(
     )
     for part in (started, completed, matured):
         every = every.left_join(part, list(key)).drop(*(f"{name}_right" for name in key))
-    every = every.mutate(metric_date=day_date(every.day)).drop("day")
-    return within(every, "metric_date", window)
+    every = every.mutate(metric_date=ma.day_date(every.day)).drop("day")
+    return ma.within(every, "metric_date", window)
 
 
-@rule(TABLE, "The rows of a date add up to its products and its total, and agree with raw events.")
+@ma.rule(TABLE)
 def events_add_up(
-    gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: Window
+    gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Dates whose parts, products or total count other events than there are."""
-    rows = within(gold_activity_metrics, "metric_date", window)
-    is_total = rows.product_id == TOTAL
-    is_product = ~is_total & (rows.event_type == TOTAL)
+    """The rows of a date add up to its products and its total, and agree with raw events."""
+    rows = ma.within(gold_activity_metrics, "metric_date", window)
+    is_total = rows.product_id == ma.TOTAL
+    is_product = ~is_total & (rows.event_type == ma.TOTAL)
     kinds = {"total": is_total, "products": is_product, "parts": ~is_total & ~is_product}
-    told = rows.group_by("metric_date").aggregate(
+    published = rows.group_by("metric_date").aggregate(
         **{
             f"{kind}_{name}": rows[metric.column_name].sum(where=applies).fill_null(0).cast("int64")
             for kind, applies in kinds.items()
             for name, metric in (("events", EVENTS), ("qualifying", EVENTS_QUALIFYING))
         }
     )
-    events = within(bronze_events, "event_date", window)
+    events = ma.within(bronze_events, "event_date", window)
     events = events.filter(events.entity_type == "user")
     counted = events.group_by(day="event_date").aggregate(
         events=events.count(), qualifying=events.count(where=events.is_qualifying_event)
     )
-    both = told.left_join(counted, told.metric_date == counted.day).drop("day")
+    both = published.left_join(counted, published.metric_date == counted.day).drop("day")
     return both.filter(
         ibis.or_(
             *(
@@ -264,16 +257,16 @@ def events_add_up(
     )
 
 
-@rule(TABLE, "Products have the users that the daily activity says.")
+@ma.rule(TABLE)
 def users_agree_with_daily_activity(
-    gold_activity_metrics: ir.Table, silver_daily_user_activity: ir.Table, *, window: Window
+    gold_activity_metrics: ir.Table, silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Dates and products with other users present or active."""
-    rows = within(gold_activity_metrics, "metric_date", window)
-    rows = rows.filter(rows.event_type == TOTAL, rows.product_id != TOTAL)
+    """Products have the users that the daily activity says."""
+    rows = ma.within(gold_activity_metrics, "metric_date", window)
+    rows = rows.filter(rows.event_type == ma.TOTAL, rows.product_id != ma.TOTAL)
     columns = (USERS_PRESENT.column_name, USERS_ACTIVE.column_name)
-    told = rows.filter(ibis.or_(*(rows[column] != 0 for column in columns)))
-    activity = within(silver_daily_user_activity, "activity_date", window)
+    published = rows.filter(ibis.or_(*(rows[column] != 0 for column in columns)))
+    activity = ma.within(silver_daily_user_activity, "activity_date", window)
     counted = activity.group_by(
         metric_date=activity.activity_date, product_id=activity.product_id.fill_null(NONE)
     ).aggregate(
@@ -282,4 +275,4 @@ def users_agree_with_daily_activity(
             columns[1]: activity.count(where=activity.qualifying_events > 0),
         }
     )
-    return differing_rows(told.select("metric_date", "product_id", *columns), counted)
+    return ma.differing_rows(published.select("metric_date", "product_id", *columns), counted)

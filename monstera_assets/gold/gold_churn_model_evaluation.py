@@ -1,4 +1,4 @@
-"""gold_churn_model_evaluation: how well churn was foretold, on dates later than were learned from."""
+"""gold_churn_model_evaluation: how well churn was predicted, on later dates than the training data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from monstera_assets.gold import OWNERS
 from monstera_assets.gold.churn_risk import TRAINING_COLUMNS
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.prediction.churn_evaluation import DECILES, Predictor, evaluate
+from monstera_assets.prediction.churn_evaluation import DECILES, evaluate
+from monstera_assets.prediction.churn_prediction import Predictor
 from monstera_assets.prediction.targets import ACCOUNTS, USERS
 from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.table_asset import table_asset
@@ -22,10 +23,10 @@ TABLE = Table(
     name="gold_churn_model_evaluation",
     grain="one of users and accounts, evaluation date (or all together), predictor, and all rows or a"
     " tenth of them by probability",
-    description="How well churn was foretold. For each evaluation date a model learns from earlier"
-    " dates whose outcomes were known by then, and model, baseline (one feature alone: the days since"
-    " the last qualifying event of users, the health of accounts) and base rate are compared on what"
-    " came later.",
+    description="How well churn was predicted. For each evaluation date a model is trained on earlier"
+    " dates whose outcomes were known by then. Model, baseline (one feature: the days since the last"
+    " qualifying event of users, the health of accounts) and base rate are compared on the outcomes"
+    " that came later.",
     owners=OWNERS,
     key=("entity", "evaluation_date", "predictor", "decile"),
     columns=(
@@ -33,10 +34,10 @@ TABLE = Table(
         Column(
             "evaluation_date",
             "date",
-            "The day as of which it was foretold; null for all dates together.",
+            "The day as of which churn was predicted; null for all dates together.",
             nullable=True,
         ),
-        Column("predictor", "string", "What foretold it.", allowed=tuple(Predictor)),
+        Column("predictor", "string", "Source of the probabilities.", allowed=tuple(Predictor)),
         Column(
             "decile",
             "int64",
@@ -51,28 +52,29 @@ TABLE = Table(
         Column(
             "auc",
             "float64",
-            "Chance that one who churned had the higher probability than one who did not, ties half;"
-            " null unless there are both, and for tenths.",
+            "Probability that a row that churned had the higher score than one that did not, ties count"
+            " half; null without both outcomes, and for tenths.",
             nullable=True,
         ),
         Column(
             "brier_score",
             "float64",
-            "Mean square of probability less outcome, 0 at best; null without rows and for tenths.",
+            "Mean squared difference of probability and outcome, 0 at best; null without rows and for"
+            " tenths.",
             nullable=True,
         ),
         Column(
             "log_loss",
             "float64",
             "Mean negative logarithm of the probability of the outcome, 0 at best; null without rows,"
-            " for tenths, and if something happened that was held for impossible.",
+            " for tenths, and if it is infinite because a probability was 0 or 1.",
             nullable=True,
         ),
         Column(
             "top_tenth_lift",
             "float64",
-            "Share that churned of the tenth of highest probability, over that of all; null if nobody"
-            " did, and for tenths.",
+            "Share that churned of the tenth of highest probability, divided by that of all; null if"
+            " none did, and for tenths.",
             nullable=True,
         ),
         Column(
@@ -80,13 +82,13 @@ TABLE = Table(
             "boolean",
             "Whether scores come from this predictor: the model if both its AUC and its Brier score"
             " over all dates are better than the baseline's, else the baseline; the base rate if there"
-            " was too little to tell.",
+            " was too little data.",
         ),
         *TRAINING_COLUMNS,
         Column(
             "as_of_date",
             "date",
-            "The latest date for which history exists; null if there is nobody to lose.",
+            "The latest date for which history exists; null if there are no rows to predict.",
             nullable=True,
         ),
     ),
@@ -108,7 +110,7 @@ def _calibration(relation: ir.Table) -> ir.Table:
     return rows.order_by("decile").select(
         tenth_by_probability="decile",
         users="rows_scored",
-        foretold="predicted_share",
+        predicted="predicted_share",
         churned="observed_share",
     )
 
@@ -147,9 +149,9 @@ def gold_churn_model_evaluation(
     return pd.DataFrame(records, columns=[column.name for column in TABLE.columns])
 
 
-@rule(TABLE, "Of users and of accounts one predictor is published.")
+@rule(TABLE, "Exactly one predictor is published for users, and one for accounts.")
 def one_predictor_is_published(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """Entities with none or several, and rows that say otherwise than those of all dates."""
+    """Entities with none or several, and rows that disagree with those of all dates."""
     rows = gold_churn_model_evaluation
     overall = _overall(rows)
     published = overall.group_by("entity").aggregate(
@@ -162,9 +164,9 @@ def one_predictor_is_published(gold_churn_model_evaluation: ir.Table) -> ir.Tabl
     ).select("entity", "evaluation_date", "predictor", "decile", "is_published", "predictors")
 
 
-@rule(TABLE, "No model saw an outcome that was not known on its evaluation date.")
+@rule(TABLE, "No model was trained on an outcome that was not known on its evaluation date.")
 def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """Evaluations of models whose last outcome lies after their date."""
+    """Evaluations of models whose last training outcome lies after their date."""
     rows = gold_churn_model_evaluation
     horizon = ibis.ifelse(rows.entity == USERS.entity, USERS.horizon_days, ACCOUNTS.horizon_days)
     known = day_number(rows.training_last_date) + horizon
@@ -199,7 +201,7 @@ def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
 
 @rule(
     TABLE,
-    "The model foretells churn better than one feature alone, whose scores are published if not.",
+    "The model predicts churn better than the baseline, whose scores are published otherwise.",
     blocking=False,
     level=AlertLevel.P3,
 )
@@ -214,18 +216,18 @@ def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
         baseline_auc=overall.auc.max(where=is_baseline),
         model_brier_score=overall.brier_score.max(where=is_model),
         baseline_brier_score=overall.brier_score.max(where=is_baseline),
-        is_told=~(overall.is_published & is_base_rate).any(),
+        is_judged=~(overall.is_published & is_base_rate).any(),
     )
     is_better = (figures.model_auc > figures.baseline_auc) & (
         figures.model_brier_score < figures.baseline_brier_score
     )
     reason = (
-        ibis.literal("not judged: too little data to tell churn of ")
+        ibis.literal("not judged: too little data to predict churn of ")
         + figures.entity
         + "s, base rates are published"
     )
     return (
-        figures.filter(~figures.is_told | ~is_better.fill_null(False))
-        .mutate(**{NOT_EVALUATED: ibis.ifelse(figures.is_told, None, reason)})
-        .drop("is_told")
+        figures.filter(~figures.is_judged | ~is_better.fill_null(False))
+        .mutate(**{NOT_EVALUATED: ibis.ifelse(figures.is_judged, None, reason)})
+        .drop("is_judged")
     )

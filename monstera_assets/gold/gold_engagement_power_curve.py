@@ -5,51 +5,44 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import dates, first_day, from_first_day, running_totals
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_number, days_earlier
-from monstera_assets.warehouse.table_asset import last_days, table_asset
-from monstera_assets.warehouse.tables import Column
+from monstera_assets.gold import authoring as ma
 
 WINDOWS = (7, 28)
 """Lengths of the windows in days."""
 
-USERS_BY_ACTIVE_DAYS = Metric(
+USERS_BY_ACTIVE_DAYS = ma.Metric(
     "Users Active per Window by Active Days",
     "Users with qualifying events on exactly that many days of the window that ends on the date.",
     "count(user_id) having count(distinct activity_date) = active_days",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     "gold_engagement_power_curve",
     grain="one date, length of the window and number of active days",
     description="The power user curve: users by the number of days on which they were active, in the"
     " last 7 days (L7) and the last 28 (L28).",
     dimensions=(
-        METRIC_DATE,
-        Column("window_days", "int64", f"Days of the window: {' or '.join(map(str, WINDOWS))}."),
-        Column("active_days", "int64", "Days with a qualifying event, from 1 to the window's."),
+        ma.METRIC_DATE,
+        ma.Column("window_days", "int64", f"Days of the window: {' or '.join(map(str, WINDOWS))}."),
+        ma.Column("active_days", "int64", "Days with a qualifying event, from 1 to the window's."),
     ),
     metrics=(USERS_BY_ACTIVE_DAYS,),
 )
 
 
-@table_asset(TABLE, days={"silver_daily_user_activity": last_days(max(WINDOWS))})
+@ma.table_asset(TABLE, days={"silver_daily_user_activity": ma.last_days(max(WINDOWS))})
 def gold_engagement_power_curve(
-    silver_daily_user_activity: ir.Table, *, window: Window
+    silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Users who move from one number of active days to another, added up by date."""
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
-    active = active.select("user_id", day=day_number(active.activity_date)).distinct().view()
+    active = active.select("user_id", day=ma.day_number(active.activity_date)).distinct().view()
     changes = ibis.union(*(_changes(active, days, window) for days in WINDOWS))
     grid = ibis.union(
         *(
-            dates(window).select(
+            ma.dates(window).select(
                 "metric_date",
                 window_days=ibis.literal(days, "int64"),
                 active_days=ibis.range(1, days + 1).unnest().cast("int64"),
@@ -57,19 +50,19 @@ def gold_engagement_power_curve(
             for days in WINDOWS
         )
     )
-    return running_totals(
+    return ma.running_totals(
         changes, grid, keys=["window_days", "active_days"], values=["change"]
     ).rename(**{USERS_BY_ACTIVE_DAYS.column_name: "change"})
 
 
-def _changes(active: ir.Table, days: int, window: Window) -> ir.Table:
+def _changes(active: ir.Table, days: int, window: ma.Window) -> ir.Table:
     """By day and number of active days, how many users reach that number less those who leave it."""
-    recent = active.filter(active.day > first_day(window) - days)
+    recent = active.filter(active.day > ma.first_day(window) - days)
     one = ibis.literal(1, "int64")
     moves = recent.select("user_id", day=recent.day, change=one).union(
         recent.select("user_id", day=recent.day + days, change=-one)
     )
-    moves = from_first_day(moves, window)
+    moves = ma.from_first_day(moves, window)
     by_user = moves.group_by("user_id", "day").aggregate(change=moves.change.sum().cast("int64"))
     so_far = ibis.window(group_by="user_id", order_by="day", preceding=None, following=0)
     levels = by_user.mutate(level=by_user.change.sum().over(so_far).cast("int64"))
@@ -84,30 +77,33 @@ def _changes(active: ir.Table, days: int, window: Window) -> ir.Table:
     )
 
 
-@rule(TABLE, "Active days add up: over the days of a window, as many as users active daily.")
+@ma.rule(TABLE)
 def days_add_up_to_users_active_daily(
-    gold_engagement_power_curve: ir.Table, gold_users_active_daily: ir.Table, *, window: Window
+    gold_engagement_power_curve: ir.Table,
+    gold_users_active_daily: ir.Table,
+    *,
+    window: ma.Window,
 ) -> ir.Table:
-    """Dates and windows whose users times days are not the users active on the window's days.
+    """Active days add up: over the days of a window, as many as users active daily.
 
     Looks at windows all of whose days the metric has, or that begin with its first day.
     """
-    rows = within(gold_engagement_power_curve, "metric_date", window)
+    rows = ma.within(gold_engagement_power_curve, "metric_date", window)
     users = rows[USERS_BY_ACTIVE_DAYS.column_name]
-    told = rows.group_by("metric_date", "window_days").aggregate(
-        user_days=(users * rows.active_days).sum().cast("int64"),
-        fewest=users.min(),
+    published = rows.group_by("metric_date", "window_days").aggregate(
+        user_days=(users * rows.active_days).sum().cast("int64"), fewest=users.min()
     )
     daily = gold_users_active_daily
     daily = daily.filter(
-        daily.segment_dimension == TOTAL,
-        daily.metric_date.between(days_earlier(window.first, max(WINDOWS)), window.last),
+        daily.segment_dimension == ma.TOTAL,
+        daily.metric_date.between(ma.days_earlier(window.first, max(WINDOWS)), window.last),
     ).select(active_date="metric_date", active="users_active_daily")
-    counted = told.left_join(
+    counted = published.left_join(
         daily,
         [
-            daily.active_date <= told.metric_date,
-            day_number(daily.active_date) > day_number(told.metric_date) - told.window_days,
+            daily.active_date <= published.metric_date,
+            ma.day_number(daily.active_date)
+            > ma.day_number(published.metric_date) - published.window_days,
         ],
     )
     counted = counted.group_by("metric_date", "window_days", "user_days", "fewest").aggregate(

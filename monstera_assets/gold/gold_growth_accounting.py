@@ -5,14 +5,8 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import differing_rows, rule, within
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import dates, first_day, from_first_day, running_totals, share
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_number, sliding_presence
-from monstera_assets.warehouse.table_asset import UP_TO_DAY, table_asset
-from monstera_assets.warehouse.tables import Column
+from monstera_assets.gold import authoring as ma
+from monstera_assets.lifecycle.intervals import sliding_presence
 
 WINDOWS = {1: "daily", 7: "weekly", 30: "monthly"}
 """Lengths of the windows in days, and the periods of the metric of active users of that length."""
@@ -20,8 +14,10 @@ WINDOWS = {1: "daily", 7: "weekly", 30: "monthly"}
 _S, _P = "the window that ends on the date", "the window before it"
 
 
-def _users(name: str, definition: str, formula: str, caveats: str = "") -> Metric:
-    return Metric(f"Users {name} per Window", definition, formula, Unit.USERS, caveats=caveats)
+def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
+    return ma.Metric(
+        f"Users {name} per Window", definition, formula, ma.Unit.USERS, caveats=caveats
+    )
 
 
 USERS_ACTIVE = _users("Active", f"Users active in {_S}: S.", "|S|")
@@ -45,22 +41,21 @@ USERS_CHURNED = _users(
     "|P without S|",
     "Not the churned state, which waits for dormant_days.",
 )
-QUICK_RATIO = Metric(
+QUICK_RATIO = ma.Metric(
     "Users Quick Ratio per Window",
     "(New + resurrected) / churned users; null if none churned.",
     "(new + resurrected) / churned",
-    Unit.RATIO,
-    nullable=True,
+    ma.Unit.RATIO,
 )
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     "gold_growth_accounting",
     grain="one date and length of the window",
     description="Growth accounting: |S| = |P| + new + resurrected - churned, for windows of 1, 7 and"
     " 30 days.",
     dimensions=(
-        METRIC_DATE,
-        Column("window_days", "int64", f"Days of each window: {', '.join(map(str, WINDOWS))}."),
+        ma.METRIC_DATE,
+        ma.Column("window_days", "int64", f"Days of each window: {', '.join(map(str, WINDOWS))}."),
     ),
     metrics=(
         USERS_ACTIVE,
@@ -74,22 +69,19 @@ TABLE = metric_table(
 )
 
 
-@table_asset(TABLE, days={"silver_daily_user_activity": UP_TO_DAY})
-def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: Window) -> ir.Table:
+@ma.table_asset(TABLE, days={"silver_daily_user_activity": ma.UP_TO_DAY})
+def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.Window) -> ir.Table:
     """Users who enter and leave the two windows, added up by date."""
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
-    active = active.select("user_id", day=day_number(active.activity_date)).distinct().view()
+    active = active.select("user_id", day=ma.day_number(active.activity_date)).distinct().view()
     first_days = active.group_by("user_id").aggregate(day=active.day.min())
     changes = ibis.union(*(_changes(active, first_days, days, window) for days in WINDOWS))
-    grid = dates(window).select(
+    grid = ma.dates(window).select(
         "metric_date", window_days=ibis.array(list(WINDOWS)).cast("array<int64>").unnest()
     )
-    levels = running_totals(
-        changes,
-        grid,
-        keys=["window_days"],
-        values=["retained", "gained", "churned", "new"],
+    levels = ma.running_totals(
+        changes, grid, keys=["window_days"], values=["retained", "gained", "churned", "new"]
     )
     return levels.select(
         "metric_date",
@@ -101,20 +93,20 @@ def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: Wind
             USERS_RETAINED.column_name: levels.retained,
             USERS_RESURRECTED.column_name: levels.gained - levels.new,
             USERS_CHURNED.column_name: levels.churned,
-            QUICK_RATIO.column_name: share(levels.gained, levels.churned),
+            QUICK_RATIO.column_name: ma.ratio(levels.gained, levels.churned),
         },
     )
 
 
-def _changes(active: ir.Table, first_days: ir.Table, days: int, window: Window) -> ir.Table:
+def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.Window) -> ir.Table:
     """By day, how many users become or cease to be retained, gained (in S, not in P), churned, new."""
-    recent = active.filter(active.day > first_day(window) - 2 * days)
+    recent = active.filter(active.day > ma.first_day(window) - 2 * days)
     in_s = sliding_presence(recent, keys=["user_id"], days=days)
     none = ibis.literal(0, "int64")
     moves = in_s.select("user_id", day=in_s.day, s=in_s.change, p=none).union(
         in_s.select("user_id", day=in_s.day + days, s=none, p=in_s.change)
     )
-    moves = from_first_day(moves, window)
+    moves = ma.from_first_day(moves, window)
     by_user = moves.group_by("user_id", "day").aggregate(
         s=moves.s.sum().cast("int64"), p=moves.p.sum().cast("int64")
     )
@@ -137,10 +129,12 @@ def _changes(active: ir.Table, first_days: ir.Table, days: int, window: Window) 
             for kind, applies in kinds.items()
         }
     ).select("day", *kinds, new=none)
-    newly = first_days.filter(first_days.day > first_day(window) - days)
+    newly = first_days.filter(first_days.day > ma.first_day(window) - days)
     begins = newly.select(day=newly.day, **dict.fromkeys(kinds, none), new=none + 1)
     ceases = newly.select(day=newly.day + days, **dict.fromkeys(kinds, none), new=none - 1)
-    every = ibis.union(changes, from_first_day(begins, window), from_first_day(ceases, window))
+    every = ibis.union(
+        changes, ma.from_first_day(begins, window), ma.from_first_day(ceases, window)
+    )
     return (
         every.group_by("day")
         .aggregate(**{name: every[name].sum().cast("int64") for name in (*kinds, "new")})
@@ -148,44 +142,42 @@ def _changes(active: ir.Table, first_days: ir.Table, days: int, window: Window) 
     )
 
 
-@rule(TABLE, "The account balances: active = active before + new + resurrected - churned.")
-def account_balances(gold_growth_accounting: ir.Table, *, window: Window) -> ir.Table:
-    """Dates and windows on which it does not, or that have a negative number or another ratio."""
-    rows = within(gold_growth_accounting, "metric_date", window)
-    active, before, new, retained, resurrected, churned = (
-        rows[metric.column_name]
-        for metric in (
-            USERS_ACTIVE,
-            USERS_ACTIVE_BEFORE,
-            USERS_NEW,
-            USERS_RETAINED,
-            USERS_RESURRECTED,
-            USERS_CHURNED,
-        )
+@ma.rule(TABLE)
+def account_balances(gold_growth_accounting: ir.Table, *, window: ma.Window) -> ir.Table:
+    """The account balances: active = active before + new + resurrected - churned."""
+    rows = ma.within(gold_growth_accounting, "metric_date", window)
+    active, before, new, retained, resurrected, churned = ma.metric_columns(
+        rows,
+        USERS_ACTIVE,
+        USERS_ACTIVE_BEFORE,
+        USERS_NEW,
+        USERS_RETAINED,
+        USERS_RESURRECTED,
+        USERS_CHURNED,
     )
     return rows.filter(
         (active != before + new + resurrected - churned)
         | (active != retained + new + resurrected)
         | (before != retained + churned)
         | ibis.or_(*(number < 0 for number in (new, retained, resurrected, churned)))
-        | ~rows[QUICK_RATIO.column_name].identical_to(share(new + resurrected, churned))
+        | ~rows[QUICK_RATIO.column_name].identical_to(ma.ratio(new + resurrected, churned))
     )
 
 
-@rule(TABLE, "Active users are those of the metrics of users active in a day, week and month.")
+@ma.rule(TABLE)
 def agrees_with_users_active(
     gold_growth_accounting: ir.Table,
     gold_users_active_daily: ir.Table,
     gold_users_active_weekly: ir.Table,
     gold_users_active_monthly: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Dates and windows with other users active, in the window or the one before."""
+    """Active users are those of the metrics of users active in a day, week and month."""
     tables = (gold_users_active_daily, gold_users_active_weekly, gold_users_active_monthly)
     published = ibis.union(
         *(
-            table.filter(table.segment_dimension == TOTAL).select(
+            table.filter(table.segment_dimension == ma.TOTAL).select(
                 "metric_date",
                 window_days=ibis.literal(days, "int64"),
                 active=table[f"users_active_{period}"],
@@ -193,23 +185,20 @@ def agrees_with_users_active(
             for table, (days, period) in zip(tables, WINDOWS.items(), strict=True)
         )
     ).view()
-    rows = within(gold_growth_accounting, "metric_date", window)
+    rows = ma.within(gold_growth_accounting, "metric_date", window)
     now = rows.select("metric_date", "window_days", active=rows[USERS_ACTIVE.column_name])
     # Of the window before, as far as the metric reaches back.
     earlier = published.select(
-        day=day_number(published.metric_date) + published.window_days,
+        day=ma.day_number(published.metric_date) + published.window_days,
         window=published.window_days,
         was_active=published.active,
     )
     then = rows.inner_join(
         earlier,
-        [
-            rows.window_days == earlier.window,
-            day_number(rows.metric_date) == earlier.day,
-        ],
+        [rows.window_days == earlier.window, ma.day_number(rows.metric_date) == earlier.day],
     )
     then = then.filter(then[USERS_ACTIVE_BEFORE.column_name] != then.was_active)
-    return differing_rows(now, within(published, "metric_date", window)).union(
+    return ma.differing_rows(now, ma.within(published, "metric_date", window)).union(
         then.select(
             "metric_date",
             "window_days",

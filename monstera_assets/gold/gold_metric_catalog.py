@@ -8,55 +8,54 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 
-from monstera_assets.checks.rules import rule
-from monstera_assets.gold import OWNERS
-from monstera_assets.gold.metrics import NAMING_CONVENTION, MetricTable
-from monstera_assets.warehouse.table_asset import TableAsset
-from monstera_assets.warehouse.tables import Column, Layer, Table
+from monstera_assets.gold import authoring as ma
+from monstera_assets.gold.metrics import NAMING_CONVENTION
 
-TABLE = Table(
-    layer=Layer.GOLD,
-    name="gold_metric_catalog",
+TABLE = ma.declare_table(
+    "gold_metric_catalog",
     grain="one metric in one table",
     description="Every metric of the gold tables: what it is, how it is computed, what it is measured"
     " in, who answers for it. Made from the declarations of the tables.",
-    owners=OWNERS,
     key=("table_name", "column_name"),
     columns=(
-        Column(
+        ma.Column(
             "metric_name",
             "string",
             "Name: [Entity] [Action or State] [Time Period] [by Segment], in Title Case.",
         ),
-        Column("table_name", "string", "The gold table that holds it."),
-        Column("column_name", "string", "The column that holds it."),
-        Column("description", "string", "What it is."),
-        Column("formula", "string", "How it is computed."),
-        Column("grain", "string", "What one row of the table is."),
-        Column("dimensions", "string", "The columns that it is told by, separated by commas."),
-        Column("unit", "string", "What it is measured in."),
-        Column("is_nullable", "boolean", "Whether it can be null; the description says when."),
-        Column("business_owner", "string", "Who decides what it means."),
-        Column("technical_owner", "string", "Who computes it."),
-        Column("dashboard_owner", "string", "Who shows it."),
-        Column("refresh", "string", "How often it is computed, and for which dates."),
-        Column("source_tables", "string", "The tables it is computed from, separated by commas."),
-        Column("caveats", "string", "What one must know to read it rightly; may be empty."),
+        ma.Column("table_name", "string", "The gold table that holds it."),
+        ma.Column("column_name", "string", "The column that holds it."),
+        ma.Column("description", "string", "What it is."),
+        ma.Column("formula", "string", "How it is computed."),
+        ma.Column("grain", "string", "What one row of the table is."),
+        ma.Column(
+            "dimensions", "string", "The dimensions that it is broken down by, separated by commas."
+        ),
+        ma.Column("unit", "string", "What it is measured in."),
+        ma.Column("is_nullable", "boolean", "Whether it can be null; the description says when."),
+        ma.Column("business_owner", "string", "Who decides what it means."),
+        ma.Column("technical_owner", "string", "Who computes it."),
+        ma.Column("dashboard_owner", "string", "Who shows it."),
+        ma.Column("refresh", "string", "How often it is computed, and for which dates."),
+        ma.Column(
+            "source_tables", "string", "The tables it is computed from, separated by commas."
+        ),
+        ma.Column("caveats", "string", "What one must know to read it rightly; may be empty."),
     ),
 )
 
 
-def metric_catalog_asset(assets: Iterable[TableAsset]) -> TableAsset:
+def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
     """The asset of the catalog of the metrics of some assets."""
     rows = catalog_rows(list(assets))
 
     def gold_metric_catalog() -> pd.DataFrame:
         return pd.DataFrame(rows, columns=[column.name for column in TABLE.columns])
 
-    return TableAsset(TABLE, gold_metric_catalog)
+    return ma.TableAsset(TABLE, gold_metric_catalog)
 
 
-def catalog_rows(assets: Sequence[TableAsset]) -> list[dict[str, object]]:
+def catalog_rows(assets: Sequence[ma.TableAsset]) -> list[dict[str, object]]:
     """The rows of the catalog, by table and in the order of the columns."""
     return [
         {
@@ -68,7 +67,7 @@ def catalog_rows(assets: Sequence[TableAsset]) -> list[dict[str, object]]:
             "grain": table.grain,
             "dimensions": ", ".join(column.name for column in table.dimensions),
             "unit": str(metric.unit),
-            "is_nullable": metric.nullable,
+            "is_nullable": metric.column.nullable,
             "business_owner": table.business_owner,
             "technical_owner": ", ".join(table.owners),
             "dashboard_owner": table.dashboard_owner,
@@ -85,13 +84,15 @@ def catalog_rows(assets: Sequence[TableAsset]) -> list[dict[str, object]]:
     ]
 
 
-def _metric_tables(assets: Iterable[TableAsset]) -> Iterable[tuple[TableAsset, MetricTable]]:
-    return ((asset, asset.table) for asset in assets if isinstance(asset.table, MetricTable))
+def _metric_tables(
+    assets: Iterable[ma.TableAsset],
+) -> Iterable[tuple[ma.TableAsset, ma.MetricTable]]:
+    return ((asset, asset.table) for asset in assets if isinstance(asset.table, ma.MetricTable))
 
 
-@rule(TABLE, "Every metric's name follows the convention, and its column's name follows from it.")
+@ma.rule(TABLE)
 def names_follow_convention(gold_metric_catalog: ir.Table) -> ir.Table:
-    """Metrics that are named otherwise."""
+    """Every metric's name follows the convention, and its column's name follows from it."""
     name = gold_metric_catalog.metric_name
     return gold_metric_catalog.filter(
         ~name.re_search(NAMING_CONVENTION)
@@ -99,20 +100,20 @@ def names_follow_convention(gold_metric_catalog: ir.Table) -> ir.Table:
     ).select("table_name", "column_name", "metric_name")
 
 
-@rule(TABLE, "One name means one thing: the same definition, formula and unit in every table.")
+@ma.rule(TABLE)
 def one_meaning_a_name(gold_metric_catalog: ir.Table) -> ir.Table:
-    """Names with more than one definition, formula or unit."""
+    """One name means one thing: the same definition, formula and unit in every table."""
     metrics = gold_metric_catalog
     meanings = metrics.select("metric_name", "description", "formula", "unit").distinct()
     counted = meanings.group_by("metric_name").aggregate(meanings=meanings.count())
     return counted.filter(counted.meanings > 1)
 
 
-@rule(TABLE, "Every metric has a definition, a formula, a unit, owners and source tables.")
+@ma.rule(TABLE)
 def nothing_is_left_empty(gold_metric_catalog: ir.Table) -> ir.Table:
-    """Metrics with an empty cell other than the caveats."""
+    """Every metric has a definition, a formula, a unit, owners and source tables."""
     metrics = gold_metric_catalog
-    told = [c.name for c in TABLE.columns if c.type == "string" and c.name != "caveats"]
-    return metrics.filter(ibis.or_(*(metrics[name].strip() == "" for name in told))).select(
+    filled = [c.name for c in TABLE.columns if c.type == "string" and c.name != "caveats"]
+    return metrics.filter(ibis.or_(*(metrics[name].strip() == "" for name in filled))).select(
         "table_name", "column_name"
     )

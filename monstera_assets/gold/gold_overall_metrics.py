@@ -7,32 +7,13 @@ from collections.abc import Iterable, Sequence
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.gold import (
-    gold_accounts_active_monthly as accounts_active,
-)
-from monstera_assets.gold import (
-    gold_revenue_metrics as revenue,
-)
-from monstera_assets.gold import (
-    gold_users_active_daily as active_daily,
-)
-from monstera_assets.gold import (
-    gold_users_active_monthly as active_monthly,
-)
-from monstera_assets.gold import (
-    gold_users_active_weekly as active_weekly,
-)
-from monstera_assets.gold import (
-    gold_users_created_daily as created_daily,
-)
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table, title_case
-from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import dates, share
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_date, day_number
-from monstera_assets.lifecycle.states import AccountState, UserState
-from monstera_assets.warehouse.table_asset import SAME_DAYS, last_days, table_asset
+from monstera_assets.gold import authoring as ma
+from monstera_assets.gold import gold_accounts_active_monthly as accounts_active
+from monstera_assets.gold import gold_revenue_metrics as revenue
+from monstera_assets.gold import gold_users_active_daily as active_daily
+from monstera_assets.gold import gold_users_active_monthly as active_monthly
+from monstera_assets.gold import gold_users_active_weekly as active_weekly
+from monstera_assets.gold import gold_users_created_daily as created_daily
 
 WEEK, MONTH = 7, 30
 _ACTIVATION_DAYS = 7
@@ -43,93 +24,75 @@ DAILY, WEEKLY, MONTHLY = (
 )
 CREATED = created_daily.USERS_CREATED
 ACCOUNTS_ACTIVE = accounts_active.ACCOUNTS_ACTIVE
-STICKINESS = Metric(
+STICKINESS = ma.Metric(
     "Users Active Stickiness Monthly",
     "Users active daily / users active monthly; null if none are active.",
     "DAU / MAU",
-    Unit.SHARE,
-    nullable=True,
+    ma.Unit.SHARE,
 )
-ACTIVATION_RATE = Metric(
+ACTIVATION_RATE = ma.Metric(
     "Users Activated Share Weekly",
     "Of the signups of D-13 to D-7, the share with a qualifying event up to 7 days after signup; null"
     " without signups, and if any of them was before the first partition.",
     "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
-    Unit.SHARE,
-    nullable=True,
+    ma.Unit.SHARE,
     caveats="Looks at the latest week of signups that has had its 7 days.",
 )
 USERS_IN_STATE = {
-    state: Metric(
-        f"Users in State {title_case(state)} Daily",
+    state: ma.Metric(
+        f"Users in State {ma.title_case(state)} Daily",
         f"Users whose platform state is {state} at the end of the day.",
         f"count(user_id) where platform_state = '{state}'",
-        Unit.USERS,
+        ma.Unit.USERS,
     )
-    for state in UserState
+    for state in ma.UserState
 }
 ACCOUNTS_IN_STATE = {
-    state: Metric(
-        f"Accounts in State {title_case(state)} Daily",
+    state: ma.Metric(
+        f"Accounts in State {ma.title_case(state)} Daily",
         f"Accounts whose state is {state} at the end of the day.",
         f"count(account_id) where current_state = '{state}'",
-        Unit.ACCOUNTS,
+        ma.Unit.ACCOUNTS,
     )
-    for state in AccountState
+    for state in ma.AccountState
 }
-HEALTH = Metric(
+HEALTH = ma.Metric(
     "Accounts Health Mean Daily",
     "Mean health score of all accounts at the end of the day; null without accounts.",
     "avg(health_score)",
-    Unit.SCORE,
+    ma.Unit.SCORE,
     nullable=True,
 )
 HEADLINES = (DAILY, WEEKLY, MONTHLY, CREATED, ACCOUNTS_ACTIVE, revenue.REVENUE_CLOSING)
-"""The metrics whose change over a week and a month is told."""
+"""The metrics whose change over a week and a month is shown."""
 
 BIG_NUMBERS = (
-    DAILY,
-    WEEKLY,
-    MONTHLY,
-    STICKINESS,
-    CREATED,
-    ACTIVATION_RATE,
-    ACCOUNTS_ACTIVE,
-    HEALTH,
-    revenue.REVENUE_CLOSING,
-    revenue.REVENUE_RETAINED_NET,
-    revenue.REVENUE_RETAINED_GROSS,
+    *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE, ACCOUNTS_ACTIVE, HEALTH),
+    *revenue.HEADLINES,
 )
 """What one looks at first, in this order."""
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     "gold_overall_metrics",
     grain="one date",
     description="The headline figures: users active, created, activated and by state, accounts in use"
     " and by state, revenue and its retention, health, and how the main ones changed.",
-    dimensions=(METRIC_DATE,),
+    dimensions=(ma.METRIC_DATE,),
     metrics=(
-        DAILY,
-        WEEKLY,
-        MONTHLY,
-        STICKINESS,
-        CREATED,
-        ACTIVATION_RATE,
+        *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE),
         *USERS_IN_STATE.values(),
         ACCOUNTS_ACTIVE,
         *ACCOUNTS_IN_STATE.values(),
-        revenue.REVENUE_CLOSING,
-        revenue.REVENUE_RETAINED_NET,
-        revenue.REVENUE_RETAINED_GROSS,
+        *revenue.HEADLINES,
         HEALTH,
         *(metric.change(days) for metric in HEADLINES for days in (WEEK, MONTH)),
     ),
 )
 
-_WITH_CHANGES = last_days(MONTH + 1)
+_WITH_CHANGES = ma.last_days(MONTH + 1)
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
     days={
         "gold_users_active_daily": _WITH_CHANGES,
@@ -138,9 +101,9 @@ _WITH_CHANGES = last_days(MONTH + 1)
         "gold_users_created_daily": _WITH_CHANGES,
         "gold_accounts_active_monthly": _WITH_CHANGES,
         "gold_revenue_metrics": _WITH_CHANGES,
-        "silver_user_state_history": SAME_DAYS,
-        "silver_account_state_history": SAME_DAYS,
-        "silver_daily_user_activity": last_days(_ACTIVATION_DAYS + _SIGNUP_DAYS),
+        "silver_user_state_history": ma.SAME_DAYS,
+        "silver_account_state_history": ma.SAME_DAYS,
+        "silver_daily_user_activity": ma.last_days(_ACTIVATION_DAYS + _SIGNUP_DAYS),
     },
 )
 def gold_overall_metrics(
@@ -155,7 +118,7 @@ def gold_overall_metrics(
     silver_daily_user_activity: ir.Table,
     bronze_users: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
     """The totals of the metrics' own tables, states counted, and signups followed for a week."""
     headlines = _side_by_side(
@@ -166,15 +129,7 @@ def gold_overall_metrics(
             _total(gold_users_created_daily, CREATED),
             _total(gold_accounts_active_monthly, ACCOUNTS_ACTIVE),
             gold_revenue_metrics.select(
-                "metric_date",
-                *(
-                    metric.column_name
-                    for metric in (
-                        revenue.REVENUE_CLOSING,
-                        revenue.REVENUE_RETAINED_NET,
-                        revenue.REVENUE_RETAINED_GROSS,
-                    )
-                ),
+                "metric_date", *(metric.column_name for metric in revenue.HEADLINES)
             ),
         ]
     )
@@ -182,7 +137,7 @@ def gold_overall_metrics(
     users, accounts = silver_user_state_history, silver_account_state_history
     rows = _side_by_side(
         [
-            dates(window),
+            ma.dates(window),
             headlines,
             *(_before(headlines, days) for days in (WEEK, MONTH)),
             users.group_by(metric_date="snapshot_date").aggregate(
@@ -214,17 +169,15 @@ def gold_overall_metrics(
     }
     return rows.select(
         "metric_date",
-        *(metric.column_name for metric in HEADLINES),
-        revenue.REVENUE_RETAINED_NET.column_name,
-        revenue.REVENUE_RETAINED_GROSS.column_name,
+        *dict.fromkeys(metric.column_name for metric in (*HEADLINES, *revenue.HEADLINES)),
         **counts,
         **{
-            STICKINESS.column_name: share(rows[DAILY.column_name], rows[MONTHLY.column_name]),
-            ACTIVATION_RATE.column_name: share(rows.activated, rows.signed_up),
-            HEALTH.column_name: share(rows.health, rows.accounts),
+            STICKINESS.column_name: ma.ratio(rows[DAILY.column_name], rows[MONTHLY.column_name]),
+            ACTIVATION_RATE.column_name: ma.ratio(rows.activated, rows.signed_up),
+            HEALTH.column_name: ma.ratio(rows.health, rows.accounts),
         },
         **{
-            metric.change(days).column_name: share(
+            metric.change(days).column_name: ma.ratio(
                 rows[metric.column_name] - rows[f"{metric.column_name}_{days}"],
                 rows[f"{metric.column_name}_{days}"],
             )
@@ -234,26 +187,28 @@ def gold_overall_metrics(
     )
 
 
-def _total(rows: ir.Table, metric: Metric) -> ir.Table:
-    return rows.filter(rows.segment_dimension == TOTAL).select("metric_date", metric.column_name)
+def _total(rows: ir.Table, metric: ma.Metric) -> ir.Table:
+    return rows.filter(rows.segment_dimension == ma.TOTAL).select("metric_date", metric.column_name)
 
 
 def _before(headlines: ir.Table, days: int) -> ir.Table:
     """The headline metrics of some days before each date, their names followed by the days."""
     return headlines.select(
-        metric_date=day_date(day_number(headlines.metric_date) + days),
+        metric_date=ma.day_date(ma.day_number(headlines.metric_date) + days),
         **{f"{metric.column_name}_{days}": headlines[metric.column_name] for metric in HEADLINES},
     )
 
 
-def _activation(users: ir.Table, activity: ir.Table, created: ir.Table, window: Window) -> ir.Table:
+def _activation(
+    users: ir.Table, activity: ir.Table, created: ir.Table, window: ma.Window
+) -> ir.Table:
     """By date, the signups of the week that ended a week before, and those then activated.
 
     `created` has a row for each date that is loaded: what people did before the first is not known.
     """
-    signups = users.select("user_id", signup=day_number(users.user_created_at.date()))
+    signups = users.select("user_id", signup=ma.day_number(users.user_created_at.date()))
     qualifying = activity.filter(activity.qualifying_events > 0)
-    used = qualifying.select("user_id", day=day_number(qualifying.activity_date)).distinct()
+    used = qualifying.select("user_id", day=ma.day_number(qualifying.activity_date)).distinct()
     followed = signups.left_join(
         used,
         [
@@ -268,10 +223,10 @@ def _activation(users: ir.Table, activity: ir.Table, created: ir.Table, window: 
     by_day = people.group_by("signup").aggregate(
         signed_up=people.count(), activated=people.count(where=people.is_activated)
     )
-    loaded = created.select(loaded_day=day_number(created.metric_date))
+    loaded = created.select(loaded_day=ma.day_number(created.metric_date))
     by_day = by_day.left_join(loaded, by_day.signup == loaded.loaded_day)
-    every = dates(window)
-    ago = day_number(every.metric_date) - by_day.signup
+    every = ma.dates(window)
+    ago = ma.day_number(every.metric_date) - by_day.signup
     joined = every.inner_join(
         by_day, [ago >= _ACTIVATION_DAYS, ago < _ACTIVATION_DAYS + _SIGNUP_DAYS]
     )
@@ -291,17 +246,17 @@ def _side_by_side(tables: Sequence[ir.Table]) -> ir.Table:
     return rows
 
 
-@rule(TABLE, "Users and accounts by state are all users and accounts of the histories.")
+@ma.rule(TABLE)
 def states_add_up(
     gold_overall_metrics: ir.Table,
     silver_user_state_history: ir.Table,
     silver_account_state_history: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Dates on which states do not add up to the entities there are."""
-    rows = within(gold_overall_metrics, "metric_date", window)
-    told = rows.select(
+    """Users and accounts by state are all users and accounts of the histories."""
+    rows = ma.within(gold_overall_metrics, "metric_date", window)
+    published = rows.select(
         "metric_date",
         users=_sum(rows, USERS_IN_STATE.values()),
         accounts=_sum(rows, ACCOUNTS_IN_STATE.values()),
@@ -310,25 +265,25 @@ def states_add_up(
         ("users", silver_user_state_history),
         ("accounts", silver_account_state_history),
     ):
-        days = within(history, "snapshot_date", window)
+        days = ma.within(history, "snapshot_date", window)
         counted = days.group_by("snapshot_date").aggregate(**{f"{name}_counted": days.count()})
-        told = told.left_join(counted, told.metric_date == counted.snapshot_date)
-        told = told.drop("snapshot_date")
-    return told.filter(
-        (told.users != told.users_counted.fill_null(0))
-        | (told.accounts != told.accounts_counted.fill_null(0))
+        published = published.left_join(counted, published.metric_date == counted.snapshot_date)
+        published = published.drop("snapshot_date")
+    return published.filter(
+        (published.users != published.users_counted.fill_null(0))
+        | (published.accounts != published.accounts_counted.fill_null(0))
     )
 
 
-def _sum(rows: ir.Table, metrics: Iterable[Metric]) -> ir.IntegerValue:
+def _sum(rows: ir.Table, metrics: Iterable[ma.Metric]) -> ir.IntegerValue:
     return sum((rows[metric.column_name] for metric in metrics), ibis.literal(0, "int64"))
 
 
-@rule(TABLE, "Every rate lies between 0 and 1, and active users do not shrink with the window.")
-def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: Window) -> ir.Table:
-    """Dates with an impossible rate, or with fewer users active in a month than in a week or day."""
-    rows = within(gold_overall_metrics, "metric_date", window)
-    day, week, month = (rows[metric.column_name] for metric in (DAILY, WEEKLY, MONTHLY))
+@ma.rule(TABLE)
+def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
+    """Every rate lies between 0 and 1, and active users do not shrink with the window."""
+    rows = ma.within(gold_overall_metrics, "metric_date", window)
+    day, week, month = ma.metric_columns(rows, DAILY, WEEKLY, MONTHLY)
     return rows.filter(
         ibis.or_(
             day > week,

@@ -5,99 +5,83 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule
-from monstera_assets.gold.metrics import AS_OF_DATE, Metric, Unit, metric_table, title_case
-from monstera_assets.gold.series import share
-from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets.gold import authoring as ma
 from monstera_assets.lifecycle.products import IN_USE, active_products
-from monstera_assets.lifecycle.states import ProductState
-from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.tables import Column, Reference
 
-USERS_ELIGIBLE = Metric(
+USERS_ELIGIBLE = ma.Metric(
     "Users Eligible to Date",
     "Users who could have adopted the product: all who have signed up, deleted ones included.",
     "count(user_id)",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
-USERS_TRIED = Metric(
+USERS_TRIED = ma.Metric(
     "Users Tried to Date",
     "Users who ever accessed the product.",
     "count(user_id) where current_state <> 'never_adopted'",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
-USERS_ACTIVATED = Metric(
+USERS_ACTIVATED = ma.Metric(
     "Users Activated to Date",
     "Users with an activation event in the product.",
     "count(user_id) where activation_date is not null",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
-USERS_IN_USE = Metric(
+USERS_IN_USE = ma.Metric(
     "Users in Use to Date",
     "Users active in the product, by its own windows: active_in_product or reactivated_in_product.",
     f"count(user_id) where current_state in ({', '.join(IN_USE)})",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
-ADOPTION_RATE = Metric(
+ADOPTION_RATE = ma.Metric(
     "Users Tried Share to Date",
     "Users who tried the product / users eligible; null without users.",
     "tried / eligible",
-    Unit.SHARE,
-    nullable=True,
+    ma.Unit.SHARE,
 )
-ACTIVATION_RATE = Metric(
+ACTIVATION_RATE = ma.Metric(
     "Users Activated Share to Date",
     "Users activated in the product / users who tried it; null if nobody did.",
     "activated / tried",
-    Unit.SHARE,
-    nullable=True,
+    ma.Unit.SHARE,
 )
-DAYS_TO_ACTIVATION = Metric(
+DAYS_TO_ACTIVATION = ma.Metric(
     "Users Days to Activation Median to Date",
     "Median days from a user's first access to the first activation event; null if there is none.",
     "median(activation_date - date of first access)",
-    Unit.DAYS,
+    ma.Unit.DAYS,
     nullable=True,
     caveats="Of the users who were activated; those who are not yet say nothing here.",
 )
-USERS_STARTED = Metric(
+USERS_STARTED = ma.Metric(
     "Users Started to Date",
     "Users whose first product, of those active today, it was.",
     "count(user_id) where sequence_number = 1",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
-SEQUENCE_POSITION = Metric(
+SEQUENCE_POSITION = ma.Metric(
     "Users Sequence Position Mean to Date",
     "Mean place of the product in the order in which its users adopted products active today; null if"
     " nobody did.",
     "avg(sequence_number)",
-    Unit.POSITION,
+    ma.Unit.POSITION,
     nullable=True,
 )
 USERS_IN_STATE = {
-    state: Metric(
-        f"Users in State {title_case(state)} to Date",
+    state: ma.Metric(
+        f"Users in State {ma.title_case(state)} to Date",
         f"Users who are {state} at the end of the as-of date.",
         f"count(user_id) where current_state = '{state}'",
-        Unit.USERS,
+        ma.Unit.USERS,
     )
-    for state in ProductState
+    for state in ma.ProductState
 }
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     "gold_product_adoption",
     grain="one active product",
     description="Adoption of every active product by the as-of date, from first access over activation"
     " to the states. Features and sub-features count for their product.",
-    dimensions=(
-        Column(
-            "product_id",
-            "string",
-            "The product.",
-            references=Reference("bronze_product_catalog", "product_id"),
-        ),
-        AS_OF_DATE,
-    ),
+    dimensions=(ma.PRODUCT_ID, ma.AS_OF_DATE),
     key=("product_id",),
     metrics=(
         USERS_ELIGIBLE,
@@ -115,7 +99,7 @@ TABLE = metric_table(
 )
 
 
-@table_asset(TABLE)
+@ma.table_asset(TABLE)
 def gold_product_adoption(
     silver_user_product_states: ir.Table,
     silver_user_product_adoptions: ir.Table,
@@ -126,8 +110,8 @@ def gold_product_adoption(
     people = silver_user_current_state
     eligible = people.aggregate(as_of_date=people.as_of_date.max(), eligible=people.count())
     states = silver_user_product_states
-    tried = states.current_state != str(ProductState.NEVER_ADOPTED)
-    days = day_number(states.activation_date) - day_number(states.first_access_at.date())
+    tried = states.current_state != str(ma.ProductState.NEVER_ADOPTED)
+    days = ma.day_number(states.activation_date) - ma.day_number(states.first_access_at.date())
     counted = states.group_by("product_id").aggregate(
         tried=states.count(where=tried),
         activated=states.count(where=states.activation_date.notnull()),
@@ -135,7 +119,7 @@ def gold_product_adoption(
         days=days.median().cast("float64"),
         **{
             str(state): states.count(where=states.current_state == str(state))
-            for state in ProductState
+            for state in ma.ProductState
         },
     )
     adoptions = silver_user_product_adoptions
@@ -150,7 +134,7 @@ def gold_product_adoption(
     rows = rows.left_join(placed, "product_id").drop("product_id_right")
     count = {
         name: rows[name].fill_null(0)
-        for name in ("tried", "activated", "in_use", "started", *map(str, ProductState))
+        for name in ("tried", "activated", "in_use", "started", *map(str, ma.ProductState))
     }
     return rows.select(
         "product_id",
@@ -160,43 +144,42 @@ def gold_product_adoption(
             USERS_TRIED.column_name: count["tried"],
             USERS_ACTIVATED.column_name: count["activated"],
             USERS_IN_USE.column_name: count["in_use"],
-            ADOPTION_RATE.column_name: share(count["tried"], rows.eligible),
-            ACTIVATION_RATE.column_name: share(count["activated"], count["tried"]),
+            ADOPTION_RATE.column_name: ma.ratio(count["tried"], rows.eligible),
+            ACTIVATION_RATE.column_name: ma.ratio(count["activated"], count["tried"]),
             DAYS_TO_ACTIVATION.column_name: rows.days,
             USERS_STARTED.column_name: count["started"],
-            SEQUENCE_POSITION.column_name: share(rows.position_sum, rows.adopters),
+            SEQUENCE_POSITION.column_name: ma.ratio(rows.position_sum, rows.adopters),
             **{metric.column_name: count[str(state)] for state, metric in USERS_IN_STATE.items()},
         },
     )
 
 
-@rule(TABLE, "Users fall into one state of each product, and no step has more than the one before.")
+@ma.rule(TABLE)
 def counts_fit_together(gold_product_adoption: ir.Table) -> ir.Table:
-    """Products whose counts do not add up, or exceed what they are a part of."""
+    """Users fall into one state of each product, and no step has more than the one before."""
     rows = gold_product_adoption
-    eligible, tried, activated, in_use, started = (
-        rows[metric.column_name]
-        for metric in (USERS_ELIGIBLE, USERS_TRIED, USERS_ACTIVATED, USERS_IN_USE, USERS_STARTED)
+    eligible, tried, activated, in_use, started = ma.metric_columns(
+        rows, USERS_ELIGIBLE, USERS_TRIED, USERS_ACTIVATED, USERS_IN_USE, USERS_STARTED
     )
     by_state = {state: rows[metric.column_name] for state, metric in USERS_IN_STATE.items()}
     in_all = sum(by_state.values(), ibis.literal(0, "int64"))
-    adopted = in_all - by_state[ProductState.NEVER_ADOPTED]
+    adopted = in_all - by_state[ma.ProductState.NEVER_ADOPTED]
     return rows.filter(
         (in_all != eligible)
         | (adopted != tried)
-        | (in_use != by_state[ProductState.ACTIVE] + by_state[ProductState.REACTIVATED])
+        | (in_use != by_state[ma.ProductState.ACTIVE] + by_state[ma.ProductState.REACTIVATED])
         | (activated > tried)
         | (started > tried)
     )
 
 
-@rule(TABLE, "Every adopter started with one product, and tried the products that events say.")
+@ma.rule(TABLE)
 def agrees_with_raw_events(
     gold_product_adoption: ir.Table,
     silver_user_product_adoptions: ir.Table,
     silver_daily_user_activity: ir.Table,
 ) -> ir.Table:
-    """Products tried by other users than their activity says; all, if starts do not add up."""
+    """Every adopter started with one product, and tried the products that events say."""
     rows = gold_product_adoption
     adopters = silver_user_product_adoptions.aggregate(
         adopters=silver_user_product_adoptions.user_id.nunique()

@@ -1,4 +1,4 @@
-"""gold_product_recommendations: which products a user may take up next, and why these."""
+"""gold_product_recommendations: which products a user may adopt next, and why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule
 from monstera_assets.gold import OWNERS
-from monstera_assets.gold.gold_recommendation_evaluation import LEARNED_FROM
+from monstera_assets.gold.gold_recommendation_evaluation import COUNTED_COLUMNS
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import ProductState, UserState
 from monstera_assets.prediction.recommendations import (
@@ -30,9 +30,9 @@ TABLE = Table(
     name="gold_product_recommendations",
     grain="one user who is neither churned nor deleted, and rank from 1 to 3",
     description="Up to three products that a user has not adopted, of those that are active and"
-    " launched on the as-of date, best first: by affinity with what the user has adopted where that"
-    " foresees the next adoption better than popularity, else by popularity. How far it can be"
-    " trusted is in gold_recommendation_evaluation.",
+    " launched on the as-of date, best first: by affinity to what the user has adopted where that"
+    " predicts the next adoption better than popularity, else by popularity."
+    " gold_recommendation_evaluation says how accurate that was in the past.",
     owners=OWNERS,
     key=("user_id", "recommendation_rank"),
     columns=(
@@ -54,21 +54,21 @@ TABLE = Table(
         Column(
             "recommendation_source",
             "string",
-            "What puts the product in its place: affinity, or popularity where no adopted product"
-            " speaks for it, and everywhere if affinity was no better or there was too little to tell.",
+            "What the product is ranked by: affinity, or popularity if it has no affinity to an adopted"
+            " product, and always if affinity was no better or there was too little data.",
             allowed=tuple(RecommendationSource),
         ),
         Column(
             "score",
             "float64",
-            "By affinity: share of the users with the product that speaks most for it, but without it,"
-            " who took it up later, drawn towards the product's usual one. By popularity: share of all"
-            " users who adopted it. 0 to 1; the two are not comparable.",
+            "By affinity: share of the users who had because_product_id but not the product and adopted"
+            " it later, shrunk towards the product's usual share. By popularity: share of all users who"
+            " adopted it. 0 to 1; the two are not comparable.",
         ),
         Column(
             "because_product_id",
             "string",
-            "The adopted product that speaks most for it; null by popularity.",
+            "The adopted product with the highest affinity to it; null by popularity.",
             nullable=True,
             references=_CATALOG,
         ),
@@ -77,13 +77,13 @@ TABLE = Table(
         Column(
             "users_without",
             "int64",
-            "Users who took up the product that speaks for it while without it; null by popularity.",
+            "Users who adopted because_product_id while without the product; null by popularity.",
             nullable=True,
         ),
         Column(
             "users_in_order",
             "int64",
-            "Those of them who took it up later; null by popularity.",
+            "Those of them who adopted it later; null by popularity.",
             nullable=True,
         ),
         *(
@@ -100,7 +100,7 @@ TABLE = Table(
                 ("lift", "float64", "Lift of the pair, 1 where the two are independent"),
             )
         ),
-        *LEARNED_FROM,
+        *COUNTED_COLUMNS,
         Column("as_of_date", "date", "The latest date for which history exists."),
     ),
 )
@@ -132,7 +132,7 @@ def gold_product_recommendations(
     *,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """The users of the as-of date, by what the evaluation found better."""
+    """The users of the as-of date, by the published order."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.evaluation_date.isnull(), evaluation.is_published)
     rows = recommend(
@@ -153,7 +153,7 @@ def gold_product_recommendations(
     return rows.select(*(column.name for column in TABLE.columns))
 
 
-@rule(TABLE, "Everybody who is there has as many as are left to them, up to three, and ranked so.")
+@rule(TABLE, "Every user has all products that are left, up to three, ranked from 1.")
 def everybody_has_what_is_left(
     gold_product_recommendations: ir.Table,
     silver_user_current_state: ir.Table,
@@ -191,13 +191,13 @@ def everybody_has_what_is_left(
     )
 
 
-@rule(TABLE, "Nobody is recommended what they have, or what cannot be had.")
+@rule(TABLE, "No product is recommended that the user has, or that is retired or not launched.")
 def nothing_adopted_is_recommended(
     gold_product_recommendations: ir.Table,
     silver_user_product_adoptions: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Recommendations of an adopted, retired or not yet launched product, or of what is none."""
+    """Recommendations of an adopted, retired, unlaunched or unknown product."""
     rows = gold_product_recommendations.select("user_id", "product_id", "as_of_date")
     catalog = bronze_product_catalog
     products = catalog.filter(catalog.tier == "product", catalog.is_active).select(

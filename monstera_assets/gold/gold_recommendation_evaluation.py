@@ -1,4 +1,4 @@
-"""gold_recommendation_evaluation: how well the products that users take up next were foreseen."""
+"""gold_recommendation_evaluation: how well the next adopted products were predicted."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
-LEARNED_FROM = (
-    Column("recommendation_version", "string", "Version of what is counted, score and order."),
+COUNTED_COLUMNS = (
+    Column("recommendation_version", "string", "Version of the counts, the score and the order."),
     Column(
         "training_first_date",
         "date",
-        "Date of the first adoption that was learned from; null if there was none.",
+        "Date of the first adoption that was counted; null if there was none.",
         nullable=True,
     ),
     Column(
         "training_last_date",
         "date",
-        "Date of the last adoption that was learned from; null if there was none.",
+        "Date of the last adoption that was counted; null if there was none.",
         nullable=True,
     ),
-    Column("training_rows", "int64", "Adoptions that were learned from."),
+    Column("training_rows", "int64", "Adoptions that were counted."),
 )
 
 TABLE = Table(
     layer=Layer.GOLD,
     name="gold_recommendation_evaluation",
-    grain="one evaluation date (or all together) and what puts products in order",
-    description="How well the next adoption was foreseen. On each evaluation date products are put in"
-    " order by what was known by then, for the users who had adopted some and took up another one in"
-    " the 30 days after it; the first of these is looked for. Affinity, popularity and chance are"
+    grain="one evaluation date (or all together) and order of products",
+    description="How well the next adoption was predicted. On each evaluation date products are ranked"
+    " by what was known by then, for the users who had adopted some and adopted another one in the 30"
+    " days after it; the first of these is the product to predict. Affinity, popularity and chance are"
     " compared on the same users. A product that was not launched by then is a miss.",
     owners=OWNERS,
     key=("evaluation_date", "predictor"),
@@ -51,42 +51,44 @@ TABLE = Table(
         Column(
             "evaluation_date",
             "date",
-            "The day at whose end products were put in order; null for all dates together.",
+            "The day at whose end products were ranked; null for all dates together.",
             nullable=True,
         ),
         Column(
             "predictor",
             "string",
-            "What put them in order; of chance, what is to be expected of it.",
+            "What products are ranked by; chance is the expectation of a random order.",
             allowed=tuple(Order),
         ),
-        Column("users_judged", "int64", "Users who took up another product; on each date anew."),
+        Column(
+            "users_judged", "int64", "Users who adopted another product, counted on each date anew."
+        ),
         Column(
             "hit_rate_at_1",
             "float64",
-            "Share of them who took up the first product in order; null without users.",
+            "Share of them who adopted the product ranked first; null without users.",
             nullable=True,
         ),
         Column(
             "hit_rate_at_3",
             "float64",
-            "Share of them who took up one of the first three; null without users.",
+            "Share of them who adopted one of the first three; null without users.",
             nullable=True,
         ),
         Column(
             "mean_reciprocal_rank",
             "float64",
-            "Mean of 1 / the place of the product in order, 0 if it had none; null without users.",
+            "Mean of 1 / the rank of the product, 0 if it was not ranked; null without users.",
             nullable=True,
         ),
         Column(
             "is_published",
             "boolean",
-            "Whether products are recommended by it: affinity if it was better than popularity, by"
+            "Whether recommendations come from it: affinity if it was better than popularity, by"
             " the mean reciprocal rank over all dates and with a hit rate at 3 that is not lower, else"
             " popularity.",
         ),
-        *LEARNED_FROM,
+        *COUNTED_COLUMNS,
         Column(
             "as_of_date",
             "date",
@@ -136,7 +138,7 @@ def gold_recommendation_evaluation(
     *,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """Orders of earlier dates against what was then taken up."""
+    """Orders as of earlier dates against what was then adopted."""
     rows = evaluate(
         silver_user_product_adoptions,
         silver_user_state_history,
@@ -156,11 +158,11 @@ def gold_recommendation_evaluation(
     )
 
 
-@rule(TABLE, "Products are recommended by affinity or by popularity, which the figures say.")
+@rule(TABLE, "The published order is affinity or popularity, by the figures of the evaluation.")
 def the_better_one_is_published(
     gold_recommendation_evaluation: ir.Table, *, policy: LifecyclePolicy
 ) -> ir.Table:
-    """Rows that are published and must not be, or the other way round."""
+    """Rows that are published and should not be, or the other way round."""
     rows = gold_recommendation_evaluation
     found = rows.cross_join(published_of(overall(rows), policy))
     return found.filter(found.is_published != (found.predictor == found.published)).select(
@@ -168,16 +170,16 @@ def the_better_one_is_published(
     )
 
 
-@rule(TABLE, "No adoption that was learned from is later than the evaluation date.")
+@rule(TABLE, "No counted adoption is later than the evaluation date.")
 def nothing_is_learned_from_the_future(gold_recommendation_evaluation: ir.Table) -> ir.Table:
-    """Evaluations of what was learned after their date."""
+    """Evaluations with adoptions after their date."""
     rows = gold_recommendation_evaluation
     return rows.filter(rows.training_last_date > rows.evaluation_date).select(
         "evaluation_date", "predictor", "training_last_date"
     )
 
 
-@rule(TABLE, "Rates lie within their bounds, and all orders are judged on the same users.")
+@rule(TABLE, "Rates lie within their bounds, and all orders are evaluated on the same users.")
 def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
     """Impossible rates, dates without one of the orders, and users that do not add up."""
     rows = gold_recommendation_evaluation
@@ -213,14 +215,14 @@ def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
 
 @rule(
     TABLE,
-    "Affinity foresees the next product better than popularity, by which it is recommended if not.",
+    "Affinity predicts the next adoption better than popularity, which is published otherwise.",
     blocking=False,
     level=AlertLevel.P3,
 )
 def affinity_beats_popularity(
     gold_recommendation_evaluation: ir.Table, *, policy: LifecyclePolicy
 ) -> ir.Table:
-    """The figures, if affinity is no better; a note where there was too little to judge by."""
+    """The figures, if affinity is no better; a note if there was too little data."""
     figures = compared(overall(gold_recommendation_evaluation))
     is_enough = figures.users_judged >= policy.recommendations.min_judged_users
     reason = (

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.gold.metrics import AS_OF_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.series import share
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.lifecycle.states import UserState
-from monstera_assets.warehouse.previews import Preview
-from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column
+from monstera_assets.gold import authoring as ma
 
 
 @dataclass(frozen=True)
@@ -39,32 +32,31 @@ _IMMATURE = (
 )
 
 
-def _users(name: str, definition: str, formula: str, caveats: str = "") -> Metric:
-    return Metric(
+def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
+    return ma.Metric(
         f"Users {name} per Period",
         f"{definition}; {_IMMATURE}.",
         formula,
-        Unit.USERS,
+        ma.Unit.USERS,
         nullable=True,
         caveats=caveats,
     )
 
 
-def _share(name: str, of: str) -> Metric:
-    return Metric(
+def _share(name: str, of: str) -> ma.Metric:
+    return ma.Metric(
         f"Users {name} Share per Period",
         f"{of} / users of the cohort; {_IMMATURE}.",
         f"{of} / cohort",
-        Unit.SHARE,
-        nullable=True,
+        ma.Unit.SHARE,
     )
 
 
-USERS_IN_COHORT = Metric(
+USERS_IN_COHORT = ma.Metric(
     "Users in Cohort per Period",
     "Users who signed up in the month or week; the same in every period.",
     "count(user_id) by the month or week of user_created_at",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
 USERS_RETAINED = _users(
     "Retained",
@@ -85,27 +77,27 @@ USERS_IN_STATE = {
         f"Users who are {state} at the end of the period's last day",
         f"count(user_id) where platform_state = '{state}'",
     )
-    for state in UserState
+    for state in ma.UserState
 }
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     "gold_retention_cohorts",
     grain="one cohort and period after signup",
     description="Retention of signup cohorts by the as-of date: monthly cohorts in periods of 30 days"
     " after each user's own signup, weekly ones in periods of 7. Period 0 begins with the signup; there"
     " is a row for every period that the cohort's first member has entered.",
     dimensions=(
-        Column(
+        ma.Column(
             "cohort_type",
             "string",
             "Whether users are grouped by month or by week of signup, which begins on Monday.",
             allowed=tuple(cohort.name for cohort in COHORT_TYPES),
         ),
-        Column("cohort_start", "date", "First day of the month or week."),
-        Column(
+        ma.Column("cohort_start", "date", "First day of the month or week."),
+        ma.Column(
             "period_number", "int64", "n: the period of days n x length to (n + 1) x length - 1."
         ),
-        AS_OF_DATE,
+        ma.AS_OF_DATE,
     ),
     key=("cohort_type", "cohort_start", "period_number"),
     metrics=(
@@ -139,10 +131,10 @@ def _monthly_table(cohorts: ir.Table) -> ir.Table:
 _CELL = ("cohort_start", "period_number")
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
-    days={"silver_daily_user_activity": ALL_DAYS, "silver_user_state_history": ALL_DAYS},
-    previews=[Preview("Retention by month of signup", _monthly_table, is_share=True)],
+    days={"silver_daily_user_activity": ma.ALL_DAYS, "silver_user_state_history": ma.ALL_DAYS},
+    previews=[ma.Preview("Retention by month of signup", _monthly_table, is_share=True)],
 )
 def gold_retention_cohorts(
     bronze_users: ir.Table,
@@ -156,7 +148,7 @@ def gold_retention_cohorts(
     )
     users = bronze_users.select("user_id", signup_date=bronze_users.user_created_at.date())
     history = silver_user_state_history
-    begins = history.aggregate(history_from=day_number(history.snapshot_date.min()))
+    begins = history.aggregate(history_from=ma.day_number(history.snapshot_date.min()))
     users = users.cross_join(as_of).cross_join(begins)
     users = users.filter(users.signup_date <= users.as_of_date).view()
     activity = silver_daily_user_activity
@@ -164,7 +156,9 @@ def gold_retention_cohorts(
     active = active.select("user_id", "activity_date").distinct()
     used = users.inner_join(active, "user_id")
     used = used.filter(used.activity_date <= used.as_of_date)
-    used = used.mutate(age=day_number(used.activity_date) - day_number(used.signup_date)).view()
+    used = used.mutate(
+        age=ma.day_number(used.activity_date) - ma.day_number(used.signup_date)
+    ).view()
     return ibis.union(*(_cells(users, used, history, cohort) for cohort in COHORT_TYPES))
 
 
@@ -172,12 +166,12 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
     cohort_start = {"cohort_start": ibis._.signup_date.truncate(cohort.unit)}
     cohorts = users.group_by(**cohort_start).aggregate(
         members=ibis._.count(),
-        first_signup=day_number(ibis._.signup_date.min()),
-        last_signup=day_number(ibis._.signup_date.max()),
+        first_signup=ma.day_number(ibis._.signup_date.min()),
+        last_signup=ma.day_number(ibis._.signup_date.max()),
         as_of_date=ibis._.as_of_date.max(),
         history_from=ibis._.history_from.max(),
     )
-    today = day_number(cohorts.as_of_date)
+    today = ma.day_number(cohorts.as_of_date)
     cells = cohorts.mutate(
         today=today,
         period_number=ibis.range(0, (today - cohorts.first_signup) // cohort.days + 1)
@@ -198,7 +192,7 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
         **cohort_start, period_number=at_end.days_since_signup // cohort.days
     )
     states = at_end.group_by(*_CELL).aggregate(
-        **{str(s): at_end.count(where=at_end.platform_state == str(s)) for s in UserState}
+        **{str(s): at_end.count(where=at_end.platform_state == str(s)) for s in ma.UserState}
     )
     for counted in (retained, leaving, states):
         cells = cells.left_join(counted, list(_CELL)).drop(*(f"{name}_right" for name in _CELL))
@@ -220,9 +214,9 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
         **{
             USERS_IN_COHORT.column_name: cells.members,
             USERS_RETAINED.column_name: if_known(cells.retained.fill_null(0)),
-            RETENTION.column_name: if_known(share(cells.retained.fill_null(0), cells.members)),
+            RETENTION.column_name: if_known(ma.ratio(cells.retained.fill_null(0), cells.members)),
             USERS_RETAINED_UNBOUNDED.column_name: if_known(cells.unbounded),
-            RETENTION_UNBOUNDED.column_name: if_known(share(cells.unbounded, cells.members)),
+            RETENTION_UNBOUNDED.column_name: if_known(ma.ratio(cells.unbounded, cells.members)),
             **{
                 metric.column_name: if_known(cells[str(state)].fill_null(0))
                 for state, metric in USERS_IN_STATE.items()
@@ -231,12 +225,12 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
     )
 
 
-@rule(TABLE, "The cohorts of each type share out everybody who has signed up.")
+@ma.rule(TABLE)
 def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir.Table) -> ir.Table:
-    """Cohorts of other people than signed up then."""
+    """The cohorts of each type share out everybody who has signed up."""
     rows = gold_retention_cohorts
     as_of = rows.aggregate(day=rows.as_of_date.max()).day.as_scalar()
-    told = rows.group_by("cohort_type", "cohort_start").aggregate(
+    published = rows.group_by("cohort_type", "cohort_start").aggregate(
         fewest=rows[USERS_IN_COHORT.column_name].min(),
         most=rows[USERS_IN_COHORT.column_name].max(),
         periods=(rows.period_number == 0).sum().cast("int64"),
@@ -252,16 +246,15 @@ def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir
             for cohort in COHORT_TYPES
         )
     ).mutate(periods=ibis.literal(1, "int64"))
-    return differing_rows(told, counted)
+    return ma.differing_rows(published, counted)
 
 
-@rule(TABLE, "Bracket retention is at most the unbounded one, and neither exceeds the cohort.")
+@ma.rule(TABLE)
 def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
-    """Cells with impossible numbers, states that do not add up, or only some of the numbers."""
+    """Bracket retention is at most the unbounded one, and neither exceeds the cohort."""
     rows = gold_retention_cohorts
-    members, retained, unbounded = (
-        rows[metric.column_name]
-        for metric in (USERS_IN_COHORT, USERS_RETAINED, USERS_RETAINED_UNBOUNDED)
+    members, retained, unbounded = ma.metric_columns(
+        rows, USERS_IN_COHORT, USERS_RETAINED, USERS_RETAINED_UNBOUNDED
     )
     states = [rows[metric.column_name] for metric in USERS_IN_STATE.values()]
     in_states = sum(states, ibis.literal(0, "int64"))
@@ -270,8 +263,8 @@ def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
         | (unbounded > members)
         | (retained < 0)
         | (in_states != members)
-        | ~rows[RETENTION.column_name].identical_to(share(retained, members))
-        | ~rows[RETENTION_UNBOUNDED.column_name].identical_to(share(unbounded, members))
+        | ~rows[RETENTION.column_name].identical_to(ma.ratio(retained, members))
+        | ~rows[RETENTION_UNBOUNDED.column_name].identical_to(ma.ratio(unbounded, members))
     )
     some_missing = ibis.or_(
         *(rows[metric.column_name].isnull() != retained.isnull() for metric in TABLE.metrics[2:])
@@ -279,11 +272,11 @@ def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
     return rows.filter(impossible.fill_null(False) | some_missing)
 
 
-@rule(TABLE, "A cell has numbers if and only if the history tells every member's whole period.")
+@ma.rule(TABLE)
 def immature_cells_are_null(
     gold_retention_cohorts: ir.Table, bronze_users: ir.Table, silver_user_state_history: ir.Table
 ) -> ir.Table:
-    """Cells with numbers that come too early or are not known, or without numbers that are due."""
+    """A cell has numbers if and only if the history covers every member's whole period."""
     rows = gold_retention_cohorts
     history = silver_user_state_history
     first_date = history.aggregate(day=history.snapshot_date.min()).day.as_scalar()
@@ -294,16 +287,16 @@ def immature_cells_are_null(
         cells = rows.filter(rows.cohort_type == cohort.name)
         both = cells.inner_join(people, cells.cohort_start == people.member_of)
         both = both.filter(both.signup_date <= both.as_of_date)
-        lived = day_number(both.as_of_date) - day_number(both.signup_date) + 1
+        lived = ma.day_number(both.as_of_date) - ma.day_number(both.signup_date) + 1
         through = both.group_by("cohort_type", *_CELL).aggregate(
             is_known=(
                 (lived >= (both.period_number + 1) * cohort.days)
                 & (
-                    day_number(both.signup_date) + both.period_number * cohort.days
-                    >= day_number(first_date)
+                    ma.day_number(both.signup_date) + both.period_number * cohort.days
+                    >= ma.day_number(first_date)
                 )
             ).all(),
-            is_told=both[USERS_RETAINED.column_name].notnull().any(),
+            has_numbers=both[USERS_RETAINED.column_name].notnull().any(),
         )
-        wrong.append(through.filter(through.is_known != through.is_told))
+        wrong.append(through.filter(through.is_known != through.has_numbers))
     return ibis.union(*wrong)

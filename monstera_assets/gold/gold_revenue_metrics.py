@@ -5,30 +5,17 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.series import (
-    dates,
-    first_day,
-    from_first_day,
-    running_totals,
-    share,
-    totals_of_day,
-    weekly_trend,
-)
+from monstera_assets.gold import authoring as ma
 from monstera_assets.lifecycle.billing import billing_intervals
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import FOREVER, day_number, overlay
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.warehouse.table_asset import table_asset
+from monstera_assets.lifecycle.intervals import FOREVER, overlay
 
 RETENTION_DAYS = 30
 
 _LOST = "Revenue lost is negative, so that the movements add up."
 
 
-def _money(name: str, definition: str, formula: str, caveats: str = "") -> Metric:
-    return Metric(f"Revenue {name} Daily", definition, formula, Unit.MONEY, caveats=caveats)
+def _money(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
+    return ma.Metric(f"Revenue {name} Daily", definition, formula, ma.Unit.MONEY, caveats=caveats)
 
 
 REVENUE_OPENING = _money(
@@ -73,54 +60,51 @@ MOVEMENTS = {
     ),
 }
 """The movements of revenue, by kind: what an account pays now and paid the day before."""
-ACCOUNTS_PAYING = Metric(
+ACCOUNTS_PAYING = ma.Metric(
     "Accounts Paying Daily",
     "Accounts with recurring revenue at the end of the day.",
     "count(account_id) where monthly_recurring_revenue > 0",
-    Unit.ACCOUNTS,
+    ma.Unit.ACCOUNTS,
 )
 _RETAINED = "over the accounts that paid 30 days before; null if none did"
-REVENUE_RETAINED_NET = Metric(
+REVENUE_RETAINED_NET = ma.Metric(
     "Revenue Retained Net Monthly",
     f"Revenue now / revenue 30 days before, {_RETAINED}.",
     "sum(now) / sum(then)",
-    Unit.RATIO,
-    nullable=True,
+    ma.Unit.RATIO,
     caveats="New and reactivated accounts are in neither sum; expansion can lift it above 1.",
 )
-REVENUE_RETAINED_GROSS = Metric(
+REVENUE_RETAINED_GROSS = ma.Metric(
     "Revenue Retained Gross Monthly",
     "Of each account the lesser of revenue now and 30 days before, added up / revenue 30 days before,"
     f" {_RETAINED}.",
     "sum(least(now, then)) / sum(then)",
-    Unit.SHARE,
-    nullable=True,
+    ma.Unit.SHARE,
 )
 
-TABLE = metric_table(
+HEADLINES = (REVENUE_CLOSING, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
+
+TABLE = ma.metric_table(
     "gold_revenue_metrics",
     grain="one date",
     description="Monthly recurring revenue from opening to closing, and revenue retention. From the"
     " billing facts, so it does not depend on what the accounts' users do.",
-    dimensions=(METRIC_DATE,),
+    dimensions=(ma.METRIC_DATE,),
     metrics=(
         REVENUE_OPENING,
         *MOVEMENTS.values(),
-        REVENUE_CLOSING,
-        ACCOUNTS_PAYING,
-        REVENUE_RETAINED_NET,
-        REVENUE_RETAINED_GROSS,
+        *(REVENUE_CLOSING, ACCOUNTS_PAYING, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS),
     ),
 )
 
 
-@table_asset(TABLE, previews=[weekly_trend("MRR in 26 weeks", REVENUE_CLOSING)])
+@ma.table_asset(TABLE, previews=[ma.weekly_trend("MRR in 26 weeks", REVENUE_CLOSING)])
 def gold_revenue_metrics(
     bronze_accounts: ir.Table,
     bronze_subscription_events: ir.Table,
     *,
-    policy: LifecyclePolicy,
-    window: Window,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
 ) -> ir.Table:
     """Changes of revenue and of what is retained of it, added up by date."""
     revenue = billing_intervals(bronze_accounts, bronze_subscription_events, policy).select(
@@ -129,12 +113,12 @@ def gold_revenue_metrics(
     # Intervals are read several times below.
     revenue = revenue.view()
     changes = _changes(revenue, window)
-    every = dates(window)
-    levels = running_totals(changes, every, values=("closing", "paying"))
+    every = ma.dates(window)
+    levels = ma.running_totals(changes, every, values=("closing", "paying"))
     levels = levels.inner_join(
-        totals_of_day(changes, every, values=tuple(MOVEMENTS)), "metric_date"
+        ma.totals_of_day(changes, every, values=tuple(MOVEMENTS)), "metric_date"
     )
-    retained = running_totals(_retained(revenue, window), every, values=("now", "then", "kept"))
+    retained = ma.running_totals(_retained(revenue, window), every, values=("now", "then", "kept"))
     levels = levels.inner_join(retained, "metric_date")
     moves = {metric.column_name: levels[kind] for kind, metric in MOVEMENTS.items()}
     moved = sum(moves.values(), ibis.literal(0, "int64"))
@@ -145,13 +129,13 @@ def gold_revenue_metrics(
             REVENUE_OPENING.column_name: levels.closing - moved,
             REVENUE_CLOSING.column_name: levels.closing,
             ACCOUNTS_PAYING.column_name: levels.paying,
-            REVENUE_RETAINED_NET.column_name: share(levels.now, levels.then),
-            REVENUE_RETAINED_GROSS.column_name: share(levels.kept, levels.then),
+            REVENUE_RETAINED_NET.column_name: ma.ratio(levels.now, levels.then),
+            REVENUE_RETAINED_GROSS.column_name: ma.ratio(levels.kept, levels.then),
         },
     )
 
 
-def _changes(revenue: ir.Table, window: Window) -> ir.Table:
+def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
     """Changes of revenue and of paying accounts by day, those in the window also by kind."""
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
     earlier = ibis.window(group_by="account_id", order_by="valid_from", preceding=(None, 1))
@@ -168,7 +152,7 @@ def _changes(revenue: ir.Table, window: Window) -> ir.Table:
         "churned": (then > 0) & (now == 0),
         "reactivated": (then == 0) & (now > 0) & (changes.most_before > 0),
     }
-    in_window = changes.valid_from >= first_day(window)
+    in_window = changes.valid_from >= ma.first_day(window)
     dated = changes.select(
         day=changes.valid_from,
         closing=change,
@@ -178,10 +162,10 @@ def _changes(revenue: ir.Table, window: Window) -> ir.Table:
             for kind, applies in kinds.items()
         },
     )
-    return _by_day(from_first_day(dated, window))
+    return _by_day(ma.from_first_day(dated, window))
 
 
-def _retained(revenue: ir.Table, window: Window) -> ir.Table:
+def _retained(revenue: ir.Table, window: ma.Window) -> ir.Table:
     """Changes of the revenue of accounts that paid some days before: now, then, and the lesser."""
     shifted = revenue.select(
         "account_id",
@@ -190,13 +174,13 @@ def _retained(revenue: ir.Table, window: Window) -> ir.Table:
         then=revenue.revenue,
     )
     both = overlay(revenue, shifted, keys=["account_id"], columns=["then"])
-    both = both.filter(both.then > 0, both.valid_to >= first_day(window))
+    both = both.filter(both.then > 0, both.valid_to >= ma.first_day(window))
     values = {"now": both.revenue, "then": both.then, "kept": ibis.least(both.revenue, both.then)}
     begins = both.select(day=both.valid_from, **values)
     ceases = both.filter(both.valid_to < FOREVER).select(
         day=both.valid_to + 1, **{name: -value for name, value in values.items()}
     )
-    return _by_day(from_first_day(begins.union(ceases.select(*begins.columns)), window))
+    return _by_day(ma.from_first_day(begins.union(ceases.select(*begins.columns)), window))
 
 
 def _by_day(changes: ir.Table) -> ir.Table:
@@ -209,15 +193,15 @@ def _by_day(changes: ir.Table) -> ir.Table:
     )
 
 
-@rule(TABLE, "Movements add up from opening to closing, and a day opens as the one before closed.")
-def movements_add_up(gold_revenue_metrics: ir.Table, *, window: Window) -> ir.Table:
-    """Dates on which they do not."""
+@ma.rule(TABLE)
+def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
+    """Movements add up from opening to closing, and a day opens as the one before closed."""
     rows = gold_revenue_metrics
     before = rows.select(
-        day_before=day_number(rows.metric_date), closed=rows[REVENUE_CLOSING.column_name]
+        day_before=ma.day_number(rows.metric_date), closed=rows[REVENUE_CLOSING.column_name]
     )
-    rows = within(rows, "metric_date", window)
-    both = rows.left_join(before, before.day_before == day_number(rows.metric_date) - 1)
+    rows = ma.within(rows, "metric_date", window)
+    both = rows.left_join(before, before.day_before == ma.day_number(rows.metric_date) - 1)
     moved = sum(
         (both[metric.column_name] for metric in MOVEMENTS.values()), ibis.literal(0, "int64")
     )
@@ -227,36 +211,30 @@ def movements_add_up(gold_revenue_metrics: ir.Table, *, window: Window) -> ir.Ta
     ).drop("day_before")
 
 
-@rule(TABLE, "Closing revenue and paying accounts are those of the accounts' history.")
+@ma.rule(TABLE)
 def agrees_with_account_history(
-    gold_revenue_metrics: ir.Table, silver_account_state_history: ir.Table, *, window: Window
+    gold_revenue_metrics: ir.Table, silver_account_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Dates on which the history adds up to something else."""
-    history = within(silver_account_state_history, "snapshot_date", window)
+    """Closing revenue and paying accounts are those of the accounts' history."""
+    history = ma.within(silver_account_state_history, "snapshot_date", window)
     added_up = history.group_by(history_date="snapshot_date").aggregate(
         revenue=history.monthly_recurring_revenue.sum(),
         paying=history.count(where=history.monthly_recurring_revenue > 0),
     )
-    rows = within(gold_revenue_metrics, "metric_date", window)
+    rows = ma.within(gold_revenue_metrics, "metric_date", window)
     both = rows.left_join(added_up, rows.metric_date == added_up.history_date)
     return both.filter(
         (both[REVENUE_CLOSING.column_name] != both.revenue.fill_null(0))
         | (both[ACCOUNTS_PAYING.column_name] != both.paying.fill_null(0))
     ).select(
-        "metric_date",
-        REVENUE_CLOSING.column_name,
-        ACCOUNTS_PAYING.column_name,
-        "revenue",
-        "paying",
+        "metric_date", REVENUE_CLOSING.column_name, ACCOUNTS_PAYING.column_name, "revenue", "paying"
     )
 
 
-@rule(TABLE, "Gross retention is at most 1 and at most net retention, and neither is negative.")
-def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: Window) -> ir.Table:
-    """Dates with an impossible retention."""
-    rows = within(gold_revenue_metrics, "metric_date", window)
-    net, gross = (
-        rows[metric.column_name] for metric in (REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
-    )
+@ma.rule(TABLE)
+def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
+    """Gross retention is at most 1 and at most net retention, and neither is negative."""
+    rows = ma.within(gold_revenue_metrics, "metric_date", window)
+    net, gross = ma.metric_columns(rows, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
     impossible = (gross > 1) | (gross > net) | (gross < 0)
     return rows.filter(impossible.fill_null(False) | (net.isnull() != gross.isnull()))

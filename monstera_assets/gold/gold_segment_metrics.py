@@ -7,66 +7,61 @@ from collections.abc import Mapping, Sequence
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import SEGMENT
-from monstera_assets.gold.series import dates, share
-from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.gold import authoring as ma
 from monstera_assets.lifecycle.segments import COMPOSITE, DIMENSIONS
-from monstera_assets.lifecycle.states import ACTIVITY_STATES, UserState
-from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column
+from monstera_assets.lifecycle.states import ACTIVITY_STATES
 
 SEGMENT_VALUES: Mapping[str, Sequence[str]] = {
-    "platform_state": tuple(map(str, UserState)),
+    "platform_state": tuple(map(str, ma.UserState)),
     "activity_state": tuple(map(str, ACTIVITY_STATES)),
     **{dimension.name: dimension.values for dimension in (*DIMENSIONS, COMPOSITE)},
 }
 """Dimension to its values, in their order: the lifecycle's and the behavioural ones."""
 
 _IN = "in the segment at the end of the date"
-USERS_IN_SEGMENT = Metric("Users in Segment Daily", f"Users {_IN}.", "count(user_id)", Unit.USERS)
-SEGMENT_SHARE = Metric(
+USERS_IN_SEGMENT = ma.Metric(
+    "Users in Segment Daily", f"Users {_IN}.", "count(user_id)", ma.Unit.USERS
+)
+SEGMENT_SHARE = ma.Metric(
     "Users in Segment Share Daily",
     "Users in the segment / all users who have signed up; null without users.",
     "in segment / count(user_id)",
-    Unit.SHARE,
-    nullable=True,
+    ma.Unit.SHARE,
 )
-SEGMENT_ACTIVE_DAILY = Metric(
+SEGMENT_ACTIVE_DAILY = ma.Metric(
     "Users in Segment Active Daily",
     f"Users {_IN} with a qualifying event on it.",
     "count(user_id) where days_quiet = 0",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
-SEGMENT_ACTIVE_MONTHLY = Metric(
+SEGMENT_ACTIVE_MONTHLY = ma.Metric(
     "Users in Segment Active Monthly",
     f"Users {_IN} with a qualifying event in the 30 days that end on it.",
     "count(user_id) where days_quiet <= 29",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
-SEGMENT_EVENTS = Metric(
+SEGMENT_EVENTS = ma.Metric(
     "Events in Segment Qualifying Monthly",
     f"Qualifying events, in the 30 days that end on the date, of the users {_IN}.",
     "sum(events_30)",
-    Unit.EVENTS,
+    ma.Unit.EVENTS,
 )
 _COUNTS = (USERS_IN_SEGMENT, SEGMENT_ACTIVE_DAILY, SEGMENT_ACTIVE_MONTHLY, SEGMENT_EVENTS)
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     "gold_segment_metrics",
     grain="one date, dimension and segment, with users or without",
     description="Users and their use by lifecycle state and by behavioural segment, as of each date."
-    " Each dimension shares out the users, so its segments add up to all of them.",
+    " Each dimension puts every user into one segment, so its segments add up to all of them.",
     dimensions=(
-        METRIC_DATE,
-        Column(
+        ma.METRIC_DATE,
+        ma.Column(
             "segment_dimension",
             "string",
-            "What the users are shared out by.",
+            "What the users are segmented by.",
             allowed=tuple(SEGMENT_VALUES),
         ),
-        Column("segment_value", "string", "The segment."),
+        ma.Column("segment_value", "string", "The segment."),
     ),
     metrics=(
         USERS_IN_SEGMENT,
@@ -78,16 +73,16 @@ TABLE = metric_table(
 )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
-    days={"silver_user_segment_history": SAME_DAYS, "silver_user_state_history": SAME_DAYS},
+    days={"silver_user_segment_history": ma.SAME_DAYS, "silver_user_state_history": ma.SAME_DAYS},
     batch_by_date=True,
 )
 def gold_segment_metrics(
     silver_user_segment_history: ir.Table,
     silver_user_state_history: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
     """Users counted by each dimension, on every date and for every segment that there is."""
     states = silver_user_state_history.select(
@@ -105,56 +100,41 @@ def gold_segment_metrics(
         }
     )
     combined = combined.view()
-    by_segment = ibis.union(
-        *(
-            combined.group_by(
-                metric_date="snapshot_date",
-                segment_dimension=ibis.literal(dimension),
-                segment_value=combined[dimension],
-            ).aggregate(
-                **{
-                    metric.column_name: combined[metric.column_name].sum().cast("int64")
-                    for metric in _COUNTS
-                }
-            )
-            for dimension in SEGMENT_VALUES
-        )
+    by_segment = ma.counted_by_dimension(
+        combined,
+        {dimension: combined[dimension] for dimension in SEGMENT_VALUES},
+        {
+            metric.column_name: combined[metric.column_name].sum().cast("int64")
+            for metric in _COUNTS
+        },
+        metric_date="snapshot_date",
     )
-    grid = ibis.union(
-        *(
-            dates(window).select(
-                "metric_date",
-                segment_dimension=ibis.literal(dimension),
-                segment_value=ibis.array(list(values)).unnest(),
-            )
-            for dimension, values in SEGMENT_VALUES.items()
-        )
-    )
-    rows = grid.left_join(by_segment, ["metric_date", *SEGMENT])
+    grid = ma.segment_grid(SEGMENT_VALUES, window)
+    rows = grid.left_join(by_segment, ["metric_date", *ma.SEGMENT])
     counts = {metric.column_name: rows[metric.column_name].fill_null(0) for metric in _COUNTS}
-    rows = rows.select("metric_date", *SEGMENT, **counts)
+    rows = rows.select("metric_date", *ma.SEGMENT, **counts)
     of_dimension = ibis.window(group_by=["metric_date", "segment_dimension"])
     everybody = rows[USERS_IN_SEGMENT.column_name].sum().over(of_dimension)
     return rows.mutate(
-        **{SEGMENT_SHARE.column_name: share(rows[USERS_IN_SEGMENT.column_name], everybody)}
+        **{SEGMENT_SHARE.column_name: ma.ratio(rows[USERS_IN_SEGMENT.column_name], everybody)}
     )
 
 
-@rule(TABLE, "The segments of each dimension add up to all users, and their use to all use.")
+@ma.rule(TABLE)
 def segments_add_up(
     gold_segment_metrics: ir.Table,
     silver_user_state_history: ir.Table,
     gold_users_active_daily: ir.Table,
     gold_users_active_monthly: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Dates and dimensions whose segments do not add up."""
-    rows = within(gold_segment_metrics, "metric_date", window)
+    """The segments of each dimension add up to all users, and their use to all use."""
+    rows = ma.within(gold_segment_metrics, "metric_date", window)
     sums = rows.group_by("metric_date", "segment_dimension").aggregate(
         **{metric.column_name: rows[metric.column_name].sum().cast("int64") for metric in _COUNTS}
     )
-    history = within(silver_user_state_history, "snapshot_date", window)
+    history = ma.within(silver_user_state_history, "snapshot_date", window)
     everybody = history.group_by(day="snapshot_date").aggregate(everybody=history.count())
     both = sums.left_join(everybody, sums.metric_date == everybody.day).drop("day")
     for table, column in (

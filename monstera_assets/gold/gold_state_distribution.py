@@ -2,57 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.gold.gold_state_transition_metrics import ACCOUNT, PLATFORM, PRODUCT, SCOPES
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, user_dimensions, user_segments
-from monstera_assets.gold.series import dates, share
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_date, day_number, days_earlier
+from monstera_assets.gold import authoring as ma
+from monstera_assets.gold.gold_state_transition_metrics import (
+    ACCOUNT,
+    PLATFORM,
+    PRODUCT,
+    SCOPE,
+    with_entry,
+)
+from monstera_assets.gold.segments import user_dimensions, user_segments
 from monstera_assets.lifecycle.products import active_products
-from monstera_assets.lifecycle.states import AccountState, UserState
 from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES
-from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column
 
 PRODUCT_DIMENSION = "product"
-_STATES = {PLATFORM: UserState, PRODUCT: ADOPTED_STATES, ACCOUNT: AccountState}
+_STATES = {PLATFORM: ma.UserState, PRODUCT: ADOPTED_STATES, ACCOUNT: ma.AccountState}
 
-MEMBERS = Metric(
+MEMBERS = ma.Metric(
     "Members in State Daily",
     "Users, relationships with the product, or accounts in the state at the end of the date.",
     "count(members)",
-    Unit.MEMBERS,
+    ma.Unit.MEMBERS,
 )
-MEMBERS_SHARE = Metric(
+MEMBERS_SHARE = ma.Metric(
     "Members in State Share Daily",
     "Members in the state / members of the segment in any state; null without members.",
     "in state / count(members)",
-    Unit.SHARE,
-    nullable=True,
+    ma.Unit.SHARE,
 )
-REACHED = Metric(
+ENTERED = ma.Metric(
     "Members Reached State Daily",
     "Members who moved into the state on the date, or began in it.",
     "count(moves by to_state) + count(members whose first day it is)",
-    Unit.MEMBERS,
+    ma.Unit.MEMBERS,
 )
-DEPARTED = Metric(
+LEFT = ma.Metric(
     "Members Left State Daily",
     "Members who moved out of the state on the date.",
     "count(moves by from_state)",
-    Unit.MEMBERS,
+    ma.Unit.MEMBERS,
 )
-MOVED_TOGETHER = Metric(
+NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
     "Sum over accounts of the square of the number by which moves changed the account's members in the"
     " state: as many as there were moves if each was another account's, many more if one account's"
     " members moved together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
-    Unit.MEMBERS,
+    ma.Unit.MEMBERS,
     caveats="The variance of the net moves, if accounts move independently of each other.",
 )
 
@@ -60,38 +60,30 @@ SEGMENT_OF_SCOPE = ("scope", "segment_dimension", "segment_value")
 """The columns that name whose states are distributed."""
 _KEY = (*SEGMENT_OF_SCOPE, "state")
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     "gold_state_distribution",
     grain="one date, scope, segment and state, with members or without",
     description="How users on the platform, relationships with products, and accounts are distributed"
-    f" over their states: users in total (`{TOTAL}`) and by {', '.join(SEGMENT_DIMENSIONS)}, as the"
-    " user's and account's latest row says, relationships by product, accounts in total.",
+    f" over their states: users in total (`{ma.TOTAL}`) and by {', '.join(ma.SEGMENT_DIMENSIONS)}, as"
+    " the user's and account's latest row says, relationships by product, accounts in total.",
     dimensions=(
-        METRIC_DATE,
-        Column(
-            "scope", "string", "Whose states: users', relationships' or accounts'.", allowed=SCOPES
-        ),
-        Column(
-            "segment_dimension",
-            "string",
-            f"What they are shared out by; `{TOTAL}` for the total.",
-            allowed=(TOTAL, *SEGMENT_DIMENSIONS, PRODUCT_DIMENSION),
-        ),
-        Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
-        Column("state", "string", "The state."),
+        ma.METRIC_DATE,
+        SCOPE,
+        *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, PRODUCT_DIMENSION), "they"),
+        ma.Column("state", "string", "The state."),
     ),
-    metrics=(MEMBERS, MEMBERS_SHARE, REACHED, DEPARTED, MOVED_TOGETHER),
+    metrics=(MEMBERS, MEMBERS_SHARE, ENTERED, LEFT, NET_MOVES_SQUARED_BY_ACCOUNT),
 )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
     days={
-        "silver_user_state_history": SAME_DAYS,
-        "silver_user_product_state_history": SAME_DAYS,
-        "silver_account_state_history": SAME_DAYS,
-        "silver_user_state_transitions": SAME_DAYS,
-        "silver_account_state_transitions": SAME_DAYS,
+        "silver_user_state_history": ma.SAME_DAYS,
+        "silver_user_product_state_history": ma.SAME_DAYS,
+        "silver_account_state_history": ma.SAME_DAYS,
+        "silver_user_state_transitions": ma.SAME_DAYS,
+        "silver_account_state_transitions": ma.SAME_DAYS,
     },
 )
 def gold_state_distribution(
@@ -104,19 +96,26 @@ def gold_state_distribution(
     bronze_accounts: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Members counted at the end of each date, and moves counted on it."""
+    """Members counted at the end of each date, and transitions on it."""
     segments = segments_and_accounts(bronze_users, bronze_accounts).view()
-    counted = ibis.union(
-        _of_users(silver_user_state_history, bronze_users, bronze_accounts),
-        _of_relationships(silver_user_product_state_history),
-        _of_accounts(silver_account_state_history, bronze_accounts),
+    histories = with_entry(
+        silver_user_state_history,
+        silver_user_product_state_history,
+        silver_account_state_history,
+        bronze_accounts,
     )
-    moved = _moved(silver_user_state_transitions, silver_account_state_transitions, segments)
+    total = ibis.literal(ma.TOTAL)
+    counted = ibis.union(
+        _of_users(histories[PLATFORM], bronze_users, bronze_accounts),
+        _counted(PRODUCT, histories[PRODUCT], {PRODUCT_DIMENSION: "product_id"}),
+        _counted(ACCOUNT, histories[ACCOUNT], {ma.TOTAL: total}),
+    )
+    made = _transitioned(silver_user_state_transitions, silver_account_state_transitions, segments)
     grid = _grid(segments, active_products(bronze_product_catalog), window)
     rows = grid
-    for part in (counted, moved):
+    for part in (counted, made):
         rows = rows.left_join(part, ["metric_date", *_KEY]).drop(
             "metric_date_right", *(f"{name}_right" for name in _KEY)
         )
@@ -127,10 +126,10 @@ def gold_state_distribution(
         *_KEY,
         **{
             MEMBERS.column_name: members,
-            MEMBERS_SHARE.column_name: share(members, everybody),
-            REACHED.column_name: rows.reached.fill_null(0) + rows.started.fill_null(0),
-            DEPARTED.column_name: rows.departed.fill_null(0),
-            MOVED_TOGETHER.column_name: rows.together.fill_null(0),
+            MEMBERS_SHARE.column_name: ma.ratio(members, everybody),
+            ENTERED.column_name: rows.arrived.fill_null(0) + rows.entered.fill_null(0),
+            LEFT.column_name: rows.departed.fill_null(0),
+            NET_MOVES_SQUARED_BY_ACCOUNT.column_name: rows.net_squared.fill_null(0),
         },
     )
 
@@ -147,74 +146,48 @@ def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Tabl
     rows = history.inner_join(people, "user_id")
     # Few combinations of all dimensions occur, so that the users are gone through once.
     combined = (
-        rows.group_by("snapshot_date", "platform_state", *SEGMENT_DIMENSIONS)
-        .aggregate(members=rows.count(), started=rows.count(where=rows.days_since_signup == 0))
+        rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS)
+        .aggregate(members=rows.count(), entered=rows.count(where=rows.enters))
         .view()
     )
-    return ibis.union(
-        *(
-            combined.group_by(
-                metric_date="snapshot_date",
-                scope=ibis.literal(PLATFORM),
-                segment_dimension=ibis.literal(dimension),
-                segment_value=ibis.literal(TOTAL) if dimension == TOTAL else combined[dimension],
-                state="platform_state",
-            ).aggregate(
-                members=combined.members.sum().cast("int64"),
-                started=combined.started.sum().cast("int64"),
-            )
-            for dimension in (TOTAL, *SEGMENT_DIMENSIONS)
-        )
-    )
+    values = {name: combined[name] for name in ma.SEGMENT_DIMENSIONS}
+    counts = {name: combined[name].sum().cast("int64") for name in ("members", "entered")}
+    return _counted(PLATFORM, combined, {ma.TOTAL: ibis.literal(ma.TOTAL), **values}, counts)
 
 
-def _of_relationships(history: ir.Table) -> ir.Table:
-    return history.group_by(
-        metric_date="snapshot_date",
-        scope=ibis.literal(PRODUCT),
-        segment_dimension=ibis.literal(PRODUCT_DIMENSION),
-        segment_value="product_id",
-        state="current_state",
-    ).aggregate(
-        members=history.count(),
-        started=history.count(where=history.first_access_at.date() == history.snapshot_date),
-    )
+def _counted(
+    scope: str,
+    rows: ir.Table,
+    values: Mapping[str, ir.Value | str],
+    counts: Mapping[str, ir.Value] | None = None,
+) -> ir.Table:
+    """Members, and those on their first day, by date, segment and state."""
+    counts = counts or {"members": rows.count(), "entered": rows.count(where=rows.enters)}
+    by = {"metric_date": "snapshot_date", "scope": ibis.literal(scope), "state": "state"}
+    counted = ma.counted_by_dimension(rows, values, counts, **by)
+    return counted.select("metric_date", *_KEY, *counts)
 
 
-def _of_accounts(history: ir.Table, accounts: ir.Table) -> ir.Table:
-    created = accounts.select("account_id", created_on=accounts.account_created_at.date())
-    rows = history.inner_join(created, "account_id")
-    return rows.group_by(
-        metric_date="snapshot_date",
-        scope=ibis.literal(ACCOUNT),
-        segment_dimension=ibis.literal(TOTAL),
-        segment_value=ibis.literal(TOTAL),
-        state="current_state",
-    ).aggregate(
-        members=rows.count(), started=rows.count(where=rows.created_on == rows.snapshot_date)
-    )
-
-
-def _moved(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
-    """By date, segment and state, the moves into and out of it, and how far accounts moved as one."""
-    moves = segment_moves(users, accounts, segments)
+def _transitioned(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
+    """By date, segment and state, the transitions into it and out of it, and net by account."""
+    made = segment_transitions(users, accounts, segments)
     whose = ("metric_date", *SEGMENT_OF_SCOPE, "account_id")
-    both = moves.select(*whose, state="to_state", into=ibis.literal(1, "int64")).union(
-        moves.select(*whose, state="from_state", into=ibis.literal(-1, "int64"))
+    both = made.select(*whose, state="to_state", into=ibis.literal(1, "int64")).union(
+        made.select(*whose, state="from_state", into=ibis.literal(-1, "int64"))
     )
     of_account = both.group_by("metric_date", *_KEY, "account_id").aggregate(
-        reached=both.count(where=both.into > 0),
+        arrived=both.count(where=both.into > 0),
         departed=both.count(where=both.into < 0),
         net=both.into.sum().cast("int64"),
     )
     return of_account.group_by("metric_date", *_KEY).aggregate(
-        reached=of_account.reached.sum().cast("int64"),
+        arrived=of_account.arrived.sum().cast("int64"),
         departed=of_account.departed.sum().cast("int64"),
-        together=(of_account.net * of_account.net).sum().cast("int64"),
+        net_squared=(of_account.net * of_account.net).sum().cast("int64"),
     )
 
 
-def segment_moves(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
+def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
     """Moves between states, once for each segment that they are in.
 
     Args:
@@ -226,41 +199,26 @@ def segment_moves(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir
         `metric_date`, `scope`, `segment_dimension`, `segment_value`, `account_id`, `from_state`,
         `to_state`.
     """
-    states = ("from_state", "to_state")
     platform = users.filter(users.scope == PLATFORM).inner_join(segments, "user_id")
-    of_total = segments.filter(segments.segment_dimension == TOTAL)
+    of_total = segments.filter(segments.segment_dimension == ma.TOTAL)
     product = users.filter(users.scope == PRODUCT).inner_join(
         of_total.select("user_id", "account_id"), "user_id"
     )
+    product = product.mutate(
+        segment_dimension=ibis.literal(PRODUCT_DIMENSION), segment_value=product.product_id
+    )
+    whole = {name: ibis.literal(ma.TOTAL) for name in ma.SEGMENT}
+    accounts = accounts.mutate(scope=ibis.literal(ACCOUNT), **whole)
+    columns = (*SEGMENT_OF_SCOPE, "account_id", "from_state", "to_state")
     return ibis.union(
-        platform.select(
-            metric_date="transition_date",
-            scope="scope",
-            segment_dimension="segment_dimension",
-            segment_value="segment_value",
-            account_id="account_id",
-            **{name: platform[name] for name in states},
-        ),
-        product.select(
-            metric_date="transition_date",
-            scope="scope",
-            segment_dimension=ibis.literal(PRODUCT_DIMENSION),
-            segment_value="product_id",
-            account_id="account_id",
-            **{name: product[name] for name in states},
-        ),
-        accounts.select(
-            metric_date="transition_date",
-            scope=ibis.literal(ACCOUNT),
-            segment_dimension=ibis.literal(TOTAL),
-            segment_value=ibis.literal(TOTAL),
-            account_id="account_id",
-            **{name: accounts[name] for name in states},
-        ),
+        *(
+            rows.select(*columns, metric_date="transition_date")
+            for rows in (platform, product, accounts)
+        )
     )
 
 
-def _grid(segments: ir.Table, products: ir.Table, window: Window) -> ir.Table:
+def _grid(segments: ir.Table, products: ir.Table, window: ma.Window) -> ir.Table:
     """Every date of a window with every segment and state that there is."""
     of_users = segments.select("segment_dimension", "segment_value").distinct()
     of_users = of_users.mutate(scope=ibis.literal(PLATFORM))
@@ -274,7 +232,7 @@ def _grid(segments: ir.Table, products: ir.Table, window: Window) -> ir.Table:
         ibis.literal(ACCOUNT)
         .name("scope")
         .as_table()
-        .mutate(segment_dimension=ibis.literal(TOTAL), segment_value=ibis.literal(TOTAL)),
+        .mutate(segment_dimension=ibis.literal(ma.TOTAL), segment_value=ibis.literal(ma.TOTAL)),
     )
     states = ibis.cases(
         *(
@@ -282,21 +240,21 @@ def _grid(segments: ir.Table, products: ir.Table, window: Window) -> ir.Table:
             for scope, of_scope in _STATES.items()
         )
     )
-    return dates(window).cross_join(whose.mutate(state=states.unnest()))
+    return ma.dates(window).cross_join(whose.mutate(state=states.unnest()))
 
 
-@rule(TABLE, "The states of a segment's members add up: of users to all users in every dimension.")
+@ma.rule(TABLE)
 def states_add_up(
     gold_state_distribution: ir.Table,
     silver_user_state_history: ir.Table,
     silver_user_product_state_history: ir.Table,
     silver_account_state_history: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Dates, scopes and dimensions whose members are not as many as history has."""
-    rows = within(gold_state_distribution, "metric_date", window)
-    told = rows.group_by("metric_date", "scope", "segment_dimension").aggregate(
+    """The states of a segment's members add up: of users to all users in every dimension."""
+    rows = ma.within(gold_state_distribution, "metric_date", window)
+    published = rows.group_by("metric_date", "scope", "segment_dimension").aggregate(
         members=rows[MEMBERS.column_name].sum().cast("int64")
     )
     counted = ibis.union(
@@ -305,36 +263,34 @@ def states_add_up(
                 expected=history.count()
             )
             for scope, history in (
-                (PLATFORM, within(silver_user_state_history, "snapshot_date", window)),
-                (PRODUCT, within(silver_user_product_state_history, "snapshot_date", window)),
-                (ACCOUNT, within(silver_account_state_history, "snapshot_date", window)),
+                (PLATFORM, ma.within(silver_user_state_history, "snapshot_date", window)),
+                (PRODUCT, ma.within(silver_user_product_state_history, "snapshot_date", window)),
+                (ACCOUNT, ma.within(silver_account_state_history, "snapshot_date", window)),
             )
         )
     )
-    both = told.left_join(
-        counted, [told.metric_date == counted.day, told.scope == counted.of_scope]
+    both = published.left_join(
+        counted, [published.metric_date == counted.day, published.scope == counted.of_scope]
     )
     return both.filter(both.members != both.expected.fill_null(0)).select(
         "metric_date", "scope", "segment_dimension", "members", "expected"
     )
 
 
-@rule(
-    TABLE, "Members in a state are those of the day before, who reached it more, who left it less."
-)
-def moves_explain_members(gold_state_distribution: ir.Table, *, window: Window) -> ir.Table:
-    """Rows whose members are others than the day before and the moves say."""
+@ma.rule(TABLE)
+def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.Window) -> ir.Table:
+    """Members in a state are those of the day before, who reached it more, who left it less."""
     rows = gold_state_distribution
     nearby = rows.filter(
-        rows.metric_date.between(days_earlier(window.first, 1), window.last)
+        rows.metric_date.between(ma.days_earlier(window.first, 1), window.last)
     ).view()
     before = nearby.select(
         *_KEY,
-        metric_date=day_date(day_number(nearby.metric_date) + 1),
+        metric_date=ma.day_date(ma.day_number(nearby.metric_date) + 1),
         before=nearby[MEMBERS.column_name],
     )
-    both = within(nearby, "metric_date", window).inner_join(before, ["metric_date", *_KEY])
-    moved = both[REACHED.column_name] - both[DEPARTED.column_name]
+    both = ma.within(nearby, "metric_date", window).inner_join(before, ["metric_date", *_KEY])
+    moved = both[ENTERED.column_name] - both[LEFT.column_name]
     return both.filter(both[MEMBERS.column_name] != both.before + moved).select(
-        "metric_date", *_KEY, "before", *(m.column_name for m in (MEMBERS, REACHED, DEPARTED))
+        "metric_date", *_KEY, "before", *(m.column_name for m in (MEMBERS, ENTERED, LEFT))
     )

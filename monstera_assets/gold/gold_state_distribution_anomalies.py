@@ -7,8 +7,7 @@ from enum import StrEnum
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.gold import OWNERS
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold import gold_state_distribution as distribution
 from monstera_assets.gold import gold_users_active_daily as active_daily
 from monstera_assets.gold import gold_users_active_monthly as active_monthly
@@ -19,14 +18,8 @@ from monstera_assets.gold.anomaly_series import (
     events_per_user,
     state_shares,
 )
-from monstera_assets.gold.gold_state_transition_metrics import PLATFORM, SCOPES
-from monstera_assets.gold.metrics import METRIC_DATE
-from monstera_assets.gold.moves_behind import USUAL_DAYS, moves_behind
-from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL
-from monstera_assets.gold.series import share
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.gold.contributing_transitions import BASELINE_DAYS, contributing_transitions
+from monstera_assets.gold.gold_state_transition_metrics import PLATFORM, SCOPE
 from monstera_assets.prediction.expected_range import (
     DAYS_NEEDED,
     DAYS_OF,
@@ -35,12 +28,9 @@ from monstera_assets.prediction.expected_range import (
     Span,
     judged,
 )
-from monstera_assets.warehouse.previews import Preview
-from monstera_assets.warehouse.table_asset import last_days, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Table
 
 ROW_DAYS = 28
-"""Days over which it is told how long a series has been out of its range."""
+"""Days over which is counted how long a series has been out of its range."""
 _ROUNDING = 1e-9
 
 
@@ -52,26 +42,24 @@ class Severity(StrEnum):
     LOW = "low"
 
 
-TABLE = Table(
-    layer=Layer.GOLD,
-    name="gold_state_distribution_anomalies",
+TABLE = ma.declare_table(
+    "gold_state_distribution_anomalies",
     grain="one date, span, measure and segment (of state shares, state) that is out of its range",
     description="Days, and weeks that end on them, on which the share of a state, the share of the"
     " month's users who were active, or the events of those who were, is out of the range that the"
     " days before let expect. Each date is judged from the days before it alone.",
-    owners=OWNERS,
     key=("metric_date", "span", *SERIES),
-    partition_column=METRIC_DATE.name,
+    partition_column=ma.METRIC_DATE.name,
     columns=(
-        METRIC_DATE,
-        Column(
+        ma.METRIC_DATE,
+        ma.Column(
             "span",
             "string",
             "What was judged: the day by itself, or the week that ends on it against the weeks 4 to 15"
             " before.",
             allowed=tuple(Span),
         ),
-        Column(
+        ma.Column(
             "measure",
             "string",
             "What was looked at: state_share, members in the state over all of the segment, whose"
@@ -80,75 +68,67 @@ TABLE = Table(
             " day over users active on it.",
             allowed=tuple(Measure),
         ),
-        Column("scope", "string", "Whose states or activity.", allowed=SCOPES),
-        Column(
-            "segment_dimension",
-            "string",
-            f"What they are shared out by; `{TOTAL}` for the total.",
-            allowed=(TOTAL, *SEGMENT_DIMENSIONS, distribution.PRODUCT_DIMENSION),
-        ),
-        Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
-        Column("state", "string", f"The state; `{TOTAL}` if the measure is of no state."),
-        Column(
+        SCOPE,
+        *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, distribution.PRODUCT_DIMENSION), "they"),
+        ma.Column("state", "string", f"The state; `{ma.TOTAL}` if the measure is of no state."),
+        ma.Column(
             "members",
             "int64",
             "Members of the segment; of active_share users active in 30 days, of"
             " events_per_active_user users active; of a week the mean of its days.",
         ),
-        Column("observed", "float64", "The measure: a share from 0 to 1, or events a user."),
-        Column("expected", "float64", "What the days before let expect, in the same unit."),
-        Column("expected_low", "float64", "From where on it is in its range."),
-        Column("expected_high", "float64", "Up to where it is."),
-        Column(
+        ma.Column("observed", "float64", "The measure: a share from 0 to 1, or events a user."),
+        ma.Column("expected", "float64", "What the days before let expect, in the same unit."),
+        ma.Column("expected_low", "float64", "From where on it is in its range."),
+        ma.Column("expected_high", "float64", "Up to where it is."),
+        ma.Column(
             "members_deviating",
             "int64",
             "Members, or events, more (fewer if negative) than expected; of a week on a mean day.",
         ),
-        Column("direction", "string", "Where to it is out.", allowed=tuple(Direction)),
-        Column(
-            "score",
-            "float64",
-            "Distance from what was expected, in standard deviations.",
+        ma.Column("direction", "string", "Where to it is out.", allowed=tuple(Direction)),
+        ma.Column("score", "float64", "Distance from what was expected, in standard deviations."),
+        ma.Column(
+            "threshold", "float64", "Score, of either sign, from which it is out of its range."
         ),
-        Column("threshold", "float64", "Score, of either sign, from which it is out of its range."),
-        Column(
+        ma.Column(
             "series_judged",
             "int64",
             "Series that were judged on the date: of states, of days' or of weeks' activity.",
         ),
-        Column(
+        ma.Column(
             "days_in_row",
             "int64",
             f"Days in a row up to the date on which it was out, {ROW_DAYS} at most: 1 on the first.",
         ),
-        Column(
+        ma.Column(
             "severity",
             "string",
             "high if the day's activity or events of all users are out, medium for other days, low for"
             " weeks.",
             allowed=tuple(Severity),
         ),
-        Column("model_version", "string", "Version of how it is judged."),
-        Column("training_first_date", "date", "First day that has a part in what was expected."),
-        Column("training_last_date", "date", "Last day that has, before the date."),
-        Column(
+        ma.Column("model_version", "string", "Version of how it is judged."),
+        ma.Column("training_first_date", "date", "First day that has a part in what was expected."),
+        ma.Column("training_last_date", "date", "Last day that has, before the date."),
+        ma.Column(
             "moves_behind",
             "string",
-            "The moves between states in the segment that differ most from usual on the day, or in the"
-            f" week, with how many there were and how many are usual (the mean of {USUAL_DAYS} days"
+            "The transitions in the segment whose number differs most from usual on the day, or in the"
+            f" week, with how many there were and how many are usual (the mean of {BASELINE_DAYS} days"
             " before); null without.",
             nullable=True,
         ),
     ),
 )
 
-_DAYS = last_days(DAYS_NEEDED + ROW_DAYS)
-_MOVE_DAYS = last_days(max(DAYS_OF.values()) + USUAL_DAYS)
+_DAYS = ma.last_days(DAYS_NEEDED + ROW_DAYS)
+_TRANSITION_DAYS = ma.last_days(max(DAYS_OF.values()) + BASELINE_DAYS)
 
 
 def _by_severity(relation: ir.Table) -> ir.Table:
     latest = relation.metric_date.max().over(ibis.window())
-    recent = relation.mutate(ago=day_number(latest) - day_number(relation.metric_date))
+    recent = relation.mutate(ago=ma.day_number(latest) - ma.day_number(relation.metric_date))
     recent = recent.filter(recent.ago < ROW_DAYS, recent.days_in_row == 1)
     shown = recent.order_by(ibis.desc("metric_date"), ibis.desc(recent.score.abs()), *SERIES)
     return shown.select(
@@ -163,17 +143,17 @@ def _by_severity(relation: ir.Table) -> ir.Table:
     ).limit(20)
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
     days={
         "gold_state_distribution": _DAYS,
         "gold_users_active_daily": _DAYS,
         "gold_users_active_monthly": _DAYS,
         "gold_activity_metrics": _DAYS,
-        "silver_user_state_transitions": _MOVE_DAYS,
-        "silver_account_state_transitions": _MOVE_DAYS,
+        "silver_user_state_transitions": _TRANSITION_DAYS,
+        "silver_account_state_transitions": _TRANSITION_DAYS,
     },
-    previews=[Preview("Anomalies that began in the last 28 days with any", _by_severity)],
+    previews=[ma.Preview("Anomalies that began in the last 28 days with any", _by_severity)],
 )
 def gold_state_distribution_anomalies(
     gold_state_distribution: ir.Table,
@@ -185,8 +165,8 @@ def gold_state_distribution_anomalies(
     bronze_users: ir.Table,
     bronze_accounts: ir.Table,
     *,
-    policy: LifecyclePolicy,
-    window: Window,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
 ) -> ir.Table:
     """All series judged by the day, and activity by the week as well."""
     active = active_shares(gold_users_active_daily, gold_users_active_monthly, policy)
@@ -198,14 +178,13 @@ def gold_state_distribution_anomalies(
     rows = ibis.union(
         *(_out_of_range(series, span, false_alarms, policy) for series, span in families)
     )
-    rows = within(rows, METRIC_DATE.name, window).view()
+    rows = ma.within(rows, ma.METRIC_DATE.name, window).view()
     segments = distribution.segments_and_accounts(bronze_users, bronze_accounts)
-    moves = distribution.segment_moves(
+    transitions = distribution.segment_transitions(
         silver_user_state_transitions, silver_account_state_transitions, segments
     )
-    behind = moves_behind(rows, moves, TABLE.key)
-    found = rows.left_join(behind, TABLE.key)
-    is_total = (rows.segment_dimension == TOTAL) & (rows.measure != str(Measure.STATE_SHARE))
+    found = rows.left_join(contributing_transitions(rows, transitions, TABLE.key), TABLE.key)
+    is_total = (rows.segment_dimension == ma.TOTAL) & (rows.measure != str(Measure.STATE_SHARE))
     return found.mutate(
         model_version=ibis.literal(MODEL_VERSION),
         direction=ibis.ifelse(found.score > 0, str(Direction.UP), str(Direction.DOWN)),
@@ -218,7 +197,7 @@ def gold_state_distribution_anomalies(
 
 
 def _out_of_range(
-    series: ir.Table, span: Span, false_alarms: float, policy: LifecyclePolicy
+    series: ir.Table, span: Span, false_alarms: float, policy: ma.LifecyclePolicy
 ) -> ir.Table:
     """The judged days that are out of range, with how many there are in a row."""
     rows = judged(
@@ -227,8 +206,10 @@ def _out_of_range(
     lately = ibis.window(
         group_by=list(SERIES), order_by="metric_date", preceding=ROW_DAYS - 1, following=0
     )
-    last_in_range = ibis.ifelse(rows.is_out, None, day_number(rows.metric_date)).max().over(lately)
-    in_row = day_number(rows.metric_date) - last_in_range
+    last_in_range = (
+        ibis.ifelse(rows.is_out, None, ma.day_number(rows.metric_date)).max().over(lately)
+    )
+    in_row = ma.day_number(rows.metric_date) - last_in_range
     rows = rows.mutate(
         span=ibis.literal(str(span)),
         days_in_row=in_row.fill_null(rows.metric_date.count().over(lately)),
@@ -236,14 +217,12 @@ def _out_of_range(
     return rows.filter(rows.is_out).drop("is_out")
 
 
-@rule(
-    TABLE, "Every row is out of its range, by more than its threshold, and judged by days before."
-)
+@ma.rule(TABLE)
 def rows_are_out_of_range(
-    gold_state_distribution_anomalies: ir.Table, *, window: Window
+    gold_state_distribution_anomalies: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Rows that are in their range or say so, or that were judged by what came later."""
-    rows = within(gold_state_distribution_anomalies, METRIC_DATE.name, window)
+    """Every row is out of its range, by more than its threshold, and judged by days before."""
+    rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)
     is_up = rows.direction == str(Direction.UP)
     is_out = ibis.ifelse(
         is_up,
@@ -256,27 +235,27 @@ def rows_are_out_of_range(
         | (rows.expected_high < rows.expected)
         | (rows.training_last_date >= rows.metric_date)
         | ~rows.days_in_row.between(1, ROW_DAYS)
-    ).select(METRIC_DATE.name, "span", *SERIES, "observed", "expected", "score", "threshold")
+    ).select(ma.METRIC_DATE.name, "span", *SERIES, "observed", "expected", "score", "threshold")
 
 
-@rule(TABLE, "What was observed on a day is what the tables of states and activity say.")
+@ma.rule(TABLE)
 def observed_is_published(
     gold_state_distribution_anomalies: ir.Table,
     gold_state_distribution: ir.Table,
     gold_users_active_daily: ir.Table,
     gold_users_active_monthly: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Days whose share of a state, or of users active, is another one there."""
-    rows = within(gold_state_distribution_anomalies, METRIC_DATE.name, window)
+    """What was observed on a day is what the tables of states and activity say."""
+    rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)
     rows = rows.filter(rows.span == str(Span.DAY), rows.measure != str(Measure.EVENTS_PER_USER))
-    states = within(gold_state_distribution, METRIC_DATE.name, window)
-    daily = within(gold_users_active_daily, METRIC_DATE.name, window)
-    segment = (METRIC_DATE.name, "segment_dimension", "segment_value")
+    states = ma.within(gold_state_distribution, ma.METRIC_DATE.name, window)
+    daily = ma.within(gold_users_active_daily, ma.METRIC_DATE.name, window)
+    segment = (ma.METRIC_DATE.name, "segment_dimension", "segment_value")
     active = daily.inner_join(gold_users_active_monthly, segment)
     published = states.select(
-        METRIC_DATE.name,
+        ma.METRIC_DATE.name,
         *SERIES[1:],
         measure=ibis.literal(str(Measure.STATE_SHARE)),
         published=states[distribution.MEMBERS_SHARE.column_name],
@@ -285,16 +264,16 @@ def observed_is_published(
             *segment[:1],
             scope=ibis.literal(PLATFORM),
             **{name: active[name] for name in segment[1:]},
-            state=ibis.literal(TOTAL),
+            state=ibis.literal(ma.TOTAL),
             measure=ibis.literal(str(Measure.ACTIVE_SHARE)),
-            published=share(
+            published=ma.ratio(
                 active[active_daily.USERS_ACTIVE.column_name],
                 active[active_monthly.USERS_ACTIVE.column_name],
             ),
         )
     )
-    both = rows.left_join(published, [METRIC_DATE.name, *SERIES])
+    both = rows.left_join(published, [ma.METRIC_DATE.name, *SERIES])
     differs = (both.observed - both.published).abs() > _ROUNDING
     return both.filter(both.published.isnull() | differs).select(
-        METRIC_DATE.name, *SERIES, "observed", "published"
+        ma.METRIC_DATE.name, *SERIES, "observed", "published"
     )

@@ -8,28 +8,22 @@ from typing import cast
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, Unit, metric_table
-from monstera_assets.gold.segments import TOTAL
-from monstera_assets.gold.series import dates, first_day, share
+from monstera_assets.gold import authoring as ma
 from monstera_assets.lifecycle.billing import ClosedBy, payment_failures
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_date, day_number, days_earlier
-from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import (
     ACCOUNT_TRANSITIONS,
     PRODUCT_TRANSITIONS,
     USER_TRANSITIONS,
     Transition,
-    UserState,
 )
-from monstera_assets.warehouse.table_asset import last_days, table_asset
-from monstera_assets.warehouse.tables import Column
 
 RATE_DAYS = 7
 RECOVERY_DAYS = 30
 
 PLATFORM, PRODUCT, ACCOUNT = SCOPES = ("platform", "product", "account")
+SCOPE = ma.Column(
+    "scope", "string", "Whose states: users', relationships' or accounts'.", allowed=SCOPES
+)
 _MOVES = {
     scope: cast(Mapping[str, Mapping[str, Transition]], moves)
     for scope, moves in (
@@ -39,35 +33,34 @@ _MOVES = {
     )
 }
 _IN_USE = (
-    UserState.ACTIVE,
-    UserState.RETURNING,
-    UserState.REACTIVATED,
-    UserState.DUNNING,
+    ma.UserState.ACTIVE,
+    ma.UserState.RETURNING,
+    ma.UserState.REACTIVATED,
+    ma.UserState.DUNNING,
 )
 
-MOVES = Metric(
+MOVES = ma.Metric(
     "Moves Made Daily",
     "Moves from the one state to the other that day.",
     "count(*) by transition_date",
-    Unit.MOVES,
+    ma.Unit.MOVES,
 )
-DAYS_IN_STATE = Metric(
+DAYS_IN_STATE = ma.Metric(
     "Moves Days in State Mean Daily",
     "Mean days that the state left had lasted; null without moves.",
     "avg(days_in_previous_state)",
-    Unit.DAYS,
+    ma.Unit.DAYS,
     nullable=True,
 )
 
 
-def _rate(name: str, moved: str, then: str, caveats: str = "") -> Metric:
-    return Metric(
+def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
+    return ma.Metric(
         f"Users {name} Share Weekly",
         f"{moved} in the 7 days that end on the date / users {then} 7 days before; null if there were"
         " none, and for other rows than the platform's totals.",
         f"count(moves of 7 days) / count(users {then} then)",
-        Unit.SHARE,
-        nullable=True,
+        ma.Unit.SHARE,
         caveats=caveats,
     )
 
@@ -87,37 +80,34 @@ REACTIVATION_RATE = _rate(
     "Moves from churned to reactivated, late activation apart,",
     "churned with earlier activity",
 )
-RECOVERY_RATE = Metric(
+RECOVERY_RATE = ma.Metric(
     "Accounts Dunning Recovered Share Monthly",
     "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days that end"
     " on the date; null if none was closed, and for other rows than the accounts' totals. A lapse"
     " closes failures on the first day lapsed; a new start closes them without recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
-    Unit.SHARE,
-    nullable=True,
+    ma.Unit.SHARE,
 )
-FAILURES_CLOSED = Metric(
+FAILURES_CLOSED = ma.Metric(
     "Accounts Dunning Failures Closed Monthly",
     "Payment failures closed in the 30 days that end on the date; null for other rows than the"
     " accounts' totals.",
     "count(failures closed)",
-    Unit.FAILURES,
+    ma.Unit.FAILURES,
     nullable=True,
 )
 RATES = (CHURN_RATE, DORMANCY_RATE, WIN_BACK_RATE, REACTIVATION_RATE, RECOVERY_RATE)
 
-TABLE = metric_table(
+TABLE = ma.metric_table(
     "gold_state_transition_metrics",
     grain="one date, scope and allowed move, and one for all moves of the scope",
     description="Flows between the states of users on the platform, of users in products (all products"
-    f" together) and of accounts. Rows with `{TOTAL}` in both states hold the total and the rates.",
+    f" together) and of accounts. Rows with `{ma.TOTAL}` in both states hold the total and the rates.",
     dimensions=(
-        METRIC_DATE,
-        Column(
-            "scope", "string", "Whose states: users', relationships' or accounts'.", allowed=SCOPES
-        ),
-        Column("from_state", "string", f"The state left; `{TOTAL}` for the total."),
-        Column("to_state", "string", f"The state reached; `{TOTAL}` for the total."),
+        ma.METRIC_DATE,
+        SCOPE,
+        ma.Column("from_state", "string", f"The state left; `{ma.TOTAL}` for the total."),
+        ma.Column("to_state", "string", f"The state reached; `{ma.TOTAL}` for the total."),
     ),
     metrics=(MOVES, DAYS_IN_STATE, *RATES, FAILURES_CLOSED),
 )
@@ -125,12 +115,12 @@ TABLE = metric_table(
 _MOVE = ("scope", "from_state", "to_state")
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
     days={
-        "silver_user_state_transitions": last_days(RATE_DAYS),
-        "silver_account_state_transitions": last_days(1),
-        "silver_user_state_history": last_days(RATE_DAYS + 1),
+        "silver_user_state_transitions": ma.last_days(RATE_DAYS),
+        "silver_account_state_transitions": ma.last_days(1),
+        "silver_user_state_history": ma.last_days(RATE_DAYS + 1),
     },
 )
 def gold_state_transition_metrics(
@@ -140,18 +130,18 @@ def gold_state_transition_metrics(
     bronze_accounts: ir.Table,
     bronze_subscription_events: ir.Table,
     *,
-    policy: LifecyclePolicy,
-    window: Window,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
 ) -> ir.Table:
     """Moves counted by date and kind, beside what the users were a week before."""
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
     columns = ("transition_date", "from_state", "to_state", "days_in_previous_state")
-    moves = users.select("scope", *columns).union(
+    transitions = users.select("scope", *columns).union(
         accounts.select(scope=ibis.literal(ACCOUNT), **{name: accounts[name] for name in columns})
     )
-    moves = within(moves, "transition_date", window)
-    in_all = moves.mutate(from_state=ibis.literal(TOTAL), to_state=ibis.literal(TOTAL))
-    every = moves.union(in_all)
+    transitions = ma.within(transitions, "transition_date", window)
+    in_all = transitions.mutate(from_state=ibis.literal(ma.TOTAL), to_state=ibis.literal(ma.TOTAL))
+    every = transitions.union(in_all)
     counted = every.group_by(
         metric_date="transition_date", **{n: every[n] for n in _MOVE}
     ).aggregate(moves=every.count(), days=every.days_in_previous_state.sum().cast("int64"))
@@ -164,18 +154,18 @@ def gold_state_transition_metrics(
     )
     rows = rows.left_join(weekly, "metric_date").drop("metric_date_right")
     rows = rows.left_join(monthly, "metric_date").drop("metric_date_right")
-    is_total = rows.from_state == TOTAL
+    is_total = rows.from_state == ma.TOTAL
 
     def rate(scope: str, part: str, whole: str) -> ir.FloatingValue:
         applies = is_total & (rows.scope == scope)
-        return ibis.ifelse(applies, share(rows[part].fill_null(0), rows[whole]), None)
+        return ibis.ifelse(applies, ma.ratio(rows[part].fill_null(0), rows[whole]), None)
 
     return rows.select(
         "metric_date",
         *_MOVE,
         **{
             MOVES.column_name: rows.moves.fill_null(0),
-            DAYS_IN_STATE.column_name: share(rows.days, rows.moves),
+            DAYS_IN_STATE.column_name: ma.ratio(rows.days, rows.moves),
             CHURN_RATE.column_name: rate(PLATFORM, "into_churned", "could_churn"),
             DORMANCY_RATE.column_name: rate(PLATFORM, "into_dormant", "could_go_dormant"),
             WIN_BACK_RATE.column_name: rate(PLATFORM, "won_back", "was_dormant"),
@@ -188,27 +178,27 @@ def gold_state_transition_metrics(
     )
 
 
-def _grid(window: Window) -> ir.Table:
+def _grid(window: ma.Window) -> ir.Table:
     """Every date with every allowed move, and with one row a scope for all of them."""
     kinds = [
         {"scope": scope, "from_state": str(left), "to_state": str(reached)}
         for scope, moves in _MOVES.items()
-        for left, reached in [*_pairs(moves), (TOTAL, TOTAL)]
+        for left, reached in [*_pairs(moves), (ma.TOTAL, ma.TOTAL)]
     ]
     every = ibis.array([ibis.struct(kind) for kind in kinds])
-    return dates(window).mutate(kind=every.unnest()).unpack("kind")
+    return ma.dates(window).mutate(kind=every.unnest()).unpack("kind")
 
 
 def _pairs(moves: Mapping[str, Mapping[str, Transition]]) -> Iterator[tuple[str, str]]:
     return ((left, reached) for left, targets in moves.items() for reached in targets)
 
 
-def _weekly(moves: ir.Table, history: ir.Table, window: Window) -> ir.Table:
-    """By date, the moves of the last 7 days and the users by state 7 days before."""
-    platform = moves.filter(moves.scope == PLATFORM)
+def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.Table:
+    """By date, the transitions of the last 7 days and the users by state 7 days before."""
+    platform = transitions.filter(transitions.scope == PLATFORM)
     # A first qualifying event that comes late is an activation: nobody came back.
     first_ever = history.filter(
-        history.activity_state == str(UserState.REACTIVATED),
+        history.activity_state == str(ma.UserState.REACTIVATED),
         history.total_qualifying_events == history.qualifying_events_count,
     ).select(late_user_id="user_id", late_on="snapshot_date")
     moved = platform.left_join(
@@ -219,45 +209,47 @@ def _weekly(moves: ir.Table, history: ir.Table, window: Window) -> ir.Table:
         ],
     )
     kinds = {
-        "into_churned": moved.to_state == str(UserState.CHURNED),
-        "into_dormant": moved.to_state == str(UserState.DORMANT),
-        "won_back": (moved.from_state == str(UserState.DORMANT))
-        & (moved.to_state == str(UserState.RETURNING)),
-        "came_back": (moved.from_state == str(UserState.CHURNED))
-        & (moved.to_state == str(UserState.REACTIVATED))
+        "into_churned": moved.to_state == str(ma.UserState.CHURNED),
+        "into_dormant": moved.to_state == str(ma.UserState.DORMANT),
+        "won_back": (moved.from_state == str(ma.UserState.DORMANT))
+        & (moved.to_state == str(ma.UserState.RETURNING)),
+        "came_back": (moved.from_state == str(ma.UserState.CHURNED))
+        & (moved.to_state == str(ma.UserState.REACTIVATED))
         & moved.late_on.isnull(),
     }
-    by_day = moved.group_by(day=day_number(moved.transition_date)).aggregate(
+    by_day = moved.group_by(day=ma.day_number(moved.transition_date)).aggregate(
         **{name: moved.count(where=applies) for name, applies in kinds.items()}
     )
-    every = dates(window)
+    every = ma.dates(window)
     joined = every.left_join(by_day, _in_last(by_day.day, every, RATE_DAYS))
     last_week = joined.group_by("metric_date").aggregate(
         **{name: joined[name].sum().fill_null(0).cast("int64") for name in kinds}
     )
     state, earlier = history.platform_state, history.total_qualifying_events > 0
     then = {
-        "could_churn": state.isin([*map(str, _IN_USE), str(UserState.DORMANT)]),
+        "could_churn": state.isin([*map(str, _IN_USE), str(ma.UserState.DORMANT)]),
         "could_go_dormant": state.isin(list(map(str, _IN_USE))),
-        "was_dormant": state == str(UserState.DORMANT),
-        "could_come_back": (state == str(UserState.CHURNED)) & earlier,
+        "was_dormant": state == str(ma.UserState.DORMANT),
+        "could_come_back": (state == str(ma.UserState.CHURNED)) & earlier,
     }
     counts = history.group_by("snapshot_date").aggregate(
         **{name: history.count(where=applies) for name, applies in then.items()}
     )
-    counts = counts.mutate(day=day_number(counts.snapshot_date) + RATE_DAYS).drop("snapshot_date")
-    both = last_week.left_join(counts, day_number(last_week.metric_date) == counts.day)
+    counts = counts.mutate(day=ma.day_number(counts.snapshot_date) + RATE_DAYS).drop(
+        "snapshot_date"
+    )
+    both = last_week.left_join(counts, ma.day_number(last_week.metric_date) == counts.day)
     return both.drop("day")
 
 
-def _closings(failures: ir.Table, window: Window) -> ir.Table:
+def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
     """By date, the payment failures closed in the last 30 days, and those closed by payment."""
     paid = failures.closed_by.isin([str(ClosedBy.RECOVERY), str(ClosedBy.RENEWAL)])
     by_day = failures.group_by(day="closed_day").aggregate(
         closed=failures.count(), recovered=failures.count(where=paid)
     )
-    by_day = by_day.filter(by_day.day > first_day(window) - RECOVERY_DAYS)
-    every = dates(window)
+    by_day = by_day.filter(by_day.day > ma.first_day(window) - RECOVERY_DAYS)
+    every = ma.dates(window)
     joined = every.inner_join(by_day, _in_last(by_day.day, every, RECOVERY_DAYS))
     return joined.group_by("metric_date").aggregate(
         closed=joined.closed.sum().cast("int64"), recovered=joined.recovered.sum().cast("int64")
@@ -265,24 +257,24 @@ def _closings(failures: ir.Table, window: Window) -> ir.Table:
 
 
 def _in_last(day: ir.IntegerValue, every: ir.Table, days: int) -> list[ir.BooleanValue]:
-    today = day_number(every.metric_date)
+    today = ma.day_number(every.metric_date)
     return [day <= today, day > today - days]
 
 
-@rule(TABLE, "Moves are those of the transitions, and each scope's add up to its total.")
+@ma.rule(TABLE)
 def agree_with_transitions(
     gold_state_transition_metrics: ir.Table,
     silver_user_state_transitions: ir.Table,
     silver_account_state_transitions: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Dates and scopes whose moves, or whose total, are not as many as the transitions."""
-    rows = within(gold_state_transition_metrics, "metric_date", window)
+    """Moves are those of the transitions, and each scope's add up to its total."""
+    rows = ma.within(gold_state_transition_metrics, "metric_date", window)
     moves = rows[MOVES.column_name]
-    told = rows.group_by("metric_date", "scope").aggregate(
-        total=moves.sum(where=rows.from_state == TOTAL).cast("int64"),
-        parts=moves.sum(where=rows.from_state != TOTAL).cast("int64"),
+    published = rows.group_by("metric_date", "scope").aggregate(
+        total=moves.sum(where=rows.from_state == ma.TOTAL).cast("int64"),
+        parts=moves.sum(where=rows.from_state != ma.TOTAL).cast("int64"),
     )
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
     transitions = users.select("scope", "transition_date").union(
@@ -291,8 +283,8 @@ def agree_with_transitions(
     counted = transitions.group_by(day="transition_date", of_scope="scope").aggregate(
         transitions=transitions.count()
     )
-    both = told.left_join(
-        counted, [told.metric_date == counted.day, told.scope == counted.of_scope]
+    both = published.left_join(
+        counted, [published.metric_date == counted.day, published.scope == counted.of_scope]
     )
     transitions_made = both.transitions.fill_null(0)
     return both.filter((both.total != transitions_made) | (both.parts != transitions_made)).select(
@@ -300,7 +292,7 @@ def agree_with_transitions(
     )
 
 
-@rule(TABLE, "Flows between states equal the differences of state counts from one day to the next.")
+@ma.rule(TABLE)
 def flows_equal_differences_of_counts(
     gold_state_transition_metrics: ir.Table,
     silver_user_state_history: ir.Table,
@@ -308,38 +300,23 @@ def flows_equal_differences_of_counts(
     silver_account_state_history: ir.Table,
     bronze_accounts: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Dates, scopes and states whose count is not the day before's plus who came less who left.
+    """Flows between states equal the differences of state counts from one day to the next.
 
     Who has no row the day before begins in a state, which is no move. The first day of the history
     has no day before.
     """
-    users, products = silver_user_state_history, silver_user_product_state_history
-    created = bronze_accounts.select(
-        "account_id", created_on=bronze_accounts.account_created_at.date()
+    histories = with_entry(
+        silver_user_state_history,
+        silver_user_product_state_history,
+        silver_account_state_history,
+        bronze_accounts,
     )
-    accounts = silver_account_state_history.inner_join(created, "account_id")
-    levels = ibis.union(
-        _levels(PLATFORM, users, "platform_state", users.days_since_signup == 0, window),
-        _levels(
-            PRODUCT,
-            products,
-            "current_state",
-            products.first_access_at.date() == products.snapshot_date,
-            window,
-        ),
-        _levels(
-            ACCOUNT,
-            accounts,
-            "current_state",
-            accounts.created_on == accounts.snapshot_date,
-            window,
-        ),
-    ).view()
+    levels = ibis.union(*(_levels(*item, window) for item in histories.items())).view()
     rows = gold_state_transition_metrics
     first_date = rows.aggregate(day=rows.metric_date.min()).day.as_scalar()
-    rows = within(rows, "metric_date", window).filter(ibis._.from_state != TOTAL)
+    rows = ma.within(rows, "metric_date", window).filter(ibis._.from_state != ma.TOTAL)
     moves = rows[MOVES.column_name]
     parts = ibis.union(
         rows.select("metric_date", "scope", state="to_state", expected=moves),
@@ -348,10 +325,13 @@ def flows_equal_differences_of_counts(
             "scope", "state", metric_date="day", expected=levels.entered - levels.entities
         ),
         levels.select(
-            "scope", "state", metric_date=day_date(day_number(levels.day) + 1), expected="entities"
+            "scope",
+            "state",
+            metric_date=ma.day_date(ma.day_number(levels.day) + 1),
+            expected="entities",
         ),
     )
-    parts = within(parts, "metric_date", window)
+    parts = ma.within(parts, "metric_date", window)
     parts = parts.filter(parts.metric_date > first_date)
     added_up = parts.group_by("metric_date", "scope", "state").aggregate(
         surplus=parts.expected.sum().cast("int64")
@@ -359,12 +339,31 @@ def flows_equal_differences_of_counts(
     return added_up.filter(added_up.surplus != 0)
 
 
-def _levels(
-    scope: str, history: ir.Table, state: str, enters: ir.BooleanValue, window: Window
-) -> ir.Table:
+def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
     """Entities in each state at the end of each day from the one before a window on, and entrants."""
-    rows = history.mutate(enters=enters)
-    rows = rows.filter(rows.snapshot_date.between(days_earlier(window.first, 1), window.last))
-    return rows.group_by(day="snapshot_date", state=rows[state]).aggregate(
+    rows = history.filter(
+        history.snapshot_date.between(ma.days_earlier(window.first, 1), window.last)
+    )
+    return rows.group_by("state", day="snapshot_date").aggregate(
         scope=ibis.literal(scope), entities=rows.count(), entered=rows.count(where=rows.enters)
     )
+
+
+def with_entry(
+    users: ir.Table, products: ir.Table, accounts: ir.Table, bronze_accounts: ir.Table
+) -> dict[str, ir.Table]:
+    """The state history of each scope, with `state` and whether a row `enters`: is the first one."""
+    created = bronze_accounts.select(
+        "account_id", created_on=bronze_accounts.account_created_at.date()
+    )
+    accounts = accounts.inner_join(created, "account_id")
+    first_access = products.first_access_at.date()
+    return {
+        PLATFORM: users.mutate(state=users.platform_state, enters=users.days_since_signup == 0),
+        PRODUCT: products.mutate(
+            state=products.current_state, enters=first_access == products.snapshot_date
+        ),
+        ACCOUNT: accounts.mutate(
+            state=accounts.current_state, enters=accounts.created_on == accounts.snapshot_date
+        ),
+    }

@@ -1,4 +1,4 @@
-"""gold_user_churn_scores: how probable it is that a user stays away for the next 30 days, and why."""
+"""gold_user_churn_scores: the probability that a user has no event for 30 days, and the reasons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monstera_assets.lifecycle.states import UserState
 from monstera_assets.prediction.churn_evaluation import published_of
 from monstera_assets.prediction.churn_scores import score
 from monstera_assets.prediction.targets import USERS
-from monstera_assets.prediction.user_features import SCORED_STATES
+from monstera_assets.silver.silver_user_churn_features import SCORED_STATES
 from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
@@ -23,7 +23,7 @@ TABLE = Table(
     name="gold_user_churn_scores",
     grain="one user who is active, returning or reactivated on the as-of date",
     description="The probability that a user has no qualifying event in the 30 days after the as-of"
-    " date, and what moves it most. How far it can be trusted is in gold_churn_model_evaluation.",
+    " date, and the reasons. gold_churn_model_evaluation says how accurate it was in the past.",
     owners=OWNERS,
     key=("user_id",),
     columns=(
@@ -37,10 +37,10 @@ TABLE = Table(
         Column(
             "activity_state",
             "string",
-            "State that follows from activity alone, so users in dunning are among them.",
+            "State by activity alone, so that users in dunning are included.",
             allowed=tuple(SCORED_STATES),
         ),
-        *risk_columns("user", "no qualifying event in the 30 days after the as-of date"),
+        *risk_columns(USERS, "no qualifying event in the 30 days after the as-of date"),
     ),
 )
 
@@ -52,23 +52,17 @@ def gold_user_churn_scores(
     *,
     policy: LifecyclePolicy,
 ) -> pd.DataFrame:
-    """The users of the as-of date, scored by what the evaluation found best."""
-    scores = score(
-        silver_user_churn_features,
-        published_of(gold_churn_model_evaluation, USERS),
-        USERS,
-        policy.churn,
-        medium_from=policy.churn.medium_risk_from,
-        high_from=policy.churn.high_risk_from,
-    )
+    """The users of the as-of date, scored by the published predictor."""
+    published = published_of(gold_churn_model_evaluation, USERS)
+    scores = score(silver_user_churn_features, published, USERS, policy.churn)
     return scores[[column.name for column in TABLE.columns]]
 
 
-@rule(TABLE, "Everybody who can be lost has a score, and nobody else.")
+@rule(TABLE, "Every user who can still churn has a score, and no other.")
 def everybody_is_scored(
     gold_user_churn_scores: ir.Table, silver_user_current_state: ir.Table
 ) -> ir.Table:
-    """Users with a score who cannot be lost, and users without one who can."""
+    """Users with a score who cannot churn, and users without one who can."""
     users = silver_user_current_state
     users = users.filter(
         users.activity_state.isin([str(state) for state in SCORED_STATES]),
@@ -78,18 +72,12 @@ def everybody_is_scored(
     return differing_rows(gold_user_churn_scores.select(*columns), users.select(*columns))
 
 
-@rule(TABLE, "Scores are probabilities, in the band of their size, from what was found best.")
+@rule(TABLE, "Scores are probabilities in the right band, from the published predictor.")
 def scores_are_consistent(
     gold_user_churn_scores: ir.Table,
     gold_churn_model_evaluation: ir.Table,
     *,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """Scores whose probability, band, source or reasons cannot be."""
-    return inconsistent(
-        gold_user_churn_scores,
-        gold_churn_model_evaluation,
-        USERS.entity,
-        policy.churn.medium_risk_from,
-        policy.churn.high_risk_from,
-    )
+    """Scores with an impossible probability, band, source or reason."""
+    return inconsistent(gold_user_churn_scores, gold_churn_model_evaluation, USERS, policy)

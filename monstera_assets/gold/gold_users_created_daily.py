@@ -2,63 +2,40 @@
 
 from __future__ import annotations
 
-import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import differing_rows, rule, within
-from monstera_assets.gold.metrics import Metric, Unit
-from monstera_assets.gold.segments import (
-    TOTAL,
-    counted_by_segment,
-    segmented_table,
-    segments_differ_from_total,
-)
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.warehouse.table_asset import table_asset
+from monstera_assets.gold import authoring as ma
+from monstera_assets.gold.entity_created_table import created_by_segment, total_differs
+from monstera_assets.gold.segments import segmented_table, segments_add_up_in
 
-USERS_CREATED = Metric(
+USERS_CREATED = ma.Metric(
     "Users Created Daily",
     "Users who signed up on the date.",
     "count(user_id) by the date of user_created_at",
-    Unit.USERS,
+    ma.Unit.USERS,
 )
-
 TABLE = segmented_table(USERS_CREATED)
 
 
-@table_asset(TABLE)
+def _signups(users: ir.Table) -> ir.Table:
+    return users.select("user_id", created_on=users.user_created_at.date())
+
+
+@ma.table_asset(TABLE)
 def gold_users_created_daily(
-    bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: Window
+    bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Signups by date and segment."""
-    signups = bronze_users.select(
-        user_id=bronze_users.user_id,
-        day=day_number(bronze_users.user_created_at.date()),
-        change=ibis.literal(1, "int64"),
-    )
-    return counted_by_segment(
-        signups, bronze_users, bronze_accounts, window=window, metric=USERS_CREATED.column_name
-    )
+    facts = _signups(bronze_users)
+    return created_by_segment(facts, bronze_users, bronze_accounts, window, USERS_CREATED)
 
 
-@rule(TABLE, "The total equals a count of signups.")
+@ma.rule(TABLE)
 def recomputed_from_users(
-    gold_users_created_daily: ir.Table, bronze_users: ir.Table, *, window: Window
+    gold_users_created_daily: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Dates on which the metric and a plain count over bronze_users differ."""
-    metric = within(gold_users_created_daily, "metric_date", window)
-    published = metric.filter(
-        metric.segment_dimension == TOTAL, metric.users_created_daily > 0
-    ).select("metric_date", "users_created_daily")
-    users = bronze_users.mutate(metric_date=bronze_users.user_created_at.date())
-    counted = users.group_by("metric_date").aggregate(users_created_daily=users.count())
-    return differing_rows(published, within(counted, "metric_date", window))
+    """The total equals a count of signups."""
+    return total_differs(TABLE, gold_users_created_daily, _signups(bronze_users), window)
 
 
-@rule(TABLE, "The segments of each dimension add up to the total.")
-def segments_add_up(gold_users_created_daily: ir.Table, *, window: Window) -> ir.Table:
-    """Dates and dimensions whose segments do not add up."""
-    return segments_differ_from_total(
-        gold_users_created_daily, "users_created_daily", window=window
-    )
+segments_add_up = segments_add_up_in(TABLE)

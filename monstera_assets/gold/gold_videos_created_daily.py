@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from monstera_assets.gold.entities_created import EntityCreated
+from monstera_assets.settings.entities_created import VIDEOS_CREATED
 
-VIDEOS_CREATED = EntityCreated(entity="Videos", event_types=("video_created",))
+__all__ = ["VIDEOS_CREATED"]

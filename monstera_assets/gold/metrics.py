@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import ibis.expr.types as ir
+
 from monstera_assets.gold import OWNERS
+from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 
 PERIODS = ("Daily", "Weekly", "Monthly", "to Date", "per Window", "per Period")
@@ -60,6 +63,7 @@ _FORMATS = {
     Unit.CHANGE: "{:+.1%}",
     Unit.MONEY: "{:,.2f}",
 }
+_QUOTIENTS = (Unit.SHARE, Unit.RATIO, Unit.CHANGE)
 _TYPES = {**dict.fromkeys(_COUNTS, "int64"), Unit.MONEY: "decimal(18, 2)"}
 
 
@@ -72,7 +76,7 @@ class Metric:
         definition: what it is, in a sentence; the column's description.
         formula: how it is computed.
         unit: what it is measured in; counts are whole numbers, money has two decimals.
-        nullable: whether it can be null; the definition says when.
+        nullable: whether it can be null, as quotients can; the definition says when.
         caveats: what one must know to read it rightly, if anything.
 
     Raises:
@@ -105,10 +109,10 @@ class Metric:
             self.column_name,
             _TYPES.get(self.unit, "float64"),
             self.definition,
-            nullable=self.nullable,
+            nullable=self.nullable or self.unit in _QUOTIENTS,
         )
 
-    def shown(self, value: Any) -> str:
+    def format(self, value: Any) -> str:
         """A value as people read it: shares and changes in percent, money with two decimals."""
         if value is None:
             return "not known"
@@ -123,7 +127,6 @@ class Metric:
             " that was 0 or is not known.",
             f"({self.column_name} - the same {days} days before) / the same {days} days before",
             Unit.CHANGE,
-            nullable=True,
         )
 
 
@@ -184,8 +187,9 @@ def metric_table(
     )
 
 
-METRIC_DATE = Column("metric_date", "date", "The day whose end is described.")
-AS_OF_DATE = Column("as_of_date", "date", "The latest date for which history exists.")
+def metric_columns(rows: ir.Table, *metrics: Metric) -> tuple[ir.Column, ...]:
+    """The columns of some metrics in a table."""
+    return tuple(rows[metric.column_name] for metric in metrics)
 
 
 def snake_case(name: str) -> str:

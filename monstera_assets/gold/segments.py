@@ -1,21 +1,24 @@
-"""Tall metric tables: one value a date and segment, in total and by what users are shared out by.
+"""Tall metric tables: one value a date and segment, in total and by what users are segmented by.
 
-Every segment dimension shares out the users, so the values of its segments add up to the total for
-counts of people. Each date has a row for every segment value that any user has, also when it is 0.
+Every dimension puts each user into one segment, so for counts of people its segments add up to the
+total. Each date has a row for every segment value that any user has, also when it is 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.bit_sets import bit_count, bit_of, word_of
-from monstera_assets.gold.metrics import METRIC_DATE, Metric, MetricTable, metric_table
+from monstera_assets.checks.rules import Rule, rule, within
+from monstera_assets.gold.metrics import Metric, MetricTable, metric_table
 from monstera_assets.gold.series import dates, from_first_day, running_totals, totals_of_day
 from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_number, days_earlier, numbered, sliding_presence
+from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import Column
 
 TOTAL = "all"
@@ -31,18 +34,18 @@ def segmented_table(metric: Metric) -> MetricTable:
         grain="one date, segment dimension and segment value that any user has",
         description=f"{metric.name}, in total (`{TOTAL}` in both segment columns) and by"
         f" {', '.join(SEGMENT_DIMENSIONS)}, as the user's and account's latest row says.",
-        dimensions=(METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
+        dimensions=(METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "the users")),
         metrics=(metric,),
     )
 
 
-def segment_columns(dimensions: Sequence[str], shared_out: str) -> tuple[Column, Column]:
-    """The columns of a tall table that name the segment."""
+def segment_columns(dimensions: Sequence[str], population: str) -> tuple[Column, Column]:
+    """The columns of a tall table that name the segment: of `population`, such as the users."""
     return (
         Column(
             "segment_dimension",
             "string",
-            f"What the {shared_out} are shared out by; `{TOTAL}` for the total.",
+            f"What {population} are segmented by; `{TOTAL}` for the total.",
             allowed=(TOTAL, *dimensions),
         ),
         Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
@@ -50,7 +53,7 @@ def segment_columns(dimensions: Sequence[str], shared_out: str) -> tuple[Column,
 
 
 def user_dimensions(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """What users are shared out by: `user_id`, `account_id`, `SEGMENT_DIMENSIONS`; one row a user."""
+    """What users are segmented by: `user_id`, `account_id`, `SEGMENT_DIMENSIONS`; one row a user."""
     people = users.inner_join(
         accounts.select("account_id", account_tier=accounts.subscription_tier), "account_id"
     )
@@ -141,21 +144,63 @@ def _by_segment(changes: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Ta
     )
 
 
+def counted_by_dimension(
+    rows: ir.Table,
+    values: Mapping[str, ir.Value | str],
+    counts: Mapping[str, ir.Value],
+    **by: ir.Value | str,
+) -> ir.Table:
+    """Counts by `by`, `segment_dimension` and `segment_value`.
+
+    Args:
+        rows: what is counted.
+        values: for each dimension, the column of its segments.
+        counts: the columns to count, as aggregates of the rows.
+        by: the other columns to group by.
+    """
+    return ibis.union(
+        *(
+            rows.group_by(
+                **by, segment_dimension=ibis.literal(dimension), segment_value=value
+            ).aggregate(**counts)
+            for dimension, value in values.items()
+        )
+    )
+
+
+def segment_grid(values: Mapping[str, Sequence[str]], window: Window) -> ir.Table:
+    """Every date of a window with every segment: for each dimension, its values."""
+    segments = [
+        dict(zip(SEGMENT, pair, strict=True))
+        for dimension, of_dimension in values.items()
+        for pair in ((dimension, value) for value in of_dimension)
+    ]
+    every = ibis.array([ibis.struct(segment) for segment in segments])
+    return dates(window).mutate(segment=every.unnest()).unpack("segment")
+
+
 def active_entities_differ(
-    metric: ir.Table, events: ir.Table, entity: str, column: str, *, days: int, window: Window
+    metric: MetricTable,
+    rows: ir.Table,
+    events: ir.Table,
+    entity: str,
+    *,
+    days: int,
+    window: Window,
 ) -> ir.Table:
     """Dates on which the total differs from a count of distinct entities over raw events.
 
     Looks at each date's own window of events: the entities in it are the union of those of its days.
 
     Args:
-        metric: the table of the metric.
+        metric: the table's declaration.
+        rows: the table.
         events: bronze_events, with the column that is counted.
         entity: name of that column.
-        column: name of the metric's column.
         days: length of the sliding window.
         window: the dates to compare.
     """
+    [column] = (each.column_name for each in metric.metrics)
     all_days = Window(days_earlier(window.first, days - 1), window.last)
     qualifying = events.filter(
         events.is_qualifying_event,
@@ -180,20 +225,26 @@ def active_entities_differ(
         counted=bit_count(united.bits).sum().cast("int64")
     )
     counted = dates(window).left_join(counted, "metric_date").drop("metric_date_right")
-    published = metric.filter(metric.segment_dimension == TOTAL).select("metric_date", column)
+    published = rows.filter(rows.segment_dimension == TOTAL).select("metric_date", column)
     both = counted.left_join(published, "metric_date").drop("metric_date_right")
     return both.filter(both[column].isnull() | (both[column] != both.counted.fill_null(0)))
 
 
-def segments_differ_from_total(metric: ir.Table, column: str, *, window: Window) -> ir.Table:
-    """Dates and dimensions whose segments do not add up to the total."""
-    rows = metric.filter(metric.metric_date.between(window.first, window.last))
-    total = rows.filter(rows.segment_dimension == TOTAL).select(
-        total_date=rows.metric_date, total=rows[column]
-    )
-    parts = rows.filter(rows.segment_dimension != TOTAL)
-    sums = parts.group_by("metric_date", "segment_dimension").aggregate(
-        segments=parts[column].sum().cast("int64")
-    )
-    both = sums.left_join(total, sums.metric_date == total.total_date).drop("total_date")
-    return both.filter(both.total.isnull() | (both.total != both.segments))
+def segments_add_up_in(table: MetricTable) -> Rule:
+    """The rule of a tall table that the segments of each dimension add up to the total."""
+    [column] = (metric.column_name for metric in table.metrics)
+
+    def segments_add_up(rows: ir.Table, *, window: Window) -> ir.Table:
+        """The segments of each dimension add up to the total."""
+        rows = within(rows, METRIC_DATE.name, window)
+        total = rows.filter(rows.segment_dimension == TOTAL).select(
+            total_date=rows.metric_date, total=rows[column]
+        )
+        parts = rows.filter(rows.segment_dimension != TOTAL)
+        sums = parts.group_by("metric_date", "segment_dimension").aggregate(
+            segments=parts[column].sum().cast("int64")
+        )
+        both = sums.left_join(total, sums.metric_date == total.total_date).drop("total_date")
+        return both.filter(both.total.isnull() | (both.total != both.segments))
+
+    return replace(rule(table)(segments_add_up), reads=(table.name,))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.gold.metrics import METRIC_DATE, Metric
+from monstera_assets.gold.metrics import Metric
 from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import calendar, day_date, day_number
+from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.previews import Preview
 
 
@@ -87,8 +88,3 @@ def weekly_trend(title: str, metric: Metric, **row: str) -> Preview:
         return weekly.select(METRIC_DATE.name, metric.column_name).order_by(METRIC_DATE.name)
 
     return Preview(title, rows, bar=metric.column_name)
-
-
-def share(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
-    """A quotient, null over nothing."""
-    return part.cast("float64") / whole.cast("float64").nullif(0.0)

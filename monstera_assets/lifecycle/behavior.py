@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
 from itertools import accumulate
 
 import ibis
@@ -143,7 +142,7 @@ def feature_use_of(feature_activity: ir.Table) -> ir.Table:
     )
 
 
-def engaged_runs(states: ir.Table, first_day: date) -> ir.Table:
+def engaged_runs(states: ir.Table, first_day: ir.DateValue) -> ir.Table:
     """`Facts.engaged` of silver_user_state_history."""
     now = states.filter(states.snapshot_date >= first_day, states.activity_state.isin(_ENGAGED))
     return now.group_by("user_id", "platform_state", "platform_state_since").aggregate(
@@ -171,7 +170,7 @@ def product_runs(product_states: ir.Table) -> ir.Table:
 
 
 def behavior_intervals(
-    facts: Facts, policy: LifecyclePolicy, first_day: date, last_day: date
+    facts: Facts, policy: LifecyclePolicy, first_day: ir.DateValue, last_day: ir.DateValue
 ) -> ir.Table:
     """The measures of each user from a first to a last day, from signup on.
 
@@ -180,7 +179,7 @@ def behavior_intervals(
         qualifying day, null if none in 90 days) and `reactivated_on` (the day of the latest
         reactivation, null if longer ago than the policy's `reactivation_days`).
     """
-    first, last = (day_number(ibis.literal(day)) for day in (first_day, last_day))
+    first, last = day_number(first_day), day_number(last_day)
     days = _changes(facts, policy, first).mutate(
         # What began before the window counts from its first day.
         day=ibis.greatest(ibis._.day, first)

@@ -31,6 +31,8 @@ from datetime import date, datetime, time
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.lifecycle.expressions import Window
+
 _EPOCH = date(1970, 1, 1)
 FOREVER = (date(9999, 12, 31) - _EPOCH).days
 """The number of the last day of an interval that nothing has ended."""
@@ -50,6 +52,11 @@ def day_date(number: ir.IntegerValue) -> ir.DateValue:
     # From a timestamp: of a date plus days Ibis believes that it is a date and leaves the cast out.
     midnight = ibis.literal(datetime.combine(_EPOCH, time.min))
     return (midnight + number.cast("int32").as_interval("D")).cast("date")
+
+
+def days_earlier(day: ir.DateValue, days: int) -> ir.DateValue:
+    """The date so many days before another."""
+    return day_date(day_number(day) - days)
 
 
 def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
@@ -350,15 +357,20 @@ def presence_of(spans: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
     )
 
 
-def calendar(first: date, last: date, day_column: str) -> ir.Table:
+def calendar(first: ir.DateValue, last: ir.DateValue, day_column: str) -> ir.Table:
     """One row a date from `first` to `last`."""
-    from_day, to_day = (day_number(ibis.literal(day)) for day in (first, last))
-    days = ibis.range(from_day, to_day + 1).unnest().name("number").as_table()
+    numbers = ibis.range(day_number(first), day_number(last) + 1).unnest()
+    days = numbers.name("number").as_table()
     return days.select(**{day_column: day_date(days.number)})
 
 
 def on_each_day(
-    intervals: ir.Table, first: date, last: date, *, day_column: str, order_by: Sequence[str] = ()
+    intervals: ir.Table,
+    first: ir.DateValue,
+    last: ir.DateValue,
+    *,
+    day_column: str,
+    order_by: Sequence[str] = (),
 ) -> ir.Table:
     """One row a key and day from `first` to `last`: intervals crossed with the calendar.
 
@@ -370,7 +382,7 @@ def on_each_day(
         order_by: columns of the key that rows will be looked up by. To order intervals is cheap, and
             their days then lie beside each other in the stored table.
     """
-    from_day, to_day = (day_number(ibis.literal(day)) for day in (first, last))
+    from_day, to_day = day_number(first), day_number(last)
     within = intervals.filter(intervals.valid_from <= to_day, intervals.valid_to >= from_day)
     if order_by:
         within = within.order_by(*order_by, "valid_from")
@@ -405,23 +417,23 @@ def as_stored(intervals: ir.Table, as_of: ir.DateValue) -> ir.Table:
     )
 
 
-def days_of(stored: ir.Table, first: date, last: date, *, keys: Sequence[str]) -> ir.Table:
+def days_of(stored: ir.Table, window: Window, *, keys: Sequence[str]) -> ir.Table:
     """Stored intervals crossed with a calendar, up to their as-of date; adds `day`, a number."""
     last_day = (day_number(stored.valid_to) - 1).fill_null(day_number(stored.as_of_date))
     intervals = stored.mutate(valid_from=day_number(stored.valid_from), valid_to=last_day)
-    return on_each_day(intervals, first, last, day_column="day", order_by=keys)
+    return on_each_day(intervals, window.first, window.last, day_column="day", order_by=keys)
 
 
 def transitions_of(
-    stored: ir.Table, first: date, last: date, *, keys: Sequence[str], state: str
+    stored: ir.Table, window: Window, *, keys: Sequence[str], state: str
 ) -> ir.Table:
     """Where a stored interval meets the next one, of another state, within some days.
 
     Returns:
         The intervals that begin so, with the columns of the intervals before them as `previous_*`.
     """
-    begun = stored.filter(stored.valid_from.between(first, last))
-    ended = stored.filter(stored.valid_to.between(first, last))
+    begun = stored.filter(stored.valid_from.between(window.first, window.last))
+    ended = stored.filter(stored.valid_to.between(window.first, window.last))
     ended = ended.select(**{f"previous_{name}": ended[name] for name in ended.columns})
     return begun.inner_join(
         ended,

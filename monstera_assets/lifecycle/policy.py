@@ -87,7 +87,7 @@ class SegmentPolicy(BaseModel):
         description="Share of the features of the products in use that a completionist uses.",
     )
     completionist_min_features: int = Field(
-        default=2, ge=1, description="Features that a completionist uses at least."
+        default=2, ge=1, description="Minimum number of features used to count as a completionist."
     )
     collaboration_event_types: tuple[str, ...] = Field(
         default=("member_invited", "project_shared"),
@@ -136,7 +136,7 @@ class SegmentPolicy(BaseModel):
 
 
 class AlertPolicy(BaseModel):
-    """From when on figures are alarming (framework, section 9).
+    """Alert thresholds (framework, section 9).
 
     Changes are relative, from one week to the next unless said otherwise; shares lie between 0 and 1.
     """
@@ -152,16 +152,26 @@ class AlertPolicy(BaseModel):
         default=0.95, ge=0, le=1, description="Share of a day's rows that must be accepted."
     )
     max_churn_increase: float = Field(
-        default=0.2, ge=0, description="Increase of the churn rate that is bearable."
+        default=0.2,
+        ge=0,
+        description="Maximum week-on-week increase in the churn rate before alerting.",
     )
     max_dormancy_increase: float = Field(
-        default=0.1, ge=0, description="Increase of the dormancy rate that is bearable."
+        default=0.1,
+        ge=0,
+        description="Maximum week-on-week increase in the dormancy rate before alerting.",
     )
     max_activation_decrease: float = Field(
-        default=0.15, ge=0, le=1, description="Decrease of the activation rate that is bearable."
+        default=0.15,
+        ge=0,
+        le=1,
+        description="Maximum week-on-week decrease in the activation rate before alerting.",
     )
     max_reactivation_decrease: float = Field(
-        default=0.25, ge=0, le=1, description="Decrease of the reactivation rate that is bearable."
+        default=0.25,
+        ge=0,
+        le=1,
+        description="Maximum week-on-week decrease in the reactivation rate before alerting.",
     )
     min_dunning_recovery: float = Field(
         default=0.6, ge=0, le=1, description="Share of closed failures that must be recovered."
@@ -186,8 +196,8 @@ class AlertPolicy(BaseModel):
         default=0.05,
         ge=0,
         le=1,
-        description="Decline of monthly active users over 4 weeks that is bearable, if they fell in"
-        " each.",
+        description="Maximum decline in monthly active users over 4 weeks before alerting, if they"
+        " fell in each.",
     )
 
 
@@ -370,9 +380,7 @@ class LifecyclePolicy(BaseModel):
         default_factory=SegmentPolicy, description="Thresholds of the behavioural segments."
     )
 
-    alerts: AlertPolicy = Field(
-        default_factory=AlertPolicy, description="From when on figures are alarming."
-    )
+    alerts: AlertPolicy = Field(default_factory=AlertPolicy, description="Alert thresholds.")
     anomalies: AnomalyPolicy = Field(
         default_factory=AnomalyPolicy, description="When a day is out of its expected range."
     )

@@ -55,6 +55,17 @@ def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
     return ended
 
 
+def is_abandoned(instance: DagsterInstance, run_id: str) -> bool:
+    """Whether a run is marked as one whose process lives, and that process has ended."""
+    path = _folder(instance) / run_id
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, BlockingIOError):
+        return False
+    return True
+
+
 def _folder(instance: DagsterInstance) -> Path:
     folder = Path(instance.root_directory) / _FOLDER
     folder.mkdir(parents=True, exist_ok=True)

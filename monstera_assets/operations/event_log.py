@@ -30,29 +30,23 @@ from itertools import groupby
 from operator import is_
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from dagster import Field, StringSource
+from dagster import DagsterEventType, Field, StringSource, serialize_value
 from dagster._core.events import (
     ASSET_CHECK_EVENTS,
     ASSET_EVENTS,
     EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
-    DagsterEventType,
     StepMaterializationData,
 )
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
-from dagster._core.storage.sql import create_engine
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from dagster._serdes import serialize_value
-from dagster._utils.tags import get_boolean_tag_value
 from dagster_shared.record import replace
-from sqlalchemy import func, select
+from sqlalchemy import create_engine, func, select
 from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, MetadataValue
+    from dagster import DagsterInstance, EventLogEntry, MetadataValue
     from dagster._config import UserConfigSchema
-    from dagster._core.events.log import EventLogEntry
     from dagster._serdes import ConfigurableClassData
     from sqlalchemy.engine import Connection, Engine
 
@@ -76,6 +70,9 @@ _IN_INDEX = (
     | frozenset(EVENT_TYPE_TO_PIPELINE_RUN_STATUS)
 )
 """What is stored in the index over all runs too."""
+
+_LOCK_TIMEOUT_SECONDS = 30
+"""As long as Dagster's own connections wait for another process."""
 
 _NO_PARTITION = "partition, left out by BatchedSqliteEventLogStorage"
 _NO_TIME = -123456789.987654321
@@ -205,9 +202,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     @property
     def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
         """One planned event an asset and run that names its range, instead of one a partition."""
-        return get_boolean_tag_value(
-            os.getenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS"), default_value=True
-        )
+        asked = os.getenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
+        return asked.lower() not in ("false", "none", "0", "")
 
     def store_event(self, event: "EventLogEntry") -> None:
         """Store an event and what has waited for it, or let it wait."""
@@ -396,7 +392,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         return create_engine(
             self.conn_string_for_shard(shard),
             poolclass=NullPool,
-            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+            connect_args={"timeout": _LOCK_TIMEOUT_SECONDS},
         )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
 
 from dagster import DagsterEvent, DagsterEventType
 from rich.console import Console
@@ -20,47 +18,32 @@ from rich.progress import (
 
 from monstera_assets.operations.runs import step_name
 
+_ENDINGS = {
+    DagsterEventType.STEP_SUCCESS: "",
+    DagsterEventType.STEP_FAILURE: "  FAILED",
+    DagsterEventType.STEP_SKIPPED: "  skipped",
+}
 _ROW_COUNTS = ("dagster/row_count", "dagster/partition_row_count", "rows_written")
 
 
-class RunProgress:
+class RunProgress(Progress):
     """Shows steps done, the current table and rows written; a listener of `run_range`."""
 
     def __init__(self, console: Console, steps: int) -> None:
-        self._console = console
-        self._steps = steps
-        self._done = 0
+        super().__init__(
+            SpinnerColumn(),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TextColumn("[dim]{task.fields[rows]:,} rows"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
         self._rows: dict[str, dict[str, int]] = {}
         self._began = time.monotonic()
-        self._bar: Progress | None = None
-        if console.is_terminal:
-            self._bar = Progress(
-                SpinnerColumn(),
-                BarColumn(bar_width=28),
-                MofNCompleteColumn(),
-                TextColumn("{task.description}"),
-                TextColumn("[dim]{task.fields[rows]:,} rows"),
-                TimeElapsedColumn(),
-                console=console,
-                transient=True,
-            )
-            self._task = self._bar.add_task("starting", total=steps, rows=0)
-
-    def __enter__(self) -> Self:
-        """Show the bar."""
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Take the bar away; what a run ends with is said elsewhere."""
-        if self._bar is not None:
-            self._bar.stop()
+        self._steps = self.add_task("starting", total=steps, rows=0)
 
     def __call__(self, event: DagsterEvent) -> None:
         """Take note of an event of the run."""
@@ -69,13 +52,8 @@ class RunProgress:
             self._materialized(event)
         elif kind == DagsterEventType.STEP_START:
             self._began = time.monotonic()
-            if self._bar is not None:
-                self._bar.update(self._task, description=escape(step_name(event)))
-        elif kind in (
-            DagsterEventType.STEP_SUCCESS,
-            DagsterEventType.STEP_FAILURE,
-            DagsterEventType.STEP_SKIPPED,
-        ):
+            self.update(self._steps, description=escape(step_name(event)))
+        elif kind in _ENDINGS:
             self._finished(event)
 
     def _materialized(self, event: DagsterEvent) -> None:
@@ -91,18 +69,16 @@ class RunProgress:
                 return
 
     def _finished(self, event: DagsterEvent) -> None:
-        self._done += 1
         name = step_name(event)
-        if self._bar is not None:
-            rows_so_far = sum(sum(of_step.values()) for of_step in self._rows.values())
-            self._bar.update(self._task, completed=self._done, rows=rows_so_far)
+        rows_so_far = sum(sum(of_step.values()) for of_step in self._rows.values())
+        self.update(self._steps, advance=1, rows=rows_so_far)
+        if not self.disable:
             return
-        outcome = {
-            DagsterEventType.STEP_SUCCESS: "",
-            DagsterEventType.STEP_FAILURE: "  FAILED",
-            DagsterEventType.STEP_SKIPPED: "  skipped",
-        }[event.event_type]
+        [task] = self.tasks
         rows = f"  {sum(self._rows[name].values()):,} rows" if self._rows.get(name) else ""
         seconds = time.monotonic() - self._began
-        line = f"[{self._done:>2}/{self._steps}] {name}{rows}  {seconds:.1f} s{outcome}"
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        line = (
+            f"[{task.completed:>2}/{task.total}] {name}{rows}  {seconds:.1f} s"
+            f"{_ENDINGS[event.event_type]}"
+        )
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import date
 
 from dagster import (
     AssetSelection,
@@ -17,36 +16,19 @@ from dagster import (
     DagsterEventType,
     DagsterInstance,
     Definitions,
+    EventLogEntry,
     ExecuteInProcessResult,
     JobDefinition,
     define_asset_job,
 )
-from dagster._core.events import JobFailureData
-from dagster._core.events.log import EventLogEntry
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-)
-from dagster_shared.error import SerializableErrorInfo
 
-from monstera_assets.bronze.forgotten import ForgottenKeyError
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE
-from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.operations.abandoned_runs import end_abandoned_runs, marked_as_running
-from monstera_assets.operations.partitions import daily_partitions
+from monstera_assets.operations.jobs import WHOLE_GRAPH
 from monstera_assets.settings import SettingsError
 from monstera_assets.source.errors import SourceError
-from monstera_assets.warehouse.archive import ArchivedDaysError
-from monstera_assets.warehouse.errors import (
-    MissingPartitionsError,
-    MissingTableError,
-    SchemaMismatchError,
-    WarehouseError,
-    WarehouseLockedError,
-)
-from monstera_assets.warehouse.windows import DateWindow
-
-WHOLE_GRAPH = "whole_graph"
+from monstera_assets.warehouse.errors import MissingPartitionsError, WarehouseError
+from monstera_assets.warehouse.windows import RANGE_END_TAG, RANGE_START_TAG, DateWindow
 
 whole_graph_job = define_asset_job(
     WHOLE_GRAPH,
@@ -56,21 +38,6 @@ whole_graph_job = define_asset_job(
 
 Listener = Callable[[DagsterEvent], None]
 
-_OWN_ERRORS = frozenset(
-    error.__name__
-    for error in (
-        SettingsError,
-        SourceError,
-        WarehouseError,
-        WarehouseLockedError,
-        SchemaMismatchError,
-        MissingTableError,
-        MissingPartitionsError,
-        ArchivedDaysError,
-        ForgottenKeyError,
-        SiteError,
-    )
-)
 _STEPS_SHOWN = 3
 _ENDS_OF_STEPS = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE)
 
@@ -124,50 +91,11 @@ class RunReport:
         return self.succeeded and not any(check.blocking for check in self.failed_checks)
 
 
-def choose_window(
-    available: DateWindow, source: Callable[[], DateWindow], first: date | None, last: date | None
-) -> DateWindow:
-    """The range of a run: as asked, by default all that the source covers.
-
-    Args:
-        available: the partitions that exist.
-        source: gives the range of the source; asked only where it is needed.
-        first: first day asked for.
-        last: last day asked for.
-
-    Raises:
-        SettingsError: a day asked for has no partition, or the range is empty.
-    """
-    for flag, day in (("--from", first), ("--to", last)):
-        if day is not None and not available.first <= day <= available.last:
-            raise SettingsError(f"{flag} {day}: there are partitions from {available} only")
-    chosen_first = first or available.first
-    chosen_last = last or min(source().last, available.last)
-    if chosen_last < chosen_first:
-        raise SettingsError(
-            f"the range from {chosen_first} to {chosen_last} is empty; partitions exist from"
-            f" {available}"
-        )
-    return DateWindow(chosen_first, chosen_last)
-
-
-def available_partitions(first: date) -> DateWindow:
-    """The partitions that exist: from the first day to the last one that is over.
-
-    Raises:
-        SettingsError: the first day is not over yet.
-    """
-    last_key = daily_partitions(first).get_last_partition_key()
-    if last_key is None:
-        raise SettingsError(f"start_date: {first} is not over yet, so there is no partition")
-    return DateWindow(first, date.fromisoformat(last_key))
-
-
 def range_tags(window: DateWindow) -> dict[str, str]:
     """The tags that make one run of a range of partitions."""
     return {
-        ASSET_PARTITION_RANGE_START_TAG: window.first.isoformat(),
-        ASSET_PARTITION_RANGE_END_TAG: window.last.isoformat(),
+        RANGE_START_TAG: window.first.isoformat(),
+        RANGE_END_TAG: window.last.isoformat(),
     }
 
 
@@ -274,25 +202,25 @@ def _report(result: ExecuteInProcessResult, window: DateWindow, *, interrupted: 
 
 def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
     """The root causes of failures that are not a failed check's, which are reported as such."""
+    own_errors = set(_names_with_subclasses(SettingsError, SourceError, WarehouseError))
     steps_of: dict[tuple[str, str], list[str]] = {}
     messages: dict[tuple[str, str], str] = {}
     for event in events:
-        error: SerializableErrorInfo | None = None
+        error = None
         if event.event_type == DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
         elif event.event_type == DagsterEventType.RUN_FAILURE and not messages:
-            data = event.event_specific_data
             # A run whose process was lost is failed by another, which leaves no data.
-            error = data.error if isinstance(data, JobFailureData) else None
+            error = getattr(event.event_specific_data, "error", None)
         if error is None:
             continue
-        while error.cause is not None and error.cls_name not in _OWN_ERRORS:
+        while error.cause is not None and error.cls_name not in own_errors:
             error = error.cause
         kind = error.cls_name or ""
         message = " ".join(error.message.split())
         if "blocking asset check" in message:
             continue
-        if kind in _OWN_ERRORS:  # which say what happened without their name before it
+        if kind in own_errors:  # which say what happened without their name before it
             message = message.split(": ", 1)[-1]
         cause = (kind, message)
         if kind == MissingPartitionsError.__name__:
@@ -304,6 +232,12 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
     return [
         Failure(kind, messages[kind, key], tuple(steps)) for (kind, key), steps in steps_of.items()
     ]
+
+
+def _names_with_subclasses(*kinds: type[Exception]) -> Iterator[str]:
+    for kind in kinds:
+        yield kind.__name__
+        yield from _names_with_subclasses(*kind.__subclasses__())
 
 
 def step_name(event: DagsterEvent) -> str:

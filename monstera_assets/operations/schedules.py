@@ -8,7 +8,7 @@ days, on an ordinary morning it is yesterday.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 
 from dagster import (
     AssetKey,
@@ -28,11 +28,11 @@ from dagster import (
     define_asset_job,
     schedule,
 )
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG
 
+from monstera_assets.operations.jobs import DAILY, LATE_AFTER, deadline
 from monstera_assets.operations.runs import range_tags
 from monstera_assets.settings import Settings
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.windows import RANGE_END_TAG, DateWindow
 
 TRANSIENT_RETRIES = RetryPolicy(
     max_retries=3, delay=30, backoff=Backoff.EXPONENTIAL, jitter=Jitter.PLUS_MINUS
@@ -40,7 +40,7 @@ TRANSIENT_RETRIES = RetryPolicy(
 """For steps: a file that is just being replaced, a database that another process holds for long."""
 
 daily_job = define_asset_job(
-    "daily",
+    DAILY,
     selection=AssetSelection.all(),
     op_retry_policy=TRANSIENT_RETRIES,
     tags={"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_FAILURE"},
@@ -58,15 +58,6 @@ _UNFINISHED = [
     DagsterRunStatus.STARTING,
     DagsterRunStatus.STARTED,
 ]
-
-
-LATE_AFTER = timedelta(hours=2)
-"""How long after the daily run begins its tables are late (framework, section 9)."""
-
-
-def deadline(settings: Settings) -> time:
-    """The time of day (UTC) from which on a day that is not there is late."""
-    return (datetime.combine(date.min, settings.daily_run_at) + LATE_AFTER).time()
 
 
 def freshness(settings: Settings) -> FreshnessPolicy:
@@ -106,9 +97,7 @@ def daily_schedule(
         if missing is None:
             return SkipReason(f"every daily table has all days up to {yesterday}")
         if context.instance.get_runs(
-            RunsFilter(
-                statuses=_UNFINISHED, tags={ASSET_PARTITION_RANGE_END_TAG: str(missing.last)}
-            ),
+            RunsFilter(statuses=_UNFINISHED, tags={RANGE_END_TAG: str(missing.last)}),
             limit=1,
         ):
             return SkipReason(f"a run up to {missing.last} is under way")

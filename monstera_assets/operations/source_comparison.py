@@ -32,8 +32,7 @@ from monstera_assets.bronze import (
 from monstera_assets.bronze.entity_changes import COMPARED, EntityEffect, entity_effect
 from monstera_assets.bronze.loading import stage
 from monstera_assets.bronze.row_digests import NO_ROWS
-from monstera_assets.operations.partitions import source_range
-from monstera_assets.operations.runs import available_partitions
+from monstera_assets.operations.partitions import available_partitions, source_range
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
 from monstera_assets.source.layout import SourceInput, discover_source

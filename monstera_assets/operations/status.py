@@ -1,118 +1,181 @@
-"""What the warehouse holds: rows, ranges, last materializations, failing checks, headline figures."""
+"""What the warehouse holds and how it is: ranges, last run, failing checks, rows, whether it is late.
+
+Dagster's storage answers, and the DuckDB file where it opens. Nothing here imports the declarations
+of the tables, which take longer to load than all of this takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb
-from dagster import AssetCheckKey, DagsterInstance
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecordStatus,
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetCheckSeverity,
+    DagsterEventType,
+    DagsterInstance,
 )
+from pydantic import BaseModel, computed_field
+from rich.console import Console
+from rich.table import Table as Grid
 
-from monstera_assets.gold.gold_overall_metrics import BIG_NUMBERS
-from monstera_assets.gold.gold_overall_metrics import TABLE as OVERALL
+from monstera_assets.operations.abandoned_runs import is_abandoned
+from monstera_assets.operations.jobs import (
+    DAILY,
+    EXPIRE_RAW_EVENTS,
+    EXPORT_TABLES,
+    WHOLE_GRAPH,
+    Due,
+)
 from monstera_assets.settings import Settings
+from monstera_assets.settings.alert_urls import LEVELS
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets.warehouse.writer import stored_columns
+from monstera_assets.warehouse.errors import WarehouseLockedError
+from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
+
+if TYPE_CHECKING:
+    from dagster import RunRecord
+    from dagster._core.storage.event_log.base import AssetEntry
+
+LEVEL = "alert_level"
+"""Metadata key of an evaluation: how urgent the check's failure is (checks/table_checks.py)."""
+
+_RUNS_READ = 25
+_CHECK_EVENTS = {
+    DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
+    DagsterEventType.ASSET_CHECK_EVALUATION,
+}
 
 
-@dataclass(frozen=True)
-class TableStatus:
-    """What is stored of a table; `rows` is None if it does not exist."""
+class TableStatus(BaseModel):
+    """What is known of a table.
 
-    table: Table
-    rows: int | None
-    window: DateWindow | None
-    missing_days: int
-    materialized_at: datetime | None
+    `rows` is None if the table does not exist, or if its rows are not known because another process
+    holds the file. The days are those of a daily table. `failing_checks` has the level of each check
+    that failed when last evaluated; `checks_not_reached` were planned by the last run, which ended
+    before it evaluated them.
+    """
+
+    table: str
+    rows: int | None = None
+    first_day: date | None = None
+    last_day: date | None = None
+    missing_days: int = 0
+    has_due_day: bool = False
+    materialized_at: datetime | None = None
+    failing_checks: Mapping[str, str] = {}
+    checks_not_reached: Sequence[str] = []
 
 
-@dataclass(frozen=True)
-class Headline:
-    """Figures of the as-of date: users by state, and the big numbers by name, as people read them."""
+class LastRun(BaseModel):
+    """The latest run of the graph; `at` is when it ended, or when it began if it has not ended."""
 
-    as_of_date: date
-    users_by_state: tuple[tuple[str, int], ...]
-    big_numbers: tuple[tuple[str, str], ...]
+    run_id: str
+    job: str
+    outcome: Literal["succeeded", "failed", "canceled", "running", "abandoned"]
+    at: datetime
 
 
-def table_statuses(
-    connection: duckdb.DuckDBPyConnection, tables: Sequence[Table]
-) -> list[TableStatus]:
-    """The status of each table, in the given order."""
-    written = {
-        (schema, name): values
-        for schema, name, *values in (
-            connection.execute(
-                "SELECT schema_name, table_name, min(partition_date), max(partition_date),"
-                " count(partition_date), max(materialized_at)"
-                " FROM operations.materializations GROUP BY ALL"
-            ).fetchall()
-            if _exists(connection, "operations", "materializations")
-            else []
+class Status(BaseModel):
+    """The warehouse's health and its tables, by layer and name; as JSON, what scripts read.
+
+    `locked` says that another process holds the file: rows and days are then what Dagster knows.
+    """
+
+    due: Due
+    last_run: LastRun | None
+    locked: bool
+    tables: Sequence[TableStatus]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def latest_day(self) -> date | None:
+        """The latest day up to which every daily table has come; None before the first."""
+        return min((table.last_day for table in self.tables if table.last_day), default=None)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def late(self) -> bool:
+        """Whether a daily table lacks the day that is due, or a table was never materialized.
+
+        A warehouse that is still to be filled is not late, nor is one that begins after that day.
+        """
+        first_days = [table.first_day for table in self.tables if table.first_day]
+        if not first_days or self.due.day < min(first_days):
+            return False
+        return any(
+            not table.has_due_day if table.first_day else table.materialized_at is None
+            for table in self.tables
         )
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def failing_checks(self) -> Mapping[str, int]:
+        """The number of failing checks of each level, from P0 to P3."""
+        levels = Counter(level for table in self.tables for level in table.failing_checks.values())
+        return {level: levels[level] for level in LEVELS}
+
+
+def read_status(
+    instance: DagsterInstance,
+    settings: Settings,
+    now: datetime,
+    *,
+    lock_timeout_seconds: float = 0,
+) -> Status:
+    """The status as of a moment.
+
+    Args:
+        instance: where the runs are recorded.
+        settings: where the database is, and when the daily run begins.
+        now: the moment that decides which day is due.
+        lock_timeout_seconds: how long to wait for a process that holds the database.
+
+    Raises:
+        WarehouseError: the file cannot be opened, for another reason than that it is locked.
+    """
+    due = Due.at(now, settings)
+    runs, whole = _runs(instance)
+    failing, not_reached = _checks(instance, runs, whole)
+    keys = [key for key in instance.all_asset_keys() if key.path[0] in set(Layer)]
+    entries = [record.asset_entry for record in instance.get_asset_records(keys)]
+    # What was renamed or removed stays in Dagster's storage; the whole graph's last run leaves it out.
+    recent = {record.dagster_run.run_id for record in runs[: whole + 1]} if whole >= 0 else None
+    current = {
+        (entry.asset_key.path[0], entry.asset_key.path[-1]): entry
+        for entry in entries
+        if recent is None or entry.last_run_id in recent
     }
-    statuses = []
-    for table in tables:
-        first, last, days, at = written.get((str(table.layer), table.name), (None, None, 0, None))
-        window = DateWindow(first, last) if first and last else None
-        statuses.append(
+    try:
+        with connect(
+            str(settings.database),
+            {},
+            lock_timeout_seconds=lock_timeout_seconds,
+            read_only=True,
+        ) as connection:
+            stored = _stored(connection, due.day)
+            locked = False
+    except WarehouseLockedError:
+        stored = {name: _recorded(instance, entry, due.day) for name, entry in current.items()}
+        locked = True
+    names = sorted(current or stored, key=lambda name: (list(Layer).index(Layer(name[0])), name[1]))
+    return Status(
+        tables=[
             TableStatus(
-                table=table,
-                rows=_rows(connection, table),
-                window=window,
-                missing_days=len(window) - days if window else 0,
-                materialized_at=at,
+                table=name,
+                failing_checks=failing.get(name, {}),
+                checks_not_reached=not_reached.get(name, []),
+                **stored.get((layer, name), {}),
             )
-        )
-    return statuses
-
-
-def headline(connection: duckdb.DuckDBPyConnection) -> Headline | None:
-    """The headline figures; None before anything is materialized."""
-    if not _exists(connection, "silver", "silver_user_current_state"):
-        return None
-    states = connection.execute(
-        "SELECT platform_state, count(*), max(as_of_date) FROM silver.silver_user_current_state"
-        " GROUP BY platform_state ORDER BY platform_state"
-    ).fetchall()
-    if not states:
-        return None
-    shown: list[tuple[str, str]] = []
-    if _exists(connection, *OVERALL.asset_path):
-        columns = ", ".join(metric.column_name for metric in BIG_NUMBERS)
-        rows = connection.execute(
-            f"SELECT {columns} FROM {OVERALL.qualified_name} WHERE is_current_day"
-        ).fetchall()
-        shown = [
-            (metric.name, metric.shown(value))
-            for row in rows
-            for metric, value in zip(BIG_NUMBERS, row, strict=True)
-        ]
-    return Headline(
-        as_of_date=states[0][2],
-        users_by_state=tuple((state, int(count)) for state, count, _ in states),
-        big_numbers=tuple(shown),
-    )
-
-
-def latest_checks(
-    instance: DagsterInstance, keys: Collection[AssetCheckKey]
-) -> tuple[list[AssetCheckKey], list[AssetCheckKey]]:
-    """The checks that failed when last evaluated, and those that their last run did not reach."""
-    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys))
-    having = {
-        status: [key for key in keys if key in latest and latest[key].status == status]
-        for status in AssetCheckExecutionRecordStatus
-    }
-    return (
-        having[AssetCheckExecutionRecordStatus.FAILED],
-        having[AssetCheckExecutionRecordStatus.PLANNED],
+            for layer, name in names
+        ],
+        last_run=_last_run(instance, runs[0]) if runs else None,
+        due=due,
+        locked=locked,
     )
 
 
@@ -130,17 +193,206 @@ def ensure_writable(settings: Settings) -> None:
         pass
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, table: Table) -> int | None:
-    if not stored_columns(connection, table.stored):
-        return None
-    counted = connection.execute(f"SELECT count(*) FROM {table.qualified_name}").fetchall()
-    return int(counted[0][0])
+def _stored(
+    connection: duckdb.DuckDBPyConnection, due_day: date
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """What the file says of each table that is in it."""
+    existing = {
+        (schema, name)
+        for schema, name in connection.execute(
+            "SELECT schema_name, table_name FROM duckdb_tables()"
+            " WHERE database_name = current_database()"
+        ).fetchall()
+    }
+    tables = [table for table in existing if table[0] in set(Layer)]
+    if not tables:
+        return {}
+    counted = " UNION ALL ".join(
+        f"SELECT '{schema}', '{name}', count(*) FROM {schema}.{name}" for schema, name in tables
+    )
+    stored: dict[tuple[str, str], dict[str, Any]] = {
+        (schema, name): {"rows": rows}
+        for schema, name, rows in connection.execute(counted).fetchall()
+    }
+    if (OPERATIONS_SCHEMA, "materializations") in existing:
+        for schema, name, first, last, days, has_due_day, at in connection.execute(
+            "SELECT schema_name, table_name, min(partition_date), max(partition_date),"
+            " count(partition_date), count(*) FILTER (partition_date = ?) > 0, max(materialized_at)"
+            f" FROM {OPERATIONS_SCHEMA}.materializations GROUP BY ALL",
+            [due_day],
+        ).fetchall():
+            stored.setdefault((schema, name), {}).update(
+                first_day=first,
+                last_day=last,
+                missing_days=(last - first).days + 1 - days if first else 0,
+                has_due_day=has_due_day,
+                materialized_at=at.replace(tzinfo=UTC),
+            )
+    return stored
 
 
-def _exists(connection: duckdb.DuckDBPyConnection, schema: str, name: str) -> bool:
-    found = connection.execute(
-        "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
-        " AND schema_name = ? AND table_name = ?",
-        [schema, name],
-    ).fetchall()
-    return bool(found[0][0])
+def _recorded(instance: DagsterInstance, entry: AssetEntry, due_day: date) -> dict[str, Any]:
+    """What Dagster knows of a table whose file is held by another process.
+
+    A daily table's rows are not known: each run has recorded those of its own days only.
+    """
+    latest = entry.last_materialization
+    if latest is None or latest.asset_materialization is None:
+        return {}
+    days = {
+        date.fromisoformat(day) for day in instance.get_materialized_partitions(entry.asset_key)
+    }
+    rows = latest.asset_materialization.metadata.get("dagster/row_count")
+    first, last = min(days, default=None), max(days, default=None)
+    return {
+        "rows": int(str(rows.value)) if rows is not None else None,
+        "first_day": first,
+        "last_day": last,
+        "missing_days": (last - first).days + 1 - len(days) if first and last else 0,
+        "has_due_day": due_day in days,
+        "materialized_at": datetime.fromtimestamp(latest.timestamp, UTC),
+    }
+
+
+def _runs(instance: DagsterInstance) -> tuple[list[RunRecord], int]:
+    """The latest runs of the graph, back to one of the whole graph that has ended.
+
+    Returns:
+        The runs, latest first, and the position of the latest of the whole graph; -1 if none is.
+    """
+    runs = [
+        record
+        for record in instance.get_run_records(limit=_RUNS_READ)
+        if record.dagster_run.job_name not in (EXPIRE_RAW_EVENTS, EXPORT_TABLES)
+    ]
+    whole = [position for position, record in enumerate(runs) if _is_whole(record)]
+    ended = (
+        position
+        for position in whole
+        if (run := runs[position].dagster_run).is_finished or is_abandoned(instance, run.run_id)
+    )
+    return runs[: next(ended, len(runs)) + 1], whole[0] if whole else -1
+
+
+def _is_whole(record: RunRecord) -> bool:
+    run = record.dagster_run
+    # Trying a failed run again leaves out the steps that had succeeded.
+    return (
+        run.job_name in (WHOLE_GRAPH, DAILY)
+        and run.parent_run_id is None
+        and not run.asset_selection
+        and not run.asset_check_selection
+    )
+
+
+def _checks(
+    instance: DagsterInstance, runs: Sequence[RunRecord], whole: int
+) -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
+    """By table, the checks that failed when last evaluated and those that their run did not reach."""
+    planned: dict[AssetCheckKey, bool] = {}
+    evaluated: dict[AssetCheckKey, AssetCheckEvaluation] = {}
+    for position, record in enumerate(runs):
+        run = record.dagster_run
+        of_run: dict[AssetCheckKey, AssetCheckEvaluation] = {}
+        planned_here = set()
+        for entry in instance.get_records_for_run(run.run_id, of_type=_CHECK_EVENTS).records:
+            event = entry.event_log_entry.get_dagster_event()
+            if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
+                evaluation = event.asset_check_evaluation_data
+                of_run[evaluation.asset_check_key] = evaluation
+            else:
+                check = event.asset_check_planned_data
+                planned_here.add(AssetCheckKey(check.asset_key, check.check_name))
+        if position <= whole or whole < 0:
+            # A run that goes on can still reach its checks.
+            goes_on = not run.is_finished and not is_abandoned(instance, run.run_id)
+            for key in planned_here:
+                planned.setdefault(key, goes_on or key in of_run)
+        evaluated = of_run | evaluated
+    failing: dict[str, dict[str, str]] = {}
+    not_reached: dict[str, list[str]] = {}
+    for key in sorted(planned, key=lambda key: key.name):
+        table = key.asset_key.path[-1]
+        if not planned[key]:
+            not_reached.setdefault(table, []).append(key.name)
+        elif key in evaluated and not evaluated[key].passed:
+            failing.setdefault(table, {})[key.name] = _level(evaluated[key])
+    return failing, not_reached
+
+
+def _level(evaluation: AssetCheckEvaluation) -> str:
+    if LEVEL in evaluation.metadata:
+        return str(evaluation.metadata[LEVEL].value)
+    return "P0" if evaluation.severity == AssetCheckSeverity.ERROR else "P2"
+
+
+def _last_run(instance: DagsterInstance, record: RunRecord) -> LastRun:
+    run = record.dagster_run
+    outcomes: dict[str, Literal["succeeded", "failed", "canceled"]] = {
+        "SUCCESS": "succeeded",
+        "FAILURE": "failed",
+        "CANCELED": "canceled",
+    }
+    at = record.end_time or record.start_time or record.create_timestamp.timestamp()
+    return LastRun(
+        run_id=run.run_id,
+        job=run.job_name,
+        outcome=outcomes.get(run.status.value)
+        or ("abandoned" if is_abandoned(instance, run.run_id) else "running"),
+        at=datetime.fromtimestamp(at, UTC),
+    )
+
+
+def print_status(console: Console, status: Status) -> None:
+    """A line of health, the tables, and the checks that fail or were not reached."""
+    print_line(console, _health(status))
+    if status.locked:
+        print_line(
+            console, "A run holds the database: rows of daily tables are not known until it ends."
+        )
+    print_tables(console, status.tables)
+    for table in status.tables:
+        if table.failing_checks:
+            print_line(console, f"{table.table}: failing checks: {', '.join(table.failing_checks)}")
+    for table in status.tables:
+        if count := len(table.checks_not_reached):
+            print_line(console, f"{table.table}: {count} checks not reached by its last run")
+
+
+def print_tables(console: Console, tables: Sequence[TableStatus]) -> None:
+    """A line a table: rows, range of days, last materialization; then what is missing."""
+    grid = Grid(box=None, pad_edge=False, header_style="bold")
+    for heading in ("table", "rows", "from", "to", "materialized (UTC)"):
+        grid.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=True)
+    for table in tables:
+        grid.add_row(
+            table.table,
+            "-" if table.rows is None else f"{table.rows:,}",
+            str(table.first_day or ""),
+            str(table.last_day or ""),
+            f"{table.materialized_at:%Y-%m-%d %H:%M}" if table.materialized_at else "never",
+        )
+    console.print(grid)
+    for table in tables:
+        if table.missing_days:
+            missing = f"{table.missing_days:,} days within its range are missing"
+            print_line(console, f"{table.table}: {missing}")
+
+
+def print_line(console: Console, text: str) -> None:
+    """Text as it is: not wrapped, no markup."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _health(status: Status) -> str:
+    due = f"{status.due.day} was due by {status.due.deadline:%Y-%m-%d %H:%M} UTC"
+    lateness = f"late ({due})" if status.late else "not late"
+    failing = [f"{count} {level}" for level, count in status.failing_checks.items() if count]
+    run = status.last_run
+    return "; ".join(
+        (
+            f"Latest day: {status.latest_day or 'none'}, {lateness}",
+            f"failing checks: {', '.join(failing) or 'none'}",
+            f"last run: {f'{run.outcome}, {run.at:%Y-%m-%d %H:%M} UTC' if run else 'none'}",
+        )
+    )

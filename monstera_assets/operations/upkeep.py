@@ -13,6 +13,7 @@ from dagster import (
 )
 
 from monstera_assets.operations.exports import export_all
+from monstera_assets.operations.jobs import EXPIRE_RAW_EVENTS, EXPORT_TABLES
 from monstera_assets.operations.retention import expire_raw_events
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, POOL
@@ -33,7 +34,7 @@ def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefiniti
         context.log.info(f"removed before {expired.removed_before}: {expired.rows}")
 
     @job(
-        name="expire_raw_events",
+        name=EXPIRE_RAW_EVENTS,
         resource_defs=_RESOURCES,
         description="Remove raw events older than raw_event_retention_days. States and totals stay;"
         " their days cannot be computed anew.",
@@ -47,7 +48,7 @@ def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefiniti
         context.log.info(f"{len(report.rows)} tables exported to {report.folder}")
 
     @job(
-        name="export_tables",
+        name=EXPORT_TABLES,
         resource_defs=_RESOURCES,
         description="Export the tables for BI tools to export_directory.",
     )
@@ -59,7 +60,7 @@ def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefiniti
 
 def expiry_schedule(jobs: Sequence[JobDefinition]) -> ScheduleDefinition:
     """Once a month; stopped until somebody who wants raw events removed starts it."""
-    [expire_job] = [each for each in jobs if each.name == "expire_raw_events"]
+    [expire_job] = [each for each in jobs if each.name == EXPIRE_RAW_EVENTS]
     return ScheduleDefinition(
         name="expire_raw_events_monthly",
         job=expire_job,

@@ -1,5 +1,5 @@
-"""Prediction: what is expected, of whom and of what, and how well that was foreseen before.
+"""Churn models, recommendations and anomaly detection, with back-testing.
 
-Belongs here: features, models, expectations and their evaluation, as pure functions. Does not belong
-here: tables and checks (gold), states (lifecycle), anything of Dagster.
+Belongs here: models and their evaluation, as pure functions. Does not belong here: tables and checks
+(gold), states (lifecycle), anything of Dagster.
 """

@@ -1,8 +1,8 @@
-"""How products were taken up, alone and one after another, as known at the end of some days.
+"""How products were adopted, alone and one after another, as known at the end of some days.
 
 The days are snapshots: the as-of date and dates 30, 60, 90, ... days before it. Adoptions are counted
-once, by the block of days in which they became known, and added up for each snapshot, so that further
-snapshots cost next to nothing.
+once, by the block of days in which they became known, and added up for each snapshot, so that more
+snapshots cost little.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.prediction.snapshots import STEP_DAYS, block_of
+from monstera_assets.prediction.feature_snapshots import STEP_DAYS, block_of
 
 
 def snapshot_dates(as_of: ir.DateScalar, first: int, last: int) -> ir.Table:
@@ -30,10 +30,10 @@ def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Tabl
     Args:
         adoptions: `silver_user_product_adoptions`.
         as_of: the as-of date.
-        oldest: number of the oldest snapshot that is looked at; earlier blocks are as one.
+        oldest: number of the oldest snapshot; earlier blocks are merged into it.
 
     Returns:
-        One row a user and product: `user_id`, `product_id`, `sequence_number`, `adoption_date`,
+        One row per user and product: `user_id`, `product_id`, `sequence_number`, `adoption_date`,
         `block`. A snapshot knows the adoptions whose block is not below its number.
     """
     return adoptions.select(
@@ -49,12 +49,12 @@ def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) 
     """The products that could be recommended at each snapshot, and who had adopted them.
 
     Args:
-        adoptions: of `in_blocks`.
+        adoptions: the result of `in_blocks`.
         catalog: `bronze_product_catalog`.
-        snapshots: of `snapshot_dates`.
+        snapshots: the result of `snapshot_dates`.
 
     Returns:
-        One row a snapshot and product that is active today and was launched by then: `users_adopted`,
+        One row per snapshot and product that is active today and was launched by then: `users_adopted`,
         and the dates of the first and last of these adoptions, null without any.
     """
     counted = adoptions.group_by(adopted_id="product_id", block="block").aggregate(
@@ -80,22 +80,21 @@ def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) 
 
 
 def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """How far the adoption of one product spoke for that of another, at each snapshot.
+    """The affinity of one product to another, at each snapshot.
 
-    Of the users who took up the first product while they did not have the second, the share that took
-    up the second later; to each pair `prior_users` are added who did so at the rate that is usual for
-    the second product, after any other. Users who had the second product before say nothing of what
-    follows the first.
+    The share of the users who adopted the first product before the second, or without it, that adopted
+    the second later. To each pair `prior_users` are added who did so at the usual rate of the second
+    product after any other. Users who had the second product before are left out.
 
     Args:
-        adoptions: of `in_blocks`.
-        products: of `known_products`.
+        adoptions: the result of `in_blocks`.
+        products: the result of `known_products`.
         policy: the thresholds.
 
     Returns:
-        One row a snapshot and ordered pair that at least `min_affinity_support` users adopted in this
-        order: `first_product_id`, `first_product_name`, `second_product_id`, `users_without` (who took
-        up the first without having the second), `users_in_order` and `affinity`, from 0 to 1.
+        One row per snapshot and ordered pair that at least `min_affinity_support` users adopted in this
+        order: `first_product_id`, `first_product_name`, `second_product_id`, `users_without` (who
+        adopted the first without having the second), `users_in_order` and `affinity`, from 0 to 1.
     """
     earlier = adoptions.select("user_id", earlier_id="product_id", earlier_number="sequence_number")
     later = adoptions.select(

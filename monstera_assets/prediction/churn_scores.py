@@ -1,17 +1,18 @@
-"""The published probabilities of churn as of the latest date, with what moves them most."""
+"""The published probabilities of churn as of the latest date, with their reasons."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from monstera_assets.lifecycle.policy import ChurnPolicy
-from monstera_assets.prediction.churn_evaluation import Predictor, as_of_of, foretell
-from monstera_assets.prediction.churn_model import Learned, Model, probability
-from monstera_assets.prediction.design import Floats
+from monstera_assets.prediction.churn_prediction import Floats, Predictor, as_of_date, predict
 from monstera_assets.prediction.targets import Target
+
+if TYPE_CHECKING:
+    from monstera_assets.prediction.churn_model import Model
 
 REASONS = 3
 BANDS = ("high", "medium", "low")
@@ -30,97 +31,84 @@ RISK_COLUMNS = (
 
 
 def score(
-    features: pd.DataFrame,
-    published: Predictor,
-    target: Target,
-    policy: ChurnPolicy,
-    *,
-    medium_from: float,
-    high_from: float,
+    features: pd.DataFrame, published: Predictor, target: Target, policy: ChurnPolicy
 ) -> pd.DataFrame:
     """Score the rows of the as-of date.
 
     Args:
         features: rows of all snapshots.
-        published: what the evaluation found best.
-        target: what is foretold.
-        policy: from how much on it can be.
-        medium_from: the probability from which the risk is medium.
-        high_from: the probability from which it is high.
+        published: the predictor to use; without enough training data it is the base rate.
+        target: what is predicted.
+        policy: the thresholds.
 
     Returns:
-        The features of the rows, with `RISK_COLUMNS`. Where there is too little to learn from the
-        probability is the base rate, or missing if no outcome at all is known, and no band is told.
+        The features of the rows, with `RISK_COLUMNS`. A base rate has neither band nor reasons, and is
+        missing if no outcome is known.
     """
-    as_of = as_of_of(features)
+    as_of = as_of_date(features)
     if as_of is None:
         return features.assign(**dict.fromkeys(RISK_COLUMNS))
-    foretold = foretell(features, as_of, target, policy)
-    rows, learned = foretold.rows, foretold.learned
-    source = published if published in foretold.chances else Predictor.BASE_RATE
-    chances = foretold.chances.get(source, np.full(len(rows), np.nan))
-    # One probability for all tells nobody's risk from anybody else's.
-    is_told = source is not Predictor.BASE_RATE
-    bands = np.select([chances >= high_from, chances >= medium_from], BANDS[:2], BANDS[2])
-    return rows.assign(
-        churn_probability=chances,
-        risk_band=bands if is_told else None,
-        **_reasons(rows, source, learned, target),
-        score_source=str(source),
-        model_version=target.model_version,
-        training_first_date=learned.first_date,
-        training_last_date=learned.last_date,
-        training_rows=learned.rows,
-    )
+    prediction = predict(features, as_of, target, policy)
+    rows, training = prediction.rows, prediction.training
+    source = published if published in prediction.probabilities else Predictor.BASE_RATE
+    probabilities = prediction.probabilities.get(source, np.full(len(rows), np.nan))
+    columns: dict[str, Any] = {
+        name: np.nan if name.endswith("_effect") else None for name in RISK_COLUMNS
+    }
+    if source is Predictor.MODEL and prediction.model is not None:
+        columns |= _reasons(rows, prediction.model)
+    elif source is Predictor.BASELINE:
+        columns["reason_1"] = _sentences(rows, target.baseline_reason, "")
+        columns["reason_1_effect"] = probabilities - prediction.base_rate
+    # One probability for all rows does not rank them.
+    if source is not Predictor.BASE_RATE:
+        medium, high = target.risk_thresholds(policy)
+        bands = [probabilities >= high, probabilities >= medium]
+        columns["risk_band"] = np.select(bands, BANDS[:2], BANDS[2])
+    columns |= {
+        "churn_probability": probabilities,
+        "score_source": str(source),
+        "model_version": target.model_version,
+        "training_first_date": training["snapshot_date"].min(),
+        "training_last_date": training["snapshot_date"].max(),
+        "training_rows": len(training),
+        "as_of_date": as_of,
+    }
+    return rows.assign(**columns)
 
 
-def _reasons(
-    rows: pd.DataFrame, source: Predictor, learned: Learned, target: Target
-) -> dict[str, Any]:
-    """The reasons of each row, with what the probability would be less without each.
+def _reasons(rows: pd.DataFrame, model: Model) -> dict[str, Any]:
+    """The groups of features that move the logit of each row most, the largest first.
 
-    A reason's effect is the probability less what it would be if that group of features were as on
-    average.
+    The effect of a reason is the probability minus what it would be if the group were average.
     """
-    columns: dict[str, Any] = {}
-    for place in range(1, REASONS + 1):
-        columns[f"reason_{place}"] = None
-        columns[f"reason_{place}_effect"] = np.nan
-    if source is Predictor.MODEL and learned.model is not None:
-        columns |= _reasons_of_model(rows, learned.model, target)
-    elif source is Predictor.BASELINE and learned.baseline is not None:
-        columns["reason_1"] = _in_words(rows, target.baseline_words, "")
-        columns["reason_1_effect"] = learned.baseline.predict(rows) - (learned.base_rate or 0.0)
-    return columns
+    from monstera_assets.prediction.churn_model import probability
 
-
-def _reasons_of_model(rows: pd.DataFrame, model: Model, target: Target) -> dict[str, Any]:
     parts = model.contributions(rows)
     logits = model.intercept + parts.sum(axis=1)
-    # Of equal weight, the group named first.
-    by_weight = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :REASONS]
-    words = np.full(parts.shape, None, dtype=object)
-    for number, group in enumerate(target.groups):
-        is_told = (by_weight == number).any(axis=1)
-        words[is_told, number] = _in_words(rows[is_told], group.words, group.words_if_unknown)
+    # Groups that move it equally are in the order of the target.
+    by_size = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :REASONS]
+    sentences = np.full(parts.shape, None, dtype=object)
+    for number, group in enumerate(model.target.groups):
+        is_reason = (by_size == number).any(axis=1)
+        sentences[is_reason, number] = _sentences(
+            rows[is_reason], group.reason, group.reason_if_unknown
+        )
     columns: dict[str, Any] = {}
     for place in range(REASONS):
-        chosen = by_weight[:, place]
-        each = np.arange(len(rows))
-        without: Floats = probability(logits - parts[each, chosen])
-        columns[f"reason_{place + 1}"] = words[each, chosen]
+        chosen = (np.arange(len(rows)), by_size[:, place])
+        without: Floats = probability(logits - parts[chosen])
+        columns[f"reason_{place + 1}"] = sentences[chosen]
         columns[f"reason_{place + 1}_effect"] = probability(logits) - without
     return columns
 
 
-def _in_words(
-    rows: pd.DataFrame, words: str, if_unknown: str
-) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
+def _sentences(rows: pd.DataFrame, reason: str, if_unknown: str) -> list[str]:
     """A sentence about each row, with its values in place of the names in braces."""
-    names = [name for name in rows.columns if "{" + name in words]
-    known = rows[names].notna().all(axis=1).to_numpy()
-    texts = [
-        words.format_map(dict(zip(names, values, strict=True))) if is_known else if_unknown
-        for is_known, values in zip(known, zip(*(rows[n] for n in names), strict=True), strict=True)
+    names = [name for name in rows.columns if "{" + name in reason]
+    known = rows[names].notna().all(axis=1)
+    values = zip(*(rows[name] for name in names), strict=True)
+    return [
+        reason.format_map(dict(zip(names, row, strict=True))) if is_known else if_unknown
+        for is_known, row in zip(known, values, strict=True)
     ]
-    return np.array(texts, dtype=object)

@@ -1,17 +1,16 @@
-"""The range that a day of a series is expected in, from the days before it alone.
+"""The expected range of a day of a series, from the days before it alone.
 
-A series is a number of members and an amount of them, day by day: those active of those in use, the net
-gain of a state out of all in the segment, the events of those active. The amount expected is the
-median rate of the same weekday in the weeks before, times the members. How far amounts stray from
-that is told from how far they strayed before, by the absolute residuals, and is never less than
-chance alone makes them stray: as many members who do the same independently of each other, or as many
-accounts whose members do the same together.
+A series is a number of members and an amount of them, day by day: active users of users in use, the net
+gain of a state of all users in the segment, events of active users. The expected amount is the median
+rate of the same weekday in the weeks before, times the members. Dispersion is estimated from past
+absolute residuals, and is never less than chance alone makes it: that of as many members who act
+independently of each other, or of as many accounts whose members act together.
 
-A day is out of range where its distance is greater than would happen by chance, in all of a quarter's
-days and series together, as often as false alarms are borne (Bonferroni's correction).
+A day is out of range where its deviation exceeds a threshold that all days and series of a quarter
+together exceed by chance at the configured false-alarm rate (Bonferroni's correction).
 
-Two spans are judged: each day by itself, and the week that ends on it against the weeks 4 to 15
-before, which sees what moves too slowly to be seen in a day.
+Two spans are evaluated: each day by itself, and the week that ends on it against the weeks 4 to 15
+before, which detects drift that is too slow to be seen in a day.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ from monstera_assets.lifecycle.policy import AnomalyPolicy
 from monstera_assets.prediction.quantiles import student_quantile
 
 MODEL_VERSION = "state-anomaly-1"
-"""Another one for any change of what is expected, of the spread or of the threshold."""
+"""Changes with any change of the expectation, the spread or the threshold."""
 WEEK = 7
 QUARTER = 91
 FEWEST_RESIDUALS = 84
-"""Of the days before, on fewer of which nothing is judged."""
+"""Minimum number of past residuals to evaluate a day."""
 
 
 class Span(StrEnum):
-    """What is judged as one."""
+    """Days that are evaluated together."""
 
     DAY = "day"
     WEEK = "week"
 
 
 class Direction(StrEnum):
-    """Where to a series can leave its range."""
+    """Direction of the deviation."""
 
     UP = "up"
     DOWN = "down"
@@ -54,12 +53,12 @@ class _Shape:
     """How a span is compared.
 
     Attributes:
-        days: that are added up.
-        first_week, last_week: the weeks before whose same weekday tells the rate expected.
-        fewest_weeks: on fewer of which nothing is expected.
-        first_residual, last_residual: the days before whose residuals tell the spread.
-        to_deviation: what makes the standard deviation of a normal distribution of the spread.
-        freedom: degrees of freedom that a residual is worth.
+        days: days that are added up.
+        first_week, last_week: range of weeks before whose same weekday gives the expected rate.
+        fewest_weeks: minimum number of them to expect anything.
+        first_residual, last_residual: range of days before whose residuals give the spread.
+        to_deviation: factor from the spread to the standard deviation of a normal distribution.
+        freedom: degrees of freedom per residual.
     """
 
     days: int
@@ -73,18 +72,18 @@ class _Shape:
 
     @property
     def reach(self) -> int:
-        """Days before a date back to the first that has a part in what is expected of it."""
+        """Days from a date back to the first that its expected range depends on."""
         return self.last_residual + self.days - 1 + WEEK * self.last_week
 
     @property
     def ends(self) -> int:
-        """Days before a date down to the last that has."""
+        """Days from a date back to the last that its expected range depends on."""
         return min(self.first_residual, WEEK * self.first_week)
 
 
-# Of the median absolute residual: 1.4826, and 37 % as much as a standard deviation would tell of a
-# normal distribution; of the mean: sqrt(pi / 2), and 88 % (P. J. Huber, Robust Statistics, 1981). Of
-# sums over a week, residuals of a week tell about as much as one.
+# Factor and efficiency under a normal distribution (P. J. Huber, Robust Statistics, 1981): the median
+# absolute residual has 1.4826 and 37 %, the mean has sqrt(pi / 2) and 88 %. Residuals of sums over a
+# week overlap: seven of them count as one.
 _SHAPES = {
     Span.DAY: _Shape(1, 1, 6, 4, 1, 84, 1.4826, 0.37),
     Span.WEEK: _Shape(WEEK, 4, 15, 6, 28, 111, 1.2533, 0.88 / WEEK),
@@ -92,7 +91,7 @@ _SHAPES = {
 DAYS_OF = {span: shape.days for span, shape in _SHAPES.items()}
 """Days of a span."""
 DAYS_NEEDED = max(shape.reach for shape in _SHAPES.values()) + 1
-"""Days before a day that can have a part in what is expected of it; one more, for changes."""
+"""Days before a day that its expected range can depend on; one more, for changes."""
 DAYS_BEFORE_JUDGED = {
     span: shape.days
     - 1
@@ -102,8 +101,8 @@ DAYS_BEFORE_JUDGED = {
     + FEWEST_RESIDUALS
     for span, shape in _SHAPES.items()
 }
-"""Days that must lie before the first that is judged, by span."""
-_MOST_OF_A_DAY = 3.0
+"""Days of history before the first day that can be evaluated, by span."""
+_MAX_DAILY_RESIDUAL = 3.0
 _MICRO = 1_000_000
 
 
@@ -115,27 +114,26 @@ def judged(
     policy: AnomalyPolicy,
     false_alarms: float,
 ) -> ir.Table:
-    """The days of series that can be judged, with their expected range.
+    """The days of series that can be evaluated, with their expected range.
 
     Args:
-        series: one row a series and date, without gaps: `keys`, `metric_date`, `members`, `amount`,
-            `turnover` (how many did what makes up the amount), `together` (the variance of the amount
-            if accounts act as one, 0 if it is not known), `base` (the rate that the amount over the
-            members is added to), `least_deviation` and `least_relative_deviation` (of the rate, the
-            latter as a share of the one expected, below which no day is out), `is_proportion`
-            (whether each member counts in the amount or not; else the amount varies by chance as the
-            turnover does).
-        keys: the columns that name a series.
-        span: what is judged.
-        policy: from how much on it can be.
-        false_alarms: that these series together may give in a quarter.
+        series: one row per series and date, without gaps: `keys`, `metric_date`, `members`, `amount`,
+            `turnover` (members that changed the amount), `together` (the variance of the amount if
+            accounts act as one, 0 if it is not known), `base` (the rate to which amount / members is
+            added), `least_deviation` and `least_relative_deviation` (minimum deviation of the rate,
+            the latter relative to the expected rate, for a day to be out), `is_proportion` (whether
+            each member counts in the amount or not; else the variance by chance is the turnover).
+        keys: the columns that identify a series.
+        span: the days that are evaluated together.
+        policy: the minimum number of members.
+        false_alarms: expected false alarms of all these series in a quarter.
 
     Returns:
-        `keys`, `metric_date`, `members` and `members_deviating` (the amount less what was expected),
-        both of a mean day of the span, `observed`, `expected`, `expected_low`, `expected_high`
-        (rates), `score` (the distance in standard deviations), `threshold`, `series_judged` (of the
-        date), `training_first_date` and `training_last_date` (between which lies all that decides what
-        is expected), `is_out`.
+        `keys`, `metric_date`, `members` and `members_deviating` (the amount minus the expected one),
+        both per day of the span, `observed`, `expected`, `expected_low`, `expected_high` (rates),
+        `score` (the deviation in standard deviations), `threshold`, `series_judged` (of the date),
+        `training_first_date` and `training_last_date` (the days that the expectation depends on),
+        `is_out`.
     """
     shape = _SHAPES[span]
     of_series = ibis.window(group_by=list(keys))
@@ -181,21 +179,20 @@ def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Tab
     )
     rate = rows.expected_rate
     per_member = ibis.ifelse(rows.is_proportion, rate * (1.0 - rate), rows.expected_turned)
-    # And one, so that a single move where there are hardly any is no surprise.
-    alone = rows.members * per_member + 1.0
+    # Plus one, so that a single transition where there are hardly any is within the range.
+    independent = rows.members * per_member + 1.0
     rows = rows.mutate(
         expected_amount=rows.members * rate,
-        chance=ibis.greatest(alone, rows.together.cast("float64")),
+        chance=ibis.greatest(independent, rows.together.cast("float64")),
     )
     residual = (rows.amount - rows.expected_amount) / rows.chance.sqrt()
     return rows.mutate(residual=residual).drop("rate", "turned", "weekday")
 
 
 def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Days added up to spans; those with a day of which nothing is expected are left out.
+    """Days added up to spans; spans with a day without an expectation are left out.
 
-    Of the residuals none counts more than `_MOST_OF_A_DAY`: a day out of all proportion is that
-    day's anomaly, and no drift.
+    Residuals are clipped at `_MAX_DAILY_RESIDUAL`: an extreme day is an anomaly of that day, not drift.
     """
     span = ibis.window(
         group_by=list(keys), order_by="metric_date", preceding=shape.days - 1, following=0
@@ -204,7 +201,7 @@ def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
     micro = {
         "expected_amount": rows.expected_amount,
         "chance": rows.chance,
-        "residual": rows.residual.clip(-_MOST_OF_A_DAY, _MOST_OF_A_DAY),
+        "residual": rows.residual.clip(-_MAX_DAILY_RESIDUAL, _MAX_DAILY_RESIDUAL),
     }
     sums = {
         name: (value * _MICRO).round().cast("int64").sum().over(span).cast("float64") / _MICRO
@@ -222,7 +219,7 @@ def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
 
 
 def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Add `spread` (in standard deviations by chance, 1 at least) and `residuals` (their number)."""
+    """Add `spread` (in standard deviations by chance, at least 1) and the number of `residuals`."""
     before = ibis.window(
         group_by=list(keys),
         order_by="metric_date",

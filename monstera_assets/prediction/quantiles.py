@@ -1,4 +1,4 @@
-"""Quantiles that thresholds are made of, as expressions, since DuckDB has none.
+"""Quantiles of distributions as expressions, since DuckDB has none.
 
 Source: M. Abramowitz and I. A. Stegun (eds.), Handbook of Mathematical Functions, 1964: formula 26.2.23
 for the normal distribution, whose error is below 4.5e-4, and the expansion 26.7.5 for Student's.

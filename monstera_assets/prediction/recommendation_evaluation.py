@@ -1,8 +1,8 @@
-"""How well the next adoption was foreseen: what would have been recommended, and what was taken up.
+"""How well the next adoption was predicted: what would have been recommended, and what was adopted.
 
-At each snapshot products are put in order by what was known at its end, for the users who had some by
-then and took up another one in the 30 days after it. The first of these is what was to be foreseen.
-Affinity and popularity are compared on the same users, beside what chance makes.
+At each snapshot products are ranked by what was known at its end, for the users who had adopted some by
+then and adopted another one in the 30 days after it. The first of these is the product to predict.
+Affinity, popularity and a random order are compared on the same users.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from monstera_assets.prediction.recommendations import (
 )
 
 HORIZON_STEPS = 1
-"""Steps after a snapshot within which an adoption is looked for: 30 days."""
+"""Steps after a snapshot within which an adoption counts: 30 days."""
 
 
 class Order(StrEnum):
-    """What puts products in order."""
+    """What products are ranked by."""
 
     AFFINITY = str(RecommendationSource.AFFINITY)
     POPULARITY = str(RecommendationSource.POPULARITY)
@@ -46,7 +46,7 @@ def evaluate(
     people: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """The figures of each order, by snapshot and of all of them together.
+    """The figures of each order, by snapshot and over all snapshots.
 
     Args:
         adoptions: `silver_user_product_adoptions`.
@@ -56,9 +56,9 @@ def evaluate(
         policy: the thresholds.
 
     Returns:
-        One row an order and `evaluation_date`, null for all dates together: `users_judged`,
-        `hit_rate_at_1`, `hit_rate_at_3` and `mean_reciprocal_rank` (null without users), the adoptions
-        that were learned from, and `as_of_date`.
+        One row per order and `evaluation_date`, null for all dates together: `users_judged`,
+        `hit_rate_at_1`, `hit_rate_at_3` and `mean_reciprocal_rank` (null without users), the range of
+        adoptions that were counted, and `as_of_date`.
     """
     as_of = people.aggregate(day=people.as_of_date.max()).day.as_scalar()
     oldest = HORIZON_STEPS + policy.recommendations.evaluation_dates - 1
@@ -69,11 +69,11 @@ def evaluate(
     patterns = judged.select("snapshot", "adopted").distinct()
     ranked = in_order(patterns, products, affinity(adopted, products, policy))
     outcomes = _outcomes(judged, ranked)
-    # Of all dates there are figures even where nobody was judged: what is published is told there.
+    # The rows over all dates always exist, since they say which order is published.
     orders = ibis.array([str(order) for order in Order]).unnest().name("predictor").as_table()
     overall = _figures(outcomes, ["predictor"])
     overall = orders.left_join(overall, "predictor").drop("predictor_right")
-    known = _learned_from(products)
+    known = _counted_adoptions(products)
     known_at_last = known.aggregate(
         training_first_date=known.training_first_date.min(),
         training_last_date=known.training_last_date.max(),
@@ -94,7 +94,7 @@ def evaluate(
 
 
 def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """What is recommended by, from the figures of all dates together: one row, `published`.
+    """The order that is published, from the figures over all dates: one row, `published`.
 
     Affinity, if enough users were judged, its mean reciprocal rank is higher than that of popularity
     and its hit rate at 3 is not lower; else popularity.
@@ -129,10 +129,10 @@ def is_better(figures: ir.Table) -> ir.BooleanValue:
 
 
 def _judged(adoptions: ir.Table, history: ir.Table, snapshots: ir.Table, oldest: int) -> ir.Table:
-    """Users by what they had adopted at a snapshot and what they took up first after it.
+    """Number of users by what they had adopted at a snapshot and the product adopted first after it.
 
-    Only those who were recommended something at the snapshot, and had adopted something by then: to
-    others every order would recommend the same.
+    Only users who could be recommended something at the snapshot and had adopted something by then:
+    for the others all orders are the same.
     """
     new = adoptions.filter(adoptions.block < oldest)
     first = new.group_by("user_id", "block").aggregate(number=new.sequence_number.min())
@@ -155,10 +155,10 @@ def _judged(adoptions: ir.Table, history: ir.Table, snapshots: ir.Table, oldest:
 
 
 def _outcomes(judged: ir.Table, ranked: ir.Table) -> ir.Table:
-    """Users by snapshot, order, rank of what they took up, and products that were left to them.
+    """Number of users by snapshot, order, rank of the adopted product, and products left.
 
-    The rank is 0 if it could not be recommended, as it was not launched; that is a miss of every order.
-    Of chance only the number of products tells, of the others only the rank.
+    The rank is 0 if the product was not launched yet: a miss of every order. A random order depends on
+    the number of products alone, the others on the rank alone.
     """
     rows = judged.left_join(
         ranked.select(
@@ -207,7 +207,7 @@ def _figures(outcomes: ir.Table, keys: list[str]) -> ir.Table:
         ),
     }
     rows = rows.mutate(**{name: rows.users * value for name, value in values.items()})
-    # Added up in a fixed order: a sum of fractions depends on it in its last bits.
+    # Added up in a fixed order: the last bits of a sum of fractions depend on it.
     return rows.group_by(keys).aggregate(
         users_judged=rows.users.sum().cast("int64"),
         **{
@@ -218,8 +218,8 @@ def _figures(outcomes: ir.Table, keys: list[str]) -> ir.Table:
     )
 
 
-def _learned_from(products: ir.Table) -> ir.Table:
-    """The adoptions that were known at each snapshot."""
+def _counted_adoptions(products: ir.Table) -> ir.Table:
+    """The range and number of adoptions that were known at each snapshot."""
     return products.group_by("snapshot").aggregate(
         training_first_date=products.first_adoption_date.min(),
         training_last_date=products.last_adoption_date.max(),

@@ -1,7 +1,7 @@
 """Which products come next, by affinity with those that a user has and by popularity.
 
-What speaks for a product is the same for all who have adopted the same ones, so that products are put
-in order by what was adopted, and not for each user.
+Affinity is the same for all users who have adopted the same products, so products are ranked once for
+each set of adopted products, not for each user.
 """
 
 from __future__ import annotations
@@ -21,70 +21,70 @@ from monstera_assets.prediction.adoption_affinity import (
 )
 
 VERSION = "1"
-"""Another one for any change of what is counted, of the score or of the order."""
+"""Changes with any change of the counts, the score or the order."""
 RECOMMENDATIONS = 3
-"""Products that a user is recommended at most."""
+"""Maximum number of products recommended to a user."""
 WITHOUT = (UserState.CHURNED, UserState.DELETED)
-"""States of users who are recommended nothing: they are not there to take it up."""
+"""States of users to whom nothing is recommended."""
 
 
 class RecommendationSource(StrEnum):
-    """What puts a product in its place."""
+    """What a product is ranked by."""
 
     AFFINITY = "affinity"
     POPULARITY = "popularity"
 
 
 def is_present(platform_state: ir.StringValue) -> ir.BooleanValue:
-    """Whether users in a state are recommended anything."""
+    """Whether anything is recommended to users in a state."""
     return ~platform_state.isin([str(state) for state in WITHOUT])
 
 
 def in_order(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Table:
-    """The products that are left to those who have adopted some, in order.
+    """The products that are not adopted yet, ranked for each set of adopted products.
 
-    By affinity: first the products that some adopted product speaks for, by the affinity to the one
-    that speaks most, then the others by popularity. By popularity: by the number of users who have
-    adopted them. Ties go by popularity, then to the lower id.
+    By affinity: first the products with an affinity to some adopted product, by the highest one, then
+    the others by popularity. By popularity: by the number of users who have adopted them. Ties are
+    broken by popularity, then by id.
 
     Args:
-        patterns: one row a `snapshot` and array `adopted` of the ids of adopted products.
-        products: of `adoption_affinity.known_products`.
-        pairs: of `adoption_affinity.affinity`.
+        patterns: one row per `snapshot` and array `adopted` of the ids of adopted products.
+        products: the result of `adoption_affinity.known_products`.
+        pairs: the result of `adoption_affinity.affinity`.
 
     Returns:
-        One row a pattern and product that is not in it: `users_adopted`, the pair that speaks most
-        (null if none does), `affinity_rank` and `popularity_rank` from 1, and `products_left`, how
-        many there are.
+        One row per pattern and product that is not in it: `users_adopted`, the pair with the highest
+        affinity (null if there is none), `affinity_rank` and `popularity_rank` from 1, and
+        `products_left`, the number of these products.
     """
-    told = patterns.select(
+    best = patterns.select(
         "snapshot", "adopted", first_product_id=patterns.adopted.unnest()
     ).inner_join(pairs, ["snapshot", "first_product_id"])
-    strongest = ibis.window(
+    by_affinity = ibis.window(
         group_by=["snapshot", "adopted", "second_product_id"],
         order_by=[ibis.desc("affinity"), "first_product_id"],
     )
-    told = told.mutate(place=ibis.row_number().over(strongest))
-    told = told.filter(told.place == 0).select(
+    best = best.mutate(place=ibis.row_number().over(by_affinity))
+    best = best.filter(best.place == 0).select(
         "adopted",
         "first_product_name",
         "users_without",
         "users_in_order",
         "affinity",
-        told_snapshot="snapshot",
-        told_product_id="second_product_id",
+        best_snapshot="snapshot",
+        best_product_id="second_product_id",
         because_product_id="first_product_id",
     )
     left = patterns.inner_join(products, "snapshot")
     left = left.filter(~left.adopted.contains(left.product_id))
     rows = left.left_join(
-        told,
+        best,
         [
-            left.snapshot == told.told_snapshot,
-            left.adopted == told.adopted,
-            left.product_id == told.told_product_id,
+            left.snapshot == best.best_snapshot,
+            left.adopted == best.adopted,
+            left.product_id == best.best_product_id,
         ],
-    ).drop("adopted_right", "told_snapshot", "told_product_id")
+    ).drop("adopted_right", "best_snapshot", "best_product_id")
     of_pattern = ["snapshot", "adopted"]
     by_popularity = [ibis.desc("users_adopted"), "product_id"]
     by_affinity = [rows.affinity.isnull(), ibis.desc("affinity"), *by_popularity]
@@ -113,18 +113,18 @@ def recommend(
     published: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """The products that come next for each user who is there to take them up.
+    """The products to recommend to each user who is neither churned nor deleted.
 
     Args:
         people: `silver_user_current_state`.
         adoptions: `silver_user_product_adoptions`.
         catalog: `bronze_product_catalog`.
-        published: one row, whose `published` says by what products are recommended.
+        published: one row, whose `published` is the `RecommendationSource` to rank by.
         policy: the thresholds.
 
     Returns:
-        One row a user and `recommendation_rank` from 1 to `RECOMMENDATIONS` at most: the product, what
-        it is recommended by, score, reason, and the adoptions that were learned from.
+        One row per user and `recommendation_rank`, from 1 to at most `RECOMMENDATIONS`: the product,
+        its source, score and reason, and the range of adoptions that were counted.
     """
     as_of = people.aggregate(day=people.as_of_date.max()).day.as_scalar()
     adopted = in_blocks(adoptions, as_of, 0)
@@ -154,10 +154,10 @@ def recommend(
 
 
 def _with_score(rows: ir.Table) -> ir.Table:
-    """Rank, source, score and reason, by what is published."""
+    """Rank, source, score and reason, by the published order."""
     is_affinity = rows.published == str(RecommendationSource.AFFINITY)
     rank = ibis.ifelse(is_affinity, rows.affinity_rank, rows.popularity_rank)
-    speaks = is_affinity & rows.affinity.notnull()
+    has_affinity = is_affinity & rows.affinity.notnull()
     popularity = rows.users_adopted.cast("float64") / rows.users_eligible.cast("float64")
     by_affinity = _in_words(
         rows.users_in_order,
@@ -180,13 +180,13 @@ def _with_score(rows: ir.Table) -> ir.Table:
         "users_adopted",
         recommendation_rank=rank,
         recommendation_source=ibis.ifelse(
-            speaks, str(RecommendationSource.AFFINITY), str(RecommendationSource.POPULARITY)
+            has_affinity, str(RecommendationSource.AFFINITY), str(RecommendationSource.POPULARITY)
         ),
-        score=ibis.ifelse(speaks, rows.affinity, popularity),
-        because_product_id=ibis.ifelse(speaks, rows.because_product_id, None),
-        users_without=ibis.ifelse(speaks, rows.users_without, None),
-        users_in_order=ibis.ifelse(speaks, rows.users_in_order, None),
-        why=ibis.ifelse(speaks, by_affinity, by_popularity),
+        score=ibis.ifelse(has_affinity, rows.affinity, popularity),
+        because_product_id=ibis.ifelse(has_affinity, rows.because_product_id, None),
+        users_without=ibis.ifelse(has_affinity, rows.users_without, None),
+        users_in_order=ibis.ifelse(has_affinity, rows.users_in_order, None),
+        why=ibis.ifelse(has_affinity, by_affinity, by_popularity),
     )
 
 

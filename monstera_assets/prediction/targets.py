@@ -1,55 +1,51 @@
-"""What is foretold of users and of accounts: from which features, and what they are called.
+"""What the churn models predict, for users and for accounts: features, horizon and wording.
 
-A group of features is what a reason names: features of a group say much the same, so that their
-weights taken one by one would say little.
+A group of features is what a reason names. Features of a group say much the same, so their weights
+taken one by one would mean little.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monstera_assets.prediction.snapshots import (
-    ACCOUNT_HORIZON_STEPS,
-    STEP_DAYS,
-    USER_HORIZON_STEPS,
-)
+from monstera_assets.lifecycle.policy import ChurnPolicy
+from monstera_assets.prediction.feature_snapshots import STEP_DAYS
 
 ACCOUNT = "account_id"
-"""The column of the account, whomever a row is about."""
+"""The column of the account, in the features of users and of accounts."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Features that are one reason.
+    """Features that make one reason.
 
     Attributes:
-        words: the reason, with the names of columns in braces.
-        numbers: columns of numbers; missing ones are a value of their own.
-        logarithms: columns of numbers from 0 on whose ratios matter rather than differences.
+        reason: its sentence, with names of columns in braces.
+        numbers: numeric columns; a missing value is a level of its own.
         categories: columns of text.
-        words_if_unknown: the reason of rows where one of those columns is missing.
+        reason_if_unknown: the sentence for rows where one of the named columns is missing.
     """
 
-    words: str
+    reason: str
     numbers: tuple[str, ...] = ()
-    logarithms: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
-    words_if_unknown: str = "not known"
+    reason_if_unknown: str = "not known"
 
 
 @dataclass(frozen=True)
 class Target:
-    """Who is foretold to churn, within how long, and from what.
+    """Whose churn is predicted, within how many days, and from which features.
 
     Attributes:
         entity: user or account.
-        model_version: another one for any change of features, model or calibration.
-        horizon_steps: steps of 30 days after a snapshot within which it happens.
-        age: the column of days since it began, by which all rows of one are known.
-        baseline: the column that alone makes the baseline.
-        baseline_edges: the lower edges of its bins.
-        baseline_words: what the baseline gives as its reason.
-        groups: the features, most telling first.
+        model_version: changes with any change of features, model or calibration.
+        horizon_steps: the outcome is known this many steps of 30 days after a snapshot.
+        age: the column of days since signup or creation.
+        baseline: the one column that the baseline uses.
+        baseline_edges: lower edges of its bins.
+        baseline_reason: the sentence that the baseline gives as its reason.
+        risk_settings: the settings of `ChurnPolicy` from which the risk is medium and high.
+        groups: the features, the most predictive first.
     """
 
     entity: str
@@ -58,61 +54,73 @@ class Target:
     age: str
     baseline: str
     baseline_edges: tuple[float, ...]
-    baseline_words: str
+    baseline_reason: str
+    risk_settings: tuple[str, str]
     groups: tuple[Group, ...]
 
     @property
     def key(self) -> str:
-        """The column that identifies whom a row is about."""
+        """The column that identifies the user or account of a row."""
         return f"{self.entity}_id"
 
     @property
     def features(self) -> tuple[str, ...]:
         """The columns of all groups."""
-        return tuple(
-            name
-            for group in self.groups
-            for name in (*group.numbers, *group.logarithms, *group.categories)
-        )
+        return tuple(name for group in self.groups for name in (*group.numbers, *group.categories))
 
     @property
     def horizon_days(self) -> int:
-        """Days after a snapshot within which it happens."""
+        """Days after a snapshot until its outcome is known."""
         return self.horizon_steps * STEP_DAYS
+
+    def risk_thresholds(self, policy: ChurnPolicy) -> tuple[float, float]:
+        """The probabilities from which the risk is medium and high."""
+        medium, high = (float(getattr(policy, name)) for name in self.risk_settings)
+        return medium, high
 
 
 USERS = Target(
     entity="user",
-    model_version="user-churn-1",
-    horizon_steps=USER_HORIZON_STEPS,
+    model_version="user-churn-2",
+    horizon_steps=1,
     age="days_since_signup",
     baseline="days_quiet",
     baseline_edges=(0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 18, 22, 26),
-    baseline_words="quiet for {days_quiet} days",
+    baseline_reason="quiet for {days_quiet} days",
+    risk_settings=("medium_risk_from", "high_risk_from"),
     groups=(
         Group(
             "quiet for {days_quiet} days, active on {active_days_90} of the last 90",
-            numbers=("active_days_missed",),
-            logarithms=("days_quiet",),
+            numbers=("active_days_missed", "days_quiet"),
         ),
         Group(
             "active on {active_days_30} of the last 30 days, in {weeks_active} of the last 4 weeks",
-            numbers=("active_days_7", "active_days_30", "active_days_90", "weeks_active"),
-            logarithms=("events_30",),
+            numbers=(
+                "active_days_7",
+                "active_days_30",
+                "active_days_90",
+                "weeks_active",
+                "events_30",
+            ),
         ),
         Group(
             "{events_30} events in the last 30 days, {events_before_30} in the 30 before",
-            numbers=("months_active",),
-            logarithms=("events_before_30",),
+            numbers=("months_active", "events_before_30"),
         ),
         Group(
             "{products_used_30} products and {features_used_30} features used in the last 30 days",
-            numbers=("products_used_30", "products_active_before", "features_used_30"),
-            logarithms=("people_reached", "workflows_started", "workflows_completed"),
+            numbers=(
+                "products_used_30",
+                "products_active_before",
+                "features_used_30",
+                "people_reached",
+                "workflows_started",
+                "workflows_completed",
+            ),
         ),
         Group(
             "signed up {days_since_signup} days ago, {total_qualifying_events} events since",
-            logarithms=("days_since_signup", "total_qualifying_events"),
+            numbers=("days_since_signup", "total_qualifying_events"),
             categories=("activity_state",),
         ),
         Group(
@@ -127,19 +135,20 @@ USERS = Target(
             "account {account_state}, health {account_health:.0f}",
             numbers=("account_health", "account_contract", "account_utilization", "is_dunning"),
             categories=("account_state",),
-            words_if_unknown="account without history",
+            reason_if_unknown="account without history",
         ),
     ),
 )
 
 ACCOUNTS = Target(
     entity="account",
-    model_version="account-churn-1",
-    horizon_steps=ACCOUNT_HORIZON_STEPS,
+    model_version="account-churn-2",
+    horizon_steps=3,
     age="days_since_creation",
     baseline="health_score",
     baseline_edges=(0, 30, 50, 70, 90),
-    baseline_words="health {health_score:.0f}",
+    baseline_reason="health {health_score:.0f}",
+    risk_settings=("account_medium_risk_from", "account_high_risk_from"),
     groups=(
         Group(
             "health {health_score:.0f}",
@@ -153,27 +162,25 @@ ACCOUNTS = Target(
                 "active_seats_change_30",
                 "active_seats_change_90",
             ),
-            words_if_unknown="created less than 90 days ago",
+            reason_if_unknown="created less than 90 days ago",
         ),
         Group(
             "{active_seats} of {total_seats} seats in use",
-            numbers=("seat_utilization_pct", "products_active"),
-            logarithms=("active_seats", "total_seats"),
+            numbers=("seat_utilization_pct", "products_active", "active_seats", "total_seats"),
         ),
         Group(
             "{current_state} for {days_in_state} days",
-            logarithms=("days_in_state",),
             categories=("current_state",),
-            numbers=("contract_status_score",),
+            numbers=("contract_status_score", "days_in_state"),
         ),
         Group(
             "{days_to_renewal:.0f} days to renewal",
             numbers=("days_to_renewal",),
-            words_if_unknown="open-ended",
+            reason_if_unknown="open-ended",
         ),
         Group(
             "{subscription_tier}, created {days_since_creation} days ago",
-            logarithms=("days_since_creation", "monthly_recurring_revenue"),
+            numbers=("days_since_creation", "monthly_recurring_revenue"),
             categories=("subscription_tier",),
         ),
     ),

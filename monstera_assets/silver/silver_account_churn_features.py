@@ -1,4 +1,4 @@
-"""silver_account_churn_features: what was known of accounts under contract, and which lapsed."""
+"""silver_account_churn_features: what was known of accounts under contract, and whether they lapsed."""
 
 from __future__ import annotations
 
@@ -8,42 +8,53 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import rule
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.prediction.account_features import LAPSED, account_features
-from monstera_assets.prediction.snapshots import ACCOUNT_HORIZON_STEPS, STEP_DAYS
+from monstera_assets.lifecycle.states import AccountState
+from monstera_assets.prediction.feature_snapshots import (
+    add_columns,
+    block_of,
+    oldest_snapshot,
+    sampled,
+    with_snapshot,
+    wrong_outcomes,
+)
+from monstera_assets.prediction.targets import ACCOUNTS
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN, STATE_COLUMNS
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 
-_OF_STATE = {column.name: column for column in STATE_COLUMNS}
+_LAPSED = "subscription lapsed"
+"""How the `state_reason` of an account begins whose subscription has ended."""
+_WITHOUT_CONTRACT = (str(AccountState.TRIAL), str(AccountState.CHURNED))
+_CHANGES = {30: 1, 90: 3}
+"""Days over which changes are measured, and the same in steps between snapshots."""
+_STATE_FEATURES = (
+    "current_state",
+    "subscription_tier",
+    "total_seats",
+    "active_seats",
+    "seat_utilization_pct",
+    "health_score",
+    "recent_activity_score",
+    "contract_status_score",
+    "monthly_recurring_revenue",
+    "days_to_renewal",
+    "products_active",
+)
+_STATE_COLUMNS = {column.name: column for column in STATE_COLUMNS}
 
 TABLE = Table(
     layer=Layer.SILVER,
     name="silver_account_churn_features",
     grain="one account under contract and snapshot: the as-of date and dates 30, 60, ... days before",
-    description="What models of account churn learn from and score. A snapshot holds facts up to its"
-    " date only, and whether the subscription lapsed in the 90 days after it.",
+    description="Features that account churn models are trained on and score. A snapshot holds facts up"
+    " to its date only, with the outcome: whether the subscription lapsed in the 90 days after it.",
     owners=OWNERS,
     key=("account_id", "snapshot_date"),
     columns=(
         ACCOUNT_COLUMN,
         Column("snapshot_date", "date", "The day whose end is described."),
-        *(
-            _OF_STATE[name]
-            for name in (
-                "current_state",
-                "subscription_tier",
-                "total_seats",
-                "active_seats",
-                "seat_utilization_pct",
-                "health_score",
-                "recent_activity_score",
-                "contract_status_score",
-                "monthly_recurring_revenue",
-                "days_to_renewal",
-                "products_active",
-            )
-        ),
+        *(_STATE_COLUMNS[name] for name in _STATE_FEATURES),
         Column("days_in_state", "int64", "Days since the state began."),
         Column("days_since_creation", "int64", "Days since the account was created."),
         *(
@@ -53,7 +64,7 @@ TABLE = Table(
                 f"Health less what it was {days} days before; null if the account is younger.",
                 nullable=True,
             )
-            for days in (30, 90)
+            for days in _CHANGES
         ),
         *(
             Column(
@@ -62,7 +73,7 @@ TABLE = Table(
                 f"Active seats less what they were {days} days before; null if the account is younger.",
                 nullable=True,
             )
-            for days in (30, 90)
+            for days in _CHANGES
         ),
         Column(
             "churned",
@@ -76,6 +87,11 @@ TABLE = Table(
 )
 
 
+def under_contract(rows: ir.Table) -> ir.BooleanValue:
+    """Whether an account has a subscription that has not lapsed."""
+    return ~rows.current_state.isin(_WITHOUT_CONTRACT) & ~rows.state_reason.startswith(_LAPSED)
+
+
 @table_asset(TABLE, days={"silver_account_state_history": ALL_DAYS})
 def silver_account_churn_features(
     silver_account_state_history: ir.Table,
@@ -84,39 +100,70 @@ def silver_account_churn_features(
     policy: LifecyclePolicy,
 ) -> ir.Table:
     """The accounts' history on the dates of the snapshots."""
-    return account_features(silver_account_state_history, bronze_accounts, policy)
+    history = silver_account_state_history
+    as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
+    oldest = oldest_snapshot(policy.churn, ACCOUNTS.horizon_steps)
+    states = with_snapshot(history, as_of, oldest + max(_CHANGES.values())).view()
+    rows = states.filter(under_contract(states), states.snapshot <= oldest)
+    rows = sampled(rows, ["account_id"], "account_id", policy.churn)
+    for days, steps in _CHANGES.items():
+        before = states.select(
+            "account_id",
+            snapshot=states.snapshot - steps,
+            **{f"health_{days}": states.health_score, f"seats_{days}": states.active_seats},
+        )
+        rows = add_columns(rows, before, ("account_id", "snapshot"))
+    rows = add_columns(rows, _lapses(history, as_of, oldest), ("account_id", "snapshot"))
+    rows = rows.inner_join(
+        bronze_accounts.select("account_id", created_on=ibis._.account_created_at.date()),
+        "account_id",
+    )
+    return rows.select(
+        "account_id",
+        "snapshot_date",
+        *_STATE_FEATURES,
+        days_in_state=rows.snapshot_date.delta(rows.state_since, unit="day"),
+        days_since_creation=rows.snapshot_date.delta(rows.created_on, unit="day"),
+        **{
+            f"health_change_{days}": rows.health_score - rows[f"health_{days}"] for days in _CHANGES
+        },
+        **{
+            f"active_seats_change_{days}": rows.active_seats - rows[f"seats_{days}"]
+            for days in _CHANGES
+        },
+        churned=ibis.ifelse(
+            rows.snapshot >= ACCOUNTS.horizon_steps, rows.churned.fill_null(False), None
+        ),
+        as_of_date=as_of,
+    )
 
 
-@rule(TABLE, "Accounts said to have lapsed did so within 90 days, others did not.")
+def _lapses(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
+    """The accounts that were not under contract on some day of the 90 after a snapshot."""
+    lapsed = history.filter(~under_contract(history))
+    lapsed = lapsed.select("account_id", block=block_of(lapsed.snapshot_date, as_of)).distinct()
+    steps = ibis.range(1, ACCOUNTS.horizon_steps + 1).unnest().name("steps").as_table()
+    rows = lapsed.filter(lapsed.block < oldest).cross_join(steps)
+    return (
+        rows.select("account_id", snapshot=(rows.block + rows.steps).cast("int64"))
+        .distinct()
+        .mutate(churned=ibis.literal(value=True))
+    )
+
+
+@rule(TABLE, "Accounts marked as churned lapsed within the 90 days, the others did not.")
 def outcomes_recomputed_from_history(
     silver_account_churn_features: ir.Table, silver_account_state_history: ir.Table
 ) -> ir.Table:
-    """Rows whose outcome a search in the history does not confirm, or that lies ahead."""
-    rows = silver_account_churn_features.select(
-        "account_id", "snapshot_date", "churned", "as_of_date"
-    )
+    """Rows whose outcome disagrees with the history, or is known too early."""
     history = silver_account_state_history
-    ended = history.filter(
-        history.state_reason.startswith(LAPSED) | history.current_state.isin(["churned", "trial"])
-    ).select("account_id", day=day_number(history.snapshot_date))
-    since = day_number(rows.snapshot_date)
-    horizon = STEP_DAYS * ACCOUNT_HORIZON_STEPS
-    later = rows.inner_join(
-        ended,
-        [
-            rows.account_id == ended.account_id,
-            ended.day > since,
-            ended.day <= since + horizon,
-        ],
+    lapsed = history.filter(
+        history.state_reason.startswith(_LAPSED) | history.current_state.isin(["churned", "trial"])
     )
-    lapsed = (
-        later.select("account_id", "snapshot_date")
-        .distinct()
-        .mutate(ended=ibis.literal(value=True))
+    return wrong_outcomes(
+        silver_account_churn_features,
+        lapsed.select("account_id", day=day_number(lapsed.snapshot_date)),
+        ACCOUNTS.key,
+        ACCOUNTS.horizon_days,
+        churned_if_any=True,
     )
-    both = rows.left_join(lapsed, ["account_id", "snapshot_date"]).drop(
-        "account_id_right", "snapshot_date_right"
-    )
-    is_known = day_number(both.as_of_date) - day_number(both.snapshot_date) >= horizon
-    expected = ibis.ifelse(is_known, both.ended.notnull(), None)
-    return both.filter(~both.churned.identical_to(expected))

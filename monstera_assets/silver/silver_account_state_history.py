@@ -42,7 +42,7 @@ def silver_account_state_history(
     silver_account_state_intervals: ir.Table, *, window: Window
 ) -> ir.Table:
     """Intervals crossed with the days of the window."""
-    days = days_of(silver_account_state_intervals, window.first, window.last, keys=["account_id"])
+    days = days_of(silver_account_state_intervals, window, keys=["account_id"])
     return days.select("account_id", snapshot_date=day_date(days.day), **states_on(days, days.day))
 
 

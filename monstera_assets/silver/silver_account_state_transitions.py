@@ -54,8 +54,7 @@ def silver_account_state_transitions(
     """Where an interval meets the next one within the window, and the state is another one."""
     begun = transitions_of(
         silver_account_state_intervals,
-        window.first,
-        window.last,
+        window,
         keys=["account_id"],
         state="current_state",
     )

@@ -5,36 +5,30 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.silver import OWNERS
+from monstera_assets import authoring as ma
 from monstera_assets.silver.silver_user_segment_history import MEASURE_COLUMNS, SEGMENT_COLUMNS
-from monstera_assets.warehouse.previews import distribution
-from monstera_assets.warehouse.table_asset import LATEST_DAY, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_behavioral_segments",
+TABLE = ma.declare_table(
+    "silver_behavioral_segments",
     grain="one user",
     description="The behavioural segments of every user at the end of the as-of date, the latest"
-    " date for which history exists, and the measures that they are told from.",
-    owners=OWNERS,
+    " date for which history exists, and the measures that they follow from.",
     key=("user_id",),
     columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
+        ma.USER_ID,
         *SEGMENT_COLUMNS,
         *MEASURE_COLUMNS,
-        Column("as_of_date", "date", "The latest date for which history exists."),
-        Column("segments_updated_at", "timestamp", "End of the as-of date, UTC."),
+        ma.AS_OF_DATE,
+        ma.Column("segments_updated_at", "timestamp", "End of the as-of date, UTC."),
     ),
 )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
-    days={"silver_user_segment_history": LATEST_DAY},
+    days={"silver_user_segment_history": ma.LATEST_DAY},
     previews=[
-        distribution("users", name) for name in ("engagement_intensity", "composite_segment")
+        ma.distribution("users", name) for name in ("engagement_intensity", "composite_segment")
     ],
 )
 def silver_behavioral_segments(silver_user_segment_history: ir.Table) -> ir.Table:
@@ -45,13 +39,13 @@ def silver_behavioral_segments(silver_user_segment_history: ir.Table) -> ir.Tabl
     )
 
 
-@rule(TABLE, "The segments are those of the latest day of history, for every user of that day.")
+@ma.rule(TABLE)
 def agrees_with_history(
     silver_behavioral_segments: ir.Table,
     silver_user_segment_history: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Users whose segments differ from the latest history, and users without segments."""
+    """The segments are those of the latest day of history, for every user of that day."""
     history = silver_user_segment_history
     latest = history.filter(
         history.snapshot_date
@@ -59,7 +53,7 @@ def agrees_with_history(
             day=silver_user_current_state.as_of_date.max()
         ).day.as_scalar()
     ).rename(as_of_date="snapshot_date")
-    differing = differing_rows(silver_behavioral_segments.select(*latest.columns), latest)
+    differing = ma.differing_rows(silver_behavioral_segments.select(*latest.columns), latest)
     without = silver_user_current_state.anti_join(silver_behavioral_segments, "user_id")
     return differing.select("user_id", "as_of_date", "found_in").union(
         without.select("user_id", "as_of_date", found_in=ibis.literal("current state"))

@@ -5,42 +5,32 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets import authoring as ma
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
-from monstera_assets.checks.rules import differing_rows, rule, within
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_date, first_of
-from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.workflows import RUN, workflow_runs
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import SAME_DAYS, UP_TO_DAY, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_cross_product_activity",
+TABLE = ma.declare_table(
+    "silver_cross_product_activity",
     grain="one user and day with at least one event in a product",
     description="The products that each user was in each day, and the workflows brought to their end.",
-    owners=OWNERS,
     key=("user_id", "activity_date"),
     partition_column="activity_date",
     columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-        Column("activity_date", "date", "UTC date of the events."),
-        Column("products_visited", "int64", "Products with an event of any kind."),
-        Column("products_used", "int64", "Products with a qualifying event."),
-        Column(
+        ma.USER_ID,
+        ma.ACTIVITY_DATE,
+        ma.Column("products_visited", "int64", "Products with an event of any kind."),
+        ma.Column("products_used", "int64", "Products with a qualifying event."),
+        ma.product_column(
             "primary_product_id",
-            "string",
             "Product with most qualifying events, of equals with most events, then the lower id.",
-            references=Reference("bronze_product_catalog", "product_id"),
         ),
-        Column(
+        ma.Column(
             "product_switches",
             "int64",
             "Events in another product than the event before them, by time and event id.",
         ),
-        Column("workflows_completed", "int64", "Workflow runs completed that day."),
-        Column(
+        ma.Column("workflows_completed", "int64", "Workflow runs completed that day."),
+        ma.Column(
             "cross_product_workflows_completed",
             "int64",
             "Those of workflows whose steps lie in more than one product.",
@@ -49,9 +39,9 @@ TABLE = Table(
 )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
-    days={"silver_events_enriched": SAME_DAYS, "silver_workflow_steps": UP_TO_DAY},
+    days={"silver_events_enriched": ma.SAME_DAYS, "silver_workflow_steps": ma.UP_TO_DAY},
     batch_by_date=True,
 )
 def silver_cross_product_activity(
@@ -60,8 +50,8 @@ def silver_cross_product_activity(
     bronze_workflows: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    policy: LifecyclePolicy,
-    window: Window,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
 ) -> ir.Table:
     """Events in products, in their order within the day, and completed runs."""
     events = silver_events_enriched
@@ -72,7 +62,7 @@ def silver_cross_product_activity(
     days = by_product.group_by("user_id", "activity_date").aggregate(
         products_visited=by_product.count(),
         products_used=by_product.count(where=by_product.qualifying > 0),
-        primary_product_id=first_of(
+        primary_product_id=ma.first_of(
             by_product.product_id, order_by=[-by_product.qualifying, -by_product.events]
         ),
     )
@@ -115,8 +105,8 @@ def _completions(
     steps: ir.Table,
     workflows: ir.Table,
     catalog: ir.Table,
-    policy: LifecyclePolicy,
-    window: Window,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
 ) -> ir.Table:
     """Completed runs by user and day; only runs with a step in the window can be completed in it."""
     within_window = steps.filter(steps.step_date.between(window.first, window.last))
@@ -126,38 +116,38 @@ def _completions(
     placed = workflows.inner_join(nodes, workflows.product_id == nodes.node_id)
     spans = placed.group_by("workflow_id").aggregate(products=placed.rolled_up_product_id.nunique())
     runs = runs.filter(runs.completed_day.notnull()).inner_join(spans, "workflow_id")
-    return runs.group_by("user_id", activity_date=day_date(runs.completed_day)).aggregate(
+    return runs.group_by("user_id", activity_date=ma.day_date(runs.completed_day)).aggregate(
         completed=runs.count(), across=runs.count(where=runs.products > 1)
     )
 
 
-@rule(TABLE, "Users, days and products are those of the daily activity.")
+@ma.rule(TABLE)
 def agrees_with_daily_activity(
     silver_cross_product_activity: ir.Table,
     silver_daily_user_activity: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """User-days that only one table has or that count other products."""
-    rows = within(silver_cross_product_activity, "activity_date", window)
-    activity = within(silver_daily_user_activity, "activity_date", window)
+    """Users, days and products are those of the daily activity."""
+    rows = ma.within(silver_cross_product_activity, "activity_date", window)
+    activity = ma.within(silver_daily_user_activity, "activity_date", window)
     activity = activity.filter(activity.product_id.notnull())
     counted = activity.group_by("user_id", "activity_date").aggregate(
         products_visited=activity.count(),
         products_used=activity.count(where=activity.qualifying_events > 0),
     )
-    return differing_rows(rows.select(*counted.columns), counted)
+    return ma.differing_rows(rows.select(*counted.columns), counted)
 
 
-@rule(TABLE, "Switches and workflows are as many as products and completed runs allow.")
+@ma.rule(TABLE)
 def counts_are_possible(
     silver_cross_product_activity: ir.Table,
     silver_workflow_runs: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """User-days with fewer switches than products, or with other completed runs than there are."""
-    rows = within(silver_cross_product_activity, "activity_date", window)
+    """Switches and workflows are as many as products and completed runs allow."""
+    rows = ma.within(silver_cross_product_activity, "activity_date", window)
     runs = silver_workflow_runs
     completed = runs.filter(runs.completed_at.notnull())
     completed = completed.group_by(

@@ -5,41 +5,31 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule
+from monstera_assets import authoring as ma
 from monstera_assets.lifecycle.products import IN_USE, active_products
-from monstera_assets.lifecycle.states import ProductState
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-_PRODUCT = Reference("bronze_product_catalog", "product_id")
-
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_cross_product_analytics",
+TABLE = ma.declare_table(
+    "silver_cross_product_analytics",
     grain="one user",
     description="Which of the active products every user tried, was activated in and is active in by"
     " the as-of date, and how evenly the use is spread over them.",
-    owners=OWNERS,
     key=("user_id",),
     columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-        Column("products_tried", "int64", "Products that the user ever accessed."),
-        Column("products_activated", "int64", "Products with an activation event."),
-        Column(
+        ma.USER_ID,
+        ma.Column("products_tried", "int64", "Products that the user ever accessed."),
+        ma.Column("products_activated", "int64", "Products with an activation event."),
+        ma.Column(
             "products_active",
             "int64",
             "Products in which the user is active_in_product or reactivated_in_product.",
         ),
-        Column("total_qualifying_events", "int64", "Qualifying events in active products."),
-        Column(
+        ma.Column("total_qualifying_events", "int64", "Qualifying events in active products."),
+        ma.product_column(
             "primary_product_id",
-            "string",
             "Product with most qualifying events, of equals the one used last; null without any.",
             nullable=True,
-            references=_PRODUCT,
         ),
-        Column(
+        ma.Column(
             "diversity",
             "float64",
             "Entropy of the qualifying events over products, divided by the logarithm of the number"
@@ -47,28 +37,20 @@ TABLE = Table(
             " qualifying events.",
             nullable=True,
         ),
-        Column(
-            "first_product_id",
-            "string",
-            "Product adopted first; null without any.",
-            nullable=True,
-            references=_PRODUCT,
+        ma.product_column(
+            "first_product_id", "Product adopted first; null without any.", nullable=True
         ),
-        Column("first_adoption_date", "date", "When; null without any.", nullable=True),
-        Column(
-            "latest_product_id",
-            "string",
-            "Product adopted last; null without any.",
-            nullable=True,
-            references=_PRODUCT,
+        ma.Column("first_adoption_date", "date", "When; null without any.", nullable=True),
+        ma.product_column(
+            "latest_product_id", "Product adopted last; null without any.", nullable=True
         ),
-        Column("latest_adoption_date", "date", "When; null without any.", nullable=True),
-        Column("as_of_date", "date", "The latest date for which history exists."),
+        ma.Column("latest_adoption_date", "date", "When; null without any.", nullable=True),
+        ma.AS_OF_DATE,
     ),
 )
 
 
-@table_asset(TABLE)
+@ma.table_asset(TABLE)
 def silver_cross_product_analytics(
     silver_user_current_state: ir.Table,
     silver_user_product_states: ir.Table,
@@ -76,12 +58,12 @@ def silver_cross_product_analytics(
 ) -> ir.Table:
     """Product states added up by user."""
     states = silver_user_product_states
-    adopted = states.filter(states.current_state != str(ProductState.NEVER_ADOPTED))
+    adopted = states.filter(states.current_state != str(ma.ProductState.NEVER_ADOPTED))
     events = adopted.total_qualifying_events
     adopted = adopted.mutate(
         events_of_user=events.sum().over(ibis.window(group_by="user_id")).cast("int64")
     )
-    share = adopted.total_qualifying_events.cast("float64") / adopted.events_of_user.cast("float64")
+    share = ma.ratio(adopted.total_qualifying_events, adopted.events_of_user)
     adopted = adopted.mutate(
         term=ibis.ifelse(adopted.total_qualifying_events > 0, -share * share.ln(), 0.0)
     )
@@ -136,15 +118,15 @@ def silver_cross_product_analytics(
     )
 
 
-@rule(TABLE, "Every user has a portfolio that counts what the product states say.")
+@ma.rule(TABLE)
 def agrees_with_product_states(
     silver_cross_product_analytics: ir.Table,
     silver_user_product_states: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Users without a portfolio, or with one whose counts differ or whose diversity cannot be."""
+    """Every user has a portfolio that counts what the product states say."""
     states = silver_user_product_states
-    tried = states.current_state != str(ProductState.NEVER_ADOPTED)
+    tried = states.current_state != str(ma.ProductState.NEVER_ADOPTED)
     counted = states.group_by(counted_id="user_id").aggregate(
         tried=states.count(where=tried),
         activated=states.count(where=states.activation_date.notnull()),

@@ -4,50 +4,43 @@ from __future__ import annotations
 
 import ibis.expr.types as ir
 
+from monstera_assets import authoring as ma
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
-from monstera_assets.lifecycle.intervals import first_of
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_daily_user_activity",
+TABLE = ma.declare_table(
+    "silver_daily_user_activity",
     grain="one user, product and day with at least one event",
     description="What each user did each day in each product. Features and sub-features count for"
     " their product; events without a product have a row of their own, with a null product.",
-    owners=OWNERS,
     key=("user_id", "product_id", "activity_date"),
     partition_column="activity_date",
     columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-        Column("activity_date", "date", "UTC date of the events."),
-        Column(
+        ma.USER_ID,
+        ma.ACTIVITY_DATE,
+        ma.product_column(
             "product_id",
-            "string",
             "Product to which the events roll up; null for events without one.",
             nullable=True,
-            references=Reference("bronze_product_catalog", "product_id"),
         ),
-        Column("events", "int64", "Number of events."),
-        Column("qualifying_events", "int64", "Number of qualifying events."),
-        Column("activation_events", "int64", "Number of activation events."),
-        Column("sessions", "int64", "Number of distinct sessions."),
-        Column("first_event_at", "timestamp", "First event of the day, UTC."),
-        Column("last_event_at", "timestamp", "Last event of the day, UTC."),
-        Column(
+        ma.Column("events", "int64", "Number of events."),
+        ma.Column("qualifying_events", "int64", "Number of qualifying events."),
+        ma.Column("activation_events", "int64", "Number of activation events."),
+        ma.Column("sessions", "int64", "Number of distinct sessions."),
+        ma.Column("first_event_at", "timestamp", "First event of the day, UTC."),
+        ma.Column("last_event_at", "timestamp", "Last event of the day, UTC."),
+        ma.Column(
             "first_qualifying_event_at",
             "timestamp",
             "First qualifying event of the day, UTC.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "last_qualifying_event_at",
             "timestamp",
             "Last qualifying event of the day, UTC.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "first_qualifying_event_id",
             "string",
             "First qualifying event of the day, by timestamp and event_id.",
@@ -57,7 +50,7 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, days={"bronze_events": SAME_DAYS}, batch_by_date=True)
+@ma.table_asset(TABLE, days={"bronze_events": ma.SAME_DAYS}, batch_by_date=True)
 def silver_daily_user_activity(
     bronze_events: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:
@@ -80,7 +73,7 @@ def silver_daily_user_activity(
         last_event_at=events.event_timestamp.max(),
         first_qualifying_event_at=events.event_timestamp.min(where=qualifying),
         last_qualifying_event_at=events.event_timestamp.max(where=qualifying),
-        first_qualifying_event_id=first_of(
+        first_qualifying_event_id=ma.first_of(
             events.event_id, order_by=[events.event_timestamp], where=qualifying
         ),
     )
@@ -94,7 +87,7 @@ def silver_daily_user_activity(
         last_event_at=parts.last_event_at.max(),
         first_qualifying_event_at=parts.first_qualifying_event_at.min(),
         last_qualifying_event_at=parts.last_qualifying_event_at.max(),
-        first_qualifying_event_id=first_of(
+        first_qualifying_event_id=ma.first_of(
             parts.first_qualifying_event_id,
             order_by=[parts.first_qualifying_event_at],
             where=parts.qualifying_events > 0,

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import ibis.expr.types as ir
 
+from monstera_assets import authoring as ma
 from monstera_assets.bronze.bronze_product_catalog import feature_of_node
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_daily_user_feature_activity",
+TABLE = ma.declare_table(
+    "silver_daily_user_feature_activity",
     grain="one user, feature and day with at least one qualifying event",
     description="Qualifying use of features. Sub-features count for their feature; retired features"
     " and those of retired products are left out.",
-    owners=OWNERS,
     key=("user_id", "feature_id", "activity_date"),
     partition_column="activity_date",
     columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-        Column("activity_date", "date", "UTC date of the events."),
-        Column(
-            "feature_id",
-            "string",
-            "Feature to which the events roll up.",
-            references=Reference("bronze_product_catalog", "product_id"),
-        ),
-        Column("qualifying_events", "int64", "Number of qualifying events."),
+        ma.USER_ID,
+        ma.ACTIVITY_DATE,
+        ma.product_column("feature_id", "Feature to which the events roll up."),
+        ma.Column("qualifying_events", "int64", "Number of qualifying events."),
     ),
 )
 
 
-@table_asset(TABLE, days={"silver_events_enriched": SAME_DAYS})
+@ma.table_asset(TABLE, days={"silver_events_enriched": ma.SAME_DAYS})
 def silver_daily_user_feature_activity(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:
@@ -44,7 +35,5 @@ def silver_daily_user_feature_activity(
     )
     used = events.inner_join(nodes, events.feature_id == nodes.node_id)
     return used.group_by(
-        user_id=used.entity_id,
-        activity_date=used.event_date,
-        feature_id=used.rolled_up_feature_id,
+        user_id=used.entity_id, activity_date=used.event_date, feature_id=used.rolled_up_feature_id
     ).aggregate(qualifying_events=used.count())

@@ -5,15 +5,10 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets import authoring as ma
 from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
 from monstera_assets.bronze.event_rules import EVENT_COLUMNS
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
 _KEPT = (
     "event_id",
@@ -29,49 +24,43 @@ _KEPT = (
     "metadata",
 )
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_events_enriched",
+TABLE = ma.declare_table(
+    "silver_events_enriched",
     grain="one event",
     description="Accepted events, rolled up to products, with the attributes of user and account as"
     " their latest rows say. Attributes are null where the entity is no user.",
-    owners=OWNERS,
     key=("event_id",),
     partition_column="event_date",
     columns=(
         *(column for column in EVENT_COLUMNS if column.name in _KEPT),
-        Column(
+        ma.product_column(
             "product_id",
-            "string",
             "Product to which the event rolls up; null for events without one.",
             nullable=True,
-            references=Reference("bronze_product_catalog", "product_id"),
         ),
-        Column(
+        ma.product_column(
             "feature_id",
-            "string",
             "The feature or sub-feature that the event names; null if it names none.",
             nullable=True,
-            references=Reference("bronze_product_catalog", "product_id"),
         ),
-        Column(
+        ma.Column(
             "account_id",
             "string",
             "Account of the user.",
             nullable=True,
-            references=Reference("bronze_accounts", "account_id"),
+            references=ma.Reference("bronze_accounts", "account_id"),
         ),
-        Column("country", "string", "Country of the user.", nullable=True),
-        Column("plan_type", "string", "Plan of the user.", nullable=True),
-        Column("acquisition_source", "string", "Where the user came from.", nullable=True),
-        Column(
+        ma.Column("country", "string", "Country of the user.", nullable=True),
+        ma.Column("plan_type", "string", "Plan of the user.", nullable=True),
+        ma.Column("acquisition_source", "string", "Where the user came from.", nullable=True),
+        ma.Column(
             "account_tier",
             "string",
             "Tier of the user's account.",
             nullable=True,
             allowed=SUBSCRIPTION_TIERS,
         ),
-        Column(
+        ma.Column(
             "days_since_signup",
             "int64",
             "Tenure: days from the user's signup to the event.",
@@ -81,7 +70,7 @@ TABLE = Table(
 )
 
 
-@table_asset(TABLE, days={"bronze_events": SAME_DAYS})
+@ma.table_asset(TABLE, days={"bronze_events": ma.SAME_DAYS})
 def silver_events_enriched(
     bronze_events: ir.Table,
     bronze_product_catalog: ir.Table,
@@ -100,7 +89,7 @@ def silver_events_enriched(
         "plan_type",
         "acquisition_source",
         "account_tier",
-        signup_day=day_number(bronze_users.user_created_at.date()),
+        signup_day=ma.day_number(bronze_users.user_created_at.date()),
     )
     events = bronze_events.left_join(nodes, bronze_events.product_id == nodes.node_id)
     events = events.left_join(
@@ -117,27 +106,27 @@ def silver_events_enriched(
         plan_type=events.plan_type,
         acquisition_source=events.acquisition_source,
         account_tier=events.account_tier,
-        days_since_signup=day_number(events.event_date) - events.signup_day,
+        days_since_signup=ma.day_number(events.event_date) - events.signup_day,
     )
 
 
-@rule(TABLE, "Every event of a type that belongs to a product names one.")
+@ma.rule(TABLE)
 def typed_events_have_a_product(
-    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: Window
+    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Events without a product whose type is in the catalog's lists."""
-    events = within(silver_events_enriched, "event_date", window)
+    """Every event of a type that belongs to a product names one."""
+    events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.product_id.isnull())
     listed = catalog_event_types(bronze_product_catalog).select("event_type").distinct()
     return events.semi_join(listed, "event_type").select("event_id", "event_date", "event_type")
 
 
-@rule(TABLE, "Qualifying and activation flags agree with the catalog's lists, where it has them.")
+@ma.rule(TABLE)
 def flags_agree_with_catalog(
-    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: Window
+    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Events whose flags are not what the lists of the named node, or else of its product, say."""
-    events = within(silver_events_enriched, "event_date", window)
+    """Qualifying and activation flags agree with the catalog's lists, where it has them."""
+    events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.product_id.notnull())
     listed = catalog_event_types(bronze_product_catalog)
     has_lists = listed.select(listing_id=listed.node_id).distinct()
@@ -156,15 +145,15 @@ def flags_agree_with_catalog(
     ).select("event_id", "event_date", "event_type", "lists_of")
 
 
-@rule(TABLE, "No user's e-mail address has left bronze inside an event's metadata.")
+@ma.rule(TABLE)
 def no_email_leaves_bronze(
-    silver_events_enriched: ir.Table, bronze_users: ir.Table, *, window: Window
+    silver_events_enriched: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Events whose metadata has a user's address; the address itself must not be among the examples.
+    """No user's e-mail address has left bronze inside an event's metadata.
 
     Metadata is the only free text in silver and gold; tests look at all other columns.
     """
-    events = within(silver_events_enriched, "event_date", window)
+    events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.metadata.contains("@"))
     words = events.select(
         "event_id",

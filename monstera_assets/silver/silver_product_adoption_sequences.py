@@ -7,72 +7,59 @@ from datetime import timedelta
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets import authoring as ma
 
 ARROW = " > "
 PERIOD_DAYS = 30
 RETENTION_FROM = (30, 90)
 """First days of the periods after an adoption in which the user is looked for."""
 
-_CATALOG = Reference("bronze_product_catalog", "product_id")
-
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_product_adoption_sequences",
+TABLE = ma.declare_table(
+    "silver_product_adoption_sequences",
     grain="one path: a sequence of products in the order of adoption",
     description="A tree of paths by the as-of date. A path of n products counts the users whose first"
     " n adoptions they are; those who adopted nothing after them end on it, so the ends share out the"
     " adopters.",
-    owners=OWNERS,
     key=("path",),
     columns=(
-        Column("path", "string", f"Ids of the products, separated by `{ARROW}`."),
-        Column("path_length", "int64", "Number of products."),
-        Column(
-            "first_product_id",
-            "string",
-            "The product that the path starts with.",
-            references=_CATALOG,
-        ),
-        Column("last_product_id", "string", "The product adopted last.", references=_CATALOG),
-        Column(
+        ma.Column("path", "string", f"Ids of the products, separated by `{ARROW}`."),
+        ma.Column("path_length", "int64", "Number of products."),
+        ma.product_column("first_product_id", "The product that the path starts with."),
+        ma.product_column("last_product_id", "The product adopted last."),
+        ma.Column(
             "previous_path",
             "string",
             "The path without its last product; null if that is the only one.",
             nullable=True,
         ),
-        Column("users", "int64", "Users whose first adoptions are the path."),
-        Column("users_ending", "int64", "Those of them who adopted nothing after it."),
-        Column("share_of_adopters", "float64", "users / users who adopted anything, 0 to 1."),
-        Column(
+        ma.Column("users", "int64", "Users whose first adoptions are the path."),
+        ma.Column("users_ending", "int64", "Those of them who adopted nothing after it."),
+        ma.Column("share_of_adopters", "float64", "users / users who adopted anything, 0 to 1."),
+        ma.Column(
             "share_of_previous",
             "float64",
             "users / users of the previous path, 0 to 1; null without one.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "median_days_since_previous",
             "float64",
             "Median days between the last two adoptions; null if there is only one.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "median_days_since_signup", "float64", "Median days from signup to the last adoption."
         ),
         *(
             column
             for start in RETENTION_FROM
             for column in (
-                Column(
+                ma.Column(
                     f"users_mature_{start}",
                     "int64",
                     f"Users whose day {start + PERIOD_DAYS - 1} after the last adoption has passed.",
                 ),
-                Column(
+                ma.Column(
                     f"retention_{start}",
                     "float64",
                     f"Share of those with a qualifying event on days {start} to"
@@ -81,12 +68,12 @@ TABLE = Table(
                 ),
             )
         ),
-        Column("as_of_date", "date", "The latest date for which history exists."),
+        ma.AS_OF_DATE,
     ),
 )
 
 
-@table_asset(TABLE, days={"silver_daily_user_activity": ALL_DAYS})
+@ma.table_asset(TABLE, days={"silver_daily_user_activity": ma.ALL_DAYS})
 def silver_product_adoption_sequences(
     silver_user_product_adoptions: ir.Table, silver_daily_user_activity: ir.Table
 ) -> ir.Table:
@@ -131,11 +118,12 @@ def silver_product_adoption_sequences(
     )
     return paths.select(
         *(name for name in counted.columns if not name.startswith("retained")),
-        share_of_adopters=paths.users.cast("float64") / paths.adopters.cast("float64"),
-        share_of_previous=paths.users.cast("float64") / paths.users_before.cast("float64"),
+        share_of_adopters=ma.ratio(paths.users, paths.adopters),
+        share_of_previous=ma.ratio(paths.users, paths.users_before),
         **{
-            f"retention_{start}": paths[f"retained_{start}"].cast("float64")
-            / paths[f"users_mature_{start}"].cast("float64").nullif(0.0)
+            f"retention_{start}": ma.ratio(
+                paths[f"retained_{start}"], paths[f"users_mature_{start}"]
+            )
             for start in RETENTION_FROM
         },
     )
@@ -154,7 +142,7 @@ def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
             used.used_on <= steps.as_of_date,
         ],
     )
-    after = day_number(later.used_on) - day_number(later.adoption_date)
+    after = ma.day_number(later.used_on) - ma.day_number(later.adoption_date)
     seen = later.group_by("user_id", "sequence_number").aggregate(
         **{
             f"seen_{start}": after.between(start, start + PERIOD_DAYS - 1).any()
@@ -162,7 +150,7 @@ def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
         }
     )
     joined = adoptions.left_join(seen, ["user_id", "sequence_number"])
-    age = day_number(joined.as_of_date) - day_number(joined.adoption_date)
+    age = ma.day_number(joined.as_of_date) - ma.day_number(joined.adoption_date)
     mature = {start: age >= start + PERIOD_DAYS - 1 for start in RETENTION_FROM}
     return joined.select(
         *adoptions.columns,
@@ -174,18 +162,18 @@ def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
     )
 
 
-@rule(TABLE, "Paths share out the adopters: each ends on one, or goes on to a longer one.")
+@ma.rule(TABLE)
 def sequences_partition_the_adopters(
     silver_product_adoption_sequences: ir.Table, silver_user_product_adoptions: ir.Table
 ) -> ir.Table:
-    """Paths whose users do not end or go on, and lengths with other users than adoptions say."""
+    """Paths share out the adopters: each ends on one, or goes on to a longer one."""
     paths = silver_product_adoption_sequences
     onward = paths.group_by(left_path=paths.previous_path).aggregate(
         going_on=paths.users.sum().cast("int64")
     )
     both = paths.left_join(onward, paths.path == onward.left_path)
     leaking = both.filter(both.users != both.users_ending + both.going_on.fill_null(0))
-    told = paths.group_by("path_length").aggregate(
+    published = paths.group_by("path_length").aggregate(
         users=paths.users.sum().cast("int64"), ending=paths.users_ending.sum().cast("int64")
     )
     adoptions = silver_user_product_adoptions
@@ -193,7 +181,7 @@ def sequences_partition_the_adopters(
         adopters=adoptions.count(),
         stopping=adoptions.count(where=adoptions.sequence_number == adoptions.products_adopted),
     )
-    lengths = counted.outer_join(told, counted.length == told.path_length)
+    lengths = counted.outer_join(published, counted.length == published.path_length)
     differing = lengths.filter(
         ~lengths.users.identical_to(lengths.adopters)
         | ~lengths.ending.identical_to(lengths.stopping)

@@ -5,92 +5,83 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets import authoring as ma
 
 MAU_GAP = 29
 """Days since the last qualifying event up to which a user is in MAU."""
 
-_CATALOG = Reference("bronze_product_catalog", "product_id")
-
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_product_affinity",
+TABLE = ma.declare_table(
+    "silver_product_affinity",
     grain="one ordered pair of products that are active and launched",
     description="How the adoption of one product goes together with that of another, by the as-of"
     " date, over the users who could use both: all who have signed up. Adoption is first access."
     " Users, support, lift and Jaccard are the same in both orders. None of it says that one leads"
     " to the other.",
-    owners=OWNERS,
     key=("first_product_id", "second_product_id"),
     columns=(
-        Column("first_product_id", "string", "The product given.", references=_CATALOG),
-        Column("second_product_id", "string", "The product looked at.", references=_CATALOG),
-        Column("users_eligible", "int64", "n: users who could use both."),
-        Column("users_first", "int64", "n_a: users who adopted the first."),
-        Column("users_second", "int64", "n_b: users who adopted the second."),
-        Column("users_both", "int64", "n_ab: users who adopted both."),
-        Column("is_low_support", "boolean", "Whether n_ab is below min_affinity_support."),
-        Column("support", "float64", "n_ab / n, 0 to 1; null without users.", nullable=True),
-        Column(
+        ma.product_column("first_product_id", "The product given."),
+        ma.product_column("second_product_id", "The product looked at."),
+        ma.Column("users_eligible", "int64", "n: users who could use both."),
+        ma.Column("users_first", "int64", "n_a: users who adopted the first."),
+        ma.Column("users_second", "int64", "n_b: users who adopted the second."),
+        ma.Column("users_both", "int64", "n_ab: users who adopted both."),
+        ma.Column("is_low_support", "boolean", "Whether n_ab is below min_affinity_support."),
+        ma.Column("support", "float64", "n_ab / n, 0 to 1; null without users.", nullable=True),
+        ma.Column(
             "co_adoption_rate",
             "float64",
             "n_ab / n_a, 0 to 1; null if nobody adopted the first.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "lift",
             "float64",
             "n n_ab / (n_a n_b): 1 where the two are independent; null if nobody adopted one.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "jaccard",
             "float64",
             "n_ab / (n_a + n_b - n_ab), 0 to 1; null if nobody adopted either.",
             nullable=True,
         ),
-        Column("users_in_order", "int64", "Users who adopted the first before the second."),
-        Column(
+        ma.Column("users_in_order", "int64", "Users who adopted the first before the second."),
+        ma.Column(
             "median_days_between",
             "float64",
             "Their median days from the one adoption to the other; null if there are none.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "monthly_active_share_both",
             "float64",
             "Share in MAU of those who adopted both, 0 to 1; null if there are none.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "monthly_active_share_first_only",
             "float64",
             "Share in MAU of those who adopted only the first, 0 to 1; null if there are none.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "retention_lift",
             "float64",
             "The former share / the latter; null if either is null or the latter is 0.",
             nullable=True,
         ),
-        Column("as_of_date", "date", "The latest date for which history exists."),
+        ma.AS_OF_DATE,
     ),
 )
 
 
-@table_asset(TABLE)
+@ma.table_asset(TABLE)
 def silver_product_affinity(
     silver_user_product_adoptions: ir.Table,
     silver_user_current_state: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    policy: LifecyclePolicy,
+    policy: ma.LifecyclePolicy,
 ) -> ir.Table:
     """Adoptions of each product, and of each two products by one user."""
     people = silver_user_current_state
@@ -112,7 +103,7 @@ def _pairs(catalog: ir.Table, as_of: ir.Table) -> ir.Table:
     return first.inner_join(second, first.first_product_id != second.second_product_id)
 
 
-def _measured(pairs: ir.Table, adoptions: ir.Table, policy: LifecyclePolicy) -> ir.Table:
+def _measured(pairs: ir.Table, adoptions: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
     alone = adoptions.group_by("product_id").aggregate(
         users=adoptions.count(), in_mau=adoptions.count(where=adoptions.in_mau)
     )
@@ -124,7 +115,7 @@ def _measured(pairs: ir.Table, adoptions: ir.Table, policy: LifecyclePolicy) -> 
         pair_second_id=second.product_id,
         in_mau=first.in_mau,
         in_order=first.sequence_number < second.sequence_number,
-        days=day_number(second.adoption_date) - day_number(first.adoption_date),
+        days=ma.day_number(second.adoption_date) - ma.day_number(first.adoption_date),
     )
     together = both.group_by("pair_first_id", "pair_second_id").aggregate(
         both=both.count(),
@@ -150,7 +141,7 @@ def _measured(pairs: ir.Table, adoptions: ir.Table, policy: LifecyclePolicy) -> 
             for name in ("users_a", "users_b", "both", "mau_a", "both_in_mau", "in_order")
         ),
     )
-    share_both, share_first_only = _ratio(mau_ab, n_ab), _ratio(mau_a - mau_ab, n_a - n_ab)
+    share_both, share_first_only = ma.ratio(mau_ab, n_ab), ma.ratio(mau_a - mau_ab, n_a - n_ab)
     return rows.select(
         "first_product_id",
         "second_product_id",
@@ -160,10 +151,10 @@ def _measured(pairs: ir.Table, adoptions: ir.Table, policy: LifecyclePolicy) -> 
         users_second=n_b,
         users_both=n_ab,
         is_low_support=n_ab < policy.min_affinity_support,
-        support=_ratio(n_ab, n),
-        co_adoption_rate=_ratio(n_ab, n_a),
-        lift=_ratio(n * n_ab, n_a * n_b),
-        jaccard=_ratio(n_ab, n_a + n_b - n_ab),
+        support=ma.ratio(n_ab, n),
+        co_adoption_rate=ma.ratio(n_ab, n_a),
+        lift=ma.ratio(n * n_ab, n_a * n_b),
+        jaccard=ma.ratio(n_ab, n_a + n_b - n_ab),
         users_in_order=in_order,
         median_days_between=rows.median_days,
         monthly_active_share_both=share_both,
@@ -172,14 +163,9 @@ def _measured(pairs: ir.Table, adoptions: ir.Table, policy: LifecyclePolicy) -> 
     )
 
 
-def _ratio(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
-    """A quotient of counts, null over nothing."""
-    return part.cast("float64") / whole.cast("float64").nullif(0.0)
-
-
-@rule(TABLE, "Support, lift, Jaccard and users of both are the same in both orders of a pair.")
+@ma.rule(TABLE)
 def symmetric_where_it_must_be(silver_product_affinity: ir.Table) -> ir.Table:
-    """Pairs without their counterpart, or with another value than it."""
+    """Support, lift, Jaccard and users of both are the same in both orders of a pair."""
     same = ("users_eligible", "users_both", "support", "lift", "jaccard", "is_low_support")
     turned = silver_product_affinity.select(
         turned_first_id=silver_product_affinity.second_product_id,
@@ -204,11 +190,11 @@ def symmetric_where_it_must_be(silver_product_affinity: ir.Table) -> ir.Table:
     ).select("first_product_id", "second_product_id", *same)
 
 
-@rule(TABLE, "Counts and rates lie within their bounds, and count the adopters there are.")
+@ma.rule(TABLE)
 def within_bounds(
     silver_product_affinity: ir.Table, silver_user_product_adoptions: ir.Table
 ) -> ir.Table:
-    """Pairs with an impossible count or rate, or with other adopters than adoptions say."""
+    """Counts and rates lie within their bounds, and count the adopters there are."""
     adoptions = silver_user_product_adoptions
     adopters = adoptions.group_by(adopted_id="product_id").aggregate(adopters=adoptions.count())
     pairs = silver_product_affinity.left_join(

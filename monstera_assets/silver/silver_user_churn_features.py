@@ -1,4 +1,4 @@
-"""silver_user_churn_features: what was known of users who could be lost, and who was."""
+"""silver_user_churn_features: what was known of users who could churn, and whether they did."""
 
 from __future__ import annotations
 
@@ -8,23 +8,53 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import rule
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import AccountState
-from monstera_assets.prediction.snapshots import STEP_DAYS
-from monstera_assets.prediction.user_features import SCORED_STATES, SEGMENT_MEASURES, user_features
+from monstera_assets.lifecycle.states import AccountState, UserState
+from monstera_assets.prediction.feature_snapshots import (
+    STEP_DAYS,
+    add_columns,
+    block_of,
+    oldest_snapshot,
+    sampled,
+    with_snapshot,
+    wrong_outcomes,
+)
+from monstera_assets.prediction.targets import USERS
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_segment_history import TABLE as SEGMENTS
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-_OF_SEGMENTS = {column.name: column for column in SEGMENTS.columns}
+SCORED_STATES = (UserState.ACTIVE, UserState.RETURNING, UserState.REACTIVATED)
+"""Activity states of users who can still churn."""
+_SEGMENT_MEASURES = (
+    "events_30",
+    "events_before_30",
+    "active_days_30",
+    "weeks_active",
+    "months_active",
+    "products_used_30",
+    "products_active_before",
+    "features_used_30",
+    "people_reached",
+    "workflows_started",
+    "workflows_completed",
+    "temporal_pattern",
+    "engagement_intensity",
+    "acquisition_source",
+)
+_SAMPLED_BY = ("account_id", "days_since_signup", "total_qualifying_events", "days_quiet")
+"""Distinguish users without their ids, so that erasing one leaves the samples as they are."""
+_LONG_BLOCKS = 3
+_WEEK = 7
+_SEGMENT_COLUMNS = {column.name: column for column in SEGMENTS.columns}
 
 TABLE = Table(
     layer=Layer.SILVER,
     name="silver_user_churn_features",
-    grain="one user who could be lost and snapshot: the as-of date and dates 30, 60, ... days before",
-    description="What churn models learn from and score. A snapshot holds facts up to its date only; of"
-    " the as-of date it has every user who is active, returning or reactivated, of earlier dates a"
-    " sample of at most the policy's max_rows_per_date, and whether they then stayed away for 30 days.",
+    grain="one user who could churn and snapshot: the as-of date and dates 30, 60, ... days before",
+    description="Features that churn models are trained on and score. A snapshot holds facts up to its"
+    " date only. The snapshot of the as-of date has every user who is active, returning or reactivated;"
+    " an earlier one has a sample of at most max_rows_per_date of them, with the outcome.",
     owners=OWNERS,
     key=("user_id", "snapshot_date"),
     columns=(
@@ -54,7 +84,7 @@ TABLE = Table(
             "Active days that the quiet days would have had at the user's share of active days in the"
             " last 90, or since signup.",
         ),
-        *(_OF_SEGMENTS[name] for name in SEGMENT_MEASURES),
+        *(_SEGMENT_COLUMNS[name] for name in _SEGMENT_MEASURES),
         Column("country", "string", "Country of the user, by the latest row."),
         Column(
             "account_state",
@@ -108,42 +138,92 @@ def silver_user_churn_features(
     *,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """Histories on the dates of the snapshots, put side by side."""
-    return user_features(
-        silver_user_state_history,
-        silver_user_segment_history,
-        silver_account_state_history,
-        silver_daily_user_activity,
-        bronze_users,
-        policy,
+    """The histories on the dates of the snapshots, side by side."""
+    history = silver_user_state_history
+    as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
+    oldest = oldest_snapshot(policy.churn, USERS.horizon_steps)
+    states = with_snapshot(history, as_of, oldest).view()
+    outcome = states.select(
+        "user_id",
+        snapshot=states.snapshot + USERS.horizon_steps,
+        # No event in the 30 days up to the next snapshot means none since this one.
+        churned=states.days_since_last_qualifying_event >= USERS.horizon_days,
+    )
+    users = states.filter(
+        states.activity_state.isin([str(state) for state in SCORED_STATES]),
+        states.platform_state != str(UserState.DELETED),
+    ).select(
+        "user_id",
+        "snapshot_date",
+        "snapshot",
+        "activity_state",
+        "is_dunning",
+        "days_since_signup",
+        "total_qualifying_events",
+        days_quiet="days_since_last_qualifying_event",
+    )
+    users = users.inner_join(bronze_users.select("user_id", "account_id", "country"), "user_id")
+    users = sampled(users, _SAMPLED_BY, "user_id", policy.churn)
+    users = add_columns(users, outcome, ("user_id", "snapshot"))
+    segments = with_snapshot(silver_user_segment_history, as_of, oldest)
+    users = users.inner_join(
+        segments.select("user_id", "snapshot_date", *_SEGMENT_MEASURES),
+        ["user_id", "snapshot_date"],
+    )
+    active_days = _active_days(silver_daily_user_activity, as_of, oldest)
+    users = add_columns(users, active_days, ("user_id", "snapshot"))
+    accounts = with_snapshot(silver_account_state_history, as_of, oldest).select(
+        "account_id",
+        "snapshot_date",
+        account_state="current_state",
+        account_health="health_score",
+        account_contract="contract_status_score",
+        account_utilization="seat_utilization_pct",
+    )
+    users = add_columns(users, accounts, ("account_id", "snapshot_date"))
+    days_on_record = ibis.least(users.days_since_signup + 1, STEP_DAYS * _LONG_BLOCKS)
+    active_days_90 = users.active_days_90.fill_null(0)
+    ratio = active_days_90.cast("float64") / days_on_record.cast("float64")
+    return users.drop("snapshot").mutate(
+        active_days_7=users.active_days_7.fill_null(0),
+        active_days_90=active_days_90,
+        active_days_missed=users.days_quiet.cast("float64") * ratio,
+        as_of_date=as_of,
     )
 
 
-@rule(
-    TABLE, "Who is said to have stayed away had no qualifying event in the 30 days, others had one."
-)
+def _active_days(activity: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
+    """Active days of the 7 and 90 days up to each snapshot, by user."""
+    active = activity.filter(activity.qualifying_events > 0, activity.activity_date <= as_of)
+    days = active.select("user_id", "activity_date").distinct()
+    days = days.mutate(
+        block=block_of(days.activity_date, as_of),
+        is_last_week=as_of.delta(days.activity_date, unit="day") % STEP_DAYS < _WEEK,
+    )
+    days = days.filter(days.block < oldest + _LONG_BLOCKS)
+    blocks = days.group_by("user_id", "block").aggregate(
+        active_days=days.count(), last_week=days.count(where=days.is_last_week)
+    )
+    ages = ibis.range(_LONG_BLOCKS).unnest().name("age").as_table()
+    parts = blocks.cross_join(ages)
+    parts = parts.mutate(snapshot=(parts.block - parts.age).cast("int64"))
+    return parts.group_by("user_id", "snapshot").aggregate(
+        active_days_90=parts.active_days.sum().cast("int64"),
+        active_days_7=parts.last_week.sum(where=parts.age == 0).fill_null(0).cast("int64"),
+    )
+
+
+@rule(TABLE, "Users marked as churned had no qualifying event in the 30 days, the others had one.")
 def outcomes_recomputed_from_activity(
     silver_user_churn_features: ir.Table, silver_daily_user_activity: ir.Table
 ) -> ir.Table:
-    """Rows whose outcome a search in the daily activity does not confirm, or that lies ahead."""
-    rows = silver_user_churn_features.select("user_id", "snapshot_date", "churned", "as_of_date")
+    """Rows whose outcome disagrees with the daily activity, or is known too early."""
     activity = silver_daily_user_activity
-    active = activity.filter(activity.qualifying_events > 0).select(
-        "user_id", day=day_number(activity.activity_date)
+    active = activity.filter(activity.qualifying_events > 0)
+    return wrong_outcomes(
+        silver_user_churn_features,
+        active.select("user_id", day=day_number(active.activity_date)),
+        USERS.key,
+        USERS.horizon_days,
+        churned_if_any=False,
     )
-    since = day_number(rows.snapshot_date)
-    later = rows.inner_join(
-        active,
-        [
-            rows.user_id == active.user_id,
-            active.day > since,
-            active.day <= since + STEP_DAYS,
-        ],
-    )
-    came = later.select("user_id", "snapshot_date").distinct().mutate(came=ibis.literal(value=True))
-    both = rows.left_join(came, ["user_id", "snapshot_date"]).drop(
-        "user_id_right", "snapshot_date_right"
-    )
-    is_known = day_number(both.as_of_date) - day_number(both.snapshot_date) >= STEP_DAYS
-    expected = ibis.ifelse(is_known, both.came.isnull(), None)
-    return both.filter(~both.churned.identical_to(expected))

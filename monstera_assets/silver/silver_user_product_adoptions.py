@@ -5,72 +5,65 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.lifecycle.intervals import day_number
+from monstera_assets import authoring as ma
 from monstera_assets.lifecycle.products import IN_USE
-from monstera_assets.lifecycle.states import ProductState
-from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES, KEY_COLUMNS
-from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Table
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_user_product_adoptions",
+TABLE = ma.declare_table(
+    "silver_user_product_adoptions",
     grain="one user and active product that the user adopted",
     description="Adoptions of products by the as-of date. Adoption is first access; of two products"
     " first accessed at one moment the one with the lower id comes first.",
-    owners=OWNERS,
     key=("user_id", "product_id"),
     columns=(
         *KEY_COLUMNS,
-        Column("adopted_at", "timestamp", "First event of any kind in the product, UTC."),
-        Column("adoption_date", "date", "UTC date of that event."),
-        Column("sequence_number", "int64", "1 for the user's first product, and so on."),
-        Column("products_adopted", "int64", "Products that the user adopted in all."),
-        Column("days_since_signup", "int64", "Days from signup to adoption."),
-        Column(
+        ma.Column("adopted_at", "timestamp", "First event of any kind in the product, UTC."),
+        ma.Column("adoption_date", "date", "UTC date of that event."),
+        ma.Column("sequence_number", "int64", "1 for the user's first product, and so on."),
+        ma.Column("products_adopted", "int64", "Products that the user adopted in all."),
+        ma.Column("days_since_signup", "int64", "Days from signup to adoption."),
+        ma.Column(
             "days_since_previous_adoption",
             "int64",
             "Days from the user's previous adoption to this one; null for the first.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "activation_date",
             "date",
             "Date of the first activation event; null if there was none.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "current_state",
             "string",
             "State of the user in the product at the end of the as-of date.",
             allowed=ADOPTED_STATES,
         ),
-        Column(
+        ma.Column(
             "is_active",
             "boolean",
             "Whether that state is active_in_product or reactivated_in_product.",
         ),
-        Column("as_of_date", "date", "The latest date for which history exists."),
+        ma.AS_OF_DATE,
     ),
 )
 
 
-@table_asset(TABLE)
+@ma.table_asset(TABLE)
 def silver_user_product_adoptions(
     silver_user_product_states: ir.Table, bronze_users: ir.Table
 ) -> ir.Table:
     """Adopted products in the order of first access."""
     states = silver_user_product_states
-    adopted = states.filter(states.current_state != str(ProductState.NEVER_ADOPTED))
+    adopted = states.filter(states.current_state != str(ma.ProductState.NEVER_ADOPTED))
     signups = bronze_users.select("user_id", signup_date=bronze_users.user_created_at.date())
     adopted = adopted.inner_join(signups, "user_id").mutate(
         adoption_date=adopted.first_access_at.date()
     )
     in_order = ibis.window(group_by="user_id", order_by=["first_access_at", "product_id"])
     of_user = ibis.window(group_by="user_id")
-    adoption_day = day_number(adopted.adoption_date)
+    adoption_day = ma.day_number(adopted.adoption_date)
     return adopted.select(
         "user_id",
         "product_id",
@@ -81,21 +74,21 @@ def silver_user_product_adoptions(
         adopted_at=adopted.first_access_at,
         sequence_number=ibis.row_number().over(in_order) + 1,
         products_adopted=adopted.count().over(of_user),
-        days_since_signup=adoption_day - day_number(adopted.signup_date),
+        days_since_signup=adoption_day - ma.day_number(adopted.signup_date),
         days_since_previous_adoption=adoption_day - adoption_day.lag().over(in_order),
         is_active=adopted.current_state.isin(IN_USE),
     )
 
 
-@rule(TABLE, "Adoptions are the product states that are not never_adopted, numbered without gaps.")
+@ma.rule(TABLE)
 def agree_with_product_states(
     silver_user_product_adoptions: ir.Table, silver_user_product_states: ir.Table
 ) -> ir.Table:
-    """Adoptions that only one table has, and users whose numbers or days are out of order."""
+    """Adoptions are the product states that are not never_adopted, numbered without gaps."""
     adoptions, states = silver_user_product_adoptions, silver_user_product_states
-    states = states.filter(states.current_state != str(ProductState.NEVER_ADOPTED))
+    states = states.filter(states.current_state != str(ma.ProductState.NEVER_ADOPTED))
     columns = ("user_id", "product_id", "current_state")
-    differing = differing_rows(adoptions.select(*columns), states.select(*columns))
+    differing = ma.differing_rows(adoptions.select(*columns), states.select(*columns))
     in_order = ibis.window(group_by="user_id", order_by="sequence_number")
     numbered = adoptions.mutate(
         expected=ibis.row_number().over(in_order) + 1,

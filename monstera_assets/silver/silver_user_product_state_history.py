@@ -41,7 +41,7 @@ def silver_user_product_state_history(
     silver_user_product_state_intervals: ir.Table, *, window: Window
 ) -> ir.Table:
     """Intervals crossed with the days of the window."""
-    days = days_of(silver_user_product_state_intervals, window.first, window.last, keys=KEYS)
+    days = days_of(silver_user_product_state_intervals, window, keys=KEYS)
     return days.select(
         *KEYS, *(column.name for column in STATE_COLUMNS), snapshot_date=day_date(days.day)
     )

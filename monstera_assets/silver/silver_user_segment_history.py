@@ -5,9 +5,9 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets import authoring as ma
 from monstera_assets.bronze.bronze_product_catalog import feature_of_node
 from monstera_assets.bronze.json_text import text_at
-from monstera_assets.checks.rules import rule, within
 from monstera_assets.lifecycle.behavior import (
     ACTIVITY_DAYS,
     RECENT_DAYS,
@@ -20,9 +20,9 @@ from monstera_assets.lifecycle.behavior import (
     returns_of,
     use_of,
 )
-from monstera_assets.lifecycle.expressions import Window, by_key
-from monstera_assets.lifecycle.intervals import day_date, day_number, on_each_day
-from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
+from monstera_assets.lifecycle.expressions import by_key
+from monstera_assets.lifecycle.intervals import on_each_day
+from monstera_assets.lifecycle.policy import SegmentPolicy
 from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.lifecycle.segments import (
     COMPOSITE,
@@ -32,108 +32,95 @@ from monstera_assets.lifecycle.segments import (
     with_segments,
 )
 from monstera_assets.lifecycle.workflows import RUN, workflow_runs
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import UP_TO_DAY, last_days, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
 PRODUCT_DAYS = 31
 """Days of product states that are read: those of 30 days ago are compared with."""
 
 SEGMENT_COLUMNS = (
     *(
-        Column(
-            dimension.name,
-            "string",
-            dimension.description,
-            allowed=dimension.values,
-        )
+        ma.Column(dimension.name, "string", dimension.description, allowed=dimension.values)
         for dimension in (*DIMENSIONS, COMPOSITE)
     ),
-    Column(
+    ma.Column(
         "segment_version", "string", "Version of rules and thresholds that the segments follow."
     ),
 )
 MEASURE_COLUMNS = (
-    Column("days_since_signup", "int64", "Days from signup to the day."),
-    Column("events_28", "int64", "Qualifying events of the last 28 days."),
-    Column("events_30", "int64", "Qualifying events of the last 30 days."),
-    Column("events_before_30", "int64", "Qualifying events of the 30 days before those."),
-    Column("active_days_28", "int64", "Days with a qualifying event, of the last 28."),
-    Column("active_days_30", "int64", "Days with a qualifying event, of the last 30."),
-    Column("weeks_active", "int64", "Weeks with a qualifying event, of the last 4."),
-    Column("months_active", "int64", "Windows of 30 days with a qualifying event, of the last 3."),
-    Column(
+    ma.Column("days_since_signup", "int64", "Days from signup to the day."),
+    ma.Column("events_28", "int64", "Qualifying events of the last 28 days."),
+    ma.Column("events_30", "int64", "Qualifying events of the last 30 days."),
+    ma.Column("events_before_30", "int64", "Qualifying events of the 30 days before those."),
+    ma.Column("active_days_28", "int64", "Days with a qualifying event, of the last 28."),
+    ma.Column("active_days_30", "int64", "Days with a qualifying event, of the last 30."),
+    ma.Column("weeks_active", "int64", "Weeks with a qualifying event, of the last 4."),
+    ma.Column(
+        "months_active", "int64", "Windows of 30 days with a qualifying event, of the last 3."
+    ),
+    ma.Column(
         "days_quiet",
         "int64",
         f"Days since the last qualifying event; null if it was {RECENT_DAYS} or more days ago.",
         nullable=True,
     ),
-    Column("is_engaged", "boolean", "Whether the activity state is active or returning."),
-    Column("products_tried", "int64", "Active products that the user ever accessed."),
-    Column(
+    ma.Column("is_engaged", "boolean", "Whether the activity state is active or returning."),
+    ma.Column("products_tried", "int64", "Active products that the user ever accessed."),
+    ma.Column(
         "products_active",
         "int64",
         "Products in which the user is active_in_product or reactivated_in_product.",
     ),
-    Column("products_active_before", "int64", "The same 30 days ago."),
-    Column("products_used_30", "int64", "Products with a qualifying event in the last 30 days."),
-    Column("features_used_30", "int64", "Features with a qualifying event in the last 30 days."),
-    Column(
+    ma.Column("products_active_before", "int64", "The same 30 days ago."),
+    ma.Column("products_used_30", "int64", "Products with a qualifying event in the last 30 days."),
+    ma.Column("features_used_30", "int64", "Features with a qualifying event in the last 30 days."),
+    ma.Column(
         "features_available_30",
         "int64",
         "Features of the products used in the last 30 days, used or not.",
     ),
-    Column("has_used_features", "boolean", "Whether the user ever used a feature."),
-    Column(
+    ma.Column("has_used_features", "boolean", "Whether the user ever used a feature."),
+    ma.Column(
         "people_reached",
         "int64",
         "People reached by events of collaboration in the last 90 days: distinct targets, and one"
         " for each event without a target.",
     ),
-    Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
-    Column("workflows_completed", "int64", "Those of them that are completed."),
-    Column(
+    ma.Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
+    ma.Column("workflows_completed", "int64", "Those of them that are completed."),
+    ma.Column(
         "days_since_reactivation",
         "int64",
         "Days since the latest reactivation, late activation apart; null if that is longer ago than"
         " the policy's reactivation_days, or never happened.",
         nullable=True,
     ),
-    Column(
+    ma.Column(
         "is_back_in_season",
         "boolean",
         "Whether the user was active about a year ago and has been quiet for long since.",
     ),
-    Column("acquisition_source", "string", "Where the user came from."),
+    ma.Column("acquisition_source", "string", "Where the user came from."),
 )
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_user_segment_history",
+TABLE = ma.declare_table(
+    "silver_user_segment_history",
     grain="one user and date, from signup on",
     description="The behavioural segments of every user at the end of every day, and the measures"
-    " that they are told from.",
-    owners=OWNERS,
+    " that they follow from.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
-    columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-        Column("snapshot_date", "date", "The day whose end is described."),
-        *SEGMENT_COLUMNS,
-        *MEASURE_COLUMNS,
-    ),
+    columns=(ma.USER_ID, ma.SNAPSHOT_DATE, *SEGMENT_COLUMNS, *MEASURE_COLUMNS),
 )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
     days={
-        "silver_user_state_history": last_days(STATE_DAYS),
-        "silver_user_product_state_history": last_days(PRODUCT_DAYS),
-        "silver_daily_user_activity": last_days(ACTIVITY_DAYS),
-        "silver_daily_user_feature_activity": UP_TO_DAY,
-        "silver_events_enriched": last_days(RECENT_DAYS),
-        "silver_workflow_steps": UP_TO_DAY,
+        "silver_user_state_history": ma.last_days(STATE_DAYS),
+        "silver_user_product_state_history": ma.last_days(PRODUCT_DAYS),
+        "silver_daily_user_activity": ma.last_days(ACTIVITY_DAYS),
+        "silver_daily_user_feature_activity": ma.UP_TO_DAY,
+        "silver_events_enriched": ma.last_days(RECENT_DAYS),
+        "silver_workflow_steps": ma.UP_TO_DAY,
     },
 )
 def silver_user_segment_history(
@@ -147,8 +134,8 @@ def silver_user_segment_history(
     bronze_product_catalog: ir.Table,
     bronze_workflows: ir.Table,
     *,
-    policy: LifecyclePolicy,
-    window: Window,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
 ) -> ir.Table:
     """Intervals of behaviour, labelled, crossed with the days of the window."""
     features = feature_of_node(bronze_product_catalog)
@@ -165,7 +152,7 @@ def silver_user_segment_history(
             bronze_users.select(
                 "user_id",
                 "acquisition_source",
-                signup_day=day_number(bronze_users.user_created_at.date()),
+                signup_day=ma.day_number(bronze_users.user_created_at.date()),
             )
         ),
         features_of_product=features.group_by("product_id").aggregate(features=features.count()),
@@ -176,7 +163,7 @@ def silver_user_segment_history(
     return _at(days, days.day).select(
         "user_id",
         *(column.name for column in (*SEGMENT_COLUMNS, *MEASURE_COLUMNS)),
-        snapshot_date=day_date(days.day),
+        snapshot_date=ma.day_date(days.day),
     )
 
 
@@ -202,37 +189,37 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
     return events.select(
         user_id=events.entity_id,
         person=ibis.coalesce("user " + target, "event " + events.event_id),
-        day=day_number(events.event_date),
+        day=ma.day_number(events.event_date),
     ).distinct()
 
 
 def _recent_runs(
-    steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy, window: Window
+    steps: ir.Table, workflows: ir.Table, policy: ma.LifecyclePolicy, window: ma.Window
 ) -> ir.Table:
     """Runs that started in the window or up to 90 days before its days."""
-    earliest = day_number(window.first) - RECENT_DAYS
-    lately = steps.filter(day_number(steps.step_date) > earliest).select(*RUN).distinct()
+    earliest = ma.day_number(window.first) - RECENT_DAYS
+    lately = steps.filter(ma.day_number(steps.step_date) > earliest).select(*RUN).distinct()
     runs = workflow_runs(steps.semi_join(lately, RUN), workflows, policy)
     return runs.filter(runs.started_day > earliest).select(
         "user_id", "started_day", "completed_day"
     )
 
 
-@rule(TABLE, "Each user has segments on exactly the days on which the user has a state.")
+@ma.rule(TABLE)
 def same_days_as_states(
     silver_user_segment_history: ir.Table,
     silver_user_state_history: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Users whose days in the window are not the same in both histories."""
+    """Each user has segments on exactly the days on which the user has a state."""
     segments, states = (
         rows.group_by("user_id").aggregate(
             days=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
         )
         for rows in (
-            within(silver_user_segment_history, "snapshot_date", window),
-            within(silver_user_state_history, "snapshot_date", window),
+            ma.within(silver_user_segment_history, "snapshot_date", window),
+            ma.within(silver_user_state_history, "snapshot_date", window),
         )
     )
     both = states.outer_join(segments, "user_id")
@@ -246,39 +233,39 @@ def same_days_as_states(
     )
 
 
-@rule(TABLE, "Every dimension has the one value whose rule applies, by the policy in force.")
+@ma.rule(TABLE)
 def segments_follow_their_rules(
-    silver_user_segment_history: ir.Table, *, policy: LifecyclePolicy, window: Window
+    silver_user_segment_history: ir.Table, *, policy: ma.LifecyclePolicy, window: ma.Window
 ) -> ir.Table:
-    """Rows with a segment that their measures do not lead to, or of another version."""
-    rows = within(silver_user_segment_history, "snapshot_date", window)
+    """Every dimension has the one value whose rule applies, by the policy in force."""
+    rows = ma.within(silver_user_segment_history, "snapshot_date", window)
     return rows.filter(
         disagreeing(rows, policy, (*DIMENSIONS, COMPOSITE))
         | (rows.segment_version != segment_version(policy))
     )
 
 
-@rule(TABLE, "Measures agree with the tables that they are counted from, on the last day.")
+@ma.rule(TABLE)
 def measures_agree_with_sources(
     silver_user_segment_history: ir.Table,
     silver_user_state_history: ir.Table,
     silver_user_product_state_history: ir.Table,
     bronze_events: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Users whose use, state or products are counted otherwise from raw events and states.
+    """Measures agree with the tables that they are counted from, on the last day.
 
     Looks at the last day of the window: each day's own thirty days of events, counted out, would
     cost more than the table.
     """
-    last = day_number(window.last)
+    last = ma.day_number(window.last)
     rows = silver_user_segment_history
     rows = rows.filter(rows.snapshot_date == window.last)
     events = bronze_events.filter(
         bronze_events.is_qualifying_event, bronze_events.entity_type == "user"
     )
-    ago = last - day_number(events.event_date)
+    ago = last - ma.day_number(events.event_date)
     events = events.mutate(ago=ago).filter(ago.between(0, 59))
     used = events.group_by(user_id=events.entity_id).aggregate(
         used_30=events.count(where=events.ago < 30),
@@ -291,8 +278,7 @@ def measures_agree_with_sources(
     products = silver_user_product_state_history
     products = products.filter(products.snapshot_date == window.last)
     counted = products.group_by("user_id").aggregate(
-        tried=products.count(),
-        active=products.count(where=products.current_state.isin(IN_USE)),
+        tried=products.count(), active=products.count(where=products.current_state.isin(IN_USE))
     )
     states = silver_user_state_history
     states = states.filter(states.snapshot_date == window.last).select(

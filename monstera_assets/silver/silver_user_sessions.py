@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import ibis.expr.types as ir
 
+from monstera_assets import authoring as ma
 from monstera_assets.bronze.event_rules import LOCATIONS
-from monstera_assets.lifecycle.intervals import first_of
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_user_sessions",
+TABLE = ma.declare_table(
+    "silver_user_sessions",
     grain="one user, session and day",
     description="Sessions as the source names them. A session that crosses midnight (UTC) has a row"
     " on each of its days, so that a day's rows never wait for the next day's events.",
-    owners=OWNERS,
     key=("user_id", "session_id", "session_date"),
     partition_column="session_date",
     columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-        Column("session_id", "string", "The session."),
-        Column("session_date", "date", "UTC date of these events of the session."),
-        Column("session_started_at", "timestamp", "First event of the session that day, UTC."),
-        Column("session_ended_at", "timestamp", "Last event of the session that day, UTC."),
-        Column("duration_seconds", "int64", "Whole seconds from first to last event."),
-        Column("location", "string", "Where the first event happened.", allowed=LOCATIONS),
-        Column("events", "int64", "Number of events."),
-        Column("qualifying_events", "int64", "Number of qualifying events."),
-        Column("products_used", "int64", "Number of distinct products."),
+        ma.USER_ID,
+        ma.Column("session_id", "string", "The session."),
+        ma.Column("session_date", "date", "UTC date of these events of the session."),
+        ma.Column("session_started_at", "timestamp", "First event of the session that day, UTC."),
+        ma.Column("session_ended_at", "timestamp", "Last event of the session that day, UTC."),
+        ma.Column("duration_seconds", "int64", "Whole seconds from first to last event."),
+        ma.Column("location", "string", "Where the first event happened.", allowed=LOCATIONS),
+        ma.Column("events", "int64", "Number of events."),
+        ma.Column("qualifying_events", "int64", "Number of qualifying events."),
+        ma.Column("products_used", "int64", "Number of distinct products."),
     ),
 )
 
 
-@table_asset(TABLE, days={"silver_events_enriched": SAME_DAYS}, batch_by_date=True)
+@ma.table_asset(TABLE, days={"silver_events_enriched": ma.SAME_DAYS}, batch_by_date=True)
 def silver_user_sessions(silver_events_enriched: ir.Table) -> ir.Table:
     """Events of users by session and day."""
     events = silver_events_enriched
@@ -44,7 +39,7 @@ def silver_user_sessions(silver_events_enriched: ir.Table) -> ir.Table:
     ).aggregate(
         session_started_at=events.event_timestamp.min(),
         session_ended_at=events.event_timestamp.max(),
-        location=first_of(events.location, order_by=[events.event_timestamp, events.event_id]),
+        location=ma.first_of(events.location, order_by=[events.event_timestamp, events.event_id]),
         events=events.count(),
         qualifying_events=events.count(where=events.is_qualifying_event),
         products_used=events.product_id.nunique(),

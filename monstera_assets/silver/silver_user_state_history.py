@@ -44,7 +44,7 @@ TABLE = Table(
 @table_asset(TABLE, days={"silver_user_state_intervals": UP_TO_AS_OF})
 def silver_user_state_history(silver_user_state_intervals: ir.Table, *, window: Window) -> ir.Table:
     """Intervals crossed with the days of the window."""
-    days = days_of(silver_user_state_intervals, window.first, window.last, keys=["user_id"])
+    days = days_of(silver_user_state_intervals, window, keys=["user_id"])
     last_day = day_number(days.last_qualifying_date)
     return days.select(
         "user_id",

@@ -83,9 +83,7 @@ def silver_user_state_transitions(
     scopes = ((platform, ("user_id",)), (products, KEYS))
     return ibis.union(
         *(
-            transitions_of(
-                intervals, window.first, window.last, keys=keys, state="current_state"
-            ).select(
+            transitions_of(intervals, window, keys=keys, state="current_state").select(
                 "user_id",
                 "scope",
                 "product_id",

@@ -5,60 +5,50 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets import authoring as ma
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
-from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.lifecycle.intervals import day_number, hours_between
-from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.workflows import RunStatus, run_status, with_position, workflow_runs
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import ALL_DAYS, LATEST_DAY, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_workflow_funnel",
+TABLE = ma.declare_table(
+    "silver_workflow_funnel",
     grain="one step of a workflow",
     description="What became of the runs of each workflow by the as-of date, step by step. The last"
     " step's runs are the completed ones.",
-    owners=OWNERS,
     key=("workflow_id", "step_number"),
     columns=(
-        Column("workflow_id", "string", "The workflow."),
-        Column("step_number", "int64", "The step."),
-        Column("workflow_name", "string", "Name of the workflow."),
-        Column("event_type", "string", "Event type that makes the step."),
-        Column(
-            "product_id",
-            "string",
-            "Product in which the step happens.",
-            references=Reference("bronze_product_catalog", "product_id"),
-        ),
-        Column("position", "int64", "Position of the step, from 1 without gaps."),
-        Column("is_last_step", "boolean", "Whether the step completes the workflow."),
-        Column("products", "int64", "Number of products that the workflow spans."),
-        Column("runs_started", "int64", "Runs of the workflow."),
-        Column("runs_reached", "int64", "Runs that reached the step."),
-        Column(
+        ma.WORKFLOW_ID,
+        ma.STEP_NUMBER,
+        ma.Column("workflow_name", "string", "Name of the workflow."),
+        ma.Column("event_type", "string", "Event type that makes the step."),
+        ma.product_column("product_id", "Product in which the step happens."),
+        ma.Column("position", "int64", "Position of the step, from 1 without gaps."),
+        ma.Column("is_last_step", "boolean", "Whether the step completes the workflow."),
+        ma.Column("products", "int64", "Number of products that the workflow spans."),
+        ma.Column("runs_started", "int64", "Runs of the workflow."),
+        ma.Column("runs_reached", "int64", "Runs that reached the step."),
+        ma.Column(
             "reach_rate",
             "float64",
             "runs_reached / runs_started, 0 to 1; null if none was started.",
             nullable=True,
         ),
-        Column("runs_abandoned", "int64", "Runs that came to this step and were abandoned there."),
-        Column("runs_open", "int64", "Runs that came to this step and have days left."),
-        Column(
+        ma.Column(
+            "runs_abandoned", "int64", "Runs that came to this step and were abandoned there."
+        ),
+        ma.Column("runs_open", "int64", "Runs that came to this step and have days left."),
+        ma.Column(
             "median_hours_since_start",
             "float64",
             "Median hours from the first step to this one; null if no run reached it.",
             nullable=True,
         ),
-        Column("as_of_date", "date", "The latest date for which history exists."),
+        ma.AS_OF_DATE,
     ),
 )
 
 
-@table_asset(
-    TABLE, days={"silver_user_state_history": LATEST_DAY, "silver_workflow_steps": ALL_DAYS}
+@ma.table_asset(
+    TABLE, days={"silver_user_state_history": ma.LATEST_DAY, "silver_workflow_steps": ma.ALL_DAYS}
 )
 def silver_workflow_funnel(
     silver_user_state_history: ir.Table,
@@ -66,7 +56,7 @@ def silver_workflow_funnel(
     bronze_workflows: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    policy: LifecyclePolicy,
+    policy: ma.LifecyclePolicy,
 ) -> ir.Table:
     """Runs counted at each step that they reached, and at the one where they stand."""
     as_of = silver_user_state_history.aggregate(
@@ -75,7 +65,7 @@ def silver_workflow_funnel(
     steps = silver_workflow_steps
     steps = steps.filter(steps.step_date <= as_of.as_of_date.as_scalar())
     runs = workflow_runs(steps, bronze_workflows, policy).cross_join(as_of)
-    runs = runs.mutate(status=run_status(runs, day_number(runs.as_of_date), policy)).view()
+    runs = runs.mutate(status=run_status(runs, ma.day_number(runs.as_of_date), policy)).view()
     started = runs.group_by("workflow_id").aggregate(runs_started=runs.count())
     reached = runs.select(
         "workflow_id",
@@ -90,7 +80,7 @@ def silver_workflow_funnel(
         runs_reached=reached.count(),
         runs_abandoned=reached.count(where=stands & (reached.status == str(RunStatus.ABANDONED))),
         runs_open=reached.count(where=stands & (reached.status == str(RunStatus.OPEN))),
-        median_hours=hours_between(reached.started_at, reached.moment).median(),
+        median_hours=ma.hours_between(reached.started_at, reached.moment).median(),
     )
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     shape = with_position(bronze_workflows).left_join(
@@ -116,18 +106,18 @@ def silver_workflow_funnel(
         is_last_step=funnel.position == funnel.last_position,
         runs_started=runs_started,
         runs_reached=runs_reached,
-        reach_rate=runs_reached.cast("float64") / runs_started.cast("float64").nullif(0.0),
+        reach_rate=ma.ratio(runs_reached, runs_started),
         runs_abandoned=funnel.runs_abandoned.fill_null(0),
         runs_open=funnel.runs_open.fill_null(0),
         median_hours_since_start=funnel.median_hours,
     )
 
 
-@rule(TABLE, "Funnel and runs agree: each run has started, and stands at one step.")
+@ma.rule(TABLE)
 def agrees_with_runs(silver_workflow_funnel: ir.Table, silver_workflow_runs: ir.Table) -> ir.Table:
-    """Workflows whose runs are not as many in the funnel, in total or by how they stand."""
+    """Funnel and runs agree: each run has started, and stands at one step."""
     funnel = silver_workflow_funnel
-    told = funnel.group_by("workflow_id").aggregate(
+    published = funnel.group_by("workflow_id").aggregate(
         started=funnel.runs_started.max(),
         at_first_step=funnel.runs_reached.max(),
         completed=funnel.runs_reached.sum(where=funnel.is_last_step).cast("int64"),
@@ -142,4 +132,4 @@ def agrees_with_runs(silver_workflow_funnel: ir.Table, silver_workflow_runs: ir.
         abandoned=runs.count(where=runs.status == str(RunStatus.ABANDONED)),
         open=runs.count(where=runs.status == str(RunStatus.OPEN)),
     )
-    return differing_rows(told.filter(told.started > 0), counted)
+    return ma.differing_rows(published.filter(published.started > 0), counted)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.lifecycle.intervals import day_number, hours_between
-from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets import authoring as ma
 from monstera_assets.lifecycle.workflows import (
     RUN,
     RunStatus,
@@ -14,57 +12,52 @@ from monstera_assets.lifecycle.workflows import (
     with_position,
     workflow_runs,
 )
-from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_workflow_steps import RUN_COLUMNS
-from monstera_assets.warehouse.table_asset import ALL_DAYS, LATEST_DAY, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Table
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_workflow_runs",
+TABLE = ma.declare_table(
+    "silver_workflow_runs",
     grain="one run of a workflow: a user, a workflow and an instance",
     description="Runs of workflows, from their first step on, as they stand at the end of the"
     " as-of date. Steps count in order, each after the one before it.",
-    owners=OWNERS,
     key=RUN,
     columns=(
         *RUN_COLUMNS,
-        Column("started_at", "timestamp", "First event of step 1, UTC."),
-        Column("steps", "int64", "Number of steps of the workflow."),
-        Column("steps_reached", "int64", "Number of steps made in order, 1 or more."),
-        Column("last_step_at", "timestamp", "When the last of them was made, UTC."),
-        Column(
+        ma.Column("started_at", "timestamp", "First event of step 1, UTC."),
+        ma.Column("steps", "int64", "Number of steps of the workflow."),
+        ma.Column("steps_reached", "int64", "Number of steps made in order, 1 or more."),
+        ma.Column("last_step_at", "timestamp", "When the last of them was made, UTC."),
+        ma.Column(
             "status",
             "string",
             "completed; open while days are left to complete it; else abandoned.",
             allowed=tuple(RunStatus),
         ),
-        Column(
+        ma.Column(
             "completed_at",
             "timestamp",
             "When the last step was made, UTC; null if it was not.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "hours_to_complete",
             "float64",
             "Hours from first to last step; null if not completed.",
             nullable=True,
         ),
-        Column("as_of_date", "date", "The latest date for which history exists."),
+        ma.AS_OF_DATE,
     ),
 )
 
 
-@table_asset(
-    TABLE, days={"silver_user_state_history": LATEST_DAY, "silver_workflow_steps": ALL_DAYS}
+@ma.table_asset(
+    TABLE, days={"silver_user_state_history": ma.LATEST_DAY, "silver_workflow_steps": ma.ALL_DAYS}
 )
 def silver_workflow_runs(
     silver_user_state_history: ir.Table,
     silver_workflow_steps: ir.Table,
     bronze_workflows: ir.Table,
     *,
-    policy: LifecyclePolicy,
+    policy: ma.LifecyclePolicy,
 ) -> ir.Table:
     """Runs made by the steps up to the as-of date."""
     as_of = silver_user_state_history.aggregate(
@@ -81,32 +74,32 @@ def silver_workflow_runs(
         "completed_at",
         "as_of_date",
         last_step_at=runs.reached_at[runs.steps_reached - 1],
-        status=run_status(runs, day_number(runs.as_of_date), policy),
-        hours_to_complete=hours_between(runs.started_at, runs.completed_at),
+        status=run_status(runs, ma.day_number(runs.as_of_date), policy),
+        hours_to_complete=ma.hours_between(runs.started_at, runs.completed_at),
     )
 
 
-@rule(TABLE, "Each instance with a first step has one run, and no other has any.")
+@ma.rule(TABLE)
 def runs_have_a_first_step(
     silver_workflow_runs: ir.Table, silver_workflow_steps: ir.Table, bronze_workflows: ir.Table
 ) -> ir.Table:
-    """Runs, or instances with an event of their workflow's first step, that only one side has."""
+    """Each instance with a first step has one run, and no other has any."""
     positions = with_position(bronze_workflows)
     firsts = positions.filter(positions.position == 1).select("workflow_id", "step_number")
     as_of = silver_workflow_runs.aggregate(day=silver_workflow_runs.as_of_date.max())
     steps = silver_workflow_steps.semi_join(firsts, ["workflow_id", "step_number"])
     steps = steps.filter(steps.step_date <= as_of.day.as_scalar())
     expected = steps.group_by(*RUN).aggregate(started_at=steps.step_at.min())
-    return differing_rows(silver_workflow_runs.select(*expected.columns), expected)
+    return ma.differing_rows(silver_workflow_runs.select(*expected.columns), expected)
 
 
-@rule(TABLE, "Completed runs, and no others, have all their steps, within the days they may take.")
-def status_fits_steps(silver_workflow_runs: ir.Table, *, policy: LifecyclePolicy) -> ir.Table:
-    """Runs whose status, steps and times do not go together."""
+@ma.rule(TABLE)
+def status_fits_steps(silver_workflow_runs: ir.Table, *, policy: ma.LifecyclePolicy) -> ir.Table:
+    """Completed runs, and no others, have all their steps, within the days they may take."""
     runs = silver_workflow_runs
     completed = runs.status == str(RunStatus.COMPLETED)
-    age = day_number(runs.as_of_date) - day_number(runs.started_at.date())
-    took = day_number(runs.last_step_at.date()) - day_number(runs.started_at.date())
+    age = ma.day_number(runs.as_of_date) - ma.day_number(runs.started_at.date())
+    took = ma.day_number(runs.last_step_at.date()) - ma.day_number(runs.started_at.date())
     return runs.filter(
         (completed != (runs.steps_reached == runs.steps))
         | (completed != runs.completed_at.notnull())

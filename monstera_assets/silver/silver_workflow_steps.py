@@ -5,46 +5,42 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets import authoring as ma
 from monstera_assets.bronze.bronze_product_catalog import feature_of_node
 from monstera_assets.bronze.json_text import text_at
 from monstera_assets.lifecycle.workflows import InstanceType
-from monstera_assets.silver import OWNERS
-from monstera_assets.warehouse.table_asset import SAME_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
 RUN_COLUMNS = (
-    Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-    Column("workflow_id", "string", "The workflow."),
-    Column(
+    ma.USER_ID,
+    ma.WORKFLOW_ID,
+    ma.Column(
         "instance_type",
         "string",
-        "What tells runs apart: the event's project, else its session, else its day.",
+        "What distinguishes runs: the event's project, else its session, else its day.",
         allowed=tuple(InstanceType),
     ),
-    Column("instance_id", "string", "That project, session or day."),
+    ma.Column("instance_id", "string", "That project, session or day."),
 )
 """Columns that identify a run."""
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_workflow_steps",
+TABLE = ma.declare_table(
+    "silver_workflow_steps",
     grain="one event and step of a workflow that it makes",
     description="Events of users that are steps of workflows, with the run that they belong to."
     " Whether they take the run a step on is for silver_workflow_runs to say.",
-    owners=OWNERS,
     key=("event_id", "workflow_id", "step_number"),
     partition_column="step_date",
     columns=(
         *RUN_COLUMNS,
-        Column("step_number", "int64", "The step."),
-        Column("event_id", "string", "The event."),
-        Column("step_at", "timestamp", "When it happened, UTC."),
-        Column("step_date", "date", "UTC date of the event."),
+        ma.STEP_NUMBER,
+        ma.Column("event_id", "string", "The event."),
+        ma.Column("step_at", "timestamp", "When it happened, UTC."),
+        ma.Column("step_date", "date", "UTC date of the event."),
     ),
 )
 
 
-@table_asset(TABLE, days={"silver_events_enriched": SAME_DAYS})
+@ma.table_asset(TABLE, days={"silver_events_enriched": ma.SAME_DAYS})
 def silver_workflow_steps(
     silver_events_enriched: ir.Table, bronze_workflows: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:

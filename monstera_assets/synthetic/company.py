@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from functools import cached_property
 from typing import TypeVar
 
+from monstera_assets.synthetic import DEFAULT_DAYS, DEFAULT_END, DEFAULT_SEED, DEFAULT_USERS
 from monstera_assets.synthetic.anomalies import (
     Anomaly,
     ChurnSpike,
@@ -17,11 +18,6 @@ from monstera_assets.synthetic.anomalies import (
 )
 from monstera_assets.synthetic.errors import GenerationError
 from monstera_assets.synthetic.rates import DEFAULT_RATES, Rates
-
-DEFAULT_USERS = 2_000
-DEFAULT_DAYS = 548
-DEFAULT_SEED = 7
-DEFAULT_END = date(2025, 6, 30)
 
 Planted = TypeVar("Planted", bound=Anomaly)
 

@@ -11,6 +11,7 @@ import ibis.expr.types as ir
 from ibis.backends.sql.datatypes import DuckDBType
 
 from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
@@ -85,7 +86,7 @@ def temporary_table(
 ) -> ir.Table:
     """Run an expression once and keep its rows under a name for as long as the connection lives."""
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {writer.compile_duckdb(expression)}"
+        f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {compile_duckdb(expression)}"
     )
     return temporary_relation(connection, name)
 
@@ -95,7 +96,7 @@ def temporary_view(
 ) -> ir.Table:
     """Keep an expression under a name, and compute its rows each time they are asked for."""
     connection.execute(
-        f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {writer.compile_duckdb(expression)}"
+        f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {compile_duckdb(expression)}"
     )
     return temporary_relation(connection, name)
 
@@ -110,5 +111,5 @@ def temporary_relation(connection: duckdb.DuckDBPyConnection, name: str) -> ir.T
 
 def count_rows(connection: duckdb.DuckDBPyConnection, expression: ir.Table) -> int:
     """The number of rows of an expression."""
-    query = writer.compile_duckdb(expression.aggregate(rows=expression.count()))
+    query = compile_duckdb(expression.aggregate(rows=expression.count()))
     return int(connection.execute(query).fetchall()[0][0])

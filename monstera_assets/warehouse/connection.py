@@ -7,6 +7,7 @@ the same configuration. Everything in this project that opens the file therefore
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +15,16 @@ from pathlib import Path
 import duckdb
 
 from monstera_assets.warehouse.errors import WarehouseError, WarehouseLockedError
-from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Layer
+from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
+from monstera_assets.warehouse.layout import bring_up_to_date
 
 DEFAULT_LOCK_TIMEOUT_SECONDS = 30.0
 _RETRY_SECONDS = 0.25
 _LOCKED = "Could not set lock on file"
 _RESERVED_NAMES = {*Layer, OPERATIONS_SCHEMA}
+
+_connections: Counter[str] = Counter()
+"""How many connections this process has open, by database; each keeps other processes out."""
 
 Configuration = Mapping[str, str | int | bool]
 
@@ -58,15 +63,21 @@ def connect(
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the database, waiting for another process to release its lock; closed on leaving.
 
+    The first connection brings a file of an older layout up to date.
+
     Raises:
         WarehouseLockedError: the lock was not released in `lock_timeout_seconds`.
-        WarehouseError: the file cannot be opened, is no DuckDB database, or the disk is full.
+        WarehouseError: the file cannot be opened, is no DuckDB database, has a newer layout, or an
+            older one and the connection is read-only, or the disk is full.
     """
     _check_name(database)
     if not read_only:
         _create_folder(database)
     connection = _open(database, config, lock_timeout_seconds, read_only)
+    _connections[database] += 1
     try:
+        if _connections[database] == 1:
+            bring_up_to_date(connection, database, read_only=read_only)
         yield connection
     except duckdb.IOException as error:
         raise WarehouseError(
@@ -85,6 +96,7 @@ def connect(
         ) from error
     finally:
         connection.close()
+        _connections[database] -= 1
 
 
 def _check_name(database: str) -> None:

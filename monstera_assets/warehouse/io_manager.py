@@ -1,19 +1,18 @@
 """The DuckDB IO manager: dagster-duckdb's, made atomic, typed by declaration, and safe to range over.
 
-An asset returns an Ibis expression (compiled and run inside DuckDB, no row passes through Python) or,
-where the work is truly Python's, a pandas DataFrame. Inputs arrive as unbound Ibis tables limited to
-the partitions that the asset's partition mapping names, or as DataFrames; an input with days that
-were never materialized is an error, not an absence of rows.
+An asset returns a query (run inside DuckDB, no row passes through Python) or, where the work is truly
+Python's, a pandas DataFrame. An input arrives as its table and the days to read of it, or as a
+DataFrame; an input with days that were never materialized is an error, not an absence of rows.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
 
 import duckdb
-import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import pandas as pd
@@ -39,10 +38,15 @@ from pydantic import Field
 
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.batches import TableBatch
+from monstera_assets.warehouse.batching import DateBatches
+from monstera_assets.warehouse.compiler import Query, bind
 from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS, connect
-from monstera_assets.warehouse.errors import MissingPartitionsError, SchemaMismatchError
-from monstera_assets.warehouse.previews import Computed
-from monstera_assets.warehouse.spans import of_days
+from monstera_assets.warehouse.errors import (
+    MissingPartitionsError,
+    SchemaMismatchError,
+    WarehouseError,
+)
+from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.tables import StoredTable
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -65,6 +69,39 @@ class Reads(StrEnum):
     UP_TO_AS_OF = (
         "a table without partitions, of which the days computed must not lie after its date"
     )
+
+
+_NO_DAYS = (date.max, date.min)
+
+
+@dataclass(frozen=True)
+class InputRows:
+    """What an asset reads of an upstream table.
+
+    Attributes:
+        table: the table.
+        days: first and last day to read of a partitioned table, the last before the first for none.
+    """
+
+    table: StoredTable
+    days: tuple[date, date] | None = None
+
+
+@dataclass(frozen=True)
+class Computed:
+    """What an asset returns.
+
+    Attributes:
+        rows: the query of its rows, or the rows.
+        parameters: the parameters of the query, by name.
+        previews: what is shown of the table, with the query of each.
+        batches: how some of the days are computed by themselves; None where they cannot be.
+    """
+
+    rows: Query | ir.Table | pd.DataFrame
+    parameters: Mapping[str, date] = field(default_factory=dict)
+    previews: Sequence[tuple[Preview, Query]] = ()
+    batches: DateBatches | None = None
 
 
 class WarehouseIOManager(DuckDBIOManager):
@@ -157,7 +194,7 @@ class WarehouseClient(DuckDbClient):
 
 
 class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
-    """Runs Ibis expressions inside DuckDB."""
+    """Runs queries inside DuckDB."""
 
     def handle_output(
         self,
@@ -166,7 +203,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         obj: ir.Table | Computed,
         connection: duckdb.DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
-        """Compile the expression, insert its rows, or those of a DataFrame, and draw the pictures.
+        """Insert the rows of a query or a DataFrame, and render the previews.
 
         Raises:
             SchemaMismatchError: columns or types differ from the declaration.
@@ -180,13 +217,13 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
             writer.delete(connection, table, window)
             rows = _insert(connection, table, computed, window)
         seen = {
-            picture.title: MetadataValue.md(picture.draw(connection, table.relation))
-            for picture in computed.pictures
+            preview.title: MetadataValue.md(preview.render(connection, query))
+            for preview, query in computed.previews
         }
         if window is None:
             return {**row_count_metadata(rows, window), **_as_of(connection, table), **seen}
         if seen:
-            # A picture is of the whole table: the last partition has it for all of the range.
+            # A preview is of the whole table: the last partition has it for all of the range.
             context.step_context.add_asset_metadata(seen, context.asset_key, str(window.last))
         return row_count_metadata(rows, window)
 
@@ -195,8 +232,8 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         context: InputContext,
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
-    ) -> ir.Table:
-        """The upstream table, unbound, limited to the mapped partitions, each of which exists.
+    ) -> InputRows:
+        """The upstream table and the days to read of it, each of which exists.
 
         Raises:
             MissingTableError: the table, or a mapped partition, was never materialized.
@@ -206,7 +243,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        """Ibis tables, alone and with pictures."""
+        """Ibis tables, and queries or DataFrames with what is shown of the table."""
         return [ir.Table, Computed]
 
 
@@ -277,13 +314,16 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
             SchemaMismatchError: the table was written with another declaration.
         """
         rows = rows_to_read(context, table_slice, connection)
-        return connection.execute(writer.compile_duckdb(rows)).fetchdf()
+        where = f" WHERE {rows.table.partition_column} BETWEEN ? AND ?" if rows.days else ""
+        return connection.execute(
+            f"SELECT * FROM {rows.table.qualified_name}{where}", list(rows.days or [])
+        ).fetchdf()
 
 
 def rows_to_read(
     context: InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
-) -> ir.Table:
-    """An input's table, unbound, limited to the days that the asset reads of it.
+) -> InputRows:
+    """An input's table, and the days that the asset reads of it.
 
     Raises:
         MissingTableError: the table, or a day to read, was never materialized.
@@ -294,20 +334,16 @@ def rows_to_read(
     if upstream is None:
         raise SchemaMismatchError(f"{table_slice.table} has no producing asset to read from")
     table = stored_table(upstream, table_slice)
-    relation = table.relation
-    window = None
-    if table.partition_column is not None:
-        window = _days_to_read(context, table_slice, connection, table)
-        if window is not None:
-            writer.require_partitions(connection, table, window)
-    writer.require_table(connection, table)
-    if _reads(context) == Reads.UP_TO_AS_OF:
-        _require_as_of(context, connection, table)
     if table.partition_column is None:
-        return relation
-    if window is None:
-        return relation.filter(ibis.literal(value=False))
-    return of_days(relation, table.partition_column, window)
+        writer.require_table(connection, table)
+        if _reads(context) == Reads.UP_TO_AS_OF:
+            _require_as_of(context, connection, table)
+        return InputRows(table)
+    window = _days_to_read(context, table_slice, connection, table)
+    if window is not None:
+        writer.require_partitions(connection, table, window)
+    writer.require_table(connection, table)
+    return InputRows(table, (window.first, window.last) if window else _NO_DAYS)
 
 
 def _insert(
@@ -316,15 +352,24 @@ def _insert(
     computed: Computed,
     window: DateWindow | None,
 ) -> int:
-    """Insert what was computed, span after span if the days can be apart; how many rows they are."""
-    if computed.day_by_day is None or window is None:
-        return writer.insert(connection, table, computed.rows, window)
-    spans = computed.day_by_day.spans(connection, window)
-    if len(spans) == 1:
-        return writer.insert(connection, table, computed.rows, window)
-    return sum(
-        writer.insert(connection, table, computed.day_by_day.compute(span), span) for span in spans
-    )
+    """Insert what was computed, in batches of days if they are many rows; how many rows they are."""
+    if isinstance(computed.rows, Query):
+        query = computed.rows
+    else:
+        query = writer.compile_verified(table, computed.rows)
+    if missing := set(query.parameters) - computed.parameters.keys():
+        raise WarehouseError(f"{table.qualified_name}: no value for {', '.join(sorted(missing))}")
+    bind(connection, computed.parameters)
+    if computed.batches is None or window is None or len(window) == 1:
+        return writer.insert(connection, table, query, window)
+    batches = computed.batches.windows(connection, window)
+    if len(batches) == 1:
+        return writer.insert(connection, table, query, window)
+    rows = 0
+    for batch in batches:
+        bind(connection, computed.batches.parameters(batch))
+        rows += writer.insert(connection, table, query, batch)
+    return rows
 
 
 def _replace_by_frame(

@@ -4,8 +4,11 @@ A module of silver or gold declares its `Table` and decorates one function with 
 function's positional parameters are named after the tables it reads and receive Ibis tables, or
 DataFrames where they are annotated with `pd.DataFrame`; its keyword-only parameters, all optional,
 are `policy` (the thresholds), `window` (the days to compute, for a partitioned table) and `as_of`
-(the latest day of the input of which it reads `ALL_DAYS`). It returns an Ibis expression, or a pandas
-DataFrame.
+(the latest day of the input of which it reads `ALL_DAYS`).
+
+A function annotated to return an Ibis table is called once for a policy and a version of the code: the
+days are parameters of its query, whose text is kept. Any other function is called in every run, with
+the dates as they are, and returns a pandas DataFrame or an Ibis expression.
 """
 
 import inspect
@@ -26,20 +29,21 @@ from dagster import (
     BackfillPolicy,
     BetaWarning,
     DailyPartitionsDefinition,
-    TableColumnDep,
-    TableColumnLineage,
     TimeWindowPartitionMapping,
     asset,
 )
 
+from monstera_assets.lifecycle.expressions import Window, window_parameters
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.warehouse.io_manager import READS, Reads
-from monstera_assets.warehouse.lineage import column_lineage
-from monstera_assets.warehouse.previews import Computed, Preview
+from monstera_assets.warehouse.batching import DateBatches
+from monstera_assets.warehouse.compiler import Query
+from monstera_assets.warehouse.io_manager import READS, Computed, InputRows, Reads
+from monstera_assets.warehouse.previews import Preview
+from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import latest_day
-from monstera_assets.warehouse.spans import DayByDay, narrowed
-from monstera_assets.warehouse.tables import Layer, Table
+from monstera_assets.warehouse.tables import Layer, StoredTable, Table
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.writer import compile_verified
 
 # Both are marked beta and both are what makes ranges possible; the lock file pins what they mean.
 warnings.filterwarnings(
@@ -86,27 +90,24 @@ UP_TO_AS_OF = Days(Reads.UP_TO_AS_OF)
 
 @dataclass(frozen=True)
 class TableAsset:
-    """A table, the function that computes it, the days it reads of its inputs, and its pictures.
+    """A table, the function that computes it, the days it reads of its inputs, and its previews.
 
     Raises:
-        ValueError: a table is to be computed in spans whose days are not computed from the same days.
+        ValueError: a table is to be computed in batches of days that do not stand alone.
     """
 
     table: Table
     function: Callable[..., Any]
     days: Mapping[str, Days] = field(default_factory=dict)
-    pictures: tuple[Preview, ...] = ()
-    in_spans: bool = False
+    previews: tuple[Preview, ...] = ()
+    batch_by_date: bool = False
 
     def __post_init__(self) -> None:
-        read_up_to_the_day = all(
-            days in (SAME_DAYS, UP_TO_DAY) and not self._reads_frame(name)
-            for name, days in self.days.items()
-        )
-        if self.batch_by_date and not (read_up_to_the_day and SAME_DAYS in self.days.values()):
+        days_stand_alone = self.is_query and set(self.days.values()) <= {SAME_DAYS, UP_TO_DAY}
+        if self.batch_by_date and not (days_stand_alone and SAME_DAYS in self.days.values()):
             raise ValueError(
-                f"{self.table.name}: spans need an input of the same days, no input of other days than"
-                " these and those before, and no DataFrames"
+                f"{self.table.name}: batches by date need an input of the same days, no input of"
+                " other days than these and those before, and no DataFrames"
             )
 
     @property
@@ -118,75 +119,127 @@ class TableAsset:
             if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
         )
 
+    @property
+    def is_query(self) -> bool:
+        """Whether the function makes an expression out of expressions, the same for every run."""
+        returns = inspect.signature(self.function).return_annotation
+        return returns in (ir.Table, "ir.Table") and not any(map(self._reads_frame, self.inputs))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the pure function, as unit tests do."""
+        """Call the pure function, as unit tests do: a window of dates may stand for one of literals."""
+        window = kwargs.get("window")
+        if isinstance(window, DateWindow) and self.is_query:
+            kwargs["window"] = Window.of(window.first, window.last)
         return self.function(*args, **kwargs)
 
-    def build(
-        self, partitions: DailyPartitionsDefinition, policy: LifecyclePolicy
-    ) -> AssetsDefinition:
-        """The software-defined asset for a partition calendar and a policy."""
-        function, inputs, partitioned = (
-            self.function,
-            self.inputs,
-            bool(self.table.partition_column),
+    def query(self, relations: Mapping[str, StoredTable], policy: LifecyclePolicy) -> Query:
+        """The query of the table, with its days and those of its inputs as parameters.
+
+        Args:
+            relations: the tables that it reads, by name.
+            policy: the thresholds.
+
+        Raises:
+            SchemaMismatchError: its columns or types differ from the declaration.
+        """
+        rows = self.function(
+            *(_days_of(relations[name]) for name in self.inputs),
+            **self._accepted(policy=policy, window=Window.parameters(), as_of=self._as_of),
         )
-        accepts = inspect.signature(function).parameters
+        return compile_verified(self.table.stored, rows)
+
+    def build(
+        self,
+        partitions: DailyPartitionsDefinition,
+        policy: LifecyclePolicy,
+        queries: QueryCache | None = None,
+    ) -> AssetsDefinition:
+        """The software-defined asset for a partition calendar and a policy.
+
+        Args:
+            partitions: the days that there are.
+            policy: the thresholds.
+            queries: where compiled queries of this policy are kept.
+        """
+        partitioned = bool(self.table.partition_column)
+        known = queries or QueryCache()
 
         @asset(  # type: ignore[untyped-decorator]  # its arguments are built as a mapping
             **asset_attributes(self.table, partitions),
-            ins={name: self._input(name) for name in inputs},
+            ins={name: self._input(name) for name in self.inputs},
             io_manager_key=IO_MANAGER_KEY,
             pool=POOL,
             backfill_policy=BackfillPolicy.single_run() if partitioned else None,
         )
         def compute(context: AssetExecutionContext, **tables: Any) -> Any:
-            keywords: dict[str, Any] = {}
-            if "policy" in accepts:
-                keywords["policy"] = policy
-            if "as_of" in accepts:
-                [read] = [name for name, days in self.days.items() if days is ALL_DAYS]
-                keywords["as_of"] = latest_day(read)
-
-            def rows_of(window: DateWindow | None, given: Mapping[str, Any]) -> Any:
-                days = {"window": window} if "window" in accepts else {}
-                return function(*(given[name] for name in inputs), **keywords, **days)
-
             window = partition_window(context) if partitioned else None
-            rows = rows_of(window, tables)
-            if isinstance(rows, pd.DataFrame):
-                return Computed(rows, self.pictures)
-            if not isinstance(rows, ir.Table):
-                return rows
-            # Of the last of a range's partitions only: it is what the UI shows, and thousands of
-            # copies would be most of the log.
-            last = context.partition_key_range.end if partitioned else None
-            context.add_asset_metadata(self._lineage(rows), partition_key=last)
-            if not self.batch_by_date:
-                return Computed(rows, self.pictures)
-            day_by_day = DayByDay(
-                [tables[name] for name, days in self.days.items() if days is SAME_DAYS],
-                lambda span: rows_of(span, {**tables, **self._narrowed(tables, span)}),
+            previews = [(preview, self._preview(preview, known)) for preview in self.previews]
+            if not self.is_query:
+                rows = self.function(
+                    *(tables[name] for name in self.inputs),
+                    **self._accepted(policy=policy, window=window),
+                )
+                return Computed(rows, previews=previews)
+            query = known.get(
+                self.table.name,
+                lambda: self.query({name: tables[name].table for name in self.inputs}, policy),
+                keep=self._is_of_the_package,
             )
-            return Computed(rows, self.pictures, day_by_day)
+            batches = DateBatches(
+                [tables[name].table for name, days in self.days.items() if days is SAME_DAYS],
+                lambda batch: self._parameters(tables, batch, batch),
+            )
+            return Computed(
+                query,
+                self._parameters(tables, window),
+                previews,
+                batches if self.batch_by_date else None,
+            )
 
         definition: AssetsDefinition = compute
         return definition
 
-    def _narrowed(self, tables: Mapping[str, ir.Table], span: DateWindow) -> dict[str, ir.Table]:
-        return {
-            name: narrowed(tables[name], span, and_before=days is UP_TO_DAY)
-            for name, days in self.days.items()
-        }
+    @property
+    def _is_of_the_package(self) -> bool:
+        """Whether the fingerprint of the cache covers the function's code."""
+        return self.function.__module__.split(".")[0] == __name__.split(".")[0]
 
-    def _lineage(self, rows: ir.Table) -> dict[str, TableColumnLineage]:
+    @property
+    def _as_of(self) -> ir.DateScalar | None:
+        """The latest day of the input of which all days are read; None if there is not just one."""
+        read = [name for name, days in self.days.items() if days is ALL_DAYS]
+        return latest_day(read[0]) if len(read) == 1 else None
+
+    def _accepted(self, **keywords: Any) -> dict[str, Any]:
+        accepts = inspect.signature(self.function).parameters
+        return {name: value for name, value in keywords.items() if name in accepts}
+
+    def _preview(self, preview: Preview, queries: QueryCache) -> Query:
+        return queries.get(
+            f"{self.table.name}.{preview.title}",
+            lambda: preview.query(self.table.relation),
+            keep=self._is_of_the_package,
+        )
+
+    def _parameters(
+        self,
+        inputs: Mapping[str, InputRows],
+        window: DateWindow | None,
+        batch: DateWindow | None = None,
+    ) -> dict[str, date]:
+        """The ends of the window and of the days to read of each input; of a batch, its own days."""
+        ends = [("window", (window.first, window.last))] if window else []
+        for name, rows in inputs.items():
+            if rows.days is not None:
+                first, last = rows.days
+                if batch is not None:
+                    last = batch.last
+                    first = batch.first if self.days[name] is SAME_DAYS else first
+                ends.append((name, (first, last)))
         return {
-            "dagster/column_lineage": TableColumnLineage(
-                {
-                    column: [TableColumnDep(asset_key(name), origin) for name, origin in origins]
-                    for column, origins in column_lineage(rows, self.inputs).items()
-                }
-            )
+            parameter: day
+            for name, days in ends
+            for parameter, day in zip(window_parameters(name), days, strict=True)
         }
 
     def _input(self, name: str) -> AssetIn:
@@ -206,24 +259,32 @@ class TableAsset:
 def table_asset(
     table: Table,
     days: Mapping[str, Days] | None = None,
-    pictures: Sequence[Preview] = (),
+    previews: Sequence[Preview] = (),
     *,
-    in_spans: bool = False,
+    batch_by_date: bool = False,
 ) -> Callable[[Callable[..., Any]], TableAsset]:
     """Declare the decorated function as the computation of a table.
 
     Args:
         table: the declaration.
         days: for each partitioned input, the days that the function reads of it.
-        pictures: what the Dagster UI shows of the table.
-        in_spans: whether a range over many rows is computed some days after others; for tables that
+        previews: what the Dagster UI shows of the table.
+        batch_by_date: whether a range over many rows is computed in batches of days; for tables that
             take groups or joins as large as the inputs of which they read the same days.
     """
 
     def decorate(function: Callable[..., Any]) -> TableAsset:
-        return TableAsset(table, function, days or {}, tuple(pictures), in_spans)
+        return TableAsset(table, function, days or {}, tuple(previews), batch_by_date)
 
     return decorate
+
+
+def _days_of(table: StoredTable) -> ir.Table:
+    """A table as an expression; of a partitioned one the days between its parameters."""
+    if table.partition_column is None:
+        return table.relation
+    days, window = table.relation[table.partition_column], Window.parameters(table.name)
+    return table.relation.filter(days >= window.first, days <= window.last)
 
 
 def asset_key(table_name: str) -> AssetKey:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 import ibis
@@ -17,18 +16,18 @@ import ibis.expr.types as ir
 from dagster import TableColumn, TableColumnConstraints, TableConstraints, TableRecord, TableSchema
 from ibis.backends.sql.datatypes import DuckDBType
 
-__all__ = ["TREND_FLAGS", "Column", "Layer", "Reference", "Table", "TableRecord", "duckdb_type"]
+from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
 
-OPERATIONS_SCHEMA = "operations"
-"""The schema of the warehouse's own bookkeeping; no declared table lies in it."""
-
-
-class Layer(StrEnum):
-    """The medallion layers; each is a DuckDB schema and a group in the Dagster UI."""
-
-    BRONZE = "bronze"
-    SILVER = "silver"
-    GOLD = "gold"
+__all__ = [
+    "OPERATIONS_SCHEMA",
+    "TREND_FLAGS",
+    "Column",
+    "Layer",
+    "Reference",
+    "Table",
+    "TableRecord",
+    "duckdb_type",
+]
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def duckdb_type(dtype: dt.DataType) -> str:
 
 def same_type(left: str, right: str) -> bool:
     """Whether two DuckDB types are the same, however they are spelled."""
-    return bool(DuckDBType.from_string(left) == DuckDBType.from_string(right))
+    return left == right or bool(DuckDBType.from_string(left) == DuckDBType.from_string(right))
 
 
 TREND_FLAGS = (
@@ -142,6 +141,13 @@ class Table:
         return f"{self.layer}.{self.name}"
 
     @cached_property
+    def stored(self) -> StoredTable:
+        """What the writer must know of the table."""
+        return StoredTable.from_dagster(
+            self.layer, self.name, self.to_dagster(), partition_column=self.partition_column
+        )
+
+    @property
     def relation(self) -> ir.Table:
         """The table as an unbound Ibis table."""
         return self.stored.relation
@@ -229,13 +235,6 @@ class StoredTable:
         """
         schema = {column.name: DuckDBType.from_string(column.type) for column in self.columns}
         return ibis.table(schema, name=self.name, database=self.schema)
-
-    @classmethod
-    def of(cls, table: Table) -> StoredTable:
-        """The stored form of a declaration."""
-        return cls.from_dagster(
-            table.layer, table.name, table.to_dagster(), partition_column=table.partition_column
-        )
 
     @classmethod
     def from_dagster(

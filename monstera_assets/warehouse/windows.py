@@ -6,6 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+PARTITION_TAG = "dagster/partition"
+"""Tags by which Dagster knows the partitions of a run: those of a range, or a single one."""
+
 
 @dataclass(frozen=True, order=True)
 class DateWindow:

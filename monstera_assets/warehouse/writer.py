@@ -15,17 +15,16 @@ from typing import Any
 import duckdb
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
-from ibis.backends.sql.datatypes import DuckDBType
 
 from monstera_assets.warehouse.archive import require_kept, require_open
-from monstera_assets.warehouse.compiler import compile_duckdb as compile_duckdb
+from monstera_assets.warehouse.batching import key_batches
+from monstera_assets.warehouse.compiler import Query, compile_query
 from monstera_assets.warehouse.errors import (
     MissingPartitionsError,
     MissingTableError,
     SchemaMismatchError,
     WarehouseError,
 )
-from monstera_assets.warehouse.shares import in_shares, is_divided
 from monstera_assets.warehouse.tables import (
     OPERATIONS_SCHEMA,
     StoredColumn,
@@ -36,6 +35,7 @@ from monstera_assets.warehouse.windows import DateWindow, windows_of
 
 _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
+_FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL")
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def replace(
     connection: duckdb.DuckDBPyConnection,
     table: StoredTable,
-    rows: ir.Table | str,
+    rows: Query | ir.Table | str,
     window: DateWindow | None,
     only_days: str | None = None,
 ) -> int:
@@ -166,32 +166,31 @@ def delete(
 def insert(
     connection: duckdb.DuckDBPyConnection,
     table: StoredTable,
-    rows: ir.Table | str,
+    rows: Query | ir.Table | str,
     window: DateWindow | None,
 ) -> int:
-    """Insert the rows of an expression or a query by column name; returns their number.
+    """Insert the rows of a query or an expression by column name; returns their number.
 
-    They are cast to the declared types. An expression's types are compared with the declaration, a
-    query's are what the caller makes of them.
+    They are cast to the declared types. A compiled query's columns were compared with the declaration
+    when it was compiled; the types of a query in SQL are what the caller makes of them.
 
     Raises:
         SchemaMismatchError: a declared column is missing, or there is another one.
         WarehouseError: a row's partition date lies outside `window`, a null in a column that may
             have none, or a value that cannot be cast without loss.
     """
-    if isinstance(rows, ir.Table) and window is not None and len(window) > 1 and is_divided(rows):
-        verify_schema(table, rows.schema())
-        with in_shares(connection, rows) as shares:
+    if isinstance(rows, ir.Table):
+        rows = compile_verified(table, rows)
+    if isinstance(rows, str):
+        inserted = _insert(connection, table, rows, _described(connection, table, rows), window)
+    elif rows.facts and window is not None and len(window) > 1:
+        with key_batches(connection, rows) as batches:
             inserted = sum(
-                _insert(connection, table, share, rows.schema(), window) for share in shares
+                _insert(connection, table, batch, rows.columns, window) for batch in batches
             )
-    elif isinstance(rows, ir.Table):
-        # Not described: for large expressions, DuckDB takes as long to plan as to run them.
-        verify_schema(table, rows.schema())
-        inserted = _insert(connection, table, compile_duckdb(rows), rows.schema(), window)
     else:
-        types = _described(connection, table, rows)
-        inserted = _insert(connection, table, rows, types, window)
+        # Not described: for large expressions, DuckDB takes as long to plan as to run them.
+        inserted = _insert(connection, table, rows.select, rows.columns, window)
     _refresh_trend_flags(connection, table)
     return inserted
 
@@ -200,7 +199,7 @@ def _insert(
     connection: duckdb.DuckDBPyConnection,
     table: StoredTable,
     select: str,
-    types: Mapping[str, dt.DataType],
+    types: Mapping[str, str],
     window: DateWindow | None,
 ) -> int:
     projection = ", ".join(
@@ -235,10 +234,10 @@ def _order(table: StoredTable, window: DateWindow | None) -> str:
 
 def _described(
     connection: duckdb.DuckDBPyConnection, table: StoredTable, select: str
-) -> dict[str, dt.DataType]:
+) -> dict[str, str]:
     described = connection.execute(f"DESCRIBE {select}").fetchall()
     verify_columns(table, [name for name, *_ in described])
-    return {name: DuckDBType.from_string(dtype) for name, dtype, *_ in described}
+    return {name: dtype for name, dtype, *_ in described}
 
 
 def verify_columns(table: StoredTable, delivered: list[str]) -> None:
@@ -278,6 +277,16 @@ def verify_schema(table: StoredTable, delivered: Mapping[str, dt.DataType]) -> N
             f"{table.qualified_name} was not written: {'; '.join(wrong)}."
             " Make the asset's columns agree with the table's declaration."
         )
+
+
+def compile_verified(table: StoredTable, rows: ir.Table) -> Query:
+    """The query of a table's rows.
+
+    Raises:
+        SchemaMismatchError: its columns or types differ from the declaration.
+    """
+    verify_schema(table, rows.schema())
+    return compile_query(rows)
 
 
 def record(
@@ -409,7 +418,7 @@ def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: StoredTab
 
 
 def _guarded(
-    table: StoredTable, column: StoredColumn, delivered: dt.DataType, window: DateWindow | None
+    table: StoredTable, column: StoredColumn, delivered: str, window: DateWindow | None
 ) -> str:
     """The column, or an error for a value that does not belong here or that a cast would change."""
     value = quote(column.name)
@@ -417,9 +426,9 @@ def _guarded(
     if window is not None and column.name == table.partition_column:
         inside = f"{value} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
         faults[f"({inside}) IS NOT TRUE"] = f"a row for another day than {window}"
-    if column.type in _INTEGERS and (delivered.is_floating() or delivered.is_decimal()):
+    if column.type in _INTEGERS and delivered.startswith(_FRACTIONS):
         faults[f"{value} <> trunc({value})"] = "a fraction where whole numbers are declared"
-    if column.type == "DATE" and delivered.is_timestamp():
+    if column.type == "DATE" and delivered.startswith("TIMESTAMP"):
         faults[f"{value} <> date_trunc('day', {value})"] = "a time of day where dates are declared"
     if not faults:
         return value

@@ -460,7 +460,10 @@ def test_summary_shows_what_the_tables_hold(
     assert shown["silver_user_state_history"][2:4] == [str(FIRST), str(LAST)]
     materialized_on = date.fromisoformat(shown["bronze_users"][2])
     assert processes.today <= materialized_on <= datetime.now(UTC).date()
-    assert len(lines_of(status.out)) == 1 + len(shown)  # nothing is missing and no check fails
+    lines = lines_of(status.out)
+    assert lines[0].startswith(f"Latest day: {LAST}, late (")  # the seeds end years ago
+    assert "; failing checks: none; last run: succeeded, " in lines[0]
+    assert len(lines) == 2 + len(shown)  # nothing is missing and no check fails
 
 
 def test_second_run_gives_the_same_tables(processes: Processes) -> None:
@@ -648,14 +651,21 @@ def test_a_day_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_locked_database(processes: Processes) -> None:
-    for outcome in processes.on_held.result():
-        assert outcome.code == 2
-        [line] = lines_of(outcome.err)
-        assert line.startswith(
-            "monstera: data/monstera.duckdb is being written by another process and stayed locked"
-            " for 0.2 s."
-        )
-        assert outcome.tables == processes.first.result().tables
+    run, status = processes.on_held.result()
+    assert run.code == 2
+    [line] = lines_of(run.err)
+    assert line.startswith(
+        "monstera: data/monstera.duckdb is being written by another process and stayed locked"
+        " for 0.2 s."
+    )
+    assert run.tables == processes.first.result().tables
+    assert (status.code, status.err) == (0, "")
+    assert lines_of(status.out)[1].startswith("A run holds the database: ")
+    whole, known = table_lines(processes.first.result().out), table_lines(status.out)
+    assert known.keys() == whole.keys()
+    for name, words in whole.items():
+        rows_are_known = len(words) == 4  # those of a daily table are not
+        assert known[name][:-2] == [name, words[1] if rows_are_known else "-", *words[2:-2]]
 
 
 def test_database_that_is_locked_between_look_and_run(

@@ -30,8 +30,8 @@ from dagster import DagsterInstance
 from dagster._core.test_utils import freeze_time
 
 from monstera_assets.bronze import loading
-from monstera_assets.operations.partitions import daily_partitions
-from monstera_assets.operations.runs import available_partitions, failures_of
+from monstera_assets.operations.partitions import available_partitions, daily_partitions
+from monstera_assets.operations.runs import failures_of
 from monstera_assets.settings import SettingsError
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
 from monstera_assets.source.layout import SourceFile

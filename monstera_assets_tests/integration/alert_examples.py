@@ -20,6 +20,7 @@ from dagster._core.definitions.run_request import DagsterRunReaction
 
 from monstera_assets.checks.rules import AlertLevel, rule, within
 from monstera_assets.checks.table_checks import build_table_checks
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.sensors import (
@@ -55,7 +56,7 @@ SECRET = "hunter2-is-a-token"  # noqa: S105
 
 
 @rule(FACTS, "No fact has a remark.", blocking=False)
-def no_remarks(silver_facts: ir.Table, *, window: DateWindow) -> ir.Table:
+def no_remarks(silver_facts: ir.Table, *, window: Window) -> ir.Table:
     """Facts with a remark: P2, as it only reports."""
     rows = within(silver_facts, "fact_date", window)
     return rows.filter(rows.note.notnull()).select("fact_id", "note")

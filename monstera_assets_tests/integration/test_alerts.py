@@ -11,9 +11,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from monstera_assets.operations.alerts.lateness import Due
 from monstera_assets.operations.alerts.sensors import OF_LATENESS, OF_SUCCEEDED, UNSENT
 from monstera_assets.operations.alerts.state import FILE
+from monstera_assets.operations.jobs import Due
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets_tests.integration.alert_examples import SECRET, House, Service, service
 from monstera_assets_tests.integration.example_assets import day, process

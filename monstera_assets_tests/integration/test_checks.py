@@ -23,12 +23,11 @@ from monstera_assets.checks.contract import (
     contract_rules,
     evaluate_contract,
 )
-from monstera_assets.checks.rules import Finding, Rule, count_violations, rule
+from monstera_assets.checks.rules import Finding, Rule, rule
 from monstera_assets.checks.table_checks import build_table_checks
 from monstera_assets.definitions import rules, tables
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.segments import COMPOSITE, DIMENSIONS
-from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.io_manager import WarehouseIOManager
 from monstera_assets.warehouse.resource import Warehouse
@@ -1281,10 +1280,10 @@ def test_rule_finds_its_fault(
     rule = RULES[table_name, rule_name]
     days = seeds_run.days if rule.table.partition_column else None
     relations = [TABLES[name].relation for name in rule.inputs]
-    query = compile_duckdb(rule.violations(relations, policy=POLICY, window=days))
+    query = rule.query(relations, POLICY)
     for statements in FAULTS[table_name, rule_name]:
         with planted(connection, *statements):
-            finding = count_violations(connection, rule.name, query)
+            finding = rule.evaluate(connection, query, days)
         assert not finding.passed, statements
         assert finding.examples
         assert finding.columns
@@ -1295,14 +1294,10 @@ def test_a_figure_of_too_few_passes_with_a_note(
 ) -> None:
     """The seeds have 20 users, and figures of fewer than 30 are not judged (framework, section 9)."""
     rule = RULES["gold_segment_metrics", "state_shares_are_steady"]
-    finding = rule.evaluate(
-        connection,
-        [TABLES[name].relation for name in rule.inputs],
-        policy=POLICY,
-        window=seeds_run.days,
-    )
+    query = rule.query([TABLES[name].relation for name in rule.inputs], POLICY)
+    finding = rule.evaluate(connection, query, seeds_run.days)
     assert finding.passed
-    assert finding.note == "not judged: State shares of 20 users, fewer than 30"
+    assert finding.note == "not evaluated: State shares of 20 users, fewer than 30"
 
 
 @pytest.mark.parametrize(
@@ -1317,14 +1312,14 @@ def test_a_current_state_is_not_compared_with_a_history_that_is_out_of_date(
     connection: duckdb.DuckDBPyConnection, table_name: str, history: str, fault: str
 ) -> None:
     rule = RULES[table_name, "agrees_with_history"]
+    query = rule.query([TABLES[name].relation for name in rule.inputs], POLICY)
 
     def evaluate(*statements: str) -> Finding:
-        relations = [TABLES[name].relation for name in rule.inputs]
         differs = _one(table_name, fault, "current_state <> 'never_adopted'")
         if table_name == "silver_user_current_state":
             differs = _one(table_name, fault)
         with planted(connection, differs, *statements):
-            return rule.evaluate(connection, relations, policy=POLICY, window=None)
+            return rule.evaluate(connection, query, None)
 
     def noted(affects_from: str) -> str:
         return f"INSERT INTO operations.source_changes VALUES ('events', '{affects_from}', now())"

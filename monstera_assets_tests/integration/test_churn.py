@@ -13,7 +13,7 @@ import pytest
 
 from monstera_assets.definitions import tables
 from monstera_assets.lifecycle.policy import ChurnPolicy, LifecyclePolicy
-from monstera_assets.prediction.churn_evaluation import Predictor, foretell
+from monstera_assets.prediction.churn_prediction import Predictor, predict
 from monstera_assets.prediction.targets import USERS
 from monstera_assets.silver.silver_user_churn_features import silver_user_churn_features
 from monstera_assets.synthetic.company import Company
@@ -106,21 +106,21 @@ def test_features_are_what_a_literal_count_says(graph: Graph) -> None:
     ],
 )
 def test_another_future_moves_no_score(connection: duckdb.DuckDBPyConnection, change: str) -> None:
-    """What is foretold as of a day is the same bit for bit, whatever is changed after it."""
+    """What is predicted as of a day is the same bit for bit, whatever is changed after it."""
     day = pd.Timestamp(EARLIER)
     before = features(connection)
-    told = foretell(before, day, USERS, POLICY.churn)
+    predicted = predict(before, day, USERS, POLICY.churn)
     connection.execute(
         change.format(
             table="silver.silver_daily_user_activity", day="activity_date", earlier=EARLIER
         )
     )
     after = features(connection)
-    told_after = foretell(after, day, USERS, POLICY.churn)
-    assert set(told.chances) == set(Predictor)
-    assert told.rows.user_id.tolist() == told_after.rows.user_id.tolist()
-    for predictor, chances in told.chances.items():
-        assert chances.tobytes() == told_after.chances[predictor].tobytes()
+    predicted_after = predict(after, day, USERS, POLICY.churn)
+    assert set(predicted.probabilities) == set(Predictor)
+    assert predicted.rows.user_id.tolist() == predicted_after.rows.user_id.tolist()
+    for predictor, chances in predicted.probabilities.items():
+        assert chances.tobytes() == predicted_after.probabilities[predictor].tobytes()
     by = ["snapshot_date", "user_id"]
     changed = before.sort_values(by).to_csv() != after.sort_values(by).to_csv()
     assert changed, "the change changed nothing that is read"
@@ -132,16 +132,16 @@ def test_a_run_that_ends_earlier_publishes_what_the_later_one_evaluates(
     """The whole graph to a day, whose later events were never loaded, and 30 days beyond it."""
     earlier = _run(tmp_path, source, EARLIER)
     with duckdb.connect(str(graph.database), read_only=True) as connection:
-        told = foretell(features(connection), pd.Timestamp(EARLIER), USERS, POLICY.churn)
+        predicted = predict(features(connection), pd.Timestamp(EARLIER), USERS, POLICY.churn)
     with duckdb.connect(str(earlier.database), read_only=True) as connection:
         published = connection.execute(
             "SELECT user_id, churn_probability, score_source FROM gold.gold_user_churn_scores"
             " ORDER BY user_id"
         ).fetchall()
     [source_of_all] = {source for *_, source in published}
-    chances = told.chances[Predictor(source_of_all)]
+    chances = predicted.probabilities[Predictor(source_of_all)]
     assert [(user, chance) for user, chance, _ in published] == sorted(
-        zip(told.rows.user_id, chances.tolist(), strict=True)
+        zip(predicted.rows.user_id, chances.tolist(), strict=True)
     )
 
 
@@ -184,13 +184,13 @@ def test_scores_rank_and_calibrate_as_the_true_hazards_do(tmp_path: Path) -> Non
             " ON features.user_id = scores.user_id AND features.snapshot_date = scores.as_of_date"
             " ORDER BY scores.user_id"
         ).fetchdf()
-        told = connection.execute("FROM silver.silver_user_churn_features").fetchdf()
+        predicted = connection.execute("FROM silver.silver_user_churn_features").fetchdf()
         overall = connection.execute(
             "SELECT predictor, auc, brier_score FROM gold.gold_churn_model_evaluation"
             " WHERE entity = 'user' AND evaluation_date IS NULL AND decile = 0"
         ).fetchall()
-    now = foretell(told, pd.Timestamp(company.end), USERS, ChurnPolicy())
-    by_user = dict(zip(now.rows.user_id, now.chances[Predictor.BASELINE], strict=True))
+    now = predict(predicted, pd.Timestamp(company.end), USERS, ChurnPolicy())
+    by_user = dict(zip(now.rows.user_id, now.probabilities[Predictor.BASELINE], strict=True))
     rows["baseline"] = rows.user_id.map(by_user)
     assert len(rows) > 1000
     rank = rows.chance.corr(rows.truth, method="spearman")

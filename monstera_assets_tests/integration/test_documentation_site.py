@@ -15,7 +15,8 @@ import pytest
 from monstera_assets.bronze import bronze_users
 from monstera_assets.bronze.load_events import TABLES as EVENT_TABLES
 from monstera_assets.checks.rules import Rule
-from monstera_assets.gold.metrics import Metric, Unit
+from monstera_assets.gold import authoring
+from monstera_assets.gold.metrics import Metric
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.compiler import compile_duckdb
@@ -85,7 +86,7 @@ def test_the_example_of_a_table_works() -> None:
 
 
 def test_the_example_of_a_metric_is_one() -> None:
-    made: dict[str, object] = {"Metric": Metric, "Unit": Unit}
+    made: dict[str, object] = {"ma": authoring}
     exec(blocks("extending.md", "python")[1], made)  # noqa: S102
     metric = made["POWER_USERS"]
     assert isinstance(metric, Metric)

@@ -1,5 +1,6 @@
 """The batched event log stores what Dagster's own would store, only sooner."""
 
+import inspect
 import json
 import os
 import sqlite3
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
+from dagster import EventLogEntry
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationPlanned,
 )
@@ -22,9 +24,10 @@ from dagster._core.events import (
     DagsterEvent,
     StepMaterializationData,
 )
-from dagster._core.events.log import EventLogEntry
 from dagster._core.execution.plan.objects import StepSuccessData
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
 from monstera_assets.operations import event_log
 from monstera_assets.operations.event_log import (
@@ -613,3 +616,48 @@ def test_planned_events_can_still_be_one_a_partition(
         result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
     )
     assert len(planned.records) == 62
+
+
+# ---------------------------------------------------------------- what it takes from Dagster's own
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("store_event", "self event"),
+        ("store_event_batch", "self events"),
+        ("dispose", "self"),
+        ("register_instance", "self instance"),
+        ("from_config_value", "inst_data config_value"),
+        ("run_connection", "self run_id"),
+        ("index_connection", "self"),
+        ("conn_string_for_shard", "self shard_name"),
+        ("_connect", "self shard"),
+        ("_initdb", "self engine for_index_shard"),
+        ("_event_to_row", "self event"),
+        ("_event_insert_timestamp", "self event"),
+        ("_store_asset_event", "self conn event event_id"),
+        ("_store_asset_event_tags", "self conn events event_ids"),
+        ("_store_asset_check_evaluation_planned", "self event event_id"),
+    ],
+)
+def test_a_method_that_is_called_or_overridden_is_as_it_was(method: str, parameters: str) -> None:
+    """Fails first when a new version of Dagster has another: then read what has changed."""
+    signature = inspect.signature(getattr(SqliteEventLogStorage, method))
+    assert list(signature.parameters) == parameters.split()
+
+
+def test_the_storage_of_dagster_has_the_attributes_that_are_used(tmp_path: Path) -> None:
+    storage = SqliteEventLogStorage(str(tmp_path))
+    assert {"_base_dir", "_initialized_dbs", "_db_lock", "_inst_data"} <= vars(storage).keys()
+    assert [column.name for column in SqlEventLogStorageTable.columns] == [
+        "id",
+        "run_id",
+        "event",
+        "dagster_event_type",
+        "timestamp",
+        "step_key",
+        "asset_key",
+        "partition",
+    ]
+    assert SQLITE_BUSY_TIMEOUT_SECONDS == event_log._LOCK_TIMEOUT_SECONDS

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage import tags
 
 from monstera_assets.dashboards.asset import KEY
 from monstera_assets.definitions import build_definitions, tables
 from monstera_assets.operations.schedules import daily_schedule, missing_days
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import asset_key
-from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets.warehouse.windows import (
+    PARTITION_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    DateWindow,
+)
 from monstera_assets_tests.integration.example_runs import batched_instance
 
 FIRST = date(2024, 2, 26)
@@ -140,3 +146,11 @@ def test_jobs_hold_what_they_are_for() -> None:
         assert set(definitions.resolve_job_def(name).asset_layer.executable_asset_keys) == keys, (
             name
         )
+
+
+def test_the_tags_of_partitions_are_those_of_dagster() -> None:
+    assert (PARTITION_TAG, RANGE_START_TAG, RANGE_END_TAG) == (
+        tags.PARTITION_NAME_TAG,
+        tags.ASSET_PARTITION_RANGE_START_TAG,
+        tags.ASSET_PARTITION_RANGE_END_TAG,
+    )

@@ -13,9 +13,9 @@ from apprise.plugins.base import NotifyBase
 from monstera_assets.checks.rules import Finding
 from monstera_assets.operations.alerts.message import Item, Message, News
 from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome
-from monstera_assets.operations.alerts.routing import Route, parse_entries
 from monstera_assets.operations.alerts.text import clean, grid, rows_of
 from monstera_assets.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, load_settings
+from monstera_assets.settings.alert_urls import Route, parse_entries
 
 SECRET = "hunter2"  # noqa: S105
 UI = "http://127.0.0.1:3000"

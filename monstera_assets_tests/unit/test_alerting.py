@@ -66,7 +66,7 @@ def reasons(
     for name in rule.inputs:
         made.load(TABLES[name], facts[name])
     relations = [TABLES[name].relation for name in rule.inputs]
-    told = rule.not_judged(relations, policy=POLICY, window=WINDOW)
+    told = rule.not_evaluated(relations, policy=POLICY, window=WINDOW)
     assert told is not None
     return [reason for (reason,) in made.rows(compile_duckdb(told))]
 
@@ -147,7 +147,7 @@ def test_a_rate_of_few_people_is_not_judged(made: MemoryWarehouse, name: str) ->
     facts = rate_facts(column, alarming, 0.2, fewer)
     assert found(made, rule, facts) == []
     [reason] = reasons(made, rule, facts)
-    assert reason.startswith("not judged: Users ")
+    assert reason.startswith("not evaluated: Users ")
     assert reason.endswith(" of 29 people, fewer than 30")
     assert reasons(made, rule, rate_facts(column, alarming, 0.2, people)) == []
 
@@ -187,7 +187,7 @@ def test_the_activation_rate(made: MemoryWarehouse) -> None:
     assert len(found(made, rule, activation(0.339, 0.4, signups=30))) == 1
     assert found(made, rule, activation(0.1, 0.4, signups=29)) == []
     [reason] = reasons(made, rule, activation(0.1, 0.4, signups=29))
-    assert reason == "not judged: Users Activated Share Weekly of 29 people, fewer than 30"
+    assert reason == "not evaluated: Users Activated Share Weekly of 29 people, fewer than 30"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_state_shares(
     ]
     rule, facts = alerting.state_shares_are_steady, {SEGMENTS.name: rows}
     assert len(found(made, rule, facts)) == count
-    told = ["not judged: State shares of 29 users, fewer than 30"] if users < 30 else []
+    told = ["not evaluated: State shares of 29 users, fewer than 30"] if users < 30 else []
     assert reasons(made, rule, facts) == told
 
 
@@ -307,7 +307,7 @@ def test_volume(
     facts = volume(now, weeks)
     assert bool(found(made, alerting.volume_is_as_expected, facts)) is deviates
     assert bool(found(made, alerting.there_is_data, facts)) is is_missing
-    told = ["not judged: Events Recorded Daily of 29 expected events, fewer than 30"]
+    told = ["not evaluated: Events Recorded Daily of 29 expected events, fewer than 30"]
     assert reasons(made, alerting.there_is_data, facts) == (told if weeks[0] == 29 else [])
 
 
@@ -321,7 +321,7 @@ def test_schema_compliance(made: MemoryWarehouse, accepted: int, read: int, coun
     ]
     rule, facts = alerting.schema_is_complied_with, {LOADS.name: rows}
     assert len(found(made, rule, facts)) == count
-    told = ["not judged: Share of rows accepted of 29 rows read, fewer than 30"]
+    told = ["not evaluated: Share of rows accepted of 29 rows read, fewer than 30"]
     assert reasons(made, rule, facts) == (told if read == 29 else [])
 
 
@@ -340,7 +340,7 @@ def test_slow_decline(made: MemoryWarehouse, weekly: Sequence[int], count: int) 
     ]
     rule, facts = alerting.users_do_not_decline_slowly, {OVERALL.name: rows}
     assert len(found(made, rule, facts)) == count
-    told = ["not judged: Users Active Monthly of 29 users then, fewer than 30"]
+    told = ["not evaluated: Users Active Monthly of 29 users then, fewer than 30"]
     assert reasons(made, rule, facts) == (told if weekly[-1] == 29 else [])
 
 

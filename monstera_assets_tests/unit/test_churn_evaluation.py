@@ -1,4 +1,4 @@
-"""Figures of how well churn was foretold: by hand, against scikit-learn, and what follows from them."""
+"""Figures of the churn evaluation: by hand, against scikit-learn, and what follows from them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from sklearn import metrics
 from monstera_assets.lifecycle.policy import ChurnPolicy
 from monstera_assets.prediction.churn_evaluation import (
     Figures,
-    Predictor,
     area_under_curve,
     best_of,
     evaluate,
     evaluation_dates,
-    judged,
+    figures,
     published_of,
     top_lift,
-    training_rows,
 )
+from monstera_assets.prediction.churn_prediction import Predictor, training_rows
 from monstera_assets.prediction.targets import ACCOUNTS, USERS, Target
 
 POLICY = ChurnPolicy(evaluation_dates=2, training_dates=3)
@@ -35,8 +34,8 @@ def outcomes(*churned: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 def test_area_under_the_curve_counts_pairs_and_ties_half() -> None:
     # Of the 2 x 3 pairs, 0.9 wins 3, 0.4 wins over 0.2, ties with 0.4 and loses to 0.7.
     churned = outcomes(1, 0, 1, 0, 0)
-    chances = np.array([0.9, 0.7, 0.4, 0.4, 0.2])
-    assert area_under_curve(churned, chances) == pytest.approx((3 + 1 + 0.5) / 6)
+    probabilities = np.array([0.9, 0.7, 0.4, 0.4, 0.2])
+    assert area_under_curve(churned, probabilities) == pytest.approx((3 + 1 + 0.5) / 6)
 
 
 def test_area_under_the_curve_takes_both_outcomes() -> None:
@@ -45,20 +44,20 @@ def test_area_under_the_curve_takes_both_outcomes() -> None:
 
 
 def test_brier_score_and_log_loss_by_hand() -> None:
-    figures = judged(outcomes(1, 0), np.array([0.8, 0.4]))
-    assert figures.brier_score == pytest.approx((0.2**2 + 0.4**2) / 2)
-    assert figures.log_loss == pytest.approx(-(math.log(0.8) + math.log(0.6)) / 2)
-    assert (figures.rows_scored, figures.rows_churned) == (2, 1)
-    assert figures.predicted_share == pytest.approx(0.6)
-    assert figures.observed_share == pytest.approx(0.5)
+    found = figures(outcomes(1, 0), np.array([0.8, 0.4]))
+    assert found.brier_score == pytest.approx((0.2**2 + 0.4**2) / 2)
+    assert found.log_loss == pytest.approx(-(math.log(0.8) + math.log(0.6)) / 2)
+    assert (found.rows_scored, found.rows_churned) == (2, 1)
+    assert found.predicted_share == pytest.approx(0.6)
+    assert found.observed_share == pytest.approx(0.5)
 
 
-def test_a_loss_that_is_not_finite_is_not_told() -> None:
-    assert judged(outcomes(1, 0), np.array([0.0, 0.0])).log_loss is None
+def test_an_infinite_loss_is_left_out() -> None:
+    assert figures(outcomes(1, 0), np.array([0.0, 0.0])).log_loss is None
 
 
 def test_figures_of_nobody_are_unknown() -> None:
-    assert judged(np.empty(0), np.empty(0)) == Figures(0, 0, None, None)
+    assert figures(np.empty(0), np.empty(0)) == Figures(0, 0, None, None)
 
 
 def test_lift_of_the_top_tenth() -> None:
@@ -70,8 +69,8 @@ def test_lift_of_the_top_tenth() -> None:
 def test_ties_on_the_border_of_the_top_tenth_count_in_part() -> None:
     """The second place is shared by four, of whom one churned: (1 + 1/4) of 2 over 2 of 20."""
     churned = outcomes(1, 1, *[0] * 18)
-    chances = np.array([0.9, *[0.5] * 4, *[0.1] * 15])
-    assert top_lift(churned, chances) == pytest.approx((1.25 / 2) / (2 / 20))
+    probabilities = np.array([0.9, *[0.5] * 4, *[0.1] * 15])
+    assert top_lift(churned, probabilities) == pytest.approx((1.25 / 2) / (2 / 20))
 
 
 def test_one_probability_for_all_has_no_lift() -> None:
@@ -80,12 +79,12 @@ def test_one_probability_for_all_has_no_lift() -> None:
 
 def test_figures_agree_with_scikit_learn() -> None:
     random = np.random.default_rng(3)
-    chances = random.uniform(0.01, 0.99, 500).round(2)
-    churned = (random.uniform(size=500) < chances).astype(np.float64)
-    figures = judged(churned, chances)
-    assert figures.auc == pytest.approx(metrics.roc_auc_score(churned, chances))
-    assert figures.brier_score == pytest.approx(metrics.brier_score_loss(churned, chances))
-    assert figures.log_loss == pytest.approx(metrics.log_loss(churned, chances))
+    probabilities = random.uniform(0.01, 0.99, 500).round(2)
+    churned = (random.uniform(size=500) < probabilities).astype(np.float64)
+    found = figures(churned, probabilities)
+    assert found.auc == pytest.approx(metrics.roc_auc_score(churned, probabilities))
+    assert found.brier_score == pytest.approx(metrics.brier_score_loss(churned, probabilities))
+    assert found.log_loss == pytest.approx(metrics.log_loss(churned, probabilities))
 
 
 @pytest.mark.parametrize(
@@ -126,20 +125,20 @@ def snapshots(target: Target, days_before: list[int], each: int = 1) -> pd.DataF
 
 
 @pytest.mark.parametrize(
-    ("target", "dates", "learned_from"),
+    ("target", "dates", "trained_on"),
     [
         (USERS, [60, 30], [[150, 120, 90], [120, 90, 60]]),
         # An account's outcome takes 90 days, so the last that is known on a date is 90 days older.
         (ACCOUNTS, [120, 90], [[270, 240, 210], [240, 210, 180]]),
     ],
 )
-def test_a_model_learns_from_outcomes_that_were_known(
-    target: Target, dates: list[int], learned_from: list[list[int]]
+def test_a_model_is_trained_on_outcomes_that_were_known(
+    target: Target, dates: list[int], trained_on: list[list[int]]
 ) -> None:
     rows = snapshots(target, list(range(0, 361, 30)))
     found = evaluation_dates(rows, target, POLICY)
     assert [(LAST - date).days for date in found] == dates
-    for date, expected in zip(found, learned_from, strict=True):
+    for date, expected in zip(found, trained_on, strict=True):
         taken = training_rows(rows, date, target, POLICY)["snapshot_date"]
         assert sorted((LAST - day).days for day in taken) == sorted(expected)
 
@@ -153,7 +152,7 @@ def test_dates_without_anybody_are_not_evaluated() -> None:
 
 @pytest.mark.parametrize("days_before", [[], [0], [0, 30, 60, 90]])
 def test_too_little_data_gives_base_rates(days_before: list[int]) -> None:
-    """No library of models is needed to say so, and the table says what is published."""
+    """The table says what is published."""
     found = evaluate(snapshots(USERS, days_before), USERS, POLICY)
     assert found[["predictor", "decile", "rows_scored", "is_published"]].to_dict("records") == [
         {"predictor": "base_rate", "decile": 0, "rows_scored": 0, "is_published": True}

@@ -14,16 +14,10 @@ import pandas as pd
 import pytest
 
 from monstera_assets.lifecycle.policy import ChurnPolicy
-from monstera_assets.prediction.churn_evaluation import (
-    Predictor,
-    area_under_curve,
-    evaluate,
-    foretell,
-    published_of,
-)
-from monstera_assets.prediction.churn_model import Learned, learn
+from monstera_assets.prediction.churn_evaluation import area_under_curve, evaluate, published_of
+from monstera_assets.prediction.churn_model import Model, fit_baseline, fit_model
+from monstera_assets.prediction.churn_prediction import Predictor, is_enough, predict
 from monstera_assets.prediction.churn_scores import REASONS, RISK_COLUMNS, score
-from monstera_assets.prediction.design import learn_design
 from monstera_assets.prediction.targets import USERS, Group, Target
 
 POLICY = ChurnPolicy(evaluation_dates=2, training_dates=4)
@@ -35,10 +29,11 @@ TOY = Target(
     age="days_old",
     baseline="days_quiet",
     baseline_edges=(0, 10, 20),
-    baseline_words="quiet for {days_quiet} days",
+    baseline_reason="quiet for {days_quiet} days",
+    risk_settings=("medium_risk_from", "high_risk_from"),
     groups=(
         Group("quiet for {days_quiet} days", numbers=("days_quiet",)),
-        Group("{events} events", logarithms=("events",), words_if_unknown="events not known"),
+        Group("{events} events", numbers=("events",), reason_if_unknown="events not known"),
         Group("in {country}", categories=("country",)),
     ),
 )
@@ -82,12 +77,14 @@ def people(is_only_quiet: bool = False, dates: int = 7, each: int = 600) -> pd.D
     return rows
 
 
-def learned(rows: pd.DataFrame) -> Learned:
-    return foretell(rows, LAST, TOY, POLICY).learned
+def model_of(rows: pd.DataFrame) -> Model:
+    model = predict(rows, LAST, TOY, POLICY).model
+    assert model is not None
+    return model
 
 
 def scored(rows: pd.DataFrame, published: Predictor = Predictor.MODEL) -> pd.DataFrame:
-    return score(rows, published, TOY, POLICY, medium_from=0.25, high_from=0.5)
+    return score(rows, published, TOY, POLICY)
 
 
 def test_scores_rank_and_calibrate_as_the_true_hazard_does() -> None:
@@ -96,8 +93,8 @@ def test_scores_rank_and_calibrate_as_the_true_hazard_does() -> None:
     assert now.churn_probability.corr(now.hazard, method="spearman") > 0.98
     by_chance = np.argsort(now.churn_probability.to_numpy())
     for tenth in np.array_split(by_chance, 10):
-        foretold = now.churn_probability.to_numpy()[tenth].mean()
-        assert foretold == pytest.approx(truth[tenth].mean(), abs=0.04)
+        predicted = now.churn_probability.to_numpy()[tenth].mean()
+        assert predicted == pytest.approx(truth[tenth].mean(), abs=0.04)
 
 
 def test_the_model_is_better_where_more_than_one_feature_decides() -> None:
@@ -130,8 +127,7 @@ def test_tenths_hold_all_rows_in_order_of_probability() -> None:
 
 
 def test_contributions_add_up_to_the_logit() -> None:
-    model = learned(people()).model
-    assert model is not None
+    model = model_of(people())
     rows = people().head(50)
     logits = model.intercept + model.contributions(rows).sum(axis=1)
     np.testing.assert_allclose(model.predict(rows), 1 / (1 + np.exp(-logits)), rtol=1e-12)
@@ -139,8 +135,7 @@ def test_contributions_add_up_to_the_logit() -> None:
 
 def test_a_reason_says_what_the_probability_would_be_without_it() -> None:
     now = scored(people())
-    model = learned(people()).model
-    assert model is not None
+    model = model_of(people())
     row = now.iloc[[0]]
     parts = model.contributions(row)[0]
     heaviest = int(np.abs(parts).argmax())
@@ -162,21 +157,20 @@ def test_reasons_are_about_the_row_whichever_groups_weigh_most() -> None:
         Group("{days_quiet} and {events}", numbers=("days_quiet", "events")),
     )
     target = replace(TOY, groups=(*TOY.groups, *more))
-    published = Predictor.MODEL
-    now = score(people(), published, target, POLICY, medium_from=0.2, high_from=0.5)
-    told: set[str] = set()
+    now = score(people(), Predictor.MODEL, target, POLICY)
+    named: set[str] = set()
     for row in now.to_dict("records"):
-        said = {row[f"reason_{n}"] for n in range(1, REASONS + 1)}
-        possible = {group.words: group.words.format_map(row) for group in target.groups}
-        assert len(said) == REASONS
-        assert said <= set(possible.values())
-        told |= {words for words, text in possible.items() if text in said}
-    # Rows differ in which groups they are told of.
-    assert len(told) > REASONS
+        reasons = {row[f"reason_{n}"] for n in range(1, REASONS + 1)}
+        possible = {group.reason: group.reason.format_map(row) for group in target.groups}
+        assert len(reasons) == REASONS
+        assert reasons <= set(possible.values())
+        named |= {reason for reason, text in possible.items() if text in reasons}
+    # Rows differ in which groups are their reasons.
+    assert len(named) > REASONS
 
 
-def test_who_is_french_and_quiet_is_told_so() -> None:
-    """The law says that both raise the hazard, and how much by."""
+def test_being_french_is_a_reason_that_raises_the_probability() -> None:
+    """By the law it raises the hazard."""
     now = scored(people())
     french = now[now.country == "FR"]
     effects = pd.concat(
@@ -241,34 +235,34 @@ def test_dates_evaluated_side_by_side_are_as_each_alone() -> None:
     policy = ChurnPolicy(evaluation_dates=3, training_dates=3)
     found = evaluate(people(), TOY, policy)
     for date in (LAST - pd.Timedelta(days=30 * step) for step in (3, 2, 1)):
-        alone = foretell(people(), date, TOY, policy)
+        alone = predict(people(), date, TOY, policy)
         for predictor in Predictor:
             [figures] = found[
                 (found.predictor == predictor)
                 & (found.evaluation_date == date)
                 & (found.decile == 0)
             ].to_dict("records")
-            chances = alone.chances[predictor]
-            assert figures["predicted_share"] == float(chances.mean())
-            assert figures["brier_score"] == float(np.mean((chances - alone.churned) ** 2))
+            probabilities = alone.probabilities[predictor]
+            assert figures["predicted_share"] == float(probabilities.mean())
+            assert figures["brier_score"] == float(np.mean((probabilities - alone.churned) ** 2))
 
 
 def test_what_comes_later_moves_no_score() -> None:
-    """Outcomes and rows after a date, whatever they are, change nothing of what it foretells."""
+    """Outcomes and rows after a date, whatever they are, change nothing of what was predicted."""
     rows = people()
     date = LAST - pd.Timedelta(days=30)
-    before = foretell(rows, date, TOY, POLICY)
+    before = predict(rows, date, TOY, POLICY)
     changed = rows.copy()
     later = changed.snapshot_date >= date
     changed.loc[later, "churned"] = [churned is not True for churned in changed.churned[later]]
     changed.loc[changed.snapshot_date > date, "days_quiet"] = 0
-    after = foretell(changed, date, TOY, POLICY)
+    after = predict(changed, date, TOY, POLICY)
     for predictor in Predictor:
-        assert before.chances[predictor].tobytes() == after.chances[predictor].tobytes()
-    # The change did change what is said of how well it was foretold.
-    assert area_under_curve(after.churned, after.chances[Predictor.MODEL]) != area_under_curve(
-        before.churned, before.chances[Predictor.MODEL]
-    )
+        assert before.probabilities[predictor].tobytes() == after.probabilities[predictor].tobytes()
+    # The change did change the figures of the evaluation.
+    assert area_under_curve(
+        after.churned, after.probabilities[Predictor.MODEL]
+    ) != area_under_curve(before.churned, before.probabilities[Predictor.MODEL])
 
 
 def test_the_baseline_is_the_share_of_each_bin_drawn_to_the_base_rate() -> None:
@@ -284,29 +278,38 @@ def test_the_baseline_is_the_share_of_each_bin_drawn_to_the_base_rate() -> None:
             "churned": [True] * 30 + [False] * 270 + [True] * 150 + [False] * 150,
         }
     )
-    baseline = learn(rows, TOY, POLICY).baseline
-    assert baseline is not None
-    # 180 of 600 churned, and 20 rows of that rate stand beside each bin's own.
-    assert baseline.rates.tolist() == pytest.approx([36 / 320, 156 / 320, 0.3])
+    baseline = fit_baseline(rows, rows.churned.to_numpy(dtype=np.float64), TOY)
+    # 180 of 600 churned, and 20 rows at that rate are added to each bin.
     asked = pd.DataFrame({"days_quiet": [0, 9, 10, 19, 20, 400]})
-    assert np.searchsorted([0, 10, 20], asked.days_quiet, "right").tolist() == [1, 1, 2, 2, 3, 3]
-    assert baseline.predict(asked).tolist() == pytest.approx(
-        [36 / 320] * 2 + [156 / 320] * 2 + [0.3] * 2
-    )
+    assert baseline(asked).tolist() == pytest.approx([36 / 320] * 2 + [156 / 320] * 2 + [0.3] * 2)
 
 
 @pytest.mark.parametrize(
-    ("rows", "lost", "is_enough"), [(500, 50, True), (499, 50, False), (500, 49, False)]
+    ("rows", "lost", "expected"), [(500, 50, True), (499, 50, False), (500, 49, False)]
 )
-def test_from_how_much_on_a_model_is_learned(rows: int, lost: int, is_enough: bool) -> None:
+def test_from_how_much_on_a_model_is_trained(rows: int, lost: int, expected: bool) -> None:
     given = people()
-    given = given[given.snapshot_date < LAST].head(rows).copy()
-    given["churned"] = [True] * lost + [False] * (rows - lost)
-    found = learn(given, TOY, POLICY)
-    assert (found.model is not None) is is_enough
-    assert (found.baseline is not None) is is_enough
+    known = given[given.snapshot_date < LAST].head(rows).copy()
+    known["churned"] = [True] * lost + [False] * (rows - lost)
+    assert is_enough(known, POLICY) is expected
+    found = predict(pd.concat([known, given[given.snapshot_date == LAST]]), LAST, TOY, POLICY)
+    assert (found.model is not None) is expected
+    assert (Predictor.BASELINE in found.probabilities) is expected
     assert found.base_rate == pytest.approx(lost / rows)
-    assert found.rows == rows
+    assert len(found.training) == rows
+
+
+def test_a_model_of_one_user_is_calibrated_on_rows() -> None:
+    """With fewer users than folds, or all churns in one account, users cannot be kept apart."""
+    rows = people()
+    known = rows[rows.snapshot_date < LAST].assign(account_id="acc", days_old=300)
+    churned = known.churned.to_numpy(dtype=np.float64)
+    alone = fit_model(
+        known[known.snapshot_date == LAST - pd.Timedelta(days=30)], churned[:600], TOY
+    )
+    assert 0 < alone.predict(known.head(1))[0] < 1
+    in_one_account = known.assign(account_id=np.where(churned > 0, "a", "b"))
+    assert 0 < fit_model(in_one_account, churned, TOY).predict(known.head(1))[0] < 1
 
 
 def test_base_rates_have_neither_band_nor_reasons() -> None:
@@ -329,9 +332,7 @@ def test_without_any_outcome_there_is_no_probability() -> None:
 
 
 def test_nobody_to_score_is_no_error() -> None:
-    nobody = score(
-        people().head(0), Predictor.BASE_RATE, TOY, POLICY, medium_from=0.25, high_from=0.5
-    )
+    nobody = scored(people().head(0), Predictor.BASE_RATE)
     assert len(nobody) == 0
     assert set(RISK_COLUMNS) <= set(nobody.columns)
 
@@ -351,31 +352,23 @@ def test_missing_and_unseen_values_have_a_place() -> None:
     assert now.churn_probability.notna().all()
     unknown = now[now.events.isna()]
     assert (unknown[["reason_1", "reason_2", "reason_3"]] == "events not known").any(axis=1).all()
-    model = learned(rows).model
-    assert model is not None
+    model = model_of(rows)
     odd = rows.head(1).assign(country="XX", events=1e9, days_quiet=10_000)
     most = rows.head(1).assign(country="XX", events=199, days_quiet=30)
     assert model.predict(odd) == pytest.approx(model.predict(most))
 
 
-def test_columns_have_mean_0_and_variance_1_and_flat_ones_are_left_out() -> None:
-    rows = people().assign(country="DE")
-    design = learn_design(rows, TOY.groups)
-    matrix = design.matrix(rows)
-    assert matrix.shape[1] == len(design.groups)
-    assert set(design.groups) == {0, 1}  # one country tells nothing
-    np.testing.assert_allclose(matrix.mean(axis=0), 0, atol=1e-9)
-    np.testing.assert_allclose(matrix.std(axis=0), 1, atol=1e-9)
+def test_features_that_never_vary_add_nothing() -> None:
+    rows = people().assign(country="DE", events=np.nan)
+    model = model_of(rows)
+    parts = model.contributions(rows.head(50))
+    assert (np.abs(parts[:, 0]) > 0).all()
+    assert parts[:, 1:].tolist() == [[0.0, 0.0]] * 50
 
 
 def test_every_feature_that_users_are_judged_by_is_in_a_reason_or_group() -> None:
     """A column of the features that no group has would be computed for nothing."""
     from monstera_assets.silver.silver_user_churn_features import TABLE
 
-    used = {
-        name
-        for group in USERS.groups
-        for name in (*group.numbers, *group.logarithms, *group.categories)
-    }
     about = {"user_id", "account_id", "snapshot_date", "as_of_date", "churned"}
-    assert used == {column.name for column in TABLE.columns} - about
+    assert set(USERS.features) == {column.name for column in TABLE.columns} - about

@@ -105,7 +105,7 @@ def test_snake_case_and_back() -> None:
     ],
 )
 def test_values_as_people_read_them(unit: Unit, value: float | None, shown: str) -> None:
-    assert metric("Users Active Daily", unit).shown(value) == shown
+    assert metric("Users Active Daily", unit).format(value) == shown
 
 
 PREDICTIONS = {

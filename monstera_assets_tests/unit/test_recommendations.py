@@ -395,9 +395,8 @@ def test_the_first_of_several_counts_and_only_of_who_was_there(made: Made) -> No
 
 
 def _finding(made: Made, chosen: LifecyclePolicy) -> tuple[bool, str]:
-    finding = affinity_beats_popularity.evaluate(
-        made.warehouse.connection, [EVALUATION.table.relation], policy=chosen, window=None
-    )
+    query = affinity_beats_popularity.query([EVALUATION.table.relation], chosen)
+    finding = affinity_beats_popularity.evaluate(made.warehouse.connection, query, None)
     return finding.passed, finding.note
 
 
@@ -442,11 +441,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "recommendations.md"
 
 
 def test_settings_are_those_that_there_are() -> None:
-    told = [
+    reasons = [
         (plain(row["setting"]), row["default"], row["meaning"])
         for row in section(PAGE.read_text(encoding="utf-8"), "What can be set").rows
     ]
-    assert told == [
+    assert reasons == [
         (name, f"{field.default:g}", field.description)
         for name, field in RecommendationPolicy.model_fields.items()
     ]

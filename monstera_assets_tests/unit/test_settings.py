@@ -19,6 +19,7 @@ from monstera_assets.lifecycle.policy import (
 )
 from monstera_assets.settings import (
     ENVIRONMENT_PREFIX,
+    RENAMED_SETTINGS,
     SETTINGS_FILE,
     Settings,
     SettingsError,
@@ -272,6 +273,42 @@ def test_dormant_below_active(
 def test_unknown_variable(name: str, similar: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "hunter2")
     assert message() == f"unknown environment variable {name}; did you mean {similar}?"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "expected"),
+    [
+        (
+            "monstera_policy__quiet_days",
+            "",
+            "environment variable monstera_policy__quiet_days is now called"
+            " MONSTERA_POLICY__ACTIVE_DAYS",
+        ),
+        (
+            "",
+            "[policy]\nquiet_days = 30",
+            "wrong setting: policy.quiet_days (from monstera.toml) is now called policy.active_days",
+        ),
+        ("", "folder = 'seeds'", "wrong setting: folder (from monstera.toml) is now called source"),
+    ],
+)
+def test_renamed_setting_is_named_by_its_new_name(
+    variable: str, text: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = {"policy.quiet_days": "policy.active_days", "folder": "source"}
+    monkeypatch.setattr("monstera_assets.settings.RENAMED_SETTINGS", renamed)
+    if variable:
+        monkeypatch.setenv(variable, "30")
+    write(text)
+    assert message() == expected
+
+
+def test_renamed_settings_lead_to_settings_that_there_are() -> None:
+    settings = {name.removeprefix(ENVIRONMENT_PREFIX) for name in variables()}
+    new = {name.replace(".", "__").upper() for name in RENAMED_SETTINGS.values()}
+    old = {name.replace(".", "__").upper() for name in RENAMED_SETTINGS}
+    assert new <= settings
+    assert not old & settings
 
 
 def test_unknown_variable_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from monstera_assets.gold import (
 )
 from monstera_assets.gold import gold_state_distribution_anomalies as anomalies
 from monstera_assets.gold.anomaly_series import state_shares
-from monstera_assets.gold.moves_behind import moves_behind
+from monstera_assets.gold.contributing_transitions import contributing_transitions
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.expected_range import DAYS_BEFORE_JUDGED, Span
 from monstera_assets.silver import silver_account_state_transitions, silver_user_state_transitions
@@ -29,7 +29,7 @@ from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 
 TABLE = anomalies.TABLE
-STATES, DAILY, MONTHLY, ACTIVITY, MOVES, ACCOUNT_MOVES, USERS, ACCOUNTS = (
+STATES, DAILY, MONTHLY, ACTIVITY, MOVES, ACCOUNT_TRANSITIONS, USERS, ACCOUNTS = (
     module.TABLE
     for module in (
         gold_state_distribution,
@@ -42,7 +42,7 @@ STATES, DAILY, MONTHLY, ACTIVITY, MOVES, ACCOUNT_MOVES, USERS, ACCOUNTS = (
         bronze_accounts,
     )
 )
-INPUTS = (STATES, DAILY, MONTHLY, ACTIVITY, MOVES, ACCOUNT_MOVES, USERS, ACCOUNTS)
+INPUTS = (STATES, DAILY, MONTHLY, ACTIVITY, MOVES, ACCOUNT_TRANSITIONS, USERS, ACCOUNTS)
 POLICY = LifecyclePolicy()
 LAST = date(2025, 6, 29)
 DAYS = 320
@@ -136,7 +136,7 @@ def made() -> MemoryWarehouse:
             ),
         ],
     )
-    made.load(ACCOUNT_MOVES, [])
+    made.load(ACCOUNT_TRANSITIONS, [])
     return made
 
 
@@ -223,8 +223,10 @@ def test_usual_moves_of_a_week_are_those_of_seven_days(made: MemoryWarehouse) ->
         "out",
     )
     segments = gold_state_distribution.segments_and_accounts(USERS.relation, ACCOUNTS.relation)
-    moves = gold_state_distribution.segment_moves(MOVES.relation, ACCOUNT_MOVES.relation, segments)
-    told = moves_behind(out, moves, TABLE.key)
+    moves = gold_state_distribution.segment_transitions(
+        MOVES.relation, ACCOUNT_TRANSITIONS.relation, segments
+    )
+    told = contributing_transitions(out, moves, TABLE.key)
     # Days 1, 3, 5 and 7 before the outage lie in the week; 9 to 27 in the 28 days before it.
     assert [row[-1] for row in made.rows(compile_duckdb(told))] == ["active → dormant: 4 (usual 3)"]
 
@@ -248,7 +250,7 @@ def judged(
     window = DateWindow(LAST, LAST)
     try:
         found = made.rows(compile_duckdb(rule.violations(relations, policy=POLICY, window=window)))
-        told = rule.not_judged(relations, policy=POLICY, window=window)
+        told = rule.not_evaluated(relations, policy=POLICY, window=window)
         assert told is not None
         return len(found), [reason for (reason,) in made.rows(compile_duckdb(told))]
     finally:
@@ -281,5 +283,5 @@ def test_severity_decides_which_alert_is_sent(
     assert judged(made, rule, [], days=needed) == (0, [])
     assert judged(made, rule, [], days=needed - 1) == (
         0,
-        [f"not judged: {needed - 1} days of history, fewer than {needed}"],
+        [f"not evaluated: {needed - 1} days of history, fewer than {needed}"],
     )

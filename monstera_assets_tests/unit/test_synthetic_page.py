@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from monstera_assets.cli import main
-from monstera_assets.synthetic.company import (
+from monstera_assets.synthetic import (
     DEFAULT_DAYS,
     DEFAULT_END,
     DEFAULT_SEED,

@@ -23,6 +23,7 @@ from monstera_assets.gold import (
 )
 from monstera_assets.gold.gold_users_created_daily import gold_users_created_daily
 from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL, users_active
+from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.silver import silver_daily_user_activity
 from monstera_assets.warehouse.compiler import compile_duckdb
@@ -105,7 +106,7 @@ def counts(made: MemoryWarehouse, window: DateWindow, days: int) -> dict[str, li
         USERS.relation,
         ACCOUNTS.relation,
         days=days,
-        window=window,
+        window=Window.of(window.first, window.last),
         metric="active",
     )
     rows = made.rows(
@@ -257,7 +258,7 @@ def test_every_segment_equals_a_literal_count(
                 USERS.relation,
                 ACCOUNTS.relation,
                 days=days,
-                window=window,
+                window=Window.of(window.first, window.last),
                 metric="count",
             ),
             active,
@@ -320,7 +321,7 @@ def test_without_users_there_are_no_rows() -> None:
         USERS.relation,
         ACCOUNTS.relation,
         days=7,
-        window=DateWindow(AUGUST_1, AUGUST_1),
+        window=Window.of(AUGUST_1, AUGUST_1),
         metric="count",
     )
     made = MemoryWarehouse((USERS, ACCOUNTS, ACTIVITY))

@@ -16,12 +16,13 @@ from dagster import DagsterInstance, DagsterRun, RunsFilter
 
 from monstera_assets.checks.rules import Rule
 from monstera_assets.operations.alerts.errors import AlertStateError
-from monstera_assets.operations.alerts.lateness import Due, observe
+from monstera_assets.operations.alerts.lateness import observation, observe
 from monstera_assets.operations.alerts.message import Item, Message
 from monstera_assets.operations.alerts.outcomes import FINISHED, Catalog, read_run
-from monstera_assets.operations.alerts.routing import Entry, Route, parse_entries
 from monstera_assets.operations.alerts.state import CATCH_UP_DAYS, AlertState
+from monstera_assets.operations.jobs import Due
 from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.settings.alert_urls import Entry, Route, parse_entries
 from monstera_assets.warehouse.tables import Table
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Alerts:
         now = datetime.fromtimestamp(self._clock(), UTC)
         due = Due.at(now, self._settings)
         state = self._state(instance)
-        if state.taken([due.observation(is_late=False)]):
+        if state.taken([observation(due, is_late=False)]):
             return None
         seen = observe(instance, self._tables, due, first_partition, now)
         return state.take(seen) if seen else None

@@ -7,15 +7,13 @@ when it has ended.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 
 from dagster import DagsterInstance
 
 from monstera_assets.checks.rules import AlertLevel
 from monstera_assets.operations.alerts.outcomes import OBSERVATION, FinishedRun, Outcome
-from monstera_assets.operations.schedules import LATE_AFTER, deadline
-from monstera_assets.settings import Settings
+from monstera_assets.operations.jobs import Due
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.tables import Table
 
@@ -23,24 +21,9 @@ _SUBJECT = "freshness of the daily tables"
 _NAMED = 5
 
 
-@dataclass(frozen=True)
-class Due:
-    """The day that daily tables are due to have, and the moment from which on they are late."""
-
-    day: date
-    deadline: datetime
-
-    @classmethod
-    def at(cls, now: datetime, settings: Settings) -> Due:
-        """What is due at a moment: yesterday, as seen by the last daily run that is late by now."""
-        latest = datetime.combine(now.date(), deadline(settings), UTC)
-        if latest > now:
-            latest -= timedelta(days=1)
-        return cls((latest - LATE_AFTER).date() - timedelta(days=1), latest)
-
-    def observation(self, is_late: bool) -> str:
-        """What stands for the run's id: a day is told to be late once, and to be there once."""
-        return f"{OBSERVATION}{self.day}:{'late' if is_late else 'there'}"
+def observation(due: Due, *, is_late: bool) -> str:
+    """What stands for the run's id: a day is told to be late once, and to be there once."""
+    return f"{OBSERVATION}{due.day}:{'late' if is_late else 'there'}"
 
 
 def observe(
@@ -69,7 +52,7 @@ def observe(
         return None
     late = [table for table in daily if due.day.isoformat() not in days[table]]
     return FinishedRun(
-        run_id=due.observation(bool(late)),
+        run_id=observation(due, is_late=bool(late)),
         job="",
         days=due.day.isoformat(),
         ended_at=now.timestamp(),

@@ -19,11 +19,6 @@ from dagster import (
     DagsterRunStatus,
     EventLogEntry,
 )
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    PARTITION_NAME_TAG,
-)
 
 from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules
 from monstera_assets.checks.rules import AlertLevel, Rule
@@ -31,6 +26,7 @@ from monstera_assets.checks.table_checks import LEVEL
 from monstera_assets.operations.alerts.text import clean, rows_of
 from monstera_assets.operations.runs import failures_of, step_name
 from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.windows import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 
 OBSERVATION = "observation:"
 """What the id begins with of something that was seen and is no run."""
@@ -209,8 +205,8 @@ def _whole(
 
 
 def _days(tags: Mapping[str, str]) -> str:
-    first = tags.get(ASSET_PARTITION_RANGE_START_TAG) or tags.get(PARTITION_NAME_TAG, "")
-    last = tags.get(ASSET_PARTITION_RANGE_END_TAG) or first
+    first = tags.get(RANGE_START_TAG) or tags.get(PARTITION_TAG, "")
+    last = tags.get(RANGE_END_TAG) or first
     return clean(first if first == last else f"{first} to {last}", _NAME)
 
 

@@ -25,10 +25,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from monstera_assets.gold.entities_created import EntityCreated
-from monstera_assets.gold.gold_videos_created_daily import VIDEOS_CREATED
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.operations.alerts.routing import parse_entries, split_entries
+from monstera_assets.settings.alert_urls import parse_entries, split_entries
+from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED, EntityCreated
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -41,19 +40,12 @@ NESTED = "__"
 OTHER_VARIABLES = frozenset({"MONSTERA_EXAMPLES_FACTOR"})
 """Variables with the prefix that are no settings: the tests' number of examples."""
 
-
-DEFAULT_ENTITIES_CREATED = (VIDEOS_CREATED,)
+RENAMED_SETTINGS: Mapping[str, str] = {}
+"""Old to new name of settings, as in `policy.active_days`; whoever sets an old one gets the new."""
 
 
 class SettingsError(ValueError):
     """A setting is wrong; the message names it and where it came from."""
-
-
-def _lock_timeout() -> float:
-    # Imported late: Dagster comes with it, for which `--help` should not wait.
-    from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS
-
-    return DEFAULT_LOCK_TIMEOUT_SECONDS
 
 
 class Settings(BaseSettings):
@@ -93,7 +85,7 @@ class Settings(BaseSettings):
         default=None, description="Where DuckDB spills to; by default beside the database."
     )
     lock_timeout_seconds: float = Field(
-        default_factory=_lock_timeout,
+        default=30.0,
         ge=0,
         description="How long to wait for another process to release the database.",
     )
@@ -217,19 +209,20 @@ def _refuse_unknown_variables() -> None:
     known = variables()
     for name in sorted(os.environ):
         variable = name.upper()
-        if (
-            variable.startswith(ENVIRONMENT_PREFIX)
-            and variable not in known
-            and variable not in OTHER_VARIABLES
-        ):
-            similar = _similar(variable, known, ENVIRONMENT_PREFIX)
-            raise SettingsError(f"unknown environment variable {name}{similar}")
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in {*known, *OTHER_VARIABLES}:
+            continue
+        if new := RENAMED_SETTINGS.get(".".join(_path(variable))):
+            raise SettingsError(f"environment variable {name} is now called {_variable(new)}")
+        similar = _similar(variable, known, ENVIRONMENT_PREFIX)
+        raise SettingsError(f"unknown environment variable {name}{similar}")
 
 
 def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[str, Any]) -> str:
     path = [str(part) for part in detail["loc"]]
     setting = f"{'.'.join(path)} (from {' and '.join(_origins(path, flags, in_file))})"
     if detail["type"] == "extra_forbidden":
+        if new := RENAMED_SETTINGS.get(".".join(path)):
+            return f"{setting} is now called {new}"
         # A value where none is expected may be a secret in the wrong place: it is not shown.
         known = [".".join(_path(variable)) for variable in variables()]
         return f"{setting}: there is no such setting{_similar('.'.join(path), known)}"
@@ -243,7 +236,7 @@ def _origins(path: list[str], flags: Mapping[str, Any], in_file: Mapping[str, An
     """Where a setting, or a group of settings that do not go together, was set."""
     if path[0] in flags:
         return [f"--{path[0].replace('_', '-')}"]
-    variable = ENVIRONMENT_PREFIX + NESTED.join(path).upper()
+    variable = _variable(".".join(path))
     exact = [name for name in os.environ if name.upper() == variable]
     if exact:
         return exact
@@ -254,12 +247,16 @@ def _origins(path: list[str], flags: Mapping[str, Any], in_file: Mapping[str, An
     return [*part_of, *([SETTINGS_FILE] if value is not None or not part_of else [])]
 
 
+def _variable(setting: str) -> str:
+    return ENVIRONMENT_PREFIX + setting.replace(".", NESTED).upper()
+
+
 def _path(variable: str) -> list[str]:
     return variable.removeprefix(ENVIRONMENT_PREFIX).lower().split(NESTED)
 
 
 def _is_secret(path: list[str]) -> bool:
-    field = variables().get(ENVIRONMENT_PREFIX + NESTED.join(path).upper())
+    field = variables().get(_variable(".".join(path)))
     return field is None or "Secret" in repr(field.annotation)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of tables: bars and shares worked out by hand."""
+"""Previews of tables: bars and shares worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import duckdb
 import ibis
 import pytest
+
 from monstera_assets.warehouse.previews import Preview, bar, distribution
 
 USERS = ibis.table({"name": "string", "state": "string"}, name="users")
@@ -19,6 +20,10 @@ def connection() -> duckdb.DuckDBPyConnection:
     return made
 
 
+def rendered(connection: duckdb.DuckDBPyConnection, preview: Preview) -> str:
+    return preview.render(connection, preview.query(USERS))
+
+
 def fill(connection: duckdb.DuckDBPyConnection, states: Sequence[str]) -> None:
     connection.executemany(
         "INSERT INTO users VALUES (?, ?)", [[f"u{n}", state] for n, state in enumerate(states)]
@@ -27,9 +32,9 @@ def fill(connection: duckdb.DuckDBPyConnection, states: Sequence[str]) -> None:
 
 def test_a_distribution_has_the_most_frequent_first(connection: duckdb.DuckDBPyConnection) -> None:
     fill(connection, ["dormant", *["active"] * 3])
-    picture = distribution("users", "state")
-    assert picture.title == "Users by state"
-    assert picture.draw(connection, USERS).splitlines() == [
+    preview = distribution("users", "state")
+    assert preview.title == "Users by state"
+    assert rendered(connection, preview).splitlines() == [
         "| state | users | share |  |",
         "| --- | --- | --- | --- |",
         f"| active | 3 | 75.0% | {'█' * 24} |",
@@ -38,18 +43,18 @@ def test_a_distribution_has_the_most_frequent_first(connection: duckdb.DuckDBPyC
 
 
 def test_nothing_is_said_of_an_empty_table(connection: duckdb.DuckDBPyConnection) -> None:
-    assert distribution("users", "state").draw(connection, USERS) == "Nothing yet."
+    assert rendered(connection, distribution("users", "state")) == "Nothing yet."
 
 
 def test_words_from_data_are_no_markup(connection: duckdb.DuckDBPyConnection) -> None:
     fill(connection, ["<script>alert(1)</script>|*b*"])
-    drawn = distribution("users", "state").draw(connection, USERS)
+    drawn = rendered(connection, distribution("users", "state"))
     assert "&lt;script>alert(1)&lt;/script>\\|\\*b\\*" in drawn
 
 
 def test_more_rows_than_fit_are_said_to_be_there(connection: duckdb.DuckDBPyConnection) -> None:
     fill(connection, ["active"] * 61)
-    drawn = Preview("All", lambda users: users.order_by("name")).draw(connection, USERS)
+    drawn = rendered(connection, Preview("All", lambda users: users.order_by("name")))
     assert drawn.count("| active |") == 60
     assert drawn.endswith("The first 60 rows.")
 

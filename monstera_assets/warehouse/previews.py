@@ -1,7 +1,7 @@
-"""Pictures: what the Dagster UI shows of a table at a glance, beside the number of its rows.
+"""Previews: what the Dagster UI shows of a table at a glance, beside the number of its rows.
 
-A picture is a handful of rows, queried from the whole table after it was written, as a table in
-Markdown with bars. It belongs to the declaration of the asset that makes the table.
+A preview is a few rows, queried from the whole table after it was written, as a table in Markdown with
+bars. It belongs to the declaration of the asset that makes the table.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from typing import Any
 import duckdb
 import ibis
 import ibis.expr.types as ir
-import pandas as pd
 
 from monstera_assets.markdown import table, text
-from monstera_assets.warehouse.compiler import compile_duckdb
-from monstera_assets.warehouse.spans import DayByDay
+from monstera_assets.warehouse.compiler import Query, compile_query
 
 _BAR = "█"
 _PARTS = "▏▎▍▌▋▊▉"
@@ -42,10 +40,13 @@ class Preview:
     bar: str | None = None
     is_share: bool = False
 
-    def draw(self, connection: duckdb.DuckDBPyConnection, relation: ir.Table) -> str:
-        """The picture as Markdown; at most `_MOST_ROWS` rows, which is said where there are more."""
-        query = compile_duckdb(self.rows(relation).limit(_MOST_ROWS + 1))
-        cursor = connection.execute(query)
+    def query(self, relation: ir.Table) -> Query:
+        """The query of the rows, one more than are shown."""
+        return compile_query(self.rows(relation).limit(_MOST_ROWS + 1))
+
+    def render(self, connection: duckdb.DuckDBPyConnection, query: Query) -> str:
+        """The preview as Markdown; at most `_MOST_ROWS` rows, and a note where there are more."""
+        cursor = connection.execute(query.select)
         names = [column[0] for column in cursor.description]
         rows: Sequence[Sequence[Any]] = cursor.fetchall()
         if not rows:
@@ -92,18 +93,3 @@ def bar(value: float, most: float) -> str:
         return ""
     whole, part = divmod(round(8 * _WIDTH * value / most), 8)
     return _BAR * whole + (_PARTS[part - 1] if part else "")
-
-
-@dataclass(frozen=True)
-class Computed:
-    """What an asset returns.
-
-    Attributes:
-        rows: the rows of its table, of all days that are computed.
-        pictures: what is drawn of the table.
-        day_by_day: how some of the days are computed apart; None where they cannot be.
-    """
-
-    rows: ir.Table | pd.DataFrame
-    pictures: tuple[Preview, ...] = ()
-    day_by_day: DayByDay | None = None

@@ -1,0 +1,132 @@
+"""What the module of a table needs, by one import: `from monstera_assets import authoring as ma`.
+
+A module of gold imports `monstera_assets.gold.authoring`, which has metrics as well. Functions that
+compute have their homes elsewhere: `lifecycle` decides states, `prediction` foresees.
+"""
+
+from __future__ import annotations
+
+import ibis.expr.types as ir
+
+from monstera_assets.checks.rules import (
+    NOT_EVALUATED,
+    AlertLevel,
+    Rule,
+    differing_rows,
+    rule,
+    within,
+)
+from monstera_assets.gold import OWNERS as _GOLD_OWNERS
+from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.intervals import (
+    day_date,
+    day_number,
+    days_earlier,
+    first_of,
+    hours_between,
+)
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.states import AccountState, ProductState, UserState
+from monstera_assets.silver import OWNERS as _SILVER_OWNERS
+from monstera_assets.warehouse.common_columns import (
+    ACCOUNT_ID,
+    ACCOUNT_OF_USER,
+    ACTIVITY_DATE,
+    AS_OF_DATE,
+    METRIC_DATE,
+    PRODUCT,
+    PRODUCT_ID,
+    SNAPSHOT_DATE,
+    STATE_UPDATED_AT,
+    STEP_NUMBER,
+    USER_ID,
+    WORKFLOW_ID,
+    product_column,
+)
+from monstera_assets.warehouse.previews import Preview, distribution
+from monstera_assets.warehouse.table_asset import (
+    ALL_DAYS,
+    LATEST_DAY,
+    SAME_DAYS,
+    UP_TO_DAY,
+    TableAsset,
+    last_days,
+    table_asset,
+)
+from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+
+__all__ = [
+    "ACCOUNT_ID",
+    "ACCOUNT_OF_USER",
+    "ACTIVITY_DATE",
+    "ALL_DAYS",
+    "AS_OF_DATE",
+    "LATEST_DAY",
+    "METRIC_DATE",
+    "NOT_EVALUATED",
+    "PRODUCT",
+    "PRODUCT_ID",
+    "SAME_DAYS",
+    "SNAPSHOT_DATE",
+    "STATE_UPDATED_AT",
+    "STEP_NUMBER",
+    "UP_TO_DAY",
+    "USER_ID",
+    "WORKFLOW_ID",
+    "AccountState",
+    "AlertLevel",
+    "Column",
+    "Layer",
+    "LifecyclePolicy",
+    "Preview",
+    "ProductState",
+    "Reference",
+    "Rule",
+    "Table",
+    "TableAsset",
+    "UserState",
+    "Window",
+    "day_date",
+    "day_number",
+    "days_earlier",
+    "declare_table",
+    "differing_rows",
+    "distribution",
+    "first_of",
+    "hours_between",
+    "last_days",
+    "product_column",
+    "ratio",
+    "rule",
+    "table_asset",
+    "within",
+]
+
+
+def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
+    """A quotient, null over nothing."""
+    return part.cast("float64") / whole.cast("float64").nullif(0.0)
+
+
+def declare_table(
+    name: str,
+    *,
+    grain: str,
+    description: str,
+    key: tuple[str, ...],
+    columns: tuple[Column, ...],
+    partition_column: str | None = None,
+) -> Table:
+    """Declare a table of silver or gold.
+
+    Args:
+        name: of the table; begins with its layer.
+        grain: what one row is.
+        description: what the table is.
+        key: names of the columns that identify a row.
+        columns: in their order.
+        partition_column: the date column of a daily table.
+    """
+    layer = Layer(name.split("_", 1)[0])
+    owners = _GOLD_OWNERS if layer is Layer.GOLD else _SILVER_OWNERS
+    return Table(layer, name, grain, description, columns, key, owners, partition_column)

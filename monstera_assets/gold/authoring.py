@@ -1,0 +1,35 @@
+"""What the module of a gold table needs: `monstera_assets.authoring`, and metrics and segments."""
+
+from __future__ import annotations
+
+from monstera_assets import authoring
+from monstera_assets.authoring import *  # noqa: F403
+from monstera_assets.gold.metrics import (
+    Metric,
+    MetricTable,
+    Unit,
+    metric_columns,
+    metric_table,
+    title_case,
+)
+from monstera_assets.gold.segments import (
+    SEGMENT,
+    SEGMENT_DIMENSIONS,
+    TOTAL,
+    counted_by_dimension,
+    segment_columns,
+    segment_grid,
+)
+from monstera_assets.gold.series import (
+    dates,
+    first_day,
+    from_first_day,
+    running_totals,
+    totals_of_day,
+    weekly_trend,
+)
+
+__all__ = ["SEGMENT", "SEGMENT_DIMENSIONS", "TOTAL", "Metric", "MetricTable", "Unit"]
+__all__ += ["counted_by_dimension", "dates", "first_day", "from_first_day", "metric_columns"]
+__all__ += ["metric_table", "running_totals", "segment_columns", "segment_grid", "title_case"]
+__all__ += ["totals_of_day", "weekly_trend", *authoring.__all__]

@@ -1,0 +1,73 @@
+"""The tables of users active in a day, a week and a month: one declaration for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import ibis.expr.types as ir
+
+from monstera_assets.gold import authoring as ma
+from monstera_assets.gold.segments import (
+    active_entities_differ,
+    segmented_table,
+    segments_add_up_in,
+    users_active,
+)
+
+
+def users_active_table(
+    period: str, *, days: int, caveats: str = "", trend: str = ""
+) -> tuple[ma.MetricTable, ma.TableAsset, ma.Rule, ma.Rule]:
+    """The table of users active in the last days, its computation and its rules.
+
+    Args:
+        period: what the metric's name says of time.
+        days: length of the sliding window.
+        caveats: of the metric.
+        trend: title of a picture of the total in 26 weeks; none without.
+    """
+    on, of = f"in the {days} days that end on the date", f"of the {days} days"
+    if days == 1:
+        on, of = "on the date", "of the date"
+    metric = ma.Metric(
+        f"Users Active {period}",
+        f"Distinct users with a qualifying event {on}.",
+        f"count(distinct user_id) over the qualifying events {of}",
+        ma.Unit.USERS,
+        caveats=caveats,
+    )
+    table = segmented_table(metric)
+    pictures = (
+        [ma.weekly_trend(trend, metric, **dict.fromkeys(ma.SEGMENT, ma.TOTAL))] if trend else []
+    )
+
+    @ma.table_asset(
+        table, days={"silver_daily_user_activity": ma.last_days(days)}, previews=pictures
+    )
+    def compute(
+        silver_daily_user_activity: ir.Table,
+        bronze_users: ir.Table,
+        bronze_accounts: ir.Table,
+        *,
+        window: ma.Window,
+    ) -> ir.Table:
+        return users_active(
+            silver_daily_user_activity,
+            bronze_users,
+            bronze_accounts,
+            days=days,
+            window=window,
+            metric=metric.column_name,
+        )
+
+    def recomputed_from_raw_events(
+        rows: ir.Table, bronze_events: ir.Table, *, window: ma.Window
+    ) -> ir.Table:
+        """The total equals a count of distinct users over the raw events."""
+        return active_entities_differ(
+            table, rows, bronze_events, "entity_id", days=days, window=window
+        )
+
+    recomputed = ma.rule(table)(recomputed_from_raw_events)
+    recomputed = replace(recomputed, reads=(table.name, "bronze_events"))
+    return table, compute, recomputed, segments_add_up_in(table)

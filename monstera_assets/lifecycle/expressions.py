@@ -1,0 +1,85 @@
+"""What this project adds to Ibis: parameters, and marks for how an expression is run.
+
+Each is a node that the compiler of an engine renders (for DuckDB, `warehouse.compiler`), so an
+expression names no function of any engine. The nodes use Ibis internals, which stand in this module,
+in `lifecycle.workflows` and in the compiler only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+import ibis
+import ibis.expr.datashape as ds
+import ibis.expr.datatypes as dt
+import ibis.expr.operations as ops
+import ibis.expr.types as ir
+from ibis.expr.operations.relations import Simple
+
+
+class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
+    """A value that is given when a query runs, so that its text is the same for every run."""
+
+    name: str
+    dtype: dt.DataType
+
+    shape = ds.scalar
+
+
+class PartitionedByKey(Simple):  # type: ignore[misc]
+    """A table of facts, each about one key, in a computation that treats each key by itself."""
+
+    key: str
+
+
+def parameter(name: str, dtype: str) -> ir.Scalar:
+    """A parameter of a query.
+
+    Args:
+        name: a lowercase identifier, the same in every query that means the same value.
+        dtype: its Ibis type, such as `date`.
+    """
+    return Parameter(name=name, dtype=dt.dtype(dtype)).to_expr()
+
+
+def materialized(rows: ir.Table) -> ir.Table:
+    """Mark an intermediate table that several parts of an expression read: it is computed once."""
+    return rows.view()
+
+
+def by_key(facts: ir.Table, key: str) -> ir.Table:
+    """Mark facts of keys that are computed by themselves; like `materialized`, they are computed once.
+
+    A computation whose work area is many times its result, such as that of levels from changes, marks
+    the facts that it starts from. Over many rows it is then run for one batch of keys after another.
+
+    Args:
+        facts: a table with the column `key`; every row of the result must depend only on rows of its
+            own key in all tables that are marked in the computation.
+        key: name of the column.
+    """
+    return PartitionedByKey(facts.op(), key=key).to_expr()
+
+
+@dataclass(frozen=True)
+class Window:
+    """The days that a run computes, both ends included, as dates of an expression."""
+
+    first: ir.DateValue
+    last: ir.DateValue
+
+    @classmethod
+    def of(cls, first: date, last: date) -> Window:
+        """A window between two known dates."""
+        return cls(ibis.literal(first), ibis.literal(last))
+
+    @classmethod
+    def parameters(cls, of: str = "window") -> Window:
+        """A window whose ends are the parameters `<of>_first_day` and `<of>_last_day`."""
+        return cls(*(parameter(name, "date") for name in window_parameters(of)))
+
+
+def window_parameters(of: str = "window") -> tuple[str, str]:
+    """Names of the parameters that `Window.parameters` makes."""
+    return f"{of}_first_day", f"{of}_last_day"

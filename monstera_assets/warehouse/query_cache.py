@@ -1,0 +1,154 @@
+"""Compiled queries, kept on disk: a table has one SQL text for a policy and a version of the code.
+
+A process that finds the text of a query does not build its expression. The files lie in a folder of
+the user's, one a query, below the fingerprint of everything that a text depends on, so a file never
+changes what it means: it is written once, replaced atomically, and read by any number of processes.
+Without a folder that can be written, queries are compiled as they are needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import monstera_assets
+from monstera_assets.warehouse.compiler import Query
+
+_PACKAGE = Path(monstera_assets.__file__).parent
+_LIBRARIES = ("ibis-framework", "sqlglot", "duckdb")
+_FINGERPRINTS_KEPT = 8
+
+
+class QueryCache:
+    """Queries by name, in memory and, if there is a folder, on disk.
+
+    Args:
+        folder: where the files of these queries lie, see `open_cache`; None for memory only.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._queries: dict[str, Query] = {}
+
+    def get(self, name: str, compile_it: Callable[[], Query], *, keep: bool = True) -> Query:
+        """The query of a name.
+
+        Args:
+            name: of a table, or of a table and what is asked of it; a file name.
+            compile_it: makes the query if it is not there.
+            keep: whether it may be kept on disk, which is right only for what depends on nothing but
+                what the folder's fingerprint covers.
+        """
+        if name in self._queries:
+            return self._queries[name]
+        path = self._folder / f"{name}.json" if self._folder and keep else None
+        query = _read(path) if path else None
+        if query is None:
+            query = compile_it()
+            if path:
+                _write(path, query)
+        self._queries[name] = query
+        return query
+
+
+def open_cache(*depends_on: str) -> QueryCache:
+    """The cache of this version of the code, the libraries that compile, and the given texts.
+
+    Args:
+        depends_on: settings that queries depend on, such as the policy, as text.
+    """
+    root = cache_folder()
+    sources = sorted(_PACKAGE.rglob("*.py"))
+    if root is None or not sources:
+        return QueryCache()
+    folder = root / fingerprint(sources, depends_on)
+    try:
+        if not folder.exists():
+            _make_private(root)
+            _prune(root)
+            _make_private(folder)
+    except OSError:
+        return QueryCache()
+    return QueryCache(folder if _is_private(root) and _is_private(folder) else None)
+
+
+def cache_folder() -> Path | None:
+    """The user's folder for compiled queries; None if the user has no home."""
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return base / "monstera" / "queries" if base.is_absolute() else None
+
+
+def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
+    """A digest of source files, the versions of what compiles them, and further texts."""
+    digest = hashlib.sha256()
+    parts = [
+        sys.version,
+        *(f"{name} {version(name)}" for name in _LIBRARIES),
+        *depends_on,
+    ]
+    for part in parts:
+        digest.update(f"{len(part)} {part}\n".encode())
+    for source in sources:
+        text = source.read_bytes()
+        digest.update(f"{source.relative_to(_PACKAGE)} {len(text)}\n".encode())
+        digest.update(text)
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path) -> Query | None:
+    """The query of a file; None if there is none, it is not this user's alone, or it is damaged."""
+    try:
+        if not _is_private(path):
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Query(**{**found, "parameters": tuple(found["parameters"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, query: Query) -> None:
+    """Write a file whole or not at all; a folder that refuses it costs only time."""
+    with suppress(OSError):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(asdict(query), file)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def _make_private(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def _is_private(path: Path) -> bool:
+    """Whether a file or folder is this user's own, writable by nobody else, and no link."""
+    found = path.lstat()
+    return (
+        found.st_uid == os.geteuid()
+        and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        and not stat.S_ISLNK(found.st_mode)
+    )
+
+
+def _prune(root: Path) -> None:
+    """Delete the queries of older code and settings, but for the last few."""
+    folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in folders[_FINGERPRINTS_KEPT - 1 :]:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,192 @@
+"""Compiled queries: one text for every run, kept on disk and never trusted blindly."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import ibis
+import pytest
+
+from monstera_assets.lifecycle.expressions import Window, parameter
+from monstera_assets.warehouse import query_cache
+from monstera_assets.warehouse.compiler import Query, bind, compile_duckdb, compile_query
+from monstera_assets.warehouse.query_cache import QueryCache, fingerprint, open_cache
+
+QUERY = Query("SELECT 1 AS one", {"one": "INTEGER"}, ("window_last_day",), {"f": "SELECT 2"}, "b")
+
+
+def never() -> Query:
+    raise AssertionError("a query was compiled that is kept")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def files(home: Path) -> list[Path]:
+    return [path for path in home.rglob("*") if path.is_file()]
+
+
+def test_a_second_process_compiles_nothing() -> None:
+    assert open_cache("policy").get("silver_table", lambda: QUERY) == QUERY
+    assert open_cache("policy").get("silver_table", never) == QUERY
+
+
+def test_another_policy_has_queries_of_its_own() -> None:
+    other = Query("SELECT 2 AS one", {"one": "INTEGER"})
+    open_cache("policy").get("silver_table", lambda: QUERY)
+    assert open_cache("other policy").get("silver_table", lambda: other) == other
+    assert open_cache("policy").get("silver_table", never) == QUERY
+
+
+def test_code_libraries_and_settings_each_change_the_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query_cache, "_PACKAGE", tmp_path)
+    source = tmp_path / "table.py"
+    source.write_text("a = 1", encoding="utf-8")
+    first = fingerprint([source], ["policy"])
+    assert fingerprint([source], ["policy"]) == first
+    assert fingerprint([source], ["policy", ""]) != first
+    assert fingerprint([source], ["polic", "y"]) != first
+    source.write_text("a = 2", encoding="utf-8")
+    assert fingerprint([source], ["policy"]) != first
+    source.write_text("a = 1", encoding="utf-8")
+    monkeypatch.setattr(query_cache, "version", lambda name: "0.1 of " + name)
+    assert fingerprint([source], ["policy"]) != first
+
+
+def test_folders_are_private(home: Path) -> None:
+    open_cache().get("silver_table", lambda: QUERY)
+    [file] = files(home)
+    for folder in (file.parent, file.parent.parent):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("which", ["file", "folder", "root"])
+def test_what_others_may_write_is_ignored(home: Path, which: str) -> None:
+    open_cache().get("silver_table", lambda: QUERY)
+    [file] = files(home)
+    path = {"file": file, "folder": file.parent, "root": file.parent.parent}[which]
+    other = Query("SELECT 2 AS one", {"one": "INTEGER"})
+    path.chmod(0o777)
+    assert open_cache().get("silver_table", lambda: other) == other
+
+
+def test_what_another_user_owns_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_cache().get("silver_table", lambda: QUERY)
+    other = Query("SELECT 2 AS one", {"one": "INTEGER"})
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert open_cache().get("silver_table", lambda: other) == other
+
+
+def test_a_link_is_ignored(home: Path, tmp_path: Path) -> None:
+    open_cache().get("silver_table", lambda: QUERY)
+    [file] = files(home)
+    elsewhere = file.rename(tmp_path / "elsewhere.json")
+    file.symlink_to(elsewhere)
+    other = Query("SELECT 2 AS one", {"one": "INTEGER"})
+    assert open_cache().get("silver_table", lambda: other) == other
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"select": "SELECT 1"}', '{"unknown": 1}'])
+def test_a_damaged_file_is_replaced(home: Path, text: str) -> None:
+    open_cache().get("silver_table", lambda: QUERY)
+    [file] = files(home)
+    file.write_text(text, encoding="utf-8")
+    assert open_cache().get("silver_table", lambda: QUERY) == QUERY
+    assert json.loads(file.read_text(encoding="utf-8"))["select"] == QUERY.select
+
+
+def test_without_a_folder_that_can_be_written_all_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_way = tmp_path / "a file"
+    in_the_way.touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(in_the_way))
+    assert open_cache().get("silver_table", lambda: QUERY) == QUERY
+
+
+def test_what_is_not_to_be_kept_stays_in_memory(home: Path) -> None:
+    cache = open_cache()
+    assert cache.get("silver_table", lambda: QUERY, keep=False) == QUERY
+    assert cache.get("silver_table", never, keep=False) == QUERY
+    assert files(home) == []
+    assert QueryCache().get("silver_table", lambda: QUERY) == QUERY
+
+
+def test_processes_write_beside_each_other(home: Path) -> None:
+    large = Query("SELECT 1 -- " + "x" * 1_000_000, {"one": "INTEGER"})
+
+    def one(_: int) -> Query:
+        return open_cache().get("silver_table", lambda: large)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(map(str, pool.map(one, range(40)))) == {str(large)}
+    assert [file.name for file in files(home)] == ["silver_table.json"]
+
+
+def test_queries_of_old_code_are_deleted(home: Path) -> None:
+    for number in range(12):
+        open_cache(f"policy {number}").get("silver_table", lambda: QUERY)
+    assert len(files(home)) == 8
+    assert open_cache("policy 11").get("silver_table", never) == QUERY
+
+
+def test_a_text_is_the_same_in_every_process() -> None:
+    code = (
+        "from monstera_assets.definitions import table_assets, tables\n"
+        "from monstera_assets.lifecycle.policy import LifecyclePolicy\n"
+        "known = {table.name: table.stored for table in tables()}\n"
+        "for asset in table_assets():\n"
+        "    if asset.table.name in ('silver_user_segment_history', 'gold_growth_accounting'):\n"
+        "        print(asset.query(known, LifecyclePolicy()))\n"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    [text] = texts
+    assert "getvariable('window_last_day')" in text
+
+
+def test_parameters_give_what_literals_give() -> None:
+    """Days 3 to 5 of ten, plus a number: by hand, 3 rows that add up to 12, and 7."""
+    connection = duckdb.connect()
+    connection.execute(
+        "CREATE TABLE facts AS SELECT DATE '2025-01-01' + i::INTEGER - 1 AS day, i AS n"
+        " FROM range(1, 11) AS r(i)"
+    )
+    facts = ibis.table({"day": "date", "n": "int64"}, name="facts")
+
+    def between(window: Window) -> ibis.Table:
+        return facts.filter(facts.day >= window.first, facts.day <= window.last)
+
+    first, last = date(2025, 1, 3), date(2025, 1, 5)
+    query = compile_query(between(Window.parameters()).mutate(extra=parameter("extra", "int64")))
+    assert query.parameters == ("extra", "window_first_day", "window_last_day")
+    bind(connection, {"window_first_day": first, "window_last_day": last, "extra": 7})
+    found = connection.execute(f"SELECT sum(n), min(extra), count(*) FROM ({query.select})")
+    assert found.fetchall() == [(12, 7, 3)]
+    literal = compile_duckdb(between(Window.of(first, last)))
+    assert connection.execute(f"SELECT sum(n) FROM ({literal})").fetchall() == [(12,)]
+    # Folded before planning: the filter reaches the scan, as that of a literal does.
+    [(_, plan)] = connection.execute(f"EXPLAIN {query.select}").fetchall()
+    assert "2025-01-03" in plan
