@@ -19,7 +19,6 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule
 from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import days_earlier
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import (
     AccountState,
@@ -180,8 +179,8 @@ def _differences(
         window: the days of the run.
         out_of_date: the days of history that a later change affects.
     """
-    day_before = days_earlier(window.last, 1)
-    before = history.filter(history.snapshot_date == ibis.literal(day_before))
+    day_before = _days_before(window.last, 1)
+    before = history.filter(history.snapshot_date == day_before)
     before = before.anti_join(out_of_date, before.snapshot_date == out_of_date.day)
     has_day_before = before.count().as_scalar() > 0
     before = before.select(*keys, state_before=before.state, since_before=before.since)
@@ -271,7 +270,7 @@ def account_states_recomputed_from_facts(
     accounts = accounts.filter(accounts.created_date <= day)
     steps = _steps(bronze_accounts, bronze_subscription_events, policy)
     now = _contracts(steps, day)
-    then = _contracts(steps, ibis.literal(days_earlier(window.last, 30)))
+    then = _contracts(steps, _days_before(window.last, 30))
     then = then.filter(then.phase == "paid").select(
         "account_id",
         revenue_then=then.revenue,
@@ -558,11 +557,16 @@ def _contracts(steps: ir.Table, day: ir.DateValue) -> ir.Table:
     ).drop("n", "day", "ends_on")
 
 
+def _days_before(day: ir.DateValue, days: int) -> ir.DateValue:
+    # Through a timestamp: Ibis takes a date minus an interval for a date, and DuckDB does not.
+    return (day.cast("timestamp") - ibis.interval(days=days)).cast("date")
+
+
 def _lowest_seats(steps: ir.Table, accounts: ir.Table, window: Window) -> ir.Table:
     """The fewest seats of each account at the end of a day of the last 30, from its creation on."""
     next_day = steps.day.lead().over(group_by="account_id", order_by="n")
     steps = steps.mutate(next_day=next_day.fill_null(ibis.date(9999, 12, 31)))
-    first = ibis.literal(days_earlier(window.last, 29))
+    first = _days_before(window.last, 29)
     seen = steps.inner_join(accounts, "account_id")
     seen = seen.filter(
         seen.day <= window.last,
