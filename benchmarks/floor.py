@@ -111,7 +111,7 @@ class Checkout:
 def of_table(checkout: Checkout, against: Checkout | None) -> list[str]:
     """The lines of the Markdown table: medians, ratios to the reference and to another checkout."""
     lines = [
-        "| what | CPU s | : reference | at most | there | ratio there |",
+        "| what | CPU s | : reference | at most | other checkout, CPU s | : other |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for what, seconds in checkout.cpu.items():
