@@ -6,6 +6,8 @@ compute have their homes elsewhere: `lifecycle` decides states, `prediction` for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import (
@@ -55,52 +57,12 @@ from monstera_assets.warehouse.table_asset import (
 )
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-__all__ = [
-    "ACCOUNT_ID",
-    "ACCOUNT_OF_USER",
-    "ACTIVITY_DATE",
-    "ALL_DAYS",
-    "AS_OF_DATE",
-    "LATEST_DAY",
-    "METRIC_DATE",
-    "NOT_EVALUATED",
-    "PRODUCT",
-    "PRODUCT_ID",
-    "SAME_DAYS",
-    "SNAPSHOT_DATE",
-    "STATE_UPDATED_AT",
-    "STEP_NUMBER",
-    "UP_TO_DAY",
-    "USER_ID",
-    "WORKFLOW_ID",
-    "AccountState",
-    "AlertLevel",
-    "Column",
-    "Layer",
-    "LifecyclePolicy",
-    "Preview",
-    "ProductState",
-    "Reference",
-    "Rule",
-    "Table",
-    "TableAsset",
-    "UserState",
-    "Window",
-    "day_date",
-    "day_number",
-    "days_earlier",
-    "declare_table",
-    "differing_rows",
-    "distribution",
-    "first_of",
-    "hours_between",
-    "last_days",
-    "product_column",
-    "ratio",
-    "rule",
-    "table_asset",
-    "within",
-]
+
+def left_joined(rows: ir.Table, *others: ir.Table, on: Sequence[str]) -> ir.Table:
+    """A table with the columns of others whose keys are the same, null where they have no row."""
+    for other in others:
+        rows = rows.left_join(other, list(on)).drop(*(f"{name}_right" for name in on))
+    return rows
 
 
 def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:

@@ -91,13 +91,13 @@ def gold_accounts_needing_attention(
     users = users.group_by("account_id").aggregate(
         users_scored=users.count(), users_at_high_risk=users.count(where=users.risk_band == HIGH)
     )
-    accounts = _joined(silver_account_current_state, scores, "account_id")
+    accounts = ma.left_joined(silver_account_current_state, scores, on=["account_id"])
     is_high = (accounts.risk_band == HIGH).fill_null(False)
     is_of_state = accounts.current_state.isin([str(state) for state in STATES])
     accounts = accounts.mutate(is_high=is_high, is_of_state=is_of_state)
     accounts = accounts.filter(accounts.is_high | accounts.is_of_state)
-    accounts = _joined(accounts, _last_paid(silver_account_state_history), "account_id")
-    accounts = _joined(accounts, users, "account_id")
+    last_paid = _last_paid(silver_account_state_history)
+    accounts = ma.left_joined(accounts, last_paid, users, on=["account_id"])
     at_stake = ibis.ifelse(
         accounts.monthly_recurring_revenue > 0,
         accounts.monthly_recurring_revenue,
@@ -126,10 +126,6 @@ def _raising(scores: ir.Table) -> ir.StringValue:
         raises = (scores[f"reason_{place}_effect"] > 0).fill_null(False)
         words = words + ibis.ifelse(raises, "; " + scores[f"reason_{place}"], "")
     return ibis.ifelse(words == "", "", ibis.literal(": ") + words.substr(len("; ")))
-
-
-def _joined(left: ir.Table, right: ir.Table, key: str) -> ir.Table:
-    return left.left_join(right, key).drop(f"{key}_right")
 
 
 def _last_paid(history: ir.Table) -> ir.Table:

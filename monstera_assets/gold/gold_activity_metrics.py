@@ -131,10 +131,8 @@ def gold_activity_metrics(
     products = catalog.filter(catalog.tier == "product").select("product_id")
     products = products.union(ibis.array([NONE, ma.TOTAL]).unnest().name("product_id").as_table())
     grid = ma.dates(window).cross_join(products)
-    rows = grid.left_join(counted, ["metric_date", "product_id"])
-    rows = rows.drop("metric_date_right", "product_id_right")
     runs = _runs(silver_workflow_steps, bronze_workflows, bronze_product_catalog, policy, window)
-    rows = rows.left_join(runs, ["metric_date", "product_id"])
+    rows = ma.left_joined(grid, counted, runs, on=["metric_date", "product_id"])
     totals = rows.select(
         "metric_date",
         "product_id",
@@ -218,8 +216,7 @@ def _runs(
     every = ibis.union(
         *(part.select(*key) for part in (started, completed, matured)), distinct=True
     )
-    for part in (started, completed, matured):
-        every = every.left_join(part, list(key)).drop(*(f"{name}_right" for name in key))
+    every = ma.left_joined(every, started, completed, matured, on=key)
     every = every.mutate(metric_date=ma.day_date(every.day)).drop("day")
     return ma.within(every, "metric_date", window)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import ibis
 import ibis.expr.types as ir
@@ -121,47 +121,47 @@ def gold_overall_metrics(
     window: ma.Window,
 ) -> ir.Table:
     """The totals of the metrics' own tables, states counted, and signups followed for a week."""
-    headlines = _side_by_side(
-        [
-            _total(gold_users_active_daily, DAILY),
-            _total(gold_users_active_weekly, WEEKLY),
-            _total(gold_users_active_monthly, MONTHLY),
-            _total(gold_users_created_daily, CREATED),
-            _total(gold_accounts_active_monthly, ACCOUNTS_ACTIVE),
-            gold_revenue_metrics.select(
-                "metric_date", *(metric.column_name for metric in revenue.HEADLINES)
-            ),
-        ]
+    daily, *others = (
+        _total(table, metric)
+        for table, metric in (
+            (gold_users_active_daily, DAILY),
+            (gold_users_active_weekly, WEEKLY),
+            (gold_users_active_monthly, MONTHLY),
+            (gold_users_created_daily, CREATED),
+            (gold_accounts_active_monthly, ACCOUNTS_ACTIVE),
+        )
     )
-    headlines = headlines.view()
+    of_revenue = [metric.column_name for metric in revenue.HEADLINES]
+    headlines = ma.left_joined(
+        daily, *others, gold_revenue_metrics.select("metric_date", *of_revenue), on=["metric_date"]
+    ).view()
     users, accounts = silver_user_state_history, silver_account_state_history
-    rows = _side_by_side(
-        [
-            ma.dates(window),
-            headlines,
-            *(_before(headlines, days) for days in (WEEK, MONTH)),
-            users.group_by(metric_date="snapshot_date").aggregate(
-                **{
-                    metric.column_name: users.count(where=users.platform_state == str(state))
-                    for state, metric in USERS_IN_STATE.items()
-                }
-            ),
-            accounts.group_by(metric_date="snapshot_date").aggregate(
-                **{
-                    metric.column_name: accounts.count(where=accounts.current_state == str(state))
-                    for state, metric in ACCOUNTS_IN_STATE.items()
-                },
-                # Added up in a fixed order: a sum of fractions depends on it in its last bits.
-                health=accounts.health_score.collect(order_by=accounts.account_id).sums(),
-                accounts=accounts.count(),
-            ),
-            _activation(
-                bronze_users,
-                silver_daily_user_activity,
-                _total(gold_users_created_daily, CREATED),
-                window,
-            ),
-        ]
+    rows = ma.left_joined(
+        ma.dates(window),
+        headlines,
+        *(_before(headlines, days) for days in (WEEK, MONTH)),
+        users.group_by(metric_date="snapshot_date").aggregate(
+            **{
+                metric.column_name: users.count(where=users.platform_state == str(state))
+                for state, metric in USERS_IN_STATE.items()
+            }
+        ),
+        accounts.group_by(metric_date="snapshot_date").aggregate(
+            **{
+                metric.column_name: accounts.count(where=accounts.current_state == str(state))
+                for state, metric in ACCOUNTS_IN_STATE.items()
+            },
+            # Added up in a fixed order: a sum of fractions depends on it in its last bits.
+            health=accounts.health_score.collect(order_by=accounts.account_id).sums(),
+            accounts=accounts.count(),
+        ),
+        _activation(
+            bronze_users,
+            silver_daily_user_activity,
+            _total(gold_users_created_daily, CREATED),
+            window,
+        ),
+        on=["metric_date"],
     )
     counts = {
         metric.column_name: rows[metric.column_name].fill_null(0)
@@ -236,14 +236,6 @@ def _activation(
         ),
         activated=joined.activated.sum().cast("int64"),
     )
-
-
-def _side_by_side(tables: Sequence[ir.Table]) -> ir.Table:
-    """Tables of one row a date beside the first, which has the dates wanted."""
-    rows, *others = tables
-    for other in others:
-        rows = rows.left_join(other, "metric_date").drop("metric_date_right")
-    return rows
 
 
 @ma.rule(TABLE)

@@ -129,9 +129,7 @@ def gold_product_adoption(
         adopters=adoptions.count(),
     )
     products = active_products(bronze_product_catalog).select("product_id")
-    rows = products.cross_join(eligible)
-    rows = rows.left_join(counted, "product_id").drop("product_id_right")
-    rows = rows.left_join(placed, "product_id").drop("product_id_right")
+    rows = ma.left_joined(products.cross_join(eligible), counted, placed, on=["product_id"])
     count = {
         name: rows[name].fill_null(0)
         for name in ("tried", "activated", "in_use", "started", *map(str, ma.ProductState))

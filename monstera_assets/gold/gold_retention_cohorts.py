@@ -194,8 +194,7 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
     states = at_end.group_by(*_CELL).aggregate(
         **{str(s): at_end.count(where=at_end.platform_state == str(s)) for s in ma.UserState}
     )
-    for counted in (retained, leaving, states):
-        cells = cells.left_join(counted, list(_CELL)).drop(*(f"{name}_right" for name in _CELL))
+    cells = ma.left_joined(cells, retained, leaving, states, on=_CELL)
     from_here_on = ibis.window(
         group_by="cohort_start", order_by=cells.period_number.desc(), preceding=None, following=0
     )

@@ -114,11 +114,7 @@ def gold_state_distribution(
     )
     made = _transitioned(silver_user_state_transitions, silver_account_state_transitions, segments)
     grid = _grid(segments, active_products(bronze_product_catalog), window)
-    rows = grid
-    for part in (counted, made):
-        rows = rows.left_join(part, ["metric_date", *_KEY]).drop(
-            "metric_date_right", *(f"{name}_right" for name in _KEY)
-        )
+    rows = ma.left_joined(grid, counted, made, on=["metric_date", *_KEY])
     members = rows.members.fill_null(0)
     everybody = members.sum().over(ibis.window(group_by=["metric_date", *SEGMENT_OF_SCOPE]))
     return rows.select(

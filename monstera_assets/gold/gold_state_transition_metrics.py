@@ -145,15 +145,12 @@ def gold_state_transition_metrics(
     counted = every.group_by(
         metric_date="transition_date", **{n: every[n] for n in _MOVE}
     ).aggregate(moves=every.count(), days=every.days_in_previous_state.sum().cast("int64"))
-    grid = _grid(window)
-    rows = grid.left_join(counted, ["metric_date", *_MOVE])
-    rows = rows.drop("metric_date_right", *(f"{name}_right" for name in _MOVE))
+    rows = ma.left_joined(_grid(window), counted, on=["metric_date", *_MOVE])
     weekly = _weekly(users, silver_user_state_history, window)
     monthly = _closings(
         payment_failures(bronze_accounts, bronze_subscription_events, policy), window
     )
-    rows = rows.left_join(weekly, "metric_date").drop("metric_date_right")
-    rows = rows.left_join(monthly, "metric_date").drop("metric_date_right")
+    rows = ma.left_joined(rows, weekly, monthly, on=["metric_date"])
     is_total = rows.from_state == ma.TOTAL
 
     def rate(scope: str, part: str, whole: str) -> ir.FloatingValue:

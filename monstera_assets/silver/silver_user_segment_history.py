@@ -284,9 +284,7 @@ def measures_agree_with_sources(
     states = states.filter(states.snapshot_date == window.last).select(
         "user_id", "days_since_signup", state="activity_state"
     )
-    both = rows.left_join(used, "user_id").drop("user_id_right")
-    both = both.left_join(counted, "user_id").drop("user_id_right")
-    both = both.left_join(states, "user_id").drop("user_id_right")
+    both = ma.left_joined(rows, used, counted, states, on=["user_id"])
     pairs = (
         (both.events_30, both.used_30),
         (both.events_28, both.used_28),
