@@ -1,7 +1,7 @@
 """What the module of a table needs, by one import: `from monstera_assets import authoring as ma`.
 
-A module of gold imports `monstera_assets.gold.authoring`, which has metrics as well. Functions that
-compute have their homes elsewhere: `lifecycle` decides states, `prediction` foresees.
+A module of gold imports `monstera_assets.gold.authoring`, which has metrics as well. The rules of the
+states are in `lifecycle`, the models in `prediction`.
 """
 
 from __future__ import annotations

@@ -115,12 +115,9 @@ def _weekly_rate(
         *tables, alerts, window = rates, *others
         if states:
             rates = rates.filter(rates.scope == transitions.PLATFORM, rates.from_state == ma.TOTAL)
-        then = tables[-1].select(
-            day=ma.day_number(tables[-1].metric_date) + WEEK, people=_people(tables[-1], states)
-        )
         ago, day = _ago(rates, window), ma.day_number(rates.metric_date)
         rows = rates.select(rate=rates[rate.column_name], ago=ago, day=day)
-        rows = rows.filter(rows.ago.isin([0, WEEK])).inner_join(then, "day")
+        rows = rows.filter(rows.ago.isin([0, WEEK])).inner_join(_people(tables[-1], states), "day")
         both = rows.aggregate(
             seen=rows.rate.max(where=rows.ago == 0),
             expected=rows.rate.max(where=rows.ago == WEEK),
@@ -141,13 +138,15 @@ def _weekly_rate(
     return _alert(table, "people", level=level, reads=tuple(reads))(figures)
 
 
-def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.IntegerValue:
-    """The users in some states, or the signups of a week."""
+def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.Table:
+    """By day, the users who were in some states 7 days before, or the signups of D-13 to D-7."""
+    day = ma.day_number(headlines.metric_date)
     if states:
-        names = [overall.USERS_IN_STATE[state].column_name for state in states]
-        return sum((headlines[name] for name in names), ibis.literal(0, "int64"))
-    week = ibis.window(order_by="metric_date", preceding=WEEK - 1, following=0)
-    return headlines[overall.CREATED.column_name].sum().over(week).cast("int64")
+        users = ma.metric_columns(headlines, *(overall.USERS_IN_STATE[state] for state in states))
+        return headlines.select(day=day + WEEK, people=sum(users, ibis.literal(0, "int64")))
+    week = ibis.window(order_by="metric_date", preceding=(2 * WEEK - 1, WEEK))
+    signups = headlines[overall.CREATED.column_name].sum().over(week)
+    return headlines.select(day=day, people=signups.fill_null(0).cast("int64"))
 
 
 _IN_USE = (
