@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from monstera_assets import authoring
-from monstera_assets.authoring import *  # noqa: F403
+from monstera_assets.authoring import *
 from monstera_assets.gold.metrics import (
     Metric,
     MetricTable,
@@ -28,8 +27,3 @@ from monstera_assets.gold.series import (
     totals_of_day,
     weekly_trend,
 )
-
-__all__ = ["SEGMENT", "SEGMENT_DIMENSIONS", "TOTAL", "Metric", "MetricTable", "Unit"]
-__all__ += ["counted_by_dimension", "dates", "first_day", "from_first_day", "metric_columns"]
-__all__ += ["metric_table", "running_totals", "segment_columns", "segment_grid", "title_case"]
-__all__ += ["totals_of_day", "weekly_trend", *authoring.__all__]
