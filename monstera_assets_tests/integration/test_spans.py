@@ -22,13 +22,12 @@ from monstera_assets.warehouse.table_asset import (
     SAME_DAYS,
     UP_TO_DAY,
     Days,
-    TableAsset,
     last_days,
     table_asset,
 )
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_assets import FACTS, errors
-from monstera_assets_tests.integration.example_runs import Graph
+from monstera_assets_tests.integration.example_runs import Graph, assert_same
 
 COMPANY = Company(users=150, days=60)
 IN_SPANS = [asset for asset in table_assets() if asset.in_spans]
@@ -45,13 +44,10 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     return graph.compute([asset.table.name for asset in IN_SPANS], COMPANY.end)
 
 
-@pytest.mark.parametrize("asset", IN_SPANS, ids=lambda asset: asset.table.name)
-def test_spans_together_are_the_range(
-    graph: Graph, asset: TableAsset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = asset.table.name
-    at_once = graph.contents_of([name])
-    assert at_once[name]
+def test_spans_together_are_the_range(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [asset.table.name for asset in IN_SPANS]
+    at_once = graph.contents_of(names)
+    assert all(at_once.values())
     taken: list[Sequence[DateWindow]] = []
     spans_of = DayByDay.spans
 
@@ -64,11 +60,11 @@ def test_spans_together_are_the_range(
     monkeypatch.setattr(DayByDay, "spans", seen)
     monkeypatch.setattr(spans, "ROWS_OF_A_SPAN", 700)
     with graph.instance:
-        result = graph.run(DateWindow(COMPANY.first, COMPANY.end), only=[name])
+        result = graph.run(DateWindow(COMPANY.first, COMPANY.end), only=names)
     assert errors(result) == {}
-    [windows] = taken
-    assert len(windows) > 5
-    assert graph.contents_of([name]) == at_once
+    assert len(taken) == len(names) > 1
+    assert all(len(windows) > 5 for windows in taken)
+    assert_same(graph.contents_of(names), at_once)
 
 
 def test_there_are_as_many_spans_as_the_rows_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
