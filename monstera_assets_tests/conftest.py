@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from datetime import date
-from pathlib import Path
 
 import pytest
 
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.integration.example_runs import Graph, SeedsRun
+from monstera_assets_tests.command_line import monstera
+from monstera_assets_tests.integration.example_runs import SeedsRun
+from monstera_assets_tests.shared import Shared
 
-SEEDS = Path(__file__).parents[1] / "seeds"
 SEEDS_DAYS = DateWindow(date(2024, 7, 1), date(2025, 6, 30))
 
 
 @pytest.fixture(scope="session")
-def seeds_run(tmp_path_factory: pytest.TempPathFactory) -> SeedsRun:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """What is made once for all workers; the folder of each is in one of the session."""
+    folder = tmp_path_factory.getbasetemp()
+    return Shared((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "shared")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _queries_compiled_once(shared: Shared) -> None:
+    """Keep compiled queries in a folder of the session, for all workers and their processes."""
+    os.environ["XDG_CACHE_HOME"] = str(shared.folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def seeds_run(shared: Shared) -> SeedsRun:
     """All assets and checks over all days of the seeds, in one run; copy the database to change it."""
-    folder = tmp_path_factory.mktemp("seeds_run")
-    graph = Graph(SEEDS, folder / "warehouse.duckdb", folder / "home", SEEDS_DAYS.first)
-    with graph.instance:
-        result = graph.run(SEEDS_DAYS)
-        materializations = tuple(
-            event.step_materialization_data.materialization
-            for event in result.get_asset_materialization_events()
-        )
-    return SeedsRun(
-        graph.database,
-        SEEDS_DAYS,
-        result.success,
-        tuple(result.get_asset_check_evaluations()),
-        materializations,
-    )
+    return shared.once("seeds_run", lambda folder: SeedsRun.of(monstera(folder, "run"), SEEDS_DAYS))
+
+
+def pytest_collection_finish() -> None:
+    """Spare Python's search for cycles what has been imported and collected: it all stays."""
+    gc.collect()
+    gc.freeze()

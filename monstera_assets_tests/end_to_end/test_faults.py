@@ -36,7 +36,7 @@ from monstera_assets.settings import SettingsError
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
 from monstera_assets.source.layout import SourceFile
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.end_to_end.test_cli import (
+from monstera_assets_tests.command_line import (
     MONSTERA,
     Snapshot,
     environment,

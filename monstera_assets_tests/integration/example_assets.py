@@ -218,7 +218,7 @@ def run(
     return dg.materialize(
         list(assets),
         selection=dg.AssetSelection.assets(*(asset.key for asset in ([only] if only else assets))),
-        instance=_instance(),
+        instance=in_memory_instance(),
         resources={
             IO_MANAGER_KEY: WarehouseIOManager(
                 database=str(database),
@@ -233,7 +233,7 @@ def run(
 
 
 @cache
-def _instance() -> dg.DagsterInstance:
+def in_memory_instance() -> dg.DagsterInstance:
     """One instance for all runs: making one costs more than most of them, and no run looks back."""
     return dg.DagsterInstance.ephemeral()
 

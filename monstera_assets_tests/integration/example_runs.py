@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
@@ -21,7 +24,8 @@ from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import SAME_DAYS, asset_key
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.integration.example_assets import QUIET, Row
+from monstera_assets_tests.command_line import Outcome
+from monstera_assets_tests.integration.example_assets import QUIET, Row, in_memory_instance
 
 ENTITIES = tuple(table.name for table in load_entities.TABLES)
 EVENTS = tuple(table.name for table in load_events.TABLES)
@@ -29,12 +33,21 @@ EVENTS = tuple(table.name for table in load_events.TABLES)
 
 def batched_instance(home: Path) -> dg.DagsterInstance:
     """An instance on real SQLite, with the event log that ranges need."""
-    home.mkdir(parents=True)
+    shutil.copytree(_new_home().name, home)
+    return dg.DagsterInstance.from_config(str(home))
+
+
+@cache
+def _new_home() -> TemporaryDirectory[str]:
+    """The home of an instance without runs: its tables take longer to make than many a run."""
+    home = TemporaryDirectory()
     log = BatchedSqliteEventLogStorage
-    (home / "dagster.yaml").write_text(
+    (Path(home.name) / "dagster.yaml").write_text(
         f"event_log_storage:\n  module: {log.__module__}\n  class: {log.__name__}\n  config: {{}}\n"
     )
-    return dg.DagsterInstance.from_config(str(home))
+    with dg.DagsterInstance.from_config(home.name) as instance:
+        instance.all_asset_keys()  # opens the event log, as the other storages are already
+    return home
 
 
 @dataclass
@@ -74,7 +87,11 @@ class Graph:
         only: Iterable[str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Run all assets with their checks, or only the named tables without checks."""
+        """Run all assets with their checks, or only the named tables without checks.
+
+        A run of named tables without a range leaves its events in memory: a file for them takes
+        longer to make than most such runs.
+        """
         partition: dict[str, Any] = {}
         if tags is not None:
             partition = {"tags": tags}
@@ -86,6 +103,7 @@ class Graph:
             return self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
                 instance=self.instance, run_config=QUIET, raise_on_error=False, **partition
             )
+        is_short = tags is None and (window is None or len(window) == 1)
         return dg.materialize(
             [
                 asset
@@ -93,7 +111,7 @@ class Graph:
                 if isinstance(asset, dg.AssetsDefinition)
             ],
             selection=dg.AssetSelection.assets(*(asset_key(name) for name in only)),
-            instance=self.instance,
+            instance=in_memory_instance() if is_short else self.instance,
             resources=self.definitions.resources,
             run_config=QUIET,
             raise_on_error=False,
@@ -203,10 +221,46 @@ def is_partitioned(name: str) -> bool:
 
 @dataclass(frozen=True)
 class SeedsRun:
-    """What one run over the seeds has left."""
+    """What one `monstera run` over the seeds has left, and what its event log says.
 
-    database: Path
+    Attributes:
+        outcome: of the process.
+        days: all days of the seeds.
+        evaluations: of the checks.
+        materializations: the latest one of each asset.
+    """
+
+    outcome: Outcome
     days: DateWindow
-    success: bool
     evaluations: tuple[dg.AssetCheckEvaluation, ...]
     materializations: tuple[dg.AssetMaterialization, ...]
+
+    @classmethod
+    def of(cls, outcome: Outcome, days: DateWindow) -> SeedsRun:
+        """Read the event log of a run that has just ended."""
+        [run_id] = re.findall(r"^Run: \w+ \(([0-9a-f-]+)\)$", outcome.out, re.MULTILINE) or [""]
+        assert run_id, outcome.out + outcome.err
+        with dg.DagsterInstance.from_config(str(outcome.database.parent / "dagster_home")) as log:
+            evaluated = log.get_records_for_run(
+                run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+            )
+            made = [log.get_latest_materialization_event(key) for key in log.all_asset_keys()]
+        return cls(
+            outcome,
+            days,
+            tuple(
+                record.event_log_entry.get_dagster_event().asset_check_evaluation_data
+                for record in evaluated.records
+            ),
+            tuple(m for entry in made if entry and (m := entry.asset_materialization)),
+        )
+
+    @property
+    def database(self) -> Path:
+        """The warehouse."""
+        return self.outcome.database
+
+    @property
+    def success(self) -> bool:
+        """Whether nothing failed."""
+        return self.outcome.code == 0

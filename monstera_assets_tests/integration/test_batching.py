@@ -23,13 +23,12 @@ from monstera_assets.warehouse.table_asset import (
     SAME_DAYS,
     UP_TO_DAY,
     Days,
-    TableAsset,
     last_days,
     table_asset,
 )
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.integration.example_assets import FACTS, errors
-from monstera_assets_tests.integration.example_runs import Graph
+from monstera_assets_tests.integration.example_runs import Graph, assert_same
 
 COMPANY = Company(users=150, days=60)
 BATCHED = [asset for asset in table_assets() if asset.batch_by_date]
@@ -45,13 +44,12 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     return graph.compute([asset.table.name for asset in BATCHED], COMPANY.end)
 
 
-@pytest.mark.parametrize("asset", BATCHED, ids=lambda asset: asset.table.name)
 def test_batches_of_days_together_are_the_range(
-    graph: Graph, asset: TableAsset, monkeypatch: pytest.MonkeyPatch
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = asset.table.name
-    at_once = graph.contents_of([name])
-    assert at_once[name]
+    names = [asset.table.name for asset in BATCHED]
+    at_once = graph.contents_of(names)
+    assert all(at_once.values())
     taken: list[Sequence[DateWindow]] = []
     windows_of = DateBatches.windows
 
@@ -64,11 +62,11 @@ def test_batches_of_days_together_are_the_range(
     monkeypatch.setattr(DateBatches, "windows", seen)
     monkeypatch.setattr(batching, "ROWS_PER_DATE_BATCH", 700)
     with graph.instance:
-        result = graph.run(DateWindow(COMPANY.first, COMPANY.end), only=[name])
+        result = graph.run(DateWindow(COMPANY.first, COMPANY.end), only=names)
     assert errors(result) == {}
-    [windows] = taken
-    assert len(windows) > 5
-    assert graph.contents_of([name]) == at_once
+    assert len(taken) == len(names) > 1
+    assert all(len(windows) > 5 for windows in taken)
+    assert_same(graph.contents_of(names), at_once)
 
 
 def test_there_are_as_many_batches_of_days_as_the_rows_require(

@@ -5,6 +5,7 @@ import importlib
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,8 @@ import dagster as dg
 import pytest
 import yaml
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
+from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 import monstera_assets
 from monstera_assets.definitions import build_definitions, table_assets, tables
@@ -164,14 +167,6 @@ def test_pure_packages_know_neither_dagster_nor_duckdb(package: str) -> None:
     assert {"ibis", "monstera_assets"} <= imported
 
 
-def test_loading_waits_for_no_library_of_models(tmp_path: Path) -> None:
-    loading = (
-        "import sys; from monstera_assets.definitions import defs; defs();"
-        " print(sorted({'sklearn', 'scipy'} & sys.modules.keys()))"
-    )
-    assert run([sys.executable, "-c", loading], tmp_path).endswith("[]\n")
-
-
 def test_only_the_command_line_imports_the_definitions() -> None:
     importing = {
         name_of(module)
@@ -205,21 +200,33 @@ def test_authoring_knows_nothing_of_the_tables() -> None:
     assert own_packages(facade) == {"checks", "gold", "lifecycle", "silver", "warehouse"}
 
 
-def test_loading_uses_nothing_that_dagster_means_to_drop(tmp_path: Path) -> None:
-    loading = "from monstera_assets.definitions import defs; defs().resolve_asset_graph()"
-    said = run([sys.executable, "-W", "always", "-c", loading], tmp_path)
-    assert "Deprecat" not in said
-    assert "Supersession" not in said
+def test_loading_uses_no_library_of_models_and_nothing_that_dagster_means_to_drop(
+    tmp_path: Path,
+) -> None:
+    loading = (
+        "import sys; from monstera_assets.definitions import defs; defs().resolve_asset_graph();"
+        " print(sorted({'sklearn', 'scipy'} & sys.modules.keys()))"
+    )
+    out, err = run([sys.executable, "-c", loading], tmp_path)
+    assert out == "[]\n"
+    assert "Deprecat" not in err
+    assert "Supersession" not in err
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["dg check defs", "dagster definitions validate -w workspace.yaml"],
-)
-def test_dagster_finds_the_definitions_valid(command: str, tmp_path: Path) -> None:
-    name, *arguments = command.split()
-    said = run([str(Path(sys.executable).with_name(name)), *arguments], tmp_path)
-    assert "Deprecat" not in said
+def test_dagster_finds_the_definitions_valid(tmp_path: Path) -> None:
+    said = run([str(Path(sys.executable).with_name("dg")), "check", "defs"], tmp_path)
+    assert "Deprecat" not in "".join(said)
+
+
+def test_the_workspace_names_what_the_project_names() -> None:
+    """So what `dg` finds valid in the test above is what `dagster dev` loads."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["dg"]
+    [origin] = location_origins_from_yaml_paths([str(ROOT / "workspace.yaml")])
+    assert isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin)
+    target = origin.loadable_target_origin
+    assert target.module_name == project["project"]["code_location_target_module"]
+    assert origin.location_name == project["project"]["code_location_name"]
+    assert (target.attribute, target.working_directory, target.executable_path) == (None,) * 3
 
 
 def keys_named_twice(node: yaml.Node) -> list[str]:
@@ -241,8 +248,8 @@ def test_dagster_yaml_names_each_key_once() -> None:
     assert keys_named_twice(yaml.compose("a: 1\nb: [{c: 1, c: 2}]\na: 3\n")) == ["a", "c"]
 
 
-def run(command: list[str], home: Path) -> str:
-    """Run a command in the project with a Dagster home of its own; what it said on both streams."""
+def run(command: list[str], home: Path) -> tuple[str, str]:
+    """Run a command in the project with a Dagster home of its own; what it said on each stream."""
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     outside = {
         name: value for name, value in os.environ.items() if not name.startswith("MONSTERA_")
@@ -261,9 +268,8 @@ def run(command: list[str], home: Path) -> str:
         text=True,
         check=False,
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    return said
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, done.stderr
 
 
 def modules(package: str = "") -> list[Path]:

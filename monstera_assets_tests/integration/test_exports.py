@@ -9,8 +9,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -29,6 +27,7 @@ from monstera_assets.operations.exports import (
 )
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.warehouse.errors import MissingTableError, WarehouseLockedError
+from monstera_assets_tests.command_line import held
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 TABLES = tables()
@@ -66,22 +65,6 @@ def content(output: Path) -> dict[str, bytes]:
 def change(settings: Settings) -> None:
     with duckdb.connect(str(settings.database)) as connection:
         connection.execute("UPDATE silver.silver_user_current_state SET days_since_signup = 9999")
-
-
-@contextmanager
-def held(database: Path) -> Iterator[None]:
-    """Another process has the database open for writing."""
-    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open'); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-u", "-c", program, str(database)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        yield
-        process.communicate()
 
 
 def in_a_process(settings: Settings, output: Path, before: str) -> subprocess.CompletedProcess[str]:

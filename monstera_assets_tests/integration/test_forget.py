@@ -31,6 +31,7 @@ from monstera_assets.operations.forget import ForgetError, forget_person
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.errors import WarehouseLockedError
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.command_line import held
 from monstera_assets_tests.integration.example_assets import Row
 from monstera_assets_tests.integration.example_runs import (
     ENTITIES,
@@ -38,7 +39,6 @@ from monstera_assets_tests.integration.example_runs import (
     SeedsRun,
     assert_same,
 )
-from monstera_assets_tests.integration.test_exports import held
 from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
 
 TABLES = tables()

@@ -145,8 +145,8 @@ _BRONZE_TABLES = [table for table in tables() if table.name in BRONZE]
 def test_bronze_equals_a_load_from_scratch(tmp_path: Path, by_day: bool) -> None:
     source = ChangingSource(tmp_path / "source", 11 + by_day, by_day=by_day)
     bronze = Bronze(tmp_path, source)
-    for number in range(3):
-        for _ in range(8):
+    for number in range(2):
+        for _ in range(12):
             source.change()
         if number == 1:
             source.add_user(nth(100))

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -34,7 +35,12 @@ from monstera_assets.source.csv_records import MAX_RECORD_CHARACTERS
 from monstera_assets.source.errors import SourceError
 from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.end_to_end.test_cli import MONSTERA, environment, snapshot
+from monstera_assets_tests.command_line import (
+    MONSTERA,
+    environment,
+    in_this_process,
+    snapshot,
+)
 from monstera_assets_tests.integration.example_assets import Row
 from monstera_assets_tests.integration.example_runs import ENTITIES, EVENTS, Graph, assert_same
 
@@ -1403,11 +1409,6 @@ def bound_by_permissions() -> None:
     ("spoil", "variables", "said"),
     [
         (
-            lambda source: path_of(source, "users").chmod(0),
-            {},
-            "monstera: seed_users.csv cannot be read (Permission denied): check",
-        ),
-        (
             text_of("events", str, "utf-16"),
             {},
             "monstera: seed_events.csv is in UTF-16: save it as CSV in UTF-8.",
@@ -1418,30 +1419,55 @@ def bound_by_permissions() -> None:
             "monstera: load_entities: seed_users.parquet cannot be read as Parquet (",
         ),
     ],
-    ids=["before the run", "while looking for days", "in the run"],
+    ids=["while looking for days", "in the run"],
 )
 def test_command_says_one_line(
-    prepared: Prepared, tmp_path: Path, spoil: Spoil, variables: Mapping[str, str], said: str
+    prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Spoil,
+    variables: Mapping[str, str],
+    said: str,
 ) -> None:
-    source = Path(shutil.copytree(SEEDS, tmp_path / "source"))
-    spoil(source)
-    database = Path(shutil.copy(prepared.kept, tmp_path / "monstera.duckdb"))
-    before = snapshot(database)
-    done = subprocess.run(
-        [
-            *(MONSTERA, "run", "--source", "source", "--database", database.name),
-            *("--to", str(DAYS.last)),
-        ],
-        cwd=tmp_path,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=bound_by_permissions,
-    )
+    with kept_as_it_is(prepared, tmp_path, spoil) as arguments:
+        done = in_this_process(monkeypatch, tmp_path, *arguments, variables=variables)
+    assert done.code == 2
+    assert_one_line(done.err, said)
+
+
+def test_a_file_that_may_not_be_read_is_one_line(prepared: Prepared, tmp_path: Path) -> None:
+    def spoil(source: Path) -> None:
+        path_of(source, "users").chmod(0)
+
+    with kept_as_it_is(prepared, tmp_path, spoil) as arguments:
+        done = subprocess.run(
+            [MONSTERA, *arguments],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=bound_by_permissions,
+        )
     assert done.returncode == 2
-    [line] = done.stderr.splitlines()
-    assert line.startswith(said)
-    assert_plain(line)
+    assert_one_line(
+        done.stderr, "monstera: seed_users.csv cannot be read (Permission denied): check"
+    )
+
+
+@contextmanager
+def kept_as_it_is(prepared: Prepared, folder: Path, spoil: Spoil) -> Iterator[list[str]]:
+    """Arguments of a run of a spoiled source over the good seeds, which must change no table."""
+    source = Path(shutil.copytree(SEEDS, folder / "source"))
+    spoil(source)
+    database = Path(shutil.copy(prepared.kept, folder / "monstera.duckdb"))
+    before = snapshot(database)
+    yield ["run", "--source", "source", "--database", database.name, "--to", str(DAYS.last)]
     tables = snapshot(database)
     assert {name: tables[name] for name in before} == before
+
+
+def assert_one_line(err: str, said: str) -> None:
+    [line] = err.splitlines()
+    assert line.startswith(said)
+    assert_plain(line)

@@ -29,6 +29,9 @@ START = date(2025, 1, 1)
 DAYS = DateWindow(START, date(2025, 4, 10))
 LATE = DateWindow(date(2025, 3, 27), DAYS.last)
 """The last days, on which users have been in every state."""
+LENGTHS = (1, 3, 1, 4, 1, 2, 1, 1, 1)
+"""How many of the late days are computed together."""
+USERS = 63
 POLICY = LifecyclePolicy(new_user_days=5, active_days=6, dormant_days=12)
 """Short enough for users to move through all states many times."""
 
@@ -50,7 +53,7 @@ def _moment(chance: random.Random, day: date) -> datetime:
 
 
 def write_source(folder: Path) -> Path:
-    """A hundred days of 25 users who come and go, some of them deleted, some accounts in dunning."""
+    """A hundred days of users who come and go, some of them deleted, some accounts in dunning."""
     chance = random.Random(20250410)  # noqa: S311
     shutil.copy(SEEDS / "seed_product_catalog.csv", folder / "product_catalog.csv")
     shutil.copy(SEEDS / "seed_workflows.csv", folder / "workflows.csv")
@@ -69,22 +72,23 @@ def write_source(folder: Path) -> Path:
         ],
         [
             [f"a{n}", f"Account {n}", "starter", 9, "2024-12-01", "2024-12-05", "", 90, "false"]
-            for n in range(4)
+            for n in range(10)
         ],
     )
     users: list[list[object]] = []
     events: list[list[object]] = []
     billing: list[tuple[object, ...]] = []
-    for n in range(25):
-        created = START + timedelta(days=chance.randrange(-10, 80) if n < 22 else 85 + 3 * (n - 22))
+    for n in range(USERS):
+        late = n - (USERS - 3)
+        created = START + timedelta(days=chance.randrange(-10, 80) if late < 0 else 85 + 3 * late)
         users.append(
             [
-                *(f"u{n}", f"u{n}@example.com", f"a{n % 4}", _moment(chance, created).isoformat()),
+                *(f"u{n}", f"u{n}@example.com", f"a{n % 10}", _moment(chance, created).isoformat()),
                 *(chance.choice(["US", "DE"]), "paid", chance.choice(["organic", "referral"])),
             ]
         )
-        day = created + timedelta(days=chance.choice([1, 1, 4, 9]) if n < 22 else 4)
-        last = DAYS.last if n % 6 else DAYS.last - timedelta(days=n // 2 + 1)
+        day = created + timedelta(days=chance.choice([1, 1, 4, 9]) if late < 0 else 4)
+        last = DAYS.last if n % 6 else DAYS.last - timedelta(days=n // 5 + 1)
         while day <= last:
             for _ in range(chance.choice([1, 1, 2, 3])):
                 product, types = chance.choice(nodes)
@@ -205,22 +209,24 @@ def _alone(day: date) -> DateWindow:
     return DateWindow(day, day)
 
 
-def _parts(alone: int) -> list[DateWindow | None]:
-    """The calendar as so many single days at its end and the days before them, in some order."""
-    days = [_alone(day) for day in LATE][-alone:]
-    parts: list[DateWindow | None] = [
-        DateWindow(START, days[0].first - timedelta(days=1)),
-        *days,
-    ]
-    random.Random(alone).shuffle(parts)  # noqa: S311
+def _parts(*lengths: int) -> list[DateWindow | None]:
+    """The calendar as its last days, so many together, and the days before them, in some order."""
+    parts: list[DateWindow | None] = []
+    first = DAYS.last - timedelta(days=sum(lengths) - 1)
+    parts.append(DateWindow(START, first - timedelta(days=1)))
+    for length in lengths:
+        parts.append(DateWindow(first, first + timedelta(days=length - 1)))
+        first += timedelta(days=length)
+    random.Random(len(parts)).shuffle(parts)  # noqa: S311
     return parts
 
 
 def test_day_by_day_in_any_order_equals_one_run(graph: Graph, in_one_run: Graph) -> None:
+    assert sum(LENGTHS) == len(LATE)
     for wave in waves():
         parts: list[DateWindow | None] = [None]
         if is_partitioned(wave[0]):
-            parts = _parts(len(LATE) if EVENTS[0] in wave else 2)
+            parts = _parts(*LENGTHS) if EVENTS[0] in wave else _parts(1, 1)
         for part in parts:
             assert errors(graph.run(part, only=wave)) == {}, (wave, part)
     expected = in_one_run.contents()
