@@ -19,7 +19,7 @@ from monstera_assets.checks.rules import (
     within,
 )
 from monstera_assets.gold import OWNERS as _GOLD_OWNERS
-from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.expressions import Window, by_key, materialized
 from monstera_assets.lifecycle.intervals import (
     day_date,
     day_number,

@@ -107,7 +107,7 @@ def gold_activity_metrics(
     """Events counted as they occur, by product and in all, and runs beside the totals."""
     events = silver_events_enriched.filter(silver_events_enriched.entity_type == "user")
     # Each step adds up the one before, so no distinct users are looked for among events.
-    by_what = (
+    by_what = ma.materialized(
         events.group_by(
             "entity_id",
             metric_date="event_date",
@@ -115,11 +115,11 @@ def gold_activity_metrics(
             feature_id=events.feature_id.fill_null(NONE),
             event_type=events.event_type,
             location=events.location,
+        ).aggregate(
+            events=events.count(), qualifying=events.count(where=events.is_qualifying_event)
         )
-        .aggregate(events=events.count(), qualifying=events.count(where=events.is_qualifying_event))
-        .view()
     )
-    by_product = _of_users(by_what, "product_id").view()
+    by_product = ma.materialized(_of_users(by_what, "product_id"))
     total = ibis.literal(ma.TOTAL)
     occurring = _counted(by_what, *_WHAT).mutate(
         **{name: ibis.null(_type(metric)) for name, metric in _RUN_METRICS.items()}
@@ -203,7 +203,7 @@ def _runs(
         is_completed=runs.completed_day.notnull(),
         hours=ma.hours_between(runs.started_at, runs.completed_at),
     )
-    runs = runs.union(runs.mutate(product_id=ibis.literal(ma.TOTAL))).view()
+    runs = ma.materialized(runs.union(runs.mutate(product_id=ibis.literal(ma.TOTAL))))
     started = runs.group_by("product_id", day="started_day").aggregate(started=runs.count())
     done = runs.filter(runs.is_completed)
     completed = done.group_by("product_id", day="completed_day").aggregate(

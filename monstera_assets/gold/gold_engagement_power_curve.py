@@ -38,7 +38,9 @@ def gold_engagement_power_curve(
     """Users who move from one number of active days to another, added up by date."""
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
-    active = active.select("user_id", day=ma.day_number(active.activity_date)).distinct().view()
+    active = ma.materialized(
+        active.select("user_id", day=ma.day_number(active.activity_date)).distinct()
+    )
     changes = ibis.union(*(_changes(active, days, window) for days in WINDOWS))
     grid = ibis.union(
         *(

@@ -74,7 +74,9 @@ def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.W
     """Users who enter and leave the two windows, added up by date."""
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
-    active = active.select("user_id", day=ma.day_number(active.activity_date)).distinct().view()
+    active = ma.materialized(
+        active.select("user_id", day=ma.day_number(active.activity_date)).distinct()
+    )
     first_days = active.group_by("user_id").aggregate(day=active.day.min())
     changes = ibis.union(*(_changes(active, first_days, days, window) for days in WINDOWS))
     grid = ma.dates(window).select(
@@ -175,16 +177,18 @@ def agrees_with_users_active(
 ) -> ir.Table:
     """Active users are those of the metrics of users active in a day, week and month."""
     tables = (gold_users_active_daily, gold_users_active_weekly, gold_users_active_monthly)
-    published = ibis.union(
-        *(
-            table.filter(table.segment_dimension == ma.TOTAL).select(
-                "metric_date",
-                window_days=ibis.literal(days, "int64"),
-                active=table[f"users_active_{period}"],
+    published = ma.materialized(
+        ibis.union(
+            *(
+                table.filter(table.segment_dimension == ma.TOTAL).select(
+                    "metric_date",
+                    window_days=ibis.literal(days, "int64"),
+                    active=table[f"users_active_{period}"],
+                )
+                for table, (days, period) in zip(tables, WINDOWS.items(), strict=True)
             )
-            for table, (days, period) in zip(tables, WINDOWS.items(), strict=True)
         )
-    ).view()
+    )
     rows = ma.within(gold_growth_accounting, "metric_date", window)
     now = rows.select("metric_date", "window_days", active=rows[USERS_ACTIVE.column_name])
     # Of the window before, as far as the metric reaches back.

@@ -132,9 +132,14 @@ def gold_overall_metrics(
         )
     )
     of_revenue = [metric.column_name for metric in revenue.HEADLINES]
-    headlines = ma.left_joined(
-        daily, *others, gold_revenue_metrics.select("metric_date", *of_revenue), on=["metric_date"]
-    ).view()
+    headlines = ma.materialized(
+        ma.left_joined(
+            daily,
+            *others,
+            gold_revenue_metrics.select("metric_date", *of_revenue),
+            on=["metric_date"],
+        )
+    )
     users, accounts = silver_user_state_history, silver_account_state_history
     rows = ma.left_joined(
         ma.dates(window),

@@ -8,6 +8,7 @@ import ibis.expr.types as ir
 from monstera_assets.checks.rules import rule
 from monstera_assets.gold import OWNERS
 from monstera_assets.gold.gold_recommendation_evaluation import COUNTED_COLUMNS
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import ProductState, UserState
 from monstera_assets.prediction.recommendations import (
@@ -223,7 +224,7 @@ def reasons_are_those_of_affinity(
     rows = gold_product_recommendations
     by_affinity = rows.recommendation_source == _AFFINITY
     numbers = ("users_without", "users_in_order", *_OF_PAIRS)
-    pairs, turned = silver_product_affinity, silver_product_affinity.view()
+    pairs, turned = silver_product_affinity, materialized(silver_product_affinity)
     pairs = pairs.inner_join(
         turned,
         [

@@ -7,6 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import NOT_EVALUATED, AlertLevel, rule
 from monstera_assets.gold import OWNERS
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.recommendation_evaluation import (
     Order,
@@ -139,13 +140,15 @@ def gold_recommendation_evaluation(
     policy: LifecyclePolicy,
 ) -> ir.Table:
     """Orders as of earlier dates against what was then adopted."""
-    rows = evaluate(
-        silver_user_product_adoptions,
-        silver_user_state_history,
-        bronze_product_catalog,
-        silver_user_current_state,
-        policy,
-    ).view()
+    rows = materialized(
+        evaluate(
+            silver_user_product_adoptions,
+            silver_user_state_history,
+            bronze_product_catalog,
+            silver_user_current_state,
+            policy,
+        )
+    )
     rows = rows.cross_join(published_of(overall(rows), policy))
     return rows.select(
         *(

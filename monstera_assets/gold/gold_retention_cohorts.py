@@ -150,15 +150,15 @@ def gold_retention_cohorts(
     history = silver_user_state_history
     begins = history.aggregate(history_from=ma.day_number(history.snapshot_date.min()))
     users = users.cross_join(as_of).cross_join(begins)
-    users = users.filter(users.signup_date <= users.as_of_date).view()
+    users = ma.materialized(users.filter(users.signup_date <= users.as_of_date))
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
     active = active.select("user_id", "activity_date").distinct()
     used = users.inner_join(active, "user_id")
     used = used.filter(used.activity_date <= used.as_of_date)
-    used = used.mutate(
-        age=ma.day_number(used.activity_date) - ma.day_number(used.signup_date)
-    ).view()
+    used = ma.materialized(
+        used.mutate(age=ma.day_number(used.activity_date) - ma.day_number(used.signup_date))
+    )
     return ibis.union(*(_cells(users, used, history, cohort) for cohort in COHORT_TYPES))
 
 

@@ -111,7 +111,7 @@ def gold_revenue_metrics(
         "account_id", "valid_from", "valid_to", "revenue"
     )
     # Intervals are read several times below.
-    revenue = revenue.view()
+    revenue = ma.materialized(revenue)
     changes = _changes(revenue, window)
     every = ma.dates(window)
     levels = ma.running_totals(changes, every, values=("closing", "paying"))

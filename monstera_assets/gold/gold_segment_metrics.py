@@ -89,7 +89,7 @@ def gold_segment_metrics(
         "user_id", "snapshot_date", "platform_state", "activity_state"
     )
     segments = silver_user_segment_history
-    users = segments.inner_join(states, ["user_id", "snapshot_date"]).view()
+    users = ma.materialized(segments.inner_join(states, ["user_id", "snapshot_date"]))
     # Few combinations of all dimensions occur, so that the users are gone through once.
     combined = users.group_by("snapshot_date", *SEGMENT_VALUES).aggregate(
         **{
@@ -99,7 +99,7 @@ def gold_segment_metrics(
             SEGMENT_EVENTS.column_name: users.events_30.sum().cast("int64"),
         }
     )
-    combined = combined.view()
+    combined = ma.materialized(combined)
     by_segment = ma.counted_by_dimension(
         combined,
         {dimension: combined[dimension] for dimension in SEGMENT_VALUES},

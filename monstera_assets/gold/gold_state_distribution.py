@@ -99,7 +99,7 @@ def gold_state_distribution(
     window: ma.Window,
 ) -> ir.Table:
     """Members counted at the end of each date, and transitions on it."""
-    segments = segments_and_accounts(bronze_users, bronze_accounts).view()
+    segments = ma.materialized(segments_and_accounts(bronze_users, bronze_accounts))
     histories = with_entry(
         silver_user_state_history,
         silver_user_product_state_history,
@@ -141,10 +141,10 @@ def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Tabl
     people = user_dimensions(users, accounts).drop("account_id")
     rows = history.inner_join(people, "user_id")
     # Few combinations of all dimensions occur, so that the users are gone through once.
-    combined = (
-        rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS)
-        .aggregate(members=rows.count(), entered=rows.count(where=rows.enters))
-        .view()
+    combined = ma.materialized(
+        rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS).aggregate(
+            members=rows.count(), entered=rows.count(where=rows.enters)
+        )
     )
     values = {name: combined[name] for name in ma.SEGMENT_DIMENSIONS}
     counts = {name: combined[name].sum().cast("int64") for name in ("members", "entered")}
@@ -277,9 +277,9 @@ def states_add_up(
 def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.Window) -> ir.Table:
     """Members in a state are those of the day before, who reached it more, who left it less."""
     rows = gold_state_distribution
-    nearby = rows.filter(
-        rows.metric_date.between(ma.days_earlier(window.first, 1), window.last)
-    ).view()
+    nearby = ma.materialized(
+        rows.filter(rows.metric_date.between(ma.days_earlier(window.first, 1), window.last))
+    )
     before = nearby.select(
         *_KEY,
         metric_date=ma.day_date(ma.day_number(nearby.metric_date) + 1),

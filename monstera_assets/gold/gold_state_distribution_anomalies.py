@@ -178,7 +178,7 @@ def gold_state_distribution_anomalies(
     rows = ibis.union(
         *(_out_of_range(series, span, false_alarms, policy) for series, span in families)
     )
-    rows = ma.within(rows, ma.METRIC_DATE.name, window).view()
+    rows = ma.materialized(ma.within(rows, ma.METRIC_DATE.name, window))
     segments = distribution.segments_and_accounts(bronze_users, bronze_accounts)
     transitions = distribution.segment_transitions(
         silver_user_state_transitions, silver_account_state_transitions, segments

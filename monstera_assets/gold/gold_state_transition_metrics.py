@@ -310,7 +310,7 @@ def flows_equal_differences_of_counts(
         silver_account_state_history,
         bronze_accounts,
     )
-    levels = ibis.union(*(_levels(*item, window) for item in histories.items())).view()
+    levels = ma.materialized(ibis.union(*(_levels(*item, window) for item in histories.items())))
     rows = gold_state_transition_metrics
     first_date = rows.aggregate(day=rows.metric_date.min()).day.as_scalar()
     rows = ma.within(rows, "metric_date", window).filter(ibis._.from_state != ma.TOTAL)

@@ -16,7 +16,7 @@ from monstera_assets.checks.bit_sets import bit_count, bit_of, word_of
 from monstera_assets.checks.rules import Rule, rule, within
 from monstera_assets.gold.metrics import Metric, MetricTable, metric_table
 from monstera_assets.gold.series import dates, from_first_day, running_totals, totals_of_day
-from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.expressions import Window, materialized
 from monstera_assets.lifecycle.intervals import day_number, days_earlier, numbered, sliding_presence
 from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import Column
@@ -207,14 +207,16 @@ def active_entities_differ(
         events.entity_type == "user",
         events.event_date.between(all_days.first, all_days.last),
     )
-    seen = qualifying.select(metric_date=qualifying.event_date, seen=qualifying[entity]).view()
+    seen = materialized(
+        qualifying.select(metric_date=qualifying.event_date, seen=qualifying[entity])
+    )
     seen = seen.inner_join(
         numbered(seen.select("seen").distinct(), by=["seen"], number="number"), "seen"
     )
     sets = seen.group_by("metric_date", word=word_of(seen.number)).aggregate(
         bits=bit_of(seen.number).bit_or()
     )
-    sets = sets.view()
+    sets = materialized(sets)
     every = dates(all_days).cross_join(sets.select("word").distinct())
     every = every.left_join(sets, ["metric_date", "word"])
     up_to_date = ibis.window(

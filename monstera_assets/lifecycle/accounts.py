@@ -16,6 +16,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.lifecycle.billing import Phase, billing_intervals
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.intervals import (
     FOREVER,
     day_number,
@@ -81,12 +82,12 @@ def account_intervals(
     )
     numbers = created.select("account_id", _NUMBER)
     contract = billing_intervals(accounts, subscription_events, policy)
-    contract = contract.inner_join(numbers, "account_id").drop("account_id").view()
+    contract = materialized(contract.inner_join(numbers, "account_id").drop("account_id"))
     changes = _changes_of_use(activity, users, created)
     days = _days_of_change(contract, changes, created, policy)
     days = _with_contract(days, contract)
-    days = _with_use(days, changes).view()
-    days = _with_state(days, policy).view()
+    days = materialized(_with_use(days, changes))
+    days = materialized(_with_state(days, policy))
     days = _with_health(days, policy)
     by_account = ibis.window(group_by=_NUMBER, order_by="day")
     results = ibis.struct({name: days[name] for name in _RESULTS})
@@ -127,7 +128,7 @@ def _days_of_change(
         distinct=True,
     )
     days = days.inner_join(created.drop("account_id"), _NUMBER)
-    return days.filter(days.day >= days.created_day).view()
+    return materialized(days.filter(days.day >= days.created_day))
 
 
 def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
@@ -202,8 +203,10 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
         days=_WINDOW,
     )
     by_product = used.group_by(_NUMBER, "product_id", "day").aggregate(events=used.events.sum())
-    by_product = by_product.view()
-    use = by_product.group_by(_NUMBER, "day").aggregate(events=by_product.events.sum()).view()
+    by_product = materialized(by_product)
+    use = materialized(
+        by_product.group_by(_NUMBER, "day").aggregate(events=by_product.events.sum())
+    )
     in_products = by_product.filter(by_product.product_id.notnull()).drop("events")
     products = sliding_presence(in_products, keys=[_NUMBER, "product_id"], days=_WINDOW)
     firsts = in_products.group_by(_NUMBER, "product_id").aggregate(first_day=in_products.day.min())
@@ -220,16 +223,14 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
     ]
     changes = ibis.union(*parts).inner_join(created.drop("account_id"), _NUMBER)
     changes = changes.mutate(day=ibis.greatest(changes.day, changes.created_day))
-    return (
-        changes.group_by(_NUMBER, "day")
-        .aggregate(
+    return materialized(
+        changes.group_by(_NUMBER, "day").aggregate(
             **{
                 name: changes[name].sum().cast("int64")
                 for name in ("seats_in_use", "products_in_use", "events_recent", "events_before")
             },
             **{name: changes[name].max() for name in ("used_on", "expanded_on")},
         )
-        .view()
     )
 
 

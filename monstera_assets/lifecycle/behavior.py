@@ -16,6 +16,7 @@ from itertools import accumulate
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.intervals import (
     FOREVER,
     day_number,
@@ -232,12 +233,14 @@ def _changes(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> i
 
 
 def _use(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> list[ir.Table]:
-    of_product = facts.use.view()
+    of_product = materialized(facts.use)
     seen = of_product.group_by("user_id", "day").aggregate(events=of_product.events.sum())
-    seen = with_neighbours(seen, keys=["user_id"]).view()
+    seen = materialized(with_neighbours(seen, keys=["user_id"]))
     before = ibis.ifelse(seen.previous_day > first - RECENT_DAYS, seen.previous_day, None)
-    recent = seen.filter(seen.day > first - RECENT_DAYS).mutate(previous_day=before).view()
-    weeks, months = (presence_of(recent, keys=["user_id"], days=days).view() for days in (7, 30))
+    recent = materialized(seen.filter(seen.day > first - RECENT_DAYS).mutate(previous_day=before))
+    weeks, months = (
+        materialized(presence_of(recent, keys=["user_id"], days=days)) for days in (7, 30)
+    )
     in_products = of_product.filter(
         of_product.product_id.notnull(), of_product.day > first - RECENT_DAYS
     )

@@ -22,6 +22,7 @@ from enum import StrEnum
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.intervals import FOREVER, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import DunningType, FrozenReason
@@ -105,7 +106,7 @@ def dunning_intervals(
             dunning.valid_to + 1 == closings.closing_day,
         ],
     )
-    return dunning.drop("failure_event_id", "account_id_right", "closing_day").view()
+    return materialized(dunning.drop("failure_event_id", "account_id_right", "closing_day"))
 
 
 def _without_repeats(dunning: ir.Table) -> ir.Table:
@@ -260,7 +261,7 @@ def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
         returned_on=ibis.ifelse(days_lapsed >= policy.churn_days, terms.from_day, None)
     )
     terms = carry_forward(terms, "returned_on", group_by=["account_id"], order_by="term")
-    return terms.view()
+    return materialized(terms)
 
 
 def billing_intervals(
@@ -327,7 +328,7 @@ def billing_intervals(
     known = known.inner_join(creations, known.account_id == creations.created_account_id)
     known = known.mutate(valid_from=ibis.greatest(known.valid_from, known.created_day))
     known = known.filter(known.valid_from <= known.valid_to)
-    return known.drop("created_account_id", "created_day").view()
+    return materialized(known.drop("created_account_id", "created_day"))
 
 
 def _contract(
@@ -458,7 +459,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     steps = steps.mutate(renewal_day=ibis.coalesce(steps.renewal_day, steps.table_renewal_day))
     for column in ("renewal_day", "paused"):
         steps = carry_forward(steps, column, group_by=["account_id", "term"], order_by="step")
-    steps = steps.view()
+    steps = materialized(steps)
 
     failed = steps.event_type == _FAILED
     run = ibis.window(group_by=["account_id", "run"])
@@ -476,17 +477,19 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         is_failure=failed,
     )
     latest_failure = ibis.window(group_by=["account_id", "run", "failure_number"])
-    return steps.mutate(
-        failure_open=~steps.closes & (steps.open_failures > 0),
-        grace_until=ibis.ifelse(steps.is_failure, steps.grace_until, None)
-        .max()
-        .over(latest_failure),
-        failure_event_id=ibis.ifelse(
-            steps.is_failure & (steps.failure_number == 1), steps.event_id, None
+    return materialized(
+        steps.mutate(
+            failure_open=~steps.closes & (steps.open_failures > 0),
+            grace_until=ibis.ifelse(steps.is_failure, steps.grace_until, None)
+            .max()
+            .over(latest_failure),
+            failure_event_id=ibis.ifelse(
+                steps.is_failure & (steps.failure_number == 1), steps.event_id, None
+            )
+            .max()
+            .over(run),
         )
-        .max()
-        .over(run),
-    ).view()
+    )
 
 
 def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:

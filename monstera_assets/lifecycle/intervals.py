@@ -14,7 +14,7 @@ to a day decide what holds on that day: a later fact can end an interval, never 
 the intervals are stored once a run (`as_stored`), and history, current state and transitions are read
 from the stored ones.
 
-Where several parts of a computation read the same intermediate table, it is marked with `.view()`;
+Where several parts of a computation read the same intermediate table, it is marked as `materialized`;
 the compiler has it computed once.
 
 Within the engine a day is its number, days since 1970-01-01, and a key is one number too, whatever
@@ -31,7 +31,7 @@ from datetime import date, datetime, time
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.expressions import Window, materialized
 
 _EPOCH = date(1970, 1, 1)
 FOREVER = (date(9999, 12, 31) - _EPOCH).days
@@ -68,7 +68,7 @@ def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
         number: name of the column to add.
     """
     in_order = ibis.window(order_by=list(by))
-    return keys.mutate(**{number: ibis.row_number().over(in_order)}).view()
+    return materialized(keys.mutate(**{number: ibis.row_number().over(in_order)}))
 
 
 def first_of(

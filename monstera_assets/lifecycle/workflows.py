@@ -17,6 +17,7 @@ import ibis.expr.rules as rlz
 import ibis.expr.types as ir
 from ibis.common.annotations import attribute
 
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 
@@ -87,7 +88,7 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
     """
     positions = with_position(workflows).select("workflow_id", "step_number", "position")
     lengths = positions.group_by("workflow_id").aggregate(steps=positions.position.max())
-    events = steps.inner_join(positions, ["workflow_id", "step_number"]).view()
+    events = materialized(steps.inner_join(positions, ["workflow_id", "step_number"]))
     first_steps = events.filter(events.position == 1)
     starts = first_steps.group_by(*RUN).aggregate(
         started_at=first_steps.step_at.min(), started_date=first_steps.step_date.min()

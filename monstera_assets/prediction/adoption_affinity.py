@@ -10,6 +10,7 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.feature_snapshots import STEP_DAYS, block_of
@@ -36,13 +37,15 @@ def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Tabl
         One row per user and product: `user_id`, `product_id`, `sequence_number`, `adoption_date`,
         `block`. A snapshot knows the adoptions whose block is not below its number.
     """
-    return adoptions.select(
-        "user_id",
-        "product_id",
-        "sequence_number",
-        "adoption_date",
-        block=ibis.least(block_of(adoptions.adoption_date, as_of), oldest).cast("int64"),
-    ).view()
+    return materialized(
+        adoptions.select(
+            "user_id",
+            "product_id",
+            "sequence_number",
+            "adoption_date",
+            block=ibis.least(block_of(adoptions.adoption_date, as_of), oldest).cast("int64"),
+        )
+    )
 
 
 def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) -> ir.Table:
@@ -72,11 +75,13 @@ def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) 
         [launched.product_id == counted.adopted_id, launched.snapshot <= counted.block],
     ).drop("block")
     by_product = known.group_by("snapshot", "product_id", "product_name")
-    return by_product.aggregate(
-        users_adopted=known.users.sum().fill_null(0).cast("int64"),
-        first_adoption_date=known.first_date.min(),
-        last_adoption_date=known.last_date.max(),
-    ).view()
+    return materialized(
+        by_product.aggregate(
+            users_adopted=known.users.sum().fill_null(0).cast("int64"),
+            first_adoption_date=known.first_date.min(),
+            last_adoption_date=known.last_date.max(),
+        )
+    )
 
 
 def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -> ir.Table:
@@ -127,12 +132,10 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
             pairs.snapshot <= counted.block,
         ],
     )
-    pairs = (
+    pairs = materialized(
         known.group_by(
             "snapshot", "first_product_id", "first_product_name", "users_first", "second_product_id"
-        )
-        .aggregate(users_in_order=known.users.sum().fill_null(0).cast("int64"))
-        .view()
+        ).aggregate(users_in_order=known.users.sum().fill_null(0).cast("int64"))
     )
     turned = pairs.select(
         turned_snapshot="snapshot",
@@ -163,4 +166,4 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
         "users_in_order",
         affinity=(both.users_in_order + usual * prior) / (both.users_without + prior),
     )
-    return rates.filter(rates.users_in_order >= policy.min_affinity_support).view()
+    return materialized(rates.filter(rates.users_in_order >= policy.min_affinity_support))

@@ -12,6 +12,7 @@ from enum import StrEnum
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.adoption_affinity import (
     affinity,
@@ -143,7 +144,7 @@ def _judged(adoptions: ir.Table, history: ir.Table, snapshots: ir.Table, oldest:
         snapshots, "snapshot_date"
     )
     present = on_dates.filter(is_present(on_dates.platform_state))
-    first = first.semi_join(present, ["user_id", "snapshot"]).view()
+    first = materialized(first.semi_join(present, ["user_id", "snapshot"]))
     every = first.inner_join(adoptions, "user_id")
     before = every.filter(every.sequence_number < every.number)
     had = adopted_by(before, ["user_id", "snapshot"])
@@ -151,7 +152,9 @@ def _judged(adoptions: ir.Table, history: ir.Table, snapshots: ir.Table, oldest:
     both = had.inner_join(
         taken.select("user_id", "snapshot", "product_id"), ["user_id", "snapshot"]
     )
-    return both.group_by("snapshot", "adopted", "product_id").aggregate(users=both.count()).view()
+    return materialized(
+        both.group_by("snapshot", "adopted", "product_id").aggregate(users=both.count())
+    )
 
 
 def _outcomes(judged: ir.Table, ranked: ir.Table) -> ir.Table:

@@ -11,6 +11,7 @@ from enum import StrEnum
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import UserState
 from monstera_assets.prediction.adoption_affinity import (
@@ -139,7 +140,7 @@ def recommend(
         "as_of_date",
         adopted=ibis.coalesce(had.adopted, nothing),
     )
-    users = users.view()
+    users = materialized(users)
     patterns = users.select("adopted", snapshot=ibis.literal(0, "int64")).distinct()
     rows = in_order(patterns, products, affinity(adopted, products, policy))
     rows = rows.cross_join(published).cross_join(people.aggregate(users_eligible=people.count()))

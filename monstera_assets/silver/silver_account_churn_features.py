@@ -6,6 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import AccountState
@@ -103,7 +104,7 @@ def silver_account_churn_features(
     history = silver_account_state_history
     as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
     oldest = oldest_snapshot(policy.churn, ACCOUNTS.horizon_steps)
-    states = with_snapshot(history, as_of, oldest + max(_CHANGES.values())).view()
+    states = materialized(with_snapshot(history, as_of, oldest + max(_CHANGES.values())))
     rows = states.filter(under_contract(states), states.snapshot <= oldest)
     rows = sampled(rows, ["account_id"], "account_id", policy.churn)
     for days, steps in _CHANGES.items():

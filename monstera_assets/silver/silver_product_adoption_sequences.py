@@ -110,7 +110,7 @@ def silver_product_adoption_sequences(
             for name in ("users_mature", "retained")
         },
     )
-    counted = counted.view()
+    counted = ma.materialized(counted)
     adopters = counted.filter(counted.path_length == 1).aggregate(adopters=ibis._.users.sum())
     previous = counted.select(reached_path=counted.path, users_before=counted.users)
     paths = counted.cross_join(adopters).left_join(

@@ -107,7 +107,7 @@ def _measured(pairs: ir.Table, adoptions: ir.Table, policy: ma.LifecyclePolicy) 
     alone = adoptions.group_by("product_id").aggregate(
         users=adoptions.count(), in_mau=adoptions.count(where=adoptions.in_mau)
     )
-    first, second = adoptions, adoptions.view()
+    first, second = adoptions, ma.materialized(adoptions)
     both = first.inner_join(
         second, [first.user_id == second.user_id, first.product_id != second.product_id]
     ).select(

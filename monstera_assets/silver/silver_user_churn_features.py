@@ -6,6 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import rule
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import AccountState, UserState
@@ -142,7 +143,7 @@ def silver_user_churn_features(
     history = silver_user_state_history
     as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
     oldest = oldest_snapshot(policy.churn, USERS.horizon_steps)
-    states = with_snapshot(history, as_of, oldest).view()
+    states = materialized(with_snapshot(history, as_of, oldest))
     outcome = states.select(
         "user_id",
         snapshot=states.snapshot + USERS.horizon_steps,

@@ -8,6 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.lifecycle.states import ProductState, UserState
 from monstera_assets.silver import OWNERS
@@ -114,16 +115,18 @@ def silver_user_product_churn(
     platform = moves.filter(moves.scope == "platform")
     in_order = ibis.window(group_by="user_id", order_by=["transition_date", "product_id"])
     left = moves.filter(moves.to_state == str(ProductState.CHURNED))
-    churns = left.select(
-        "user_id",
-        "product_id",
-        "from_state",
-        "as_of_date",
-        churned_on=left.transition_date,
-        churn_number=ibis.row_number().over(in_order) + 1,
-        next_churned_product_id=left.product_id.lead().over(in_order),
-        next_churned_on=left.transition_date.lead().over(in_order),
-    ).view()
+    churns = materialized(
+        left.select(
+            "user_id",
+            "product_id",
+            "from_state",
+            "as_of_date",
+            churned_on=left.transition_date,
+            churn_number=ibis.row_number().over(in_order) + 1,
+            next_churned_product_id=left.product_id.lead().over(in_order),
+            next_churned_on=left.transition_date.lead().over(in_order),
+        )
+    )
     key = ("user_id", "product_id", "churned_on")
     off = platform.filter(platform.to_state == str(UserState.CHURNED))
     off = off.select(off_user_id="user_id", off_on="transition_date")

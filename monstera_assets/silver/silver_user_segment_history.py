@@ -141,14 +141,14 @@ def silver_user_segment_history(
     features = feature_of_node(bronze_product_catalog)
     features = features.filter(features.node_id == features.feature_id)
     facts = Facts(
-        use=_apart(use_of(silver_daily_user_activity)),
-        features=_apart(feature_use_of(silver_daily_user_feature_activity)),
-        engaged=_apart(engaged_runs(silver_user_state_history, window.first)),
-        returns=_apart(returns_of(silver_user_state_history)),
-        product_states=_apart(product_runs(silver_user_product_state_history)),
-        reached=_apart(_reached(silver_events_enriched, policy.segments)),
-        runs=_apart(_recent_runs(silver_workflow_steps, bronze_workflows, policy, window)),
-        users=_apart(
+        use=_by_user(use_of(silver_daily_user_activity)),
+        features=_by_user(feature_use_of(silver_daily_user_feature_activity)),
+        engaged=_by_user(engaged_runs(silver_user_state_history, window.first)),
+        returns=_by_user(returns_of(silver_user_state_history)),
+        product_states=_by_user(product_runs(silver_user_product_state_history)),
+        reached=_by_user(_reached(silver_events_enriched, policy.segments)),
+        runs=_by_user(_recent_runs(silver_workflow_steps, bronze_workflows, policy, window)),
+        users=_by_user(
             bronze_users.select(
                 "user_id",
                 "acquisition_source",
@@ -167,7 +167,7 @@ def silver_user_segment_history(
     )
 
 
-def _apart(facts: ir.Table) -> ir.Table:
+def _by_user(facts: ir.Table) -> ir.Table:
     return by_key(facts, "user_id")
 
 

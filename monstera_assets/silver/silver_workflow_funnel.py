@@ -65,7 +65,9 @@ def silver_workflow_funnel(
     steps = silver_workflow_steps
     steps = steps.filter(steps.step_date <= as_of.as_of_date.as_scalar())
     runs = workflow_runs(steps, bronze_workflows, policy).cross_join(as_of)
-    runs = runs.mutate(status=run_status(runs, ma.day_number(runs.as_of_date), policy)).view()
+    runs = ma.materialized(
+        runs.mutate(status=run_status(runs, ma.day_number(runs.as_of_date), policy))
+    )
     started = runs.group_by("workflow_id").aggregate(runs_started=runs.count())
     reached = runs.select(
         "workflow_id",

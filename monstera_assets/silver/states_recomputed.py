@@ -18,7 +18,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.lifecycle.expressions import Window
+from monstera_assets.lifecycle.expressions import Window, materialized
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import (
     AccountState,
@@ -541,7 +541,7 @@ SELECT * FROM (WITH RECURSIVE facts AS (
 )
 SELECT * FROM steps) AS contracts
 """  # noqa: S608  # of numbers
-    return ops.SQLQueryResult(text, ibis.schema(_STEP), None).to_expr().view()
+    return materialized(ops.SQLQueryResult(text, ibis.schema(_STEP), None).to_expr())
 
 
 def _contracts(steps: ir.Table, day: ir.DateValue) -> ir.Table:
