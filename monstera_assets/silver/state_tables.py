@@ -106,9 +106,13 @@ def differences_from_latest(
     latest = history.aggregate(latest=history.snapshot_date.max()).as_scalar()
     rows = history.filter(history.snapshot_date == latest).rename(as_of_date="snapshot_date")
     shared = [name for name in current.columns if name in rows.columns]
+    differing = differing_rows(current.select(*shared), rows)
+    return differing.mutate(**{NOT_EVALUATED: why_not_evaluated(history, out_of_date)})
+
+
+def why_not_evaluated(history: ir.Table, out_of_date: ir.Table) -> ir.StringScalar:
+    """Why the latest day of history is not compared: it is out of date; null if it is not."""
+    latest = history.aggregate(latest=history.snapshot_date.max()).as_scalar()
     reason = ibis.literal("the latest day of history is out of date: a day before it has changed")
-    is_old = out_of_date.filter(out_of_date.day == latest).select(reason=reason)
-    is_old = is_old.aggregate(reason=is_old.reason.max())
-    return differing_rows(current.select(*shared), rows).mutate(
-        **{NOT_EVALUATED: is_old.as_scalar()}
-    )
+    days = out_of_date.filter(out_of_date.day == latest).select(reason=reason)
+    return days.aggregate(reason=days.reason.max()).as_scalar()
