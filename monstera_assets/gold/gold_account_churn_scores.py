@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import ibis.expr.types as ir
 import pandas as pd
 
-from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.checks.rules import NOT_EVALUATED, differing_rows, rule
 from monstera_assets.gold import OWNERS
 from monstera_assets.gold.churn_risk import inconsistent, risk_columns
 from monstera_assets.lifecycle.policy import LifecyclePolicy
@@ -14,7 +16,9 @@ from monstera_assets.prediction.churn_scores import score
 from monstera_assets.prediction.targets import ACCOUNTS
 from monstera_assets.silver.silver_account_churn_features import TABLE as FEATURES
 from monstera_assets.silver.silver_account_churn_features import under_contract
+from monstera_assets.silver.silver_account_state_history import TABLE as HISTORY
 from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN
+from monstera_assets.silver.state_tables import why_not_evaluated
 from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Layer, Table
@@ -53,15 +57,25 @@ def gold_account_churn_scores(
 
 @rule(TABLE, "Every account under contract has a score, and no other.")
 def every_account_is_scored(
-    gold_account_churn_scores: ir.Table, silver_account_current_state: ir.Table
+    gold_account_churn_scores: ir.Table,
+    silver_account_current_state: ir.Table,
+    silver_account_state_history: ir.Table,
+    *,
+    out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Accounts with a score that are not under contract, and accounts without one that are."""
+    """Accounts with a score that are not under contract, and accounts without one that are.
+
+    Not evaluated where the latest day of history, which features come from, is out of date.
+    """
     accounts = silver_account_current_state
     columns = ("account_id", "current_state", "health_score", "as_of_date")
-    return differing_rows(
+    differing = differing_rows(
         gold_account_churn_scores.select(*columns),
         accounts.filter(under_contract(accounts)).select(*columns),
     )
+    history = silver_account_state_history
+    days = out_of_date(HISTORY.name)
+    return differing.mutate(**{NOT_EVALUATED: why_not_evaluated(history, days)})
 
 
 @rule(TABLE, "Scores are probabilities in the right band, from the published predictor.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import ibis.expr.types as ir
 import pandas as pd
 
-from monstera_assets.checks.rules import differing_rows, rule
+from monstera_assets.checks.rules import NOT_EVALUATED, differing_rows, rule
 from monstera_assets.gold import OWNERS
 from monstera_assets.gold.churn_risk import inconsistent, risk_columns
 from monstera_assets.lifecycle.policy import LifecyclePolicy
@@ -14,6 +16,8 @@ from monstera_assets.prediction.churn_evaluation import published_of
 from monstera_assets.prediction.churn_scores import score
 from monstera_assets.prediction.targets import USERS
 from monstera_assets.silver.silver_user_churn_features import SCORED_STATES
+from monstera_assets.silver.silver_user_state_history import TABLE as HISTORY
+from monstera_assets.silver.state_tables import why_not_evaluated
 from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
@@ -60,16 +64,26 @@ def gold_user_churn_scores(
 
 @rule(TABLE, "Every user who can still churn has a score, and no other.")
 def everybody_is_scored(
-    gold_user_churn_scores: ir.Table, silver_user_current_state: ir.Table
+    gold_user_churn_scores: ir.Table,
+    silver_user_current_state: ir.Table,
+    silver_user_state_history: ir.Table,
+    *,
+    out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Users with a score who cannot churn, and users without one who can."""
+    """Users with a score who cannot churn, and users without one who can.
+
+    Not evaluated where the latest day of history, which features come from, is out of date.
+    """
     users = silver_user_current_state
     users = users.filter(
         users.activity_state.isin([str(state) for state in SCORED_STATES]),
         users.platform_state != str(UserState.DELETED),
     )
     columns = ("user_id", "account_id", "activity_state", "as_of_date")
-    return differing_rows(gold_user_churn_scores.select(*columns), users.select(*columns))
+    differing = differing_rows(gold_user_churn_scores.select(*columns), users.select(*columns))
+    history = silver_user_state_history
+    days = out_of_date(HISTORY.name)
+    return differing.mutate(**{NOT_EVALUATED: why_not_evaluated(history, days)})
 
 
 @rule(TABLE, "Scores are probabilities in the right band, from the published predictor.")
