@@ -177,8 +177,10 @@ def run(
         from monstera_assets.definitions import table_assets
         from monstera_assets.operations.late_data import describe_changes, rebuild_tags
         from monstera_assets.operations.source_comparison import compare_source
-        from monstera_assets.operations.status import print_line
+        from monstera_assets.operations.status import ensure_writable, print_line
 
+        if settings.database.exists():
+            ensure_writable(settings)  # what compares only reads, and would refuse an older layout
         changes = compare_source(settings, table_assets(settings))
         for line in describe_changes(changes):
             print_line(console, line)

@@ -149,12 +149,14 @@ class LifecycleWarehouse(MemoryWarehouse):
         asset: TableAsset,
         policy: LifecyclePolicy | None = None,
         window: DateWindow | None = None,
-        as_of: date = SPAN.last,
+        as_of: date | None = None,
     ) -> list[Row]:
         """Compute a table from the stored ones; returns its rows in the order of its columns.
 
-        A table of a window is computed from intervals that are computed before it, as of a date.
+        A table of a window is computed from intervals that are computed before it, as of a date: by
+        default the window's last, or that of `SPAN`.
         """
+        as_of = as_of or (window.last if window else SPAN.last)
         for intervals in (INTERVALS, PRODUCT_INTERVALS):
             if window is not None and intervals.table.name in asset.inputs:
                 self.compute(intervals, policy, as_of=as_of)

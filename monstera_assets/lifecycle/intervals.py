@@ -42,9 +42,10 @@ _ACTIVITY = ("activity_day", "previous_day", "next_day", "activated", "activated
 """What the engine reads of a qualifying day, besides its key."""
 
 
-def day_number(day: ir.DateValue) -> ir.IntegerValue:
+def day_number(day: ir.DateValue | date) -> ir.IntegerValue:
     """Days since 1970-01-01."""
-    return day.delta(ibis.literal(_EPOCH), unit="day").cast("int64")
+    value = ibis.literal(day) if isinstance(day, date) else day
+    return value.delta(ibis.literal(_EPOCH), unit="day").cast("int64")
 
 
 def day_date(number: ir.IntegerValue) -> ir.DateValue:

@@ -179,7 +179,8 @@ class TableAsset:
                     *(tables[name] for name in self.inputs),
                     **self._accepted(policy=policy, window=window),
                 )
-                return Computed(rows, previews=previews)
+                is_of_one_table = isinstance(rows, ir.Table | pd.DataFrame)
+                return Computed(rows, previews=previews) if is_of_one_table else rows
             query = known.get(
                 self.table.name,
                 lambda: self.query({name: tables[name].table for name in self.inputs}, policy),

@@ -402,8 +402,8 @@ def test_range_without_its_history(processes: Processes) -> None:
     assert run.code == 1
     [line] = lines_of(run.err)
     # the first of the tables that look back over these days, and how many more there are
-    assert line.startswith("monstera: gold_growth_accounting, silver_account_state_history, ")
-    assert " and 3 more" in line
+    assert line.startswith("monstera: gold_growth_accounting, silver_account_state_intervals, ")
+    assert " and 1 more" in line
     assert f"silver_daily_user_activity has no partitions for {UNKNOWN} (324 days)" in line
     assert line.endswith(f"monstera run --from {UNKNOWN.first} --to {UNKNOWN.last}")
     assert "Run: failed" in run.out

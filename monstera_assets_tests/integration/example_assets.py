@@ -262,14 +262,15 @@ def query(database: Path, select: str) -> list[Row]:
 
 
 def everything(database: Path) -> dict[str, list[Row]]:
-    """All rows of all tables, ledger included.
+    """All rows of all tables, ledger included, but for the layout, which every new file has.
 
     Reads them with another configuration than the runs, which DuckDB admits only once every
     connection of a run is closed.
     """
     with duckdb.connect(str(database), config={"threads": 1}) as connection:
         tables = connection.execute(
-            "SELECT schema_name, table_name FROM duckdb_tables() ORDER BY ALL"
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE table_name <> 'layout'"
+            " ORDER BY ALL"
         ).fetchall()
         return {
             f"{schema}.{table}": connection.execute(

@@ -164,7 +164,7 @@ def test_a_text_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     }
     [text] = texts
-    assert "getvariable('window_last_day')" in text
+    assert "window_last_day" in text
 
 
 def test_parameters_give_what_literals_give() -> None:

@@ -184,6 +184,7 @@ def test_nothing_is_shared_with_the_engine() -> None:
     }
     of_the_lifecycle = {name for name in imported if name and "lifecycle" in name}
     assert of_the_lifecycle == {
+        "monstera_assets.lifecycle.expressions",  # the days of a run as parameters
         "monstera_assets.lifecycle.policy",
         "monstera_assets.lifecycle.states",
     }

@@ -24,6 +24,7 @@ from monstera_assets.operations.jobs import WHOLE_GRAPH
 from monstera_assets.operations.runs import range_tags
 from monstera_assets.operations.status import Status, read_status
 from monstera_assets.settings import Settings
+from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.windows import DateWindow
 
 DAYS = DateWindow(date(2025, 6, 1), date(2025, 6, 3))
@@ -41,9 +42,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     database = tmp_path / "monstera.duckdb"
-    with duckdb.connect(str(database)) as connection:
+    with connect(str(database), {}) as connection:
         connection.execute(
-            "CREATE SCHEMA silver; CREATE SCHEMA gold; CREATE SCHEMA operations;"
+            "CREATE SCHEMA silver; CREATE SCHEMA gold;"
             "CREATE TABLE silver.silver_daily AS SELECT unnest(range(6)) AS n;"
             "CREATE TABLE gold.gold_whole AS SELECT unnest(range(4)) AS n;"
             "CREATE TABLE operations.materializations (schema_name VARCHAR, table_name VARCHAR,"
