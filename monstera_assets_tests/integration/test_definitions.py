@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
+import duckdb
 import pytest
 import yaml
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
@@ -19,9 +20,11 @@ from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
 from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 import monstera_assets
-from monstera_assets.definitions import build_definitions, table_assets, tables
+from monstera_assets.definitions import build_definitions, table_assets, table_query, tables
 from monstera_assets.gold.metrics import snake_case
-from monstera_assets.settings import Settings
+from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.warehouse.compiler import bind, formatted
+from monstera_assets.warehouse.table_asset import LATEST_DAY
 from monstera_assets.warehouse.tables import Table
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
@@ -319,3 +322,36 @@ def test_the_ui_shows_what_tables_look_like(seeds_run: SeedsRun) -> None:
     assert f"| active | 8 | 40.0% | {'█' * 24} |" in str(states)
     cohorts = latest["gold_retention_cohorts"].metadata["Retention by month of signup"].value
     assert "| 2024-07-01 | 3 | 100.0% | 0.0% | 33.3% |" in str(cohorts)
+
+
+def test_a_query_for_people_gives_the_rows_that_it_gives_in_a_run(seeds_run: SeedsRun) -> None:
+    """Of every table that a query computes: formatted, and compared with what the run stored."""
+    settings = Settings(source=ROOT / "seeds", database=seeds_run.database)
+    compared = 0
+    with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
+        for asset in table_assets(settings):
+            if not asset.is_query:
+                continue
+            query = table_query(asset.table.name, settings)
+            ends = {True: seeds_run.days.first, False: seeds_run.days.last}
+            bind(connection, {name: ends["first" in name] for name in query.parameters})
+            latest = {name for name, days in asset.days.items() if days is LATEST_DAY}
+            bind(connection, {f"{name}_first_day": seeds_run.days.last for name in latest})
+            names = ", ".join(column.name for column in asset.table.stored.data_columns)
+            stored = f"SELECT {names} FROM {asset.table.qualified_name}"
+            printed = f"SELECT {names} FROM ({formatted(query)})"
+            differing = connection.execute(
+                f"SELECT count(*) FROM (({stored} EXCEPT ALL {printed})"
+                f" UNION ALL ({printed} EXCEPT ALL {stored}))"
+            ).fetchall()
+            assert differing == [(0,)], asset.table.name
+            compared += 1
+    assert compared > 40
+
+
+def test_a_query_of_no_table_is_an_error_that_names_what_there_is() -> None:
+    settings = Settings(source=ROOT / "seeds")
+    with pytest.raises(SettingsError, match=r"no such table; .*silver_user_state_history"):
+        table_query("silver_user_state_hystory", settings)
+    with pytest.raises(SettingsError, match="bronze_events is not computed by a query"):
+        table_query("bronze_events", settings)
