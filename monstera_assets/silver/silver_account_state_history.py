@@ -15,7 +15,8 @@ from monstera_assets.silver.silver_account_state_intervals import (
     STATE_COLUMNS,
     states_on,
 )
-from monstera_assets.silver.state_tables import SNAPSHOT_DATE, days_not_in_history
+from monstera_assets.silver.state_tables import days_not_in_history
+from monstera_assets.warehouse.common_columns import SNAPSHOT_DATE
 from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
 from monstera_assets.warehouse.tables import Layer, Table
 

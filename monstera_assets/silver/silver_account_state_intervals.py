@@ -12,13 +12,8 @@ from monstera_assets.lifecycle.intervals import as_stored, day_date, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import AccountState, FrozenReason, HealthBand
 from monstera_assets.silver import OWNERS
-from monstera_assets.silver.state_tables import (
-    AS_OF_DATE,
-    VALID_FROM,
-    VALID_TO,
-    days_not_covered,
-    up_to,
-)
+from monstera_assets.silver.state_tables import VALID_FROM, VALID_TO, days_not_covered, up_to
+from monstera_assets.warehouse.common_columns import AS_OF_DATE
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 

@@ -10,12 +10,8 @@ from monstera_assets.checks.rules import rule
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_state_intervals import CURRENT_COLUMNS, USER_COLUMN
-from monstera_assets.silver.state_tables import (
-    AS_OF_DATE,
-    STATE_UPDATED_AT,
-    differences_from_latest,
-    state_updated_at,
-)
+from monstera_assets.silver.state_tables import differences_from_latest, state_updated_at
+from monstera_assets.warehouse.common_columns import AS_OF_DATE, STATE_UPDATED_AT
 from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table

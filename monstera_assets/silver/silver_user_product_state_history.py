@@ -14,7 +14,8 @@ from monstera_assets.lifecycle.products import IN_USE, KEYS, active_products
 from monstera_assets.lifecycle.states import ProductState, UserState
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUMNS, STATE_COLUMNS
-from monstera_assets.silver.state_tables import SNAPSHOT_DATE, days_not_in_history
+from monstera_assets.silver.state_tables import days_not_in_history
+from monstera_assets.warehouse.common_columns import SNAPSHOT_DATE
 from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
 from monstera_assets.warehouse.tables import Layer, Table
 

@@ -12,12 +12,12 @@ from monstera_assets.lifecycle.states import ProductState
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_state_intervals import USER_COLUMN
 from monstera_assets.silver.state_tables import (
-    AS_OF_DATE,
     TRIGGERING_EVENT_ID,
     VALID_FROM,
     VALID_TO,
     days_not_covered,
 )
+from monstera_assets.warehouse.common_columns import AS_OF_DATE
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 

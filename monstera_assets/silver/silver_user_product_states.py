@@ -11,12 +11,8 @@ from monstera_assets.lifecycle.products import KEYS, active_products
 from monstera_assets.lifecycle.states import ProductState
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUMNS
-from monstera_assets.silver.state_tables import (
-    AS_OF_DATE,
-    STATE_UPDATED_AT,
-    differences_from_latest,
-    state_updated_at,
-)
+from monstera_assets.silver.state_tables import differences_from_latest, state_updated_at
+from monstera_assets.warehouse.common_columns import AS_OF_DATE, STATE_UPDATED_AT
 from monstera_assets.warehouse.previews import distribution
 from monstera_assets.warehouse.table_asset import table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table

@@ -10,7 +10,8 @@ from monstera_assets.lifecycle.expressions import Window
 from monstera_assets.lifecycle.intervals import day_date, day_number, days_of
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_state_intervals import STATE_COLUMNS, USER_COLUMN
-from monstera_assets.silver.state_tables import SNAPSHOT_DATE, days_not_in_history
+from monstera_assets.silver.state_tables import days_not_in_history
+from monstera_assets.warehouse.common_columns import SNAPSHOT_DATE
 from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Table
 

@@ -11,13 +11,13 @@ from monstera_assets.lifecycle.states import ACTIVITY_STATES, DunningType, UserS
 from monstera_assets.lifecycle.users import platform_intervals
 from monstera_assets.silver import OWNERS
 from monstera_assets.silver.state_tables import (
-    AS_OF_DATE,
     TRIGGERING_EVENT_ID,
     VALID_FROM,
     VALID_TO,
     days_not_covered,
     up_to,
 )
+from monstera_assets.warehouse.common_columns import AS_OF_DATE
 from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 

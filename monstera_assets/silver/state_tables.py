@@ -28,13 +28,10 @@ TRIGGERING_EVENT_ID = Column(
     " or it was the passing of time.",
     nullable=True,
 )
-SNAPSHOT_DATE = Column("snapshot_date", "date", "The day whose end is described.")
 TRANSITION_DATE = Column("transition_date", "date", "First day of the new state.")
 DAYS_IN_PREVIOUS_STATE = Column(
     "days_in_previous_state", "int64", "Days that the previous state lasted."
 )
-AS_OF_DATE = Column("as_of_date", "date", "The latest date for which history exists.")
-STATE_UPDATED_AT = Column("state_updated_at", "timestamp", "End of the as-of date, UTC.")
 
 
 def up_to(as_of: ir.DateValue, events: ir.Table) -> ir.Table:

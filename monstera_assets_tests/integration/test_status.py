@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
 from io import StringIO
 from pathlib import Path
@@ -26,6 +25,7 @@ from monstera_assets.operations.status import Status, read_status
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.connection import connect
 from monstera_assets.warehouse.windows import DateWindow
+from monstera_assets_tests.command_line import held
 
 DAYS = DateWindow(date(2025, 6, 1), date(2025, 6, 3))
 ON_TIME = datetime(2025, 6, 5, 6, 59, tzinfo=UTC)
@@ -115,22 +115,6 @@ def run(
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
-
-
-@contextmanager
-def held(database: Path) -> Iterator[None]:
-    """Another process has the database open for writing."""
-    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open'); sys.stdin.read()"
-    with subprocess.Popen(
-        [sys.executable, "-u", "-c", program, str(database)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        yield
-        process.communicate()
 
 
 def shown(status: Status) -> list[str]:
