@@ -62,7 +62,6 @@ def assets(step: dict[str, Any]) -> dg.AssetsDefinition:
         ],
         partitions_def=PARTITIONS if partitioned else None,
         backfill_policy=dg.BackfillPolicy.single_run() if partitioned else None,
-        pool="duckdb",
     )
     def compute(**inputs: object) -> Any:
         for k in keys:
@@ -83,7 +82,7 @@ def checks(step: dict[str, Any]) -> dg.AssetChecksDefinition:
         for name, blocking, others in step["checks"]
     ]
 
-    @dg.multi_asset_check(name=step["name"], specs=specs, can_subset=True, pool="duckdb")
+    @dg.multi_asset_check(name=step["name"], specs=specs, can_subset=True)
     def check() -> Any:
         for spec in specs:
             yield dg.AssetCheckResult(passed=True, asset_key=spec.asset_key, check_name=spec.name)

@@ -34,7 +34,7 @@ from monstera_assets.bronze.validation import REASON
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, temporary_relation
 from monstera_assets.warehouse.source_changes import Cause, note_change
-from monstera_assets.warehouse.table_asset import POOL, asset_key, batch_outs
+from monstera_assets.warehouse.table_asset import asset_key, batch_outs
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import stored_columns
 
@@ -66,7 +66,6 @@ def build_load_entities(source: Path, earliest: date) -> AssetsDefinition:
     @multi_asset(
         name="load_entities",
         outs=batch_outs(TABLES),
-        pool=POOL,
     )
     def load_entities() -> Iterator[MaterializeResult[Any]]:
         batch = entity_load(discover_source(source), earliest)

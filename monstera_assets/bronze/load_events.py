@@ -57,7 +57,6 @@ from monstera_assets.warehouse.batches import (
 from monstera_assets.warehouse.io_manager import InputRows
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import (
-    POOL,
     asset_key,
     batch_outs,
     partition_window,
@@ -107,7 +106,6 @@ def build_load_events(
         },
         partitions_def=partitions,
         backfill_policy=BackfillPolicy.single_run(),
-        pool=POOL,
     )
     def load_events(
         context: AssetExecutionContext,

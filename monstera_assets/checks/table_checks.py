@@ -27,7 +27,7 @@ from monstera_assets.warehouse.archive import RAW_TABLES, archive
 from monstera_assets.warehouse.compiler import Query
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.resource import Warehouse
-from monstera_assets.warehouse.table_asset import POOL, asset_key
+from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import (
     PARTITION_TAG,
@@ -88,7 +88,6 @@ def build_table_checks(
         name=f"check_{table.name}",
         specs=specs,
         can_subset=True,
-        pool=POOL,
         description=f"Contract and rules of {table.name}.",
     )
     def check(

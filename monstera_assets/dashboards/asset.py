@@ -16,7 +16,7 @@ from monstera_assets.silver.silver_product_adoption_sequences import TABLE as PA
 from monstera_assets.silver.silver_product_affinity import TABLE as AFFINITY
 from monstera_assets.silver.silver_user_product_state_history import TABLE as PRODUCT_HISTORY
 from monstera_assets.warehouse.resource import Warehouse
-from monstera_assets.warehouse.table_asset import POOL, asset_key
+from monstera_assets.warehouse.table_asset import asset_key
 
 KEY = AssetKey(["dashboards", "static_site"])
 GROUP = "dashboards"
@@ -39,7 +39,6 @@ def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefi
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"html"},
-        pool=POOL,
         description="The dashboards: a static site of the metrics that is opened from disk, without"
         " network or server. Replaced as a whole.\n\nGrain: one page a view, for the platform and each"
         " active product.",

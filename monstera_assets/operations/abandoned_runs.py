@@ -1,9 +1,9 @@
 """Runs of which only the record is left: their process was killed, or could not record their end.
 
-Dagster lets one step at a time into a pool, and keeps such a run's place in it: the next run would
-wait for ever. A process that runs in its own hands therefore locks a file for as long as it lives,
-which the system unlocks however it ends, and removes it once the run's end is on record. A file that
-can be locked is of a run that was abandoned.
+Dagster would show such a run as started for ever, and start no other beside it. A process that
+executes a run itself therefore locks a file for as long as it lives, which the system unlocks however
+the process ends, and removes the file once the run's end is recorded. A file that can be locked belongs
+to a run that was abandoned.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def marked_as_running(instance: DagsterInstance, run_id: str) -> Iterator[None]:
 
 
 def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
-    """Record the end of runs whose process has ended without, and give up their places in pools.
+    """Record the end of runs whose process ended without recording it.
 
     Returns:
         Their ids.
@@ -49,7 +49,6 @@ def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
             run = instance.get_run_by_id(path.name)
             if run is not None and not run.is_finished:
                 instance.report_run_failed(run, "The process of this run ended before the run did.")
-            instance.event_log_storage.free_concurrency_slots_for_run(path.name)
             path.unlink(missing_ok=True)
             ended.append(path.name)
     return ended

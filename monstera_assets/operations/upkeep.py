@@ -16,7 +16,7 @@ from monstera_assets.operations.exports import export_all
 from monstera_assets.operations.jobs import EXPIRE_RAW_EVENTS, EXPORT_TABLES
 from monstera_assets.operations.retention import expire_raw_events
 from monstera_assets.settings import Settings
-from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY, POOL
+from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY
 from monstera_assets.warehouse.tables import Table
 
 MONTHLY = "0 3 1 * *"
@@ -28,7 +28,7 @@ _RESOURCES = {IO_MANAGER_KEY: mem_io_manager}
 def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefinition]:
     """The job that removes old raw events; the job of exports too if there is a folder for them."""
 
-    @op(name="remove_old_raw_events", pool=POOL)
+    @op(name="remove_old_raw_events")
     def expire(context: OpExecutionContext) -> None:
         expired = expire_raw_events(settings, datetime.now(UTC).date())
         context.log.info(f"removed before {expired.removed_before}: {expired.rows}")
@@ -42,7 +42,7 @@ def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefiniti
     def expire_job() -> None:
         expire()
 
-    @op(name="write_export_files", pool=POOL)
+    @op(name="write_export_files")
     def export(context: OpExecutionContext) -> None:
         report = export_all(settings, tables)
         context.log.info(f"{len(report.rows)} tables exported to {report.folder}")

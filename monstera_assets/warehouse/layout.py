@@ -37,6 +37,8 @@ def bring_up_to_date(
 ) -> None:
     """Apply the steps that the file lacks and record its version, in one transaction.
 
+    A file that can be written to has the tables of the schema `operations` afterwards.
+
     Args:
         connection: after an error it must be closed, which rolls the transaction back.
         database: the path of the file, for messages.
@@ -50,7 +52,11 @@ def bring_up_to_date(
     steps = STEPS if steps is None else steps
     current = _FIRST_VERSION + len(steps)
     version = stored_version(connection)
-    if version == current or (version is None and read_only):
+    if version is None and read_only:
+        return
+    if version == current:
+        if not read_only:
+            _create_bookkeeping(connection)
         return
     if version is not None and version > current:
         raise WarehouseError(
@@ -67,7 +73,7 @@ def bring_up_to_date(
         connection.execute("BEGIN TRANSACTION")
         for step in missing:
             step(connection)
-        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
+        _create_bookkeeping(connection)
         connection.execute(f"CREATE OR REPLACE TABLE {_VERSION} AS SELECT {current} AS version")
         connection.execute("COMMIT")
     except duckdb.Error as error:
@@ -88,3 +94,13 @@ def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
         [(version,)] = connection.execute(f"SELECT version FROM {_VERSION}").fetchall()
         return int(version)
     return _FIRST_VERSION if tables else None
+
+
+def _create_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA};"
+        f"CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.materializations (schema_name VARCHAR NOT"
+        " NULL, table_name VARCHAR NOT NULL, partition_date DATE, materialized_at TIMESTAMP NOT"
+        f" NULL); CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.source_changes (cause VARCHAR NOT"
+        " NULL, affects_from DATE NOT NULL, changed_at TIMESTAMP NOT NULL)"
+    )

@@ -53,8 +53,6 @@ warnings.filterwarnings(
 )
 
 IO_MANAGER_KEY = "io_manager"
-POOL = "duckdb"
-"""Pool of every step that opens the DuckDB file: one at a time, however many runs there are."""
 
 _SINCE_THE_FIRST_DAY = 36_600
 """A hundred years of days: more than any history, clipped to the first partition by the mapping."""
@@ -168,7 +166,6 @@ class TableAsset:
             **asset_attributes(self.table, partitions),
             ins={name: self._input(name) for name in self.inputs},
             io_manager_key=IO_MANAGER_KEY,
-            pool=POOL,
             backfill_policy=BackfillPolicy.single_run() if partitioned else None,
         )
         def compute(context: AssetExecutionContext, **tables: Any) -> Any:

@@ -293,7 +293,6 @@ def record(
     connection: duckdb.DuckDBPyConnection, table: StoredTable, window: DateWindow | None
 ) -> None:
     """Note that the table, or each partition in `window`, was materialized (also when it is empty)."""
-    _create_bookkeeping(connection)
     key = [table.schema, table.name]
     where = "schema_name = ? AND table_name = ?"
     if window is None:
@@ -319,7 +318,6 @@ def next_moment(connection: duckdb.DuckDBPyConnection) -> datetime:
 
     The clock is operational here: no table of the framework reads it.
     """
-    _create_bookkeeping(connection)
     (moment,) = _one(
         connection,
         "SELECT greatest(now()::TIMESTAMP, max(materialized_at) + INTERVAL 1 MICROSECOND) FROM"
@@ -333,7 +331,6 @@ def materialized_window(
     connection: duckdb.DuckDBPyConnection, table: StoredTable
 ) -> DateWindow | None:
     """From the first to the last materialized day of a partitioned table; None if there is none."""
-    _create_bookkeeping(connection)
     first, last = _one(
         connection,
         f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
@@ -345,7 +342,6 @@ def materialized_window(
 
 def materialized_days(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> frozenset[date]:
     """The days of a partitioned table that were materialized."""
-    _create_bookkeeping(connection)
     rows = connection.execute(
         f"SELECT partition_date FROM {_MATERIALIZATIONS} WHERE schema_name = ? AND table_name = ?"
         " AND partition_date IS NOT NULL",
@@ -366,7 +362,6 @@ def require_partitions(
         MissingPartitionsError: naming the table, the days and the command that loads them.
         ArchivedDaysError: their raw events were removed.
     """
-    _create_bookkeeping(connection)
     missing = connection.execute(
         "SELECT CAST(day AS DATE) FROM (SELECT unnest(generate_series("
         f"{_literal(window.first)}, {_literal(window.last)}, INTERVAL 1 DAY)) AS day)"
@@ -390,16 +385,6 @@ def require_partitions(
 def quote(identifier: str) -> str:
     """An identifier as SQL; identifiers come from declarations, never from data."""
     return '"' + identifier.replace('"', '""') + '"'
-
-
-def _create_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(
-        f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA};"
-        f"CREATE TABLE IF NOT EXISTS {_MATERIALIZATIONS} (schema_name VARCHAR NOT NULL,"
-        " table_name VARCHAR NOT NULL, partition_date DATE, materialized_at TIMESTAMP NOT NULL);"
-        f"CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.source_changes (cause VARCHAR NOT NULL,"
-        " affects_from DATE NOT NULL, changed_at TIMESTAMP NOT NULL)"
-    )
 
 
 def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:

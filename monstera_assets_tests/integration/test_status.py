@@ -47,8 +47,6 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
             "CREATE SCHEMA silver; CREATE SCHEMA gold;"
             "CREATE TABLE silver.silver_daily AS SELECT unnest(range(6)) AS n;"
             "CREATE TABLE gold.gold_whole AS SELECT unnest(range(4)) AS n;"
-            "CREATE TABLE operations.materializations (schema_name VARCHAR, table_name VARCHAR,"
-            " partition_date DATE, materialized_at TIMESTAMP);"
             "INSERT INTO operations.materializations"
             " SELECT 'silver', 'silver_daily', unnest(range(DATE '2025-06-01', DATE '2025-06-04',"
             " INTERVAL 1 DAY))::DATE, TIMESTAMP '2025-06-04 05:10';"
