@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import date
-from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -16,30 +15,18 @@ from monstera_assets.source.layout import discover_source
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.connection import connection_config
 
-_COLUMNS = (
-    "product_id",
-    "product_name",
-    "tier",
-    "parent_product_id",
-    "is_active",
-    "qualifying_event_types",
-    "activation_event_types",
-    "active_days",
-    "dormant_days",
-)
-
 
 @dataclass(frozen=True)
 class Node:
-    """One node of the taxonomy."""
+    """One node of the taxonomy: columns of bronze_product_catalog."""
 
     product_id: str
-    name: str
+    product_name: str
     tier: str
-    parent_id: str | None
+    parent_product_id: str | None
     is_active: bool
-    qualifying: tuple[str, ...]
-    activation: tuple[str, ...]
+    qualifying_event_types: str
+    activation_event_types: str
     active_days: int | None
     dormant_days: int | None
 
@@ -55,40 +42,21 @@ class Catalog:
         """The nodes at the top."""
         return [node for node in self.nodes if node.tier == "family"]
 
-    def below(self, node: Node) -> Iterator[Node]:
+    def below(self, node: Node) -> list[Node]:
         """The nodes right below one."""
-        return (other for other in self.nodes if other.parent_id == node.product_id)
+        return [other for other in self.nodes if other.parent_product_id == node.product_id]
 
-    def branch(self, node: Node) -> list[Node]:
+    def branch(self, node: Node, above: tuple[Node, ...] = ()) -> list[Node]:
         """A node and all below it, each before its own."""
-        found = [node]
-        for seen in found:
-            found += [other for other in self.below(seen) if other not in found]
-        return sorted(found, key=self._path)
+        path = (*above, node)
+        below = [self.branch(other, path) for other in self.below(node) if other not in path]
+        return [node, *(found for branch in below for found in branch)]
 
-    @cached_property
+    @property
     def outside(self) -> list[Node]:
         """The nodes that hang from no product of a family."""
-        placed = {
-            node.product_id
-            for family in self.families
-            for product in self.below(family)
-            for node in (family, *self.branch(product))
-        }
-        return [
-            node
-            for node in self.nodes
-            if node.product_id not in placed and node not in self.families
-        ]
-
-    def _path(self, node: Node) -> tuple[str, ...]:
-        by_id = {other.product_id: other for other in self.nodes}
-        path: list[str] = []
-        here: Node | None = node
-        while here is not None and here.product_id not in path:
-            path.insert(0, here.product_id)
-            here = by_id.get(here.parent_id or "")
-        return tuple(path)
+        placed = [node for family in self.families for node in self.branch(family)]
+        return [node for node in self.nodes if node not in placed]
 
 
 def read_catalog(source: Path) -> Catalog:
@@ -98,31 +66,8 @@ def read_catalog(source: Path) -> Catalog:
         SourceError: the source cannot be read.
     """
     batch = entity_batch(discover_source(source), earliest=date.min)
+    columns = [field.name for field in fields(Node)]
     with duckdb.connect(config=dict(connection_config())) as connection:
         rows = batch.contents[bronze_product_catalog.TABLE](connection)
-        query = compile_duckdb(rows.select(*_COLUMNS).order_by("product_id"))
-        return Catalog([_node(*row) for row in connection.execute(query).fetchall()])
-
-
-def _node(
-    product_id: str,
-    name: str,
-    tier: str,
-    parent_id: str | None,
-    is_active: bool,  # the columns in their order
-    qualifying: str,
-    activation: str,
-    active_days: int | None,
-    dormant_days: int | None,
-) -> Node:
-    return Node(
-        product_id,
-        name,
-        tier,
-        parent_id,
-        is_active,
-        tuple(filter(None, qualifying.split("|"))),
-        tuple(filter(None, activation.split("|"))),
-        active_days,
-        dormant_days,
-    )
+        query = compile_duckdb(rows.select(*columns).order_by("product_id"))
+        return Catalog([Node(*row) for row in connection.execute(query).fetchall()])

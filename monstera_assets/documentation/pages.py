@@ -1,26 +1,24 @@
-"""All generated pages: by file name, and written to a folder."""
+"""All generated pages: by file name, each the template of its name filled with the declarations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from dagster import AssetKey
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from monstera_assets.checks.contract import DESCRIPTIONS, contract_rules
 from monstera_assets.checks.rules import Rule
-from monstera_assets.documentation.alerts import alerts_page
 from monstera_assets.documentation.catalog import Catalog
-from monstera_assets.documentation.dictionary import data_dictionary_page
-from monstera_assets.documentation.event_types import (
-    activation_events_page,
-    qualifying_events_page,
-)
-from monstera_assets.documentation.lineage import lineage_page
-from monstera_assets.documentation.metrics import metric_catalog_page
-from monstera_assets.documentation.segments import segments_page
-from monstera_assets.documentation.states import states_page
+from monstera_assets.gold.gold_metric_catalog import catalog_rows
+from monstera_assets.lifecycle import segments, states
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.markdown import anchor, code, codes, text
 from monstera_assets.warehouse.table_asset import TableAsset
-from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.tables import Layer, Table, duckdb_type
 
 
 def render_pages(
@@ -39,16 +37,37 @@ def render_pages(
         rules: all rules of tables.
         catalog: the source's product catalog.
     """
+    policy = LifecyclePolicy()
     return {
-        "activation_events.md": activation_events_page(catalog),
-        "alerts.md": alerts_page(rules),
-        "data_dictionary.md": data_dictionary_page(tables, rules),
-        "lineage.md": lineage_page(graph),
-        "metric_catalog.md": metric_catalog_page(assets),
-        "qualifying_events.md": qualifying_events_page(catalog),
-        "segments.md": segments_page(),
-        "states.md": states_page(),
+        "activation_events.md": render("activation_events.md", catalog=catalog),
+        "alerts.md": render("alerts.md", rules=rules, policy=policy),
+        "data_dictionary.md": render(
+            "data_dictionary.md",
+            layers=list(Layer),
+            tables=sorted(tables, key=lambda table: table.name),
+            rules=rules,
+            contract_rules=contract_rules,
+            contract_descriptions=DESCRIPTIONS,
+        ),
+        "lineage.md": render("lineage.md", **_lineage(graph)),
+        "metric_catalog.md": render("metric_catalog.md", metrics=catalog_rows(assets)),
+        "qualifying_events.md": render("qualifying_events.md", catalog=catalog),
+        "segments.md": render("segments.md", segments=segments, policy=policy),
+        "states.md": render("states.md", states=states, policy=policy),
     }
+
+
+def render(name: str, **content: Any) -> str:
+    """One page. Templates escape text by `text` or `code`; whatever is not escaped is Markdown."""
+    environment = Environment(  # noqa: S701  # not HTML
+        loader=PackageLoader("monstera_assets.documentation"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    for function in (anchor, code, codes, text):
+        environment.filters[function.__name__] = function
+    environment.globals.update(codes=codes, duckdb_type=duckdb_type)
+    return environment.get_template(name).render(content).rstrip() + "\n"
 
 
 def write_pages(pages: Mapping[str, str], folder: Path) -> list[Path]:
@@ -60,3 +79,21 @@ def write_pages(pages: Mapping[str, str], folder: Path) -> list[Path]:
         path.write_text(content, encoding="utf-8")
         written.append(path)
     return written
+
+
+def _lineage(graph: AssetGraph) -> dict[str, Any]:
+    """Tables by layer, what each reads and is read by, and the assets that are no tables."""
+    keys = graph.get_all_asset_keys()
+    layers = {
+        layer: _names(key for key in keys if graph.get(key).group_name == layer) for layer in Layer
+    }
+    return {
+        "layers": layers,
+        "reads": {key.path[-1]: _names(graph.get(key).parent_keys) for key in keys},
+        "read_by": {key.path[-1]: _names(graph.get(key).child_keys) for key in keys},
+        "after": _names(key for key in keys if key.path[0] not in layers),
+    }
+
+
+def _names(keys: Iterable[AssetKey]) -> list[str]:
+    return sorted(key.path[-1] for key in keys)

@@ -15,8 +15,7 @@ from dagster import AssetCheckSeverity
 from monstera_assets.cli import main
 from monstera_assets.definitions import build_definitions, rules, table_assets, tables
 from monstera_assets.documentation.catalog import Catalog, Node, read_catalog
-from monstera_assets.documentation.event_types import qualifying_events_page
-from monstera_assets.documentation.pages import render_pages
+from monstera_assets.documentation.pages import render, render_pages
 from monstera_assets.markdown import code, table, text
 from monstera_assets.settings import Settings
 from monstera_assets_tests.integration.example_runs import SeedsRun
@@ -297,12 +296,12 @@ def test_a_catalog_that_is_no_tree_is_still_shown_whole() -> None:
     def node(product_id: str, tier: str, parent_id: str | None) -> Node:
         return Node(
             product_id=product_id,
-            name=f"{product_id} | <b>",
+            product_name=f"{product_id} | <b>",
             tier=tier,
-            parent_id=parent_id,
+            parent_product_id=parent_id,
             is_active=True,
-            qualifying=(f"{product_id}_used",),
-            activation=(),
+            qualifying_event_types=f"{product_id}_used",
+            activation_event_types="",
             active_days=None,
             dormant_days=None,
         )
@@ -317,7 +316,7 @@ def test_a_catalog_that_is_no_tree_is_still_shown_whole() -> None:
             node("right", "feature", "left"),
         ]
     )
-    page = qualifying_events_page(catalog)
+    page = render("qualifying_events.md", catalog=catalog)
     below = [row["node"] for row in section(page, "product | <b>").rows]
     assert below == ["product", "feature"]
     outside = section(page, "Outside of the taxonomy").rows
