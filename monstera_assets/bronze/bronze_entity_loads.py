@@ -5,28 +5,24 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.bronze import OWNERS
+from monstera_assets.bronze import authoring as ma
 from monstera_assets.bronze.bronze_loads import COUNTS, FILES_TYPE
-from monstera_assets.checks.rules import rule
-from monstera_assets.warehouse.tables import Column, Layer, Table
 
-TABLE = Table(
-    layer=Layer.BRONZE,
-    name="bronze_entity_loads",
+TABLE = ma.bronze_table(
+    "bronze_entity_loads",
     grain="one input that is loaded whole",
     description="Which files users, accounts, product catalog, workflows and subscription events"
     " were read from and what became of the rows.",
-    owners=OWNERS,
     key=("input_name",),
     columns=(
-        Column("input_name", "string", "The input."),
-        Column("files", FILES_TYPE, "Files read: path in the source folder, bytes, SHA-256."),
+        ma.Column("input_name", "string", "The input."),
+        ma.Column("files", FILES_TYPE, "Files read: path in the source folder, bytes, SHA-256."),
         *COUNTS,
     ),
 )
 
 
-@rule(TABLE)
+@ma.rule(TABLE)
 def rows_add_up(
     bronze_entity_loads: ir.Table,
     bronze_accounts: ir.Table,
@@ -37,16 +33,17 @@ def rows_add_up(
     bronze_rejected_entities: ir.Table,
 ) -> ir.Table:
     """Accepted and rejected rows add up to the rows read, as the ledger and the tables say."""
+    tables = {
+        "accounts": bronze_accounts,
+        "product_catalog": bronze_product_catalog,
+        "users": bronze_users,
+        "subscription_events": bronze_subscription_events,
+        "workflows": bronze_workflows,
+    }
     accepted = ibis.union(
         *(
             table.aggregate(in_table=table.count()).mutate(accepted_input=ibis.literal(name))
-            for name, table in (
-                ("accounts", bronze_accounts),
-                ("product_catalog", bronze_product_catalog),
-                ("users", bronze_users),
-                ("subscription_events", bronze_subscription_events),
-                ("workflows", bronze_workflows),
-            )
+            for name, table in tables.items()
         )
     )
     rejected = bronze_rejected_entities.group_by(

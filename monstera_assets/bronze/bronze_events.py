@@ -8,7 +8,7 @@ from datetime import date
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.bronze import OWNERS
+from monstera_assets.bronze import authoring as ma
 from monstera_assets.bronze.bronze_subscription_events import deletions
 from monstera_assets.bronze.event_rules import (
     EVENT_COLUMNS,
@@ -18,15 +18,11 @@ from monstera_assets.bronze.event_rules import (
     trusted_date,
 )
 from monstera_assets.bronze.row_digests import HASH, row_hash
-from monstera_assets.bronze.validation import REASON, read_as, with_reason
-from monstera_assets.warehouse.tables import Layer, Table
 
-TABLE = Table(
-    layer=Layer.BRONZE,
-    name="bronze_events",
+TABLE = ma.bronze_table(
+    "bronze_events",
     grain="one event",
     description="Accepted events. A row that breaks a rule is in bronze_rejected_events instead.",
-    owners=OWNERS,
     key=("event_id",),
     partition_column="event_date",
     columns=EVENT_COLUMNS,
@@ -35,7 +31,7 @@ TABLE = Table(
 
 def partition_dates(rows: ir.Table, earliest: date, first_partition: date) -> ir.DateColumn:
     """The partition that each staged row belongs to: its folder's date, else the event's."""
-    moment = read_as(rows.timestamp, TABLE.relation.event_timestamp.type())
+    moment = ma.read_as(rows.timestamp, TABLE.relation.event_timestamp.type())
     return partition_date(rows.folder_date, trusted_date(moment, earliest), first_partition)
 
 
@@ -111,7 +107,7 @@ class Classification:
             catalog=self.catalog,
             deletions=deletions(self.subscription_events),
         )
-        return with_reason(rows, rules)
+        return ma.with_reason(rows, rules)
 
     def _placed(self, rows: ir.Table) -> ir.Table:
         placed = partition_date(rows.folder_date, rows.event_date, self.first_partition)
@@ -136,7 +132,7 @@ def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table)
         other_days: `event_id` and `event_date` of the other days' events.
     """
     rows = classified
-    left = rows.filter(rows[REASON].isnull())
+    left = rows.filter(rows[ma.REASON].isnull())
     elsewhere = other_days.filter(other_days.event_id.isin(rows.event_id))
     firsts = left.select("event_id", event_date=left.folder_date).union(
         elsewhere.select("event_id", "event_date")
@@ -145,9 +141,9 @@ def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table)
     joined = rows.left_join(firsts, rows.event_id == firsts.first_id)
     repeats = (joined.first_day < joined.folder_date).fill_null(False)
     # The order of the rules: fields that are missing come before duplicates, all others after.
-    before = joined[REASON].startswith("missing_").fill_null(False)
+    before = joined[ma.REASON].startswith("missing_").fill_null(False)
     return joined.mutate(
-        **{REASON: ibis.ifelse(repeats & ~before, "duplicate_event_id", joined[REASON])}
+        **{ma.REASON: ibis.ifelse(repeats & ~before, "duplicate_event_id", joined[ma.REASON])}
     ).drop("first_id", "first_day")
 
 

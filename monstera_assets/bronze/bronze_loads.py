@@ -5,38 +5,33 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.bronze import OWNERS
+from monstera_assets.bronze import authoring as ma
 from monstera_assets.bronze.row_digests import DIGEST
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.warehouse.tables import Column, Layer, Table
 
 FILES_TYPE = "array<struct<path: string, size_bytes: int64, sha256: string>>"
 
 COUNTS = (
-    Column("rows_read", "int64", "Rows in the source."),
-    Column("rows_accepted", "int64", "Rows that entered the table."),
-    Column("rows_rejected", "int64", "Rows that were rejected."),
+    ma.Column("rows_read", "int64", "Rows in the source."),
+    ma.Column("rows_accepted", "int64", "Rows that entered the table."),
+    ma.Column("rows_rejected", "int64", "Rows that were rejected."),
 )
 
-TABLE = Table(
-    layer=Layer.BRONZE,
-    name="bronze_loads",
+TABLE = ma.bronze_table(
+    "bronze_loads",
     grain="one daily partition of events",
     description="Which files and rows a day's events were read from and what became of the rows. A"
     " day without events has a row too. Compared with a source, it tells which days have changed.",
-    owners=OWNERS,
     key=("partition_date",),
     partition_column="partition_date",
     columns=(
-        Column("partition_date", "date", "The partition that was loaded."),
-        Column(
+        ma.Column("partition_date", "date", "The partition that was loaded."),
+        ma.Column(
             "files",
             FILES_TYPE,
             "Files read: path in the source folder, bytes, SHA-256. In a layout by day those of the"
             " day; else all of them, as they were when the day was last found to be as loaded.",
         ),
-        Column(
+        ma.Column(
             DIGEST,
             "string",
             "What the raw rows of the day add up to, whatever their order: how many there are, a"
@@ -47,27 +42,27 @@ TABLE = Table(
 )
 
 
-@rule(TABLE)
-def digest_is_of_the_rows_read(bronze_loads: ir.Table, *, window: Window) -> ir.Table:
+@ma.rule(TABLE)
+def digest_is_of_the_rows_read(bronze_loads: ir.Table, *, window: ma.Window) -> ir.Table:
     """The digest is of as many rows as were read."""
-    loads = within(bronze_loads, "partition_date", window)
+    loads = ma.within(bronze_loads, "partition_date", window)
     number = loads.rows_digest.re_extract(r"^(\d+):\d+$", 1).try_cast("int64")
     return loads.filter(number.isnull() | (number != loads.rows_read))
 
 
-@rule(TABLE)
+@ma.rule(TABLE)
 def rows_add_up(
     bronze_loads: ir.Table,
     bronze_events: ir.Table,
     bronze_rejected_events: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
     """Accepted and rejected rows add up to the rows read, as the ledger and the tables say."""
-    loads = within(bronze_loads, "partition_date", window)
-    events = within(bronze_events, "event_date", window)
+    loads = ma.within(bronze_loads, "partition_date", window)
+    events = ma.within(bronze_events, "event_date", window)
     accepted = events.group_by(accepted_date=events.event_date).aggregate(in_events=events.count())
-    rejects = within(bronze_rejected_events, "partition_date", window)
+    rejects = ma.within(bronze_rejected_events, "partition_date", window)
     rejected = rejects.group_by(rejected_date=rejects.partition_date).aggregate(
         in_rejected=rejects.count()
     )

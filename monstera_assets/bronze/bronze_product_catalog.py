@@ -7,55 +7,43 @@ from itertools import pairwise
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.bronze import OWNERS
-from monstera_assets.bronze.validation import (
-    Rule,
-    first_reason,
-    missing,
-    rank_duplicates,
-    typed,
-    unknown_values,
-    unreadable,
-    with_reason,
-)
-from monstera_assets.checks.rules import rule
-from monstera_assets.warehouse.tables import Column, Layer, Table
+from monstera_assets.bronze import authoring as ma
 
 PRODUCT_TIERS = ("family", "product", "feature", "sub_feature")
 
-TABLE = Table(
-    layer=Layer.BRONZE,
-    name="bronze_product_catalog",
+TABLE = ma.bronze_table(
+    "bronze_product_catalog",
     grain="one node of the product taxonomy",
     description="The product taxonomy with, for each node, which event types qualify and activate.",
-    owners=OWNERS,
     key=("product_id",),
     columns=(
-        Column("product_id", "string", "Identifier of the node."),
-        Column("product_name", "string", "Name of the node."),
-        Column("product_family_id", "string", "The family that the node belongs to."),
-        Column("tier", "string", "Level in the taxonomy.", allowed=PRODUCT_TIERS),
-        Column("parent_product_id", "string", "The node above; null for a family.", nullable=True),
-        Column("is_active", "boolean", "False once the product is retired."),
-        Column("created_at", "timestamp", "Launch, UTC."),
-        Column("product_owner", "string", "Who answers for the product."),
-        Column(
+        ma.Column("product_id", "string", "Identifier of the node."),
+        ma.Column("product_name", "string", "Name of the node."),
+        ma.Column("product_family_id", "string", "The family that the node belongs to."),
+        ma.Column("tier", "string", "Level in the taxonomy.", allowed=PRODUCT_TIERS),
+        ma.Column(
+            "parent_product_id", "string", "The node above; null for a family.", nullable=True
+        ),
+        ma.Column("is_active", "boolean", "False once the product is retired."),
+        ma.Column("created_at", "timestamp", "Launch, UTC."),
+        ma.Column("product_owner", "string", "Who answers for the product."),
+        ma.Column(
             "activation_event_types",
             "string",
             "Event types that activate a user in the product, separated by |; empty if none.",
         ),
-        Column(
+        ma.Column(
             "qualifying_event_types",
             "string",
             "Event types that qualify in the product, separated by |; empty if none.",
         ),
-        Column(
+        ma.Column(
             "active_days",
             "int64",
             "Own threshold of the active state, in days; null for the policy's.",
             nullable=True,
         ),
-        Column(
+        ma.Column(
             "dormant_days",
             "int64",
             "Own threshold of the dormant state, in days; null for the policy's.",
@@ -64,15 +52,10 @@ TABLE = Table(
     ),
 )
 
-REQUIRED = (
-    "product_id",
-    "product_name",
-    "product_family_id",
-    "tier",
-    "is_active",
-    "created_at",
-    "product_owner",
-)
+_LISTS = ("activation_event_types", "qualifying_event_types")
+_FILLED = tuple(name for name in ma.required_columns(TABLE) if name not in _LISTS)
+REQUIRED = (*_FILLED, "parent_product_id", *_LISTS)
+"""Columns that every file of the input must have."""
 
 
 def classify(rows: ir.Table) -> ir.Table:
@@ -80,29 +63,22 @@ def classify(rows: ir.Table) -> ir.Table:
 
     A node below a rejected one is rejected too: what lies below it counts for no product.
     """
-    rows = typed(rows, TABLE)
-    rows = rank_duplicates(
-        rows, ["product_id"], [rows.created_at, rows.source_file, rows.product_name]
+    rows = ma.typed(rows, TABLE)
+    rows = ma.rank_duplicates(
+        rows, TABLE.key, [rows.created_at, rows.source_file, rows.product_name]
     )
-    rules: list[Rule] = [
-        *missing(rows, REQUIRED),
-        ("duplicate_product_id", rows.duplicate_rank > 0),
-        *unreadable(
-            rows,
-            {name: name for name in ("is_active", "created_at", "active_days", "dormant_days")},
-        ),
-        *unknown_values(rows, TABLE, ["tier"]),
+    rules = [
+        *ma.column_rules(rows, TABLE, "duplicate_product_id", _FILLED),
         ("active_days_below_1", rows.active_days < 1),
         ("dormant_days_below_active_days", rows.dormant_days < rows.active_days),
     ]
-    rows, rules_of_place = _place(rows, rows.filter(first_reason(rules).isnull()))
-    return with_reason(rows, [*rules, *rules_of_place]).mutate(
-        activation_event_types=rows.activation_event_types.fill_null(""),
-        qualifying_event_types=rows.qualifying_event_types.fill_null(""),
+    rows, rules_of_place = _place(rows, rows.filter(ma.first_reason(rules).isnull()))
+    return ma.with_reason(rows, [*rules, *rules_of_place]).mutate(
+        **{name: rows[name].fill_null("") for name in _LISTS}
     )
 
 
-def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[Rule]]:
+def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[ma.Rejection]]:
     """Look for the place of each row in the taxonomy of the nodes that are right by themselves.
 
     A node is looked at with the up to three nodes above it, however they may be entangled: of a
@@ -204,7 +180,7 @@ def feature_of_node(catalog: ir.Table) -> ir.Table:
     return nodes.inner_join(rolled, "node_id").select("node_id", "feature_id", "product_id")
 
 
-@rule(TABLE)
+@ma.rule(TABLE)
 def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
     """Product names are in Title Case and ids in snake_case."""
     nodes = bronze_product_catalog
@@ -215,7 +191,7 @@ def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
     return nodes.filter(~title_case | ~snake_case).select("product_id", "product_name")
 
 
-@rule(TABLE)
+@ma.rule(TABLE)
 def taxonomy_is_a_tree(bronze_product_catalog: ir.Table) -> ir.Table:
     """The taxonomy is a tree of at most four tiers, each node below one of the tier above.
 

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import ibis.expr.types as ir
 
-from monstera_assets.bronze import OWNERS
-from monstera_assets.checks.rules import rule
-from monstera_assets.warehouse.common_columns import REJECTED_ROW
-from monstera_assets.warehouse.tables import Column, Layer, Table
+from monstera_assets.bronze import authoring as ma
 
-TABLE = Table(
-    layer=Layer.BRONZE,
-    name="bronze_rejected_entities",
+TABLE = ma.bronze_table(
+    "bronze_rejected_entities",
     grain="one rejected row of users, accounts, product catalog, workflows or subscription events",
     description="Rows of the inputs that are loaded whole which break a rule, as they stood in the"
     " source, with the first reason that applies.",
-    owners=OWNERS,
     key=(),
     columns=(
-        Column("input_name", "string", "The input that the row belongs to."),
-        *REJECTED_ROW,
+        ma.Column("input_name", "string", "The input that the row belongs to."),
+        *ma.REJECTED_ROW,
     ),
 )
 
 
-@rule(TABLE, blocking=False)
+@ma.rule(TABLE, blocking=False)
 def nothing_is_rejected(bronze_rejected_entities: ir.Table) -> ir.Table:
     """No row of the source was rejected; the reasons say why."""
     rows = bronze_rejected_entities

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import ibis.expr.types as ir
 
-from monstera_assets.bronze import OWNERS
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.warehouse.common_columns import REJECTED_ROW
-from monstera_assets.warehouse.tables import Column, Layer, Table
+from monstera_assets.bronze import authoring as ma
 
-TABLE = Table(
-    layer=Layer.BRONZE,
-    name="bronze_rejected_events",
+TABLE = ma.bronze_table(
+    "bronze_rejected_events",
     grain="one rejected row of the input events",
     description="Event rows that break a rule, as they stood in the source, with the first reason"
     " that applies. With bronze_events they add up to the rows read.",
-    owners=OWNERS,
     key=(),
     partition_column="partition_date",
     columns=(
-        Column(
+        ma.Column(
             "partition_date",
             "date",
             "The partition that the row belongs to: its date, the date of its folder, or the first"
             " partition if neither can be read.",
         ),
-        Column("event_date", "date", "UTC date of the event, if it can be read.", nullable=True),
-        *REJECTED_ROW,
+        ma.Column("event_date", "date", "UTC date of the event, if it can be read.", nullable=True),
+        *ma.REJECTED_ROW,
     ),
 )
 
 
-@rule(TABLE, blocking=False)
-def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: Window) -> ir.Table:
+@ma.rule(TABLE, blocking=False)
+def nothing_is_rejected(bronze_rejected_events: ir.Table, *, window: ma.Window) -> ir.Table:
     """No row of the source was rejected; the reasons say why."""
-    rows = within(bronze_rejected_events, "partition_date", window)
+    rows = ma.within(bronze_rejected_events, "partition_date", window)
     return rows.group_by("rejection_reason").aggregate(
         rows=rows.count(), example_file=rows.source_file.min()
     )

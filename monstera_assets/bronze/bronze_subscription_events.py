@@ -7,12 +7,10 @@ from datetime import date
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.bronze import OWNERS
+from monstera_assets.bronze import authoring as ma
 from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
 from monstera_assets.bronze.event_rules import EVENT_COLUMNS, event_rules, rank_events, read_events
 from monstera_assets.bronze.json_text import text_at
-from monstera_assets.bronze.validation import Rule, read_as, unknown_reference, with_reason
-from monstera_assets.warehouse.tables import Column, Layer, Table
 
 ACCOUNT_EVENT_TYPES = (
     "subscription_started",
@@ -30,24 +28,24 @@ PAUSE_REASONS = ("seasonal", "voluntary_pause")
 
 # What the metadata may carry, each the value after the change: its key and its column.
 _FROM_METADATA = (
-    Column("total_seats", "int64", "Seats after the change.", nullable=True),
-    Column(
+    ma.Column("total_seats", "int64", "Seats after the change.", nullable=True),
+    ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
         "Recurring revenue a month after the change.",
         nullable=True,
     ),
-    Column(
+    ma.Column(
         "subscription_tier",
         "string",
         "Tier after the change.",
         nullable=True,
         allowed=SUBSCRIPTION_TIERS,
     ),
-    Column("contract_renewal_date", "date", "Renewal date after the change.", nullable=True),
-    Column("effective_date", "date", "When a cancellation takes effect.", nullable=True),
-    Column("grace_until", "date", "Last day of grace after a failed payment.", nullable=True),
-    Column(
+    ma.Column("contract_renewal_date", "date", "Renewal date after the change.", nullable=True),
+    ma.Column("effective_date", "date", "When a cancellation takes effect.", nullable=True),
+    ma.Column("grace_until", "date", "Last day of grace after a failed payment.", nullable=True),
+    ma.Column(
         "pause_reason",
         "string",
         "Why a subscription is paused.",
@@ -57,13 +55,11 @@ _FROM_METADATA = (
 )
 _METADATA_KEYS = {"pause_reason": "reason"}
 
-TABLE = Table(
-    layer=Layer.BRONZE,
-    name="bronze_subscription_events",
+TABLE = ma.bronze_table(
+    "bronze_subscription_events",
     grain="one billing or subscription fact of an account, or one deletion of a user",
     description="Subscription events in the event schema, with what their metadata carries (the"
     " value after the change) in columns. Loaded whole.",
-    owners=OWNERS,
     key=("event_id",),
     columns=(*EVENT_COLUMNS, *_FROM_METADATA),
 )
@@ -76,12 +72,8 @@ def classify(
     rows = rank_events(read_events(rows, TABLE, earliest))
     rows, rules = event_rules(rows, TABLE, users=users, catalog=catalog, deletions=None)
     of_account = ibis.ifelse(rows.entity_type == "account", rows.entity_id, None)
-    rows, unknown_account = unknown_reference(
-        rows.mutate(account_of_event=of_account),
-        "account_of_event",
-        accounts,
-        "account_id",
-        "unknown_account",
+    rows, unknown_account = ma.unknown_reference(
+        rows.mutate(account_id=of_account), "account_id", accounts, "unknown_account"
     )
     document = ibis.ifelse(_unreadable_metadata(rules), None, rows.metadata)
     texts = {
@@ -91,8 +83,10 @@ def classify(
     # Other events may give reasons of their own.
     paused = rows.event_type == "subscription_paused"
     texts["pause_reason"] = ibis.ifelse(paused, texts["pause_reason"], None)
-    values = {column.name: read_as(texts[column.name], column.dtype) for column in _FROM_METADATA}
-    misread: list[Rule] = [
+    values = {
+        column.name: ma.read_as(texts[column.name], column.dtype) for column in _FROM_METADATA
+    }
+    misread: list[ma.Rejection] = [
         (
             f"unreadable_metadata_{column.name}",
             texts[column.name].notnull() & values[column.name].isnull(),
@@ -100,7 +94,7 @@ def classify(
         for column in _FROM_METADATA
         if not column.dtype.is_string()
     ]
-    known: list[Rule] = [
+    known: list[ma.Rejection] = [
         (f"unknown_{column.name}", values[column.name].notin(column.allowed))
         for column in _FROM_METADATA
         if column.allowed
@@ -108,7 +102,7 @@ def classify(
     fits_entity = ((rows.entity_type == "account") & rows.event_type.isin(ACCOUNT_EVENT_TYPES)) | (
         (rows.entity_type == "user") & rows.event_type.isin(USER_EVENT_TYPES)
     )
-    classified = with_reason(
+    classified = ma.with_reason(
         rows,
         [
             *rules,
@@ -131,5 +125,5 @@ def deletions(subscription_events: ir.Table) -> ir.Table:
     )
 
 
-def _unreadable_metadata(rules: list[Rule]) -> ir.BooleanValue:
+def _unreadable_metadata(rules: list[ma.Rejection]) -> ir.BooleanValue:
     return dict(rules)["unreadable_metadata"].fill_null(False)

@@ -4,57 +4,38 @@ from __future__ import annotations
 
 import ibis.expr.types as ir
 
-from monstera_assets.bronze import OWNERS
-from monstera_assets.bronze.validation import (
-    Rule,
-    missing,
-    rank_duplicates,
-    typed,
-    unknown_reference,
-    unreadable,
-    with_reason,
-)
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
+from monstera_assets.bronze import authoring as ma
 
-TABLE = Table(
-    layer=Layer.BRONZE,
-    name="bronze_users",
+TABLE = ma.bronze_table(
+    "bronze_users",
     grain="one user",
     description="Users and the attributes by which metrics are segmented.",
-    owners=OWNERS,
     key=("user_id",),
     columns=(
-        Column("user_id", "string", "Identifier of the user."),
-        Column("email", "string", "E-mail address. Never leaves bronze."),
-        Column(
+        ma.Column("user_id", "string", "Identifier of the user."),
+        ma.Column("email", "string", "E-mail address. Never leaves bronze."),
+        ma.Column(
             "account_id",
             "string",
             "The account that the user belongs to.",
-            references=Reference("bronze_accounts", "account_id"),
+            references=ma.Reference("bronze_accounts", "account_id"),
         ),
-        Column("user_created_at", "timestamp", "Signup, UTC."),
-        Column("country", "string", "Country of the user."),
-        Column("plan_type", "string", "Plan of the user."),
-        Column("acquisition_source", "string", "Where the user came from."),
+        ma.Column("user_created_at", "timestamp", "Signup, UTC."),
+        ma.Column("country", "string", "Country of the user."),
+        ma.Column("plan_type", "string", "Plan of the user."),
+        ma.Column("acquisition_source", "string", "Where the user came from."),
     ),
 )
 
-REQUIRED = tuple(column.name for column in TABLE.columns)
+REQUIRED = ma.required_columns(TABLE)
 
 
 def classify(rows: ir.Table, accounts: ir.Table) -> ir.Table:
     """Typed rows with the reason for which each is rejected, null if accepted."""
-    rows = typed(rows, TABLE)
-    rows = rank_duplicates(
-        rows, ["user_id"], [rows.user_created_at, rows.source_file, rows.email, rows.account_id]
+    rows = ma.typed(rows, TABLE)
+    rows = ma.rank_duplicates(
+        rows, TABLE.key, [rows.user_created_at, rows.source_file, rows.email, rows.account_id]
     )
-    rows, unknown_account = unknown_reference(
-        rows, "account_id", accounts, "account_id", "unknown_account"
-    )
-    rules: list[Rule] = [
-        *missing(rows, REQUIRED),
-        ("duplicate_user_id", rows.duplicate_rank > 0),
-        *unreadable(rows, {"user_created_at": "user_created_at"}),
-        unknown_account,
-    ]
-    return with_reason(rows, rules)
+    rows, unknown_account = ma.unknown_reference(rows, "account_id", accounts, "unknown_account")
+    rules = ma.column_rules(rows, TABLE, "duplicate_user_id")
+    return ma.with_reason(rows, [*rules, unknown_account])

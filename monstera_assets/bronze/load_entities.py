@@ -30,7 +30,7 @@ from monstera_assets.bronze import (
 )
 from monstera_assets.bronze.entity_changes import COMPARED, entity_effect
 from monstera_assets.bronze.loading import Classify, accepted, keep_classified, stage, with_files
-from monstera_assets.bronze.validation import REASON
+from monstera_assets.bronze.validation import REASON, required_columns
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, temporary_relation
 from monstera_assets.warehouse.source_changes import Cause, note_change
@@ -51,22 +51,63 @@ TABLES = (
 
 @dataclass(frozen=True)
 class _Entity:
-    """How one input is read: its table, its columns in the source and its rules."""
+    """How one input is read: its table, its rules, and its columns if not those of the table."""
 
-    input_name: str
     table: Table
-    required: Sequence[str]
-    optional: Sequence[str]
     classify: Classify
+    required: Sequence[str] = ()
+    optional: Sequence[str] = ()
+
+    @property
+    def input_name(self) -> str:
+        return self.table.name.removeprefix("bronze_")
+
+    def temporary(self, connection: duckdb.DuckDBPyConnection, what: str) -> ir.Table:
+        """What was kept of the input: `rows`, `malformed` or `classified`."""
+        return temporary_relation(connection, f"{self.input_name}_{what}")
+
+    def accepted(
+        self, source_input: SourceInput, connection: duckdb.DuckDBPyConnection
+    ) -> ir.Table:
+        """Stage and classify the input, and give the accepted rows."""
+        required = self.required or required_columns(self.table)
+        nullable = [column.name for column in self.table.columns if column.nullable]
+        optional = self.optional or [name for name in nullable if name not in required]
+        rows, _ = stage(connection, source_input, required, optional)
+        classified = keep_classified(connection, self.input_name, self.table, self.classify(rows))
+        return accepted(classified, self.table)
+
+    def rejected(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
+        """The rejected rows and the records that are no rows."""
+        classified = self.temporary(connection, "classified")
+        malformed = self.temporary(connection, "malformed")
+        malformed = malformed.rename(rejection_reason="reason", raw_row="raw_line")
+        columns = ("rejection_reason", "source_file", "raw_row")
+        rejected = classified.filter(classified[REASON].notnull()).select(columns)
+        every = rejected.union(malformed.select(columns))
+        return every.select(ibis.literal(self.input_name).name("input_name"), *columns)
+
+    def ledger_entry(
+        self, source_input: SourceInput, connection: duckdb.DuckDBPyConnection
+    ) -> ir.Table:
+        """Where the rows were read from and what became of them."""
+        rows, malformed, classified = (
+            self.temporary(connection, what) for what in ("rows", "malformed", "classified")
+        )
+        entry = rows.aggregate(rows_in_files=rows.count())
+        counted = entry.select(
+            input_name=ibis.literal(self.input_name),
+            rows_read=entry.rows_in_files + malformed.count().as_scalar(),
+            rows_accepted=accepted(classified, self.table).count().as_scalar(),
+            rows_rejected=self.rejected(connection).count().as_scalar(),
+        )
+        return with_files(connection, counted, source_input)
 
 
 def build_load_entities(source: Path, earliest: date) -> AssetsDefinition:
     """The asset that loads all entity tables from a source folder."""
 
-    @multi_asset(
-        name="load_entities",
-        outs=batch_outs(TABLES),
-    )
+    @multi_asset(name="load_entities", outs=batch_outs(TABLES))
     def load_entities() -> Iterator[MaterializeResult[Any]]:
         batch = entity_load(discover_source(source), earliest)
         first, *others = TABLES
@@ -94,143 +135,55 @@ def entity_batch(inputs: Mapping[str, SourceInput], earliest: date) -> TableBatc
         inputs: the source's inputs; subscription_events and workflows may be missing.
         earliest: no subscription event is older.
     """
-    entities = _entities(earliest)
-    present = {
-        entity.input_name: inputs.get(
-            entity.input_name, SourceInput(entity.input_name, (), by_day=False)
-        )
-        for entity in entities
+    entities = {
+        entity: inputs.get(entity.input_name, SourceInput(entity.input_name, (), by_day=False))
+        for entity in _entities(earliest)
     }
+
+    def rejected_rows(connection: duckdb.DuckDBPyConnection) -> ir.Table:
+        return ibis.union(*(entity.rejected(connection) for entity in entities))
+
+    def ledger(connection: duckdb.DuckDBPyConnection) -> ir.Table:
+        return ibis.union(
+            *(entity.ledger_entry(files, connection) for entity, files in entities.items())
+        )
+
     return TableBatch(
         {
-            **{
-                entity.table: partial(_accepted_rows, entity, present[entity.input_name])
-                for entity in entities
-            },
-            bronze_rejected_entities.TABLE: partial(_rejected_rows, entities),
-            bronze_entity_loads.TABLE: partial(_ledger, entities, present),
+            **{entity.table: partial(entity.accepted, files) for entity, files in entities.items()},
+            bronze_rejected_entities.TABLE: rejected_rows,
+            bronze_entity_loads.TABLE: ledger,
         }
     )
 
 
 def _entities(earliest: date) -> tuple[_Entity, ...]:
-    accounts = bronze_accounts.TABLE.relation
-    catalog = bronze_product_catalog.TABLE.relation
-    users = bronze_users.TABLE.relation
+    accounts, catalog, users = (
+        module.TABLE.relation for module in (bronze_accounts, bronze_product_catalog, bronze_users)
+    )
+    classify_billing = partial(
+        bronze_subscription_events.classify,
+        users=users,
+        accounts=accounts,
+        catalog=catalog,
+        earliest=earliest,
+    )
     return (
+        _Entity(bronze_accounts.TABLE, bronze_accounts.classify),
         _Entity(
-            "accounts",
-            bronze_accounts.TABLE,
-            bronze_accounts.REQUIRED,
-            ("first_paid_at", "contract_renewal_date"),
-            bronze_accounts.classify,
-        ),
-        _Entity(
-            "product_catalog",
             bronze_product_catalog.TABLE,
-            (
-                *bronze_product_catalog.REQUIRED,
-                "parent_product_id",
-                "activation_event_types",
-                "qualifying_event_types",
-            ),
-            ("active_days", "dormant_days"),
             bronze_product_catalog.classify,
+            bronze_product_catalog.REQUIRED,
         ),
+        _Entity(bronze_users.TABLE, partial(bronze_users.classify, accounts=accounts)),
         _Entity(
-            "users",
-            bronze_users.TABLE,
-            bronze_users.REQUIRED,
-            (),
-            partial(bronze_users.classify, accounts=accounts),
-        ),
-        _Entity(
-            "subscription_events",
             bronze_subscription_events.TABLE,
+            classify_billing,
             event_rules.REQUIRED,
             event_rules.OPTIONAL,
-            partial(
-                bronze_subscription_events.classify,
-                users=users,
-                accounts=accounts,
-                catalog=catalog,
-                earliest=earliest,
-            ),
         ),
-        _Entity(
-            "workflows",
-            bronze_workflows.TABLE,
-            bronze_workflows.REQUIRED,
-            (),
-            partial(bronze_workflows.classify, catalog=catalog),
-        ),
+        _Entity(bronze_workflows.TABLE, partial(bronze_workflows.classify, catalog=catalog)),
     )
-
-
-def _accepted_rows(
-    entity: _Entity, source_input: SourceInput, connection: duckdb.DuckDBPyConnection
-) -> ir.Table:
-    rows, _ = stage(connection, source_input, entity.required, entity.optional)
-    classified = keep_classified(connection, entity.input_name, entity.table, entity.classify(rows))
-    return accepted(classified, entity.table)
-
-
-def _rejected_rows(entities: Sequence[_Entity], connection: duckdb.DuckDBPyConnection) -> ir.Table:
-    return ibis.union(
-        *(part for entity in entities for part in _rejected_parts(entity.input_name, connection))
-    )
-
-
-def _rejected_parts(
-    input_name: str, connection: duckdb.DuckDBPyConnection
-) -> tuple[ir.Table, ir.Table]:
-    classified = temporary_relation(connection, f"{input_name}_classified")
-    malformed = temporary_relation(connection, f"{input_name}_malformed")
-    return (
-        classified.filter(classified[REASON].notnull()).select(
-            input_name=ibis.literal(input_name),
-            rejection_reason=classified[REASON],
-            source_file=classified.source_file,
-            raw_row=classified.raw_row,
-        ),
-        malformed.select(
-            input_name=ibis.literal(input_name),
-            rejection_reason=malformed.reason,
-            source_file=malformed.source_file,
-            raw_row=malformed.raw_line,
-        ),
-    )
-
-
-def _ledger(
-    entities: Sequence[_Entity],
-    inputs: Mapping[str, SourceInput],
-    connection: duckdb.DuckDBPyConnection,
-) -> ir.Table:
-    entries = []
-    for entity in entities:
-        name = entity.input_name
-        rows = temporary_relation(connection, f"{name}_rows")
-        malformed = temporary_relation(connection, f"{name}_malformed")
-        classified = temporary_relation(connection, f"{name}_classified")
-        rejected, unreadable = _rejected_parts(name, connection)
-        read = rows.aggregate(rows_read=rows.count()).cross_join(
-            malformed.aggregate(rows_malformed=malformed.count())
-        )
-        outcome = (
-            accepted(classified, entity.table)
-            .aggregate(rows_accepted=ibis._.count())
-            .cross_join(rejected.union(unreadable).aggregate(rows_rejected=ibis._.count()))
-        )
-        entry = read.cross_join(outcome)
-        counted = entry.select(
-            input_name=ibis.literal(name),
-            rows_read=entry.rows_read + entry.rows_malformed,
-            rows_accepted=entry.rows_accepted,
-            rows_rejected=entry.rows_rejected,
-        )
-        entries.append(with_files(connection, counted, inputs[name]))
-    return ibis.union(*entries)
 
 
 def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import ibis
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
-from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.tables import Column, Table
 
-Rule = tuple[str, ir.BooleanValue]
+Rejection = tuple[str, ir.BooleanValue]
 """A rejection reason and the condition under which it applies; a null condition does not apply."""
 
 REASON = "rejection_reason"
 
 
-def typed(rows: ir.Table, table: Table, source_names: dict[str, str] | None = None) -> ir.Table:
+def typed(rows: ir.Table, table: Table, source_names: Mapping[str, str] | None = None) -> ir.Table:
     """Read the raw columns of a source as the declared types; what cannot be read becomes null.
 
     Keeps the raw columns, prefixed with `raw_`, beside the typed ones.
@@ -62,34 +62,57 @@ def _finite(value: ir.Value) -> ir.Value:
     return ibis.ifelse(value.year().between(1, 9999), value, None)
 
 
-def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rule]:
+def required_columns(table: Table) -> tuple[str, ...]:
+    """The columns without nulls."""
+    return tuple(column.name for column in table.columns if not column.nullable)
+
+
+def column_rules(
+    rows: ir.Table, table: Table, duplicate: str, required: Sequence[str] | None = None
+) -> list[Rejection]:
+    """The rules that every entity table begins with.
+
+    Args:
+        rows: as `rank_duplicates` gives them.
+        table: the declaration.
+        duplicate: the reason for which a row is rejected whose key another row has.
+        required: columns that may not be empty, by default all that are not nullable.
+    """
+    return [
+        *missing(rows, required_columns(table) if required is None else required),
+        (duplicate, rows.duplicate_rank > 0),
+        *unreadable(rows, [c.name for c in table.columns if not c.dtype.is_string()]),
+        *unknown_values(rows, [column for column in table.columns if column.allowed]),
+    ]
+
+
+def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rejection]:
     """A required column that the source left empty."""
     return [(f"missing_{name}", _is_blank(rows[f"raw_{name}"])) for name in columns]
 
 
-def unreadable(rows: ir.Table, columns: dict[str, str]) -> list[Rule]:
-    """A value that is not of its type; `columns` maps names in the table to the source's."""
+def unreadable(
+    rows: ir.Table, columns: Iterable[str], source_names: Mapping[str, str] | None = None
+) -> list[Rejection]:
+    """A value that is not of its type; for `source_names` see `typed`."""
+    named = [(name, (source_names or {}).get(name, name)) for name in columns]
     return [
-        (
-            f"unreadable_{source_name}",
-            rows[name].isnull() & ~_is_blank(rows[f"raw_{source_name}"]),
-        )
-        for name, source_name in columns.items()
+        (f"unreadable_{source}", rows[name].isnull() & ~_is_blank(rows[f"raw_{source}"]))
+        for name, source in named
     ]
 
 
-def unknown_values(rows: ir.Table, table: Table, columns: Iterable[str]) -> list[Rule]:
+def unknown_values(rows: ir.Table, columns: Iterable[Column]) -> list[Rejection]:
     """A value that is not among the column's allowed ones."""
-    allowed = {column.name: column.allowed for column in table.columns}
-    return [(f"unknown_{name}", rows[name].notin(allowed[name] or ())) for name in columns]
+    return [(f"unknown_{each.name}", rows[each.name].notin(each.allowed)) for each in columns]
 
 
 def unknown_reference(
-    rows: ir.Table, column: str, reference: ir.Table, reference_column: str, reason: str
-) -> tuple[ir.Table, Rule]:
-    """Look a column up in another table; the rule applies where the value does not occur there."""
+    rows: ir.Table, column: str, reference: ir.Table, reason: str
+) -> tuple[ir.Table, Rejection]:
+    """Look a column up in that of another table; the rule applies where the value is not there."""
     known = reference.select(
-        **{f"known_{column}": reference[reference_column], f"is_known_{column}": True}
+        **{f"known_{column}": reference[column], f"is_known_{column}": True}
     ).distinct()
     joined = rows.left_join(known, rows[column] == known[f"known_{column}"]).drop(f"known_{column}")
     return joined, (reason, joined[column].notnull() & joined[f"is_known_{column}"].isnull())
@@ -117,12 +140,12 @@ def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Va
     return single.union(ranked.select(*single.columns))
 
 
-def first_reason(rules: Sequence[Rule]) -> ir.StringValue:
+def first_reason(rules: Sequence[Rejection]) -> ir.StringValue:
     """The first reason that applies to a row, null if none does."""
     return ibis.cases(*((condition, reason) for reason, condition in rules))
 
 
-def with_reason(rows: ir.Table, rules: Sequence[Rule]) -> ir.Table:
+def with_reason(rows: ir.Table, rules: Sequence[Rejection]) -> ir.Table:
     """Add the first reason that applies to each row, null for an accepted row."""
     return rows.mutate(**{REASON: first_reason(rules)})
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -22,6 +23,7 @@ import ibis.expr.types as ir
 import pytest
 
 from monstera_assets.bronze import (
+    authoring,
     bronze_accounts,
     bronze_events,
     bronze_product_catalog,
@@ -531,7 +533,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
             bronze_workflows,
         ):
             name = module.TABLE.name.removeprefix("bronze_")
-            patch.setattr(module, "with_reason", partial(_with_reason, declared, name))
+            recording = {"with_reason": partial(_with_reason, declared, name)}
+            patch.setattr(module, "ma", SimpleNamespace(**{**vars(authoring), **recording}))
         _load_entities(database, source)
         _load_events(database, source)
     rejected = _query(
