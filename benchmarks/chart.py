@@ -25,11 +25,7 @@ SHORT = {
 def chart(folder: Path) -> dict[str, Any]:
     """The chart as Vega-Lite: bars of the measured ratios, and ticks where they are to stay below."""
     rows = [
-        {
-            "stage": f"{SHORT[row['what']]}, {size}",
-            "ratio": row["ratio"],
-            "bound": row["at_most"],
-        }
+        {"stage": f"{SHORT[row['what']]}, {size}", "ratio": row["ratio"], "bound": row["at_most"]}
         for what in SHORT
         for size in "SML"
         if (folder / size / "results.json").exists()

@@ -148,12 +148,7 @@ def main() -> None:
     help="Compute only what a changed source affects: load the days of events that differ from what"
     " was loaded, and compute all tables from the first affected day on.",
 )
-def run(
-    settings: Settings,
-    first: datetime | None,
-    last: datetime | None,
-    changed: bool,
-) -> None:
+def run(settings: Settings, first: datetime | None, last: datetime | None, changed: bool) -> None:
     """Materialize every table and evaluate every check, for a range of days, in one run.
 
     Running again replaces what is there; the same source and range give the same tables. Ends with
@@ -186,11 +181,7 @@ def run(
             print_line(console, line)
         if changes.rebuild is None:
             return
-        tags, window, first_partition = (
-            rebuild_tags(changes),
-            changes.rebuild,
-            changes.days.first,
-        )
+        tags, window, first_partition = (rebuild_tags(changes), changes.rebuild, changes.days.first)
     else:
         from monstera_assets.operations.partitions import (
             available_partitions,
@@ -305,12 +296,7 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     help="Write this table only, may be repeated; the other tables of the export stay as they are."
     "  [default: all gold tables and the unpartitioned ones of silver]",
 )
-def export(
-    settings: Settings,
-    output: Path | None,
-    kind: str,
-    names: tuple[str, ...],
-) -> None:
+def export(settings: Settings, output: Path | None, kind: str, names: tuple[str, ...]) -> None:
     """Write tables as files, for tools that must not wait for the database's lock.
 
     An export is written whole or not at all: readers see the old files or the new ones.

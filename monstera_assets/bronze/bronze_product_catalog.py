@@ -135,9 +135,7 @@ def product_of_node(catalog: ir.Table) -> ir.Table:
         have none and are left out. The taxonomy has at most four tiers, so two steps up suffice.
     """
     nodes = catalog.select(
-        node_id=catalog.product_id,
-        node_tier=catalog.tier,
-        parent_id=catalog.parent_product_id,
+        node_id=catalog.product_id, node_tier=catalog.tier, parent_id=catalog.parent_product_id
     )
     parents = catalog.select(
         one_up_id=catalog.product_id,
@@ -199,9 +197,7 @@ def taxonomy_is_a_tree(bronze_product_catalog: ir.Table) -> ir.Table:
     """
     nodes = bronze_product_catalog
     parents = nodes.select(
-        found_id=nodes.product_id,
-        parent_tier=nodes.tier,
-        parent_family_id=nodes.product_family_id,
+        found_id=nodes.product_id, parent_tier=nodes.tier, parent_family_id=nodes.product_family_id
     )
     both = nodes.left_join(parents, nodes.parent_product_id == parents.found_id)
     fits = ibis.cases(

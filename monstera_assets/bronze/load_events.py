@@ -56,11 +56,7 @@ from monstera_assets.warehouse.batches import (
 )
 from monstera_assets.warehouse.io_manager import InputRows
 from monstera_assets.warehouse.source_changes import Cause, note_change
-from monstera_assets.warehouse.table_asset import (
-    asset_key,
-    batch_outs,
-    partition_window,
-)
+from monstera_assets.warehouse.table_asset import asset_key, batch_outs, partition_window
 from monstera_assets.warehouse.windows import DateWindow, from_text
 from monstera_assets.warehouse.writer import materialized_days
 

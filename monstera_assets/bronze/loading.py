@@ -69,10 +69,7 @@ def raw_columns(required: Sequence[str], optional: Sequence[str]) -> list[RawCol
 
 
 def keep_classified(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    table: Table,
-    classified: ir.Table,
+    connection: duckdb.DuckDBPyConnection, name: str, table: Table, classified: ir.Table
 ) -> ir.Table:
     """Compute the classification once, as `what_is_kept` of it.
 

@@ -34,8 +34,7 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
             " part of this run.",
         )
     print_line(
-        console,
-        f"Checks: {report.checks_passed} passed, {len(report.failed_checks)} failed",
+        console, f"Checks: {report.checks_passed} passed, {len(report.failed_checks)} failed"
     )
     for check in report.failed_checks:
         severity = "ERROR" if check.blocking else "WARN"

@@ -97,14 +97,10 @@ def daily_schedule(
         if missing is None:
             return SkipReason(f"every daily table has all days up to {yesterday}")
         if context.instance.get_runs(
-            RunsFilter(statuses=_UNFINISHED, tags={RANGE_END_TAG: str(missing.last)}),
-            limit=1,
+            RunsFilter(statuses=_UNFINISHED, tags={RANGE_END_TAG: str(missing.last)}), limit=1
         ):
             return SkipReason(f"a run up to {missing.last} is under way")
-        return RunRequest(
-            run_key=f"{missing.first}..{missing.last}",
-            tags=range_tags(missing),
-        )
+        return RunRequest(run_key=f"{missing.first}..{missing.last}", tags=range_tags(missing))
 
     return daily_run
 

@@ -121,11 +121,7 @@ class Status(BaseModel):
 
 
 def read_status(
-    instance: DagsterInstance,
-    settings: Settings,
-    now: datetime,
-    *,
-    lock_timeout_seconds: float = 0,
+    instance: DagsterInstance, settings: Settings, now: datetime, *, lock_timeout_seconds: float = 0
 ) -> Status:
     """The status as of a moment.
 
@@ -152,10 +148,7 @@ def read_status(
     }
     try:
         with connect(
-            str(settings.database),
-            {},
-            lock_timeout_seconds=lock_timeout_seconds,
-            read_only=True,
+            str(settings.database), {}, lock_timeout_seconds=lock_timeout_seconds, read_only=True
         ) as connection:
             stored = _stored(connection, due.day)
             locked = False

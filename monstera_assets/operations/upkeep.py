@@ -3,14 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from dagster import (
-    JobDefinition,
-    OpExecutionContext,
-    ScheduleDefinition,
-    job,
-    mem_io_manager,
-    op,
-)
+from dagster import JobDefinition, OpExecutionContext, ScheduleDefinition, job, mem_io_manager, op
 
 from monstera_assets.operations.exports import export_all
 from monstera_assets.operations.jobs import EXPIRE_RAW_EVENTS, EXPORT_TABLES

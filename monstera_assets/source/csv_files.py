@@ -17,8 +17,10 @@ Belongs here: how CSV becomes tables. Not here: which records are rows (`csv_rec
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
@@ -29,14 +31,9 @@ from monstera_assets.source.csv_records import (
     split_records,
 )
 from monstera_assets.source.errors import SourceError
+from monstera_assets.source.layout import SourceFile
 from monstera_assets.source.sql import PATH_COLUMN, identifier, literal, path_list
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from monstera_assets.source.layout import SourceFile
-    from monstera_assets.source.staging import Staging
+from monstera_assets.source.staging import Staging
 
 # Values of so many bytes cannot come from a record that is too long by the grammar.
 _SURELY_SHORT_BYTES = MAX_RECORD_CHARACTERS * 2 // 5

@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from pathlib import Path
+from typing import NamedTuple, TextIO
 
 from monstera_assets.source.errors import SourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 # DuckDB's time to plan a scan grows with the number of columns, whether they are wanted or not.
 MAX_COLUMNS = 10_000

@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from monstera_assets.source.errors import SourceError
-
-if TYPE_CHECKING:
-    from monstera_assets.source.layout import SourceFile
-
-_BLOCK_BYTES = 1 << 20
+from monstera_assets.source.layout import SourceFile, unreadable
 
 
 @dataclass(frozen=True)
@@ -30,17 +24,11 @@ def fingerprint(file: SourceFile) -> FileFingerprint:
         SourceError: the file is gone, cannot be read, or has changed since it was found.
     """
     file.check_unchanged()
-    digest = hashlib.sha256()
-    size = 0
     try:
         with file.path.open("rb") as stream:
-            while block := stream.read(_BLOCK_BYTES):
-                digest.update(block)
-                size += len(block)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            size = stream.tell()
     except OSError as error:
-        raise SourceError(
-            f"{file.relative_path} cannot be read ({error.strerror}): check that it is there and "
-            "its permissions."
-        ) from error
+        raise unreadable(file.relative_path, error) from error
     file.check_unchanged()
-    return FileFingerprint(file.relative_path, size, digest.hexdigest())
+    return FileFingerprint(file.relative_path, size, digest)

@@ -8,15 +8,13 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from monstera_assets.source.errors import SourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping
 
 REQUIRED_INPUTS = ("events", "users", "accounts", "product_catalog")
 OPTIONAL_INPUTS = ("subscription_events", "workflows")
@@ -74,14 +72,8 @@ class SourceInput:
 
     def within(self, first: date, last: date) -> SourceInput:
         """Return the input with only the files of these days if by day, else with all of them."""
-        if not self.by_day:
-            return self
-        days = tuple(
-            file
-            for file in self.files
-            if file.folder_date is not None and first <= file.folder_date <= last
-        )
-        return replace(self, files=days)
+        dates = {file.folder_date for file in self.files if file.folder_date is not None}
+        return self.of_days({day for day in dates if first <= day <= last})
 
     def of_days(self, days: Container[date]) -> SourceInput:
         """Return the input with only the files of some days if by day, else with all of them."""
@@ -266,7 +258,7 @@ def _source_file(
         with path.open("rb") as stream:
             stream.read(1)
     except OSError as error:
-        raise _unreadable(shown, error) from error
+        raise unreadable(shown, error) from error
     return SourceFile(path, shown, file_format, folder_date, stamp)
 
 
@@ -291,13 +283,14 @@ def _stamp(path: Path, shown: str) -> FileStamp:
     try:
         status = path.stat()
     except OSError as error:
-        raise _unreadable(shown, error) from error
+        raise unreadable(shown, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise SourceError(f"{shown} is not a regular file: replace it by one.")
     return FileStamp(status.st_size, status.st_mtime_ns)
 
 
-def _unreadable(shown: str, error: OSError) -> SourceError:
+def unreadable(shown: str, error: OSError) -> SourceError:
+    """The error that names a file which cannot be read."""
     return SourceError(
         f"{shown} cannot be read ({error.strerror}): check that it is there and its permissions."
     )

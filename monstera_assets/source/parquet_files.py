@@ -7,19 +7,15 @@ and what a value means.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import duckdb
 
 from monstera_assets.source.errors import SourceError
+from monstera_assets.source.layout import SourceFile
 from monstera_assets.source.sql import PATH_COLUMN, identifier, literal, path_list
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from monstera_assets.source.layout import SourceFile
 
 TEXT = "VARCHAR"
 # DuckDB has no error of its own for a damaged file, so what is none of these is taken for one.

@@ -7,13 +7,14 @@ valid.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import duckdb
 
 from monstera_assets.source.csv_files import CsvFile, CsvStager, open_csv
 from monstera_assets.source.errors import SourceError
+from monstera_assets.source.layout import SourceFile, SourceInput
 from monstera_assets.source.parquet_files import (
     NOT_THE_FILE,
     TEXT,
@@ -26,11 +27,6 @@ from monstera_assets.source.parquet_files import (
 )
 from monstera_assets.source.sql import PATH_COLUMN, date_literal, identifier, literal, path_list
 from monstera_assets.source.staging import staging_area
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from monstera_assets.source.layout import SourceFile, SourceInput
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
 
 from monstera_assets.source.errors import SourceError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import date
-    from pathlib import Path
 
 # The column that a scan adds to say which file a row is from; no source has a column of that name.
 PATH_COLUMN = "_source_path"

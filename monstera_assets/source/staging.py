@@ -8,18 +8,15 @@ its own that the caller's connection can then copy from.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import duckdb
+
 from monstera_assets.source.sql import identifier
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import duckdb
 
 
 @dataclass
@@ -51,10 +48,7 @@ class Staging:
 def staging_area(connection: duckdb.DuckDBPyConnection) -> Iterator[Staging]:
     """Open a staging area beside ``connection``, and remove it at the end."""
     database = identifier(f"source_{uuid4().hex}")
-    with (
-        connection.cursor() as cursor,
-        tempfile.TemporaryDirectory(prefix="monstera-") as folder,
-    ):
+    with connection.cursor() as cursor, tempfile.TemporaryDirectory(prefix="monstera-") as folder:
         # Spelled out, because a read-only connection would attach it read-only.
         cursor.execute(f"ATTACH ':memory:' AS {database} (READ_WRITE)")
         try:

@@ -77,8 +77,7 @@ class Rates(BaseModel):
         " return a day of who has lapsed; factor on events of a day in use.",
     )
     use_weekdays: tuple[float, ...] = Field(
-        (1.0, 1.0, 1.0, 0.97, 0.88, 0.35, 0.30),
-        description="Factor on use on Monday to Sunday.",
+        (1.0, 1.0, 1.0, 0.97, 0.88, 0.35, 0.30), description="Factor on use on Monday to Sunday."
     )
     lapse_by_country: dict[str, float] = Field(
         {"US": 1.0, "UK": 1.0, "CA": 0.95, "AU": 1.1, "DE": 0.85, "FR": 1.15},
