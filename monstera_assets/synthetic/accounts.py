@@ -27,6 +27,7 @@ from monstera_assets.synthetic.randomness import (
     between,
     choice,
     draw,
+    draw_once,
     keys,
     part,
     uniform,
@@ -71,6 +72,16 @@ class Facts(NamedTuple):
     reason: Ints
 
 
+VALUES = Facts._fields[3:]
+_CARRIED = {
+    "subscription_started": ("seats", "revenue", "tier", "renewal"),
+    "subscription_renewed": ("renewal",),
+    "seats_changed": ("seats", "revenue"),
+    "tier_changed": ("seats", "revenue", "tier"),
+}
+"""What facts of a type say of the account as it is then."""
+
+
 def closing_per_day(rates: Rates) -> float:
     """The probability that a paid account takes its people's access away on a day."""
     return rates.leaving_per_day + rates.pause_per_day + _fatal_per_day(rates)
@@ -101,13 +112,13 @@ class Accounts:
         self.used_seats = np.zeros(number, dtype=np.int64)
         self.first_paid = np.full(number, NEVER)
         self.first_paid_second = np.zeros(number, dtype=np.int64)
-        terms = draw(keys(seed, Purpose.TERMS, number), 0)
+        terms = draw_once(seed, Purpose.TERMS, number)
         self.term = np.array(list(rates.terms))[choice(part(terms, 0), list(rates.terms.values()))]
         self.tier = choice(part(terms, 1), list(rates.tiers.values()))
         self.prices = np.array([rates.prices[tier] for tier in rates.tiers])
-        countries = uniform(draw(keys(seed, Purpose.ACCOUNT, number), 0))
+        countries = uniform(draw_once(seed, Purpose.ACCOUNT, number))
         self.country = choice(countries, list(rates.countries.values()))
-        size = uniform(draw(keys(seed, Purpose.ACCOUNT_SIZE, number), 0))
+        size = uniform(draw_once(seed, Purpose.ACCOUNT_SIZE, number))
         self.weight: Floats = (1.0 - size) ** -rates.size_exponent
         self._conversion = keys(seed, Purpose.CONVERSION, number)
         self._closing = keys(seed, Purpose.CLOSING, number)
@@ -118,8 +129,7 @@ class Accounts:
     @property
     def open(self) -> Bools:
         """Whether the people of each account have access."""
-        is_open: Bools = (self.phase == Phase.TRIAL) | (self.phase == Phase.PAID)
-        return is_open
+        return np.isin(self.phase, (Phase.TRIAL, Phase.PAID))
 
     @property
     def revenue(self) -> Ints:
@@ -176,8 +186,8 @@ class Accounts:
         self.seats[gives_up] = wanted[gives_up]
         downgrades = smaller & ~gives_up & (self.tier > 0)
         self.tier[downgrades] -= 1
-        self._note("seats_changed", day, buys | gives_up, _CHANGED, seats=True)
-        self._note("tier_changed", day, upgrades | downgrades, _CHANGED, seats=True, tier=True)
+        self._note("seats_changed", day, buys | gives_up, _CHANGED)
+        self._note("tier_changed", day, upgrades | downgrades, _CHANGED)
 
     def _end_of_subscription(self, day: int, details: Keys) -> None:
         rates = self.company.rates
@@ -200,7 +210,7 @@ class Accounts:
         is_first = who & (self.first_paid == NEVER)
         self.first_paid[is_first] = day
         self.first_paid_second[is_first] = self._seconds(day, _STARTED)[is_first]
-        self._note("subscription_started", day, who, _STARTED, seats=True, tier=True, renewal=True)
+        self._note("subscription_started", day, who, _STARTED)
 
     def _begin_term(self, who: Bools, start: Ints, details: Keys) -> None:
         self.renewal[who] = np.where(self.term > 0, start + self.term, _NONE)[who]
@@ -261,7 +271,7 @@ class Accounts:
         self.until[extends] = notice[extends]
         self.until[silent] = self.renewal[silent]
         self.until[cancels] = last[cancels]
-        self._note("subscription_renewed", day, extends, _RENEWED, renewal=True)
+        self._note("subscription_renewed", day, extends, _RENEWED)
         self._note("subscription_cancelled", day, cancels, _CLOSED, effective=last)
 
     def _fail(self, day: int) -> None:
@@ -287,45 +297,20 @@ class Accounts:
         who = (self.phase == Phase.PAID) & (self.failing_since < 0) & (self.renewal >= 0)
         who &= day >= self.renewal - self.lead
         self._begin_term(who, self.renewal, details)
-        self._note("subscription_renewed", day, who, _RENEWED, renewal=True)
+        self._note("subscription_renewed", day, who, _RENEWED)
 
     def _seconds(self, day: int, hour: int) -> Ints:
         """Within an hour, one moment an account, day and hour."""
         numbers = draw(self._details, day + ((hour + 1) << 32))
         return hour * 3600 + between(part(numbers, 0), (0, 3599))
 
-    def _note(
-        self,
-        event_type: str,
-        day: int,
-        who: Bools,
-        hour: int,
-        *,
-        seats: bool = False,
-        tier: bool = False,
-        renewal: bool = False,
-        effective: Ints | None = None,
-        grace: Ints | None = None,
-        reason: Ints | None = None,
-    ) -> None:
+    def _note(self, event_type: str, day: int, who: Bools, hour: int, **values: Ints) -> None:
+        """Keep a fact of some accounts, with these values and those that its type carries."""
         accounts = np.flatnonzero(who)
         if not len(accounts):
             return
+        values |= {name: getattr(self, name) for name in _CARRIED.get(event_type, ())}
         nothing = np.full(len(accounts), _NONE)
-        self.facts.append(
-            (
-                day,
-                Facts(
-                    event_type,
-                    accounts,
-                    self._seconds(day, hour)[accounts],
-                    self.seats[accounts] if seats else nothing,
-                    self.revenue[accounts] if seats else nothing,
-                    self.tier[accounts] if tier else nothing,
-                    self.renewal[accounts] if renewal else nothing,
-                    nothing if effective is None else effective[accounts],
-                    nothing if grace is None else grace[accounts],
-                    nothing if reason is None else reason[accounts],
-                ),
-            )
-        )
+        columns = (values[name][accounts] if name in values else nothing for name in VALUES)
+        seconds = self._seconds(day, hour)[accounts]
+        self.facts.append((day, Facts(event_type, accounts, seconds, *columns)))

@@ -28,6 +28,7 @@ from monstera_assets.synthetic.randomness import (
     Purpose,
     choice,
     draw,
+    draw_once,
     geometric,
     keys,
     part,
@@ -67,29 +68,29 @@ class People:
         self.founds[1:] = np.diff(self.latest_account) > 0
         self.founds[0] = True
 
-        country = keys(seed, Purpose.COUNTRY, number)
-        self._anywhere = part(draw(country, 0), 0) >= rates.in_country_of_account
-        self.country = choice(part(draw(country, 0), 1), list(rates.countries.values()))
-        source = draw(keys(seed, Purpose.SOURCE, number), 0)
+        country = draw_once(seed, Purpose.COUNTRY, number)
+        self._anywhere = part(country, 0) >= rates.in_country_of_account
+        self.country = choice(part(country, 1), list(rates.countries.values()))
+        source = draw_once(seed, Purpose.SOURCE, number)
         self.source = choice(part(source, 0), list(rates.sources.values()))
         invited = ~self.founds & (part(source, 1) < rates.invited_share)
         self.source[invited] = len(rates.sources)
 
         kinds = list(rates.kinds.values())
-        kind = uniform(draw(keys(seed, Purpose.KIND, number), 0))
+        kind = uniform(draw_once(seed, Purpose.KIND, number))
         self.kind = choice(kind, [each.share for each in kinds])
-        breadth = uniform(draw(keys(seed, Purpose.BREADTH, number), 0))
+        breadth = uniform(draw_once(seed, Purpose.BREADTH, number))
         self.breadth = choice(breadth, list(rates.breadths)) + 1
         self.use = np.array([each.use_per_day for each in kinds])[self.kind]
         self.returning = np.array([each.return_per_day for each in kinds])[self.kind]
         self.events_factor = np.array([each.events_factor for each in kinds])[self.kind]
         self.lapse = np.zeros(number)
         self.activation = np.zeros(number)
-        features = uniform(draw(keys(seed, Purpose.FEATURES, number), 0))
+        features = uniform(draw_once(seed, Purpose.FEATURES, number))
         self.uses_features = features < rates.feature_users
-        place = uniform(draw(keys(seed, Purpose.PLACE, number), 0))
+        place = uniform(draw_once(seed, Purpose.PLACE, number))
         self.place = choice(place, list(rates.locations.values()))
-        deletion = uniform(draw(keys(seed, Purpose.DELETION, number), 0))
+        deletion = uniform(draw_once(seed, Purpose.DELETION, number))
         lived = geometric(deletion, rates.deletion_per_day)
         self.deleted = self.signup + np.minimum(lived, float(NEVER)).astype(np.int64)
 
@@ -171,7 +172,7 @@ class People:
         growth = rates.growth_per_year ** (days / 365.0)
         weekdays = np.array(rates.signup_weekdays)[(company.weekday(0) + days) % 7]
         scale = np.concatenate([[0.0], np.cumsum(growth * weekdays)])
-        numbers = uniform(draw(keys(company.seed, Purpose.SIGNUP, company.users), 0))
+        numbers = uniform(draw_once(company.seed, Purpose.SIGNUP, company.users))
         numbers.sort()
         moments = np.interp(numbers * scale[-1], scale, np.arange(company.days + 1.0))
         self.signup = np.minimum(moments.astype(np.int64), company.days - 1)

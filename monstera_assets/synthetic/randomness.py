@@ -62,6 +62,11 @@ def draw(of: Keys, counter: int | Ints) -> Keys:
     return _mix(of + steps * _GAMMA)
 
 
+def draw_once(seed: int, purpose: Purpose, number: int) -> Keys:
+    """64 random bits for each of `number` entities, for what is drawn once in their life."""
+    return draw(keys(seed, purpose, number), 0)
+
+
 def uniform(bits: Keys) -> Floats:
     """Numbers in [0, 1), of 53 bits."""
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from monstera_assets.source.sql import date_literal, literal
 from monstera_assets.synthetic import truth
-from monstera_assets.synthetic.accounts import NEVER, Phase
+from monstera_assets.synthetic.accounts import NEVER, VALUES, Facts, Phase
 from monstera_assets.synthetic.catalog import (
     CATALOG_COLUMNS,
     EVENT_TYPES,
@@ -44,10 +44,6 @@ TRUTH = "truth"
 _ID_DIGITS = 6
 _ACCOUNT_DIGITS = 5
 _PAUSE_REASONS = ("voluntary_pause", "seasonal")
-_EVENT_COLUMNS = (
-    "event_id, entity_id, entity_type, event_type, timestamp, location, session_id, product_id,"
-    " is_qualifying_event, is_activation_event, metadata, received_at"
-)
 
 
 class FileFormat(StrEnum):
@@ -274,36 +270,26 @@ class _Writer:
         people, rates = self._simulation.people, self._company.rates
         facts = self._simulation.accounts.facts
         deleted = np.flatnonzero(people.deleted <= self._company.last_day)
-        types = sorted({each.event_type for _, each in facts})
-        number = sum(len(each.account) for _, each in facts)
-        names = ("seats", "revenue", "tier", "renewal", "effective", "grace", "reason")
         nothing = np.full(len(deleted), -1)
-        columns = {
-            "day": _joined(
-                [np.full(len(each.account), day) for day, each in facts], people.deleted[deleted]
+        seconds = 3600 + (deleted * 7919) % (22 * 3600)
+        deletions = Facts("user_deleted", deleted, seconds, *[nothing] * len(VALUES))
+        types = [*sorted({each.event_type for _, each in facts}), deletions.event_type]
+        parts = [(np.full(len(each.account), day), each) for day, each in facts]
+        parts.append((people.deleted[deleted], deletions))
+        columns: dict[str, NDArray[Any]] = {
+            "day": np.concatenate([days for days, _ in parts]),
+            "type": np.repeat(
+                [types.index(each.event_type) for _, each in parts],
+                [len(each.account) for _, each in parts],
             ),
-            "second": _joined(
-                [each.second for _, each in facts], 3600 + (deleted * 7919) % (22 * 3600)
-            ),
-            "type": _joined(
-                [np.full(len(each.account), types.index(each.event_type)) for _, each in facts],
-                np.full(len(deleted), len(types)),
-            ),
-            "entity": _joined([each.account for _, each in facts], deleted),
-            "of_user": np.arange(number + len(deleted)) >= number,
             **{
-                name: _joined([getattr(each, name) for _, each in facts], nothing) for name in names
+                name: np.concatenate([getattr(each, name) for _, each in parts])
+                for name in ("account", "second", *VALUES)
             },
         }
-        order = np.lexsort(
-            (
-                columns["entity"],
-                columns["type"],
-                columns["of_user"],
-                columns["second"],
-                columns["day"],
-            )
-        )
+        columns["of_user"] = columns["type"] == len(types) - 1
+        by = ("account", "type", "of_user", "second", "day")
+        order = np.lexsort([columns[name] for name in by])
         columns = {name: column[order] for name, column in columns.items()}
         columns["number"] = np.arange(len(order))
         values = {
@@ -320,23 +306,21 @@ class _Writer:
             },
             "reason": f"""'"' || {_pick(_PAUSE_REASONS, "reason")} || '"'""",
         }
-        parts = ", ".join(f"""'"{key}": ' || {value}""" for key, value in values.items())
-        entity = (
-            f"CASE WHEN of_user THEN {self._user_id('entity')} ELSE {_account_id('entity')} END"
-        )
+        metadata = ", ".join(f"""'"{key}": ' || {value}""" for key, value in values.items())
+        user, account = self._user_id("account"), _account_id("account")
         self._write_input(
             "subscription_events",
             f"""SELECT 's' || lpad((number + 1)::VARCHAR, 7, '0') AS event_id,
-                {entity} AS entity_id,
+                CASE WHEN of_user THEN {user} ELSE {account} END AS entity_id,
                 CASE WHEN of_user THEN 'user' ELSE 'account' END AS entity_type,
-                {_pick([*types, "user_deleted"], "type")} AS event_type,
+                {_pick(types, "type")} AS event_type,
                 {self._moment("day", "second")} AS timestamp,
                 'api' AS location,
                 NULL::VARCHAR AS session_id,
                 NULL::VARCHAR AS product_id,
                 false AS is_qualifying_event,
                 false AS is_activation_event,
-                '{{' || nullif(concat_ws(', ', {parts}), '') || '}}' AS metadata
+                '{{' || nullif(concat_ws(', ', {metadata}), '') || '}}' AS metadata
             FROM columns""",
             columns,
         )
@@ -354,17 +338,13 @@ class _Writer:
 
     def _write_truth(self, hazards: Sequence[tuple[int, truth.Hazards]]) -> None:
         (self._folder / TRUTH).mkdir()
+        kinds = {"user": np.int64, "state": np.int64, "on_trial": np.int64, "no_use": np.float64}
         columns: dict[str, NDArray[Any]] = {
-            name: _joined([getattr(each, name) for _, each in hazards], np.zeros(0, dtype=kind))
-            for name, kind in (
-                ("user", np.int64),
-                ("state", np.int64),
-                ("on_trial", np.int64),
-                ("no_use", np.float64),
-            )
+            name: np.concatenate([np.zeros(0, kind), *(getattr(each, name) for _, each in hazards)])
+            for name, kind in kinds.items()
         }
-        columns["day"] = _joined(
-            [np.full(len(each.user), day) for day, each in hazards], np.zeros(0, dtype=np.int64)
+        columns["day"] = np.concatenate(
+            [np.zeros(0, np.int64), *(np.full(len(each.user), day) for day, each in hazards)]
         )
         states = [state.name.lower() for state in State]
         path = self._folder / TRUTH / "user_hazards.parquet"
@@ -429,7 +409,3 @@ def _constant(value: str | bool | int | None) -> str:
     if value is None:
         return "NULL"
     return literal(value) if isinstance(value, str) else str(value)
-
-
-def _joined(parts: Sequence[NDArray[Any]], last: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate([*parts, last])
