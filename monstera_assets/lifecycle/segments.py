@@ -75,7 +75,7 @@ class Dimension:
         )
 
 
-def is_at_risk(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
+def _is_at_risk(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
     """Active or returning, and using less than before in one of three ways."""
     declines = (user.events_before_30 >= policy.at_risk_min_events_before) & (
         _share(user.events_30, user.events_before_30) <= policy.at_risk_max_event_share
@@ -85,7 +85,7 @@ def is_at_risk(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
     return user.is_engaged & (declines | falls_quiet.fill_null(False) | gives_up_products)
 
 
-def is_power(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
+def _is_power(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
     """Much use, and broad or steady."""
     return (user.events_28 >= policy.power_min_events) & (
         (user.products_used_30 >= policy.power_min_products)
@@ -94,131 +94,14 @@ def is_power(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
     )
 
 
-def is_regular(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Enough use to be a habit."""
-    return user.events_28 >= policy.regular_min_events
-
-
-def is_casual(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Some use."""
-    del policy
-    return user.events_28 >= 1
-
-
-def has_high_value(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Most workflow runs come to their end."""
-    return _completion(user) > policy.value_high_above
-
-
-def has_moderate_value(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Some workflow runs come to their end."""
-    return (user.workflows_completed >= 1) & (_completion(user) >= policy.value_moderate_from)
-
-
-def has_low_value(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """At least one workflow run came to its end."""
-    del policy
-    return user.workflows_completed >= 1
-
-
-def uses_the_platform(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Active in many products."""
-    return user.products_active >= policy.platform_power_min_products
-
-
-def uses_several(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Active in more than one product."""
-    return user.products_active >= policy.multi_min_products
-
-
-def explores(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Tried many products and is active in few."""
-    return user.products_tried >= policy.explorer_min_products
-
-
-def uses_one(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Active in a product."""
-    del policy
-    return user.products_active >= 1
-
-
-def was_reactivated(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Came back from churn lately."""
-    return (user.days_since_reactivation <= policy.reactivation_days).fill_null(False)
-
-
-def is_onboarding(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """In the first days after signup."""
-    return user.days_since_signup <= policy.onboarding_days
-
-
-def is_adopting(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """In the first months after signup."""
-    return user.days_since_signup <= policy.adoption_days
-
-
-def is_in_retention(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """In the first year after signup."""
-    return user.days_since_signup <= policy.retention_days
-
-
-def is_completionist(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
+def _is_completionist(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
     """Uses most features of the products in use."""
     return (user.features_used_30 >= policy.completionist_min_features) & (
         _share(user.features_used_30, user.features_available_30) >= policy.completionist_min_share
     )
 
 
-def uses_features(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Uses a feature."""
-    del policy
-    return user.features_used_30 >= 1
-
-
-def abandoned_features(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Used features, and uses none any more."""
-    del policy
-    return user.has_used_features
-
-
-def leads_a_team(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Reaches many people."""
-    return user.people_reached >= policy.team_leader_min_people
-
-
-def collaborates(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Reaches somebody."""
-    del policy
-    return user.people_reached >= 1
-
-
-def was_invited(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Came by invitation."""
-    return user.acquisition_source.isin(policy.invitation_sources)
-
-
-def is_daily(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Active on most days."""
-    return user.active_days_28 >= policy.daily_min_days
-
-
-def is_weekly(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Active in most weeks."""
-    return user.weeks_active >= policy.weekly_min_weeks
-
-
-def is_monthly(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Active in most windows of thirty days."""
-    return user.months_active >= policy.monthly_min_months
-
-
-def is_seasonal(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Back in the season of last year's use."""
-    del policy  # in the measure
-    return user.is_back_in_season & (user.active_days_30 >= 1)
-
-
-def is_struggling(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
+def _is_struggling(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
     """New, with no workflow brought to its end and little or no use."""
     return (
         (user.journey_stage == "onboarding")
@@ -228,30 +111,17 @@ def is_struggling(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
     )
 
 
-def is_expanding(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """An established power user of several products."""
-    del policy
-    return (
-        (user.engagement_intensity == "power")
-        & user.product_breadth.isin(["multi", "platform_power"])
-        & user.journey_stage.isin(["retention", "loyalty"])
-    )
+def _is_established(user: ir.Table) -> ir.BooleanValue:
+    return user.journey_stage.isin(["retention", "loyalty"])
 
 
-def is_core_at_risk(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """An established user who gets value and is about to leave."""
-    del policy
-    return (
-        (user.engagement_intensity == "at_risk")
-        & user.journey_stage.isin(["retention", "loyalty"])
-        & user.value_realization.isin(["high", "moderate"])
-    )
+def _completion(user: ir.Table) -> ir.FloatingValue:
+    return _share(user.workflows_completed, user.workflows_started)
 
 
-def is_valuable_leader(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Leads a team and gets value."""
-    del policy
-    return (user.collaboration_type == "team_leader") & (user.value_realization == "high")
+def _share(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
+    """A share, rounded once, so that it equals a threshold where it should; 0 of nothing."""
+    return ibis.ifelse(whole > 0, part.cast("float64") / whole.cast("float64"), 0.0)
 
 
 DIMENSIONS = (
@@ -265,21 +135,25 @@ DIMENSIONS = (
                 " {at_risk_max_event_share} of those of the 30 before, these being at least"
                 " {at_risk_min_events_before}; or {at_risk_quiet_days} to {at_risk_max_quiet_days}"
                 " days quiet; or fewer active products than 30 days before",
-                is_at_risk,
+                _is_at_risk,
             ),
             Segment(
                 "power",
                 "at least {power_min_events} qualifying events in 28 days, and in 30 days at least"
                 " {power_min_products} products or {power_min_features} features used or"
                 " {power_min_active_days} active days",
-                is_power,
+                _is_power,
             ),
             Segment(
                 "regular",
                 "at least {regular_min_events} qualifying events in 28 days",
-                is_regular,
+                lambda user, policy: user.events_28 >= policy.regular_min_events,
             ),
-            Segment("casual", "at least one qualifying event in 28 days", is_casual),
+            Segment(
+                "casual",
+                "at least one qualifying event in 28 days",
+                lambda user, _: user.events_28 >= 1,
+            ),
             Segment("inactive", "none"),
         ),
     ),
@@ -287,9 +161,20 @@ DIMENSIONS = (
         "value_realization",
         "Whether the workflow runs that the user started in the last 90 days are completed.",
         (
-            Segment("high", "more than {value_high_above} completed", has_high_value),
-            Segment("moderate", "at least {value_moderate_from} completed", has_moderate_value),
-            Segment("low", "at least one completed", has_low_value),
+            Segment(
+                "high",
+                "more than {value_high_above} completed",
+                lambda user, policy: _completion(user) > policy.value_high_above,
+            ),
+            Segment(
+                "moderate",
+                "at least {value_moderate_from} completed",
+                lambda user, policy: (
+                    (user.workflows_completed >= 1)
+                    & (_completion(user) >= policy.value_moderate_from)
+                ),
+            ),
+            Segment("low", "at least one completed", lambda user, _: user.workflows_completed >= 1),
             Segment("none", "none completed"),
         ),
     ),
@@ -300,16 +185,20 @@ DIMENSIONS = (
             Segment(
                 "platform_power",
                 "active in at least {platform_power_min_products} products",
-                uses_the_platform,
+                lambda user, policy: user.products_active >= policy.platform_power_min_products,
             ),
-            Segment("multi", "active in at least {multi_min_products} products", uses_several),
+            Segment(
+                "multi",
+                "active in at least {multi_min_products} products",
+                lambda user, policy: user.products_active >= policy.multi_min_products,
+            ),
             Segment(
                 "explorer",
                 "tried at least {explorer_min_products} products, active in fewer than"
                 " {multi_min_products}",
-                explores,
+                lambda user, policy: user.products_tried >= policy.explorer_min_products,
             ),
-            Segment("single", "active in one", uses_one),
+            Segment("single", "active in one", lambda user, _: user.products_active >= 1),
             Segment("none", "active in none"),
         ),
     ),
@@ -320,11 +209,25 @@ DIMENSIONS = (
             Segment(
                 "reactivation",
                 "up to {reactivation_days} days after a reactivation",
-                was_reactivated,
+                lambda user, policy: (
+                    user.days_since_reactivation <= policy.reactivation_days
+                ).fill_null(False),
             ),
-            Segment("onboarding", "up to {onboarding_days} days since signup", is_onboarding),
-            Segment("adoption", "up to {adoption_days} days since signup", is_adopting),
-            Segment("retention", "up to {retention_days} days since signup", is_in_retention),
+            Segment(
+                "onboarding",
+                "up to {onboarding_days} days since signup",
+                lambda user, policy: user.days_since_signup <= policy.onboarding_days,
+            ),
+            Segment(
+                "adoption",
+                "up to {adoption_days} days since signup",
+                lambda user, policy: user.days_since_signup <= policy.adoption_days,
+            ),
+            Segment(
+                "retention",
+                "up to {retention_days} days since signup",
+                lambda user, policy: user.days_since_signup <= policy.retention_days,
+            ),
             Segment("loyalty", "longer"),
         ),
     ),
@@ -336,10 +239,18 @@ DIMENSIONS = (
                 "completionist",
                 "in 30 days at least {completionist_min_features} features, and at least"
                 " {completionist_min_share} of the features of the products used",
-                is_completionist,
+                _is_completionist,
             ),
-            Segment("advanced", "at least one feature in 30 days", uses_features),
-            Segment("abandoner", "features before, none in 30 days", abandoned_features),
+            Segment(
+                "advanced",
+                "at least one feature in 30 days",
+                lambda user, _: user.features_used_30 >= 1,
+            ),
+            Segment(
+                "abandoner",
+                "features before, none in 30 days",
+                lambda user, _: user.has_used_features,
+            ),
             Segment("core", "never a feature"),
         ),
     ),
@@ -347,9 +258,17 @@ DIMENSIONS = (
         "collaboration_type",
         "How many people the user reached in the last 90 days.",
         (
-            Segment("team_leader", "at least {team_leader_min_people} people", leads_a_team),
-            Segment("collaborator", "at least one", collaborates),
-            Segment("team_member", "none, but came by invitation", was_invited),
+            Segment(
+                "team_leader",
+                "at least {team_leader_min_people} people",
+                lambda user, policy: user.people_reached >= policy.team_leader_min_people,
+            ),
+            Segment("collaborator", "at least one", lambda user, _: user.people_reached >= 1),
+            Segment(
+                "team_member",
+                "none, but came by invitation",
+                lambda user, policy: user.acquisition_source.isin(policy.invitation_sources),
+            ),
             Segment("solo", "none"),
         ),
     ),
@@ -357,18 +276,26 @@ DIMENSIONS = (
         "temporal_pattern",
         "In which rhythm the user is active.",
         (
-            Segment("daily", "at least {daily_min_days} of the last 28 days", is_daily),
-            Segment("weekly", "at least {weekly_min_weeks} of the last 4 weeks", is_weekly),
+            Segment(
+                "daily",
+                "at least {daily_min_days} of the last 28 days",
+                lambda user, policy: user.active_days_28 >= policy.daily_min_days,
+            ),
+            Segment(
+                "weekly",
+                "at least {weekly_min_weeks} of the last 4 weeks",
+                lambda user, policy: user.weeks_active >= policy.weekly_min_weeks,
+            ),
             Segment(
                 "monthly",
                 "at least {monthly_min_months} of the last 3 windows of 30 days",
-                is_monthly,
+                lambda user, policy: user.months_active >= policy.monthly_min_months,
             ),
             Segment(
                 "seasonal",
                 "active in the last 30 days and within {seasonal_tolerance_days} days of a year ago,"
                 " with a quiet spell of more than {seasonal_quiet_days} days in between",
-                is_seasonal,
+                lambda user, _: user.is_back_in_season & (user.active_days_30 >= 1),
             ),
             Segment("erratic", "no such rhythm"),
         ),
@@ -384,20 +311,32 @@ COMPOSITE = Dimension(
             "struggling_new_user",
             "onboarding for at most {struggling_days} days, value none, engagement casual or"
             " inactive",
-            is_struggling,
+            _is_struggling,
         ),
         Segment(
             "expanding_power_user",
             "engagement power, breadth multi or platform_power, stage retention or loyalty",
-            is_expanding,
+            lambda user, _: (
+                (user.engagement_intensity == "power")
+                & user.product_breadth.isin(["multi", "platform_power"])
+                & _is_established(user)
+            ),
         ),
         Segment(
             "at_risk_core_user",
             "engagement at_risk, stage retention or loyalty, value high or moderate",
-            is_core_at_risk,
+            lambda user, _: (
+                (user.engagement_intensity == "at_risk")
+                & _is_established(user)
+                & user.value_realization.isin(["high", "moderate"])
+            ),
         ),
         Segment(
-            "high_value_team_leader", "collaboration team_leader, value high", is_valuable_leader
+            "high_value_team_leader",
+            "collaboration team_leader, value high",
+            lambda user, _: (
+                (user.collaboration_type == "team_leader") & (user.value_realization == "high")
+            ),
         ),
         Segment("standard", "everyone else"),
     ),
@@ -435,15 +374,6 @@ def segment_version(policy: LifecyclePolicy) -> str:
     }
     digest = hashlib.sha256(json.dumps(thresholds, sort_keys=True).encode()).hexdigest()
     return f"{_RULES_VERSION}-{digest[:8]}"
-
-
-def _completion(user: ir.Table) -> ir.FloatingValue:
-    return _share(user.workflows_completed, user.workflows_started)
-
-
-def _share(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
-    """A share, rounded once, so that it equals a threshold where it should; 0 of nothing."""
-    return ibis.ifelse(whole > 0, part.cast("float64") / whole.cast("float64"), 0.0)
 
 
 def _disagrees(labelled: ir.Table, policy: SegmentPolicy, dimension: Dimension) -> ir.BooleanValue:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 import ibis
 import ibis.expr.types as ir
@@ -93,115 +94,82 @@ class Transition:
     reason: str = ""
 
 
-_PUBLISHED = Transition(published=True)
-_INTO_DUNNING = Transition(
-    published=False,
-    reason="dunning covers only active: a user who becomes active while the account is in dunning"
-    " enters it directly",
-)
-_OUT_OF_DUNNING = Transition(
-    published=False,
-    reason="dunning covers only active: a user who falls quiet while the account is in dunning"
-    " becomes dormant",
-)
-_QUIET_BEFORE_ACTIVATION = Transition(
-    published=False,
-    reason="with an activation threshold above 1 a user can have used the product, fallen quiet and"
-    " only then stop being new",
+State = TypeVar("State", bound=StrEnum)
+Transitions = Mapping[State, Mapping[State, Transition]]
+"""From state, to state: the allowed moves."""
+
+
+def _published(*states: State) -> dict[State, Transition]:
+    return dict.fromkeys(states, Transition(published=True))
+
+
+def _because(reason: str, *states: State) -> dict[State, Transition]:
+    return dict.fromkeys(states, Transition(published=False, reason=reason))
+
+
+_INTO_DUNNING = (
+    "dunning covers only active: a user who becomes active while the account is in dunning enters it"
+    " directly"
 )
 
-USER_TRANSITIONS: Mapping[UserState, Mapping[UserState, Transition]] = {
+USER_TRANSITIONS: Transitions[UserState] = {
     UserState.NEW: {
-        UserState.ACTIVE: _PUBLISHED,
-        UserState.CHURNED: _PUBLISHED,
-        UserState.DELETED: _PUBLISHED,
-        UserState.DUNNING: _INTO_DUNNING,
-        UserState.DORMANT: _QUIET_BEFORE_ACTIVATION,
+        **_published(UserState.ACTIVE, UserState.CHURNED, UserState.DELETED),
+        **_because(_INTO_DUNNING, UserState.DUNNING),
+        **_because(
+            "with an activation threshold above 1 a user can have used the product, fallen quiet and"
+            " only then stop being new",
+            UserState.DORMANT,
+        ),
     },
-    UserState.ACTIVE: {
-        UserState.RETURNING: _PUBLISHED,
-        UserState.DORMANT: _PUBLISHED,
-        UserState.CHURNED: _PUBLISHED,
-        UserState.DUNNING: _PUBLISHED,
-        UserState.DELETED: _PUBLISHED,
-    },
+    UserState.ACTIVE: _published(
+        *(UserState.RETURNING, UserState.DORMANT, UserState.CHURNED),
+        *(UserState.DUNNING, UserState.DELETED),
+    ),
     UserState.RETURNING: {
-        UserState.ACTIVE: _PUBLISHED,
-        UserState.DORMANT: _PUBLISHED,
-        UserState.CHURNED: _PUBLISHED,
-        UserState.DELETED: _PUBLISHED,
-        UserState.DUNNING: _INTO_DUNNING,
+        **_published(UserState.ACTIVE, UserState.DORMANT, UserState.CHURNED, UserState.DELETED),
+        **_because(_INTO_DUNNING, UserState.DUNNING),
     },
-    UserState.DORMANT: {
-        UserState.RETURNING: _PUBLISHED,
-        UserState.CHURNED: _PUBLISHED,
-        UserState.DELETED: _PUBLISHED,
-    },
-    UserState.CHURNED: {
-        UserState.REACTIVATED: _PUBLISHED,
-        UserState.DELETED: _PUBLISHED,
-    },
+    UserState.DORMANT: _published(UserState.RETURNING, UserState.CHURNED, UserState.DELETED),
+    UserState.CHURNED: _published(UserState.REACTIVATED, UserState.DELETED),
     UserState.REACTIVATED: {
-        UserState.ACTIVE: _PUBLISHED,
-        UserState.CHURNED: _PUBLISHED,
-        UserState.DELETED: _PUBLISHED,
-        UserState.DUNNING: _INTO_DUNNING,
+        **_published(UserState.ACTIVE, UserState.CHURNED, UserState.DELETED),
+        **_because(_INTO_DUNNING, UserState.DUNNING),
     },
     UserState.DUNNING: {
-        UserState.ACTIVE: _PUBLISHED,
-        UserState.CHURNED: _PUBLISHED,
-        UserState.DELETED: _PUBLISHED,
-        UserState.DORMANT: _OUT_OF_DUNNING,
+        **_published(UserState.ACTIVE, UserState.CHURNED, UserState.DELETED),
+        **_because(
+            "dunning covers only active: a user who falls quiet while the account is in dunning"
+            " becomes dormant",
+            UserState.DORMANT,
+        ),
     },
     UserState.DELETED: {},
 }
-"""From state, to state: the allowed moves of a user on the platform (framework, section 3)."""
+"""The allowed moves of a user on the platform (framework, section 3)."""
 
-PRODUCT_TRANSITIONS: Mapping[ProductState, Mapping[ProductState, Transition]] = {
+PRODUCT_TRANSITIONS: Transitions[ProductState] = {
     ProductState.NEW: {
-        ProductState.ACTIVE: Transition(
-            published=False, reason="activated, or no longer new but in use"
+        **_because("activated, or no longer new but in use", ProductState.ACTIVE),
+        **_because(
+            "used without being activated, then quiet until no longer new", ProductState.DORMANT
         ),
-        ProductState.DORMANT: Transition(
-            published=False, reason="used without being activated, then quiet until no longer new"
-        ),
-        ProductState.CHURNED: Transition(published=False, reason="never came to value while new"),
+        **_because("never came to value while new", ProductState.CHURNED),
     },
     ProductState.ACTIVE: {
-        ProductState.DORMANT: Transition(
-            published=False, reason="quiet for longer than active_days"
-        ),
-        ProductState.CHURNED: Transition(
-            published=False, reason="quiet, in a product whose dormant_days equal its active_days"
+        **_because("quiet for longer than active_days", ProductState.DORMANT),
+        **_because(
+            "quiet, in a product whose dormant_days equal its active_days", ProductState.CHURNED
         ),
     },
     ProductState.DORMANT: {
-        ProductState.ACTIVE: Transition(
-            published=False, reason="used again; a product has no state of returning"
-        ),
-        ProductState.CHURNED: Transition(
-            published=False, reason="quiet for longer than dormant_days"
-        ),
+        **_because("used again; a product has no state of returning", ProductState.ACTIVE),
+        **_because("quiet for longer than dormant_days", ProductState.CHURNED),
     },
-    ProductState.CHURNED: {
-        ProductState.REACTIVATED: Transition(
-            published=False, reason="used again after having churned"
-        ),
-    },
-    ProductState.REACTIVATED: {
-        ProductState.ACTIVE: Transition(published=False, reason="the day after reactivation"),
-    },
+    ProductState.CHURNED: _because("used again after having churned", ProductState.REACTIVATED),
+    ProductState.REACTIVATED: _because("the day after reactivation", ProductState.ACTIVE),
 }
-"""From state, to state: the allowed moves of a user in a product; the framework publishes none."""
-
-
-def _published(*states: AccountState) -> dict[AccountState, Transition]:
-    return dict.fromkeys(states, _PUBLISHED)
-
-
-def _because(reason: str, *states: AccountState) -> dict[AccountState, Transition]:
-    return dict.fromkeys(states, Transition(published=False, reason=reason))
-
+"""The allowed moves of a user in a product; the framework publishes none."""
 
 _FROZEN_ON_THE_DAY = (
     "a failed payment or a pause freezes a paying account at once; no way into frozen is published"
@@ -209,17 +177,14 @@ _FROZEN_ON_THE_DAY = (
 _UNFROZEN = "when the failure or pause ends, the account is again what its facts say"
 _SIGNALS_MOVE_DAILY = "the signals of risk and growth are judged anew every day"
 
-ACCOUNT_TRANSITIONS: Mapping[AccountState, Mapping[AccountState, Transition]] = {
+ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     AccountState.TRIAL: {
         **_published(AccountState.NEW_PAID, AccountState.CHURNED),
         **_because("the first payment and a failure or pause on one day", AccountState.FROZEN),
     },
     AccountState.NEW_PAID: {
         **_published(
-            AccountState.ACTIVE,
-            AccountState.EXPANDING,
-            AccountState.AT_RISK,
-            AccountState.CHURNED,
+            AccountState.ACTIVE, AccountState.EXPANDING, AccountState.AT_RISK, AccountState.CHURNED
         ),
         **_because("the contract can shrink within its first 90 days", AccountState.CONTRACTING),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
@@ -251,10 +216,7 @@ ACCOUNT_TRANSITIONS: Mapping[AccountState, Mapping[AccountState, Transition]] = 
     },
     AccountState.CONTRACTING: {
         **_published(
-            AccountState.ACTIVE,
-            AccountState.EXPANDING,
-            AccountState.AT_RISK,
-            AccountState.CHURNED,
+            AccountState.ACTIVE, AccountState.EXPANDING, AccountState.AT_RISK, AccountState.CHURNED
         ),
         **_because(
             "the smaller contract is 30 days old, within the first 90", AccountState.NEW_PAID
@@ -287,25 +249,21 @@ ACCOUNT_TRANSITIONS: Mapping[AccountState, Mapping[AccountState, Transition]] = 
         ),
     },
 }
-"""From state, to state: the allowed moves of an account (framework, section 5).
+"""The allowed moves of an account (framework, section 5).
 
 The published moves into deleted are left out: no fact deletes an account.
 """
 
 
 def is_allowed(
-    origin: ir.StringValue,
-    target: ir.StringValue,
-    moves: Mapping[UserState, Mapping[UserState, Transition]]
-    | Mapping[ProductState, Mapping[ProductState, Transition]]
-    | Mapping[AccountState, Mapping[AccountState, Transition]],
+    origin: ir.StringValue, target: ir.StringValue, transitions: Transitions[State]
 ) -> ir.BooleanValue:
     """Whether a move is an edge of a matrix."""
     return ibis.or_(
         ibis.literal(value=False),
         *(
             (origin == str(state)) & target.isin([str(to) for to in targets])
-            for state, targets in moves.items()
+            for state, targets in transitions.items()
             if targets
         ),
     )
