@@ -62,9 +62,11 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
         assets=map_asset_specs(
             lambda spec: apply_freshness_policy(spec, is_fresh),
             [
-                load_entities.build_load_entities(settings.source, settings.earliest_event_date),
+                load_entities.build_load_entities(
+                    settings.source, settings.earliest_event_date, queries
+                ),
                 load_events.build_load_events(
-                    settings.source, partitions, first, settings.earliest_event_date
+                    settings.source, partitions, first, settings.earliest_event_date, queries
                 ),
                 *(
                     asset.build(partitions, settings.policy, queries)

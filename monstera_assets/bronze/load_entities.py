@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import ibis
-import ibis.expr.types as ir
 from dagster import AssetsDefinition, MaterializeResult, multi_asset
 
 from monstera_assets.bronze import (
@@ -29,10 +27,18 @@ from monstera_assets.bronze import (
     event_rules,
 )
 from monstera_assets.bronze.entity_changes import COMPARED, entity_effect
-from monstera_assets.bronze.loading import Classify, accepted, keep_classified, stage, with_files
+from monstera_assets.bronze.loading import (
+    Classify,
+    accepted,
+    forget_in_rejected,
+    stage,
+    what_is_kept,
+    with_files,
+)
 from monstera_assets.bronze.validation import REASON, required_columns
 from monstera_assets.source.layout import SourceInput, discover_source
-from monstera_assets.warehouse.batches import TableBatch, temporary_relation
+from monstera_assets.warehouse.batches import TableBatch, temporary_table
+from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import asset_key, batch_outs
 from monstera_assets.warehouse.tables import Table
@@ -62,54 +68,59 @@ class _Entity:
     def input_name(self) -> str:
         return self.table.name.removeprefix("bronze_")
 
-    def temporary(self, connection: duckdb.DuckDBPyConnection, what: str) -> ir.Table:
-        """What was kept of the input: `rows`, `malformed` or `classified`."""
-        return temporary_relation(connection, f"{self.input_name}_{what}")
-
     def accepted(
-        self, source_input: SourceInput, connection: duckdb.DuckDBPyConnection
-    ) -> ir.Table:
-        """Stage and classify the input, and give the accepted rows."""
+        self,
+        source_input: SourceInput,
+        earliest: date,
+        queries: QueryCache,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> str:
+        """Stage and classify the input, and give the query of the accepted rows."""
         required = self.required or required_columns(self.table)
         nullable = [column.name for column in self.table.columns if column.nullable]
         optional = self.optional or [name for name in nullable if name not in required]
         rows, _ = stage(connection, source_input, required, optional)
-        classified = keep_classified(connection, self.input_name, self.table, self.classify(rows))
-        return accepted(classified, self.table)
-
-    def rejected(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
-        """The rejected rows and the records that are no rows."""
-        classified = self.temporary(connection, "classified")
-        malformed = self.temporary(connection, "malformed")
-        malformed = malformed.rename(rejection_reason="reason", raw_row="raw_line")
-        columns = ("rejection_reason", "source_file", "raw_row")
-        rejected = classified.filter(classified[REASON].notnull()).select(columns)
-        every = rejected.union(malformed.select(columns))
-        return every.select(ibis.literal(self.input_name).name("input_name"), *columns)
-
-    def ledger_entry(
-        self, source_input: SourceInput, connection: duckdb.DuckDBPyConnection
-    ) -> ir.Table:
-        """Where the rows were read from and what became of them."""
-        rows, malformed, classified = (
-            self.temporary(connection, what) for what in ("rows", "malformed", "classified")
+        classified = queries.select(
+            f"{self.table.name}.classified",
+            lambda: what_is_kept(self.table, self.classify(rows)),
+            rows.schema(),
+            earliest,
         )
-        entry = rows.aggregate(rows_in_files=rows.count())
-        counted = entry.select(
-            input_name=ibis.literal(self.input_name),
-            rows_read=entry.rows_in_files + malformed.count().as_scalar(),
-            rows_accepted=accepted(classified, self.table).count().as_scalar(),
-            rows_rejected=self.rejected(connection).count().as_scalar(),
+        temporary_table(connection, f"{self.input_name}_classified", classified)
+        forget_in_rejected(connection, f"{self.input_name}_classified")
+        return accepted(self.table, f"{self.input_name}_classified")
+
+    @property
+    def rejected(self) -> str:
+        """The query of the rejected rows and of the records that are no rows."""
+        name = self.input_name
+        return (
+            f"SELECT '{name}' AS input_name, {REASON}, source_file, raw_row FROM {name}_classified"
+            f" WHERE {REASON} IS NOT NULL UNION ALL"
+            f" SELECT '{name}', reason, source_file, raw_line FROM {name}_malformed"
         )
-        return with_files(connection, counted, source_input)
+
+    def ledger_entry(self, source_input: SourceInput, connection: duckdb.DuckDBPyConnection) -> str:
+        """The query of the counts of the input and the files it was read from."""
+        name = self.input_name
+        taken = accepted(self.table, f"{name}_classified")
+        counts = (
+            f"SELECT '{name}' AS input_name, (SELECT count(*) FROM {name}_rows)"
+            f" + (SELECT count(*) FROM {name}_malformed) AS rows_read,"
+            f" (SELECT count(*) FROM ({taken})) AS rows_accepted,"
+            f" (SELECT count(*) FROM ({self.rejected})) AS rows_rejected"
+        )
+        return with_files(connection, counts, source_input)
 
 
-def build_load_entities(source: Path, earliest: date) -> AssetsDefinition:
+def build_load_entities(
+    source: Path, earliest: date, queries: QueryCache | None = None
+) -> AssetsDefinition:
     """The asset that loads all entity tables from a source folder."""
 
     @multi_asset(name="load_entities", outs=batch_outs(TABLES))
     def load_entities() -> Iterator[MaterializeResult[Any]]:
-        batch = entity_load(discover_source(source), earliest)
+        batch = entity_load(discover_source(source), earliest, queries)
         first, *others = TABLES
         yield MaterializeResult(asset_key=asset_key(first.name), value=batch)
         for table in others:
@@ -121,36 +132,47 @@ def build_load_entities(source: Path, earliest: date) -> AssetsDefinition:
     return load_entities
 
 
-def entity_load(inputs: Mapping[str, SourceInput], earliest: date) -> TableBatch:
+def entity_load(
+    inputs: Mapping[str, SourceInput], earliest: date, queries: QueryCache | None = None
+) -> TableBatch:
     """The batch of `entity_batch` that also notes which days its changes affect."""
     return replace(
-        entity_batch(inputs, earliest), before=_remember_entities, after=_note_what_changed
+        entity_batch(inputs, earliest, queries),
+        before=_remember_entities,
+        after=_note_what_changed,
     )
 
 
-def entity_batch(inputs: Mapping[str, SourceInput], earliest: date) -> TableBatch:
+def entity_batch(
+    inputs: Mapping[str, SourceInput], earliest: date, queries: QueryCache | None = None
+) -> TableBatch:
     """The tables of all entity inputs.
 
     Args:
         inputs: the source's inputs; subscription_events and workflows may be missing.
         earliest: no subscription event is older.
+        queries: where compiled queries are kept.
     """
+    known = queries or QueryCache()
     entities = {
         entity: inputs.get(entity.input_name, SourceInput(entity.input_name, (), by_day=False))
         for entity in _entities(earliest)
     }
 
-    def rejected_rows(connection: duckdb.DuckDBPyConnection) -> ir.Table:
-        return ibis.union(*(entity.rejected(connection) for entity in entities))
+    def rejected_rows(_connection: duckdb.DuckDBPyConnection) -> str:
+        return " UNION ALL ".join(entity.rejected for entity in entities)
 
-    def ledger(connection: duckdb.DuckDBPyConnection) -> ir.Table:
-        return ibis.union(
-            *(entity.ledger_entry(files, connection) for entity, files in entities.items())
+    def ledger(connection: duckdb.DuckDBPyConnection) -> str:
+        return " UNION ALL ".join(
+            entity.ledger_entry(files, connection) for entity, files in entities.items()
         )
 
     return TableBatch(
         {
-            **{entity.table: partial(entity.accepted, files) for entity, files in entities.items()},
+            **{
+                entity.table: partial(entity.accepted, files, earliest, known)
+                for entity, files in entities.items()
+            },
             bronze_rejected_entities.TABLE: rejected_rows,
             bronze_entity_loads.TABLE: ledger,
         }

@@ -1,6 +1,6 @@
 """The load of events, by day: accepted rows, rejected rows and ledger in one transaction."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -55,6 +55,7 @@ from monstera_assets.warehouse.batches import (
     temporary_view,
 )
 from monstera_assets.warehouse.io_manager import InputRows
+from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import asset_key, batch_outs, partition_window
 from monstera_assets.warehouse.windows import DateWindow, from_text
@@ -74,6 +75,7 @@ they are.
 """
 
 _DAYS = "events_days"
+_DAYS_TABLE = ibis.table({"day": "date"}, name=_DAYS)
 _LEDGER_BEFORE = "events_ledger_before"
 _DIGESTS = "events_digests"
 _CLASSIFIED = "events_classified"
@@ -85,7 +87,11 @@ _ENTRIES = "events_entries"
 
 
 def build_load_events(
-    source: Path, partitions: DailyPartitionsDefinition, first_partition: date, earliest: date
+    source: Path,
+    partitions: DailyPartitionsDefinition,
+    first_partition: date,
+    earliest: date,
+    queries: QueryCache | None = None,
 ) -> AssetsDefinition:
     """The asset that loads event partitions from a source folder."""
 
@@ -120,6 +126,7 @@ def build_load_events(
             first_partition=first_partition,
             earliest=earliest,
             changed=None if changed is None else from_text(changed),
+            queries=queries,
         )
         first, *others = TABLES
         yield MaterializeResult(asset_key=asset_key(first.name), value=batch)
@@ -147,6 +154,7 @@ def event_batch(
     first_partition: date,
     earliest: date,
     changed: Sequence[DateWindow] | None = None,
+    queries: QueryCache | None = None,
 ) -> TableBatch:
     """The tables of a range of event partitions.
 
@@ -159,6 +167,7 @@ def event_batch(
         first_partition: where rows without a readable date belong.
         earliest: no event is older.
         changed: the days to load where not all of the window are; see `CHANGED_DAYS`.
+        queries: where compiled queries are kept.
     """
     load = _EventLoad(
         source_input,
@@ -167,6 +176,7 @@ def event_batch(
         first_partition,
         earliest,
         None if changed is None else frozenset(day for days in changed for day in days),
+        queries or QueryCache(),
     )
     return TableBatch(
         {
@@ -218,6 +228,7 @@ class _EventLoad:
     first_partition: date
     earliest: date
     changed: frozenset[date] | None
+    queries: QueryCache
     counts: dict[str, int] = field(default_factory=dict)
     read: SourceInput | None = None
 
@@ -228,7 +239,7 @@ class _EventLoad:
             f" SELECT partition_date, {DIGEST} FROM {bronze_loads.TABLE.qualified_name}"
         )
 
-    def accepted_rows(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
+    def accepted_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
         """Choose the days, stage and classify their rows, and give the accepted ones."""
         if self.changed is None:
             return self._classified(connection, list(self.window))
@@ -241,7 +252,7 @@ class _EventLoad:
                 rows = self._classified(connection, [*days, *further])
         return rows
 
-    def _classified(self, connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> ir.Table:
+    def _classified(self, connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> str:
         """Stage and classify the rows of days, and give the accepted ones.
 
         A whole range is read where it is and classified as it is asked for, which is less work than
@@ -255,18 +266,27 @@ class _EventLoad:
         )
         _keep_days(connection, days)
         if self.changed is not None and not by_day:
-            digests = day_digests(
-                rows,
-                malformed,
-                by_day=by_day,
-                earliest=self.earliest,
-                first_partition=self.first_partition,
+            digests = self._select(
+                "digests",
+                lambda: day_digests(
+                    rows,
+                    malformed,
+                    by_day=by_day,
+                    earliest=self.earliest,
+                    first_partition=self.first_partition,
+                ),
+                rows.schema(),
             )
             temporary_table(connection, _DIGESTS, digests)
             _keep_days(connection, [*days, *self._days_with_other_rows(connection)])
         self._classify(connection, rows, in_place=in_place)
         self.counts[ROWS_OUTSIDE] = 0 if by_day else self._rows_outside(connection, rows, malformed)
-        return accepted(temporary_relation(connection, _CLASSIFIED), bronze_events.TABLE)
+        return accepted(bronze_events.TABLE, _CLASSIFIED)
+
+    def _select(self, name: str, build: Callable[[], ir.Table], *depends_on: object) -> str:
+        """The SQL of an expression of this load, compiled unless it is known."""
+        given = (self.source_input.by_day, self.earliest, self.first_partition, *depends_on)
+        return self.queries.select(f"{bronze_events.TABLE.name}.{name}", build, *given)
 
     def _classify(
         self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, *, in_place: bool
@@ -274,51 +294,78 @@ class _EventLoad:
         stored = bronze_events.TABLE.relation
         # A layout by day reads no other day's files, so duplicates of earlier days show only in what
         # is loaded already.
-        others = stored.anti_join(_days(connection), stored.event_date == _days(connection).day)
         rules = bronze_events.Classification(
             *self.entities,
-            others if self.source_input.by_day else None,
+            stored.anti_join(_DAYS_TABLE, stored.event_date == _DAYS_TABLE.day)
+            if self.source_input.by_day
+            else None,
             earliest=self.earliest,
             first_partition=self.first_partition,
         )
-        keyed = rows.mutate(repeated_key=bronze_events.event_key(rows))
-        keys = temporary_table(connection, _REPEATED_KEYS, rules.repeated(rows))
-        single = keyed.anti_join(keys, "repeated_key").drop("repeated_key")
-        # Read twice, and few.
-        repeated = keyed.semi_join(keys, "repeated_key").drop("repeated_key")
-        repeated = temporary_table(connection, _REPEATED_ROWS, repeated)
-        repeated = temporary_table(
-            connection, _REPEATED, self._kept(connection, rules.of_repeated(repeated))
+        columns = rows.schema()
+        keys = temporary_table(
+            connection,
+            _REPEATED_KEYS,
+            self._select("repeated_keys", lambda: rules.repeated(rows), columns),
         )
-        every = self._kept(connection, rules.of_single(single))
-        every = every.union(repeated.cast(every.schema()))
-        if in_place and not forget_in_rejected(connection, _REPEATED):
-            temporary_view(connection, _CLASSIFIED, every)
-            hashes = self._of_loaded_days(connection, rules.hashes_of_single(single))
-            hashes = hashes.union(repeated.select(*hashes.columns))
-        else:
-            classified = temporary_table(connection, _CLASSIFIED, every)
-            forget_in_rejected(connection, _CLASSIFIED)
-            hashes = classified.select("partition_date", HASH)
-        temporary_view(connection, _HASHES, hashes)
 
-    def _kept(self, connection: duckdb.DuckDBPyConnection, classified: ir.Table) -> ir.Table:
-        classified = self._of_loaded_days(connection, classified)
+        def keyed() -> ir.Table:
+            return rows.mutate(repeated_key=bronze_events.event_key(rows))
+
+        def single() -> ir.Table:
+            return keyed().anti_join(keys, "repeated_key").drop("repeated_key")
+
+        def few() -> ir.Table:
+            return keyed().semi_join(keys, "repeated_key").drop("repeated_key")
+
+        # Read twice, and few.
+        repeated_rows = temporary_table(
+            connection, _REPEATED_ROWS, self._select("repeated_rows", few, columns)
+        )
+        repeated = temporary_table(
+            connection,
+            _REPEATED,
+            self._select("repeated", lambda: self._kept(rules.of_repeated(repeated_rows)), columns),
+        )
+
+        def every() -> ir.Table:
+            kept = self._kept(rules.of_single(single()))
+            return kept.union(repeated.cast(kept.schema()))
+
+        def hashes() -> ir.Table:
+            hashed = self._of_loaded_days(rules.hashes_of_single(single()))
+            return hashed.union(repeated.select(*hashed.columns))
+
+        classified = self._select("classified", every, columns)
+        if in_place and not forget_in_rejected(connection, _REPEATED):
+            temporary_view(connection, _CLASSIFIED, classified)
+            temporary_view(connection, _HASHES, self._select("hashes", hashes, columns))
+        else:
+            temporary_table(connection, _CLASSIFIED, classified)
+            forget_in_rejected(connection, _CLASSIFIED)
+            hashed = f"SELECT partition_date, {HASH} FROM {_CLASSIFIED}"
+            temporary_view(connection, _HASHES, hashed)
+
+    def _kept(self, classified: ir.Table) -> ir.Table:
+        classified = self._of_loaded_days(classified)
         return what_is_kept(bronze_events.TABLE, classified, also=["partition_date", HASH])
 
-    def _of_loaded_days(self, connection: duckdb.DuckDBPyConnection, rows: ir.Table) -> ir.Table:
-        if self.source_input.by_day:  # only files of the days are read
-            return rows
-        return _of_days(connection, rows)
+    def _of_loaded_days(self, rows: ir.Table) -> ir.Table:
+        # Of a layout by day, only files of the days are read.
+        return rows if self.source_input.by_day else _of_days(rows)
 
     def _rows_outside(
         self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, malformed: ir.Table
     ) -> int:
-        dated = rows.select(
-            partition_date=bronze_events.partition_dates(rows, self.earliest, self.first_partition)
-        ).union(_hashed(malformed, self.first_partition).select("partition_date"))
-        outside = ~dated.partition_date.between(self.window.first, self.window.last)
-        return count_rows(connection, dated.filter(outside))
+        def dated() -> ir.Table:
+            dates = bronze_events.partition_dates(rows, self.earliest, self.first_partition)
+            hashed = _hashed(malformed, self.first_partition)
+            return rows.select(partition_date=dates).union(hashed.select("partition_date"))
+
+        dates = self._select("partition_dates", dated, rows.schema())
+        first, last = self.window.first, self.window.last
+        outside = f"partition_date NOT BETWEEN DATE '{first}' AND DATE '{last}'"
+        return count_rows(connection, f"SELECT * FROM ({dates}) WHERE {outside}")
 
     def _days_with_other_rows(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
         """Days of the window whose rows are not those of the ledger."""
@@ -369,56 +416,43 @@ class _EventLoad:
         """Count and digest the rows read of each day, and those of it that are accepted."""
         hashes = temporary_relation(connection, _HASHES)
         malformed = temporary_relation(connection, "events_malformed")
-        malformed = _of_days(connection, _hashed(malformed, self.first_partition))
-        read = digests_by_day(hashes.union(malformed))
-        stored = bronze_events.TABLE.relation
+
+        def read() -> ir.Table:
+            unreadable = _of_days(_hashed(malformed, self.first_partition))
+            return digests_by_day(hashes.union(unreadable))
+
         # Everything accepted is stored by now, each event on the day that is its partition.
-        taken = stored.semi_join(_days(connection), stored.event_date == _days(connection).day)
-        taken = taken.group_by(day=taken.event_date).aggregate(rows_accepted=taken.count())
-        entries = (
-            _days(connection)
-            .left_join(read, _days(connection).day == read.partition_date)
-            .drop("partition_date")
-            .left_join(taken, "day")
-        )
-        rows_read, rows_accepted = (
-            entries.rows_read.fill_null(0),
-            entries.rows_accepted.fill_null(0),
-        )
+        events = bronze_events.TABLE.qualified_name
         temporary_table(
             connection,
             _ENTRIES,
-            entries.select(
-                partition_date=entries.day,
-                rows_digest=entries.rows_digest.fill_null(NO_ROWS),
-                rows_read=rows_read,
-                rows_accepted=rows_accepted,
-                rows_rejected=rows_read - rows_accepted,
-            ),
+            f"SELECT day AS partition_date, coalesce({DIGEST}, '{NO_ROWS}') AS {DIGEST},"
+            " coalesce(rows_read, 0) AS rows_read, coalesce(taken, 0) AS rows_accepted,"
+            " coalesce(rows_read, 0) - coalesce(taken, 0) AS rows_rejected"
+            f" FROM {_DAYS} LEFT JOIN ({self._select('days_read', read)}) AS found"
+            " ON found.partition_date = day"
+            f" LEFT JOIN (SELECT event_date, count(*) AS taken FROM {events} SEMI JOIN {_DAYS}"
+            " ON event_date = day GROUP BY event_date) ON event_date = day",
         )
 
-    def rejected_rows(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
+    def rejected_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
         """The rejected rows of the days."""
         self.digests(connection)
-        classified = temporary_relation(connection, _CLASSIFIED)
-        malformed = temporary_relation(connection, "events_malformed")
-        malformed = _of_days(connection, _dated(malformed, self.first_partition))
-        broken = malformed.select(
-            partition_date=malformed.partition_date,
-            event_date=ibis.null("date"),
-            rejection_reason=malformed.reason,
-            source_file=malformed.source_file,
-            raw_row=malformed.raw_line,
+        broken = (
+            "SELECT day AS partition_date, CAST(NULL AS DATE) AS event_date,"
+            f" reason AS {REASON}, source_file, raw_line AS raw_row FROM events_malformed"
+            f" JOIN {_DAYS} ON coalesce(folder_date, DATE '{self.first_partition}') = day"
         )
-        entries = temporary_relation(connection, _ENTRIES)
-        if count_rows(connection, entries.filter(entries.rows_rejected > 0)) == 0:
+        if count_rows(connection, f"SELECT * FROM {_ENTRIES} WHERE rows_rejected > 0") == 0:
             return broken  # none then, and no need to look for them
-        rejected = classified.filter(classified[REASON].notnull())
-        return rejected.select(*broken.columns).union(broken)
+        return (
+            f"{broken} UNION ALL SELECT partition_date, event_date, {REASON}, source_file, raw_row"
+            f" FROM {_CLASSIFIED} WHERE {REASON} IS NOT NULL"
+        )
 
-    def ledger(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
+    def ledger(self, connection: duckdb.DuckDBPyConnection) -> str:
         """The entries of the days."""
-        return with_files(connection, temporary_relation(connection, _ENTRIES), self.source_input)
+        return with_files(connection, f"SELECT * FROM {_ENTRIES}", self.source_input)
 
     def explain(self, connection: duckdb.DuckDBPyConnection, error: Exception) -> None:
         """Find the file that cannot be read, if that is the error's cause.
@@ -466,13 +500,8 @@ def _keep_days(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> N
     )
 
 
-def _days(connection: duckdb.DuckDBPyConnection) -> ir.Table:
-    return temporary_relation(connection, _DAYS)
-
-
-def _of_days(connection: duckdb.DuckDBPyConnection, rows: ir.Table) -> ir.Table:
-    days = _days(connection)
-    return rows.semi_join(days, rows.partition_date == days.day)
+def _of_days(rows: ir.Table) -> ir.Table:
+    return rows.semi_join(_DAYS_TABLE, rows.partition_date == _DAYS_TABLE.day)
 
 
 def _dated(malformed: ir.Table, first_partition: date) -> ir.Table:

@@ -12,13 +12,12 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.bronze.bronze_loads import FILES_TYPE
 from monstera_assets.bronze.forgotten import forgetting
 from monstera_assets.bronze.validation import REASON, raw_row
 from monstera_assets.source.fingerprint import fingerprint
 from monstera_assets.source.layout import SourceInput
 from monstera_assets.source.reader import RawColumn, stage_rows
-from monstera_assets.warehouse.batches import temporary_relation, temporary_table
+from monstera_assets.warehouse.batches import temporary_relation
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import quote
 
@@ -68,22 +67,6 @@ def raw_columns(required: Sequence[str], optional: Sequence[str]) -> list[RawCol
     ]
 
 
-def keep_classified(
-    connection: duckdb.DuckDBPyConnection, name: str, table: Table, classified: ir.Table
-) -> ir.Table:
-    """Compute the classification once, as `what_is_kept` of it.
-
-    Args:
-        connection: where the temporary table `<name>_classified` is made.
-        name: the input's name.
-        table: the declaration whose columns are kept.
-        classified: rows with `rejection_reason`, `source_file` and raw columns.
-    """
-    rows = temporary_table(connection, f"{name}_classified", what_is_kept(table, classified))
-    forget_in_rejected(connection, f"{name}_classified")
-    return rows
-
-
 def what_is_kept(table: Table, classified: ir.Table, also: Sequence[str] = ()) -> ir.Table:
     """The table's columns, reason, file and, if rejected, raw row of classified rows.
 
@@ -112,24 +95,24 @@ def forget_in_rejected(connection: duckdb.DuckDBPyConnection, classified: str) -
     return True
 
 
-def accepted(classified: ir.Table, table: Table) -> ir.Table:
-    """The accepted rows, in the table's columns."""
-    rows = classified.filter(classified[REASON].isnull())
-    return rows.select(*(column.name for column in table.columns))
+def accepted(table: Table, classified: str) -> str:
+    """The query of the rows of a temporary table that are accepted, in the table's columns."""
+    columns = ", ".join(quote(column.name) for column in table.columns)
+    return f"SELECT {columns} FROM {quote(classified)} WHERE {REASON} IS NULL"
 
 
 def with_files(
-    connection: duckdb.DuckDBPyConnection, entries: ir.Table, source_input: SourceInput
-) -> ir.Table:
-    """Add to ledger entries the `files` they were read from, with size and hash.
+    connection: duckdb.DuckDBPyConnection, entries: str, source_input: SourceInput
+) -> str:
+    """Add to a query of ledger entries the `files` they were read from, with size and hash.
 
     Entries of an input laid out by day have a `partition_date` and get the files of their folder;
     all others get all files.
     """
     prints = [fingerprint(file) for file in source_input.files]
-    name = f"{source_input.name}_files"
+    name = quote(f"{source_input.name}_files")
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {quote(name)} AS SELECT unnest(?::DATE[]) AS folder_date,"
+        f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT unnest(?::DATE[]) AS folder_date,"
         " unnest(?::VARCHAR[]) AS path, unnest(?::BIGINT[]) AS size_bytes,"
         " unnest(?::VARCHAR[]) AS sha256",
         [
@@ -139,14 +122,13 @@ def with_files(
             [print_.sha256 for print_ in prints],
         ],
     )
-    files = temporary_relation(connection, name)
-    entry = ibis.struct(
-        {"path": files.path, "size_bytes": files.size_bytes, "sha256": files.sha256}
+    listed = (
+        "list({'path': path, 'size_bytes': size_bytes, 'sha256': sha256} ORDER BY path) AS files"
     )
-    none: ir.Value = ibis.literal([], type=FILES_TYPE)
-    if source_input.by_day:
-        of_day = files.group_by("folder_date").aggregate(files=entry.collect(order_by=files.path))
-        joined = entries.left_join(of_day, entries.partition_date == of_day.folder_date)
-        return joined.drop("folder_date").mutate(files=ibis.coalesce(joined.files, none))
-    listed = files.aggregate(files=entry.collect(order_by=files.path))
-    return entries.cross_join(listed).mutate(files=ibis.coalesce(ibis._.files, none))
+    files = (
+        f"LEFT JOIN (SELECT folder_date, {listed} FROM {name} GROUP BY folder_date)"
+        " ON partition_date = folder_date"
+        if source_input.by_day
+        else f"CROSS JOIN (SELECT {listed} FROM {name})"
+    )
+    return f"SELECT entries.*, coalesce(files, []) AS files FROM ({entries}) AS entries {files}"

@@ -12,7 +12,6 @@ import duckdb
 from monstera_assets.bronze import bronze_product_catalog
 from monstera_assets.bronze.load_entities import entity_batch
 from monstera_assets.source.layout import discover_source
-from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.connection import connection_config
 
 
@@ -66,8 +65,8 @@ def read_catalog(source: Path) -> Catalog:
         SourceError: the source cannot be read.
     """
     batch = entity_batch(discover_source(source), earliest=date.min)
-    columns = [field.name for field in fields(Node)]
+    columns = ", ".join(field.name for field in fields(Node))
     with duckdb.connect(config=dict(connection_config())) as connection:
         rows = batch.contents[bronze_product_catalog.TABLE](connection)
-        query = compile_duckdb(rows.select(*columns).order_by("product_id"))
-        return Catalog([Node(*row) for row in connection.execute(query).fetchall()])
+        found = connection.sql(str(rows)).project(columns).order("product_id")
+        return Catalog([Node(*row) for row in found.fetchall()])

@@ -37,6 +37,7 @@ from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import temporary_table
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.source_changes import Cause, OutOfDate, out_of_date
@@ -342,8 +343,10 @@ def _digest_days(
     temporary_table(
         connection,
         _DAYS_NOW,
-        digests.select(
-            day=ibis._.partition_date, size=ibis._.rows_read, content=ibis._.rows_digest
+        compile_duckdb(
+            digests.select(
+                day=ibis._.partition_date, size=ibis._.rows_read, content=ibis._.rows_digest
+            )
         ),
     )
 

@@ -11,13 +11,12 @@ import ibis.expr.types as ir
 from ibis.backends.sql.datatypes import DuckDBType
 
 from monstera_assets.warehouse import writer
-from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
-Rows = Callable[[duckdb.DuckDBPyConnection], ir.Table]
-"""Gives the rows of a table as an expression; may create temporary tables first."""
+Rows = Callable[[duckdb.DuckDBPyConnection], ir.Table | str]
+"""Gives the rows of a table as an expression or SQL; may create temporary tables first."""
 
 Step = Callable[[duckdb.DuckDBPyConnection], None]
 
@@ -81,23 +80,15 @@ class TableBatch:
             self.after(connection)
 
 
-def temporary_table(
-    connection: duckdb.DuckDBPyConnection, name: str, expression: ir.Table
-) -> ir.Table:
-    """Run an expression once and keep its rows under a name for as long as the connection lives."""
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {compile_duckdb(expression)}"
-    )
+def temporary_table(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
+    """Run a query once and keep its rows under a name for as long as the connection lives."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
 
-def temporary_view(
-    connection: duckdb.DuckDBPyConnection, name: str, expression: ir.Table
-) -> ir.Table:
-    """Keep an expression under a name, and compute its rows each time they are asked for."""
-    connection.execute(
-        f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {compile_duckdb(expression)}"
-    )
+def temporary_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
+    """Keep a query under a name, and compute its rows each time they are read."""
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
 
@@ -109,7 +100,6 @@ def temporary_relation(connection: duckdb.DuckDBPyConnection, name: str) -> ir.T
     )
 
 
-def count_rows(connection: duckdb.DuckDBPyConnection, expression: ir.Table) -> int:
-    """The number of rows of an expression."""
-    query = compile_duckdb(expression.aggregate(rows=expression.count()))
-    return int(connection.execute(query).fetchall()[0][0])
+def count_rows(connection: duckdb.DuckDBPyConnection, select: str) -> int:
+    """The number of rows of a query."""
+    return int(connection.execute(f"SELECT count(*) FROM ({select})").fetchall()[0][0])

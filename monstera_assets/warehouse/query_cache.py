@@ -21,8 +21,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+import ibis.expr.types as ir
+
 import monstera_assets
-from monstera_assets.warehouse.compiler import Query
+from monstera_assets.warehouse.compiler import Query, compile_query
 
 _PACKAGE = Path(monstera_assets.__file__).parent
 _LIBRARIES = ("ibis-framework", "sqlglot", "duckdb")
@@ -59,6 +61,17 @@ class QueryCache:
                 _write(path, query)
         self._queries[name] = query
         return query
+
+    def select(self, name: str, build: Callable[[], ir.Table], *depends_on: object) -> str:
+        """The SQL of an expression that also depends on what only a run knows.
+
+        Args:
+            name: what the expression gives; the beginning of a file name.
+            build: makes the expression.
+            depends_on: schemas, dates and whatever else differs, known by their `repr`.
+        """
+        digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
+        return self.get(f"{name}.{digest}", lambda: compile_query(build())).select
 
 
 def open_cache(*depends_on: str) -> QueryCache:

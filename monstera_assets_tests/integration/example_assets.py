@@ -262,7 +262,7 @@ def query(database: Path, select: str) -> list[Row]:
 
 
 def everything(database: Path) -> dict[str, list[Row]]:
-    """All rows of all tables, ledger included, but for the layout, which every new file has.
+    """All rows of all tables and of the notes about them, if there are any, but not the layout.
 
     Reads them with another configuration than the runs, which DuckDB admits only once every
     connection of a run is closed.
@@ -272,12 +272,13 @@ def everything(database: Path) -> dict[str, list[Row]]:
             "SELECT schema_name, table_name FROM duckdb_tables() WHERE table_name <> 'layout'"
             " ORDER BY ALL"
         ).fetchall()
-        return {
+        found = {
             f"{schema}.{table}": connection.execute(
                 f'FROM "{schema}"."{table}" ORDER BY ALL'
             ).fetchall()
             for schema, table in tables
         }
+        return {name: rows for name, rows in found.items() if rows or "operations." not in name}
 
 
 @contextmanager
