@@ -24,7 +24,7 @@ from pathlib import Path
 import ibis.expr.types as ir
 
 import monstera_assets
-from monstera_assets.warehouse.compiler import Query, compile_query
+from monstera_assets.warehouse.compiler import Query, compile_query, gc_disabled
 
 _PACKAGE = Path(monstera_assets.__file__).parent
 _LIBRARIES = ("ibis-framework", "sqlglot", "duckdb")
@@ -56,7 +56,8 @@ class QueryCache:
         path = self._folder / f"{name}.json" if self._folder and keep else None
         query = _read(path) if path else None
         if query is None:
-            query = compile_it()
+            with gc_disabled():
+                query = compile_it()
             if path:
                 _write(path, query)
         self._queries[name] = query
