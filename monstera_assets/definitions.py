@@ -109,7 +109,7 @@ def table_query(name: str, settings: Settings) -> Query:
     Raises:
         SettingsError: there is no such table, or Python computes or loads it.
     """
-    declared = {table.name: table.stored for table in tables(settings)}
+    declared = {table.name: table for table in tables(settings)}
     if name not in declared:
         near = get_close_matches(name, declared, n=3) or ["monstera status lists all tables"]
         raise SettingsError(f"{name}: there is no such table; {', '.join(near)}")

@@ -39,7 +39,7 @@ class MemoryWarehouse:
 
     def __init__(self, tables: Iterable[Table]) -> None:
         self.connection = duckdb.connect(config={**connection_config(threads=1)})
-        self._stored = {table.name: table.stored for table in tables}
+        self._stored = {table.name: table for table in tables}
         for table in self._stored.values():
             writer.prepare(self.connection, table)
 
@@ -47,7 +47,7 @@ class MemoryWarehouse:
         """Replace a table by rows of column values; a column that a row lacks is indifferent."""
         stored = self._stored[table.name]
         indifferent = {
-            column.name: None if column.nullable else _indifferent(column.type)
+            column.name: None if column.nullable else _indifferent(column.stored_type)
             for column in stored.columns
         }
         frame = pd.DataFrame(

@@ -218,7 +218,7 @@ def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:
 def _note_what_changed(connection: duckdb.DuckDBPyConnection) -> None:
     """Say from which day on tables are affected by entities that differ from those before."""
     events = (bronze_events.TABLE, bronze_rejected_events.TABLE)
-    if not all(stored_columns(connection, table.stored) for table in events):
+    if not all(stored_columns(connection, table) for table in events):
         return  # no day was ever loaded
     effect = entity_effect(
         connection,

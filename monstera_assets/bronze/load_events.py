@@ -243,7 +243,7 @@ class _EventLoad:
         """Choose the days, stage and classify their rows, and give the accepted ones."""
         if self.changed is None:
             return self._classified(connection, list(self.window))
-        known = materialized_days(connection, bronze_loads.TABLE.stored)
+        known = materialized_days(connection, bronze_loads.TABLE)
         days = [day for day in self.window if day in self.changed or day not in known]
         rows = self._classified(connection, days)
         if self.source_input.by_day:

@@ -81,8 +81,8 @@ def evaluate_contract(
 
 
 def _types(connection: duckdb.DuckDBPyConnection, table: Table) -> Finding:
-    stored = stored_columns(connection, table.stored)
-    declared = {column.name: column.type for column in table.stored.columns}
+    stored = stored_columns(connection, table)
+    declared = {column.name: column.stored_type for column in table.columns}
     differences = tuple(
         (name, declared.get(name, "not declared"), stored.get(name, "missing"))
         for name in sorted(declared.keys() | stored.keys())

@@ -178,4 +178,4 @@ def _window(
     last = tags.get(RANGE_END_TAG) or day
     if first and last:
         return DateWindow(date.fromisoformat(first), date.fromisoformat(last))
-    return materialized_window(connection, table.stored)
+    return materialized_window(connection, table)

@@ -70,7 +70,7 @@ class Reader:
         """
         for table in tables:
             if table.name not in self._verified:
-                require_table(self._connection, table.stored)
+                require_table(self._connection, table)
                 self._verified.add(table.name)
         return self._connection.execute(select, list(parameters)).fetchall()
 

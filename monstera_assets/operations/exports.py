@@ -235,11 +235,10 @@ def _write_files(
     entries: dict[str, dict[str, Any]] = {}
     missing = []
     for table, formats in tables.items():
-        stored = table.stored
-        if every_table and not writer.stored_columns(connection, stored):
+        if every_table and not writer.stored_columns(connection, table):
             missing.append(table.name)
             continue
-        writer.require_table(connection, stored)
+        writer.require_table(connection, table)
         entries[table.name] = _write_table(connection, snapshot, table, formats)
     if not entries:
         raise MissingTableError(
@@ -275,7 +274,7 @@ def _write_table(
         "table": table.name,
         "rows": rows,
         "as_of_date": latest.isoformat() if isinstance(latest, date) else None,
-        "columns": [{"name": column.name, "type": column.type} for column in table.stored.columns],
+        "columns": [{"name": column.name, "type": column.stored_type} for column in table.columns],
         "files": files,
     }
 

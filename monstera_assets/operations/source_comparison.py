@@ -212,7 +212,7 @@ def _reading(settings: Settings, timeout: float) -> Iterator[duckdb.DuckDBPyConn
 
 def _has(connection: duckdb.DuckDBPyConnection, table: Table) -> bool:
     try:
-        require_table(connection, table.stored)
+        require_table(connection, table)
     except MissingTableError:
         return False
     return True

@@ -65,13 +65,13 @@ class TableBatch:
     def _write(self, connection: duckdb.DuckDBPyConnection, window: DateWindow | None) -> None:
         for table in self.contents:
             # Before any rows are computed: those of one may depend on what another holds so far.
-            writer.prepare(connection, table.stored)
+            writer.prepare(connection, table)
         if self.before is not None:
             self.before(connection)
         for table, rows in self.contents.items():
             self.counts[table.name] = writer.replace(
                 connection,
-                table.stored,
+                table,
                 rows(connection),
                 window if table.partition_column else None,
                 self.only_days if table.partition_column else None,

@@ -19,7 +19,7 @@ from itertools import pairwise
 import duckdb
 
 from monstera_assets.warehouse.compiler import FIRST_HASH, LAST_HASH, Query, bind
-from monstera_assets.warehouse.tables import StoredTable
+from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 ROWS_PER_DATE_BATCH = 25_000_000
@@ -40,7 +40,7 @@ class DateBatches:
         parameters: from the days of a batch to the parameters of the query for it.
     """
 
-    inputs: Sequence[StoredTable]
+    inputs: Sequence[Table]
     parameters: Callable[[DateWindow], Mapping[str, date]]
 
     def windows(
@@ -83,9 +83,7 @@ def _each_batch(connection: duckdb.DuckDBPyConnection, select: str, batches: int
         yield select
 
 
-def _count_rows(
-    connection: duckdb.DuckDBPyConnection, table: StoredTable, window: DateWindow
-) -> int:
+def _count_rows(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow) -> int:
     [(count,)] = connection.execute(
         f"SELECT count(*) FROM {table.qualified_name} WHERE {table.partition_column} BETWEEN ? AND ?",
         [window.first, window.last],

@@ -21,7 +21,6 @@ from dagster import (
     InputContext,
     MetadataValue,
     OutputContext,
-    TableSchema,
     TimeWindow,
 )
 from dagster._core.definitions.metadata import RawMetadataValue
@@ -47,7 +46,7 @@ from monstera_assets.warehouse.errors import (
     WarehouseError,
 )
 from monstera_assets.warehouse.previews import Preview
-from monstera_assets.warehouse.tables import StoredTable
+from monstera_assets.warehouse.tables import Table, declared
 from monstera_assets.warehouse.windows import DateWindow
 
 READS = "monstera/reads"
@@ -83,7 +82,7 @@ class InputRows:
         days: first and last day to read of a partitioned table, the last before the first for none.
     """
 
-    table: StoredTable
+    table: Table
     days: tuple[date, date] | None = None
 
 
@@ -107,8 +106,7 @@ class Computed:
 class WarehouseIOManager(DuckDBIOManager):
     """Writes assets to, and reads them from, the warehouse's DuckDB file.
 
-    Schema and table are the two parts of the asset key; columns come from the asset's
-    `dagster/column_schema`, the partition column from `partition_expr`.
+    Schema and table are the two parts of the asset key, by which the table's declaration is found.
     """
 
     lock_timeout_seconds: float = Field(
@@ -174,7 +172,7 @@ class WarehouseClient(DuckDbClient):
             if isinstance(context, InputContext):
                 yield connection
                 return
-            table, window = stored_table(context, table_slice), slice_window(table_slice)
+            table, window = declaration(table_slice), slice_window(table_slice)
             with writer.transaction(connection):
                 yield connection
                 writer.record(connection, table, window)
@@ -184,7 +182,7 @@ class WarehouseClient(DuckDbClient):
         context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
         """Create schema and table from the declaration, or verify them."""
-        writer.prepare(connection, stored_table(context, table_slice))
+        writer.prepare(connection, declaration(table_slice))
 
     @staticmethod
     def delete_table_slice(
@@ -210,7 +208,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         """
         computed = obj if isinstance(obj, Computed) else Computed(obj)
         window = slice_window(table_slice)
-        table = stored_table(context, table_slice)
+        table = declaration(table_slice)
         if isinstance(computed.rows, pd.DataFrame):
             rows = _replace_by_frame(connection, table, computed.rows, window)
         else:
@@ -297,7 +295,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
             SchemaMismatchError: columns or types differ from the declaration.
         """
         window = slice_window(table_slice)
-        table = stored_table(context, table_slice)
+        table = declaration(table_slice)
         rows = _replace_by_frame(connection, table, obj, window)
         return row_count_metadata(rows, window)
 
@@ -333,7 +331,7 @@ def rows_to_read(
     upstream = context.upstream_output
     if upstream is None:
         raise SchemaMismatchError(f"{table_slice.table} has no producing asset to read from")
-    table = stored_table(upstream, table_slice)
+    table = declaration(table_slice)
     if table.partition_column is None:
         writer.require_table(connection, table)
         if _reads(context) == Reads.UP_TO_AS_OF:
@@ -348,7 +346,7 @@ def rows_to_read(
 
 def _insert(
     connection: duckdb.DuckDBPyConnection,
-    table: StoredTable,
+    table: Table,
     computed: Computed,
     window: DateWindow | None,
 ) -> int:
@@ -374,7 +372,7 @@ def _insert(
 
 def _replace_by_frame(
     connection: duckdb.DuckDBPyConnection,
-    table: StoredTable,
+    table: Table,
     frame: pd.DataFrame,
     window: DateWindow | None,
 ) -> int:
@@ -398,7 +396,7 @@ def _without_types_of_nothing(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _delivered_schema(
-    connection: duckdb.DuckDBPyConnection, table: StoredTable
+    connection: duckdb.DuckDBPyConnection, table: Table
 ) -> dict[str, dt.DataType]:
     """The types of a DataFrame, as far as pandas can tell the declared ones apart."""
     declared = table.relation.schema()
@@ -413,25 +411,19 @@ def _delivered_schema(
     return delivered
 
 
-def stored_table(context: OutputContext, table_slice: TableSlice) -> StoredTable:
-    """The declaration that an asset's metadata carries.
+def declaration(table_slice: TableSlice) -> Table:
+    """The declaration of the table that an asset fills.
 
     Raises:
-        SchemaMismatchError: the asset has no column schema.
+        SchemaMismatchError: there is none.
     """
-    metadata = context.definition_metadata or {}
-    column_schema = metadata.get("dagster/column_schema")
-    if not isinstance(column_schema, TableSchema):
+    table = declared(f"{table_slice.schema}.{table_slice.table}")
+    if table is None:
         raise SchemaMismatchError(
-            f"the asset of {table_slice.schema}.{table_slice.table} declares no columns; give it"
-            " the metadata dagster/column_schema"
+            f"{table_slice.schema}.{table_slice.table} is not declared; make its asset from a"
+            " declared table"
         )
-    return StoredTable.from_dagster(
-        table_slice.schema,
-        table_slice.table,
-        column_schema,
-        partition_column=metadata.get("partition_expr"),
-    )
+    return table
 
 
 def slice_window(table_slice: TableSlice) -> DateWindow | None:
@@ -453,9 +445,7 @@ def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, Raw
     return {"rows_written": rows, "days_written": str(window)}
 
 
-def _as_of(
-    connection: duckdb.DuckDBPyConnection, table: StoredTable
-) -> Mapping[str, RawMetadataValue]:
+def _as_of(connection: duckdb.DuckDBPyConnection, table: Table) -> Mapping[str, RawMetadataValue]:
     """The date that a table of the present describes; nothing for others."""
     if not any(column.name == AS_OF_DATE for column in table.columns):
         return {}
@@ -470,7 +460,7 @@ def _reads(context: InputContext) -> str:
 
 
 def _require_as_of(
-    context: InputContext, connection: duckdb.DuckDBPyConnection, table: StoredTable
+    context: InputContext, connection: duckdb.DuckDBPyConnection, table: Table
 ) -> None:
     last = context.step_context.partition_key_range.end
     [(as_of,)] = connection.execute(
@@ -488,7 +478,7 @@ def _days_to_read(
     context: InputContext,
     table_slice: TableSlice,
     connection: duckdb.DuckDBPyConnection,
-    table: StoredTable,
+    table: Table,
 ) -> DateWindow | None:
     mapped = slice_window(table_slice)
     reads = _reads(context)

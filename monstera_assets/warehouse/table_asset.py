@@ -41,7 +41,7 @@ from monstera_assets.warehouse.io_manager import READS, Computed, InputRows, Rea
 from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import latest_day
-from monstera_assets.warehouse.tables import Layer, StoredTable, Table
+from monstera_assets.warehouse.tables import Layer, Table, register
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_verified
 
@@ -130,7 +130,7 @@ class TableAsset:
             kwargs["window"] = Window.of(window.first, window.last)
         return self.function(*args, **kwargs)
 
-    def query(self, relations: Mapping[str, StoredTable], policy: LifecyclePolicy) -> Query:
+    def query(self, relations: Mapping[str, Table], policy: LifecyclePolicy) -> Query:
         """The query of the table, with its days and those of its inputs as parameters.
 
         Args:
@@ -144,7 +144,7 @@ class TableAsset:
             *(_days_of(relations[name]) for name in self.inputs),
             **self._accepted(policy=policy, window=Window.parameters(), as_of=self._as_of),
         )
-        return compile_verified(self.table.stored, rows)
+        return compile_verified(self.table, rows)
 
     def build(
         self,
@@ -277,7 +277,7 @@ def table_asset(
     return decorate
 
 
-def _days_of(table: StoredTable) -> ir.Table:
+def _days_of(table: Table) -> ir.Table:
     """A table as an expression; of a partitioned one the days between its parameters."""
     if table.partition_column is None:
         return table.relation
@@ -327,6 +327,7 @@ def asset_attributes(table: Table, partitions: DailyPartitionsDefinition) -> dic
 
 def table_metadata(table: Table) -> dict[str, Any]:
     """Column schema and, for a partitioned table, the column that holds the partition's date."""
+    register(table)
     metadata: dict[str, Any] = {"dagster/column_schema": table.to_dagster()}
     if table.partition_column:
         metadata["partition_expr"] = table.partition_column

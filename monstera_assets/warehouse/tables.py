@@ -61,6 +61,11 @@ class Column:
         """The Ibis type, with nullability."""
         return dt.dtype(self.type, nullable=self.nullable)
 
+    @cached_property
+    def stored_type(self) -> str:
+        """The DuckDB type, as used in DDL and casts."""
+        return duckdb_type(self.dtype)
+
 
 def duckdb_type(dtype: dt.DataType) -> str:
     """The DuckDB spelling of an Ibis type, as used in DDL and casts."""
@@ -89,8 +94,7 @@ TREND_FLAGS = (
 """Columns for trend tiles. The writer fills them: they depend on the latest date that exists, so no
 partition can know them for itself."""
 
-_DAYS_BEFORE_LATEST_TAG = "monstera/days_before_latest"
-_PLACE_IN_KEY_TAG = "monstera/place_in_key"
+_DECLARED: dict[str, Table] = {}
 
 
 @dataclass(frozen=True)
@@ -140,74 +144,13 @@ class Table:
         """`schema.table`, as written in SQL."""
         return f"{self.layer}.{self.name}"
 
-    @cached_property
-    def stored(self) -> StoredTable:
-        """What the writer must know of the table."""
-        return StoredTable.from_dagster(
-            self.layer, self.name, self.to_dagster(), partition_column=self.partition_column
-        )
+    @property
+    def schema(self) -> str:
+        """The schema that the table lies in."""
+        return str(self.layer)
 
     @property
-    def relation(self) -> ir.Table:
-        """The table as an unbound Ibis table."""
-        return self.stored.relation
-
-    def to_dagster(self) -> TableSchema:
-        """The declaration as Dagster's column schema; `from_dagster` reads it back."""
-        return TableSchema(
-            columns=[
-                TableColumn(
-                    name=column.name,
-                    type=duckdb_type(column.dtype),
-                    description=column.description,
-                    constraints=TableColumnConstraints(
-                        nullable=column.nullable,
-                        unique=self.key == (column.name,),
-                        other=_constraints_in_words(column),
-                    ),
-                    tags=self._tags(column),
-                )
-                for column in self.columns
-            ],
-            constraints=TableConstraints(other=[f"key: {', '.join(self.key)}"]),
-        )
-
-    def _tags(self, column: Column) -> dict[str, str]:
-        tags = {}
-        if column.days_before_latest is not None:
-            tags[_DAYS_BEFORE_LATEST_TAG] = str(column.days_before_latest)
-        if column.name in self.key:
-            tags[_PLACE_IN_KEY_TAG] = str(self.key.index(column.name))
-        return tags
-
-
-@dataclass(frozen=True)
-class StoredColumn:
-    """What the writer must know of a column: name, DuckDB type, nullability, trend flag, key."""
-
-    name: str
-    type: str
-    nullable: bool
-    days_before_latest: int | None = None
-    place_in_key: int | None = None
-
-
-@dataclass(frozen=True)
-class StoredTable:
-    """What the writer must know of a table: where it is, its columns and its partition column."""
-
-    schema: str
-    name: str
-    columns: tuple[StoredColumn, ...]
-    partition_column: str | None
-
-    @property
-    def qualified_name(self) -> str:
-        """`schema.table`, as written in SQL."""
-        return f"{self.schema}.{self.name}"
-
-    @property
-    def data_columns(self) -> tuple[StoredColumn, ...]:
+    def data_columns(self) -> tuple[Column, ...]:
         """The columns that an asset delivers: all but the trend flags."""
         return tuple(column for column in self.columns if column.days_before_latest is None)
 
@@ -220,12 +163,6 @@ class StoredTable:
             if column.days_before_latest is not None
         }
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """The columns that identify a row, in their order; none if none are declared."""
-        places = {c.place_in_key: c.name for c in self.columns if c.place_in_key is not None}
-        return tuple(places[place] for place in sorted(places))
-
     @cached_property
     def relation(self) -> ir.Table:
         """The table as an unbound Ibis table.
@@ -233,33 +170,39 @@ class StoredTable:
         All columns are nullable in it: Ibis unites only tables of equal nullability, and that a
         column has no nulls is for DDL and contract to say.
         """
-        schema = {column.name: DuckDBType.from_string(column.type) for column in self.columns}
+        schema = {
+            column.name: DuckDBType.from_string(column.stored_type) for column in self.columns
+        }
         return ibis.table(schema, name=self.name, database=self.schema)
 
-    @classmethod
-    def from_dagster(
-        cls, schema: str, name: str, column_schema: TableSchema, partition_column: str | None
-    ) -> StoredTable:
-        """Read the declaration back from the column schema in an asset's metadata."""
-        return cls(
-            schema=str(schema),
-            name=name,
-            columns=tuple(
-                StoredColumn(
+    def to_dagster(self) -> TableSchema:
+        """The declaration as Dagster's column schema, for its UI."""
+        return TableSchema(
+            columns=[
+                TableColumn(
                     name=column.name,
-                    type=column.type,
-                    nullable=column.constraints.nullable,
-                    days_before_latest=_number(column.tags.get(_DAYS_BEFORE_LATEST_TAG)),
-                    place_in_key=_number(column.tags.get(_PLACE_IN_KEY_TAG)),
+                    type=column.stored_type,
+                    description=column.description,
+                    constraints=TableColumnConstraints(
+                        nullable=column.nullable,
+                        unique=self.key == (column.name,),
+                        other=_constraints_in_words(column),
+                    ),
                 )
-                for column in column_schema.columns
-            ),
-            partition_column=partition_column,
+                for column in self.columns
+            ],
+            constraints=TableConstraints(other=[f"key: {', '.join(self.key)}"]),
         )
 
 
-def _number(tag: str | None) -> int | None:
-    return None if tag is None else int(tag)
+def register(table: Table) -> None:
+    """Make a declaration the one by which assets of its name are written and read."""
+    _DECLARED[table.qualified_name] = table
+
+
+def declared(qualified_name: str) -> Table | None:
+    """The registered declaration of a table; None if there is none."""
+    return _DECLARED.get(qualified_name)
 
 
 def _constraints_in_words(column: Column) -> list[str]:

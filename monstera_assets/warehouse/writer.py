@@ -27,8 +27,8 @@ from monstera_assets.warehouse.errors import (
 )
 from monstera_assets.warehouse.tables import (
     OPERATIONS_SCHEMA,
-    StoredColumn,
-    StoredTable,
+    Column,
+    Table,
     same_type,
 )
 from monstera_assets.warehouse.windows import DateWindow, windows_of
@@ -57,7 +57,7 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def replace(
     connection: duckdb.DuckDBPyConnection,
-    table: StoredTable,
+    table: Table,
     rows: Query | ir.Table | str,
     window: DateWindow | None,
     only_days: str | None = None,
@@ -78,7 +78,7 @@ def replace(
     return inserted
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:
+def prepare(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Create the table from its declaration, or verify that the stored one agrees with it.
 
     Raises:
@@ -88,7 +88,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:
     stored = stored_columns(connection, table)
     if not stored:
         columns = ", ".join(
-            f"{quote(column.name)} {column.type}{'' if column.nullable else ' NOT NULL'}"
+            f"{quote(column.name)} {column.stored_type}{'' if column.nullable else ' NOT NULL'}"
             for column in table.columns
         )
         connection.execute(f"CREATE TABLE {_sql_name(table)} ({columns})")
@@ -96,7 +96,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:
     _verify_stored(table, stored)
 
 
-def require_table(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:
+def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Refuse to read a table that was never written, or was with another declaration.
 
     Raises:
@@ -112,8 +112,8 @@ def require_table(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> 
     _verify_stored(table, stored)
 
 
-def _verify_stored(table: StoredTable, stored: Mapping[str, str]) -> None:
-    declared = {column.name: column.type for column in table.columns}
+def _verify_stored(table: Table, stored: Mapping[str, str]) -> None:
+    declared = {column.name: column.stored_type for column in table.columns}
     differences = [
         *(f"{name} is missing" for name in declared.keys() - stored.keys()),
         *(f"{name} is not declared" for name in stored.keys() - declared.keys()),
@@ -131,7 +131,7 @@ def _verify_stored(table: StoredTable, stored: Mapping[str, str]) -> None:
         )
 
 
-def stored_columns(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> dict[str, str]:
+def stored_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
     """Column to DuckDB type as stored; empty if the table does not exist."""
     return dict(
         connection.execute(
@@ -144,7 +144,7 @@ def stored_columns(connection: duckdb.DuckDBPyConnection, table: StoredTable) ->
 
 def delete(
     connection: duckdb.DuckDBPyConnection,
-    table: StoredTable,
+    table: Table,
     window: DateWindow | None,
     only_days: str | None = None,
 ) -> None:
@@ -165,7 +165,7 @@ def delete(
 
 def insert(
     connection: duckdb.DuckDBPyConnection,
-    table: StoredTable,
+    table: Table,
     rows: Query | ir.Table | str,
     window: DateWindow | None,
 ) -> int:
@@ -197,13 +197,13 @@ def insert(
 
 def _insert(
     connection: duckdb.DuckDBPyConnection,
-    table: StoredTable,
+    table: Table,
     select: str,
     types: Mapping[str, str],
     window: DateWindow | None,
 ) -> int:
     projection = ", ".join(
-        f"CAST({_guarded(table, column, types[column.name], window)} AS {column.type})"
+        f"CAST({_guarded(table, column, types[column.name], window)} AS {column.stored_type})"
         f" AS {quote(column.name)}"
         for column in table.data_columns
     )
@@ -221,7 +221,7 @@ def _insert(
     return int(inserted)
 
 
-def _order(table: StoredTable, window: DateWindow | None) -> str:
+def _order(table: Table, window: DateWindow | None) -> str:
     """In the order of the key, by which rows are looked up: DuckDB then passes over most others.
 
     Not for many days at once: sorting them would take as long as writing them.
@@ -232,15 +232,13 @@ def _order(table: StoredTable, window: DateWindow | None) -> str:
     return ""
 
 
-def _described(
-    connection: duckdb.DuckDBPyConnection, table: StoredTable, select: str
-) -> dict[str, str]:
+def _described(connection: duckdb.DuckDBPyConnection, table: Table, select: str) -> dict[str, str]:
     described = connection.execute(f"DESCRIBE {select}").fetchall()
     verify_columns(table, [name for name, *_ in described])
     return {name: dtype for name, dtype, *_ in described}
 
 
-def verify_columns(table: StoredTable, delivered: list[str]) -> None:
+def verify_columns(table: Table, delivered: list[str]) -> None:
     """Compare the columns that an asset delivers with the declaration.
 
     Raises:
@@ -259,7 +257,7 @@ def verify_columns(table: StoredTable, delivered: list[str]) -> None:
         )
 
 
-def verify_schema(table: StoredTable, delivered: Mapping[str, dt.DataType]) -> None:
+def verify_schema(table: Table, delivered: Mapping[str, dt.DataType]) -> None:
     """Compare column names and types with the declaration.
 
     Raises:
@@ -279,7 +277,7 @@ def verify_schema(table: StoredTable, delivered: Mapping[str, dt.DataType]) -> N
         )
 
 
-def compile_verified(table: StoredTable, rows: ir.Table) -> Query:
+def compile_verified(table: Table, rows: ir.Table) -> Query:
     """The query of a table's rows.
 
     Raises:
@@ -289,9 +287,7 @@ def compile_verified(table: StoredTable, rows: ir.Table) -> Query:
     return compile_query(rows)
 
 
-def record(
-    connection: duckdb.DuckDBPyConnection, table: StoredTable, window: DateWindow | None
-) -> None:
+def record(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None) -> None:
     """Note that the table, or each partition in `window`, was materialized (also when it is empty)."""
     key = [table.schema, table.name]
     where = "schema_name = ? AND table_name = ?"
@@ -327,9 +323,7 @@ def next_moment(connection: duckdb.DuckDBPyConnection) -> datetime:
     return moment
 
 
-def materialized_window(
-    connection: duckdb.DuckDBPyConnection, table: StoredTable
-) -> DateWindow | None:
+def materialized_window(connection: duckdb.DuckDBPyConnection, table: Table) -> DateWindow | None:
     """From the first to the last materialized day of a partitioned table; None if there is none."""
     first, last = _one(
         connection,
@@ -340,7 +334,7 @@ def materialized_window(
     return DateWindow(first, last) if isinstance(first, date) and isinstance(last, date) else None
 
 
-def materialized_days(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> frozenset[date]:
+def materialized_days(connection: duckdb.DuckDBPyConnection, table: Table) -> frozenset[date]:
     """The days of a partitioned table that were materialized."""
     rows = connection.execute(
         f"SELECT partition_date FROM {_MATERIALIZATIONS} WHERE schema_name = ? AND table_name = ?"
@@ -351,7 +345,7 @@ def materialized_days(connection: duckdb.DuckDBPyConnection, table: StoredTable)
 
 
 def require_partitions(
-    connection: duckdb.DuckDBPyConnection, table: StoredTable, window: DateWindow
+    connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow
 ) -> None:
     """Refuse to go on if a day in `window` was never materialized.
 
@@ -387,7 +381,7 @@ def quote(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: StoredTable) -> None:
+def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     if not table.trend_flags:
         return
     column = _partition_column(table)
@@ -402,18 +396,16 @@ def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: StoredTab
     )
 
 
-def _guarded(
-    table: StoredTable, column: StoredColumn, delivered: str, window: DateWindow | None
-) -> str:
+def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | None) -> str:
     """The column, or an error for a value that does not belong here or that a cast would change."""
     value = quote(column.name)
     faults = {}
     if window is not None and column.name == table.partition_column:
         inside = f"{value} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
         faults[f"({inside}) IS NOT TRUE"] = f"a row for another day than {window}"
-    if column.type in _INTEGERS and delivered.startswith(_FRACTIONS):
+    if column.stored_type in _INTEGERS and delivered.startswith(_FRACTIONS):
         faults[f"{value} <> trunc({value})"] = "a fraction where whole numbers are declared"
-    if column.type == "DATE" and delivered.startswith("TIMESTAMP"):
+    if column.stored_type == "DATE" and delivered.startswith("TIMESTAMP"):
         faults[f"{value} <> date_trunc('day', {value})"] = "a time of day where dates are declared"
     if not faults:
         return value
@@ -425,13 +417,13 @@ def _guarded(
     return f"CASE {cases} ELSE {value} END"
 
 
-def _partition_column(table: StoredTable) -> str:
+def _partition_column(table: Table) -> str:
     if table.partition_column is None:
         raise SchemaMismatchError(f"{table.qualified_name} declares no partition column")
     return quote(table.partition_column)
 
 
-def _sql_name(table: StoredTable) -> str:
+def _sql_name(table: Table) -> str:
     return f"{quote(table.schema)}.{quote(table.name)}"
 
 

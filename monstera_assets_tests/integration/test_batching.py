@@ -78,7 +78,7 @@ def test_there_are_as_many_batches_of_days_as_the_rows_require(
         "CREATE TABLE silver.silver_facts AS SELECT i AS fact_id,"
         " DATE '2024-12-31' + (i % 40)::INTEGER AS fact_date FROM range(4000) AS r(i)"
     )
-    batches = DateBatches([FACTS.stored, FACTS.stored], lambda _: {})
+    batches = DateBatches([FACTS, FACTS], lambda _: {})
     # 40 days with 100 rows each, 31 of them in January, read twice over
     for rows, expected in ((6200, 1), (6199, 2), (1000, 7), (1, 31)):
         monkeypatch.setattr(batching, "ROWS_PER_DATE_BATCH", rows)

@@ -996,12 +996,9 @@ def test_full_disk_is_said_and_changes_nothing(database: Path) -> None:
 # ---------------------------------------------------------------- declarations
 
 
-def test_declaration_survives_the_way_through_dagster() -> None:
-    for table in (FACTS, NAMES, TREND):
-        stored = table.stored
-        assert [column.name for column in stored.columns] == [c.name for c in table.columns]
-        assert {column.name for column in stored.data_columns} == set(types_of(table))
-    assert TREND.stored.trend_flags == {"is_current_day": 0, "is_last_90_days": 89}
+def test_trend_flags_are_not_delivered_by_an_asset() -> None:
+    assert [column.name for column in TREND.data_columns] == ["metric_date", "metric"]
+    assert TREND.trend_flags == {"is_current_day": 0, "is_last_90_days": 89}
 
 
 @pytest.mark.parametrize(

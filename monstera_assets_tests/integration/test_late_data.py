@@ -399,7 +399,7 @@ def test_a_killed_run_is_noticed_by_what_is_older_than_its_inputs(tmp_path: Path
             for table in some:
                 if table.name in names:
                     of = days if table.partition_column else None
-                    writer.record(connection, table.stored, of)
+                    writer.record(connection, table, of)
 
         assert stale() == (tuple(window), ("gold_seen_now", "silver_names"))
         materialize("silver_facts", "gold_seen", "gold_seen_now", "silver_names")

@@ -148,7 +148,7 @@ def test_a_text_is_the_same_in_every_process() -> None:
     code = (
         "from monstera_assets.definitions import table_assets, tables\n"
         "from monstera_assets.lifecycle.policy import LifecyclePolicy\n"
-        "known = {table.name: table.stored for table in tables()}\n"
+        "known = {table.name: table for table in tables()}\n"
         "for asset in table_assets():\n"
         "    if asset.table.name in ('silver_user_segment_history', 'gold_growth_accounting'):\n"
         "        print(asset.query(known, LifecyclePolicy()))\n"

@@ -26,7 +26,7 @@ def listed() -> pd.DataFrame:
     for schema in ("silver", "gold"):
         connection.execute(f"CREATE SCHEMA {schema}")
     for table in (SCORES, USERS, CURRENT, HISTORY):
-        columns = ", ".join(f"{c.name} {c.type}" for c in table.stored.columns)
+        columns = ", ".join(f"{c.name} {c.stored_type}" for c in table.columns)
         connection.execute(f"CREATE TABLE {table.qualified_name} ({columns})")
 
     def add(table: str, **values: object) -> None:
