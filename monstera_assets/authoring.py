@@ -6,10 +6,6 @@ states are in `lifecycle`, the models in `prediction`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import ibis.expr.types as ir
-
 from monstera_assets.checks.rules import (
     NOT_EVALUATED,
     AlertLevel,
@@ -19,8 +15,9 @@ from monstera_assets.checks.rules import (
     within,
 )
 from monstera_assets.gold import OWNERS as _GOLD_OWNERS
-from monstera_assets.lifecycle.expressions import Window, by_key, materialized
+from monstera_assets.lifecycle.expressions import Window, by_key, left_joined, materialized, ratio
 from monstera_assets.lifecycle.intervals import (
+    calendar,
     day_date,
     day_number,
     days_earlier,
@@ -33,16 +30,25 @@ from monstera_assets.silver import OWNERS as _SILVER_OWNERS
 from monstera_assets.warehouse.common_columns import (
     ACCOUNT_ID,
     ACCOUNT_OF_USER,
+    ACTIVATION_DATE,
     ACTIVITY_DATE,
     AS_OF_DATE,
+    DAYS_SINCE_LAST_QUALIFYING_EVENT,
+    DAYS_SINCE_SIGNUP,
+    LAST_QUALIFYING_EVENT_AT,
     METRIC_DATE,
     PRODUCT,
     PRODUCT_ID,
+    QUALIFYING_EVENTS,
     SNAPSHOT_DATE,
+    STATE_SINCE,
     STATE_UPDATED_AT,
     STEP_NUMBER,
+    TOTAL_QUALIFYING_EVENTS,
     USER_ID,
     WORKFLOW_ID,
+    column_names,
+    nullable,
     product_column,
 )
 from monstera_assets.warehouse.previews import Preview, distribution
@@ -50,24 +56,13 @@ from monstera_assets.warehouse.table_asset import (
     ALL_DAYS,
     LATEST_DAY,
     SAME_DAYS,
+    UP_TO_AS_OF,
     UP_TO_DAY,
     TableAsset,
     last_days,
     table_asset,
 )
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
-
-
-def left_joined(rows: ir.Table, *others: ir.Table, on: Sequence[str]) -> ir.Table:
-    """A table with the columns of others whose keys are the same, null where they have no row."""
-    for other in others:
-        rows = rows.left_join(other, list(on)).drop(*(f"{name}_right" for name in on))
-    return rows
-
-
-def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
-    """A quotient, null over nothing."""
-    return part.cast("float64") / whole.cast("float64").nullif(0.0)
 
 
 def declare_table(

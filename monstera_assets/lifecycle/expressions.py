@@ -1,12 +1,13 @@
-"""What this project adds to Ibis: parameters, and marks for how an expression is run.
+"""What this project adds to Ibis: parameters, marks for how an expression is run, and short forms.
 
-Each is a node that the compiler of an engine renders (for DuckDB, `warehouse.compiler`), so an
-expression names no function of any engine. The nodes use Ibis internals, which stand in this module,
-in `lifecycle.workflows` and in the compiler only.
+Parameters and marks are nodes that an engine's compiler renders (for DuckDB, `warehouse.compiler`), so
+an expression names no function of any engine. The nodes use Ibis internals, which stand in this
+module, in `lifecycle.workflows` and in the compiler only.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -46,6 +47,18 @@ def parameter(name: str, dtype: str) -> ir.Scalar:
 def materialized(rows: ir.Table) -> ir.Table:
     """Mark an intermediate table that several parts of an expression read: it is computed once."""
     return rows.view()
+
+
+def left_joined(rows: ir.Table, *others: ir.Table, on: Sequence[str]) -> ir.Table:
+    """A table with the columns of others whose keys are the same, null where they have no row."""
+    for other in others:
+        rows = rows.left_join(other, list(on)).drop(*(f"{name}_right" for name in on))
+    return rows
+
+
+def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
+    """A quotient, null over nothing."""
+    return part.cast("float64") / whole.cast("float64").nullif(0.0)
 
 
 def by_key(facts: ir.Table, key: str) -> ir.Table:

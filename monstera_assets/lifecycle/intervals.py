@@ -11,8 +11,8 @@ operations on intervals below it.
 An interval table has the key columns, `valid_from` and `valid_to` (both included; the last interval
 of a key ends on `FOREVER`), and payload columns that hold for each of its days. Only facts dated up
 to a day decide what holds on that day: a later fact can end an interval, never change its label. So
-the intervals are stored once a run (`as_stored`), and history, current state and transitions are read
-from the stored ones.
+the intervals are stored once a run (`silver/state_tables.py`), and history, current state and
+transitions are read from the stored ones.
 
 Where several parts of a computation read the same intermediate table, it is marked as `materialized`;
 the compiler has it computed once.
@@ -31,7 +31,7 @@ from datetime import date, datetime, time
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.expressions import Window, materialized
+from monstera_assets.lifecycle.expressions import materialized
 
 _EPOCH = date(1970, 1, 1)
 FOREVER = (date(9999, 12, 31) - _EPOCH).days
@@ -391,56 +391,3 @@ def on_each_day(
         ibis.greatest(within.valid_from, from_day), ibis.least(within.valid_to, to_day) + 1
     )
     return within.mutate(**{day_column: days.unnest().cast("int64")})
-
-
-# ---------------------------------------------------------------- intervals as they are stored
-
-
-def as_stored(intervals: ir.Table, as_of: ir.DateValue) -> ir.Table:
-    """The intervals that have begun by a date, with dates for day numbers.
-
-    Args:
-        intervals: interval table, made from facts dated up to `as_of`.
-        as_of: the last date that the stored intervals describe.
-
-    Returns:
-        The same columns, but `valid_from` and `valid_to` are dates, `valid_to` the first day after the
-        interval and null while it lasts; and `as_of_date`.
-    """
-    today = day_number(as_of)
-    begun = intervals.filter(intervals.valid_from <= today)
-    ended = ibis.ifelse(begun.valid_to < today, begun.valid_to + 1, None)
-    return begun.mutate(
-        valid_from=day_date(begun.valid_from),
-        valid_to=day_date(ended),
-        # Not `as_of` itself: Ibis would give its other uses the column's name, too.
-        as_of_date=ibis.coalesce(as_of),
-    )
-
-
-def days_of(stored: ir.Table, window: Window, *, keys: Sequence[str]) -> ir.Table:
-    """Stored intervals crossed with a calendar, up to their as-of date; adds `day`, a number."""
-    last_day = (day_number(stored.valid_to) - 1).fill_null(day_number(stored.as_of_date))
-    intervals = stored.mutate(valid_from=day_number(stored.valid_from), valid_to=last_day)
-    return on_each_day(intervals, window.first, window.last, day_column="day", order_by=keys)
-
-
-def transitions_of(
-    stored: ir.Table, window: Window, *, keys: Sequence[str], state: str
-) -> ir.Table:
-    """Where a stored interval meets the next one, of another state, within some days.
-
-    Returns:
-        The intervals that begin so, with the columns of the intervals before them as `previous_*`.
-    """
-    begun = stored.filter(stored.valid_from.between(window.first, window.last))
-    ended = stored.filter(stored.valid_to.between(window.first, window.last))
-    ended = ended.select(**{f"previous_{name}": ended[name] for name in ended.columns})
-    return begun.inner_join(
-        ended,
-        [
-            *(begun[key] == ended[f"previous_{key}"] for key in keys),
-            begun.valid_from == ended.previous_valid_to,
-            begun[state] != ended[f"previous_{state}"],
-        ],
-    )

@@ -2,121 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.lifecycle.states import UserState
-from monstera_assets.silver import OWNERS
-from monstera_assets.silver.silver_account_state_intervals import (
-    ACCOUNT_COLUMN,
-    STATE_COLUMNS,
-    states_on,
-)
-from monstera_assets.silver.state_tables import differences_from_latest, state_updated_at
-from monstera_assets.warehouse.common_columns import AS_OF_DATE, STATE_UPDATED_AT
-from monstera_assets.warehouse.previews import distribution
-from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.tables import Layer, Table
+from monstera_assets import authoring as ma
+from monstera_assets.silver import state_tables
+from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS, states_on
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_account_current_state",
+TABLE = ma.declare_table(
+    "silver_account_current_state",
     grain="one account",
     description="The state and health of every account at the end of the as-of date, the latest date"
     " for which history exists. Read it for questions about now.",
-    owners=OWNERS,
     key=("account_id",),
-    columns=(
-        ACCOUNT_COLUMN,
-        *STATE_COLUMNS,
-        AS_OF_DATE,
-        STATE_UPDATED_AT,
-    ),
+    columns=(ma.ACCOUNT_ID, *STATE_COLUMNS, ma.AS_OF_DATE, ma.STATE_UPDATED_AT),
 )
 
 
-@table_asset(
-    TABLE,
-    previews=[distribution("accounts", "current_state"), distribution("accounts", "health_band")],
+@ma.table_asset(
+    TABLE, previews=[ma.distribution("accounts", name) for name in ("current_state", "health_band")]
 )
 def silver_account_current_state(silver_account_state_intervals: ir.Table) -> ir.Table:
     """The open intervals."""
-    now = silver_account_state_intervals.filter(silver_account_state_intervals.valid_to.isnull())
-    return now.select(
-        "account_id",
-        "as_of_date",
-        state_updated_at=state_updated_at(now),
-        **states_on(now, day_number(now.as_of_date)),
-    )
+    now = state_tables.current(silver_account_state_intervals)
+    states = states_on(now, ma.day_number(now.as_of_date))
+    return now.select("account_id", "as_of_date", "state_updated_at", **states)
 
 
-@rule(TABLE, "The current state is the latest day of history.")
-def agrees_with_history(
-    silver_account_current_state: ir.Table,
-    silver_account_state_history: ir.Table,
-    *,
-    out_of_date: Callable[[str], ir.Table],
-) -> ir.Table:
-    """Accounts whose current state and latest history row differ, or that only one has."""
-    return differences_from_latest(
-        silver_account_current_state,
-        silver_account_state_history,
-        out_of_date("silver_account_state_history"),
-    )
+agrees_with_history = state_tables.agrees_with_history(TABLE, "silver_account_state_history")
 
 
-@rule(TABLE, "The accounts table says what the last subscription event said.", blocking=False)
+@ma.rule(TABLE, blocking=False)
 def accounts_table_is_up_to_date(
     silver_account_current_state: ir.Table, bronze_accounts: ir.Table
 ) -> ir.Table:
-    """Paid accounts whose row in bronze_accounts differs from what their events add up to."""
-    current = silver_account_current_state.filter(
-        silver_account_current_state.days_to_renewal.notnull()
-        | (silver_account_current_state.monthly_recurring_revenue > 0)
+    """The accounts table says what the last subscription event said."""
+    current = silver_account_current_state
+    paid = current.filter(
+        current.days_to_renewal.notnull() | (current.monthly_recurring_revenue > 0)
     )
-    both = current.inner_join(
-        bronze_accounts.select(
-            "account_id",
-            table_tier=bronze_accounts.subscription_tier,
-            table_seats=bronze_accounts.total_seats,
-            table_revenue=bronze_accounts.monthly_recurring_revenue,
-            table_renewal_date=bronze_accounts.contract_renewal_date,
-        ),
-        "account_id",
+    in_table = {
+        "subscription_tier": "table_tier",
+        "total_seats": "table_seats",
+        "monthly_recurring_revenue": "table_revenue",
+        "contract_renewal_date": "table_renewal_date",
+    }
+    accounts = bronze_accounts.select(
+        "account_id", **{there: bronze_accounts[name] for name, there in in_table.items()}
     )
+    both = paid.inner_join(accounts, "account_id")
     return both.filter(
-        (both.subscription_tier != both.table_tier)
-        | (both.total_seats != both.table_seats)
-        | (both.monthly_recurring_revenue != both.table_revenue)
-        | ~both.contract_renewal_date.identical_to(both.table_renewal_date)
-    ).select(
-        "account_id",
-        "subscription_tier",
-        "table_tier",
-        "total_seats",
-        "table_seats",
-        "monthly_recurring_revenue",
-        "table_revenue",
-        "contract_renewal_date",
-        "table_renewal_date",
-    )
+        ibis.or_(*(~both[name].identical_to(both[there]) for name, there in in_table.items()))
+    ).select("account_id", *(column for pair in in_table.items() for column in pair))
 
 
-@rule(TABLE, "No user is active on an account whose subscription has lapsed.", blocking=False)
+@ma.rule(TABLE, blocking=False)
 def nobody_is_active_on_a_lapsed_account(
     silver_account_current_state: ir.Table, silver_user_current_state: ir.Table
 ) -> ir.Table:
-    """Active users of accounts that have lapsed."""
-    lapsed = silver_account_current_state.filter(
-        silver_account_current_state.state_reason.startswith("subscription lapsed")
-    )
-    users = silver_user_current_state.filter(
-        silver_user_current_state.platform_state == str(UserState.ACTIVE)
-    )
-    return users.inner_join(
-        lapsed.select("account_id", "state_reason", account_state=lapsed.current_state),
-        "account_id",
+    """No user is active on an account whose subscription has lapsed."""
+    accounts, users = silver_account_current_state, silver_user_current_state
+    lapsed = accounts.filter(accounts.state_reason.startswith("subscription lapsed"))
+    active = users.filter(users.platform_state == str(ma.UserState.ACTIVE))
+    return active.inner_join(
+        lapsed.select("account_id", "state_reason", account_state="current_state"), "account_id"
     ).select("user_id", "account_id", "account_state", "state_reason")

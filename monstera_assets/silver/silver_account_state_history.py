@@ -5,64 +5,52 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule, within
+from monstera_assets import authoring as ma
 from monstera_assets.lifecycle.accounts import COMPONENTS
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import calendar, day_date, day_number, days_of
-from monstera_assets.silver import OWNERS
-from monstera_assets.silver.silver_account_state_intervals import (
-    ACCOUNT_COLUMN,
-    STATE_COLUMNS,
-    states_on,
-)
-from monstera_assets.silver.state_tables import days_not_in_history
-from monstera_assets.warehouse.common_columns import SNAPSHOT_DATE
-from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
-from monstera_assets.warehouse.tables import Layer, Table
+from monstera_assets.silver import state_tables
+from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS, states_on
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_account_state_history",
+TABLE = ma.declare_table(
+    "silver_account_state_history",
     grain="one account and date, from its creation on",
     description="The state and health of every account at the end of every day, from its"
     " subscription events over its row in bronze_accounts and from its users' activity. Read it for"
     " figures of a day, or of one day after another.",
-    owners=OWNERS,
     key=("account_id", "snapshot_date"),
     partition_column="snapshot_date",
-    columns=(
-        ACCOUNT_COLUMN,
-        SNAPSHOT_DATE,
-        *STATE_COLUMNS,
-    ),
+    columns=(ma.ACCOUNT_ID, ma.SNAPSHOT_DATE, *STATE_COLUMNS),
 )
 
 
-@table_asset(TABLE, days={"silver_account_state_intervals": UP_TO_AS_OF})
+@ma.table_asset(TABLE, days={"silver_account_state_intervals": ma.UP_TO_AS_OF})
 def silver_account_state_history(
-    silver_account_state_intervals: ir.Table, *, window: Window
+    silver_account_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Intervals crossed with the days of the window."""
-    days = days_of(silver_account_state_intervals, window, keys=["account_id"])
-    return days.select("account_id", snapshot_date=day_date(days.day), **states_on(days, days.day))
+    days = state_tables.days_of(silver_account_state_intervals, window, keys=["account_id"])
+    return days.select(
+        "account_id", snapshot_date=ma.day_date(days.day), **states_on(days, days.day)
+    )
 
 
-@rule(TABLE, "Each account has exactly one row for each day from its creation on.")
+@ma.rule(TABLE)
 def one_row_per_account_and_day(
-    silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, window: Window
+    silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Accounts whose days in the window are not all of them."""
+    """Each account has exactly one row for each day from its creation on."""
     created = bronze_accounts.account_created_at.date()
     starts = bronze_accounts.select("account_id", start_date=created)
-    return days_not_in_history(silver_account_state_history, starts, ["account_id"], window)
+    return state_tables.days_not_in_history(
+        silver_account_state_history, starts, ["account_id"], window
+    )
 
 
-@rule(TABLE, "Health lies between 0 and 100 and is the mean of its four stored components.")
+@ma.rule(TABLE)
 def health_is_sum_of_components(
-    silver_account_state_history: ir.Table, *, window: Window
+    silver_account_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Rows whose health is out of bounds or not what its components say."""
-    rows = within(silver_account_state_history, "snapshot_date", window)
+    """Health lies between 0 and 100 and is the mean of its four stored components."""
+    rows = ma.within(silver_account_state_history, "snapshot_date", window)
     total = sum((rows[name] for name in COMPONENTS[1:]), rows[COMPONENTS[0]])
     out_of_bounds = ibis.or_(
         *(~rows[name].between(0, 100) for name in (*COMPONENTS, "health_score"))
@@ -72,20 +60,20 @@ def health_is_sum_of_components(
     )
 
 
-@rule(TABLE, "Active seats equal a count of distinct users over the raw events.")
+@ma.rule(TABLE)
 def seats_recomputed_from_raw_events(
     silver_account_state_history: ir.Table,
     bronze_events: ir.Table,
     bronze_users: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Account-days whose active seats or utilisation differ from a plain count.
+    """Active seats equal a count of distinct users over the raw events.
 
     Looks at the last day of each month in the window and the window's last day: each day's own
     thirty days of events are counted out, which for every day would cost more than the table.
     """
-    dates = calendar(window.first, window.last, "snapshot_date")
+    dates = ma.calendar(window.first, window.last, "snapshot_date")
     next_day = dates.snapshot_date + ibis.interval(days=1)
     dates = dates.filter((next_day.day() == 1) | (dates.snapshot_date == window.last))
     events = bronze_events.filter(
@@ -93,31 +81,24 @@ def seats_recomputed_from_raw_events(
     )
     seen = events.inner_join(bronze_users, events.entity_id == bronze_users.user_id)
     seen = seen.select("account_id", "user_id", seen_on=seen.event_date).distinct()
-    counted = dates.inner_join(
-        seen,
-        [
-            seen.seen_on <= dates.snapshot_date,
-            day_number(seen.seen_on) > day_number(dates.snapshot_date) - 30,
-        ],
-    )
+    days_ago = ma.day_number(dates.snapshot_date) - ma.day_number(seen.seen_on)
+    counted = dates.inner_join(seen, days_ago.between(0, 29))
     counted = counted.group_by("account_id", "snapshot_date").aggregate(
         counted_seats=counted.user_id.nunique()
     )
     rows = silver_account_state_history.semi_join(dates, "snapshot_date")
     both = rows.left_join(counted, ["account_id", "snapshot_date"])
     seats = both.counted_seats.fill_null(0)
-    utilization = ibis.ifelse(
-        both.total_seats > 0, seats.cast("float64") * 100 / both.total_seats.cast("float64"), 0.0
-    )
+    utilization = ibis.ifelse(both.total_seats > 0, ma.ratio(seats * 100, both.total_seats), 0.0)
     return both.filter(
         (both.active_seats != seats) | ((both.seat_utilization_pct - utilization).abs() > 1e-9)
     ).select("account_id", "snapshot_date", "active_seats", "counted_seats", "total_seats")
 
 
-@rule(TABLE, "No account uses more seats than it bought.", blocking=False)
-def seats_within_contract(silver_account_state_history: ir.Table, *, window: Window) -> ir.Table:
-    """Accounts with more active seats than seats bought, and since when in the window."""
-    rows = within(silver_account_state_history, "snapshot_date", window)
+@ma.rule(TABLE, blocking=False)
+def seats_within_contract(silver_account_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
+    """No account uses more seats than it bought."""
+    rows = ma.within(silver_account_state_history, "snapshot_date", window)
     rows = rows.filter(rows.active_seats > rows.total_seats)
     return rows.group_by("account_id").aggregate(
         days=rows.count(),

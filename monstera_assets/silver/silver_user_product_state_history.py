@@ -5,76 +5,60 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets import authoring as ma
 from monstera_assets.checks.bit_sets import bit_of, numbers_in, word_of
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_date, day_number, days_of
-from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.products import IN_USE, KEYS, active_products
-from monstera_assets.lifecycle.states import ProductState, UserState
-from monstera_assets.silver import OWNERS
+from monstera_assets.silver import state_tables
 from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUMNS, STATE_COLUMNS
-from monstera_assets.silver.state_tables import days_not_in_history
-from monstera_assets.warehouse.common_columns import SNAPSHOT_DATE
-from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
-from monstera_assets.warehouse.tables import Layer, Table
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_user_product_state_history",
+TABLE = ma.declare_table(
+    "silver_user_product_state_history",
     grain="one user, product and date, from first access on",
     description="The state of each user in each product at the end of every day. A user who never"
     " accessed a product has no row: never_adopted follows from the absence of one. Read it for"
     " figures of a day, or of one day after another.",
-    owners=OWNERS,
-    key=("user_id", "product_id", "snapshot_date"),
+    key=(*KEYS, "snapshot_date"),
     partition_column="snapshot_date",
-    columns=(
-        *KEY_COLUMNS,
-        SNAPSHOT_DATE,
-        *STATE_COLUMNS,
-    ),
+    columns=(*KEY_COLUMNS, ma.SNAPSHOT_DATE, *STATE_COLUMNS),
 )
 
 
-@table_asset(TABLE, days={"silver_user_product_state_intervals": UP_TO_AS_OF})
+@ma.table_asset(TABLE, days={"silver_user_product_state_intervals": ma.UP_TO_AS_OF})
 def silver_user_product_state_history(
-    silver_user_product_state_intervals: ir.Table, *, window: Window
+    silver_user_product_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Intervals crossed with the days of the window."""
-    days = days_of(silver_user_product_state_intervals, window, keys=KEYS)
-    return days.select(
-        *KEYS, *(column.name for column in STATE_COLUMNS), snapshot_date=day_date(days.day)
-    )
+    days = state_tables.days_of(silver_user_product_state_intervals, window, keys=KEYS)
+    return days.select(*KEYS, *ma.column_names(STATE_COLUMNS), snapshot_date=ma.day_date(days.day))
 
 
-@rule(TABLE, "Each user has exactly one row a product and day from first access on.")
+@ma.rule(TABLE)
 def one_row_per_user_product_and_day(
     silver_user_product_state_history: ir.Table,
     silver_daily_user_activity: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
-    """Users and products whose days in the window are not all of them."""
+    """Each user has exactly one row a product and day from first access on."""
     activity = silver_daily_user_activity
     activity = activity.filter(activity.activity_date <= window.last)
     activity = activity.semi_join(active_products(bronze_product_catalog), "product_id")
     starts = activity.group_by(*KEYS).aggregate(start_date=activity.activity_date.min())
-    return days_not_in_history(silver_user_product_state_history, starts, KEYS, window)
+    return state_tables.days_not_in_history(silver_user_product_state_history, starts, KEYS, window)
 
 
-@rule(TABLE, "Platform and product states tell the same story of who is active and who is gone.")
+@ma.rule(TABLE)
 def reconciles_with_platform(
     silver_user_product_state_history: ir.Table,
     silver_user_state_history: ir.Table,
     silver_daily_user_activity: ir.Table,
     bronze_product_catalog: ir.Table,
     *,
-    policy: LifecyclePolicy,
-    window: Window,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
 ) -> ir.Table:
-    """Users active in a product but not on the platform, or the other way round.
+    """Platform and product states tell the same story of who is active and who is gone.
 
     Asked where all windows are the defaults, as the framework says: of products without windows of
     their own, and the other way round of users whose qualifying events are all in such products.
@@ -84,18 +68,20 @@ def reconciles_with_platform(
         products.active_days.fill_null(policy.active_days) == policy.active_days,
         products.dormant_days.fill_null(policy.dormant_days) == policy.dormant_days,
     ).select("product_id", is_usual=ibis.literal(value=True))
-    in_product = within(silver_user_product_state_history, "snapshot_date", window)
-    in_product = in_product.filter(in_product.current_state.isin([str(ProductState.NEW), *IN_USE]))
-    in_product = in_product.left_join(usual, "product_id").drop("product_id_right")
+    in_product = ma.within(silver_user_product_state_history, "snapshot_date", window)
+    in_product = in_product.filter(
+        in_product.current_state.isin([str(ma.ProductState.NEW), *IN_USE])
+    )
+    in_product = ma.left_joined(in_product, usual, on=["product_id"])
     in_usual_use = in_product.is_usual & in_product.current_state.isin(IN_USE)
     used = _days_of_users(
         in_product, window, in_usual_use=in_usual_use, in_use=ibis.literal(value=True)
     )
-    platform = within(silver_user_state_history, "snapshot_date", window)
-    using = [str(UserState.ACTIVE), str(UserState.RETURNING), str(UserState.REACTIVATED)]
+    platform = ma.within(silver_user_state_history, "snapshot_date", window)
+    using = [ma.UserState.ACTIVE, ma.UserState.RETURNING, ma.UserState.REACTIVATED]
     if policy.min_qualifying_events_to_activate > 1:
-        using.append(str(UserState.NEW))
-    platform = platform.filter(platform.activity_state.isin(using))
+        using.append(ma.UserState.NEW)
+    platform = platform.filter(platform.activity_state.isin(list(map(str, using))))
     active = _days_of_users(platform, window, on_platform=ibis.literal(value=True))
     activity = silver_daily_user_activity
     elsewhere = activity.filter(activity.qualifying_events > 0).anti_join(usual, "product_id")
@@ -108,27 +94,24 @@ def reconciles_with_platform(
     product_alone = both.mutate(bits=both.in_usual_use & ~both.on_platform)
     platform_alone = both.mutate(bits=both.on_platform & ~both.in_use)
     platform_alone = platform_alone.filter(platform_alone.bits != 0)
+    platform_alone = platform_alone.anti_join(elsewhere, "user_id")
     return _dated(product_alone, window, "active in a product, not on the platform").union(
-        _dated(
-            platform_alone.anti_join(elsewhere, "user_id"),
-            window,
-            "active on the platform, in no product",
-        )
+        _dated(platform_alone, window, "active on the platform, in no product")
     )
 
 
-def _days_of_users(rows: ir.Table, window: Window, **kinds: ir.BooleanValue) -> ir.Table:
+def _days_of_users(rows: ir.Table, window: ma.Window, **kinds: ir.BooleanValue) -> ir.Table:
     """The days of each user's rows of each kind, as sets of days since the window's first."""
-    day = day_number(rows.snapshot_date) - day_number(window.first)
+    day = ma.day_number(rows.snapshot_date) - ma.day_number(window.first)
     return rows.group_by("user_id", word=word_of(day)).aggregate(
         **{name: bit_of(day).bit_or(where=applies) for name, applies in kinds.items()}
     )
 
 
-def _dated(sets: ir.Table, window: Window, problem: str) -> ir.Table:
+def _dated(sets: ir.Table, window: ma.Window, problem: str) -> ir.Table:
     days = numbers_in(sets.filter(sets.bits != 0), "bits", word="word", number="day")
     return days.select(
         "user_id",
-        snapshot_date=day_date(days.day + day_number(window.first)),
+        snapshot_date=ma.day_date(days.day + ma.day_number(window.first)),
         problem=ibis.literal(problem),
     )

@@ -5,74 +5,60 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule, within
-from monstera_assets.lifecycle.expressions import Window
-from monstera_assets.lifecycle.intervals import day_date, day_number, days_of
-from monstera_assets.silver import OWNERS
-from monstera_assets.silver.silver_user_state_intervals import STATE_COLUMNS, USER_COLUMN
-from monstera_assets.silver.state_tables import days_not_in_history
-from monstera_assets.warehouse.common_columns import SNAPSHOT_DATE
-from monstera_assets.warehouse.table_asset import UP_TO_AS_OF, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Table
+from monstera_assets import authoring as ma
+from monstera_assets.silver import state_tables
+from monstera_assets.silver.silver_user_state_intervals import STATE_COLUMNS
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_user_state_history",
+TABLE = ma.declare_table(
+    "silver_user_state_history",
     grain="one user and date, from signup on",
     description="The state of every user at the end of every day. A pure function of the facts dated"
     " up to that day and of the entity tables. Read it for figures of a day, or of one day after"
     " another.",
-    owners=OWNERS,
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(
-        USER_COLUMN,
-        SNAPSHOT_DATE,
+        ma.USER_ID,
+        ma.SNAPSHOT_DATE,
         *STATE_COLUMNS,
-        Column("qualifying_events_count", "int64", "Qualifying events on that day."),
-        Column("total_qualifying_events", "int64", "Qualifying events up to that day."),
-        Column("days_since_signup", "int64", "Days from signup to that day."),
-        Column(
-            "days_since_last_qualifying_event",
-            "int64",
-            "Days from the last qualifying event to that day; null if there was none.",
-            nullable=True,
-        ),
+        ma.Column("qualifying_events_count", "int64", "Qualifying events on that day."),
+        ma.TOTAL_QUALIFYING_EVENTS,
+        ma.DAYS_SINCE_SIGNUP,
+        ma.DAYS_SINCE_LAST_QUALIFYING_EVENT,
     ),
 )
 
 
-@table_asset(TABLE, days={"silver_user_state_intervals": UP_TO_AS_OF})
-def silver_user_state_history(silver_user_state_intervals: ir.Table, *, window: Window) -> ir.Table:
-    """Intervals crossed with the days of the window."""
-    days = days_of(silver_user_state_intervals, window, keys=["user_id"])
-    last_day = day_number(days.last_qualifying_date)
-    return days.select(
-        "user_id",
-        *(column.name for column in STATE_COLUMNS),
-        "total_qualifying_events",
-        snapshot_date=day_date(days.day),
-        qualifying_events_count=ibis.ifelse(days.day == last_day, days.qualifying_events_count, 0),
-        days_since_signup=days.day - day_number(days.signup_date),
-        days_since_last_qualifying_event=days.day - last_day,
-    )
-
-
-@rule(TABLE, "Each user has exactly one row for each day from signup on: no gap, no day before.")
-def one_row_per_user_and_day(
-    silver_user_state_history: ir.Table, bronze_users: ir.Table, *, window: Window
+@ma.table_asset(TABLE, days={"silver_user_state_intervals": ma.UP_TO_AS_OF})
+def silver_user_state_history(
+    silver_user_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Users whose days in the window are not all of them, or not once."""
+    """Intervals crossed with the days of the window."""
+    days = state_tables.days_of(silver_user_state_intervals, window, keys=["user_id"])
+    last_day = ma.day_number(days.last_qualifying_date)
+    return days.mutate(
+        snapshot_date=ma.day_date(days.day),
+        qualifying_events_count=ibis.ifelse(days.day == last_day, days.qualifying_events_count, 0),
+        days_since_signup=days.day - ma.day_number(days.signup_date),
+        days_since_last_qualifying_event=days.day - last_day,
+    ).select(ma.column_names(TABLE.columns))
+
+
+@ma.rule(TABLE)
+def one_row_per_user_and_day(
+    silver_user_state_history: ir.Table, bronze_users: ir.Table, *, window: ma.Window
+) -> ir.Table:
+    """Each user has exactly one row for each day from signup on: no gap, no day before."""
     starts = bronze_users.select("user_id", start_date=bronze_users.user_created_at.date())
-    return days_not_in_history(silver_user_state_history, starts, ["user_id"], window)
+    return state_tables.days_not_in_history(silver_user_state_history, starts, ["user_id"], window)
 
 
-@rule(TABLE, "platform_state_since is the first day of an unbroken run of the state.")
-def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: Window) -> ir.Table:
-    """Runs that have a gap, begin on another day than they say, or follow one of the same state."""
-    runs = state_runs(within(silver_user_state_history, "snapshot_date", window))
+@ma.rule(TABLE)
+def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
+    """platform_state_since is the first day of an unbroken run of the state."""
+    runs = state_runs(ma.within(silver_user_state_history, "snapshot_date", window))
     begins = ibis.greatest(runs.platform_state_since, window.first)
-    has_gap = runs.rows != day_number(runs.last_day) - day_number(runs.first_day) + 1
+    has_gap = runs.rows != ma.day_number(runs.last_day) - ma.day_number(runs.first_day) + 1
     return runs.filter(
         has_gap
         | (runs.first_day != begins)
