@@ -13,7 +13,8 @@ import ibis.expr.types as ir
 from monstera_assets.lifecycle.expressions import materialized
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.prediction.feature_snapshots import STEP_DAYS, block_of
+from monstera_assets.prediction.feature_snapshots import block_of
+from monstera_assets.prediction.targets import STEP_DAYS
 
 
 def snapshot_dates(as_of: ir.DateScalar, first: int, last: int) -> ir.Table:

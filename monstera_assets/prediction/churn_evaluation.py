@@ -25,8 +25,7 @@ from monstera_assets.prediction.churn_prediction import (
     predict,
     training_rows,
 )
-from monstera_assets.prediction.feature_snapshots import STEP_DAYS
-from monstera_assets.prediction.targets import Target
+from monstera_assets.prediction.targets import STEP_DAYS, Target
 
 DECILES = 10
 _TOP_SHARE = 0.1

@@ -12,8 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from monstera_assets.lifecycle.policy import ChurnPolicy
-from monstera_assets.prediction.feature_snapshots import STEP_DAYS
-from monstera_assets.prediction.targets import ACCOUNT, Target
+from monstera_assets.prediction.targets import ACCOUNT, STEP_DAYS, Target
 
 if TYPE_CHECKING:
     from monstera_assets.prediction.churn_model import Model

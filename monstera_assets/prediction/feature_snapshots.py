@@ -14,9 +14,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import ChurnPolicy
-
-STEP_DAYS = 30
-"""Days between two snapshots, and days without use after which a user has churned."""
+from monstera_assets.prediction.targets import STEP_DAYS, Target
 
 
 def oldest_snapshot(policy: ChurnPolicy, horizon_steps: int) -> int:
@@ -64,30 +62,22 @@ def sampled(rows: ir.Table, by: Sequence[str], key: str, policy: ChurnPolicy) ->
     return kept.drop("place")
 
 
-def add_columns(rows: ir.Table, columns: ir.Table, keys: Sequence[str]) -> ir.Table:
-    """Left join on columns of the same names; without a match the added columns are null."""
-    return rows.left_join(columns, list(keys)).drop(*(f"{key}_right" for key in keys))
-
-
 def wrong_outcomes(
-    features: ir.Table, days: ir.Table, key: str, horizon_days: int, *, churned_if_any: bool
+    features: ir.Table, days: ir.Table, target: Target, *, churned_if_any: bool
 ) -> ir.Table:
     """Rows whose outcome disagrees with a search of the days after it, or is known too early.
 
     Args:
         features: one row per key and `snapshot_date`, with `churned` and `as_of_date`.
         days: the key and the number `day` of each day on which something counts for the outcome.
-        key: the column that identifies a user or account.
-        horizon_days: days after a snapshot that are searched.
+        target: whose outcome it is, and how many days after a snapshot are searched.
         churned_if_any: whether such a day means that the row churned, or that it did not.
     """
-    rows = features.select(key, "snapshot_date", "churned", "as_of_date")
-    days = days.select("day", day_key=key)
+    rows = features.select(target.key, "snapshot_date", "churned", "as_of_date")
     since = day_number(rows.snapshot_date)
-    found = rows.left_join(
-        days, [rows[key] == days.day_key, days.day > since, days.day <= since + horizon_days]
-    )
+    in_horizon = (days.day > since) & (days.day <= since + target.horizon_days)
+    found = rows.left_join(days, [target.key, in_horizon])
     rows = found.group_by(rows.columns).aggregate(has_any=found.day.notnull().any())
-    is_known = day_number(rows.as_of_date) - day_number(rows.snapshot_date) >= horizon_days
+    is_known = day_number(rows.as_of_date) - day_number(rows.snapshot_date) >= target.horizon_days
     expected = ibis.ifelse(is_known, rows.has_any == churned_if_any, None)
     return rows.filter(~rows.churned.identical_to(expected))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monstera_assets.lifecycle.policy import ChurnPolicy
-from monstera_assets.prediction.feature_snapshots import STEP_DAYS
 
+STEP_DAYS = 30
+"""Days between two snapshots, and days without use after which a user has churned."""
 ACCOUNT = "account_id"
 """The column of the account, in the features of users and of accounts."""
 

@@ -5,27 +5,12 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule
-from monstera_assets.lifecycle.expressions import materialized
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import AccountState, UserState
-from monstera_assets.prediction.feature_snapshots import (
-    STEP_DAYS,
-    add_columns,
-    block_of,
-    oldest_snapshot,
-    sampled,
-    with_snapshot,
-    wrong_outcomes,
-)
-from monstera_assets.prediction.targets import USERS
-from monstera_assets.silver import OWNERS
+from monstera_assets import authoring as ma
+from monstera_assets.prediction import feature_snapshots
+from monstera_assets.prediction.targets import STEP_DAYS, USERS
 from monstera_assets.silver.silver_user_segment_history import TABLE as SEGMENTS
-from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-SCORED_STATES = (UserState.ACTIVE, UserState.RETURNING, UserState.REACTIVATED)
+SCORED_STATES = (ma.UserState.ACTIVE, ma.UserState.RETURNING, ma.UserState.REACTIVATED)
 """Activity states of users who can still churn."""
 _SEGMENT_MEASURES = (
     "events_30",
@@ -49,85 +34,69 @@ _LONG_BLOCKS = 3
 _WEEK = 7
 _SEGMENT_COLUMNS = {column.name: column for column in SEGMENTS.columns}
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_user_churn_features",
+TABLE = ma.declare_table(
+    "silver_user_churn_features",
     grain="one user who could churn and snapshot: the as-of date and dates 30, 60, ... days before",
     description="Features that churn models are trained on and score. A snapshot holds facts up to its"
     " date only. The snapshot of the as-of date has every user who is active, returning or reactivated;"
     " an earlier one has a sample of at most max_rows_per_date of them, with the outcome.",
-    owners=OWNERS,
     key=("user_id", "snapshot_date"),
     columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-        Column("snapshot_date", "date", "The day whose end is described."),
-        Column(
-            "account_id",
-            "string",
-            "The user's account.",
-            references=Reference("bronze_accounts", "account_id"),
-        ),
-        Column(
+        ma.USER_ID,
+        ma.SNAPSHOT_DATE,
+        ma.ACCOUNT_OF_USER,
+        ma.Column(
             "activity_state",
             "string",
             "State that follows from activity alone.",
             allowed=tuple(SCORED_STATES),
         ),
-        Column("is_dunning", "boolean", "Whether the account was in dunning."),
-        Column("days_since_signup", "int64", "Days from signup to the day."),
-        Column("days_quiet", "int64", "Days since the last qualifying event."),
-        Column("total_qualifying_events", "int64", "Qualifying events up to the day."),
-        Column("active_days_7", "int64", "Days with a qualifying event, of the last 7."),
-        Column("active_days_90", "int64", "Days with a qualifying event, of the last 90."),
-        Column(
+        ma.Column("is_dunning", "boolean", "Whether the account was in dunning."),
+        ma.DAYS_SINCE_SIGNUP,
+        ma.Column("days_quiet", "int64", "Days since the last qualifying event."),
+        ma.TOTAL_QUALIFYING_EVENTS,
+        ma.Column("active_days_7", "int64", "Days with a qualifying event, of the last 7."),
+        ma.Column("active_days_90", "int64", "Days with a qualifying event, of the last 90."),
+        ma.Column(
             "active_days_missed",
             "float64",
             "Active days that the quiet days would have had at the user's share of active days in the"
             " last 90, or since signup.",
         ),
         *(_SEGMENT_COLUMNS[name] for name in _SEGMENT_MEASURES),
-        Column("country", "string", "Country of the user, by the latest row."),
-        Column(
+        ma.Column("country", "string", "Country of the user, by the latest row."),
+        ma.Column(
             "account_state",
             "string",
             "State of the account at the end of the day.",
-            allowed=tuple(AccountState),
+            allowed=tuple(ma.AccountState),
             nullable=True,
         ),
-        Column(
-            "account_health", "float64", "Health score of the account, 0 to 100.", nullable=True
-        ),
-        Column(
+        ma.nullable("account_health", "float64", "Health score of the account, 0 to 100."),
+        ma.nullable(
             "account_contract",
             "float64",
             "Component contract_status of the account's health, 0 to 100.",
-            nullable=True,
         ),
-        Column(
-            "account_utilization",
-            "float64",
-            "Seats of the account in use, in percent.",
-            nullable=True,
-        ),
-        Column(
+        ma.nullable("account_utilization", "float64", "Seats of the account in use, in percent."),
+        ma.nullable(
             "churned",
             "boolean",
             "Whether there was no qualifying event in the 30 days after the day; null on the as-of"
             " date, whose 30 days have not passed.",
-            nullable=True,
         ),
-        Column("as_of_date", "date", "The latest date for which history exists."),
+        ma.AS_OF_DATE,
     ),
 )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
     days={
-        "silver_user_state_history": ALL_DAYS,
-        "silver_user_segment_history": ALL_DAYS,
-        "silver_account_state_history": ALL_DAYS,
-        "silver_daily_user_activity": ALL_DAYS,
+        "silver_user_state_history": ma.ALL_DAYS,
+        "silver_user_segment_history": ma.ALL_DAYS,
+        "silver_account_state_history": ma.ALL_DAYS,
+        "silver_daily_user_activity": ma.ALL_DAYS,
     },
 )
 def silver_user_churn_features(
@@ -137,13 +106,13 @@ def silver_user_churn_features(
     silver_daily_user_activity: ir.Table,
     bronze_users: ir.Table,
     *,
-    policy: LifecyclePolicy,
+    policy: ma.LifecyclePolicy,
 ) -> ir.Table:
     """The histories on the dates of the snapshots, side by side."""
     history = silver_user_state_history
     as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
-    oldest = oldest_snapshot(policy.churn, USERS.horizon_steps)
-    states = materialized(with_snapshot(history, as_of, oldest))
+    oldest = feature_snapshots.oldest_snapshot(policy.churn, USERS.horizon_steps)
+    states = ma.materialized(feature_snapshots.with_snapshot(history, as_of, oldest))
     outcome = states.select(
         "user_id",
         snapshot=states.snapshot + USERS.horizon_steps,
@@ -152,7 +121,7 @@ def silver_user_churn_features(
     )
     users = states.filter(
         states.activity_state.isin([str(state) for state in SCORED_STATES]),
-        states.platform_state != str(UserState.DELETED),
+        states.platform_state != str(ma.UserState.DELETED),
     ).select(
         "user_id",
         "snapshot_date",
@@ -164,16 +133,15 @@ def silver_user_churn_features(
         days_quiet="days_since_last_qualifying_event",
     )
     users = users.inner_join(bronze_users.select("user_id", "account_id", "country"), "user_id")
-    users = sampled(users, _SAMPLED_BY, "user_id", policy.churn)
-    users = add_columns(users, outcome, ("user_id", "snapshot"))
-    segments = with_snapshot(silver_user_segment_history, as_of, oldest)
+    users = feature_snapshots.sampled(users, _SAMPLED_BY, "user_id", policy.churn)
+    active_days = _active_days(silver_daily_user_activity, as_of, oldest)
+    users = ma.left_joined(users, outcome, active_days, on=["user_id", "snapshot"])
+    segments = feature_snapshots.with_snapshot(silver_user_segment_history, as_of, oldest)
     users = users.inner_join(
         segments.select("user_id", "snapshot_date", *_SEGMENT_MEASURES),
         ["user_id", "snapshot_date"],
     )
-    active_days = _active_days(silver_daily_user_activity, as_of, oldest)
-    users = add_columns(users, active_days, ("user_id", "snapshot"))
-    accounts = with_snapshot(silver_account_state_history, as_of, oldest).select(
+    accounts = feature_snapshots.with_snapshot(silver_account_state_history, as_of, oldest).select(
         "account_id",
         "snapshot_date",
         account_state="current_state",
@@ -181,14 +149,14 @@ def silver_user_churn_features(
         account_contract="contract_status_score",
         account_utilization="seat_utilization_pct",
     )
-    users = add_columns(users, accounts, ("account_id", "snapshot_date"))
+    users = ma.left_joined(users, accounts, on=["account_id", "snapshot_date"])
     days_on_record = ibis.least(users.days_since_signup + 1, STEP_DAYS * _LONG_BLOCKS)
     active_days_90 = users.active_days_90.fill_null(0)
-    ratio = active_days_90.cast("float64") / days_on_record.cast("float64")
+    share = ma.ratio(active_days_90, days_on_record)
     return users.drop("snapshot").mutate(
         active_days_7=users.active_days_7.fill_null(0),
         active_days_90=active_days_90,
-        active_days_missed=users.days_quiet.cast("float64") * ratio,
+        active_days_missed=users.days_quiet.cast("float64") * share,
         as_of_date=as_of,
     )
 
@@ -198,7 +166,7 @@ def _active_days(activity: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Ta
     active = activity.filter(activity.qualifying_events > 0, activity.activity_date <= as_of)
     days = active.select("user_id", "activity_date").distinct()
     days = days.mutate(
-        block=block_of(days.activity_date, as_of),
+        block=feature_snapshots.block_of(days.activity_date, as_of),
         is_last_week=as_of.delta(days.activity_date, unit="day") % STEP_DAYS < _WEEK,
     )
     days = days.filter(days.block < oldest + _LONG_BLOCKS)
@@ -214,17 +182,16 @@ def _active_days(activity: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Ta
     )
 
 
-@rule(TABLE, "Users marked as churned had no qualifying event in the 30 days, the others had one.")
+@ma.rule(TABLE)
 def outcomes_recomputed_from_activity(
     silver_user_churn_features: ir.Table, silver_daily_user_activity: ir.Table
 ) -> ir.Table:
-    """Rows whose outcome disagrees with the daily activity, or is known too early."""
+    """Users marked as churned had no qualifying event in the 30 days, the others had one."""
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
-    return wrong_outcomes(
+    return feature_snapshots.wrong_outcomes(
         silver_user_churn_features,
-        active.select("user_id", day=day_number(active.activity_date)),
-        USERS.key,
-        USERS.horizon_days,
+        active.select("user_id", day=ma.day_number(active.activity_date)),
+        USERS,
         churned_if_any=False,
     )

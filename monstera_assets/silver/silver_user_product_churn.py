@@ -7,14 +7,9 @@ from enum import StrEnum
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.lifecycle.expressions import materialized
+from monstera_assets import authoring as ma
 from monstera_assets.lifecycle.products import IN_USE
-from monstera_assets.lifecycle.states import ProductState, UserState
-from monstera_assets.silver import OWNERS
 from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES, KEY_COLUMNS
-from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
 
 class WhatFollowed(StrEnum):
@@ -27,61 +22,55 @@ class WhatFollowed(StrEnum):
     NOTHING_YET = "nothing_yet"
 
 
-TABLE = Table(
-    layer=Layer.SILVER,
-    name="silver_user_product_churn",
+TABLE = ma.declare_table(
+    "silver_user_product_churn",
     grain="one churn of a user from a product",
     description="Every move into churned_from_product by the as-of date, beside the user's churn from"
     " the platform: in which order products are left, and what comes next. A user who returns can"
     " leave a product more than once.",
-    owners=OWNERS,
     key=("user_id", "product_id", "churned_on"),
     columns=(
         *KEY_COLUMNS,
-        Column("churned_on", "date", "First day on which the user is churned from the product."),
-        Column(
+        ma.Column("churned_on", "date", "First day on which the user is churned from the product."),
+        ma.Column(
             "churn_number",
             "int64",
             "1 for the user's first churn from a product, and so on; of one day, by product id.",
         ),
-        Column(
+        ma.Column(
             "from_state",
             "string",
             "State in the product before; new_to_product for one who never came to value in it.",
             allowed=ADOPTED_STATES,
         ),
-        Column(
+        ma.Column(
             "other_products_active",
             "int64",
             "Other products in which the user was active that day.",
         ),
-        Column(
+        ma.Column(
             "platform_state",
             "string",
             "State of the user on the platform that day.",
-            allowed=tuple(UserState),
+            allowed=tuple(ma.UserState),
         ),
-        Column(
+        ma.nullable(
             "platform_churned_on",
             "date",
             "The user's next churn from the platform, that day or later; null if there was none.",
-            nullable=True,
         ),
-        Column(
+        ma.nullable(
             "returned_on",
             "date",
             "The user's next reactivation in the product; null if there was none.",
-            nullable=True,
         ),
-        Column(
+        ma.product_column(
             "next_churned_product_id",
-            "string",
             "The product left next; null if there was none.",
             nullable=True,
-            references=Reference("bronze_product_catalog", "product_id"),
         ),
-        Column("next_churned_on", "date", "When; null if there was none.", nullable=True),
-        Column(
+        ma.nullable("next_churned_on", "date", "When; null if there was none."),
+        ma.Column(
             "what_followed",
             "string",
             "What came first after it; of one day, churn from the platform before a return before"
@@ -89,16 +78,16 @@ TABLE = Table(
             " deleted before.",
             allowed=tuple(WhatFollowed),
         ),
-        Column("as_of_date", "date", "The latest date for which history exists."),
+        ma.AS_OF_DATE,
     ),
 )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
     days={
-        "silver_user_state_transitions": ALL_DAYS,
-        "silver_user_product_state_history": ALL_DAYS,
+        "silver_user_state_transitions": ma.ALL_DAYS,
+        "silver_user_product_state_history": ma.ALL_DAYS,
     },
 )
 def silver_user_product_churn(
@@ -107,15 +96,15 @@ def silver_user_product_churn(
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
     """Moves out of products, each with the moves that came next."""
-    as_of = silver_user_current_state.aggregate(
-        as_of_date=silver_user_current_state.as_of_date.max()
+    people = silver_user_current_state
+    moves = silver_user_state_transitions.cross_join(
+        people.aggregate(as_of_date=people.as_of_date.max())
     )
-    moves = silver_user_state_transitions.cross_join(as_of)
     moves = moves.filter(moves.transition_date <= moves.as_of_date)
     platform = moves.filter(moves.scope == "platform")
     in_order = ibis.window(group_by="user_id", order_by=["transition_date", "product_id"])
-    left = moves.filter(moves.to_state == str(ProductState.CHURNED))
-    churns = materialized(
+    left = moves.filter(moves.to_state == str(ma.ProductState.CHURNED))
+    churns = ma.materialized(
         left.select(
             "user_id",
             "product_id",
@@ -127,40 +116,26 @@ def silver_user_product_churn(
             next_churned_on=left.transition_date.lead().over(in_order),
         )
     )
-    key = ("user_id", "product_id", "churned_on")
-    off = platform.filter(platform.to_state == str(UserState.CHURNED))
-    off = off.select(off_user_id="user_id", off_on="transition_date")
-    later = churns.inner_join(
-        off, [churns.user_id == off.off_user_id, churns.churned_on <= off.off_on]
-    )
-    platform_churn = later.group_by(*key).aggregate(platform_churned_on=later.off_on.min())
-    back = moves.filter(moves.to_state == str(ProductState.REACTIVATED))
-    back = back.select(
-        back_user_id="user_id", back_product_id="product_id", back_on="transition_date"
-    )
-    again = churns.inner_join(
-        back,
-        [
-            churns.user_id == back.back_user_id,
-            churns.product_id == back.back_product_id,
-            churns.churned_on < back.back_on,
-        ],
-    )
-    returns = again.group_by(*key).aggregate(returned_on=again.back_on.min())
-    rows = churns
-    for found in (
+    off = platform.filter(platform.to_state == str(ma.UserState.CHURNED))
+    off = off.select("user_id", off_on="transition_date")
+    later = churns.inner_join(off, ["user_id", churns.churned_on <= off.off_on])
+    platform_churn = later.group_by(TABLE.key).aggregate(platform_churned_on=later.off_on.min())
+    back = moves.filter(moves.to_state == str(ma.ProductState.REACTIVATED))
+    back = back.select("user_id", "product_id", back_on="transition_date")
+    again = churns.inner_join(back, ["user_id", "product_id", churns.churned_on < back.back_on])
+    rows = ma.left_joined(
+        churns,
         platform_churn,
-        returns,
+        again.group_by(TABLE.key).aggregate(returned_on=again.back_on.min()),
         _other_products(churns, silver_user_product_state_history),
-        _on_the_platform(churns, platform, silver_user_current_state),
-    ):
-        rows = rows.left_join(found, list(key)).drop(*(f"{name}_right" for name in key))
-    was_off = rows.platform_state.isin([str(UserState.CHURNED), str(UserState.DELETED)]) & (
+        _on_the_platform(churns, platform, people),
+        on=TABLE.key,
+    )
+    was_off = rows.platform_state.isin([str(ma.UserState.CHURNED), str(ma.UserState.DELETED)]) & (
         rows.platform_since < rows.churned_on
     ).fill_null(True)
     first = ibis.least(rows.platform_churned_on, rows.returned_on, rows.next_churned_on)
-    return rows.select(
-        *(name for name in rows.columns if name not in {"other_products_active", "platform_since"}),
+    return rows.mutate(
         other_products_active=rows.other_products_active.fill_null(0),
         what_followed=ibis.cases(
             (was_off, str(WhatFollowed.OFF_THE_PLATFORM)),
@@ -169,20 +144,15 @@ def silver_user_product_churn(
             (rows.next_churned_on == first, str(WhatFollowed.ANOTHER_PRODUCT)),
             else_=str(WhatFollowed.NOTHING_YET),
         ),
-    )
+    ).drop("platform_since")
 
 
 def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
     """How many products the user was active in on the day: the product left is none of them."""
-    active = history.filter(history.current_state.isin(IN_USE)).select(
-        active_user_id="user_id", active_on="snapshot_date"
-    )
-    found = churns.inner_join(
-        active, [churns.user_id == active.active_user_id, churns.churned_on == active.active_on]
-    )
-    return found.group_by("user_id", "product_id", "churned_on").aggregate(
-        other_products_active=found.count()
-    )
+    active = history.filter(history.current_state.isin(IN_USE))
+    active = active.select("user_id", churned_on="snapshot_date")
+    found = churns.inner_join(active, ["user_id", "churned_on"])
+    return found.group_by(TABLE.key).aggregate(other_products_active=found.count())
 
 
 def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) -> ir.Table:
@@ -190,37 +160,36 @@ def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) ->
 
     It is the one that the next move leaves, and without a next move the current one.
     """
-    moved = platform.select(
-        moved_user_id="user_id", moved_on="transition_date", moved_from="from_state"
-    )
-    found = churns.left_join(moved, churns.user_id == moved.moved_user_id)
+    moved = platform.select("user_id", moved_on="transition_date", moved_from="from_state")
+    found = ma.left_joined(churns.drop("from_state"), moved, on=["user_id"])
     later = found.moved_on > found.churned_on
-    at_churn = found.group_by("user_id", "product_id", "churned_on").aggregate(
+    at_churn = found.group_by(TABLE.key).aggregate(
         left_next=found.moved_from.first(where=later, order_by=found.moved_on),
         platform_since=found.moved_on.max(where=~later),
     )
     now = current.select("user_id", current_state="platform_state")
     joined = at_churn.inner_join(now, "user_id")
     return joined.select(
-        *("user_id", "product_id", "churned_on", "platform_since"),
+        *TABLE.key,
+        "platform_since",
         platform_state=ibis.coalesce(joined.left_next, joined.current_state),
     )
 
 
-@rule(TABLE, "Churns are the moves into churned_from_product, numbered without gaps.")
+@ma.rule(TABLE)
 def agree_with_transitions(
     silver_user_product_churn: ir.Table, silver_user_state_transitions: ir.Table
 ) -> ir.Table:
-    """Churns that only one table has, and those whose numbers or dates are out of order."""
+    """Churns are the moves into churned_from_product, numbered without gaps."""
     churns = silver_user_product_churn
     as_of = churns.aggregate(day=churns.as_of_date.max())
     moves = silver_user_state_transitions
     moves = moves.filter(
-        moves.to_state == str(ProductState.CHURNED),
+        moves.to_state == str(ma.ProductState.CHURNED),
         (moves.transition_date <= as_of.day.as_scalar()).fill_null(True),
     ).rename(churned_on="transition_date")
-    columns = ("user_id", "product_id", "churned_on", "from_state")
-    differing = differing_rows(churns.select(*columns), moves.select(*columns))
+    columns = (*TABLE.key, "from_state")
+    differing = ma.differing_rows(churns.select(*columns), moves.select(*columns))
     in_order = ibis.window(group_by="user_id", order_by=["churned_on", "product_id"])
     numbered = churns.mutate(expected=ibis.row_number().over(in_order) + 1)
     wrong = numbered.filter(
@@ -232,18 +201,14 @@ def agree_with_transitions(
     return differing.union(wrong.select(*columns, found_in=ibis.literal("numbered wrongly")))
 
 
-@rule(TABLE, "The platform state beside a churn is that of the state history.")
+@ma.rule(TABLE)
 def platform_state_is_the_historys(
     silver_user_product_churn: ir.Table, silver_user_state_history: ir.Table
 ) -> ir.Table:
-    """Churns on days on which the history has another platform state, or none."""
+    """The platform state beside a churn is that of the state history."""
     churns, history = silver_user_product_churn, silver_user_state_history
-    days = history.semi_join(
-        churns, [history.user_id == churns.user_id, history.snapshot_date == churns.churned_on]
-    ).select(day_user_id="user_id", day="snapshot_date", state="platform_state")
-    both = churns.left_join(
-        days, [churns.user_id == days.day_user_id, churns.churned_on == days.day]
-    )
-    return both.filter(~both.platform_state.identical_to(both.state)).select(
-        "user_id", "product_id", "churned_on", "platform_state", "state"
-    )
+    days = history.select("user_id", churned_on="snapshot_date", state="platform_state")
+    days = days.semi_join(churns, ["user_id", "churned_on"])
+    both = ma.left_joined(churns, days, on=["user_id", "churned_on"])
+    differs = ~both.platform_state.identical_to(both.state)
+    return both.filter(differs).select(*TABLE.key, "platform_state", "state")
