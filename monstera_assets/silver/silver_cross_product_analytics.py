@@ -29,22 +29,21 @@ TABLE = ma.declare_table(
             "Product with most qualifying events, of equals the one used last; null without any.",
             nullable=True,
         ),
-        ma.Column(
+        ma.nullable(
             "diversity",
             "float64",
             "Entropy of the qualifying events over products, divided by the logarithm of the number"
             " of active products: 0 for use of one product, 1 for the same use of all; null without"
             " qualifying events.",
-            nullable=True,
         ),
         ma.product_column(
             "first_product_id", "Product adopted first; null without any.", nullable=True
         ),
-        ma.Column("first_adoption_date", "date", "When; null without any.", nullable=True),
+        ma.nullable("first_adoption_date", "date", "When; null without any."),
         ma.product_column(
             "latest_product_id", "Product adopted last; null without any.", nullable=True
         ),
-        ma.Column("latest_adoption_date", "date", "When; null without any.", nullable=True),
+        ma.nullable("latest_adoption_date", "date", "When; null without any."),
         ma.AS_OF_DATE,
     ),
 )

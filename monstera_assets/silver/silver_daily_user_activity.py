@@ -28,23 +28,16 @@ TABLE = ma.declare_table(
         ma.Column("sessions", "int64", "Number of distinct sessions."),
         ma.Column("first_event_at", "timestamp", "First event of the day, UTC."),
         ma.Column("last_event_at", "timestamp", "Last event of the day, UTC."),
-        ma.Column(
-            "first_qualifying_event_at",
-            "timestamp",
-            "First qualifying event of the day, UTC.",
-            nullable=True,
+        ma.nullable(
+            "first_qualifying_event_at", "timestamp", "First qualifying event of the day, UTC."
         ),
-        ma.Column(
-            "last_qualifying_event_at",
-            "timestamp",
-            "Last qualifying event of the day, UTC.",
-            nullable=True,
+        ma.nullable(
+            "last_qualifying_event_at", "timestamp", "Last qualifying event of the day, UTC."
         ),
-        ma.Column(
+        ma.nullable(
             "first_qualifying_event_id",
             "string",
             "First qualifying event of the day, by timestamp and event_id.",
-            nullable=True,
         ),
     ),
 )

@@ -50,9 +50,9 @@ TABLE = ma.declare_table(
             nullable=True,
             references=ma.Reference("bronze_accounts", "account_id"),
         ),
-        ma.Column("country", "string", "Country of the user.", nullable=True),
-        ma.Column("plan_type", "string", "Plan of the user.", nullable=True),
-        ma.Column("acquisition_source", "string", "Where the user came from.", nullable=True),
+        ma.nullable("country", "string", "Country of the user."),
+        ma.nullable("plan_type", "string", "Plan of the user."),
+        ma.nullable("acquisition_source", "string", "Where the user came from."),
         ma.Column(
             "account_tier",
             "string",
@@ -60,11 +60,8 @@ TABLE = ma.declare_table(
             nullable=True,
             allowed=SUBSCRIPTION_TIERS,
         ),
-        ma.Column(
-            "days_since_signup",
-            "int64",
-            "Tenure: days from the user's signup to the event.",
-            nullable=True,
+        ma.nullable(
+            "days_since_signup", "int64", "Tenure: days from the user's signup to the event."
         ),
     ),
 )

@@ -26,26 +26,23 @@ TABLE = ma.declare_table(
         ma.Column("path_length", "int64", "Number of products."),
         ma.product_column("first_product_id", "The product that the path starts with."),
         ma.product_column("last_product_id", "The product adopted last."),
-        ma.Column(
+        ma.nullable(
             "previous_path",
             "string",
             "The path without its last product; null if that is the only one.",
-            nullable=True,
         ),
         ma.Column("users", "int64", "Users whose first adoptions are the path."),
         ma.Column("users_ending", "int64", "Those of them who adopted nothing after it."),
         ma.Column("share_of_adopters", "float64", "users / users who adopted anything, 0 to 1."),
-        ma.Column(
+        ma.nullable(
             "share_of_previous",
             "float64",
             "users / users of the previous path, 0 to 1; null without one.",
-            nullable=True,
         ),
-        ma.Column(
+        ma.nullable(
             "median_days_since_previous",
             "float64",
             "Median days between the last two adoptions; null if there is only one.",
-            nullable=True,
         ),
         ma.Column(
             "median_days_since_signup", "float64", "Median days from signup to the last adoption."
@@ -59,12 +56,11 @@ TABLE = ma.declare_table(
                     "int64",
                     f"Users whose day {start + PERIOD_DAYS - 1} after the last adoption has passed.",
                 ),
-                ma.Column(
+                ma.nullable(
                     f"retention_{start}",
                     "float64",
                     f"Share of those with a qualifying event on days {start} to"
                     f" {start + PERIOD_DAYS - 1} after the last adoption; null if there are none.",
-                    nullable=True,
                 ),
             )
         ),

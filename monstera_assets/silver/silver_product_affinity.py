@@ -26,49 +26,40 @@ TABLE = ma.declare_table(
         ma.Column("users_second", "int64", "n_b: users who adopted the second."),
         ma.Column("users_both", "int64", "n_ab: users who adopted both."),
         ma.Column("is_low_support", "boolean", "Whether n_ab is below min_affinity_support."),
-        ma.Column("support", "float64", "n_ab / n, 0 to 1; null without users.", nullable=True),
-        ma.Column(
-            "co_adoption_rate",
-            "float64",
-            "n_ab / n_a, 0 to 1; null if nobody adopted the first.",
-            nullable=True,
+        ma.nullable("support", "float64", "n_ab / n, 0 to 1; null without users."),
+        ma.nullable(
+            "co_adoption_rate", "float64", "n_ab / n_a, 0 to 1; null if nobody adopted the first."
         ),
-        ma.Column(
+        ma.nullable(
             "lift",
             "float64",
             "n n_ab / (n_a n_b): 1 where the two are independent; null if nobody adopted one.",
-            nullable=True,
         ),
-        ma.Column(
+        ma.nullable(
             "jaccard",
             "float64",
             "n_ab / (n_a + n_b - n_ab), 0 to 1; null if nobody adopted either.",
-            nullable=True,
         ),
         ma.Column("users_in_order", "int64", "Users who adopted the first before the second."),
-        ma.Column(
+        ma.nullable(
             "median_days_between",
             "float64",
             "Their median days from the one adoption to the other; null if there are none.",
-            nullable=True,
         ),
-        ma.Column(
+        ma.nullable(
             "monthly_active_share_both",
             "float64",
             "Share in MAU of those who adopted both, 0 to 1; null if there are none.",
-            nullable=True,
         ),
-        ma.Column(
+        ma.nullable(
             "monthly_active_share_first_only",
             "float64",
             "Share in MAU of those who adopted only the first, 0 to 1; null if there are none.",
-            nullable=True,
         ),
-        ma.Column(
+        ma.nullable(
             "retention_lift",
             "float64",
             "The former share / the latter; null if either is null or the latter is 0.",
-            nullable=True,
         ),
         ma.AS_OF_DATE,
     ),

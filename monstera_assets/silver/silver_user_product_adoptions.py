@@ -22,17 +22,13 @@ TABLE = ma.declare_table(
         ma.Column("sequence_number", "int64", "1 for the user's first product, and so on."),
         ma.Column("products_adopted", "int64", "Products that the user adopted in all."),
         ma.Column("days_since_signup", "int64", "Days from signup to adoption."),
-        ma.Column(
+        ma.nullable(
             "days_since_previous_adoption",
             "int64",
             "Days from the user's previous adoption to this one; null for the first.",
-            nullable=True,
         ),
-        ma.Column(
-            "activation_date",
-            "date",
-            "Date of the first activation event; null if there was none.",
-            nullable=True,
+        ma.nullable(
+            "activation_date", "date", "Date of the first activation event; null if there was none."
         ),
         ma.Column(
             "current_state",

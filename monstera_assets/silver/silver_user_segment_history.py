@@ -56,11 +56,10 @@ MEASURE_COLUMNS = (
     ma.Column(
         "months_active", "int64", "Windows of 30 days with a qualifying event, of the last 3."
     ),
-    ma.Column(
+    ma.nullable(
         "days_quiet",
         "int64",
         f"Days since the last qualifying event; null if it was {RECENT_DAYS} or more days ago.",
-        nullable=True,
     ),
     ma.Column("is_engaged", "boolean", "Whether the activity state is active or returning."),
     ma.Column("products_tried", "int64", "Active products that the user ever accessed."),
@@ -86,12 +85,11 @@ MEASURE_COLUMNS = (
     ),
     ma.Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
     ma.Column("workflows_completed", "int64", "Those of them that are completed."),
-    ma.Column(
+    ma.nullable(
         "days_since_reactivation",
         "int64",
         "Days since the latest reactivation, late activation apart; null if that is longer ago than"
         " the policy's reactivation_days, or never happened.",
-        nullable=True,
     ),
     ma.Column(
         "is_back_in_season",

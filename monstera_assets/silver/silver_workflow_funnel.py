@@ -26,21 +26,19 @@ TABLE = ma.declare_table(
         ma.Column("products", "int64", "Number of products that the workflow spans."),
         ma.Column("runs_started", "int64", "Runs of the workflow."),
         ma.Column("runs_reached", "int64", "Runs that reached the step."),
-        ma.Column(
+        ma.nullable(
             "reach_rate",
             "float64",
             "runs_reached / runs_started, 0 to 1; null if none was started.",
-            nullable=True,
         ),
         ma.Column(
             "runs_abandoned", "int64", "Runs that came to this step and were abandoned there."
         ),
         ma.Column("runs_open", "int64", "Runs that came to this step and have days left."),
-        ma.Column(
+        ma.nullable(
             "median_hours_since_start",
             "float64",
             "Median hours from the first step to this one; null if no run reached it.",
-            nullable=True,
         ),
         ma.AS_OF_DATE,
     ),

@@ -32,17 +32,11 @@ TABLE = ma.declare_table(
             "completed; open while days are left to complete it; else abandoned.",
             allowed=tuple(RunStatus),
         ),
-        ma.Column(
-            "completed_at",
-            "timestamp",
-            "When the last step was made, UTC; null if it was not.",
-            nullable=True,
+        ma.nullable(
+            "completed_at", "timestamp", "When the last step was made, UTC; null if it was not."
         ),
-        ma.Column(
-            "hours_to_complete",
-            "float64",
-            "Hours from first to last step; null if not completed.",
-            nullable=True,
+        ma.nullable(
+            "hours_to_complete", "float64", "Hours from first to last step; null if not completed."
         ),
         ma.AS_OF_DATE,
     ),
