@@ -70,14 +70,9 @@ def silver_cross_product_activity(
     completed = _completions(
         silver_workflow_steps, bronze_workflows, bronze_product_catalog, policy, window
     )
-    joined = days.left_join(completed, ["user_id", "activity_date"])
-    joined = joined.left_join(switches, ["user_id", "activity_date"])
-    return joined.select(
-        *days.columns,
-        product_switches=joined.switches.fill_null(0),
-        workflows_completed=joined.completed.fill_null(0),
-        cross_product_workflows_completed=joined.across.fill_null(0),
-    )
+    joined = ma.left_joined(days, completed, switches, on=TABLE.key)
+    counts = ("product_switches", "workflows_completed", "cross_product_workflows_completed")
+    return joined.mutate(**{name: joined[name].fill_null(0) for name in counts})
 
 
 def _switches(events: ir.Table, days: ir.Table) -> ir.Table:
@@ -85,19 +80,12 @@ def _switches(events: ir.Table, days: ir.Table) -> ir.Table:
 
     Nothing has to be put in order for the other days, which are most of them.
     """
-    events = events.select(
-        "event_timestamp",
-        "event_id",
-        "product_id",
-        user_id=events.entity_id,
-        activity_date=events.event_date,
-    ).semi_join(days, ["user_id", "activity_date"])
-    in_order = ibis.window(
-        group_by=["user_id", "activity_date"], order_by=["event_timestamp", "event_id"]
-    )
+    events = events.rename(user_id="entity_id", activity_date="event_date")
+    events = events.semi_join(days, TABLE.key)
+    in_order = ibis.window(group_by=TABLE.key, order_by=["event_timestamp", "event_id"])
     events = events.mutate(before=events.product_id.lag().over(in_order))
-    return events.group_by("user_id", "activity_date").aggregate(
-        switches=events.count(where=events.before != events.product_id)
+    return events.group_by(TABLE.key).aggregate(
+        product_switches=events.count(where=events.before != events.product_id)
     )
 
 
@@ -117,7 +105,8 @@ def _completions(
     spans = placed.group_by("workflow_id").aggregate(products=placed.rolled_up_product_id.nunique())
     runs = runs.filter(runs.completed_day.notnull()).inner_join(spans, "workflow_id")
     return runs.group_by("user_id", activity_date=ma.day_date(runs.completed_day)).aggregate(
-        completed=runs.count(), across=runs.count(where=runs.products > 1)
+        workflows_completed=runs.count(),
+        cross_product_workflows_completed=runs.count(where=runs.products > 1),
     )
 
 
@@ -151,12 +140,9 @@ def counts_are_possible(
     runs = silver_workflow_runs
     completed = runs.filter(runs.completed_at.notnull())
     completed = completed.group_by(
-        run_user_id=completed.user_id, completed_on=completed.completed_at.date()
+        user_id="user_id", activity_date=completed.completed_at.date()
     ).aggregate(runs=completed.count())
-    both = rows.left_join(
-        completed,
-        [rows.user_id == completed.run_user_id, rows.activity_date == completed.completed_on],
-    )
+    both = ma.left_joined(rows, completed, on=TABLE.key)
     # The runs describe the as-of date; what days after it completed is not in them.
     known = both.activity_date <= runs.aggregate(day=runs.as_of_date.max()).day.as_scalar()
     return both.filter(

@@ -48,6 +48,8 @@ TABLE = ma.declare_table(
     ),
 )
 
+_COUNTS = ("products_tried", "products_activated", "products_active", "total_qualifying_events")
+
 
 @ma.table_asset(TABLE)
 def silver_cross_product_analytics(
@@ -59,19 +61,16 @@ def silver_cross_product_analytics(
     states = silver_user_product_states
     adopted = states.filter(states.current_state != str(ma.ProductState.NEVER_ADOPTED))
     events = adopted.total_qualifying_events
-    adopted = adopted.mutate(
-        events_of_user=events.sum().over(ibis.window(group_by="user_id")).cast("int64")
-    )
-    share = ma.ratio(adopted.total_qualifying_events, adopted.events_of_user)
-    adopted = adopted.mutate(
-        term=ibis.ifelse(adopted.total_qualifying_events > 0, -share * share.ln(), 0.0)
-    )
+    events_of_user = events.sum().over(ibis.window(group_by="user_id")).cast("int64")
+    adopted = adopted.mutate(share=ma.ratio(events, events_of_user))
+    entropy = -adopted.share * adopted.share.ln()
+    adopted = adopted.mutate(term=ibis.ifelse(adopted.share > 0, entropy, 0.0))
+    used = adopted.total_qualifying_events > 0
     by_use = [
         adopted.total_qualifying_events.desc(),
         adopted.last_qualifying_event_at.desc(),
         adopted.product_id,
     ]
-    used = adopted.total_qualifying_events > 0
     in_order = [adopted.first_access_at, adopted.product_id]
     in_reverse = [adopted.first_access_at.desc(), adopted.product_id.desc()]
     portfolios = adopted.group_by("user_id").aggregate(
@@ -88,33 +87,19 @@ def silver_cross_product_analytics(
         latest_adoption_date=adopted.first_access_at.max().date(),
     )
     products = active_products(bronze_product_catalog)
-    count = products.aggregate(products=products.count())
     people = silver_user_current_state.select("user_id", "as_of_date")
-    joined = people.left_join(portfolios, "user_id").drop("user_id_right").cross_join(count)
+    joined = ma.left_joined(people, portfolios, on=["user_id"]).cross_join(
+        products.aggregate(products=products.count())
+    )
     largest = joined.products.cast("float64").ln()
-    return joined.select(
-        "user_id",
-        "as_of_date",
-        "primary_product_id",
-        "first_product_id",
-        "first_adoption_date",
-        "latest_product_id",
-        "latest_adoption_date",
-        **{
-            name: joined[name].fill_null(0)
-            for name in (
-                "products_tried",
-                "products_activated",
-                "products_active",
-                "total_qualifying_events",
-            )
-        },
+    return joined.mutate(
+        **{name: joined[name].fill_null(0) for name in _COUNTS},
         diversity=ibis.cases(
             (joined.total_qualifying_events.fill_null(0) == 0, ibis.null("float64")),
             (joined.products > 1, ibis.least(joined.entropy / largest, 1.0)),
             else_=0.0,
         ),
-    )
+    ).drop("entropy", "products")
 
 
 @ma.rule(TABLE)
@@ -126,30 +111,23 @@ def agrees_with_product_states(
     """Every user has a portfolio that counts what the product states say."""
     states = silver_user_product_states
     tried = states.current_state != str(ma.ProductState.NEVER_ADOPTED)
-    counted = states.group_by(counted_id="user_id").aggregate(
-        tried=states.count(where=tried),
-        activated=states.count(where=states.activation_date.notnull()),
-        active=states.count(where=states.current_state.isin(IN_USE)),
-        events=states.total_qualifying_events.sum().cast("int64"),
+    counted = states.group_by(person_id="user_id").aggregate(
+        products_tried=states.count(where=tried),
+        products_activated=states.count(where=states.activation_date.notnull()),
+        products_active=states.count(where=states.current_state.isin(IN_USE)),
+        total_qualifying_events=states.total_qualifying_events.sum().cast("int64"),
         used=states.count(where=states.total_qualifying_events > 0),
     )
+    portfolios = silver_cross_product_analytics
     people = silver_user_current_state.select(person_id="user_id")
-    joined = people.outer_join(
-        silver_cross_product_analytics, people.person_id == silver_cross_product_analytics.user_id
-    )
-    joined = joined.left_join(counted, joined.person_id == counted.counted_id)
-    pairs = (
-        (joined.products_tried, joined.tried),
-        (joined.products_activated, joined.activated),
-        (joined.products_active, joined.active),
-        (joined.total_qualifying_events, joined.events),
-    )
+    joined = people.outer_join(portfolios, people.person_id == portfolios.user_id)
+    joined = ma.left_joined(joined, counted, on=["person_id"])
     used = joined.used.fill_null(0)
     return joined.filter(
         ibis.or_(
             joined.person_id.isnull(),
             joined.user_id.isnull(),
-            *(count != expected.fill_null(0) for count, expected in pairs),
+            *(joined[name] != joined[f"{name}_right"].fill_null(0) for name in _COUNTS),
             joined.diversity.isnull() != (used == 0),
             joined.primary_product_id.isnull() != (used == 0),
             (~joined.diversity.between(0, 1)).fill_null(False),

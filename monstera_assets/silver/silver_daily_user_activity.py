@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
             nullable=True,
         ),
         ma.Column("events", "int64", "Number of events."),
-        ma.Column("qualifying_events", "int64", "Number of qualifying events."),
+        ma.QUALIFYING_EVENTS,
         ma.Column("activation_events", "int64", "Number of activation events."),
         ma.Column("sessions", "int64", "Number of distinct sessions."),
         ma.Column("first_event_at", "timestamp", "First event of the day, UTC."),

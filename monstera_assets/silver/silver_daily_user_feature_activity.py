@@ -18,7 +18,7 @@ TABLE = ma.declare_table(
         ma.USER_ID,
         ma.ACTIVITY_DATE,
         ma.product_column("feature_id", "Feature to which the events roll up."),
-        ma.Column("qualifying_events", "int64", "Number of qualifying events."),
+        ma.QUALIFYING_EVENTS,
     ),
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ibis
 import ibis.expr.types as ir
 
@@ -23,6 +25,7 @@ _KEPT = (
     "is_activation_event",
     "metadata",
 )
+_OF_USERS = ("account_id", "country", "plan_type", "acquisition_source", "account_tier")
 
 TABLE = ma.declare_table(
     "silver_events_enriched",
@@ -43,13 +46,7 @@ TABLE = ma.declare_table(
             "The feature or sub-feature that the event names; null if it names none.",
             nullable=True,
         ),
-        ma.Column(
-            "account_id",
-            "string",
-            "Account of the user.",
-            nullable=True,
-            references=ma.Reference("bronze_accounts", "account_id"),
-        ),
+        replace(ma.ACCOUNT_OF_USER, nullable=True),
         ma.nullable("country", "string", "Country of the user."),
         ma.nullable("plan_type", "string", "Plan of the user."),
         ma.nullable("acquisition_source", "string", "Where the user came from."),
@@ -77,15 +74,10 @@ def silver_events_enriched(
     """Events joined to catalog, users and accounts."""
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     people = bronze_users.inner_join(
-        bronze_accounts.select("account_id", account_tier=bronze_accounts.subscription_tier),
-        "account_id",
+        bronze_accounts.select("account_id", account_tier="subscription_tier"), "account_id"
     ).select(
         "user_id",
-        "account_id",
-        "country",
-        "plan_type",
-        "acquisition_source",
-        "account_tier",
+        *_OF_USERS,
         signup_day=ma.day_number(bronze_users.user_created_at.date()),
     )
     events = bronze_events.left_join(nodes, bronze_events.product_id == nodes.node_id)
@@ -93,16 +85,12 @@ def silver_events_enriched(
         people, [events.entity_id == people.user_id, events.entity_type == "user"]
     )
     return events.select(
-        *(name for name in _KEPT),
+        *_KEPT,
+        *_OF_USERS,
         product_id=events.rolled_up_product_id,
         feature_id=ibis.ifelse(
             events.product_id != events.rolled_up_product_id, events.product_id, None
         ),
-        account_id=events.account_id,
-        country=events.country,
-        plan_type=events.plan_type,
-        acquisition_source=events.acquisition_source,
-        account_tier=events.account_tier,
         days_since_signup=ma.day_number(events.event_date) - events.signup_day,
     )
 
@@ -128,13 +116,10 @@ def flags_agree_with_catalog(
     listed = catalog_event_types(bronze_product_catalog)
     has_lists = listed.select(listing_id=listed.node_id).distinct()
     named = events.left_join(has_lists, events.feature_id == has_lists.listing_id)
-    named = named.mutate(lists_of=ibis.coalesce(named.listing_id, named.product_id)).drop(
-        "listing_id"
-    )
+    named = named.mutate(lists_of=ibis.coalesce(named.listing_id, named.product_id))
     named = named.semi_join(has_lists, named.lists_of == has_lists.listing_id)
-    both = named.left_join(
-        listed, [named.lists_of == listed.node_id, named.event_type == listed.event_type]
-    )
+    listed = listed.rename(lists_of="node_id")
+    both = ma.left_joined(named, listed, on=["lists_of", "event_type"])
     qualifies = both.qualifies.fill_null(False)
     activates = both.activates.fill_null(False)
     return both.filter(
@@ -152,10 +137,9 @@ def no_email_leaves_bronze(
     """
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.metadata.contains("@"))
+    columns = ("event_id", "event_date", "event_type")
     words = events.select(
-        "event_id",
-        "event_date",
-        "event_type",
+        *columns,
         word=events.metadata.lower().re_split(r"[^\pL\pN_@.+%-]+").unnest(),
     )
     words = words.filter(words.word.contains("@"))
@@ -163,7 +147,7 @@ def no_email_leaves_bronze(
     found = words.semi_join(
         addresses, words.word.re_replace(r"^[.]+|[.]+$", "") == addresses.address
     )
-    return found.select("event_id", "event_date", "event_type").distinct()
+    return found.select(*columns).distinct()
 
 
 def catalog_event_types(catalog: ir.Table) -> ir.Table:

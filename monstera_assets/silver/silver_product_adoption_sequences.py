@@ -75,9 +75,7 @@ def silver_product_adoption_sequences(
 ) -> ir.Table:
     """Adoptions, each with the path that leads to it, counted by path."""
     adoptions = _with_retention(silver_user_product_adoptions, silver_daily_user_activity)
-    so_far = ibis.window(
-        group_by="user_id", order_by="sequence_number", preceding=None, following=0
-    )
+    so_far = ibis.cumulative_window(group_by="user_id", order_by="sequence_number")
     before = ibis.window(group_by="user_id", order_by="sequence_number", preceding=(None, 1))
     steps = adoptions.mutate(
         path=adoptions.product_id.collect().over(so_far).join(ARROW),
@@ -108,10 +106,8 @@ def silver_product_adoption_sequences(
     )
     counted = ma.materialized(counted)
     adopters = counted.filter(counted.path_length == 1).aggregate(adopters=ibis._.users.sum())
-    previous = counted.select(reached_path=counted.path, users_before=counted.users)
-    paths = counted.cross_join(adopters).left_join(
-        previous, counted.previous_path == previous.reached_path
-    )
+    previous = counted.select(previous_path=counted.path, users_before=counted.users)
+    paths = ma.left_joined(counted.cross_join(adopters), previous, on=["previous_path"])
     return paths.select(
         *(name for name in counted.columns if not name.startswith("retained")),
         share_of_adopters=ma.ratio(paths.users, paths.adopters),
@@ -130,14 +126,9 @@ def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
     used = activity.filter(activity.qualifying_events > 0)
     used = used.select("user_id", used_on=used.activity_date).distinct()
     steps = adoptions.select("user_id", "sequence_number", "adoption_date", "as_of_date")
-    later = steps.inner_join(
-        used,
-        [
-            steps.user_id == used.user_id,
-            used.used_on > steps.adoption_date + timedelta(days=min(RETENTION_FROM) - 1),
-            used.used_on <= steps.as_of_date,
-        ],
-    )
+    first_day = steps.adoption_date + timedelta(days=min(RETENTION_FROM))
+    in_time = (used.used_on >= first_day) & (used.used_on <= steps.as_of_date)
+    later = steps.inner_join(used, ["user_id", in_time])
     after = ma.day_number(later.used_on) - ma.day_number(later.adoption_date)
     seen = later.group_by("user_id", "sequence_number").aggregate(
         **{
@@ -164,10 +155,10 @@ def sequences_partition_the_adopters(
 ) -> ir.Table:
     """Paths share out the adopters: each ends on one, or goes on to a longer one."""
     paths = silver_product_adoption_sequences
-    onward = paths.group_by(left_path=paths.previous_path).aggregate(
+    onward = paths.group_by(path=paths.previous_path).aggregate(
         going_on=paths.users.sum().cast("int64")
     )
-    both = paths.left_join(onward, paths.path == onward.left_path)
+    both = ma.left_joined(paths, onward, on=["path"])
     leaking = both.filter(both.users != both.users_ending + both.going_on.fill_null(0))
     published = paths.group_by("path_length").aggregate(
         users=paths.users.sum().cast("int64"), ending=paths.users_ending.sum().cast("int64")

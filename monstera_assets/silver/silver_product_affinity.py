@@ -76,13 +76,44 @@ def silver_product_affinity(
 ) -> ir.Table:
     """Adoptions of each product, and of each two products by one user."""
     people = silver_user_current_state
-    as_of = people.aggregate(as_of_date=people.as_of_date.max(), users_eligible=people.count())
     in_mau = (people.days_since_last_qualifying_event <= MAU_GAP).fill_null(False)
-    adoptions = silver_user_product_adoptions.select(
-        "user_id", "product_id", "adoption_date", "sequence_number"
-    ).inner_join(people.select("user_id", in_mau=in_mau), "user_id")
-    pairs = _pairs(bronze_product_catalog, as_of)
-    return _measured(pairs, adoptions, policy)
+    adoptions = silver_user_product_adoptions.drop("as_of_date")
+    adoptions = adoptions.inner_join(people.select("user_id", in_mau=in_mau), "user_id")
+    alone = adoptions.group_by("product_id").aggregate(
+        users=adoptions.count(), in_mau=adoptions.count(where=adoptions.in_mau)
+    )
+    as_of = people.aggregate(as_of_date=people.as_of_date.max(), users_eligible=people.count())
+    rows = _pairs(bronze_product_catalog, as_of)
+    for its_id, columns in (
+        ("first_product_id", {"n_a": alone.users, "mau_a": alone.in_mau}),
+        ("second_product_id", {"n_b": alone.users}),
+    ):
+        of_product = alone.select(**{its_id: alone.product_id}, **columns)
+        rows = ma.left_joined(rows, of_product, on=[its_id])
+    rows = ma.left_joined(rows, _together(adoptions), on=TABLE.key)
+    n, (n_a, n_b, n_ab, mau_a, mau_ab, in_order) = (
+        rows.users_eligible,
+        (rows[name].fill_null(0) for name in ("n_a", "n_b", "n_ab", "mau_a", "mau_ab", "in_order")),
+    )
+    share_both, share_first_only = ma.ratio(mau_ab, n_ab), ma.ratio(mau_a - mau_ab, n_a - n_ab)
+    return rows.select(
+        *TABLE.key,
+        "users_eligible",
+        "as_of_date",
+        "median_days_between",
+        users_first=n_a,
+        users_second=n_b,
+        users_both=n_ab,
+        is_low_support=n_ab < policy.min_affinity_support,
+        support=ma.ratio(n_ab, n),
+        co_adoption_rate=ma.ratio(n_ab, n_a),
+        lift=ma.ratio(n * n_ab, n_a * n_b),
+        jaccard=ma.ratio(n_ab, n_a + n_b - n_ab),
+        users_in_order=in_order,
+        monthly_active_share_both=share_both,
+        monthly_active_share_first_only=share_first_only,
+        retention_lift=share_both / share_first_only.nullif(0.0),
+    )
 
 
 def _pairs(catalog: ir.Table, as_of: ir.Table) -> ir.Table:
@@ -94,63 +125,21 @@ def _pairs(catalog: ir.Table, as_of: ir.Table) -> ir.Table:
     return first.inner_join(second, first.first_product_id != second.second_product_id)
 
 
-def _measured(pairs: ir.Table, adoptions: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    alone = adoptions.group_by("product_id").aggregate(
-        users=adoptions.count(), in_mau=adoptions.count(where=adoptions.in_mau)
-    )
+def _together(adoptions: ir.Table) -> ir.Table:
+    """The users who adopted both products of a pair."""
     first, second = adoptions, ma.materialized(adoptions)
-    both = first.inner_join(
-        second, [first.user_id == second.user_id, first.product_id != second.product_id]
-    ).select(
-        pair_first_id=first.product_id,
-        pair_second_id=second.product_id,
-        in_mau=first.in_mau,
-        in_order=first.sequence_number < second.sequence_number,
-        days=ma.day_number(second.adoption_date) - ma.day_number(first.adoption_date),
+    both = first.inner_join(second, ["user_id", first.product_id != second.product_id]).select(
+        "in_mau",
+        first_product_id="product_id",
+        second_product_id="product_id_right",
+        in_order=ibis._.sequence_number < ibis._.sequence_number_right,
+        days=ma.day_number(ibis._.adoption_date_right) - ma.day_number(ibis._.adoption_date),
     )
-    together = both.group_by("pair_first_id", "pair_second_id").aggregate(
-        both=both.count(),
-        both_in_mau=both.count(where=both.in_mau),
+    return both.group_by(TABLE.key).aggregate(
+        n_ab=both.count(),
+        mau_ab=both.count(where=both.in_mau),
         in_order=both.count(where=both.in_order),
-        median_days=both.days.median(where=both.in_order).cast("float64"),
-    )
-    rows = pairs.left_join(alone, pairs.first_product_id == alone.product_id).drop("product_id")
-    rows = rows.rename(users_a="users", mau_a="in_mau")
-    of_second = alone.select(of_product_id=alone.product_id, users_b=alone.users)
-    rows = rows.left_join(of_second, rows.second_product_id == of_second.of_product_id)
-    rows = rows.left_join(
-        together,
-        [
-            rows.first_product_id == together.pair_first_id,
-            rows.second_product_id == together.pair_second_id,
-        ],
-    )
-    n, (n_a, n_b, n_ab, mau_a, mau_ab, in_order) = (
-        rows.users_eligible,
-        (
-            rows[name].fill_null(0)
-            for name in ("users_a", "users_b", "both", "mau_a", "both_in_mau", "in_order")
-        ),
-    )
-    share_both, share_first_only = ma.ratio(mau_ab, n_ab), ma.ratio(mau_a - mau_ab, n_a - n_ab)
-    return rows.select(
-        "first_product_id",
-        "second_product_id",
-        "users_eligible",
-        "as_of_date",
-        users_first=n_a,
-        users_second=n_b,
-        users_both=n_ab,
-        is_low_support=n_ab < policy.min_affinity_support,
-        support=ma.ratio(n_ab, n),
-        co_adoption_rate=ma.ratio(n_ab, n_a),
-        lift=ma.ratio(n * n_ab, n_a * n_b),
-        jaccard=ma.ratio(n_ab, n_a + n_b - n_ab),
-        users_in_order=in_order,
-        median_days_between=rows.median_days,
-        monthly_active_share_both=share_both,
-        monthly_active_share_first_only=share_first_only,
-        retention_lift=share_both / share_first_only.nullif(0.0),
+        median_days_between=both.days.median(where=both.in_order).cast("float64"),
     )
 
 
@@ -158,27 +147,14 @@ def _measured(pairs: ir.Table, adoptions: ir.Table, policy: ma.LifecyclePolicy) 
 def symmetric_where_it_must_be(silver_product_affinity: ir.Table) -> ir.Table:
     """Support, lift, Jaccard and users of both are the same in both orders of a pair."""
     same = ("users_eligible", "users_both", "support", "lift", "jaccard", "is_low_support")
-    turned = silver_product_affinity.select(
-        turned_first_id=silver_product_affinity.second_product_id,
-        turned_second_id=silver_product_affinity.first_product_id,
-        turned_users_first=silver_product_affinity.users_second,
-        **{f"turned_{name}": silver_product_affinity[name] for name in same},
+    pairs = silver_product_affinity.select(*TABLE.key, "users_first", "users_second", *same)
+    turned = pairs.rename(
+        first_product_id="second_product_id",
+        second_product_id="first_product_id",
+        users_first="users_second",
+        users_second="users_first",
     )
-    pairs = silver_product_affinity
-    both = pairs.left_join(
-        turned,
-        [
-            pairs.first_product_id == turned.turned_first_id,
-            pairs.second_product_id == turned.turned_second_id,
-        ],
-    )
-    return both.filter(
-        ibis.or_(
-            both.turned_first_id.isnull(),
-            ~both.users_first.identical_to(both.turned_users_first),
-            *(~both[name].identical_to(both[f"turned_{name}"]) for name in same),
-        )
-    ).select("first_product_id", "second_product_id", *same)
+    return ma.differing_rows(pairs, turned)
 
 
 @ma.rule(TABLE)
@@ -187,10 +163,10 @@ def within_bounds(
 ) -> ir.Table:
     """Counts and rates lie within their bounds, and count the adopters there are."""
     adoptions = silver_user_product_adoptions
-    adopters = adoptions.group_by(adopted_id="product_id").aggregate(adopters=adoptions.count())
-    pairs = silver_product_affinity.left_join(
-        adopters, silver_product_affinity.first_product_id == adopters.adopted_id
+    adopters = adoptions.group_by(first_product_id="product_id").aggregate(
+        adopters=adoptions.count()
     )
+    pairs = ma.left_joined(silver_product_affinity, adopters, on=["first_product_id"])
     shares = (
         "support",
         "co_adoption_rate",
@@ -210,4 +186,4 @@ def within_bounds(
             (pairs.median_days_between < 0).fill_null(False),
             *((~pairs[name].between(0, 1)).fill_null(False) for name in shares),
         )
-    ).select("first_product_id", "second_product_id", "users_both", *shares)
+    ).select(*TABLE.key, "users_both", *shares)

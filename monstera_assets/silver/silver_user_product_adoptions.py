@@ -7,7 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets import authoring as ma
 from monstera_assets.lifecycle.products import IN_USE
-from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES, KEY_COLUMNS
+from monstera_assets.silver.silver_user_product_state_intervals import CURRENT_STATE, KEY_COLUMNS
 
 TABLE = ma.declare_table(
     "silver_user_product_adoptions",
@@ -27,15 +27,8 @@ TABLE = ma.declare_table(
             "int64",
             "Days from the user's previous adoption to this one; null for the first.",
         ),
-        ma.nullable(
-            "activation_date", "date", "Date of the first activation event; null if there was none."
-        ),
-        ma.Column(
-            "current_state",
-            "string",
-            "State of the user in the product at the end of the as-of date.",
-            allowed=ADOPTED_STATES,
-        ),
+        ma.ACTIVATION_DATE,
+        CURRENT_STATE,
         ma.Column(
             "is_active",
             "boolean",

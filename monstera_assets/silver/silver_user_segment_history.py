@@ -46,7 +46,7 @@ SEGMENT_COLUMNS = (
     ),
 )
 MEASURE_COLUMNS = (
-    ma.Column("days_since_signup", "int64", "Days from signup to the day."),
+    ma.DAYS_SINCE_SIGNUP,
     ma.Column("events_28", "int64", "Qualifying events of the last 28 days."),
     ma.Column("events_30", "int64", "Qualifying events of the last 30 days."),
     ma.Column("events_before_30", "int64", "Qualifying events of the 30 days before those."),
@@ -160,7 +160,7 @@ def silver_user_segment_history(
     days = on_each_day(labelled, window.first, window.last, day_column="day")
     return _at(days, days.day).select(
         "user_id",
-        *(column.name for column in (*SEGMENT_COLUMNS, *MEASURE_COLUMNS)),
+        *ma.column_names((*SEGMENT_COLUMNS, *MEASURE_COLUMNS)),
         snapshot_date=ma.day_date(days.day),
     )
 
@@ -265,38 +265,32 @@ def measures_agree_with_sources(
     )
     ago = last - ma.day_number(events.event_date)
     events = events.mutate(ago=ago).filter(ago.between(0, 59))
-    used = events.group_by(user_id=events.entity_id).aggregate(
-        used_30=events.count(where=events.ago < 30),
-        used_28=events.count(where=events.ago < 28),
-        used_before=events.count(where=events.ago >= 30),
-        days_30=events.event_date.nunique(where=events.ago < 30),
-        days_28=events.event_date.nunique(where=events.ago < 28),
-        quiet=events.ago.min(),
-    )
+    counts = {
+        **{f"events_{days}": events.count(where=events.ago < days) for days in (28, 30)},
+        "events_before_30": events.count(where=events.ago >= 30),
+        **{
+            f"active_days_{days}": events.event_date.nunique(where=events.ago < days)
+            for days in (28, 30)
+        },
+    }
+    used = events.group_by(user_id=events.entity_id).aggregate(quiet=events.ago.min(), **counts)
     products = silver_user_product_state_history
     products = products.filter(products.snapshot_date == window.last)
     counted = products.group_by("user_id").aggregate(
-        tried=products.count(), active=products.count(where=products.current_state.isin(IN_USE))
+        products_tried=products.count(),
+        products_active=products.count(where=products.current_state.isin(IN_USE)),
     )
     states = silver_user_state_history
     states = states.filter(states.snapshot_date == window.last).select(
         "user_id", "days_since_signup", state="activity_state"
     )
     both = ma.left_joined(rows, used, counted, states, on=["user_id"])
-    pairs = (
-        (both.events_30, both.used_30),
-        (both.events_28, both.used_28),
-        (both.events_before_30, both.used_before),
-        (both.active_days_30, both.days_30),
-        (both.active_days_28, both.days_28),
-        (both.products_tried, both.tried),
-        (both.products_active, both.active),
-    )
+    counted_measures = (*counts, "products_tried", "products_active")
     return both.filter(
         ibis.or_(
-            *(measure != count.fill_null(0) for measure, count in pairs),
+            *(both[name] != both[f"{name}_right"].fill_null(0) for name in counted_measures),
             ~both.days_since_signup.identical_to(both.days_since_signup_right),
             both.quiet.notnull() & ~both.days_quiet.identical_to(both.quiet),
             both.is_engaged != both.state.isin(["active", "returning"]),
         )
-    ).select("user_id", "snapshot_date", *(column.name for column in MEASURE_COLUMNS))
+    ).select("user_id", "snapshot_date", *ma.column_names(MEASURE_COLUMNS))

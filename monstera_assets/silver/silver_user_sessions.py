@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
         ma.Column("duration_seconds", "int64", "Whole seconds from first to last event."),
         ma.Column("location", "string", "Where the first event happened.", allowed=LOCATIONS),
         ma.Column("events", "int64", "Number of events."),
-        ma.Column("qualifying_events", "int64", "Number of qualifying events."),
+        ma.QUALIFYING_EVENTS,
         ma.Column("products_used", "int64", "Number of distinct products."),
     ),
 )

@@ -7,7 +7,8 @@ import ibis.expr.types as ir
 
 from monstera_assets import authoring as ma
 from monstera_assets.bronze.bronze_product_catalog import product_of_node
-from monstera_assets.lifecycle.workflows import RunStatus, run_status, with_position, workflow_runs
+from monstera_assets.lifecycle.workflows import RunStatus, with_position
+from monstera_assets.silver.silver_workflow_runs import as_of_date, runs_up_to
 
 TABLE = ma.declare_table(
     "silver_workflow_funnel",
@@ -57,15 +58,8 @@ def silver_workflow_funnel(
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
     """Runs counted at each step that they reached, and at the one where they stand."""
-    as_of = silver_user_state_history.aggregate(
-        as_of_date=silver_user_state_history.snapshot_date.max()
-    )
-    steps = silver_workflow_steps
-    steps = steps.filter(steps.step_date <= as_of.as_of_date.as_scalar())
-    runs = workflow_runs(steps, bronze_workflows, policy).cross_join(as_of)
-    runs = ma.materialized(
-        runs.mutate(status=run_status(runs, ma.day_number(runs.as_of_date), policy))
-    )
+    as_of = as_of_date(silver_user_state_history)
+    runs = ma.materialized(runs_up_to(as_of, silver_workflow_steps, bronze_workflows, policy))
     started = runs.group_by("workflow_id").aggregate(runs_started=runs.count())
     reached = runs.select(
         "workflow_id",
@@ -80,7 +74,7 @@ def silver_workflow_funnel(
         runs_reached=reached.count(),
         runs_abandoned=reached.count(where=stands & (reached.status == str(RunStatus.ABANDONED))),
         runs_open=reached.count(where=stands & (reached.status == str(RunStatus.OPEN))),
-        median_hours=ma.hours_between(reached.started_at, reached.moment).median(),
+        median_hours_since_start=ma.hours_between(reached.started_at, reached.moment).median(),
     )
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     shape = with_position(bronze_workflows).left_join(
@@ -89,28 +83,15 @@ def silver_workflow_funnel(
     whole = shape.group_by("workflow_id").aggregate(
         last_position=shape.position.max(), products=shape.rolled_up_product_id.nunique()
     )
-    funnel = shape.inner_join(whole, "workflow_id")
-    funnel = funnel.left_join(started, "workflow_id").drop("workflow_id_right")
-    funnel = funnel.left_join(counted, ["workflow_id", "position"]).cross_join(as_of)
-    runs_started = funnel.runs_started.fill_null(0)
-    runs_reached = funnel.runs_reached.fill_null(0)
-    return funnel.select(
-        "workflow_id",
-        "step_number",
-        "workflow_name",
-        "event_type",
-        "position",
-        "products",
-        "as_of_date",
+    funnel = ma.left_joined(shape.inner_join(whole, "workflow_id"), started, on=["workflow_id"])
+    funnel = ma.left_joined(funnel, counted, on=["workflow_id", "position"]).cross_join(as_of)
+    counts = ("runs_started", "runs_reached", "runs_abandoned", "runs_open")
+    funnel = funnel.mutate(**{name: funnel[name].fill_null(0) for name in counts})
+    return funnel.mutate(
         product_id=funnel.rolled_up_product_id,
         is_last_step=funnel.position == funnel.last_position,
-        runs_started=runs_started,
-        runs_reached=runs_reached,
-        reach_rate=ma.ratio(runs_reached, runs_started),
-        runs_abandoned=funnel.runs_abandoned.fill_null(0),
-        runs_open=funnel.runs_open.fill_null(0),
-        median_hours_since_start=funnel.median_hours,
-    )
+        reach_rate=ma.ratio(funnel.runs_reached, funnel.runs_started),
+    ).select(ma.column_names(TABLE.columns))
 
 
 @ma.rule(TABLE)

@@ -54,12 +54,9 @@ def silver_workflow_runs(
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
     """Runs made by the steps up to the as-of date."""
-    as_of = silver_user_state_history.aggregate(
-        as_of_date=silver_user_state_history.snapshot_date.max()
+    runs = runs_up_to(
+        as_of_date(silver_user_state_history), silver_workflow_steps, bronze_workflows, policy
     )
-    steps = silver_workflow_steps
-    steps = steps.filter(steps.step_date <= as_of.as_of_date.as_scalar())
-    runs = workflow_runs(steps, bronze_workflows, policy).cross_join(as_of)
     return runs.select(
         *RUN,
         "started_at",
@@ -67,10 +64,24 @@ def silver_workflow_runs(
         "steps_reached",
         "completed_at",
         "as_of_date",
+        "status",
         last_step_at=runs.reached_at[runs.steps_reached - 1],
-        status=run_status(runs, ma.day_number(runs.as_of_date), policy),
         hours_to_complete=ma.hours_between(runs.started_at, runs.completed_at),
     )
+
+
+def as_of_date(history: ir.Table) -> ir.Table:
+    """One row, `as_of_date`: the latest day of a history."""
+    return history.aggregate(as_of_date=history.snapshot_date.max())
+
+
+def runs_up_to(
+    as_of: ir.Table, steps: ir.Table, workflows: ir.Table, policy: ma.LifecyclePolicy
+) -> ir.Table:
+    """The runs made by the steps up to a date, with the date and their `status` on it."""
+    steps = steps.filter(steps.step_date <= as_of.as_of_date.as_scalar())
+    runs = workflow_runs(steps, workflows, policy).cross_join(as_of)
+    return runs.mutate(status=run_status(runs, ma.day_number(runs.as_of_date), policy))
 
 
 @ma.rule(TABLE)
