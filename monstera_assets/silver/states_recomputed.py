@@ -18,7 +18,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from monstera_assets.checks.rules import differing_rows, rule
-from monstera_assets.lifecycle.expressions import Window, materialized
+from monstera_assets.lifecycle.expressions import Window, left_joined, materialized
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import (
     AccountState,
@@ -45,10 +45,7 @@ _IN_PRODUCTS = (
 _TIERS = ("trial", "starter", "professional", "enterprise")
 
 
-@rule(
-    USER_HISTORY,
-    "The states of the run's last day are what the facts say by the framework's rules.",
-)
+@rule(USER_HISTORY)
 def states_recomputed_from_facts(
     silver_user_state_history: ir.Table,
     silver_daily_user_activity: ir.Table,
@@ -60,23 +57,22 @@ def states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Users whose row of the day is not what their facts lead to, with both rows."""
-    day = window.last
+    """The states of the run's last day are what the facts say by the framework's rules."""
+    day, events = window.last, bronze_subscription_events
     use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
     users = bronze_users.select(
         "user_id", "account_id", start_date=bronze_users.user_created_at.date()
     )
     users = users.filter(users.start_date <= day)
-    deletions = bronze_subscription_events.filter(
-        bronze_subscription_events.event_type == "user_deleted",
-        bronze_subscription_events.entity_type == "user",
-        bronze_subscription_events.event_date <= day,
+    deletions = events.filter(
+        events.event_type == "user_deleted", events.entity_type == "user", events.event_date <= day
     )
     deleted = deletions.select(user_id="entity_id", is_deleted=ibis.literal(value=True)).distinct()
-    steps = _steps(bronze_accounts, bronze_subscription_events, policy)
-    contracts = _contracts(steps, day).select("account_id", "failures", "grace_until")
-    users = _joined(users, use, deleted)
-    users = users.left_join(contracts, "account_id")
+    contracts = _contracts(_steps(bronze_accounts, events, policy), day)
+    users = left_joined(users, use, deleted, on=["user_id"])
+    users = left_joined(
+        users, contracts.select("account_id", "failures", "grace_until"), on=["account_id"]
+    )
     enough = policy.min_qualifying_events_to_activate
     users = users.mutate(
         activated=(users.events_before + users.events_today >= enough).fill_null(False),
@@ -89,7 +85,7 @@ def states_recomputed_from_facts(
     expected = users.select(
         "user_id",
         snapshot_date=day,
-        platform_state=ibis.cases(
+        state=ibis.cases(
             (users.is_deleted, str(UserState.DELETED)),
             (is_dunning & (activity_state == str(UserState.ACTIVE)), str(UserState.DUNNING)),
             else_=activity_state,
@@ -110,8 +106,7 @@ def states_recomputed_from_facts(
         ),
     )
     history = silver_user_state_history.rename(state="platform_state", since="platform_state_since")
-    expected = expected.rename(state="platform_state")
-    return _differences(expected, history, ["user_id"], window, out_of_date(USER_HISTORY.name))
+    return _differences(expected, history, window, out_of_date(USER_HISTORY.name))
 
 
 def _state_of_use(
@@ -164,44 +159,36 @@ def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table
 
 
 def _differences(
-    expected: ir.Table,
-    history: ir.Table,
-    keys: Sequence[str],
-    window: Window,
-    out_of_date: ir.Table,
+    expected: ir.Table, history: ir.Table, window: Window, out_of_date: ir.Table
 ) -> ir.Table:
     """Rows that only one of both has, of the columns expected and `since`.
 
     Args:
-        expected: the rows of the window's last day, with `state`.
+        expected: the rows of the window's last day: the key, `snapshot_date`, `state`, ...
         history: history, with `state` and `since`.
-        keys: names of the key columns.
         window: the days of the run.
         out_of_date: the days of history that a later change affects.
     """
-    day_before = _days_before(window.last, 1)
-    before = history.filter(history.snapshot_date == day_before)
+    keys = [name for name in ("user_id", "product_id", "account_id") if name in expected.columns]
+    before = history.filter(history.snapshot_date == _days_before(window.last, 1))
     before = before.anti_join(out_of_date, before.snapshot_date == out_of_date.day)
     has_day_before = before.count().as_scalar() > 0
-    before = before.select(*keys, state_before=before.state, since_before=before.since)
     rows = history.filter(history.snapshot_date == window.last)
-    stored = rows.select(*keys, stored_since=rows.since)
-    both = expected.left_join(before, list(keys)).drop(*(f"{key}_right" for key in keys))
-    both = both.left_join(stored, list(keys)).drop(*(f"{key}_right" for key in keys))
-    goes_on = (both.state_before == both.state).fill_null(False)
+    both = left_joined(
+        expected,
+        before.select(*keys, state_before=before.state, since_before=before.since),
+        rows.select(*keys, stored_since=rows.since),
+        on=keys,
+    )
     since = ibis.cases(
         (~has_day_before, both.stored_since),
-        (goes_on, both.since_before),
+        ((both.state_before == both.state).fill_null(False), both.since_before),
         else_=both.snapshot_date,
     )
-    both = both.mutate(since=since)
-    return differing_rows(both.select(*expected.columns, "since"), rows)
+    return differing_rows(both.select(*expected.columns, since=since), rows)
 
 
-@rule(
-    PRODUCT_HISTORY,
-    "The states of the run's last day are what the facts say by the framework's rules.",
-)
+@rule(PRODUCT_HISTORY)
 def product_states_recomputed_from_facts(
     silver_user_product_state_history: ir.Table,
     silver_daily_user_activity: ir.Table,
@@ -211,41 +198,34 @@ def product_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Users and products whose row of the day is not what their facts lead to, with both rows."""
-    day = window.last
-    keys = ["user_id", "product_id"]
-    products = bronze_product_catalog
-    products = products.filter(products.tier == "product", products.is_active)
+    """The states of the run's last day are what the facts say by the framework's rules."""
+    day, products = window.last, bronze_product_catalog
     active_days = products.active_days.fill_null(policy.active_days)
     dormant_days = products.dormant_days.fill_null(policy.dormant_days)
-    products = products.select(
-        "product_id",
-        active_days=active_days,
-        dormant_days=ibis.greatest(active_days, dormant_days),
+    products = products.filter(products.tier == "product", products.is_active).select(
+        "product_id", active_days=active_days, dormant_days=ibis.greatest(active_days, dormant_days)
     )
-    use = _use(silver_daily_user_activity, day, keys).inner_join(products, "product_id")
+    use = _use(silver_daily_user_activity, day, ["user_id", "product_id"])
+    use = use.inner_join(products, "product_id")
     use = use.mutate(
         activated=use.activation_date.notnull(),
         was_activated=(use.activation_date < day).fill_null(False),
     )
-    state = _state_of_use(use, day, policy, states=_IN_PRODUCTS)
     expected = use.select(
-        *keys,
+        "user_id",
+        "product_id",
         "first_access_at",
         "last_qualifying_event_at",
         "activation_date",
         snapshot_date=day,
-        state=state,
+        state=_state_of_use(use, day, policy, states=_IN_PRODUCTS),
         total_qualifying_events=use.events_before + use.events_today,
     )
     history = silver_user_product_state_history.rename(state="current_state", since="state_since")
-    return _differences(expected, history, keys, window, out_of_date(PRODUCT_HISTORY.name))
+    return _differences(expected, history, window, out_of_date(PRODUCT_HISTORY.name))
 
 
-@rule(
-    ACCOUNT_HISTORY,
-    "The states of the run's last day are what the facts say by the framework's rules.",
-)
+@rule(ACCOUNT_HISTORY)
 def account_states_recomputed_from_facts(
     silver_account_state_history: ir.Table,
     silver_daily_user_activity: ir.Table,
@@ -257,7 +237,7 @@ def account_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Accounts whose row of the day is not what their facts lead to, with both rows.
+    """The states of the run's last day are what the facts say by the framework's rules.
 
     The wording of `state_reason` is not compared.
     """
@@ -269,24 +249,20 @@ def account_states_recomputed_from_facts(
     )
     accounts = accounts.filter(accounts.created_date <= day)
     steps = _steps(bronze_accounts, bronze_subscription_events, policy)
-    now = _contracts(steps, day)
-    then = _contracts(steps, _days_before(window.last, 30))
+    then = _contracts(steps, _days_before(day, 30))
     then = then.filter(then.phase == "paid").select(
-        "account_id",
-        revenue_then=then.revenue,
-        tier_then=then.tier,
-        seats_then=then.seats,
+        "account_id", revenue_then="revenue", tier_then="tier", seats_then="seats"
     )
-    a = _joined(
-        accounts, now, then, _use_of_accounts(silver_daily_user_activity, bronze_users, day)
+    a = left_joined(
+        accounts,
+        _contracts(steps, day),
+        then,
+        _use_of_accounts(silver_daily_user_activity, bronze_users, day),
+        _lowest_seats(steps, accounts, day),
+        on=["account_id"],
     )
-    a = a.left_join(_lowest_seats(steps, accounts, window), "account_id").drop("account_id_right")
-    a = a.mutate(
-        {
-            name: a[name].fill_null(0)
-            for name in ("active_seats", "products_active", "events_recent", "events_previous")
-        }
-    )
+    counts = ("active_seats", "products_active", "events_recent", "events_previous")
+    a = a.mutate({name: a[name].fill_null(0) for name in counts})
     is_paid, is_lapsed = a.phase == "paid", a.phase == "lapsed"
     never_paid = a.phase == "never_paid"
     a = a.mutate(
@@ -295,25 +271,21 @@ def account_states_recomputed_from_facts(
         revenue=ibis.ifelse(is_paid, a.revenue, 0).cast(a.revenue.type()),
         renewal_date=ibis.ifelse(never_paid, None, a.renewal_date),
     )
-    age = day.delta(a.created_date, unit="day")
-    days_lapsed = day.delta(a.ended_on, unit="day")
-    days_paid = day.delta(a.first_paid_on, unit="day")
-    days_since_return = day.delta(a.returned_on, unit="day")
+    age, days_lapsed, days_paid, days_since_return, quiet = (
+        day.delta(since, unit="day")
+        for since in (a.created_date, a.ended_on, a.first_paid_on, a.returned_on, a.last_used_on)
+    )
     to_renewal = ibis.ifelse(is_paid, a.renewal_date.delta(day, unit="day"), None)
     pending = is_paid & a.cancelled_on.notnull()
     utilization = _percent(a.active_seats, a.lowest_seats)
     renews_soon = (to_renewal <= 30).fill_null(False)
     halved = (a.events_previous >= _EVENTS_TO_HALVE) & (a.events_recent * 2 <= a.events_previous)
-    rank, rank_then = (_rank(tier) for tier in (a.tier, a.tier_then))
-    smaller, larger = (
-        (other < mine)
-        | ((a.revenue == a.revenue_then) & (rank_other < rank_mine))
-        | ((a.revenue == a.revenue_then) & (rank == rank_then) & (seats_other < seats_mine))
-        for other, mine, rank_other, rank_mine, seats_other, seats_mine in (
-            (a.revenue, a.revenue_then, rank, rank_then, a.seats, a.seats_then),
-            (a.revenue_then, a.revenue, rank_then, rank, a.seats_then, a.seats),
-        )
+    # Compared field by field: revenue, then tier, then seats.
+    contract = ibis.struct({"revenue": a.revenue, "rank": _rank(a.tier), "seats": a.seats})
+    contract_then = ibis.struct(
+        {"revenue": a.revenue_then, "rank": _rank(a.tier_then), "seats": a.seats_then}
     )
+    was_paid = a.revenue_then.notnull()
     state = ibis.cases(
         (is_paid & ((a.failures > 0) | a.is_paused), str(AccountState.FROZEN)),
         (never_paid & (age <= policy.trial_days), str(AccountState.TRIAL)),
@@ -326,42 +298,36 @@ def account_states_recomputed_from_facts(
         (utilization < 30, str(AccountState.AT_RISK)),
         (renews_soon & (utilization < 50), str(AccountState.AT_RISK)),
         (halved, str(AccountState.AT_RISK)),
-        (smaller, str(AccountState.CONTRACTING)),
-        (larger, str(AccountState.EXPANDING)),
+        (was_paid & (contract < contract_then), str(AccountState.CONTRACTING)),
+        (was_paid & (contract > contract_then), str(AccountState.EXPANDING)),
         ((days_paid > 90) & a.is_new_in_a_product, str(AccountState.EXPANDING)),
         (days_paid <= policy.new_paid_days, str(AccountState.NEW_PAID)),
         else_=str(AccountState.ACTIVE),
     )
-    a = a.mutate(state=state, snapshot_date=day)
-    quiet = day.delta(a.last_used_on, unit="day")
+    recency = ((7, 100.0), (14, 75.0), (30, 50.0), (60, 25.0))
     scores = {
         "seat_utilization_score": ibis.least(100.0, _percent(a.active_seats, a.seats)),
         "product_breadth_score": 100.0
         * ibis.least(1.0, a.products_active / ibis.literal(float(policy.breadth_target))),
         "recent_activity_score": ibis.cases(
-            (quiet <= 7, 100.0),
-            (quiet <= 14, 75.0),
-            (quiet <= 30, 50.0),
-            (quiet <= 60, 25.0),
-            else_=0.0,
+            *((quiet <= days, score) for days, score in recency), else_=0.0
         ),
         "contract_status_score": ibis.cases(
-            (a.state == str(AccountState.CHURNED), 0.0),
-            ((a.state == str(AccountState.FROZEN)) | is_lapsed, 25.0),
-            ((a.state == str(AccountState.TRIAL)) | pending, 50.0),
+            (state == str(AccountState.CHURNED), 0.0),
+            ((state == str(AccountState.FROZEN)) | is_lapsed, 25.0),
+            ((state == str(AccountState.TRIAL)) | pending, 50.0),
             (renews_soon, 75.0),
             else_=100.0,
         ),
     }
-    health = ibis.literal(0.0)
-    for score in scores.values():
-        health = health + score / 4
+    health = sum((score / 4 for score in scores.values()), ibis.literal(0.0))
+    bands = zip(HealthBand, (90, 70, 50, 30, 0), strict=True)
     expected = a.select(
         "account_id",
-        "snapshot_date",
-        "state",
         "active_seats",
         "products_active",
+        snapshot_date=day,
+        state=state,
         subscription_tier=a.tier,
         total_seats=a.seats,
         monthly_recurring_revenue=a.revenue,
@@ -373,37 +339,15 @@ def account_states_recomputed_from_facts(
         ),
         seat_utilization_pct=_percent(a.active_seats, a.seats),
         health_score=health,
-        health_band=ibis.cases(
-            (health >= 90, str(HealthBand.EXCELLENT)),
-            (health >= 70, str(HealthBand.GOOD)),
-            (health >= 50, str(HealthBand.FAIR)),
-            (health >= 30, str(HealthBand.POOR)),
-            else_=str(HealthBand.CRITICAL),
-        ),
+        health_band=ibis.cases(*((health >= least, str(band)) for band, least in bands)),
         **scores,
     )
     history = silver_account_state_history.rename(state="current_state", since="state_since")
     expected, history = (
-        table.mutate(
-            {
-                name: table[name].round(9)
-                for name, kind in table.schema().items()
-                if kind.is_floating()
-            }
-        )
-        for table in (expected, history)
+        rows.mutate(ibis.selectors.across(ibis.selectors.of_type("float64"), lambda x: x.round(9)))
+        for rows in (expected, history)
     )
-    return _differences(
-        expected, history, ["account_id"], window, out_of_date(ACCOUNT_HISTORY.name)
-    )
-
-
-def _joined(rows: ir.Table, *others: ir.Table) -> ir.Table:
-    """Rows with the columns of others that have the same key, which is their first column."""
-    for other in others:
-        key = other.columns[0]
-        rows = rows.left_join(other, key).drop(f"{key}_right")
-    return rows
+    return _differences(expected, history, window, out_of_date(ACCOUNT_HISTORY.name))
 
 
 def _percent(active_seats: ir.IntegerValue, seats: ir.IntegerValue) -> ir.FloatingValue:
@@ -437,7 +381,7 @@ def _use_of_accounts(activity: ir.Table, users: ir.Table, day: ir.DateValue) -> 
         is_new_in_a_product=(both.latest > both.earliest)
         & (day.delta(both.latest, unit="day") < 30),
     )
-    return use.left_join(both, "account_id").drop("account_id_right")
+    return left_joined(use, both, on=["account_id"])
 
 
 # ---------------------------------------------------------------- contracts, event by event
@@ -476,17 +420,15 @@ SELECT * FROM (WITH RECURSIVE facts AS (
         row_number() OVER (PARTITION BY account_id ORDER BY moment, event_id) AS event_number
     FROM facts
 ), steps AS (
-    SELECT account_id, CAST(0 AS BIGINT) AS n, DATE '0001-01-01' AS day, 'never_paid' AS phase,
-        CAST(NULL AS DATE) AS first_paid_on, CAST(NULL AS DATE) AS ended_on,
-        CAST(NULL AS DATE) AS returned_on, CAST(0 AS BIGINT) AS failures,
-        CAST(NULL AS DATE) AS failing_since, CAST(NULL AS DATE) AS grace_until, false AS is_paused,
-        CAST(NULL AS VARCHAR) AS pause_reason, CAST(NULL AS DATE) AS cancelled_on,
+    SELECT account_id, 0::BIGINT AS n, DATE '0001-01-01' AS day, 'never_paid' AS phase,
+        NULL::DATE AS first_paid_on, NULL::DATE AS ended_on, NULL::DATE AS returned_on,
+        0::BIGINT AS failures, NULL::DATE AS failing_since, NULL::DATE AS grace_until,
+        false AS is_paused, NULL::VARCHAR AS pause_reason, NULL::DATE AS cancelled_on,
         subscription_tier AS tier, total_seats AS seats, monthly_recurring_revenue AS revenue,
-        contract_renewal_date AS renewal_date, CAST(NULL AS DATE) AS ends_on
+        contract_renewal_date AS renewal_date, NULL::DATE AS ends_on
     FROM {_name(accounts)}
     UNION ALL
-    SELECT account_id, n, day, phase, first_paid_on, ended_on, returned_on, failures, failing_since,
-        grace_until, is_paused, pause_reason, cancelled_on, tier, seats, revenue, renewal_date,
+    SELECT *,
         CASE WHEN phase = 'paid' THEN least(
             CASE WHEN cancelled_on IS NOT NULL THEN greatest(day, cancelled_on) END,
             CASE WHEN failures = 0 AND NOT is_paused AND renewal_date IS NOT NULL
@@ -562,16 +504,15 @@ def _days_before(day: ir.DateValue, days: int) -> ir.DateValue:
     return (day.cast("timestamp") - ibis.interval(days=days)).cast("date")
 
 
-def _lowest_seats(steps: ir.Table, accounts: ir.Table, window: Window) -> ir.Table:
+def _lowest_seats(steps: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.Table:
     """The fewest seats of each account at the end of a day of the last 30, from its creation on."""
     next_day = steps.day.lead().over(group_by="account_id", order_by="n")
     steps = steps.mutate(next_day=next_day.fill_null(ibis.date(9999, 12, 31)))
-    first = _days_before(window.last, 29)
     seen = steps.inner_join(accounts, "account_id")
     seen = seen.filter(
-        seen.day <= window.last,
+        seen.day <= day,
         seen.next_day > seen.day,
-        seen.next_day > ibis.greatest(first, seen.created_date),
+        seen.next_day > ibis.greatest(_days_before(day, 29), seen.created_date),
     )
     seats = ibis.ifelse(seen.phase == "never_paid", seen.table_seats, seen.seats)
     return seen.group_by("account_id").aggregate(lowest_seats=seats.min())
