@@ -16,7 +16,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.lifecycle.billing import Phase, billing_intervals
-from monstera_assets.lifecycle.expressions import materialized
+from monstera_assets.lifecycle.expressions import materialized, union_by_name
 from monstera_assets.lifecycle.intervals import (
     FOREVER,
     day_number,
@@ -37,6 +37,9 @@ _MIN_EVENTS_BEFORE = 10
 
 _RECENCY_SCORES = ((7, 100.0), (14, 75.0), (30, 50.0), (60, 25.0))
 """Days since the last qualifying event, at most, and the score of recent activity."""
+
+_BANDS = dict(zip(HealthBand, (90, 70, 50, 30, 0), strict=True))
+"""The least score of each band, best first."""
 
 COMPONENTS = (
     "seat_utilization_score",
@@ -143,40 +146,25 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
     ).drop("contract_from")
 
     spans = contract.select(
-        span_number=contract[_NUMBER],
-        span_from=contract.valid_from,
-        span_to=contract.valid_to,
-        span_seats=contract.seats,
+        _NUMBER, "seats", span_from=contract.valid_from, span_to=contract.valid_to
     )
-    overlapping = days.inner_join(
-        spans,
-        [
-            days[_NUMBER] == spans.span_number,
-            spans.span_from <= days.day,
-            spans.span_to > days.day - _WINDOW,
-        ],
-    )
-    lowest = overlapping.group_by(_NUMBER, "day").aggregate(
-        lowest_seats=overlapping.span_seats.min()
-    )
+    overlaps = (spans.span_from <= days.day) & (spans.span_to > days.day - _WINDOW)
+    overlapping = days.inner_join(spans, [_NUMBER, overlaps])
+    lowest = overlapping.group_by(_NUMBER, "day").aggregate(lowest_seats=overlapping.seats.min())
     at_day = at_day.inner_join(lowest, [_NUMBER, "day"])
 
     then = contract.filter(contract.phase == str(Phase.PAID)).select(
-        then_number=contract[_NUMBER],
+        _NUMBER,
         then_from=contract.valid_from + _WINDOW,
         then_to=contract.valid_to + _WINDOW,
         revenue_then=contract.revenue,
         rank_then=_tier_rank(contract.tier),
         seats_then=contract.seats,
     )
-    return at_day.left_join(
-        then,
-        [
-            at_day[_NUMBER] == then.then_number,
-            then.then_from <= at_day.day,
-            then.then_to >= at_day.day,
-        ],
-    ).drop("then_number", "then_from", "then_to")
+    was_then = (then.then_from <= at_day.day) & (then.then_to >= at_day.day)
+    return at_day.left_join(then, [_NUMBER, was_then]).drop(
+        f"{_NUMBER}_right", "then_from", "then_to"
+    )
 
 
 def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
@@ -213,15 +201,19 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
     earliest = firsts.group_by(_NUMBER).aggregate(earliest_day=firsts.first_day.min())
     expansions = firsts.inner_join(earliest, _NUMBER)
     expansions = expansions.filter(expansions.first_day > expansions.earliest_day)
-    parts = [
-        _part(seats, day=seats.day, seats_in_use=seats.change),
-        _part(products, day=products.day, products_in_use=products.change),
-        _part(use, day=use.day, events_recent=use.events, used_on=use.day),
-        _part(use, day=use.day + _WINDOW, events_recent=-use.events, events_before=use.events),
-        _part(use, day=use.day + 2 * _WINDOW, events_before=-use.events),
-        _part(expansions, day=expansions.first_day, expanded_on=expansions.first_day),
-    ]
-    changes = ibis.union(*parts).inner_join(created.drop("account_id"), _NUMBER)
+    changes = union_by_name(
+        seats.select(_NUMBER, "day", seats_in_use="change"),
+        products.select(_NUMBER, "day", products_in_use="change"),
+        use.select(_NUMBER, "day", events_recent="events", used_on="day"),
+        use.select(
+            _NUMBER,
+            day=use.day + _WINDOW,
+            events_recent=-use.events,
+            events_before=use.events,
+        ),
+        use.select(_NUMBER, day=use.day + 2 * _WINDOW, events_before=-use.events),
+        expansions.select(_NUMBER, day="first_day", expanded_on="first_day"),
+    ).inner_join(created.drop("account_id"), _NUMBER)
     changes = changes.mutate(day=ibis.greatest(changes.day, changes.created_day))
     return materialized(
         changes.group_by(_NUMBER, "day").aggregate(
@@ -234,55 +226,40 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
     )
 
 
-def _part(rows: ir.Table, *, day: ir.IntegerValue, **columns: ir.IntegerValue) -> ir.Table:
-    names = (
-        "seats_in_use",
-        "products_in_use",
-        "events_recent",
-        "events_before",
-        "used_on",
-        "expanded_on",
-    )
-    return rows.select(
-        _NUMBER,
-        day=day.cast("int64"),
-        **{name: columns.get(name, ibis.null("int64")).cast("int64") for name in names},
-    )
-
-
 def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
     """Add the levels that the changes of use add up to, and the days of last and new use."""
-    so_far = ibis.window(group_by=_NUMBER, order_by="day", preceding=None, following=0)
+    so_far = ibis.cumulative_window(group_by=_NUMBER, order_by="day")
+    sums = {
+        "active_seats": changes.seats_in_use,
+        "products_active": changes.products_in_use,
+        "events_last_30": changes.events_recent,
+        "events_prior_30": changes.events_before,
+    }
     levels = changes.select(
         _NUMBER,
         use_day=changes.day,
-        active_seats=changes.seats_in_use.sum().over(so_far),
-        products_active=changes.products_in_use.sum().over(so_far),
-        events_last_30=changes.events_recent.sum().over(so_far),
-        events_prior_30=changes.events_before.sum().over(so_far),
+        **{name: change.sum().over(so_far) for name, change in sums.items()},
         last_used_day=changes.used_on.max().over(so_far),
         last_expanded_day=changes.expanded_on.max().over(so_far),
     )
     at_day = days.asof_join(levels, on=days.day >= levels.use_day, predicates=_NUMBER).drop(
         f"{_NUMBER}_right", "use_day"
     )
-    return at_day.mutate(
-        **{
-            name: at_day[name].fill_null(0).cast("int64")
-            for name in ("active_seats", "products_active", "events_last_30", "events_prior_30")
-        }
-    )
+    return at_day.mutate(**{name: at_day[name].fill_null(0).cast("int64") for name in sums})
 
 
 def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """The state rules in the framework's order; `state_reason` says which one applied."""
-    is_paid = days.phase == str(Phase.PAID)
-    lapsed = days.phase == str(Phase.LAPSED)
+    is_paid, lapsed, never_paid = (
+        days.phase == str(phase) for phase in (Phase.PAID, Phase.LAPSED, Phase.NEVER_PAID)
+    )
     days_lapsed = days.day - days.ended_on
     age = days.day - days.created_day
     paid_for = days.day - days.first_paid_day
-    lowest_utilization = utilization_pct(days.active_seats, days.lowest_seats)
+    days_back = days.day - days.returned_on
+    utilization = utilization_pct(days.active_seats, days.lowest_seats)
     renews_soon = is_paid & (days.renewal_day - days.day <= _RENEWAL_NEAR)
+    underused = renews_soon & (utilization < _LOW_UTILIZATION_AT_RENEWAL)
     halved = (days.events_prior_30 >= _MIN_EVENTS_BEFORE) & (
         2 * days.events_last_30 <= days.events_prior_30
     )
@@ -297,12 +274,8 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     cascade = (
         (is_paid & days.failure_open, state.FROZEN, "payment failed"),
         (is_paid & days.paused, state.FROZEN, "subscription paused"),
-        (
-            (days.phase == str(Phase.NEVER_PAID)) & (age <= policy.trial_days),
-            state.TRIAL,
-            "on trial",
-        ),
-        (days.phase == str(Phase.NEVER_PAID), state.CHURNED, "trial expired"),
+        (never_paid & (age <= policy.trial_days), state.TRIAL, "on trial"),
+        (never_paid, state.CHURNED, "trial expired"),
         (
             lapsed & (days_lapsed >= policy.churn_days),
             state.CHURNED,
@@ -310,18 +283,14 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
         ),
         (lapsed, state.AT_RISK, "subscription lapsed"),
         (
-            days.day - days.returned_on <= policy.reactivated_days,
+            days_back <= policy.reactivated_days,
             state.REACTIVATED,
             "paid again after having churned",
         ),
         (paid_for <= policy.onboarding_days, state.NEW_PAID, "first payment"),
         (days.cancellation_pending, state.AT_RISK, "cancellation pending"),
-        (lowest_utilization < _LOW_UTILIZATION, state.AT_RISK, "low seat utilization"),
-        (
-            renews_soon & (lowest_utilization < _LOW_UTILIZATION_AT_RENEWAL),
-            state.AT_RISK,
-            "renewal near with low seat utilization",
-        ),
+        (utilization < _LOW_UTILIZATION, state.AT_RISK, "low seat utilization"),
+        (underused, state.AT_RISK, "renewal near with low seat utilization"),
         (halved, state.AT_RISK, "activity halved"),
         (compared < 0, state.CONTRACTING, "contract smaller than 30 days ago"),
         (compared > 0, state.EXPANDING, "contract larger than 30 days ago"),
@@ -348,6 +317,7 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 def _with_health(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     quiet = days.day - days.last_used_day
     utilization = utilization_pct(days.active_seats, days.seats)
+    is_state = {state: days.current_state == str(state) for state in AccountState}
     days = days.mutate(
         seat_utilization_pct=utilization,
         seat_utilization_score=ibis.least(100.0, utilization),
@@ -357,16 +327,9 @@ def _with_health(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
             *((quiet <= limit, score) for limit, score in _RECENCY_SCORES), else_=0.0
         ),
         contract_status_score=ibis.cases(
-            (days.current_state == str(AccountState.CHURNED), 0.0),
-            (
-                (days.current_state == str(AccountState.FROZEN))
-                | (days.phase == str(Phase.LAPSED)),
-                25.0,
-            ),
-            (
-                (days.current_state == str(AccountState.TRIAL)) | days.cancellation_pending,
-                50.0,
-            ),
+            (is_state[AccountState.CHURNED], 0.0),
+            (is_state[AccountState.FROZEN] | (days.phase == str(Phase.LAPSED)), 25.0),
+            (is_state[AccountState.TRIAL] | days.cancellation_pending, 50.0),
             (days.renews_soon, 75.0),
             else_=100.0,
         ),
@@ -374,13 +337,7 @@ def _with_health(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     score = sum((days[name] for name in COMPONENTS[1:]), days[COMPONENTS[0]]) * 0.25
     return days.mutate(
         health_score=score,
-        health_band=ibis.cases(
-            (score >= 90, str(HealthBand.EXCELLENT)),
-            (score >= 70, str(HealthBand.GOOD)),
-            (score >= 50, str(HealthBand.FAIR)),
-            (score >= 30, str(HealthBand.POOR)),
-            else_=str(HealthBand.CRITICAL),
-        ),
+        health_band=ibis.cases(*((score >= least, str(band)) for band, least in _BANDS.items())),
     )
 
 

@@ -61,6 +61,22 @@ def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
     return part.cast("float64") / whole.cast("float64").nullif(0.0)
 
 
+def union_by_name(*tables: ir.Table) -> ir.Table:
+    """The rows of several tables; a column that a table does not have is null in its rows."""
+    types = {name: dtype for table in reversed(tables) for name, dtype in table.schema().items()}
+    return ibis.union(
+        *(
+            table.select(
+                **{
+                    name: table[name] if name in table.columns else ibis.null(dtype)
+                    for name, dtype in types.items()
+                }
+            )
+            for table in tables
+        )
+    )
+
+
 def by_key(facts: ir.Table, key: str) -> ir.Table:
     """Mark facts of keys that are computed by themselves; like `materialized`, they are computed once.
 
