@@ -22,7 +22,7 @@ from enum import StrEnum
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.expressions import materialized
+from monstera_assets.lifecycle.expressions import left_joined, materialized, union_by_name
 from monstera_assets.lifecycle.intervals import FOREVER, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import DunningType, FrozenReason
@@ -70,25 +70,18 @@ def dunning_intervals(
     parts = []
     for dunning_type, first, last in (
         (ibis.literal(str(DunningType.GRACE_PERIOD)), open_days.day, open_days.grace_until),
-        (
-            plain,
-            ibis.greatest(open_days.day, open_days.grace_until + 1),
-            ibis.literal(FOREVER, "int64"),
-        ),
+        (plain, ibis.greatest(open_days.day, open_days.grace_until + 1), FOREVER),
     ):
-        part = open_days.select(
+        part = open_days.mutate(dunning_type=dunning_type, part_from=first, part_to=last)
+        part = part.filter(part.part_to.notnull()).select(
             "account_id",
-            valid_from=first.cast("int64"),
-            part_to=last.cast("int64"),
-            until=open_days.until,
-            dunning_type=dunning_type,
-            dunning_since=open_days.failure_since,
-            failure_event_id=open_days.failure_event_id,
+            "dunning_type",
+            "failure_event_id",
+            dunning_since=part.failure_since,
+            valid_from=part.part_from,
+            valid_to=ibis.least(part.part_to, part.until).cast("int64"),
         )
-        part = part.filter(part.part_to.notnull()).mutate(
-            valid_to=ibis.least(ibis._.part_to, ibis._.until)
-        )
-        parts.append(part.filter(part.valid_from <= part.valid_to).drop("part_to", "until"))
+        parts.append(part.filter(part.valid_from <= part.valid_to))
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
     dunning = _without_repeats(ibis.union(*parts))
     goes_on = dunning.valid_to.lag().over(by_account) == dunning.valid_from - 1
@@ -96,17 +89,11 @@ def dunning_intervals(
         begun_by_event_id=ibis.ifelse(goes_on.fill_null(False), None, dunning.failure_event_id)
     )
     closed = open_days.filter(open_days.closing_day <= open_days.ends_on.fill_null(FOREVER))
-    closings = closed.group_by("account_id", "closing_day").aggregate(
+    closings = closed.group_by("account_id", valid_to=closed.closing_day - 1).aggregate(
         ended_by_event_id=closed.closing_event_id.argmax(closed.closing_step)
     )
-    dunning = dunning.left_join(
-        closings,
-        [
-            dunning.account_id == closings.account_id,
-            dunning.valid_to + 1 == closings.closing_day,
-        ],
-    )
-    return materialized(dunning.drop("failure_event_id", "account_id_right", "closing_day"))
+    dunning = left_joined(dunning, closings, on=["account_id", "valid_to"])
+    return materialized(dunning.drop("failure_event_id"))
 
 
 def _without_repeats(dunning: ir.Table) -> ir.Table:
@@ -118,7 +105,7 @@ def _without_repeats(dunning: ir.Table) -> ir.Table:
         & (dunning.dunning_since == dunning.dunning_since.lag().over(by_account))
     )
     marked = dunning.mutate(changes=(~repeats.fill_null(False)).cast("int64"))
-    so_far = ibis.window(group_by="account_id", order_by="valid_from", preceding=None, following=0)
+    so_far = ibis.cumulative_window(group_by="account_id", order_by="valid_from")
     marked = marked.mutate(part=marked.changes.sum().over(so_far))
     return (
         marked.group_by("account_id", "part", "dunning_type", "dunning_since")
@@ -152,17 +139,13 @@ def payment_failures(
     """
     steps = _steps(accounts, subscription_events)
     ends = _terms(steps, policy).select("account_id", "term", "ends_on")
-    openings = {
-        _RENEWED: ClosedBy.RENEWAL,
-        _STARTED: ClosedBy.START,
-        _FIRST_PAYMENT: ClosedBy.START,
-    }
     closers = steps.filter(steps.closes).select(
         "account_id",
         "run",
         closing_kind=ibis.cases(
-            *((steps.event_type == kind, str(closed_by)) for kind, closed_by in openings.items()),
-            else_=str(ClosedBy.RECOVERY),
+            (steps.event_type == _RENEWED, str(ClosedBy.RENEWAL)),
+            (steps.event_type == _RECOVERED, str(ClosedBy.RECOVERY)),
+            else_=str(ClosedBy.START),
         ),
     )
     failures = steps.filter(steps.is_failure).inner_join(ends, ["account_id", "term"])
@@ -182,9 +165,7 @@ def payment_failures(
     )
 
 
-def subscription_terms(
-    accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
-) -> ir.Table:
+def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """The terms of each account's subscription and the day on which it ends within them.
 
     Returns:
@@ -194,45 +175,28 @@ def subscription_terms(
         carried in from the term before) and `returned_on` (the latest day, up to this term's first,
         on which the account paid again after having lapsed for `churn_days`; null if never).
     """
-    return _terms(_steps(accounts, subscription_events), policy)
-
-
-def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     steps = steps.filter(steps.term > 0)
     in_force = steps.holds_until
-    cancelled_on = ibis.ifelse(
-        steps.event_type == _CANCELLED,
-        ibis.greatest(steps.effective_day, steps.day),
-        None,
+    cancelled_on = ibis.greatest(steps.effective_day, steps.day)
+    cancels = (steps.event_type == _CANCELLED) & (cancelled_on <= steps.term_last)
+    overdue_on = ibis.greatest(steps.day, steps.failure_since + policy.dunning_days)
+    is_overdue = steps.failure_open & (overdue_on <= in_force)
+    renewal_due_on = ibis.greatest(steps.day, steps.renewal_day)
+    is_due = ~steps.failure_open & steps.renewal_day.notnull() & (renewal_due_on <= in_force)
+    steps = steps.mutate(
+        hard_end=ibis.least(
+            ibis.ifelse(cancels, cancelled_on, None), ibis.ifelse(is_overdue, overdue_on, None)
+        ),
+        due_unless_paused=ibis.ifelse(is_due, renewal_due_on, None),
     )
-    overdue_on = ibis.ifelse(
-        steps.failure_open,
-        ibis.greatest(steps.day, steps.failure_since + policy.dunning_days),
-        None,
-    )
-    renewal_due_on = ibis.ifelse(
-        ~steps.failure_open & steps.renewal_day.notnull(),
-        ibis.greatest(steps.day, steps.renewal_day),
-        None,
-    )
-    terms = (
-        steps.mutate(
-            hard_end=ibis.least(
-                ibis.ifelse(cancelled_on <= steps.term_last, cancelled_on, None),
-                ibis.ifelse(overdue_on <= in_force, overdue_on, None),
-            ),
-            due_unless_paused=ibis.ifelse(renewal_due_on <= in_force, renewal_due_on, None),
-        )
-        .group_by("account_id", "term")
-        .aggregate(
-            opener=ibis._.event_type.max(where=ibis._.event_type.isin(_OPENERS)),
-            from_day=ibis._.day.min(),
-            last_day=ibis._.term_last.max(),
-            hard_end=ibis._.hard_end.min(),
-            due=ibis._.due_unless_paused.min(where=~ibis._.paused.fill_null(False)),
-            due_if_carried=ibis._.due_unless_paused.min(where=~ibis._.paused.fill_null(True)),
-            paused_at_end=ibis._.paused.argmax(ibis._.step),
-        )
+    terms = steps.group_by("account_id", "term").aggregate(
+        opener=steps.event_type.max(where=steps.event_type.isin(_OPENERS)),
+        from_day=steps.day.min(),
+        last_day=steps.term_last.max(),
+        hard_end=steps.hard_end.min(),
+        due=steps.due_unless_paused.min(where=~steps.paused.fill_null(False)),
+        due_if_carried=steps.due_unless_paused.min(where=~steps.paused.fill_null(True)),
+        paused_at_end=steps.paused.argmax(steps.step),
     )
     terms = terms.mutate(
         end=ibis.least(terms.hard_end, terms.due),
@@ -279,62 +243,40 @@ def billing_intervals(
     steps = _steps(accounts, subscription_events)
     terms = _terms(steps, policy)
     steps = _contract_steps(accounts, steps, terms)
-    paid = _contract(
-        steps,
-        Phase.PAID,
-        valid_from=steps.day,
-        valid_to=ibis.least(steps.holds_until, steps.ends_on),
-        event_id=steps.event_id.nullif(""),
-    )
+    no_event = ibis.null("string")
+    paid_to = ibis.least(steps.holds_until, steps.ends_on)
+    paid = _contract(steps, Phase.PAID, steps.day, paid_to, steps.event_id.nullif(""))
     lapses = steps.filter(
         (steps.day <= steps.ends_on)
         & (steps.ends_on <= steps.holds_until)
         & (steps.ends_on < steps.term_last)
     )
-    lapsed = _contract(
-        lapses,
-        Phase.LAPSED,
-        valid_from=lapses.ends_on + 1,
-        valid_to=lapses.term_last,
-        event_id=ibis.null("string"),
-    )
-    created = day_number(accounts.account_created_at.date())
+    lapsed = _contract(lapses, Phase.LAPSED, lapses.ends_on + 1, lapses.term_last, no_event)
     first = terms.group_by("account_id").aggregate(first_paid_day=terms.from_day.min())
-    before = accounts.left_join(first, "account_id").drop("account_id_right")
-    before = before.mutate(
-        valid_from=day_number(before.account_created_at.date()),
-        valid_to=(before.first_paid_day - 1).fill_null(FOREVER),
-    )
+    before = left_joined(accounts, first, on=["account_id"])
+    no = ibis.literal(value=False)
     never_paid = before.select(
         "account_id",
-        "valid_from",
-        "valid_to",
+        valid_from=day_number(before.account_created_at.date()),
+        valid_to=(before.first_paid_day - 1).fill_null(FOREVER),
         phase=ibis.literal(str(Phase.NEVER_PAID)),
-        ended_on=ibis.null("int64"),
         tier=ibis.literal(_TRIAL),
         seats=before.total_seats,
         revenue=ibis.literal(0).cast(before.monthly_recurring_revenue.type()),
-        renewal_day=ibis.null("int64"),
-        failure_open=ibis.literal(value=False),
-        paused=ibis.literal(value=False),
-        pause_reason=ibis.null("string"),
-        cancellation_pending=ibis.literal(value=False),
-        first_paid_day=ibis.null("int64"),
-        returned_on=ibis.null("int64"),
-        event_id=ibis.null("string"),
+        failure_open=no,
+        paused=no,
+        cancellation_pending=no,
     )
-    known = ibis.union(never_paid, *(part.select(*never_paid.columns) for part in (paid, lapsed)))
-    creations = accounts.select(created_account_id=accounts.account_id, created_day=created)
-    known = known.inner_join(creations, known.account_id == creations.created_account_id)
+    known = union_by_name(never_paid, paid, lapsed)
+    created = day_number(accounts.account_created_at.date())
+    known = known.inner_join(accounts.select("account_id", created_day=created), "account_id")
     known = known.mutate(valid_from=ibis.greatest(known.valid_from, known.created_day))
-    known = known.filter(known.valid_from <= known.valid_to)
-    return materialized(known.drop("created_account_id", "created_day"))
+    return materialized(known.filter(known.valid_from <= known.valid_to).drop("created_day"))
 
 
 def _contract(
     steps: ir.Table,
     phase: Phase,
-    *,
     valid_from: ir.IntegerValue,
     valid_to: ir.IntegerValue,
     event_id: ir.StringValue,
@@ -342,20 +284,20 @@ def _contract(
     is_paid = ibis.literal(phase is Phase.PAID)
     return steps.select(
         "account_id",
+        "tier",
+        "seats",
+        "renewal_day",
+        "first_paid_day",
+        "returned_on",
         valid_from=valid_from,
         valid_to=valid_to,
         phase=ibis.literal(str(phase)),
-        ended_on=ibis.null("int64") if phase is Phase.PAID else steps.ends_on,
-        tier=steps.tier,
-        seats=steps.seats,
+        ended_on=ibis.ifelse(is_paid, None, steps.ends_on),
         revenue=ibis.ifelse(is_paid, steps.revenue, 0).cast(steps.revenue.type()),
-        renewal_day=steps.renewal_day,
         failure_open=is_paid & steps.failure_open,
         paused=is_paid & steps.paused,
         pause_reason=ibis.ifelse(is_paid & steps.paused, steps.pause_reason, None),
         cancellation_pending=is_paid & steps.cancelled,
-        first_paid_day=steps.first_paid_day,
-        returned_on=steps.returned_on,
         event_id=event_id,
     )
 
@@ -366,17 +308,8 @@ def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.
     Events on a lapsed subscription are left out; values of events before the first payment hold from
     it on; where no event has said a value, the accounts table's holds.
     """
-    term = terms.select(
-        term_account_id=terms.account_id,
-        term_number=terms.term,
-        ends_on=terms.ends_on,
-        begins_paused=terms.begins_paused,
-        returned_on=terms.returned_on,
-    )
-    steps = steps.left_join(
-        term,
-        [steps.account_id == term.term_account_id, steps.term == term.term_number],
-    ).drop("term_account_id", "term_number")
+    term = terms.select("account_id", "term", "ends_on", "begins_paused", "returned_on")
+    steps = left_joined(steps, term, on=["account_id", "term"])
     heard = steps.filter(steps.day <= steps.ends_on.fill_null(FOREVER))
     heard = heard.mutate(
         pause_reason=ibis.ifelse(
@@ -387,9 +320,7 @@ def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.
     )
     for column in ("seats", "revenue", "tier", "pause_reason"):
         heard = carry_forward(heard, column, group_by=["account_id"], order_by="step")
-    in_term = ibis.window(
-        group_by=["account_id", "term"], order_by="step", preceding=None, following=0
-    )
+    in_term = ibis.cumulative_window(group_by=["account_id", "term"], order_by="step")
     heard = heard.mutate(
         cancelled=(heard.event_type == _CANCELLED).cast("int64").max().over(in_term) == 1,
         paused=heard.paused.fill_null(heard.begins_paused),
@@ -397,23 +328,21 @@ def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.
     heard = heard.filter(heard.term > 0)
     first = heard.group_by("account_id").aggregate(first_paid_day=heard.day.min())
     heard = heard.inner_join(first, "account_id")
-    table = accounts.select(
-        table_account_id=accounts.account_id,
-        table_seats=accounts.total_seats,
-        table_revenue=accounts.monthly_recurring_revenue,
-        table_tier=accounts.subscription_tier,
-    )
-    heard = heard.inner_join(table, heard.account_id == table.table_account_id)
+    in_table = {
+        "seats": accounts.total_seats,
+        "revenue": accounts.monthly_recurring_revenue,
+        "tier": accounts.subscription_tier,
+    }
+    table = accounts.select("account_id", **{f"table_{name}": in_table[name] for name in in_table})
+    heard = heard.inner_join(table, "account_id")
     return heard.mutate(
-        seats=ibis.coalesce(heard.seats, heard.table_seats),
-        revenue=ibis.coalesce(heard.revenue, heard.table_revenue),
-        tier=ibis.coalesce(heard.tier, heard.table_tier),
-    ).drop("table_account_id", "table_seats", "table_revenue", "table_tier")
+        **{name: ibis.coalesce(heard[name], heard[f"table_{name}"]) for name in in_table}
+    )
 
 
 def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by: str) -> ir.Table:
     """Fill each null of a column with the last value before it in its group, if there is one."""
-    so_far = ibis.window(group_by=group_by, order_by=order_by, preceding=None, following=0)
+    so_far = ibis.cumulative_window(group_by=group_by, order_by=order_by)
     runs = table.mutate(values_so_far=table[column].count().over(so_far))
     run = ibis.window(group_by=[*group_by, "values_so_far"])
     return runs.mutate(**{column: runs[column].max().over(run)}).drop("values_so_far")
@@ -433,9 +362,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     """
     events = _events(accounts, subscription_events)
     ordered = ibis.window(group_by="account_id", order_by=["at", "event_id"])
-    so_far = ibis.window(
-        group_by="account_id", order_by=["at", "event_id"], preceding=None, following=0
-    )
+    so_far = ibis.cumulative_window(group_by="account_id", order_by=["at", "event_id"])
     opens = events.event_type.isin(_OPENERS)
     closes = opens | (events.event_type == _RECOVERED)
     steps = events.mutate(
@@ -463,12 +390,9 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
 
     failed = steps.event_type == _FAILED
     run = ibis.window(group_by=["account_id", "run"])
-    run_so_far = ibis.window(
-        group_by=["account_id", "run"], order_by="step", preceding=None, following=0
-    )
+    run_so_far = ibis.cumulative_window(group_by=["account_id", "run"], order_by="step")
     steps = steps.mutate(
         open_failures=failed.cast("int64").sum().over(run_so_far),
-        failure_number=failed.cast("int64").sum().over(run_so_far),
         failure_since=ibis.ifelse(failed, steps.day, None).min().over(run),
         closing_event_id=ibis.ifelse(steps.closes, steps.event_id, None).max().over(run),
         closing_step=ibis.ifelse(steps.closes, steps.step, None).max().over(run),
@@ -476,7 +400,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         term_last=steps.holds_until.max().over(ibis.window(group_by=["account_id", "term"])),
         is_failure=failed,
     )
-    latest_failure = ibis.window(group_by=["account_id", "run", "failure_number"])
+    latest_failure = ibis.window(group_by=["account_id", "run", "open_failures"])
     return materialized(
         steps.mutate(
             failure_open=~steps.closes & (steps.open_failures > 0),
@@ -484,7 +408,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
             .max()
             .over(latest_failure),
             failure_event_id=ibis.ifelse(
-                steps.is_failure & (steps.failure_number == 1), steps.event_id, None
+                steps.is_failure & (steps.open_failures == 1), steps.event_id, None
             )
             .max()
             .over(run),
@@ -504,32 +428,21 @@ def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         renewal_day=day_number(known.contract_renewal_date),
         effective_day=day_number(known.effective_date),
         grace_until=day_number(known.grace_until),
-        table_renewal_day=ibis.null("int64"),
         seats=known.total_seats,
         revenue=known.monthly_recurring_revenue,
         tier=known.subscription_tier,
         pause_reason=known.pause_reason,
     )
-    opened = (
-        known.filter(known.event_type.isin((_STARTED, _RENEWED)))
-        .group_by("account_id")
-        .aggregate(opened_at=ibis._.at.min())
-    )
+    openings = known.filter(known.event_type.isin((_STARTED, _RENEWED)))
+    opened = openings.group_by("account_id").aggregate(opened_at=openings["at"].min())
     paid = accounts.filter(accounts.first_paid_at.notnull()).left_join(opened, "account_id")
     paid = paid.filter(paid.opened_at.isnull() | (paid.first_paid_at <= paid.opened_at))
     first_payments = paid.select(
-        account_id=paid.account_id,
+        "account_id",
         event_id=ibis.literal(""),  # sorts before the events of the same moment
         at=paid.first_paid_at,
         event_type=ibis.literal(_FIRST_PAYMENT),
         day=day_number(paid.first_paid_at.date()),
-        renewal_day=ibis.null("int64"),
-        effective_day=ibis.null("int64"),
-        grace_until=ibis.null("int64"),
         table_renewal_day=day_number(paid.contract_renewal_date),
-        seats=ibis.null("int64"),
-        revenue=ibis.null(known.revenue.type()),
-        tier=ibis.null("string"),
-        pause_reason=ibis.null("string"),
     )
-    return known.union(first_payments.select(*known.columns))
+    return union_by_name(known, first_payments)

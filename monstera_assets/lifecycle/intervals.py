@@ -31,7 +31,7 @@ from datetime import date, datetime, time
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.expressions import materialized
+from monstera_assets.lifecycle.expressions import materialized, union_by_name
 
 _EPOCH = date(1970, 1, 1)
 FOREVER = (date(9999, 12, 31) - _EPOCH).days
@@ -208,20 +208,13 @@ def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Tab
     before = starts.left_join(first, list(keys))
     before = before.filter(before.first_day.isnull() | (before.first_day > before.start_day))
     before = before.select(
-        *(before[key] for key in keys),
-        before.start_day,
-        before.new_until,
-        before.active_days,
-        before.dormant_days,
+        *starts.columns,
         spell_from=before.start_day,
         spell_to=(before.first_day - 1).fill_null(FOREVER).cast("int64"),
-        activity_day=ibis.null("int64"),
-        previous_day=ibis.null("int64"),
         activated=ibis.literal(value=False),
         activated_before=ibis.literal(value=False),
-        **{name: ibis.null(activity[name].type()) for name in _payload(activity, keys)},
     )
-    return before.union(after.select(*before.columns))
+    return union_by_name(before, after)
 
 
 def _payload(activity: ir.Table, keys: Sequence[str]) -> list[str]:
@@ -239,35 +232,26 @@ def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
         keys: names of the key columns.
     """
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
-    payload = [
-        c
-        for c in pieces.columns
-        if c not in {*keys, "valid_from", "valid_to", "begun_by_event_id", "ended_by_event_id"}
-    ]
-    nothing = {name: ibis.null(pieces[name].type()) for name in payload}
     neighbours = pieces.mutate(
         previous_to=pieces.valid_to.lag().over(by_key),
         next_from=pieces.valid_from.lead().over(by_key),
-    )
-    kept = pieces.select(
-        *keys, "valid_from", "valid_to", "begun_by_event_id", **{n: pieces[n] for n in payload}
     )
     after = neighbours.select(
         *keys,
         valid_from=neighbours.valid_to + 1,
         valid_to=(neighbours.next_from - 1).fill_null(FOREVER).cast("int64"),
         begun_by_event_id=neighbours.ended_by_event_id,
-        **nothing,
     )
     before = neighbours.filter(neighbours.previous_to.isnull()).select(
         *keys,
         valid_from=ibis.literal(ALWAYS, "int64"),
         valid_to=neighbours.valid_from - 1,
         begun_by_event_id=ibis.null("string"),
-        **nothing,
     )
     added = after.union(before)
-    return kept.union(added.filter(added.valid_from <= added.valid_to).select(*kept.columns))
+    return union_by_name(
+        pieces.drop("ended_by_event_id"), added.filter(added.valid_from <= added.valid_to)
+    )
 
 
 def overlay(
@@ -282,27 +266,14 @@ def overlay(
         keys: names of the columns by which the two belong together.
         columns: the columns of `cover` to add.
     """
-    renamed = cover.select(
-        **{f"cover_{key}": cover[key] for key in keys},
-        cover_from=cover.valid_from,
-        cover_to=cover.valid_to,
-        **{name: cover[name] for name in columns},
-    )
-    joined = base.left_join(
-        renamed,
-        [
-            *(base[key] == renamed[f"cover_{key}"] for key in keys),
-            renamed.cover_from <= base.valid_to,
-            renamed.cover_to >= base.valid_from,
-        ],
-    )
-    return joined.select(
-        **{name: joined[name] for name in base.columns if name not in {"valid_from", "valid_to"}},
+    cover = cover.select(*keys, *columns, cover_from=cover.valid_from, cover_to=cover.valid_to)
+    meets = (cover.cover_from <= base.valid_to) & (cover.cover_to >= base.valid_from)
+    joined = base.left_join(cover, [*keys, meets])
+    return joined.mutate(
         # greatest() and least() skip the nulls of keys without a cover
         valid_from=ibis.greatest(joined.valid_from, joined.cover_from),
         valid_to=ibis.least(joined.valid_to, joined.cover_to),
-        **{name: joined[name] for name in columns},
-    )
+    ).select(*base.columns, *columns)
 
 
 def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) -> ir.Table:
@@ -313,7 +284,7 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
     changes = intervals.mutate(previous_state=intervals[state].lag().over(by_key))
     begins = changes.previous_state.isnull() | (changes.previous_state != changes[state])
-    so_far = ibis.window(group_by=list(keys), order_by="valid_from", preceding=None, following=0)
+    so_far = ibis.cumulative_window(group_by=list(keys), order_by="valid_from")
     begun_on = ibis.ifelse(begins, changes.valid_from, None).max()
     return changes.mutate(state_since=begun_on.over(so_far))
 

@@ -103,7 +103,7 @@ def _qualifying_days(activity: ir.Table, relationships: ir.Table) -> ir.Table:
     days = days.inner_join(relationships.select(_NUMBER, *KEYS), KEYS)
     days = days.mutate(activity_day=day_number(days.activity_date))
     activates = ibis.ifelse(days.activation_events > 0, days.activity_day, None)
-    so_far = ibis.window(group_by=_NUMBER, order_by="activity_day", preceding=None, following=0)
+    so_far = ibis.cumulative_window(group_by=_NUMBER, order_by="activity_day")
     days = days.select(
         _NUMBER,
         "activity_day",

@@ -141,9 +141,7 @@ def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePoli
         ),
     )
     days = days.mutate(activity_day=day_number(days.activity_date)).drop("activity_date")
-    so_far = ibis.window(
-        group_by="user_number", order_by="activity_day", preceding=None, following=0
-    )
+    so_far = ibis.cumulative_window(group_by="user_number", order_by="activity_day")
     days = days.mutate(
         **neighbours(days.activity_day, keys=["user_number"]),
         total_qualifying_events=days.qualifying_events.sum().over(so_far).cast("int64"),
