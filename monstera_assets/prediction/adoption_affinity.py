@@ -10,7 +10,7 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.expressions import materialized
+from monstera_assets.lifecycle.expressions import materialized, ratio
 from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.feature_snapshots import block_of
@@ -38,15 +38,9 @@ def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Tabl
         One row per user and product: `user_id`, `product_id`, `sequence_number`, `adoption_date`,
         `block`. A snapshot knows the adoptions whose block is not below its number.
     """
-    return materialized(
-        adoptions.select(
-            "user_id",
-            "product_id",
-            "sequence_number",
-            "adoption_date",
-            block=ibis.least(block_of(adoptions.adoption_date, as_of), oldest).cast("int64"),
-        )
-    )
+    block = ibis.least(block_of(adoptions.adoption_date, as_of), oldest).cast("int64")
+    columns = ("user_id", "product_id", "sequence_number", "adoption_date")
+    return materialized(adoptions.select(*columns, block=block))
 
 
 def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) -> ir.Table:
@@ -61,7 +55,7 @@ def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) 
         One row per snapshot and product that is active today and was launched by then: `users_adopted`,
         and the dates of the first and last of these adoptions, null without any.
     """
-    counted = adoptions.group_by(adopted_id="product_id", block="block").aggregate(
+    counted = adoptions.group_by("product_id", "block").aggregate(
         users=adoptions.count(),
         first_date=adoptions.adoption_date.min(),
         last_date=adoptions.adoption_date.max(),
@@ -71,10 +65,7 @@ def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) 
     )
     launched = products.cross_join(snapshots)
     launched = launched.filter(launched.launched_on <= launched.snapshot_date)
-    known = launched.left_join(
-        counted,
-        [launched.product_id == counted.adopted_id, launched.snapshot <= counted.block],
-    ).drop("block")
+    known = launched.left_join(counted, ["product_id", launched.snapshot <= counted.block])
     by_product = known.group_by("snapshot", "product_id", "product_name")
     return materialized(
         by_product.aggregate(
@@ -102,69 +93,53 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
         order: `first_product_id`, `first_product_name`, `second_product_id`, `users_without` (who
         adopted the first without having the second), `users_in_order` and `affinity`, from 0 to 1.
     """
-    earlier = adoptions.select("user_id", earlier_id="product_id", earlier_number="sequence_number")
+    earlier = adoptions.select(
+        "user_id", first_product_id="product_id", first_number="sequence_number"
+    )
     later = adoptions.select(
-        "block", user="user_id", later_id="product_id", later_number="sequence_number"
+        "user_id", "block", second_product_id="product_id", second_number="sequence_number"
     )
-    in_order = earlier.inner_join(
-        later,
-        [earlier.user_id == later.user, earlier.earlier_number < later.later_number],
-    )
-    counted = in_order.group_by("earlier_id", "later_id", "block").aggregate(users=in_order.count())
+    in_order = earlier.inner_join(later, ["user_id", earlier.first_number < later.second_number])
+    pair = ["first_product_id", "second_product_id"]
+    counted = in_order.group_by(*pair, "block").aggregate(users=in_order.count())
     firsts = products.select(
         "snapshot",
         first_product_id="product_id",
         first_product_name="product_name",
         users_first="users_adopted",
     )
-    seconds = products.select(second_snapshot="snapshot", second_product_id="product_id")
-    pairs = firsts.inner_join(
-        seconds,
-        [
-            firsts.snapshot == seconds.second_snapshot,
-            firsts.first_product_id != seconds.second_product_id,
-        ],
-    )
-    known = pairs.left_join(
-        counted,
-        [
-            pairs.first_product_id == counted.earlier_id,
-            pairs.second_product_id == counted.later_id,
-            pairs.snapshot <= counted.block,
-        ],
-    )
+    seconds = products.select("snapshot", second_product_id="product_id")
+    pairs = firsts.inner_join(seconds, "snapshot")
+    pairs = pairs.filter(pairs.first_product_id != pairs.second_product_id)
+    known = pairs.left_join(counted, [*pair, pairs.snapshot <= counted.block])
     pairs = materialized(
-        known.group_by(
-            "snapshot", "first_product_id", "first_product_name", "users_first", "second_product_id"
-        ).aggregate(users_in_order=known.users.sum().fill_null(0).cast("int64"))
+        known.group_by(pairs.columns).aggregate(
+            users_in_order=known.users.sum().fill_null(0).cast("int64")
+        )
     )
     turned = pairs.select(
-        turned_snapshot="snapshot",
-        turned_first_id="second_product_id",
-        turned_second_id="first_product_id",
+        "snapshot",
+        first_product_id="second_product_id",
+        second_product_id="first_product_id",
         users_turned="users_in_order",
     )
-    both = pairs.inner_join(
-        turned,
-        [
-            pairs.snapshot == turned.turned_snapshot,
-            pairs.first_product_id == turned.turned_first_id,
-            pairs.second_product_id == turned.turned_second_id,
-        ],
-    )
+    both = pairs.inner_join(turned, ["snapshot", *pair])
     both = both.mutate(users_without=both.users_first - both.users_turned)
     of_second = ibis.window(group_by=["snapshot", "second_product_id"])
-    usual = both.users_in_order.sum().over(of_second).cast("float64") / (
-        both.users_without.sum().over(of_second).cast("float64").nullif(0.0)
+    usual = ratio(
+        both.users_in_order.sum().over(of_second), both.users_without.sum().over(of_second)
     )
     prior = policy.recommendations.prior_users
-    rates = both.select(
-        "snapshot",
-        "first_product_id",
-        "first_product_name",
-        "second_product_id",
-        "users_without",
-        "users_in_order",
-        affinity=(both.users_in_order + usual * prior) / (both.users_without + prior),
-    )
+    rates = both.mutate(
+        affinity=(both.users_in_order + usual * prior) / (both.users_without + prior)
+    ).drop("users_first", "users_turned")
     return materialized(rates.filter(rates.users_in_order >= policy.min_affinity_support))
+
+
+def counted_adoptions(products: ir.Table) -> ir.Table:
+    """The range and number of the adoptions in `known_products`, at each snapshot."""
+    return products.group_by("snapshot").aggregate(
+        training_first_date=products.first_adoption_date.min(),
+        training_last_date=products.last_adoption_date.max(),
+        training_rows=products.users_adopted.sum().cast("int64"),
+    )

@@ -12,10 +12,11 @@ from enum import StrEnum
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.expressions import materialized
+from monstera_assets.lifecycle.expressions import left_joined, materialized
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.adoption_affinity import (
     affinity,
+    counted_adoptions,
     in_blocks,
     known_products,
     snapshot_dates,
@@ -72,20 +73,17 @@ def evaluate(
     outcomes = _outcomes(judged, ranked)
     # The rows over all dates always exist, since they say which order is published.
     orders = ibis.array([str(order) for order in Order]).unnest().name("predictor").as_table()
-    overall = _figures(outcomes, ["predictor"])
-    overall = orders.left_join(overall, "predictor").drop("predictor_right")
-    known = _counted_adoptions(products)
+    overall = left_joined(orders, _figures(outcomes, ["predictor"]), on=["predictor"])
+    known = counted_adoptions(products)
     known_at_last = known.aggregate(
         training_first_date=known.training_first_date.min(),
         training_last_date=known.training_last_date.max(),
         training_rows=known.training_rows.max(),
     )
     overall = overall.cross_join(known_at_last).mutate(evaluation_date=ibis.null("date"))
-    by_date = _figures(outcomes, ["snapshot", "predictor"])
-    by_date = by_date.inner_join(known, "snapshot")
-    by_date = by_date.inner_join(
-        snapshots.rename(evaluation_date="snapshot_date"), "snapshot"
-    ).select(*overall.columns)
+    by_date = _figures(outcomes, ["snapshot", "predictor"]).inner_join(known, "snapshot")
+    dates = snapshots.rename(evaluation_date="snapshot_date")
+    by_date = by_date.inner_join(dates, "snapshot").select(*overall.columns)
     rows = overall.union(by_date)
     return rows.mutate(
         users_judged=rows.users_judged.fill_null(0),
@@ -147,9 +145,8 @@ def _judged(adoptions: ir.Table, history: ir.Table, snapshots: ir.Table, oldest:
     first = materialized(first.semi_join(present, ["user_id", "snapshot"]))
     every = first.inner_join(adoptions, "user_id")
     before = every.filter(every.sequence_number < every.number)
-    had = adopted_by(before, ["user_id", "snapshot"])
     taken = every.filter(every.sequence_number == every.number)
-    both = had.inner_join(
+    both = adopted_by(before, ["user_id", "snapshot"]).inner_join(
         taken.select("user_id", "snapshot", "product_id"), ["user_id", "snapshot"]
     )
     return materialized(
@@ -163,31 +160,25 @@ def _outcomes(judged: ir.Table, ranked: ir.Table) -> ir.Table:
     The rank is 0 if the product was not launched yet: a miss of every order. A random order depends on
     the number of products alone, the others on the rank alone.
     """
-    rows = judged.left_join(
-        ranked.select(
-            "snapshot",
-            "adopted",
-            "product_id",
-            "affinity_rank",
-            "popularity_rank",
-            "products_left",
-        ),
-        ["snapshot", "adopted", "product_id"],
-    )
+    key = ["snapshot", "adopted", "product_id"]
+    rows = left_joined(judged, ranked.drop("users_adopted"), on=key)
     nothing = ibis.literal(0, "int64")
-
-    def of_order(order: Order, rank: ir.IntegerValue, left: ir.IntegerValue) -> ir.Table:
-        return rows.select(
-            "snapshot",
-            "users",
-            predictor=ibis.literal(str(order)),
-            rank=rank.fill_null(0),
-            products_left=left.fill_null(0),
+    orders = (
+        (Order.CHANCE, nothing, rows.products_left),
+        (Order.AFFINITY, rows.affinity_rank, nothing),
+        (Order.POPULARITY, rows.popularity_rank, nothing),
+    )
+    return ibis.union(
+        *(
+            rows.select(
+                "snapshot",
+                "users",
+                predictor=ibis.literal(str(order)),
+                rank=rank.fill_null(0),
+                products_left=left.fill_null(0),
+            )
+            for order, rank, left in orders
         )
-
-    return of_order(Order.CHANCE, nothing, rows.products_left).union(
-        of_order(Order.AFFINITY, rows.affinity_rank, nothing),
-        of_order(Order.POPULARITY, rows.popularity_rank, nothing),
     )
 
 
@@ -218,13 +209,4 @@ def _figures(outcomes: ir.Table, keys: list[str]) -> ir.Table:
             / rows.users.sum().cast("float64")
             for name in values
         },
-    )
-
-
-def _counted_adoptions(products: ir.Table) -> ir.Table:
-    """The range and number of adoptions that were known at each snapshot."""
-    return products.group_by("snapshot").aggregate(
-        training_first_date=products.first_adoption_date.min(),
-        training_last_date=products.last_adoption_date.max(),
-        training_rows=products.users_adopted.sum().cast("int64"),
     )

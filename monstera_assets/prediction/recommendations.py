@@ -11,11 +11,12 @@ from enum import StrEnum
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.expressions import materialized
+from monstera_assets.lifecycle.expressions import left_joined, materialized, ratio
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import UserState
 from monstera_assets.prediction.adoption_affinity import (
     affinity,
+    counted_adoptions,
     in_blocks,
     known_products,
     snapshot_dates,
@@ -61,43 +62,22 @@ def in_order(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Tabl
     best = patterns.select(
         "snapshot", "adopted", first_product_id=patterns.adopted.unnest()
     ).inner_join(pairs, ["snapshot", "first_product_id"])
-    by_affinity = ibis.window(
-        group_by=["snapshot", "adopted", "second_product_id"],
-        order_by=[ibis.desc("affinity"), "first_product_id"],
-    )
-    best = best.mutate(place=ibis.row_number().over(by_affinity))
-    best = best.filter(best.place == 0).select(
-        "adopted",
-        "first_product_name",
-        "users_without",
-        "users_in_order",
-        "affinity",
-        best_snapshot="snapshot",
-        best_product_id="second_product_id",
-        because_product_id="first_product_id",
-    )
+    key = ["snapshot", "adopted", "product_id"]
+    best = best.rename(product_id="second_product_id", because_product_id="first_product_id")
+    highest = ibis.window(group_by=key, order_by=[ibis.desc("affinity"), "because_product_id"])
+    best = best.mutate(place=ibis.row_number().over(highest))
     left = patterns.inner_join(products, "snapshot")
     left = left.filter(~left.adopted.contains(left.product_id))
-    rows = left.left_join(
-        best,
-        [
-            left.snapshot == best.best_snapshot,
-            left.adopted == best.adopted,
-            left.product_id == best.best_product_id,
-        ],
-    ).drop("adopted_right", "best_snapshot", "best_product_id")
+    rows = left_joined(left, best.filter(best.place == 0).drop("place"), on=key)
     of_pattern = ["snapshot", "adopted"]
     by_popularity = [ibis.desc("users_adopted"), "product_id"]
     by_affinity = [rows.affinity.isnull(), ibis.desc("affinity"), *by_popularity]
-    return rows.mutate(
-        affinity_rank=ibis.row_number().over(ibis.window(group_by=of_pattern, order_by=by_affinity))
-        + 1,
-        popularity_rank=ibis.row_number().over(
-            ibis.window(group_by=of_pattern, order_by=by_popularity)
-        )
-        + 1,
-        products_left=rows.count().over(ibis.window(group_by=of_pattern)),
-    )
+    ranks = {
+        name: ibis.row_number().over(ibis.window(group_by=of_pattern, order_by=order)) + 1
+        for name, order in (("affinity_rank", by_affinity), ("popularity_rank", by_popularity))
+    }
+    left_count = rows.count().over(ibis.window(group_by=of_pattern))
+    return rows.mutate(**ranks, products_left=left_count)
 
 
 def adopted_by(adoptions: ir.Table, keys: list[str]) -> ir.Table:
@@ -131,26 +111,16 @@ def recommend(
     adopted = in_blocks(adoptions, as_of, 0)
     products = known_products(adopted, catalog, snapshot_dates(as_of, 0, 0))
     present = people.filter(is_present(people.platform_state))
-    had = adopted_by(adopted, ["user_id"])
+    users = left_joined(present, adopted_by(adopted, ["user_id"]), on=["user_id"])
+    columns = ("user_id", "account_id", "platform_state", "as_of_date")
     nothing = ibis.literal([], "array<string>")
-    users = present.left_join(had, "user_id").select(
-        "user_id",
-        "account_id",
-        "platform_state",
-        "as_of_date",
-        adopted=ibis.coalesce(had.adopted, nothing),
-    )
-    users = materialized(users)
+    users = materialized(users.select(*columns, adopted=users.adopted.fill_null(nothing)))
     patterns = users.select("adopted", snapshot=ibis.literal(0, "int64")).distinct()
     rows = in_order(patterns, products, affinity(adopted, products, policy))
     rows = rows.cross_join(published).cross_join(people.aggregate(users_eligible=people.count()))
     rows = _with_score(rows).filter(lambda each: each.recommendation_rank <= RECOMMENDATIONS)
-    known = products.aggregate(
-        training_first_date=products.first_adoption_date.min(),
-        training_last_date=products.last_adoption_date.max(),
-        training_rows=products.users_adopted.sum().cast("int64"),
-    )
-    rows = rows.cross_join(known).drop("snapshot", "product_name", "first_product_name")
+    rows = rows.inner_join(counted_adoptions(products), "snapshot")
+    rows = rows.drop("snapshot", "product_name", "first_product_name")
     return users.inner_join(rows, "adopted").drop("adopted")
 
 
@@ -159,19 +129,16 @@ def _with_score(rows: ir.Table) -> ir.Table:
     is_affinity = rows.published == str(RecommendationSource.AFFINITY)
     rank = ibis.ifelse(is_affinity, rows.affinity_rank, rows.popularity_rank)
     has_affinity = is_affinity & rows.affinity.notnull()
-    popularity = rows.users_adopted.cast("float64") / rows.users_eligible.cast("float64")
     by_affinity = _in_words(
         rows.users_in_order,
         rows.users_without,
-        " users who had "
-        + rows.first_product_name
-        + " but not yet "
-        + rows.product_name
+        ("who had " + rows.first_product_name + " but not yet " + rows.product_name)
         + " took it up later",
     )
     by_popularity = _in_words(
-        rows.users_adopted, rows.users_eligible, " users took up " + rows.product_name
+        rows.users_adopted, rows.users_eligible, "took up " + rows.product_name
     )
+    only_of_affinity = ("because_product_id", "users_without", "users_in_order")
     return rows.select(
         "snapshot",
         "adopted",
@@ -183,22 +150,15 @@ def _with_score(rows: ir.Table) -> ir.Table:
         recommendation_source=ibis.ifelse(
             has_affinity, str(RecommendationSource.AFFINITY), str(RecommendationSource.POPULARITY)
         ),
-        score=ibis.ifelse(has_affinity, rows.affinity, popularity),
-        because_product_id=ibis.ifelse(has_affinity, rows.because_product_id, None),
-        users_without=ibis.ifelse(has_affinity, rows.users_without, None),
-        users_in_order=ibis.ifelse(has_affinity, rows.users_in_order, None),
+        score=ibis.ifelse(
+            has_affinity, rows.affinity, ratio(rows.users_adopted, rows.users_eligible)
+        ),
         why=ibis.ifelse(has_affinity, by_affinity, by_popularity),
+        **{name: ibis.ifelse(has_affinity, rows[name], None) for name in only_of_affinity},
     )
 
 
 def _in_words(part: ir.IntegerValue, whole: ir.IntegerValue, did: ir.StringValue) -> ir.StringValue:
     percent = (part.cast("float64") * 100 / whole.cast("float64")).round().cast("int64")
-    return (
-        part.cast("string")
-        + " of "
-        + whole.cast("string")
-        + did
-        + " ("
-        + percent.cast("string")
-        + " %)"
-    )
+    counts = part.cast("string") + " of " + whole.cast("string") + " users "
+    return counts + did + " (" + percent.cast("string") + " %)"
