@@ -7,9 +7,9 @@ by then. Model, baseline and base rate are compared on the same rows, and the be
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,14 @@ class Figures:
     log_loss: float | None = None
     top_tenth_lift: float | None = None
 
+    @classmethod
+    def shares(cls, churned: Floats, probabilities: Floats) -> Figures:
+        """The figures of any rows, whatever their outcomes."""
+        if not len(churned):
+            return cls(0, 0, None, None)
+        lost = int(churned.sum())
+        return cls(len(churned), lost, float(probabilities.mean()), float(churned.mean()))
+
 
 def evaluation_dates(
     features: pd.DataFrame, target: Target, policy: ChurnPolicy
@@ -63,11 +71,9 @@ def evaluate(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> pd.
     Dates with too little training data are left out: all predictors are compared on the same rows.
     """
     predictions = _predictions(features, target, policy)
-    outcomes = np.concatenate([np.empty(0), *(each.churned for each in predictions)])
+    outcomes = _pooled(each.churned for each in predictions)
     pooled = {
-        predictor: np.concatenate(
-            [np.empty(0), *(each.probabilities[predictor] for each in predictions)]
-        )
+        predictor: _pooled(each.probabilities[predictor] for each in predictions)
         for predictor in Predictor
     }
     overall = {predictor: figures(outcomes, pooled[predictor]) for predictor in Predictor}
@@ -104,6 +110,10 @@ def _predictions(features: pd.DataFrame, target: Target, policy: ChurnPolicy) ->
         return list(threads.map(lambda date: predict(features, date, target, policy), dates))
 
 
+def _pooled(parts: Iterable[Floats]) -> Floats:
+    return np.concatenate([np.empty(0), *parts])
+
+
 def best_of(overall: Mapping[Predictor, Figures], is_enough: bool) -> Predictor:
     """The predictor to publish.
 
@@ -133,14 +143,12 @@ def is_better(model: Figures, baseline: Figures) -> bool:
 
 def figures(churned: Floats, probabilities: Floats) -> Figures:
     """How well outcomes were predicted."""
+    shares = Figures.shares(churned, probabilities)
     if not len(churned):
-        return Figures(0, 0, None, None)
+        return shares
     of_outcome = np.where(churned > 0, probabilities, 1.0 - probabilities)
-    return Figures(
-        rows_scored=len(churned),
-        rows_churned=int(churned.sum()),
-        predicted_share=float(probabilities.mean()),
-        observed_share=float(churned.mean()),
+    return replace(
+        shares,
         auc=area_under_curve(churned, probabilities),
         brier_score=float(np.mean((probabilities - churned) ** 2)),
         # A base rate may be 0 or 1: then the loss may be infinite, and is left out.
@@ -198,10 +206,5 @@ def _rows_of(
         return  # one probability for all has no deciles
     by_probability = np.argsort(probabilities, kind="stable")
     for number, rows in enumerate(np.array_split(by_probability, DECILES), start=1):
-        part = Figures(
-            rows_scored=len(rows),
-            rows_churned=int(churned[rows].sum()),
-            predicted_share=float(probabilities[rows].mean()),
-            observed_share=float(churned[rows].mean()),
-        )
+        part = Figures.shares(churned[rows], probabilities[rows])
         yield {**about, "decile": number, **asdict(part)}

@@ -90,10 +90,8 @@ def _reasons(rows: pd.DataFrame, model: Model) -> dict[str, Any]:
     by_size = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :REASONS]
     sentences = np.full(parts.shape, None, dtype=object)
     for number, group in enumerate(model.target.groups):
-        is_reason = (by_size == number).any(axis=1)
-        sentences[is_reason, number] = _sentences(
-            rows[is_reason], group.reason, group.reason_if_unknown
-        )
+        chosen = (by_size == number).any(axis=1)
+        sentences[chosen, number] = _sentences(rows[chosen], group.reason, group.reason_if_unknown)
     columns: dict[str, Any] = {}
     for place in range(REASONS):
         chosen = (np.arange(len(rows)), by_size[:, place])

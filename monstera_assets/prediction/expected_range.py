@@ -80,6 +80,12 @@ class _Shape:
         """Days from a date back to the last that its expected range depends on."""
         return min(self.first_residual, WEEK * self.first_week)
 
+    @property
+    def days_before_judged(self) -> int:
+        """Days of history before the first day that can be evaluated."""
+        weeks = self.first_week - 1 + self.fewest_weeks
+        return self.days - 1 + WEEK * weeks + self.first_residual - 1 + FEWEST_RESIDUALS
+
 
 # Factor and efficiency under a normal distribution (P. J. Huber, Robust Statistics, 1981): the median
 # absolute residual has 1.4826 and 37 %, the mean has sqrt(pi / 2) and 88 %. Residuals of sums over a
@@ -92,15 +98,7 @@ DAYS_OF = {span: shape.days for span, shape in _SHAPES.items()}
 """Days of a span."""
 DAYS_NEEDED = max(shape.reach for shape in _SHAPES.values()) + 1
 """Days before a day that its expected range can depend on; one more, for changes."""
-DAYS_BEFORE_JUDGED = {
-    span: shape.days
-    - 1
-    + WEEK * (shape.first_week - 1 + shape.fewest_weeks)
-    + shape.first_residual
-    - 1
-    + FEWEST_RESIDUALS
-    for span, shape in _SHAPES.items()
-}
+DAYS_BEFORE_JUDGED = {span: shape.days_before_judged for span, shape in _SHAPES.items()}
 """Days of history before the first day that can be evaluated, by span."""
 _MAX_DAILY_RESIDUAL = 3.0
 _MICRO = 1_000_000
@@ -142,18 +140,16 @@ def judged(
     if shape.days > 1:
         rows = _added_up(rows, keys, shape)
     rows = _with_spread(rows, keys, shape)
-    can_be_judged = (
-        (rows.members >= policy.min_members * shape.days)
-        & rows.spread.notnull()
-        & (rows.residuals >= FEWEST_RESIDUALS)
+    rows = rows.filter(
+        rows.members >= policy.min_members * shape.days,
+        rows.spread.notnull(),
+        rows.residuals >= FEWEST_RESIDUALS,
     )
-    rows = rows.filter(can_be_judged)
     of_date = ibis.window(group_by="metric_date")
     rows = rows.mutate(series_judged=rows.count().over(of_date))
     tail = false_alarms / len(Direction) / QUARTER / rows.series_judged.cast("float64")
     threshold = student_quantile(tail, rows.residuals.cast("float64") * shape.freedom)
-    rows = rows.mutate(threshold=threshold)
-    return _out(rows, keys, shape)
+    return _out(rows.mutate(threshold=threshold), keys, shape)
 
 
 def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
@@ -197,20 +193,19 @@ def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
     span = ibis.window(
         group_by=list(keys), order_by="metric_date", preceding=shape.days - 1, following=0
     )
-    # Whole numbers, whose sum does not depend on the order.
-    micro = {
-        "expected_amount": rows.expected_amount,
-        "chance": rows.chance,
-        "residual": rows.residual.clip(-_MAX_DAILY_RESIDUAL, _MAX_DAILY_RESIDUAL),
-    }
-    sums = {
-        name: (value * _MICRO).round().cast("int64").sum().over(span).cast("float64") / _MICRO
-        for name, value in micro.items()
-    }
-    whole = {
-        name: rows[name].sum().over(span).cast(rows[name].type()) for name in ("members", "amount")
-    }
-    days = rows.mutate(days=rows.residual.count().over(span), **whole, **sums)
+    clipped = rows.residual.clip(-_MAX_DAILY_RESIDUAL, _MAX_DAILY_RESIDUAL)
+    micro = {"expected_amount": rows.expected_amount, "chance": rows.chance, "residual": clipped}
+    days = rows.mutate(
+        days=rows.residual.count().over(span),
+        **{
+            name: rows[name].sum().over(span).cast(rows[name].type())
+            for name in ("members", "amount")
+        },
+        **{
+            name: _in_micro(value).sum().over(span).cast("float64") / _MICRO
+            for name, value in micro.items()
+        },
+    )
     days = days.filter(days.days == shape.days).drop("days")
     return days.mutate(
         expected_rate=days.expected_amount / days.members.cast("float64"),
@@ -229,13 +224,18 @@ def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table
     if shape.days == 1:
         typical = distance.median().over(before)
     else:
-        micro = (distance * _MICRO).round().cast("int64")
+        micro = _in_micro(distance)
         typical = micro.sum().over(before).cast("float64") / micro.count().over(before) / _MICRO
     spread = ibis.greatest(typical * shape.to_deviation, 1.0)
     return rows.mutate(
         spread=ibis.ifelse(rows.residual.isnull(), ibis.null("float64"), spread),
         residuals=rows.residual.count().over(before),
     )
+
+
+def _in_micro(value: ir.FloatingValue) -> ir.IntegerValue:
+    """Whole numbers, whose sum does not depend on the order."""
+    return (value * _MICRO).round().cast("int64")
 
 
 def _out(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
