@@ -10,19 +10,19 @@ most `ACTIVITY_DAYS` of daily activity, of which all but what tells a season are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.lifecycle.expressions import materialized
+from monstera_assets.lifecycle.expressions import by_key, materialized
 from monstera_assets.lifecycle.intervals import (
     FOREVER,
     day_number,
+    neighbours,
     presence_of,
     sliding_presence,
-    with_neighbours,
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.products import IN_USE
@@ -67,30 +67,6 @@ _PACK_NAMES = tuple(f"pack_{number}" for number, _ in enumerate(_PACKS, 1))
 
 _ONE = ibis.literal(1, "int32")
 
-MEASURES = (
-    "events_28",
-    "events_30",
-    "events_before_30",
-    "active_days_28",
-    "active_days_30",
-    "weeks_active",
-    "months_active",
-    "products_used_30",
-    "features_used_30",
-    "features_available_30",
-    "has_used_features",
-    "products_tried",
-    "products_active",
-    "products_active_before",
-    "people_reached",
-    "workflows_started",
-    "workflows_completed",
-    "is_engaged",
-    "is_back_in_season",
-    "acquisition_source",
-)
-"""What the rules of the segments read, besides the days since last use, reactivation and signup."""
-
 
 @dataclass(frozen=True)
 class Facts:
@@ -123,6 +99,11 @@ class Facts:
     runs: ir.Table
     users: ir.Table
     features_of_product: ir.Table
+
+    def by_user(self) -> Facts:
+        """The facts marked `by_key`: each user is computed from rows of that user alone."""
+        of_users = [field.name for field in fields(self) if field.name != "features_of_product"]
+        return replace(self, **{name: by_key(getattr(self, name), "user_id") for name in of_users})
 
 
 def use_of(activity: ir.Table) -> ir.Table:
@@ -176,7 +157,8 @@ def behavior_intervals(
     """The measures of each user from a first to a last day, from signup on.
 
     Returns:
-        Interval table by `user_id`, days as numbers: `MEASURES`, `signup_day`, `last_day` (the last
+        Interval table by `user_id`, days as numbers: the measures that the rules of the segments
+        read (columns of silver_user_segment_history), `signup_day`, `last_day` (the last
         qualifying day, null if none in 90 days) and `reactivated_on` (the day of the latest
         reactivation, null if longer ago than the policy's `reactivation_days`).
     """
@@ -190,7 +172,7 @@ def behavior_intervals(
         **{name: days[name].sum().cast("int64") for name in _PACK_NAMES},
         **{name: days[name].max() for name in _LATEST},
     )
-    so_far = ibis.window(group_by="user_id", order_by="day", preceding=None, following=0)
+    so_far = ibis.cumulative_window(group_by="user_id", order_by="day")
     by_user = ibis.window(group_by="user_id", order_by="day")
     levels = by_day.select(
         "user_id",
@@ -199,16 +181,14 @@ def behavior_intervals(
         **{name: by_day[name].sum().over(so_far).cast("int64") for name in _PACK_NAMES},
         **{name: by_day[name].max().over(so_far) for name in _LATEST},
     )
-    levels = _unpacked(levels)
-    levels = levels.inner_join(facts.users, "user_id")
+    levels = _unpacked(levels).inner_join(facts.users, "user_id")
     segments = policy.segments
+    season = _YEAR + segments.seasonal_tolerance_days
+    was_quiet = (levels.valid_from - levels.quiet_from <= season).fill_null(False)
     return levels.mutate(
         has_used_features=levels.features_before > 0,
         is_engaged=levels.engaged > 0,
-        is_back_in_season=(levels.last_year > 0)
-        & (
-            levels.valid_from - levels.quiet_from <= _YEAR + segments.seasonal_tolerance_days
-        ).fill_null(False),
+        is_back_in_season=(levels.last_year > 0) & was_quiet,
         last_day=_within(levels.last_day, levels.valid_from, RECENT_DAYS - 1),
         reactivated_on=_within(
             levels.reactivated_on, levels.valid_from, segments.reactivation_days
@@ -235,7 +215,7 @@ def _changes(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> i
 def _use(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> list[ir.Table]:
     of_product = materialized(facts.use)
     seen = of_product.group_by("user_id", "day").aggregate(events=of_product.events.sum())
-    seen = materialized(with_neighbours(seen, keys=["user_id"]))
+    seen = materialized(seen.mutate(**neighbours(seen.day, keys=["user_id"])))
     before = ibis.ifelse(seen.previous_day > first - RECENT_DAYS, seen.previous_day, None)
     recent = materialized(seen.filter(seen.day > first - RECENT_DAYS).mutate(previous_day=before))
     weeks, months = (
@@ -246,19 +226,14 @@ def _use(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> list[
     )
     products = sliding_presence(in_products, keys=["user_id", "product_id"], days=30)
     products = products.left_join(facts.features_of_product, "product_id")
-    quiet = (
-        policy.segments.at_risk_quiet_days,
-        policy.segments.at_risk_max_quiet_days + 1,
-        RECENT_DAYS,
-    )
+    segments = policy.segments
+    quiet = (segments.at_risk_quiet_days, segments.at_risk_max_quiet_days + 1, RECENT_DAYS)
     return [
         _row(
             recent,
             recent.day,
-            events_28=recent.events,
-            events_30=recent.events,
-            active_days_28=_ONE,
-            active_days_30=_ONE,
+            **dict.fromkeys(("events_28", "events_30"), recent.events),
+            **dict.fromkeys(("active_days_28", "active_days_30"), _ONE),
             last_day=recent.day,
         ),
         _row(recent, recent.day + 28, events_28=-recent.events, active_days_28=-_ONE),
@@ -359,14 +334,12 @@ def _reach_and_runs(facts: Facts) -> list[ir.Table]:
 def _stages(people: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
     """The days on which a user's age leads on, the signup among them."""
     segments = policy.segments
-    ages = (
-        0,
-        segments.struggling_days + 1,
-        segments.onboarding_days + 1,
-        segments.adoption_days + 1,
-        segments.retention_days + 1,
-    )
-    return [_row(people, people.signup_day + age) for age in sorted(set(ages))]
+    last_days = {
+        *(segments.struggling_days, segments.onboarding_days),
+        *(segments.adoption_days, segments.retention_days),
+    }
+    ages = [0, *sorted(last + 1 for last in last_days)]
+    return [_row(people, people.signup_day + age) for age in ages]
 
 
 def _row(rows: ir.Table, day: ir.IntegerValue, **changes: ir.IntegerValue) -> ir.Table:
@@ -395,9 +368,8 @@ def _unpacked(levels: ir.Table) -> ir.Table:
         for packed, pack in zip(_PACK_NAMES, _PACKS, strict=True)
         for name, first_bit in _first_bits(pack).items()
     }
-    return levels.mutate(**{name: level.cast("int64") for name, level in measures.items()}).drop(
-        *_PACK_NAMES
-    )
+    levels = levels.mutate(**{name: level.cast("int64") for name, level in measures.items()})
+    return levels.drop(*_PACK_NAMES)
 
 
 def _first_bits(pack: Mapping[str, int]) -> dict[str, int]:

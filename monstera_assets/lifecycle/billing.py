@@ -169,11 +169,10 @@ def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """The terms of each account's subscription and the day on which it ends within them.
 
     Returns:
-        One row an account and term: `account_id`, `term` (from 1), `opener` (event type), `from_day`,
-        `last_day` (the day before the next term, or `FOREVER`), `ends_on` (the last paid day of a
-        subscription that ends within the term, else null), `begins_paused` (whether a pause is
-        carried in from the term before) and `returned_on` (the latest day, up to this term's first,
-        on which the account paid again after having lapsed for `churn_days`; null if never).
+        One row an account and term: `account_id`, `term` (from 1), `from_day`, `ends_on` (the last
+        paid day of a subscription that ends within the term, else null), `begins_paused` (whether a
+        pause is carried in from the term before) and `returned_on` (the latest day, up to this term's
+        first, on which the account paid again after having lapsed for `churn_days`; null if never).
     """
     steps = steps.filter(steps.term > 0)
     in_force = steps.holds_until
@@ -190,9 +189,7 @@ def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
         due_unless_paused=ibis.ifelse(is_due, renewal_due_on, None),
     )
     terms = steps.group_by("account_id", "term").aggregate(
-        opener=steps.event_type.max(where=steps.event_type.isin(_OPENERS)),
         from_day=steps.day.min(),
-        last_day=steps.term_last.max(),
         hard_end=steps.hard_end.min(),
         due=steps.due_unless_paused.min(where=~steps.paused.fill_null(False)),
         due_if_carried=steps.due_unless_paused.min(where=~steps.paused.fill_null(True)),
@@ -213,9 +210,7 @@ def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     terms = terms.select(
         "account_id",
         "term",
-        "opener",
         "from_day",
-        "last_day",
         ends_on=ibis.ifelse(carried, terms.end_if_carried, terms.end),
         begins_paused=carried,
     )

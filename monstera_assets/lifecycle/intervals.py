@@ -289,13 +289,8 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
     return changes.mutate(state_since=begun_on.over(so_far))
 
 
-def with_neighbours(active_days: ir.Table, *, keys: Sequence[str]) -> ir.Table:
-    """Add `previous_day` and `next_day`, the key's active days before and after; null if none."""
-    return active_days.mutate(**neighbours(active_days.day, keys=keys))
-
-
 def neighbours(day: ir.IntegerColumn, *, keys: Sequence[str]) -> dict[str, ir.IntegerValue]:
-    """The columns `previous_day` and `next_day` that tell of the key's rows before and after a row.
+    """The columns `previous_day` and `next_day`: the key's days before and after; null if none.
 
     Beside other columns over windows of the same keys and order, DuckDB sorts once for all of them.
     """
@@ -317,11 +312,12 @@ def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -
     Returns:
         `keys`, `day` and `change`: 1 where the key begins to count, -1 where it ceases to.
     """
-    return presence_of(with_neighbours(active_days, keys=keys), keys=keys, days=days)
+    spans = active_days.mutate(**neighbours(active_days.day, keys=keys))
+    return presence_of(spans, keys=keys, days=days)
 
 
 def presence_of(spans: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
-    """`sliding_presence` of active days that `with_neighbours` has given theirs."""
+    """`sliding_presence` of active days that have their `neighbours`."""
     begins = spans.filter(spans.previous_day.isnull() | (spans.day - spans.previous_day > days))
     ceases = spans.filter(spans.next_day.isnull() | (spans.next_day - spans.day > days))
     return begins.select(*keys, day=begins.day, change=ibis.literal(1, "int64")).union(

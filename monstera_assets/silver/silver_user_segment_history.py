@@ -8,19 +8,8 @@ import ibis.expr.types as ir
 from monstera_assets import authoring as ma
 from monstera_assets.bronze.bronze_product_catalog import feature_of_node
 from monstera_assets.bronze.json_text import text_at
-from monstera_assets.lifecycle.behavior import (
-    ACTIVITY_DAYS,
-    RECENT_DAYS,
-    STATE_DAYS,
-    Facts,
-    behavior_intervals,
-    engaged_runs,
-    feature_use_of,
-    product_runs,
-    returns_of,
-    use_of,
-)
-from monstera_assets.lifecycle.expressions import by_key
+from monstera_assets.lifecycle import behavior
+from monstera_assets.lifecycle.behavior import RECENT_DAYS
 from monstera_assets.lifecycle.intervals import on_each_day
 from monstera_assets.lifecycle.policy import SegmentPolicy
 from monstera_assets.lifecycle.products import IN_USE
@@ -113,9 +102,9 @@ TABLE = ma.declare_table(
 @ma.table_asset(
     TABLE,
     days={
-        "silver_user_state_history": ma.last_days(STATE_DAYS),
+        "silver_user_state_history": ma.last_days(behavior.STATE_DAYS),
         "silver_user_product_state_history": ma.last_days(PRODUCT_DAYS),
-        "silver_daily_user_activity": ma.last_days(ACTIVITY_DAYS),
+        "silver_daily_user_activity": ma.last_days(behavior.ACTIVITY_DAYS),
         "silver_daily_user_feature_activity": ma.UP_TO_DAY,
         "silver_events_enriched": ma.last_days(RECENT_DAYS),
         "silver_workflow_steps": ma.UP_TO_DAY,
@@ -138,24 +127,22 @@ def silver_user_segment_history(
     """Intervals of behaviour, labelled, crossed with the days of the window."""
     features = feature_of_node(bronze_product_catalog)
     features = features.filter(features.node_id == features.feature_id)
-    facts = Facts(
-        use=_by_user(use_of(silver_daily_user_activity)),
-        features=_by_user(feature_use_of(silver_daily_user_feature_activity)),
-        engaged=_by_user(engaged_runs(silver_user_state_history, window.first)),
-        returns=_by_user(returns_of(silver_user_state_history)),
-        product_states=_by_user(product_runs(silver_user_product_state_history)),
-        reached=_by_user(_reached(silver_events_enriched, policy.segments)),
-        runs=_by_user(_recent_runs(silver_workflow_steps, bronze_workflows, policy, window)),
-        users=_by_user(
-            bronze_users.select(
-                "user_id",
-                "acquisition_source",
-                signup_day=ma.day_number(bronze_users.user_created_at.date()),
-            )
+    facts = behavior.Facts(
+        use=behavior.use_of(silver_daily_user_activity),
+        features=behavior.feature_use_of(silver_daily_user_feature_activity),
+        engaged=behavior.engaged_runs(silver_user_state_history, window.first),
+        returns=behavior.returns_of(silver_user_state_history),
+        product_states=behavior.product_runs(silver_user_product_state_history),
+        reached=_reached(silver_events_enriched, policy.segments),
+        runs=_recent_runs(silver_workflow_steps, bronze_workflows, policy, window),
+        users=bronze_users.select(
+            "user_id",
+            "acquisition_source",
+            signup_day=ma.day_number(bronze_users.user_created_at.date()),
         ),
         features_of_product=features.group_by("product_id").aggregate(features=features.count()),
-    )
-    intervals = behavior_intervals(facts, policy, window.first, window.last)
+    ).by_user()
+    intervals = behavior.behavior_intervals(facts, policy, window.first, window.last)
     labelled = with_segments(_at(intervals, intervals.valid_from), policy)
     days = on_each_day(labelled, window.first, window.last, day_column="day")
     return _at(days, days.day).select(
@@ -163,10 +150,6 @@ def silver_user_segment_history(
         *ma.column_names((*SEGMENT_COLUMNS, *MEASURE_COLUMNS)),
         snapshot_date=ma.day_date(days.day),
     )
-
-
-def _by_user(facts: ir.Table) -> ir.Table:
-    return by_key(facts, "user_id")
 
 
 def _at(intervals: ir.Table, day: ir.IntegerValue) -> ir.Table:
