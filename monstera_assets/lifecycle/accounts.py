@@ -42,10 +42,8 @@ _BANDS = dict(zip(HealthBand, (90, 70, 50, 30, 0), strict=True))
 """The least score of each band, best first."""
 
 COMPONENTS = (
-    "seat_utilization_score",
-    "product_breadth_score",
-    "recent_activity_score",
-    "contract_status_score",
+    *("seat_utilization_score", "product_breadth_score"),
+    *("recent_activity_score", "contract_status_score"),
 )
 """The four components of the health score, of a quarter each."""
 _RESULTS = (
@@ -65,12 +63,7 @@ def account_intervals(
 ) -> ir.Table:
     """The state and health of each account over all days from its creation on.
 
-    Args:
-        activity: silver_daily_user_activity, from the first day of the data on.
-        users: bronze_users.
-        accounts: bronze_accounts.
-        subscription_events: bronze_subscription_events.
-        policy: the thresholds.
+    Reads silver_daily_user_activity, from the first day of the data on, and tables of bronze.
 
     Returns:
         Interval table by `account_id`, days as numbers: the columns of silver_account_state_history

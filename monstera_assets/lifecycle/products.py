@@ -20,12 +20,8 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import ProductState
 
 PRODUCT_LABELS = ActivityLabels(
-    new=ProductState.NEW,
-    active=ProductState.ACTIVE,
-    dormant=ProductState.DORMANT,
-    churned=ProductState.CHURNED,
-    reactivated=ProductState.REACTIVATED,
-    returning=None,
+    *(ProductState.NEW, ProductState.ACTIVE, ProductState.DORMANT, ProductState.CHURNED),
+    *(ProductState.REACTIVATED, None),
 )
 
 KEYS = ("user_id", "product_id")
@@ -44,10 +40,8 @@ def active_products(catalog: ir.Table) -> ir.Table:
 def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """The state of each user in each active product over all days from first access on.
 
-    Args:
-        activity: silver_daily_user_activity, from the first day of the data on.
-        catalog: bronze_product_catalog.
-        policy: the thresholds where the catalog has none.
+    Reads silver_daily_user_activity, from the first day of the data on, and bronze_product_catalog,
+    whose own windows go before those of the policy.
 
     Returns:
         Interval table by `user_id` and `product_id`, days as numbers: `current_state`,

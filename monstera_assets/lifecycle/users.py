@@ -25,12 +25,8 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import UserState
 
 PLATFORM_LABELS = ActivityLabels(
-    new=UserState.NEW,
-    active=UserState.ACTIVE,
-    dormant=UserState.DORMANT,
-    churned=UserState.CHURNED,
-    reactivated=UserState.REACTIVATED,
-    returning=UserState.RETURNING,
+    *(UserState.NEW, UserState.ACTIVE, UserState.DORMANT, UserState.CHURNED),
+    *(UserState.REACTIVATED, UserState.RETURNING),
 )
 
 
@@ -43,12 +39,7 @@ def platform_intervals(
 ) -> ir.Table:
     """The state of each user on the platform over all days from signup on.
 
-    Args:
-        activity: silver_daily_user_activity, from the first day of the data on.
-        users: bronze_users.
-        accounts: bronze_accounts.
-        subscription_events: bronze_subscription_events.
-        policy: the thresholds.
+    Reads silver_daily_user_activity, from the first day of the data on, and tables of bronze.
 
     Returns:
         Interval table by `user_id`, days as numbers: `platform_state`, `state_since`,
@@ -57,32 +48,24 @@ def platform_intervals(
         activity day), `total_qualifying_events` and `triggering_event_id` (of the interval's first
         day; null if the state is that of the day before, or came with the passing of time).
     """
-    people = numbered(
-        users.select("user_id", "account_id", "user_created_at"),
-        by=["user_id"],
-        number="user_number",
-    )
-    states = activity_intervals(
-        _starts(people, policy),
-        _qualifying_days(activity, people, policy),
-        keys=["user_number"],
-        labels=PLATFORM_LABELS,
-    )
+    people = users.select("user_id", "account_id", "user_created_at")
+    people = numbered(people, by=["user_id"], number="user_number")
+    days = _qualifying_days(activity, people, policy)
+    starts = _starts(people, policy)
+    states = activity_intervals(starts, days, keys=["user_number"], labels=PLATFORM_LABELS)
     states = states.inner_join(people.select("user_number", "account_id"), "user_number")
     states = overlay(
         states,
         fill_gaps(dunning_intervals(accounts, subscription_events, policy), keys=["account_id"]),
         keys=["account_id"],
         columns=["dunning_type", "dunning_since", "begun_by_event_id"],
-    )
-    states = states.rename(dunning_event_id="begun_by_event_id")
+    ).rename(dunning_event_id="begun_by_event_id")
     states = overlay(
         states,
         fill_gaps(_deletions(subscription_events, people), keys=["user_number"]),
         keys=["user_number"],
         columns=["deleted", "begun_by_event_id"],
-    )
-    states = states.rename(deletion_event_id="begun_by_event_id")
+    ).rename(deletion_event_id="begun_by_event_id")
     is_dunning = states.dunning_type.notnull()
     states = states.mutate(
         is_dunning=is_dunning,

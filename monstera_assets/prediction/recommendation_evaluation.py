@@ -14,20 +14,8 @@ import ibis.expr.types as ir
 
 from monstera_assets.lifecycle.expressions import left_joined, materialized
 from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.prediction.adoption_affinity import (
-    affinity,
-    counted_adoptions,
-    in_blocks,
-    known_products,
-    snapshot_dates,
-)
-from monstera_assets.prediction.recommendations import (
-    RECOMMENDATIONS,
-    RecommendationSource,
-    adopted_by,
-    in_order,
-    is_present,
-)
+from monstera_assets.prediction import recommendations
+from monstera_assets.prediction.recommendations import RECOMMENDATIONS, RecommendationSource
 
 HORIZON_STEPS = 1
 """Steps after a snapshot within which an adoption counts: 30 days."""
@@ -64,17 +52,19 @@ def evaluate(
     """
     as_of = people.aggregate(day=people.as_of_date.max()).day.as_scalar()
     oldest = HORIZON_STEPS + policy.recommendations.evaluation_dates - 1
-    snapshots = snapshot_dates(as_of, HORIZON_STEPS, oldest)
-    adopted = in_blocks(adoptions, as_of, oldest)
-    products = known_products(adopted, catalog, snapshots)
+    snapshots = recommendations.snapshot_dates(as_of, HORIZON_STEPS, oldest)
+    adopted = recommendations.in_blocks(adoptions, as_of, oldest)
+    products = recommendations.known_products(adopted, catalog, snapshots)
     judged = _judged(adopted, history, snapshots, oldest)
     patterns = judged.select("snapshot", "adopted").distinct()
-    ranked = in_order(patterns, products, affinity(adopted, products, policy))
+    ranked = recommendations.in_order(
+        patterns, products, recommendations.affinity(adopted, products, policy)
+    )
     outcomes = _outcomes(judged, ranked)
     # The rows over all dates always exist, since they say which order is published.
     orders = ibis.array([str(order) for order in Order]).unnest().name("predictor").as_table()
     overall = left_joined(orders, _figures(outcomes, ["predictor"]), on=["predictor"])
-    known = counted_adoptions(products)
+    known = recommendations.counted_adoptions(products)
     known_at_last = known.aggregate(
         training_first_date=known.training_first_date.min(),
         training_last_date=known.training_last_date.max(),
@@ -141,12 +131,12 @@ def _judged(adoptions: ir.Table, history: ir.Table, snapshots: ir.Table, oldest:
     on_dates = history.select("user_id", "snapshot_date", "platform_state").inner_join(
         snapshots, "snapshot_date"
     )
-    present = on_dates.filter(is_present(on_dates.platform_state))
+    present = on_dates.filter(recommendations.is_present(on_dates.platform_state))
     first = materialized(first.semi_join(present, ["user_id", "snapshot"]))
     every = first.inner_join(adoptions, "user_id")
     before = every.filter(every.sequence_number < every.number)
     taken = every.filter(every.sequence_number == every.number)
-    both = adopted_by(before, ["user_id", "snapshot"]).inner_join(
+    both = recommendations.adopted_by(before, ["user_id", "snapshot"]).inner_join(
         taken.select("user_id", "snapshot", "product_id"), ["user_id", "snapshot"]
     )
     return materialized(

@@ -158,18 +158,14 @@ def catalog_event_types(catalog: ir.Table) -> ir.Table:
     """
     listed = ibis.union(
         *(
-            catalog.filter(catalog[column] != "").select(
+            catalog.filter(catalog[f"{kind}_event_types"] != "").select(
                 node_id=catalog.product_id,
-                event_type=catalog[column].split("|").unnest(),
-                qualifies=ibis.literal(qualifies, "int64"),
-                activates=ibis.literal(activates, "int64"),
+                event_type=catalog[f"{kind}_event_types"].split("|").unnest(),
+                kind=ibis.literal(kind),
             )
-            for column, qualifies, activates in (
-                ("qualifying_event_types", 1, 0),
-                ("activation_event_types", 0, 1),
-            )
+            for kind in ("qualifying", "activation")
         )
     )
     return listed.group_by("node_id", "event_type").aggregate(
-        qualifies=listed.qualifies.max() == 1, activates=listed.activates.max() == 1
+        qualifies=(listed.kind == "qualifying").any(), activates=(listed.kind == "activation").any()
     )

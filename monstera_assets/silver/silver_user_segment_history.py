@@ -203,15 +203,7 @@ def same_days_as_states(
             ma.within(silver_user_state_history, "snapshot_date", window),
         )
     )
-    both = states.outer_join(segments, "user_id")
-    return both.filter(
-        ibis.or_(
-            *(
-                ~both[name].identical_to(both[f"{name}_right"])
-                for name in ("user_id", "days", "first_day", "last_day")
-            )
-        )
-    )
+    return ma.differing_rows(segments, states)
 
 
 @ma.rule(TABLE)

@@ -17,8 +17,13 @@ import pandas as pd
 import pytest
 
 from monstera_assets.lifecycle.policy import AnomalyPolicy
-from monstera_assets.prediction.expected_range import DAYS_BEFORE_JUDGED, Span, judged
-from monstera_assets.prediction.quantiles import normal_quantile, student_quantile
+from monstera_assets.prediction.expected_range import (
+    DAYS_BEFORE_JUDGED,
+    Span,
+    judged,
+    normal_quantile,
+    student_quantile,
+)
 from monstera_assets.warehouse.compiler import compile_duckdb
 
 FIRST = date(2025, 1, 6)
