@@ -238,63 +238,54 @@ def billing_intervals(
     steps = _steps(accounts, subscription_events)
     terms = _terms(steps, policy)
     steps = _contract_steps(accounts, steps, terms)
-    no_event = ibis.null("string")
-    paid_to = ibis.least(steps.holds_until, steps.ends_on)
-    paid = _contract(steps, Phase.PAID, steps.day, paid_to, steps.event_id.nullif(""))
-    lapses = steps.filter(
-        (steps.day <= steps.ends_on)
-        & (steps.ends_on <= steps.holds_until)
-        & (steps.ends_on < steps.term_last)
+    contract = ("account_id", "tier", "seats", "renewal_day", "first_paid_day", "returned_on")
+    nothing = dict.fromkeys(
+        ("failure_open", "paused", "cancellation_pending"), ibis.literal(value=False)
     )
-    lapsed = _contract(lapses, Phase.LAPSED, lapses.ends_on + 1, lapses.term_last, no_event)
+    paid = steps.select(
+        *contract,
+        "revenue",
+        "failure_open",
+        "paused",
+        phase=ibis.literal(str(Phase.PAID)),
+        valid_from=steps.day,
+        valid_to=ibis.least(steps.holds_until, steps.ends_on),
+        pause_reason=ibis.ifelse(steps.paused, steps.pause_reason, None),
+        cancellation_pending=steps.cancelled,
+        event_id=steps.event_id.nullif(""),
+    )
+    lapses = steps.filter(
+        steps.day <= steps.ends_on,
+        steps.ends_on <= steps.holds_until,
+        steps.ends_on < steps.term_last,
+    )
+    no_revenue = ibis.literal(0).cast(steps.revenue.type())
+    lapsed = lapses.select(
+        *contract,
+        phase=ibis.literal(str(Phase.LAPSED)),
+        valid_from=lapses.ends_on + 1,
+        valid_to=lapses.term_last,
+        ended_on=lapses.ends_on,
+        revenue=no_revenue,
+        **nothing,
+    )
     first = terms.group_by("account_id").aggregate(first_paid_day=terms.from_day.min())
     before = left_joined(accounts, first, on=["account_id"])
-    no = ibis.literal(value=False)
     never_paid = before.select(
         "account_id",
+        phase=ibis.literal(str(Phase.NEVER_PAID)),
         valid_from=day_number(before.account_created_at.date()),
         valid_to=(before.first_paid_day - 1).fill_null(FOREVER),
-        phase=ibis.literal(str(Phase.NEVER_PAID)),
         tier=ibis.literal(_TRIAL),
         seats=before.total_seats,
-        revenue=ibis.literal(0).cast(before.monthly_recurring_revenue.type()),
-        failure_open=no,
-        paused=no,
-        cancellation_pending=no,
+        revenue=no_revenue,
+        **nothing,
     )
-    known = union_by_name(never_paid, paid, lapsed)
+    known = union_by_name(paid, lapsed, never_paid)
     created = day_number(accounts.account_created_at.date())
     known = known.inner_join(accounts.select("account_id", created_day=created), "account_id")
     known = known.mutate(valid_from=ibis.greatest(known.valid_from, known.created_day))
     return materialized(known.filter(known.valid_from <= known.valid_to).drop("created_day"))
-
-
-def _contract(
-    steps: ir.Table,
-    phase: Phase,
-    valid_from: ir.IntegerValue,
-    valid_to: ir.IntegerValue,
-    event_id: ir.StringValue,
-) -> ir.Table:
-    is_paid = ibis.literal(phase is Phase.PAID)
-    return steps.select(
-        "account_id",
-        "tier",
-        "seats",
-        "renewal_day",
-        "first_paid_day",
-        "returned_on",
-        valid_from=valid_from,
-        valid_to=valid_to,
-        phase=ibis.literal(str(phase)),
-        ended_on=ibis.ifelse(is_paid, None, steps.ends_on),
-        revenue=ibis.ifelse(is_paid, steps.revenue, 0).cast(steps.revenue.type()),
-        failure_open=is_paid & steps.failure_open,
-        paused=is_paid & steps.paused,
-        pause_reason=ibis.ifelse(is_paid & steps.paused, steps.pause_reason, None),
-        cancellation_pending=is_paid & steps.cancelled,
-        event_id=event_id,
-    )
 
 
 def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.Table:

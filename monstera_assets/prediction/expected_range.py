@@ -268,9 +268,9 @@ def _out(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
     )
 
 
-# Quantiles as expressions, since DuckDB has none. Source: M. Abramowitz and I. A. Stegun (eds.), Handbook
-# of Mathematical Functions, 1964: formula 26.2.23 for the normal distribution, whose error is below
-# 4.5e-4, and the expansion 26.7.5 for Student's.
+# Quantiles as expressions, since DuckDB has none. Source: M. Abramowitz and I. A. Stegun (eds.),
+# Handbook of Mathematical Functions, 1964: formula 26.2.23 for the normal distribution, whose error is
+# below 4.5e-4, and the expansion 26.7.5 for Student's.
 
 
 def normal_quantile(tail: ir.FloatingValue) -> ir.FloatingValue:
