@@ -92,8 +92,7 @@ def account_intervals(
     )
     days = days.filter(~days.repeats.fill_null(False))
     intervals = days.mutate(
-        valid_from=days.day,
-        valid_to=(days.day.lead().over(by_account) - 1).fill_null(FOREVER),
+        valid_from=days.day, valid_to=(days.day.lead().over(by_account) - 1).fill_null(FOREVER)
     )
     intervals = with_state_since(intervals, keys=[_NUMBER], state="current_state")
     return intervals.inner_join(numbers, _NUMBER)
@@ -120,8 +119,7 @@ def _days_of_change(
         *((changes, changes.used_on + limit + 1) for limit, _ in _RECENCY_SCORES),
     ]
     days = ibis.union(
-        *(table.select(_NUMBER, day=day.cast("int64")) for table, day in candidates),
-        distinct=True,
+        *(table.select(_NUMBER, day=day.cast("int64")) for table, day in candidates), distinct=True
     )
     days = days.inner_join(created.drop("account_id"), _NUMBER)
     return materialized(days.filter(days.day >= days.created_day))
@@ -199,10 +197,7 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
         products.select(_NUMBER, "day", products_in_use="change"),
         use.select(_NUMBER, "day", events_recent="events", used_on="day"),
         use.select(
-            _NUMBER,
-            day=use.day + _WINDOW,
-            events_recent=-use.events,
-            events_before=use.events,
+            _NUMBER, day=use.day + _WINDOW, events_recent=-use.events, events_before=use.events
         ),
         use.select(_NUMBER, day=use.day + 2 * _WINDOW, events_before=-use.events),
         expansions.select(_NUMBER, day="first_day", expanded_on="first_day"),
@@ -292,8 +287,7 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     )
     return days.mutate(
         current_state=ibis.cases(
-            *((condition, str(result)) for condition, result, _ in cascade),
-            else_=str(state.ACTIVE),
+            *((condition, str(result)) for condition, result, _ in cascade), else_=str(state.ACTIVE)
         ),
         state_reason=ibis.cases(
             *((condition, reason) for condition, _, reason in cascade), else_="steady"

@@ -49,11 +49,6 @@ def dunning_intervals(
 ) -> ir.Table:
     """The days on which an account has an open payment failure.
 
-    Args:
-        accounts: bronze_accounts.
-        subscription_events: bronze_subscription_events.
-        policy: `dunning_days`.
-
     Returns:
         Sparse interval table by `account_id`: `dunning_type`, `dunning_since` (day number),
         `begun_by_event_id` (the first open failure; null if the day before was in dunning too) and
@@ -159,8 +154,7 @@ def payment_failures(
         failed_day=failures.day,
         closed_day=ibis.ifelse(in_time, failures.closing_day, failures.ends_on + 1),
         closed_by=ibis.cases(
-            (in_time, failures.closing_kind),
-            (failures.ends_on.notnull(), str(ClosedBy.LAPSE)),
+            (in_time, failures.closing_kind), (failures.ends_on.notnull(), str(ClosedBy.LAPSE))
         ),
     )
 
@@ -302,7 +296,7 @@ def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.
             heard.event_type == _PAUSED,
             heard.pause_reason.fill_null(str(FrozenReason.VOLUNTARY_PAUSE)),
             None,
-        ),
+        )
     )
     for column in ("seats", "revenue", "tier", "pause_reason"):
         heard = carry_forward(heard, column, group_by=["account_id"], order_by="step")

@@ -61,13 +61,7 @@ def days_earlier(day: ir.DateValue, days: int) -> ir.DateValue:
 
 
 def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
-    """Number the rows of a table in the order of the columns by which they differ.
-
-    Args:
-        keys: one row a key.
-        by: names of the columns that make a key.
-        number: name of the column to add.
-    """
+    """Number the rows of a table in the order of the columns `by`, in which they differ."""
     in_order = ibis.window(order_by=list(by))
     return materialized(keys.mutate(**{number: ibis.row_number().over(in_order)}))
 
@@ -163,11 +157,7 @@ def activity_intervals(
     phases_of_a_spell = (
         (labels.new, spell.spell_from, ibis.ifelse(spell.activated, None, spell.new_until)),
         (came_back_as, spell.activity_day, ibis.ifelse(marks_return, spell.activity_day, None)),
-        (
-            labels.active,
-            ibis.ifelse(marks_return, spell.activity_day + 1, settled),
-            active_until,
-        ),
+        (labels.active, ibis.ifelse(marks_return, spell.activity_day + 1, settled), active_until),
         (labels.dormant, ibis.greatest(settled, active_until + 1), dormant_until),
         (labels.churned, ibis.greatest(settled, dormant_until + 1), ibis.literal(FOREVER, "int64")),
     )

@@ -139,8 +139,7 @@ def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePoli
 def _deletions(subscription_events: ir.Table, people: ir.Table) -> ir.Table:
     """One interval a deleted user, from the first deletion on."""
     deletions = subscription_events.filter(
-        subscription_events.event_type == "user_deleted",
-        subscription_events.entity_type == "user",
+        subscription_events.event_type == "user_deleted", subscription_events.entity_type == "user"
     )
     first = deletions.group_by(user_id=deletions.entity_id).aggregate(
         valid_from=day_number(deletions.event_date.min()),

@@ -61,11 +61,7 @@ class MatchedInOrder(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
 
 
 def with_position(workflows: ir.Table) -> ir.Table:
-    """Steps with their `position` in the workflow, which counts from 1 without gaps.
-
-    Args:
-        workflows: bronze_workflows.
-    """
+    """The steps of bronze_workflows with their `position`, which counts from 1 without gaps."""
     by_step = ibis.window(group_by="workflow_id", order_by="step_number")
     return workflows.mutate(position=workflows.step_number.dense_rank().over(by_step) + 1)
 
@@ -76,10 +72,7 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
     What a run has reached on a date depends on the events up to that date only: later ones never
     change its start, nor the steps that it has reached.
 
-    Args:
-        steps: silver_workflow_steps, from the first day on for each instance that it has.
-        workflows: bronze_workflows.
-        policy: the thresholds.
+    Reads bronze_workflows and silver_workflow_steps, from the first day on for each of its instances.
 
     Returns:
         One row a run: `RUN`, `started_at`, `started_day` (number), `steps` (of the workflow),

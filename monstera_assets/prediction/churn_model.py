@@ -22,12 +22,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import (
-    OneHotEncoder,
-    SplineTransformer,
-    StandardScaler,
-    TargetEncoder,
-)
+from sklearn.preprocessing import OneHotEncoder, SplineTransformer, StandardScaler, TargetEncoder
 from threadpoolctl import threadpool_limits
 
 from monstera_assets.prediction.churn_prediction import Floats

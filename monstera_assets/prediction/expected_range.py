@@ -104,12 +104,7 @@ _MICRO = 1_000_000
 
 
 def judged(
-    series: ir.Table,
-    *,
-    keys: Sequence[str],
-    span: Span,
-    policy: AnomalyPolicy,
-    false_alarms: float,
+    series: ir.Table, *, keys: Sequence[str], span: Span, policy: AnomalyPolicy, false_alarms: float
 ) -> ir.Table:
     """The days of series that can be evaluated, with their expected range.
 

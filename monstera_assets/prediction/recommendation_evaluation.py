@@ -38,12 +38,8 @@ def evaluate(
 ) -> ir.Table:
     """The figures of each order, by snapshot and over all snapshots.
 
-    Args:
-        adoptions: `silver_user_product_adoptions`.
-        history: `silver_user_state_history`.
-        catalog: `bronze_product_catalog`.
-        people: `silver_user_current_state`.
-        policy: the thresholds.
+    Reads silver_user_product_adoptions, silver_user_state_history, bronze_product_catalog and
+    silver_user_current_state.
 
     Returns:
         One row per order and `evaluation_date`, null for all dates together: `users_judged`,

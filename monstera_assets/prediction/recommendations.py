@@ -66,10 +66,7 @@ def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Tabl
 def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) -> ir.Table:
     """The products that could be recommended at each snapshot, and who had adopted them.
 
-    Args:
-        adoptions: the result of `in_blocks`.
-        catalog: `bronze_product_catalog`.
-        snapshots: the result of `snapshot_dates`.
+    Takes the results of `in_blocks` and `snapshot_dates`.
 
     Returns:
         One row per snapshot and product that is active today and was launched by then: `users_adopted`,
@@ -103,10 +100,7 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
     the second later. To each pair `prior_users` are added who did so at the usual rate of the second
     product after any other. Users who had the second product before are left out.
 
-    Args:
-        adoptions: the result of `in_blocks`.
-        products: the result of `known_products`.
-        policy: the thresholds.
+    Takes the results of `in_blocks` and `known_products`.
 
     Returns:
         One row per snapshot and ordered pair that at least `min_affinity_support` users adopted in this
@@ -224,12 +218,8 @@ def recommend(
 ) -> ir.Table:
     """The products to recommend to each user who is neither churned nor deleted.
 
-    Args:
-        people: `silver_user_current_state`.
-        adoptions: `silver_user_product_adoptions`.
-        catalog: `bronze_product_catalog`.
-        published: one row, whose `published` is the `RecommendationSource` to rank by.
-        policy: the thresholds.
+    Reads silver_user_current_state, silver_user_product_adoptions and bronze_product_catalog;
+    `published`, in one row, is the `RecommendationSource` to rank by.
 
     Returns:
         One row per user and `recommendation_rank`, from 1 to at most `RECOMMENDATIONS`: the product,

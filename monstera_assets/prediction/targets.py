@@ -151,10 +151,7 @@ ACCOUNTS = Target(
     baseline_reason="health {health_score:.0f}",
     risk_settings=("account_medium_risk_from", "account_high_risk_from"),
     groups=(
-        Group(
-            "health {health_score:.0f}",
-            numbers=("health_score", "recent_activity_score"),
-        ),
+        Group("health {health_score:.0f}", numbers=("health_score", "recent_activity_score")),
         Group(
             "health changed by {health_change_30:+.0f} in 30 days, {health_change_90:+.0f} in 90",
             numbers=(

@@ -15,20 +15,7 @@ _LAPSED = "subscription lapsed"
 _WITHOUT_CONTRACT = (str(ma.AccountState.TRIAL), str(ma.AccountState.CHURNED))
 _CHANGES = {30: 1, 90: 3}
 """Days over which changes are measured, and the same in steps between snapshots."""
-_STATE_FEATURES = (
-    "current_state",
-    "subscription_tier",
-    "total_seats",
-    "active_seats",
-    "seat_utilization_pct",
-    "health_score",
-    "recent_activity_score",
-    "contract_status_score",
-    "monthly_recurring_revenue",
-    "days_to_renewal",
-    "products_active",
-)
-_STATE_COLUMNS = {column.name: column for column in STATE_COLUMNS}
+_STATE_FEATURES = tuple(column for column in STATE_COLUMNS if column.name in ACCOUNTS.features)
 
 TABLE = ma.declare_table(
     "silver_account_churn_features",
@@ -39,7 +26,7 @@ TABLE = ma.declare_table(
     columns=(
         ma.ACCOUNT_ID,
         ma.SNAPSHOT_DATE,
-        *(_STATE_COLUMNS[name] for name in _STATE_FEATURES),
+        *_STATE_FEATURES,
         ma.Column("days_in_state", "int64", "Days since the state began."),
         ma.Column("days_since_creation", "int64", "Days since the account was created."),
         *(
@@ -72,10 +59,7 @@ def under_contract(rows: ir.Table) -> ir.BooleanValue:
 
 @ma.table_asset(TABLE, days={"silver_account_state_history": ma.ALL_DAYS})
 def silver_account_churn_features(
-    silver_account_state_history: ir.Table,
-    bronze_accounts: ir.Table,
-    *,
-    policy: ma.LifecyclePolicy,
+    silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
     """The accounts' history on the dates of the snapshots."""
     history = silver_account_state_history
@@ -99,10 +83,7 @@ def silver_account_churn_features(
         bronze_accounts.select("account_id", created_on=ibis._.account_created_at.date()),
         "account_id",
     )
-    return rows.select(
-        "account_id",
-        "snapshot_date",
-        *_STATE_FEATURES,
+    return rows.mutate(
         days_in_state=rows.snapshot_date.delta(rows.state_since, unit="day"),
         days_since_creation=rows.snapshot_date.delta(rows.created_on, unit="day"),
         **{
@@ -117,7 +98,7 @@ def silver_account_churn_features(
             rows.snapshot >= ACCOUNTS.horizon_steps, rows.churned.fill_null(False), None
         ),
         as_of_date=as_of,
-    )
+    ).select(ma.column_names(TABLE.columns))
 
 
 def _lapses(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:

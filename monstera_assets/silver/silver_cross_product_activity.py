@@ -130,10 +130,7 @@ def agrees_with_daily_activity(
 
 @ma.rule(TABLE)
 def counts_are_possible(
-    silver_cross_product_activity: ir.Table,
-    silver_workflow_runs: ir.Table,
-    *,
-    window: ma.Window,
+    silver_cross_product_activity: ir.Table, silver_workflow_runs: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Switches and workflows are as many as products and completed runs allow."""
     rows = ma.within(silver_cross_product_activity, "activity_date", window)

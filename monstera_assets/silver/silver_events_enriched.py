@@ -75,11 +75,7 @@ def silver_events_enriched(
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     people = bronze_users.inner_join(
         bronze_accounts.select("account_id", account_tier="subscription_tier"), "account_id"
-    ).select(
-        "user_id",
-        *_OF_USERS,
-        signup_day=ma.day_number(bronze_users.user_created_at.date()),
-    )
+    ).select("user_id", *_OF_USERS, signup_day=ma.day_number(bronze_users.user_created_at.date()))
     events = bronze_events.left_join(nodes, bronze_events.product_id == nodes.node_id)
     events = events.left_join(
         people, [events.entity_id == people.user_id, events.entity_type == "user"]
@@ -139,8 +135,7 @@ def no_email_leaves_bronze(
     events = events.filter(events.metadata.contains("@"))
     columns = ("event_id", "event_date", "event_type")
     words = events.select(
-        *columns,
-        word=events.metadata.lower().re_split(r"[^\pL\pN_@.+%-]+").unnest(),
+        *columns, word=events.metadata.lower().re_split(r"[^\pL\pN_@.+%-]+").unnest()
     )
     words = words.filter(words.word.contains("@"))
     addresses = bronze_users.select(address=bronze_users.email.lower()).distinct()

@@ -53,20 +53,14 @@ def silver_user_product_adoptions(
     in_order = ibis.window(group_by="user_id", order_by=["first_access_at", "product_id"])
     of_user = ibis.window(group_by="user_id")
     adoption_day = ma.day_number(adopted.adoption_date)
-    return adopted.select(
-        "user_id",
-        "product_id",
-        "adoption_date",
-        "activation_date",
-        "current_state",
-        "as_of_date",
+    return adopted.mutate(
         adopted_at=adopted.first_access_at,
         sequence_number=ibis.row_number().over(in_order) + 1,
         products_adopted=adopted.count().over(of_user),
         days_since_signup=adoption_day - ma.day_number(adopted.signup_date),
         days_since_previous_adoption=adoption_day - adoption_day.lag().over(in_order),
         is_active=adopted.current_state.isin(IN_USE),
-    )
+    ).select(ma.column_names(TABLE.columns))
 
 
 @ma.rule(TABLE)

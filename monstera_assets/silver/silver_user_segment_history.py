@@ -188,10 +188,7 @@ def _recent_runs(
 
 @ma.rule(TABLE)
 def same_days_as_states(
-    silver_user_segment_history: ir.Table,
-    silver_user_state_history: ir.Table,
-    *,
-    window: ma.Window,
+    silver_user_segment_history: ir.Table, silver_user_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Each user has segments on exactly the days on which the user has a state."""
     segments, states = (

@@ -57,17 +57,10 @@ def silver_workflow_runs(
     runs = runs_up_to(
         as_of_date(silver_user_state_history), silver_workflow_steps, bronze_workflows, policy
     )
-    return runs.select(
-        *RUN,
-        "started_at",
-        "steps",
-        "steps_reached",
-        "completed_at",
-        "as_of_date",
-        "status",
+    return runs.mutate(
         last_step_at=runs.reached_at[runs.steps_reached - 1],
         hours_to_complete=ma.hours_between(runs.started_at, runs.completed_at),
-    )
+    ).select(ma.column_names(TABLE.columns))
 
 
 def as_of_date(history: ir.Table) -> ir.Table:

@@ -63,10 +63,7 @@ def silver_workflow_steps(
         )
     )
     project = text_at(made.metadata, "project_id")
-    return made.select(
-        "workflow_id",
-        "step_number",
-        "event_id",
+    return made.mutate(
         user_id=made.entity_id,
         instance_type=ibis.cases(
             (project.notnull(), str(InstanceType.PROJECT)),
@@ -76,4 +73,4 @@ def silver_workflow_steps(
         instance_id=ibis.coalesce(project, made.session_id, made.event_date.cast("string")),
         step_at=made.event_timestamp,
         step_date=made.event_date,
-    )
+    ).select(ma.column_names(TABLE.columns))
