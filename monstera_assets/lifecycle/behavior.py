@@ -10,7 +10,7 @@ most `ACTIVITY_DAYS` of daily activity, of which all but what tells a season are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 import ibis
@@ -100,54 +100,53 @@ class Facts:
     users: ir.Table
     features_of_product: ir.Table
 
-    def by_user(self) -> Facts:
-        """The facts marked `by_key`: each user is computed from rows of that user alone."""
-        of_users = [field.name for field in fields(self) if field.name != "features_of_product"]
-        return replace(self, **{name: by_key(getattr(self, name), "user_id") for name in of_users})
+    @classmethod
+    def of(
+        cls,
+        activity: ir.Table,
+        feature_activity: ir.Table,
+        states: ir.Table,
+        product_states: ir.Table,
+        first_day: ir.DateValue,
+        *,
+        features_of_product: ir.Table,
+        **others: ir.Table,
+    ) -> Facts:
+        """The facts in the daily tables of silver, marked `by_key`: each user is computed alone.
+
+        The facts that need more than a table are given: `others` are `reached`, `runs` and `users`.
+        """
+        used = activity.filter(activity.qualifying_events > 0)
+        engaged = states.filter(
+            states.snapshot_date >= first_day, states.activity_state.isin(_ENGAGED)
+        )
+        # A first qualifying event that comes late is an activation: nobody came back.
+        came_back = states.filter(
+            states.activity_state == str(UserState.REACTIVATED),
+            states.total_qualifying_events > states.qualifying_events_count,
+        )
+        facts = {
+            "use": used.select(
+                *("user_id", "product_id"),
+                day=day_number(used.activity_date),
+                events=used.qualifying_events,
+            ),
+            "features": feature_activity.select(
+                "user_id", "feature_id", day=day_number(feature_activity.activity_date)
+            ),
+            "engaged": _runs(engaged, "platform_state", "platform_state_since"),
+            "returns": came_back.select("user_id", day=day_number(came_back.snapshot_date)),
+            "product_states": _runs(product_states, "product_id", "current_state", "state_since"),
+            **others,
+        }
+        marked = {name: by_key(rows, "user_id") for name, rows in facts.items()}
+        return cls(**marked, features_of_product=features_of_product)
 
 
-def use_of(activity: ir.Table) -> ir.Table:
-    """`Facts.use` of silver_daily_user_activity."""
-    qualifying = activity.filter(activity.qualifying_events > 0)
-    return qualifying.select(
-        "user_id",
-        "product_id",
-        day=day_number(qualifying.activity_date),
-        events=qualifying.qualifying_events,
-    )
-
-
-def feature_use_of(feature_activity: ir.Table) -> ir.Table:
-    """`Facts.features` of silver_daily_user_feature_activity."""
-    return feature_activity.select(
-        "user_id", "feature_id", day=day_number(feature_activity.activity_date)
-    )
-
-
-def engaged_runs(states: ir.Table, first_day: ir.DateValue) -> ir.Table:
-    """`Facts.engaged` of silver_user_state_history."""
-    now = states.filter(states.snapshot_date >= first_day, states.activity_state.isin(_ENGAGED))
-    return now.group_by("user_id", "platform_state", "platform_state_since").aggregate(
-        first_day=day_number(now.snapshot_date.min()), last_day=day_number(now.snapshot_date.max())
-    )
-
-
-def returns_of(states: ir.Table) -> ir.Table:
-    """`Facts.returns` of silver_user_state_history."""
-    # A first qualifying event that comes late is an activation: nobody came back.
-    came_back = states.filter(
-        states.activity_state == str(UserState.REACTIVATED),
-        states.total_qualifying_events > states.qualifying_events_count,
-    )
-    return came_back.select("user_id", day=day_number(came_back.snapshot_date))
-
-
-def product_runs(product_states: ir.Table) -> ir.Table:
-    """`Facts.product_states` of silver_user_product_state_history."""
-    runs = product_states.group_by("user_id", "product_id", "current_state", "state_since")
-    return runs.aggregate(
-        first_day=day_number(product_states.snapshot_date.min()),
-        last_day=day_number(product_states.snapshot_date.max()),
+def _runs(states: ir.Table, *by: str) -> ir.Table:
+    return states.group_by("user_id", *by).aggregate(
+        first_day=day_number(states.snapshot_date.min()),
+        last_day=day_number(states.snapshot_date.max()),
     )
 
 

@@ -32,17 +32,20 @@ _STATE_THRESHOLDS = (
 Condition = Callable[[ir.Table, SegmentPolicy], ir.BooleanValue]
 
 
+def _always(_: ir.Table, __: SegmentPolicy) -> ir.BooleanValue:
+    return ibis.literal(value=True)
+
+
 @dataclass(frozen=True)
 class Segment:
     """One value of a dimension.
 
-    `meaning` says the rule in words, with the names of thresholds in braces; `applies` is the rule,
-    None for what remains.
+    `meaning` says the rule in words, with the names of thresholds in braces; `applies` is the rule.
     """
 
     value: str
     meaning: str
-    applies: Condition | None = None
+    applies: Condition = _always
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Dimension:
 
     def __post_init__(self) -> None:
         *cascade, rest = self.segments
-        if rest.applies is not None or any(segment.applies is None for segment in cascade):
+        if rest.applies is not _always or any(each.applies is _always for each in cascade):
             raise ValueError(f"{self.name}: all segments but the last need a rule")
 
     @property
@@ -66,12 +69,7 @@ class Dimension:
     def label(self, measures: ir.Table, policy: SegmentPolicy) -> ir.StringValue:
         """The value of each row: the first whose rule applies."""
         return ibis.cases(
-            *(
-                (segment.applies(measures, policy), segment.value)
-                for segment in self.segments
-                if segment.applies is not None
-            ),
-            else_=self.segments[-1].value,
+            *((segment.applies(measures, policy), segment.value) for segment in self.segments)
         )
 
 
@@ -381,11 +379,7 @@ def _disagrees(labelled: ir.Table, policy: SegmentPolicy, dimension: Dimension) 
     wrong = []
     earlier = ibis.literal(value=False)
     for segment in dimension.segments:
-        applies = (
-            ibis.literal(value=True)
-            if segment.applies is None
-            else segment.applies(labelled, policy)
-        )
+        applies = segment.applies(labelled, policy)
         wrong.append((value == segment.value) & (earlier | ~applies))
         earlier = earlier | applies
     return ibis.or_(*wrong)

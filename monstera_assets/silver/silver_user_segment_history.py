@@ -127,21 +127,18 @@ def silver_user_segment_history(
     """Intervals of behaviour, labelled, crossed with the days of the window."""
     features = feature_of_node(bronze_product_catalog)
     features = features.filter(features.node_id == features.feature_id)
-    facts = behavior.Facts(
-        use=behavior.use_of(silver_daily_user_activity),
-        features=behavior.feature_use_of(silver_daily_user_feature_activity),
-        engaged=behavior.engaged_runs(silver_user_state_history, window.first),
-        returns=behavior.returns_of(silver_user_state_history),
-        product_states=behavior.product_runs(silver_user_product_state_history),
+    signup_day = ma.day_number(bronze_users.user_created_at.date())
+    facts = behavior.Facts.of(
+        silver_daily_user_activity,
+        silver_daily_user_feature_activity,
+        silver_user_state_history,
+        silver_user_product_state_history,
+        window.first,
         reached=_reached(silver_events_enriched, policy.segments),
         runs=_recent_runs(silver_workflow_steps, bronze_workflows, policy, window),
-        users=bronze_users.select(
-            "user_id",
-            "acquisition_source",
-            signup_day=ma.day_number(bronze_users.user_created_at.date()),
-        ),
+        users=bronze_users.select("user_id", "acquisition_source", signup_day=signup_day),
         features_of_product=features.group_by("product_id").aggregate(features=features.count()),
-    ).by_user()
+    )
     intervals = behavior.behavior_intervals(facts, policy, window.first, window.last)
     labelled = with_segments(_at(intervals, intervals.valid_from), policy)
     days = on_each_day(labelled, window.first, window.last, day_column="day")

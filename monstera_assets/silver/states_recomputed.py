@@ -458,10 +458,9 @@ SELECT * FROM (WITH RECURSIVE facts AS (
                 WHEN kind = 'subscription_cancelled'
                 THEN least(cancelled_on, coalesce(effective_date, event_day))
                 ELSE cancelled_on END AS cancelled_on,
-            CASE WHEN is_heard THEN coalesce(subscription_tier, tier) ELSE tier END AS tier,
-            CASE WHEN is_heard THEN coalesce(total_seats, seats) ELSE seats END AS seats,
-            CASE WHEN is_heard THEN coalesce(monthly_recurring_revenue, revenue) ELSE revenue END
-                AS revenue,
+            coalesce(CASE WHEN is_heard THEN subscription_tier END, tier) AS tier,
+            coalesce(CASE WHEN is_heard THEN total_seats END, seats) AS seats,
+            coalesce(CASE WHEN is_heard THEN monthly_recurring_revenue END, revenue) AS revenue,
             CASE WHEN starts THEN contract_renewal_date
                 WHEN is_heard THEN coalesce(contract_renewal_date, renewal_date)
                 ELSE renewal_date END AS renewal_date
