@@ -144,7 +144,7 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
     lowest = overlapping.group_by(_NUMBER, "day").aggregate(lowest_seats=overlapping.seats.min())
     at_day = at_day.inner_join(lowest, [_NUMBER, "day"])
 
-    then = contract.filter(contract.phase == str(Phase.PAID)).select(
+    then = contract.filter(contract.phase == Phase.PAID).select(
         _NUMBER,
         then_from=contract.valid_from + _WINDOW,
         then_to=contract.valid_to + _WINDOW,
@@ -293,7 +293,7 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
             *((condition, reason) for condition, _, reason in cascade), else_="steady"
         ),
         frozen_reason=ibis.cases(
-            (is_paid & days.failure_open, str(FrozenReason.PAYMENT_DUNNING)),
+            (is_paid & days.failure_open, FrozenReason.PAYMENT_DUNNING),
             (is_paid & days.paused, days.pause_reason),
         ),
         is_paid=is_paid,
@@ -315,7 +315,7 @@ def _with_health(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
         ),
         contract_status_score=ibis.cases(
             (is_state[AccountState.CHURNED], 0.0),
-            (is_state[AccountState.FROZEN] | (days.phase == str(Phase.LAPSED)), 25.0),
+            (is_state[AccountState.FROZEN] | (days.phase == Phase.LAPSED), 25.0),
             (is_state[AccountState.TRIAL] | days.cancellation_pending, 50.0),
             (days.renews_soon, 75.0),
             else_=100.0,

@@ -36,7 +36,7 @@ ACTIVITY_DAYS = _YEAR + 30 + 1
 STATE_DAYS = 61
 """Days of states that are read: the largest `reactivation_days` and the day itself."""
 
-_ENGAGED = (str(UserState.ACTIVE), str(UserState.RETURNING))
+_ENGAGED = (UserState.ACTIVE, UserState.RETURNING)
 
 _PACKS: tuple[Mapping[str, int], ...] = (
     {"events_28": 31, "events_30": 31},
@@ -122,7 +122,7 @@ class Facts:
         )
         # A first qualifying event that comes late is an activation: nobody came back.
         came_back = states.filter(
-            states.activity_state == str(UserState.REACTIVATED),
+            states.activity_state == UserState.REACTIVATED,
             states.total_qualifying_events > states.qualifying_events_count,
         )
         facts = {

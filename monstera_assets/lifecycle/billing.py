@@ -61,10 +61,10 @@ def dunning_intervals(
     open_days = steps.filter(
         steps.failure_open & (steps.day <= steps.ends_on.fill_null(FOREVER))
     ).mutate(until=ibis.least(ibis._.holds_until, ibis._.ends_on))
-    plain = ibis.ifelse(open_days.open_failures > 1, str(DunningType.HARD), str(DunningType.SOFT))
+    plain = ibis.ifelse(open_days.open_failures > 1, DunningType.HARD, DunningType.SOFT)
     parts = []
     for dunning_type, first, last in (
-        (ibis.literal(str(DunningType.GRACE_PERIOD)), open_days.day, open_days.grace_until),
+        (ibis.literal(DunningType.GRACE_PERIOD), open_days.day, open_days.grace_until),
         (plain, ibis.greatest(open_days.day, open_days.grace_until + 1), FOREVER),
     ):
         part = open_days.mutate(dunning_type=dunning_type, part_from=first, part_to=last)
@@ -138,9 +138,9 @@ def payment_failures(
         "account_id",
         "run",
         closing_kind=ibis.cases(
-            (steps.event_type == _RENEWED, str(ClosedBy.RENEWAL)),
-            (steps.event_type == _RECOVERED, str(ClosedBy.RECOVERY)),
-            else_=str(ClosedBy.START),
+            (steps.event_type == _RENEWED, ClosedBy.RENEWAL),
+            (steps.event_type == _RECOVERED, ClosedBy.RECOVERY),
+            else_=ClosedBy.START,
         ),
     )
     failures = steps.filter(steps.is_failure).inner_join(ends, ["account_id", "term"])
@@ -154,7 +154,7 @@ def payment_failures(
         failed_day=failures.day,
         closed_day=ibis.ifelse(in_time, failures.closing_day, failures.ends_on + 1),
         closed_by=ibis.cases(
-            (in_time, failures.closing_kind), (failures.ends_on.notnull(), str(ClosedBy.LAPSE))
+            (in_time, failures.closing_kind), (failures.ends_on.notnull(), ClosedBy.LAPSE)
         ),
     )
 
@@ -241,7 +241,7 @@ def billing_intervals(
         "revenue",
         "failure_open",
         "paused",
-        phase=ibis.literal(str(Phase.PAID)),
+        phase=ibis.literal(Phase.PAID),
         valid_from=steps.day,
         valid_to=ibis.least(steps.holds_until, steps.ends_on),
         pause_reason=ibis.ifelse(steps.paused, steps.pause_reason, None),
@@ -256,7 +256,7 @@ def billing_intervals(
     no_revenue = ibis.literal(0).cast(steps.revenue.type())
     lapsed = lapses.select(
         *contract,
-        phase=ibis.literal(str(Phase.LAPSED)),
+        phase=ibis.literal(Phase.LAPSED),
         valid_from=lapses.ends_on + 1,
         valid_to=lapses.term_last,
         ended_on=lapses.ends_on,
@@ -267,7 +267,7 @@ def billing_intervals(
     before = left_joined(accounts, first, on=["account_id"])
     never_paid = before.select(
         "account_id",
-        phase=ibis.literal(str(Phase.NEVER_PAID)),
+        phase=ibis.literal(Phase.NEVER_PAID),
         valid_from=day_number(before.account_created_at.date()),
         valid_to=(before.first_paid_day - 1).fill_null(FOREVER),
         tier=ibis.literal(_TRIAL),
@@ -294,7 +294,7 @@ def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.
     heard = heard.mutate(
         pause_reason=ibis.ifelse(
             heard.event_type == _PAUSED,
-            heard.pause_reason.fill_null(str(FrozenReason.VOLUNTARY_PAUSE)),
+            heard.pause_reason.fill_null(FrozenReason.VOLUNTARY_PAUSE),
             None,
         )
     )

@@ -26,7 +26,7 @@ PRODUCT_LABELS = ActivityLabels(
 
 KEYS = ("user_id", "product_id")
 _NUMBER = "relationship_number"
-IN_USE = (str(ProductState.ACTIVE), str(ProductState.REACTIVATED))
+IN_USE = (ProductState.ACTIVE, ProductState.REACTIVATED)
 """States of a user who is active in a product."""
 
 

@@ -70,8 +70,8 @@ def platform_intervals(
     states = states.mutate(
         is_dunning=is_dunning,
         platform_state=ibis.cases(
-            (states.deleted.notnull(), str(UserState.DELETED)),
-            (is_dunning & (states.activity_state == UserState.ACTIVE), str(UserState.DUNNING)),
+            (states.deleted.notnull(), UserState.DELETED),
+            (is_dunning & (states.activity_state == UserState.ACTIVE), UserState.DUNNING),
             else_=states.activity_state,
         ),
     ).drop("deleted")

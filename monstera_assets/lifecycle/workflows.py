@@ -122,7 +122,7 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
 def run_status(runs: ir.Table, day: ir.IntegerValue, policy: LifecyclePolicy) -> ir.StringValue:
     """How runs stand at the end of a day (number): completed, still open, or abandoned."""
     return ibis.cases(
-        (runs.completed_at.notnull(), str(RunStatus.COMPLETED)),
-        (day - runs.started_day <= policy.workflow_days, str(RunStatus.OPEN)),
-        else_=str(RunStatus.ABANDONED),
+        (runs.completed_at.notnull(), RunStatus.COMPLETED),
+        (day - runs.started_day <= policy.workflow_days, RunStatus.OPEN),
+        else_=RunStatus.ABANDONED,
     )

@@ -89,8 +89,8 @@ def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     return figures.select(
         published=ibis.ifelse(
             is_enough & is_better(figures),
-            str(RecommendationSource.AFFINITY),
-            str(RecommendationSource.POPULARITY),
+            RecommendationSource.AFFINITY,
+            RecommendationSource.POPULARITY,
         )
     )
 

@@ -244,7 +244,7 @@ def recommend(
 
 def _with_score(rows: ir.Table) -> ir.Table:
     """Rank, source, score and reason, by the published order."""
-    is_affinity = rows.published == str(RecommendationSource.AFFINITY)
+    is_affinity = rows.published == RecommendationSource.AFFINITY
     rank = ibis.ifelse(is_affinity, rows.affinity_rank, rows.popularity_rank)
     has_affinity = is_affinity & rows.affinity.notnull()
     by_affinity = _in_words(
@@ -266,7 +266,7 @@ def _with_score(rows: ir.Table) -> ir.Table:
         "users_adopted",
         recommendation_rank=rank,
         recommendation_source=ibis.ifelse(
-            has_affinity, str(RecommendationSource.AFFINITY), str(RecommendationSource.POPULARITY)
+            has_affinity, RecommendationSource.AFFINITY, RecommendationSource.POPULARITY
         ),
         score=ibis.ifelse(
             has_affinity, rows.affinity, ratio(rows.users_adopted, rows.users_eligible)

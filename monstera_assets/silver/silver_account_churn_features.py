@@ -12,7 +12,7 @@ from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS
 
 _LAPSED = "subscription lapsed"
 """How the `state_reason` of an account begins whose subscription has ended."""
-_WITHOUT_CONTRACT = (str(ma.AccountState.TRIAL), str(ma.AccountState.CHURNED))
+_WITHOUT_CONTRACT = (ma.AccountState.TRIAL, ma.AccountState.CHURNED)
 _CHANGES = {30: 1, 90: 3}
 """Days over which changes are measured, and the same in steps between snapshots."""
 _STATE_FEATURES = tuple(column for column in STATE_COLUMNS if column.name in ACCOUNTS.features)

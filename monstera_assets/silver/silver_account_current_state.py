@@ -63,7 +63,7 @@ def nobody_is_active_on_a_lapsed_account(
     """No user is active on an account whose subscription has lapsed."""
     accounts, users = silver_account_current_state, silver_user_current_state
     lapsed = accounts.filter(accounts.state_reason.startswith("subscription lapsed"))
-    active = users.filter(users.platform_state == str(ma.UserState.ACTIVE))
+    active = users.filter(users.platform_state == ma.UserState.ACTIVE)
     return active.inner_join(
         lapsed.select("account_id", "state_reason", account_state="current_state"), "account_id"
     ).select("user_id", "account_id", "account_state", "state_reason")

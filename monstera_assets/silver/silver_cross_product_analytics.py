@@ -59,7 +59,7 @@ def silver_cross_product_analytics(
 ) -> ir.Table:
     """Product states added up by user."""
     states = silver_user_product_states
-    adopted = states.filter(states.current_state != str(ma.ProductState.NEVER_ADOPTED))
+    adopted = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     events = adopted.total_qualifying_events
     events_of_user = events.sum().over(ibis.window(group_by="user_id")).cast("int64")
     adopted = adopted.mutate(share=ma.ratio(events, events_of_user))
@@ -110,7 +110,7 @@ def agrees_with_product_states(
 ) -> ir.Table:
     """Every user has a portfolio that counts what the product states say."""
     states = silver_user_product_states
-    tried = states.current_state != str(ma.ProductState.NEVER_ADOPTED)
+    tried = states.current_state != ma.ProductState.NEVER_ADOPTED
     counted = states.group_by(person_id="user_id").aggregate(
         products_tried=states.count(where=tried),
         products_activated=states.count(where=states.activation_date.notnull()),

@@ -121,7 +121,7 @@ def silver_user_churn_features(
     )
     users = states.filter(
         states.activity_state.isin([str(state) for state in SCORED_STATES]),
-        states.platform_state != str(ma.UserState.DELETED),
+        states.platform_state != ma.UserState.DELETED,
     ).select(
         "user_id",
         "snapshot_date",

@@ -45,7 +45,7 @@ def silver_user_product_adoptions(
 ) -> ir.Table:
     """Adopted products in the order of first access."""
     states = silver_user_product_states
-    adopted = states.filter(states.current_state != str(ma.ProductState.NEVER_ADOPTED))
+    adopted = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     signups = bronze_users.select("user_id", signup_date=bronze_users.user_created_at.date())
     adopted = adopted.inner_join(signups, "user_id").mutate(
         adoption_date=adopted.first_access_at.date()
@@ -69,7 +69,7 @@ def agree_with_product_states(
 ) -> ir.Table:
     """Adoptions are the product states that are not never_adopted, numbered without gaps."""
     adoptions, states = silver_user_product_adoptions, silver_user_product_states
-    states = states.filter(states.current_state != str(ma.ProductState.NEVER_ADOPTED))
+    states = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     columns = ("user_id", "product_id", "current_state")
     differing = ma.differing_rows(adoptions.select(*columns), states.select(*columns))
     in_order = ibis.window(group_by="user_id", order_by="sequence_number")

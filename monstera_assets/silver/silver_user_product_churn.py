@@ -103,7 +103,7 @@ def silver_user_product_churn(
     moves = moves.filter(moves.transition_date <= moves.as_of_date)
     platform = moves.filter(moves.scope == "platform")
     in_order = ibis.window(group_by="user_id", order_by=["transition_date", "product_id"])
-    left = moves.filter(moves.to_state == str(ma.ProductState.CHURNED))
+    left = moves.filter(moves.to_state == ma.ProductState.CHURNED)
     churns = ma.materialized(
         left.select(
             "user_id",
@@ -116,11 +116,11 @@ def silver_user_product_churn(
             next_churned_on=left.transition_date.lead().over(in_order),
         )
     )
-    off = platform.filter(platform.to_state == str(ma.UserState.CHURNED))
+    off = platform.filter(platform.to_state == ma.UserState.CHURNED)
     off = off.select("user_id", off_on="transition_date")
     later = churns.inner_join(off, ["user_id", churns.churned_on <= off.off_on])
     platform_churn = later.group_by(TABLE.key).aggregate(platform_churned_on=later.off_on.min())
-    back = moves.filter(moves.to_state == str(ma.ProductState.REACTIVATED))
+    back = moves.filter(moves.to_state == ma.ProductState.REACTIVATED)
     back = back.select("user_id", "product_id", back_on="transition_date")
     again = churns.inner_join(back, ["user_id", "product_id", churns.churned_on < back.back_on])
     rows = ma.left_joined(
@@ -131,18 +131,18 @@ def silver_user_product_churn(
         _on_the_platform(churns, platform, people),
         on=TABLE.key,
     )
-    was_off = rows.platform_state.isin([str(ma.UserState.CHURNED), str(ma.UserState.DELETED)]) & (
+    was_off = rows.platform_state.isin([ma.UserState.CHURNED, ma.UserState.DELETED]) & (
         rows.platform_since < rows.churned_on
     ).fill_null(True)
     first = ibis.least(rows.platform_churned_on, rows.returned_on, rows.next_churned_on)
     return rows.mutate(
         other_products_active=rows.other_products_active.fill_null(0),
         what_followed=ibis.cases(
-            (was_off, str(WhatFollowed.OFF_THE_PLATFORM)),
-            (rows.platform_churned_on == first, str(WhatFollowed.PLATFORM_CHURN)),
-            (rows.returned_on == first, str(WhatFollowed.RETURNED)),
-            (rows.next_churned_on == first, str(WhatFollowed.ANOTHER_PRODUCT)),
-            else_=str(WhatFollowed.NOTHING_YET),
+            (was_off, WhatFollowed.OFF_THE_PLATFORM),
+            (rows.platform_churned_on == first, WhatFollowed.PLATFORM_CHURN),
+            (rows.returned_on == first, WhatFollowed.RETURNED),
+            (rows.next_churned_on == first, WhatFollowed.ANOTHER_PRODUCT),
+            else_=WhatFollowed.NOTHING_YET,
         ),
     ).drop("platform_since")
 
@@ -185,7 +185,7 @@ def agree_with_transitions(
     as_of = churns.aggregate(day=churns.as_of_date.max())
     moves = silver_user_state_transitions
     moves = moves.filter(
-        moves.to_state == str(ma.ProductState.CHURNED),
+        moves.to_state == ma.ProductState.CHURNED,
         (moves.transition_date <= as_of.day.as_scalar()).fill_null(True),
     ).rename(churned_on="transition_date")
     columns = (*TABLE.key, "from_state")

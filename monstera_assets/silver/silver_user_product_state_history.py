@@ -69,9 +69,7 @@ def reconciles_with_platform(
         products.dormant_days.fill_null(policy.dormant_days) == policy.dormant_days,
     ).select("product_id", is_usual=ibis.literal(value=True))
     in_product = ma.within(silver_user_product_state_history, "snapshot_date", window)
-    in_product = in_product.filter(
-        in_product.current_state.isin([str(ma.ProductState.NEW), *IN_USE])
-    )
+    in_product = in_product.filter(in_product.current_state.isin([ma.ProductState.NEW, *IN_USE]))
     in_product = ma.left_joined(in_product, usual, on=["product_id"])
     in_usual_use = in_product.is_usual & in_product.current_state.isin(IN_USE)
     used = _days_of_users(

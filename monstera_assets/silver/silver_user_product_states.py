@@ -55,12 +55,12 @@ def silver_user_product_states(
     adopted = state_tables.current(silver_user_product_state_intervals)
     dense = ma.left_joined(grid, adopted.drop("as_of_date", "state_updated_at"), on=KEYS)
     return dense.mutate(
-        current_state=dense.current_state.fill_null(str(ma.ProductState.NEVER_ADOPTED)),
+        current_state=dense.current_state.fill_null(ma.ProductState.NEVER_ADOPTED),
         state_since=dense.state_since.fill_null(dense.signup_date),
         total_qualifying_events=dense.total_qualifying_events.fill_null(0),
     ).select(ma.column_names(TABLE.columns))
 
 
 agrees_with_history = state_tables.agrees_with_history(
-    TABLE, "silver_user_product_state_history", but=str(ma.ProductState.NEVER_ADOPTED)
+    TABLE, "silver_user_product_state_history", but=ma.ProductState.NEVER_ADOPTED
 )

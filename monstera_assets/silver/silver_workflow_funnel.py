@@ -72,8 +72,8 @@ def silver_workflow_funnel(
     stands = reached.position == reached.steps_reached
     counted = reached.group_by("workflow_id", "position").aggregate(
         runs_reached=reached.count(),
-        runs_abandoned=reached.count(where=stands & (reached.status == str(RunStatus.ABANDONED))),
-        runs_open=reached.count(where=stands & (reached.status == str(RunStatus.OPEN))),
+        runs_abandoned=reached.count(where=stands & (reached.status == RunStatus.ABANDONED)),
+        runs_open=reached.count(where=stands & (reached.status == RunStatus.OPEN)),
         median_hours_since_start=ma.hours_between(reached.started_at, reached.moment).median(),
     )
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
@@ -109,8 +109,8 @@ def agrees_with_runs(silver_workflow_funnel: ir.Table, silver_workflow_runs: ir.
     counted = runs.group_by("workflow_id").aggregate(
         started=runs.count(),
         at_first_step=runs.count(),
-        completed=runs.count(where=runs.status == str(RunStatus.COMPLETED)),
-        abandoned=runs.count(where=runs.status == str(RunStatus.ABANDONED)),
-        open=runs.count(where=runs.status == str(RunStatus.OPEN)),
+        completed=runs.count(where=runs.status == RunStatus.COMPLETED),
+        abandoned=runs.count(where=runs.status == RunStatus.ABANDONED),
+        open=runs.count(where=runs.status == RunStatus.OPEN),
     )
     return ma.differing_rows(published.filter(published.started > 0), counted)

@@ -95,7 +95,7 @@ def runs_have_a_first_step(
 def status_fits_steps(silver_workflow_runs: ir.Table, *, policy: ma.LifecyclePolicy) -> ir.Table:
     """Completed runs, and no others, have all their steps, within the days they may take."""
     runs = silver_workflow_runs
-    completed = runs.status == str(RunStatus.COMPLETED)
+    completed = runs.status == RunStatus.COMPLETED
     age = ma.day_number(runs.as_of_date) - ma.day_number(runs.started_at.date())
     took = ma.day_number(runs.last_step_at.date()) - ma.day_number(runs.started_at.date())
     return runs.filter(
@@ -103,6 +103,6 @@ def status_fits_steps(silver_workflow_runs: ir.Table, *, policy: ma.LifecyclePol
         | (completed != runs.completed_at.notnull())
         | ~runs.steps_reached.between(1, runs.steps)
         | ~took.between(0, policy.workflow_days)
-        | (~completed & ((runs.status == str(RunStatus.OPEN)) != (age <= policy.workflow_days)))
+        | (~completed & ((runs.status == RunStatus.OPEN) != (age <= policy.workflow_days)))
         | (completed & (runs.completed_at != runs.last_step_at)).fill_null(False)
     )

@@ -66,9 +66,9 @@ def silver_workflow_steps(
     return made.mutate(
         user_id=made.entity_id,
         instance_type=ibis.cases(
-            (project.notnull(), str(InstanceType.PROJECT)),
-            (made.session_id.notnull(), str(InstanceType.SESSION)),
-            else_=str(InstanceType.DAY),
+            (project.notnull(), InstanceType.PROJECT),
+            (made.session_id.notnull(), InstanceType.SESSION),
+            else_=InstanceType.DAY,
         ),
         instance_id=ibis.coalesce(project, made.session_id, made.event_date.cast("string")),
         step_at=made.event_timestamp,
