@@ -21,11 +21,8 @@ _RULES_VERSION = 1
 """To be raised when a rule changes in more than its thresholds."""
 
 _STATE_THRESHOLDS = (
-    "new_user_days",
-    "active_days",
-    "dormant_days",
-    "min_qualifying_events_to_activate",
-    "workflow_days",
+    *("new_user_days", "active_days", "dormant_days"),
+    *("min_qualifying_events_to_activate", "workflow_days"),
 )
 """Fields of the lifecycle policy on which the measures depend."""
 

@@ -258,12 +258,8 @@ def _with_score(rows: ir.Table) -> ir.Table:
     )
     only_of_affinity = ("because_product_id", "users_without", "users_in_order")
     return rows.select(
-        "snapshot",
-        "adopted",
-        "product_id",
-        "product_name",
-        "first_product_name",
-        "users_adopted",
+        *("snapshot", "adopted", "product_id"),
+        *("product_name", "first_product_name", "users_adopted"),
         recommendation_rank=rank,
         recommendation_source=ibis.ifelse(
             has_affinity, RecommendationSource.AFFINITY, RecommendationSource.POPULARITY

@@ -97,11 +97,8 @@ USERS = Target(
         Group(
             "active on {active_days_30} of the last 30 days, in {weeks_active} of the last 4 weeks",
             numbers=(
-                "active_days_7",
-                "active_days_30",
-                "active_days_90",
-                "weeks_active",
-                "events_30",
+                *("active_days_7", "active_days_30", "active_days_90"),
+                *("weeks_active", "events_30"),
             ),
         ),
         Group(
@@ -111,12 +108,8 @@ USERS = Target(
         Group(
             "{products_used_30} products and {features_used_30} features used in the last 30 days",
             numbers=(
-                "products_used_30",
-                "products_active_before",
-                "features_used_30",
-                "people_reached",
-                "workflows_started",
-                "workflows_completed",
+                *("products_used_30", "products_active_before", "features_used_30"),
+                *("people_reached", "workflows_started", "workflows_completed"),
             ),
         ),
         Group(

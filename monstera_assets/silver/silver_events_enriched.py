@@ -13,17 +13,8 @@ from monstera_assets.bronze.bronze_product_catalog import product_of_node
 from monstera_assets.bronze.event_rules import EVENT_COLUMNS
 
 _KEPT = (
-    "event_id",
-    "entity_id",
-    "entity_type",
-    "event_type",
-    "event_timestamp",
-    "event_date",
-    "location",
-    "session_id",
-    "is_qualifying_event",
-    "is_activation_event",
-    "metadata",
+    *("event_id", "entity_id", "entity_type", "event_type", "event_timestamp", "event_date"),
+    *("location", "session_id", "is_qualifying_event", "is_activation_event", "metadata"),
 )
 _OF_USERS = ("account_id", "country", "plan_type", "acquisition_source", "account_tier")
 

@@ -168,11 +168,8 @@ def within_bounds(
     )
     pairs = ma.left_joined(silver_product_affinity, adopters, on=["first_product_id"])
     shares = (
-        "support",
-        "co_adoption_rate",
-        "jaccard",
-        "monthly_active_share_both",
-        "monthly_active_share_first_only",
+        *("support", "co_adoption_rate", "jaccard"),
+        *("monthly_active_share_both", "monthly_active_share_first_only"),
     )
     fewest = ibis.greatest(pairs.users_first + pairs.users_second - pairs.users_eligible, 0)
     most = ibis.least(pairs.users_first, pairs.users_second)

@@ -13,20 +13,10 @@ from monstera_assets.silver.silver_user_segment_history import TABLE as SEGMENTS
 SCORED_STATES = (ma.UserState.ACTIVE, ma.UserState.RETURNING, ma.UserState.REACTIVATED)
 """Activity states of users who can still churn."""
 _SEGMENT_MEASURES = (
-    "events_30",
-    "events_before_30",
-    "active_days_30",
-    "weeks_active",
-    "months_active",
-    "products_used_30",
-    "products_active_before",
-    "features_used_30",
-    "people_reached",
-    "workflows_started",
-    "workflows_completed",
-    "temporal_pattern",
-    "engagement_intensity",
-    "acquisition_source",
+    *("events_30", "events_before_30", "active_days_30", "weeks_active"),
+    *("months_active", "products_used_30", "products_active_before", "features_used_30"),
+    *("people_reached", "workflows_started", "workflows_completed", "temporal_pattern"),
+    *("engagement_intensity", "acquisition_source"),
 )
 _SAMPLED_BY = ("account_id", "days_since_signup", "total_qualifying_events", "days_quiet")
 """Distinguish users without their ids, so that erasing one leaves the samples as they are."""
@@ -123,13 +113,8 @@ def silver_user_churn_features(
         states.activity_state.isin([str(state) for state in SCORED_STATES]),
         states.platform_state != ma.UserState.DELETED,
     ).select(
-        "user_id",
-        "snapshot_date",
-        "snapshot",
-        "activity_state",
-        "is_dunning",
-        "days_since_signup",
-        "total_qualifying_events",
+        *("user_id", "snapshot_date", "snapshot", "activity_state"),
+        *("is_dunning", "days_since_signup", "total_qualifying_events"),
         days_quiet="days_since_last_qualifying_event",
     )
     users = users.inner_join(bronze_users.select("user_id", "account_id", "country"), "user_id")

@@ -212,11 +212,8 @@ def product_states_recomputed_from_facts(
         was_activated=(use.activation_date < day).fill_null(False),
     )
     expected = use.select(
-        "user_id",
-        "product_id",
-        "first_access_at",
-        "last_qualifying_event_at",
-        "activation_date",
+        *("user_id", "product_id", "first_access_at"),
+        *("last_qualifying_event_at", "activation_date"),
         snapshot_date=day,
         state=_state_of_use(use, day, policy, states=_IN_PRODUCTS),
         total_qualifying_events=use.events_before + use.events_today,
