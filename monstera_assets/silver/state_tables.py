@@ -139,7 +139,6 @@ def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None
     def agrees_with_history(
         states: ir.Table, days: ir.Table, *, out_of_date: Callable[[str], ir.Table]
     ) -> ir.Table:
-        """The current states are those of the latest day of history, and no others."""
         if but is not None:
             states = states.filter(states.current_state != but)
         latest = days.filter(days.snapshot_date == _latest_day(days))
@@ -148,7 +147,9 @@ def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None
         differing = ma.differing_rows(states.select(*shared), latest)
         return differing.mutate(**{NOT_EVALUATED: why_not_evaluated(days, out_of_date(history))})
 
-    return replace(ma.rule(table)(agrees_with_history), reads=(table.name, history))
+    text = "The current states are those of the latest day of history"
+    checked = ma.rule(table, f"{text}, {but} apart." if but else f"{text}.")(agrees_with_history)
+    return replace(checked, reads=(table.name, history))
 
 
 def why_not_evaluated(history: ir.Table, out_of_date: ir.Table) -> ir.StringScalar:
