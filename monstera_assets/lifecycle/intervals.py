@@ -125,7 +125,7 @@ def activity_intervals(
         activity day would have been another one without its activity, by the same rules) and the
         payload of the last activity day.
     """
-    payload = _payload(activity, keys)
+    payload = [name for name in activity.columns if name not in {*keys, *_ACTIVITY}]
     phases = ibis.range(5).unnest().name("phase").as_table()
     spell = _spells(starts, activity, keys).cross_join(phases)
 
@@ -166,15 +166,12 @@ def activity_intervals(
         for i in range(3)
     )
     intervals = spell.select(
-        *keys,
+        *(*keys, "start_day", "spell_to", *payload),
         valid_from=firsts.cast("int64"),
         phase_to=lasts.cast("int64"),
-        spell_to=spell.spell_to,
         activity_state=states,
-        start_day=spell.start_day,
         last_activity_day=spell.activity_day,
         activity_decides=(~is_new & ~would_be_active).fill_null(False),
-        **{name: spell[name] for name in payload},
     )
     # least() skips nulls, so a phase that does not occur is dropped by its own end.
     intervals = intervals.filter(intervals.phase_to.notnull()).mutate(
@@ -207,19 +204,13 @@ def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Tab
     return union_by_name(before, after)
 
 
-def _payload(activity: ir.Table, keys: Sequence[str]) -> list[str]:
-    return [name for name in activity.columns if name not in {*keys, *_ACTIVITY}]
-
-
 def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
     """Make sparse intervals of a key cover all days, from `ALWAYS` to `FOREVER`.
 
     The added intervals have null payload, except `ended_by_event_id`, which an added interval takes
     over as `begun_by_event_id` from the interval before it.
 
-    Args:
-        pieces: interval table without overlaps, with `begun_by_event_id` and `ended_by_event_id`.
-        keys: names of the key columns.
+    `pieces` is an interval table without overlaps, with `begun_by_event_id` and `ended_by_event_id`.
     """
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
     neighbours = pieces.mutate(
@@ -292,12 +283,8 @@ def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -
     """When a key begins and ceases to count in a sliding window of days.
 
     A key counts from a day on which it was active until `days` later; a further active day before
-    that prolongs it, so that nobody is ever counted twice.
-
-    Args:
-        active_days: one row a key and active day: `keys` and `day` (number).
-        keys: names of the key columns.
-        days: length of the window.
+    that prolongs it, so that nobody is ever counted twice. `active_days` has one row a key and active
+    day: `keys` and `day` (number).
 
     Returns:
         `keys`, `day` and `change`: 1 where the key begins to count, -1 where it ceases to.

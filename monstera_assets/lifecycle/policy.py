@@ -172,12 +172,8 @@ class ChurnPolicy(_Policy):
     """Rows of a past snapshot; of more a sample is taken."""
     min_training_rows: int = Field(500, ge=50)
     """Rows to learn from below which base rates are given."""
-    min_outcomes: int = Field(
-        50,
-        ge=10,
-        description="Rows that churned, and rows that did not, that learning takes at least, and"
-        " evaluation as well.",
-    )
+    min_outcomes: int = Field(50, ge=10)
+    """Minimum rows that churned, and that did not, to train a model and to evaluate it."""
     medium_risk_from: Share = 0.25
     """Probability from which a user's risk is medium."""
     high_risk_from: Share = 0.5
@@ -195,11 +191,8 @@ class RecommendationPolicy(_Policy):
     """Users at a product's usual rate that are added to those of each pair."""
     evaluation_dates: int = Field(6, ge=1, le=240)
     """Dates, 30 days apart and the latest 30 days before the as-of date, to evaluate on."""
-    min_judged_users: Count = Field(
-        100,
-        description="Adoptions to judge by, on all dates together, below which the most popular"
-        " products are recommended.",
-    )
+    min_judged_users: Count = 100
+    """Adoptions on all dates, to judge by, below which the most popular products are recommended."""
 
 
 class LifecyclePolicy(_Policy):

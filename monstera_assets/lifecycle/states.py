@@ -191,10 +191,8 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     },
     AccountState.ACTIVE: {
         **_published(
-            AccountState.EXPANDING,
-            AccountState.AT_RISK,
-            AccountState.CONTRACTING,
-            AccountState.CHURNED,
+            *(AccountState.EXPANDING, AccountState.AT_RISK),
+            *(AccountState.CONTRACTING, AccountState.CHURNED),
         ),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
     },
@@ -241,11 +239,8 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
         **_published(AccountState.ACTIVE, AccountState.CHURNED),
         **_because(
             _UNFROZEN,
-            AccountState.NEW_PAID,
-            AccountState.EXPANDING,
-            AccountState.CONTRACTING,
-            AccountState.AT_RISK,
-            AccountState.REACTIVATED,
+            *(AccountState.NEW_PAID, AccountState.EXPANDING, AccountState.CONTRACTING),
+            *(AccountState.AT_RISK, AccountState.REACTIVATED),
         ),
     },
 }
