@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -34,7 +34,6 @@ from monstera_assets.warehouse.tables import Layer, Table
 MANIFEST = "manifest.json"
 EXPORTED_AT = "exported_at.json"
 _REGISTER_SUFFIX = ".exports"
-_BLOCK_BYTES = 1 << 20
 
 
 class ExportError(WarehouseError):
@@ -86,15 +85,12 @@ def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
     allowed = {table.name: table for table in exportable(tables)}
     for name in names:
         if name not in allowed:
-            known = any(table.name == name for table in tables)
-            raise SettingsError(
-                f"--table {name}: "
-                + (
+            reason = f"there is no such table; there are {', '.join(sorted(allowed))}"
+            if any(table.name == name for table in tables):
+                reason = (
                     "is not for export, only gold tables and the unpartitioned tables of silver are"
-                    if known
-                    else f"there is no such table; there are {', '.join(sorted(allowed))}"
                 )
-            )
+            raise SettingsError(f"--table {name}: {reason}")
     return [allowed[name] for name in dict.fromkeys(names)] if names else list(allowed.values())
 
 
@@ -121,43 +117,39 @@ def write_export(
     """
     # First of all: an export that nobody knows of would be left out of an erasure.
     register(settings.database, output)
-    with connect(
-        str(settings.database),
-        {},
-        lock_timeout_seconds=settings.lock_timeout_seconds,
-        read_only=True,
-    ) as connection:
-        return export_tables(connection, output, tables, every_table=every_table)
+    database, timeout = str(settings.database), settings.lock_timeout_seconds
+    with (
+        connect(database, {}, lock_timeout_seconds=timeout, read_only=True) as connection,
+        _snapshots(output).replacing() as snapshot,
+    ):
+        with writer.transaction(connection):
+            missing = [
+                table
+                for table in tables
+                if every_table and not writer.stored_columns(connection, table)
+            ]
+            entries = {
+                table.name: _write_table(connection, snapshot, table, formats)
+                for table, formats in tables.items()
+                if table not in missing
+            }
+        if not entries:
+            raise MissingTableError(
+                "there is nothing to export yet: none of the tables was materialized. Materialize them"
+                " first, for example with: monstera run"
+            )
+        kept = {} if every_table else _keep_others(output, snapshot, entries.keys())
+        _write_manifest(snapshot, {**kept, **entries})
+    rows = {name: entry["rows"] for name, entry in entries.items()}
+    return ExportReport(output, rows, tuple(table.name for table in missing))
 
 
 def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
     """Export all that may be, in both formats, to the folder of the settings."""
     if settings.export_directory is None:
         raise SettingsError("export_directory is not set, so there is no folder to export to")
-    return write_export(
-        settings,
-        settings.export_directory,
-        dict.fromkeys(exportable(tables), tuple(ExportFormat)),
-        every_table=True,
-    )
-
-
-def export_tables(
-    connection: duckdb.DuckDBPyConnection,
-    output: Path,
-    tables: Mapping[Table, Sequence[ExportFormat]],
-    *,
-    every_table: bool,
-) -> ExportReport:
-    """As `write_export`, from an open connection that is inside no transaction."""
-    with _snapshots(output).replacing() as snapshot:
-        with writer.transaction(connection):
-            entries, missing = _write_files(connection, snapshot, tables, every_table=every_table)
-        kept = {} if every_table else _keep_others(output, snapshot, set(entries))
-        _write_manifest(snapshot, {**kept, **entries})
-    return ExportReport(
-        output, {name: entry["rows"] for name, entry in entries.items()}, tuple(missing)
-    )
+    chosen = dict.fromkeys(exportable(tables), tuple(ExportFormat))
+    return write_export(settings, settings.export_directory, chosen, every_table=True)
 
 
 def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
@@ -169,9 +161,9 @@ def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
     Raises:
         ExportError: a folder cannot be written to; the others may have been.
     """
-    written = []
     allowed = {table.name: table for table in exportable(tables)}
-    for output in registered(settings.database):
+    folders = registered(settings.database)
+    for output in folders:
         chosen = {
             allowed[entry["table"]]: [ExportFormat(file["format"]) for file in entry["files"]]
             for entry in read_manifest(output)["tables"]
@@ -179,8 +171,7 @@ def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
         }
         write_export(settings, output, chosen, every_table=True)
         _snapshots(output).clean()
-        written.append(output)
-    return written
+    return folders
 
 
 def read_manifest(output: Path) -> dict[str, Any]:
@@ -210,9 +201,8 @@ def register(database: Path, output: Path) -> None:
 
 def registered(database: Path) -> list[Path]:
     """The folders with exports of a warehouse that still exist."""
-    return [
-        folder for folder in _folders(_register(database)) if (folder / CURRENT / MANIFEST).exists()
-    ]
+    folders = _folders(_register(database))
+    return [folder for folder in folders if (folder / CURRENT / MANIFEST).exists()]
 
 
 def _folders(register: Path) -> list[Path]:
@@ -225,35 +215,14 @@ def _register(database: Path) -> Path:
     return database.absolute().with_name(database.name + _REGISTER_SUFFIX)
 
 
-def _write_files(
-    connection: duckdb.DuckDBPyConnection,
-    snapshot: Path,
-    tables: Mapping[Table, Sequence[ExportFormat]],
-    *,
-    every_table: bool,
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    entries: dict[str, dict[str, Any]] = {}
-    missing = []
-    for table, formats in tables.items():
-        if every_table and not writer.stored_columns(connection, table):
-            missing.append(table.name)
-            continue
-        writer.require_table(connection, table)
-        entries[table.name] = _write_table(connection, snapshot, table, formats)
-    if not entries:
-        raise MissingTableError(
-            "there is nothing to export yet: none of the tables was materialized. Materialize them"
-            " first, for example with: monstera run"
-        )
-    return entries, missing
-
-
 def _write_table(
     connection: duckdb.DuckDBPyConnection,
     snapshot: Path,
     table: Table,
     formats: Sequence[ExportFormat],
 ) -> dict[str, Any]:
+    """Write the files of a table; its entry in the manifest."""
+    writer.require_table(connection, table)
     # By name and in the declared order: a table that was altered may store them otherwise.
     columns = ", ".join(writer.quote(column.name) for column in table.columns)
     order = ", ".join(map(writer.quote, table.key)) or "ALL"
@@ -264,12 +233,15 @@ def _write_table(
             f"COPY (SELECT {columns} FROM {table.qualified_name} ORDER BY {order})"
             f" TO {literal(str(path))} ({_OPTIONS[kind]})"
         )
-        files.append({"format": str(kind), "path": path.name, "sha256": _sha256(path)})
-    day = _as_of_column(table)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files.append({"format": str(kind), "path": path.name, "sha256": digest})
+    names = [column.name for column in table.columns]
+    day = table.partition_column or ("as_of_date" if "as_of_date" in names else None)
     as_of = f"max({writer.quote(day)})" if day else "NULL"
-    rows, latest = connection.execute(
+    [(rows, latest)] = connection.execute(
         f"SELECT count(*), {as_of} FROM {table.qualified_name}"
-    ).fetchall()[0]
+    ).fetchall()
     return {
         "table": table.name,
         "rows": rows,
@@ -279,14 +251,9 @@ def _write_table(
     }
 
 
-def _as_of_column(table: Table) -> str | None:
-    if table.partition_column:
-        return table.partition_column
-    names = [column.name for column in table.columns]
-    return "as_of_date" if "as_of_date" in names else None
-
-
-def _keep_others(output: Path, snapshot: Path, written: set[str]) -> dict[str, dict[str, Any]]:
+def _keep_others(
+    output: Path, snapshot: Path, written: Collection[str]
+) -> dict[str, dict[str, Any]]:
     """Take the other tables of the current export over into the new one."""
     if not (output / CURRENT / MANIFEST).exists():
         return {}
@@ -308,11 +275,3 @@ def _write_manifest(snapshot: Path, entries: Mapping[str, Mapping[str, Any]]) ->
 
 def _snapshots(output: Path) -> Snapshots:
     return Snapshots(output, what="export", command="monstera export", error=ExportError)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

@@ -45,32 +45,20 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
         WarehouseError: the disk is full; calling again goes on from there.
     """
     rows: dict[str, int] = {}
-    removed_before = None
     with connect(
         str(settings.database),
         connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
         lock_timeout_seconds=settings.lock_timeout_seconds,
     ) as connection:
-        schemas = {
-            name: schema
-            for schema, name in connection.execute(
-                "SELECT schema_name, table_name FROM duckdb_tables()"
-                " WHERE database_name = current_database()"
-            ).fetchall()
-        }
+        stored = connection.execute(
+            "SELECT table_name, schema_name FROM duckdb_tables()"
+            " WHERE database_name = current_database()"
+        ).fetchall()
+        schemas = dict(stored)
         cutoff = None
-        if "bronze_events" in schemas and "materializations" in schemas:
-            [(first, last)] = connection.execute(
-                f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
-                " WHERE table_name = 'bronze_events'"
-            ).fetchall()
-            if first is not None:
-                cutoff = min(
-                    today - timedelta(days=settings.raw_event_retention_days),
-                    last - timedelta(days=LOOK_BACK_DAYS),
-                )
-        if cutoff is not None and first < cutoff:
-            removed_before = cutoff
+        if "materializations" in schemas:
+            cutoff = _cutoff(connection, today - timedelta(days=settings.raw_event_retention_days))
+        if cutoff is not None:
             known = archive(connection)
             open_from = cutoff + timedelta(days=LOOK_BACK_DAYS)
             with writer.transaction(connection):
@@ -83,14 +71,23 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
                     " AND partition_date < ?",
                     [cutoff],
                 )
-                note_archive(
-                    connection,
-                    Archive(cutoff, max(open_from, known.open_from) if known else open_from),
-                )
+                open_from = max(open_from, known.open_from) if known else open_from
+                note_archive(connection, Archive(cutoff, open_from))
                 request_rewrite(connection)
-    return Expired(
-        rows, removed_before, rewrite_file(settings.database, settings.lock_timeout_seconds)
-    )
+    rewritten = rewrite_file(settings.database, settings.lock_timeout_seconds)
+    return Expired(rows, cutoff, rewritten)
+
+
+def _cutoff(connection: duckdb.DuckDBPyConnection, oldest: date) -> date | None:
+    """The first day whose raw events stay; None if no day before it is loaded."""
+    [(first, last)] = connection.execute(
+        f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
+        " WHERE table_name = 'bronze_events'"
+    ).fetchall()
+    if first is None:
+        return None
+    cutoff = min(oldest, last - timedelta(days=LOOK_BACK_DAYS))
+    return cutoff if first < cutoff else None
 
 
 def _remove(connection: duckdb.DuckDBPyConnection, name: str, cutoff: date) -> int:
