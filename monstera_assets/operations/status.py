@@ -44,11 +44,15 @@ if TYPE_CHECKING:
 LEVEL = "alert_level"
 """Metadata key of an evaluation: how urgent the check's failure is (checks/table_checks.py)."""
 
-_RUNS_READ = 25
-_CHECK_EVENTS = {
-    DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
-    DagsterEventType.ASSET_CHECK_EVALUATION,
+Outcome = Literal["succeeded", "failed", "canceled", "running", "abandoned"]
+
+_OUTCOMES: Mapping[str, Outcome] = {
+    "SUCCESS": "succeeded",
+    "FAILURE": "failed",
+    "CANCELED": "canceled",
 }
+_LAYERS = [str(layer) for layer in Layer]
+_RUNS_READ = 25
 
 
 class TableStatus(BaseModel):
@@ -76,7 +80,7 @@ class LastRun(BaseModel):
 
     run_id: str
     job: str
-    outcome: Literal["succeeded", "failed", "canceled", "running", "abandoned"]
+    outcome: Outcome
     at: datetime
 
 
@@ -135,27 +139,24 @@ def read_status(
         WarehouseError: the file cannot be opened, for another reason than that it is locked.
     """
     due = Due.at(now, settings)
-    runs, whole = _runs(instance)
-    failing, not_reached = _checks(instance, runs, whole)
-    keys = [key for key in instance.all_asset_keys() if key.path[0] in set(Layer)]
+    runs, with_whole = _runs(instance)
+    failing, not_reached = _checks(instance, runs)
+    keys = [key for key in instance.all_asset_keys() if key.path[0] in _LAYERS]
     entries = [record.asset_entry for record in instance.get_asset_records(keys)]
     # What was renamed or removed stays in Dagster's storage; the whole graph's last run leaves it out.
-    recent = {record.dagster_run.run_id for record in runs[: whole + 1]} if whole >= 0 else None
+    recent = {record.dagster_run.run_id for record in runs}
     current = {
         (entry.asset_key.path[0], entry.asset_key.path[-1]): entry
         for entry in entries
-        if recent is None or entry.last_run_id in recent
+        if not with_whole or entry.last_run_id in recent
     }
+    database, timeout, locked = str(settings.database), lock_timeout_seconds, False
     try:
-        with connect(
-            str(settings.database), {}, lock_timeout_seconds=lock_timeout_seconds, read_only=True
-        ) as connection:
+        with connect(database, {}, lock_timeout_seconds=timeout, read_only=True) as connection:
             stored = _stored(connection, due.day)
-            locked = False
     except WarehouseLockedError:
         stored = {name: _recorded(instance, entry, due.day) for name, entry in current.items()}
         locked = True
-    names = sorted(current or stored, key=lambda name: (list(Layer).index(Layer(name[0])), name[1]))
     return Status(
         tables=[
             TableStatus(
@@ -164,7 +165,9 @@ def read_status(
                 checks_not_reached=not_reached.get(name, []),
                 **stored.get((layer, name), {}),
             )
-            for layer, name in names
+            for layer, name in sorted(
+                current or stored, key=lambda table: (_LAYERS.index(table[0]), table[1])
+            )
         ],
         last_run=_last_run(instance, runs[0]) if runs else None,
         due=due,
@@ -190,37 +193,31 @@ def _stored(
     connection: duckdb.DuckDBPyConnection, due_day: date
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """What the file says of each table that is in it."""
-    existing = {
-        (schema, name)
-        for schema, name in connection.execute(
-            "SELECT schema_name, table_name FROM duckdb_tables()"
-            " WHERE database_name = current_database()"
-        ).fetchall()
-    }
-    tables = [table for table in existing if table[0] in set(Layer)]
-    if not tables:
+    existing = connection.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables()"
+        " WHERE database_name = current_database()"
+    ).fetchall()
+    counted = [
+        f"SELECT '{schema}', '{name}', count(*) FROM {schema}.{name}"
+        for schema, name in existing
+        if schema in _LAYERS
+    ]
+    if not counted:
         return {}
-    counted = " UNION ALL ".join(
-        f"SELECT '{schema}', '{name}', count(*) FROM {schema}.{name}" for schema, name in tables
-    )
     stored: dict[tuple[str, str], dict[str, Any]] = {
         (schema, name): {"rows": rows}
-        for schema, name, rows in connection.execute(counted).fetchall()
+        for schema, name, rows in connection.execute(" UNION ALL ".join(counted)).fetchall()
     }
     if (OPERATIONS_SCHEMA, "materializations") in existing:
-        for schema, name, first, last, days, has_due_day, at in connection.execute(
-            "SELECT schema_name, table_name, min(partition_date), max(partition_date),"
-            " count(partition_date), count(*) FILTER (partition_date = ?) > 0, max(materialized_at)"
+        for schema, name, at, *days in connection.execute(
+            "SELECT schema_name, table_name, max(materialized_at), min(partition_date),"
+            " max(partition_date), count(partition_date),"
+            " count(*) FILTER (partition_date = ?) > 0"
             f" FROM {OPERATIONS_SCHEMA}.materializations GROUP BY ALL",
             [due_day],
         ).fetchall():
-            stored.setdefault((schema, name), {}).update(
-                first_day=first,
-                last_day=last,
-                missing_days=(last - first).days + 1 - days if first else 0,
-                has_due_day=has_due_day,
-                materialized_at=at.replace(tzinfo=UTC),
-            )
+            table = stored.setdefault((schema, name), {})
+            table |= {"materialized_at": at.replace(tzinfo=UTC), **_days(*days)}
     return stored
 
 
@@ -232,39 +229,41 @@ def _recorded(instance: DagsterInstance, entry: AssetEntry, due_day: date) -> di
     latest = entry.last_materialization
     if latest is None or latest.asset_materialization is None:
         return {}
-    days = {
-        date.fromisoformat(day) for day in instance.get_materialized_partitions(entry.asset_key)
-    }
+    partitions = instance.get_materialized_partitions(entry.asset_key)
+    days = {date.fromisoformat(day) for day in partitions}
     rows = latest.asset_materialization.metadata.get("dagster/row_count")
     first, last = min(days, default=None), max(days, default=None)
     return {
         "rows": int(str(rows.value)) if rows is not None else None,
-        "first_day": first,
-        "last_day": last,
-        "missing_days": (last - first).days + 1 - len(days) if first and last else 0,
-        "has_due_day": due_day in days,
         "materialized_at": datetime.fromtimestamp(latest.timestamp, UTC),
+        **_days(first, last, len(days), due_day in days),
     }
 
 
-def _runs(instance: DagsterInstance) -> tuple[list[RunRecord], int]:
-    """The latest runs of the graph, back to one of the whole graph that has ended.
+def _days(first: date | None, last: date | None, number: int, has_due_day: bool) -> dict[str, Any]:
+    missing = (last - first).days + 1 - number if first and last else 0
+    return {
+        "first_day": first,
+        "last_day": last,
+        "missing_days": missing,
+        "has_due_day": has_due_day,
+    }
 
-    Returns:
-        The runs, latest first, and the position of the latest of the whole graph; -1 if none is.
-    """
-    runs = [
-        record
-        for record in instance.get_run_records(limit=_RUNS_READ)
-        if record.dagster_run.job_name not in (EXPIRE_RAW_EVENTS, EXPORT_TABLES)
-    ]
-    whole = [position for position, record in enumerate(runs) if _is_whole(record)]
-    ended = (
-        position
-        for position in whole
-        if (run := runs[position].dagster_run).is_finished or is_abandoned(instance, run.run_id)
-    )
-    return runs[: next(ended, len(runs)) + 1], whole[0] if whole else -1
+
+def _runs(instance: DagsterInstance) -> tuple[list[RunRecord], bool]:
+    """The latest runs of the graph, back to the last of the whole graph, and whether there is one."""
+    runs: list[RunRecord] = []
+    for record in instance.get_run_records(limit=_RUNS_READ):
+        if record.dagster_run.job_name not in (EXPIRE_RAW_EVENTS, EXPORT_TABLES):
+            runs.append(record)
+            if _is_whole(record):
+                return runs, True
+    return runs, False
+
+
+def _goes_on(instance: DagsterInstance, record: RunRecord) -> bool:
+    run = record.dagster_run
+    return not run.is_finished and not is_abandoned(instance, run.run_id)
 
 
 def _is_whole(record: RunRecord) -> bool:
@@ -279,37 +278,34 @@ def _is_whole(record: RunRecord) -> bool:
 
 
 def _checks(
-    instance: DagsterInstance, runs: Sequence[RunRecord], whole: int
+    instance: DagsterInstance, runs: Sequence[RunRecord]
 ) -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
     """By table, the checks that failed when last evaluated and those that their run did not reach."""
-    planned: dict[AssetCheckKey, bool] = {}
-    evaluated: dict[AssetCheckKey, AssetCheckEvaluation] = {}
-    for position, record in enumerate(runs):
-        run = record.dagster_run
-        of_run: dict[AssetCheckKey, AssetCheckEvaluation] = {}
-        planned_here = set()
-        for entry in instance.get_records_for_run(run.run_id, of_type=_CHECK_EVENTS).records:
-            event = entry.event_log_entry.get_dagster_event()
-            if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
-                evaluation = event.asset_check_evaluation_data
-                of_run[evaluation.asset_check_key] = evaluation
-            else:
-                check = event.asset_check_planned_data
-                planned_here.add(AssetCheckKey(check.asset_key, check.check_name))
-        if position <= whole or whole < 0:
-            # A run that goes on can still reach its checks.
-            goes_on = not run.is_finished and not is_abandoned(instance, run.run_id)
-            for key in planned_here:
-                planned.setdefault(key, goes_on or key in of_run)
-        evaluated = of_run | evaluated
+    planned = {
+        AssetCheckKey(check.asset_key, check.check_name)
+        for record in runs
+        for entry in instance.get_records_for_run(
+            record.dagster_run.run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
+        ).records
+        for check in [entry.event_log_entry.get_dagster_event().asset_check_planned_data]
+    }
+    storage = instance.event_log_storage
+    latest = storage.get_latest_asset_check_execution_by_key(sorted(planned))
+    goes_on = {record.dagster_run.run_id for record in runs if _goes_on(instance, record)}
     failing: dict[str, dict[str, str]] = {}
     not_reached: dict[str, list[str]] = {}
-    for key in sorted(planned, key=lambda key: key.name):
+    for key, execution in sorted(latest.items()):
         table = key.asset_key.path[-1]
-        if not planned[key]:
-            not_reached.setdefault(table, []).append(key.name)
-        elif key in evaluated and not evaluated[key].passed:
-            failing.setdefault(table, {})[key.name] = _level(evaluated[key])
+        evaluation = execution.evaluation
+        if not isinstance(evaluation, AssetCheckEvaluation):  # only planned
+            if execution.run_id not in goes_on:
+                not_reached.setdefault(table, []).append(key.name)
+                continue
+            summary = storage.get_asset_check_summary_records([key])[key]
+            completed = summary.last_completed_check_execution_record
+            evaluation = completed and completed.evaluation
+        if evaluation and not evaluation.passed:
+            failing.setdefault(table, {})[key.name] = _level(evaluation)
     return failing, not_reached
 
 
@@ -321,17 +317,12 @@ def _level(evaluation: AssetCheckEvaluation) -> str:
 
 def _last_run(instance: DagsterInstance, record: RunRecord) -> LastRun:
     run = record.dagster_run
-    outcomes: dict[str, Literal["succeeded", "failed", "canceled"]] = {
-        "SUCCESS": "succeeded",
-        "FAILURE": "failed",
-        "CANCELED": "canceled",
-    }
+    outcome: Outcome = "running" if _goes_on(instance, record) else "abandoned"
     at = record.end_time or record.start_time or record.create_timestamp.timestamp()
     return LastRun(
         run_id=run.run_id,
         job=run.job_name,
-        outcome=outcomes.get(run.status.value)
-        or ("abandoned" if is_abandoned(instance, run.run_id) else "running"),
+        outcome=_OUTCOMES.get(run.status.value, outcome),
         at=datetime.fromtimestamp(at, UTC),
     )
 
