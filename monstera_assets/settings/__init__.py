@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -22,10 +24,6 @@ from pydantic_settings import (
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.settings.alert_urls import parse_entries, split_entries
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED, EntityCreated
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
-    from pydantic_core import ErrorDetails
 
 SETTINGS_FILE = "monstera.toml"
 ENVIRONMENT_PREFIX = "MONSTERA_"
@@ -56,65 +54,58 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    source: Path = Field(default=Path("seeds"), description="Folder of the source.")
-    database: Path = Field(
-        default=Path("data/monstera.duckdb"), description="The warehouse's DuckDB file."
-    )
+    source: Path = Field(Path("seeds"), description="Folder of the source.")
+    database: Path = Field(Path("data/monstera.duckdb"), description="The warehouse's DuckDB file.")
     start_date: date | None = Field(
-        default=None,
-        description="First daily partition; by default the earliest date in the source.",
+        None, description="First daily partition; by default the earliest date in the source."
     )
-    earliest_event_date: date = Field(
-        default=date(1990, 1, 1), description="Older events are rejected."
-    )
+    earliest_event_date: date = Field(date(1990, 1, 1), description="Older events are rejected.")
     memory_limit: str | None = Field(
-        default=None,
+        None,
         pattern=r"^\d+(\.\d+)?\s*([KMGT]i?B|%)$",
         description="Memory that DuckDB may use, such as 4GB; by default 80 % of the machine's.",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="Threads that DuckDB may use; by default all cores."
+        None, ge=1, description="Threads that DuckDB may use; by default all cores."
     )
     temp_directory: Path | None = Field(
-        default=None, description="Where DuckDB spills to; by default beside the database."
+        None, description="Where DuckDB spills to; by default beside the database."
     )
     lock_timeout_seconds: float = Field(
-        default=30.0,
-        ge=0,
-        description="How long to wait for another process to release the database.",
+        30.0, ge=0, description="How long to wait for another process to release the database."
     )
     daily_run_at: time = Field(
-        default=time(5, 0),
+        time(5, 0),
         description="When the daily run begins, HH:MM in UTC; yesterday is in the source by then.",
     )
     export_directory: Path | None = Field(
-        default=None,
+        None,
         description="Folder to which each run exports the tables for BI tools; by default none.",
     )
     dashboard_directory: Path | None = Field(
-        default=None,
+        None,
         description="Folder of the dashboards' site, whose first page is current/index.html in it; by"
         " default dashboards beside the database.",
     )
     raw_event_retention_days: int = Field(
-        default=730,
+        730,
         ge=1,
         description="Days for which raw events are kept before `monstera expire` removes them.",
     )
     entities_created: tuple[EntityCreated, ...] = Field(
-        default=DEFAULT_ENTITIES_CREATED,
+        DEFAULT_ENTITIES_CREATED,
         description="What users create, with the event types that create it: each makes a table"
         " gold_ENTITY_created_daily.",
     )
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(),
+        (),
         description="Where alerts go: URLs of Apprise such as slack://..., with commas or spaces"
         " between them or as a JSON list; kept secret. Before a URL may stand a level, owners or"
         " both for which it is, as in P1+team:data-platform=slack://..., which gets P0 and P1 of"
         " the tables of that owner. Without any, alerts are only logged.",
     )
     ui_url: str = Field(
-        default="http://127.0.0.1:3000",
+        "http://127.0.0.1:3000",
         pattern=r"^https?://[^\s@<>]+$",
         description="Address of the Dagster UI, to which links in alerts lead.",
     )
@@ -170,18 +161,18 @@ def load_settings(**flags: Any) -> Settings:
         raise SettingsError(f"wrong environment variable: {error}") from error
 
 
-def variables() -> Mapping[str, FieldInfo]:
+def variables(
+    model: type[BaseModel] = Settings, prefix: str = ENVIRONMENT_PREFIX
+) -> dict[str, FieldInfo]:
     """Every environment variable that is a setting, with its field."""
-    return dict(_variables(Settings, ENVIRONMENT_PREFIX))
-
-
-def _variables(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
+    found: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
         variable = f"{prefix}{name.upper()}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _variables(field.annotation, variable + NESTED)
+            found |= variables(field.annotation, variable + NESTED)
         else:
-            yield variable, field
+            found[variable] = field
+    return found
 
 
 def _read_file() -> dict[str, Any]:
@@ -205,24 +196,29 @@ def _refuse_unknown_variables() -> None:
         variable = name.upper()
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in {*known, *OTHER_VARIABLES}:
             continue
-        if new := RENAMED_SETTINGS.get(".".join(_path(variable))):
+        if new := RENAMED_SETTINGS.get(_setting(variable)):
             raise SettingsError(f"environment variable {name} is now called {_variable(new)}")
-        similar = _similar(variable, known, ENVIRONMENT_PREFIX)
-        raise SettingsError(f"unknown environment variable {name}{similar}")
+        similar = _similar(_setting(variable), known)
+        suggestion = f"; did you mean {_variable(similar)}?" if similar else ""
+        raise SettingsError(f"unknown environment variable {name}{suggestion}")
 
 
 def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[str, Any]) -> str:
     path = [str(part) for part in detail["loc"]]
-    setting = f"{'.'.join(path)} (from {' and '.join(_origins(path, flags, in_file))})"
+    name = ".".join(path)
+    setting = f"{name} (from {' and '.join(_origins(path, flags, in_file))})"
+    known = variables()
     if detail["type"] == "extra_forbidden":
-        if new := RENAMED_SETTINGS.get(".".join(path)):
+        if new := RENAMED_SETTINGS.get(name):
             return f"{setting} is now called {new}"
         # A value where none is expected may be a secret in the wrong place: it is not shown.
-        known = [".".join(_path(variable)) for variable in variables()]
-        return f"{setting}: there is no such setting{_similar('.'.join(path), known)}"
+        similar = _similar(name, known)
+        suggestion = f"; did you mean {similar}?" if similar else ""
+        return f"{setting}: there is no such setting{suggestion}"
     message = detail["msg"].removeprefix("Value error, ")
-    value = detail["input"]
-    shown = isinstance(value, str | int | float | date | Path) and not _is_secret(path)
+    field, value = known.get(_variable(name)), detail["input"]
+    is_secret = field is None or "Secret" in repr(field.annotation)
+    shown = isinstance(value, str | int | float | date | Path) and not is_secret
     return f"{setting}: {message}" + (f" (given: {str(value)!r})" if shown else "")
 
 
@@ -245,16 +241,10 @@ def _variable(setting: str) -> str:
     return ENVIRONMENT_PREFIX + setting.replace(".", NESTED).upper()
 
 
-def _path(variable: str) -> list[str]:
-    return variable.removeprefix(ENVIRONMENT_PREFIX).lower().split(NESTED)
+def _setting(variable: str) -> str:
+    return variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace(NESTED, ".")
 
 
-def _is_secret(path: list[str]) -> bool:
-    field = variables().get(_variable(".".join(path)))
-    return field is None or "Secret" in repr(field.annotation)
-
-
-def _similar(name: str, known: Iterable[str], prefix: str = "") -> str:
-    without = [other.removeprefix(prefix) for other in known]
-    matches = get_close_matches(name.removeprefix(prefix), without, n=1)
-    return f"; did you mean {prefix}{matches[0]}?" if matches else ""
+def _similar(setting: str, known: Iterable[str]) -> str | None:
+    """The setting that somebody may have meant."""
+    return next(iter(get_close_matches(setting, map(_setting, known), n=1)), None)
