@@ -8,7 +8,7 @@ import sys
 import webbrowser
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -36,6 +36,7 @@ EXIT_INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
+_FOLDER = click.Path(file_okay=False, path_type=Path)
 _OPTIONS_TOO = ("MONSTERA_SOURCE", "MONSTERA_DATABASE")
 
 
@@ -61,29 +62,24 @@ class _Configured(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the environment variables that are not among the options."""
         del ctx
-        described = [
-            (variable, str(field.description))
+        described = {
+            variable: str(field.description)
             for variable, field in variables().items()
             if variable not in _OPTIONS_TOO
-        ]
-        described.append(
-            (
-                "DAGSTER_HOME",
-                "Folder of Dagster's state; by default dagster_home beside the database.",
-            )
-        )
+        }
+        home = "Folder of Dagster's state; by default dagster_home beside the database."
         with formatter.section("Environment variables"):
             formatter.write_text(
                 f"All but DAGSTER_HOME may stand in {SETTINGS_FILE} too, such as start_date, or"
                 " active_days under [policy]."
             )
             formatter.write_paragraph()
-            formatter.write_dl(described)
+            formatter.write_dl([*described.items(), ("DAGSTER_HOME", home)])
 
 
 _source_option = click.option(
     "--source",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_FOLDER,
     help="Folder of the source: events, users, accounts, product_catalog and, if there are any,"
     " subscription_events and workflows, each as NAME.csv, NAME.parquet or a folder of such files,"
     " events also by day as events/event_date=2025-06-01/.  [MONSTERA_SOURCE; default: seeds]",
@@ -115,7 +111,9 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
     return decorate
 
 
-@click.group(cls=_Reporting, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Reporting, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(package_name="monstera-assets")
 def main() -> None:
     """Know in which state every user is, on every day.
@@ -181,76 +179,55 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
             print_line(console, line)
         if changes.rebuild is None:
             return
-        tags, window, first_partition = (rebuild_tags(changes), changes.rebuild, changes.days.first)
+        tags, window = rebuild_tags(changes), changes.rebuild
+        first_partition = changes.days.first
     else:
-        from monstera_assets.operations.partitions import (
-            available_partitions,
-            choose_window,
-            source_range,
-        )
+        from monstera_assets.operations import partitions
 
         # Looking through a large source takes a while: at most once, and only for what is not given.
-        in_source = cache(lambda: source_range(settings))
+        in_source = cache(lambda: partitions.source_range(settings))
         first_partition = settings.start_date or in_source().first
-        window = choose_window(
-            available_partitions(first_partition), in_source, _day(first), _day(last)
-        )
+        available = partitions.available_partitions(first_partition)
+        window = partitions.choose_window(available, in_source, _day(first), _day(last))
     from monstera_assets.definitions import build_alerts, build_definitions, tables
-    from monstera_assets.operations.exports import export_all
-    from monstera_assets.operations.home import open_instance
-    from monstera_assets.operations.progress import RunProgress
-    from monstera_assets.operations.report import print_report
-    from monstera_assets.operations.runs import run_range, whole_graph
-    from monstera_assets.operations.status import (
-        ensure_writable,
-        print_line,
-        print_tables,
-        read_status,
-    )
+    from monstera_assets.operations import exports, home, progress, report, runs, status
 
     definitions = build_definitions(settings.model_copy(update={"start_date": first_partition}))
-    ensure_writable(settings)
+    status.ensure_writable(settings)
+    show = partial(status.print_line, console)
     count = f"{len(window):,} day{'' if len(window) == 1 else 's'}"
-    print_line(console, f"{settings.source} into {settings.database}: {window} ({count})")
+    show(f"{settings.source} into {settings.database}: {window} ({count})")
     if not changed and last is None and in_source().last > window.last:
-        print_line(
-            console,
-            f"The source has dates up to {in_source().last}; {window.last} is the last day that is"
-            " over.",
-        )
-    job = whole_graph(definitions)
+        latest = in_source().last
+        show(f"The source has dates up to {latest}; {window.last} is the last day that is over.")
+    job = runs.whole_graph(definitions)
     alerts = build_alerts(settings)
-    with open_instance(settings) as instance:
-        with RunProgress(console, steps=len(job.nodes)) as progress:
-            report = run_range(job, instance, window, progress, tags)
-        if report.interrupted:
+    with home.open_instance(settings) as instance:
+        with progress.RunProgress(console, steps=len(job.nodes)) as shown:
+            done = runs.run_range(job, instance, window, shown, tags)
+        if done.interrupted:
             raise KeyboardInterrupt
-        troubles = alerts.after_run(instance, report.run_id)
-        status = read_status(
-            instance,
-            settings,
-            datetime.now(UTC),
-            lock_timeout_seconds=settings.lock_timeout_seconds,
-        )
-    print_tables(console, status.tables)
-    print_report(console, settings, report)
-    if settings.export_directory and report.healthy:
-        exported = export_all(settings, tables(settings))
-        print_line(console, f"Export: {exported.folder / 'current'}")
-    for failure in report.failures:
-        click.echo(f"monstera: {failure}", err=True)
-    for trouble in troubles:
+        troubles = alerts.after_run(instance, done.run_id)
+        timeout = settings.lock_timeout_seconds
+        now = datetime.now(UTC)
+        found = status.read_status(instance, settings, now, lock_timeout_seconds=timeout)
+    status.print_tables(console, found.tables)
+    report.print_report(console, settings, done)
+    if settings.export_directory and done.healthy:
+        exported = exports.export_all(settings, tables(settings))
+        show(f"Export: {exported.folder / 'current'}")
+    for trouble in (*done.failures, *troubles):
         click.echo(f"monstera: {trouble}", err=True)
-    if any(failure.is_of_the_source for failure in report.failures):
+    if any(failure.is_of_the_source for failure in done.failures):
         sys.exit(EXIT_USAGE)
-    sys.exit(0 if report.healthy else EXIT_UNHEALTHY)
+    sys.exit(0 if done.healthy else EXIT_UNHEALTHY)
 
 
 @main.command(cls=_Configured)
 @_with_settings(database_exists=True)
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_FOLDER,
     help="Folder of the site; its first page is current/index.html in it."
     "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards beside the database]",
 )
@@ -276,7 +253,7 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
 @_with_settings(database_exists=True)
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_FOLDER,
     help="Folder of the exports; readers follow its link `current`.  [MONSTERA_EXPORT_DIRECTORY;"
     " default: exports]",
 )
@@ -285,7 +262,6 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     "kind",
     type=click.Choice(["parquet", "csv", "both"]),
     default="both",
-    show_default=True,
     help="What each table is written as.",
 )
 @click.option(
@@ -305,12 +281,9 @@ def export(settings: Settings, output: Path | None, kind: str, names: tuple[str,
     from monstera_assets.operations.exports import ExportFormat, choose_tables, write_export
 
     formats = list(ExportFormat) if kind == "both" else [ExportFormat(kind)]
-    report = write_export(
-        settings,
-        output or settings.export_directory or Path("exports"),
-        dict.fromkeys(choose_tables(tables(settings), names), formats),
-        every_table=not names,
-    )
+    chosen = dict.fromkeys(choose_tables(tables(settings), names), formats)
+    folder = output or settings.export_directory or Path("exports")
+    report = write_export(settings, folder, chosen, every_table=not names)
     for name, rows in report.rows.items():
         click.echo(f"{name}  {rows:,} rows")
     for name in report.missing:
@@ -351,19 +324,9 @@ def sql(table: str) -> None:
 
 
 @main.command()
-@click.option(
-    "--users",
-    type=int,
-    default=DEFAULT_USERS,
-    show_default=True,
-    help="People who sign up by the last day.",
-)
-@click.option(
-    "--days", type=int, default=DEFAULT_DAYS, show_default=True, help="Days up to the last one."
-)
-@click.option(
-    "--seed", type=int, default=DEFAULT_SEED, show_default=True, help="Of the random numbers."
-)
+@click.option("--users", default=DEFAULT_USERS, help="People who sign up by the last day.")
+@click.option("--days", default=DEFAULT_DAYS, help="Days up to the last one.")
+@click.option("--seed", default=DEFAULT_SEED, help="Of the random numbers.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -376,7 +339,6 @@ def sql(table: str) -> None:
     type=_DAY,
     metavar="DATE",
     default=str(DEFAULT_END),
-    show_default=True,
     help="The last day, as YYYY-MM-DD.",
 )
 @click.option(
@@ -395,7 +357,6 @@ def sql(table: str) -> None:
     "kind",
     type=click.Choice(["parquet", "csv"]),
     default="parquet",
-    show_default=True,
     help="What the files are.",
 )
 @click.option(
@@ -458,9 +419,8 @@ def forget(settings: Settings, user_id: str) -> None:
     if user_id == "-":
         user_id = sys.stdin.readline().rstrip("\r\n")
     done = forget_person(settings, user_id, tables(settings))
-    click.echo(
-        f"{'Had been forgotten already' if done.already else 'Forgotten'}: now {done.tombstone}"
-    )
+    what = "Had been forgotten already" if done.already else "Forgotten"
+    click.echo(f"{what}: now {done.tombstone}")
     for path in done.logs:
         click.echo(f"Log rewritten: {path}")
     for folder in done.exports:
@@ -496,9 +456,8 @@ def home(settings: Settings) -> None:
 @_source_option
 @click.option(
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_FOLDER,
     default=Path("docs/generated"),
-    show_default=True,
     help="Folder to write to; pages of the same name are replaced.",
 )
 def docs(source: Path | None, output: Path) -> None:
@@ -509,13 +468,8 @@ def docs(source: Path | None, output: Path) -> None:
     from monstera_assets.documentation.pages import render_pages, write_pages
 
     graph = build_definitions(settings).resolve_asset_graph()
-    pages = render_pages(
-        graph,
-        table_assets(settings),
-        tables(settings),
-        rules(settings),
-        read_catalog(settings.source),
-    )
+    catalog = read_catalog(settings.source)
+    pages = render_pages(graph, table_assets(settings), tables(settings), rules(settings), catalog)
     try:
         written = write_pages(pages, output)
     except OSError as error:
