@@ -25,6 +25,7 @@ from pathlib import Path
 import dagster as dg
 import duckdb
 
+from benchmarks.tables import compute
 from monstera_assets.definitions import build_definitions
 from monstera_assets.gold.gold_state_distribution_anomalies import TABLE
 from monstera_assets.operations.home import open_instance
@@ -43,7 +44,6 @@ from monstera_assets.synthetic.writer import generate
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.windows import DateWindow
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 END = date(2025, 6, 30)
 DAY = date(2025, 5, 14)
 JUDGED_DAYS = 364
@@ -105,16 +105,9 @@ def anomalies_of(company: Company, folder: Path) -> duckdb.DuckDBPyConnection:
         generate(company, source)
         selection = selection.upstream().required_multi_asset_neighbors()
     settings = Settings(source=source, database=database, start_date=company.first)
-    definitions = build_definitions(settings)
     with open_instance(settings) as instance:
-        dg.materialize(
-            [a for a in definitions.assets or [] if isinstance(a, dg.AssetsDefinition)],
-            selection=selection,
-            instance=instance,
-            resources=definitions.resources,
-            run_config=QUIET,
-            tags=range_tags(DateWindow(company.first, company.end)),
-        )
+        days = range_tags(DateWindow(company.first, company.end))
+        compute(build_definitions(settings), instance, days, selection)
     return duckdb.connect(str(database), read_only=True)
 
 

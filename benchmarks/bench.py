@@ -20,11 +20,10 @@ import argparse
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -32,18 +31,21 @@ from statistics import median
 import duckdb
 
 from benchmarks.event_log import milliseconds_a_partition
-from benchmarks.processes import Measured, in_duckdb, measure, monstera
+from benchmarks.processes import Measured, in_duckdb, measure, monstera, run_graph, seconds_by_step
 from benchmarks.tables import digest
-from monstera_assets.warehouse.tables import Layer
 
 HISTORIES = (
     "silver_user_state_history",
     "silver_user_product_state_history",
     "silver_account_state_history",
 )
+OF_ONE_USER = (
+    "silver_user_current_state",
+    "silver_user_product_states",
+    "silver_user_state_history",
+)
 SHORT_DAYS = 60
 FURTHER = ("short-history", "seeds", "event-log", "sample")
-_STEP = re.compile(r"^\[ *\d+/\d+\] (\w+) .*?(\d+\.\d) s$", re.MULTILINE)
 _REPOSITORY = Path(__file__).parent.parent
 
 
@@ -77,22 +79,18 @@ class Row:
     @property
     def markdown(self) -> str:
         """As a line of a Markdown table."""
-        cells = (
-            f"{self.seconds:.2g}" if self.seconds < 1 else f"{self.seconds:.1f}",
-            *(
-                "" if value is None else format(value, shape)
-                for value, shape in (
-                    (self.cpu, ",.1f"),
-                    (self.memory, ",.0f"),
-                    (self.ratio, ",.2f"),
-                    (self.at_most, "g"),
-                )
-            ),
+        seconds = f"{self.seconds:.2g}" if self.seconds < 1 else f"{self.seconds:.1f}"
+        others = (
+            (self.cpu, ",.1f"),
+            (self.memory, ",.0f"),
+            (self.ratio, ",.2f"),
+            (self.at_most, "g"),
         )
-        return f"| {self.what} | {' | '.join(cells)} |"
+        cells = ("" if value is None else format(value, shape) for value, shape in others)
+        return f"| {self.what} | {seconds} | {' | '.join(cells)} |"
 
 
-def of_process(
+def of_processes(
     what: str,
     measured: Sequence[Measured],
     ratio: float | None = None,
@@ -115,86 +113,81 @@ class Bench:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._log = self._folder / "last.log"
         self._variables = {"MONSTERA_MEMORY_LIMIT": memory_limit} if memory_limit else {}
-        self.source = self._folder / "source"
-        self.warehouse = self._folder / "warehouse"
+        self._source = self._folder / "source"
+        self._database = self._folder / "warehouse" / "monstera.duckdb"
 
     def generate(self) -> None:
         """Make the source, unless it is there."""
-        if self.source.exists():
+        if self._source.exists():
             return
-        size = self._size
-        made = measure(
-            monstera(
-                *("generate", "--output", str(self.source), "--seed", "1"),
-                *("--users", str(size.users), "--days", str(size.days)),
-                *("--events", str(size.events)),
-            ),
-            self._log,
-        )
+        options = {"output": self._source, "seed": 1, **asdict(self._size)}
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        made = measure(monstera("generate", *words), self._log)
         print(f"source made in {made.wall:.0f} s, {made.memory:,.0f} MB at most", flush=True)
 
     def run(self) -> None:
         """Measure in turns and print the table."""
         self.generate()
-        loads, graphs, copies, days, short_days, lookups = [], [], [], [], [], []
-        short = self._short_history() if "short-history" in self._further else None
+        stages: dict[str, Callable[[], Measured]] = {
+            "load": self._load_reference,
+            "graph": lambda: self._graph(self._source, self._database),
+            "copy": self._copy_reference,
+        }
+        if "short-history" in self._further:
+            short = self._short_history()
+            stages["day"] = lambda: self._last_day(self._source, self._database)
+            stages["short day"] = lambda: self._last_day(*short)
+        measured: dict[str, list[Measured]] = {stage: [] for stage in stages}
+        lookups = []
         for number in range(self._runs):
-            loads.append(self._load_reference())
-            graphs.append(self._graph(self.source, self.warehouse))
-            copies.append(self._copy_reference())
-            if short:
-                days.append(self._last_day(self.source, self.warehouse))
-                short_days.append(self._last_day(*short))
+            for stage, of_stage in stages.items():
+                measured[stage].append(of_stage())
             lookups.append(self._look_up())
-            print(f"run {number + 1} of {self._runs}: {graphs[-1].wall:.0f} s", flush=True)
+            seconds = measured["graph"][-1].wall
+            print(f"run {number + 1} of {self._runs}: {seconds:.0f} s", flush=True)
         rows = [
-            *self._of_graph(loads, graphs, copies),
+            *self._of_graph(measured["load"], measured["graph"], measured["copy"]),
             Row("look-up of one user", median(lookups), at_most=0.05),
-            *(self._of_days(days, short_days) if short else ()),
-            *(self._seeds() if "seeds" in self._further else ()),
-            *(self._event_log() if "event-log" in self._further else ()),
         ]
-        self._tell(rows)
+        if "short-history" in self._further:
+            rows += self._of_days(measured["day"], measured["short day"])
+        if "seeds" in self._further:
+            database = self._folder / "seeds_warehouse" / "monstera.duckdb"
+            seeds = [self._graph(_REPOSITORY / "seeds", database) for _ in range(self._runs)]
+            rows.append(of_processes("the seeds, whole graph, cold process", seeds))
+        if "event-log" in self._further:
+            taken = median(milliseconds_a_partition(5000) for _ in range(self._runs)) / 1000
+            rows.append(Row("a partition in Dagster's log", taken, at_most=0.001))
+        self._write(rows)
         if "sample" in self._further:
             module = [sys.executable, "-m", "benchmarks.sample_check", str(self._database)]
             print(measure(module, self._log).output, end="")
 
-    @property
-    def _database(self) -> Path:
-        return self.warehouse / "monstera.duckdb"
-
     def _load_reference(self) -> Measured:
-        target = self._fresh("reference.duckdb")
-        files = str(self.source / "events" / "*" / "*.parquet").replace("'", "''")
+        files = str(self._source / "events" / "*" / "*.parquet").replace("'", "''")
         query = f"CREATE TABLE events AS SELECT * FROM read_parquet('{files}')"  # noqa: S608
-        return measure(in_duckdb(str(target), query), self._log)
+        return measure(in_duckdb(self._fresh("reference.duckdb"), query), self._log)
 
     def _copy_reference(self) -> Measured:
-        target = self._fresh("copy.duckdb")
         database = str(self._database).replace("'", "''")
         copies = [
             f"CREATE TABLE {name} AS SELECT * FROM run.silver.{name}"  # noqa: S608
             for name in HISTORIES
         ]
         attach = f"ATTACH '{database}' AS run (READ_ONLY)"
-        return measure(in_duckdb(str(target), attach, *copies), self._log)
+        return measure(in_duckdb(self._fresh("copy.duckdb"), attach, *copies), self._log)
 
-    def _graph(self, source: Path, warehouse: Path) -> Measured:
+    def _graph(self, source: Path, database: Path) -> Measured:
         """The whole graph from scratch, with all checks."""
-        shutil.rmtree(warehouse, ignore_errors=True)
-        database = warehouse / "monstera.duckdb"
-        command = monstera("run", "--source", str(source), "--database", str(database))
-        return measure(command, self._log, self._variables)
+        shutil.rmtree(database.parent, ignore_errors=True)
+        return run_graph(source, database, self._log, (), self._variables)
 
-    def _last_day(self, source: Path, warehouse: Path) -> Measured:
-        database = warehouse / "monstera.duckdb"
+    def _last_day(self, source: Path, database: Path) -> Measured:
+        query = "SELECT max(snapshot_date) FROM silver.silver_user_state_history"
         with duckdb.connect(str(database), read_only=True) as connection:
-            [(last,)] = connection.execute(
-                "SELECT max(snapshot_date) FROM silver.silver_user_state_history"
-            ).fetchall()
-        where = ("--source", str(source), "--database", str(database))
-        days = ("--from", str(last), "--to", str(last))
-        return measure(monstera("run", *where, *days), self._log, self._variables)
+            [(last,)] = connection.execute(query).fetchall()
+        days = ("--from", last, "--to", last)
+        return run_graph(source, database, self._log, days, self._variables)
 
     def _look_up(self) -> float:
         """Seconds to read one user: current state, product states, whole history; the median."""
@@ -205,11 +198,7 @@ class Bench:
             taken = []
             for (user,) in users:
                 before = time.perf_counter()
-                for table in (
-                    "silver_user_current_state",
-                    "silver_user_product_states",
-                    "silver_user_state_history",
-                ):
+                for table in OF_ONE_USER:
                     query = f"SELECT * FROM silver.{table} WHERE user_id = ?"  # noqa: S608
                     connection.execute(query, [user]).fetchall()
                 taken.append(time.perf_counter() - before)
@@ -218,99 +207,76 @@ class Bench:
     def _of_graph(
         self, loads: Sequence[Measured], graphs: Sequence[Measured], copies: Sequence[Measured]
     ) -> list[Row]:
-        steps = [dict(_STEP.findall(graph.output)) for graph in graphs]
-        load, copy = median(m.wall for m in loads), median(m.wall for m in copies)
-        graph = median(m.wall for m in graphs)
-        bronze = median(float(seconds["load_events"]) for seconds in steps)
-        histories = median(sum(float(seconds[h]) for h in HISTORIES) for seconds in steps)
+        steps = [seconds_by_step(graph) for graph in graphs]
+        load, copy, graph = (median(m.wall for m in each) for each in (loads, copies, graphs))
+        bronze = median(seconds["load_events"] for seconds in steps)
+        histories = median(sum(seconds[h] for h in HISTORIES) for seconds in steps)
         checks = median(
-            sum(float(s) for step, s in seconds.items() if step.startswith("check_"))
+            sum(taken for step, taken in seconds.items() if step.startswith("check_"))
             for seconds in steps
         )
+        load_events = "load_events, validation and ledger included"
         return [
-            of_process("reference: load the events into a table", loads),
-            Row(
-                "load_events, validation and ledger included", bronze, None, None, bronze / load, 2
-            ),
-            of_process("reference: copy the rows of the three histories", copies),
-            Row("the three state histories", histories, None, None, histories / copy, 2),
+            of_processes("reference: load the events into a table", loads),
+            Row(load_events, bronze, ratio=bronze / load, at_most=2),
+            of_processes("reference: copy the rows of the three histories", copies),
+            Row("the three state histories", histories, ratio=histories / copy, at_most=2),
             Row("all checks", checks),
-            of_process("whole graph, all days, checks included", graphs, graph / (load + copy), 6),
+            of_processes(
+                "whole graph, all days, checks included", graphs, graph / (load + copy), 6
+            ),
         ]
 
     def _short_history(self) -> tuple[Path, Path]:
         """A source of the last days only, with the same active users, and a warehouse of them."""
-        source, warehouse = self._folder / "short_source", self._folder / "short_warehouse"
+        source = self._folder / "short_source"
+        database = self._folder / "short_warehouse" / "monstera.duckdb"
         if not source.exists():
-            source.mkdir()
-            for file in self.source.glob("*.parquet"):
+            days = sorted((self._source / "events").iterdir())[-SHORT_DAYS:]
+            for folder in days:
+                shutil.copytree(folder, source / "events" / folder.name, copy_function=os.link)
+            for file in self._source.glob("*.parquet"):
                 os.link(file, source / file.name)
-            for folder in sorted((self.source / "events").iterdir())[-SHORT_DAYS:]:
-                (source / "events" / folder.name).mkdir(parents=True)
-                for file in folder.iterdir():
-                    os.link(file, source / "events" / folder.name / file.name)
-        self._graph(source, warehouse)
-        return source, warehouse
+        self._graph(source, database)
+        return source, database
 
     def _of_days(self, days: Sequence[Measured], short_days: Sequence[Measured]) -> list[Row]:
         """The last day's run after all days, and where only some lie behind it."""
         ratio = median(m.wall for m in days) / median(m.wall for m in short_days)
         return [
-            of_process(f"reference: the last day after {SHORT_DAYS} days of history", short_days),
-            of_process(f"the last day after {self._size.days} days", days, ratio, 1.5),
+            of_processes(f"reference: the last day after {SHORT_DAYS} days of history", short_days),
+            of_processes(f"the last day after {self._size.days} days", days, ratio, 1.5),
         ]
 
-    def _seeds(self) -> list[Row]:
-        runs = [
-            self._graph(_REPOSITORY / "seeds", self._folder / "seeds_warehouse")
-            for _ in range(self._runs)
-        ]
-        return [of_process("the seeds, whole graph, cold process", runs)]
-
-    def _event_log(self) -> list[Row]:
-        return [
-            Row(
-                "a partition in Dagster's log",
-                median(milliseconds_a_partition(5000) for _ in range(self._runs)) / 1000,
-                at_most=0.001,
-            )
-        ]
-
-    def _tell(self, rows: Sequence[Row]) -> None:
+    def _write(self, rows: Sequence[Row]) -> None:
+        """Print the table, and write it beside the warehouse with the figures as JSON."""
+        tables = ("bronze.bronze_events", *(f"silver.{history}" for history in HISTORIES))
         with duckdb.connect(str(self._database), read_only=True) as connection:
-            count = sum(self._count(connection, Layer.SILVER, history) for history in HISTORIES)
-            events = self._count(connection, Layer.BRONZE, "bronze_events")
-            told = digest(connection)
+            events, *histories = (connection.table(table).shape[0] for table in tables)
+            of_tables = digest(connection)
         size = (self._folder / "copy.duckdb").stat().st_size
         limit = f", memory_limit {self._memory_limit}" if self._memory_limit else ""
-        table = "\n".join(
-            [
-                f"{self._name}: {events:,} events, {count:,} rows of state history, {os.cpu_count()}"
-                f" cores, DuckDB {duckdb.__version__}, {platform.machine()}{limit}",
-                "",
-                "| what | seconds | CPU | peak MB | ratio to reference | at most |",
-                "|---|---:|---:|---:|---:|---:|",
-                *(row.markdown for row in rows),
-                "",
-                f"History on disk: {size / count:.1f} bytes a row. All tables: {told}.",
-            ]
-        )
+        lines = [
+            f"{self._name}: {events:,} events, {sum(histories):,} rows of state history,"
+            f" {os.cpu_count()} cores, DuckDB {duckdb.__version__}, {platform.machine()}{limit}",
+            "",
+            "| what | seconds | CPU | peak MB | ratio to reference | at most |",
+            "|---|---:|---:|---:|---:|---:|",
+            *(row.markdown for row in rows),
+            "",
+            f"History on disk: {size / sum(histories):.1f} bytes a row. All tables: {of_tables}.",
+        ]
+        table = "\n".join(lines)
         (self._folder / "results.md").write_text(table + "\n", encoding="utf-8")
-        (self._folder / "results.json").write_text(
-            json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8"
-        )
+        figures = json.dumps([asdict(row) for row in rows], indent=1)
+        (self._folder / "results.json").write_text(figures + "\n", encoding="utf-8")
         print(f"\n{table}")
 
-    @staticmethod
-    def _count(connection: duckdb.DuckDBPyConnection, layer: Layer, table: str) -> int:
-        [(rows,)] = connection.execute(f"SELECT count(*) FROM {layer}.{table}").fetchall()  # noqa: S608
-        return int(rows)
-
-    def _fresh(self, name: str) -> Path:
+    def _fresh(self, name: str) -> str:
         path = self._folder / name
         for old in (path, path.with_name(path.name + ".wal")):
             old.unlink(missing_ok=True)
-        return path
+        return str(path)
 
 
 def main() -> None:

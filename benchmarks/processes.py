@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+_STEP = re.compile(r"^\[ *\d+/\d+\] (\w+) .*?(\d+\.\d) s$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,23 @@ def measure(
 def monstera(*arguments: str) -> list[str]:
     """The command line of this environment."""
     return [str(Path(sys.executable).with_name("monstera")), *arguments]
+
+
+def run_graph(
+    source: Path,
+    database: Path,
+    log: Path,
+    options: Sequence[object] = (),
+    variables: Mapping[str, str] | None = None,
+) -> Measured:
+    """Run the graph in a process of its own."""
+    where = ("--source", str(source), "--database", str(database))
+    return measure(monstera("run", *where, *map(str, options)), log, variables)
+
+
+def seconds_by_step(run: Measured) -> dict[str, float]:
+    """The seconds of each step, as a run has printed them."""
+    return {step: float(seconds) for step, seconds in _STEP.findall(run.output)}
 
 
 def in_duckdb(*statements: str) -> list[str]:

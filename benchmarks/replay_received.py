@@ -1,6 +1,6 @@
 """Replay a source by the days on which its events were received, and compare with one load of all.
 
-    python benchmarks/replay_received.py SOURCE FIRST LAST [--every DAYS] [--work FOLDER]
+    python -m benchmarks.replay_received SOURCE FIRST LAST [--every DAYS] [--work FOLDER]
 
 SOURCE is a folder with events.parquet, whose `received_at` says when each event came in,
 users.parquet, accounts.parquet and product_catalog.csv, such as the OpenStack data. Of its events
@@ -28,6 +28,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 
+from benchmarks.tables import compute, differing_tables
 from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.operations.home import open_instance
 from monstera_assets.operations.late_data import rebuild_tags
@@ -36,7 +37,6 @@ from monstera_assets.operations.source_comparison import SourceChanges, compare_
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.windows import DateWindow
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 METRICS = ("users_active_daily", "users_active_monthly")
 
 
@@ -50,14 +50,7 @@ class Warehouse:
 
     def run(self, tags: Mapping[str, str]) -> None:
         """Compute all tables, without checks, for the days that the tags name."""
-        assets = [a for a in self.definitions.assets or [] if isinstance(a, dg.AssetsDefinition)]
-        dg.materialize(
-            assets,
-            instance=self.instance,
-            resources=self.definitions.resources,
-            run_config=QUIET,
-            tags=tags,
-        )
+        compute(self.definitions, self.instance, tags)
 
     def published(self) -> dict[tuple[date, str], Any]:
         """The published totals of `METRICS`, by date."""
@@ -138,22 +131,6 @@ class Inbox:
 
     def _write(self, query: str, path: Path) -> None:
         self.connection.execute(f"COPY ({query}) TO '{path}' (FORMAT parquet)")
-
-
-def differing_tables(left: Path, right: Path) -> list[str]:
-    """The tables of which only one of two databases has some row."""
-    with duckdb.connect() as connection:
-        for name, path in (("l", left), ("r", right)):
-            connection.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")
-        differing = []
-        for table in tables():
-            one, other = (f"FROM {name}.{table.qualified_name}" for name in "lr")
-            [(rows,)] = connection.execute(
-                f"SELECT count(*) FROM (({one} EXCEPT ALL {other})"  # noqa: S608
-                f" UNION ALL ({other} EXCEPT ALL {one}))"
-            ).fetchall()
-            differing += [f"{table.name} ({rows} rows)"] if rows else []
-        return differing
 
 
 def steps(days: DateWindow, every: int) -> Iterator[DateWindow]:

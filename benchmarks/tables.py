@@ -1,13 +1,35 @@
-"""What tells whether two warehouses hold the same rows."""
+"""Tables of warehouses: computed in this process, and compared with those of another warehouse."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from pathlib import Path
 
+import dagster as dg
 import duckdb
 
 from monstera_assets.definitions import tables
 from monstera_assets.warehouse.writer import quote
+
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def compute(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    tags: Mapping[str, str],
+    selection: dg.AssetSelection | None = None,
+) -> None:
+    """Compute tables, by default all, without checks, for the days that the tags name."""
+    dg.materialize(
+        [a for a in definitions.assets or [] if isinstance(a, dg.AssetsDefinition)],
+        selection=selection,
+        instance=instance,
+        resources=definitions.resources,
+        run_config=_QUIET,
+        tags=tags,
+    )
 
 
 def digest(connection: duckdb.DuckDBPyConnection) -> str:
@@ -15,11 +37,27 @@ def digest(connection: duckdb.DuckDBPyConnection) -> str:
 
     The same rows give the same digest in any order, with one version of DuckDB.
     """
-    told = hashlib.sha256()
+    of_all = hashlib.sha256()
     for table in tables():
         columns = ", ".join(quote(column.name) for column in table.columns)
         row = connection.execute(
             f"SELECT count(*), sum(hash({columns})) FROM {table.qualified_name}"  # noqa: S608
         ).fetchall()
-        told.update(f"{table.name}: {row}\n".encode())
-    return told.hexdigest()[:16]
+        of_all.update(f"{table.name}: {row}\n".encode())
+    return of_all.hexdigest()[:16]
+
+
+def differing_tables(left: Path, right: Path) -> list[str]:
+    """The tables of which only one of two databases has some row."""
+    with duckdb.connect() as connection:
+        for name, path in (("l", left), ("r", right)):
+            connection.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")
+        differing = []
+        for table in tables():
+            one, other = (f"FROM {name}.{table.qualified_name}" for name in "lr")
+            [(rows,)] = connection.execute(
+                f"SELECT count(*) FROM (({one} EXCEPT ALL {other})"  # noqa: S608
+                f" UNION ALL ({other} EXCEPT ALL {one}))"
+            ).fetchall()
+            differing += [f"{table.name} ({rows} rows)"] if rows else []
+        return differing
