@@ -10,30 +10,36 @@ from monstera_assets.synthetic.errors import GenerationError
 
 
 @dataclass(frozen=True)
-class TrackingOutage:
-    """On these days a share of the events was never recorded; people did what they did."""
-
+class _Days:
     first: date
     last: date
+
+    def __post_init__(self) -> None:
+        if self.last < self.first:
+            raise GenerationError(f"last: {self.last} is before the first day, {self.first}.")
+
+
+@dataclass(frozen=True)
+class TrackingOutage(_Days):
+    """On these days a share of the events was never recorded; people did what they did."""
+
     missing_share: float
 
     def __post_init__(self) -> None:
-        _check(self.first, self.last)
+        super().__post_init__()
         if not 0 <= self.missing_share <= 1:
             raise GenerationError(f"missing_share: {self.missing_share} is not between 0 and 1.")
 
 
 @dataclass(frozen=True)
-class ChurnSpike:
+class ChurnSpike(_Days):
     """On these days people of a country lapse more often, by a factor."""
 
-    first: date
-    last: date
     country: str
     factor: float
 
     def __post_init__(self) -> None:
-        _check(self.first, self.last)
+        super().__post_init__()
         _check_factor(self.factor)
 
 
@@ -45,24 +51,17 @@ class DoubledLoad:
 
 
 @dataclass(frozen=True)
-class SlowDrift:
+class SlowDrift(_Days):
     """Everybody lapses ever more often: by a factor that grows evenly from 1 and then stays."""
 
-    first: date
-    last: date
     factor: float
 
     def __post_init__(self) -> None:
-        _check(self.first, self.last)
+        super().__post_init__()
         _check_factor(self.factor)
 
 
 Anomaly: TypeAlias = TrackingOutage | ChurnSpike | DoubledLoad | SlowDrift
-
-
-def _check(first: date, last: date) -> None:
-    if last < first:
-        raise GenerationError(f"last: {last} is before the first day, {first}.")
 
 
 def _check_factor(factor: float) -> None:

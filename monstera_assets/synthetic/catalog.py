@@ -150,37 +150,25 @@ CATALOG_COLUMNS = (
 
 def catalog_rows(first_day: date) -> list[tuple[str | bool | int | None, ...]]:
     """The rows of product_catalog; everything was launched a year before the company's first day."""
-    launched = f"{first_day - timedelta(days=365)} 00:00:00"
-    rows: list[tuple[str | bool | int | None, ...]] = []
-
-    def add(
-        node: str, family: str, tier: str, parent: str | None, acts: tuple[Act, ...] = ()
-    ) -> None:
-        rows.append(
-            (
-                node,
-                node.replace("_", " ").title(),
-                family,
-                tier,
-                parent,
-                True,
-                launched,
-                f"{family.replace('_', '-')}-team",
-                "|".join(act.event_type for act in acts if act.activates) or None,
-                "|".join(act.event_type for act in acts) or None,
-                None,
-                None,
-            )
-        )
-
-    for family in FAMILIES:
-        add(family, family, "family", None)
+    nodes: list[tuple[str, str, str, str | None, tuple[Act, ...]]] = [
+        (family, family, "family", None, ()) for family in FAMILIES
+    ]
     for product in PRODUCTS:
-        add(product.product_id, product.family, "product", product.family, product.acts)
-        children = dict(product.above)
+        family = product.family
+        nodes.append((product.product_id, family, "product", family, product.acts))
         for node, parent in product.above:
             tier = "feature" if parent == product.product_id else "sub_feature"
-            below = {node, *(child for child, above in children.items() if above == node)}
+            below = {node, *(child for child, above in product.above if above == node)}
             acts = tuple(act for act in product.acts if act.node in below)
-            add(node, product.family, tier, parent, acts)
-    return rows
+            nodes.append((node, family, tier, parent, acts))
+    return [
+        (
+            *(node, node.replace("_", " ").title(), family, tier, parent, True),
+            f"{first_day - timedelta(days=365)} 00:00:00",
+            f"{family.replace('_', '-')}-team",
+            "|".join(act.event_type for act in acts if act.activates) or None,
+            "|".join(act.event_type for act in acts) or None,
+            *(None, None),
+        )
+        for node, family, tier, parent, acts in nodes
+    ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import cached_property
 from typing import TypeVar
 
 from monstera_assets.synthetic import DEFAULT_DAYS, DEFAULT_END, DEFAULT_SEED, DEFAULT_USERS
@@ -76,9 +75,8 @@ class Company:
             )
         for spike in self._planted(ChurnSpike):
             if spike.country not in self.rates.countries:
-                raise GenerationError(
-                    f"country: {spike.country} is none of {', '.join(self.rates.countries)}."
-                )
+                known = ", ".join(self.rates.countries)
+                raise GenerationError(f"country: {spike.country} is none of {known}.")
 
     @property
     def first(self) -> date:
@@ -132,11 +130,7 @@ class Company:
 
     def is_doubled(self, day: int) -> bool:
         """Whether the day's events are written twice."""
-        return self.date_of(day) in self._doubled
-
-    @cached_property
-    def _doubled(self) -> frozenset[date]:
-        return frozenset(load.day for load in self._planted(DoubledLoad))
+        return DoubledLoad(self.date_of(day)) in self.anomalies
 
     def _planted(self, kind: type[Planted]) -> list[Planted]:
         return [anomaly for anomaly in self.anomalies if isinstance(anomaly, kind)]

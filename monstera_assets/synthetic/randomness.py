@@ -7,7 +7,7 @@ pseudorandom number generators", 2014).
 
 from __future__ import annotations
 
-from enum import IntEnum, auto
+from enum import IntEnum
 from typing import TypeAlias
 
 import numpy as np
@@ -22,32 +22,12 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MASK = (1 << 64) - 1
 
 
-class Purpose(IntEnum):
-    """What a number is drawn for. Numbers of different purposes are independent."""
-
-    SIGNUP = auto()
-    ACCOUNT = auto()
-    ACCOUNT_SIZE = auto()
-    COUNTRY = auto()
-    SOURCE = auto()
-    KIND = auto()
-    BREADTH = auto()
-    PRODUCTS = auto()
-    ADOPTION = auto()
-    KEEPING = auto()
-    FEATURES = auto()
-    PLACE = auto()
-    DELETION = auto()
-    ENGAGEMENT = auto()
-    USE = auto()
-    EVENTS = auto()
-    TERMS = auto()
-    CONVERSION = auto()
-    CLOSING = auto()
-    FAILURE = auto()
-    DETAILS = auto()
-    CONTRACT = auto()
-    OUTAGE = auto()
+Purpose = IntEnum(
+    "Purpose",
+    "SIGNUP ACCOUNT ACCOUNT_SIZE COUNTRY SOURCE KIND BREADTH PRODUCTS ADOPTION KEEPING FEATURES PLACE"
+    " DELETION ENGAGEMENT USE EVENTS TERMS CONVERSION CLOSING FAILURE DETAILS CONTRACT OUTAGE",
+)
+"""What a number is drawn for. Numbers of different purposes are independent."""
 
 
 def keys(seed: int, purpose: Purpose, number: int) -> Keys:

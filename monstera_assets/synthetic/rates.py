@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
+
+ByName: TypeAlias = dict[str, float]
 
 
 class Kind(NamedTuple):
@@ -31,25 +33,13 @@ class Rates(BaseModel):
     """Mean number of users of an account."""
     size_exponent: float = 0.4
     """Accounts attract people in proportion to u^-x, u even in (0, 1): a Pareto law."""
-    countries: dict[str, float] = {
-        "US": 0.42,
-        "UK": 0.16,
-        "CA": 0.10,
-        "AU": 0.08,
-        "DE": 0.14,
-        "FR": 0.10,
-    }
+    countries: ByName = {"US": 0.42, "UK": 0.16, "CA": 0.10, "AU": 0.08, "DE": 0.14, "FR": 0.10}
     """Share of accounts by country."""
     in_country_of_account: float = 0.85
     """Share of joiners in their account's country; the others are anywhere."""
     invited_share: float = 0.5
     """Share of those who join an existing account who came by invitation."""
-    sources: dict[str, float] = {
-        "organic": 0.45,
-        "paid_search": 0.30,
-        "referral": 0.15,
-        "partner": 0.10,
-    }
+    sources: ByName = {"organic": 0.45, "paid_search": 0.30, "referral": 0.15, "partner": 0.10}
     """Acquisition source of everybody else."""
 
     # Whether people come to value.
@@ -57,7 +47,7 @@ class Rates(BaseModel):
     """A day from signup on, first qualifying use of who has neither used nor given up."""
     giving_up_per_day: float = 0.12
     """A day, giving up before the first use; a later return is possible."""
-    activation_by_country: dict[str, float] = {
+    activation_by_country: ByName = {
         "US": 1.0,
         "UK": 1.05,
         "CA": 1.0,
@@ -66,7 +56,7 @@ class Rates(BaseModel):
         "FR": 0.9,
     }
     """Factor on activation by the user's country."""
-    activation_by_source: dict[str, float] = {
+    activation_by_source: ByName = {
         "organic": 1.0,
         "paid_search": 0.75,
         "referral": 1.1,
@@ -86,14 +76,7 @@ class Rates(BaseModel):
     who has lapsed; factor on events of a day in use."""
     use_weekdays: tuple[float, ...] = (1.0, 1.0, 1.0, 0.97, 0.88, 0.35, 0.30)
     """Factor on use on Monday to Sunday."""
-    lapse_by_country: dict[str, float] = {
-        "US": 1.0,
-        "UK": 1.0,
-        "CA": 0.95,
-        "AU": 1.1,
-        "DE": 0.85,
-        "FR": 1.15,
-    }
+    lapse_by_country: ByName = {"US": 1.0, "UK": 1.0, "CA": 0.95, "AU": 1.1, "DE": 0.85, "FR": 1.15}
     """Factor on lapse by the user's country."""
     lapse_by_breadth: tuple[float, ...] = (1.3, 1.0, 0.8, 0.65, 0.5)
     """Factor on lapse by the number of products that the person is going to adopt."""
@@ -109,7 +92,7 @@ class Rates(BaseModel):
     """Share of people who are going to adopt 1, 2, 3, 4, 5 products."""
     adoption_per_active_day: float = 0.07
     """On a day in use, adoption of the next product."""
-    first_products: dict[str, float] = {
+    first_products: ByName = {
         "video_studio": 0.34,
         "design_canvas": 0.26,
         "team_spaces": 0.24,
@@ -117,7 +100,7 @@ class Rates(BaseModel):
         "insight_dashboards": 0.10,
     }
     """Share of people by first product; also the weight of further ones."""
-    affinities: dict[str, float] = {
+    affinities: ByName = {
         "video_studio > design_canvas": 3.0,
         "design_canvas > video_studio": 2.0,
         "team_spaces > live_review": 8.0,
@@ -145,12 +128,7 @@ class Rates(BaseModel):
     """Share of settings changed among the others."""
     second_session_share: float = 0.25
     """Share of days in use with two sessions."""
-    locations: dict[str, float] = {
-        "web_app": 0.60,
-        "mobile_app": 0.20,
-        "desktop_app": 0.15,
-        "api": 0.05,
-    }
+    locations: ByName = {"web_app": 0.60, "mobile_app": 0.20, "desktop_app": 0.15, "api": 0.05}
     """Share of people by where they work."""
     days_per_project: int = 3
     """Days in use after which a person turns to a new project."""
@@ -186,7 +164,7 @@ class Rates(BaseModel):
     """Days lapsed before a new start, evenly."""
     renewal_lead_days: tuple[int, int] = (1, 30)
     """Days before its date that a contract is renewed, evenly."""
-    tiers: dict[str, float] = {"starter": 0.50, "professional": 0.38, "enterprise": 0.12}
+    tiers: ByName = {"starter": 0.50, "professional": 0.38, "enterprise": 0.12}
     """Share of first payments by tier."""
     prices: dict[str, int] = {"starter": 12, "professional": 25, "enterprise": 45}
     """Revenue a seat and month by tier, in the company's currency."""
