@@ -1,7 +1,6 @@
 """The first and last day that a source has facts for: the default range of a run.
 
-Belongs here: which column of an input is its date. Not here: which rows are valid. A date counts
-if it can be read, whatever else may be wrong with its row.
+A date counts if it can be read, whatever else may be wrong with its row.
 """
 
 from __future__ import annotations

@@ -1,17 +1,13 @@
 """CSV files into staged tables: by DuckDB's parser where its result is provably right.
 
-DuckDB's strict parser is fast, but its verdict alone is not enough. One bad record fails the whole
-statement; a row with empty fields too many passes for a good one; an unterminated record at the end
-of a file can vanish without an error; and the parallel mode refuses some good files. The mode that
-skips bad records (`store_rejects`) is no way out: in parallel it makes rows of the lines inside of
-a quoted value, an unterminated quote takes the good rows after it along, and mixed line ends still
-fail the file.
+DuckDB's strict parser is fast, but one bad record fails the whole statement, a row with empty fields
+too many passes for a good one, and an unterminated record at the end of a file can vanish without an
+error. `store_rejects` is no way out: in parallel it makes rows of the lines inside of a quoted value,
+an unterminated quote takes the good rows after it along, and mixed line ends still fail the file.
 
 So a file is accepted only if every comma and every line feed in it is accounted for by the rows
 that came out. Any other file is split by the grammar in `csv_records`: its rows go to a file that
 DuckDB reads in its place, its other records to a list with a reason each.
-
-Belongs here: how CSV becomes tables. Not here: which records are rows (`csv_records`).
 """
 
 from __future__ import annotations
@@ -53,16 +49,20 @@ class CsvFile:
 
 
 class _Census(NamedTuple):
+    """What a file holds."""
+
     commas: int
     newlines: int
     ends_with_newline: bool
 
 
 class _Account(NamedTuple):
-    rows: int
-    commas: int
-    newlines: int
-    longest: int
+    """What the rows hold that came out of a file."""
+
+    rows: int = 0
+    commas: int = 0
+    newlines: int = 0
+    longest: int = 0
 
 
 def open_csv(file: SourceFile) -> CsvFile:
@@ -153,7 +153,7 @@ class CsvStager:
             raise gone(*files) from error
         accounts = self._accounts(table)
         for text, file in paths.items():
-            account = accounts.get(text, _Account(0, 0, 0, 0))
+            account = accounts.get(text, _Account())
             is_short = account.longest + 3 * len(header.names) <= _SURELY_SHORT_BYTES
             if not is_short or not _balances(censuses[file.path], header, account):
                 self.staging.drop_table(table)
@@ -173,7 +173,7 @@ class CsvStager:
             table = self._load([good], plain, parallel=False)
         except NOT_PARSED as error:
             raise _unaccounted(file) from error
-        account = self._accounts(table).get(str(good), _Account(0, 0, 0, 0))
+        account = self._accounts(table).get(str(good), _Account())
         if account.rows != rows or not _balances(_count(file, good), plain, account):
             raise _unaccounted(file)
         good.unlink()
@@ -181,14 +181,13 @@ class CsvStager:
         self.malformed.append(bad)
 
     def _load(self, paths: Sequence[Path], header: Header, *, parallel: bool) -> str:
-        names = header.names
-        every = ", ".join(f"c{index}" for index in range(len(names)))
+        places = {name: f"c{index}" for index, name in enumerate(header.names)}
+        every = ", ".join(f"c{index}" for index in range(len(header.names)))
         wanted = ", ".join(
-            f"{f'c{names.index(name)}' if name in names else 'CAST(NULL AS VARCHAR)'} "
-            f"AS {identifier(name)}"
+            f"{places.get(name, 'CAST(NULL AS VARCHAR)')} AS {identifier(name)}"
             for name in self.columns
         )
-        scan = csv_scan(paths, len(names), parallel=parallel)
+        scan = csv_scan(paths, len(header.names), parallel=parallel)
         return self.staging.create_table(
             f"SELECT {wanted}, {PATH_COLUMN}, strlen(_text) AS _bytes, "
             f"{_occurrences(',')} AS _commas, {_occurrences(chr(10))} AS _newlines "
@@ -212,17 +211,16 @@ def _occurrences(character: str) -> str:
 
 
 def _count(file: SourceFile, path: Path) -> _Census:
-    commas = newlines = 0
-    last = b""
+    commas, newlines, last = 0, 0, b""
     try:
         with path.open("rb") as stream:
             while block := stream.read(_BLOCK_BYTES):
                 commas += block.count(b",")
                 newlines += block.count(b"\n")
-                last = block[-1:]
+                last = block
     except OSError as error:
         raise gone(file) from error
-    return _Census(commas, newlines, last == b"\n")
+    return _Census(commas, newlines, last.endswith(b"\n"))
 
 
 def _balances(census: _Census, header: Header, account: _Account) -> bool:

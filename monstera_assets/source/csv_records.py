@@ -1,7 +1,7 @@
 """The grammar of a CSV file: where its records begin and end, and which of them are rows.
 
-Belongs here: the grammar, as text. Not here: DuckDB. The reader lets DuckDB parse whatever it
-provably parses by this same grammar; `split_records` is for the files that hold something else.
+The reader lets DuckDB parse whatever it provably parses by this same grammar; `split_records` is for
+the files that hold something else.
 
 A record is one line, ended by LF, CR LF or CR, of fields separated by commas. A field that begins
 with a double quote (one space before it is skipped) ends at the next one that is not doubled, after

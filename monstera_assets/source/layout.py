@@ -1,7 +1,4 @@
-"""Which files a source folder holds, and for which input and day.
-
-Belongs here: the names and folders a source may use. Not here: what is inside a file.
-"""
+"""Which files a source folder holds, and for which input and day."""
 
 from __future__ import annotations
 
@@ -116,18 +113,15 @@ def discover_source(folder: Path) -> Mapping[str, SourceInput]:
 
 
 def _root(folder: Path) -> Path:
+    wanted = "give the path of the folder that holds events, users, accounts and product_catalog."
     try:
         root = folder.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise SourceError(
-            f"The source folder {folder} does not exist or cannot be reached: give the path of the "
-            "folder that holds events, users, accounts and product_catalog."
+            f"The source folder {folder} does not exist or cannot be reached: {wanted}"
         ) from error
     if not root.is_dir():
-        raise SourceError(
-            f"The source {folder} is not a folder: give the path of the folder that holds events, "
-            "users, accounts and product_catalog."
-        )
+        raise SourceError(f"The source {folder} is not a folder: {wanted}")
     return root
 
 
@@ -143,20 +137,13 @@ def _entries(folder: Path, shown: str) -> list[os.DirEntry[str]]:
 
 def _find(root: Path, name: str, entries: Mapping[str, os.DirEntry[str]]) -> SourceInput | None:
     names = [prefix + name for prefix in _PREFIXES]
-    files = [stem + suffix for stem in names for suffix in _FORMATS]
-    candidates = [file for file in files if file in entries]
-    candidates += [
-        stem
-        for stem in names
-        if stem in entries and (entries[stem].is_dir() or entries[stem].is_symlink())
+    files = {stem + suffix for stem in names for suffix in _FORMATS}
+    folders = {name for name, entry in entries.items() if entry.is_dir() or entry.is_symlink()}
+    candidates = [
+        entry for entry in entries if entry in files or entry in folders.intersection(names)
     ]
-    other = [
-        entry
-        for entry in entries
-        if entry not in candidates
-        and entry.startswith(tuple(stem + "." for stem in names))
-        and _OTHER_DATA.search(entry)
-    ]
+    of_input = [entry for entry in entries if entry.startswith(tuple(f"{stem}." for stem in names))]
+    other = [e for e in of_input if e not in candidates and _OTHER_DATA.search(e)]
     if other:
         raise SourceError(
             f"{other[0]} has the name of the input {name} but is not read: "

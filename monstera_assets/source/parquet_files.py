@@ -1,8 +1,4 @@
-"""Parquet files as queries over raw columns.
-
-Belongs here: which columns a file has, and how a Parquet type becomes a raw value. Not here: CSV,
-and what a value means.
-"""
+"""Parquet files as queries over raw columns: which there are, and how a type becomes a raw value."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Raw rows of one input as temporary tables, with every record that is not a row listed beside.
-
-Belongs here: bringing the files of an input together. Not here: the two formats, and which rows are
-valid.
-"""
+"""Raw rows of one input as temporary tables, with every record that is not a row listed beside."""
 
 from __future__ import annotations
 
@@ -186,40 +182,39 @@ def _no_rows(types: Mapping[str, str]) -> str:
 
 
 def _csv_rows(stager: CsvStager) -> list[str]:
-    columns = "".join(f"{identifier(column)}, " for column in stager.columns)
+    columns = [identifier(column) for column in stager.columns]
     return [_rows(columns, table, files) for table, files in stager.tables.items()]
 
 
 def _parquet_rows(files: Iterable[ParquetFile], types: Mapping[str, str]) -> list[str]:
-    batches: dict[tuple[tuple[str, str], ...], list[ParquetFile]] = {}
+    batches: dict[tuple[tuple[str, str], ...], list[SourceFile]] = {}
     for item in files:
-        batches.setdefault(item.schema, []).append(item)
-    return [_parquet_batch(batch, types) for batch in batches.values()]
+        batches.setdefault(item.schema, []).append(item.file)
+    queries = []
+    for schema, batch in batches.items():
+        kinds = dict(schema)
+        columns = [
+            raw_value(column, kinds[column], kind) if column in kinds else f"CAST(NULL AS {kind})"
+            for column, kind in types.items()
+        ]
+        by_path = {str(file.path): file for file in batch}
+        queries.append(_rows(columns, parquet_scan([file.path for file in batch]), by_path))
+    return queries
 
 
-def _parquet_batch(batch: Sequence[ParquetFile], types: Mapping[str, str]) -> str:
-    kinds = batch[0].types
-    columns = "".join(
-        (raw_value(column, kinds[column], kind) if column in kinds else f"CAST(NULL AS {kind})")
-        + ", "
-        for column, kind in types.items()
-    )
-    files = {str(item.file.path): item.file for item in batch}
-    return _rows(columns, parquet_scan([item.file.path for item in batch]), files)
-
-
-def _rows(columns: str, relation: str, files: Mapping[str, SourceFile]) -> str:
+def _rows(columns: Iterable[str], relation: str, files: Mapping[str, SourceFile]) -> str:
     """Return the rows of a relation with the file and day that each path in it stands for."""
+    selected = "".join(f"{column}, " for column in columns)
     if len(files) == 1:
         [file] = files.values()
         origin = f"{literal(file.relative_path)}, {date_literal(file.folder_date)}"
-        return f"SELECT {columns}{origin} FROM {relation}"
+        return f"SELECT {selected}{origin} FROM {relation}"
     rows = ", ".join(
         f"({literal(path)}, {literal(file.relative_path)}, {date_literal(file.folder_date)})"
         for path, file in files.items()
     )
     return (
-        f"SELECT {columns}_source_file, _folder_date FROM {relation} "
+        f"SELECT {selected}_source_file, _folder_date FROM {relation} "
         f"JOIN (VALUES {rows}) AS origin({PATH_COLUMN}, _source_file, _folder_date) "
         f"USING ({PATH_COLUMN})"
     )
