@@ -84,22 +84,22 @@ def entity_effect(
 
     accounts, users = bronze_accounts.TABLE, bronze_users.TABLE
     billing = bronze_subscription_events.TABLE
-    for table in (bronze_product_catalog.TABLE, bronze_workflows.TABLE):
-        if count(removed(table)) or count(added(table)):
-            return EntityEffect(every_day=True)
-    if count(removed(accounts)) or count(removed(users)):
+    catalog, workflows = bronze_product_catalog.TABLE, bronze_workflows.TABLE
+    affects_every_day = (
+        *(change(table) for table in (catalog, workflows) for change in (removed, added)),
+        removed(accounts),
+        removed(users),
+        f"{_segments(after)} EXCEPT {_segments(before)}",
+    )
+    if any(map(count, affects_every_day)):
         return EntityEffect(every_day=True)
-    if count(f"{_segments(after)} EXCEPT {_segments(before)}"):
-        return EntityEffect(every_day=True)
-    days = [
-        *connection.execute(
-            f"SELECT user_created_at::DATE FROM {added(users)}"
-            f" UNION ALL SELECT account_created_at::DATE FROM {added(accounts)}"
-            f" UNION ALL SELECT first_paid_at::DATE FROM {added(accounts)}"
-            f" UNION ALL SELECT event_date FROM {added(billing)}"
-            f" UNION ALL SELECT event_date FROM {removed(billing)}"
-        ).fetchall()
-    ]
+    days = connection.execute(
+        f"SELECT user_created_at::DATE FROM {added(users)}"
+        f" UNION ALL SELECT account_created_at::DATE FROM {added(accounts)}"
+        f" UNION ALL SELECT first_paid_at::DATE FROM {added(accounts)}"
+        f" UNION ALL SELECT event_date FROM {added(billing)}"
+        f" UNION ALL SELECT event_date FROM {removed(billing)}"
+    ).fetchall()
     dates = [day for (day,) in days if day is not None]
     deletes = f"WHERE list_contains({list(USER_EVENT_TYPES)}, event_type)"
     of_users = connection.execute(

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,7 @@ from monstera_assets.warehouse.table_asset import asset_key, batch_outs
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import stored_columns
 
-TABLES = (
-    bronze_accounts.TABLE,
-    bronze_product_catalog.TABLE,
-    bronze_users.TABLE,
-    bronze_subscription_events.TABLE,
-    bronze_workflows.TABLE,
-    bronze_rejected_entities.TABLE,
-    bronze_entity_loads.TABLE,
-)
+TABLES = (*COMPARED, bronze_rejected_entities.TABLE, bronze_entity_loads.TABLE)
 
 
 @dataclass(frozen=True)
@@ -121,13 +114,11 @@ def build_load_entities(
     @multi_asset(name="load_entities", outs=batch_outs(TABLES))
     def load_entities() -> Iterator[MaterializeResult[Any]]:
         batch = entity_load(discover_source(source), earliest, queries)
-        first, *others = TABLES
-        yield MaterializeResult(asset_key=asset_key(first.name), value=batch)
-        for table in others:
-            yield MaterializeResult(
-                asset_key=asset_key(table.name),
-                metadata={"dagster/row_count": batch.counts[table.name]},
-            )
+        first, *others = (table.name for table in TABLES)
+        yield MaterializeResult(asset_key=asset_key(first), value=batch)
+        for name in others:
+            metadata = {"dagster/row_count": batch.counts[name]}
+            yield MaterializeResult(asset_key=asset_key(name), metadata=metadata)
 
     return load_entities
 
@@ -220,12 +211,8 @@ def _note_what_changed(connection: duckdb.DuckDBPyConnection) -> None:
     events = (bronze_events.TABLE, bronze_rejected_events.TABLE)
     if not all(stored_columns(connection, table) for table in events):
         return  # no day was ever loaded
-    effect = entity_effect(
-        connection,
-        before=_before,
-        after=lambda table: table.qualified_name,
-        loaded=lambda table: table.qualified_name,
-    )
+    stored = attrgetter("qualified_name")
+    effect = entity_effect(connection, before=_before, after=stored, loaded=stored)
     first = date.min if effect.every_day else effect.affects_from
     if first is not None:
         note_change(connection, Cause.ENTITIES, first)

@@ -6,26 +6,15 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import ibis
 import ibis.expr.types as ir
-from dagster import (
-    AssetExecutionContext,
-    AssetIn,
-    AssetsDefinition,
-    BackfillPolicy,
-    DailyPartitionsDefinition,
-    MaterializeResult,
-    multi_asset,
-)
 
 from monstera_assets.bronze import (
     bronze_events,
     bronze_loads,
-    bronze_product_catalog,
     bronze_rejected_events,
-    bronze_subscription_events,
-    bronze_users,
     event_rules,
 )
 from monstera_assets.bronze.loading import (
@@ -63,6 +52,9 @@ from monstera_assets.warehouse.writer import materialized_days
 
 TABLES = (bronze_events.TABLE, bronze_rejected_events.TABLE, bronze_loads.TABLE)
 
+LOOKED_UP = ("bronze_users", "bronze_product_catalog", "bronze_subscription_events")
+"""The tables by which events are judged."""
+
 ROWS_OUTSIDE = "rows_outside_the_run"
 """Metadata key: rows of a source that is not laid out by day which belong to other days."""
 
@@ -88,33 +80,26 @@ _ENTRIES = "events_entries"
 
 def build_load_events(
     source: Path,
-    partitions: DailyPartitionsDefinition,
+    partitions: dg.DailyPartitionsDefinition,
     first_partition: date,
     earliest: date,
     queries: QueryCache | None = None,
-) -> AssetsDefinition:
+) -> dg.AssetsDefinition:
     """The asset that loads event partitions from a source folder."""
 
-    @multi_asset(
+    @dg.multi_asset(
         name="load_events",
         outs=batch_outs(TABLES),
-        ins={
-            table.name: AssetIn(asset_key(table.name), dagster_type=Any)
-            for table in (
-                bronze_users.TABLE,
-                bronze_product_catalog.TABLE,
-                bronze_subscription_events.TABLE,
-            )
-        },
+        ins={name: dg.AssetIn(asset_key(name), dagster_type=Any) for name in LOOKED_UP},
         partitions_def=partitions,
-        backfill_policy=BackfillPolicy.single_run(),
+        backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def load_events(
-        context: AssetExecutionContext,
+        context: dg.AssetExecutionContext,
         bronze_users: InputRows,
         bronze_product_catalog: InputRows,
         bronze_subscription_events: InputRows,
-    ) -> Iterator[MaterializeResult[Any]]:
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         window = partition_window(context)
         changed = context.run.tags.get(CHANGED_DAYS)
         batch = event_batch(
@@ -128,18 +113,16 @@ def build_load_events(
             changed=None if changed is None else from_text(changed),
             queries=queries,
         )
-        first, *others = TABLES
-        yield MaterializeResult(asset_key=asset_key(first.name), value=batch)
+        first, *others = (table.name for table in TABLES)
+        yield dg.MaterializeResult(asset_key=asset_key(first), value=batch)
         outside = batch.counts[ROWS_OUTSIDE]
         if outside:
             context.log.warning(
                 f"{outside} rows of the source are dated outside {window} and not part of this run"
             )
-        for table in others:
-            yield MaterializeResult(
-                asset_key=asset_key(table.name),
-                metadata={"rows_written": batch.counts[table.name], ROWS_OUTSIDE: outside},
-            )
+        for name in others:
+            metadata = {"rows_written": batch.counts[name], ROWS_OUTSIDE: outside}
+            yield dg.MaterializeResult(asset_key=asset_key(name), metadata=metadata)
 
     return load_events
 
@@ -246,10 +229,8 @@ class _EventLoad:
         known = materialized_days(connection, bronze_loads.TABLE)
         days = [day for day in self.window if day in self.changed or day not in known]
         rows = self._classified(connection, days)
-        if self.source_input.by_day:
-            further = self._days_with_other_duplicates(connection)
-            if further:
-                rows = self._classified(connection, [*days, *further])
+        if self.source_input.by_day and (more := self._days_with_other_duplicates(connection)):
+            rows = self._classified(connection, [*days, *more])
         return rows
 
     def _classified(self, connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> str:

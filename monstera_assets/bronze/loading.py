@@ -14,7 +14,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze.forgotten import forgetting
 from monstera_assets.bronze.validation import REASON, raw_row
-from monstera_assets.source.fingerprint import fingerprint
+from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
 from monstera_assets.source.layout import SourceInput
 from monstera_assets.source.reader import RawColumn, stage_rows
 from monstera_assets.warehouse.batches import temporary_relation
@@ -53,10 +53,8 @@ def stage(
     staged = stage_rows(connection, source_input, columns, source_input.name, copy=copy)
     if forgotten is not None:
         forgotten.staged(source_input.name)
-    return (
-        temporary_relation(connection, staged.rows),
-        temporary_relation(connection, staged.malformed),
-    )
+    rows = temporary_relation(connection, staged.rows)
+    return rows, temporary_relation(connection, staged.malformed)
 
 
 def raw_columns(required: Sequence[str], optional: Sequence[str]) -> list[RawColumn]:
@@ -117,9 +115,7 @@ def with_files(
         " unnest(?::VARCHAR[]) AS sha256",
         [
             [file.folder_date for file in source_input.files],
-            [print_.relative_path for print_ in prints],
-            [print_.size_bytes for print_ in prints],
-            [print_.sha256 for print_ in prints],
+            *([getattr(each, field) for each in prints] for field in FileFingerprint._fields),
         ],
     )
     listed = (

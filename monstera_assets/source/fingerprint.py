@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from monstera_assets.source.layout import SourceFile, unreadable
 
 
-@dataclass(frozen=True)
-class FileFingerprint:
+class FileFingerprint(NamedTuple):
     """The size and SHA-256 (lowercase hexadecimal) of one file."""
 
     relative_path: str
