@@ -134,25 +134,12 @@ def product_of_node(catalog: ir.Table) -> ir.Table:
         One row a node: `node_id`, `product_id` (its ancestor of tier product, or itself). Families
         have none and are left out. The taxonomy has at most four tiers, so two steps up suffice.
     """
-    nodes = catalog.select(
-        node_id=catalog.product_id, node_tier=catalog.tier, parent_id=catalog.parent_product_id
-    )
-    parents = catalog.select(
-        one_up_id=catalog.product_id,
-        one_up_tier=catalog.tier,
-        one_up_parent_id=catalog.parent_product_id,
-    )
-    grandparents = catalog.select(two_up_id=catalog.product_id, two_up_tier=catalog.tier)
-    joined = nodes.left_join(parents, nodes.parent_id == parents.one_up_id)
-    joined = joined.left_join(grandparents, joined.one_up_parent_id == grandparents.two_up_id)
-    rolled = joined.select(
-        node_id=joined.node_id,
-        product_id=ibis.cases(
-            (joined.node_tier == "product", joined.node_id),
-            (joined.one_up_tier == "product", joined.one_up_id),
-            (joined.two_up_tier == "product", joined.two_up_id),
-        ),
-    )
+    nodes = catalog.select(id="product_id", tier="tier", parent_id="parent_product_id")
+    node, one_up, two_up = (nodes.rename(f"{{name}}_{step}") for step in range(3))
+    joined = node.left_join(one_up, node.parent_id_0 == one_up.id_1)
+    joined = joined.left_join(two_up, joined.parent_id_1 == two_up.id_2)
+    products = [(joined[f"tier_{step}"] == "product", joined[f"id_{step}"]) for step in range(3)]
+    rolled = joined.select(node_id=joined.id_0, product_id=ibis.cases(*products))
     return rolled.filter(rolled.product_id.notnull())
 
 

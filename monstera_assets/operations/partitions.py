@@ -46,11 +46,8 @@ def choose_window(
 ) -> DateWindow:
     """The range of a run: as asked, by default all that the source covers.
 
-    Args:
-        available: the partitions that exist.
-        source: gives the range of the source; asked only where it is needed.
-        first: first day asked for.
-        last: last day asked for.
+    `available` are the partitions that exist; `source` gives the range of the source, and is asked only
+    where it is needed.
 
     Raises:
         SettingsError: a day asked for has no partition, or the range is empty.

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from monstera_assets.operations.runs import step_name
+from monstera_assets.operations.status import print_line
 
 _ENDINGS = {
     DagsterEventType.STEP_SUCCESS: "",
@@ -47,38 +48,23 @@ class RunProgress(Progress):
 
     def __call__(self, event: DagsterEvent) -> None:
         """Take note of an event of the run."""
-        kind = event.event_type
+        kind, step = event.event_type, step_name(event)
         if kind == DagsterEventType.ASSET_MATERIALIZATION:
-            self._materialized(event)
+            made = event.step_materialization_data.materialization
+            counts = (made.metadata[key] for key in _ROW_COUNTS if key in made.metadata)
+            if (count := next(counts, None)) is not None:
+                # Of a range every partition reports, with the same metadata: the first one will do.
+                of_step = self._rows.setdefault(step, {})
+                of_step.setdefault(made.asset_key.path[-1], int(str(count.value)))
         elif kind == DagsterEventType.STEP_START:
             self._began = time.monotonic()
-            self.update(self._steps, description=escape(step_name(event)))
+            self.update(self._steps, description=escape(step))
         elif kind in _ENDINGS:
-            self._finished(event)
-
-    def _materialized(self, event: DagsterEvent) -> None:
-        # Of a range every partition reports, with the same metadata: the first one will do.
-        name = event.step_materialization_data.materialization.asset_key.path[-1]
-        of_step = self._rows.setdefault(step_name(event), {})
-        if name in of_step:
-            return
-        metadata = event.step_materialization_data.materialization.metadata
-        for key in _ROW_COUNTS:
-            if key in metadata:
-                of_step[name] = int(str(metadata[key].value))
-                return
-
-    def _finished(self, event: DagsterEvent) -> None:
-        name = step_name(event)
-        rows_so_far = sum(sum(of_step.values()) for of_step in self._rows.values())
-        self.update(self._steps, advance=1, rows=rows_so_far)
-        if not self.disable:
-            return
-        [task] = self.tasks
-        rows = f"  {sum(self._rows[name].values()):,} rows" if self._rows.get(name) else ""
-        seconds = time.monotonic() - self._began
-        line = (
-            f"[{task.completed:>2}/{task.total}] {name}{rows}  {seconds:.1f} s"
-            f"{_ENDINGS[event.event_type]}"
-        )
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            rows = {name: sum(of_step.values()) for name, of_step in self._rows.items()}
+            self.update(self._steps, advance=1, rows=sum(rows.values()))
+            if self.disable:
+                [task] = self.tasks
+                written = f"  {rows[step]:,} rows" if step in rows else ""
+                seconds = time.monotonic() - self._began
+                done = f"[{task.completed:>2}/{task.total}] {step}{written}  {seconds:.1f} s"
+                print_line(self.console, done + _ENDINGS[kind])

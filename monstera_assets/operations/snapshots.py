@@ -65,7 +65,9 @@ class Snapshots:
                 snapshot.mkdir(parents=True)
                 try:
                     yield snapshot
-                    _synchronize(snapshot)
+                    # On disk before anybody is led to them: the files, and the folders that name them.
+                    for path in (*snapshot.iterdir(), snapshot, snapshot.parent):
+                        synchronize(path)
                     self._turn_link(snapshot)
                 except BaseException:
                     shutil.rmtree(snapshot, ignore_errors=True)
@@ -121,9 +123,3 @@ class Snapshots:
         incoming.symlink_to(Path(_SNAPSHOTS) / snapshot.name)
         incoming.replace(self.current)
         synchronize(self.output)
-
-
-def _synchronize(snapshot: Path) -> None:
-    """Have the files, and the folders that name them, on disk before anybody is led to them."""
-    for path in (*snapshot.iterdir(), snapshot, snapshot.parent):
-        synchronize(path)

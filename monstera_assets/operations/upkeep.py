@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from dagster import JobDefinition, OpExecutionContext, ScheduleDefinition, job, mem_io_manager, op
+import dagster as dg
 
 from monstera_assets.operations.exports import export_all
 from monstera_assets.operations.jobs import EXPIRE_RAW_EVENTS, EXPORT_TABLES
@@ -15,18 +15,18 @@ from monstera_assets.warehouse.tables import Table
 MONTHLY = "0 3 1 * *"
 
 # These ops deliver nothing, and the warehouse's IO manager would hold the file open beside them.
-_RESOURCES = {IO_MANAGER_KEY: mem_io_manager}
+_RESOURCES = {IO_MANAGER_KEY: dg.mem_io_manager}
 
 
-def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefinition]:
+def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.JobDefinition]:
     """The job that removes old raw events; the job of exports too if there is a folder for them."""
 
-    @op(name="remove_old_raw_events")
-    def expire(context: OpExecutionContext) -> None:
+    @dg.op(name="remove_old_raw_events")
+    def expire(context: dg.OpExecutionContext) -> None:
         expired = expire_raw_events(settings, datetime.now(UTC).date())
         context.log.info(f"removed before {expired.removed_before}: {expired.rows}")
 
-    @job(
+    @dg.job(
         name=EXPIRE_RAW_EVENTS,
         resource_defs=_RESOURCES,
         description="Remove raw events older than raw_event_retention_days. States and totals stay;"
@@ -35,12 +35,12 @@ def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefiniti
     def expire_job() -> None:
         expire()
 
-    @op(name="write_export_files")
-    def export(context: OpExecutionContext) -> None:
+    @dg.op(name="write_export_files")
+    def export(context: dg.OpExecutionContext) -> None:
         report = export_all(settings, tables)
         context.log.info(f"{len(report.rows)} tables exported to {report.folder}")
 
-    @job(
+    @dg.job(
         name=EXPORT_TABLES,
         resource_defs=_RESOURCES,
         description="Export the tables for BI tools to export_directory.",
@@ -51,10 +51,10 @@ def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[JobDefiniti
     return [expire_job, *([export_job] if settings.export_directory else [])]
 
 
-def expiry_schedule(jobs: Sequence[JobDefinition]) -> ScheduleDefinition:
+def expiry_schedule(jobs: Sequence[dg.JobDefinition]) -> dg.ScheduleDefinition:
     """Once a month; stopped until somebody who wants raw events removed starts it."""
     [expire_job] = [each for each in jobs if each.name == EXPIRE_RAW_EVENTS]
-    return ScheduleDefinition(
+    return dg.ScheduleDefinition(
         name="expire_raw_events_monthly",
         job=expire_job,
         cron_schedule=MONTHLY,
