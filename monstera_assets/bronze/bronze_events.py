@@ -80,15 +80,7 @@ class Classification:
         return self._placed(self._read_single(rows)).select("partition_date", HASH)
 
     def of_repeated(self, rows: ir.Table) -> ir.Table:
-        """Typed rows with partition, hash and rejection reason (null if accepted).
-
-        Args:
-            rows: all staged rows of some ids.
-
-        Returns:
-            The rows with `partition_date`: the folder's date in a layout by day, else the event's,
-            else the first partition; and with the hash of `row_hash`.
-        """
+        """Typed rows of some ids with partition, hash and rejection reason (null if accepted)."""
         read = read_events(rows, TABLE, self.earliest)
         classified = self._by_rules(rank_events(read, by_day=self.other_days is not None))
         if self.other_days is not None:
@@ -126,10 +118,6 @@ def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table)
     Of a day's own rows at most one of an id is left, and whether an earlier day has the id does not
     depend on which of several earlier days it is: so the outcome is the same whether days are loaded
     one by one, in order, or in one run.
-
-    Args:
-        classified: rows by the rules of a day.
-        other_days: `event_id` and `event_date` of the other days' events.
     """
     rows = classified
     left = rows.filter(rows[ma.REASON].isnull())

@@ -64,13 +64,9 @@ class EntityEffect:
 def entity_effect(
     connection: duckdb.DuckDBPyConnection, before: Named, after: Named, loaded: Named
 ) -> EntityEffect:
-    """Compare two versions of the entity tables.
+    """Compare two versions of the entity tables, which `before` and `after` name.
 
-    Args:
-        connection: sees both versions.
-        before: names the tables of the one.
-        after: names the tables of the other.
-        loaded: names bronze_events and bronze_rejected_events as they are loaded.
+    `loaded` names bronze_events and bronze_rejected_events as they are loaded.
     """
 
     def count(query: str) -> int:

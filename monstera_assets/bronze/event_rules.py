@@ -82,12 +82,7 @@ def event_rules(
 ) -> tuple[ir.Table, list[ma.Rejection]]:
     """The event rules in the framework's order (section 2), and the rows joined to what they need.
 
-    Args:
-        rows: as `rank_events` gives them.
-        table: the declaration of the event table.
-        users: bronze_users.
-        catalog: bronze_product_catalog.
-        deletions: `user_id` and `deleted_on`; None to leave that rule out.
+    `rows` are as `rank_events` gives them; without `deletions` the rule for them is left out.
     """
     rows, unknown_product = ma.unknown_reference(rows, "product_id", catalog, "unknown_product")
     people = users.select(person_id=users.user_id, person_created_on=users.user_created_at.date())

@@ -178,18 +178,7 @@ def event_batch(
 def day_digests(
     rows: ir.Table, malformed: ir.Table, *, by_day: bool, earliest: date, first_partition: date
 ) -> ir.Table:
-    """What a source's rows say of each day.
-
-    Args:
-        rows: staged source rows.
-        malformed: staged records that are no rows.
-        by_day: whether the source is laid out by day.
-        earliest: no event is older.
-        first_partition: where rows without a readable date belong.
-
-    Returns:
-        `partition_date`, `rows_read` and `rows_digest`, for each day with rows.
-    """
+    """`partition_date`, `rows_read` and `rows_digest` of each day that a source has rows of."""
     read = event_rules.read_events(rows, bronze_events.TABLE, earliest)
     read = event_rules.rank_events(read, by_day=by_day)
     dated = read.select(

@@ -34,14 +34,8 @@ def stage(
 ) -> tuple[ir.Table, ir.Table]:
     """Stage an input's files; the rows that can be read and the records that cannot.
 
-    In both, people who were forgotten have their tombstone instead of their id.
-
-    Args:
-        connection: where the rows are staged.
-        source_input: the files to read.
-        required: columns that every file must have.
-        optional: further columns to read.
-        copy: False to read rows where they are, if nothing stands against it; see `stage_rows`.
+    In both, people who were forgotten have their tombstone instead of their id. Every file must have
+    the required columns; for `copy` see `stage_rows`.
 
     Raises:
         ForgottenKeyError: people were forgotten, and the key to know them by is not there.
@@ -66,13 +60,7 @@ def raw_columns(required: Sequence[str], optional: Sequence[str]) -> list[RawCol
 
 
 def what_is_kept(table: Table, classified: ir.Table, also: Sequence[str] = ()) -> ir.Table:
-    """The table's columns, reason, file and, if rejected, raw row of classified rows.
-
-    Args:
-        table: the declaration whose columns are kept.
-        classified: rows with `rejection_reason`, `source_file` and raw columns.
-        also: further columns to keep.
-    """
+    """Of classified rows the table's columns, others named, reason, file and, if rejected, raw row."""
     rejected = classified[REASON].notnull()
     return classified.select(
         *(column.name for column in table.columns),

@@ -34,14 +34,7 @@ def malformed_hash(malformed: ir.Table) -> ir.IntegerValue:
 
 
 def digests_by_day(hashed: ir.Table) -> ir.Table:
-    """The digest of each day.
-
-    Args:
-        hashed: one row a source row: `partition_date` and its hash.
-
-    Returns:
-        `partition_date`, `rows_read` and `rows_digest`, as rows:sum.
-    """
+    """The `rows_read` and `rows_digest`, as rows:sum, of each `partition_date`, from a hash a row."""
     counted = hashed.group_by("partition_date").aggregate(
         rows_read=hashed.count(), total=hashed[HASH].sum()
     )

@@ -19,12 +19,8 @@ REASON = "rejection_reason"
 def typed(rows: ir.Table, table: Table, source_names: Mapping[str, str] | None = None) -> ir.Table:
     """Read the raw columns of a source as the declared types; what cannot be read becomes null.
 
-    Keeps the raw columns, prefixed with `raw_`, beside the typed ones.
-
-    Args:
-        rows: staged source rows.
-        table: the declaration; its columns that the source does not have are left out.
-        source_names: names in the source of columns that are called otherwise in the table.
+    Keeps the raw columns, prefixed with `raw_`, beside the typed ones. Columns of the table that the
+    source does not have are left out; `source_names` has those that the source calls otherwise.
     """
     names = source_names or {}
     raw = {name: f"raw_{name}" for name in rows.columns}
@@ -70,13 +66,10 @@ def required_columns(table: Table) -> tuple[str, ...]:
 def column_rules(
     rows: ir.Table, table: Table, duplicate: str, required: Sequence[str] | None = None
 ) -> list[Rejection]:
-    """The rules that every entity table begins with.
+    """The rules that every entity table begins with, for rows as `rank_duplicates` gives them.
 
-    Args:
-        rows: as `rank_duplicates` gives them.
-        table: the declaration.
-        duplicate: the reason for which a row is rejected whose key another row has.
-        required: columns that may not be empty, by default all that are not nullable.
+    `duplicate` is the reason for which a row is rejected whose key another row has; `required` are the
+    columns that may not be empty, by default all that are not nullable.
     """
     return [
         *missing(rows, required_columns(table) if required is None else required),

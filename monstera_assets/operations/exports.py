@@ -101,14 +101,10 @@ def write_export(
     *,
     every_table: bool,
 ) -> ExportReport:
-    """Export tables into a folder, all or nothing.
+    """Export tables into a folder, all or nothing: a file for each table and format.
 
-    Args:
-        settings: where the warehouse is.
-        output: the folder of exports, made if need be.
-        tables: what to write, and as what: a file each.
-        every_table: whether that is all there is to be in the export; if not, the other tables of the
-            export before stay in it as they are, and each of `tables` must have been materialized.
+    If not `every_table`, the other tables of the export before stay in it as they are, and each of
+    `tables` must have been materialized.
 
     Raises:
         WarehouseLockedError: the database stayed locked.
@@ -154,9 +150,6 @@ def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
 
 def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
     """Write every export that there is of this warehouse anew, and leave nothing older of it.
-
-    Returns:
-        The folders.
 
     Raises:
         ExportError: a folder cannot be written to; the others may have been.

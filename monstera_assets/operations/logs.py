@@ -26,12 +26,9 @@ class LogError(WarehouseError):
 
 
 def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Path]:
-    """Replace ids and addresses by a tombstone in all files of Dagster's home.
+    """Replace ids and addresses by a tombstone in all files of Dagster's home; which files had one.
 
     A name is replaced where it stands alone, a mere number only as a cell of a check's examples.
-
-    Returns:
-        The files that had one.
 
     Raises:
         LogError: a file is locked or cannot be written.

@@ -45,7 +45,7 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
 
 def headline(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     """Lines with the figures of the as-of date, after an empty one; none before there are any."""
-    if not stored_columns(connection, STATES.stored):
+    if not stored_columns(connection, STATES):
         return
     states = connection.execute(
         f"SELECT platform_state, count(*), max(as_of_date) FROM {STATES.qualified_name}"
@@ -56,7 +56,7 @@ def headline(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
     yield ""
     by_state = ", ".join(f"{state} {count:,}" for state, count, _ in states)
     yield f"Users on {states[0][2]}: {by_state}"
-    if stored_columns(connection, OVERALL.stored):
+    if stored_columns(connection, OVERALL):
         columns = ", ".join(metric.column_name for metric in BIG_NUMBERS)
         for row in connection.execute(
             f"SELECT {columns} FROM {OVERALL.qualified_name} WHERE is_current_day"

@@ -54,13 +54,7 @@ def freshness(settings: Settings) -> dg.FreshnessPolicy:
 def daily_schedule(
     settings: Settings, first_partition: date, daily_tables: Sequence[dg.AssetKey]
 ) -> dg.ScheduleDefinition:
-    """The schedule of the daily run, at the hour and minute (UTC) of the settings.
-
-    Args:
-        settings: `daily_run_at`.
-        first_partition: the first day that there can be.
-        daily_tables: keys of all tables with daily partitions.
-    """
+    """The schedule of the daily run, at `daily_run_at` (UTC), for all tables with daily partitions."""
     at = settings.daily_run_at
 
     @dg.schedule(

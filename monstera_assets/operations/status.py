@@ -127,13 +127,7 @@ class Status(BaseModel):
 def read_status(
     instance: DagsterInstance, settings: Settings, now: datetime, *, lock_timeout_seconds: float = 0
 ) -> Status:
-    """The status as of a moment.
-
-    Args:
-        instance: where the runs are recorded.
-        settings: where the database is, and when the daily run begins.
-        now: the moment that decides which day is due.
-        lock_timeout_seconds: how long to wait for a process that holds the database.
+    """The status as of a moment, which decides which day is due.
 
     Raises:
         WarehouseError: the file cannot be opened, for another reason than that it is locked.

@@ -39,19 +39,12 @@ def date_bounds(
     inputs: Mapping[str, SourceInput],
     earliest: date = EARLIEST,
 ) -> DateBounds | None:
-    """Return the first and last day of users, accounts, events and subscription events.
+    """The first and last day of users, accounts, events and subscription events; None if there is none.
 
     Times without an offset are UTC, and days are UTC's. Unreadable dates, those before ``earliest``
     and those after the year 9999 do not count. An input laid out by day is dated by its folders, and
-    none of its files is opened; of the others only one column is read.
-
-    Args:
-        connection: nothing is left in it; it may be inside a transaction, which cannot be aborted.
-        inputs: those of `discover_source`; missing ones are skipped.
-        earliest: the first date that is taken for real.
-
-    Returns:
-        The bounds, or None if the source has no date.
+    none of its files is opened; of the others only one column is read. Nothing is left in the
+    connection, which may be inside a transaction.
 
     Raises:
         SourceError: a file cannot be read, or lacks the column with its dates.

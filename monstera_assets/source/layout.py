@@ -80,15 +80,10 @@ class SourceInput:
 
 
 def discover_source(folder: Path) -> Mapping[str, SourceInput]:
-    """Find the files of every input in a source folder.
+    """Find the inputs in a source folder, by name: all required ones and those optional ones it has.
 
-    Args:
-        folder: holds, for each input, ``<name>.csv``, ``<name>.parquet`` or a folder ``<name>/`` of
-            such files, flat or laid out by day (``event_date=2025-06-01/``), with or without the
-            prefix ``seed_``. Anything else in it is ignored.
-
-    Returns:
-        The inputs present, by name: all required ones and those optional ones that are there.
+    An input is ``<name>.csv``, ``<name>.parquet`` or a folder ``<name>/`` of such files, flat or laid
+    out by day (``event_date=2025-06-01/``), with or without the prefix ``seed_``.
 
     Raises:
         SourceError: the folder cannot be listed; a required input is missing; an input is there

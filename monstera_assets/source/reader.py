@@ -68,13 +68,11 @@ def stage_rows(
         source_input: the files to read.
         columns: those wanted; other columns of the files are ignored.
         name: lower case letters, digits and underscores; tables of that name are replaced.
-        copy: False to read the rows of an input of Parquet files alone where they are, each time
-            they are asked for, by the view ``<name>_rows_in_place``. Whoever has read it calls
-            `check_unchanged`, and `explain_failure` where that failed.
+        copy: False to read rows of Parquet files alone where they are, by the view
+            ``<name>_rows_in_place``; then call `check_unchanged`, or `explain_failure` if that failed.
 
     Raises:
-        SourceError: a file lacks a required column, has no readable header, is not Parquet, or has
-            gone or changed since it was found.
+        SourceError: a file lacks a required column, cannot be read, or has gone or changed.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"not a name for a staged input: {name!r}")
@@ -119,12 +117,6 @@ def explain_failure(
     error: Exception,
 ) -> None:
     """Find the file because of which rows cannot be read in place, if one is the cause.
-
-    Args:
-        connection: its transaction may have been aborted.
-        source_input: what was staged.
-        columns: as they were asked for.
-        error: what the engine said.
 
     Raises:
         SourceError: a file cannot be read to its end, or has gone or changed.

@@ -166,9 +166,7 @@ class Accounts:
     def settle_seats(self, day: int, used: Ints) -> None:
         """After the day's work: seats are bought if need be, given up or upgraded at will.
 
-        Args:
-            day: the day.
-            used: by account, people with qualifying use in the 30 days up to it.
+        `used` are, by account, people with qualifying use in the 30 days up to the day.
         """
         rates = self.company.rates
         self.used_seats = used

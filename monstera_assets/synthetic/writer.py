@@ -74,13 +74,7 @@ def generate(
     *,
     with_truth: bool = False,
 ) -> Generated:
-    """Write a company as a source folder.
-
-    Args:
-        company: which one.
-        output: the folder; it must not exist, or be empty.
-        kind: the format of all inputs. The truth is always Parquet.
-        with_truth: whether to write `truth/user_hazards.parquet` too, which no run reads.
+    """Write a company as a source folder, which must not exist, or be empty; the truth as Parquet.
 
     Raises:
         GenerationError: the folder holds something already or cannot be written, or the company asks
