@@ -11,12 +11,7 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.bronze import (
-    bronze_events,
-    bronze_loads,
-    bronze_rejected_events,
-    event_rules,
-)
+from monstera_assets.bronze import bronze_events, bronze_loads, bronze_rejected_events, event_rules
 from monstera_assets.bronze.loading import (
     accepted,
     forget_in_rejected,

@@ -367,10 +367,8 @@ def _health(status: Status) -> str:
     lateness = f"late ({due})" if status.late else "not late"
     failing = [f"{count} {level}" for level, count in status.failing_checks.items() if count]
     run = status.last_run
-    return "; ".join(
-        (
-            f"Latest day: {status.latest_day or 'none'}, {lateness}",
-            f"failing checks: {', '.join(failing) or 'none'}",
-            f"last run: {f'{run.outcome}, {run.at:%Y-%m-%d %H:%M} UTC' if run else 'none'}",
-        )
+    return (
+        f"Latest day: {status.latest_day or 'none'}, {lateness};"
+        f" failing checks: {', '.join(failing) or 'none'};"
+        f" last run: {f'{run.outcome}, {run.at:%Y-%m-%d %H:%M} UTC' if run else 'none'}"
     )

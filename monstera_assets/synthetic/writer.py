@@ -91,8 +91,7 @@ def _new_folder(output: Path) -> Iterator[Path]:
     try:
         if output.is_symlink() or (output.exists() and not output.is_dir()):
             raise GenerationError(f"--output {output}: is no folder; give another one.")
-        if output.exists() and any(output.iterdir()):
-            raise _not_empty(output)
+        _require_empty(output)
         target = output.absolute()
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
@@ -102,9 +101,8 @@ def _new_folder(output: Path) -> Iterator[Path]:
             try:
                 # Takes the place of an empty folder, and fails if it is empty no more.
                 folder.replace(target)
-            except OSError as error:
-                if output.exists() and any(output.iterdir()):
-                    raise _not_empty(output) from error
+            except OSError:
+                _require_empty(output)
                 raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -116,11 +114,12 @@ def _new_folder(output: Path) -> Iterator[Path]:
         ) from error
 
 
-def _not_empty(output: Path) -> GenerationError:
-    return GenerationError(
-        f"--output {output}: is not empty, and nothing is ever overwritten; give another folder or"
-        " remove it first."
-    )
+def _require_empty(output: Path) -> None:
+    if output.exists() and any(output.iterdir()):
+        raise GenerationError(
+            f"--output {output}: is not empty, and nothing is ever overwritten; give another folder"
+            " or remove it first."
+        )
 
 
 class _Writer:
@@ -144,16 +143,14 @@ class _Writer:
             ThreadPoolExecutor(1) as beside,
         ):
             self._connection = connection
-            pending: Future[None] | None = None
+            written: Future[Any] = beside.submit(int)
             for day, done in self._simulation.run():
                 events = maker.of_day(day, done)
-                if pending is not None:
-                    pending.result()
-                pending = beside.submit(self._write_day, day, events)
+                written.result()
+                written = beside.submit(self._write_day, day, events)
                 if with_truth and day % truth.EVERY_DAYS == truth.EVERY_DAYS - 1:
                     hazards.append((day, truth.hazards(self._simulation, day)))
-            if pending is not None:
-                pending.result()
+            written.result()
             self._write_users()
             self._write_accounts()
             self._write_subscription_events()
@@ -198,11 +195,8 @@ class _Writer:
             self._rows["events"] += self._copy(query.format(prefix=prefix), columns, path)
 
     def _write_users(self) -> None:
-        people, accounts, rates = (
-            self._simulation.people,
-            self._simulation.accounts,
-            self._company.rates,
-        )
+        people, accounts = self._simulation.people, self._simulation.accounts
+        rates = self._company.rates
         number = people.signed_up_by(self._company.last_day)
         account = people.account[:number]
         plans = np.where(accounts.first_paid == NEVER, len(rates.tiers), accounts.tier)
