@@ -337,7 +337,7 @@ def test_a_query_for_people_gives_the_rows_that_it_gives_in_a_run(seeds_run: See
             bind(connection, {name: ends["first" in name] for name in query.parameters})
             latest = {name for name, days in asset.days.items() if days is LATEST_DAY}
             bind(connection, {f"{name}_first_day": seeds_run.days.last for name in latest})
-            names = ", ".join(column.name for column in asset.table.stored.data_columns)
+            names = ", ".join(column.name for column in asset.table.data_columns)
             stored = f"SELECT {names} FROM {asset.table.qualified_name}"
             printed = f"SELECT {names} FROM ({formatted(query)})"
             differing = connection.execute(
