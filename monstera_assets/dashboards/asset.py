@@ -44,7 +44,7 @@ def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefi
         " active product.",
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:
-        # Imported late: the drawing library takes a second, which only those who draw should wait.
+        # Imported late: only who builds pages waits for them.
         from monstera_assets.dashboards.site import build_site
 
         with warehouse.connect() as connection:

@@ -1,33 +1,23 @@
 """Charts as SVG: line charts, bar charts over time, bars of categories, and small multiples of lines.
 
-Altair describes them and vl-convert draws them, in this process and without network. Layouts are
-exact: margins, ticks and labels are placed here rather than by measuring text, and texts are put into
-the finished SVG, so that the same data give the same bytes on every machine and no text of the data
-passes through the library. The colours of a drawing are names of
-`design.COLOURS`, replaced in the SVG by variables of the style sheet.
+Layouts are exact: margins, ticks and labels are placed here without measuring text, so that the same
+data give the same bytes on every machine. Colours are names of `design.COLOURS`, which are variables of
+the style sheet. Every text is escaped.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
-from itertools import pairwise
-from typing import Any
-from xml.etree import ElementTree as ET
-
-import altair as alt
-import vl_convert
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import groupby, pairwise
+from xml.sax.saxutils import escape
 
 from monstera_assets.dashboards.design import (
     CARD_WIDTH,
     CHART_HEIGHT,
-    COLOURS,
     DECLINING,
-    FONT,
     FONT_SIZE,
     INK,
     LINE,
@@ -36,19 +26,14 @@ from monstera_assets.dashboards.design import (
     PRIMARY,
     RISING,
     SECONDARY,
-    SURFACE,
     TRACK,
 )
 from monstera_assets.dashboards.model import Drawing, Plot
-from monstera_assets.gold.metrics import Unit
+from monstera_assets.gold.metrics import COUNTS, QUOTIENTS, Unit
 
 Value = float | None
-Rows = list[dict[str, Any]]
+Point = tuple[float, Value]
 
-_TEXTS = frozenset({"text", "name", "shown", "first", "last"})
-"""Fields of the layers' data that are texts."""
-_SVG = "http://www.w3.org/2000/svg"
-_VEGALITE = re.sub(r"^v(\d+\.\d+).*", r"\1", alt.SCHEMA_VERSION)
 _LETTER = 6.9
 """Pixels of a letter of the labels, on the wide side: what margins are reckoned with."""
 _WIDE_LETTER = 7.8
@@ -56,6 +41,8 @@ _WIDE_LETTER = 7.8
 _BOLD_LETTER = 8.4
 """As `_LETTER`, for bold ones."""
 _TOP, _BOTTOM, _LEFT = 10, 24, 44
+_MIDDLE, _HANGING = 4, 9
+"""From the middle and from the top of a text down to its baseline."""
 _LABEL_STEP = 15
 """Pixels that two labels, one above the other, keep between their middles."""
 _TIMES = 10
@@ -66,16 +53,8 @@ _LONG_NAME = 18
 """Letters of a name for which a small line needs the whole width."""
 _BAR_STEP, _BAR_HEIGHT = 34, 8
 _PANEL_HEIGHT, _PANEL_STEP, _PANEL_GAP = 38, 70, 26
-_DASHES = ((), (5, 3), (1.5, 2.5))
-_STYLES = ((PRIMARY, 2.2), (PRIMARY, 1.8), (SECONDARY, 2.2))
+_STYLES = ((PRIMARY, 2.2, ""), (PRIMARY, 1.8, "5,3"), (SECONDARY, 2.2, "1.5,2.5"))
 """Of the first, second and third line: colours repeat, so dashes and labels tell lines apart."""
-_CONFIGURATION = {
-    "aria": False,  # the page says what the chart shows, in words
-    "background": SURFACE,
-    "font": FONT,
-    "text": {"fontSize": FONT_SIZE},
-    "view": {"stroke": None},
-}
 
 
 @dataclass(frozen=True)
@@ -95,7 +74,115 @@ class Bar:
     name: str
     value: float
     shown: str
-    colour: str = PRIMARY
+
+
+class _Sketch:
+    """The marks of a drawing, in their order; places are pixels from the corner `left` and `top`."""
+
+    def __init__(self, width: int, height: int, left: float = 0, top: float = 0) -> None:
+        self.size = (width, height)
+        self._marks: list[str] = []
+        self._corner = f"translate({_number(left)},{_number(top)})"
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        text: str,
+        anchor: str = "start",
+        *,
+        colour: str = INK,
+        bold: bool = False,
+        size: int = FONT_SIZE,
+    ) -> None:
+        weight = ' font-weight="600"' if bold else ""
+        self._marks.append(
+            f'<text text-anchor="{anchor}" transform="translate({_number(x)},{_number(y)})"'
+            f' font-size="{size}px"{weight} fill="var(--{colour})">{escape(text)}</text>'
+        )
+
+    def rule(self, left: float, right: float, y: float, colour: str) -> None:
+        self._marks.append(
+            f'<path d="M{_number(left)},{_number(y)}H{_number(right)}" stroke="var(--{colour})" />'
+        )
+
+    def bar(self, x: float, y: float, width: float, height: float, colour: str) -> None:
+        self._marks.append(
+            f'<path d="M{_number(x)},{_number(y)}h{_number(width)}v{_number(height)}'
+            f'h{_number(-width)}Z" fill="var(--{colour})" />'
+        )
+
+    def line(
+        self, points: Sequence[Point], colour: str, thickness: float, dash: str = "", cap: str = ""
+    ) -> None:
+        """A line with a gap where a value is None."""
+        style = f' stroke-linecap="{cap}"' if cap else ""
+        style += f' stroke-dasharray="{dash}"' if dash else ""
+        stretches = (
+            "M" + "L".join(f"{_number(x)},{_number(y)}" for x, y in stretch if y is not None)
+            for is_known, stretch in groupby(points, key=lambda point: point[1] is not None)
+            if is_known
+        )
+        self._marks.append(
+            f'<path d="{"".join(stretches)}" stroke="var(--{colour})"'
+            f' stroke-width="{_number(thickness)}" stroke-linejoin="round"{style} />'
+        )
+
+    def dots(self, points: Sequence[Point], colour: str, area: float) -> None:
+        """A dot at the last value and at those without a neighbour to be joined with."""
+        known = [index for index, (_, y) in enumerate(points) if y is not None]
+        alone = [index for index in known if not {index - 1, index + 1}.intersection(known)]
+        for index in (*alone, *known[-1:]):
+            x, y = points[index]
+            self._marks.append(
+                f'<circle cx="{_number(x)}" cy="{_number(y or 0)}"'
+                f' r="{_number(math.sqrt(area) / 2)}" fill="var(--{colour})" />'
+            )
+
+    def drawing(self, plots: Iterable[Plot], points: int, *, bands: bool = False) -> Drawing:
+        """The drawing of all marks."""
+        width, height = self.size
+        svg = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
+            f'<g fill="none" stroke-miterlimit="10" transform="{self._corner}">'
+            f"{''.join(self._marks)}</g></svg>"
+        )
+        return Drawing(svg, width, height, tuple(plots), bands, points)
+
+
+class _Axes(_Sketch):
+    """A sketch with lines at round values, room for labels at the right, and days below."""
+
+    def __init__(
+        self,
+        series: Sequence[Series],
+        unit: Unit,
+        labels: Sequence[str],
+        columns: Sequence[int],
+        size: tuple[int, int],
+    ) -> None:
+        width, height = size
+        known = [value for one in series for value in one.values if value is not None]
+        ticks = nice_ticks(min([0.0, *known]), max([0.0, *known]), whole=unit in COUNTS)
+        texts = [tick_text(tick, unit) for tick in ticks]
+        left = max(_LEFT, 12 + round(max(map(len, texts)) * _WIDE_LETTER))
+        right = 12 + max((round(len(text) * _BOLD_LETTER) for text in labels), default=4)
+        super().__init__(width, height, left, _TOP)
+        self.plot = Plot(left, width - left - right, _TOP, height - _TOP - _BOTTOM, tuple(columns))
+        self.low, self.high = ticks[0], ticks[-1]
+        for tick in ticks:
+            self.rule(0, self.plot.width, self.down(tick), LINE)
+        for tick, text in zip(ticks, texts, strict=True):
+            self.text(-8, self.down(tick) + _MIDDLE, text, "end", colour=MUTED)
+
+    def down(self, value: float) -> float:
+        """Where a value stands, from the top."""
+        return (self.high - value) / (self.high - self.low) * self.plot.height
+
+    def label_days(self, days: Sequence[date], place: Callable[[date], float]) -> None:
+        for day, text in day_ticks(days, self.plot.width):
+            y = self.plot.height + 8 + _HANGING
+            self.text(place(day), y, text, "middle", colour=MUTED)
 
 
 def line_chart(
@@ -114,68 +201,28 @@ def line_chart(
     _require(days, len(days) * len(series))
     if len(series) > len(_STYLES):
         raise ValueError(f"{len(series)} lines in one chart; there may be {len(_STYLES)}")
-    marks = _Sheet()
     ends = _ends(series)
-    right = 12 + max((round(len(text) * _BOLD_LETTER) for text, _ in ends), default=0)
-    known = [value for one in series for value in one.values if value is not None]
-    ticks = nice_ticks(min([0.0, *known]), max([0.0, *known]), whole=_is_whole(unit))
-    left = _room_for(ticks, unit)
-    plot = Plot(
-        left,
-        width - left - right,
-        _TOP,
-        height - _TOP - _BOTTOM,
-        tuple(range(1, len(series) + 1)),
-    )
-    x = _days_axis(days)
-    y = _values_axis(ticks)
-    layers = [
-        *_grid(marks, ticks, unit, y),
-        *_day_labels(marks, days, x, plot),
-    ]
+    columns = range(1, len(series) + 1)
+    axes = _Axes(series, unit, [text for text, _ in ends], columns, (width, height))
+    span = (days[-1] - days[0]).days
+
+    def along(day: date) -> float:
+        return axes.plot.width * ((day - days[0]).days / span if span else 0.5)
+
+    axes.label_days(days, along)
     for number, one in reversed([*enumerate(series)]):
-        colour, thickness = _STYLES[number]
-        rows: Rows = [
-            {"day": _moment(day), "value": value}
+        colour, thickness, dash = _STYLES[number]
+        points = [
+            (along(day), None if value is None else axes.down(value))
             for day, value in zip(days, one.values, strict=True)
         ]
-        layers.append(
-            marks(rows)
-            .mark_line(
-                color=colour,
-                strokeWidth=thickness if len(days) <= _MANY_DAYS else thickness * 0.65,
-                strokeDash=list(_DASHES[number]),
-                strokeCap="butt" if number else "round",
-                strokeJoin="round",
-                invalid="break-paths-show-domains",
-            )
-            .encode(x=x, y=y)
-        )
-        dots = [rows[index] for index in _alone(one.values)]
-        latest = [row for row in rows if row["value"] is not None][-1:]
-        layers.append(
-            marks([*dots, *latest]).mark_circle(color=colour, size=34, opacity=1).encode(x=x, y=y)
-        )
-    low, high = ticks[0], ticks[-1]
-    placed = _apart([_pixel(value, low, high, plot.height) for _, value in ends], plot.height)
-    layers.append(
-        marks(
-            [
-                {
-                    "day": _moment(days[-1]),
-                    "value": high - place / plot.height * (high - low),
-                    "text": text,
-                }
-                for (text, _), place in zip(ends, placed, strict=True)
-            ]
-        )
-        .mark_text(align="left", dx=9, baseline="middle", color=INK, fontWeight=600)
-        .encode(x=x, y=y, text=alt.Text("text:N"))
-    )
-    return replace(
-        _draw(marks, layers, plot, width, height),
-        points=len(days) * len(series),
-    )
+        thickness *= 1 if len(days) <= _MANY_DAYS else 0.65
+        axes.line(points, colour, thickness, dash, "butt" if number else "round")
+        axes.dots(points, colour, 34)
+    places = _apart([axes.down(value) for _, value in ends], axes.plot.height)
+    for (text, _), place in zip(ends, places, strict=True):
+        axes.text(along(days[-1]) + 9, place + _MIDDLE, text, bold=True)
+    return axes.drawing([axes.plot], len(days) * len(series))
 
 
 def column_chart(
@@ -202,50 +249,27 @@ def column_chart(
     Raises:
         ValueError: there are no days, or too many points.
     """
-    marks = _Sheet()
-    parts = [(gains, PRIMARY if losses is None else RISING)]
-    parts += [] if losses is None else [(losses, DECLINING)]
+    parts = [(gains, PRIMARY)] if losses is None else [(gains, RISING), (losses, DECLINING)]
     _require(days, len(days) * len(parts))
-    known = [value for part, _ in parts for value in part.values if value is not None]
-    ticks = nice_ticks(min([0.0, *known]), max([0.0, *known]), whole=_is_whole(unit))
-    left = _room_for(ticks, unit)
-    sides = [part.name for part, _ in parts] if losses is not None else []
-    right = 12 + max((round(len(name) * _BOLD_LETTER) for name in sides), default=4)
-    plot = Plot(left, width - left - right, _TOP, height - _TOP - _BOTTOM, tuple(columns))
+    names = [] if losses is None else [gains.name, losses.name]
+    axes = _Axes([part for part, _ in parts], unit, names, columns, (width, height))
+    plot, zero = axes.plot, axes.down(0)
     gap = 0.25 if plot.width / len(days) > 4 else 0.1
-    x = alt.X(
-        "number:O",
-        scale=alt.Scale(domain=list(range(len(days))), paddingInner=gap, paddingOuter=0),
-        axis=None,
-    )
-    y = _values_axis(ticks)
-    layers = [*_grid(marks, ticks, unit, y)]
+    step = plot.width / max(1, len(days) - gap)
+    left, thickness = (plot.width - step * (len(days) - gap)) / 2, step * (1 - gap)
     for part, colour in parts:
-        rows: Rows = [
-            {"number": number, "value": value, "zero": 0}
-            for number, value in enumerate(part.values)
-            if value is not None
-        ]
-        layers.append(
-            marks(rows).mark_bar(color=colour).encode(x=x, y=y.copy(), y2=alt.Y2("zero:Q"))
-        )
-    if losses is not None:
-        layers.append(marks([{"value": 0}]).mark_rule(color=MUTED).encode(y=y))
-        middles = ((ticks[-1] / 2, gains.name), (ticks[0] / 2, losses.name))
-        layers.append(
-            marks([{"value": value, "text": name} for value, name in middles])
-            .mark_text(align="left", baseline="middle", color=INK, fontWeight=600)
-            .encode(x=_across(plot.width + 8), y=y, text=alt.Text("text:N"))
-        )
-    numbers = {day: number for number, day in enumerate(days)}
-    layers.append(
-        marks([{"number": numbers[day], "text": text} for day, text in day_ticks(days, plot.width)])
-        .mark_text(baseline="top", color=MUTED)
-        .encode(x=x, y=_down(plot.height + 8), text=alt.Text("text:N"))
-    )
-    return replace(
-        _draw(marks, layers, plot, width, height), bands=True, points=len(days) * len(parts)
-    )
+        for number, value in enumerate(part.values):
+            if value is not None:
+                end = axes.down(value)
+                top = min(end, zero)
+                axes.bar(left + number * step, top, thickness, abs(end - zero), colour)
+    if names:
+        axes.rule(0, plot.width, zero, MUTED)
+    for name, value in zip(names, (axes.high, axes.low), strict=False):
+        axes.text(plot.width + 8, axes.down(value / 2) + _MIDDLE, name, bold=True)
+    places = {day: left + number * step + thickness / 2 for number, day in enumerate(days)}
+    axes.label_days(days, places.__getitem__)
+    return axes.drawing([plot], len(days) * len(parts), bands=True)
 
 
 def bar_chart(
@@ -263,47 +287,19 @@ def bar_chart(
     """
     if not bars:
         raise ValueError("a bar chart without bars")
-    marks = _Sheet()
-    height = _BAR_STEP * len(bars) + 6
     if most is None:
         most = max([bar.value for bar in bars if bar.value > 0], default=1.0)
-    down = alt.Scale(domain=[height, 0], nice=False, zero=False)
-    y = alt.Y("top:Q", scale=down, axis=None)
-    x = alt.X("zero:Q", scale=alt.Scale(domain=[0, most], nice=False), axis=None)
+    sketch = _Sketch(width, _BAR_STEP * len(bars) + 6)
     room = width - 16 - max(len(bar.shown) for bar in bars) * _BOLD_LETTER
-    rows: Rows = [
-        {
-            "name": _shortened(bar.name, room),
-            "value": max(bar.value, 0.0),
-            "shown": bar.shown,
-            "zero": 0,
-            "most": most,
-            "top": number * _BAR_STEP + 20,
-            "bottom": number * _BAR_STEP + 20 + _BAR_HEIGHT,
-            "line": number * _BAR_STEP + 15,
-        }
-        for number, bar in enumerate(bars)
-    ]
-    line = alt.Y("line:Q", scale=down, axis=None)
-    layers = [
-        marks(rows)
-        .mark_rect(color=TRACK)
-        .encode(x=x, x2=alt.X2("most:Q"), y=y, y2=alt.Y2("bottom:Q")),
-        *(
-            marks([row for row, bar in zip(rows, bars, strict=True) if bar.colour == colour])
-            .mark_rect(color=colour)
-            .encode(x=x, x2=alt.X2("value:Q"), y=y, y2=alt.Y2("bottom:Q"))
-            for colour in dict.fromkeys(bar.colour for bar in bars)
-        ),
-        marks(rows)
-        .mark_text(align="left", baseline="alphabetic", color=INK)
-        .encode(x=_across(0), y=line, text=alt.Text("name:N")),
-        marks(rows)
-        .mark_text(align="right", fontWeight=600, baseline="alphabetic", color=INK)
-        .encode(x=_across(width), y=line, text=alt.Text("shown:N")),
-    ]
-    plot = Plot(0, width, 0, height, (1,))
-    return replace(_draw(marks, layers, plot, width, height), plots=(), points=len(bars))
+    for number, bar in enumerate(bars):
+        top = number * _BAR_STEP + 20
+        sketch.bar(0, top, width, _BAR_HEIGHT, TRACK)
+        sketch.bar(0, top, max(bar.value, 0.0) / most * width, _BAR_HEIGHT, PRIMARY)
+    for number, bar in enumerate(bars):
+        sketch.text(0, number * _BAR_STEP + 15, _shortened(bar.name, room))
+    for number, bar in enumerate(bars):
+        sketch.text(width, number * _BAR_STEP + 15, bar.shown, "end", bold=True)
+    return sketch.drawing((), len(bars))
 
 
 def small_multiples(
@@ -311,92 +307,37 @@ def small_multiples(
 ) -> Drawing:
     """A line a series, each in a panel of its own with its name and latest value, on one scale.
 
-    All panels are one drawing in which values are pixels: a drawing a panel would take as many times
-    as long.
-
     Raises:
         ValueError: there are no days or series, or too many points.
     """
     _require(days, len(days) * len(panels))
-    marks = _Sheet()
     known = [value for panel in panels for value in panel.values if value is not None]
     most = max([*known, 0.0]) or 1.0
     columns = 1 if any(len(panel.name) > _LONG_NAME for panel in panels) else 2
     across = (width - _PANEL_GAP * (columns - 1)) / columns
-    height = _PANEL_STEP * math.ceil(len(panels) / columns) + 18
-    lines: Rows = []
-    ends: Rows = []
-    bases: Rows = []
-    names: Rows = []
-    plots = []
+    sketch = _Sketch(width, _PANEL_STEP * math.ceil(len(panels) / columns) + 18)
     step = across / max(len(days) - 1, 1)
     room = across - 8 - max(len(panel.shown) for panel in panels) * _BOLD_LETTER
+    plots = []
     for number, panel in enumerate(panels):
         left = (number % columns) * (across + _PANEL_GAP)
-        base = (number // columns) * _PANEL_STEP + _PANEL_STEP - 10
+        base = (number // columns + 1) * _PANEL_STEP - 10
         plots.append(Plot(left, across, base - _PANEL_HEIGHT, _PANEL_HEIGHT, (number + 1,)))
-        points: Rows = [
-            {
-                "x": round(left + index * step, 2),
-                "y": None if value is None else round(base - value / most * _PANEL_HEIGHT, 2),
-                "panel": number,
-            }
+        points = [
+            (left + index * step, None if value is None else base - value / most * _PANEL_HEIGHT)
             for index, value in enumerate(panel.values)
         ]
-        lines += points
-        ends += [points[index] for index in _alone(panel.values)]
-        ends += [point for point in points if point["y"] is not None][-1:]
-        bases.append({"x": left, "x2": left + across, "y": base + 0.5})
-        names.append(
-            {
-                "x": left,
-                "x2": left + across,
-                "y": base - _PANEL_HEIGHT - 8,
-                "name": _shortened(panel.name, room),
-                "shown": panel.shown,
-            }
-        )
-    along = alt.Scale(domain=[0, width], nice=False)
-    x, x2 = alt.X("x:Q", scale=along, axis=None), alt.X("x2:Q", scale=along, axis=None)
-    y = alt.Y("y:Q", scale=alt.Scale(domain=[height, 0], nice=False, zero=False), axis=None)
-    edges: Rows = [
-        {
-            "x": 0,
-            "x2": across,
-            "y": height - 14.0,
-            "first": _day_text(days[0]),
-            "last": _day_text(days[-1]),
-        }
-    ]
-    layers = [
-        marks(bases).mark_rule(color=LINE).encode(x=x, x2=alt.X2("x2:Q"), y=y),
-        marks(lines)
-        .mark_line(
-            color=PRIMARY,
-            strokeWidth=1.7,
-            strokeJoin="round",
-            invalid="break-paths-show-domains",
-        )
-        .encode(x=x, y=y, detail=alt.Detail("panel:N"), order=alt.Order("x:Q")),
-        marks(ends).mark_circle(color=PRIMARY, size=20, opacity=1).encode(x=x, y=y),
-        marks(names)
-        .mark_text(align="left", baseline="alphabetic", color=INK)
-        .encode(x=x, y=y, text=alt.Text("name:N")),
-        marks(names)
-        .mark_text(align="right", baseline="alphabetic", color=INK, fontWeight=600)
-        .encode(x=x2, y=y, text=alt.Text("shown:N")),
-        marks(edges)
-        .mark_text(align="left", baseline="top", color=MUTED, fontSize=11)
-        .encode(x=x, y=y, text=alt.Text("first:N")),
-    ]
-    if len(days) > 1:
-        layers.append(
-            marks(edges)
-            .mark_text(align="right", baseline="top", color=MUTED, fontSize=11)
-            .encode(x=x2, y=y, text=alt.Text("last:N"))
-        )
-    drawing = _draw(marks, layers, Plot(0, width, 0, height, ()), width, height)
-    return replace(drawing, plots=tuple(plots), points=len(days) * len(panels))
+        sketch.rule(left, left + across, base + 0.5, LINE)
+        sketch.line(points, PRIMARY, 1.7)
+        sketch.dots(points, PRIMARY, 20)
+        sketch.text(left, base - _PANEL_HEIGHT - 8, _shortened(panel.name, room))
+    for panel, plot in zip(panels, plots, strict=True):
+        sketch.text(plot.left + across, plot.top - 8, panel.shown, "end", bold=True)
+    edges = [(0.0, days[0], "start"), (across, days[-1], "end")][: len(days)]
+    for x, day, anchor in edges:
+        y = sketch.size[1] - 14 + _HANGING
+        sketch.text(x, y, _day_text(day), anchor, colour=MUTED, size=11)
+    return sketch.drawing(plots, len(days) * len(panels))
 
 
 def nice_ticks(low: float, high: float, *, whole: bool, count: int = 4) -> list[float]:
@@ -421,13 +362,13 @@ def nice_ticks(low: float, high: float, *, whole: bool, count: int = 4) -> list[
 
 def tick_text(value: float, unit: Unit) -> str:
     """What stands at a tick of the values' axis: short, without more digits than it needs."""
-    if unit in (Unit.SHARE, Unit.RATIO, Unit.CHANGE) and abs(value) < _TIMES:
+    if unit in QUOTIENTS and abs(value) < _TIMES:
         return f"{round(value * 100, 6):,.15g}%"
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             divisor = 1e3 if letter == "k" else size
             return f"{round(value / divisor, 6):,.15g}{letter}"
-    times = "x" if unit in (Unit.SHARE, Unit.RATIO, Unit.CHANGE) else ""
+    times = "x" if unit in QUOTIENTS else ""
     return f"{round(value, 6):,.15g}{times}"
 
 
@@ -454,156 +395,6 @@ def resolution(days: int, series: int) -> int:
     return 1 if days * series <= MAX_POINTS else 7
 
 
-@contextmanager
-def unvalidated() -> Iterator[None]:
-    """Leave out Altair's validation of every part of a chart, which takes longer than drawing it.
-
-    What the functions above make is validated by the tests.
-    """
-    with alt.utils.schemapi.debug_mode(False):
-        yield
-
-
-def styled(svg: str, width: int, height: int, texts: Mapping[str, str]) -> str:
-    """A drawing as it is embedded: texts, variables for colours, nothing that is not seen.
-
-    Args:
-        svg: markup of the drawing library.
-        width: of the drawing.
-        height: of the drawing.
-        texts: what the texts of the markup stand for.
-    """
-    root = ET.fromstring(svg)  # noqa: S314  # made here, not received
-    for parent in [*root.iter()]:
-        for child in [*parent]:
-            if (
-                child.tag == f"{{{_SVG}}}path"
-                and child.get("class")
-                in (
-                    "background",
-                    "foreground",
-                )
-            ) or (child.tag == f"{{{_SVG}}}rect" and parent is root):
-                parent.remove(child)
-    for node in root.iter():
-        if node.tag == f"{{{_SVG}}}text":
-            node.text = texts[node.text or ""]
-        for name in ("fill", "stroke"):
-            colour = node.get(name)
-            if colour in COLOURS:
-                node.set(name, f"var(--{COLOURS[colour]})")
-        for name in [*node.attrib]:
-            if name.startswith("aria-") or name in (
-                "role", "class", "font-family", "pointer-events", "version",
-            ):  # fmt: skip
-                del node.attrib[name]
-    for name in ("width", "height"):
-        root.attrib.pop(name, None)
-    root.set("viewBox", f"0 0 {width} {height}")
-    ET.register_namespace("", _SVG)
-    return ET.tostring(root, encoding="unicode")
-
-
-class _Sheet:
-    """The data of a chart, kept beside its layers: Altair copies what it is given at each step."""
-
-    def __init__(self) -> None:
-        self.datasets: dict[str, Rows] = {}
-        self.texts: dict[str, str] = {}
-
-    def __call__(self, rows: Rows) -> alt.Chart:
-        """A layer of some data."""
-        name = f"rows_{len(self.datasets)}"
-        self.datasets[name] = [
-            {key: self._token(value) if key in _TEXTS else value for key, value in row.items()}
-            for row in rows
-        ]
-        return alt.Chart(alt.NamedData(name=name))
-
-    def _token(self, text: str) -> str:
-        """What is drawn in place of a text: the library takes its time to measure each letter."""
-        token = str(len(self.texts))
-        self.texts[token] = text
-        return token
-
-
-def _draw(
-    marks: _Sheet, layers: Sequence[alt.Chart], plot: Plot, width: int, height: int
-) -> Drawing:
-    # Put together here: `alt.layer` copies every part of every layer several times.
-    spec = {
-        "$schema": alt.SCHEMA_URL,
-        "layer": [
-            layer.to_dict(
-                validate=alt.utils.schemapi.DEBUG_MODE,
-                context={"top_level": False, "datasets": {}},
-            )
-            for layer in layers
-        ],
-        "datasets": marks.datasets,
-        "width": plot.width,
-        "height": plot.height,
-        "autosize": "none",
-        "padding": {
-            "left": plot.left,
-            "top": plot.top,
-            "right": width - plot.left - plot.width,
-            "bottom": height - plot.top - plot.height,
-        },
-        "config": _CONFIGURATION,
-    }
-    svg = vl_convert.vegalite_to_svg(spec, vl_version=_VEGALITE)
-    return Drawing(styled(svg, width, height, marks.texts), width, height, (plot,))
-
-
-def _across(place: float) -> alt.XValue:
-    value: alt.XValue = alt.XValue(place)  # type: ignore[no-untyped-call]
-    return value
-
-
-def _down(place: float) -> alt.YValue:
-    value: alt.YValue = alt.YValue(place)  # type: ignore[no-untyped-call]
-    return value
-
-
-def _days_axis(days: Sequence[date]) -> alt.X:
-    first, last = _moment(days[0]), _moment(days[-1])
-    domain = [first, last] if last > first else [first - 1, first + 1]
-    return alt.X("day:T", scale=alt.Scale(type="utc", domain=domain, nice=False), axis=None)
-
-
-def _values_axis(ticks: Sequence[float]) -> alt.Y:
-    return alt.Y(
-        "value:Q",
-        scale=alt.Scale(domain=[ticks[0], ticks[-1]], nice=False, zero=False),
-        axis=None,
-    )
-
-
-def _room_for(ticks: Sequence[float], unit: Unit) -> int:
-    """Pixels at the left of a chart for what stands at its ticks."""
-    return max(_LEFT, 12 + round(max(len(tick_text(tick, unit)) for tick in ticks) * _WIDE_LETTER))
-
-
-def _grid(marks: _Sheet, ticks: Sequence[float], unit: Unit, y: alt.Y) -> list[alt.Chart]:
-    rows: Rows = [{"value": tick, "text": tick_text(tick, unit)} for tick in ticks]
-    return [
-        marks(rows).mark_rule(color=LINE).encode(y=y),
-        marks(rows)
-        .mark_text(align="right", baseline="middle", color=MUTED)
-        .encode(x=_across(-8), y=y, text=alt.Text("text:N")),
-    ]
-
-
-def _day_labels(marks: _Sheet, days: Sequence[date], x: alt.X, plot: Plot) -> list[alt.Chart]:
-    rows: Rows = [{"day": _moment(day), "text": text} for day, text in day_ticks(days, plot.width)]
-    return [
-        marks(rows)
-        .mark_text(baseline="top", color=MUTED)
-        .encode(x=x, y=_down(plot.height + 8), text=alt.Text("text:N"))
-    ]
-
-
 def _ends(series: Sequence[Series]) -> list[tuple[str, float]]:
     """What stands at the end of each line that has a value, and the value."""
     known = [
@@ -613,17 +404,6 @@ def _ends(series: Sequence[Series]) -> list[tuple[str, float]]:
     ]
     alone = len(series) == 1
     return [(one.shown if alone else f"{one.name} {one.shown}", value) for one, value in known]
-
-
-def _alone(values: Sequence[Value]) -> list[int]:
-    """Where a value has no neighbour to be joined with by a line."""
-    return [
-        index
-        for index, value in enumerate(values)
-        if value is not None
-        and (index == 0 or values[index - 1] is None)
-        and (index == len(values) - 1 or values[index + 1] is None)
-    ]
 
 
 def _apart(places: Sequence[float], height: float) -> list[float]:
@@ -645,27 +425,13 @@ def _shortened(name: str, room: float) -> str:
     return name if len(name) <= letters else name[: letters - 1].rstrip() + "…"
 
 
-def _pixel(value: float, low: float, high: float, height: float) -> float:
-    return (high - value) / (high - low) * height
-
-
-def _moment(day: date) -> int:
-    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+def _number(value: float) -> str:
+    """A number of the SVG, to a thousandth of a pixel."""
+    return f"{round(value, 3) + 0.0:.6g}"
 
 
 def _day_text(day: date) -> str:
     return f"{day.day} {day:%b} {day.year}"
-
-
-def _is_whole(unit: Unit) -> bool:
-    return unit in (
-        Unit.USERS,
-        Unit.ACCOUNTS,
-        Unit.EVENTS,
-        Unit.WORKFLOWS,
-        Unit.MOVES,
-        Unit.FAILURES,
-    )
 
 
 def _require(days: Sequence[date], points: int) -> None:

@@ -1,8 +1,6 @@
 """The design rules: colours and their places, sizes, limits, timeframes, and what titles look like.
 
-Charts are drawn in the colours of `COLOURS`, which serve as marks only: in the finished SVG each is
-replaced by the variable of the style sheet that has its name, so that one drawing is right in light,
-in dark and on paper. All sizes are pixels of the drawing; a drawing is shown at about its own size.
+All sizes are pixels of a drawing, which is shown at about its own size.
 """
 
 from __future__ import annotations
@@ -11,28 +9,10 @@ from dataclasses import dataclass
 
 from monstera_assets.gold.metrics import Metric
 
-PRIMARY = "#2E86AB"
-SECONDARY = "#A8A8A8"
-DECLINING = "#F24236"
-RISING = "#1FA75B"
-INK = "#1B2530"
-MUTED = "#55606C"
-LINE = "#E3E7EB"
-TRACK = "#F1F3F5"
-SURFACE = "#FFFFFF"
-
-COLOURS = {
-    PRIMARY: "primary",
-    SECONDARY: "secondary",
-    DECLINING: "declining",
-    RISING: "rising",
-    INK: "ink",
-    MUTED: "muted",
-    LINE: "line",
-    TRACK: "track",
-    SURFACE: "surface",
-}
-"""What a colour of a drawing is called in the style sheet."""
+PRIMARY, SECONDARY, DECLINING, RISING = "primary", "secondary", "declining", "rising"
+INK, MUTED, LINE, TRACK = "ink", "muted", "line", "track"
+COLOURS = (PRIMARY, SECONDARY, DECLINING, RISING, INK, MUTED, LINE, TRACK)
+"""Variables of the style sheet, so that one drawing is right in light, in dark and on paper."""
 
 MAX_CHARTS = 20
 """Charts on a page, at most."""
@@ -44,10 +24,6 @@ WIDE_WIDTH = 770
 CHART_HEIGHT = 190
 WIDE_HEIGHT = 250
 FONT_SIZE = 12
-
-FONT = "Liberation Sans"
-"""What the drawing library measures text with: it brings this font along, so that a drawing does not
-depend on the fonts that a machine has. Readers see their system's font."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from markupsafe import Markup
 
 from monstera_assets.dashboards import platform_pages, product_pages
 from monstera_assets.dashboards.account_page import accounts_page
-from monstera_assets.dashboards.charts import unvalidated
 from monstera_assets.dashboards.cross_product_page import cross_product_page
 from monstera_assets.dashboards.errors import SiteError
 from monstera_assets.dashboards.home_page import home_page
@@ -90,8 +89,7 @@ def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) 
 
 def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]:
     """File name to page."""
-    with unvalidated():
-        pages = list(make_pages(reader, tables))
+    pages = list(make_pages(reader, tables))
     render = _Renderer(reader)
     return {page.file: render(page) for page in pages}
 

@@ -53,18 +53,18 @@ class Unit(StrEnum):
     MONEY = "company's currency a month"
 
 
-_COUNTS = (
+COUNTS = (
     *(Unit.USERS, Unit.ACCOUNTS, Unit.MEMBERS, Unit.EVENTS),
     *(Unit.WORKFLOWS, Unit.MOVES, Unit.FAILURES),
 )
 _FORMATS = {
-    **dict.fromkeys(_COUNTS, "{:,}"),
+    **dict.fromkeys(COUNTS, "{:,}"),
     **dict.fromkeys((Unit.SHARE, Unit.RATIO), "{:.1%}"),
     Unit.CHANGE: "{:+.1%}",
     Unit.MONEY: "{:,.2f}",
 }
-_QUOTIENTS = (Unit.SHARE, Unit.RATIO, Unit.CHANGE)
-_TYPES = {**dict.fromkeys(_COUNTS, "int64"), Unit.MONEY: "decimal(18, 2)"}
+QUOTIENTS = (Unit.SHARE, Unit.RATIO, Unit.CHANGE)
+_TYPES = {**dict.fromkeys(COUNTS, "int64"), Unit.MONEY: "decimal(18, 2)"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Metric:
             self.column_name,
             _TYPES.get(self.unit, "float64"),
             self.definition,
-            nullable=self.nullable or self.unit in _QUOTIENTS,
+            nullable=self.nullable or self.unit in QUOTIENTS,
         )
 
     def format(self, value: Any) -> str:

@@ -290,7 +290,7 @@ def test_levels_are_read_where_checks_write_them() -> None:
     assert status_module.LEVEL == table_checks.LEVEL
 
 
-HEAVY = ["altair", "ibis", "pandas", "scipy", "sklearn"]
+HEAVY = ["ibis", "pandas", "scipy", "sklearn"]
 
 
 @pytest.mark.parametrize(
