@@ -15,8 +15,7 @@ from itertools import groupby, pairwise
 from xml.sax.saxutils import escape
 
 from monstera_assets.dashboards.design import (
-    CARD_WIDTH,
-    CHART_HEIGHT,
+    CARD,
     DECLINING,
     FONT_SIZE,
     INK,
@@ -190,8 +189,7 @@ def line_chart(
     series: Sequence[Series],
     unit: Unit,
     *,
-    width: int = CARD_WIDTH,
-    height: int = CHART_HEIGHT,
+    size: tuple[int, int] = CARD,
 ) -> Drawing:
     """Up to three lines over days, each with its name and latest value at its end.
 
@@ -203,7 +201,7 @@ def line_chart(
         raise ValueError(f"{len(series)} lines in one chart; there may be {len(_STYLES)}")
     ends = _ends(series)
     columns = range(1, len(series) + 1)
-    axes = _Axes(series, unit, [text for text, _ in ends], columns, (width, height))
+    axes = _Axes(series, unit, [text for text, _ in ends], columns, size)
     span = (days[-1] - days[0]).days
 
     def along(day: date) -> float:
@@ -231,8 +229,7 @@ def column_chart(
     losses: Series | None,
     unit: Unit,
     *,
-    width: int = CARD_WIDTH,
-    height: int = CHART_HEIGHT,
+    size: tuple[int, int] = CARD,
     columns: Sequence[int] = (1,),
 ) -> Drawing:
     """Bars over days or weeks; with losses, which are not positive, gains above zero and these below.
@@ -242,8 +239,7 @@ def column_chart(
         gains: what stands above zero.
         losses: what stands below.
         unit: of the values.
-        width: of the drawing.
-        height: of the drawing.
+        size: width and height of the drawing.
         columns: of the figure's table that belong to the bars.
 
     Raises:
@@ -252,7 +248,7 @@ def column_chart(
     parts = [(gains, PRIMARY)] if losses is None else [(gains, RISING), (losses, DECLINING)]
     _require(days, len(days) * len(parts))
     names = [] if losses is None else [gains.name, losses.name]
-    axes = _Axes([part for part, _ in parts], unit, names, columns, (width, height))
+    axes = _Axes([part for part, _ in parts], unit, names, columns, size)
     plot, zero = axes.plot, axes.down(0)
     gap = 0.25 if plot.width / len(days) > 4 else 0.1
     step = plot.width / max(1, len(days) - gap)
@@ -272,14 +268,11 @@ def column_chart(
     return axes.drawing([plot], len(days) * len(parts), bands=True)
 
 
-def bar_chart(
-    bars: Sequence[Bar], *, width: int = CARD_WIDTH, most: float | None = None
-) -> Drawing:
+def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
     """A bar a category, from left to right: its name above it, its value at the right.
 
     Args:
         bars: the categories, in order.
-        width: of the drawing.
         most: what a bar over the whole width stands for; by default the greatest value.
 
     Raises:
@@ -289,6 +282,7 @@ def bar_chart(
         raise ValueError("a bar chart without bars")
     if most is None:
         most = max([bar.value for bar in bars if bar.value > 0], default=1.0)
+    width = CARD[0]
     sketch = _Sketch(width, _BAR_STEP * len(bars) + 6)
     room = width - 16 - max(len(bar.shown) for bar in bars) * _BOLD_LETTER
     for number, bar in enumerate(bars):
@@ -302,9 +296,7 @@ def bar_chart(
     return sketch.drawing((), len(bars))
 
 
-def small_multiples(
-    days: Sequence[date], panels: Sequence[Series], *, width: int = CARD_WIDTH
-) -> Drawing:
+def small_multiples(days: Sequence[date], panels: Sequence[Series]) -> Drawing:
     """A line a series, each in a panel of its own with its name and latest value, on one scale.
 
     Raises:
@@ -314,6 +306,7 @@ def small_multiples(
     known = [value for panel in panels for value in panel.values if value is not None]
     most = max([*known, 0.0]) or 1.0
     columns = 1 if any(len(panel.name) > _LONG_NAME for panel in panels) else 2
+    width = CARD[0]
     across = (width - _PANEL_GAP * (columns - 1)) / columns
     sketch = _Sketch(width, _PANEL_STEP * math.ceil(len(panels) / columns) + 18)
     step = across / max(len(days) - 1, 1)

@@ -4,21 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from monstera_assets.dashboards.charts import Bar, bar_chart
-from monstera_assets.dashboards.design import headline
-from monstera_assets.dashboards.figures import about, about_columns, attempt, bars
-from monstera_assets.dashboards.model import (
-    Cell,
-    Figure,
-    Item,
-    Listing,
-    Page,
-    Unavailable,
-    section,
-    table,
-)
-from monstera_assets.dashboards.reading import Reader
-from monstera_assets.dashboards.structure import CROSS_PRODUCT, Catalog, home_link
+from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_product_adoption as adoption
 from monstera_assets.gold.metrics import Metric
 from monstera_assets.silver.silver_cross_product_analytics import TABLE as PORTFOLIOS
@@ -29,278 +15,238 @@ from monstera_assets.silver.silver_product_affinity import TABLE as AFFINITY
 _PRODUCTS_SHOWN = 14
 _PATHS_SHOWN = 25
 _BREADTHS_SHOWN = 8
-_SHADES = 9
 
 
-def cross_product_page(reader: Reader, catalog: Catalog) -> Page:
+def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     """Affinity, paths of adoption, and retention by breadth."""
-    return Page(
-        file=CROSS_PRODUCT,
+    breadths = [
+        breadth(reader, "products_tried", "Tried"),
+        breadth(reader, "products_active", "in Use"),
+        *(kept(reader, start) for start in RETENTION_FROM),
+        by_product(reader, catalog, adoption.USERS_STARTED, "First Product"),
+        by_product(reader, catalog, adoption.USERS_IN_USE, "Product"),
+    ]
+    affinities = [
+        affinity(reader, catalog, "co_adoption_rate", "Co-Adopting Share"),
+        affinity(reader, catalog, "lift", "Adopting Both, Lift"),
+    ]
+    return ma.Page(
+        file=ma.CROSS_PRODUCT,
         title="Cross-Product",
         lead="Which products are taken up by the same users, in which order, and whether those who"
         " use more of them stay. None of it says that one leads to the other.",
-        up=(home_link(),),
+        up=(ma.HOME_LINK,),
         sections=(
-            section(
-                "Breadth",
-                [
-                    breadth(reader, "products_tried", "Tried"),
-                    breadth(reader, "products_active", "in Use"),
-                    *(kept(reader, start) for start in RETENTION_FROM),
-                    by_product(reader, catalog, adoption.USERS_STARTED, "First Product"),
-                    by_product(reader, catalog, adoption.USERS_IN_USE, "Product"),
-                ],
-            ),
-            section(
+            ma.section("Breadth", breadths),
+            ma.section(
                 "Affinity",
-                [
-                    affinity(reader, catalog, "co_adoption_rate", "Co-Adopting Share"),
-                    affinity(reader, catalog, "lift", "Adopting Both, Lift"),
-                ],
+                affinities,
                 "Rows are the product given, columns the product looked at, over all users who could"
                 " use both.",
             ),
-            section("Paths", [paths(reader, catalog)]),
+            ma.section("Paths", [paths(reader, catalog)]),
         ),
     )
 
 
-def breadth(reader: Reader, column: str, name: str) -> Item:
+@ma.item(lambda name: ma.headline("Users", f"with Products {name}", "to Date", "Products"))
+def breadth(heading: str, reader: ma.Reader, column: str, name: str) -> ma.Item:
     """Users by number of products."""
-    heading = headline("Users", f"with Products {name}", "to Date", "Products")
-
-    def build() -> Item:
-        rows = reader.rows(
-            [PORTFOLIOS],
-            f"SELECT least({column}, ?) AS products, count(*) FROM {PORTFOLIOS.qualified_name}"
-            " GROUP BY products ORDER BY products",
-            [_BREADTHS_SHOWN],
-        )
-        return bars(
-            heading,
-            "users",
-            [(_products(products), users, f"{users:,}") for products, users in rows],
-            about_columns(PORTFOLIOS, [column]),
-            name="Products",
-            value="Users",
-            share=True,
-        )
-
-    return attempt(heading, build)
+    rows = reader.rows(
+        [PORTFOLIOS],
+        f"SELECT least({column}, ?) AS products, count(*) FROM {PORTFOLIOS.qualified_name}"
+        " GROUP BY products ORDER BY products",
+        [_BREADTHS_SHOWN],
+    )
+    users = [(_products(products), users) for products, users in rows]
+    described = ma.about_columns(PORTFOLIOS, [column])
+    return ma.bars(heading, "users", users, described, name="Products", share=True)
 
 
-def kept(reader: Reader, start: int) -> Item:
-    """Of those who adopted an n-th product, who is active a while after."""
-    heading = headline(
+@ma.item(
+    lambda start: ma.headline(
         "Users", "Retained Share", f"Days {start} to {start + 29} after Adoption", "Products"
     )
+)
+def kept(heading: str, reader: ma.Reader, start: int) -> ma.Item:
+    """Of those who adopted an n-th product, who is active a while after."""
     retained, mature = f"retention_{start}", f"users_mature_{start}"
-
-    def build() -> Item:
-        rows = reader.rows(
-            [PATHS],
-            # Shares of whole people: added up as such, the sum does not depend on the order.
-            "SELECT least(path_length, ?) AS products,"
-            f" CAST(sum(round({retained} * {mature})) AS BIGINT), CAST(sum({mature}) AS BIGINT)"
-            f" FROM {PATHS.qualified_name} WHERE {mature} > 0 GROUP BY products ORDER BY products",
-            [_BREADTHS_SHOWN],
-        )
-        if not rows:
-            return Unavailable(
-                heading, f"Nobody adopted a product more than {start + 29} days ago yet."
-            )
-        shown = [(_products(number), came / users, f"{came / users:.1%}", users)
-                 for number, came, users in rows]  # fmt: skip
-        return Figure(
-            title=heading,
-            finding="Active then: "
-            + ", ".join(f"{share} of those with {name}" for name, _, share, _ in shown)
-            + ".",
-            drawing=bar_chart(
-                [
-                    Bar(f"{name}, of {users:,} users", part, share)
-                    for name, part, share, users in shown
-                ],
-                most=1.0,
-            ),
-            table=table(
-                ["Products adopted", "Retained", "Users"],
-                (
-                    [Cell(name), Cell(share, part), Cell(f"{users:,}", users)]
-                    for name, part, share, users in shown
-                ),
-            ),
-            about=about_columns(PATHS, [retained, mature]),
-        )
-
-    return attempt(heading, build)
+    rows = reader.rows(
+        [PATHS],
+        # Shares of whole people: added up as such, the sum does not depend on the order.
+        "SELECT least(path_length, ?) AS products,"
+        f" CAST(sum(round({retained} * {mature})) AS BIGINT), CAST(sum({mature}) AS BIGINT)"
+        f" FROM {PATHS.qualified_name} WHERE {mature} > 0 GROUP BY products ORDER BY products",
+        [_BREADTHS_SHOWN],
+    )
+    if not rows:
+        nobody = f"Nobody adopted a product more than {start + 29} days ago yet."
+        return ma.Unavailable(heading, nobody)
+    shown = [
+        (_products(products), came / users, f"{came / users:.1%}", users)
+        for products, came, users in rows
+    ]
+    active = ", ".join(f"{share} of those with {name}" for name, _, share, _ in shown)
+    all_bars = [
+        ma.Bar(f"{name}, of {users:,} users", part, share) for name, part, share, users in shown
+    ]
+    cells = (
+        [ma.Cell(name), ma.Cell(share, part), ma.Cell(f"{users:,}", users)]
+        for name, part, share, users in shown
+    )
+    return ma.Figure(
+        title=heading,
+        finding=f"Active then: {active}.",
+        drawing=ma.bar_chart(all_bars, most=1.0),
+        table=ma.table(["Products adopted", "Retained", "Users"], cells),
+        about=ma.about_columns(PATHS, [retained, mature]),
+    )
 
 
-def by_product(reader: Reader, catalog: Catalog, metric: Metric, by: str) -> Item:
+@ma.item(
+    lambda metric, by: ma.title(
+        metric, "to Date", by, what=metric.name.removesuffix(" to Date").partition(" ")[2]
+    )
+)
+def by_product(
+    heading: str, reader: ma.Reader, catalog: ma.Catalog, metric: Metric, by: str
+) -> ma.Item:
     """A metric of adoption, product by product."""
-    entities, what = metric.name.removesuffix(" to Date").split(" ", 1)
-    heading = headline(entities, what, "to Date", by)
+    rows = reader.rows(
+        [adoption.TABLE],
+        f"SELECT product_id, {metric.column_name} FROM {adoption.TABLE.qualified_name}"
+        f" ORDER BY {metric.column_name} DESC, product_id LIMIT ?",
+        [_PRODUCTS_SHOWN],
+    )
+    users = [(catalog.name(product), users) for product, users in rows]
+    described, share = ma.about([metric], adoption.TABLE), metric is adoption.USERS_STARTED
+    return ma.bars(heading, "users", users, described, name="Product", share=share)
 
-    def build() -> Item:
-        rows = reader.rows(
-            [adoption.TABLE],
-            f"SELECT product_id, {metric.column_name} FROM {adoption.TABLE.qualified_name}"
-            f" ORDER BY {metric.column_name} DESC, product_id LIMIT ?",
+
+@ma.item(lambda name: ma.headline("Products", name, "to Date", "Pair"))
+def affinity(
+    heading: str, reader: ma.Reader, catalog: ma.Catalog, column: str, name: str
+) -> ma.Item:
+    """A shaded table of ordered pairs of products."""
+    products = [
+        product
+        for (product,) in reader.rows(
+            [AFFINITY],
+            f"SELECT first_product_id FROM {AFFINITY.qualified_name} GROUP BY ALL"
+            " ORDER BY max(users_first) DESC, first_product_id LIMIT ?",
             [_PRODUCTS_SHOWN],
         )
-        return bars(
-            heading,
-            "users",
-            [(catalog.name(product), users, metric.format(users)) for product, users in rows],
-            about([metric], [adoption.TABLE]),
-            name="Product",
-            value="Users",
-            share=metric is adoption.USERS_STARTED,
+    ]
+    if len(products) < 2:
+        return ma.Unavailable(heading, "There are no two products to compare.")
+    rows = reader.rows(
+        [AFFINITY],
+        f"SELECT first_product_id, second_product_id, {column}, is_low_support"
+        f" FROM {AFFINITY.qualified_name}",
+    )
+    found = {(first, second): (value, few) for first, second, value, few in rows}
+    known = [
+        (value, first, second)
+        for (first, second), (value, few) in found.items()
+        if value is not None and not few and first in products and second in products
+    ]
+    most = max((value for value, _ in found.values() if value is not None), default=0.0)
+    form = "{:.0%}" if column == "co_adoption_rate" else "{:.2f}"
+    finding = "No pair has enough users yet to be read as more than chance."
+    if known:
+        value, first, second = max(known)
+        finding = (
+            f"Highest among pairs with enough users: {catalog.name(second)} given"
+            f" {catalog.name(first)}, {form.format(value)}."
         )
 
-    return attempt(heading, build)
+    def cell(first: str, second: str) -> ma.Cell:
+        if first == second:
+            return ma.Cell("the same product", quiet=True)
+        value, few = found.get((first, second), (None, False))
+        if value is None:
+            return ma.Cell("not known", quiet=True)
+        shade = round(value / most * ma.SHADES) if most else 0
+        return ma.Cell(form.format(value) + (" *" if few and value else ""), value, shade)
 
-
-def affinity(reader: Reader, catalog: Catalog, column: str, name: str) -> Item:
-    """A shaded table of ordered pairs of products."""
-    heading = headline("Products", name, "to Date", "Pair")
-
-    def build() -> Item:
-        products = [
-            product
-            for (product,) in reader.rows(
-                [AFFINITY],
-                f"SELECT first_product_id FROM {AFFINITY.qualified_name} GROUP BY ALL"
-                " ORDER BY max(users_first) DESC, first_product_id LIMIT ?",
-                [_PRODUCTS_SHOWN],
-            )
-        ]
-        if len(products) < 2:
-            return Unavailable(heading, "There are no two products to compare.")
-        rows = reader.rows(
-            [AFFINITY],
-            f"SELECT first_product_id, second_product_id, {column}, is_low_support"
-            f" FROM {AFFINITY.qualified_name}",
-        )
-        found = {(first, second): (value, few) for first, second, value, few in rows}
-        known = [
-            (value, first, second)
-            for (first, second), (value, few) in found.items()
-            if value is not None and not few and first in products and second in products
-        ]
-        most = max((value for value, *_ in found.values() if value is not None), default=0.0)
-        if known:
-            value, first, second = max(known)
-            finding = (
-                f"Highest among pairs with enough users: {catalog.name(second)} given"
-                f" {catalog.name(first)}, {_affinity(column, value)}."
-            )
-        else:
-            finding = "No pair has enough users yet to be read as more than chance."
-
-        def cell(first: str, second: str) -> Cell:
-            if first == second:
-                return Cell("the same product", quiet=True)
-            value, few = found.get((first, second), (None, False))
-            if value is None:
-                return Cell("not known", quiet=True)
-            shade = round(value / most * _SHADES) if most else 0
-            return Cell(_affinity(column, value) + (" *" if few and value else ""), value, shade)
-
-        return Listing(
-            title=heading,
-            finding=finding,
-            table=table(
-                ["Given", *(catalog.name(product) for product in products)],
-                (
-                    [Cell(catalog.name(first)), *(cell(first, second) for second in products)]
-                    for first in products
-                ),
+    return ma.Listing(
+        title=heading,
+        finding=finding,
+        table=ma.table(
+            ["Given", *map(catalog.name, products)],
+            (
+                [ma.Cell(catalog.name(first)), *(cell(first, second) for second in products)]
+                for first in products
             ),
-            about=about_columns(AFFINITY, [column, "users_both", "is_low_support"]),
-            footnote="* so few users adopted both that it may be chance. Empty: the same product, or"
-            " nobody adopted one of them.",
-        )
+        ),
+        about=ma.about_columns(AFFINITY, [column, "users_both", "is_low_support"]),
+        footnote="* so few users adopted both that it may be chance. Empty: the same product, or"
+        " nobody adopted one of them.",
+    )
 
-    return attempt(heading, build)
 
-
-def paths(reader: Reader, catalog: Catalog) -> Item:
+@ma.item(ma.headline("Users", "Adopting", "to Date", "Path"))
+def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     """The most walked paths of adoption."""
-    heading = headline("Users", "Adopting", "to Date", "Path")
-    columns = ("users", "share_of_adopters", "median_days_since_previous", "users_ending")
+    columns = (
+        *("users", "share_of_adopters", "median_days_since_previous", "users_ending"),
+        *("retention_30", "retention_90"),
+    )
+    rows = reader.rows(
+        [PATHS],
+        f"SELECT path, {', '.join(columns)}"
+        f" FROM {PATHS.qualified_name} ORDER BY users DESC, path_length, path LIMIT ?",
+        [_PATHS_SHOWN],
+    )
+    [(every,)] = reader.rows([PATHS], f"SELECT count(*) FROM {PATHS.qualified_name}")
+    if not rows:
+        return ma.Unavailable(heading, "Nobody has adopted a product yet.")
 
-    def build() -> Item:
-        rows = reader.rows(
-            [PATHS],
-            f"SELECT path, {', '.join(columns)}, retention_30, retention_90"
-            f" FROM {PATHS.qualified_name} ORDER BY users DESC, path_length, path LIMIT ?",
-            [_PATHS_SHOWN],
+    def named(path: str) -> str:
+        return " → ".join(map(catalog.name, path.split(ARROW)))
+
+    finding = f"{every:,} paths; most begin with {named(rows[0][0])}"
+    longer = next((row for row in rows if ARROW in row[0]), None)
+    if longer:
+        finding += (
+            "; the most walked from one product to another is"
+            f" {named(longer[0])}, by {ma.plural(longer[1], 'user')}"
         )
-        [(every,)] = reader.rows([PATHS], f"SELECT count(*) FROM {PATHS.qualified_name}")
-        if not rows:
-            return Unavailable(heading, "Nobody has adopted a product yet.")
-        longer = [row for row in rows if ARROW in row[0]]
-        finding = f"{every:,} paths; most begin with {_named(catalog, rows[0][0])}"
-        if longer:
-            finding += (
-                f"; the most walked from one product to another is"
-                f" {_named(catalog, longer[0][0])}, by {longer[0][1]:,}"
-                f" user{'' if longer[0][1] == 1 else 's'}"
-            )
-        most = rows[0][1]
-        return Listing(
-            title=heading,
-            finding=finding + ".",
-            table=table(
+    most = rows[0][1]
+    alone = ma.Cell("no product before", quiet=True)
+    return ma.Listing(
+        title=heading,
+        finding=finding + ".",
+        table=ma.table(
+            [
+                *("Path", "Users", "Of adopters", "Days since the one before", "Ending here"),
+                *("Retained after 30 days", "Retained after 90 days"),
+            ],
+            (
                 [
-                    "Path",
-                    "Users",
-                    "Of adopters",
-                    "Days since the one before",
-                    "Ending here",
-                    "Retained after 30 days",
-                    "Retained after 90 days",
-                ],
-                (
-                    [
-                        Cell(_named(catalog, path)),
-                        Cell(f"{users:,}", users, round(users / most * _SHADES)),
-                        Cell(f"{share:.1%}", share),
-                        _optional(days, "{:,.0f}")
-                        if ARROW in path
-                        else Cell("no product before", quiet=True),
-                        Cell(f"{ending:,}", ending),
-                        _optional(after_30, "{:.0%}"),
-                        _optional(after_90, "{:.0%}"),
-                    ]
-                    for path, users, share, days, ending, after_30, after_90 in rows
-                ),
+                    ma.Cell(named(path)),
+                    ma.Cell(f"{users:,}", users, round(users / most * ma.SHADES)),
+                    ma.Cell(f"{share:.1%}", share),
+                    _optional(days, "{:,.0f}") if ARROW in path else alone,
+                    ma.Cell(f"{ending:,}", ending),
+                    _optional(after_30, "{:.0%}"),
+                    _optional(after_90, "{:.0%}"),
+                ]
+                for path, users, share, days, ending, after_30, after_90 in rows
             ),
-            about=about_columns(PATHS, [*columns, "retention_30", "retention_90"]),
-            searchable=True,
-            footnote=(
-                f"The {_PATHS_SHOWN} most walked of {every:,} paths."
-                if every > _PATHS_SHOWN
-                else ""
-            ),
-        )
-
-    return attempt(heading, build)
+        ),
+        about=ma.about_columns(PATHS, columns),
+        searchable=True,
+        footnote=f"The {_PATHS_SHOWN} most walked of {every:,} paths."
+        if every > _PATHS_SHOWN
+        else "",
+    )
 
 
-def _affinity(column: str, value: float) -> str:
-    return f"{value:.0%}" if column == "co_adoption_rate" else f"{value:.2f}"
-
-
-def _optional(value: Any, form: str) -> Cell:
-    return Cell("not known") if value is None else Cell(form.format(value), value)
+def _optional(value: Any, form: str) -> ma.Cell:
+    return ma.Cell("not known" if value is None else form.format(value), value)
 
 
 def _products(count: int) -> str:
     more = " or more" if count == _BREADTHS_SHOWN else ""
     return f"{count}{more} product{'' if count == 1 else 's'}"
-
-
-def _named(catalog: Catalog, path: str) -> str:
-    return " → ".join(catalog.name(product) for product in path.split(ARROW))

@@ -6,6 +6,7 @@ All sizes are pixels of a drawing, which is shown at about its own size.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from monstera_assets.gold.metrics import Metric
 
@@ -18,11 +19,11 @@ MAX_CHARTS = 20
 """Charts on a page, at most."""
 MAX_POINTS = 1000
 """Points of a chart, at most; a series that would have more is shown by week."""
+SHADES = 9
+"""Shades of a table's cells, from none to the darkest."""
 
-CARD_WIDTH = 368
-WIDE_WIDTH = 770
-CHART_HEIGHT = 190
-WIDE_HEIGHT = 250
+CARD, WIDE = (368, 190), (770, 250)
+"""Width and height of a chart, and of one that takes the room of two."""
 FONT_SIZE = 12
 
 
@@ -34,17 +35,23 @@ class Timeframe:
     name: str
 
 
-LAST_7_DAYS = Timeframe(7, "Last 7 Days")
 LAST_30_DAYS = Timeframe(30, "Last 30 Days")
 LAST_90_DAYS = Timeframe(90, "Last 90 Days")
 LAST_18_MONTHS = Timeframe(548, "Last 18 Months")
 LATEST_DAY = Timeframe(1, "Latest Day")
 
 
-def title(metric: Metric, timeframe: str, by: str = "") -> str:
-    """`[Entities], [Metric], [Timeframe], [by Segment]`, the first two from the metric's name."""
+def title(metric: Metric, timeframe: str, by: str = "", *, what: str = "") -> str:
+    """`[Entities], [Metric], [Timeframe], [by Segment]`, the first two from the metric's name.
+
+    Args:
+        metric: shown.
+        timeframe: of the figure.
+        by: the segments, if any.
+        what: in place of the metric, where several are shown.
+    """
     entities, _, rest = metric.name.partition(" by ")[0].partition(" ")
-    return headline(entities, rest, timeframe, by)
+    return headline(entities, what or rest, timeframe, by)
 
 
 def headline(entities: str, what: str, timeframe: str, by: str = "") -> str:
@@ -56,3 +63,13 @@ def words(name: str) -> str:
     """A value of the data, such as `at_risk`, as people read it: `At risk`."""
     text = name.replace("_", " ").strip()
     return "API" if text == "api" else text[:1].upper() + text[1:]
+
+
+def count_text(value: Any) -> str:
+    """A count as people read it."""
+    return "not known" if value is None else f"{value:,}"
+
+
+def plural(count: int, thing: str) -> str:
+    """A count with what is counted: 1 day, 1,200 days."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -7,8 +7,10 @@ to show, is replaced by a note that says so: a site can be built of any part of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
-from typing import Any
+from datetime import date, timedelta
+from functools import partial, wraps
+from inspect import getcallargs, signature
+from typing import Any, Concatenate, ParamSpec
 
 from monstera_assets.dashboards import findings
 from monstera_assets.dashboards.charts import (
@@ -20,20 +22,11 @@ from monstera_assets.dashboards.charts import (
     resolution,
     small_multiples,
 )
-from monstera_assets.dashboards.design import (
-    CARD_WIDTH,
-    CHART_HEIGHT,
-    WIDE_HEIGHT,
-    WIDE_WIDTH,
-    Timeframe,
-    title,
-    words,
-)
+from monstera_assets.dashboards.design import CARD, WIDE, Timeframe, count_text, title, words
 from monstera_assets.dashboards.findings import Point
 from monstera_assets.dashboards.model import (
     About,
     Cell,
-    Change,
     DataTable,
     Definition,
     Drawing,
@@ -46,87 +39,109 @@ from monstera_assets.dashboards.model import (
 from monstera_assets.dashboards.reading import WEEK, Frame, Reader
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.warehouse.errors import MissingTableError
-from monstera_assets.warehouse.tables import Column, Table
+from monstera_assets.warehouse.tables import Table
 
 MAX_PANELS = 8
 """Small lines in a figure; of more segments, those with most are shown."""
 
+WEEK_TO = "Week to"
 Where = Mapping[str, Any]
-Labels = Mapping[Metric, str]
-
-_DAY, _WEEK_TO = "Day", "Week to"
+_Arguments = ParamSpec("_Arguments")
 
 
-def attempt(heading: str, build: Callable[[], Item]) -> Item:
-    """What a function builds, or a note in its place if a table of it was never materialized.
+def item(
+    heading: str | Callable[..., str],
+) -> Callable[[Callable[Concatenate[str, _Arguments], Item]], Callable[_Arguments, Item]]:
+    """Declare a function that makes an item; a note takes its place where a table is missing.
 
     Args:
-        heading: of the note.
-        build: makes the item.
+        heading: the function's first argument, or what makes it of those other arguments of the
+            function that it names.
     """
-    try:
-        return build()
-    except MissingTableError as error:
-        return Unavailable(heading, str(error))
+
+    def decorate(
+        build: Callable[Concatenate[str, _Arguments], Item],
+    ) -> Callable[_Arguments, Item]:
+        @wraps(build)
+        def made(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Item:
+            made_heading = heading
+            if callable(made_heading):
+                given = getcallargs(build, "", *args, **kwargs)
+                named = {name: given[name] for name in signature(made_heading).parameters}
+                made_heading = made_heading(**named)
+            try:
+                return build(made_heading, *args, **kwargs)
+            except MissingTableError as error:
+                return Unavailable(made_heading, str(error))
+
+        return made
+
+    return decorate
 
 
+@item(lambda metrics, timeframe, what: title(next(iter(metrics)), timeframe.name, what=what))
 def trend(
+    heading: str,
     reader: Reader,
     source: MetricTable,
-    metrics: Labels,
+    metrics: Mapping[Metric, str],
     timeframe: Timeframe,
     *,
-    heading: str = "",
+    what: str = "",
     where: Where | None = None,
     wide: bool = False,
 ) -> Item:
     """Lines of up to three metrics, by day or, where that would be too many points, by week.
 
     Args:
+        heading: made of the first metric and the timeframe.
         reader: of the warehouse.
         source: the table.
         metrics: to the names of their lines; the first one's course is the finding.
         timeframe: of the chart.
-        heading: its title; by default that of the first metric.
+        what: is shown, in place of the first metric in the title.
         where: columns that must equal values.
         wide: whether it may take the room of two.
     """
-    heading = heading or title(next(iter(metrics)), timeframe.name)
-
-    def build() -> Item:
-        frame = reader.frame(timeframe)
-        frame = Frame(frame.first, frame.last, resolution(len(frame.days), len(metrics)))
-        values = reader.by_day(source, [*metrics], frame, where)
-        if all(value is None for one in values.values() for value in one):
-            return Unavailable(heading, _nothing_known(metrics))
-        series = [
-            Series(
-                label, [_number(value) for value in values[metric]], _last(metric, values[metric])
-            )
-            for metric, label in metrics.items()
-        ]
-        unit = next(iter(metrics)).unit
-
-        def draw(width: int, height: int) -> Drawing:
-            return line_chart(frame.days, series, unit, width=width, height=height)
-
-        found = [
-            findings.course(metric, _points(frame.days, values[metric]), brief=number > 0)
-            for number, metric in enumerate(metrics)
-        ]
-        return Figure(
-            title=heading + (", by Week" if frame.step == WEEK and "by" not in heading else ""),
-            finding=" ".join(found),
-            drawing=draw(CARD_WIDTH, CHART_HEIGHT),
-            wide=draw(WIDE_WIDTH, WIDE_HEIGHT) if wide else None,
-            table=_by_day(frame.days, values, _DAY),
-            about=about(metrics, [source]),
-        )
-
-    return attempt(heading, build)
+    days = reader.frame(timeframe).days
+    frame = reader.frame(timeframe, resolution(len(days), len(metrics)))
+    values = reader.by_day(source, [*metrics], frame, where)
+    if all(value is None for one in values.values() for value in one):
+        return Unavailable(heading, _nothing_known(metrics))
+    found = [
+        findings.course(metric, points(frame.days, one), brief=number > 0)
+        for number, (metric, one) in enumerate(values.items())
+    ]
+    by_week = ", by Week" if frame.step == WEEK and "by" not in heading else ""
+    return line_figure(
+        heading + by_week, " ".join(found), frame.days, metrics, values, source, wide=wide
+    )
 
 
+def line_figure(
+    heading: str,
+    finding: str,
+    days: Sequence[date],
+    labels: Mapping[Metric, str],
+    values: Mapping[Metric, Sequence[Any]],
+    source: Table,
+    *,
+    first_heading: str = "Day",
+    wide: bool = False,
+) -> Figure:
+    """Lines of metrics of one unit, by day or week."""
+    series = [
+        Series(label, numbers(values[metric]), _last(metric, values[metric]))
+        for metric, label in labels.items()
+    ]
+    draw = partial(line_chart, days, series, next(iter(labels)).unit)
+    data, described = day_table(days, values, first_heading), about(labels, source)
+    return charted(heading, finding, draw, data, described, wide=wide)
+
+
+@item(lambda metric, timeframe, weekly: title(metric, timeframe.name, "Week" if weekly else ""))
 def columns(
+    heading: str,
     reader: Reader,
     source: MetricTable,
     metric: Metric,
@@ -137,37 +152,29 @@ def columns(
     wide: bool = False,
 ) -> Item:
     """A bar a day, or a bar a week in which the days of a metric that adds up are added up."""
-    heading = title(metric, timeframe.name, "Week" if weekly else "")
-
-    def build() -> Item:
-        frame = reader.frame(timeframe)
-        read = reader.by_week if weekly else reader.by_day
-        days = frame.whole_weeks if weekly else frame.days
-        values = read(source, [metric], frame, where)[metric]
-        if all(value is None for value in values):
-            return Unavailable(heading, _nothing_known([metric]))
-        if not any(values):
-            return Unavailable(
-                heading, f"{metric.name} was {metric.format(0)} on every day of these."
-            )
-        series = Series(metric.name, [_number(value) for value in values])
-
-        def draw(width: int, height: int) -> Drawing:
-            return column_chart(days, series, None, metric.unit, width=width, height=height)
-
-        return Figure(
-            title=heading,
-            finding=findings.total(metric, _points(days, values), "week" if weekly else "day"),
-            drawing=draw(CARD_WIDTH, CHART_HEIGHT),
-            wide=draw(WIDE_WIDTH, WIDE_HEIGHT) if wide else None,
-            table=_by_day(days, {metric: values}, _WEEK_TO if weekly else _DAY),
-            about=about([metric], [source]),
-        )
-
-    return attempt(heading, build)
+    frame = reader.frame(timeframe)
+    read = reader.by_week if weekly else reader.by_day
+    days = frame.whole_weeks if weekly else frame.days
+    values = read(source, [metric], frame, where)
+    if all(value is None for value in values[metric]):
+        return Unavailable(heading, _nothing_known([metric]))
+    if not any(values[metric]):
+        return Unavailable(heading, f"{metric.name} was {metric.format(0)} on every day of these.")
+    finding = findings.total(metric, points(days, values[metric]), "week" if weekly else "day")
+    draw = partial(
+        column_chart, days, Series(metric.name, numbers(values[metric])), None, metric.unit
+    )
+    data = day_table(days, values, WEEK_TO if weekly else "Day")
+    return charted(heading, finding, draw, data, about([metric], source), wide=wide)
 
 
+@item(
+    lambda metric, timeframe, by, added_up: title(
+        metric, timeframe.name, f"{by} and Week" if added_up else by
+    )
+)
 def multiples(
+    heading: str,
     reader: Reader,
     source: MetricTable,
     metric: Metric,
@@ -183,6 +190,7 @@ def multiples(
     """A small line a segment, by week: the last day of each, or its days added up.
 
     Args:
+        heading: made of the metric, the timeframe and what the segments are called.
         reader: of the warehouse.
         source: the table.
         metric: what the lines show.
@@ -194,48 +202,22 @@ def multiples(
         name: what a segment is called.
         added_up: whether the days of a week are added up.
     """
-    heading = title(metric, timeframe.name, f"{by} and Week" if added_up else by)
-
-    def build() -> Item:
-        frame = reader.frame(timeframe, WEEK)
-        found = reader.by_segment(
-            source,
-            metric,
-            dimension,
-            frame,
-            where,
-            top=None if order else MAX_PANELS,
-            added_up=added_up,
-        )
-        values = {name(one): found[one] for one in order or found if one in found}
-        days = frame.whole_weeks if added_up else frame.days
-        return segment_figure(heading, days, metric, values, source)
-
-    return attempt(heading, build)
+    frame = reader.frame(timeframe, WEEK)
+    top = None if order else MAX_PANELS
+    found = reader.by_segment(source, metric, dimension, frame, where, top=top, added_up=added_up)
+    values = {name(one): found[one] for one in order or found if one in found}
+    days = frame.whole_weeks if added_up else frame.days
+    return small_lines(heading, days, metric.unit.value, values, about([metric], source))
 
 
-def segment_figure(
-    heading: str,
-    days: Sequence[date],
-    metric: Metric,
-    values: Mapping[str, Sequence[Any]],
-    source: Table,
-) -> Item:
-    """Small multiples of a metric's values by segment and week."""
-    return multiples_of(
-        heading, days, metric.unit.value, values, about([metric], [source]), metric.format
-    )
-
-
-def multiples_of(
+def small_lines(
     heading: str,
     days: Sequence[date],
     what: str,
     values: Mapping[str, Sequence[Any]],
     described: About,
-    shown: Callable[[Any], str] = "{:,}".format,
 ) -> Item:
-    """Small multiples of values by segment and week.
+    """Small multiples of counts by segment and week.
 
     Args:
         heading: the title.
@@ -243,32 +225,21 @@ def multiples_of(
         what: is counted, in lower case.
         values: segment to its values.
         described: the definition.
-        shown: writes a value as people read it.
     """
     known = {name: one for name, one in values.items() if any(v is not None for v in one)}
     if not days or not known:
         return Unavailable(heading, f"There are no {what} to show.")
-    latest = [(name, float(one[-1] or 0), shown(one[-1])) for name, one in known.items()]
+    latest = [(name, float(one[-1] or 0), count_text(one[-1])) for name, one in known.items()]
+    series = [Series(name, numbers(one), count_text(one[-1])) for name, one in known.items()]
+    rows = (
+        [Cell(str(day)), *(_cell(value, count_text) for value in row)]
+        for day, *row in reversed([*zip(days, *known.values(), strict=True)])
+    )
     return Figure(
         title=heading,
         finding=findings.ranking(what, latest, on=days[-1], share=True),
-        drawing=small_multiples(
-            days,
-            [
-                Series(name, [_number(value) for value in one], shown(one[-1]))
-                for name, one in known.items()
-            ],
-        ),
-        table=table(
-            [_WEEK_TO, *known],
-            (
-                [
-                    Cell(str(day)),
-                    *(Cell(shown(one[place]), _number(one[place])) for one in known.values()),
-                ]
-                for place, day in reversed([*enumerate(days)])
-            ),
-        ),
+        drawing=small_multiples(days, series),
+        table=table([WEEK_TO, *known], rows),
         about=described,
     )
 
@@ -276,46 +247,84 @@ def multiples_of(
 def bars(
     heading: str,
     what: str,
-    rows: Iterable[tuple[str, Any, str]],
+    rows: Iterable[tuple[str, Any]],
     described: About,
     *,
     name: str,
-    value: str,
     share: bool = False,
 ) -> Item:
-    """Bars of categories.
+    """Bars of counts by category.
 
     Args:
         heading: the title.
-        what: is counted, in lower case.
-        rows: name, value and the value as people read it.
+        what: is counted, in lower case; its last word is the heading of the counts' column.
+        rows: name and count.
         described: the definition.
         name: heading of the categories' column.
-        value: heading of the values' column.
-        share: whether the values add up to a whole.
+        share: whether the counts add up to a whole.
     """
     rows = [*rows]
-    known = [(label, float(number), shown) for label, number, shown in rows if number is not None]
-    if not known or not any(number for _, number, _ in known):
+    known = [(label, float(count), count_text(count)) for label, count in rows if count is not None]
+    if not any(count for _, count, _ in known):
         return Unavailable(heading, f"There are no {what} to show.")
     return Figure(
         title=heading,
         finding=findings.ranking(what, known, share=share),
         drawing=bar_chart([Bar(*row) for row in known]),
         table=table(
-            [name, value],
-            (
-                [Cell(label), Cell(shown, None if number is None else float(number))]
-                for label, number, shown in rows
-            ),
+            [name, words(what.split()[-1])],
+            ([Cell(label), _cell(count, count_text)] for label, count in rows),
         ),
         about=described,
     )
 
 
-def tile(metric: Metric, value: Any, change: Change | None = None, *, note: str = "") -> Tile:
-    """A big number, with its change or, where there is none to tell, a note."""
-    return Tile(metric.name, metric.format(value), definition(metric), change, note)
+def metric_bars(
+    heading: str,
+    what: str,
+    metrics: Mapping[Any, Metric],
+    values: Iterable[Any],
+    source: Table,
+    name: str = "",
+) -> Item:
+    """Bars of a metric a state; with a name of the categories' column, of other categories."""
+    rows = zip(map(words, metrics), values, strict=True)
+    described = about(metrics.values(), source)
+    return bars(heading, what, rows, described, name=name or "State", share=not name)
+
+
+def charted(
+    heading: str,
+    finding: str,
+    draw: Callable[..., Drawing],
+    data: DataTable,
+    described: About,
+    *,
+    wide: bool = False,
+) -> Figure:
+    """A figure that is drawn once, or twice if it may take the room of two."""
+    in_full = draw(size=WIDE) if wide else None
+    return Figure(heading, finding, draw(size=CARD), data, described, in_full)
+
+
+def tiles(
+    reader: Reader, source: MetricTable, metrics: Sequence[Metric], where: Where | None = None
+) -> tuple[Tile, ...]:
+    """Metrics on the as-of date with their change over a week; none without the table."""
+    try:
+        frame = Frame(reader.as_of - timedelta(days=WEEK), reader.as_of, WEEK)
+        values = reader.by_day(source, metrics, frame, where)
+    except MissingTableError:
+        return ()
+    return tuple(
+        Tile(
+            metric.name,
+            metric.format(now),
+            definition(metric),
+            findings.week_on_week(metric, now, then),
+        )
+        for metric, (then, now) in values.items()
+    )
 
 
 def definition(metric: Metric) -> Definition:
@@ -323,60 +332,61 @@ def definition(metric: Metric) -> Definition:
     return Definition(metric.name, metric.definition, metric.formula, metric.caveats)
 
 
-def about(metrics: Iterable[Metric], sources: Sequence[Table]) -> About:
+def about(metrics: Iterable[Metric], source: Table) -> About:
     """Where a figure of metrics comes from."""
-    return About(
-        tuple(definition(metric) for metric in metrics),
-        tuple(source.qualified_name for source in sources),
-        owners(sources[0]),
-    )
+    definitions = tuple(definition(metric) for metric in metrics)
+    return About(definitions, source.qualified_name, owners(source))
 
 
 def about_columns(source: Table, names: Sequence[str]) -> About:
     """Where a figure of a table's columns comes from: silver declares them, too."""
-    declared: dict[str, Column] = {column.name: column for column in source.columns}
-    return About(
-        tuple(Definition(words(name), declared[name].description) for name in names),
-        (source.qualified_name,),
-        owners(source),
-    )
+    texts = {column.name: column.description for column in source.columns}
+    definitions = tuple(Definition(words(name), texts[name]) for name in names)
+    return About(definitions, source.qualified_name, owners(source))
 
 
 def owners(source: Table) -> str:
     """Who answers for a table."""
+    computed = f"{', '.join(source.owners)} for how it is computed"
     if isinstance(source, MetricTable):
         return (
-            f"{source.business_owner} for what it means, {', '.join(source.owners)} for how it is"
-            f" computed, {source.dashboard_owner} for how it is shown"
+            f"{source.business_owner} for what it means, {computed},"
+            f" {source.dashboard_owner} for how it is shown"
         )
-    return f"{', '.join(source.owners)} for how it is computed"
+    return computed
 
 
-def _by_day(days: Sequence[Any], values: Mapping[Metric, Sequence[Any]], heading: str) -> DataTable:
-    return table(
-        [heading, *(metric.name for metric in values)],
-        (
-            [Cell(str(day)), *(_value_cell(metric, one[place]) for metric, one in values.items())]
-            for place, day in reversed([*enumerate(days)])
-        ),
+def day_table(
+    days: Sequence[date], values: Mapping[Metric, Sequence[Any]], heading: str = "Day"
+) -> DataTable:
+    """Metrics by day, the latest first."""
+    rows = (
+        [
+            Cell(str(day)),
+            *(_cell(value, metric.format) for metric, value in zip(values, row, strict=True)),
+        ]
+        for day, *row in reversed([*zip(days, *values.values(), strict=True)])
     )
+    return table([heading, *(metric.name for metric in values)], rows)
 
 
-def _value_cell(metric: Metric, value: Any) -> Cell:
-    return Cell(metric.format(value), _number(value))
+def numbers(values: Iterable[Any]) -> list[float | None]:
+    """Values as a chart takes them."""
+    return [None if value is None else float(value) for value in values]
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _points(days: Sequence[Any], values: Sequence[Any]) -> list[Point]:
+def points(days: Sequence[date], values: Sequence[Any]) -> list[Point]:
+    """Values with their days, as a finding takes them."""
     return [Point(day, value) for day, value in zip(days, values, strict=True)]
+
+
+def _cell(value: Any, shown: Callable[[Any], str]) -> Cell:
+    return Cell(shown(value), None if value is None else float(value))
 
 
 def _last(metric: Metric, values: Sequence[Any]) -> str:
     known = [value for value in values if value is not None]
-    return metric.format(known[-1]) if known else metric.format(None)
+    return metric.format(known[-1] if known else None)
 
 
 def _nothing_known(metrics: Iterable[Metric]) -> str:

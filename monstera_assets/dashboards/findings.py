@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from monstera_assets.dashboards.design import plural
 from monstera_assets.dashboards.model import Change, Direction
 from monstera_assets.gold.metrics import Metric, Unit
 
@@ -47,14 +48,14 @@ def course(metric: Metric, points: Sequence[Point], *, brief: bool = False) -> s
     highest = max(known, key=lambda point: point.value)
     days = (last.day - first.day).days
     if shown(last.value) == shown(first.value):
-        went = f"{metric.name} is {shown(last.value)}, as {_days_ago(days)}"
+        went = f"{metric.name} is {shown(last.value)}, as {plural(days, 'day')} before"
         if all(point.value == last.value for point in known):
             return f"{metric.name} stayed at {shown(last.value)} for {days + 1:,} days."
     else:
         verb = "rose" if last.value > first.value else "fell"
         went = (
             f"{metric.name} {verb} from {shown(first.value)} to {shown(last.value)}"
-            f"{_by(metric, first.value, last.value)} in {days:,} day{'' if days == 1 else 's'}"
+            f"{_by(metric, first.value, last.value)} in {plural(days, 'day')}"
         )
     unknown = "" if last == points[-1] else f" It is not known after {last.day}."
     if brief:
@@ -76,12 +77,10 @@ def total(metric: Metric, points: Sequence[Point], period: str) -> str:
     added = sum(point.value for point in known)
     what = f"{metric.name} adds up to {metric.format(added)}"
     if not added:
-        return f"{what} in {_counted(len(known), period)}."
+        return f"{what} in {plural(len(known), period)}."
     highest = max(known, key=lambda point: point.value)
     when = f"in the week to {highest.day}" if period == "week" else f"on {highest.day}"
-    return (
-        f"{what} in {_counted(len(known), period)}; most, {metric.format(highest.value)}, {when}."
-    )
+    return f"{what} in {plural(len(known), period)}; most, {metric.format(highest.value)}, {when}."
 
 
 def ranking(
@@ -118,15 +117,8 @@ def ranking(
     return _capital(f"{when}most {what}: {name}, {shown}{part}{second}.")
 
 
-def week_on_week(metric: Metric, now: Any, then: Any, relative: float | None = None) -> Change:
-    """How a number compares with a week before: relatively, or in points where it is a share.
-
-    Args:
-        metric: says how values are written.
-        now: on the as-of date.
-        then: seven days before.
-        relative: the change as gold has it, if it has.
-    """
+def week_on_week(metric: Metric, now: Any, then: Any) -> Change:
+    """How a number compares with a week before: relatively, or in points where it is a share."""
     if now is None or then is None:
         return Change(Direction.UNKNOWN, "change not known", "from a week before")
     if metric.format(now) == metric.format(then):
@@ -137,7 +129,9 @@ def week_on_week(metric: Metric, now: Any, then: Any, relative: float | None = N
         return Change(direction, f"{(now - then) * 100:+.1f} pts {before}")
     if metric.unit is Unit.SCORE:
         return Change(direction, f"{now - then:+.1f} {before}")
-    return Change(direction, before if relative is None else f"{relative:+.1%} {before}")
+    if not then:
+        return Change(direction, before)
+    return Change(direction, f"{float(now - then) / float(then):+.1%} {before}")
 
 
 def _capital(sentence: str) -> str:
@@ -151,11 +145,3 @@ def _by(metric: Metric, first: Any, last: Any) -> str:
         return ""
     part = float(last - first) / float(first)
     return f" ({part:+.1%})" if abs(part) >= _SMALLEST_PART else ""
-
-
-def _days_ago(days: int) -> str:
-    return f"{days:,} day{'' if days == 1 else 's'} before"
-
-
-def _counted(count: int, period: str) -> str:
-    return f"{count:,} {period}{'' if count == 1 else 's'}"

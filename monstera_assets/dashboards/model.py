@@ -33,10 +33,10 @@ class Definition:
 
 @dataclass(frozen=True)
 class About:
-    """Where numbers come from: definitions, tables, and who answers for them."""
+    """Where numbers come from: definitions, a table, and who answers for it."""
 
     definitions: tuple[Definition, ...]
-    sources: tuple[str, ...]
+    source: str
     owner: str
 
 

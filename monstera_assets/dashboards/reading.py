@@ -10,11 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import duckdb
 
-from monstera_assets.dashboards.design import Timeframe
+from monstera_assets.dashboards.design import LAST_18_MONTHS, Timeframe
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.tables import Table
@@ -53,6 +54,7 @@ class Reader:
         self._connection = connection
         self._daily = daily
         self._verified: set[str] = set()
+        self._read: dict[tuple[Any, ...], dict[date, dict[Metric, Any]]] = {}
 
     def rows(
         self, tables: Iterable[Table], select: str, parameters: Sequence[Any] = ()
@@ -115,19 +117,9 @@ class Reader:
         where: Mapping[str, Any] | None = None,
     ) -> dict[Metric, list[Any]]:
         """Metrics on each day of a frame; None on days that the table does not have."""
-        columns = ", ".join(quote(metric.column_name) for metric in metrics)
-        condition, parameters = _condition(where)
-        found = {
-            day: values
-            for day, *values in self.rows(
-                [table],
-                f"SELECT metric_date, {columns} FROM {table.qualified_name}"
-                f" WHERE metric_date BETWEEN ? AND ? AND (? - metric_date) % ? = 0{condition}"
-                " ORDER BY metric_date",
-                [frame.first, frame.last, frame.last, frame.step, *parameters],
-            )
-        }
-        return _columns(metrics, found, frame.days)
+        found = self._read_daily(table, where)
+        nothing = dict.fromkeys(metrics)
+        return {m: [found.get(day, nothing)[m] for day in frame.days] for m in metrics}
 
     def by_week(
         self,
@@ -140,20 +132,36 @@ class Reader:
 
         None for a week of which the table lacks a day.
         """
-        sums = ", ".join(_sum(table, metric) for metric in metrics)
+        found = self._read_daily(table, where)
+        weeks = []
+        for last in frame.whole_weeks:
+            days = [last - timedelta(days=n) for n in range(WEEK)]
+            weeks.append([found[day] for day in days if day in found])
+        sums: dict[Metric, list[Any]] = {metric: [] for metric in metrics}
+        for metric, week in product(metrics, weeks):
+            known = [row[metric] for row in week if row[metric] is not None]
+            sums[metric].append(sum(known) if known and len(week) == WEEK else None)
+        return sums
+
+    def _read_daily(
+        self, table: MetricTable, where: Mapping[str, Any] | None
+    ) -> dict[date, dict[Metric, Any]]:
+        """All metrics of a table by day, over the longest timeframe; read once."""
         condition, parameters = _condition(where)
-        found = {
-            last: values
-            for last, days, *values in self.rows(
+        key = (table.name, condition, *parameters)
+        if key not in self._read:
+            frame = self.frame(LAST_18_MONTHS)
+            columns = ", ".join(quote(metric.column_name) for metric in table.metrics)
+            rows = self.rows(
                 [table],
-                f"SELECT metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS last_day,"
-                f" count(*), {sums} FROM {table.qualified_name}"
-                f" WHERE metric_date BETWEEN ? AND ?{condition} GROUP BY last_day ORDER BY last_day",
-                [frame.last, frame.first, frame.last, *parameters],
+                f"SELECT metric_date, {columns} FROM {table.qualified_name}"
+                f" WHERE metric_date BETWEEN ? AND ?{condition}",
+                [frame.first, frame.last, *parameters],
             )
-            if days == WEEK
-        }
-        return _columns(metrics, found, frame.whole_weeks)
+            self._read[key] = {
+                day: dict(zip(table.metrics, values, strict=True)) for day, *values in rows
+            }
+        return self._read[key]
 
     def by_segment(
         self,
@@ -181,56 +189,41 @@ class Reader:
         """
         column, segment = quote(metric.column_name), quote(dimension)
         condition, parameters = _condition(where)
-        name = table.qualified_name
-        within = f"FROM {name} WHERE metric_date BETWEEN ? AND ?{condition}"
-        bounds = [frame.first, frame.last, *parameters]
+        name, bounds = table.qualified_name, [frame.first, frame.last]
+        within = f"FROM {name} WHERE metric_date BETWEEN ? AND ?"
+        days = frame.whole_weeks if added_up else frame.days
         if added_up:
-            days = frame.whole_weeks
-            day = f"metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER)"
-            select = f"SELECT {day} AS day, {segment}, {_sum(table, metric)} {within} GROUP BY ALL"
-            asked = [frame.last, *bounds]
+            day = f"metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS day"
+            select = f"SELECT {day}, {segment}, {_sum(metric)} {within}{condition} GROUP BY ALL"
+            asked = [frame.last, *bounds, *parameters]
             weight = f"sum({column})"
+            complete = f"SELECT {day} {within} GROUP BY day HAVING count(DISTINCT metric_date) = ?"
+            known = self.rows([table], complete, [frame.last, *bounds, WEEK])
         else:
-            days = frame.days
             select = (
-                f"SELECT metric_date, {segment}, {column} {within} AND (? - metric_date) % ? = 0"
+                f"SELECT metric_date, {segment}, {column} {within}{condition}"
+                " AND (? - metric_date) % ? = 0"
             )
-            asked = [*bounds, frame.last, frame.step]
+            asked = [*bounds, *parameters, frame.last, frame.step]
             weight = f"max({column}) FILTER (metric_date = (SELECT max(metric_date) FROM {name}))"
-        ranked = [
-            value
-            for (value,) in self.rows(
-                [table],
-                f"SELECT {segment} {within} GROUP BY {segment}"
-                f" ORDER BY {weight} DESC NULLS LAST, {segment} LIMIT ?",
-                [*bounds, top if top is not None else _EVERY],
-            )
-        ]
-        found: dict[str, dict[date, Any]] = {value: {} for value in ranked}
+            known = []
+        ranked = self.rows(
+            [table],
+            f"SELECT {segment} {within}{condition} GROUP BY {segment}"
+            f" ORDER BY {weight} DESC NULLS LAST, {segment} LIMIT ?",
+            [*bounds, *parameters, top if top is not None else _EVERY],
+        )
+        found: dict[str, dict[date, Any]] = {
+            value: {last: 0 for (last,) in known} for (value,) in ranked
+        }
         for day_of, value, number in self.rows([table], select, asked):
-            if value in found:
+            if value in found and (day_of in found[value] or not added_up):
                 found[value][day_of] = number
-        absent: dict[date, Any] = {}
-        if added_up:
-            complete = self.rows(
-                [table],
-                f"SELECT metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS day"
-                f" FROM {name} WHERE metric_date BETWEEN ? AND ?"
-                f" GROUP BY day HAVING count(DISTINCT metric_date) = {WEEK}",
-                [frame.last, frame.first, frame.last],
-            )
-            absent = {last: 0 for (last,) in complete}
-            found = {
-                value: {last: numbers.get(last, 0) for last in absent}
-                for value, numbers in found.items()
-            }
         return {value: [numbers.get(day) for day in days] for value, numbers in found.items()}
 
-    def latest(
-        self, table: MetricTable, metrics: Sequence[Metric], where: Mapping[str, Any] | None = None
-    ) -> list[Any]:
+    def latest(self, table: MetricTable, metrics: Sequence[Metric]) -> list[Any]:
         """Metrics on the as-of date; None where the table has no such row."""
-        values = self.by_day(table, metrics, Frame(self.as_of, self.as_of, 1), where)
+        values = self.by_day(table, metrics, Frame(self.as_of, self.as_of, 1))
         return [values[metric][0] for metric in metrics]
 
     def _known_days(self) -> tuple[date, date]:
@@ -248,19 +241,7 @@ def _condition(where: Mapping[str, Any] | None) -> tuple[str, list[Any]]:
     return "".join(f" AND {quote(name)} = ?" for name in where), list(where.values())
 
 
-def _sum(table: MetricTable, metric: Metric) -> str:
+def _sum(metric: Metric) -> str:
     # Sums of whole numbers come out as HUGEINT; those of decimals are exact in any order.
     column = quote(metric.column_name)
-    kind = metric.column.type
-    return f"CAST(sum({column}) AS BIGINT)" if kind == "int64" else f"sum({column})"
-
-
-def _columns(
-    metrics: Sequence[Metric], found: Mapping[date, Sequence[Any]], days: Sequence[date]
-) -> dict[Metric, list[Any]]:
-    """The values of each metric on each day; None on days that were not found."""
-    nothing = [None] * len(metrics)
-    return {
-        metric: [found.get(day, nothing)[place] for day in days]
-        for place, metric in enumerate(metrics)
-    }
+    return f"CAST(sum({column}) AS BIGINT)" if metric.column.type == "int64" else f"sum({column})"

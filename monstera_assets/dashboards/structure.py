@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monstera_assets.bronze.bronze_product_catalog import TABLE as CATALOG
-from monstera_assets.dashboards.model import Link
+from monstera_assets.dashboards.model import Link, Page, Section, Tile
 from monstera_assets.dashboards.reading import Reader
 from monstera_assets.warehouse.errors import MissingTableError
 
 HOME = "index.html"
+HOME_LINK = Link("Home", HOME)
 OVERALL, SEGMENTS, ACTIVITY = "overall", "segments", "activity"
 ACCOUNTS, CROSS_PRODUCT = "accounts.html", "cross_product.html"
 VIEWS = {OVERALL: "Overall View", SEGMENTS: "Segment View", ACTIVITY: "Activity View"}
@@ -78,22 +79,30 @@ def view_file(view: str, product: Product | None) -> str:
     return product.file(view) if product else f"{view}.html"
 
 
-def home_link() -> Link:
-    """To the home page."""
-    return Link("Home", HOME)
-
-
-def views_beside(current: str, product: Product | None) -> tuple[Link, ...]:
-    """The views of a product or of the platform."""
-    return tuple(
-        Link(text.removesuffix(" View"), view_file(view, product), current=view == current)
-        for view, text in VIEWS.items()
+def view_page(
+    view: str,
+    catalog: Catalog,
+    product: Product | None,
+    lead: str,
+    sections: Sequence[Section],
+    tiles: Sequence[Tile] = (),
+) -> Page:
+    """The page of a view, of a product or of the platform, and the ways to those next to it."""
+    others = (other for other in catalog.products if other is not product)
+    return Page(
+        file=view_file(view, product),
+        title=f"{product.name}: {VIEWS[view]}" if product else VIEWS[view],
+        lead=lead,
+        up=(HOME_LINK, Link(VIEWS[view], view_file(view, None))) if product else (HOME_LINK,),
+        beside=tuple(
+            Link(text.removesuffix(" View"), view_file(one, product), current=one == view)
+            for one, text in VIEWS.items()
+        ),
+        below=tuple(Link(other.name, other.file(view)) for other in others),
+        below_heading=f"The same view of {'another' if product else 'a'} product",
+        tiles=tuple(tiles),
+        sections=tuple(sections),
     )
-
-
-def products_below(view: str, catalog: Catalog) -> tuple[Link, ...]:
-    """The same view of each product."""
-    return tuple(Link(product.name, product.file(view)) for product in catalog.products)
 
 
 def main_pages() -> tuple[Link, ...]:

@@ -4,150 +4,108 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from monstera_assets.dashboards.charts import Series, line_chart
-from monstera_assets.dashboards.design import Timeframe, headline, title, words
-from monstera_assets.dashboards.figures import about, attempt, bars, segment_figure, trend
-from monstera_assets.dashboards.findings import Point, total
-from monstera_assets.dashboards.model import Cell, Figure, Item, Unavailable, table
-from monstera_assets.dashboards.reading import WEEK, Reader
-from monstera_assets.dashboards.structure import Product
+from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_activity_metrics as activity
-from monstera_assets.gold.segments import TOTAL
 
 _SHOWN = 10
 _BY = {"event_type": "Event Type", "feature_id": "Feature", "location": "Location"}
-_TOTALS = dict.fromkeys(("feature_id", "event_type", "location"), TOTAL)
+_EVENTS = activity.EVENTS_QUALIFYING
+TOTALS = dict.fromkeys(("feature_id", "event_type", "location"), ma.TOTAL)
+"""What the rows of gold_activity_metrics that are totals of a product have in other columns."""
 
 
-def product_totals(product: Product | None) -> dict[str, str]:
+def product_totals(product: ma.Product | None) -> dict[str, str]:
     """The rows of gold_activity_metrics that are totals, of a product or of all."""
-    return {"product_id": product.id if product else TOTAL, **_TOTALS}
+    return {"product_id": product.id if product else ma.TOTAL, **TOTALS}
 
 
+@ma.item(lambda dimension, period: ma.title(_EVENTS, period.name, _BY[dimension]))
 def features(
-    reader: Reader,
+    heading: str,
+    reader: ma.Reader,
     dimension: str,
-    period: Timeframe,
-    product: Product | None,
+    period: ma.Timeframe,
+    product: ma.Product | None,
     name: Callable[[str], str],
-) -> Item:
+) -> ma.Item:
     """Qualifying events of a period by feature or type, those with most."""
-    metric = activity.EVENTS_QUALIFYING
-    heading = title(metric, period.name, _BY[dimension])
-
-    def build() -> Item:
-        frame = reader.frame(period)
-        only = "AND product_id = ?" if product else ""
-        rows = reader.rows(
-            [activity.TABLE],
-            f"SELECT {dimension}, CAST(sum({metric.column_name}) AS BIGINT) AS events"
-            f" FROM {activity.TABLE.qualified_name}"
-            f" WHERE metric_date BETWEEN ? AND ? AND event_type <> ? AND {dimension} <> ? {only}"
-            f" GROUP BY ALL HAVING events > 0 ORDER BY events DESC, {dimension} LIMIT ?",
-            [
-                frame.first,
-                frame.last,
-                TOTAL,
-                activity.NONE,
-                *([product.id] if product else []),
-                _SHOWN,
-            ],
-        )
-        return bars(
-            heading,
-            "qualifying events",
-            [(name(value), events, metric.format(events)) for value, events in rows],
-            about([metric], [activity.TABLE]),
-            name=_BY[dimension],
-            value="Events",
-        )
-
-    return attempt(heading, build)
+    frame = reader.frame(period)
+    rows = reader.rows(
+        [activity.TABLE],
+        f"SELECT {dimension}, CAST(sum({_EVENTS.column_name}) AS BIGINT) AS events"
+        f" FROM {activity.TABLE.qualified_name}"
+        f" WHERE metric_date BETWEEN ? AND ? AND event_type <> ? AND {dimension} <> ?"
+        " AND (? IS NULL OR product_id = ?)"
+        f" GROUP BY ALL HAVING events > 0 ORDER BY events DESC, {dimension} LIMIT ?",
+        [
+            *(frame.first, frame.last, ma.TOTAL, activity.NONE),
+            *[product.id if product else None] * 2,
+            _SHOWN,
+        ],
+    )
+    return ma.bars(
+        heading,
+        "qualifying events",
+        [(name(value), events) for value, events in rows],
+        ma.about([_EVENTS], activity.TABLE),
+        name=_BY[dimension],
+    )
 
 
-def by_kind(reader: Reader, dimension: str, period: Timeframe, product: Product | None) -> Item:
+@ma.item(lambda period: ma.title(_EVENTS, period.name, "Location and Week"))
+def by_location(
+    heading: str, reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
+) -> ma.Item:
     """Qualifying events by week and place."""
-    metric = activity.EVENTS_QUALIFYING
-    heading = title(metric, period.name, f"{_BY[dimension]} and Week")
-
-    def build() -> Item:
-        frame = reader.frame(period, WEEK)
-        only = "AND product_id = ?" if product else ""
-        rows = reader.rows(
-            [activity.TABLE],
-            f"SELECT {dimension}, metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS day,"
-            f" CAST(sum({metric.column_name}) AS BIGINT) FROM {activity.TABLE.qualified_name}"
-            f" WHERE metric_date BETWEEN ? AND ? AND event_type <> ? {only} GROUP BY ALL"
-            f" ORDER BY {dimension}, day",
-            [frame.last, frame.first, frame.last, TOTAL, *([product.id] if product else [])],
-        )
-        # The table has a total for each of its days; a week without all of them is not known.
-        whole = reader.by_week(activity.TABLE, [metric], frame, product_totals(product))[metric]
-        found: dict[str, dict[object, int]] = {}
-        for value, day, events in rows:
-            found.setdefault(value, {})[day] = events
-        values = {
-            words(value): [
-                None if in_all is None else numbers.get(day, 0)
-                for day, in_all in zip(frame.whole_weeks, whole, strict=True)
-            ]
-            for value, numbers in found.items()
-        }
-        return segment_figure(heading, frame.whole_weeks, metric, values, activity.TABLE)
-
-    return attempt(heading, build)
+    frame = reader.frame(period, ma.WEEK)
+    where = {"product_id": product.id} if product else None
+    found = reader.by_segment(activity.TABLE, _EVENTS, "location", frame, where, added_up=True)
+    # The table has a total for each of its days; a week without all of them is not known.
+    whole = reader.by_week(activity.TABLE, [_EVENTS], frame, product_totals(product))[_EVENTS]
+    values = {
+        ma.words(place): [
+            None if in_all is None else events
+            for events, in_all in zip(found[place], whole, strict=True)
+        ]
+        for place in sorted(found)
+        if place != ma.TOTAL
+    }
+    described = ma.about([_EVENTS], activity.TABLE)
+    return ma.small_lines(heading, frame.whole_weeks, _EVENTS.unit.value, values, described)
 
 
-def workflow_figures(reader: Reader, period: Timeframe, product: Product | None) -> list[Item]:
+def workflow_figures(
+    reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
+) -> list[ma.Item]:
     """Workflow runs begun and completed, how many of them were, and how long that took."""
-    where = product_totals(product)
     return [
         runs_by_week(reader, period, product),
-        trend(reader, activity.TABLE, {activity.COMPLETION_RATE: "Completed"}, period, where=where),
-        trend(reader, activity.TABLE, {activity.HOURS_TO_COMPLETE: "Hours"}, period, where=where),
+        *(
+            ma.trend(reader, activity.TABLE, metric, period, where=product_totals(product))
+            for metric in (
+                {activity.COMPLETION_RATE: "Completed"},
+                {activity.HOURS_TO_COMPLETE: "Hours"},
+            )
+        ),
     ]
 
 
-def runs_by_week(reader: Reader, period: Timeframe, product: Product | None) -> Item:
+@ma.item(
+    lambda period: ma.headline("Workflows", "Started and Completed Daily", period.name, "Week")
+)
+def runs_by_week(
+    heading: str, reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
+) -> ma.Item:
     """Workflow runs started and completed, week by week."""
-    metrics = {activity.WORKFLOWS_STARTED: "Started", activity.WORKFLOWS_COMPLETED: "Completed"}
-    heading = headline("Workflows", "Started and Completed Daily", period.name, "Week")
-
-    def build() -> Item:
-        frame = reader.frame(period)
-        days = frame.whole_weeks
-        values = reader.by_week(activity.TABLE, [*metrics], frame, product_totals(product))
-        if not any(value for one in values.values() for value in one):
-            return Unavailable(heading, "No workflow was started or completed in these weeks.")
-        return Figure(
-            title=heading,
-            finding=" ".join(
-                total(metric, [Point(*pair) for pair in zip(days, one, strict=True)], "week")
-                for metric, one in values.items()
-            ),
-            drawing=line_chart(
-                days,
-                [
-                    Series(
-                        metrics[metric],
-                        [None if value is None else float(value) for value in one],
-                        metric.format(one[-1]),
-                    )
-                    for metric, one in values.items()
-                ],
-                activity.WORKFLOWS_STARTED.unit,
-            ),
-            table=table(
-                ["Week to", *(metric.name for metric in metrics)],
-                (
-                    [
-                        Cell(str(day)),
-                        *(Cell(metric.format(one[n]), one[n]) for metric, one in values.items()),
-                    ]
-                    for n, day in reversed([*enumerate(days)])
-                ),
-            ),
-            about=about(metrics, [activity.TABLE]),
-        )
-
-    return attempt(heading, build)
+    labels = {activity.WORKFLOWS_STARTED: "Started", activity.WORKFLOWS_COMPLETED: "Completed"}
+    frame = reader.frame(period)
+    days = frame.whole_weeks
+    values = reader.by_week(activity.TABLE, [*labels], frame, product_totals(product))
+    if not any(value for one in values.values() for value in one):
+        return ma.Unavailable(heading, "No workflow was started or completed in these weeks.")
+    finding = " ".join(
+        ma.total(metric, ma.points(days, one), "week") for metric, one in values.items()
+    )
+    return ma.line_figure(
+        heading, finding, days, labels, values, activity.TABLE, first_heading=ma.WEEK_TO
+    )

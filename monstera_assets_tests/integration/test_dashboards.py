@@ -90,7 +90,7 @@ def test_rules_of_the_design(database: Path) -> None:
             if isinstance(item, Figure | Listing):
                 assert item.finding.endswith("."), item.title
                 assert item.about.definitions, item.title
-                assert item.about.sources, item.title
+                assert item.about.source, item.title
                 assert item.about.owner.startswith("team:"), item.title
         drawings: list[Drawing] = [
             drawing for figure in figures for drawing in (figure.drawing, figure.wide) if drawing

@@ -121,23 +121,21 @@ def test_ranking_on_a_day() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metric", "now", "then", "relative", "direction", "text"),
+    ("metric", "now", "then", "direction", "text"),
     [
-        (MONTHLY, 12, 9, 1 / 3, Direction.UP, "+33.3% from 9"),
-        (MONTHLY, 9, 12, -0.25, Direction.DOWN, "-25.0% from 12"),
-        (MONTHLY, 4, 0, None, Direction.UP, "from 0"),
-        (MONTHLY, 0, 0, None, Direction.FLAT, "unchanged"),
-        (STICKINESS, 0.5, 0.4, None, Direction.UP, "+10.0 pts from 40.0%"),
-        (STICKINESS, 0.98601, 0.98599, None, Direction.FLAT, "unchanged"),
-        (HEALTH, 58.3, 58.4, None, Direction.DOWN, "-0.1 from 58.4"),
-        (STICKINESS, None, 0.4, None, Direction.UNKNOWN, "change not known"),
-        (STICKINESS, 0.4, None, None, Direction.UNKNOWN, "change not known"),
+        (MONTHLY, 12, 9, Direction.UP, "+33.3% from 9"),
+        (MONTHLY, 9, 12, Direction.DOWN, "-25.0% from 12"),
+        (MONTHLY, 4, 0, Direction.UP, "from 0"),
+        (MONTHLY, 0, 0, Direction.FLAT, "unchanged"),
+        (STICKINESS, 0.5, 0.4, Direction.UP, "+10.0 pts from 40.0%"),
+        (STICKINESS, 0.98601, 0.98599, Direction.FLAT, "unchanged"),
+        (HEALTH, 58.3, 58.4, Direction.DOWN, "-0.1 from 58.4"),
+        (STICKINESS, None, 0.4, Direction.UNKNOWN, "change not known"),
+        (STICKINESS, 0.4, None, Direction.UNKNOWN, "change not known"),
     ],
 )
-def test_week_on_week(
-    metric: Metric, now: Any, then: Any, relative: float | None, direction: Direction, text: str
-) -> None:
-    change = week_on_week(metric, now, then, relative)
+def test_week_on_week(metric: Metric, now: Any, then: Any, direction: Direction, text: str) -> None:
+    change = week_on_week(metric, now, then)
     assert (change.direction, change.text) == (direction, text)
 
 

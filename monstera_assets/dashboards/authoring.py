@@ -1,0 +1,13 @@
+"""What a page needs, by one import: `from monstera_assets.dashboards import authoring as ma`."""
+
+from __future__ import annotations
+
+from monstera_assets.dashboards.charts import Bar, Series, bar_chart, column_chart, line_chart
+from monstera_assets.dashboards.design import *
+from monstera_assets.dashboards.figures import *
+from monstera_assets.dashboards.findings import total
+from monstera_assets.dashboards.model import *
+from monstera_assets.dashboards.reading import WEEK, Frame, Reader
+from monstera_assets.dashboards.structure import *
+from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL
+from monstera_assets.lifecycle.states import AccountState, HealthBand, ProductState, UserState
