@@ -7,6 +7,7 @@ from monstera_assets.gold.metrics import (
     Metric,
     MetricTable,
     Unit,
+    columns,
     metric_columns,
     metric_table,
     title_case,

@@ -15,7 +15,6 @@ ACCOUNTS_ACTIVE = ma.Metric(
     "Accounts Active Monthly",
     "Accounts with a qualifying event of any of their users in the 30 days that end on the date.",
     "count(account_id) where active_seats > 0",
-    ma.Unit.ACCOUNTS,
     caveats="An account in use need not be in the state active, nor the other way round.",
 )
 

@@ -13,20 +13,16 @@ from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_run
 NONE = "none"
 """Stands for the product or feature of events that have none."""
 
-EVENTS = ma.Metric(
-    "Events Recorded Daily", "Events of users of any kind.", "count(event_id)", ma.Unit.EVENTS
-)
+EVENTS = ma.Metric("Events Recorded Daily", "Events of users of any kind.", "count(event_id)")
 EVENTS_QUALIFYING = ma.Metric(
     "Events Qualifying Daily",
     "Qualifying events of users.",
     "count(event_id) where is_qualifying_event",
-    ma.Unit.EVENTS,
 )
 USERS_PRESENT = ma.Metric(
     "Users Present Daily",
     "Distinct users with an event of any kind.",
     "count(distinct user_id)",
-    ma.Unit.USERS,
     caveats="People count once in each row, so rows do not add up to those that contain them.",
 )
 _ON_PRODUCTS = "null on rows of a feature, event type and location"
@@ -34,14 +30,12 @@ WORKFLOWS_STARTED = ma.Metric(
     "Workflows Started Daily",
     f"Workflow runs started on the date in the product of their first step; {_ON_PRODUCTS}.",
     "count(runs) by the date of the first step",
-    ma.Unit.WORKFLOWS,
     nullable=True,
 )
 WORKFLOWS_COMPLETED = ma.Metric(
     "Workflows Completed Daily",
     f"Workflow runs completed on the date, in the product of their first step; {_ON_PRODUCTS}.",
     "count(runs) by the date of the last step",
-    ma.Unit.WORKFLOWS,
     nullable=True,
 )
 COMPLETION_RATE = ma.Metric(
@@ -49,7 +43,6 @@ COMPLETION_RATE = ma.Metric(
     "Of the workflow runs that started workflow_days (7) before the date, and so have had their time,"
     f" the share that is completed; null without any, and {_ON_PRODUCTS}.",
     "count(completed) / count(started) of the runs started workflow_days before",
-    ma.Unit.SHARE,
 )
 HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",

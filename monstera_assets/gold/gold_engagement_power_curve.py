@@ -14,7 +14,6 @@ USERS_BY_ACTIVE_DAYS = ma.Metric(
     "Users Active per Window by Active Days",
     "Users with qualifying events on exactly that many days of the window that ends on the date.",
     "count(user_id) having count(distinct activity_date) = active_days",
-    ma.Unit.USERS,
 )
 
 TABLE = ma.metric_table(

@@ -15,9 +15,7 @@ _S, _P = "the window that ends on the date", "the window before it"
 
 
 def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
-    return ma.Metric(
-        f"Users {name} per Window", definition, formula, ma.Unit.USERS, caveats=caveats
-    )
+    return ma.Metric(f"Users {name} per Window", definition, formula, caveats=caveats)
 
 
 USERS_ACTIVE = _users("Active", f"Users active in {_S}: S.", "|S|")

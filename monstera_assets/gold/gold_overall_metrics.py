@@ -35,7 +35,6 @@ ACTIVATION_RATE = ma.Metric(
     "Of the signups of D-13 to D-7, the share with a qualifying event up to 7 days after signup; null"
     " without signups, and if any of them was before the first partition.",
     "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
-    ma.Unit.SHARE,
     caveats="Looks at the latest week of signups that has had its 7 days.",
 )
 USERS_IN_STATE = {
@@ -43,7 +42,6 @@ USERS_IN_STATE = {
         f"Users in State {ma.title_case(state)} Daily",
         f"Users whose platform state is {state} at the end of the day.",
         f"count(user_id) where platform_state = '{state}'",
-        ma.Unit.USERS,
     )
     for state in ma.UserState
 }
@@ -52,7 +50,6 @@ ACCOUNTS_IN_STATE = {
         f"Accounts in State {ma.title_case(state)} Daily",
         f"Accounts whose state is {state} at the end of the day.",
         f"count(account_id) where current_state = '{state}'",
-        ma.Unit.ACCOUNTS,
     )
     for state in ma.AccountState
 }

@@ -12,37 +12,31 @@ USERS_ELIGIBLE = ma.Metric(
     "Users Eligible to Date",
     "Users who could have adopted the product: all who have signed up, deleted ones included.",
     "count(user_id)",
-    ma.Unit.USERS,
 )
 USERS_TRIED = ma.Metric(
     "Users Tried to Date",
     "Users who ever accessed the product.",
     "count(user_id) where current_state <> 'never_adopted'",
-    ma.Unit.USERS,
 )
 USERS_ACTIVATED = ma.Metric(
     "Users Activated to Date",
     "Users with an activation event in the product.",
     "count(user_id) where activation_date is not null",
-    ma.Unit.USERS,
 )
 USERS_IN_USE = ma.Metric(
     "Users in Use to Date",
     "Users active in the product, by its own windows: active_in_product or reactivated_in_product.",
     f"count(user_id) where current_state in ({', '.join(IN_USE)})",
-    ma.Unit.USERS,
 )
 ADOPTION_RATE = ma.Metric(
     "Users Tried Share to Date",
     "Users who tried the product / users eligible; null without users.",
     "tried / eligible",
-    ma.Unit.SHARE,
 )
 ACTIVATION_RATE = ma.Metric(
     "Users Activated Share to Date",
     "Users activated in the product / users who tried it; null if nobody did.",
     "activated / tried",
-    ma.Unit.SHARE,
 )
 DAYS_TO_ACTIVATION = ma.Metric(
     "Users Days to Activation Median to Date",
@@ -56,7 +50,6 @@ USERS_STARTED = ma.Metric(
     "Users Started to Date",
     "Users whose first product, of those active today, it was.",
     "count(user_id) where sequence_number = 1",
-    ma.Unit.USERS,
 )
 SEQUENCE_POSITION = ma.Metric(
     "Users Sequence Position Mean to Date",
@@ -71,7 +64,6 @@ USERS_IN_STATE = {
         f"Users in State {ma.title_case(state)} to Date",
         f"Users who are {state} at the end of the as-of date.",
         f"count(user_id) where current_state = '{state}'",
-        ma.Unit.USERS,
     )
     for state in ma.ProductState
 }

@@ -37,7 +37,6 @@ def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Me
         f"Users {name} per Period",
         f"{definition}; {_IMMATURE}.",
         formula,
-        ma.Unit.USERS,
         nullable=True,
         caveats=caveats,
     )
@@ -48,7 +47,6 @@ def _share(name: str, of: str) -> ma.Metric:
         f"Users {name} Share per Period",
         f"{of} / users of the cohort; {_IMMATURE}.",
         f"{of} / cohort",
-        ma.Unit.SHARE,
     )
 
 
@@ -56,7 +54,6 @@ USERS_IN_COHORT = ma.Metric(
     "Users in Cohort per Period",
     "Users who signed up in the month or week; the same in every period.",
     "count(user_id) by the month or week of user_created_at",
-    ma.Unit.USERS,
 )
 USERS_RETAINED = _users(
     "Retained",

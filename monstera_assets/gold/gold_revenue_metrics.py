@@ -15,7 +15,7 @@ _LOST = "Revenue lost is negative, so that the movements add up."
 
 
 def _money(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
-    return ma.Metric(f"Revenue {name} Daily", definition, formula, ma.Unit.MONEY, caveats=caveats)
+    return ma.Metric(f"Revenue {name} Daily", definition, formula, caveats=caveats)
 
 
 REVENUE_OPENING = _money(
@@ -64,7 +64,6 @@ ACCOUNTS_PAYING = ma.Metric(
     "Accounts Paying Daily",
     "Accounts with recurring revenue at the end of the day.",
     "count(account_id) where monthly_recurring_revenue > 0",
-    ma.Unit.ACCOUNTS,
 )
 _RETAINED = "over the accounts that paid 30 days before; null if none did"
 REVENUE_RETAINED_NET = ma.Metric(

@@ -19,32 +19,26 @@ SEGMENT_VALUES: Mapping[str, Sequence[str]] = {
 """Dimension to its values, in their order: the lifecycle's and the behavioural ones."""
 
 _IN = "in the segment at the end of the date"
-USERS_IN_SEGMENT = ma.Metric(
-    "Users in Segment Daily", f"Users {_IN}.", "count(user_id)", ma.Unit.USERS
-)
+USERS_IN_SEGMENT = ma.Metric("Users in Segment Daily", f"Users {_IN}.", "count(user_id)")
 SEGMENT_SHARE = ma.Metric(
     "Users in Segment Share Daily",
     "Users in the segment / all users who have signed up; null without users.",
     "in segment / count(user_id)",
-    ma.Unit.SHARE,
 )
 SEGMENT_ACTIVE_DAILY = ma.Metric(
     "Users in Segment Active Daily",
     f"Users {_IN} with a qualifying event on it.",
     "count(user_id) where days_quiet = 0",
-    ma.Unit.USERS,
 )
 SEGMENT_ACTIVE_MONTHLY = ma.Metric(
     "Users in Segment Active Monthly",
     f"Users {_IN} with a qualifying event in the 30 days that end on it.",
     "count(user_id) where days_quiet <= 29",
-    ma.Unit.USERS,
 )
 SEGMENT_EVENTS = ma.Metric(
     "Events in Segment Qualifying Monthly",
     f"Qualifying events, in the 30 days that end on the date, of the users {_IN}.",
     "sum(events_30)",
-    ma.Unit.EVENTS,
 )
 _COUNTS = (USERS_IN_SEGMENT, SEGMENT_ACTIVE_DAILY, SEGMENT_ACTIVE_MONTHLY, SEGMENT_EVENTS)
 

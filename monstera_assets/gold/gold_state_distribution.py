@@ -26,25 +26,21 @@ MEMBERS = ma.Metric(
     "Members in State Daily",
     "Users, relationships with the product, or accounts in the state at the end of the date.",
     "count(members)",
-    ma.Unit.MEMBERS,
 )
 MEMBERS_SHARE = ma.Metric(
     "Members in State Share Daily",
     "Members in the state / members of the segment in any state; null without members.",
     "in state / count(members)",
-    ma.Unit.SHARE,
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",
     "Members who moved into the state on the date, or began in it.",
     "count(moves by to_state) + count(members whose first day it is)",
-    ma.Unit.MEMBERS,
 )
 LEFT = ma.Metric(
     "Members Left State Daily",
     "Members who moved out of the state on the date.",
     "count(moves by from_state)",
-    ma.Unit.MEMBERS,
 )
 NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
@@ -52,7 +48,6 @@ NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     " state: as many as there were moves if each was another account's, many more if one account's"
     " members moved together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
-    ma.Unit.MEMBERS,
     caveats="The variance of the net moves, if accounts move independently of each other.",
 )
 

@@ -43,7 +43,6 @@ MOVES = ma.Metric(
     "Moves Made Daily",
     "Moves from the one state to the other that day.",
     "count(*) by transition_date",
-    ma.Unit.MOVES,
 )
 DAYS_IN_STATE = ma.Metric(
     "Moves Days in State Mean Daily",
@@ -60,7 +59,6 @@ def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
         f"{moved} in the 7 days that end on the date / users {then} 7 days before; null if there were"
         " none, and for other rows than the platform's totals.",
         f"count(moves of 7 days) / count(users {then} then)",
-        ma.Unit.SHARE,
         caveats=caveats,
     )
 
@@ -86,7 +84,6 @@ RECOVERY_RATE = ma.Metric(
     " on the date; null if none was closed, and for other rows than the accounts' totals. A lapse"
     " closes failures on the first day lapsed; a new start closes them without recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
-    ma.Unit.SHARE,
 )
 FAILURES_CLOSED = ma.Metric(
     "Accounts Dunning Failures Closed Monthly",

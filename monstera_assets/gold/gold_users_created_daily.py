@@ -12,7 +12,6 @@ USERS_CREATED = ma.Metric(
     "Users Created Daily",
     "Users who signed up on the date.",
     "count(user_id) by the date of user_created_at",
-    ma.Unit.USERS,
 )
 TABLE = segmented_table(USERS_CREATED)
 

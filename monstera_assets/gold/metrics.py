@@ -53,6 +53,16 @@ class Unit(StrEnum):
     MONEY = "company's currency a month"
 
 
+_UNITS = {
+    **{
+        str(unit).capitalize(): unit
+        for unit in (Unit.USERS, Unit.ACCOUNTS, Unit.EVENTS, Unit.MOVES)
+    },
+    "Members": Unit.MEMBERS,
+    "Workflows": Unit.WORKFLOWS,
+    "Revenue": Unit.MONEY,
+}
+"""What the first word of a metric's name counts."""
 COUNTS = (
     *(Unit.USERS, Unit.ACCOUNTS, Unit.MEMBERS, Unit.EVENTS),
     *(Unit.WORKFLOWS, Unit.MOVES, Unit.FAILURES),
@@ -75,18 +85,19 @@ class Metric:
         name: by `NAMING_CONVENTION`; its snake_case is the column's name.
         definition: what it is, in a sentence; the column's description.
         formula: how it is computed.
-        unit: what it is measured in; counts are whole numbers, money has two decimals.
+        unit: what it is measured in; counts are whole numbers, money has two decimals. By default
+            that of the name: a share, or what its first word counts.
         nullable: whether it can be null, as quotients can; the definition says when.
         caveats: what one must know to read it rightly, if anything.
 
     Raises:
-        ValueError: the name does not follow the convention.
+        ValueError: the name does not follow the convention, or says no unit.
     """
 
     name: str
     definition: str
     formula: str
-    unit: Unit
+    unit: Unit = None  # type: ignore[assignment]  # set below
     nullable: bool = False
     caveats: str = ""
 
@@ -96,6 +107,12 @@ class Metric:
                 f"the metric {self.name!r} is not named [Entity] [Action or State] [Time Period]"
                 f" [by Segment] in Title Case, with a time period of {', '.join(PERIODS)}"
             )
+        if not self.unit:
+            words = self.name.split()
+            if "Share" not in words and words[0] not in _UNITS:
+                raise ValueError(f"the metric {self.name!r} needs a unit: its name does not say it")
+            unit = Unit.SHARE if "Share" in words else _UNITS[words[0]]
+            object.__setattr__(self, "unit", unit)
 
     @property
     def column_name(self) -> str:
@@ -190,6 +207,11 @@ def metric_table(
 def metric_columns(rows: ir.Table, *metrics: Metric) -> tuple[ir.Column, ...]:
     """The columns of some metrics in a table."""
     return tuple(rows[metric.column_name] for metric in metrics)
+
+
+def columns(kind: str, *, nullable: bool = False, **descriptions: str) -> tuple[Column, ...]:
+    """Columns of one type: name to description."""
+    return tuple(Column(name, kind, text, nullable) for name, text in descriptions.items())
 
 
 def snake_case(name: str) -> str:

@@ -33,7 +33,6 @@ def users_active_table(
         f"Users Active {period}",
         f"Distinct users with a qualifying event {on}.",
         f"count(distinct user_id) over the qualifying events {of}",
-        ma.Unit.USERS,
         caveats=caveats,
     )
     table = segmented_table(metric)
