@@ -7,7 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.churn_risk import HIGH
-from monstera_assets.prediction.churn_scores import REASONS
+from monstera_assets.prediction.churn_scores import BANDS, REASONS
 from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN, STATE_COLUMNS
 
 STATES = (ma.AccountState.AT_RISK, ma.AccountState.CONTRACTING, ma.AccountState.FROZEN)
@@ -22,47 +22,46 @@ TABLE = ma.declare_table(
     " why, how probable a lapse is, and how long there is until the renewal.",
     key=("account_id",),
     columns=(
-        ma.Column("attention_rank", "int64", "1 for the account with most revenue at stake."),
+        *ma.columns("int64", attention_rank="1 for the account with most revenue at stake."),
         ACCOUNT_COLUMN,
-        ma.Column(
-            "why",
+        *ma.columns(
             "string",
-            "The rule that led to the state, and what raises the probability of a lapse most if it is"
-            " high.",
+            why="The rule that led to the state, and what raises the probability of a lapse most if it"
+            " is high.",
         ),
         *(_OF_STATE[name] for name in ("current_state", "state_since", "frozen_reason")),
-        ma.Column(
-            "revenue_at_stake",
+        *ma.columns(
             "decimal(18, 2)",
-            "Recurring revenue a month, in the company's currency; of a lapsed account the last that it"
-            " paid.",
+            revenue_at_stake="Recurring revenue a month, in the company's currency; of a lapsed account"
+            " the last that it paid.",
         ),
         _OF_STATE["days_to_renewal"],
-        ma.Column(
-            "churn_probability",
+        *ma.columns(
             "float64",
-            "Probability of a lapse in the 90 days after the as-of date; null if it has lapsed already"
-            " or no outcome is known to estimate it from.",
             nullable=True,
+            churn_probability="Probability of a lapse in the 90 days after the as-of date; null if it"
+            " has lapsed already or no outcome is known to estimate it from.",
         ),
         ma.Column(
             "risk_band",
             "string",
             "Band of the probability; null without, and for base rates.",
             nullable=True,
-            allowed=("high", "medium", "low"),
+            allowed=BANDS,
         ),
         _OF_STATE["health_score"],
-        ma.Column(
-            "health_change_30",
+        *ma.columns(
             "float64",
-            "Health less what it was 30 days before; null if the account is younger or has lapsed.",
             nullable=True,
+            health_change_30="Health less what it was 30 days before; null if the account is younger or"
+            " has lapsed.",
         ),
-        _OF_STATE["active_seats"],
-        _OF_STATE["total_seats"],
-        ma.Column("users_scored", "int64", "Users of the account who can still be lost."),
-        ma.Column("users_at_high_risk", "int64", "Those of them whose risk of churn is high."),
+        *(_OF_STATE[name] for name in ("active_seats", "total_seats")),
+        *ma.columns(
+            "int64",
+            users_scored="Users of the account who can still be lost.",
+            users_at_high_risk="Those of them whose risk of churn is high.",
+        ),
         ma.AS_OF_DATE,
     ),
 )
@@ -105,7 +104,7 @@ def gold_accounts_needing_attention(
     )
     by_stake = [at_stake.desc(), accounts.churn_probability.desc(), accounts.account_id]
     high = ibis.literal("churn risk high") + accounts.risk_reasons
-    by_state = _words_of_state(accounts)
+    by_state = accounts.current_state.replace("_", " ") + ": " + accounts.state_reason
     return accounts.mutate(
         attention_rank=ibis.row_number().over(ibis.window(order_by=by_stake)) + 1,
         why=ibis.cases(
@@ -136,13 +135,6 @@ def _last_paid(history: ir.Table) -> ir.Table:
             paid.monthly_recurring_revenue, order_by=[-ma.day_number(paid.snapshot_date)]
         )
     )
-
-
-def _words_of_state(accounts: ir.Table) -> ir.StringValue:
-    """The state and the rule that led to it."""
-    state = accounts.current_state.replace("_", " ")
-    words: ir.StringValue = state + ": " + accounts.state_reason
-    return words
 
 
 @ma.rule(TABLE)

@@ -6,90 +6,61 @@ import ibis
 import ibis.expr.types as ir
 import pandas as pd
 
-from monstera_assets.checks.rules import NOT_EVALUATED, AlertLevel, rule
-from monstera_assets.gold import OWNERS
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.churn_risk import TRAINING_COLUMNS
-from monstera_assets.lifecycle.intervals import day_number
-from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.prediction.churn_evaluation import DECILES, evaluate
 from monstera_assets.prediction.churn_prediction import Predictor
 from monstera_assets.prediction.targets import ACCOUNTS, USERS
-from monstera_assets.warehouse.previews import Preview
-from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Table
 
-TABLE = Table(
-    layer=Layer.GOLD,
-    name="gold_churn_model_evaluation",
+TABLE = ma.declare_table(
+    "gold_churn_model_evaluation",
     grain="one of users and accounts, evaluation date (or all together), predictor, and all rows or a"
     " tenth of them by probability",
     description="How well churn was predicted. For each evaluation date a model is trained on earlier"
     " dates whose outcomes were known by then. Model, baseline (one feature: the days since the last"
     " qualifying event of users, the health of accounts) and base rate are compared on the outcomes"
     " that came later.",
-    owners=OWNERS,
     key=("entity", "evaluation_date", "predictor", "decile"),
     columns=(
-        Column("entity", "string", "Whose churn.", allowed=(USERS.entity, ACCOUNTS.entity)),
-        Column(
-            "evaluation_date",
+        ma.Column("entity", "string", "Whose churn.", allowed=(USERS.entity, ACCOUNTS.entity)),
+        *ma.columns(
             "date",
-            "The day as of which churn was predicted; null for all dates together.",
             nullable=True,
+            evaluation_date="The day as of which churn was predicted; null for all dates together.",
         ),
-        Column("predictor", "string", "Source of the probabilities.", allowed=tuple(Predictor)),
-        Column(
-            "decile",
+        ma.Column("predictor", "string", "Source of the probabilities.", allowed=tuple(Predictor)),
+        *ma.columns(
             "int64",
-            "Tenth of the rows by probability, 1 the lowest and 10 the highest; 0 for all rows.",
+            decile="Tenth of the rows by probability, 1 the lowest and 10 the highest; 0 for all rows.",
+            rows_scored="Users or accounts that were scored.",
+            rows_churned="Those of them that churned.",
         ),
-        Column("rows_scored", "int64", "Users or accounts that were scored."),
-        Column("rows_churned", "int64", "Those of them that churned."),
-        Column("predicted_share", "float64", "Mean probability; null without rows.", nullable=True),
-        Column(
-            "observed_share", "float64", "Share that churned; null without rows.", nullable=True
-        ),
-        Column(
-            "auc",
+        *ma.columns(
             "float64",
-            "Probability that a row that churned had the higher score than one that did not, ties count"
-            " half; null without both outcomes, and for tenths.",
             nullable=True,
+            predicted_share="Mean probability; null without rows.",
+            observed_share="Share that churned; null without rows.",
+            auc="Probability that a row that churned had the higher score than one that did not, ties"
+            " count half; null without both outcomes, and for tenths.",
+            brier_score="Mean squared difference of probability and outcome, 0 at best; null without"
+            " rows and for tenths.",
+            log_loss="Mean negative logarithm of the probability of the outcome, 0 at best; null"
+            " without rows, for tenths, and if it is infinite because a probability was 0 or 1.",
+            top_tenth_lift="Share that churned of the tenth of highest probability, divided by that of"
+            " all; null if none did, and for tenths.",
         ),
-        Column(
-            "brier_score",
-            "float64",
-            "Mean squared difference of probability and outcome, 0 at best; null without rows and for"
-            " tenths.",
-            nullable=True,
-        ),
-        Column(
-            "log_loss",
-            "float64",
-            "Mean negative logarithm of the probability of the outcome, 0 at best; null without rows,"
-            " for tenths, and if it is infinite because a probability was 0 or 1.",
-            nullable=True,
-        ),
-        Column(
-            "top_tenth_lift",
-            "float64",
-            "Share that churned of the tenth of highest probability, divided by that of all; null if"
-            " none did, and for tenths.",
-            nullable=True,
-        ),
-        Column(
-            "is_published",
+        *ma.columns(
             "boolean",
-            "Whether scores come from this predictor: the model if both its AUC and its Brier score"
-            " over all dates are better than the baseline's, else the baseline; the base rate if there"
-            " was too little data.",
+            is_published="Whether scores come from this predictor: the model if both its AUC and its"
+            " Brier score over all dates are better than the baseline's, else the baseline; the base"
+            " rate if there was too little data.",
         ),
         *TRAINING_COLUMNS,
-        Column(
-            "as_of_date",
+        *ma.columns(
             "date",
-            "The latest date for which history exists; null if there are no rows to predict.",
             nullable=True,
+            as_of_date="The latest date for which history exists; null if there are no rows to"
+            " predict.",
         ),
     ),
 )
@@ -126,18 +97,18 @@ def _comparison(relation: ir.Table) -> ir.Table:
     )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
     previews=[
-        Preview("Users by tenth of probability", _calibration, bar="churned", is_share=True),
-        Preview("All evaluation dates together", _comparison),
+        ma.Preview("Users by tenth of probability", _calibration, bar="churned", is_share=True),
+        ma.Preview("All evaluation dates together", _comparison),
     ],
 )
 def gold_churn_model_evaluation(
     silver_user_churn_features: pd.DataFrame,
     silver_account_churn_features: pd.DataFrame,
     *,
-    policy: LifecyclePolicy,
+    policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
     """Users and accounts, evaluated alike."""
     found = [
@@ -149,9 +120,9 @@ def gold_churn_model_evaluation(
     return pd.DataFrame(records, columns=[column.name for column in TABLE.columns])
 
 
-@rule(TABLE, "Exactly one predictor is published for users, and one for accounts.")
+@ma.rule(TABLE)
 def one_predictor_is_published(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """Entities with none or several, and rows that disagree with those of all dates."""
+    """Exactly one predictor is published for users, and one for accounts."""
     rows = gold_churn_model_evaluation
     overall = _overall(rows)
     published = overall.group_by("entity").aggregate(
@@ -164,20 +135,20 @@ def one_predictor_is_published(gold_churn_model_evaluation: ir.Table) -> ir.Tabl
     ).select("entity", "evaluation_date", "predictor", "decile", "is_published", "predictors")
 
 
-@rule(TABLE, "No model was trained on an outcome that was not known on its evaluation date.")
+@ma.rule(TABLE)
 def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """Evaluations of models whose last training outcome lies after their date."""
+    """No model was trained on an outcome that was not known on its evaluation date."""
     rows = gold_churn_model_evaluation
     horizon = ibis.ifelse(rows.entity == USERS.entity, USERS.horizon_days, ACCOUNTS.horizon_days)
-    known = day_number(rows.training_last_date) + horizon
-    return rows.filter(known > day_number(rows.evaluation_date)).select(
+    known = ma.day_number(rows.training_last_date) + horizon
+    return rows.filter(known > ma.day_number(rows.evaluation_date)).select(
         "entity", "evaluation_date", "predictor", "training_last_date"
     )
 
 
-@rule(TABLE, "The tenths of a row add up to it.")
+@ma.rule(TABLE)
 def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """Evaluations whose tenths have other numbers of rows or churned, or are not ten."""
+    """The tenths of a row add up to it."""
     rows = gold_churn_model_evaluation.filter(
         gold_churn_model_evaluation.predictor != str(Predictor.BASE_RATE)
     )
@@ -199,14 +170,9 @@ def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
     )
 
 
-@rule(
-    TABLE,
-    "The model predicts churn better than the baseline, whose scores are published otherwise.",
-    blocking=False,
-    level=AlertLevel.P3,
-)
+@ma.rule(TABLE, blocking=False, level=ma.AlertLevel.P3)
 def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """Models not better on both Brier score and AUC; a note where there was too little data."""
+    """The model predicts churn better than the baseline, whose scores are published otherwise."""
     overall = _overall(gold_churn_model_evaluation)
     is_model = overall.predictor == str(Predictor.MODEL)
     is_baseline = overall.predictor == str(Predictor.BASELINE)
@@ -228,6 +194,6 @@ def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
     )
     return (
         figures.filter(~figures.is_judged | ~is_better.fill_null(False))
-        .mutate(**{NOT_EVALUATED: ibis.ifelse(figures.is_judged, None, reason)})
+        .mutate(**{ma.NOT_EVALUATED: ibis.ifelse(figures.is_judged, None, reason)})
         .drop("is_judged")
     )

@@ -18,29 +18,27 @@ TABLE = ma.declare_table(
     " in, who answers for it. Made from the declarations of the tables.",
     key=("table_name", "column_name"),
     columns=(
-        ma.Column(
-            "metric_name",
+        *ma.columns(
             "string",
-            "Name: [Entity] [Action or State] [Time Period] [by Segment], in Title Case.",
+            metric_name="Name: [Entity] [Action or State] [Time Period] [by Segment], in Title Case.",
+            table_name="The gold table that holds it.",
+            column_name="The column that holds it.",
+            description="What it is.",
+            formula="How it is computed.",
+            grain="What one row of the table is.",
+            dimensions="The dimensions that it is broken down by, separated by commas.",
+            unit="What it is measured in.",
         ),
-        ma.Column("table_name", "string", "The gold table that holds it."),
-        ma.Column("column_name", "string", "The column that holds it."),
-        ma.Column("description", "string", "What it is."),
-        ma.Column("formula", "string", "How it is computed."),
-        ma.Column("grain", "string", "What one row of the table is."),
-        ma.Column(
-            "dimensions", "string", "The dimensions that it is broken down by, separated by commas."
+        *ma.columns("boolean", is_nullable="Whether it can be null; the description says when."),
+        *ma.columns(
+            "string",
+            business_owner="Who decides what it means.",
+            technical_owner="Who computes it.",
+            dashboard_owner="Who shows it.",
+            refresh="How often it is computed, and for which dates.",
+            source_tables="The tables it is computed from, separated by commas.",
+            caveats="What one must know to read it rightly; may be empty.",
         ),
-        ma.Column("unit", "string", "What it is measured in."),
-        ma.Column("is_nullable", "boolean", "Whether it can be null; the description says when."),
-        ma.Column("business_owner", "string", "Who decides what it means."),
-        ma.Column("technical_owner", "string", "Who computes it."),
-        ma.Column("dashboard_owner", "string", "Who shows it."),
-        ma.Column("refresh", "string", "How often it is computed, and for which dates."),
-        ma.Column(
-            "source_tables", "string", "The tables it is computed from, separated by commas."
-        ),
-        ma.Column("caveats", "string", "What one must know to read it rightly; may be empty."),
     ),
 )
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import rule
-from monstera_assets.gold import OWNERS
+from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.gold_recommendation_evaluation import COUNTED_COLUMNS
-from monstera_assets.lifecycle.expressions import materialized
-from monstera_assets.lifecycle.policy import LifecyclePolicy
-from monstera_assets.lifecycle.states import ProductState, UserState
 from monstera_assets.prediction.recommendations import (
     RECOMMENDATIONS,
     VERSION,
@@ -19,90 +15,66 @@ from monstera_assets.prediction.recommendations import (
     is_present,
     recommend,
 )
-from monstera_assets.warehouse.previews import Preview, distribution
-from monstera_assets.warehouse.table_asset import table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
-_CATALOG = Reference("bronze_product_catalog", "product_id")
 _AFFINITY = str(RecommendationSource.AFFINITY)
 
-TABLE = Table(
-    layer=Layer.GOLD,
-    name="gold_product_recommendations",
+_OF_PAIR = "{}, as in silver_product_affinity; null without."
+
+TABLE = ma.declare_table(
+    "gold_product_recommendations",
     grain="one user who is neither churned nor deleted, and rank from 1 to 3",
     description="Up to three products that a user has not adopted, of those that are active and"
     " launched on the as-of date, best first: by affinity to what the user has adopted where that"
     " predicts the next adoption better than popularity, else by popularity."
     " gold_recommendation_evaluation says how accurate that was in the past.",
-    owners=OWNERS,
     key=("user_id", "recommendation_rank"),
     columns=(
-        Column("user_id", "string", "The user.", references=Reference("bronze_users", "user_id")),
-        Column(
-            "account_id",
-            "string",
-            "The user's account.",
-            references=Reference("bronze_accounts", "account_id"),
-        ),
-        Column(
+        *(ma.USER_ID, ma.ACCOUNT_OF_USER),
+        ma.Column(
             "platform_state",
             "string",
             "State of the user at the end of the as-of date.",
-            allowed=tuple(state for state in UserState if state not in WITHOUT),
+            allowed=tuple(state for state in ma.UserState if state not in WITHOUT),
         ),
-        Column("recommendation_rank", "int64", "1 for the product to recommend first, up to 3."),
-        Column("product_id", "string", "The product.", references=_CATALOG),
-        Column(
+        *ma.columns("int64", recommendation_rank="1 for the product to recommend first, up to 3."),
+        ma.PRODUCT_ID,
+        ma.Column(
             "recommendation_source",
             "string",
             "What the product is ranked by: affinity, or popularity if it has no affinity to an adopted"
             " product, and always if affinity was no better or there was too little data.",
             allowed=tuple(RecommendationSource),
         ),
-        Column(
-            "score",
+        *ma.columns(
             "float64",
-            "By affinity: share of the users who had because_product_id but not the product and adopted"
-            " it later, shrunk towards the product's usual share. By popularity: share of all users who"
-            " adopted it. 0 to 1; the two are not comparable.",
+            score="By affinity: share of the users who had because_product_id but not the product and"
+            " adopted it later, shrunk towards the product's usual share. By popularity: share of all"
+            " users who adopted it. 0 to 1; the two are not comparable.",
         ),
-        Column(
+        ma.product_column(
             "because_product_id",
-            "string",
             "The adopted product with the highest affinity to it; null by popularity.",
             nullable=True,
-            references=_CATALOG,
         ),
-        Column("why", "string", "The reason in words, with the numbers that are counted."),
-        Column("users_adopted", "int64", "Users who have adopted the product."),
-        Column(
-            "users_without",
+        *ma.columns("string", why="The reason in words, with the numbers that are counted."),
+        *ma.columns("int64", users_adopted="Users who have adopted the product."),
+        *ma.columns(
             "int64",
-            "Users who adopted because_product_id while without the product; null by popularity.",
             nullable=True,
+            users_without="Users who adopted because_product_id while without the product; null by"
+            " popularity.",
+            users_in_order="Those of them who adopted it later; null by popularity.",
+            users_both=_OF_PAIR.format("Users who adopted both of the pair"),
         ),
-        Column(
-            "users_in_order",
-            "int64",
-            "Those of them who adopted it later; null by popularity.",
+        *ma.columns(
+            "float64",
             nullable=True,
-        ),
-        *(
-            Column(
-                name,
-                kind,
-                f"{meaning}, as in silver_product_affinity; null without.",
-                nullable=True,
-            )
-            for name, kind, meaning in (
-                ("users_both", "int64", "Users who adopted both of the pair"),
-                ("support", "float64", "Their share of all users"),
-                ("co_adoption_rate", "float64", "Their share of those who adopted the first"),
-                ("lift", "float64", "Lift of the pair, 1 where the two are independent"),
-            )
+            support=_OF_PAIR.format("Their share of all users"),
+            co_adoption_rate=_OF_PAIR.format("Their share of those who adopted the first"),
+            lift=_OF_PAIR.format("Lift of the pair, 1 where the two are independent"),
         ),
         *COUNTED_COLUMNS,
-        Column("as_of_date", "date", "The latest date for which history exists."),
+        ma.AS_OF_DATE,
     ),
 )
 _OF_PAIRS = ("users_both", "support", "co_adoption_rate", "lift")
@@ -117,11 +89,11 @@ def _by_product(relation: ir.Table) -> ir.Table:
     return counted.order_by(ibis.desc("users"), "product_id")
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
     previews=[
-        Preview("Users by product that they are recommended", _by_product, bar="users"),
-        distribution("recommendations", "recommendation_source"),
+        ma.Preview("Users by product that they are recommended", _by_product, bar="users"),
+        ma.distribution("recommendations", "recommendation_source"),
     ],
 )
 def gold_product_recommendations(
@@ -131,7 +103,7 @@ def gold_product_recommendations(
     bronze_product_catalog: ir.Table,
     gold_recommendation_evaluation: ir.Table,
     *,
-    policy: LifecyclePolicy,
+    policy: ma.LifecyclePolicy,
 ) -> ir.Table:
     """The users of the as-of date, by the published order."""
     evaluation = gold_recommendation_evaluation
@@ -154,18 +126,18 @@ def gold_product_recommendations(
     return rows.select(*(column.name for column in TABLE.columns))
 
 
-@rule(TABLE, "Every user has all products that are left, up to three, ranked from 1.")
+@ma.rule(TABLE)
 def everybody_has_what_is_left(
     gold_product_recommendations: ir.Table,
     silver_user_current_state: ir.Table,
     silver_user_product_states: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Users with other than the ranks 1, 2, ... of the products left to them, or with one twice."""
+    """Every user has all products that are left, up to three, ranked from 1."""
     people = silver_user_current_state
     people = people.filter(is_present(people.platform_state))
     states = silver_user_product_states
-    left = states.filter(states.current_state == str(ProductState.NEVER_ADOPTED))
+    left = states.filter(states.current_state == str(ma.ProductState.NEVER_ADOPTED))
     left = left.inner_join(
         bronze_product_catalog.select("product_id", launched_on=ibis._.created_at.date()),
         "product_id",
@@ -192,13 +164,13 @@ def everybody_has_what_is_left(
     )
 
 
-@rule(TABLE, "No product is recommended that the user has, or that is retired or not launched.")
+@ma.rule(TABLE)
 def nothing_adopted_is_recommended(
     gold_product_recommendations: ir.Table,
     silver_user_product_adoptions: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Recommendations of an adopted, retired, unlaunched or unknown product."""
+    """No product is recommended that the user has, or that is retired or not launched."""
     rows = gold_product_recommendations.select("user_id", "product_id", "as_of_date")
     catalog = bronze_product_catalog
     products = catalog.filter(catalog.tier == "product", catalog.is_active).select(
@@ -212,19 +184,19 @@ def nothing_adopted_is_recommended(
     return had.union(not_to_be_had)
 
 
-@rule(TABLE, "Reasons are adopted products, and their numbers those of affinity between products.")
+@ma.rule(TABLE)
 def reasons_are_those_of_affinity(
     gold_product_recommendations: ir.Table,
     silver_user_product_adoptions: ir.Table,
     silver_product_affinity: ir.Table,
     *,
-    policy: LifecyclePolicy,
+    policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Recommendations by affinity with another reason or other numbers, by popularity with any."""
+    """Reasons are adopted products, and their numbers those of affinity between products."""
     rows = gold_product_recommendations
     by_affinity = rows.recommendation_source == _AFFINITY
     numbers = ("users_without", "users_in_order", *_OF_PAIRS)
-    pairs, turned = silver_product_affinity, materialized(silver_product_affinity)
+    pairs, turned = silver_product_affinity, ma.materialized(silver_product_affinity)
     pairs = pairs.inner_join(
         turned,
         [
@@ -260,11 +232,11 @@ def reasons_are_those_of_affinity(
     )
 
 
-@rule(TABLE, "Scores are shares that fall with the rank, by affinity only where that is published.")
+@ma.rule(TABLE)
 def scores_are_consistent(
     gold_product_recommendations: ir.Table, gold_recommendation_evaluation: ir.Table
 ) -> ir.Table:
-    """Scores out of bounds or of order, and sources that are not the published one."""
+    """Scores are shares that fall with the rank, by affinity only where that is published."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.is_published).aggregate(
         published=evaluation.predictor.max()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.checks.rules import NOT_EVALUATED, AlertLevel, rule
-from monstera_assets.gold import OWNERS
-from monstera_assets.lifecycle.expressions import materialized
-from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.gold import authoring as ma
 from monstera_assets.prediction.recommendation_evaluation import (
     Order,
     compared,
@@ -17,84 +14,60 @@ from monstera_assets.prediction.recommendation_evaluation import (
     published_of,
 )
 from monstera_assets.prediction.recommendations import VERSION
-from monstera_assets.warehouse.previews import Preview
-from monstera_assets.warehouse.table_asset import ALL_DAYS, table_asset
-from monstera_assets.warehouse.tables import Column, Layer, Table
 
 COUNTED_COLUMNS = (
-    Column("recommendation_version", "string", "Version of the counts, the score and the order."),
-    Column(
-        "training_first_date",
+    *ma.columns("string", recommendation_version="Version of the counts, the score and the order."),
+    *ma.columns(
         "date",
-        "Date of the first adoption that was counted; null if there was none.",
         nullable=True,
+        training_first_date="Date of the first adoption that was counted; null if there was none.",
+        training_last_date="Date of the last adoption that was counted; null if there was none.",
     ),
-    Column(
-        "training_last_date",
-        "date",
-        "Date of the last adoption that was counted; null if there was none.",
-        nullable=True,
-    ),
-    Column("training_rows", "int64", "Adoptions that were counted."),
+    *ma.columns("int64", training_rows="Adoptions that were counted."),
 )
 
-TABLE = Table(
-    layer=Layer.GOLD,
-    name="gold_recommendation_evaluation",
+TABLE = ma.declare_table(
+    "gold_recommendation_evaluation",
     grain="one evaluation date (or all together) and order of products",
     description="How well the next adoption was predicted. On each evaluation date products are ranked"
     " by what was known by then, for the users who had adopted some and adopted another one in the 30"
     " days after it; the first of these is the product to predict. Affinity, popularity and chance are"
     " compared on the same users. A product that was not launched by then is a miss.",
-    owners=OWNERS,
     key=("evaluation_date", "predictor"),
     columns=(
-        Column(
-            "evaluation_date",
+        *ma.columns(
             "date",
-            "The day at whose end products were ranked; null for all dates together.",
             nullable=True,
+            evaluation_date="The day at whose end products were ranked; null for all dates together.",
         ),
-        Column(
+        ma.Column(
             "predictor",
             "string",
             "What products are ranked by; chance is the expectation of a random order.",
             allowed=tuple(Order),
         ),
-        Column(
-            "users_judged", "int64", "Users who adopted another product, counted on each date anew."
+        *ma.columns(
+            "int64", users_judged="Users who adopted another product, counted on each date anew."
         ),
-        Column(
-            "hit_rate_at_1",
+        *ma.columns(
             "float64",
-            "Share of them who adopted the product ranked first; null without users.",
             nullable=True,
+            hit_rate_at_1="Share of them who adopted the product ranked first; null without users.",
+            hit_rate_at_3="Share of them who adopted one of the first three; null without users.",
+            mean_reciprocal_rank="Mean of 1 / the rank of the product, 0 if it was not ranked; null"
+            " without users.",
         ),
-        Column(
-            "hit_rate_at_3",
-            "float64",
-            "Share of them who adopted one of the first three; null without users.",
-            nullable=True,
-        ),
-        Column(
-            "mean_reciprocal_rank",
-            "float64",
-            "Mean of 1 / the rank of the product, 0 if it was not ranked; null without users.",
-            nullable=True,
-        ),
-        Column(
-            "is_published",
+        *ma.columns(
             "boolean",
-            "Whether recommendations come from it: affinity if it was better than popularity, by"
-            " the mean reciprocal rank over all dates and with a hit rate at 3 that is not lower, else"
-            " popularity.",
+            is_published="Whether recommendations come from it: affinity if it was better than"
+            " popularity, by the mean reciprocal rank over all dates and with a hit rate at 3 that is"
+            " not lower, else popularity.",
         ),
         *COUNTED_COLUMNS,
-        Column(
-            "as_of_date",
+        *ma.columns(
             "date",
-            "The latest date for which history exists; null without users.",
             nullable=True,
+            as_of_date="The latest date for which history exists; null without users.",
         ),
     ),
 )
@@ -123,12 +96,12 @@ def _by_date(relation: ir.Table) -> ir.Table:
     )
 
 
-@table_asset(
+@ma.table_asset(
     TABLE,
-    days={"silver_user_state_history": ALL_DAYS},
+    days={"silver_user_state_history": ma.ALL_DAYS},
     previews=[
-        Preview("All evaluation dates together", _comparison),
-        Preview("By date", _by_date, bar="mean_reciprocal_rank", is_share=True),
+        ma.Preview("All evaluation dates together", _comparison),
+        ma.Preview("By date", _by_date, bar="mean_reciprocal_rank", is_share=True),
     ],
 )
 def gold_recommendation_evaluation(
@@ -137,10 +110,10 @@ def gold_recommendation_evaluation(
     bronze_product_catalog: ir.Table,
     silver_user_current_state: ir.Table,
     *,
-    policy: LifecyclePolicy,
+    policy: ma.LifecyclePolicy,
 ) -> ir.Table:
     """Orders as of earlier dates against what was then adopted."""
-    rows = materialized(
+    rows = ma.materialized(
         evaluate(
             silver_user_product_adoptions,
             silver_user_state_history,
@@ -161,11 +134,11 @@ def gold_recommendation_evaluation(
     )
 
 
-@rule(TABLE, "The published order is affinity or popularity, by the figures of the evaluation.")
+@ma.rule(TABLE)
 def the_better_one_is_published(
-    gold_recommendation_evaluation: ir.Table, *, policy: LifecyclePolicy
+    gold_recommendation_evaluation: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Rows that are published and should not be, or the other way round."""
+    """The published order is affinity or popularity, by the figures of the evaluation."""
     rows = gold_recommendation_evaluation
     found = rows.cross_join(published_of(overall(rows), policy))
     return found.filter(found.is_published != (found.predictor == found.published)).select(
@@ -173,18 +146,18 @@ def the_better_one_is_published(
     )
 
 
-@rule(TABLE, "No counted adoption is later than the evaluation date.")
+@ma.rule(TABLE)
 def nothing_is_learned_from_the_future(gold_recommendation_evaluation: ir.Table) -> ir.Table:
-    """Evaluations with adoptions after their date."""
+    """No counted adoption is later than the evaluation date."""
     rows = gold_recommendation_evaluation
     return rows.filter(rows.training_last_date > rows.evaluation_date).select(
         "evaluation_date", "predictor", "training_last_date"
     )
 
 
-@rule(TABLE, "Rates lie within their bounds, and all orders are evaluated on the same users.")
+@ma.rule(TABLE)
 def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
-    """Impossible rates, dates without one of the orders, and users that do not add up."""
+    """Rates lie within their bounds, and all orders are evaluated on the same users."""
     rows = gold_recommendation_evaluation
     at_1, at_3, mean = (rows[name] for name in _RATES)
     is_possible = ibis.and_(
@@ -216,16 +189,11 @@ def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
     )
 
 
-@rule(
-    TABLE,
-    "Affinity predicts the next adoption better than popularity, which is published otherwise.",
-    blocking=False,
-    level=AlertLevel.P3,
-)
+@ma.rule(TABLE, blocking=False, level=ma.AlertLevel.P3)
 def affinity_beats_popularity(
-    gold_recommendation_evaluation: ir.Table, *, policy: LifecyclePolicy
+    gold_recommendation_evaluation: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """The figures, if affinity is no better; a note if there was too little data."""
+    """Affinity predicts the next adoption better than popularity, which is published otherwise."""
     figures = compared(overall(gold_recommendation_evaluation))
     is_enough = figures.users_judged >= policy.recommendations.min_judged_users
     reason = (
@@ -236,6 +204,6 @@ def affinity_beats_popularity(
             " the most popular products are recommended"
         )
     )
-    return figures.mutate(**{NOT_EVALUATED: ibis.ifelse(is_enough, None, reason)}).filter(
+    return figures.mutate(**{ma.NOT_EVALUATED: ibis.ifelse(is_enough, None, reason)}).filter(
         ~is_enough | ~is_better(figures)
     )

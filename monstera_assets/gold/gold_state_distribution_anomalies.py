@@ -70,36 +70,36 @@ TABLE = ma.declare_table(
         ),
         SCOPE,
         *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, distribution.PRODUCT_DIMENSION), "they"),
-        ma.Column("state", "string", f"The state; `{ma.TOTAL}` if the measure is of no state."),
-        ma.Column(
-            "members",
+        *ma.columns("string", state=f"The state; `{ma.TOTAL}` if the measure is of no state."),
+        *ma.columns(
             "int64",
-            "Members of the segment; of active_share users active in 30 days, of"
+            members="Members of the segment; of active_share users active in 30 days, of"
             " events_per_active_user users active; of a week the mean of its days.",
         ),
-        ma.Column("observed", "float64", "The measure: a share from 0 to 1, or events a user."),
-        ma.Column("expected", "float64", "What the days before let expect, in the same unit."),
-        ma.Column("expected_low", "float64", "From where on it is in its range."),
-        ma.Column("expected_high", "float64", "Up to where it is."),
-        ma.Column(
-            "members_deviating",
+        *ma.columns(
+            "float64",
+            observed="The measure: a share from 0 to 1, or events a user.",
+            expected="What the days before let expect, in the same unit.",
+            expected_low="From where on it is in its range.",
+            expected_high="Up to where it is.",
+        ),
+        *ma.columns(
             "int64",
-            "Members, or events, more (fewer if negative) than expected; of a week on a mean day.",
+            members_deviating="Members, or events, more (fewer if negative) than expected; of a week on"
+            " a mean day.",
         ),
         ma.Column("direction", "string", "Where to it is out.", allowed=tuple(Direction)),
-        ma.Column("score", "float64", "Distance from what was expected, in standard deviations."),
-        ma.Column(
-            "threshold", "float64", "Score, of either sign, from which it is out of its range."
+        *ma.columns(
+            "float64",
+            score="Distance from what was expected, in standard deviations.",
+            threshold="Score, of either sign, from which it is out of its range.",
         ),
-        ma.Column(
-            "series_judged",
+        *ma.columns(
             "int64",
-            "Series that were judged on the date: of states, of days' or of weeks' activity.",
-        ),
-        ma.Column(
-            "days_in_row",
-            "int64",
-            f"Days in a row up to the date on which it was out, {ROW_DAYS} at most: 1 on the first.",
+            series_judged="Series that were judged on the date: of states, of days' or of weeks'"
+            " activity.",
+            days_in_row="Days in a row up to the date on which it was out,"
+            f" {ROW_DAYS} at most: 1 on the first.",
         ),
         ma.Column(
             "severity",
@@ -108,16 +108,18 @@ TABLE = ma.declare_table(
             " weeks.",
             allowed=tuple(Severity),
         ),
-        ma.Column("model_version", "string", "Version of how it is judged."),
-        ma.Column("training_first_date", "date", "First day that has a part in what was expected."),
-        ma.Column("training_last_date", "date", "Last day that has, before the date."),
-        ma.Column(
-            "moves_behind",
+        *ma.columns("string", model_version="Version of how it is judged."),
+        *ma.columns(
+            "date",
+            training_first_date="First day that has a part in what was expected.",
+            training_last_date="Last day that has, before the date.",
+        ),
+        *ma.columns(
             "string",
-            "The transitions in the segment whose number differs most from usual on the day, or in the"
-            f" week, with how many there were and how many are usual (the mean of {BASELINE_DAYS} days"
-            " before); null without.",
             nullable=True,
+            moves_behind="The transitions in the segment whose number differs most from usual on the"
+            " day, or in the week, with how many there were and how many are usual (the mean of"
+            f" {BASELINE_DAYS} days before); null without.",
         ),
     ),
 )
