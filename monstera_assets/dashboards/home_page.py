@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from monstera_assets.dashboards import authoring as ma
 from monstera_assets.dashboards.platform_pages import active_users, user_states
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_product_adoption as adoption
 from monstera_assets.gold import gold_revenue_metrics as revenue
+from monstera_assets.gold.metrics import Metric
 
 _TILES = (
     *(overall.MONTHLY, overall.DAILY, overall.STICKINESS, overall.ACCOUNTS_ACTIVE),
@@ -47,18 +50,13 @@ def home_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 @ma.item(ma.headline("Products", "Adopted by Users", "to Date", "Product"))
 def products(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     """Every active product with its adoption and the ways to its pages."""
-    columns = ", ".join(metric.column_name for metric in _COLUMNS)
-    rows = reader.rows(
-        [adoption.TABLE], f"SELECT product_id, {columns} FROM {adoption.TABLE.qualified_name}"
-    )
+    found = reader.by_key(adoption.TABLE, "product_id")
     if not catalog.products:
         return ma.Unavailable(heading, "The catalog has no active product.")
-    found = {product: values for product, *values in rows}
-    unknown = [None] * len(_COLUMNS)
+    unknown: dict[Metric, Any] = dict.fromkeys(_COLUMNS)
     values = {product: found.get(product.id, unknown) for product in catalog.products}
-    in_order = sorted(values, key=lambda product: -(values[product][0] or 0))
-    leader = in_order[0]
-    in_use = adoption.USERS_IN_USE.format(values[leader][0])
+    in_order = sorted(values, key=lambda product: -(values[product][_COLUMNS[0]] or 0))
+    in_use = ma.count_text(values[in_order[0]][adoption.USERS_IN_USE])
     headings = (metric.name.removesuffix(" to Date") for metric in _COLUMNS)
 
     def row(product: ma.Product) -> list[ma.Cell]:
@@ -68,16 +66,13 @@ def products(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
         )
         return [
             ma.Cell(product.name, link=product.file(ma.OVERALL)),
-            *(
-                ma.Cell(metric.format(value), value)
-                for metric, value in zip(_COLUMNS, values[product], strict=True)
-            ),
+            *(ma.Cell(m.format(values[product][m]), values[product][m]) for m in _COLUMNS),
             ma.Cell("", links=tuple(views)),
         ]
 
     return ma.Listing(
         title=heading,
-        finding=f"Most in use: {leader.name}, by {in_use} users.",
+        finding=f"Most in use: {in_order[0].name}, by {in_use} users.",
         table=ma.table(["Product", *headings, "Pages"], map(row, in_order)),
         about=ma.about(_COLUMNS, adoption.TABLE),
         searchable=True,

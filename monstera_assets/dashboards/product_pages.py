@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -103,7 +103,7 @@ def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
 @ma.item(ma.headline("Users", "Eligible, Tried, Activated and in Use", "to Date"))
 def funnel(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
     """How many users could use the product, tried it, were activated and use it."""
-    values = _adoption(reader, product, [*_FUNNEL.values()])
+    values = _adoption(reader, product, _FUNNEL.values())
     if not values:
         return ma.Unavailable(heading, _NO_ROW)
     item = ma.metric_bars(heading, "users", _FUNNEL, values, adoption.TABLE, name="Step")
@@ -115,7 +115,7 @@ def funnel(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
 @ma.item(ma.headline("Users", "in State to Date", ma.LATEST_DAY.name, "State"))
 def states_now(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
     """Users by state in the product."""
-    values = _adoption(reader, product, [*_STATES.values()])
+    values = _adoption(reader, product, _STATES.values())
     if not values:
         return ma.Unavailable(heading, _NO_ROW)
     return ma.metric_bars(heading, "users", _STATES, values, adoption.TABLE)
@@ -154,12 +154,7 @@ def _tiles_to_date(reader: ma.Reader, product: ma.Product) -> list[ma.Tile]:
     ]
 
 
-def _adoption(reader: ma.Reader, product: ma.Product, metrics: Sequence[Metric]) -> tuple[Any, ...]:
+def _adoption(reader: ma.Reader, product: ma.Product, metrics: Iterable[Metric]) -> list[Any]:
     """Metrics of the product's adoption; nothing if it has no row."""
-    columns = ", ".join(metric.column_name for metric in metrics)
-    rows = reader.rows(
-        [adoption.TABLE],
-        f"SELECT {columns} FROM {adoption.TABLE.qualified_name} WHERE product_id = ?",
-        [product.id],
-    )
-    return rows[0] if rows else ()
+    found = reader.by_key(adoption.TABLE, "product_id").get(product.id)
+    return [found[metric] for metric in metrics] if found else []

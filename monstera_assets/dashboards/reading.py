@@ -54,12 +54,13 @@ class Reader:
         self._connection = connection
         self._daily = daily
         self._verified: set[str] = set()
+        self._answers: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
         self._read: dict[tuple[Any, ...], dict[date, dict[Metric, Any]]] = {}
 
     def rows(
         self, tables: Iterable[Table], select: str, parameters: Sequence[Any] = ()
     ) -> list[tuple[Any, ...]]:
-        """The rows of a query.
+        """The rows of a query, which is asked once.
 
         Args:
             tables: that it reads.
@@ -74,7 +75,10 @@ class Reader:
             if table.name not in self._verified:
                 require_table(self._connection, table)
                 self._verified.add(table.name)
-        return self._connection.execute(select, list(parameters)).fetchall()
+        asked = (select, *parameters)
+        if asked not in self._answers:
+            self._answers[asked] = self._connection.execute(select, list(parameters)).fetchall()
+        return self._answers[asked]
 
     @cached_property
     def days(self) -> tuple[date, date] | None:
@@ -143,6 +147,15 @@ class Reader:
             sums[metric].append(sum(known) if known and len(week) == WEEK else None)
         return sums
 
+    def by_key(
+        self, table: MetricTable, key: str, within: str = "", parameters: Sequence[Any] = ()
+    ) -> dict[Any, dict[Metric, Any]]:
+        """All metrics of a table by the values of a column."""
+        columns = ", ".join(quote(metric.column_name) for metric in table.metrics)
+        select = f"SELECT {quote(key)}, {columns} FROM {table.qualified_name} {within}"
+        rows = self.rows([table], select, parameters)
+        return {value: dict(zip(table.metrics, row, strict=True)) for value, *row in rows}
+
     def _read_daily(
         self, table: MetricTable, where: Mapping[str, Any] | None
     ) -> dict[date, dict[Metric, Any]]:
@@ -151,16 +164,9 @@ class Reader:
         key = (table.name, condition, *parameters)
         if key not in self._read:
             frame = self.frame(LAST_18_MONTHS)
-            columns = ", ".join(quote(metric.column_name) for metric in table.metrics)
-            rows = self.rows(
-                [table],
-                f"SELECT metric_date, {columns} FROM {table.qualified_name}"
-                f" WHERE metric_date BETWEEN ? AND ?{condition}",
-                [frame.first, frame.last, *parameters],
-            )
-            self._read[key] = {
-                day: dict(zip(table.metrics, values, strict=True)) for day, *values in rows
-            }
+            within = f"WHERE metric_date BETWEEN ? AND ?{condition}"
+            bounds = [frame.first, frame.last, *parameters]
+            self._read[key] = self.by_key(table, "metric_date", within, bounds)
         return self._read[key]
 
     def by_segment(

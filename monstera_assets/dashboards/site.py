@@ -89,9 +89,8 @@ def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) 
 
 def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]:
     """File name to page."""
-    pages = list(make_pages(reader, tables))
     render = _Renderer(reader)
-    return {page.file: render(page) for page in pages}
+    return {page.file: render(page) for page in make_pages(reader, tables)}
 
 
 def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
