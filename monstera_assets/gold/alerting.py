@@ -23,68 +23,54 @@ from monstera_assets.gold import gold_segment_metrics as segments
 from monstera_assets.gold import gold_state_transition_metrics as transitions
 from monstera_assets.lifecycle.policy import AlertPolicy
 
+P0, P1, P2, P3 = ma.AlertLevel
 WEEK = 7
 BASELINE_DAYS = 28
-_ALARMING = "is_alarming"
 
 
 def _alert(
     table: ma.Table,
+    figure: str,
     population: str,
     counted: str = "",
     *,
-    level: ma.AlertLevel = ma.AlertLevel.P2,
+    level: ma.AlertLevel = P2,
     reads: Sequence[str] = (),
-    evaluated: str = "",
 ) -> Callable[[Callable[..., ir.Table]], ma.Rule]:
     """Declare a function that computes figures as a rule that returns the alarming ones.
 
-    The function takes the tables, the thresholds and the window, and returns what `_figure` gives.
+    The function takes the tables, the thresholds and the window, and returns what was seen and
+    expected, the population and `is_alarming`.
 
     Args:
         table: the table that the rule is of.
+        figure: its name; what figures are together if the function returns a column of their names.
         population: the column that says of how many a figure is.
         counted: what the population counts, if not what its column is called.
         level: how urgent an alarm is.
         reads: names of the tables that the function takes, if not that of `table` alone.
-        evaluated: what is not evaluated of too few, if not each row's figure by itself.
     """
 
     def decorate(figures: Callable[..., ir.Table]) -> ma.Rule:
         def alarming(*tables: ir.Table, policy: ma.LifecyclePolicy, window: ma.Window) -> ir.Table:
             rows = figures(*tables, policy.alerts, window)
-            least = policy.alerts.min_alert_population
-            return _flag_if_large_enough(rows, population, least, counted or population, evaluated)
+            least, size = policy.alerts.min_alert_population, rows[population].fill_null(0)
+            number = size.cast("int64").cast("string")
+            what = f" {counted or population}, fewer than {least}"
+            reason = ibis.literal(f"not evaluated: {figure} of ") + number + what
+            rows = rows.select(
+                figure=rows.figure if "figure" in rows.columns else ibis.literal(figure),
+                metric_date=window.last,
+                **{column: rows[column] for column in rows.columns if column != "figure"},
+                **{ma.NOT_EVALUATED: ibis.ifelse(size < least, reason, None)},
+            )
+            is_alarming = rows.is_alarming.fill_null(False)
+            return rows.filter(rows[ma.NOT_EVALUATED].notnull() | is_alarming).drop("is_alarming")
 
         declared = ma.rule(table, blocking=False, level=level)(figures)
         return replace(declared, function=alarming, reads=tuple(reads) or (table.name,))
 
     return decorate
-
-
-def _flag_if_large_enough(
-    rows: ir.Table, population: str, least: int, counted: str, evaluated: str
-) -> ir.Table:
-    """The alarming rows, and those of too small a population with the reason."""
-    size = rows[population].fill_null(0)
-    number = size.cast("int64").cast("string")
-    what = ibis.literal(evaluated) if evaluated else rows.figure
-    reason = "not evaluated: " + what + " of " + number + f" {counted}, fewer than {least}"
-    rows = rows.mutate(**{ma.NOT_EVALUATED: (size < least).ifelse(reason, ibis.null("string"))})
-    flagged = rows.filter(rows[ma.NOT_EVALUATED].notnull() | rows[_ALARMING].fill_null(False))
-    return flagged.drop(_ALARMING)
-
-
-def _figure(
-    rows: ir.Table,
-    window: ma.Window,
-    figure: str | ir.StringValue,
-    is_alarming: ir.BooleanValue,
-    **columns: ir.Value,
-) -> ir.Table:
-    what = ibis.literal(figure) if isinstance(figure, str) else figure
-    date = window.last
-    return rows.select(figure=what, metric_date=date, **columns, **{_ALARMING: is_alarming})
 
 
 def _rounded(figure: ir.FloatingValue) -> ir.FloatingValue:
@@ -128,14 +114,14 @@ def _weekly_rate(
         change = _rounded(ma.ratio(both.seen - both.expected, both.expected))
         limit = getattr(alerts, threshold)
         is_alarming = change > limit if direction == "increase" else change < -limit
-        columns = {"seen": both.seen, "expected": both.expected, "change": change}
-        return _figure(both, window, rate.name, is_alarming, **columns, people=both.people)
+        columns = {"change": change, "people": both.people, "is_alarming": is_alarming}
+        return both.select("seen", "expected", **columns)
 
     moved = "risen" if direction == "increase" else "fallen"
     figures.__name__ = f"{what}_rate_is_steady"
     figures.__doc__ = f"The {what} rate has not {moved} by more than {threshold} in a week."
     reads = dict.fromkeys((table.name, overall.TABLE.name))
-    return _alert(table, "people", level=level, reads=tuple(reads))(figures)
+    return _alert(table, rate.name, "people", level=level, reads=tuple(reads))(figures)
 
 
 def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.Table:
@@ -156,44 +142,45 @@ _IN_USE = (
     ma.UserState.DUNNING,
 )
 churn_rate_is_steady = _weekly_rate(
-    "max_churn_increase", transitions.CHURN_RATE, ma.AlertLevel.P1, (*_IN_USE, ma.UserState.DORMANT)
+    "max_churn_increase", transitions.CHURN_RATE, P1, (*_IN_USE, ma.UserState.DORMANT)
 )
 dormancy_rate_is_steady = _weekly_rate(
-    "max_dormancy_increase", transitions.DORMANCY_RATE, ma.AlertLevel.P2, _IN_USE
+    "max_dormancy_increase", transitions.DORMANCY_RATE, P2, _IN_USE
 )
 reactivation_rate_is_steady = _weekly_rate(
     "max_reactivation_decrease",
     transitions.REACTIVATION_RATE,
-    ma.AlertLevel.P1,
+    P1,
     (ma.UserState.CHURNED,),
 )
-activation_rate_is_steady = _weekly_rate(
-    "max_activation_decrease", overall.ACTIVATION_RATE, ma.AlertLevel.P1
-)
+activation_rate_is_steady = _weekly_rate("max_activation_decrease", overall.ACTIVATION_RATE, P1)
 
 
-@_alert(transitions.TABLE, "failures", level=ma.AlertLevel.P1)
+@_alert(transitions.TABLE, transitions.RECOVERY_RATE.name, "failures", level=P1)
 def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """At least min_dunning_recovery of the payment failures closed in 30 days were recovered."""
     recovered = rows[transitions.RECOVERY_RATE.column_name]
     closed = rows[transitions.FAILURES_CLOSED.column_name]
     least = alerts.min_dunning_recovery
-    found = rows.filter(rows.metric_date == window.last, closed.notnull())
-    columns = {"seen": recovered, "expected": ibis.literal(least), "failures": closed}
-    return _figure(found, window, transitions.RECOVERY_RATE.name, recovered < least, **columns)
+    return rows.filter(rows.metric_date == window.last, closed.notnull()).select(
+        seen=recovered, expected=ibis.literal(least), failures=closed, is_alarming=recovered < least
+    )
 
 
-@_alert(loads.TABLE, "rows_read", "rows read", level=ma.AlertLevel.P1)
+@_alert(loads.TABLE, "Share of rows accepted", "rows_read", "rows read", level=P1)
 def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """At least min_schema_compliance of a day's rows follow the rules of events."""
     accepted = ma.ratio(rows.rows_accepted, rows.rows_read)
     least = alerts.min_schema_compliance
-    found = rows.filter(rows.partition_date == window.last)
-    columns = {"seen": accepted, "expected": ibis.literal(least), "rows_read": rows.rows_read}
-    return _figure(found, window, "Share of rows accepted", accepted < least, **columns)
+    return rows.filter(rows.partition_date == window.last).select(
+        seen=accepted,
+        expected=ibis.literal(least),
+        rows_read=rows.rows_read,
+        is_alarming=accepted < least,
+    )
 
 
-@_alert(transitions.TABLE, "users", level=ma.AlertLevel.P3)
+@_alert(transitions.TABLE, "Mean days in the state new", "users", level=P3)
 def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """Mean days in the state new rose by at most max_time_in_new_increase within 28 days."""
     rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(ma.UserState.NEW))
@@ -208,17 +195,17 @@ def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window
         days_now=days.sum(where=now),
         days_before=days.sum(where=before),
     )
-    mean = {
-        "seen": ma.ratio(sums.days_now, sums.left_now),
-        "expected": ma.ratio(sums.days_before, sums.left_before),
-    }
-    increase = _rounded(mean["seen"] / mean["expected"] - 1)
-    is_alarming = increase > alerts.max_time_in_new_increase
-    users = ibis.least(sums.left_now.fill_null(0), sums.left_before.fill_null(0))
-    return _figure(sums, window, "Mean days in the state new", is_alarming, **mean, users=users)
+    seen = ma.ratio(sums.days_now, sums.left_now)
+    expected = ma.ratio(sums.days_before, sums.left_before)
+    return sums.select(
+        seen=seen,
+        expected=expected,
+        users=ibis.least(sums.left_now.fill_null(0), sums.left_before.fill_null(0)),
+        is_alarming=_rounded(seen / expected - 1) > alerts.max_time_in_new_increase,
+    )
 
 
-@_alert(segments.TABLE, "people", "users", evaluated="State shares")
+@_alert(segments.TABLE, "State shares", "people", "users")
 def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """No state's share of users is further than max_share_shift from its mean of 28 days before."""
     rows = rows.filter(rows.segment_dimension == "platform_state")
@@ -233,10 +220,12 @@ def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Wind
     )
     states = states.filter(states.days == BASELINE_DAYS)
     shift = _rounded((states.seen - states.expected).abs())
-    columns = {name: states[name] for name in ("seen", "expected", "users")}
-    people = states.users.sum().over(ibis.window())
-    name = "Share of users in the state " + states.state
-    return _figure(states, window, name, shift > alerts.max_share_shift, **columns, people=people)
+    return states.select(
+        *("seen", "expected", "users"),
+        figure="Share of users in the state " + states.state,
+        people=states.users.sum().over(ibis.window()),
+        is_alarming=shift > alerts.max_share_shift,
+    )
 
 
 def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
@@ -253,27 +242,22 @@ def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
     return sums.filter(sums.weeks == 4).drop("weeks")
 
 
-@_alert(activity.TABLE, "expected", "expected events")
+@_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events")
 def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """Events are as many as their weekday's mean of 4 weeks, give or take max_volume_deviation."""
     day = _volume(rows, window)
     deviation = _rounded((ma.ratio(day.seen, day.expected) - 1).abs())
-    is_alarming = (day.seen > 0) & (deviation > alerts.max_volume_deviation)
-    return _figure(
-        day, window, activity.EVENTS.name, is_alarming, seen=day.seen, expected=day.expected
-    )
+    return day.mutate(is_alarming=(day.seen > 0) & (deviation > alerts.max_volume_deviation))
 
 
-@_alert(activity.TABLE, "expected", "expected events", level=ma.AlertLevel.P0)
+@_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events", level=P0)
 def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table:
     """A day whose weekday had events in the 4 weeks before has events."""
     day = _volume(rows, window)
-    return _figure(
-        day, window, activity.EVENTS.name, day.seen == 0, seen=day.seen, expected=day.expected
-    )
+    return day.mutate(is_alarming=day.seen == 0)
 
 
-@_alert(overall.TABLE, "expected", "users then", level=ma.AlertLevel.P3)
+@_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users then", level=P3)
 def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """Monthly active users have not fallen 4 weeks in a row by more than max_slow_decline in all."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
@@ -281,6 +265,9 @@ def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.
     weeks = weeks.filter(weeks.ago_4.notnull())
     fell = ibis.and_(*(weeks[f"ago_{n}"] < weeks[f"ago_{n + 1}"] for n in range(4)))
     decline = _rounded(ma.ratio(weeks.ago_4 - weeks.ago_0, weeks.ago_4))
-    is_alarming = fell & (decline > alerts.max_slow_decline)
-    columns = {"seen": weeks.ago_0, "expected": weeks.ago_4, "decline": decline}
-    return _figure(weeks, window, overall.MONTHLY.name, is_alarming, **columns)
+    return weeks.select(
+        seen="ago_0",
+        expected="ago_4",
+        decline=decline,
+        is_alarming=fell & (decline > alerts.max_slow_decline),
+    )

@@ -21,6 +21,7 @@ from monstera_assets.gold.segments import (
     segment_grid,
 )
 from monstera_assets.gold.series import (
+    active_days,
     dates,
     first_day,
     from_first_day,

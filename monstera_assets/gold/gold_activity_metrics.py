@@ -232,10 +232,10 @@ def events_add_up(
     )
     events = ma.within(bronze_events, "event_date", window)
     events = events.filter(events.entity_type == "user")
-    counted = events.group_by(day="event_date").aggregate(
+    counted = events.group_by(metric_date="event_date").aggregate(
         events=events.count(), qualifying=events.count(where=events.is_qualifying_event)
     )
-    both = published.left_join(counted, published.metric_date == counted.day).drop("day")
+    both = ma.left_joined(published, counted, on=["metric_date"])
     return both.filter(
         ibis.or_(
             *(

@@ -35,11 +35,7 @@ def gold_engagement_power_curve(
     silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Users who move from one number of active days to another, added up by date."""
-    activity = silver_daily_user_activity
-    active = activity.filter(activity.qualifying_events > 0)
-    active = ma.materialized(
-        active.select("user_id", day=ma.day_number(active.activity_date)).distinct()
-    )
+    active = ma.materialized(ma.active_days(silver_daily_user_activity))
     changes = ibis.union(*(_changes(active, days, window) for days in WINDOWS))
     grid = ibis.union(
         *(

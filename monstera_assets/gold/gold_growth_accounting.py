@@ -70,11 +70,7 @@ TABLE = ma.metric_table(
 @ma.table_asset(TABLE, days={"silver_daily_user_activity": ma.UP_TO_DAY})
 def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.Window) -> ir.Table:
     """Users who enter and leave the two windows, added up by date."""
-    activity = silver_daily_user_activity
-    active = activity.filter(activity.qualifying_events > 0)
-    active = ma.materialized(
-        active.select("user_id", day=ma.day_number(active.activity_date)).distinct()
-    )
+    active = ma.materialized(ma.active_days(silver_daily_user_activity))
     first_days = active.group_by("user_id").aggregate(day=active.day.min())
     changes = ibis.union(*(_changes(active, first_days, days, window) for days in WINDOWS))
     grid = ma.dates(window).select(

@@ -86,18 +86,16 @@ TABLE = ma.metric_table(
     ),
 )
 
-_WITH_CHANGES = ma.last_days(MONTH + 1)
+_WITH_CHANGES = (
+    *(f"gold_users_active_{period}" for period in ("daily", "weekly", "monthly")),
+    *("gold_users_created_daily", "gold_accounts_active_monthly", "gold_revenue_metrics"),
+)
 
 
 @ma.table_asset(
     TABLE,
     days={
-        "gold_users_active_daily": _WITH_CHANGES,
-        "gold_users_active_weekly": _WITH_CHANGES,
-        "gold_users_active_monthly": _WITH_CHANGES,
-        "gold_users_created_daily": _WITH_CHANGES,
-        "gold_accounts_active_monthly": _WITH_CHANGES,
-        "gold_revenue_metrics": _WITH_CHANGES,
+        **dict.fromkeys(_WITH_CHANGES, ma.last_days(MONTH + 1)),
         "silver_user_state_history": ma.SAME_DAYS,
         "silver_account_state_history": ma.SAME_DAYS,
         "silver_daily_user_activity": ma.last_days(_ACTIVATION_DAYS + _SIGNUP_DAYS),
@@ -209,8 +207,7 @@ def _activation(
     `created` has a row for each date that is loaded: what people did before the first is not known.
     """
     signups = users.select("user_id", signup=ma.day_number(users.user_created_at.date()))
-    qualifying = activity.filter(activity.qualifying_events > 0)
-    used = qualifying.select("user_id", day=ma.day_number(qualifying.activity_date)).distinct()
+    used = ma.active_days(activity)
     followed = signups.left_join(
         used,
         [
@@ -255,14 +252,16 @@ def states_add_up(
         users=_sum(rows, USERS_IN_STATE.values()),
         accounts=_sum(rows, ACCOUNTS_IN_STATE.values()),
     )
-    for name, history in (
-        ("users", silver_user_state_history),
-        ("accounts", silver_account_state_history),
-    ):
-        days = ma.within(history, "snapshot_date", window)
-        counted = days.group_by("snapshot_date").aggregate(**{f"{name}_counted": days.count()})
-        published = published.left_join(counted, published.metric_date == counted.snapshot_date)
-        published = published.drop("snapshot_date")
+    counted = (
+        ma.within(history, "snapshot_date", window)
+        .group_by(metric_date="snapshot_date")
+        .aggregate(**{f"{name}_counted": ibis._.count()})
+        for name, history in (
+            ("users", silver_user_state_history),
+            ("accounts", silver_account_state_history),
+        )
+    )
+    published = ma.left_joined(published, *counted, on=["metric_date"])
     return published.filter(
         (published.users != published.users_counted.fill_null(0))
         | (published.accounts != published.accounts_counted.fill_null(0))

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.gold import authoring as ma
 
-
-@dataclass(frozen=True)
-class CohortType:
-    """Users grouped by when they signed up, and looked at in periods of their own.
-
-    Attributes:
-        name: in `cohort_type`.
-        unit: what Ibis calls it.
-        days: length of a period.
-    """
-
-    name: str
-    unit: str
-    days: int
-
-
-COHORT_TYPES = (CohortType("month", "M", 30), CohortType("week", "W", 7))
+COHORT_TYPES = {"month": ("M", 30), "week": ("W", 7)}
+"""By when users signed up together: the unit, as Ibis calls it, and the days of a period."""
 
 _IMMATURE = (
     "null until every member has lived through the period, and if it began before the history"
@@ -88,7 +71,7 @@ TABLE = ma.metric_table(
             "cohort_type",
             "string",
             "Whether users are grouped by month or by week of signup, which begins on Monday.",
-            allowed=tuple(cohort.name for cohort in COHORT_TYPES),
+            allowed=tuple(COHORT_TYPES),
         ),
         ma.Column("cohort_start", "date", "First day of the month or week."),
         ma.Column(
@@ -148,19 +131,15 @@ def gold_retention_cohorts(
     begins = history.aggregate(history_from=ma.day_number(history.snapshot_date.min()))
     users = users.cross_join(as_of).cross_join(begins)
     users = ma.materialized(users.filter(users.signup_date <= users.as_of_date))
-    activity = silver_daily_user_activity
-    active = activity.filter(activity.qualifying_events > 0)
-    active = active.select("user_id", "activity_date").distinct()
-    used = users.inner_join(active, "user_id")
-    used = used.filter(used.activity_date <= used.as_of_date)
-    used = ma.materialized(
-        used.mutate(age=ma.day_number(used.activity_date) - ma.day_number(used.signup_date))
-    )
-    return ibis.union(*(_cells(users, used, history, cohort) for cohort in COHORT_TYPES))
+    used = users.inner_join(ma.active_days(silver_daily_user_activity), "user_id")
+    used = used.filter(used.day <= ma.day_number(used.as_of_date))
+    used = ma.materialized(used.mutate(age=used.day - ma.day_number(used.signup_date)))
+    return ibis.union(*(_cells(users, used, history, name) for name in COHORT_TYPES))
 
 
-def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortType) -> ir.Table:
-    cohort_start = {"cohort_start": ibis._.signup_date.truncate(cohort.unit)}
+def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort_type: str) -> ir.Table:
+    unit, days = COHORT_TYPES[cohort_type]
+    cohort_start = {"cohort_start": ibis._.signup_date.truncate(unit)}
     cohorts = users.group_by(**cohort_start).aggregate(
         members=ibis._.count(),
         first_signup=ma.day_number(ibis._.signup_date.min()),
@@ -171,11 +150,9 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
     today = ma.day_number(cohorts.as_of_date)
     cells = cohorts.mutate(
         today=today,
-        period_number=ibis.range(0, (today - cohorts.first_signup) // cohort.days + 1)
-        .unnest()
-        .cast("int64"),
+        period_number=ibis.range((today - cohorts.first_signup) // days + 1).unnest().cast("int64"),
     )
-    used = used.mutate(**cohort_start, period_number=used.age // cohort.days)
+    used = used.mutate(**cohort_start, period_number=used.age // days)
     periods = used.select("user_id", *_CELL).distinct()
     retained = periods.group_by(*_CELL).aggregate(retained=periods.count())
     latest = periods.group_by("user_id", "cohort_start").aggregate(
@@ -184,9 +161,9 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
     leaving = latest.group_by("cohort_start", period_number="latest").aggregate(
         leaving=latest.count()
     )
-    at_end = history.filter(history.days_since_signup % cohort.days == cohort.days - 1)
+    at_end = history.filter(history.days_since_signup % days == days - 1)
     at_end = users.inner_join(at_end, "user_id").mutate(
-        **cohort_start, period_number=at_end.days_since_signup // cohort.days
+        **cohort_start, period_number=at_end.days_since_signup // days
     )
     states = at_end.group_by(*_CELL).aggregate(
         **{str(s): at_end.count(where=at_end.platform_state == str(s)) for s in ma.UserState}
@@ -197,8 +174,8 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
     )
     unbounded = cells.leaving.fill_null(0).sum().over(from_here_on).cast("int64")
     cells = cells.mutate(unbounded=unbounded)
-    is_mature = cells.last_signup + (cells.period_number + 1) * cohort.days - 1 <= cells.today
-    is_in_history = cells.first_signup + cells.period_number * cohort.days >= cells.history_from
+    is_mature = cells.last_signup + (cells.period_number + 1) * days - 1 <= cells.today
+    is_in_history = cells.first_signup + cells.period_number * days >= cells.history_from
 
     def if_known(value: ir.Value) -> ir.Value:
         return ibis.ifelse(is_mature & is_in_history, value, None)
@@ -206,7 +183,7 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort: CohortTyp
     return cells.select(
         *_CELL,
         "as_of_date",
-        cohort_type=ibis.literal(cohort.name),
+        cohort_type=ibis.literal(cohort_type),
         **{
             USERS_IN_COHORT.column_name: cells.members,
             USERS_RETAINED.column_name: if_known(cells.retained.fill_null(0)),
@@ -236,10 +213,9 @@ def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir
     counted = ibis.union(
         *(
             signups.group_by(
-                cohort_type=ibis.literal(cohort.name),
-                cohort_start=signups.signup_date.truncate(cohort.unit),
+                cohort_type=ibis.literal(name), cohort_start=signups.signup_date.truncate(unit)
             ).aggregate(fewest=signups.count(), most=signups.count())
-            for cohort in COHORT_TYPES
+            for name, (unit, _) in COHORT_TYPES.items()
         )
     ).mutate(periods=ibis.literal(1, "int64"))
     return ma.differing_rows(published, counted)
@@ -277,21 +253,19 @@ def immature_cells_are_null(
     history = silver_user_state_history
     first_date = history.aggregate(day=history.snapshot_date.min()).day.as_scalar()
     wrong = []
-    for cohort in COHORT_TYPES:
+    for name, (unit, days) in COHORT_TYPES.items():
         signup = bronze_users.user_created_at.date()
-        people = bronze_users.select(signup_date=signup, member_of=signup.truncate(cohort.unit))
-        cells = rows.filter(rows.cohort_type == cohort.name)
-        both = cells.inner_join(people, cells.cohort_start == people.member_of)
+        people = bronze_users.select(signup_date=signup, cohort_start=signup.truncate(unit))
+        both = rows.filter(rows.cohort_type == name).inner_join(people, "cohort_start")
         both = both.filter(both.signup_date <= both.as_of_date)
-        lived = ma.day_number(both.as_of_date) - ma.day_number(both.signup_date) + 1
+        signup_day = ma.day_number(both.signup_date)
+        lived = ma.day_number(both.as_of_date) - signup_day + 1
+        begins = signup_day + both.period_number * days
+        is_known = (lived >= (both.period_number + 1) * days) & (
+            begins >= ma.day_number(first_date)
+        )
         through = both.group_by("cohort_type", *_CELL).aggregate(
-            is_known=(
-                (lived >= (both.period_number + 1) * cohort.days)
-                & (
-                    ma.day_number(both.signup_date) + both.period_number * cohort.days
-                    >= ma.day_number(first_date)
-                )
-            ).all(),
+            is_known=is_known.all(),
             has_numbers=both[USERS_RETAINED.column_name].notnull().any(),
         )
         wrong.append(through.filter(through.is_known != through.has_numbers))

@@ -197,17 +197,16 @@ def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir
     """Movements add up from opening to closing, and a day opens as the one before closed."""
     rows = gold_revenue_metrics
     before = rows.select(
-        day_before=ma.day_number(rows.metric_date), closed=rows[REVENUE_CLOSING.column_name]
+        metric_date=ma.day_date(ma.day_number(rows.metric_date) + 1),
+        closed=rows[REVENUE_CLOSING.column_name],
     )
     rows = ma.within(rows, "metric_date", window)
-    both = rows.left_join(before, before.day_before == ma.day_number(rows.metric_date) - 1)
+    both = ma.left_joined(rows, before, on=["metric_date"])
     moved = sum(
         (both[metric.column_name] for metric in MOVEMENTS.values()), ibis.literal(0, "int64")
     )
     opening, closing = both[REVENUE_OPENING.column_name], both[REVENUE_CLOSING.column_name]
-    return both.filter(
-        (opening + moved != closing) | (both.closed != opening).fill_null(False)
-    ).drop("day_before")
+    return both.filter((opening + moved != closing) | (both.closed != opening).fill_null(False))
 
 
 @ma.rule(TABLE)
@@ -216,12 +215,12 @@ def agrees_with_account_history(
 ) -> ir.Table:
     """Closing revenue and paying accounts are those of the accounts' history."""
     history = ma.within(silver_account_state_history, "snapshot_date", window)
-    added_up = history.group_by(history_date="snapshot_date").aggregate(
+    added_up = history.group_by(metric_date="snapshot_date").aggregate(
         revenue=history.monthly_recurring_revenue.sum(),
         paying=history.count(where=history.monthly_recurring_revenue > 0),
     )
     rows = ma.within(gold_revenue_metrics, "metric_date", window)
-    both = rows.left_join(added_up, rows.metric_date == added_up.history_date)
+    both = ma.left_joined(rows, added_up, on=["metric_date"])
     return both.filter(
         (both[REVENUE_CLOSING.column_name] != both.revenue.fill_null(0))
         | (both[ACCOUNTS_PAYING.column_name] != both.paying.fill_null(0))

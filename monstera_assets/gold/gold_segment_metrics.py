@@ -129,17 +129,15 @@ def segments_add_up(
         **{metric.column_name: rows[metric.column_name].sum().cast("int64") for metric in _COUNTS}
     )
     history = ma.within(silver_user_state_history, "snapshot_date", window)
-    everybody = history.group_by(day="snapshot_date").aggregate(everybody=history.count())
-    both = sums.left_join(everybody, sums.metric_date == everybody.day).drop("day")
-    for table, column in (
-        (gold_users_active_daily, "users_active_daily"),
-        (gold_users_active_monthly, "users_active_monthly"),
-    ):
-        total = table.filter(table.segment_dimension == "all").select(
-            **{f"{column}_on": table.metric_date, column: table[column]}
+    everybody = history.group_by(metric_date="snapshot_date").aggregate(everybody=history.count())
+    daily, monthly = (
+        table.filter(table.segment_dimension == ma.TOTAL).select("metric_date", column)
+        for table, column in (
+            (gold_users_active_daily, "users_active_daily"),
+            (gold_users_active_monthly, "users_active_monthly"),
         )
-        both = both.left_join(total, both.metric_date == total[f"{column}_on"])
-        both = both.drop(f"{column}_on")
+    )
+    both = ma.left_joined(sums, everybody, daily, monthly, on=["metric_date"])
     return both.filter(
         (both[USERS_IN_SEGMENT.column_name] != both.everybody.fill_null(0))
         | ~both[SEGMENT_ACTIVE_DAILY.column_name].identical_to(both.users_active_daily)

@@ -248,21 +248,20 @@ def states_add_up(
     published = rows.group_by("metric_date", "scope", "segment_dimension").aggregate(
         members=rows[MEMBERS.column_name].sum().cast("int64")
     )
+    histories = {
+        PLATFORM: silver_user_state_history,
+        PRODUCT: silver_user_product_state_history,
+        ACCOUNT: silver_account_state_history,
+    }
     counted = ibis.union(
         *(
-            history.group_by(day="snapshot_date", of_scope=ibis.literal(scope)).aggregate(
-                expected=history.count()
-            )
-            for scope, history in (
-                (PLATFORM, ma.within(silver_user_state_history, "snapshot_date", window)),
-                (PRODUCT, ma.within(silver_user_product_state_history, "snapshot_date", window)),
-                (ACCOUNT, ma.within(silver_account_state_history, "snapshot_date", window)),
-            )
+            ma.within(history, "snapshot_date", window)
+            .group_by(metric_date="snapshot_date", scope=ibis.literal(scope))
+            .aggregate(expected=ibis._.count())
+            for scope, history in histories.items()
         )
     )
-    both = published.left_join(
-        counted, [published.metric_date == counted.day, published.scope == counted.of_scope]
-    )
+    both = ma.left_joined(published, counted, on=["metric_date", "scope"])
     return both.filter(both.members != both.expected.fill_null(0)).select(
         "metric_date", "scope", "segment_dimension", "members", "expected"
     )

@@ -274,12 +274,10 @@ def agree_with_transitions(
     transitions = users.select("scope", "transition_date").union(
         accounts.select(scope=ibis.literal(ACCOUNT), transition_date=accounts.transition_date)
     )
-    counted = transitions.group_by(day="transition_date", of_scope="scope").aggregate(
+    counted = transitions.group_by("scope", metric_date="transition_date").aggregate(
         transitions=transitions.count()
     )
-    both = published.left_join(
-        counted, [published.metric_date == counted.day, published.scope == counted.of_scope]
-    )
+    both = ma.left_joined(published, counted, on=["metric_date", "scope"])
     transitions_made = both.transitions.fill_null(0)
     return both.filter((both.total != transitions_made) | (both.parts != transitions_made)).select(
         "metric_date", "scope", "total", "parts", "transitions"

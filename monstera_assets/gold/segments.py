@@ -12,14 +12,17 @@ from dataclasses import replace
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets import authoring as ma
 from monstera_assets.checks.bit_sets import bit_count, bit_of, word_of
-from monstera_assets.checks.rules import Rule, rule, within
 from monstera_assets.gold.metrics import Metric, MetricTable, metric_table
-from monstera_assets.gold.series import dates, from_first_day, running_totals, totals_of_day
-from monstera_assets.lifecycle.expressions import Window, materialized
-from monstera_assets.lifecycle.intervals import day_number, days_earlier, numbered, sliding_presence
-from monstera_assets.warehouse.common_columns import METRIC_DATE
-from monstera_assets.warehouse.tables import Column
+from monstera_assets.gold.series import (
+    active_days,
+    dates,
+    from_first_day,
+    running_totals,
+    totals_of_day,
+)
+from monstera_assets.lifecycle.intervals import numbered, sliding_presence
 
 TOTAL = "all"
 SEGMENT = ("segment_dimension", "segment_value")
@@ -34,21 +37,21 @@ def segmented_table(metric: Metric) -> MetricTable:
         grain="one date, segment dimension and segment value that any user has",
         description=f"{metric.name}, in total (`{TOTAL}` in both segment columns) and by"
         f" {', '.join(SEGMENT_DIMENSIONS)}, as the user's and account's latest row says.",
-        dimensions=(METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "the users")),
+        dimensions=(ma.METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "the users")),
         metrics=(metric,),
     )
 
 
-def segment_columns(dimensions: Sequence[str], population: str) -> tuple[Column, Column]:
+def segment_columns(dimensions: Sequence[str], population: str) -> tuple[ma.Column, ma.Column]:
     """The columns of a tall table that name the segment: of `population`, such as the users."""
     return (
-        Column(
+        ma.Column(
             "segment_dimension",
             "string",
             f"What {population} are segmented by; `{TOTAL}` for the total.",
             allowed=(TOTAL, *dimensions),
         ),
-        Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
+        ma.Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
     )
 
 
@@ -84,7 +87,7 @@ def users_active(
     accounts: ir.Table,
     *,
     days: int,
-    window: Window,
+    window: ma.Window,
     metric: str,
 ) -> ir.Table:
     """Distinct users with a qualifying event in the `days` days that end on each date of a window.
@@ -101,11 +104,7 @@ def users_active(
         window: the dates to compute.
         metric: name of the metric's column.
     """
-    qualifying = activity.filter(activity.qualifying_events > 0)
-    active_days = qualifying.select(
-        user_id=qualifying.user_id, day=day_number(qualifying.activity_date)
-    ).distinct()
-    presence = sliding_presence(active_days, keys=["user_id"], days=days)
+    presence = sliding_presence(active_days(activity), keys=["user_id"], days=days)
     changes = _by_segment(from_first_day(presence, window), users, accounts)
     grid = _grid(users, accounts, window)
     return running_totals(changes, grid, keys=SEGMENT, values=["change"]).rename(
@@ -114,7 +113,7 @@ def users_active(
 
 
 def counted_by_segment(
-    facts: ir.Table, users: ir.Table, accounts: ir.Table, *, window: Window, metric: str
+    facts: ir.Table, users: ir.Table, accounts: ir.Table, *, window: ma.Window, metric: str
 ) -> ir.Table:
     """Facts of users added up on each date of a window.
 
@@ -132,7 +131,7 @@ def counted_by_segment(
     )
 
 
-def _grid(users: ir.Table, accounts: ir.Table, window: Window) -> ir.Table:
+def _grid(users: ir.Table, accounts: ir.Table, window: ma.Window) -> ir.Table:
     """Every date of a window with every segment that any user is in."""
     return dates(window).cross_join(user_segments(users, accounts).drop("user_id").distinct())
 
@@ -168,7 +167,7 @@ def counted_by_dimension(
     )
 
 
-def segment_grid(values: Mapping[str, Sequence[str]], window: Window) -> ir.Table:
+def segment_grid(values: Mapping[str, Sequence[str]], window: ma.Window) -> ir.Table:
     """Every date of a window with every segment: for each dimension, its values."""
     segments = [
         dict(zip(SEGMENT, pair, strict=True))
@@ -186,7 +185,7 @@ def active_entities_differ(
     entity: str,
     *,
     days: int,
-    window: Window,
+    window: ma.Window,
 ) -> ir.Table:
     """Dates on which the total differs from a count of distinct entities over raw events.
 
@@ -201,13 +200,13 @@ def active_entities_differ(
         window: the dates to compare.
     """
     [column] = (each.column_name for each in metric.metrics)
-    all_days = Window(days_earlier(window.first, days - 1), window.last)
+    all_days = ma.Window(ma.days_earlier(window.first, days - 1), window.last)
     qualifying = events.filter(
         events.is_qualifying_event,
         events.entity_type == "user",
         events.event_date.between(all_days.first, all_days.last),
     )
-    seen = materialized(
+    seen = ma.materialized(
         qualifying.select(metric_date=qualifying.event_date, seen=qualifying[entity])
     )
     seen = seen.inner_join(
@@ -216,7 +215,7 @@ def active_entities_differ(
     sets = seen.group_by("metric_date", word=word_of(seen.number)).aggregate(
         bits=bit_of(seen.number).bit_or()
     )
-    sets = materialized(sets)
+    sets = ma.materialized(sets)
     every = dates(all_days).cross_join(sets.select("word").distinct())
     every = every.left_join(sets, ["metric_date", "word"])
     up_to_date = ibis.window(
@@ -226,27 +225,25 @@ def active_entities_differ(
     counted = united.group_by("metric_date").aggregate(
         counted=bit_count(united.bits).sum().cast("int64")
     )
-    counted = dates(window).left_join(counted, "metric_date").drop("metric_date_right")
     published = rows.filter(rows.segment_dimension == TOTAL).select("metric_date", column)
-    both = counted.left_join(published, "metric_date").drop("metric_date_right")
+    both = ma.left_joined(dates(window), counted, published, on=["metric_date"])
     return both.filter(both[column].isnull() | (both[column] != both.counted.fill_null(0)))
 
 
-def segments_add_up_in(table: MetricTable) -> Rule:
+def segments_add_up_in(table: MetricTable) -> ma.Rule:
     """The rule of a tall table that the segments of each dimension add up to the total."""
     [column] = (metric.column_name for metric in table.metrics)
 
-    def segments_add_up(rows: ir.Table, *, window: Window) -> ir.Table:
+    def segments_add_up(rows: ir.Table, *, window: ma.Window) -> ir.Table:
         """The segments of each dimension add up to the total."""
-        rows = within(rows, METRIC_DATE.name, window)
-        total = rows.filter(rows.segment_dimension == TOTAL).select(
-            total_date=rows.metric_date, total=rows[column]
-        )
+        rows = ma.within(rows, ma.METRIC_DATE.name, window)
+        total = rows.filter(rows.segment_dimension == TOTAL)
+        total = total.select("metric_date", total=column)
         parts = rows.filter(rows.segment_dimension != TOTAL)
         sums = parts.group_by("metric_date", "segment_dimension").aggregate(
             segments=parts[column].sum().cast("int64")
         )
-        both = sums.left_join(total, sums.metric_date == total.total_date).drop("total_date")
+        both = ma.left_joined(sums, total, on=["metric_date"])
         return both.filter(both.total.isnull() | (both.total != both.segments))
 
-    return replace(rule(table)(segments_add_up), reads=(table.name,))
+    return replace(ma.rule(table)(segments_add_up), reads=(table.name,))

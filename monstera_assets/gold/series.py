@@ -24,6 +24,12 @@ def first_day(window: Window) -> ir.IntegerValue:
     return day_number(window.first)
 
 
+def active_days(activity: ir.Table) -> ir.Table:
+    """The days on which users had a qualifying event: `user_id` and `day` (number), each once."""
+    active = activity.filter(activity.qualifying_events > 0)
+    return active.select("user_id", day=day_number(active.activity_date)).distinct()
+
+
 def totals_of_day(
     changes: ir.Table, grid: ir.Table, *, keys: Sequence[str] = (), values: Sequence[str]
 ) -> ir.Table:
