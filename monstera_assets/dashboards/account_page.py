@@ -30,14 +30,15 @@ _AT_RISK = f"FROM {CURRENT.qualified_name} WHERE current_state = '{ma.AccountSta
 
 def accounts_page(reader: ma.Reader) -> ma.Page:
     """How accounts are, which of them are at risk, and how revenue moved over 18 months."""
-    period = ma.LAST_18_MONTHS
+    period, headlines = ma.LAST_18_MONTHS, reader.daily(overall.TABLE)
+    daily = reader.daily(revenue.TABLE)
     states = [health(reader), account_states(reader), states_over_time(reader)]
     money = [
         movements(reader),
-        ma.trend(reader, revenue.TABLE, {revenue.REVENUE_CLOSING: "MRR"}, period),
-        ma.trend(reader, revenue.TABLE, {revenue.ACCOUNTS_PAYING: "Paying"}, period),
-        retained_revenue(reader, revenue.TABLE, period),
-        ma.trend(reader, overall.TABLE, {overall.HEALTH: "Health"}, period),
+        ma.trend(daily, {revenue.REVENUE_CLOSING: "MRR"}, period),
+        ma.trend(daily, {revenue.ACCOUNTS_PAYING: "Paying"}, period),
+        retained_revenue(daily, period),
+        ma.trend(headlines, {overall.HEALTH: "Health"}, period),
     ]
     return ma.Page(
         file=ma.ACCOUNTS,
@@ -45,7 +46,7 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
         lead="How the accounts are, which of them are at risk and what is at stake, and how monthly"
         " recurring revenue moved.",
         up=(ma.HOME_LINK,),
-        tiles=(*ma.tiles(reader, overall.TABLE, _TILES), *_at_stake(reader)),
+        tiles=(*ma.tiles(headlines, _TILES), *_at_stake(reader)),
         sections=(
             ma.section("At risk", [at_risk(reader)]),
             ma.section("Health and states", states),
@@ -124,7 +125,7 @@ def states_over_time(heading: str, reader: ma.Reader) -> ma.Item:
     """Accounts by state, on the last day of each week."""
     metrics = overall.ACCOUNTS_IN_STATE
     frame = reader.frame(ma.LAST_18_MONTHS, ma.WEEK)
-    found = reader.by_day(overall.TABLE, [*metrics.values()], frame)
+    found = reader.daily(overall.TABLE).by_day(metrics.values(), frame)
     values = {ma.words(state): found[metric] for state, metric in metrics.items()}
     described = ma.about(metrics.values(), overall.TABLE)
     return ma.small_lines(heading, frame.days, "accounts", values, described)

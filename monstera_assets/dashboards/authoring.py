@@ -7,7 +7,7 @@ from monstera_assets.dashboards.design import *
 from monstera_assets.dashboards.figures import *
 from monstera_assets.dashboards.findings import total
 from monstera_assets.dashboards.model import *
-from monstera_assets.dashboards.reading import WEEK, Frame, Reader
+from monstera_assets.dashboards.reading import WEEK, Daily, Frame, Reader
 from monstera_assets.dashboards.structure import *
 from monstera_assets.gold.segments import SEGMENT_DIMENSIONS, TOTAL
 from monstera_assets.lifecycle.states import AccountState, HealthBand, ProductState, UserState

@@ -36,7 +36,7 @@ from monstera_assets.dashboards.model import (
     Unavailable,
     table,
 )
-from monstera_assets.dashboards.reading import WEEK, Frame, Reader
+from monstera_assets.dashboards.reading import WEEK, Daily, Frame
 from monstera_assets.gold.metrics import Metric, MetricTable
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.tables import Table
@@ -45,7 +45,6 @@ MAX_PANELS = 8
 """Small lines in a figure; of more segments, those with most are shown."""
 
 WEEK_TO = "Week to"
-Where = Mapping[str, Any]
 _Arguments = ParamSpec("_Arguments")
 
 
@@ -82,30 +81,26 @@ def item(
 @item(lambda metrics, timeframe, what: title(next(iter(metrics)), timeframe.name, what=what))
 def trend(
     heading: str,
-    reader: Reader,
-    source: MetricTable,
+    daily: Daily,
     metrics: Mapping[Metric, str],
     timeframe: Timeframe,
     *,
     what: str = "",
-    where: Where | None = None,
     wide: bool = False,
 ) -> Item:
     """Lines of up to three metrics, by day or, where that would be too many points, by week.
 
     Args:
         heading: made of the first metric and the timeframe.
-        reader: of the warehouse.
-        source: the table.
+        daily: the rows of a table.
         metrics: to the names of their lines; the first one's course is the finding.
         timeframe: of the chart.
         what: is shown, in place of the first metric in the title.
-        where: columns that must equal values.
         wide: whether it may take the room of two.
     """
-    days = reader.frame(timeframe).days
-    frame = reader.frame(timeframe, resolution(len(days), len(metrics)))
-    values = reader.by_day(source, [*metrics], frame, where)
+    days = daily.reader.frame(timeframe).days
+    frame = daily.reader.frame(timeframe, resolution(len(days), len(metrics)))
+    values = daily.by_day(metrics, frame)
     if all(value is None for one in values.values() for value in one):
         return Unavailable(heading, _nothing_known(metrics))
     found = [
@@ -114,7 +109,7 @@ def trend(
     ]
     by_week = ", by Week" if frame.step == WEEK and "by" not in heading else ""
     return line_figure(
-        heading + by_week, " ".join(found), frame.days, metrics, values, source, wide=wide
+        heading + by_week, " ".join(found), frame.days, metrics, values, daily.table, wide=wide
     )
 
 
@@ -142,20 +137,17 @@ def line_figure(
 @item(lambda metric, timeframe, weekly: title(metric, timeframe.name, "Week" if weekly else ""))
 def columns(
     heading: str,
-    reader: Reader,
-    source: MetricTable,
+    daily: Daily,
     metric: Metric,
     timeframe: Timeframe,
     *,
     weekly: bool,
-    where: Where | None = None,
     wide: bool = False,
 ) -> Item:
     """A bar a day, or a bar a week in which the days of a metric that adds up are added up."""
-    frame = reader.frame(timeframe)
-    read = reader.by_week if weekly else reader.by_day
+    frame = daily.reader.frame(timeframe)
     days = frame.whole_weeks if weekly else frame.days
-    values = read(source, [metric], frame, where)
+    values = (daily.by_week if weekly else daily.by_day)([metric], frame)
     if all(value is None for value in values[metric]):
         return Unavailable(heading, _nothing_known([metric]))
     if not any(values[metric]):
@@ -165,7 +157,7 @@ def columns(
         column_chart, days, Series(metric.name, numbers(values[metric])), None, metric.unit
     )
     data = day_table(days, values, WEEK_TO if weekly else "Day")
-    return charted(heading, finding, draw, data, about([metric], source), wide=wide)
+    return charted(heading, finding, draw, data, about([metric], daily.table), wide=wide)
 
 
 @item(
@@ -175,14 +167,12 @@ def columns(
 )
 def multiples(
     heading: str,
-    reader: Reader,
-    source: MetricTable,
+    daily: Daily,
     metric: Metric,
     timeframe: Timeframe,
     dimension: str,
     by: str,
     *,
-    where: Where | None = None,
     order: Sequence[str] = (),
     name: Callable[[str], str] = words,
     added_up: bool = False,
@@ -191,23 +181,21 @@ def multiples(
 
     Args:
         heading: made of the metric, the timeframe and what the segments are called.
-        reader: of the warehouse.
-        source: the table.
+        daily: the rows of a table.
         metric: what the lines show.
         timeframe: of the chart.
         dimension: the column whose values are the segments.
         by: what the title calls the segments.
-        where: columns that must equal values.
         order: the segments; by default those with most, at most `MAX_PANELS`.
         name: what a segment is called.
         added_up: whether the days of a week are added up.
     """
-    frame = reader.frame(timeframe, WEEK)
+    frame = daily.reader.frame(timeframe, WEEK)
     top = None if order else MAX_PANELS
-    found = reader.by_segment(source, metric, dimension, frame, where, top=top, added_up=added_up)
+    found = daily.by_segment(metric, dimension, frame, top=top, added_up=added_up)
     values = {name(one): found[one] for one in order or found if one in found}
     days = frame.whole_weeks if added_up else frame.days
-    return small_lines(heading, days, metric.unit.value, values, about([metric], source))
+    return small_lines(heading, days, metric.unit.value, values, about([metric], daily.table))
 
 
 def small_lines(
@@ -307,13 +295,11 @@ def charted(
     return Figure(heading, finding, draw(size=CARD), data, described, in_full)
 
 
-def tiles(
-    reader: Reader, source: MetricTable, metrics: Sequence[Metric], where: Where | None = None
-) -> tuple[Tile, ...]:
+def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
     """Metrics on the as-of date with their change over a week; none without the table."""
     try:
-        frame = Frame(reader.as_of - timedelta(days=WEEK), reader.as_of, WEEK)
-        values = reader.by_day(source, metrics, frame, where)
+        as_of = daily.reader.as_of
+        values = daily.by_day(metrics, Frame(as_of - timedelta(days=WEEK), as_of, WEEK))
     except MissingTableError:
         return ()
     return tuple(

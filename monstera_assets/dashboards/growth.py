@@ -9,7 +9,6 @@ from monstera_assets.gold import gold_growth_accounting as growth
 from monstera_assets.gold import gold_state_transition_metrics as moves
 
 _MOVES_SHOWN = 8
-_PLATFORM_TOTAL = {"scope": moves.PLATFORM, "from_state": ma.TOTAL, "to_state": ma.TOTAL}
 _LENGTHS = {7: "Week", 30: "30 Days"}
 
 
@@ -21,10 +20,9 @@ _LENGTHS = {7: "Week", 30: "30 Days"}
 def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window: int) -> ma.Item:
     """Active users won and lost from one window to the next, windows side by side up to the last."""
     metrics = (growth.USERS_NEW, growth.USERS_RESURRECTED, growth.USERS_CHURNED)
-    days = reader.frame(period, window).days
-    values = reader.by_day(
-        growth.TABLE, metrics, reader.frame(period, window), {"window_days": window}
-    )
+    frame = reader.frame(period, window)
+    days = frame.days
+    values = reader.daily(growth.TABLE, window_days=window).by_day(metrics, frame)
     new, resurrected, churned = (values[metric] for metric in metrics)
     known = [place for place, value in enumerate(new) if value is not None]
     if not any(new[place] + resurrected[place] + churned[place] for place in known):
@@ -57,14 +55,13 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
 
 def rates(reader: ma.Reader, period: ma.Timeframe) -> list[ma.Item]:
     """The shares of users who fall away, and of those who come back."""
+    daily = reader.daily(moves.TABLE, scope=moves.PLATFORM, from_state=ma.TOTAL, to_state=ma.TOTAL)
     return [
         ma.trend(
-            reader,
-            moves.TABLE,
+            daily,
             dict(zip(metrics, names, strict=True)),
             period,
             what=f"{' and '.join(map(str.title, names))} Share Weekly",
-            where=_PLATFORM_TOTAL,
         )
         for metrics, names in (
             ((moves.CHURN_RATE, moves.DORMANCY_RATE), ("Churned", "Dormant")),

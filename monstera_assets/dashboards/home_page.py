@@ -39,7 +39,7 @@ def home_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
             ma.Link("Cross-Product", ma.CROSS_PRODUCT, "Affinity, paths and breadth"),
         ),
         below_heading="All views",
-        tiles=ma.tiles(reader, overall.TABLE, _TILES),
+        tiles=ma.tiles(reader.daily(overall.TABLE), _TILES),
         sections=(
             ma.section("Users", [active_users(reader), user_states(reader)]),
             ma.section("Products", [products(reader, catalog)]),

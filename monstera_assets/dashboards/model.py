@@ -6,7 +6,7 @@ All texts are as they are; making them safe for HTML is the templates' business.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -208,7 +208,6 @@ class Page:
     beside: tuple[Link, ...] = ()
     below: tuple[Link, ...] = ()
     below_heading: str = ""
-    notices: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         charts = sum(isinstance(item, Figure) for item in self.items())

@@ -31,21 +31,21 @@ _CREATED_SHOWN, _PRODUCTS_SHOWN = 4, 16
 
 def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     """Headline figures with their change over a week, and how they went in 90 days."""
-    period = ma.LAST_90_DAYS
+    period, headlines = ma.LAST_90_DAYS, reader.daily(overall.TABLE)
 
     def line(metric: Metric, name: str, *, wide: bool = False) -> ma.Item:
-        return ma.trend(reader, overall.TABLE, {metric: name}, period, wide=wide)
+        return ma.trend(headlines, {metric: name}, period, wide=wide)
 
     use = [
         active_users(reader),
         user_states(reader),
         line(overall.STICKINESS, "Stickiness"),
-        ma.columns(reader, overall.TABLE, overall.CREATED, period, weekly=False),
+        ma.columns(headlines, overall.CREATED, period, weekly=False),
         line(overall.ACTIVATION_RATE, "Activated"),
     ]
     business = [
         line(revenue.REVENUE_CLOSING, "MRR", wide=True),
-        retained_revenue(reader, overall.TABLE, period),
+        retained_revenue(headlines, period),
         line(overall.ACCOUNTS_ACTIVE, "Accounts"),
         line(overall.HEALTH, "Health"),
         account_states(reader),
@@ -64,7 +64,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
             ),
             ma.section("Accounts and revenue", business),
         ],
-        ma.tiles(reader, overall.TABLE, overall.BIG_NUMBERS),
+        ma.tiles(headlines, overall.BIG_NUMBERS),
     )
 
 
@@ -80,13 +80,11 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         added_up: bool = False,
     ) -> ma.Item:
         return ma.multiples(
-            reader,
-            source,
+            reader.daily(source, segment_dimension=dimension),
             metric,
             ma.LAST_18_MONTHS,
             "segment_value",
             title_case(dimension),
-            where={"segment_dimension": dimension},
             order=order,
             name=str if dimension == "country" else ma.words,
             added_up=added_up,
@@ -128,32 +126,21 @@ def activity_page(
 ) -> ma.Page:
     """What users do, over 18 months."""
     period = ma.LAST_18_MONTHS
-    events, month = activity.EVENTS_QUALIFYING, {"window_days": 30}
+    events, totals = activity.EVENTS_QUALIFYING, product_totals(reader, None)
     use = [
-        ma.columns(
-            reader,
-            activity.TABLE,
-            events,
-            period,
-            weekly=True,
-            where=product_totals(None),
-            wide=True,
-        ),
+        ma.columns(totals, events, period, weekly=True, wide=True),
         ma.trend(
-            reader,
-            overall.TABLE,
+            reader.daily(overall.TABLE),
             {overall.MONTHLY: "Monthly", overall.WEEKLY: "Weekly"},
             period,
             what="Active Monthly and Weekly",
         ),
         ma.multiples(
-            reader,
-            activity.TABLE,
+            reader.daily(activity.TABLE, **TOTALS),
             events,
             period,
             "product_id",
             "Product",
-            where=TOTALS,
             order=[product.id for product in catalog.products][:_PRODUCTS_SHOWN],
             name=catalog.name,
             added_up=True,
@@ -161,20 +148,22 @@ def activity_page(
         by_location(reader, period, None),
         power(reader),
     ]
-    total = {"segment_dimension": ma.TOTAL}
+    in_all = [reader.daily(source, segment_dimension=ma.TOTAL) for source in created]
     done = [
         features(reader, "event_type", ma.LAST_30_DAYS, None, ma.words),
         features(reader, "feature_id", ma.LAST_30_DAYS, None, catalog.name),
         *(
-            ma.columns(reader, source, source.metrics[0], period, weekly=True, where=total)
-            for source in created[:_CREATED_SHOWN]
+            ma.columns(daily, daily.table.metrics[0], period, weekly=True)
+            for daily in in_all[:_CREATED_SHOWN]
         ),
     ]
     coming_and_going = [
         growth_figure(reader, period, 30),
         movers(reader),
         *rates(reader, period),
-        ma.trend(reader, growth.TABLE, {growth.QUICK_RATIO: "Quick ratio"}, period, where=month),
+        ma.trend(
+            reader.daily(growth.TABLE, window_days=30), {growth.QUICK_RATIO: "Quick ratio"}, period
+        ),
     ]
     return ma.view_page(
         ma.ACTIVITY,
@@ -193,8 +182,7 @@ def activity_page(
 def active_users(reader: ma.Reader) -> ma.Item:
     """Users active in a month, a week and a day, over 90 days."""
     return ma.trend(
-        reader,
-        overall.TABLE,
+        reader.daily(overall.TABLE),
         {overall.MONTHLY: "Monthly", overall.WEEKLY: "Weekly", overall.DAILY: "Daily"},
         ma.LAST_90_DAYS,
         what="Active Monthly, Weekly and Daily",
@@ -202,17 +190,17 @@ def active_users(reader: ma.Reader) -> ma.Item:
     )
 
 
-def retained_revenue(reader: ma.Reader, source: MetricTable, period: ma.Timeframe) -> ma.Item:
+def retained_revenue(daily: ma.Daily, period: ma.Timeframe) -> ma.Item:
     """The revenue retained, net and gross."""
     labels = {revenue.REVENUE_RETAINED_NET: "Net", revenue.REVENUE_RETAINED_GROSS: "Gross"}
-    return ma.trend(reader, source, labels, period, what="Retained Net and Gross Monthly")
+    return ma.trend(daily, labels, period, what="Retained Net and Gross Monthly")
 
 
 @ma.item(ma.headline("Users", "in State Daily", ma.LATEST_DAY.name, "State"))
 def user_states(heading: str, reader: ma.Reader) -> ma.Item:
     """Users by platform state on the as-of date."""
     metrics = overall.USERS_IN_STATE
-    values = reader.latest(overall.TABLE, [*metrics.values()])
+    values = reader.daily(overall.TABLE).latest(metrics.values())
     return ma.metric_bars(heading, "users", metrics, values, overall.TABLE)
 
 
@@ -220,7 +208,7 @@ def user_states(heading: str, reader: ma.Reader) -> ma.Item:
 def account_states(heading: str, reader: ma.Reader) -> ma.Item:
     """Accounts by state on the as-of date."""
     metrics = overall.ACCOUNTS_IN_STATE
-    values = reader.latest(overall.TABLE, [*metrics.values()])
+    values = reader.daily(overall.TABLE).latest(metrics.values())
     return ma.metric_bars(heading, "accounts", metrics, values, overall.TABLE)
 
 

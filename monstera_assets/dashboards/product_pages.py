@@ -33,21 +33,19 @@ _NO_ROW = "The product has no row in the table of adoption."
 
 def overall_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -> ma.Page:
     """A product's figures with their change over a week, and how they went in 90 days."""
-    source, period, where = activity.TABLE, ma.LAST_90_DAYS, product_totals(product)
+    period, totals = ma.LAST_90_DAYS, product_totals(reader, product)
     use = [
         ma.trend(
-            reader,
-            source,
+            totals,
             {USERS_ACTIVE: "Active", activity.USERS_PRESENT: "Present"},
             period,
             what="Active and Present Daily",
-            where=where,
             wide=True,
         ),
         funnel(reader, product),
-        ma.columns(reader, source, activity.EVENTS_QUALIFYING, period, weekly=False, where=where),
+        ma.columns(totals, activity.EVENTS_QUALIFYING, period, weekly=False),
         states_now(reader, product),
-        ma.trend(reader, source, {activity.COMPLETION_RATE: "Completed"}, period, where=where),
+        ma.trend(totals, {activity.COMPLETION_RATE: "Completed"}, period),
     ]
     return ma.view_page(
         ma.OVERALL,
@@ -56,7 +54,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) ->
         "How much the product is used and how far its users come: the latest day, compared"
         " with a week before, and the last 90 days.",
         [ma.section("Use", use)],
-        [*ma.tiles(reader, source, _DAILY, where), *_tiles_to_date(reader, product)],
+        [*ma.tiles(totals, _DAILY), *_tiles_to_date(reader, product)],
     )
 
 
@@ -79,14 +77,13 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
 
 def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -> ma.Page:
     """What users do in a product."""
-    source, period, where = activity.TABLE, ma.LAST_18_MONTHS, product_totals(product)
-    events = activity.EVENTS_QUALIFYING
+    period, totals = ma.LAST_18_MONTHS, product_totals(reader, product)
     use = [
-        ma.columns(reader, source, events, period, weekly=True, where=where, wide=True),
+        ma.columns(totals, activity.EVENTS_QUALIFYING, period, weekly=True, wide=True),
         by_location(reader, period, product),
         features(reader, "event_type", ma.LAST_30_DAYS, product, ma.words),
         features(reader, "feature_id", ma.LAST_30_DAYS, product, catalog.name),
-        ma.trend(reader, source, {USERS_ACTIVE: "Active"}, period, where=where),
+        ma.trend(totals, {USERS_ACTIVE: "Active"}, period),
     ]
     return ma.view_page(
         ma.ACTIVITY,

@@ -17,8 +17,9 @@ import duckdb
 
 from monstera_assets.dashboards.design import LAST_18_MONTHS, Timeframe
 from monstera_assets.gold.metrics import Metric, MetricTable
+from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.errors import MissingTableError
-from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.tables import Table, duckdb_type
 from monstera_assets.warehouse.writer import quote, require_table
 
 WEEK = 7
@@ -55,7 +56,7 @@ class Reader:
         self._daily = daily
         self._verified: set[str] = set()
         self._answers: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
-        self._read: dict[tuple[Any, ...], dict[date, dict[Metric, Any]]] = {}
+        self._daily_rows: dict[tuple[Any, ...], Daily] = {}
 
     def rows(
         self, tables: Iterable[Table], select: str, parameters: Sequence[Any] = ()
@@ -113,40 +114,6 @@ class Reader:
         first, last = self._known_days()
         return Frame(max(first, last - timedelta(days=timeframe.days - 1)), last, step)
 
-    def by_day(
-        self,
-        table: MetricTable,
-        metrics: Sequence[Metric],
-        frame: Frame,
-        where: Mapping[str, Any] | None = None,
-    ) -> dict[Metric, list[Any]]:
-        """Metrics on each day of a frame; None on days that the table does not have."""
-        found = self._read_daily(table, where)
-        nothing = dict.fromkeys(metrics)
-        return {m: [found.get(day, nothing)[m] for day in frame.days] for m in metrics}
-
-    def by_week(
-        self,
-        table: MetricTable,
-        metrics: Sequence[Metric],
-        frame: Frame,
-        where: Mapping[str, Any] | None = None,
-    ) -> dict[Metric, list[Any]]:
-        """Metrics of single days added up over the whole weeks of a frame.
-
-        None for a week of which the table lacks a day.
-        """
-        found = self._read_daily(table, where)
-        weeks = []
-        for last in frame.whole_weeks:
-            days = [last - timedelta(days=n) for n in range(WEEK)]
-            weeks.append([found[day] for day in days if day in found])
-        sums: dict[Metric, list[Any]] = {metric: [] for metric in metrics}
-        for metric, week in product(metrics, weeks):
-            known = [row[metric] for row in week if row[metric] is not None]
-            sums[metric].append(sum(known) if known and len(week) == WEEK else None)
-        return sums
-
     def by_key(
         self, table: MetricTable, key: str, within: str = "", parameters: Sequence[Any] = ()
     ) -> dict[Any, dict[Metric, Any]]:
@@ -156,81 +123,9 @@ class Reader:
         rows = self.rows([table], select, parameters)
         return {value: dict(zip(table.metrics, row, strict=True)) for value, *row in rows}
 
-    def _read_daily(
-        self, table: MetricTable, where: Mapping[str, Any] | None
-    ) -> dict[date, dict[Metric, Any]]:
-        """All metrics of a table by day, over the longest timeframe; read once."""
-        condition, parameters = _condition(where)
-        key = (table.name, condition, *parameters)
-        if key not in self._read:
-            frame = self.frame(LAST_18_MONTHS)
-            within = f"WHERE metric_date BETWEEN ? AND ?{condition}"
-            bounds = [frame.first, frame.last, *parameters]
-            self._read[key] = self.by_key(table, "metric_date", within, bounds)
-        return self._read[key]
-
-    def by_segment(
-        self,
-        table: MetricTable,
-        metric: Metric,
-        dimension: str,
-        frame: Frame,
-        where: Mapping[str, Any] | None = None,
-        *,
-        top: int | None = None,
-        added_up: bool = False,
-    ) -> dict[str, list[Any]]:
-        """A metric by the values of a dimension, those with most first.
-
-        Args:
-            table: to read.
-            metric: its column.
-            dimension: the column of the segments.
-            frame: the days.
-            where: columns that must equal values.
-            top: how many segments are wanted; by default all.
-            added_up: whether days are added up over the whole weeks of the frame. Then a segment
-                without rows counts 0, and a week of which the table lacks a day is not known; else
-                what has no row is not known.
-        """
-        column, segment = quote(metric.column_name), quote(dimension)
-        condition, parameters = _condition(where)
-        name, bounds = table.qualified_name, [frame.first, frame.last]
-        within = f"FROM {name} WHERE metric_date BETWEEN ? AND ?"
-        days = frame.whole_weeks if added_up else frame.days
-        if added_up:
-            day = f"metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS day"
-            select = f"SELECT {day}, {segment}, {_sum(metric)} {within}{condition} GROUP BY ALL"
-            asked = [frame.last, *bounds, *parameters]
-            weight = f"sum({column})"
-            complete = f"SELECT {day} {within} GROUP BY day HAVING count(DISTINCT metric_date) = ?"
-            known = self.rows([table], complete, [frame.last, *bounds, WEEK])
-        else:
-            select = (
-                f"SELECT metric_date, {segment}, {column} {within}{condition}"
-                " AND (? - metric_date) % ? = 0"
-            )
-            asked = [*bounds, *parameters, frame.last, frame.step]
-            weight = f"max({column}) FILTER (metric_date = (SELECT max(metric_date) FROM {name}))"
-            known = []
-        ranked = self.rows(
-            [table],
-            f"SELECT {segment} {within}{condition} GROUP BY {segment}"
-            f" ORDER BY {weight} DESC NULLS LAST, {segment} LIMIT ?",
-            [*bounds, *parameters, top if top is not None else _EVERY],
-        )
-        found: dict[str, dict[date, Any]] = {
-            value: {last: 0 for (last,) in known} for (value,) in ranked
-        }
-        for day_of, value, number in self.rows([table], select, asked):
-            if value in found and (day_of in found[value] or not added_up):
-                found[value][day_of] = number
-        return {value: [numbers.get(day) for day in days] for value, numbers in found.items()}
-
-    def latest(self, table: MetricTable, metrics: Sequence[Metric]) -> list[Any]:
-        """Metrics on the as-of date; None where the table has no such row."""
-        values = self.by_day(table, metrics, Frame(self.as_of, self.as_of, 1))
-        return [values[metric][0] for metric in metrics]
+    def daily(self, table: MetricTable, **where: Any) -> Daily:
+        """The rows of a daily table whose columns equal some values."""
+        return self._daily_rows.setdefault((table.name, *where.items()), Daily(self, table, where))
 
     def _known_days(self) -> tuple[date, date]:
         if self.days is None:
@@ -241,13 +136,104 @@ class Reader:
         return self.days
 
 
-def _condition(where: Mapping[str, Any] | None) -> tuple[str, list[Any]]:
-    """Columns that must equal values, as SQL and its parameters."""
-    where = where or {}
-    return "".join(f" AND {quote(name)} = ?" for name in where), list(where.values())
+@dataclass(frozen=True)
+class Daily:
+    """The rows of a daily table whose columns equal some values."""
 
+    reader: Reader
+    table: MetricTable
+    where: Mapping[str, Any]
 
-def _sum(metric: Metric) -> str:
-    # Sums of whole numbers come out as HUGEINT; those of decimals are exact in any order.
-    column = quote(metric.column_name)
-    return f"CAST(sum({column}) AS BIGINT)" if metric.column.type == "int64" else f"sum({column})"
+    @cached_property
+    def _metrics(self) -> dict[date, dict[Metric, Any]]:
+        """All metrics by day, over the longest timeframe; of rows of which a day has one."""
+        within, bounds = self._within(self.reader.frame(LAST_18_MONTHS))
+        return self.reader.by_key(self.table, METRIC_DATE.name, within, bounds)
+
+    def by_day(self, metrics: Iterable[Metric], frame: Frame) -> dict[Metric, list[Any]]:
+        """Metrics on each day of a frame; None on days that the table does not have."""
+        found = [self._metrics.get(day, {}) for day in frame.days]
+        return {metric: [row.get(metric) for row in found] for metric in metrics}
+
+    def by_week(self, metrics: Iterable[Metric], frame: Frame) -> dict[Metric, list[Any]]:
+        """Metrics of single days added up over the whole weeks of a frame.
+
+        None for a week of which the table lacks a day.
+        """
+        sums: dict[Metric, list[Any]] = {metric: [] for metric in metrics}
+        for last, metric in product(frame.whole_weeks, sums):
+            days = [last - timedelta(days=n) for n in range(WEEK)]
+            values = [self._metrics[day][metric] for day in days if day in self._metrics]
+            known = [value for value in values if value is not None]
+            sums[metric].append(sum(known) if known and len(values) == WEEK else None)
+        return sums
+
+    def latest(self, metrics: Iterable[Metric]) -> list[Any]:
+        """Metrics on the as-of date; None where the table has no such row."""
+        row = self._metrics.get(self.reader.as_of, {})
+        return [row.get(metric) for metric in metrics]
+
+    def by_segment(
+        self,
+        metric: Metric,
+        dimension: str,
+        frame: Frame,
+        *,
+        top: int | None = None,
+        added_up: bool = False,
+    ) -> dict[str, list[Any]]:
+        """A metric by the values of a dimension, those with most first.
+
+        Args:
+            metric: its column.
+            dimension: the column of the segments.
+            frame: the days.
+            top: how many segments are wanted; by default all.
+            added_up: whether days are added up over the whole weeks of the frame. Then a segment
+                without rows counts 0, and a week of which the table lacks a day is not known; else
+                what has no row is not known.
+        """
+        rows, column, segment = self.reader.rows, quote(metric.column_name), quote(dimension)
+        name, bounds = self.table.qualified_name, [frame.first, frame.last]
+        within, asked = self._within(frame)
+        days = frame.whole_weeks if added_up else frame.days
+        if added_up:
+            # Sums of whole numbers come out as HUGEINT; those of decimals are exact in any order.
+            total = f"CAST(sum({column}) AS {duckdb_type(metric.column.dtype)})"
+            week = f"metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS week"
+            select = f"SELECT {week}, {segment}, {total} FROM {name} {within} GROUP BY ALL"
+            complete = rows(
+                [self.table],
+                f"SELECT {week} FROM {name} WHERE metric_date BETWEEN ? AND ?"
+                " GROUP BY week HAVING count(DISTINCT metric_date) = ?",
+                [frame.last, *bounds, WEEK],
+            )
+            found_rows = rows([self.table], select, [frame.last, *asked])
+            weight = f"sum({column})"
+        else:
+            select = (
+                f"SELECT metric_date, {segment}, {column} FROM {name} {within}"
+                " AND (? - metric_date) % ? = 0"
+            )
+            complete = []
+            found_rows = rows([self.table], select, [*asked, frame.last, frame.step])
+            weight = f"max({column}) FILTER (metric_date = (SELECT max(metric_date) FROM {name}))"
+        ranked = rows(
+            [self.table],
+            f"SELECT {segment} FROM {name} {within} GROUP BY {segment}"
+            f" ORDER BY {weight} DESC NULLS LAST, {segment} LIMIT ?",
+            [*asked, top if top is not None else _EVERY],
+        )
+        found: dict[str, dict[date, Any]] = {
+            value: {last: 0 for (last,) in complete} for (value,) in ranked
+        }
+        for day, value, number in found_rows:
+            if value in found and (day in found[value] or not added_up):
+                found[value][day] = number
+        return {value: [numbers.get(day) for day in days] for value, numbers in found.items()}
+
+    def _within(self, frame: Frame) -> tuple[str, list[Any]]:
+        """The days of a frame and what columns must equal, as SQL and its parameters."""
+        conditions = "".join(f" AND {quote(name)} = ?" for name in self.where)
+        bounds = [frame.first, frame.last, *self.where.values()]
+        return f"WHERE {METRIC_DATE.name} BETWEEN ? AND ?{conditions}", bounds

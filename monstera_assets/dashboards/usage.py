@@ -14,9 +14,9 @@ TOTALS = dict.fromkeys(("feature_id", "event_type", "location"), ma.TOTAL)
 """What the rows of gold_activity_metrics that are totals of a product have in other columns."""
 
 
-def product_totals(product: ma.Product | None) -> dict[str, str]:
+def product_totals(reader: ma.Reader, product: ma.Product | None) -> ma.Daily:
     """The rows of gold_activity_metrics that are totals, of a product or of all."""
-    return {"product_id": product.id if product else ma.TOTAL, **TOTALS}
+    return reader.daily(activity.TABLE, product_id=product.id if product else ma.TOTAL, **TOTALS)
 
 
 @ma.item(lambda dimension, period: ma.title(_EVENTS, period.name, _BY[dimension]))
@@ -58,10 +58,10 @@ def by_location(
 ) -> ma.Item:
     """Qualifying events by week and place."""
     frame = reader.frame(period, ma.WEEK)
-    where = {"product_id": product.id} if product else None
-    found = reader.by_segment(activity.TABLE, _EVENTS, "location", frame, where, added_up=True)
+    daily = reader.daily(activity.TABLE, **{"product_id": product.id} if product else {})
+    found = daily.by_segment(_EVENTS, "location", frame, added_up=True)
     # The table has a total for each of its days; a week without all of them is not known.
-    whole = reader.by_week(activity.TABLE, [_EVENTS], frame, product_totals(product))[_EVENTS]
+    whole = product_totals(reader, product).by_week([_EVENTS], frame)[_EVENTS]
     values = {
         ma.words(place): [
             None if in_all is None else events
@@ -78,29 +78,22 @@ def workflow_figures(
     reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
 ) -> list[ma.Item]:
     """Workflow runs begun and completed, how many of them were, and how long that took."""
+    totals = product_totals(reader, product)
     return [
-        runs_by_week(reader, period, product),
-        *(
-            ma.trend(reader, activity.TABLE, metric, period, where=product_totals(product))
-            for metric in (
-                {activity.COMPLETION_RATE: "Completed"},
-                {activity.HOURS_TO_COMPLETE: "Hours"},
-            )
-        ),
+        runs_by_week(totals, period),
+        ma.trend(totals, {activity.COMPLETION_RATE: "Completed"}, period),
+        ma.trend(totals, {activity.HOURS_TO_COMPLETE: "Hours"}, period),
     ]
 
 
 @ma.item(
     lambda period: ma.headline("Workflows", "Started and Completed Daily", period.name, "Week")
 )
-def runs_by_week(
-    heading: str, reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
-) -> ma.Item:
+def runs_by_week(heading: str, totals: ma.Daily, period: ma.Timeframe) -> ma.Item:
     """Workflow runs started and completed, week by week."""
     labels = {activity.WORKFLOWS_STARTED: "Started", activity.WORKFLOWS_COMPLETED: "Completed"}
-    frame = reader.frame(period)
-    days = frame.whole_weeks
-    values = reader.by_week(activity.TABLE, [*labels], frame, product_totals(product))
+    frame = totals.reader.frame(period)
+    days, values = frame.whole_weeks, totals.by_week(labels, frame)
     if not any(value for one in values.values() for value in one):
         return ma.Unavailable(heading, "No workflow was started or completed in these weeks.")
     finding = " ".join(
