@@ -135,17 +135,11 @@ def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.Table:
     return headlines.select(day=day, people=signups.fill_null(0).cast("int64"))
 
 
-_IN_USE = (
-    ma.UserState.ACTIVE,
-    ma.UserState.RETURNING,
-    ma.UserState.REACTIVATED,
-    ma.UserState.DUNNING,
-)
 churn_rate_is_steady = _weekly_rate(
-    "max_churn_increase", transitions.CHURN_RATE, P1, (*_IN_USE, ma.UserState.DORMANT)
+    "max_churn_increase", transitions.CHURN_RATE, P1, (*transitions.IN_USE, ma.UserState.DORMANT)
 )
 dormancy_rate_is_steady = _weekly_rate(
-    "max_dormancy_increase", transitions.DORMANCY_RATE, P2, _IN_USE
+    "max_dormancy_increase", transitions.DORMANCY_RATE, P2, transitions.IN_USE
 )
 reactivation_rate_is_steady = _weekly_rate(
     "max_reactivation_decrease",

@@ -8,9 +8,11 @@ from monstera_assets.gold.metrics import (
     MetricTable,
     Unit,
     columns,
+    counted_by_state,
     metric_columns,
     metric_table,
     title_case,
+    zero_filled,
 )
 from monstera_assets.gold.segments import (
     SEGMENT,
@@ -26,6 +28,8 @@ from monstera_assets.gold.series import (
     first_day,
     from_first_day,
     running_totals,
+    sums,
     totals_of_day,
+    totals_of_last_days,
     weekly_trend,
 )

@@ -130,7 +130,7 @@ def gold_activity_metrics(
         "metric_date",
         "product_id",
         **dict.fromkeys(_WHAT[1:], total),
-        **{metric.column_name: rows[metric.column_name].fill_null(0) for metric in _COUNTS},
+        **ma.zero_filled(rows, _COUNTS),
         **{
             WORKFLOWS_STARTED.column_name: rows.started.fill_null(0),
             WORKFLOWS_COMPLETED.column_name: rows.completed.fill_null(0),

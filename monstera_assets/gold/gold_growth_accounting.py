@@ -103,9 +103,7 @@ def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.Windo
         in_s.select("user_id", day=in_s.day + days, s=none, p=in_s.change)
     )
     moves = ma.from_first_day(moves, window)
-    by_user = moves.group_by("user_id", "day").aggregate(
-        s=moves.s.sum().cast("int64"), p=moves.p.sum().cast("int64")
-    )
+    by_user = moves.group_by("user_id", "day").aggregate(**ma.sums(moves, "s", "p"))
     so_far = ibis.window(group_by="user_id", order_by="day", preceding=None, following=0)
     levels = by_user.select(
         "user_id",
@@ -131,11 +129,8 @@ def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.Windo
     every = ibis.union(
         changes, ma.from_first_day(begins, window), ma.from_first_day(ceases, window)
     )
-    return (
-        every.group_by("day")
-        .aggregate(**{name: every[name].sum().cast("int64") for name in (*kinds, "new")})
-        .mutate(window_days=ibis.literal(days, "int64"))
-    )
+    by_day = every.group_by("day").aggregate(**ma.sums(every, *kinds, "new"))
+    return by_day.mutate(window_days=ibis.literal(days, "int64"))
 
 
 @ma.rule(TABLE)

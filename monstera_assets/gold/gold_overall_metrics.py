@@ -116,61 +116,39 @@ def gold_overall_metrics(
     window: ma.Window,
 ) -> ir.Table:
     """The totals of the metrics' own tables, states counted, and signups followed for a week."""
-    daily, *others = (
-        _total(table, metric)
-        for table, metric in (
-            (gold_users_active_daily, DAILY),
-            (gold_users_active_weekly, WEEKLY),
-            (gold_users_active_monthly, MONTHLY),
-            (gold_users_created_daily, CREATED),
-            (gold_accounts_active_monthly, ACCOUNTS_ACTIVE),
-        )
-    )
+    created = _total(gold_users_created_daily, CREATED)
     of_revenue = [metric.column_name for metric in revenue.HEADLINES]
-    headlines = ma.materialized(
-        ma.left_joined(
-            daily,
-            *others,
-            gold_revenue_metrics.select("metric_date", *of_revenue),
-            on=["metric_date"],
-        )
+    headlines = ma.left_joined(
+        _total(gold_users_active_daily, DAILY),
+        _total(gold_users_active_weekly, WEEKLY),
+        _total(gold_users_active_monthly, MONTHLY),
+        created,
+        _total(gold_accounts_active_monthly, ACCOUNTS_ACTIVE),
+        gold_revenue_metrics.select("metric_date", *of_revenue),
+        on=["metric_date"],
     )
+    headlines = ma.materialized(headlines)
     users, accounts = silver_user_state_history, silver_account_state_history
     rows = ma.left_joined(
         ma.dates(window),
         headlines,
         *(_before(headlines, days) for days in (WEEK, MONTH)),
         users.group_by(metric_date="snapshot_date").aggregate(
-            **{
-                metric.column_name: users.count(where=users.platform_state == str(state))
-                for state, metric in USERS_IN_STATE.items()
-            }
+            **ma.counted_by_state(users, users.platform_state, USERS_IN_STATE)
         ),
         accounts.group_by(metric_date="snapshot_date").aggregate(
-            **{
-                metric.column_name: accounts.count(where=accounts.current_state == str(state))
-                for state, metric in ACCOUNTS_IN_STATE.items()
-            },
+            **ma.counted_by_state(accounts, accounts.current_state, ACCOUNTS_IN_STATE),
             # Added up in a fixed order: a sum of fractions depends on it in its last bits.
             health=accounts.health_score.collect(order_by=accounts.account_id).sums(),
             accounts=accounts.count(),
         ),
-        _activation(
-            bronze_users,
-            silver_daily_user_activity,
-            _total(gold_users_created_daily, CREATED),
-            window,
-        ),
+        _activation(bronze_users, silver_daily_user_activity, created, window),
         on=["metric_date"],
     )
-    counts = {
-        metric.column_name: rows[metric.column_name].fill_null(0)
-        for metric in (*USERS_IN_STATE.values(), *ACCOUNTS_IN_STATE.values())
-    }
     return rows.select(
         "metric_date",
         *dict.fromkeys(metric.column_name for metric in (*HEADLINES, *revenue.HEADLINES)),
-        **counts,
+        **ma.zero_filled(rows, (*USERS_IN_STATE.values(), *ACCOUNTS_IN_STATE.values())),
         **{
             STICKINESS.column_name: ma.ratio(rows[DAILY.column_name], rows[MONTHLY.column_name]),
             ACTIVATION_RATE.column_name: ma.ratio(rows.activated, rows.signed_up),

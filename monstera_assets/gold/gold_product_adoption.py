@@ -109,10 +109,7 @@ def gold_product_adoption(
         activated=states.count(where=states.activation_date.notnull()),
         in_use=states.count(where=states.current_state.isin(IN_USE)),
         days=days.median().cast("float64"),
-        **{
-            str(state): states.count(where=states.current_state == str(state))
-            for state in ma.ProductState
-        },
+        **ma.counted_by_state(states, states.current_state, USERS_IN_STATE),
     )
     adoptions = silver_user_product_adoptions
     placed = adoptions.group_by("product_id").aggregate(
@@ -122,10 +119,7 @@ def gold_product_adoption(
     )
     products = active_products(bronze_product_catalog).select("product_id")
     rows = ma.left_joined(products.cross_join(eligible), counted, placed, on=["product_id"])
-    count = {
-        name: rows[name].fill_null(0)
-        for name in ("tried", "activated", "in_use", "started", *map(str, ma.ProductState))
-    }
+    count = {name: rows[name].fill_null(0) for name in ("tried", "activated", "in_use", "started")}
     return rows.select(
         "product_id",
         "as_of_date",
@@ -139,7 +133,7 @@ def gold_product_adoption(
             DAYS_TO_ACTIVATION.column_name: rows.days,
             USERS_STARTED.column_name: count["started"],
             SEQUENCE_POSITION.column_name: ma.ratio(rows.position_sum, rows.adopters),
-            **{metric.column_name: count[str(state)] for state, metric in USERS_IN_STATE.items()},
+            **ma.zero_filled(rows, USERS_IN_STATE.values()),
         },
     )
 

@@ -166,7 +166,7 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort_type: str)
         **cohort_start, period_number=at_end.days_since_signup // days
     )
     states = at_end.group_by(*_CELL).aggregate(
-        **{str(s): at_end.count(where=at_end.platform_state == str(s)) for s in ma.UserState}
+        **ma.counted_by_state(at_end, at_end.platform_state, USERS_IN_STATE)
     )
     cells = ma.left_joined(cells, retained, leaving, states, on=_CELL)
     from_here_on = ibis.window(
@@ -191,8 +191,8 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort_type: str)
             USERS_RETAINED_UNBOUNDED.column_name: if_known(cells.unbounded),
             RETENTION_UNBOUNDED.column_name: if_known(ma.ratio(cells.unbounded, cells.members)),
             **{
-                metric.column_name: if_known(cells[str(state)].fill_null(0))
-                for state, metric in USERS_IN_STATE.items()
+                name: if_known(users)
+                for name, users in ma.zero_filled(cells, USERS_IN_STATE.values()).items()
             },
         },
     )

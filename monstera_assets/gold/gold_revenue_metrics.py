@@ -183,13 +183,8 @@ def _retained(revenue: ir.Table, window: ma.Window) -> ir.Table:
 
 
 def _by_day(changes: ir.Table) -> ir.Table:
-    return changes.group_by("day").aggregate(
-        **{
-            name: changes[name].sum().cast(changes[name].type())
-            for name in changes.columns
-            if name != "day"
-        }
-    )
+    values = [name for name in changes.columns if name != "day"]
+    return changes.group_by("day").aggregate(**ma.sums(changes, *values))
 
 
 @ma.rule(TABLE)

@@ -41,6 +41,7 @@ SEGMENT_EVENTS = ma.Metric(
     "sum(events_30)",
 )
 _COUNTS = (USERS_IN_SEGMENT, SEGMENT_ACTIVE_DAILY, SEGMENT_ACTIVE_MONTHLY, SEGMENT_EVENTS)
+_COUNT_COLUMNS = tuple(metric.column_name for metric in _COUNTS)
 
 TABLE = ma.metric_table(
     "gold_segment_metrics",
@@ -97,16 +98,12 @@ def gold_segment_metrics(
     by_segment = ma.counted_by_dimension(
         combined,
         {dimension: combined[dimension] for dimension in SEGMENT_VALUES},
-        {
-            metric.column_name: combined[metric.column_name].sum().cast("int64")
-            for metric in _COUNTS
-        },
+        ma.sums(combined, *_COUNT_COLUMNS),
         metric_date="snapshot_date",
     )
     grid = ma.segment_grid(SEGMENT_VALUES, window)
     rows = grid.left_join(by_segment, ["metric_date", *ma.SEGMENT])
-    counts = {metric.column_name: rows[metric.column_name].fill_null(0) for metric in _COUNTS}
-    rows = rows.select("metric_date", *ma.SEGMENT, **counts)
+    rows = rows.select("metric_date", *ma.SEGMENT, **ma.zero_filled(rows, _COUNTS))
     of_dimension = ibis.window(group_by=["metric_date", "segment_dimension"])
     everybody = rows[USERS_IN_SEGMENT.column_name].sum().over(of_dimension)
     return rows.mutate(
@@ -126,7 +123,7 @@ def segments_add_up(
     """The segments of each dimension add up to all users, and their use to all use."""
     rows = ma.within(gold_segment_metrics, "metric_date", window)
     sums = rows.group_by("metric_date", "segment_dimension").aggregate(
-        **{metric.column_name: rows[metric.column_name].sum().cast("int64") for metric in _COUNTS}
+        **ma.sums(rows, *_COUNT_COLUMNS)
     )
     history = ma.within(silver_user_state_history, "snapshot_date", window)
     everybody = history.group_by(metric_date="snapshot_date").aggregate(everybody=history.count())

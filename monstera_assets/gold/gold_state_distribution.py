@@ -142,8 +142,8 @@ def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Tabl
         )
     )
     values = {name: combined[name] for name in ma.SEGMENT_DIMENSIONS}
-    counts = {name: combined[name].sum().cast("int64") for name in ("members", "entered")}
-    return _counted(PLATFORM, combined, {ma.TOTAL: ibis.literal(ma.TOTAL), **values}, counts)
+    values = {ma.TOTAL: ibis.literal(ma.TOTAL), **values}
+    return _counted(PLATFORM, combined, values, ma.sums(combined, "members", "entered"))
 
 
 def _counted(
@@ -172,8 +172,7 @@ def _transitioned(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir
         net=both.into.sum().cast("int64"),
     )
     return of_account.group_by("metric_date", *_KEY).aggregate(
-        arrived=of_account.arrived.sum().cast("int64"),
-        departed=of_account.departed.sum().cast("int64"),
+        **ma.sums(of_account, "arrived", "departed"),
         net_squared=(of_account.net * of_account.net).sum().cast("int64"),
     )
 

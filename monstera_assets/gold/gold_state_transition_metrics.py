@@ -32,7 +32,7 @@ _MOVES = {
         (ACCOUNT, ACCOUNT_TRANSITIONS),
     )
 }
-_IN_USE = (
+IN_USE = (
     ma.UserState.ACTIVE,
     ma.UserState.RETURNING,
     ma.UserState.REACTIVATED,
@@ -214,26 +214,19 @@ def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.T
     by_day = moved.group_by(day=ma.day_number(moved.transition_date)).aggregate(
         **{name: moved.count(where=applies) for name, applies in kinds.items()}
     )
-    every = ma.dates(window)
-    joined = every.left_join(by_day, _in_last(by_day.day, every, RATE_DAYS))
-    last_week = joined.group_by("metric_date").aggregate(
-        **{name: joined[name].sum().fill_null(0).cast("int64") for name in kinds}
-    )
+    last_week = ma.totals_of_last_days(by_day, window, RATE_DAYS)
     state, earlier = history.platform_state, history.total_qualifying_events > 0
     then = {
-        "could_churn": state.isin([*map(str, _IN_USE), str(ma.UserState.DORMANT)]),
-        "could_go_dormant": state.isin(list(map(str, _IN_USE))),
+        "could_churn": state.isin([*map(str, IN_USE), str(ma.UserState.DORMANT)]),
+        "could_go_dormant": state.isin(list(map(str, IN_USE))),
         "was_dormant": state == str(ma.UserState.DORMANT),
         "could_come_back": (state == str(ma.UserState.CHURNED)) & earlier,
     }
-    counts = history.group_by("snapshot_date").aggregate(
+    a_week_on = ma.day_date(ma.day_number(history.snapshot_date) + RATE_DAYS)
+    counts = history.group_by(metric_date=a_week_on).aggregate(
         **{name: history.count(where=applies) for name, applies in then.items()}
     )
-    counts = counts.mutate(day=ma.day_number(counts.snapshot_date) + RATE_DAYS).drop(
-        "snapshot_date"
-    )
-    both = last_week.left_join(counts, ma.day_number(last_week.metric_date) == counts.day)
-    return both.drop("day")
+    return ma.left_joined(last_week, counts, on=["metric_date"])
 
 
 def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
@@ -243,16 +236,7 @@ def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
         closed=failures.count(), recovered=failures.count(where=paid)
     )
     by_day = by_day.filter(by_day.day > ma.first_day(window) - RECOVERY_DAYS)
-    every = ma.dates(window)
-    joined = every.inner_join(by_day, _in_last(by_day.day, every, RECOVERY_DAYS))
-    return joined.group_by("metric_date").aggregate(
-        closed=joined.closed.sum().cast("int64"), recovered=joined.recovered.sum().cast("int64")
-    )
-
-
-def _in_last(day: ir.IntegerValue, every: ir.Table, days: int) -> list[ir.BooleanValue]:
-    today = ma.day_number(every.metric_date)
-    return [day <= today, day > today - days]
+    return ma.totals_of_last_days(by_day, window, RECOVERY_DAYS)
 
 
 @ma.rule(TABLE)

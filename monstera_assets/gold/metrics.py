@@ -9,7 +9,7 @@ table that it is named after.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -207,6 +207,21 @@ def metric_table(
 def metric_columns(rows: ir.Table, *metrics: Metric) -> tuple[ir.Column, ...]:
     """The columns of some metrics in a table."""
     return tuple(rows[metric.column_name] for metric in metrics)
+
+
+def counted_by_state(
+    rows: ir.Table, state: ir.Value, metrics: Mapping[Any, Metric]
+) -> dict[str, ir.IntegerValue]:
+    """The columns of a metric a state: how many rows are in it."""
+    return {
+        metric.column_name: rows.count(where=state == str(value))
+        for value, metric in metrics.items()
+    }
+
+
+def zero_filled(rows: ir.Table, metrics: Iterable[Metric]) -> dict[str, ir.Value]:
+    """The columns of some metrics, 0 where they are null."""
+    return {metric.column_name: rows[metric.column_name].fill_null(0) for metric in metrics}
 
 
 def columns(kind: str, *, nullable: bool = False, **descriptions: str) -> tuple[Column, ...]:

@@ -59,15 +59,23 @@ def running_totals(
     so_far = ibis.window(
         group_by=list(keys) or None, order_by=METRIC_DATE.name, preceding=None, following=0
     )
-    return dense.select(
-        METRIC_DATE.name,
-        *keys,
-        **{
-            # Sums of integers come out as HUGEINT, those of decimals wider.
-            name: dense[name].sum().over(so_far).cast(changes[name].type())
-            for name in values
-        },
-    )
+    totals = {name: dense[name].sum().over(so_far).cast(changes[name].type()) for name in values}
+    return dense.select(METRIC_DATE.name, *keys, **totals)
+
+
+def sums(rows: ir.Table, *names: str) -> dict[str, ir.Value]:
+    """Aggregates that add up some columns, each in its own type: DuckDB's are wider."""
+    return {name: rows[name].sum().cast(rows[name].type()) for name in names}
+
+
+def totals_of_last_days(changes: ir.Table, window: Window, days: int) -> ir.Table:
+    """The changes by day (number) added up, for each date, over the last days up to it."""
+    every = dates(window)
+    today = day_number(every.metric_date)
+    rows = every.left_join(changes, [changes.day <= today, changes.day > today - days])
+    names = [name for name in changes.columns if name != "day"]
+    rows = rows.mutate(**{name: rows[name].fill_null(0) for name in names})
+    return rows.group_by(METRIC_DATE.name).aggregate(**sums(rows, *names))
 
 
 def from_first_day(changes: ir.Table, window: Window) -> ir.Table:
