@@ -101,15 +101,12 @@ class _Sketch:
         )
 
     def rule(self, left: float, right: float, y: float, colour: str) -> None:
-        self._marks.append(
-            f'<path d="M{_number(left)},{_number(y)}H{_number(right)}" stroke="var(--{colour})" />'
-        )
+        path = f"M{_number(left)},{_number(y)}H{_number(right)}"
+        self._marks.append(f'<path d="{path}" stroke="var(--{colour})" />')
 
     def bar(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        self._marks.append(
-            f'<path d="M{_number(x)},{_number(y)}h{_number(width)}v{_number(height)}'
-            f'h{_number(-width)}Z" fill="var(--{colour})" />'
-        )
+        path = f"M{_number(x)},{_number(y)}h{_number(width)}v{_number(height)}h{_number(-width)}Z"
+        self._marks.append(f'<path d="{path}" fill="var(--{colour})" />')
 
     def line(
         self, points: Sequence[Point], colour: str, thickness: float, dash: str = "", cap: str = ""
@@ -129,13 +126,13 @@ class _Sketch:
 
     def dots(self, points: Sequence[Point], colour: str, area: float) -> None:
         """A dot at the last value and at those without a neighbour to be joined with."""
-        known = [index for index, (_, y) in enumerate(points) if y is not None]
-        alone = [index for index in known if not {index - 1, index + 1}.intersection(known)]
-        for index in (*alone, *known[-1:]):
-            x, y = points[index]
+        known = {index: place for index, place in enumerate(points) if place[1] is not None}
+        alone = [place for n, place in known.items() if not {n - 1, n + 1} & known.keys()]
+        radius = _number(math.sqrt(area) / 2)
+        for x, y in (*alone, *list(known.values())[-1:]):
             self._marks.append(
-                f'<circle cx="{_number(x)}" cy="{_number(y or 0)}"'
-                f' r="{_number(math.sqrt(area) / 2)}" fill="var(--{colour})" />'
+                f'<circle cx="{_number(x)}" cy="{_number(y or 0)}" r="{radius}"'
+                f' fill="var(--{colour})" />'
             )
 
     def drawing(self, plots: Iterable[Plot], points: int, *, bands: bool = False) -> Drawing:

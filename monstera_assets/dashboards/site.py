@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -31,8 +31,6 @@ from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
-
-_CREATED = ("gold_", "_created_daily")
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,32 @@ def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) 
 
 
 def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]:
-    """File name to page."""
-    render = _Renderer(reader)
-    return {page.file: render(page) for page in make_pages(reader, tables)}
+    """File name to page; whatever is text in a page is text in the HTML."""
+    loader = PackageLoader("monstera_assets.dashboards")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters.update({"plots": _plots, "svg": _svg, "day": day_in_words})
+    environment.tests.update(
+        {
+            "figure": lambda item: isinstance(item, Figure),
+            "listing": lambda item: isinstance(item, Listing),
+        }
+    )
+    style, script = (loader.get_source(environment, name)[0] for name in ("style.css", "script.js"))
+    first, last = reader.days or (None, None)
+    template = environment.get_template(
+        "page.html",
+        globals={
+            "style": Markup(style),  # noqa: S704  # files of this package
+            "script": Markup(script),  # noqa: S704
+            "policy": content_policy(style, script),
+            "as_of": last,
+            "first_day": first,
+            "main_pages": main_pages(),
+        },
+    )
+    return {page.file: template.render(page=page) for page in make_pages(reader, tables)}
 
 
 def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
@@ -99,8 +120,7 @@ def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
     created = [
         table
         for table in tables
-        if table.name.startswith(_CREATED[0]) and table.name.endswith(_CREATED[1])
-        if table.name != "gold_users_created_daily"
+        if table.name.endswith("_created_daily") and table.name != "gold_users_created_daily"
     ]
     yield home_page(reader, catalog)
     yield platform_pages.overall_page(reader, catalog)
@@ -112,42 +132,6 @@ def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
         yield product_pages.overall_page(reader, catalog, product)
         yield product_pages.segments_page(reader, catalog, product)
         yield product_pages.activity_page(reader, catalog, product)
-
-
-class _Renderer:
-    """Pages to HTML; whatever is text in a page is text in the HTML."""
-
-    def __init__(self, reader: Reader) -> None:
-        loader = PackageLoader("monstera_assets.dashboards")
-        environment = Environment(
-            loader=loader,
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-        )
-        environment.filters.update({"plots": _plots, "svg": _svg, "day": day_in_words})
-        environment.tests.update(
-            {
-                "figure": lambda item: isinstance(item, Figure),
-                "listing": lambda item: isinstance(item, Listing),
-            }
-        )
-        style, script = (
-            loader.get_source(environment, name)[0] for name in ("style.css", "script.js")
-        )
-        self._template = environment.get_template("page.html")
-        first, last = reader.days or (None, None)
-        self._common: Mapping[str, object] = {
-            "style": Markup(style),  # noqa: S704  # files of this package
-            "script": Markup(script),  # noqa: S704
-            "policy": content_policy(style, script),
-            "as_of": last,
-            "first_day": first,
-            "main_pages": main_pages(),
-        }
-
-    def __call__(self, page: Page) -> str:
-        return self._template.render(page=page, **self._common)
 
 
 def content_policy(style: str, script: str) -> str:
@@ -168,19 +152,14 @@ def _digest(text: str) -> str:
 
 
 def _plots(drawing: Drawing) -> str:
-    return json.dumps(
+    places = [
         [
-            [
-                round(plot.left, 1),
-                round(plot.width, 1),
-                round(plot.top, 1),
-                round(plot.height, 1),
-                plot.columns,
-            ]
-            for plot in drawing.plots
-        ],
-        separators=(",", ":"),
-    )
+            *(round(place, 1) for place in (plot.left, plot.width, plot.top, plot.height)),
+            plot.columns,
+        ]
+        for plot in drawing.plots
+    ]
+    return json.dumps(places, separators=(",", ":"))
 
 
 def _svg(drawing: Drawing, figure: str) -> Markup:
