@@ -182,11 +182,7 @@ class _Axes(_Sketch):
 
 
 def line_chart(
-    days: Sequence[date],
-    series: Sequence[Series],
-    unit: Unit,
-    *,
-    size: tuple[int, int] = CARD,
+    days: Sequence[date], series: Sequence[Series], unit: Unit, *, size: tuple[int, int] = CARD
 ) -> Drawing:
     """Up to three lines over days, each with its name and latest value at its end.
 

@@ -58,9 +58,7 @@ def item(
             function that it names.
     """
 
-    def decorate(
-        build: Callable[Concatenate[str, _Arguments], Item],
-    ) -> Callable[_Arguments, Item]:
+    def decorate(build: Callable[Concatenate[str, _Arguments], Item]) -> Callable[_Arguments, Item]:
         @wraps(build)
         def made(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Item:
             made_heading = heading

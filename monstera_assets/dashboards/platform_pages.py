@@ -59,8 +59,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         [
             ma.section("Use", use),
             ma.section(
-                "Coming and going",
-                [growth_figure(reader, period, ma.WEEK), *rates(reader, period)],
+                "Coming and going", [growth_figure(reader, period, ma.WEEK), *rates(reader, period)]
             ),
             ma.section("Accounts and revenue", business),
         ],

@@ -142,10 +142,7 @@ dormancy_rate_is_steady = _weekly_rate(
     "max_dormancy_increase", transitions.DORMANCY_RATE, P2, transitions.IN_USE
 )
 reactivation_rate_is_steady = _weekly_rate(
-    "max_reactivation_decrease",
-    transitions.REACTIVATION_RATE,
-    P1,
-    (ma.UserState.CHURNED,),
+    "max_reactivation_decrease", transitions.REACTIVATION_RATE, P1, (ma.UserState.CHURNED,)
 )
 activation_rate_is_steady = _weekly_rate("max_activation_decrease", overall.ACTIVATION_RATE, P1)
 

@@ -9,7 +9,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.entities_created import EntityCreated
-from monstera_assets.gold.segments import counted_by_segment, segmented_table, segments_add_up_in
+from monstera_assets.gold.segments import created_by_segment, segmented_table, segments_add_up_in
 
 
 def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma.Rule]]:
@@ -48,24 +48,6 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
         ma.rule(table)(recomputed_from_raw_events), reads=(table.name, "bronze_events")
     )
     return compute, [recomputed, segments_add_up_in(table)]
-
-
-def created_by_segment(
-    facts: ir.Table, users: ir.Table, accounts: ir.Table, window: ma.Window, metric: ma.Metric
-) -> ir.Table:
-    """What users created, counted on each date of a window and in each segment of the users.
-
-    Args:
-        facts: one row a creation: `user_id` and `created_on`.
-        users: bronze_users.
-        accounts: bronze_accounts.
-        window: the dates to compute.
-        metric: the metric of the table.
-    """
-    by_day = facts.group_by("user_id", day=ma.day_number(facts.created_on)).aggregate(
-        change=facts.count()
-    )
-    return counted_by_segment(by_day, users, accounts, window=window, metric=metric.column_name)
 
 
 def total_differs(

@@ -76,10 +76,7 @@ def _changes(active: ir.Table, days: int, window: ma.Window) -> ir.Table:
 
 @ma.rule(TABLE)
 def days_add_up_to_users_active_daily(
-    gold_engagement_power_curve: ir.Table,
-    gold_users_active_daily: ir.Table,
-    *,
-    window: ma.Window,
+    gold_engagement_power_curve: ir.Table, gold_users_active_daily: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Active days add up: over the days of a window, as many as users active daily.
 

@@ -154,10 +154,7 @@ def everybody_has_what_is_left(
     both = expected.outer_join(found, expected.user_id == found.recommended_id)
     number = ibis.least(both.products_left, RECOMMENDATIONS)
     is_right = ibis.and_(
-        both.recommended == number,
-        both.products == number,
-        both.least == 1,
-        both["last"] == number,
+        both.recommended == number, both.products == number, both.least == 1, both["last"] == number
     )
     return both.filter(
         both.user_id.isnull() | both.recommended_id.isnull() | ~is_right.fill_null(False)
@@ -177,9 +174,8 @@ def nothing_adopted_is_recommended(
         of_product_id="product_id", launched_on=catalog.created_at.date()
     )
     found = rows.left_join(products, rows.product_id == products.of_product_id)
-    not_to_be_had = found.filter(
-        found.launched_on.isnull() | (found.launched_on > found.as_of_date)
-    ).select(*rows.columns)
+    is_launched = (found.launched_on <= found.as_of_date).fill_null(False)
+    not_to_be_had = found.filter(~is_launched).select(*rows.columns)
     had = rows.semi_join(silver_user_product_adoptions, ["user_id", "product_id"])
     return had.union(not_to_be_had)
 
@@ -209,27 +205,21 @@ def reasons_are_those_of_affinity(
         pair_users_without=pairs.users_first - turned.users_in_order,
         **{f"pair_{name}": pairs[name] for name in ("users_in_order", *_OF_PAIRS)},
     )
-    spoken = rows.filter(by_affinity).left_join(pairs, ["because_product_id", "product_id"])
+    by_popularity, rows = rows.filter(~by_affinity), rows.filter(by_affinity)
+    spoken = rows.left_join(pairs, ["because_product_id", "product_id"])
     differs = ibis.or_(
         *(~spoken[name].identical_to(spoken[f"pair_{name}"]) for name in numbers),
         spoken.users_in_order < policy.min_affinity_support,
     )
-    columns = ("user_id", "product_id", "because_product_id")
-    return (
-        spoken.filter(differs)
-        .select(*columns)
-        .union(
-            rows.filter(by_affinity)
-            .select(*columns)
-            .anti_join(
-                silver_user_product_adoptions.select("user_id", because_product_id="product_id"),
-                ["user_id", "because_product_id"],
-            ),
-            rows.filter(~by_affinity)
-            .filter(ibis.or_(*(rows[name].notnull() for name in ("because_product_id", *numbers))))
-            .select(*columns),
-        )
+    had = silver_user_product_adoptions.select("user_id", because_product_id="product_id")
+    has_reason = (by_popularity[name].notnull() for name in ("because_product_id", *numbers))
+    wrong = (
+        spoken.filter(differs),
+        rows.anti_join(had, ["user_id", "because_product_id"]),
+        by_popularity.filter(ibis.or_(*has_reason)),
     )
+    columns = ("user_id", "product_id", "because_product_id")
+    return ibis.union(*(found.select(*columns) for found in wrong))
 
 
 @ma.rule(TABLE)

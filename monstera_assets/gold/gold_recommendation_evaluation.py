@@ -161,11 +161,7 @@ def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
     rows = gold_recommendation_evaluation
     at_1, at_3, mean = (rows[name] for name in _RATES)
     is_possible = ibis.and_(
-        at_1.between(0, 1),
-        at_3.between(0, 1),
-        mean.between(0, 1),
-        at_1 <= at_3,
-        at_1 <= mean,
+        at_1.between(0, 1), at_3.between(0, 1), mean.between(0, 1), at_1 <= at_3, at_1 <= mean
     )
     without = ibis.and_(*(rows[name].isnull() for name in _RATES))
     wrong = rows.filter(

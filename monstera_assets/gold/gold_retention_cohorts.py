@@ -265,8 +265,7 @@ def immature_cells_are_null(
             begins >= ma.day_number(first_date)
         )
         through = both.group_by("cohort_type", *_CELL).aggregate(
-            is_known=is_known.all(),
-            has_numbers=both[USERS_RETAINED.column_name].notnull().any(),
+            is_known=is_known.all(), has_numbers=both[USERS_RETAINED.column_name].notnull().any()
         )
         wrong.append(through.filter(through.is_known != through.has_numbers))
     return ibis.union(*wrong)

@@ -74,10 +74,7 @@ TABLE = ma.metric_table(
     batch_by_date=True,
 )
 def gold_segment_metrics(
-    silver_user_segment_history: ir.Table,
-    silver_user_state_history: ir.Table,
-    *,
-    window: ma.Window,
+    silver_user_segment_history: ir.Table, silver_user_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Users counted by each dimension, on every date and for every segment that there is."""
     states = silver_user_state_history.select(

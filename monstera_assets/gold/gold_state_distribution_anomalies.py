@@ -254,8 +254,7 @@ def observed_is_published(
     rows = rows.filter(rows.span == str(Span.DAY), rows.measure != str(Measure.EVENTS_PER_USER))
     states = ma.within(gold_state_distribution, ma.METRIC_DATE.name, window)
     daily = ma.within(gold_users_active_daily, ma.METRIC_DATE.name, window)
-    segment = (ma.METRIC_DATE.name, "segment_dimension", "segment_value")
-    active = daily.inner_join(gold_users_active_monthly, segment)
+    active = daily.inner_join(gold_users_active_monthly, [ma.METRIC_DATE.name, *ma.SEGMENT])
     published = states.select(
         ma.METRIC_DATE.name,
         *SERIES[1:],
@@ -263,9 +262,9 @@ def observed_is_published(
         published=states[distribution.MEMBERS_SHARE.column_name],
     ).union(
         active.select(
-            *segment[:1],
+            ma.METRIC_DATE.name,
             scope=ibis.literal(PLATFORM),
-            **{name: active[name] for name in segment[1:]},
+            **{name: active[name] for name in ma.SEGMENT},
             state=ibis.literal(ma.TOTAL),
             measure=ibis.literal(str(Measure.ACTIVE_SHARE)),
             published=ma.ratio(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ibis.expr.types as ir
 
 from monstera_assets.gold import authoring as ma
-from monstera_assets.gold.entity_created_table import created_by_segment, total_differs
-from monstera_assets.gold.segments import segmented_table, segments_add_up_in
+from monstera_assets.gold.entity_created_table import total_differs
+from monstera_assets.gold.segments import created_by_segment, segmented_table, segments_add_up_in
 
 USERS_CREATED = ma.Metric(
     "Users Created Daily",

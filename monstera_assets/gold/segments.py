@@ -112,23 +112,23 @@ def users_active(
     )
 
 
-def counted_by_segment(
-    facts: ir.Table, users: ir.Table, accounts: ir.Table, *, window: ma.Window, metric: str
+def created_by_segment(
+    facts: ir.Table, users: ir.Table, accounts: ir.Table, window: ma.Window, metric: Metric
 ) -> ir.Table:
-    """Facts of users added up on each date of a window.
+    """What users created, counted on each date of a window and in each segment of the users.
 
     Args:
-        facts: `user_id`, `day` (number) and `change` (how many).
+        facts: one row a creation: `user_id` and `created_on`.
         users: bronze_users.
         accounts: bronze_accounts.
         window: the dates to compute.
-        metric: name of the metric's column.
+        metric: the metric of the table.
     """
-    changes = _by_segment(facts, users, accounts)
+    by_day = facts.group_by("user_id", day=ma.day_number(facts.created_on))
+    changes = _by_segment(by_day.aggregate(change=facts.count()), users, accounts)
     grid = _grid(users, accounts, window)
-    return totals_of_day(changes, grid, keys=SEGMENT, values=["change"]).rename(
-        **{metric: "change"}
-    )
+    counted = totals_of_day(changes, grid, keys=SEGMENT, values=["change"])
+    return counted.rename(**{metric.column_name: "change"})
 
 
 def _grid(users: ir.Table, accounts: ir.Table, window: ma.Window) -> ir.Table:
