@@ -6,7 +6,7 @@ from datetime import date
 from functools import partial
 
 from monstera_assets.dashboards import authoring as ma
-from monstera_assets.dashboards.platform_pages import account_states, retained_revenue
+from monstera_assets.dashboards.platform_pages import retained_revenue, states_now
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_revenue_metrics as revenue
 from monstera_assets.silver.silver_account_current_state import TABLE as CURRENT
@@ -32,7 +32,7 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
     """How accounts are, which of them are at risk, and how revenue moved over 18 months."""
     period, headlines = ma.LAST_18_MONTHS, reader.daily(overall.TABLE)
     daily = reader.daily(revenue.TABLE)
-    states = [health(reader), account_states(reader), states_over_time(reader)]
+    states = [health(reader), states_now(reader, "Accounts"), states_over_time(reader)]
     money = [
         movements(reader),
         ma.trend(daily, {revenue.REVENUE_CLOSING: "MRR"}, period),

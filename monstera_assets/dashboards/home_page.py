@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
-from monstera_assets.dashboards.platform_pages import active_users, user_states
+from monstera_assets.dashboards.platform_pages import active_users, states_now
 from monstera_assets.gold import gold_overall_metrics as overall
 from monstera_assets.gold import gold_product_adoption as adoption
 from monstera_assets.gold import gold_revenue_metrics as revenue
@@ -41,7 +41,7 @@ def home_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         below_heading="All views",
         tiles=ma.tiles(reader.daily(overall.TABLE), _TILES),
         sections=(
-            ma.section("Users", [active_users(reader), user_states(reader)]),
+            ma.section("Users", [active_users(reader), states_now(reader, "Users")]),
             ma.section("Products", [products(reader, catalog)]),
         ),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
 from monstera_assets.dashboards.growth import growth_figure, movers, rates
@@ -24,6 +25,10 @@ from monstera_assets.gold import gold_users_active_monthly as active_monthly
 from monstera_assets.gold import gold_users_created_daily as created_daily
 from monstera_assets.gold.metrics import Metric, MetricTable, title_case
 
+_IN_STATE: dict[str, Mapping[Any, Metric]] = {
+    "Users": overall.USERS_IN_STATE,
+    "Accounts": overall.ACCOUNTS_IN_STATE,
+}
 _COHORTS = 18
 _POWER_STEP, _POWER_WINDOW = 4, max(power_curve.WINDOWS)
 _CREATED_SHOWN, _PRODUCTS_SHOWN = 4, 16
@@ -38,7 +43,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
     use = [
         active_users(reader),
-        user_states(reader),
+        states_now(reader, "Users"),
         line(overall.STICKINESS, "Stickiness"),
         ma.columns(headlines, overall.CREATED, period, weekly=False),
         line(overall.ACTIVATION_RATE, "Activated"),
@@ -48,7 +53,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         retained_revenue(headlines, period),
         line(overall.ACCOUNTS_ACTIVE, "Accounts"),
         line(overall.HEALTH, "Health"),
-        account_states(reader),
+        states_now(reader, "Accounts"),
     ]
     return ma.view_page(
         ma.OVERALL,
@@ -195,20 +200,12 @@ def retained_revenue(daily: ma.Daily, period: ma.Timeframe) -> ma.Item:
     return ma.trend(daily, labels, period, what="Retained Net and Gross Monthly")
 
 
-@ma.item(ma.headline("Users", "in State Daily", ma.LATEST_DAY.name, "State"))
-def user_states(heading: str, reader: ma.Reader) -> ma.Item:
-    """Users by platform state on the as-of date."""
-    metrics = overall.USERS_IN_STATE
+@ma.item(lambda entities: ma.headline(entities, "in State Daily", ma.LATEST_DAY.name, "State"))
+def states_now(heading: str, reader: ma.Reader, entities: str) -> ma.Item:
+    """Users by platform state, or accounts by state, on the as-of date."""
+    metrics = _IN_STATE[entities]
     values = reader.daily(overall.TABLE).latest(metrics.values())
-    return ma.metric_bars(heading, "users", metrics, values, overall.TABLE)
-
-
-@ma.item(ma.headline("Accounts", "in State Daily", ma.LATEST_DAY.name, "State"))
-def account_states(heading: str, reader: ma.Reader) -> ma.Item:
-    """Accounts by state on the as-of date."""
-    metrics = overall.ACCOUNTS_IN_STATE
-    values = reader.daily(overall.TABLE).latest(metrics.values())
-    return ma.metric_bars(heading, "accounts", metrics, values, overall.TABLE)
+    return ma.metric_bars(heading, entities.lower(), metrics, values, overall.TABLE)
 
 
 @ma.item(ma.headline("Users", "Active per Window", f"Last {_POWER_WINDOW} Days", "Active Days"))

@@ -17,12 +17,7 @@ from monstera_assets.warehouse.errors import MissingTableError
 
 _DAILY = (USERS_ACTIVE, activity.EVENTS_QUALIFYING, activity.WORKFLOWS_COMPLETED)
 _TO_DATE = (adoption.USERS_IN_USE, adoption.ADOPTION_RATE, adoption.ACTIVATION_RATE)
-_FUNNEL = {
-    "Eligible": adoption.USERS_ELIGIBLE,
-    "Tried": adoption.USERS_TRIED,
-    "Activated": adoption.USERS_ACTIVATED,
-    "In Use": adoption.USERS_IN_USE,
-}
+_FUNNEL = dict(zip(("Eligible", "Tried", "Activated", "In Use"), adoption.FUNNEL, strict=True))
 _STATES = {
     state: metric
     for state, metric in adoption.USERS_IN_STATE.items()

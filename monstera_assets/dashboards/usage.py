@@ -10,7 +10,7 @@ from monstera_assets.gold import gold_activity_metrics as activity
 _SHOWN = 10
 _BY = {"event_type": "Event Type", "feature_id": "Feature", "location": "Location"}
 _EVENTS = activity.EVENTS_QUALIFYING
-TOTALS = dict.fromkeys(("feature_id", "event_type", "location"), ma.TOTAL)
+TOTALS = dict.fromkeys(activity.WHAT[1:], ma.TOTAL)
 """What the rows of gold_activity_metrics that are totals of a product have in other columns."""
 
 

@@ -28,13 +28,7 @@ class Measure(StrEnum):
 
 def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
     """The net gain of each state in its share: what its members are more than with its share before."""
-    members, reached, departed, together = ma.metric_columns(
-        rows,
-        distribution.MEMBERS,
-        distribution.ENTERED,
-        distribution.LEFT,
-        distribution.NET_MOVES_SQUARED_BY_ACCOUNT,
-    )
+    members, _, reached, departed, together = ma.metric_columns(rows, *distribution.TABLE.metrics)
     of_segment = ibis.window(group_by=["metric_date", *distribution.SEGMENT_OF_SCOPE])
     rows = rows.mutate(in_state=members, everybody=members.sum().over(of_segment).cast("int64"))
     rows = rows.mutate(share=rows.in_state / rows.everybody.cast("float64").nullif(0.0))
@@ -69,12 +63,8 @@ def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy
 
 def events_per_user(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
     """Qualifying events of the day, of those who were active on it."""
-    rows = rows.filter(
-        rows.product_id == ma.TOTAL,
-        rows.feature_id == ma.TOTAL,
-        rows.event_type == ma.TOTAL,
-        rows.location == ma.TOTAL,
-    ).mutate(segment_dimension=ibis.literal(ma.TOTAL), segment_value=ibis.literal(ma.TOTAL))
+    rows = rows.filter(*(rows[name] == ma.TOTAL for name in activity.WHAT))
+    rows = rows.mutate(**dict.fromkeys(ma.SEGMENT, ibis.literal(ma.TOTAL)))
     return _of_activity(
         rows,
         Measure.EVENTS_PER_USER,

@@ -52,6 +52,8 @@ HOURS_TO_COMPLETE = ma.Metric(
     ma.Unit.HOURS,
     nullable=True,
 )
+_COUNTS = (EVENTS, EVENTS_QUALIFYING, USERS_PRESENT, USERS_ACTIVE)
+_OF_RUNS = (WORKFLOWS_STARTED, WORKFLOWS_COMPLETED, COMPLETION_RATE, HOURS_TO_COMPLETE)
 
 TABLE = ma.metric_table(
     "gold_activity_metrics",
@@ -67,20 +69,10 @@ TABLE = ma.metric_table(
         ma.Column("event_type", "string", f"What was done; `{ma.TOTAL}` for totals."),
         ma.Column("location", "string", f"Where it was done; `{ma.TOTAL}` for totals."),
     ),
-    metrics=(
-        EVENTS,
-        EVENTS_QUALIFYING,
-        USERS_PRESENT,
-        USERS_ACTIVE,
-        WORKFLOWS_STARTED,
-        WORKFLOWS_COMPLETED,
-        COMPLETION_RATE,
-        HOURS_TO_COMPLETE,
-    ),
+    metrics=(*_COUNTS, *_OF_RUNS),
 )
 
-_WHAT = ("product_id", "feature_id", "event_type", "location")
-_COUNTS = (EVENTS, EVENTS_QUALIFYING, USERS_PRESENT, USERS_ACTIVE)
+WHAT = ("product_id", "feature_id", "event_type", "location")
 
 
 @ma.table_asset(
@@ -114,8 +106,8 @@ def gold_activity_metrics(
     )
     by_product = ma.materialized(_of_users(by_what, "product_id"))
     total = ibis.literal(ma.TOTAL)
-    occurring = _counted(by_what, *_WHAT).mutate(
-        **{name: ibis.null(_type(metric)) for name, metric in _RUN_METRICS.items()}
+    occurring = _counted(by_what, *WHAT).mutate(
+        **{metric.column_name: ibis.null(metric.column.type) for metric in _OF_RUNS}
     )
     in_all = _counted(_of_users(by_product)).mutate(product_id=total)
     by_products = _counted(by_product, "product_id")
@@ -129,7 +121,7 @@ def gold_activity_metrics(
     totals = rows.select(
         "metric_date",
         "product_id",
-        **dict.fromkeys(_WHAT[1:], total),
+        **dict.fromkeys(WHAT[1:], total),
         **ma.zero_filled(rows, _COUNTS),
         **{
             WORKFLOWS_STARTED.column_name: rows.started.fill_null(0),
@@ -141,16 +133,6 @@ def gold_activity_metrics(
         },
     )
     return totals.union(occurring.select(*totals.columns))
-
-
-_RUN_METRICS = {
-    metric.column_name: metric
-    for metric in (WORKFLOWS_STARTED, WORKFLOWS_COMPLETED, COMPLETION_RATE, HOURS_TO_COMPLETE)
-}
-
-
-def _type(metric: ma.Metric) -> str:
-    return metric.column.type
 
 
 def _of_users(counts: ir.Table, *what: str) -> ir.Table:

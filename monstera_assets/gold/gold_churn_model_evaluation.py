@@ -155,10 +155,11 @@ def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
     tenths = rows.decile > 0
     added = rows.group_by("entity", "evaluation_date", "predictor").aggregate(
         tenths=rows.count(where=tenths),
-        in_tenths=rows.rows_scored.sum(where=tenths).fill_null(0).cast("int64"),
-        in_all=rows.rows_scored.sum(where=~tenths).fill_null(0).cast("int64"),
-        churned_in_tenths=rows.rows_churned.sum(where=tenths).fill_null(0).cast("int64"),
-        churned_in_all=rows.rows_churned.sum(where=~tenths).fill_null(0).cast("int64"),
+        **{
+            f"{name}in_{which}": rows[column].sum(where=applies).fill_null(0).cast("int64")
+            for name, column in (("", "rows_scored"), ("churned_", "rows_churned"))
+            for which, applies in (("tenths", tenths), ("all", ~tenths))
+        },
     )
     return added.filter(
         (added.in_all >= DECILES)
@@ -174,15 +175,14 @@ def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
 def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
     """The model predicts churn better than the baseline, whose scores are published otherwise."""
     overall = _overall(gold_churn_model_evaluation)
-    is_model = overall.predictor == str(Predictor.MODEL)
-    is_baseline = overall.predictor == str(Predictor.BASELINE)
-    is_base_rate = overall.predictor == str(Predictor.BASE_RATE)
+    comes_from = {str(one): overall.predictor == str(one) for one in Predictor}
     figures = overall.group_by("entity").aggregate(
-        model_auc=overall.auc.max(where=is_model),
-        baseline_auc=overall.auc.max(where=is_baseline),
-        model_brier_score=overall.brier_score.max(where=is_model),
-        baseline_brier_score=overall.brier_score.max(where=is_baseline),
-        is_judged=~(overall.is_published & is_base_rate).any(),
+        **{
+            f"{one}_{name}": overall[name].max(where=comes_from[one])
+            for name in ("auc", "brier_score")
+            for one in ("model", "baseline")
+        },
+        is_judged=~(overall.is_published & comes_from["base_rate"]).any(),
     )
     is_better = (figures.model_auc > figures.baseline_auc) & (
         figures.model_brier_score < figures.baseline_brier_score

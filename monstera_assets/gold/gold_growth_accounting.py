@@ -45,6 +45,10 @@ QUICK_RATIO = ma.Metric(
     "(new + resurrected) / churned",
     ma.Unit.RATIO,
 )
+_COUNTS = (
+    *(USERS_ACTIVE, USERS_ACTIVE_BEFORE, USERS_NEW),
+    *(USERS_RETAINED, USERS_RESURRECTED, USERS_CHURNED),
+)
 
 TABLE = ma.metric_table(
     "gold_growth_accounting",
@@ -55,15 +59,7 @@ TABLE = ma.metric_table(
         ma.METRIC_DATE,
         ma.Column("window_days", "int64", f"Days of each window: {', '.join(map(str, WINDOWS))}."),
     ),
-    metrics=(
-        USERS_ACTIVE,
-        USERS_ACTIVE_BEFORE,
-        USERS_NEW,
-        USERS_RETAINED,
-        USERS_RESURRECTED,
-        USERS_CHURNED,
-        QUICK_RATIO,
-    ),
+    metrics=(*_COUNTS, QUICK_RATIO),
 )
 
 
@@ -137,15 +133,7 @@ def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.Windo
 def account_balances(gold_growth_accounting: ir.Table, *, window: ma.Window) -> ir.Table:
     """The account balances: active = active before + new + resurrected - churned."""
     rows = ma.within(gold_growth_accounting, "metric_date", window)
-    active, before, new, retained, resurrected, churned = ma.metric_columns(
-        rows,
-        USERS_ACTIVE,
-        USERS_ACTIVE_BEFORE,
-        USERS_NEW,
-        USERS_RETAINED,
-        USERS_RESURRECTED,
-        USERS_CHURNED,
-    )
+    active, before, new, retained, resurrected, churned = ma.metric_columns(rows, *_COUNTS)
     return rows.filter(
         (active != before + new + resurrected - churned)
         | (active != retained + new + resurrected)

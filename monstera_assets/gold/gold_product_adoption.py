@@ -67,6 +67,7 @@ USERS_IN_STATE = {
     )
     for state in ma.ProductState
 }
+FUNNEL = (USERS_ELIGIBLE, USERS_TRIED, USERS_ACTIVATED, USERS_IN_USE)
 
 TABLE = ma.metric_table(
     "gold_product_adoption",
@@ -76,15 +77,8 @@ TABLE = ma.metric_table(
     dimensions=(ma.PRODUCT_ID, ma.AS_OF_DATE),
     key=("product_id",),
     metrics=(
-        USERS_ELIGIBLE,
-        USERS_TRIED,
-        USERS_ACTIVATED,
-        USERS_IN_USE,
-        ADOPTION_RATE,
-        ACTIVATION_RATE,
-        DAYS_TO_ACTIVATION,
-        USERS_STARTED,
-        SEQUENCE_POSITION,
+        *FUNNEL,
+        *(ADOPTION_RATE, ACTIVATION_RATE, DAYS_TO_ACTIVATION, USERS_STARTED, SEQUENCE_POSITION),
         *USERS_IN_STATE.values(),
     ),
     is_daily=False,
@@ -142,9 +136,8 @@ def gold_product_adoption(
 def counts_fit_together(gold_product_adoption: ir.Table) -> ir.Table:
     """Users fall into one state of each product, and no step has more than the one before."""
     rows = gold_product_adoption
-    eligible, tried, activated, in_use, started = ma.metric_columns(
-        rows, USERS_ELIGIBLE, USERS_TRIED, USERS_ACTIVATED, USERS_IN_USE, USERS_STARTED
-    )
+    eligible, tried, activated, in_use = ma.metric_columns(rows, *FUNNEL)
+    started = rows[USERS_STARTED.column_name]
     by_state = {state: rows[metric.column_name] for state, metric in USERS_IN_STATE.items()}
     in_all = sum(by_state.values(), ibis.literal(0, "int64"))
     adopted = in_all - by_state[ma.ProductState.NEVER_ADOPTED]

@@ -81,11 +81,8 @@ TABLE = ma.metric_table(
     ),
     key=("cohort_type", "cohort_start", "period_number"),
     metrics=(
-        USERS_IN_COHORT,
-        USERS_RETAINED,
-        RETENTION,
-        USERS_RETAINED_UNBOUNDED,
-        RETENTION_UNBOUNDED,
+        *(USERS_IN_COHORT, USERS_RETAINED, RETENTION),
+        *(USERS_RETAINED_UNBOUNDED, RETENTION_UNBOUNDED),
         *USERS_IN_STATE.values(),
     ),
     is_daily=False,

@@ -58,13 +58,7 @@ TABLE = ma.metric_table(
         ),
         ma.Column("segment_value", "string", "The segment."),
     ),
-    metrics=(
-        USERS_IN_SEGMENT,
-        SEGMENT_SHARE,
-        SEGMENT_ACTIVE_DAILY,
-        SEGMENT_ACTIVE_MONTHLY,
-        SEGMENT_EVENTS,
-    ),
+    metrics=(USERS_IN_SEGMENT, SEGMENT_SHARE, *_COUNTS[1:]),
 )
 
 
