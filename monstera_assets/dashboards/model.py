@@ -122,7 +122,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A chart as SVG markup, made by the drawing library and safe to embed."""
+    """A chart as SVG markup, whose texts are escaped."""
 
     svg: str
     width: int

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import cast
+from collections.abc import Mapping
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -24,13 +24,10 @@ PLATFORM, PRODUCT, ACCOUNT = SCOPES = ("platform", "product", "account")
 SCOPE = ma.Column(
     "scope", "string", "Whose states: users', relationships' or accounts'.", allowed=SCOPES
 )
-_MOVES = {
-    scope: cast(Mapping[str, Mapping[str, Transition]], moves)
-    for scope, moves in (
-        (PLATFORM, USER_TRANSITIONS),
-        (PRODUCT, PRODUCT_TRANSITIONS),
-        (ACCOUNT, ACCOUNT_TRANSITIONS),
-    )
+_MOVES: Mapping[str, Mapping[Any, Mapping[Any, Transition]]] = {
+    PLATFORM: USER_TRANSITIONS,
+    PRODUCT: PRODUCT_TRANSITIONS,
+    ACCOUNT: ACCOUNT_TRANSITIONS,
 }
 IN_USE = (
     ma.UserState.ACTIVE,
@@ -177,14 +174,13 @@ def _grid(window: ma.Window) -> ir.Table:
     kinds = [
         {"scope": scope, "from_state": str(left), "to_state": str(reached)}
         for scope, moves in _MOVES.items()
-        for left, reached in [*_pairs(moves), (ma.TOTAL, ma.TOTAL)]
+        for left, reached in [
+            *((left, reached) for left, targets in moves.items() for reached in targets),
+            (ma.TOTAL, ma.TOTAL),
+        ]
     ]
     every = ibis.array([ibis.struct(kind) for kind in kinds])
     return ma.dates(window).mutate(kind=every.unnest()).unpack("kind")
-
-
-def _pairs(moves: Mapping[str, Mapping[str, Transition]]) -> Iterator[tuple[str, str]]:
-    return ((left, reached) for left, targets in moves.items() for reached in targets)
 
 
 def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.Table:

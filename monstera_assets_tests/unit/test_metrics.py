@@ -86,6 +86,17 @@ def test_other_names_are_refused(name: str) -> None:
         metric(name)
 
 
+def test_units_follow_from_names() -> None:
+    def unit(name: str) -> Unit:
+        return Metric(name, "What it is.", "count(*)").unit
+
+    assert unit("Users Active Daily") is Unit.USERS
+    assert unit("Revenue Closing Daily") is Unit.MONEY
+    assert unit("Users Tried Share to Date") is Unit.SHARE
+    with pytest.raises(ValueError, match="needs a unit"):
+        unit("Videos Created Daily")
+
+
 def test_snake_case_and_back() -> None:
     assert snake_case("Users in State New") == "users_in_state_new"
     assert title_case("new_to_product") == "New to Product"
