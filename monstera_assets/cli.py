@@ -24,7 +24,7 @@ from monstera_assets.settings import (
     variables,
 )
 from monstera_assets.source.errors import SourceError
-from monstera_assets.source.layout import discover_source
+from monstera_assets.source.layout import FileFormat, discover_source
 from monstera_assets.synthetic import DEFAULT_DAYS, DEFAULT_END, DEFAULT_SEED, DEFAULT_USERS
 from monstera_assets.synthetic.errors import GenerationError
 from monstera_assets.warehouse.errors import WarehouseError
@@ -278,9 +278,9 @@ def export(settings: Settings, output: Path | None, kind: str, names: tuple[str,
     An export is written whole or not at all: readers see the old files or the new ones.
     """
     from monstera_assets.definitions import tables
-    from monstera_assets.operations.exports import ExportFormat, choose_tables, write_export
+    from monstera_assets.operations.exports import choose_tables, write_export
 
-    formats = list(ExportFormat) if kind == "both" else [ExportFormat(kind)]
+    formats = list(FileFormat) if kind == "both" else [FileFormat(kind)]
     chosen = dict.fromkeys(choose_tables(tables(settings), names), formats)
     folder = output or settings.export_directory or Path("exports")
     report = write_export(settings, folder, chosen, every_table=not names)
@@ -395,7 +395,7 @@ def generate(
         users=users, days=days, seed=seed, end=end.date(), events=events, until=_day(until)
     )
     try:
-        written = writer.generate(company, output, writer.FileFormat(kind), with_truth=with_truth)
+        written = writer.generate(company, output, FileFormat(kind), with_truth=with_truth)
     except KeyboardInterrupt:
         click.echo("monstera: interrupted; nothing was written.", err=True)
         sys.exit(EXIT_INTERRUPTED)

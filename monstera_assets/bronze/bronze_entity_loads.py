@@ -6,7 +6,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
-from monstera_assets.bronze.bronze_loads import COUNTS, FILES_TYPE
+from monstera_assets.bronze.bronze_loads import COUNTS, FILES_TYPE, counts_differ
 
 TABLE = ma.bronze_table(
     "bronze_entity_loads",
@@ -53,16 +53,9 @@ def rows_add_up(
     both = accepted.left_join(loads, accepted.accepted_input == loads.input_name)
     both = both.left_join(rejected, both.accepted_input == rejected.rejected_input)
     both = both.select(
-        "rows_read",
-        "rows_accepted",
-        "rows_rejected",
+        *(column.name for column in COUNTS),
         "in_table",
         input_name=both.accepted_input,
         in_rejected=both.in_rejected.fill_null(0),
     )
-    return both.filter(
-        both.rows_read.isnull()
-        | (both.rows_read != both.in_table + both.in_rejected)
-        | (both.rows_accepted != both.in_table)
-        | (both.rows_rejected != both.in_rejected)
-    )
+    return both.filter(counts_differ(both))

@@ -16,6 +16,17 @@ COUNTS = (
     ma.Column("rows_rejected", "int64", "Rows that were rejected."),
 )
 
+
+def counts_differ(rows: ir.Table) -> ir.BooleanValue:
+    """Whether the counts of a ledger's entry are not the rows `in_table` and `in_rejected`."""
+    return (
+        rows.rows_read.isnull()
+        | (rows.rows_read != rows.in_table + rows.in_rejected)
+        | (rows.rows_accepted != rows.in_table)
+        | (rows.rows_rejected != rows.in_rejected)
+    )
+
+
 TABLE = ma.bronze_table(
     "bronze_loads",
     grain="one daily partition of events",
@@ -70,16 +81,9 @@ def rows_add_up(
     both = both.mutate(day=ibis.coalesce(both.partition_date, both.accepted_date))
     both = both.outer_join(rejected, both.day == rejected.rejected_date)
     both = both.select(
+        *(column.name for column in COUNTS),
         partition_date=ibis.coalesce(both.day, both.rejected_date),
-        rows_read=both.rows_read,
-        rows_accepted=both.rows_accepted,
-        rows_rejected=both.rows_rejected,
-        in_events=both.in_events.fill_null(0),
+        in_table=both.in_events.fill_null(0),
         in_rejected=both.in_rejected.fill_null(0),
     )
-    return both.filter(
-        both.rows_read.isnull()
-        | (both.rows_read != both.in_events + both.in_rejected)
-        | (both.rows_accepted != both.in_events)
-        | (both.rows_rejected != both.in_rejected)
-    )
+    return both.filter(counts_differ(both))

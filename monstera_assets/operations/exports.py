@@ -16,7 +16,6 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -25,6 +24,7 @@ import duckdb
 
 from monstera_assets.operations.snapshots import CURRENT, Snapshots
 from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.source.layout import FileFormat
 from monstera_assets.source.sql import literal
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connect
@@ -40,16 +40,9 @@ class ExportError(WarehouseError):
     """An export could not be written; the one before it is as it was."""
 
 
-class ExportFormat(StrEnum):
-    """What a table is written as; also the end of the file's name."""
-
-    PARQUET = "parquet"
-    CSV = "csv"
-
-
 _OPTIONS = {
-    ExportFormat.PARQUET: "FORMAT parquet, COMPRESSION zstd",
-    ExportFormat.CSV: "FORMAT csv, HEADER true",
+    FileFormat.PARQUET: "FORMAT parquet, COMPRESSION zstd",
+    FileFormat.CSV: "FORMAT csv, HEADER true",
 }
 
 
@@ -97,7 +90,7 @@ def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
 def write_export(
     settings: Settings,
     output: Path,
-    tables: Mapping[Table, Sequence[ExportFormat]],
+    tables: Mapping[Table, Sequence[FileFormat]],
     *,
     every_table: bool,
 ) -> ExportReport:
@@ -144,7 +137,7 @@ def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
     """Export all that may be, in both formats, to the folder of the settings."""
     if settings.export_directory is None:
         raise SettingsError("export_directory is not set, so there is no folder to export to")
-    chosen = dict.fromkeys(exportable(tables), tuple(ExportFormat))
+    chosen = dict.fromkeys(exportable(tables), tuple(FileFormat))
     return write_export(settings, settings.export_directory, chosen, every_table=True)
 
 
@@ -158,7 +151,7 @@ def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
     folders = registered(settings.database)
     for output in folders:
         chosen = {
-            allowed[entry["table"]]: [ExportFormat(file["format"]) for file in entry["files"]]
+            allowed[entry["table"]]: [FileFormat(file["format"]) for file in entry["files"]]
             for entry in read_manifest(output)["tables"]
             if entry["table"] in allowed
         }
@@ -212,7 +205,7 @@ def _write_table(
     connection: duckdb.DuckDBPyConnection,
     snapshot: Path,
     table: Table,
-    formats: Sequence[ExportFormat],
+    formats: Sequence[FileFormat],
 ) -> dict[str, Any]:
     """Write the files of a table; its entry in the manifest."""
     writer.require_table(connection, table)

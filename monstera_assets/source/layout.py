@@ -8,17 +8,24 @@ import stat
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from monstera_assets.source.errors import SourceError
 
 REQUIRED_INPUTS = ("events", "users", "accounts", "product_catalog")
 OPTIONAL_INPUTS = ("subscription_events", "workflows")
 
-FileFormat = Literal["csv", "parquet"]
 
-_FORMATS: Mapping[str, FileFormat] = {".csv": "csv", ".parquet": "parquet"}
+class FileFormat(StrEnum):
+    """What a table is written as; also the end of the file's name."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+
+
+_FORMATS = {f".{kind}": kind for kind in FileFormat}
 _PREFIXES = ("", "seed_")
 _DAY_KEY = "event_date="
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")

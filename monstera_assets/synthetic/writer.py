@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,6 +21,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from monstera_assets.source.layout import FileFormat
 from monstera_assets.source.sql import date_literal, literal
 from monstera_assets.synthetic import truth
 from monstera_assets.synthetic.accounts import NEVER, VALUES, Facts, Phase
@@ -44,13 +44,6 @@ TRUTH = "truth"
 _ID_DIGITS = 6
 _ACCOUNT_DIGITS = 5
 _PAUSE_REASONS = ("voluntary_pause", "seasonal")
-
-
-class FileFormat(StrEnum):
-    """What the files are; also the end of their names."""
-
-    PARQUET = "parquet"
-    CSV = "csv"
 
 
 _OPTIONS = {

@@ -17,7 +17,6 @@ import pytest
 from monstera_assets.definitions import tables
 from monstera_assets.operations.exports import (
     ExportError,
-    ExportFormat,
     choose_tables,
     export_again,
     exportable,
@@ -26,12 +25,13 @@ from monstera_assets.operations.exports import (
     write_export,
 )
 from monstera_assets.settings import Settings, SettingsError
+from monstera_assets.source.layout import FileFormat
 from monstera_assets.warehouse.errors import MissingTableError, WarehouseLockedError
 from monstera_assets_tests.command_line import held
 from monstera_assets_tests.integration.example_runs import SeedsRun
 
 TABLES = tables()
-CSV, PARQUET = ExportFormat.CSV, ExportFormat.PARQUET
+CSV, PARQUET = FileFormat.CSV, FileFormat.PARQUET
 BOTH = dict.fromkeys(exportable(TABLES), (PARQUET, CSV))
 STATES = {
     table: (CSV,)
@@ -77,7 +77,7 @@ from monstera_assets.operations import exports, snapshots
 from monstera_assets.settings import Settings
 {before}
 settings = Settings(database=Path(sys.argv[1]))
-chosen = dict.fromkeys(exports.exportable(tables()), tuple(exports.ExportFormat))
+chosen = dict.fromkeys(exports.exportable(tables()), tuple(exports.FileFormat))
 exports.write_export(settings, Path(sys.argv[2]), chosen, every_table=True)
 """
     return subprocess.run(

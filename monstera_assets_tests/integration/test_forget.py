@@ -26,9 +26,10 @@ import pytest
 
 from monstera_assets.bronze.forgotten import ForgottenKeyError, key_path
 from monstera_assets.definitions import tables
-from monstera_assets.operations.exports import ExportFormat, exportable, write_export
+from monstera_assets.operations.exports import exportable, write_export
 from monstera_assets.operations.forget import ForgetError, forget_person
 from monstera_assets.settings import Settings
+from monstera_assets.source.layout import FileFormat
 from monstera_assets.warehouse.errors import WarehouseLockedError
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.command_line import held
@@ -186,7 +187,7 @@ def erased(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Erased]:
     with pytest.MonkeyPatch.context() as patch, graph.instance:
         patch.setenv("DAGSTER_HOME", str(graph.home))
         assert graph.run(WINDOW, only=ALL).success
-        chosen = dict.fromkeys(exportable(TABLES), tuple(ExportFormat))
+        chosen = dict.fromkeys(exportable(TABLES), tuple(FileFormat))
         write_export(settings, output, chosen, every_table=True)
         write_export(settings, output, chosen, every_table=True)  # leaves an older snapshot
         before = graph.contents()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from monstera_assets.source.csv_files import CsvStager
 from monstera_assets.source.csv_records import MAX_RECORD_CHARACTERS
 from monstera_assets.source.errors import SourceError
-from monstera_assets.source.layout import FileStamp, SourceFile, SourceInput
+from monstera_assets.source.layout import FileFormat, FileStamp, SourceFile, SourceInput
 from monstera_assets.source.reader import RawColumn, stage_rows
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def source(*paths: Path, root: Path | None = None) -> SourceInput:
             SourceFile(
                 path,
                 relative,
-                "parquet" if path.suffix == ".parquet" else "csv",
+                FileFormat.PARQUET if path.suffix == ".parquet" else FileFormat.CSV,
                 folder_date,
                 FileStamp(status.st_size, status.st_mtime_ns),
             )

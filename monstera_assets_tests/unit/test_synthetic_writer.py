@@ -12,13 +12,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from monstera_assets.cli import main
+from monstera_assets.source.layout import FileFormat
 from monstera_assets.synthetic import writer
 from monstera_assets.synthetic.anomalies import ChurnSpike, DoubledLoad, TrackingOutage
 from monstera_assets.synthetic.catalog import catalog_rows
 from monstera_assets.synthetic.company import Company
 from monstera_assets.synthetic.errors import GenerationError
 from monstera_assets.synthetic.simulation import Simulation
-from monstera_assets.synthetic.writer import FileFormat, generate
+from monstera_assets.synthetic.writer import generate
 
 SMALL = Company(users=120, days=60, seed=3)
 INPUTS = ("users", "accounts", "subscription_events", "product_catalog", "workflows")
