@@ -140,10 +140,9 @@ def _entries(folder: Path, shown: str) -> list[os.DirEntry[str]]:
 def _find(root: Path, name: str, entries: Mapping[str, os.DirEntry[str]]) -> SourceInput | None:
     names = [prefix + name for prefix in _PREFIXES]
     files = {stem + suffix for stem in names for suffix in _FORMATS}
-    folders = {name for name, entry in entries.items() if entry.is_dir() or entry.is_symlink()}
-    candidates = [
-        entry for entry in entries if entry in files or entry in folders.intersection(names)
-    ]
+    folders = [entries[stem] for stem in names if stem in entries]
+    candidates = [entry for entry in entries if entry in files]
+    candidates += [entry.name for entry in folders if entry.is_dir() or entry.is_symlink()]
     of_input = [entry for entry in entries if entry.startswith(tuple(f"{stem}." for stem in names))]
     other = [e for e in of_input if e not in candidates and _OTHER_DATA.search(e)]
     if other:
