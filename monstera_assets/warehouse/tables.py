@@ -135,11 +135,6 @@ class Table:
             raise ValueError(f"{self.name} must begin with its layer, {self.layer}_")
 
     @property
-    def asset_path(self) -> tuple[str, str]:
-        """Schema and table, which are also the two parts of the asset key."""
-        return (str(self.layer), self.name)
-
-    @property
     def qualified_name(self) -> str:
         """`schema.table`, as written in SQL."""
         return f"{self.layer}.{self.name}"
