@@ -209,4 +209,4 @@ def _shared(root: ops.Node) -> frozenset[ops.Node]:
 
 def _compile(node: ops.Node) -> str:
     compiled = _COMPILER.to_sqlglot(node.to_expr())
-    return str(compiled.sql(dialect=_COMPILER.dialect))
+    return str(compiled.sql(dialect=_COMPILER.dialect, copy=False))
