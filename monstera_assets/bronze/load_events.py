@@ -240,7 +240,7 @@ class _EventLoad:
                     earliest=self.earliest,
                     first_partition=self.first_partition,
                 ),
-                rows.schema(),
+                _staged(rows),
             )
             temporary_table(connection, _DIGESTS, digests)
             _keep_days(connection, [*days, *self._days_with_other_rows(connection)])
@@ -267,7 +267,7 @@ class _EventLoad:
             earliest=self.earliest,
             first_partition=self.first_partition,
         )
-        columns = rows.schema()
+        columns = _staged(rows)
         keys = temporary_table(
             connection,
             _REPEATED_KEYS,
@@ -327,7 +327,7 @@ class _EventLoad:
             hashed = _hashed(malformed, self.first_partition)
             return rows.select(partition_date=dates).union(hashed.select("partition_date"))
 
-        dates = self._select("partition_dates", dated, rows.schema())
+        dates = self._select("partition_dates", dated, _staged(rows))
         first, last = self.window.first, self.window.last
         outside = f"partition_date NOT BETWEEN DATE '{first}' AND DATE '{last}'"
         return count_rows(connection, f"SELECT * FROM ({dates}) WHERE {outside}")
@@ -463,6 +463,11 @@ def _keep_days(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> N
         f"CREATE OR REPLACE TEMP TABLE {_DAYS} AS SELECT DISTINCT unnest(?::DATE[]) AS day",
         [list(days)],
     )
+
+
+def _staged(rows: ir.Table) -> tuple[str, Any]:
+    """What queries of staged rows depend on: they may be a view of the files, with any types."""
+    return rows.get_name(), rows.schema()
 
 
 def _of_days(rows: ir.Table) -> ir.Table:

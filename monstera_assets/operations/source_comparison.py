@@ -40,6 +40,7 @@ from monstera_assets.warehouse.batches import temporary_table
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import MissingTableError
+from monstera_assets.warehouse.layout import create_bookkeeping
 from monstera_assets.warehouse.source_changes import Cause, OutOfDate, out_of_date
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
@@ -384,6 +385,7 @@ def _compare_entities(
     [(warehouse,)] = connection.execute("SELECT current_database()").fetchall()
     connection.execute(f"ATTACH ':memory:' AS {_CANDIDATE} (READ_WRITE)")
     connection.execute(f"USE {_CANDIDATE}")
+    create_bookkeeping(connection)
     try:
         load_entities.entity_batch(inputs, settings.earliest_event_date).write(connection, None)
         effect = entity_effect(

@@ -56,7 +56,7 @@ def bring_up_to_date(
         return
     if version == current:
         if not read_only:
-            _create_bookkeeping(connection)
+            create_bookkeeping(connection)
         return
     if version is not None and version > current:
         raise WarehouseError(
@@ -73,7 +73,7 @@ def bring_up_to_date(
         connection.execute("BEGIN TRANSACTION")
         for step in missing:
             step(connection)
-        _create_bookkeeping(connection)
+        create_bookkeeping(connection)
         connection.execute(f"CREATE OR REPLACE TABLE {_VERSION} AS SELECT {current} AS version")
         connection.execute("COMMIT")
     except duckdb.Error as error:
@@ -96,7 +96,8 @@ def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
     return _FIRST_VERSION if tables else None
 
 
-def _create_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
+def create_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the tables of the schema `operations` that the writer fills, unless they exist."""
     connection.execute(
         f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA};"
         f"CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.materializations (schema_name VARCHAR NOT"
