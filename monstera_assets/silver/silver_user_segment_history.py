@@ -20,7 +20,6 @@ from monstera_assets.lifecycle.segments import (
     segment_version,
     with_segments,
 )
-from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 
 PRODUCT_DAYS = 31
 """Days of product states that are read: those of 30 days ago are compared with."""
@@ -107,7 +106,7 @@ TABLE = ma.declare_table(
         "silver_daily_user_activity": ma.last_days(behavior.ACTIVITY_DAYS),
         "silver_daily_user_feature_activity": ma.UP_TO_DAY,
         "silver_events_enriched": ma.last_days(RECENT_DAYS),
-        "silver_workflow_steps": ma.UP_TO_DAY,
+        "silver_workflow_runs": ma.UP_TO_AS_OF,
     },
 )
 def silver_user_segment_history(
@@ -116,10 +115,9 @@ def silver_user_segment_history(
     silver_daily_user_activity: ir.Table,
     silver_daily_user_feature_activity: ir.Table,
     silver_events_enriched: ir.Table,
-    silver_workflow_steps: ir.Table,
+    silver_workflow_runs: ir.Table,
     bronze_users: ir.Table,
     bronze_product_catalog: ir.Table,
-    bronze_workflows: ir.Table,
     *,
     policy: ma.LifecyclePolicy,
     window: ma.Window,
@@ -135,7 +133,7 @@ def silver_user_segment_history(
         silver_user_product_state_history,
         window.first,
         reached=_reached(silver_events_enriched, policy.segments),
-        runs=_recent_runs(silver_workflow_steps, bronze_workflows, policy, window),
+        runs=_recent_runs(silver_workflow_runs, window),
         users=bronze_users.select("user_id", "acquisition_source", signup_day=signup_day),
         features_of_product=features.group_by("product_id").aggregate(features=features.count()),
     )
@@ -171,15 +169,21 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
     ).distinct()
 
 
-def _recent_runs(
-    steps: ir.Table, workflows: ir.Table, policy: ma.LifecyclePolicy, window: ma.Window
-) -> ir.Table:
-    """Runs that started in the window or up to 90 days before its days."""
-    earliest = ma.day_number(window.first) - RECENT_DAYS
-    lately = steps.filter(ma.day_number(steps.step_date) > earliest).select(*RUN).distinct()
-    runs = workflow_runs(steps.semi_join(lately, RUN), workflows, policy)
-    return runs.filter(runs.started_day > earliest).select(
-        "user_id", "started_day", "completed_day"
+def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
+    """Runs that started in the window or up to 90 days before its days, as of the window's end.
+
+    Later steps change neither the start of a run nor when it was completed, so runs as of a later date
+    say the same.
+    """
+    first, last = ma.day_number(window.first), ma.day_number(window.last)
+    days = runs.select(
+        "user_id",
+        started_day=ma.day_number(runs.started_at.date()),
+        completed_day=ma.day_number(runs.completed_at.date()),
+    )
+    recent = days.filter(days.started_day > first - RECENT_DAYS, days.started_day <= last)
+    return recent.mutate(
+        completed_day=ibis.ifelse(recent.completed_day <= last, recent.completed_day, None)
     )
 
 

@@ -241,6 +241,7 @@ def load(made: LifecycleWarehouse, drawn: Sequence[Person], through: date = date
         made.compute(asset)
     made.compute(HISTORY, POLICY, SPAN)
     made.compute(PRODUCT_HISTORY, POLICY, SPAN)
+    made.compute(RUNS, POLICY)
 
 
 def life_of(person: Person) -> Life:
