@@ -53,7 +53,7 @@ EDGES = {
 }
 
 scenarios = st.sampled_from((POLICIES[0], *POLICIES)).flatmap(
-    lambda policy: st.tuples(st.just(policy), populations(policy))
+    lambda policy: st.tuples(st.just(policy), populations(policy, users=60))
 )
 
 
@@ -125,7 +125,7 @@ class Relationship:
         ]
 
 
-@examples(60)
+@examples(20)
 @given(scenario=scenarios)
 def test_history_states_and_transitions_are_the_oracles(
     warehouse: LifecycleWarehouse, scenario: tuple[LifecyclePolicy, Population]
