@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,17 +101,18 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
 
 
 _COMPILER = WarehouseCompiler()
+_MARKS = (ops.SelfReference, PartitionedByKey)
 
 
 def compile_query(expression: ir.Table) -> Query:
     """The DuckDB SQL of an Ibis expression over unbound tables, with what must be known to run it."""
     root = expression.op()
-    found = root.find((PartitionedByKey, Parameter))
+    found = root.find((*_MARKS, Parameter))
     marked = [node for node in found if isinstance(node, PartitionedByKey)]
     names = {node: f"facts_by_key_{number}" for number, node in enumerate(marked, start=1)}
     in_batches = root.replace({node: _batch_of(name, node) for node, name in names.items()})
     return Query(
-        select=compile_duckdb(expression),
+        select=_compile_in_stages(root, found),
         columns={name: duckdb_type(dtype) for name, dtype in expression.schema().items()},
         parameters=tuple(sorted({node.name for node in found if isinstance(node, Parameter)})),
         facts={name: compile_duckdb(_hashed(node)) for node, name in names.items()},
@@ -144,8 +145,9 @@ def compile_duckdb(expression: ir.Table) -> str:
     What the expression marks as `materialized` becomes a materialized common table expression: it is
     compiled, planned and run once, however many parts of the expression read it.
     """
+    root = expression.op()
     with gc_disabled():
-        return _compile_in_stages(expression.op())
+        return _compile_in_stages(root, root.find(_MARKS))
 
 
 def _literal(value: object) -> str:
@@ -163,9 +165,14 @@ def _batch_of(name: str, facts: PartitionedByKey) -> ops.Node:
     return materialized(rows.filter(rows[HASH] >= first, rows[HASH] <= last).drop(HASH)).op()
 
 
-def _compile_in_stages(root: ops.Node) -> str:
+def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
     stages: list[str] = []
-    shared = _shared(root)
+    # What is marked as materialized or by key, if it is more than a table.
+    shared = {
+        mark.parent
+        for mark in marks
+        if isinstance(mark, _MARKS) and not isinstance(mark.parent, ops.PhysicalTable)
+    }
 
     def rewrite(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
         """A node over what is below it; a shared one becomes a stage, whose table stands for it."""
@@ -196,15 +203,6 @@ def gc_disabled() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _shared(root: ops.Node) -> frozenset[ops.Node]:
-    """What is marked as materialized or by key, if it is more than a table."""
-    return frozenset(
-        marked.parent
-        for marked in root.find((ops.SelfReference, PartitionedByKey))
-        if not isinstance(marked.parent, ops.PhysicalTable)
-    )
 
 
 def _compile(node: ops.Node) -> str:

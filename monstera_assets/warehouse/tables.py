@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import ibis
 import ibis.expr.datatypes as dt
@@ -67,9 +67,15 @@ class Column:
         return duckdb_type(self.dtype)
 
 
+@cache
 def duckdb_type(dtype: dt.DataType) -> str:
     """The DuckDB spelling of an Ibis type, as used in DDL and casts."""
     return str(DuckDBType.to_string(dtype)).replace("TEXT", "VARCHAR")
+
+
+@cache
+def _ibis_type(stored_type: str) -> dt.DataType:
+    return DuckDBType.from_string(stored_type)
 
 
 def same_type(left: str, right: str) -> bool:
@@ -165,9 +171,7 @@ class Table:
         All columns are nullable in it: Ibis unites only tables of equal nullability, and that a
         column has no nulls is for DDL and contract to say.
         """
-        schema = {
-            column.name: DuckDBType.from_string(column.stored_type) for column in self.columns
-        }
+        schema = {column.name: _ibis_type(column.stored_type) for column in self.columns}
         return ibis.table(schema, name=self.name, database=self.schema)
 
     def to_dagster(self) -> TableSchema:
