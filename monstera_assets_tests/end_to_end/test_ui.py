@@ -120,7 +120,7 @@ def test_an_open_group_shows_its_tables_and_their_checks(ui: Ui) -> None:
         [HISTORY, "Passed"],
         "asset_graph",
         height=1500,
-        closer=4,
+        closer=5,
     )
     checks = re.findall(r"(\d+) / (\d+) Passed", page)
     assert len(checks) > 5
