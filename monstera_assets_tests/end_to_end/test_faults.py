@@ -52,8 +52,9 @@ LOADS = (*ENTITIES, *EVENTS, "silver_events_enriched", "silver_daily_user_activi
 
 OF_NO_COMPANY = {
     *("bronze.bronze_product_catalog", "bronze.bronze_workflows", "gold.gold_metric_catalog"),
+    "gold.gold_churn_model_evaluation",
 }
-"""Tables that are the same for all."""
+"""Tables that are the same for all; so small companies have nothing to evaluate."""
 
 # Computes these tables in a process of its own, which says when it begins.
 _LOAD = """
@@ -133,7 +134,7 @@ def two_companies(folder: Path, run: Callable[[Path, Path], Snapshot]) -> Compan
     for seed in (1, 2):
         write_random_source(folder / f"source_{seed}", seed, users=12)
     before = run(folder / "one", folder / "source_1")
-    shutil.copytree(folder / "one", folder / "both")
+    shutil.copytree(folder / "one", folder / "both", symlinks=True)
     began = time.monotonic()
     after = run(folder / "both", folder / "source_2")
     seconds = time.monotonic() - began
@@ -276,7 +277,7 @@ def test_disk_that_becomes_full(companies_by_runs: Companies, tmp_path: Path, ro
         folder = companies.copy(tmp_path / "disk" / "one")
         with running_cli(folder, companies.source, limit=limit) as process:
             out, err = process.communicate()
-        kept = Path(shutil.copytree(folder, tmp_path / "kept"))
+        kept = Path(shutil.copytree(folder, tmp_path / "kept", symlinks=True))
     assert process.returncode in (1, 2), out
     assert "Traceback" not in err
     said = [line for line in err.splitlines() if line.startswith("monstera: ")]
