@@ -28,10 +28,10 @@ from monstera_assets.gold.metrics import MetricTable
 from monstera_assets.operations.alerts.alerts import Alerts
 from monstera_assets.operations.alerts.sensors import build_alert_sensors
 from monstera_assets.operations.late_data import source_changes_sensor
+from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
 from monstera_assets.operations.partitions import daily_partitions, first_partition
 from monstera_assets.operations.runs import whole_graph_job
 from monstera_assets.operations.schedules import daily_job, daily_schedule, freshness, gold_job
-from monstera_assets.operations.upkeep import expiry_schedule, upkeep_jobs
 from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
 from monstera_assets.warehouse.compiler import Query
@@ -57,7 +57,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     partitions = daily_partitions(first)
     is_fresh = freshness(settings)
     queries = query_cache(settings)
-    upkeep = upkeep_jobs(settings, tables(settings))
+    maintenance = maintenance_jobs(settings, tables(settings))
     return Definitions(
         assets=map_asset_specs(
             lambda spec: apply_freshness_policy(spec, is_fresh),
@@ -76,14 +76,14 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             ],
         ),
         asset_checks=_checks(settings, queries),
-        jobs=[whole_graph_job, daily_job, gold_job, *upkeep],
+        jobs=[whole_graph_job, daily_job, gold_job, *maintenance],
         schedules=[
             daily_schedule(
                 settings,
                 first,
                 [asset_key(t.name) for t in tables(settings) if t.partition_column],
             ),
-            expiry_schedule(upkeep),
+            expiry_schedule(maintenance),
         ],
         sensors=[
             *build_alert_sensors(build_alerts(settings), first),

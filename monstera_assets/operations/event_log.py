@@ -85,7 +85,7 @@ class _OpenBatch(threading.local):
         self.connections: dict[str, Connection] = {}
 
 
-class _Waiting:
+class _Buffer:
     """Events that are not stored yet, in the order in which they came."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class _Waiting:
             self._events.append(event)
             return len(self._events)
 
-    def take(self) -> "list[EventLogEntry]":
+    def drain(self) -> "list[EventLogEntry]":
         """All that wait, which then do no more."""
         if not self._events:  # the ordinary case, for which no lock is needed
             return []
@@ -107,7 +107,7 @@ class _Waiting:
             return taken
 
 
-class _Blank(NamedTuple):
+class _EventTemplate(NamedTuple):
     """The materialization of a partition with the partition and the time taken out."""
 
     event: "EventLogEntry"
@@ -116,8 +116,8 @@ class _Blank(NamedTuple):
     timestamp: float
 
     @classmethod
-    def of(cls, event: "EventLogEntry") -> "_Blank | None":
-        """The blank of an event; None for all events that are not of this kind."""
+    def of(cls, event: "EventLogEntry") -> "_EventTemplate | None":
+        """The template of an event; None for all events that are not of this kind."""
         dagster_event = event.dagster_event
         if dagster_event is None:
             return None
@@ -125,15 +125,17 @@ class _Blank(NamedTuple):
         if not isinstance(data, StepMaterializationData) or data.materialization.partition is None:
             return None
         materialization = data.materialization._replace(partition=_NO_PARTITION)
-        blank = event._replace(
+        template = event._replace(
             timestamp=_NO_TIME,
             dagster_event=dagster_event._replace(
                 event_specific_data=data._replace(materialization=materialization)
             ),
         )
-        return cls(blank, materialization.metadata, data.materialization.partition, event.timestamp)
+        return cls(
+            template, materialization.metadata, data.materialization.partition, event.timestamp
+        )
 
-    def reads_like(self, other: "_Blank") -> bool:
+    def matches(self, other: "_EventTemplate") -> bool:
         """Whether both have the same JSON, which equality alone does not tell: 1 equals True."""
         return (
             self.event == other.event
@@ -141,12 +143,12 @@ class _Blank(NamedTuple):
             and all(map(is_, self.metadata.values(), other.metadata.values()))
         )
 
-    def filled_in(self, blank_json: str) -> str | None:
+    def render(self, template_json: str) -> str | None:
         """The event's JSON; None should the stand-ins also occur in the event's own words."""
         partition, time = json.dumps(_NO_PARTITION), json.dumps(_NO_TIME)
-        if blank_json.count(partition) != 1 or blank_json.count(time) != 1:
+        if template_json.count(partition) != 1 or template_json.count(time) != 1:
             return None
-        return blank_json.replace(time, json.dumps(self.timestamp)).replace(
+        return template_json.replace(time, json.dumps(self.timestamp)).replace(
             partition, json.dumps(self.partition)
         )
 
@@ -163,7 +165,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     ) -> None:
         self._inst_data = inst_data
         self._open_batch = _OpenBatch()
-        self._waiting = _Waiting()
+        self._buffer = _Buffer()
         # Bounded: a webserver reads the shards of thousands of runs in its life.
         self._engine = lru_cache(maxsize=8)(self._new_engine)
         if base_dir is not None:
@@ -210,7 +212,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         if self._open_batch.connections:
             super().store_event(event)  # a part of the batch that this thread is writing
         elif event.is_dagster_event and event.dagster_event_type in _OF_STEP:
-            if self._waiting.add(event) >= DEFAULT_EVENT_BATCH_SIZE:
+            if self._buffer.add(event) >= DEFAULT_EVENT_BATCH_SIZE:
                 self._store_waiting()
         else:
             self._store([event])
@@ -221,7 +223,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     def _store(self, events: Sequence["EventLogEntry"]) -> None:
         """Store events, after what has waited for them."""
-        waiting = self._waiting.take()
+        waiting = self._buffer.drain()
         try:
             self._store_batch([*waiting, *events])
         except Exception:
@@ -318,24 +320,24 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def _rows(self, events: Sequence["EventLogEntry"]) -> list[dict[str, Any]]:
         """The rows of the events, with what neighbours have in common serialized only once.
 
-        Serializing is the dearest part of storing an event, and the materializations of a range
-        differ in nothing but their partition and their time.
+        Serialization is the most expensive part of storing an event, and the materializations of a
+        range differ in nothing but their partition and their time.
         """
         rows: list[dict[str, Any]] = []
         pattern, pattern_row = None, {}
         for event in events:
-            blank = _Blank.of(event)
-            if blank is None:
+            template = _EventTemplate.of(event)
+            if template is None:
                 rows.append(self._event_to_row(event))
                 continue
-            if pattern is None or not blank.reads_like(pattern):
-                pattern, pattern_row = blank, self._event_to_row(blank.event)
+            if pattern is None or not template.matches(pattern):
+                pattern, pattern_row = template, self._event_to_row(template.event)
             rows.append(
                 pattern_row
                 | {
-                    "event": blank.filled_in(pattern_row["event"]) or serialize_value(event),
+                    "event": template.render(pattern_row["event"]) or serialize_value(event),
                     "timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]
-                    "partition": blank.partition,
+                    "partition": template.partition,
                 }
             )
         return rows

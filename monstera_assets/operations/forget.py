@@ -39,9 +39,9 @@ from monstera_assets.operations.logs import forget_in_logs
 from monstera_assets.settings import Settings
 from monstera_assets.source.sql import literal
 from monstera_assets.warehouse import writer
+from monstera_assets.warehouse.compaction import compact_file, request_compaction
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import WarehouseError
-from monstera_assets.warehouse.rewriting import request_rewrite, rewrite_file
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Layer, Table
 
 _EVENT_COLUMNS = {"event_id", "entity_id", "entity_type", "session_id", "metadata"}
@@ -102,12 +102,12 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
             emails = _emails(connection, user_id)
             logs = forget_in_logs(dagster_home(settings), [user_id, *emails], tombstone)
             with writer.transaction(connection):
-                request_rewrite(connection)
+                request_compaction(connection)
                 _note(connection, key, user_id, emails, tombstone)
                 forgotten = Forgetting(connection, key)
                 _erase(connection, forgotten, user_id, tombstone, tables)
             forgotten.drop_temporary()
-    rewrite_file(settings.database, settings.lock_timeout_seconds)
+    compact_file(settings.database, settings.lock_timeout_seconds)
     return Forgotten(tombstone, already, tuple(logs), tuple(export_again(settings, tables)))
 
 

@@ -403,7 +403,7 @@ import os, resource, sys
 from pathlib import Path
 from monstera_assets.definitions import tables
 from monstera_assets.operations import forget
-from monstera_assets.warehouse import rewriting
+from monstera_assets.warehouse import compaction
 from monstera_assets.settings import Settings
 {before}
 forget.forget_person(Settings(database=Path(sys.argv[1])), "usr_05", tables())
@@ -427,7 +427,7 @@ def test_killed_before_the_tables_are_done(seeds: Settings) -> None:
 
 
 def test_killed_before_the_file_is_done(seeds: Settings) -> None:
-    killed = forget_in_a_process(seeds, "rewriting.synchronize = lambda *_: os._exit(9)")
+    killed = forget_in_a_process(seeds, "compaction.synchronize = lambda *_: os._exit(9)")
     assert killed.returncode == 9, killed.stderr
     assert b"usr_05" in seeds.database.read_bytes()  # in free pages
     assert forget_person(seeds, "usr_05", TABLES).already
@@ -439,8 +439,8 @@ def test_disk_without_room_for_a_second_file(seeds: Settings) -> None:
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))"
     full = forget_in_a_process(
         seeds,
-        f"real = forget.rewrite_file\ndef rewrite(*a):\n    {limit}\n    return real(*a)\n"
-        "forget.rewrite_file = rewrite",
+        f"real = forget.compact_file\ndef rewrite(*a):\n    {limit}\n    return real(*a)\n"
+        "forget.compact_file = rewrite",
     )
     assert full.returncode == 1
     assert "could not be written anew" in full.stderr

@@ -23,6 +23,7 @@ from monstera_assets_tests.lifecycle_warehouse import (
     FEATURE_ACTIVITY,
     HISTORY,
     PRODUCT_HISTORY,
+    RUNS,
     SEGMENTS,
     STEPS,
     USERS,
@@ -106,6 +107,7 @@ def measured(made: LifecycleWarehouse, uses: Iterable[Use]) -> dict[str, Any]:
         made.compute(asset)
     for asset in (HISTORY, PRODUCT_HISTORY):
         made.compute(asset, POLICY, DateWindow(SIGNUP, DAY))
+    made.compute(RUNS, POLICY)
     [row] = as_mappings(SEGMENTS, made.compute(SEGMENTS, POLICY, DateWindow(DAY, DAY)))
     assert (row["user_id"], row["snapshot_date"]) == ("u", DAY)
     return row

@@ -20,14 +20,14 @@ _REQUESTS = f"{OPERATIONS_SCHEMA}.file_rewrites"
 _SUFFIX = ".rewriting"
 
 
-def request_rewrite(connection: duckdb.DuckDBPyConnection) -> None:
+def request_compaction(connection: duckdb.DuckDBPyConnection) -> None:
     """Note, in the caller's transaction, that the file holds what it must not hold for long."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_REQUESTS} (requested_at TIMESTAMP NOT NULL)")
     connection.execute(f"INSERT INTO {_REQUESTS} SELECT now()::TIMESTAMP")
 
 
-def rewrite_file(database: Path, lock_timeout_seconds: float) -> bool:
+def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
     """Write the file anew, if that was asked for and not done yet; whether it was.
 
     The new file takes the place of the old one in one step, when it is complete and on disk. Killed

@@ -1,4 +1,4 @@
-"""Jobs of upkeep for Dagster: exports, and the removal of raw events older than the retention."""
+"""Jobs of maintenance for Dagster: exports, and the removal of raw events older than the retention."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ MONTHLY = "0 3 1 * *"
 _RESOURCES = {IO_MANAGER_KEY: dg.mem_io_manager}
 
 
-def upkeep_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.JobDefinition]:
+def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.JobDefinition]:
     """The job that removes old raw events; the job of exports too if there is a folder for them."""
 
     @dg.op(name="remove_old_raw_events")
