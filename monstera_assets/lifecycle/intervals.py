@@ -126,18 +126,8 @@ def activity_intervals(
         payload of the last activity day.
     """
     payload = [name for name in activity.columns if name not in {*keys, *_ACTIVITY}]
-    spell = _spells(starts, activity, keys)
-    active_until = spell.activity_day + spell.active_days
-    dormant_until = spell.activity_day + spell.dormant_days
-    # Most spells end while the key is active: only the phases that they can reach are looked at.
-    phases = ibis.cases(
-        (spell.spell_to <= active_until, 3), (spell.spell_to <= dormant_until, 4), else_=5
-    )
-    spell = spell.mutate(
-        phase=ibis.range(spell.activated.cast("int8"), phases).unnest(),
-        active_until=active_until,
-        dormant_until=dormant_until,
-    )
+    phases = ibis.range(5).unnest().name("phase").as_table()
+    spell = _spells(starts, activity, keys).cross_join(phases)
 
     was_new = (spell.activity_day <= spell.new_until + 1) & ~spell.activated_before
     never_before = spell.previous_day.isnull()
@@ -156,23 +146,20 @@ def activity_intervals(
     would_be_active = ~would_be_new & (gap <= spell.active_days).fill_null(False)
     # Null, so false, in the spell before the first qualifying day.
     marks_return = comes_back & (settled == spell.activity_day)
+    active_until = spell.activity_day + spell.active_days
+    dormant_until = spell.activity_day + spell.dormant_days
     came_back_as = (
         ibis.literal(labels.reactivated)
         if labels.returning is None
         else ibis.ifelse(was_churned, labels.reactivated, labels.returning)
     )
-    forever = ibis.literal(FOREVER, "int64")
     # phase: its state, its first day, its last day; null where the phase does not occur
     phases_of_a_spell = (
         (labels.new, spell.spell_from, ibis.ifelse(spell.activated, None, spell.new_until)),
         (came_back_as, spell.activity_day, ibis.ifelse(marks_return, spell.activity_day, None)),
-        (
-            labels.active,
-            ibis.ifelse(marks_return, spell.activity_day + 1, settled),
-            spell.active_until,
-        ),
-        (labels.dormant, ibis.greatest(settled, spell.active_until + 1), spell.dormant_until),
-        (labels.churned, ibis.greatest(settled, spell.dormant_until + 1), forever),
+        (labels.active, ibis.ifelse(marks_return, spell.activity_day + 1, settled), active_until),
+        (labels.dormant, ibis.greatest(settled, active_until + 1), dormant_until),
+        (labels.churned, ibis.greatest(settled, dormant_until + 1), ibis.literal(FOREVER, "int64")),
     )
     states, firsts, lasts = (
         ibis.cases(*((spell.phase == n, part[i]) for n, part in enumerate(phases_of_a_spell)))
