@@ -6,6 +6,7 @@ states are in `lifecycle`, the models in `prediction`.
 
 from __future__ import annotations
 
+from monstera_assets.bronze import OWNERS as _BRONZE_OWNERS
 from monstera_assets.checks.rules import (
     NOT_EVALUATED,
     AlertLevel,
@@ -64,6 +65,12 @@ from monstera_assets.warehouse.table_asset import (
 )
 from monstera_assets.warehouse.tables import Column, Layer, Reference, Table
 
+_OWNERS = {
+    Layer.BRONZE: _BRONZE_OWNERS,
+    Layer.SILVER: _SILVER_OWNERS,
+    Layer.GOLD: _GOLD_OWNERS,
+}
+
 
 def declare_table(
     name: str,
@@ -74,7 +81,7 @@ def declare_table(
     columns: tuple[Column, ...],
     partition_column: str | None = None,
 ) -> Table:
-    """Declare a table of silver or gold.
+    """Declare a table.
 
     Args:
         name: of the table; begins with its layer.
@@ -85,5 +92,4 @@ def declare_table(
         partition_column: the date column of a daily table.
     """
     layer = Layer(name.split("_", 1)[0])
-    owners = _GOLD_OWNERS if layer is Layer.GOLD else _SILVER_OWNERS
-    return Table(layer, name, grain, description, columns, key, owners, partition_column)
+    return Table(layer, name, grain, description, columns, key, _OWNERS[layer], partition_column)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from monstera_assets.authoring import *
-from monstera_assets.authoring import Column, Layer, Table
-from monstera_assets.bronze import OWNERS
 from monstera_assets.bronze.validation import (
     REASON,
     Rejection,
@@ -22,16 +20,3 @@ from monstera_assets.bronze.validation import (
     with_reason,
 )
 from monstera_assets.warehouse.common_columns import REJECTED_ROW
-
-
-def bronze_table(
-    name: str,
-    *,
-    grain: str,
-    description: str,
-    key: tuple[str, ...],
-    columns: tuple[Column, ...],
-    partition_column: str | None = None,
-) -> Table:
-    """Declare a table of bronze, as `monstera_assets.authoring` does for silver and gold."""
-    return Table(Layer.BRONZE, name, grain, description, columns, key, OWNERS, partition_column)

@@ -8,7 +8,7 @@ from monstera_assets.bronze import authoring as ma
 
 SUBSCRIPTION_TIERS = ("trial", "starter", "professional", "enterprise")
 
-TABLE = ma.bronze_table(
+TABLE = ma.declare_table(
     "bronze_accounts",
     grain="one account, latest state",
     description="Accounts as the source's latest row describes them. Billing facts before any"

@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from monstera_assets.bronze import authoring as ma
 from monstera_assets.bronze.bronze_loads import COUNTS, FILES_TYPE, counts_differ
 
-TABLE = ma.bronze_table(
+TABLE = ma.declare_table(
     "bronze_entity_loads",
     grain="one input that is loaded whole",
     description="Which files users, accounts, product catalog, workflows and subscription events"

@@ -19,7 +19,7 @@ from monstera_assets.bronze.event_rules import (
 )
 from monstera_assets.bronze.row_digests import HASH, row_hash
 
-TABLE = ma.bronze_table(
+TABLE = ma.declare_table(
     "bronze_events",
     grain="one event",
     description="Accepted events. A row that breaks a rule is in bronze_rejected_events instead.",

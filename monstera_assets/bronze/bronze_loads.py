@@ -27,7 +27,7 @@ def counts_differ(rows: ir.Table) -> ir.BooleanValue:
     )
 
 
-TABLE = ma.bronze_table(
+TABLE = ma.declare_table(
     "bronze_loads",
     grain="one daily partition of events",
     description="Which files and rows a day's events were read from and what became of the rows. A"

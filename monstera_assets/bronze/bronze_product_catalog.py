@@ -11,7 +11,7 @@ from monstera_assets.bronze import authoring as ma
 
 PRODUCT_TIERS = ("family", "product", "feature", "sub_feature")
 
-TABLE = ma.bronze_table(
+TABLE = ma.declare_table(
     "bronze_product_catalog",
     grain="one node of the product taxonomy",
     description="The product taxonomy with, for each node, which event types qualify and activate.",

@@ -6,7 +6,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
 
-TABLE = ma.bronze_table(
+TABLE = ma.declare_table(
     "bronze_rejected_entities",
     grain="one rejected row of users, accounts, product catalog, workflows or subscription events",
     description="Rows of the inputs that are loaded whole which break a rule, as they stood in the"

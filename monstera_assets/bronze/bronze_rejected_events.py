@@ -6,7 +6,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
 
-TABLE = ma.bronze_table(
+TABLE = ma.declare_table(
     "bronze_rejected_events",
     grain="one rejected row of the input events",
     description="Event rows that break a rule, as they stood in the source, with the first reason"

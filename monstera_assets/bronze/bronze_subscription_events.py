@@ -55,7 +55,7 @@ _FROM_METADATA = (
 )
 _METADATA_KEYS = {"pause_reason": "reason"}
 
-TABLE = ma.bronze_table(
+TABLE = ma.declare_table(
     "bronze_subscription_events",
     grain="one billing or subscription fact of an account, or one deletion of a user",
     description="Subscription events in the event schema, with what their metadata carries (the"

@@ -6,7 +6,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
 
-TABLE = ma.bronze_table(
+TABLE = ma.declare_table(
     "bronze_users",
     grain="one user",
     description="Users and the attributes by which metrics are segmented.",

@@ -6,7 +6,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
 
-TABLE = ma.bronze_table(
+TABLE = ma.declare_table(
     "bronze_workflows",
     grain="one step of a workflow",
     description="Workflows as ordered steps, each an event type in a product.",

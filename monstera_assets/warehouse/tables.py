@@ -101,6 +101,7 @@ TREND_FLAGS = (
 partition can know them for itself."""
 
 _DECLARED: dict[str, Table] = {}
+"""By qualified name, as Dagster gives an IO manager the key of an asset and no object of ours."""
 
 
 @dataclass(frozen=True)

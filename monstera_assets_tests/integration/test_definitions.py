@@ -24,6 +24,7 @@ from monstera_assets.definitions import build_definitions, table_assets, table_q
 from monstera_assets.gold.metrics import snake_case
 from monstera_assets.settings import Settings, SettingsError
 from monstera_assets.warehouse.compiler import bind, formatted
+from monstera_assets.warehouse.layers import Layer
 from monstera_assets.warehouse.table_asset import LATEST_DAY
 from monstera_assets.warehouse.tables import Table
 from monstera_assets_tests.integration.example_runs import SeedsRun
@@ -199,8 +200,8 @@ def test_authoring_knows_nothing_of_the_tables() -> None:
         for name in imports_of(facade)
         if name.count(".") > 1 and name.split(".")[1] in ("bronze", "silver", "gold")
     }
-    assert of_layers == {"monstera_assets.gold.OWNERS", "monstera_assets.silver.OWNERS"}
-    assert own_packages(facade) == {"checks", "gold", "lifecycle", "silver", "warehouse"}
+    assert of_layers == {f"monstera_assets.{layer}.OWNERS" for layer in Layer}
+    assert own_packages(facade) == {*Layer, "checks", "lifecycle", "warehouse"}
 
 
 def test_loading_uses_no_library_of_models_and_nothing_that_dagster_means_to_drop(

@@ -26,13 +26,19 @@ import ibis.expr.types as ir
 import numpy as np
 import pandas as pd
 import pytest
+from dagster._core.storage.db_io_manager import TableSlice
 
 from monstera_assets.lifecycle.intervals import calendar
 from monstera_assets.warehouse import connection as connections
 from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.batches import TableBatch
 from monstera_assets.warehouse.connection import connect, connection_config
-from monstera_assets.warehouse.errors import WarehouseError, WarehouseLockedError
+from monstera_assets.warehouse.errors import (
+    SchemaMismatchError,
+    WarehouseError,
+    WarehouseLockedError,
+)
+from monstera_assets.warehouse.io_manager import declaration
 from monstera_assets.warehouse.table_asset import (
     ALL_DAYS,
     LATEST_DAY,
@@ -994,6 +1000,11 @@ def test_full_disk_is_said_and_changes_nothing(database: Path) -> None:
 
 
 # ---------------------------------------------------------------- declarations
+
+
+def test_a_table_that_nobody_declared_is_refused() -> None:
+    with pytest.raises(SchemaMismatchError, match=r"silver\.silver_nowhere is not declared"):
+        declaration(TableSlice("silver_nowhere", "silver"))
 
 
 def test_trend_flags_are_not_delivered_by_an_asset() -> None:
