@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import duckdb
 
-from monstera_assets.warehouse.compiler import FIRST_HASH, LAST_HASH, Query, bind
+from monstera_assets.warehouse.compiler import FIRST_HASH, HASH, LAST_HASH, Query, bind
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -69,7 +69,7 @@ def key_batches(connection: duckdb.DuckDBPyConnection, query: Query) -> Iterator
     """
     rows = 0
     for name, select in query.facts.items():
-        connection.execute(f"CREATE TEMP TABLE {name} AS {select}")
+        connection.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM ({select}) ORDER BY {HASH}")
         rows += connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
     yield _each_batch(connection, query.batch, max(1, -(-rows // ROWS_PER_KEY_BATCH)))
     for name in query.facts:
