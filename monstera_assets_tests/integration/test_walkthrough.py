@@ -75,7 +75,7 @@ def span(run: Sequence[Row]) -> Row:
 
 
 @pytest.mark.parametrize(
-    ("heading", "user_id"), [("How usr_05 fared", "usr_05"), ("How usr_11 came back", "usr_11")]
+    ("heading", "user_id"), [("States of usr_05", "usr_05"), ("States of usr_11", "usr_11")]
 )
 def test_the_states_of_a_user(seeds: duckdb.DuckDBPyConnection, heading: str, user_id: str) -> None:
     days = rows_of(
@@ -100,8 +100,8 @@ def test_the_states_of_a_user(seeds: duckdb.DuckDBPyConnection, heading: str, us
             "state": run[0]["state"],
             "first gap": run[0]["gap"],
             "last gap": run[-1]["gap"],
-            "events so far": run[-1]["events"],
-            "begun by": begun.get(run[0]["day"], ""),
+            "events to date": run[-1]["events"],
+            "triggered by": begun.get(run[0]["day"], ""),
         }
         for run in runs(days, ["state"])
     ]
@@ -109,7 +109,7 @@ def test_the_states_of_a_user(seeds: duckdb.DuckDBPyConnection, heading: str, us
 
 
 @pytest.mark.parametrize(
-    ("heading", "user_id"), [("How usr_05 fared", "usr_05"), ("How usr_11 came back", "usr_11")]
+    ("heading", "user_id"), [("States of usr_05", "usr_05"), ("States of usr_11", "usr_11")]
 )
 def test_the_gaps_of_a_user_follow_from_the_file(heading: str, user_id: str) -> None:
     [user] = [row for row in seed_file("users") if row["user_id"] == user_id]
@@ -123,13 +123,13 @@ def test_the_gaps_of_a_user_follow_from_the_file(heading: str, user_id: str) -> 
     for row in rows:
         first, last = date.fromisoformat(row["from"]), date.fromisoformat(row["to"])
         assert str((last - first).days + 1) == row["days"]
-        assert row["events so far"] == str(sum(day <= last for day in qualifying))
+        assert row["events to date"] == str(sum(day <= last for day in qualifying))
         for gap, day in ((row["first gap"], first), (row["last gap"], last)):
             before = [used for used in qualifying if used <= day]
             assert gap == (str((day - before[-1]).days) if before else "")
-        if row["begun by"]:
+        if row["triggered by"]:
             [event] = [
-                event for event in seed_file("events") if event["event_id"] == row["begun by"]
+                event for event in seed_file("events") if event["event_id"] == row["triggered by"]
             ]
             assert (event["entity_id"], event["timestamp"][:10]) == (user_id, row["from"])
 
@@ -137,7 +137,7 @@ def test_the_gaps_of_a_user_follow_from_the_file(heading: str, user_id: str) -> 
 def test_the_events_of_the_user_are_the_files() -> None:
     mine = [row for row in seed_file("events") if row["entity_id"] == "usr_05"]
     assert all(row["is_qualifying_event"] == "true" for row in mine)
-    assert section(PAGE, "What usr_05 did").rows == [
+    assert section(PAGE, "Events of usr_05").rows == [
         {
             "event": row["event_id"],
             "date": row["timestamp"][:10],
@@ -185,12 +185,12 @@ def test_the_states_in_the_product(seeds: duckdb.DuckDBPyConnection) -> None:
             " WHERE user_id = 'usr_05' AND product_id = 'insight_dashboards'",
         )
     }
-    assert section(PAGE, "How usr_05 fared in insight_dashboards").rows == [
+    assert section(PAGE, "States of usr_05 in insight_dashboards").rows == [
         span(run)
         | {
             "state": run[0]["state"],
-            "events so far": run[-1]["events"],
-            "begun by": begun.get(run[0]["day"], ""),
+            "events to date": run[-1]["events"],
+            "triggered by": begun.get(run[0]["day"], ""),
         }
         for run in runs(days, ["state"])
     ]
@@ -211,7 +211,7 @@ def test_all_products_of_the_user(seeds: duckdb.DuckDBPyConnection) -> None:
 
 def test_the_billing_of_the_account_is_the_files() -> None:
     mine = [row for row in seed_file("subscription_events") if row["entity_id"] == "acc_08"]
-    assert section(PAGE, "What acc_08 did").rows == [
+    assert section(PAGE, "Subscription events of acc_08").rows == [
         {
             "event": row["event_id"],
             "date": row["timestamp"][:10],
@@ -231,7 +231,7 @@ def in_words(metadata: dict[str, Any]) -> str:
         return f"effective {metadata['effective_date']}"
     return (
         f"{metadata['subscription_tier']}, {metadata['total_seats']} seats,"
-        f" {metadata['monthly_recurring_revenue']:.2f} a month,"
+        f" {metadata['monthly_recurring_revenue']:.2f} per month,"
         f" renewal {metadata['contract_renewal_date']}"
     )
 
@@ -245,25 +245,25 @@ def test_the_states_of_the_account(seeds: duckdb.DuckDBPyConnection) -> None:
         " ORDER BY snapshot_date",
     )
     begun = {row["date"]: row["event"] for row in moves_of_the_account(seeds)}
-    assert section(PAGE, "How acc_08 fared").rows == [
+    assert section(PAGE, "States of acc_08").rows == [
         span(run)
         | {name: run[0][name] for name in ("state", "reason", "revenue", "seats")}
         | {
             "active seats": run[0]["active_seats"],
-            "begun by": begun.get(run[0]["day"], ""),
+            "triggered by": begun.get(run[0]["day"], ""),
         }
         for run in runs(days, ["state", "reason", "revenue", "seats"])
     ]
 
 
 def test_the_moves_of_the_account(seeds: duckdb.DuckDBPyConnection) -> None:
-    found = section(PAGE, "Moves of acc_08")
+    found = section(PAGE, "Transitions of acc_08")
     assert found.rows == moves_of_the_account(seeds)
     at_risk = [
-        row["days"] for row in section(PAGE, "How acc_08 fared").rows if row["state"] == "at_risk"
+        row["days"] for row in section(PAGE, "States of acc_08").rows if row["state"] == "at_risk"
     ]
     assert (
-        f"{sum(map(int, at_risk))} days is the three runs above, {' + '.join(at_risk)}"
+        f"{sum(map(int, at_risk))} days is the three stretches above, {' + '.join(at_risk)}"
         in " ".join(found.body.split())
     )
 

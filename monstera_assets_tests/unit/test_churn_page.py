@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "churn.md").read_text(encoding="utf
 def test_settings_are_those_that_there_are() -> None:
     told = [
         (plain(row["setting"]), row["default"], row["meaning"])
-        for row in section(PAGE, "What can be set").rows
+        for row in section(PAGE, "Settings").rows
     ]
     assert told == [
         (name, f"{field.default:g}", field.description)

@@ -443,7 +443,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "recommendations.md"
 def test_settings_are_those_that_there_are() -> None:
     reasons = [
         (plain(row["setting"]), row["default"], row["meaning"])
-        for row in section(PAGE.read_text(encoding="utf-8"), "What can be set").rows
+        for row in section(PAGE.read_text(encoding="utf-8"), "Settings").rows
     ]
     assert reasons == [
         (name, f"{field.default:g}", field.description)

@@ -46,12 +46,12 @@ def test_values_and_meanings_are_those_of_the_code() -> None:
 
 
 def test_every_rate_has_a_reason() -> None:
-    assert all(row["why so"] for row in documented())
+    assert all(row["reason"] for row in documented())
 
 
 def test_figures_in_the_reasons_follow_from_the_rates() -> None:
     """By hand from the rates: shares of 30 days, of trials, and of those who come to value."""
-    why = {row["rate"]: row["why so"] for row in documented()}
+    why = {row["rate"]: row["reason"] for row in documented()}
     rates = DEFAULT_RATES
     by_decision = 1 - (1 - rates.leaving_per_day) ** 30
     gone = rates.leaving_per_day + rates.failure_per_day * (1 - rates.recovered_share)
