@@ -6,9 +6,8 @@ SOURCE is a folder with events.parquet including `received_at`, users.parquet, a
 product_catalog.csv, such as the OpenStack data. The replay uses events dated FIRST to LAST and received
 by LAST. For each day, it adds the events received on that day to a source with daily folders, together
 with the users and accounts that they mention first, and updates the tables like `monstera run
---changed`, without checks. With --every 7, it does so once per week. At the end, all tables are compared
-row by row with those of one run over the same source from scratch. The exit code is 1 if a table
-differs.
+--changed`, without checks; with --every 7, once per week. At the end, all tables are compared row by
+row with those of one run over the same source from scratch. The exit code is 1 if a table differs.
 """
 
 from __future__ import annotations

@@ -22,12 +22,10 @@ class Section:
 
     @property
     def tables(self) -> list[list[Row]]:
-        """All tables, each as a list of rows."""
         return list(_tables(self.body))
 
     @property
     def rows(self) -> list[Row]:
-        """The rows of the section's only table."""
         [rows] = self.tables
         return rows
 
@@ -39,7 +37,6 @@ class Section:
 
 
 def sections(page: str) -> list[Section]:
-    """Return the sections of a page in order."""
     found: list[tuple[str, list[str]]] = []
     for line in page.splitlines():
         heading = _HEADING.match(line)
@@ -51,13 +48,11 @@ def sections(page: str) -> list[Section]:
 
 
 def section(page: str, heading: str) -> Section:
-    """Return the only section with a heading."""
     [found] = [each for each in sections(page) if each.heading == heading]
     return found
 
 
 def plain(cell: str) -> str:
-    """Return a cell without markup."""
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cell.strip())
     text = re.sub(r"(?<!\\)`", "", text)
     return html.unescape(re.sub(r"\\(.)", r"\1", text))

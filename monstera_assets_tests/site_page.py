@@ -20,7 +20,6 @@ class Element:
 
     @property
     def classes(self) -> list[str]:
-        """CSS classes."""
         return self.attributes.get("class", "").split()
 
     @property
@@ -32,7 +31,6 @@ class Element:
         return "".join(child if isinstance(child, str) else child._raw() for child in self.children)
 
     def all(self, tag: str = "", css_class: str = "") -> Iterator[Element]:
-        """Yield the descendants with a tag and a class."""
         for child in self.children:
             if isinstance(child, Element):
                 if tag in ("", child.tag) and (not css_class or css_class in child.classes):
@@ -40,7 +38,6 @@ class Element:
                 yield from child.all(tag, css_class)
 
     def one(self, tag: str = "", css_class: str = "") -> Element:
-        """Return the only descendant with a tag and a class."""
         found = list(self.all(tag, css_class))
         assert len(found) == 1, f"{len(found)} elements {tag}.{css_class}"
         return found[0]
@@ -87,12 +84,10 @@ def parse(text: str) -> Element:
 
 
 def read(path: Path) -> Element:
-    """Parse a page from disk."""
     return parse(path.read_text(encoding="utf-8"))
 
 
 def tiles(page: Element) -> dict[str, tuple[str, str]]:
-    """Return the value and change of each big number by label."""
     return {
         tile.one("p", "label").text: (tile.one("p", "value").text, tile.one("p", "change").text)
         for tile in page.all("li", "tile")
@@ -100,7 +95,6 @@ def tiles(page: Element) -> dict[str, tuple[str, str]]:
 
 
 def cards(page: Element) -> dict[str, Element]:
-    """Return figures, listings and notes by title."""
     found = list(page.all(css_class="card"))
     titles = [card.one("h3").text for card in found]
     assert len(titles) == len(set(titles)), "the page has two items with one title"
@@ -108,7 +102,6 @@ def cards(page: Element) -> dict[str, Element]:
 
 
 def shown_table(card: Element) -> Shown:
-    """Return the table of a figure or listing."""
     table = card.one("table")
     head, *rows = table.all("tr")
     return Shown(
@@ -118,5 +111,4 @@ def shown_table(card: Element) -> Shown:
 
 
 def drawn_texts(card: Element) -> list[list[str]]:
-    """Return the texts of each drawing of a figure."""
     return [[text.text for text in svg.all("text")] for svg in card.all("svg")]

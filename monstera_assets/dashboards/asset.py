@@ -26,12 +26,7 @@ OTHER_TABLES = (CATALOG, ACCOUNTS, PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY)
 
 
 def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefinition:
-    """Return the asset that builds the site.
-
-    Args:
-        output: folder of the site.
-        tables: all declared metric tables.
-    """
+    """Return the asset that builds the site of all declared metric tables in a folder."""
 
     @asset(
         key=KEY,

@@ -227,13 +227,7 @@ def column_chart(
 ) -> Drawing:
     """Draw columns over days or weeks: gains above zero and, if given, losses below.
 
-    Args:
-        days: the day of each column.
-        gains: values above zero.
-        losses: values below zero.
-        unit: unit of the values.
-        size: width and height of the drawing.
-        columns: columns of the figure's table that the pointer shows.
+    `columns` are the columns of the figure's table that the pointer shows.
 
     Raises:
         ValueError: there are no days, or too many points.
@@ -264,9 +258,7 @@ def column_chart(
 def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
     """Draw one horizontal bar per category, with its name above and its value on the right.
 
-    Args:
-        bars: the categories, in order.
-        most: value of a bar over the whole width; by default the highest value.
+    `most` is the value of a bar over the whole width; by default, it is the highest value.
 
     Raises:
         ValueError: there are no categories.
@@ -327,14 +319,7 @@ def small_multiples(days: Sequence[date], panels: Sequence[Series]) -> Drawing:
 
 
 def nice_ticks(low: float, high: float, *, whole: bool, count: int = 4) -> list[float]:
-    """Return round numbers that enclose `low` and `high`, in steps such as 1, 2 or 5.
-
-    Args:
-        low: lowest value.
-        high: highest value.
-        whole: whether only whole numbers make sense.
-        count: approximate number of steps.
-    """
+    """Return round numbers that enclose `low` and `high`, in about `count` steps."""
     if not high > low:
         high = low + 1
     rough = (high - low) / count

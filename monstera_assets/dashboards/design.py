@@ -42,13 +42,9 @@ LATEST_DAY = Timeframe(1, "Latest Day")
 
 
 def title(metric: Metric, timeframe: str, by: str = "", *, what: str = "") -> str:
-    """Return `[Entities], [Metric], [Timeframe], [by Segment]` for a metric.
+    """Return `[Entities], [Metric], [Timeframe], [by Segment]`; the metric gives the first two parts.
 
-    Args:
-        metric: its name gives the first two parts.
-        timeframe: timeframe of the figure.
-        by: name of the segments, if any.
-        what: replaces the metric if the figure shows several.
+    `what` replaces the metric if the figure shows several.
     """
     entities, _, rest = metric.name.partition(" by ")[0].partition(" ")
     return headline(entities, what or rest, timeframe, by)

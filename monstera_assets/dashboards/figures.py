@@ -88,13 +88,8 @@ def trend(
 ) -> Item:
     """Create lines of up to three metrics, by day, or by week if there are too many points.
 
-    Args:
-        heading: title, from the first metric and the timeframe.
-        daily: the rows of a table.
-        metrics: the names of the lines by metric; the finding is longest for the first.
-        timeframe: timeframe of the chart.
-        what: replaces the first metric in the title.
-        wide: whether the chart can span two columns.
+    `metrics` gives the name of each line. `what` replaces the first metric in the title. A `wide` chart
+    spans two columns.
     """
     days = daily.reader.frame(timeframe).days
     frame = daily.reader.frame(timeframe, resolution(len(days), len(metrics)))
@@ -179,14 +174,14 @@ def small_multiples_figure(
 
     Args:
         heading: title, from the metric, the timeframe and `by`.
-        daily: the rows of a table.
+        daily: rows of a table.
         metric: metric of the lines.
         timeframe: timeframe of the chart.
-        dimension: the column of the segments.
+        dimension: column of the segments.
         by: name of the dimension in the title.
-        order: the segments; by default the `MAX_PANELS` segments with the highest values.
+        order: segments; by default the `MAX_PANELS` segments with the highest values.
         name: returns the display name of a segment.
-        added_up: whether to show the sum of each week's days instead of its last day.
+        added_up: whether to sum each week's days instead of showing its last day.
     """
     frame = daily.reader.frame(timeframe, WEEK)
     top = None if order else MAX_PANELS
@@ -203,15 +198,7 @@ def small_lines(
     values: Mapping[str, Sequence[Any]],
     described: About,
 ) -> Item:
-    """Create small multiples of counts by segment and week.
-
-    Args:
-        heading: title.
-        days: last days of the weeks.
-        what: plural noun for what is counted, in lower case.
-        values: counts per week by segment.
-        described: the definition.
-    """
+    """Create small multiples of weekly counts (`what`, such as `users`) by segment."""
     known = {name: one for name, one in values.items() if any(v is not None for v in one)}
     if not days or not known:
         return Unavailable(heading, f"There are no {what} to show.")
@@ -239,15 +226,9 @@ def bars(
     name: str,
     share: bool = False,
 ) -> Item:
-    """Create bars of counts by category.
+    """Create bars of counts (`what`, such as `users`) by category.
 
-    Args:
-        heading: title.
-        what: plural noun for what is counted, in lower case; its last word heads the count column.
-        rows: name and count of each category.
-        described: the definition.
-        name: heading of the category column.
-        share: whether the counts are parts of a whole.
+    `name` is the heading of the category column; `share` states that the counts are parts of a whole.
     """
     rows = [*rows]
     known = [(label, float(count), count_text(count)) for label, count in rows if count is not None]

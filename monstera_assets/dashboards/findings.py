@@ -33,10 +33,7 @@ class Point:
 def trend_summary(metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
     """Describe how a metric changed from its first to its last known value, and its highest value.
 
-    Args:
-        metric: gives the name and the number format.
-        points: in the order of their days.
-        brief: whether to omit the highest value.
+    `brief` omits the highest value.
     """
     known = [point for point in points if point.value is not None]
     if not known:
@@ -64,13 +61,7 @@ def trend_summary(metric: Metric, points: Sequence[Point], *, brief: bool = Fals
 
 
 def total(metric: Metric, points: Sequence[Point], period: str) -> str:
-    """Describe the total of a daily metric and the period with the highest value.
-
-    Args:
-        metric: gives the name and the number format.
-        points: sums, in the order of their days; a week has the date of its last day.
-        period: length of the points, `day` or `week`.
-    """
+    """Describe the total of a daily metric and the day or week (`period`) with the highest value."""
     known = [point for point in points if point.value is not None]
     if not known:
         return f"{metric.name} has no known value on these days."
@@ -93,7 +84,7 @@ def ranking(
     """Name the categories with the highest and the second highest value.
 
     Args:
-        what: plural noun for what is counted, in lower case, such as `users`.
+        what: plural noun for what is counted, such as `users`.
         bars: name, value, and the value for display.
         share: whether to state the highest value as a share of the total.
         on: the day to name, if any.

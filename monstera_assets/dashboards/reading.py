@@ -64,12 +64,9 @@ class Reader:
     def rows(
         self, tables: Iterable[Table], select: str, parameters: Sequence[Any] = ()
     ) -> list[tuple[Any, ...]]:
-        """Return the rows of a query, which runs only once.
+        """Return the rows of a query over `tables`, which runs only once.
 
-        Args:
-            tables: the tables that it reads.
-            select: SQL built from declarations; values from data must be parameters.
-            parameters: values of the question marks.
+        `select` is built from declarations; values from data must be `parameters`.
 
         Raises:
             MissingTableError: a table was never materialized.
@@ -184,16 +181,10 @@ class Daily:
         top: int | None = None,
         added_up: bool = False,
     ) -> dict[str, list[Any]]:
-        """Return a metric by segment, in descending order of its value.
+        """Return a metric by the values of a dimension, at most `top`, in descending order.
 
-        Args:
-            metric: a metric of the table.
-            dimension: the column of the segments.
-            frame: the days.
-            top: maximum number of segments; by default all.
-            added_up: whether to sum the days of each complete week of the frame. If so, a segment
-                without rows has 0, and a week is None if the table lacks one of its days. Otherwise a
-                day without a row is None.
+        A day without a row is None. With `added_up`, the days of each complete week are summed: a
+        segment without rows has 0, and a week is None if the table lacks one of its days.
         """
         rows, column, segment = self.reader.rows, quote(metric.column_name), quote(dimension)
         name, bounds = self.table.qualified_name, [frame.first, frame.last]

@@ -46,12 +46,9 @@ class SiteReport:
 def build_site(
     connection: duckdb.DuckDBPyConnection, output: Path, tables: Sequence[MetricTable]
 ) -> SiteReport:
-    """Build all pages and replace the previous ones, all or nothing.
+    """Build all pages and replace the previous ones in `output`, all or nothing.
 
-    Args:
-        connection: to the warehouse, outside a transaction.
-        output: folder of the site; created if missing.
-        tables: all declared metric tables.
+    The connection must not be in a transaction.
 
     Raises:
         SiteError: the folder cannot be written to.

@@ -30,12 +30,7 @@ def render_pages(
 ) -> Mapping[str, str]:
     """Return the content of each page by file name.
 
-    Args:
-        graph: the assets as Dagster loads them.
-        assets: the table assets of silver and gold.
-        tables: all declared tables.
-        rules: all rules.
-        catalog: the source's product catalog.
+    `graph` is the asset graph that Dagster loads; `assets` are the table assets of silver and gold.
     """
     policy = LifecyclePolicy()
     return {

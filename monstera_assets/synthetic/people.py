@@ -5,8 +5,8 @@ On each day from signup on, in this order:
 1. A person has access if the account is open and the person is not deleted.
 2. The hidden state changes: not activated to engaged with the probability of activation, or to lapsed
    with that of giving up; engaged to lapsed with that of lapse; lapsed to engaged with that of return.
-3. A person with access works, that is, has qualifying events: always on the day of activation, otherwise
-   with the probability of use times the weekday factor if engaged.
+3. A person with access works, that is, has qualifying events: always on the day of activation, and with
+   the probability of use times the weekday factor on other days while engaged.
 
 The hidden state also changes without access. `truth` computes the resulting hazards.
 """

@@ -58,10 +58,7 @@ def part(bits: Keys, number: int) -> Floats:
 
 
 def geometric(numbers: Floats, probability: Floats | float) -> Floats:
-    """Return the number of trials up to the first success (1 or more), by inversion.
-
-    It is infinite if the probability is 0.
-    """
+    """Return the trials up to the first success (1 or more), by inversion; infinite if impossible."""
     with np.errstate(divide="ignore"):
         trials: Floats = np.floor(np.log1p(-numbers) / np.log1p(-np.asarray(probability))) + 1.0
     return trials

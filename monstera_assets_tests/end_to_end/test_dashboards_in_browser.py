@@ -92,11 +92,9 @@ class Browser:
         self.driver.get((self.site / page).as_uri())
 
     def command(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Execute a command of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(name, dict(arguments))
 
     def run(self, script: str) -> Any:
-        """Run a script in the page and return its result."""
         return self.driver.execute_script(script)
 
     def requests(self) -> list[str]:
@@ -117,7 +115,6 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
 
     def screenshot(self, path: Path) -> None:
-        """Save the whole page as a PNG."""
         height = self.run("return document.documentElement.scrollHeight")
         width = self.run("return innerWidth")
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
@@ -139,7 +136,6 @@ def browser(seeds_run: SeedsRun, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Source of the pinned version of axe-core."""
     npm = shutil.which("npm")
     assert npm, "npm is not on the path. Install it to run these tests."
     folder = tmp_path_factory.mktemp("axe")
@@ -285,5 +281,4 @@ def test_the_keyboard_reaches_data_and_definitions(browser: Browser) -> None:
 
 
 def pages(browser: Browser) -> list[str]:
-    """Return the file names of all pages."""
     return sorted(path.name for path in browser.site.iterdir())

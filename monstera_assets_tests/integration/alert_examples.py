@@ -95,13 +95,11 @@ class Service:
         return f"json://127.0.0.1:{self.port}/{path}/?format=markdown"
 
     def titles(self, path: str = SECRET) -> list[str]:
-        """Return the subjects that arrived, in order."""
         return [one.title for one in self.received if one.path == f"/{path}/"]
 
 
 @contextmanager
 def service() -> Iterator[Service]:
-    """Run a service."""
     state = Service()
 
     class Handler(BaseHTTPRequestHandler):
@@ -149,7 +147,6 @@ class House:
 
     @property
     def settings(self) -> Settings:
-        """The current settings."""
         return Settings(alert_urls=tuple(self.urls), ui_url="http://127.0.0.1:3000/")
 
     @property
@@ -217,7 +214,6 @@ class House:
         self.instance.report_run_failed(run, "The worker was lost.")
 
     def command_line(self, run_id: str) -> list[str]:
-        """Do what `monstera run` does after its run and return the problems."""
         return self.alerts.after_run(self.instance, run_id)
 
     def tick(self, *names: str) -> str:
@@ -242,7 +238,6 @@ class House:
         return "\n".join(logs)
 
     def next_day(self, days: int = 1) -> None:
-        """Advance the clock."""
         self.days_later += days
 
 

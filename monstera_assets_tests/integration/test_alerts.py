@@ -25,14 +25,12 @@ TWICE = (("n1", "First"), ("n1", "Again"))
 
 @pytest.fixture
 def receiver() -> Iterator[Service]:
-    """A local service that receives alerts."""
     with service() as listening:
         yield listening
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Path]:
-    """A PostgreSQL server."""
     with postgres_server() as server:
         yield server
 
@@ -383,7 +381,6 @@ def test_a_state_that_cannot_be_written_loses_no_run(house: House, receiver: Ser
 
 
 def check_lateness(house: House, when: datetime) -> None:
-    """Check at a given time for a late day."""
     house.built_at = when.timestamp()
     assert house.tick(OF_LATENESS) == ""
 

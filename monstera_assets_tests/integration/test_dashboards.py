@@ -42,7 +42,6 @@ PLATFORM_PAGES = {
 
 @pytest.fixture
 def database(tmp_path: Path, seeds_run: SeedsRun) -> Path:
-    """A copy of the seeds' database."""
     return Path(shutil.copy(seeds_run.database, tmp_path / "warehouse.duckdb"))
 
 

@@ -70,7 +70,6 @@ THRESHOLDS = {
 
 @cache
 def rendered() -> Mapping[str, str]:
-    """Render the pages from the seeds."""
     settings = Settings(source=SEEDS, start_date=date(2024, 7, 1))
     graph = build_definitions(settings).resolve_asset_graph()
     return render_pages(graph, table_assets(), tables(), rules(), read_catalog(SEEDS))
@@ -342,6 +341,5 @@ def test_the_command_names_a_path_that_it_cannot_write(tmp_path: Path) -> None:
 
 @cache
 def read_seed(name: str) -> list[dict[str, str]]:
-    """Return the rows of a seed file."""
     with (SEEDS / f"seed_{name}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

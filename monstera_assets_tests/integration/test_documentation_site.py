@@ -29,7 +29,6 @@ BIN = Path(sys.executable).parent
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """Return the code blocks of a page in a language."""
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 

@@ -26,20 +26,17 @@ LAST = date(2025, 6, 30)
 
 @pytest.fixture(scope="module")
 def seeds(seeds_run: SeedsRun) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The database of the seeds."""
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
         yield connection
 
 
 @cache
 def seed_file(name: str) -> list[Row]:
-    """Return the rows of a seed file."""
     with (ROOT / "seeds" / f"seed_{name}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def rows_of(connection: duckdb.DuckDBPyConnection, query: str, *values: str) -> list[Row]:
-    """Return the rows of a query as text, formatted like the page."""
     cursor = connection.execute(query, values)
     names = [column[0] for column in cursor.description]
     return [
@@ -223,7 +220,6 @@ def test_the_billing_of_the_account_is_the_files() -> None:
 
 
 def in_words(metadata: dict[str, Any]) -> str:
-    """Format the metadata of a subscription event like the page."""
     if "effective_date" in metadata:
         return f"effective {metadata['effective_date']}"
     return (
@@ -266,7 +262,6 @@ def test_the_transitions_of_the_account(seeds: duckdb.DuckDBPyConnection) -> Non
 
 
 def transitions_of_the_account(seeds: duckdb.DuckDBPyConnection) -> list[Row]:
-    """Return the transitions of the account, in the columns of the page."""
     return rows_of(
         seeds,
         'SELECT transition_date AS "date", from_state AS "from", to_state AS "to", reason,'

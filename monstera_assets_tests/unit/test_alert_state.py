@@ -183,7 +183,6 @@ def test_a_new_channel_gets_the_undelivered_messages_of_the_last_week(diary: Dia
 
 
 def waiting_for(diary: Diary, channel: str) -> list[str]:
-    """Send all queued messages of a channel and return their subjects."""
     diary.state.queue([channel])
     subjects: list[str] = []
     token = diary.state.lease(channel) or ""

@@ -33,7 +33,6 @@ def texts(svg: str) -> list[str]:
 
 
 def lines(svg: str) -> list[str]:
-    """Return the paths that are lines."""
     root = ET.fromstring(svg)  # noqa: S314
     return [
         path.get("d", "")

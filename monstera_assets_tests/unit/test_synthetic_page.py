@@ -19,7 +19,6 @@ PAGE = (Path(__file__).parents[2] / "docs" / "synthetic.md").read_text(encoding=
 
 
 def shown(value: object) -> str:
-    """Format a rate like the page."""
     if isinstance(value, Mapping):
         return "; ".join(f"{name}: {shown(each)}" for name, each in value.items())
     if isinstance(value, tuple):
@@ -28,7 +27,6 @@ def shown(value: object) -> str:
 
 
 def documented() -> list[Row]:
-    """Return the rows of all tables of rates."""
     return [
         row for part in sections(PAGE) for table in part.tables for row in table if "rate" in row
     ]

@@ -68,7 +68,6 @@ class Observed:
 
 
 def lapse_hazard(kind: int, country: int, breadth: int) -> float:
-    """Return the documented hazard of lapse of a person."""
     return (
         KINDS[kind].lapse_per_day
         * RATES.lapse_by_country[COUNTRIES[country]]
@@ -183,7 +182,6 @@ def test_frequencies_are_as_documented(what: str, of: str) -> None:
 
 
 def shares() -> Iterator[tuple[str, Sequence[float], np.ndarray]]:
-    """Yield documented shares and the values drawn."""
     people, accounts = observed().simulation.people, observed().simulation.accounts
     joiners = ~people.founds
     yield "kinds", [kind.share for kind in KINDS], people.kind

@@ -25,7 +25,6 @@ DAY = 175  # 2025-06-05, so that the spike covers a part of the next 30 days
 
 @cache
 def known() -> tuple[Simulation, Hazards]:
-    """Return the company as of `DAY`, and the true hazards."""
     simulation = Simulation(COMPANY)
     for day, _ in simulation.run():
         if day == DAY:

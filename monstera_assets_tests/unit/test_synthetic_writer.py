@@ -27,7 +27,6 @@ Row = tuple[object, ...]
 
 
 def digests(folder: Path) -> Mapping[str, str]:
-    """Return the hash of each file by path."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))

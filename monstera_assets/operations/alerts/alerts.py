@@ -52,13 +52,7 @@ class Alerts:
         rules: Iterable[Rule],
         clock: Clock = time.time,
     ) -> None:
-        """Parse the URLs without connecting to any.
-
-        Args:
-            settings: `alert_urls`, `ui_url` and `daily_run_at` are used.
-            tables: all declared tables.
-            rules: all rules.
-            clock: returns seconds since 1970.
+        """Parse the URLs without connecting; `clock` returns seconds since 1970.
 
         Raises:
             SettingsError: a URL is invalid, or routes to an unknown owner.
@@ -83,7 +77,7 @@ class Alerts:
             The message; None if there is nothing to report.
 
         Raises:
-            AlertStateError: the alert file cannot be used; nothing is lost.
+            AlertStateError: the alert file cannot be used.
         """
         if run.status not in FINISHED:
             return None
@@ -95,16 +89,12 @@ class Alerts:
     def process_missed_runs(
         self, instance: DagsterInstance, ours: Callable[[DagsterRun], bool]
     ) -> list[Message]:
-        """Process recent finished runs that no process has processed, the oldest first.
+        """Process recent finished runs that were not processed and for which `ours` is true.
 
-        A process misses its run when it is killed or cannot write to the alert file.
-
-        Args:
-            instance: holds the runs.
-            ours: returns whether to process a run.
+        A run is missed if its process is killed or cannot write to the alert file.
 
         Raises:
-            AlertStateError: the alert file cannot be used; nothing is lost.
+            AlertStateError: the alert file cannot be used.
         """
         state = self._state(instance)
         after = max(state.since(), self._clock() - CATCH_UP_DAYS * 86_400)
@@ -128,15 +118,11 @@ class Alerts:
     def observe_lateness(self, instance: DagsterInstance, first_partition: date) -> Message | None:
         """Check whether the daily tables contain the day that is due.
 
-        Args:
-            instance: knows the materialized partitions.
-            first_partition: the first possible day.
-
         Returns:
             A message that the day is late or no longer late; None if nothing changed.
 
         Raises:
-            AlertStateError: the alert file cannot be used; nothing is lost.
+            AlertStateError: the alert file cannot be used.
         """
         now = datetime.fromtimestamp(self._clock(), UTC)
         due = Due.at(now, self._settings)
@@ -153,7 +139,7 @@ class Alerts:
             A line for each channel that refused a message.
 
         Raises:
-            AlertStateError: the alert file cannot be used; nothing is lost.
+            AlertStateError: the alert file cannot be used.
         """
         if not self._channels:
             return []

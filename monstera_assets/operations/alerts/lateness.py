@@ -35,13 +35,6 @@ def observe(
 ) -> FinishedRun | None:
     """Check whether the daily tables contain the day that is due.
 
-    Args:
-        instance: knows the materialized partitions.
-        tables: all declared tables.
-        due: the day that is due.
-        first_partition: the first possible day.
-        now: time of the check.
-
     Returns:
         The outcome in the form of a run; None if no day is due yet or no daily table was ever
         materialized, because an empty warehouse is not late.

@@ -96,12 +96,7 @@ class Message:
         return shorten(f"[{mark}] Monstera: {what} {verb}", _SUBJECT_LIMIT)
 
     def body(self, ui_url: str, limit: int = BODY_LIMIT) -> str:
-        """Return the text; it states how many items were omitted to stay within the limit.
-
-        Args:
-            ui_url: address of the Dagster UI, for links.
-            limit: maximum number of characters.
-        """
+        """Return the text, at most `limit` characters; it states how many items were omitted."""
         what = f"Run of {code(self.job)}{self._for_days}, ended"
         if self.run_id.startswith(OBSERVATION):
             what = "Checked"
@@ -162,7 +157,7 @@ class Message:
         return full, lines[0]
 
     def to_json(self) -> str:
-        """Serialize the message for `from_json`."""
+        """Serialize the message."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod

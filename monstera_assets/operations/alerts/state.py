@@ -1,9 +1,8 @@
 """Reported outcomes and unsent messages, in an SQLite file in Dagster's home.
 
 Every method is one transaction that acquires the write lock immediately, so concurrent processes
-work in sequence and a killed process leaves no partial change. Each run is processed once, by the
-first process that gets to it. The file identifies a channel (an alert URL) by a slow, salted hash and
-never contains the URL. Channels are called sinks in the stored tables.
+work in sequence and a killed process leaves no partial change. The file identifies a channel (an alert
+URL, called sink in the tables) by a slow, salted hash and never contains the URL.
 """
 
 from __future__ import annotations
@@ -65,12 +64,7 @@ class AlertState:
     """The alert file of a Dagster instance."""
 
     def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
-        """Store the location; the file is opened by each method.
-
-        Args:
-            folder: Dagster's home.
-            clock: returns seconds since 1970.
-        """
+        """Use the file in Dagster's home; `clock` returns seconds since 1970."""
         self._path = folder / FILE
         self._clock = clock
 

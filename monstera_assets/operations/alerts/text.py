@@ -31,10 +31,7 @@ def code(text: str) -> str:
 def rows_of(markdown: str, *, rows: int, width: int) -> tuple[tuple[str, ...], ...]:
     """Return the header and the first rows of a Markdown table that `Finding.as_markdown` wrote.
 
-    Args:
-        markdown: the table; its cells are unescaped and cleaned.
-        rows: the number of rows to keep, without the header.
-        width: characters to keep per cell.
+    Cells are unescaped, cleaned, and cut to `width` characters.
     """
     lines = [_cells(line, width) for line in markdown.splitlines() if line.strip()]
     return tuple(line for number, line in enumerate(lines) if number != 1)[: rows + 1]
