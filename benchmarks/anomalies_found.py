@@ -73,7 +73,7 @@ PLANTED = (
         2,
     ),
     Planted(
-        "40 times as many lapses in Germany for a week",
+        "40 times the usual lapses in Germany for a week",
         ChurnSpike(DAY, DAY + timedelta(days=6), country="DE", factor=40),
         DAY,
         "segment_value = 'DE'",
@@ -87,7 +87,7 @@ PLANTED = (
         2,
     ),
     Planted(
-        "lapses of all users grow to 4 times as many in 4 weeks",
+        "lapses of all users grow fourfold over 4 weeks",
         SlowDrift(DAY - timedelta(days=13), DAY + timedelta(days=14), factor=4),
         DAY - timedelta(days=13),
         "segment_dimension = 'all' AND measure = 'active_share'",

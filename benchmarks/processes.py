@@ -30,7 +30,7 @@ def measure(
     variables: Mapping[str, str] | None = None,
     exit_code: int = 0,
 ) -> Measured:
-    """Run a command in its own process; exit the program if its exit code is unexpected."""
+    """Run a command in its own process; exit the program unless it ends with `exit_code`."""
     before = time.perf_counter()
     with log.open("wb") as file:
         process = subprocess.Popen(

@@ -57,7 +57,7 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
 
 @ma.item(ma.headline("Accounts", "Health", ma.LATEST_DAY.name, "Band"))
 def health(heading: str, reader: ma.Reader) -> ma.Item:
-    """Bars of accounts by health band."""
+    """Chart accounts by health band."""
     select = f"SELECT health_band, count(*) FROM {CURRENT.qualified_name} GROUP BY ALL"
     found = dict(reader.rows([CURRENT], select))
     bands = [(f"{ma.words(b)}, {score}", found.get(str(b), 0)) for b, score in _HEALTH.items()]
@@ -70,7 +70,7 @@ def health(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.headline("Accounts", "at Risk", ma.LATEST_DAY.name, "Account"))
 def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
-    """Table of accounts at risk with revenue and days to renewal, by descending revenue."""
+    """List accounts at risk with revenue and days to renewal, by descending revenue."""
     [(count, total)] = reader.rows(
         [CURRENT], f"SELECT count(*), sum(monthly_recurring_revenue) {_AT_RISK}"
     )
@@ -124,7 +124,7 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.headline("Accounts", "in State Daily", ma.LAST_18_MONTHS.name, "State"))
 def states_over_time(heading: str, reader: ma.Reader) -> ma.Item:
-    """Small lines of accounts by state, on the last day of each week."""
+    """Plot accounts by state, on the last day of each week."""
     metrics = overall.ACCOUNTS_IN_STATE
     frame = reader.frame(ma.LAST_18_MONTHS, ma.WEEK)
     found = reader.daily(overall.TABLE).by_day(metrics.values(), frame)
@@ -135,7 +135,7 @@ def states_over_time(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.headline("Revenue", "Won and Lost", ma.LAST_18_MONTHS.name, "Month"))
 def movements(heading: str, reader: ma.Reader) -> ma.Item:
-    """Columns of revenue won and lost per month."""
+    """Chart revenue won and lost per month."""
     metrics = revenue.MOVEMENTS
     frame = reader.frame(ma.LAST_18_MONTHS)
     sums = ", ".join(f"sum({metric.column_name})" for metric in metrics.values())

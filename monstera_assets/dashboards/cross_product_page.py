@@ -51,7 +51,7 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 @ma.item(lambda name: ma.headline("Users", f"with Products {name}", "to Date", "Products"))
 def breadth(heading: str, reader: ma.Reader, column: str, name: str) -> ma.Item:
-    """Bars of users by number of products."""
+    """Chart users by number of products."""
     rows = reader.rows(
         [PORTFOLIOS],
         f"SELECT least({column}, ?) AS products, count(*) FROM {PORTFOLIOS.qualified_name}"
@@ -69,7 +69,7 @@ def breadth(heading: str, reader: ma.Reader, column: str, name: str) -> ma.Item:
     )
 )
 def retention(heading: str, reader: ma.Reader, start: int) -> ma.Item:
-    """Bars of the share of users still active in a later period, by number of products adopted."""
+    """Chart the share of users still active in a later period, by number of products adopted."""
     retained, mature = f"retention_{start}", f"users_mature_{start}"
     rows = reader.rows(
         [PATHS],
@@ -111,7 +111,7 @@ def retention(heading: str, reader: ma.Reader, start: int) -> ma.Item:
 def by_product(
     heading: str, reader: ma.Reader, catalog: ma.Catalog, metric: Metric, by: str
 ) -> ma.Item:
-    """Bars of an adoption metric by product."""
+    """Chart an adoption metric by product."""
     rows = reader.rows(
         [adoption.TABLE],
         f"SELECT product_id, {metric.column_name} FROM {adoption.TABLE.qualified_name}"
@@ -127,7 +127,7 @@ def by_product(
 def affinity(
     heading: str, reader: ma.Reader, catalog: ma.Catalog, column: str, name: str
 ) -> ma.Item:
-    """Shaded table of ordered pairs of products."""
+    """Tabulate ordered pairs of products, with shades."""
     products = [
         product
         for (product,) in reader.rows(
@@ -187,7 +187,7 @@ def affinity(
 
 @ma.item(ma.headline("Users", "Adopting", "to Date", "Path"))
 def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Table of the most frequent adoption paths."""
+    """List the most frequent adoption paths."""
     columns = (
         *("users", "share_of_adopters", "median_days_since_previous", "users_ending"),
         *("retention_30", "retention_90"),
@@ -205,7 +205,7 @@ def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     def named(path: str) -> str:
         return " → ".join(map(catalog.name, path.split(ARROW)))
 
-    finding = f"{every:,} paths; the most frequent is {named(rows[0][0])}"
+    finding = f"{ma.plural(every, 'path')}; the most frequent is {named(rows[0][0])}"
     longer = next((row for row in rows if ARROW in row[0]), None)
     if longer:
         finding += (

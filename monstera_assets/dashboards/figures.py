@@ -269,7 +269,7 @@ def charted(
     *,
     wide: bool = False,
 ) -> Figure:
-    """Create a figure with one drawing, or with a second, wide one."""
+    """Create a figure, with a second, wide drawing if requested."""
     in_full = draw(size=WIDE) if wide else None
     return Figure(heading, finding, draw(size=CARD), data, described, in_full)
 

@@ -18,7 +18,7 @@ _LENGTHS = {7: "Week", 30: "30 Days"}
     )
 )
 def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window: int) -> ma.Item:
-    """Columns of active users gained and lost per window, in adjacent windows up to the as-of date."""
+    """Chart active users gained and lost per window, in adjacent windows up to the as-of date."""
     metrics = (growth.USERS_NEW, growth.USERS_RESURRECTED, growth.USERS_CHURNED)
     frame = reader.frame(period, window)
     days = frame.days
@@ -54,7 +54,7 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
 
 
 def rates(reader: ma.Reader, period: ma.Timeframe) -> list[ma.Item]:
-    """Return figures of the shares of users who become inactive, and who become active again."""
+    """Return figures of the churn, dormancy, win-back and reactivation rates."""
     daily = reader.daily(moves.TABLE, scope=moves.PLATFORM, from_state=ma.TOTAL, to_state=ma.TOTAL)
     return [
         ma.trend(
@@ -72,7 +72,7 @@ def rates(reader: ma.Reader, period: ma.Timeframe) -> list[ma.Item]:
 
 @ma.item(ma.headline("Users", "Transitions Daily", ma.LAST_30_DAYS.name, "Transition"))
 def transitions(heading: str, reader: ma.Reader) -> ma.Item:
-    """Bars of the most frequent state transitions in the last 30 days."""
+    """Chart the most frequent state transitions in the last 30 days."""
     frame = reader.frame(ma.LAST_30_DAYS)
     rows = reader.rows(
         [moves.TABLE],

@@ -49,7 +49,7 @@ def home_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 @ma.item(ma.headline("Products", "Adopted by Users", "to Date", "Product"))
 def products(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Table of the active products with their adoption and links to their pages."""
+    """List the active products with their adoption and links to their pages."""
     found = reader.by_key(adoption.TABLE, "product_id")
     if not catalog.products:
         return ma.Unavailable(heading, "The catalog has no active product.")

@@ -190,7 +190,7 @@ class Page:
         title: heading.
         lead: one sentence about the content.
         up: breadcrumbs, from the home page to the parent.
-        beside: pages of the same level, including this one.
+        siblings: pages of the same level, including this one.
         below: links to pages below this one, under `below_heading`.
         tiles: big numbers.
         sections: everything below the big numbers.
@@ -205,7 +205,7 @@ class Page:
     up: tuple[Link, ...]
     tiles: tuple[Tile, ...] = ()
     sections: tuple[Section, ...] = ()
-    beside: tuple[Link, ...] = ()
+    siblings: tuple[Link, ...] = ()
     below: tuple[Link, ...] = ()
     below_heading: str = ""
 

@@ -185,7 +185,7 @@ def activity_page(
 
 
 def active_users(reader: ma.Reader) -> ma.Item:
-    """Lines of monthly, weekly and daily active users over 90 days."""
+    """Plot monthly, weekly and daily active users over 90 days."""
     return ma.trend(
         reader.daily(overall.TABLE),
         {overall.MONTHLY: "Monthly", overall.WEEKLY: "Weekly", overall.DAILY: "Daily"},
@@ -196,14 +196,14 @@ def active_users(reader: ma.Reader) -> ma.Item:
 
 
 def retained_revenue(daily: ma.Daily, period: ma.Timeframe) -> ma.Item:
-    """Lines of net and gross retained revenue."""
+    """Plot net and gross retained revenue."""
     labels = {revenue.REVENUE_RETAINED_NET: "Net", revenue.REVENUE_RETAINED_GROSS: "Gross"}
     return ma.trend(daily, labels, period, what="Retained Net and Gross Monthly")
 
 
 @ma.item(lambda entities: ma.headline(entities, "in State Daily", ma.LATEST_DAY.name, "State"))
 def states_now(heading: str, reader: ma.Reader, entities: str) -> ma.Item:
-    """Bars of users by platform state, or of accounts by state, on the as-of date."""
+    """Chart users by platform state, or accounts by state, on the as-of date."""
     metrics = _IN_STATE[entities]
     values = reader.daily(overall.TABLE).latest(metrics.values())
     return ma.metric_bars(heading, entities.lower(), metrics, values, overall.TABLE)
@@ -211,7 +211,7 @@ def states_now(heading: str, reader: ma.Reader, entities: str) -> ma.Item:
 
 @ma.item(ma.headline("Users", "Active per Window", f"Last {_POWER_WINDOW} Days", "Active Days"))
 def power(heading: str, reader: ma.Reader) -> ma.Item:
-    """Bars of users by number of active days, in steps of four."""
+    """Chart users by number of active days, in steps of four."""
     metric, source = power_curve.USERS_BY_ACTIVE_DAYS, power_curve.TABLE
     rows = reader.rows(
         [source],
@@ -227,7 +227,7 @@ def power(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.title(cohorts.RETENTION, ma.LAST_18_MONTHS.name, "Month of Signup"))
 def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
-    """Shaded table of the retention of the latest monthly cohorts."""
+    """Tabulate the retention of the latest monthly cohorts, with shades."""
     rows = reader.rows(
         [cohorts.TABLE],
         f"SELECT cohort_start, period_number, {cohorts.USERS_IN_COHORT.column_name},"

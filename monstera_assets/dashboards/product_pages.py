@@ -93,7 +93,7 @@ def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
 
 @ma.item(ma.headline("Users", "Eligible, Tried, Activated and in Use", "to Date"))
 def funnel(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Bars of users who are eligible for the product, tried it, were activated and use it."""
+    """Chart users who are eligible for the product, tried it, were activated and use it."""
     values = _adoption(reader, product, _FUNNEL.values())
     if not values:
         return ma.Unavailable(heading, _NO_ROW)
@@ -105,7 +105,7 @@ def funnel(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
 
 @ma.item(ma.headline("Users", "in State to Date", ma.LATEST_DAY.name, "State"))
 def states_now(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Bars of users by state in the product."""
+    """Chart users by state in the product."""
     values = _adoption(reader, product, _STATES.values())
     if not values:
         return ma.Unavailable(heading, _NO_ROW)
@@ -114,7 +114,7 @@ def states_now(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
 
 @ma.item(ma.headline("Users", "in State", ma.LAST_18_MONTHS.name, "State"))
 def states_over_time(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Small lines of users by state in the product, on the last day of each week."""
+    """Plot users by state in the product, on the last day of each week."""
     frame = reader.frame(ma.LAST_18_MONTHS, ma.WEEK)
     rows = reader.rows(
         [HISTORY],

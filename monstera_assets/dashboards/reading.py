@@ -64,9 +64,9 @@ class Reader:
     def rows(
         self, tables: Iterable[Table], select: str, parameters: Sequence[Any] = ()
     ) -> list[tuple[Any, ...]]:
-        """Return the rows of a query over `tables`, which runs only once.
+        """Return the rows of a query over `tables`; the result is cached.
 
-        `select` is built from declarations; values from data must be `parameters`.
+        `select` is built from declarations. Values from data must be `parameters`.
 
         Raises:
             MissingTableError: a table was never materialized.
@@ -129,9 +129,7 @@ class Reader:
 
     def _known_days(self) -> tuple[date, date]:
         if self.days is None:
-            raise MissingTableError(
-                "No daily metrics exist yet. Materialize them first, for example with: monstera run"
-            )
+            raise MissingTableError("No daily metrics exist. Run `monstera run` to compute them.")
         return self.days
 
 

@@ -94,7 +94,7 @@ def view_page(
         title=f"{product.name}: {VIEWS[view]}" if product else VIEWS[view],
         lead=lead,
         up=(HOME_LINK, Link(VIEWS[view], view_file(view, None))) if product else (HOME_LINK,),
-        beside=tuple(
+        siblings=tuple(
             Link(text.removesuffix(" View"), view_file(one, product), current=one == view)
             for one, text in VIEWS.items()
         ),

@@ -28,7 +28,7 @@ def features(
     product: ma.Product | None,
     name: Callable[[str], str],
 ) -> ma.Item:
-    """Bars of the features or event types with the most qualifying events in a period."""
+    """Chart the features or event types with the most qualifying events in a period."""
     frame = reader.frame(period)
     rows = reader.rows(
         [activity.TABLE],
@@ -56,7 +56,7 @@ def features(
 def by_location(
     heading: str, reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
 ) -> ma.Item:
-    """Small lines of qualifying events by location, per week."""
+    """Plot qualifying events by location and week."""
     frame = reader.frame(period, ma.WEEK)
     daily = reader.daily(activity.TABLE, **{"product_id": product.id} if product else {})
     found = daily.by_segment(_EVENTS, "location", frame, added_up=True)
@@ -90,7 +90,7 @@ def workflow_figures(
     lambda period: ma.headline("Workflows", "Started and Completed Daily", period.name, "Week")
 )
 def runs_by_week(heading: str, totals: ma.Daily, period: ma.Timeframe) -> ma.Item:
-    """Lines of workflow runs started and completed per week."""
+    """Plot workflow runs started and completed per week."""
     labels = {activity.WORKFLOWS_STARTED: "Started", activity.WORKFLOWS_COMPLETED: "Completed"}
     frame = totals.reader.frame(period)
     days, values = frame.whole_weeks, totals.by_week(labels, frame)

@@ -5,7 +5,7 @@ and end it for longer than the hazard's 30 days, so the hazard can be computed e
 
 - A trial converts with `conversion_per_day` on each of its 30 days; otherwise access ends on the 31st.
 - A paid account closes with `closing_per_day`, starting on the day after its first payment: it decides
-  to leave, is paused, or stops paying. Closing settles an open failure that would have recovered.
+  to leave, is paused, or stops paying. Closing first settles an open payment failure.
 
 A subscription lapses at least 31 days after closing, when no user is active.
 """
@@ -273,7 +273,7 @@ class Accounts:
         self._note("subscription_cancelled", day, cancels, _CLOSED, effective=last)
 
     def _fail(self, day: int) -> None:
-        """Open payment failures that will recover, while people continue to work."""
+        """Open payment failures that will recover and do not end access."""
         rates = self.company.rates
         numbers = uniform(draw(self._failure, day))
         hazard = rates.failure_per_day * rates.recovered_share

@@ -185,9 +185,9 @@ class EventMaker:
 
 
 def mean_events(company: Company) -> float:
-    """Return the mean events on an active day for factor 1: the rate, or to reach `company.events`.
+    """Return the mean events on an active day for factor 1.
 
-    To reach `company.events`, it simulates the company once without generating events.
+    If `company.events` is set, simulate the company once to find the mean that reaches it.
 
     Raises:
         GenerationError: `company.events` is below the minimum for its active days.

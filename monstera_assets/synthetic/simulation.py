@@ -1,7 +1,7 @@
 """Simulate the company day by day: accounts, then new people, their work, and seats.
 
-Each day is computed in whole columns. Time and memory per day depend on the number of people, not on
-the number of past days.
+Each day is computed in whole columns. The time per day depends on the number of people, not on the
+number of past days.
 """
 
 from __future__ import annotations

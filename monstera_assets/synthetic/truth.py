@@ -33,7 +33,7 @@ EVERY_DAYS = 7
 
 
 class Hazards(NamedTuple):
-    """People with access at the end of a day, their hidden state and probability of no use."""
+    """People with access at the end of a day, their hidden state, and the probability."""
 
     user: Ints
     state: Ints

@@ -117,7 +117,7 @@ def test_a_continuing_failure_is_reported_weekly_and_a_recovery_once(
     first, reminder, recovery = (message.text for message in receiver.received)
     since = first.split("has failed since ")[1].split("\n")[0]
     link = f"[run {first_run[:8]}](http://127.0.0.1:3000/runs/{first_run})"
-    assert f"still fails, since {since} ({link}, for 2025-01-01)\n" in reminder
+    assert f"still fails; first failure at {since} ({link}, for 2025-01-01)\n" in reminder
     assert (
         "- `silver_facts.no_remarks` passes again for 2025-01-10; it first failed at"
         f" {since} ({link}, for 2025-01-01)\n"

@@ -1,4 +1,4 @@
-"""Alerts: notify people once when checks or steps of a run fail, and once when they recover.
+"""Alerts: notify people when checks or steps of a run fail, and when they recover.
 
 `outcomes` reads a finished run, `state` decides which outcomes to report and stores unsent
 messages, `message` formats them and `sending` delivers them. `alerts` combines these for the command

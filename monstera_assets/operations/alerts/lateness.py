@@ -22,7 +22,7 @@ _NAMED = 5
 
 
 def observation(due: Due, *, is_late: bool) -> str:
-    """Return an id in place of a run id, so that each day is reported once as late or complete."""
+    """Return an artificial run id, so that a day is reported once as late and once as complete."""
     return f"{OBSERVATION}{due.day}:{'late' if is_late else 'there'}"
 
 

@@ -141,8 +141,9 @@ class Message:
             line = f"{head} passes again{self._for_days}; it first failed at {since}"
             return line, line
         has, fails = ("have", "fail") if item.also else ("has", "fails")
-        reminds = item.news is AlertEvent.REMINDER
-        lines = [f"{head} {f'still {fails},' if reminds else f'{has} failed'} since {since}"]
+        is_reminder = item.news is AlertEvent.REMINDER
+        verb = f"still {fails}; first failure at" if is_reminder else f"{has} failed since"
+        lines = [f"{head} {verb} {since}"]
         if outcome.owners:
             lines.append(f"  Owner: {', '.join(outcome.owners)}")
         if outcome.description:

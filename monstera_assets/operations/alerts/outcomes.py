@@ -32,7 +32,7 @@ OBSERVATION = "observation:"
 """Prefix of the run id of an observation, which is not a Dagster run."""
 
 FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE)
-"""Statuses of runs that are reported. Canceled runs are not, because a person canceled them."""
+"""Statuses of runs to report. Canceled runs are omitted, because someone canceled them on purpose."""
 
 _READ = {
     DagsterEventType.ASSET_CHECK_EVALUATION,

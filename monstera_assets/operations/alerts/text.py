@@ -1,4 +1,4 @@
-"""Make text from data safe for messages: no markup, control characters or e-mail, limited length."""
+"""Make text from data safe for messages: no markup, control characters or e-mail addresses."""
 
 from __future__ import annotations
 
