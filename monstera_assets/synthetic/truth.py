@@ -33,7 +33,7 @@ EVERY_DAYS = 7
 
 
 class Hazards(NamedTuple):
-    """People with access at the end of a day, their hidden state, and the probability."""
+    """People with access at the end of a day, with hidden state and true hazard."""
 
     user: Ints
     state: Ints
