@@ -1,1 +1,1 @@
-"""Measurements: each beside a reference of the same run. Nothing here is part of the package."""
+"""Benchmarks, each relative to a reference in the same run. They are not part of the package."""

@@ -1,15 +1,14 @@
-"""Whether disturbances of a made-up company are found, and how soon; and what is found without any.
+"""Measure how soon disturbances of a synthetic company are detected, and the rate of false positives.
 
     python -m benchmarks.anomalies_found [--users 20000] [--calm-seeds 1 2 3] [--work FOLDER]
 
-Generates a company once for each disturbance, and undisturbed ones, computes
-gold_state_distribution_anomalies and all that it is made of, and prints Markdown tables: for each
-disturbance the first day on which a series that it concerns is out of its range, and for the
-undisturbed year the false alarms, by quarter. An alarm is a series that begins to be out of its range;
-if it was out within the week before, it is the same alarm, and segments of the same people, such as
-plan and tier in this company, are one series. A company that is in the work folder from an earlier
-run is not made again, only its anomalies are. Exit code 1 if a disturbance is found too late, or if
-there is more than one false alarm a quarter, on average over the companies.
+Generates one company per disturbance and undisturbed companies, computes
+gold_state_distribution_anomalies with its upstream tables, and prints Markdown tables: per disturbance
+the first day on which an affected series is out of its range, and per undisturbed company the false
+positives by quarter. A false positive is a series that leaves its range after at least a week inside
+it; segments with the same people, such as plan and tier, count as one series. If the work folder holds
+a company of an earlier run, only its anomalies are computed again. The exit code is 1 if a disturbance
+is detected too late, or if there is more than one false positive per quarter on average.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ from monstera_assets.warehouse.windows import DateWindow
 
 END = date(2025, 6, 30)
 DAY = date(2025, 5, 14)
-JUDGED_DAYS = 364
-DAYS = JUDGED_DAYS + DAYS_BEFORE_JUDGED[Span.WEEK]
+EVALUATED_DAYS = 364
+DAYS = EVALUATED_DAYS + DAYS_BEFORE_JUDGED[Span.WEEK]
 SEED = 1
 SERIES = "span, measure, scope, segment_dimension, segment_value, state"
 PEOPLE = "metric_date, span, measure, state, members, observed"
@@ -56,7 +55,7 @@ COLUMNS = "metric_date, span, measure, segment_value, observed, expected, score,
 
 @dataclass(frozen=True)
 class Planted:
-    """A disturbance, what it is in words, which rows show it, and how soon they must."""
+    """A disturbance, its description, the filter of the affected rows, and the detection limit."""
 
     words: str
     anomaly: Anomaly
@@ -67,28 +66,28 @@ class Planted:
 
 PLANTED = (
     Planted(
-        "half of the events of two days not recorded",
+        "half of the events of two days are not recorded",
         TrackingOutage(DAY, DAY + timedelta(days=1), missing_share=0.5),
         DAY,
         "severity = 'high'",
         2,
     ),
     Planted(
-        "lapses 40 times as frequent in Germany for a week",
+        "40 times the usual lapses in Germany for a week",
         ChurnSpike(DAY, DAY + timedelta(days=6), country="DE", factor=40),
         DAY,
         "segment_value = 'DE'",
         2,
     ),
     Planted(
-        "a day's events written twice",
+        "the events of a day are written twice",
         DoubledLoad(DAY),
         DAY,
         "measure = 'events_per_active_user'",
         2,
     ),
     Planted(
-        "lapses of everybody ever more frequent, up to 4 times in 4 weeks",
+        "lapses of all users grow fourfold over 4 weeks",
         SlowDrift(DAY - timedelta(days=13), DAY + timedelta(days=14), factor=4),
         DAY - timedelta(days=13),
         "segment_dimension = 'all' AND measure = 'active_share'",
@@ -98,7 +97,7 @@ PLANTED = (
 
 
 def anomalies_of(company: Company, folder: Path) -> duckdb.DuckDBPyConnection:
-    """The database of a company, with all that the anomalies are made of."""
+    """Return the database of a company with its anomalies and their upstream tables."""
     source, database = folder / "source", folder / "anomalies.duckdb"
     selection: dg.AssetSelection = dg.AssetSelection.assets(asset_key(TABLE.name))
     if not database.exists():
@@ -111,8 +110,8 @@ def anomalies_of(company: Company, folder: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(str(database), read_only=True)
 
 
-def look_for(planted: Planted, users: int, folder: Path) -> tuple[str, bool]:
-    """A row of the table of disturbances, and whether it was found in time."""
+def detect(planted: Planted, users: int, folder: Path) -> tuple[str, bool]:
+    """Return the table row of a disturbance, and whether it was detected in time."""
     company = Company(users, DAYS, SEED, END, anomalies=(planted.anomaly,))
     with anomalies_of(company, folder) as connection:
         found = connection.execute(
@@ -121,7 +120,7 @@ def look_for(planted: Planted, users: int, folder: Path) -> tuple[str, bool]:
             [planted.first],
         ).fetchall()
     if not found:
-        return f"| {planted.words} | not found | | | | |", False
+        return f"| {planted.words} | not detected | | | | |", False
     [(day, span, measure, segment, observed, expected, score, threshold)] = found
     number = (day - planted.first).days + 1
     cells = (
@@ -130,45 +129,45 @@ def look_for(planted: Planted, users: int, folder: Path) -> tuple[str, bool]:
         f"{span}: {measure}, {segment}",
         f"{observed:.3f}",
         f"{expected:.3f}",
-        f"{score:+.1f} (out from {threshold:.1f})",
+        f"{score:+.1f} (threshold {threshold:.1f})",
     )
     return f"| {' | '.join(cells)} |", number <= planted.within_days
 
 
-def false_alarms(seed: int, users: int, folder: Path) -> list[int]:
-    """Alarms of an undisturbed year, by quarter; those of the same people on a day count once."""
+def false_positives(seed: int, users: int, folder: Path) -> list[int]:
+    """Return the false positives of an undisturbed year, by quarter."""
     with anomalies_of(Company(users, DAYS, seed, END), folder) as connection:
         rows = connection.execute(
             f"SELECT (? - metric_date) // 91, count(DISTINCT ({PEOPLE})) FROM (SELECT *, metric_date"  # noqa: S608
             f" - lag(metric_date) OVER (PARTITION BY {SERIES} ORDER BY metric_date) AS gap FROM"
             f" {TABLE.qualified_name}) WHERE coalesce(gap, 99) > 7 AND metric_date > ? - ?"
             " GROUP BY ALL",
-            [END, END, JUDGED_DAYS],
+            [END, END, EVALUATED_DAYS],
         ).fetchall()
-    alarms = dict(rows)
-    return [alarms.get(quarter, 0) for quarter in reversed(range(JUDGED_DAYS // 91))]
+    counts = dict(rows)
+    return [counts.get(quarter, 0) for quarter in reversed(range(EVALUATED_DAYS // 91))]
 
 
 def run(users: int, calm_seeds: Sequence[int], work: Path) -> bool:
-    """Print both tables; whether all was found in time and little without reason."""
-    print("| disturbance | found on | by | observed | expected | score |")
+    """Print both tables and return whether detection and false positives are within the limits."""
+    print("| disturbance | detected on | by | observed | expected | score |")
     print("|---|---|---|---:|---:|---|")
     is_good = True
     for number, planted in enumerate(PLANTED, start=1):
-        row, in_time = look_for(planted, users, work / f"planted_{users}_{number}")
+        row, in_time = detect(planted, users, work / f"planted_{users}_{number}")
         is_good &= in_time
         print(row, flush=True)
-    print("\n| undisturbed company | false alarms by quarter |\n|---|---|")
+    print("\n| undisturbed company | false positives by quarter |\n|---|---|")
     total = 0
     for seed in calm_seeds:
-        alarms = false_alarms(seed, users, work / f"calm_{users}_{seed}")
-        total += sum(alarms)
-        print(f"| {users:,} users, seed {seed} | {', '.join(map(str, alarms))} |", flush=True)
-    return is_good and total <= len(calm_seeds) * JUDGED_DAYS // 91
+        counts = false_positives(seed, users, work / f"calm_{users}_{seed}")
+        total += sum(counts)
+        print(f"| {users:,} users, seed {seed} | {', '.join(map(str, counts))} |", flush=True)
+    return is_good and total <= len(calm_seeds) * EVALUATED_DAYS // 91
 
 
 def main() -> None:
-    """Read the arguments and look."""
+    """Parse the arguments and run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--calm-seeds", type=int, nargs="*", default=[1, 2, 3])

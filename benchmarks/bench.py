@@ -1,17 +1,16 @@
-"""What the graph costs, beside what plain DuckDB needs for the same rows in the same run.
+"""Compare the cost of the graph with that of plain DuckDB for the same rows.
 
     python -m benchmarks.bench [--size S|M|L] [--folder FOLDER] [--runs N] [--memory-limit 6GB]
         [--also short-history seeds event-log sample]
 
-Makes the source of a made-up company of a size, unless it is there, runs the whole graph over it from
-scratch, and measures two references: loading the same Parquet files into a table, and copying the
-rows of the three state histories into tables of another file. Everything measured runs in a process
-of its own. Prints a Markdown table with medians, writes it beside the warehouse with the figures as
-JSON, and a digest of all tables, by which two runs can be compared. Exit code 1 if a run fails.
+Generates the source of a synthetic company if it does not exist, runs the whole graph from scratch, and
+measures two references: loading the same Parquet files into a table, and copying the rows of the three
+state histories to another database. Each measurement runs in its own process. Prints a Markdown table
+of medians with a digest of all tables, to compare two runs, and saves it with the figures as JSON in
+the folder. The exit code is 1 if a run fails.
 
-`--also` measures more: the last day's run beside one where only 60 days lie behind it, the seeds from
-a cold start, a partition in Dagster's log, and whether a sample of users is as the slow, literal
-implementation says.
+`--also` adds the last day after the whole history and after 60 days, the seeds from a cold start, a
+partition in Dagster's event log, and a comparison of sampled users with the test oracle.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from statistics import median
 
 import duckdb
 
-from benchmarks.event_log import milliseconds_a_partition
+from benchmarks.event_log import milliseconds_per_partition
 from benchmarks.processes import Measured, in_duckdb, measure, monstera, run_graph, seconds_by_step
 from benchmarks.tables import digest
 
@@ -51,7 +50,7 @@ _REPOSITORY = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Size:
-    """Users, events and days of a made-up company."""
+    """Users, events and days of a synthetic company."""
 
     users: int
     events: int
@@ -67,7 +66,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: medians in seconds and MB, the ratio to the reference and its bound."""
+    """A table row: medians in seconds and MB, the ratio to the reference and its limit."""
 
     what: str
     seconds: float
@@ -78,7 +77,7 @@ class Row:
 
     @property
     def markdown(self) -> str:
-        """As a line of a Markdown table."""
+        """The row in Markdown."""
         seconds = f"{self.seconds:.2g}" if self.seconds < 1 else f"{self.seconds:.1f}"
         others = (
             (self.cpu, ",.1f"),
@@ -96,13 +95,13 @@ def of_processes(
     ratio: float | None = None,
     at_most: float | None = None,
 ) -> Row:
-    """The line of a stage that is a process of its own."""
+    """Create the row of a stage that ran in its own process."""
     wall, cpu = median(m.wall for m in measured), median(m.cpu for m in measured)
     return Row(what, wall, cpu, median(m.memory for m in measured), ratio, at_most)
 
 
 class Bench:
-    """One size, measured several times in turns."""
+    """Measure one size several times, with alternating stages."""
 
     def __init__(
         self, name: str, folder: Path, runs: int, memory_limit: str | None, further: Sequence[str]
@@ -117,16 +116,16 @@ class Bench:
         self._database = self._folder / "warehouse" / "monstera.duckdb"
 
     def generate(self) -> None:
-        """Make the source, unless it is there."""
+        """Generate the source if it does not exist."""
         if self._source.exists():
             return
         options = {"output": self._source, "seed": 1, **asdict(self._size)}
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         made = measure(monstera("generate", *words), self._log)
-        print(f"source made in {made.wall:.0f} s, {made.memory:,.0f} MB at most", flush=True)
+        print(f"source generated in {made.wall:.0f} s, peak {made.memory:,.0f} MB", flush=True)
 
     def run(self) -> None:
-        """Measure in turns and print the table."""
+        """Measure all stages alternately and print the table."""
         self.generate()
         stages: dict[str, Callable[[], Measured]] = {
             "load": self._load_reference,
@@ -156,7 +155,7 @@ class Bench:
             seeds = [self._graph(_REPOSITORY / "seeds", database) for _ in range(self._runs)]
             rows.append(of_processes("the seeds, whole graph, cold process", seeds))
         if "event-log" in self._further:
-            taken = median(milliseconds_a_partition(5000) for _ in range(self._runs)) / 1000
+            taken = median(milliseconds_per_partition(5000) for _ in range(self._runs)) / 1000
             rows.append(Row("a partition in Dagster's log", taken, at_most=0.001))
         self._write(rows)
         if "sample" in self._further:
@@ -178,7 +177,7 @@ class Bench:
         return measure(in_duckdb(self._fresh("copy.duckdb"), attach, *copies), self._log)
 
     def _graph(self, source: Path, database: Path) -> Measured:
-        """The whole graph from scratch, with all checks."""
+        """Run the whole graph from scratch, with all checks."""
         shutil.rmtree(database.parent, ignore_errors=True)
         return run_graph(source, database, self._log, (), self._variables)
 
@@ -190,7 +189,7 @@ class Bench:
         return run_graph(source, database, self._log, days, self._variables)
 
     def _look_up(self) -> float:
-        """Seconds to read one user: current state, product states, whole history; the median."""
+        """Return the median seconds to read a user's current state, product states and history."""
         with duckdb.connect(str(self._database), read_only=True) as connection:
             users = connection.execute(
                 "SELECT user_id FROM silver.silver_user_current_state USING SAMPLE 20 (reservoir, 1)"
@@ -228,7 +227,7 @@ class Bench:
         ]
 
     def _short_history(self) -> tuple[Path, Path]:
-        """A source of the last days only, with the same active users, and a warehouse of them."""
+        """Create a source of the last days, with all users, and its warehouse."""
         source = self._folder / "short_source"
         database = self._folder / "short_warehouse" / "monstera.duckdb"
         if not source.exists():
@@ -241,7 +240,7 @@ class Bench:
         return source, database
 
     def _of_days(self, days: Sequence[Measured], short_days: Sequence[Measured]) -> list[Row]:
-        """The last day's run after all days, and where only some lie behind it."""
+        """Return the rows of the last day's run after all days and after a short history."""
         ratio = median(m.wall for m in days) / median(m.wall for m in short_days)
         return [
             of_processes(f"reference: the last day after {SHORT_DAYS} days of history", short_days),
@@ -249,7 +248,7 @@ class Bench:
         ]
 
     def _write(self, rows: Sequence[Row]) -> None:
-        """Print the table, and write it beside the warehouse with the figures as JSON."""
+        """Print the table, and save it with the figures as JSON."""
         tables = ("bronze.bronze_events", *(f"silver.{history}" for history in HISTORIES))
         with duckdb.connect(str(self._database), read_only=True) as connection:
             events, *histories = (connection.table(table).shape[0] for table in tables)
@@ -264,7 +263,7 @@ class Bench:
             "|---|---:|---:|---:|---:|---:|",
             *(row.markdown for row in rows),
             "",
-            f"History on disk: {size / sum(histories):.1f} bytes a row. All tables: {of_tables}.",
+            f"History on disk: {size / sum(histories):.1f} bytes per row. All tables: {of_tables}.",
         ]
         table = "\n".join(lines)
         (self._folder / "results.md").write_text(table + "\n", encoding="utf-8")
@@ -280,7 +279,7 @@ class Bench:
 
 
 def main() -> None:
-    """Read the arguments and measure."""
+    """Parse the arguments and run the benchmark."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=SIZES, default="S")
     parser.add_argument("--folder", type=Path, default=Path("data/bench"))

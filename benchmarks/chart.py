@@ -1,8 +1,9 @@
-"""The chart of docs/benchmarks.md: how many times its reference each stage takes, by size.
+"""Draw the chart of docs/benchmarks.md: the ratio of each stage to its reference, by size.
 
     python -m benchmarks.chart FOLDER IMAGE
 
-FOLDER is that of the benchmark, with a folder of results for each size; IMAGE is an SVG to write.
+FOLDER is the folder of the benchmark, with one subfolder of results per size. IMAGE is the SVG file to
+write.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ SHORT = {
     "load_events, validation and ledger included": "load of events",
     "the three state histories": "state histories",
     "whole graph, all days, checks included": "whole graph with checks",
-    "the last day after 365 days": "a day after 365, to one after 60",
+    "the last day after 365 days": "day after 365 days / after 60",
 }
 _LABELS, _PLOT, _STEP = 270, 420, 24
-"""Pixels of the labels and of the plot across, and of a bar with the space below it."""
+"""Widths of the labels and of the plot, and height of a bar with its gap, in pixels."""
 
 
 def chart(folder: Path) -> str:
-    """The chart as SVG: bars of the measured ratios, and ticks where they are to stay below."""
+    """Return the chart as SVG: bars of the measured ratios, and marks at their limits."""
     rows = [
         (f"{SHORT[what]}, {size}", row["ratio"], row["at_most"])
         for what in SHORT
@@ -44,7 +45,7 @@ def chart(folder: Path) -> str:
             f'<text x="{_LABELS + width + 5:.1f}" y="{y + 16}">{ratio:.1f}</text>'
         )
     height = _STEP * (len(rows) + 1)
-    title = "times the reference, which is plain DuckDB in the same run"
+    title = "ratio to the reference: plain DuckDB in the same run"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LABELS + _PLOT + 40}" height="{height}"'
         ' font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>'
@@ -53,7 +54,7 @@ def chart(folder: Path) -> str:
 
 
 def main() -> None:
-    """Read the arguments and draw."""
+    """Parse the arguments and write the chart."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("image", type=Path)

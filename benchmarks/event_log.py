@@ -1,9 +1,9 @@
-"""What one partition of an asset costs in Dagster's log, when a range of them is one run.
+"""Measure the cost of a partition in Dagster's event log, if one run covers a range of partitions.
 
     python -m benchmarks.event_log [--partitions N]
 
-Runs an asset that does nothing over one partition and over N of them, each in a new home with the
-project's own dagster.yaml, and prints the milliseconds that each further partition takes.
+Runs an empty asset over one partition and over N partitions, each in a new home with the project's
+dagster.yaml, and prints the milliseconds per additional partition.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FIRST = date(2000, 1, 1)
 
 
 def seconds_of(partitions: int, folder: Path) -> float:
-    """The seconds of one run over so many partitions."""
+    """Return the seconds of one run over a number of partitions."""
 
     @dg.asset(
         partitions_def=dg.DailyPartitionsDefinition(FIRST.isoformat()),
@@ -41,22 +41,22 @@ def seconds_of(partitions: int, folder: Path) -> float:
         job = defs.resolve_job_def("job")
         before = time.perf_counter()
         report = run_range(job, instance, window)
-        assert report.succeeded  # noqa: S101  # a run that failed measures nothing
+        assert report.succeeded  # noqa: S101
         return time.perf_counter() - before
 
 
-def milliseconds_a_partition(partitions: int) -> float:
-    """What each partition after the first takes."""
+def milliseconds_per_partition(partitions: int) -> float:
+    """Return the milliseconds per partition after the first."""
     with tempfile.TemporaryDirectory() as folder:
         one = seconds_of(1, Path(folder))
         return 1000 * (seconds_of(partitions, Path(folder)) - one) / (partitions - 1)
 
 
 def main() -> None:
-    """Read the arguments and measure."""
+    """Parse the arguments and print the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--partitions", type=int, default=5000)
-    print(f"{milliseconds_a_partition(parser.parse_args().partitions):.2f} ms a partition")
+    print(f"{milliseconds_per_partition(parser.parse_args().partitions):.2f} ms per partition")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""How far small runs and quick commands are above what Dagster itself costs.
+"""Compare small runs and quick commands with the cost of Dagster itself.
 
     python -m benchmarks.floor [--runs N] [--folder FOLDER] [--against CHECKOUT] [--large SOURCE]
 
-The floor is Dagster running `floor_graph.json` with empty functions on the project's own
-dagster.yaml: the assets, partitions, dependencies and checks of the graph as it was before steps were
-merged, so that merging steps counts as the gain it is. Measured beside it, in turns, are `monstera
-run` on the seeds and the quick commands, each in a process of its own. Prints the median CPU seconds
-(user and system) of whole processes with their ratios.
+The reference ("floor") is Dagster running `floor_graph.json` with empty functions and the project's
+dagster.yaml. It has the assets, partitions, dependencies and checks of the graph before its steps were
+merged, so that the gain from merging is measured. `monstera run` on the seeds and quick commands run
+alternately with it, each in its own process. Prints the median CPU seconds (user and system) of whole
+processes with their ratios.
 
-`--against` measures the same commands of another checkout, which has a virtual environment of its
-own, in the same turns. `--large` also measures the last day of a large source, such as
-`benchmarks.bench` makes, minus the last day of the seeds.
+`--against` also measures the commands of another checkout, which has its own virtual environment.
+`--large` also measures the last day of a large source, such as that of `benchmarks.bench`, minus the
+last day of the seeds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.processes import measure
 
 _REPOSITORY = Path(__file__).parent.parent
 FIRST, LAST = "2024-07-01", "2025-06-30"
-"""The days of the seeds."""
+"""First and last day of the seeds."""
 
 ALL_DAYS, LAST_DAY, IMPORT = "floor, all days", "floor, last day", "import dagster"
 LARGE = "last day of the large source - last day of the seeds"
@@ -39,11 +39,11 @@ _RATIOS = {
     "--help": (IMPORT, 0.5),
     "a wrong argument": (IMPORT, 0.5),
 }
-"""What is measured: its reference and the ratio that it must not exceed."""
+"""Reference of each measurement, and the maximum ratio to it."""
 
 
 class Checkout:
-    """A checkout of the project, its virtual environment, and the warehouses that it fills."""
+    """A checkout of the project with its virtual environment and warehouses."""
 
     def __init__(self, path: Path, python: Path, folder: Path) -> None:
         self._path, self._python, self._folder = path.absolute(), python.absolute(), folder
@@ -52,7 +52,7 @@ class Checkout:
         self.cpu: dict[str, list[float]] = {}
 
     def measure(self, what: str, *command: str, cache: str = "warm", exit_code: int = 0) -> None:
-        """Note the CPU seconds of a command of the virtual environment's `bin` folder."""
+        """Run a command of the virtual environment and record its CPU seconds."""
         variables = {
             "PYTHONPATH": str(self._path),
             "XDG_CACHE_HOME": str(self._folder / cache),
@@ -64,7 +64,7 @@ class Checkout:
         self.cpu.setdefault(what, []).append(measured.cpu)
 
     def floor(self) -> None:
-        """Measure the floor of all days and, after them in the same home, of the last day."""
+        """Measure the floor of all days and then, in the same home, of the last day."""
         home = self._emptied("floor")
         shutil.copy(self._path / "dagster.yaml", home / "dagster.yaml")
         for what, first in ((ALL_DAYS, FIRST), (LAST_DAY, LAST)):
@@ -88,7 +88,7 @@ class Checkout:
         self.measure(IMPORT, "python", "-c", "import dagster")
 
     def large(self, source: Path) -> None:
-        """Measure the last day of a source, computing all days before if that was not done."""
+        """Measure the last day of a source; compute all days first if the warehouse is missing."""
         database = self._folder.with_name(f"{self._folder.name}_large") / "monstera.duckdb"
         where = ("--source", str(source.absolute()), "--database", str(database))
         if not database.exists():
@@ -109,7 +109,7 @@ class Checkout:
 
 
 def of_table(checkout: Checkout, against: Checkout | None) -> list[str]:
-    """The lines of the Markdown table: medians, ratios to the reference and to another checkout."""
+    """Return the Markdown table: medians, and ratios to the reference and to another checkout."""
     lines = [
         "| what | CPU s | : reference | at most | other checkout, CPU s | : other |",
         "|---|---:|---:|---:|---:|---:|",
@@ -128,7 +128,7 @@ def of_table(checkout: Checkout, against: Checkout | None) -> list[str]:
 
 
 def main() -> None:
-    """Read the arguments, measure in turns and print the table."""
+    """Parse the arguments, measure alternately and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("data/floor"))
@@ -142,7 +142,7 @@ def main() -> None:
     )
     checkouts = [checkout for checkout in (here, there) if checkout]
     for checkout in checkouts:
-        checkout.commands()  # fills the caches, those of bytecode too
+        checkout.commands()  # fills all caches, including bytecode
         checkout.cpu.clear()
     for number in range(asked.runs):
         here.floor()
@@ -150,7 +150,7 @@ def main() -> None:
             checkout.commands()
             if asked.large:
                 checkout.large(asked.large)
-        print(f"turn {number + 1} of {asked.runs}", flush=True)
+        print(f"round {number + 1} of {asked.runs}", flush=True)
     print("\n".join(of_table(here, there)))
 
 

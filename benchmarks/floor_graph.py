@@ -1,9 +1,9 @@
-"""What Dagster alone costs: a frozen graph with empty functions, over a range of partitions.
+"""Run a frozen graph with empty functions over a range of partitions: the cost of Dagster alone.
 
     python -m benchmarks.floor_graph HOME FIRST LAST
 
-`floor_graph.json` says what the graph is. HOME is the folder of a Dagster instance. Imports nothing of
-the project but what the instance's dagster.yaml names.
+`floor_graph.json` describes the graph. HOME is the folder of a Dagster instance. The module imports no
+code of the project, except what the instance's dagster.yaml names.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ PARTITIONS = dg.DailyPartitionsDefinition(start_date="2024-07-01")
 
 
 class StoresNothing(dg.IOManager):
-    """Stores nothing and gives None."""
+    """Store nothing and load None."""
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Store nothing."""
 
     def load_input(self, context: dg.InputContext) -> None:
-        """Give None."""
+        """Load None."""
 
 
 def key(text: str) -> dg.AssetKey:
-    """The key that a text with slashes names."""
+    """Parse a key that is separated by slashes."""
     return dg.AssetKey(text.split("/"))
 
 
 def mapping(offset: int | str | None) -> dg.TimeWindowPartitionMapping | None:
-    """The mapping that the file describes, as its notes say."""
+    """Return the partition mapping of a value in the file; see its notes."""
     if offset is None or isinstance(offset, str):
         return dg.TimeWindowPartitionMapping() if offset else None
     return dg.TimeWindowPartitionMapping(
@@ -46,7 +46,7 @@ def mapping(offset: int | str | None) -> dg.TimeWindowPartitionMapping | None:
 
 
 def assets(step: dict[str, Any]) -> dg.AssetsDefinition:
-    """The step that materializes one or several assets."""
+    """Return a step that materializes one or more assets."""
     keys, partitioned = [key(text) for text in step["keys"]], step["partitioned"]
 
     @dg.multi_asset(
@@ -71,7 +71,7 @@ def assets(step: dict[str, Any]) -> dg.AssetsDefinition:
 
 
 def checks(step: dict[str, Any]) -> dg.AssetChecksDefinition:
-    """The step that evaluates the checks of an asset: all pass."""
+    """Return a step of asset checks that always pass."""
     specs = [
         dg.AssetCheckSpec(
             name,
@@ -115,7 +115,7 @@ def run(home: Path, first: str, last: str) -> None:
         )
     evaluated = len(result.get_asset_check_evaluations())
     if not result.success or evaluated != sum(len(step.get("checks", ())) for step in steps):
-        raise RuntimeError(f"the floor's run failed: {evaluated} checks evaluated")
+        raise RuntimeError(f"the run of the frozen graph failed: {evaluated} checks evaluated")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What a day's gold costs with a long history behind it, as a ratio to a short one.
+"""Compare the cost of one day of gold after a long history with that after a short one.
 
-Builds two warehouses of one source, the one from its first day, the other from a later date, then runs
-the same last day of both in turns, each in a process of its own, and compares the seconds that the
-steps of gold take. A ratio near 1 means that a day costs the same however long the history is.
+Builds two warehouses from one source, one from its first day and one from a later date. It then runs
+the same last day in both alternately, each in its own process, and compares the seconds of the gold
+steps. A ratio near 1 means that the cost of a day does not depend on the length of the history.
 
     python -m benchmarks.one_day_of_gold SOURCE FOLDER --short-from 2025-07-31 --day 2026-07-30
 """
@@ -18,10 +18,10 @@ from benchmarks.processes import run_graph, seconds_by_step
 
 
 def main() -> None:
-    """Build, run in turns, and print medians and their ratio."""
+    """Build both warehouses, run them alternately, and print the medians and their ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", type=Path)
-    parser.add_argument("folder", type=Path, help="where the two warehouses are made")
+    parser.add_argument("folder", type=Path, help="folder of the two warehouses")
     parser.add_argument("--short-from", type=date.fromisoformat, required=True)
     parser.add_argument("--day", type=date.fromisoformat, required=True)
     parser.add_argument("--runs", type=int, default=3)

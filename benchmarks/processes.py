@@ -1,4 +1,4 @@
-"""Measuring a process: wall and CPU time, peak memory, and what it printed."""
+"""Run a process and measure its wall and CPU time, peak memory and output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEP = re.compile(r"^\[ *\d+/\d+\] (\w+) .*?(\d+\.\d) s$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Measured:
-    """A process that has ended: seconds of wall and CPU time, peak memory in MB, what it printed."""
+    """Wall and CPU time in seconds, peak memory in MB, and output of a process that has ended."""
 
     wall: float
     cpu: float
@@ -30,7 +30,7 @@ def measure(
     variables: Mapping[str, str] | None = None,
     exit_code: int = 0,
 ) -> Measured:
-    """Run a command in a process of its own; ends the program unless it ends with `exit_code`."""
+    """Run a command in its own process; exit the program unless it ends with `exit_code`."""
     before = time.perf_counter()
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -41,12 +41,14 @@ def measure(
     wall = time.perf_counter() - before
     output = log.read_text(errors="replace")
     if process.returncode != exit_code:
-        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{output[-3000:]}")
+        sys.exit(
+            f"`{' '.join(command)}` ended with exit code {process.returncode}:\n{output[-3000:]}"
+        )
     return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output)
 
 
 def monstera(*arguments: str) -> list[str]:
-    """The command line of this environment."""
+    """Return a command of the `monstera` program of this environment."""
     return [str(Path(sys.executable).with_name("monstera")), *arguments]
 
 
@@ -57,18 +59,18 @@ def run_graph(
     options: Sequence[object] = (),
     variables: Mapping[str, str] | None = None,
 ) -> Measured:
-    """Run the graph in a process of its own."""
+    """Run the graph in its own process."""
     where = ("--source", str(source), "--database", str(database))
     return measure(monstera("run", *where, *map(str, options)), log, variables)
 
 
 def seconds_by_step(run: Measured) -> dict[str, float]:
-    """The seconds of each step, as a run has printed them."""
+    """Return the seconds per step that a run printed."""
     return {step: float(seconds) for step, seconds in _STEP.findall(run.output)}
 
 
 def in_duckdb(*statements: str) -> list[str]:
-    """A process that runs statements in a DuckDB of its own; the file's name is the first."""
+    """Return a command that runs statements in DuckDB; the first argument is the database file."""
     program = (
         "import sys, duckdb\nc = duckdb.connect(sys.argv[1])\nfor s in sys.argv[2:]: c.execute(s)"
     )

@@ -1,15 +1,13 @@
-"""Replay a source by the days on which its events were received, and compare with one load of all.
+"""Replay a source by the days on which its events were received, and compare with a single load.
 
     python -m benchmarks.replay_received SOURCE FIRST LAST [--every DAYS] [--work FOLDER]
 
-SOURCE is a folder with events.parquet, whose `received_at` says when each event came in,
-users.parquet, accounts.parquet and product_catalog.csv, such as the OpenStack data. Of its events
-those dated from FIRST to LAST and received by LAST take part. On each day, those received that day
-are added to a source laid out by day, with the users and accounts that they are the first to name,
-and the tables are brought up to date as `monstera run --changed` does it, without the checks; with
---every 7 once a week, with what came in during the week. At the end all tables are compared, row by
-row, with those of one run over the same source from scratch.
-Exit code 1 if a table differs.
+SOURCE is a folder with events.parquet including `received_at`, users.parquet, accounts.parquet and
+product_catalog.csv, such as the OpenStack data. The replay uses events dated FIRST to LAST and received
+by LAST. For each day, it adds the events received on that day to a source with daily folders, together
+with the users and accounts that they mention first, and updates the tables like `monstera run
+--changed`, without checks; with --every 7, once per week. At the end, all tables are compared row by
+row with those of one run over the same source from scratch. The exit code is 1 if a table differs.
 """
 
 from __future__ import annotations
@@ -42,18 +40,18 @@ METRICS = ("users_active_daily", "users_active_monthly")
 
 @dataclass(frozen=True)
 class Warehouse:
-    """A database over the source as it is handed over."""
+    """A database and the source that the replay extends."""
 
     settings: Settings
     definitions: dg.Definitions
     instance: dg.DagsterInstance
 
     def run(self, tags: Mapping[str, str]) -> None:
-        """Compute all tables, without checks, for the days that the tags name."""
+        """Compute all tables for the days in the tags, without checks."""
         compute(self.definitions, self.instance, tags)
 
     def published(self) -> dict[tuple[date, str], Any]:
-        """The published totals of `METRICS`, by date."""
+        """Return the published totals of `METRICS` by date and metric."""
         with duckdb.connect(str(self.settings.database), read_only=True) as connection:
             return {
                 (day, metric): value
@@ -67,14 +65,14 @@ class Warehouse:
 
 @contextmanager
 def warehouse(source: Path, folder: Path, first: date) -> Iterator[Warehouse]:
-    """A new database, with Dagster's state beside it."""
+    """Create a database and a Dagster instance."""
     settings = Settings(source=source, database=folder / "replay.duckdb", start_date=first)
     with open_instance(settings) as instance:
         yield Warehouse(settings, build_definitions(settings), instance)
 
 
 class Inbox:
-    """The events by the day they were received."""
+    """The events of a source by the day on which they were received."""
 
     def __init__(self, source: Path, target: Path, days: DateWindow) -> None:
         self.target = target
@@ -102,14 +100,17 @@ class Inbox:
         )
 
     def lateness(self) -> tuple[Any, ...]:
-        """Events, the share received on a later day, median and greatest days late."""
+        """Return the number of events, the share received late, and the median and maximum delay.
+
+        Delays are in days.
+        """
         return self.connection.execute(
             "SELECT count(*), avg((received_on > event_date)::INT), median(late), max(late)"
             " FROM (SELECT *, received_on - event_date AS late FROM received)"
         ).fetchall()[0]
 
     def hand_over(self, days: DateWindow) -> int:
-        """Add what was received on some days; gives the number of events."""
+        """Add the rows received on some days to the source and return the number of events."""
         today = f"received WHERE received_on BETWEEN '{days.first}' AND '{days.last}'"
         rows = self.connection.execute(f"SELECT event_date, count(*) FROM {today} GROUP BY ALL")  # noqa: S608
         counts = dict(rows.fetchall())
@@ -134,7 +135,7 @@ class Inbox:
 
 
 def steps(days: DateWindow, every: int) -> Iterator[DateWindow]:
-    """The days in parts of so many, the last one maybe shorter."""
+    """Split the days into windows of `every` days; the last one may be shorter."""
     for first in list(days)[::every]:
         yield DateWindow(first, min(first + timedelta(days=every - 1), days.last))
 
@@ -142,7 +143,7 @@ def steps(days: DateWindow, every: int) -> Iterator[DateWindow]:
 def replay(
     kept: Warehouse, inbox: Inbox, days: DateWindow, every: int
 ) -> list[tuple[date, SourceChanges]]:
-    """Bring the tables up to date again and again; gives what has changed each time."""
+    """Update the tables after each window and return the changes of each update."""
     done = []
     first_published: dict[tuple[date, str], Any] = {}
     before: dict[tuple[date, str], Any] = {}
@@ -172,13 +173,13 @@ def replay(
         dates = [key for key in before if key[1] == metric]
         restated = sum(first_published[key] != before[key] for key in dates)
         print(
-            f"{metric}: {restated} of {len(dates)} dates differ from what was first published;"
+            f"{metric}: {restated} of {len(dates)} dates differ from the first published value;"
             f" {len(moves)} restatements, up to {max((ago for ago, _ in moves), default=0)} days"
             f" back, by up to {max((by for _, by in moves), default=0)}"
         )
         worst = max(dates, key=lambda key: abs(before[key] - first_published[key]), default=None)
         if worst is not None:
-            print(f"  {worst[0]}: first {first_published[worst]}, in the end {before[worst]}")
+            print(f"  {worst[0]}: first {first_published[worst]}, finally {before[worst]}")
     return done
 
 
@@ -189,15 +190,15 @@ def main() -> None:
     parser.add_argument("first", type=date.fromisoformat)
     parser.add_argument("last", type=date.fromisoformat)
     parser.add_argument("--every", type=int, default=1, help="days between runs")
-    parser.add_argument("--work", type=Path, help="folder to work in; must not exist")
+    parser.add_argument("--work", type=Path, help="working folder; must not exist")
     arguments = parser.parse_args()
     days = DateWindow(arguments.first, arguments.last)
     work = arguments.work or Path(tempfile.mkdtemp()) / "replay"
     inbox = Inbox(arguments.source, work / "source", days)
     events, late, median, most = inbox.lateness()
     print(
-        f"{events:,} events, {late:.0%} received on a later day, median {median:.0f} days late, at"
-        f" most {most}"
+        f"{events:,} events, {late:.0%} received on a later day; median delay {median:.0f} days,"
+        f" maximum {most}"
     )
     began = time.monotonic()
     with warehouse(inbox.target, work / "kept", days.first) as kept:

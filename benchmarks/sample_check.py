@@ -1,10 +1,10 @@
-"""Whether the histories of a warehouse are those of the slow, literal implementation, for a sample.
+"""Compare the state histories of sampled users with the oracle, the slow implementation of the tests.
 
     python -m benchmarks.sample_check DATABASE [--users N]
 
-Draws users by the hash of their id, works out every day of them, of each of their products and of
-their accounts by the oracle of the tests, from what bronze holds, and compares all rows of the three
-state histories. The thresholds are the framework's. Exit code 1 if a row differs.
+Samples users by the hash of their id, lets the oracle compute all days of these users, their products
+and their accounts from bronze, and compares all rows of the three state histories. The oracle uses the
+default thresholds. The exit code is 1 if a row differs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Row = tuple[Any, ...]
 
 
 class Sample:
-    """Users of a warehouse and what bronze says of them and their accounts."""
+    """Sampled users of a warehouse, and the bronze rows of these users and their accounts."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, users: int) -> None:
         self._connection = connection
@@ -80,7 +80,7 @@ class Sample:
         )
 
     def user_days(self) -> list[UserDay]:
-        """The oracle's rows of silver_user_state_history."""
+        """Return the oracle's rows of silver_user_state_history."""
         dunning: dict[str, Mapping[date, Dunning]] = {
             account: dunning_by_day(days) for account, days in self._billing().items()
         }
@@ -99,7 +99,7 @@ class Sample:
         return found
 
     def product_days(self) -> list[ProductDay]:
-        """The oracle's rows of silver_user_product_state_history."""
+        """Return the oracle's rows of silver_user_product_state_history."""
         own_days = {
             product: days
             for product, *days in self._rows(
@@ -128,7 +128,7 @@ class Sample:
         return [day for day in found if day.is_stored]
 
     def account_days(self) -> list[AccountDay]:
-        """The oracle's rows of silver_account_state_history."""
+        """Return the oracle's rows of silver_account_state_history."""
         uses = self._grouped(
             "SELECT account_id, user_id, event_date, nodes.product_id, count(*) FROM"
             " bronze.bronze_events JOIN bronze.bronze_users ON user_id = entity_id LEFT JOIN nodes"
@@ -142,14 +142,14 @@ class Sample:
         return found
 
     def stored(self, history: str, key: str, names: Sequence[str]) -> list[Row]:
-        """What a history has of the sample."""
+        """Return the stored rows of a history for the sample."""
         return self._rows(
             f"SELECT {', '.join(names)} FROM silver.{history}"  # noqa: S608
             f" WHERE {key} IN (SELECT {key} FROM sampled)"
         )
 
     def columns(self, history: str) -> set[str]:
-        """The columns of a history."""
+        """Return the columns of a history."""
         return {name for name, *_ in self._rows(f"DESCRIBE silver.{history}")}
 
     def _billing(self) -> dict[str, list[BillingDay]]:
@@ -171,7 +171,7 @@ class Sample:
         }
 
     def _grouped(self, query: str) -> dict[str, list[Row]]:
-        """The rows of a query by their first column."""
+        """Return the rows of a query by their first column."""
         found: dict[str, list[Row]] = defaultdict(list)
         for key, *values in self._rows(query):
             found[key].append(tuple(values))
@@ -182,7 +182,7 @@ class Sample:
 
 
 def qualifying_days(events: Iterable[Row]) -> list[QualifyingDay]:
-    """Events, in order, as the oracle takes them."""
+    """Convert ordered events to the oracle's input."""
     days: dict[date, list[str]] = defaultdict(list)
     for day, _, event_id, is_qualifying, *_ in events:
         if is_qualifying:
@@ -191,7 +191,7 @@ def qualifying_days(events: Iterable[Row]) -> list[QualifyingDay]:
 
 
 def differences(sample: Sample) -> Iterable[tuple[str, int, int, int]]:
-    """By history: its name, rows compared, rows only the oracle has and rows only it has."""
+    """Yield per history its name, the rows compared, the rows missing and the rows unexpected."""
     for history, key, kind, days in (
         ("silver_user_state_history", "user_id", UserDay, sample.user_days()),
         ("silver_user_product_state_history", "user_id", ProductDay, sample.product_days()),
@@ -209,12 +209,12 @@ def differences(sample: Sample) -> Iterable[tuple[str, int, int, int]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as both sides have it: money is an exact decimal on one and a float on the other."""
+    """Convert decimals to floats, because amounts are decimals in tables and floats in the oracle."""
     return float(value) if isinstance(value, Decimal | float) else value
 
 
 def main() -> None:
-    """Read the arguments, compare, and say what was compared."""
+    """Parse the arguments, compare, and print the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("database", type=Path)
     parser.add_argument("--users", type=int, default=20)
@@ -222,7 +222,7 @@ def main() -> None:
     differ = False
     with duckdb.connect(str(asked.database), read_only=True) as connection:
         for history, rows, missing, other in differences(Sample(connection, asked.users)):
-            print(f"{history}: {rows:,} rows compared, {missing} missing, {other} others")
+            print(f"{history}: {rows:,} rows compared, {missing} missing, {other} unexpected")
             differ = differ or bool(missing or other) or not rows
     sys.exit(differ)
 

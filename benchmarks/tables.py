@@ -1,4 +1,4 @@
-"""Tables of warehouses: computed in this process, and compared with those of another warehouse."""
+"""Compute tables in this process, and compare them with those of another warehouse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def compute(
     tags: Mapping[str, str],
     selection: dg.AssetSelection | None = None,
 ) -> None:
-    """Compute tables, by default all, without checks, for the days that the tags name."""
+    """Compute the selected tables, by default all, for the days in the tags, without checks."""
     dg.materialize(
         [a for a in definitions.assets or [] if isinstance(a, dg.AssetsDefinition)],
         selection=selection,
@@ -33,9 +33,9 @@ def compute(
 
 
 def digest(connection: duckdb.DuckDBPyConnection) -> str:
-    """A digest of all declared tables: of the number of their rows and the sum of their hashes.
+    """Return a digest of all declared tables, computed from row counts and row hashes.
 
-    The same rows give the same digest in any order, with one version of DuckDB.
+    It does not depend on the order of rows, but on the version of DuckDB.
     """
     of_all = hashlib.sha256()
     for table in tables():
@@ -48,7 +48,7 @@ def digest(connection: duckdb.DuckDBPyConnection) -> str:
 
 
 def differing_tables(left: Path, right: Path) -> list[str]:
-    """The tables of which only one of two databases has some row."""
+    """Return the tables that differ between two databases, with the number of differing rows."""
     with duckdb.connect() as connection:
         for name, path in (("l", left), ("r", right)):
             connection.execute(f"ATTACH '{path}' AS {name} (READ_ONLY)")

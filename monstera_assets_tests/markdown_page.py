@@ -1,4 +1,4 @@
-"""Pages of Markdown as tests read them: sections, and tables in them as rows of plain text."""
+"""Parser of Markdown pages: sections, and their tables as rows of plain text."""
 
 from __future__ import annotations
 
@@ -15,31 +15,28 @@ _PIPE = re.compile(r"(?<!\\)\|")
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it, up to the next heading of any level."""
+    """A heading and its text up to the next heading of any level."""
 
     heading: str
     body: str
 
     @property
     def tables(self) -> list[list[Row]]:
-        """The tables, each a list of rows by heading."""
         return list(_tables(self.body))
 
     @property
     def rows(self) -> list[Row]:
-        """The rows of the section's only table."""
         [rows] = self.tables
         return rows
 
     @property
     def mermaid(self) -> list[str]:
-        """The lines of the section's only chart, without indentation."""
+        """The lines of the section's only Mermaid chart, without indentation."""
         [chart] = re.findall(r"^```mermaid\n(.*?)^```$", self.body, re.DOTALL | re.MULTILINE)
         return [line.strip() for line in chart.splitlines()]
 
 
 def sections(page: str) -> list[Section]:
-    """All sections of a page, in their order."""
     found: list[tuple[str, list[str]]] = []
     for line in page.splitlines():
         heading = _HEADING.match(line)
@@ -51,13 +48,11 @@ def sections(page: str) -> list[Section]:
 
 
 def section(page: str, heading: str) -> Section:
-    """The section of a heading that a page has once."""
     [found] = [each for each in sections(page) if each.heading == heading]
     return found
 
 
 def plain(cell: str) -> str:
-    """A cell without its markup."""
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", cell.strip())
     text = re.sub(r"(?<!\\)`", "", text)
     return html.unescape(re.sub(r"\\(.)", r"\1", text))

@@ -1,4 +1,4 @@
-"""Pages of the dashboards as a reader finds them: big numbers, figures and tables, from the HTML."""
+"""Parser of dashboard pages: big numbers, figures and tables from the HTML."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _VOID = {"meta", "link", "br", "input", "img", "hr"}
 
 @dataclass
 class Element:
-    """An element: its name, attributes, and what is in it in order."""
+    """An HTML element with its attributes and content."""
 
     tag: str
     attributes: dict[str, str]
@@ -20,19 +20,17 @@ class Element:
 
     @property
     def classes(self) -> list[str]:
-        """Its classes."""
         return self.attributes.get("class", "").split()
 
     @property
     def text(self) -> str:
-        """All text in it, with single spaces."""
+        """All text, with normalized spaces."""
         return " ".join(self._raw().split())
 
     def _raw(self) -> str:
         return "".join(child if isinstance(child, str) else child._raw() for child in self.children)
 
     def all(self, tag: str = "", css_class: str = "") -> Iterator[Element]:
-        """The elements in it of a tag and a class."""
         for child in self.children:
             if isinstance(child, Element):
                 if tag in ("", child.tag) and (not css_class or css_class in child.classes):
@@ -40,15 +38,14 @@ class Element:
                 yield from child.all(tag, css_class)
 
     def one(self, tag: str = "", css_class: str = "") -> Element:
-        """The only element in it of a tag and a class."""
         found = list(self.all(tag, css_class))
-        assert len(found) == 1, f"{len(found)} of {tag}.{css_class}"
+        assert len(found) == 1, f"{len(found)} elements {tag}.{css_class}"
         return found[0]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A table: headings, and rows of texts, the first of which is the row's heading."""
+    """A table; the first text of each row is the row heading."""
 
     headings: list[str]
     rows: list[list[str]]
@@ -78,7 +75,7 @@ class _Builder(HTMLParser):
 
 
 def parse(text: str) -> Element:
-    """A page; each element must be closed by its own tag."""
+    """Parse a page and check that every element is closed by its own tag."""
     builder = _Builder()
     builder.feed(text)
     builder.close()
@@ -87,12 +84,10 @@ def parse(text: str) -> Element:
 
 
 def read(path: Path) -> Element:
-    """A page from disk."""
     return parse(path.read_text(encoding="utf-8"))
 
 
 def tiles(page: Element) -> dict[str, tuple[str, str]]:
-    """Big numbers: label to value and change."""
     return {
         tile.one("p", "label").text: (tile.one("p", "value").text, tile.one("p", "change").text)
         for tile in page.all("li", "tile")
@@ -100,15 +95,13 @@ def tiles(page: Element) -> dict[str, tuple[str, str]]:
 
 
 def cards(page: Element) -> dict[str, Element]:
-    """Figures, listings and notes in place of them, by their titles."""
     found = list(page.all(css_class="card"))
     titles = [card.one("h3").text for card in found]
-    assert len(titles) == len(set(titles)), "a title stands twice on a page"
+    assert len(titles) == len(set(titles)), "the page has two items with one title"
     return dict(zip(titles, found, strict=True))
 
 
 def shown_table(card: Element) -> Shown:
-    """The table of a figure or listing."""
     table = card.one("table")
     head, *rows = table.all("tr")
     return Shown(
@@ -118,5 +111,4 @@ def shown_table(card: Element) -> Shown:
 
 
 def drawn_texts(card: Element) -> list[list[str]]:
-    """The texts of each drawing of a figure."""
     return [[text.text for text in svg.all("text")] for svg in card.all("svg")]

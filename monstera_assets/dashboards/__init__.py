@@ -1,8 +1,7 @@
-"""Dashboards: a static site of the metrics, made from the tables and read without network or server.
+"""Dashboards: a static site of the metrics that opens from disk, without network or server.
 
-Belongs here: what is shown on which page, how charts and tables look, and how the site's folder is
-replaced. Does not belong here: anything that computes a metric (gold). A page may pick, add up over a
-week or put in order what the tables say; what a number means is said by the metric's declaration.
+This package contains the pages, the charts and tables on them, and the code that replaces the site's
+folder. Metrics are computed and defined in gold: a page may only select, sort or sum them by week.
 """
 
 OWNERS = ("team:product-analytics",)

@@ -1,4 +1,4 @@
-"""The page of accounts: health, risk, revenue and how it moved."""
+"""The accounts page: health, risk and revenue."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _AT_RISK = f"FROM {CURRENT.qualified_name} WHERE current_state = '{ma.AccountSta
 
 
 def accounts_page(reader: ma.Reader) -> ma.Page:
-    """How accounts are, which of them are at risk, and how revenue moved over 18 months."""
+    """Create the accounts page, over 18 months."""
     period, headlines = ma.LAST_18_MONTHS, reader.daily(overall.TABLE)
     daily = reader.daily(revenue.TABLE)
     states = [health(reader), states_now(reader, "Accounts"), states_over_time(reader)]
@@ -43,8 +43,8 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
     return ma.Page(
         file=ma.ACCOUNTS,
         title="Accounts",
-        lead="How the accounts are, which of them are at risk and what is at stake, and how monthly"
-        " recurring revenue moved.",
+        lead="Account health, accounts at risk with their revenue, and changes in monthly recurring"
+        " revenue.",
         up=(ma.HOME_LINK,),
         tiles=(*ma.tiles(headlines, _TILES), *_at_stake(reader)),
         sections=(
@@ -57,7 +57,7 @@ def accounts_page(reader: ma.Reader) -> ma.Page:
 
 @ma.item(ma.headline("Accounts", "Health", ma.LATEST_DAY.name, "Band"))
 def health(heading: str, reader: ma.Reader) -> ma.Item:
-    """Accounts by band of their health score."""
+    """Chart accounts by health band."""
     select = f"SELECT health_band, count(*) FROM {CURRENT.qualified_name} GROUP BY ALL"
     found = dict(reader.rows([CURRENT], select))
     bands = [(f"{ma.words(b)}, {score}", found.get(str(b), 0)) for b, score in _HEALTH.items()]
@@ -70,7 +70,7 @@ def health(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.headline("Accounts", "at Risk", ma.LATEST_DAY.name, "Account"))
 def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
-    """The accounts at risk with their revenue and the days to renewal, those with most first."""
+    """List accounts at risk with revenue and days to renewal, by descending revenue."""
     [(count, total)] = reader.rows(
         [CURRENT], f"SELECT count(*), sum(monthly_recurring_revenue) {_AT_RISK}"
     )
@@ -87,11 +87,11 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
     renewal = "" if nearest is None else f" The next renewal is in {nearest:,} days."
     return ma.Listing(
         title=heading,
-        finding=f"{ma.plural(count, 'account')} at risk, {_money(total)} of"
-        f" monthly recurring revenue at stake.{renewal}",
+        finding=f"{ma.plural(count, 'account')} at risk, with {_money(total)} of monthly recurring"
+        f" revenue.{renewal}",
         table=ma.table(
             [
-                *("Account", "Tier", "Revenue at stake", "Days to renewal"),
+                *("Account", "Tier", "Revenue at risk", "Days to renewal"),
                 *("Health", "Seats used", "Since", "Reason"),
             ],
             (
@@ -99,7 +99,7 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
                     ma.Cell(account),
                     ma.Cell(ma.words(tier)),
                     ma.Cell(_money(mrr), float(mrr)),
-                    ma.Cell("none set" if days is None else f"{days:,}", days),
+                    ma.Cell("not set" if days is None else f"{days:,}", days),
                     ma.Cell(overall.HEALTH.format(score), score),
                     ma.Cell(f"{used:.0f}%", used),
                     ma.Cell(str(since), since.toordinal()),
@@ -116,13 +116,15 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
             ],
         ),
         searchable=True,
-        footnote=f"The {_LISTED} with most revenue of {count:,}." if count > _LISTED else "",
+        footnote=f"The {_LISTED} of {count:,} accounts with the highest revenue."
+        if count > _LISTED
+        else "",
     )
 
 
 @ma.item(ma.headline("Accounts", "in State Daily", ma.LAST_18_MONTHS.name, "State"))
 def states_over_time(heading: str, reader: ma.Reader) -> ma.Item:
-    """Accounts by state, on the last day of each week."""
+    """Plot accounts by state, on the last day of each week."""
     metrics = overall.ACCOUNTS_IN_STATE
     frame = reader.frame(ma.LAST_18_MONTHS, ma.WEEK)
     found = reader.daily(overall.TABLE).by_day(metrics.values(), frame)
@@ -133,7 +135,7 @@ def states_over_time(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.headline("Revenue", "Won and Lost", ma.LAST_18_MONTHS.name, "Month"))
 def movements(heading: str, reader: ma.Reader) -> ma.Item:
-    """Revenue won and lost, month by month."""
+    """Chart revenue won and lost per month."""
     metrics = revenue.MOVEMENTS
     frame = reader.frame(ma.LAST_18_MONTHS)
     sums = ", ".join(f"sum({metric.column_name})" for metric in metrics.values())
@@ -145,7 +147,7 @@ def movements(heading: str, reader: ma.Reader) -> ma.Item:
         [frame.first, frame.last],
     )
     if not any(value for row in rows for value in row[2:]):
-        return ma.Unavailable(heading, "Revenue did not move in these months.")
+        return ma.Unavailable(heading, "Revenue did not change in these months.")
     months = [row[0] for row in rows]
     moved = [dict(zip(metrics, row[2:], strict=True)) for row in rows]
     won = [sum(month[kind] for kind in ("new", "expansion", "reactivated")) for month in moved]
@@ -156,8 +158,8 @@ def movements(heading: str, reader: ma.Reader) -> ma.Item:
     )
     return ma.charted(
         heading,
-        f"In {len(months)} months {_money(sum(won))} won and {_money(-sum(lost))} lost;"
-        f" in {months[-1]:%B %Y} {_money(won[-1])} and {_money(-lost[-1])}.",
+        f"{_money(sum(won))} won and {_money(-sum(lost))} lost over {ma.plural(len(months), 'month')};"
+        f" in {months[-1]:%B %Y}, {_money(won[-1])} won and {_money(-lost[-1])} lost.",
         partial(
             ma.column_chart,
             months,
@@ -184,7 +186,7 @@ def _at_stake(reader: ma.Reader) -> tuple[ma.Tile, ...]:
 
 
 def _month(first: date, last: date) -> str:
-    """A month, with the day up to which it is known if that is not its last."""
+    """Return a month for display, with its last computed day if the month is incomplete."""
     following = date(last.year + last.month // 12, last.month % 12 + 1, 1)
     whole = (following - last).days == 1
     return f"{first:%b %Y}" if whole else f"{first:%b %Y}, to {last.day} {last:%b}"

@@ -1,4 +1,4 @@
-"""dashboards/static_site: the site as an asset, built after gold and with it."""
+"""The asset dashboards/static_site, which builds the site after gold."""
 
 from __future__ import annotations
 
@@ -22,16 +22,11 @@ KEY = AssetKey(["dashboards", "static_site"])
 GROUP = "dashboards"
 
 OTHER_TABLES = (CATALOG, ACCOUNTS, PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY)
-"""Tables beside those of gold that pages read: names of products, and what gold does not sum up."""
+"""Tables outside gold that pages read: product names, and facts that gold does not aggregate."""
 
 
 def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefinition:
-    """The asset that builds the site.
-
-    Args:
-        output: the folder of the site.
-        tables: the declared tables of metrics.
-    """
+    """Return the asset that builds the site of all declared metric tables in a folder."""
 
     @asset(
         key=KEY,
@@ -39,12 +34,12 @@ def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefi
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"html"},
-        description="The dashboards: a static site of the metrics that is opened from disk, without"
-        " network or server. Replaced as a whole.\n\nGrain: one page a view, for the platform and each"
-        " active product.",
+        description="How do the platform, each product and the accounts perform? A static site of the"
+        " metrics that opens from disk, without network or server. Each build replaces all pages."
+        "\n\nGrain: one page per view, for the platform and for each active product.",
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:
-        # Imported late: only who builds pages waits for them.
+        # Imported late because only this step needs it.
         from monstera_assets.dashboards.site import build_site
 
         with warehouse.connect() as connection:

@@ -1,4 +1,4 @@
-"""What a page needs, by one import: `from monstera_assets.dashboards import authoring as ma`."""
+"""All names for writing pages: `from monstera_assets.dashboards import authoring as ma`."""
 
 from __future__ import annotations
 

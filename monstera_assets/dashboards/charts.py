@@ -1,8 +1,8 @@
-"""Charts as SVG: line charts, bar charts over time, bars of categories, and small multiples of lines.
+"""Charts as SVG: line charts, column charts over time, bar charts, and small multiples of lines.
 
-Layouts are exact: margins, ticks and labels are placed here without measuring text, so that the same
-data give the same bytes on every machine. Colours are names of `design.COLOURS`, which are variables of
-the style sheet. Every text is escaped.
+Margins, ticks and labels are placed without measuring text, so the same data give the same bytes on
+every machine. Colors are names of `design.COLORS`, which are variables of the style sheet. All texts
+are escaped.
 """
 
 from __future__ import annotations
@@ -34,41 +34,41 @@ Value = float | None
 Point = tuple[float, Value]
 
 _LETTER = 6.9
-"""Pixels of a letter of the labels, on the wide side: what margins are reckoned with."""
+"""Estimated width of a label's letter, rounded up; margins are computed from it."""
 _WIDE_LETTER = 7.8
-"""As `_LETTER`, for digits, which are wider than most letters."""
+"""`_LETTER` for digits, which are wider than most letters."""
 _BOLD_LETTER = 8.4
-"""As `_LETTER`, for bold ones."""
+"""`_LETTER` for bold text."""
 _TOP, _BOTTOM, _LEFT = 10, 24, 44
 _MIDDLE, _HANGING = 4, 9
-"""From the middle and from the top of a text down to its baseline."""
+"""Distance from the middle and from the top of a text down to its baseline."""
 _LABEL_STEP = 15
-"""Pixels that two labels, one above the other, keep between their middles."""
+"""Minimum distance between the middles of two labels, vertically."""
 _TIMES = 10
-"""From here on a ratio's tick is a multiple, 10x, and no percentage, which would be too long."""
+"""Ratio from which a tick is a multiple, such as 10x, because a percentage would be too long."""
 _MANY_DAYS = 200
-"""From so many points on, lines are thinner."""
+"""Number of points above which lines are thinner."""
 _LONG_NAME = 18
-"""Letters of a name for which a small line needs the whole width."""
+"""Letters of a name above which small lines span the whole width."""
 _BAR_STEP, _BAR_HEIGHT = 34, 8
 _PANEL_HEIGHT, _PANEL_STEP, _PANEL_GAP = 38, 70, 26
 _STYLES = ((PRIMARY, 2.2, ""), (PRIMARY, 1.8, "5,3"), (SECONDARY, 2.2, "1.5,2.5"))
-"""Of the first, second and third line: colours repeat, so dashes and labels tell lines apart."""
+"""Color, thickness and dash of the first, second and third line; colors repeat, dashes differ."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """A named series: a value for each day, None where it is not known."""
+    """A named series with one value per day; None if it is unknown."""
 
     name: str
     values: Sequence[Value]
     shown: str = ""
-    """Its latest value as people read it."""
+    """The latest value for display."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A category, its value, and how that is read."""
+    """A category, its value, and the value for display."""
 
     name: str
     value: float
@@ -76,7 +76,7 @@ class Bar:
 
 
 class _Sketch:
-    """The marks of a drawing, in their order; places are pixels from the corner `left` and `top`."""
+    """The marks of a drawing; positions are in pixels from the corner (`left`, `top`)."""
 
     def __init__(self, width: int, height: int, left: float = 0, top: float = 0) -> None:
         self.size = (width, height)
@@ -90,28 +90,28 @@ class _Sketch:
         text: str,
         anchor: str = "start",
         *,
-        colour: str = INK,
+        color: str = INK,
         bold: bool = False,
         size: int = FONT_SIZE,
     ) -> None:
         weight = ' font-weight="600"' if bold else ""
         self._marks.append(
             f'<text text-anchor="{anchor}" transform="translate({_number(x)},{_number(y)})"'
-            f' font-size="{size}px"{weight} fill="var(--{colour})">{escape(text)}</text>'
+            f' font-size="{size}px"{weight} fill="var(--{color})">{escape(text)}</text>'
         )
 
-    def rule(self, left: float, right: float, y: float, colour: str) -> None:
+    def rule(self, left: float, right: float, y: float, color: str) -> None:
         path = f"M{_number(left)},{_number(y)}H{_number(right)}"
-        self._marks.append(f'<path d="{path}" stroke="var(--{colour})" />')
+        self._marks.append(f'<path d="{path}" stroke="var(--{color})" />')
 
-    def bar(self, x: float, y: float, width: float, height: float, colour: str) -> None:
+    def bar(self, x: float, y: float, width: float, height: float, color: str) -> None:
         path = f"M{_number(x)},{_number(y)}h{_number(width)}v{_number(height)}h{_number(-width)}Z"
-        self._marks.append(f'<path d="{path}" fill="var(--{colour})" />')
+        self._marks.append(f'<path d="{path}" fill="var(--{color})" />')
 
     def line(
-        self, points: Sequence[Point], colour: str, thickness: float, dash: str = "", cap: str = ""
+        self, points: Sequence[Point], color: str, thickness: float, dash: str = "", cap: str = ""
     ) -> None:
-        """A line with a gap where a value is None."""
+        """Draw a line with a gap where a value is None."""
         style = f' stroke-linecap="{cap}"' if cap else ""
         style += f' stroke-dasharray="{dash}"' if dash else ""
         stretches = (
@@ -120,23 +120,23 @@ class _Sketch:
             if is_known
         )
         self._marks.append(
-            f'<path d="{"".join(stretches)}" stroke="var(--{colour})"'
+            f'<path d="{"".join(stretches)}" stroke="var(--{color})"'
             f' stroke-width="{_number(thickness)}" stroke-linejoin="round"{style} />'
         )
 
-    def dots(self, points: Sequence[Point], colour: str, area: float) -> None:
-        """A dot at the last value and at those without a neighbour to be joined with."""
+    def dots(self, points: Sequence[Point], color: str, area: float) -> None:
+        """Draw a dot at the last value and at values without a neighbor to connect to."""
         known = {index: place for index, place in enumerate(points) if place[1] is not None}
         alone = [place for n, place in known.items() if not {n - 1, n + 1} & known.keys()]
         radius = _number(math.sqrt(area) / 2)
         for x, y in (*alone, *list(known.values())[-1:]):
             self._marks.append(
                 f'<circle cx="{_number(x)}" cy="{_number(y or 0)}" r="{radius}"'
-                f' fill="var(--{colour})" />'
+                f' fill="var(--{color})" />'
             )
 
     def drawing(self, plots: Iterable[Plot], points: int, *, bands: bool = False) -> Drawing:
-        """The drawing of all marks."""
+        """Return the drawing of all marks."""
         width, height = self.size
         svg = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
@@ -147,7 +147,7 @@ class _Sketch:
 
 
 class _Axes(_Sketch):
-    """A sketch with lines at round values, room for labels at the right, and days below."""
+    """A sketch with grid lines at round values, room for labels on the right, and days below."""
 
     def __init__(
         self,
@@ -169,30 +169,30 @@ class _Axes(_Sketch):
         for tick in ticks:
             self.rule(0, self.plot.width, self.down(tick), LINE)
         for tick, text in zip(ticks, texts, strict=True):
-            self.text(-8, self.down(tick) + _MIDDLE, text, "end", colour=MUTED)
+            self.text(-8, self.down(tick) + _MIDDLE, text, "end", color=MUTED)
 
     def down(self, value: float) -> float:
-        """Where a value stands, from the top."""
+        """Return the distance of a value from the top."""
         return (self.high - value) / (self.high - self.low) * self.plot.height
 
     def label_days(self, days: Sequence[date], place: Callable[[date], float]) -> None:
         for day, text in day_ticks(days, self.plot.width):
             y = self.plot.height + 8 + _HANGING
-            self.text(place(day), y, text, "middle", colour=MUTED)
+            self.text(place(day), y, text, "middle", color=MUTED)
 
 
 def line_chart(
     days: Sequence[date], series: Sequence[Series], unit: Unit, *, size: tuple[int, int] = CARD
 ) -> Drawing:
-    """Up to three lines over days, each with its name and latest value at its end.
+    """Draw up to three lines over days, labeled with their name and latest value.
 
     Raises:
         ValueError: there are no days, more than three series, or too many points.
     """
     _require(days, len(days) * len(series))
     if len(series) > len(_STYLES):
-        raise ValueError(f"{len(series)} lines in one chart; there may be {len(_STYLES)}")
-    ends = _ends(series)
+        raise ValueError(f"a chart has {len(series)} lines; the limit is {len(_STYLES)}")
+    ends = _end_labels(series)
     columns = range(1, len(series) + 1)
     axes = _Axes(series, unit, [text for text, _ in ends], columns, size)
     span = (days[-1] - days[0]).days
@@ -202,15 +202,15 @@ def line_chart(
 
     axes.label_days(days, along)
     for number, one in reversed([*enumerate(series)]):
-        colour, thickness, dash = _STYLES[number]
+        color, thickness, dash = _STYLES[number]
         points = [
             (along(day), None if value is None else axes.down(value))
             for day, value in zip(days, one.values, strict=True)
         ]
         thickness *= 1 if len(days) <= _MANY_DAYS else 0.65
-        axes.line(points, colour, thickness, dash, "butt" if number else "round")
-        axes.dots(points, colour, 34)
-    places = _apart([axes.down(value) for _, value in ends], axes.plot.height)
+        axes.line(points, color, thickness, dash, "butt" if number else "round")
+        axes.dots(points, color, 34)
+    places = _spread_labels([axes.down(value) for _, value in ends], axes.plot.height)
     for (text, _), place in zip(ends, places, strict=True):
         axes.text(along(days[-1]) + 9, place + _MIDDLE, text, bold=True)
     return axes.drawing([axes.plot], len(days) * len(series))
@@ -225,15 +225,9 @@ def column_chart(
     size: tuple[int, int] = CARD,
     columns: Sequence[int] = (1,),
 ) -> Drawing:
-    """Bars over days or weeks; with losses, which are not positive, gains above zero and these below.
+    """Draw columns over days or weeks: gains above zero and, if given, losses below.
 
-    Args:
-        days: of the bars, one each.
-        gains: what stands above zero.
-        losses: what stands below.
-        unit: of the values.
-        size: width and height of the drawing.
-        columns: of the figure's table that belong to the bars.
+    `columns` are the columns of the figure's table that the pointer shows.
 
     Raises:
         ValueError: there are no days, or too many points.
@@ -246,12 +240,12 @@ def column_chart(
     gap = 0.25 if plot.width / len(days) > 4 else 0.1
     step = plot.width / max(1, len(days) - gap)
     left, thickness = (plot.width - step * (len(days) - gap)) / 2, step * (1 - gap)
-    for part, colour in parts:
+    for part, color in parts:
         for number, value in enumerate(part.values):
             if value is not None:
                 end = axes.down(value)
                 top = min(end, zero)
-                axes.bar(left + number * step, top, thickness, abs(end - zero), colour)
+                axes.bar(left + number * step, top, thickness, abs(end - zero), color)
     if names:
         axes.rule(0, plot.width, zero, MUTED)
     for name, value in zip(names, (axes.high, axes.low), strict=False):
@@ -262,17 +256,15 @@ def column_chart(
 
 
 def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
-    """A bar a category, from left to right: its name above it, its value at the right.
+    """Draw one horizontal bar per category, with its name above and its value on the right.
 
-    Args:
-        bars: the categories, in order.
-        most: what a bar over the whole width stands for; by default the greatest value.
+    `most` is the value of a bar over the whole width; by default, it is the highest value.
 
     Raises:
         ValueError: there are no categories.
     """
     if not bars:
-        raise ValueError("a bar chart without bars")
+        raise ValueError("a bar chart needs at least one bar")
     if most is None:
         most = max([bar.value for bar in bars if bar.value > 0], default=1.0)
     width = CARD[0]
@@ -290,7 +282,7 @@ def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
 
 
 def small_multiples(days: Sequence[date], panels: Sequence[Series]) -> Drawing:
-    """A line a series, each in a panel of its own with its name and latest value, on one scale.
+    """Draw each series in its own panel with its name and latest value, on a shared scale.
 
     Raises:
         ValueError: there are no days or series, or too many points.
@@ -322,19 +314,12 @@ def small_multiples(days: Sequence[date], panels: Sequence[Series]) -> Drawing:
     edges = [(0.0, days[0], "start"), (across, days[-1], "end")][: len(days)]
     for x, day, anchor in edges:
         y = sketch.size[1] - 14 + _HANGING
-        sketch.text(x, y, _day_text(day), anchor, colour=MUTED, size=11)
+        sketch.text(x, y, _day_text(day), anchor, color=MUTED, size=11)
     return sketch.drawing(plots, len(days) * len(panels))
 
 
 def nice_ticks(low: float, high: float, *, whole: bool, count: int = 4) -> list[float]:
-    """Round numbers from at most `low` to at least `high`, about `count` steps of 1, 2 or 5 apart.
-
-    Args:
-        low: least value.
-        high: greatest value.
-        whole: whether only whole numbers make sense.
-        count: how many steps are wanted at most.
-    """
+    """Return round numbers that enclose `low` and `high`, in about `count` steps."""
     if not high > low:
         high = low + 1
     rough = (high - low) / count
@@ -347,7 +332,7 @@ def nice_ticks(low: float, high: float, *, whole: bool, count: int = 4) -> list[
 
 
 def tick_text(value: float, unit: Unit) -> str:
-    """What stands at a tick of the values' axis: short, without more digits than it needs."""
+    """Return the short label of a tick on the value axis."""
     if unit in QUOTIENTS and abs(value) < _TIMES:
         return f"{round(value * 100, 6):,.15g}%"
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
@@ -359,9 +344,10 @@ def tick_text(value: float, unit: Unit) -> str:
 
 
 def day_ticks(days: Sequence[date], width: float) -> list[tuple[date, str]]:
-    """Days that are marked below a chart, with what stands there: beginnings of months.
+    """Return the days to mark below a chart, with their labels.
 
-    A year stands for its January. A chart with no beginning of a month marks its first day.
+    These are first days of months; January is labeled with the year. Without a first day of a month,
+    the middle day is marked.
     """
     begins = [day for before, day in pairwise(days) if before.month != day.month]
     per_tick = 46.0
@@ -377,12 +363,12 @@ def day_ticks(days: Sequence[date], width: float) -> list[tuple[date, str]]:
 
 
 def resolution(days: int, series: int) -> int:
-    """Days between the points of a chart: 1, or 7 where daily points would be too many."""
+    """Return the days between points of a chart: 1, or 7 if daily points exceed the limit."""
     return 1 if days * series <= MAX_POINTS else 7
 
 
-def _ends(series: Sequence[Series]) -> list[tuple[str, float]]:
-    """What stands at the end of each line that has a value, and the value."""
+def _end_labels(series: Sequence[Series]) -> list[tuple[str, float]]:
+    """Return the label and the last value of each line that has a value."""
     known = [
         (one, [value for value in one.values if value is not None][-1])
         for one in series
@@ -392,8 +378,8 @@ def _ends(series: Sequence[Series]) -> list[tuple[str, float]]:
     return [(one.shown if alone else f"{one.name} {one.shown}", value) for one, value in known]
 
 
-def _apart(places: Sequence[float], height: float) -> list[float]:
-    """Places moved as little as need be for labels not to touch, from top to bottom as they were."""
+def _spread_labels(places: Sequence[float], height: float) -> list[float]:
+    """Move label positions so that labels do not overlap, keeping their order."""
     order = sorted(range(len(places)), key=lambda index: places[index])
     moved = [*places]
     for above, below in pairwise(order):
@@ -406,13 +392,13 @@ def _apart(places: Sequence[float], height: float) -> list[float]:
 
 
 def _shortened(name: str, room: float) -> str:
-    """A name that fits; the figure's table has it as a whole."""
+    """Shorten a name to the available width; the figure's table has the full name."""
     letters = max(4, int(room / _LETTER))
     return name if len(name) <= letters else name[: letters - 1].rstrip() + "…"
 
 
 def _number(value: float) -> str:
-    """A number of the SVG, to a thousandth of a pixel."""
+    """Format a number for SVG, rounded to a thousandth of a pixel."""
     return f"{round(value, 3) + 0.0:.6g}"
 
 
@@ -422,6 +408,6 @@ def _day_text(day: date) -> str:
 
 def _require(days: Sequence[date], points: int) -> None:
     if not days:
-        raise ValueError("a chart without days")
+        raise ValueError("a chart needs at least one day")
     if points > MAX_POINTS:
-        raise ValueError(f"a chart of {points} points; {MAX_POINTS} are allowed")
+        raise ValueError(f"a chart has {points} points; the limit is {MAX_POINTS}")

@@ -1,4 +1,4 @@
-"""The page across products: what is taken up together, on which paths, and who stays."""
+"""The cross-product page: products per user, affinity, and adoption paths with retention."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BREADTHS_SHOWN = 8
 
 
 def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
-    """Affinity, paths of adoption, and retention by breadth."""
+    """Create the cross-product page."""
     breadths = [
         breadth(reader, "products_tried", "Tried"),
         breadth(reader, "products_active", "in Use"),
-        *(kept(reader, start) for start in RETENTION_FROM),
+        *(retention(reader, start) for start in RETENTION_FROM),
         by_product(reader, catalog, adoption.USERS_STARTED, "First Product"),
         by_product(reader, catalog, adoption.USERS_IN_USE, "Product"),
     ]
@@ -33,15 +33,15 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     return ma.Page(
         file=ma.CROSS_PRODUCT,
         title="Cross-Product",
-        lead="Which products are taken up by the same users, in which order, and whether those who"
-        " use more of them stay. None of it says that one leads to the other.",
+        lead="Which products the same users adopt, in which order, and whether users of more products"
+        " stay longer. These figures show correlation, not causation.",
         up=(ma.HOME_LINK,),
         sections=(
             ma.section("Breadth", breadths),
             ma.section(
                 "Affinity",
                 affinities,
-                "Rows are the product given, columns the product looked at, over all users who could"
+                "Rows are the given product, columns the compared product, over all users who could"
                 " use both.",
             ),
             ma.section("Paths", [paths(reader, catalog)]),
@@ -51,7 +51,7 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 @ma.item(lambda name: ma.headline("Users", f"with Products {name}", "to Date", "Products"))
 def breadth(heading: str, reader: ma.Reader, column: str, name: str) -> ma.Item:
-    """Users by number of products."""
+    """Chart users by number of products."""
     rows = reader.rows(
         [PORTFOLIOS],
         f"SELECT least({column}, ?) AS products, count(*) FROM {PORTFOLIOS.qualified_name}"
@@ -68,25 +68,25 @@ def breadth(heading: str, reader: ma.Reader, column: str, name: str) -> ma.Item:
         "Users", "Retained Share", f"Days {start} to {start + 29} after Adoption", "Products"
     )
 )
-def kept(heading: str, reader: ma.Reader, start: int) -> ma.Item:
-    """Of those who adopted an n-th product, who is active a while after."""
+def retention(heading: str, reader: ma.Reader, start: int) -> ma.Item:
+    """Chart the share of users still active in a later period, by number of products adopted."""
     retained, mature = f"retention_{start}", f"users_mature_{start}"
     rows = reader.rows(
         [PATHS],
-        # Shares of whole people: added up as such, the sum does not depend on the order.
+        # Sums of whole users do not depend on the order of rows, unlike sums of shares.
         "SELECT least(path_length, ?) AS products,"
         f" CAST(sum(round({retained} * {mature})) AS BIGINT), CAST(sum({mature}) AS BIGINT)"
         f" FROM {PATHS.qualified_name} WHERE {mature} > 0 GROUP BY products ORDER BY products",
         [_BREADTHS_SHOWN],
     )
     if not rows:
-        nobody = f"Nobody adopted a product more than {start + 29} days ago yet."
-        return ma.Unavailable(heading, nobody)
+        reason = f"No user adopted a product more than {start + 29} days ago."
+        return ma.Unavailable(heading, reason)
     shown = [
         (_products(products), came / users, f"{came / users:.1%}", users)
         for products, came, users in rows
     ]
-    active = ", ".join(f"{share} of those with {name}" for name, _, share, _ in shown)
+    active = ", ".join(f"{share} of users with {name}" for name, _, share, _ in shown)
     all_bars = [
         ma.Bar(f"{name}, of {users:,} users", part, share) for name, part, share, users in shown
     ]
@@ -96,7 +96,7 @@ def kept(heading: str, reader: ma.Reader, start: int) -> ma.Item:
     )
     return ma.Figure(
         title=heading,
-        finding=f"Active then: {active}.",
+        finding=f"Active in this period: {active}.",
         drawing=ma.bar_chart(all_bars, most=1.0),
         table=ma.table(["Products adopted", "Retained", "Users"], cells),
         about=ma.about_columns(PATHS, [retained, mature]),
@@ -111,7 +111,7 @@ def kept(heading: str, reader: ma.Reader, start: int) -> ma.Item:
 def by_product(
     heading: str, reader: ma.Reader, catalog: ma.Catalog, metric: Metric, by: str
 ) -> ma.Item:
-    """A metric of adoption, product by product."""
+    """Chart an adoption metric by product."""
     rows = reader.rows(
         [adoption.TABLE],
         f"SELECT product_id, {metric.column_name} FROM {adoption.TABLE.qualified_name}"
@@ -127,7 +127,7 @@ def by_product(
 def affinity(
     heading: str, reader: ma.Reader, catalog: ma.Catalog, column: str, name: str
 ) -> ma.Item:
-    """A shaded table of ordered pairs of products."""
+    """Tabulate ordered pairs of products, with shades."""
     products = [
         product
         for (product,) in reader.rows(
@@ -138,7 +138,7 @@ def affinity(
         )
     ]
     if len(products) < 2:
-        return ma.Unavailable(heading, "There are no two products to compare.")
+        return ma.Unavailable(heading, "There are fewer than two products to compare.")
     rows = reader.rows(
         [AFFINITY],
         f"SELECT first_product_id, second_product_id, {column}, is_low_support"
@@ -152,7 +152,7 @@ def affinity(
     ]
     most = max((value for value, _ in found.values() if value is not None), default=0.0)
     form = "{:.0%}" if column == "co_adoption_rate" else "{:.2f}"
-    finding = "No pair has enough users yet to be read as more than chance."
+    finding = "No pair of products has enough users for a reliable value."
     if known:
         value, first, second = max(known)
         finding = (
@@ -180,14 +180,14 @@ def affinity(
             ),
         ),
         about=ma.about_columns(AFFINITY, [column, "users_both", "is_low_support"]),
-        footnote="* so few users adopted both that it may be chance. Empty: the same product, or"
-        " nobody adopted one of them.",
+        footnote="* Too few users adopted both products for a reliable value. Empty cells: the same"
+        " product, or no user adopted one of the two.",
     )
 
 
 @ma.item(ma.headline("Users", "Adopting", "to Date", "Path"))
 def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """The most walked paths of adoption."""
+    """List the most frequent adoption paths."""
     columns = (
         *("users", "share_of_adopters", "median_days_since_previous", "users_ending"),
         *("retention_30", "retention_90"),
@@ -200,17 +200,17 @@ def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     )
     [(every,)] = reader.rows([PATHS], f"SELECT count(*) FROM {PATHS.qualified_name}")
     if not rows:
-        return ma.Unavailable(heading, "Nobody has adopted a product yet.")
+        return ma.Unavailable(heading, "No user has adopted a product.")
 
     def named(path: str) -> str:
         return " → ".join(map(catalog.name, path.split(ARROW)))
 
-    finding = f"{every:,} paths; most begin with {named(rows[0][0])}"
+    finding = f"{ma.plural(every, 'path')}; the most frequent is {named(rows[0][0])}"
     longer = next((row for row in rows if ARROW in row[0]), None)
     if longer:
         finding += (
-            "; the most walked from one product to another is"
-            f" {named(longer[0])}, by {ma.plural(longer[1], 'user')}"
+            "; the most frequent with more than one product is"
+            f" {named(longer[0])}, with {ma.plural(longer[1], 'user')}"
         )
     most = rows[0][1]
     alone = ma.Cell("no product before", quiet=True)
@@ -219,7 +219,7 @@ def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
         finding=finding + ".",
         table=ma.table(
             [
-                *("Path", "Users", "Of adopters", "Days since the one before", "Ending here"),
+                *("Path", "Users", "Share of adopters", "Days since previous", "Ending here"),
                 *("Retained after 30 days", "Retained after 90 days"),
             ],
             (
@@ -237,7 +237,7 @@ def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
         ),
         about=ma.about_columns(PATHS, columns),
         searchable=True,
-        footnote=f"The {_PATHS_SHOWN} most walked of {every:,} paths."
+        footnote=f"The {_PATHS_SHOWN} most frequent of {every:,} paths."
         if every > _PATHS_SHOWN
         else "",
     )

@@ -1,7 +1,7 @@
-"""What can go wrong with the site."""
+"""Errors of the dashboards."""
 
 from monstera_assets.warehouse.errors import WarehouseError
 
 
 class SiteError(WarehouseError):
-    """The site could not be written; the one before it is as it was."""
+    """The site cannot be written; the previous one is unchanged."""

@@ -1,7 +1,7 @@
-"""From declared metrics to figures: query, chart, finding, data and definition in one call.
+"""Create figures from declared metrics: query, chart, finding, data and definition in one call.
 
-The pages are lists of these calls. A figure whose table was never materialized, or that has nothing
-to show, is replaced by a note that says so: a site can be built of any part of the graph.
+A note replaces a figure without data or whose table was never materialized, so the site can be built
+from any part of the graph.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.tables import Table
 
 MAX_PANELS = 8
-"""Small lines in a figure; of more segments, those with most are shown."""
+"""Maximum number of small lines in a figure; the segments with the highest values are shown."""
 
 WEEK_TO = "Week to"
 _Arguments = ParamSpec("_Arguments")
@@ -51,11 +51,11 @@ _Arguments = ParamSpec("_Arguments")
 def item(
     heading: str | Callable[..., str],
 ) -> Callable[[Callable[Concatenate[str, _Arguments], Item]], Callable[_Arguments, Item]]:
-    """Declare a function that makes an item; a note takes its place where a table is missing.
+    """Decorate a function that creates an item, so that it returns a note if a table is missing.
 
     Args:
-        heading: the function's first argument, or what makes it of those other arguments of the
-            function that it names.
+        heading: first argument of the function, or a callable that returns it. The parameters of the
+            callable are filled from the function's arguments of the same name.
     """
 
     def decorate(build: Callable[Concatenate[str, _Arguments], Item]) -> Callable[_Arguments, Item]:
@@ -86,15 +86,10 @@ def trend(
     what: str = "",
     wide: bool = False,
 ) -> Item:
-    """Lines of up to three metrics, by day or, where that would be too many points, by week.
+    """Create lines of up to three metrics, by day, or by week if there are too many points.
 
-    Args:
-        heading: made of the first metric and the timeframe.
-        daily: the rows of a table.
-        metrics: to the names of their lines; the first one's course is the finding.
-        timeframe: of the chart.
-        what: is shown, in place of the first metric in the title.
-        wide: whether it may take the room of two.
+    `metrics` gives the name of each line. `what` replaces the first metric in the title. A `wide` chart
+    spans two columns.
     """
     days = daily.reader.frame(timeframe).days
     frame = daily.reader.frame(timeframe, resolution(len(days), len(metrics)))
@@ -102,7 +97,7 @@ def trend(
     if all(value is None for one in values.values() for value in one):
         return Unavailable(heading, _nothing_known(metrics))
     found = [
-        findings.course(metric, points(frame.days, one), brief=number > 0)
+        findings.trend_summary(metric, points(frame.days, one), brief=number > 0)
         for number, (metric, one) in enumerate(values.items())
     ]
     by_week = ", by Week" if frame.step == WEEK and "by" not in heading else ""
@@ -122,7 +117,7 @@ def line_figure(
     first_heading: str = "Day",
     wide: bool = False,
 ) -> Figure:
-    """Lines of metrics of one unit, by day or week."""
+    """Create lines of metrics with the same unit, by day or week."""
     series = [
         Series(label, numbers(values[metric]), _last(metric, values[metric]))
         for metric, label in labels.items()
@@ -133,7 +128,7 @@ def line_figure(
 
 
 @item(lambda metric, timeframe, weekly: title(metric, timeframe.name, "Week" if weekly else ""))
-def columns(
+def column_chart_figure(
     heading: str,
     daily: Daily,
     metric: Metric,
@@ -142,14 +137,14 @@ def columns(
     weekly: bool,
     wide: bool = False,
 ) -> Item:
-    """A bar a day, or a bar a week in which the days of a metric that adds up are added up."""
+    """Create a column chart with one column per day, or per week with the sum of its days."""
     frame = daily.reader.frame(timeframe)
     days = frame.whole_weeks if weekly else frame.days
     values = (daily.by_week if weekly else daily.by_day)([metric], frame)
     if all(value is None for value in values[metric]):
         return Unavailable(heading, _nothing_known([metric]))
     if not any(values[metric]):
-        return Unavailable(heading, f"{metric.name} was {metric.format(0)} on every day of these.")
+        return Unavailable(heading, f"{metric.name} was {metric.format(0)} on all of these days.")
     finding = findings.total(metric, points(days, values[metric]), "week" if weekly else "day")
     draw = partial(
         column_chart, days, Series(metric.name, numbers(values[metric])), None, metric.unit
@@ -163,7 +158,7 @@ def columns(
         metric, timeframe.name, f"{by} and Week" if added_up else by
     )
 )
-def multiples(
+def small_multiples_figure(
     heading: str,
     daily: Daily,
     metric: Metric,
@@ -175,18 +170,18 @@ def multiples(
     name: Callable[[str], str] = words,
     added_up: bool = False,
 ) -> Item:
-    """A small line a segment, by week: the last day of each, or its days added up.
+    """Create one small line per segment, by week.
 
     Args:
-        heading: made of the metric, the timeframe and what the segments are called.
-        daily: the rows of a table.
-        metric: what the lines show.
-        timeframe: of the chart.
-        dimension: the column whose values are the segments.
-        by: what the title calls the segments.
-        order: the segments; by default those with most, at most `MAX_PANELS`.
-        name: what a segment is called.
-        added_up: whether the days of a week are added up.
+        heading: title, from the metric, the timeframe and `by`.
+        daily: rows of a table.
+        metric: metric of the lines.
+        timeframe: timeframe of the chart.
+        dimension: column of the segments.
+        by: name of the dimension in the title.
+        order: segments; by default the `MAX_PANELS` segments with the highest values.
+        name: returns the display name of a segment.
+        added_up: whether to sum each week's days instead of showing its last day.
     """
     frame = daily.reader.frame(timeframe, WEEK)
     top = None if order else MAX_PANELS
@@ -203,15 +198,7 @@ def small_lines(
     values: Mapping[str, Sequence[Any]],
     described: About,
 ) -> Item:
-    """Small multiples of counts by segment and week.
-
-    Args:
-        heading: the title.
-        days: last days of the weeks.
-        what: is counted, in lower case.
-        values: segment to its values.
-        described: the definition.
-    """
+    """Create small multiples of weekly counts (`what`, such as `users`) by segment."""
     known = {name: one for name, one in values.items() if any(v is not None for v in one)}
     if not days or not known:
         return Unavailable(heading, f"There are no {what} to show.")
@@ -239,15 +226,9 @@ def bars(
     name: str,
     share: bool = False,
 ) -> Item:
-    """Bars of counts by category.
+    """Create bars of counts (`what`, such as `users`) by category.
 
-    Args:
-        heading: the title.
-        what: is counted, in lower case; its last word is the heading of the counts' column.
-        rows: name and count.
-        described: the definition.
-        name: heading of the categories' column.
-        share: whether the counts add up to a whole.
+    `name` is the heading of the category column; `share` states that the counts are parts of a whole.
     """
     rows = [*rows]
     known = [(label, float(count), count_text(count)) for label, count in rows if count is not None]
@@ -273,7 +254,7 @@ def metric_bars(
     source: Table,
     name: str = "",
 ) -> Item:
-    """Bars of a metric a state; with a name of the categories' column, of other categories."""
+    """Create bars with one metric per category; without `name`, the categories are states."""
     rows = zip(map(words, metrics), values, strict=True)
     described = about(metrics.values(), source)
     return bars(heading, what, rows, described, name=name or "State", share=not name)
@@ -288,13 +269,13 @@ def charted(
     *,
     wide: bool = False,
 ) -> Figure:
-    """A figure that is drawn once, or twice if it may take the room of two."""
+    """Create a figure, with a second, wide drawing if requested."""
     in_full = draw(size=WIDE) if wide else None
     return Figure(heading, finding, draw(size=CARD), data, described, in_full)
 
 
 def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
-    """Metrics on the as-of date with their change over a week; none without the table."""
+    """Create tiles of metrics on the as-of date with their change over a week; none without data."""
     try:
         as_of = daily.reader.as_of
         values = daily.by_day(metrics, Frame(as_of - timedelta(days=WEEK), as_of, WEEK))
@@ -312,38 +293,36 @@ def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
 
 
 def definition(metric: Metric) -> Definition:
-    """A metric's definition as it is declared."""
+    """Return the declared definition of a metric."""
     return Definition(metric.name, metric.definition, metric.formula, metric.caveats)
 
 
 def about(metrics: Iterable[Metric], source: Table) -> About:
-    """Where a figure of metrics comes from."""
+    """Return definitions, source and owners for a figure of metrics."""
     definitions = tuple(definition(metric) for metric in metrics)
     return About(definitions, source.qualified_name, owners(source))
 
 
 def about_columns(source: Table, names: Sequence[str]) -> About:
-    """Where a figure of a table's columns comes from: silver declares them, too."""
+    """Return definitions, source and owners for a figure of columns, as in silver tables."""
     texts = {column.name: column.description for column in source.columns}
     definitions = tuple(Definition(words(name), texts[name]) for name in names)
     return About(definitions, source.qualified_name, owners(source))
 
 
 def owners(source: Table) -> str:
-    """Who answers for a table."""
-    computed = f"{', '.join(source.owners)} for how it is computed"
+    """Return the owners of a table's definition, computation and dashboards."""
+    computed = f"{', '.join(source.owners)} (computation)"
     if isinstance(source, MetricTable):
-        return (
-            f"{source.business_owner} for what it means, {computed},"
-            f" {source.dashboard_owner} for how it is shown"
-        )
+        definition_and_computation = f"{source.business_owner} (definition), {computed}"
+        return f"{definition_and_computation}, {source.dashboard_owner} (dashboards)"
     return computed
 
 
 def day_table(
     days: Sequence[date], values: Mapping[Metric, Sequence[Any]], heading: str = "Day"
 ) -> DataTable:
-    """Metrics by day, the latest first."""
+    """Create a table of metrics by day, the latest first."""
     rows = (
         [
             Cell(str(day)),
@@ -355,12 +334,12 @@ def day_table(
 
 
 def numbers(values: Iterable[Any]) -> list[float | None]:
-    """Values as a chart takes them."""
+    """Convert values to floats for a chart."""
     return [None if value is None else float(value) for value in values]
 
 
 def points(days: Sequence[date], values: Sequence[Any]) -> list[Point]:
-    """Values with their days, as a finding takes them."""
+    """Combine values with their days for a finding."""
     return [Point(day, value) for day, value in zip(days, values, strict=True)]
 
 
@@ -375,4 +354,4 @@ def _last(metric: Metric, values: Sequence[Any]) -> str:
 
 def _nothing_known(metrics: Iterable[Metric]) -> str:
     names = " and ".join(metric.name for metric in metrics)
-    return f"{names}: not known on any of these days."
+    return f"{names}: no known value on these days."

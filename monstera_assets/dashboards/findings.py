@@ -1,7 +1,7 @@
-"""Findings: what a chart shows, in a sentence computed from its numbers.
+"""Findings: sentences that summarize a chart, computed from its numbers.
 
-They stand below the title and are the chart's alternative text, so that nobody has to see the chart
-to know what it says. Numbers are written as the metric's declaration writes them.
+A finding is shown below the title and is also the chart's alternative text. Numbers are formatted as
+the metric declares.
 """
 
 from __future__ import annotations
@@ -17,70 +17,61 @@ from monstera_assets.gold.metrics import Metric, Unit
 
 _IN_POINTS = (Unit.SHARE, Unit.RATIO)
 _NAMED = 3
-"""Of equals, how many are named."""
+"""Maximum number of names in a tie."""
 _SMALLEST_PART = 0.0005
-"""Changes by less are written as none: they would read as 0.0 %."""
+"""Smaller relative changes are omitted because they would read as 0.0 %."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A value on a day; None where it is not known."""
+    """A value on a day; None if it is unknown."""
 
     day: date
     value: Any
 
 
-def course(metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
-    """How a metric went from its first known value to its last, and its highest one.
+def trend_summary(metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
+    """Describe how a metric changed from its first to its last known value, and its highest value.
 
-    Args:
-        metric: names it and says how values are written.
-        points: in the order of their days.
-        brief: leave out the highest one.
+    `brief` omits the highest value.
     """
     known = [point for point in points if point.value is not None]
     if not known:
-        return f"{metric.name} is not known on any of these days."
+        return f"{metric.name} has no known value on these days."
     first, last = known[0], known[-1]
     shown = metric.format
     if len(known) == 1:
-        return f"{metric.name} was {shown(first.value)} on {first.day}, the only day known."
+        return f"{metric.name} was {shown(first.value)} on {first.day}, the only day with a value."
     highest = max(known, key=lambda point: point.value)
     days = (last.day - first.day).days
     if shown(last.value) == shown(first.value):
-        went = f"{metric.name} is {shown(last.value)}, as {plural(days, 'day')} before"
+        change = f"{metric.name} is {shown(last.value)}, the same as {plural(days, 'day')} earlier"
         if all(point.value == last.value for point in known):
             return f"{metric.name} stayed at {shown(last.value)} for {days + 1:,} days."
     else:
         verb = "rose" if last.value > first.value else "fell"
-        went = (
+        change = (
             f"{metric.name} {verb} from {shown(first.value)} to {shown(last.value)}"
             f"{_by(metric, first.value, last.value)} in {plural(days, 'day')}"
         )
-    unknown = "" if last == points[-1] else f" It is not known after {last.day}."
+    unknown = "" if last == points[-1] else f" No value is known after {last.day}."
     if brief:
-        return f"{went}.{unknown}"
-    return f"{went}; highest {shown(highest.value)} on {highest.day}.{unknown}"
+        return f"{change}.{unknown}"
+    return f"{change}; the highest value was {shown(highest.value)} on {highest.day}.{unknown}"
 
 
 def total(metric: Metric, points: Sequence[Point], period: str) -> str:
-    """What a metric of single days adds up to, and the period with most.
-
-    Args:
-        metric: names it and says how values are written.
-        points: sums, in the order of their days; a week stands under its last day.
-        period: what a point is: a day or a week.
-    """
+    """Describe the total of a daily metric and the day or week (`period`) with the highest value."""
     known = [point for point in points if point.value is not None]
     if not known:
-        return f"{metric.name} is not known on any of these days."
+        return f"{metric.name} has no known value on these days."
     added = sum(point.value for point in known)
-    what = f"{metric.name} adds up to {metric.format(added)}"
+    sentence = f"{metric.name} totals {metric.format(added)} over {plural(len(known), period)}"
     if not added:
-        return f"{what} in {plural(len(known), period)}."
+        return f"{sentence}."
     highest = max(known, key=lambda point: point.value)
     when = f"in the week to {highest.day}" if period == "week" else f"on {highest.day}"
-    return f"{what} in {plural(len(known), period)}; most, {metric.format(highest.value)}, {when}."
+    return f"{sentence}; the highest value was {metric.format(highest.value)} {when}."
 
 
 def ranking(
@@ -90,39 +81,39 @@ def ranking(
     share: bool = False,
     on: date | None = None,
 ) -> str:
-    """Which category has most.
+    """Name the categories with the highest and the second highest value.
 
     Args:
-        what: is counted, in lower case, such as `users`.
-        bars: name, value, and the value as people read it.
-        share: whether the values add up to a whole of which the greatest is a part.
-        on: the day, if it is to be named.
+        what: plural noun for what is counted, such as `users`.
+        bars: name, value, and the value for display.
+        share: whether to state the highest value as a share of the total.
+        on: the day to name, if any.
     """
     when = f"On {on}, " if on else ""
     added = sum(value for _, value, _ in bars)
     if not added:
-        return _capital(f"{when}there are no {what} here.")
+        return _capital(f"{when}there are no {what}.")
     most = max(value for _, value, _ in bars)
     first = [(name, shown) for name, value, shown in bars if value == most]
     part = f" ({most / added:.0%})" if share else ""
     if len(first) > 1:
         names = ", ".join(name for name, _ in first[:_NAMED])
         more = f" and {len(first) - _NAMED} more" if len(first) > _NAMED else ""
-        return _capital(f"{when}most {what}: {names}{more}, {first[0][1]}{part} each.")
+        return _capital(f"{when}most {what}: {names}{more}, with {first[0][1]}{part} each.")
     [(name, shown)] = first
     rest = sorted(
         ((value, other, text) for other, value, text in bars if 0 < value < most), reverse=True
     )
-    second = f"; next {rest[0][1]}, {rest[0][2]}" if rest else "; none elsewhere"
-    return _capital(f"{when}most {what}: {name}, {shown}{part}{second}.")
+    second = f", followed by {rest[0][1]} with {rest[0][2]}" if rest else "; none elsewhere"
+    return _capital(f"{when}most {what}: {name} with {shown}{part}{second}.")
 
 
 def week_on_week(metric: Metric, now: Any, then: Any) -> Change:
-    """How a number compares with a week before: relatively, or in points where it is a share."""
+    """Return the change from a week earlier: relative, or in percentage points for a share."""
     if now is None or then is None:
-        return Change(Direction.UNKNOWN, "change not known", "from a week before")
+        return Change(Direction.UNKNOWN, "change not known", "from a week earlier")
     if metric.format(now) == metric.format(then):
-        return Change(Direction.FLAT, "unchanged", "from a week before")
+        return Change(Direction.FLAT, "unchanged", "from a week earlier")
     direction = Direction.UP if now > then else Direction.DOWN
     before = f"from {metric.format(then)}"
     if metric.unit in _IN_POINTS:

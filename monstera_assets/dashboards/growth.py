@@ -1,4 +1,4 @@
-"""Figures of coming and going: growth accounting, rates of state moves, and the moves themselves."""
+"""Figures of growth accounting and of state transitions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_growth_accounting as growth
 from monstera_assets.gold import gold_state_transition_metrics as moves
 
-_MOVES_SHOWN = 8
+_TRANSITIONS_SHOWN = 8
 _LENGTHS = {7: "Week", 30: "30 Days"}
 
 
@@ -18,7 +18,7 @@ _LENGTHS = {7: "Week", 30: "30 Days"}
     )
 )
 def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window: int) -> ma.Item:
-    """Active users won and lost from one window to the next, windows side by side up to the last."""
+    """Chart active users gained and lost per window, in adjacent windows up to the as-of date."""
     metrics = (growth.USERS_NEW, growth.USERS_RESURRECTED, growth.USERS_CHURNED)
     frame = reader.frame(period, window)
     days = frame.days
@@ -26,7 +26,7 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
     new, resurrected, churned = (values[metric] for metric in metrics)
     known = [place for place, value in enumerate(new) if value is not None]
     if not any(new[place] + resurrected[place] + churned[place] for place in known):
-        return ma.Unavailable(heading, "Nobody came or went on any of these days.")
+        return ma.Unavailable(heading, "No users were gained or lost on these days.")
     gained = [
         None if value is None else value + back
         for value, back in zip(new, resurrected, strict=True)
@@ -36,14 +36,14 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
     last, shown = known[-1], ma.count_text
     return ma.charted(
         heading,
-        f"In {len(known):,} windows of {window} days, {shown(won)} came or came back"
-        f" and {shown(-gone)} went; in the last one {shown(gained[last])}"
-        f" and {shown(churned[last])}. People count in each window anew.",
+        f"Over {len(known):,} windows of {window} days, {shown(won)} users were new or resurrected"
+        f" and {shown(-gone)} churned; in the latest window, {shown(gained[last])}"
+        f" and {shown(churned[last])}. A user can count in several windows.",
         partial(
             ma.column_chart,
             days,
-            ma.Series("Came", ma.numbers(gained)),
-            ma.Series("Went", ma.numbers(lost)),
+            ma.Series("Gained", ma.numbers(gained)),
+            ma.Series("Lost", ma.numbers(lost)),
             growth.USERS_NEW.unit,
             columns=(1, 2, 3),
         ),
@@ -54,7 +54,7 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
 
 
 def rates(reader: ma.Reader, period: ma.Timeframe) -> list[ma.Item]:
-    """The shares of users who fall away, and of those who come back."""
+    """Return figures of the churn, dormancy, win-back and reactivation rates."""
     daily = reader.daily(moves.TABLE, scope=moves.PLATFORM, from_state=ma.TOTAL, to_state=ma.TOTAL)
     return [
         ma.trend(
@@ -70,9 +70,9 @@ def rates(reader: ma.Reader, period: ma.Timeframe) -> list[ma.Item]:
     ]
 
 
-@ma.item(ma.headline("Users", "Moves Made Daily", ma.LAST_30_DAYS.name, "Move"))
-def movers(heading: str, reader: ma.Reader) -> ma.Item:
-    """The most frequent moves between states in the last 30 days."""
+@ma.item(ma.headline("Users", "Transitions Daily", ma.LAST_30_DAYS.name, "Transition"))
+def transitions(heading: str, reader: ma.Reader) -> ma.Item:
+    """Chart the most frequent state transitions in the last 30 days."""
     frame = reader.frame(ma.LAST_30_DAYS)
     rows = reader.rows(
         [moves.TABLE],
@@ -80,12 +80,12 @@ def movers(heading: str, reader: ma.Reader) -> ma.Item:
         f" FROM {moves.TABLE.qualified_name} WHERE metric_date BETWEEN ? AND ? AND scope = ?"
         " AND from_state <> ? GROUP BY ALL HAVING made > 0"
         " ORDER BY made DESC, from_state, to_state LIMIT ?",
-        [frame.first, frame.last, moves.PLATFORM, ma.TOTAL, _MOVES_SHOWN],
+        [frame.first, frame.last, moves.PLATFORM, ma.TOTAL, _TRANSITIONS_SHOWN],
     )
     return ma.bars(
         heading,
-        "moves",
+        "transitions",
         [(f"{ma.words(left)} to {ma.words(to).lower()}", made) for left, to, made in rows],
         ma.about([moves.MOVES], moves.TABLE),
-        name="Move",
+        name="Transition",
     )

@@ -1,4 +1,4 @@
-"""The home page: the main figures, and the ways to all pages."""
+"""The home page: key figures and links to all pages."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _COLUMNS = (
 )
 _BELOW = {
     ma.OVERALL: "Headline figures, 90 days",
-    ma.SEGMENTS: "Who the users are, 18 months",
-    ma.ACTIVITY: "What they do, 18 months",
+    ma.SEGMENTS: "Users by segment, 18 months",
+    ma.ACTIVITY: "User activity, 18 months",
 }
 
 
 def home_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
-    """The way in."""
+    """Create the home page."""
     return ma.Page(
         file=ma.HOME,
         title="The Company at a Glance",
-        lead="Where the company stands on the latest day, and the ways to all figures.",
+        lead="The key figures of the latest day, and links to all views.",
         up=(),
         below=(
             *(ma.Link(ma.VIEWS[v], ma.view_file(v, None), note) for v, note in _BELOW.items()),
             ma.Link("Accounts", ma.ACCOUNTS, "Health, risk and revenue"),
-            ma.Link("Cross-Product", ma.CROSS_PRODUCT, "Affinity, paths and breadth"),
+            ma.Link("Cross-Product", ma.CROSS_PRODUCT, "Affinity, adoption paths and breadth"),
         ),
         below_heading="All views",
         tiles=ma.tiles(reader.daily(overall.TABLE), _TILES),
@@ -49,7 +49,7 @@ def home_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 @ma.item(ma.headline("Products", "Adopted by Users", "to Date", "Product"))
 def products(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
-    """Every active product with its adoption and the ways to its pages."""
+    """List the active products with their adoption and links to their pages."""
     found = reader.by_key(adoption.TABLE, "product_id")
     if not catalog.products:
         return ma.Unavailable(heading, "The catalog has no active product.")
@@ -72,7 +72,7 @@ def products(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
 
     return ma.Listing(
         title=heading,
-        finding=f"Most in use: {in_order[0].name}, by {in_use} users.",
+        finding=f"Most used product: {in_order[0].name}, with {in_use} users.",
         table=ma.table(["Product", *headings, "Pages"], map(row, in_order)),
         about=ma.about(_COLUMNS, adoption.TABLE),
         searchable=True,

@@ -1,6 +1,6 @@
-"""What a page consists of: tiles, figures and tables in sections; plain data without any markup.
+"""The parts of a page (tiles, figures and tables in sections) as plain data.
 
-All texts are as they are; making them safe for HTML is the templates' business.
+Texts are not escaped; the templates escape them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from monstera_assets.dashboards.design import MAX_CHARTS
 
 
 class Direction(StrEnum):
-    """Where a number went."""
+    """Direction of a change."""
 
     UP = "up"
     DOWN = "down"
@@ -24,7 +24,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class Definition:
-    """What a shown number means, as its declaration says it."""
+    """The declared definition of a number."""
 
     name: str
     text: str
@@ -34,7 +34,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class About:
-    """Where numbers come from: definitions, a table, and who answers for it."""
+    """Definitions, source table and owners of numbers."""
 
     definitions: tuple[Definition, ...]
     source: str
@@ -43,7 +43,7 @@ class About:
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a page of the site."""
+    """A link to a page of the site; `current` marks the page that shows it."""
 
     text: str
     href: str
@@ -55,12 +55,12 @@ class Cell(NamedTuple):
     """A cell of a table.
 
     Attributes:
-        text: what is shown.
-        order: what it is ordered by; None where the text will do.
+        text: displayed text.
+        order: sort key; None to sort by the text.
         shade: from 0 (none) to 9; None in a table without shades.
-        quiet: whether the text is for screen readers only, and the cell looks empty.
-        link: a page that the text leads to.
-        links: pages, in place of a text.
+        quiet: whether only screen readers get the text and the cell looks empty.
+        link: target page of the text.
+        links: links to display instead of the text.
     """
 
     text: str
@@ -73,7 +73,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class DataTable:
-    """A table: the first cell of each row is its heading."""
+    """A table in which the first cell of each row is the row heading."""
 
     headings: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -83,16 +83,16 @@ class DataTable:
 
 @dataclass(frozen=True)
 class Change:
-    """How a number compares with a week before."""
+    """The change of a number from a week earlier."""
 
     direction: Direction
     text: str
-    than: str = "a week before"
+    than: str = "a week earlier"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A big number."""
+    """A big number with its change."""
 
     label: str
     value: str
@@ -103,14 +103,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plot:
-    """Where in a drawing data are, for pointing at them.
+    """The area of a drawing that reacts to the pointer, in pixels.
 
     Attributes:
-        left: of the first point or the first bar's left edge.
-        width: to the last point, or the last bar's right edge.
+        left: position of the first point, or of the first bar's left edge.
+        width: distance to the last point, or to the last bar's right edge.
         top: upper edge.
-        height: to the lower edge.
-        columns: of the figure's table, counted from 0, whose values are shown in it.
+        height: distance to the lower edge.
+        columns: columns of the figure's table, counted from 0, that the area shows.
     """
 
     left: float
@@ -122,7 +122,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A chart as SVG markup, whose texts are escaped."""
+    """A chart as SVG markup with escaped texts."""
 
     svg: str
     width: int
@@ -134,7 +134,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its finding, its data and what they mean."""
+    """A chart with its finding, data and definitions."""
 
     title: str
     finding: str
@@ -146,11 +146,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Listing:
-    """A table that is a finding by itself, shaded or not.
+    """A table that is shown in place of a chart.
 
     Attributes:
-        searchable: whether readers may want to filter its rows.
-        footnote: what marks and shades mean, or which rows are left out.
+        searchable: whether readers can filter its rows.
+        footnote: explains marks and shades, or names omitted rows.
     """
 
     title: str
@@ -163,7 +163,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """In place of something that cannot be shown: why, and what to do."""
+    """A note in place of an item that cannot be shown: the reason and what to do."""
 
     title: str
     reason: str
@@ -186,17 +186,17 @@ class Page:
     """A page of the site.
 
     Attributes:
-        file: its name in the site's folder.
-        title: its heading.
-        lead: what it shows, in a sentence.
-        up: the pages above it, from the home page on.
-        beside: the pages of the same level; this one among them.
-        below: a heading and links to pages below it.
-        tiles: the big numbers.
-        sections: what follows.
+        file: file name in the site's folder.
+        title: heading.
+        lead: one sentence about the content.
+        up: breadcrumbs, from the home page to the parent.
+        siblings: pages of the same level, including this one.
+        below: links to pages below this one, under `below_heading`.
+        tiles: big numbers.
+        sections: everything below the big numbers.
 
     Raises:
-        ValueError: there are more charts than a page may have.
+        ValueError: the page has more than `MAX_CHARTS` charts.
     """
 
     file: str
@@ -205,27 +205,27 @@ class Page:
     up: tuple[Link, ...]
     tiles: tuple[Tile, ...] = ()
     sections: tuple[Section, ...] = ()
-    beside: tuple[Link, ...] = ()
+    siblings: tuple[Link, ...] = ()
     below: tuple[Link, ...] = ()
     below_heading: str = ""
 
     def __post_init__(self) -> None:
         charts = sum(isinstance(item, Figure) for item in self.items())
         if charts > MAX_CHARTS:
-            raise ValueError(f"{self.file} has {charts} charts; {MAX_CHARTS} are allowed")
+            raise ValueError(f"{self.file} has {charts} charts; the limit is {MAX_CHARTS}")
 
     def items(self) -> Iterator[Item]:
-        """Everything in the sections."""
+        """Return the items of all sections."""
         return (item for section in self.sections for item in section.items)
 
 
 def section(heading: str, items: Iterable[Item | None], lead: str = "") -> Section:
-    """A section of what there is."""
+    """Create a section of the items that are not None."""
     return Section(heading, tuple(item for item in items if item is not None), lead)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> DataTable:
-    """A table whose columns are numeric where a cell has an order."""
+    """Create a table; a column is numeric if any of its cells has a sort key."""
     body = tuple(tuple(row) for row in rows)
     columns = range(len(headings))
     return DataTable(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monstera_assets.dashboards import authoring as ma
-from monstera_assets.dashboards.growth import growth_figure, movers, rates
+from monstera_assets.dashboards.growth import growth_figure, rates, transitions
 from monstera_assets.dashboards.usage import (
     TOTALS,
     by_location,
@@ -35,7 +35,7 @@ _CREATED_SHOWN, _PRODUCTS_SHOWN = 4, 16
 
 
 def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
-    """Headline figures with their change over a week, and how they went in 90 days."""
+    """Create the page of headline figures, with weekly changes and trends over 90 days."""
     period, headlines = ma.LAST_90_DAYS, reader.daily(overall.TABLE)
 
     def line(metric: Metric, name: str, *, wide: bool = False) -> ma.Item:
@@ -45,7 +45,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         active_users(reader),
         states_now(reader, "Users"),
         line(overall.STICKINESS, "Stickiness"),
-        ma.columns(headlines, overall.CREATED, period, weekly=False),
+        ma.column_chart_figure(headlines, overall.CREATED, period, weekly=False),
         line(overall.ACTIVATION_RATE, "Activated"),
     ]
     business = [
@@ -59,12 +59,12 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         ma.OVERALL,
         catalog,
         None,
-        "The headline figures of the whole platform: the latest day, compared with a week"
-        " before, and the last 90 days.",
+        "The headline figures of the platform: the latest day, compared with a week earlier, and the"
+        " last 90 days.",
         [
             ma.section("Use", use),
             ma.section(
-                "Coming and going", [growth_figure(reader, period, ma.WEEK), *rates(reader, period)]
+                "Growth and churn", [growth_figure(reader, period, ma.WEEK), *rates(reader, period)]
             ),
             ma.section("Accounts and revenue", business),
         ],
@@ -73,7 +73,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 
 def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
-    """Users by state, behaviour and origin over 18 months, and the cohorts they signed up in."""
+    """Create the page of users by state, behavior and origin, and of their cohorts, over 18 months."""
 
     def by(
         source: MetricTable,
@@ -83,7 +83,7 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         *,
         added_up: bool = False,
     ) -> ma.Item:
-        return ma.multiples(
+        return ma.small_multiples_figure(
             reader.daily(source, segment_dimension=dimension),
             metric,
             ma.LAST_18_MONTHS,
@@ -99,18 +99,18 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         ma.SEGMENTS,
         catalog,
         None,
-        "Who the users are: by lifecycle state, by what they do and by where they come from,"
-        " week by week over 18 months.",
+        "Users by lifecycle state, behavior and origin, per week over 18 months.",
         [
             ma.section("Retention", [cohort_table(reader)]),
             ma.section(
-                "States and behaviour",
+                "States and behavior",
                 [
                     by(segment_metrics.TABLE, segment_metrics.USERS_IN_SEGMENT, name, values)
                     for name, values in segment_metrics.SEGMENT_VALUES.items()
                     if name != "activity_state"
                 ],
-                "Each dimension shares out all users. All small lines of a chart have one scale.",
+                "Each dimension divides all users into segments. The small lines of a chart share one"
+                " scale.",
             ),
             ma.section(
                 "Origin",
@@ -119,7 +119,8 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
                     by(created, overall.CREATED, "acquisition_source", added_up=True),
                     by(created, overall.CREATED, "country", added_up=True),
                 ],
-                "As the user's and account's latest row says; the eight segments with most.",
+                "From the latest row of the user and account. Charts show the eight segments with the"
+                " highest values.",
             ),
         ],
     )
@@ -128,18 +129,18 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 def activity_page(
     reader: ma.Reader, catalog: ma.Catalog, created: Sequence[MetricTable]
 ) -> ma.Page:
-    """What users do, over 18 months."""
+    """Create the page of user activity over 18 months."""
     period = ma.LAST_18_MONTHS
     events, totals = activity.EVENTS_QUALIFYING, product_totals(reader, None)
     use = [
-        ma.columns(totals, events, period, weekly=True, wide=True),
+        ma.column_chart_figure(totals, events, period, weekly=True, wide=True),
         ma.trend(
             reader.daily(overall.TABLE),
             {overall.MONTHLY: "Monthly", overall.WEEKLY: "Weekly"},
             period,
             what="Active Monthly and Weekly",
         ),
-        ma.multiples(
+        ma.small_multiples_figure(
             reader.daily(activity.TABLE, **TOTALS),
             events,
             period,
@@ -157,13 +158,13 @@ def activity_page(
         features(reader, "event_type", ma.LAST_30_DAYS, None, ma.words),
         features(reader, "feature_id", ma.LAST_30_DAYS, None, catalog.name),
         *(
-            ma.columns(daily, daily.table.metrics[0], period, weekly=True)
+            ma.column_chart_figure(daily, daily.table.metrics[0], period, weekly=True)
             for daily in in_all[:_CREATED_SHOWN]
         ),
     ]
-    coming_and_going = [
+    growth_and_churn = [
         growth_figure(reader, period, 30),
-        movers(reader),
+        transitions(reader),
         *rates(reader, period),
         ma.trend(
             reader.daily(growth.TABLE, window_days=30), {growth.QUICK_RATIO: "Quick ratio"}, period
@@ -173,18 +174,18 @@ def activity_page(
         ma.ACTIVITY,
         catalog,
         None,
-        "What users do: events, features, workflows, and how the active users of a month change.",
+        "User activity: events, features and workflows, and the growth and churn of active users.",
         [
             ma.section("Use", use),
-            ma.section("What was done", done),
+            ma.section("Features and content", done),
             ma.section("Workflows", workflow_figures(reader, period, None)),
-            ma.section("Coming and going", coming_and_going),
+            ma.section("Growth and churn", growth_and_churn),
         ],
     )
 
 
 def active_users(reader: ma.Reader) -> ma.Item:
-    """Users active in a month, a week and a day, over 90 days."""
+    """Plot monthly, weekly and daily active users over 90 days."""
     return ma.trend(
         reader.daily(overall.TABLE),
         {overall.MONTHLY: "Monthly", overall.WEEKLY: "Weekly", overall.DAILY: "Daily"},
@@ -195,14 +196,14 @@ def active_users(reader: ma.Reader) -> ma.Item:
 
 
 def retained_revenue(daily: ma.Daily, period: ma.Timeframe) -> ma.Item:
-    """The revenue retained, net and gross."""
+    """Plot net and gross retained revenue."""
     labels = {revenue.REVENUE_RETAINED_NET: "Net", revenue.REVENUE_RETAINED_GROSS: "Gross"}
     return ma.trend(daily, labels, period, what="Retained Net and Gross Monthly")
 
 
 @ma.item(lambda entities: ma.headline(entities, "in State Daily", ma.LATEST_DAY.name, "State"))
 def states_now(heading: str, reader: ma.Reader, entities: str) -> ma.Item:
-    """Users by platform state, or accounts by state, on the as-of date."""
+    """Chart users by platform state, or accounts by state, on the as-of date."""
     metrics = _IN_STATE[entities]
     values = reader.daily(overall.TABLE).latest(metrics.values())
     return ma.metric_bars(heading, entities.lower(), metrics, values, overall.TABLE)
@@ -210,7 +211,7 @@ def states_now(heading: str, reader: ma.Reader, entities: str) -> ma.Item:
 
 @ma.item(ma.headline("Users", "Active per Window", f"Last {_POWER_WINDOW} Days", "Active Days"))
 def power(heading: str, reader: ma.Reader) -> ma.Item:
-    """Users by the number of days on which they were active, in steps of four."""
+    """Chart users by number of active days, in steps of four."""
     metric, source = power_curve.USERS_BY_ACTIVE_DAYS, power_curve.TABLE
     rows = reader.rows(
         [source],
@@ -226,7 +227,7 @@ def power(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.title(cohorts.RETENTION, ma.LAST_18_MONTHS.name, "Month of Signup"))
 def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
-    """Retention of the latest monthly cohorts, shaded."""
+    """Tabulate the retention of the latest monthly cohorts, with shades."""
     rows = reader.rows(
         [cohorts.TABLE],
         f"SELECT cohort_start, period_number, {cohorts.USERS_IN_COHORT.column_name},"
@@ -238,7 +239,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
         [_COHORTS, _COHORTS],
     )
     if not rows:
-        return ma.Unavailable(heading, "Nobody has signed up yet.")
+        return ma.Unavailable(heading, "No user has signed up.")
     shares = {(start, period): share for start, period, _, share in rows}
     sizes = {start: users for start, _, users, _ in rows}
     periods = range(max(period for _, period in shares) + 1)
@@ -247,12 +248,12 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
         for (start, period), share in shares.items()
         if share is not None and period > 0
     ]
-    finding = f"{len(sizes)} monthly cohorts. No period after the first is over for any of them."
+    finding = f"{len(sizes)} monthly cohorts. None of them has completed a second period."
     if known:
         share, start, period = max(known, key=lambda cell: (cell[0], cell[1]))
         finding = (
-            f"{len(sizes)} monthly cohorts; best kept after the first period: those of"
-            f" {start:%B %Y}, of whom {cohorts.RETENTION.format(share)} came in period {period}."
+            f"{len(sizes)} monthly cohorts; highest retention after the first period:"
+            f" {cohorts.RETENTION.format(share)} for {start:%B %Y} in period {period}."
         )
     return ma.Listing(
         title=heading,
@@ -269,8 +270,8 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
             ),
         ),
         about=ma.about([cohorts.RETENTION, cohorts.USERS_IN_COHORT], cohorts.TABLE),
-        footnote="Columns are periods of 30 days after each user's own signup. A cell is empty"
-        " until every member of the cohort has lived through the period.",
+        footnote="Columns are periods of 30 days after each user's signup. A cell is empty until the"
+        " period is over for every user of the cohort.",
     )
 
 

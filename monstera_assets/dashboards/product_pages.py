@@ -23,11 +23,11 @@ _STATES = {
     for state, metric in adoption.USERS_IN_STATE.items()
     if state is not ma.ProductState.NEVER_ADOPTED
 }
-_NO_ROW = "The product has no row in the table of adoption."
+_NO_ROW = "The adoption table has no row for this product."
 
 
 def overall_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -> ma.Page:
-    """A product's figures with their change over a week, and how they went in 90 days."""
+    """Create the page of a product's figures, with weekly changes and trends over 90 days."""
     period, totals = ma.LAST_90_DAYS, product_totals(reader, product)
     use = [
         ma.trend(
@@ -38,7 +38,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) ->
             wide=True,
         ),
         funnel(reader, product),
-        ma.columns(totals, activity.EVENTS_QUALIFYING, period, weekly=False),
+        ma.column_chart_figure(totals, activity.EVENTS_QUALIFYING, period, weekly=False),
         states_now(reader, product),
         ma.trend(totals, {activity.COMPLETION_RATE: "Completed"}, period),
     ]
@@ -46,35 +46,34 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) ->
         ma.OVERALL,
         catalog,
         product,
-        "How much the product is used and how far its users come: the latest day, compared"
-        " with a week before, and the last 90 days.",
+        "Use and adoption of the product: the latest day, compared with a week earlier, and the last"
+        " 90 days.",
         [ma.section("Use", use)],
         [*ma.tiles(totals, _DAILY), *_tiles_to_date(reader, product)],
     )
 
 
 def segments_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -> ma.Page:
-    """A product's users by state."""
+    """Create the page of a product's users by state."""
     states = ma.section(
         "States",
         [states_over_time(reader, product), states_now(reader, product)],
-        "Those who never adopted the product have no history in it.",
+        "Users who never adopted the product have no history in it.",
     )
     return ma.view_page(
         ma.SEGMENTS,
         catalog,
         product,
-        "The users who ever came to the product, by their state in it, week by week over 18"
-        " months.",
+        "All users who ever accessed the product, by their state in it, per week over 18 months.",
         [states],
     )
 
 
 def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -> ma.Page:
-    """What users do in a product."""
+    """Create the page of user activity in a product."""
     period, totals = ma.LAST_18_MONTHS, product_totals(reader, product)
     use = [
-        ma.columns(totals, activity.EVENTS_QUALIFYING, period, weekly=True, wide=True),
+        ma.column_chart_figure(totals, activity.EVENTS_QUALIFYING, period, weekly=True, wide=True),
         by_location(reader, period, product),
         features(reader, "event_type", ma.LAST_30_DAYS, product, ma.words),
         features(reader, "feature_id", ma.LAST_30_DAYS, product, catalog.name),
@@ -84,7 +83,7 @@ def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
         ma.ACTIVITY,
         catalog,
         product,
-        "What users do in the product: events, features and workflows that begin in it.",
+        "User activity in the product: events, features and workflows that start in it.",
         [
             ma.section("Use", use),
             ma.section("Workflows", workflow_figures(reader, period, product)),
@@ -94,7 +93,7 @@ def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
 
 @ma.item(ma.headline("Users", "Eligible, Tried, Activated and in Use", "to Date"))
 def funnel(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """How many users could use the product, tried it, were activated and use it."""
+    """Chart users who are eligible for the product, tried it, were activated and use it."""
     values = _adoption(reader, product, _FUNNEL.values())
     if not values:
         return ma.Unavailable(heading, _NO_ROW)
@@ -106,7 +105,7 @@ def funnel(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
 
 @ma.item(ma.headline("Users", "in State to Date", ma.LATEST_DAY.name, "State"))
 def states_now(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Users by state in the product."""
+    """Chart users by state in the product."""
     values = _adoption(reader, product, _STATES.values())
     if not values:
         return ma.Unavailable(heading, _NO_ROW)
@@ -115,7 +114,7 @@ def states_now(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
 
 @ma.item(ma.headline("Users", "in State", ma.LAST_18_MONTHS.name, "State"))
 def states_over_time(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Users by state in the product, on the last day of each week."""
+    """Plot users by state in the product, on the last day of each week."""
     frame = reader.frame(ma.LAST_18_MONTHS, ma.WEEK)
     rows = reader.rows(
         [HISTORY],
@@ -126,7 +125,7 @@ def states_over_time(heading: str, reader: ma.Reader, product: ma.Product) -> ma
     )
     found = {(day, state): users for day, state, users in rows}
     if not found:
-        return ma.Unavailable(heading, "Nobody has come to the product.")
+        return ma.Unavailable(heading, "No user has accessed the product.")
     values = {
         ma.words(state): [found.get((day, str(state)), 0) for day in frame.days]
         for state in _STATES
@@ -147,6 +146,6 @@ def _tiles_to_date(reader: ma.Reader, product: ma.Product) -> list[ma.Tile]:
 
 
 def _adoption(reader: ma.Reader, product: ma.Product, metrics: Iterable[Metric]) -> list[Any]:
-    """Metrics of the product's adoption; nothing if it has no row."""
+    """Return adoption metrics of a product; an empty list if it has no row."""
     found = reader.by_key(adoption.TABLE, "product_id").get(product.id)
     return [found[metric] for metric in metrics] if found else []

@@ -1,6 +1,6 @@
-"""Reading for the dashboards: windows that end on the as-of date, weeks, tables that may be missing.
+"""Queries of the dashboards: windows that end on the as-of date, weeks, and missing tables.
 
-Whatever grows with users or events is added up inside DuckDB; what comes out is what is shown.
+Rows that grow with users or events are aggregated in DuckDB; only displayed values are fetched.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _EVERY = 1_000_000
 
 @dataclass(frozen=True)
 class Frame:
-    """A window of days up to the as-of date, and the days or weeks that are shown of it."""
+    """A window of days that ends on the as-of date, and the days in it that are shown.
+
+    `step` is the number of days from one shown day to the next.
+    """
 
     first: date
     last: date
@@ -36,22 +39,22 @@ class Frame:
 
     @property
     def days(self) -> list[date]:
-        """The days shown, which are the last ones of weeks where the step is one."""
+        """The shown days, counted back from the as-of date."""
         count = (self.last - self.first).days // self.step + 1
         return [self.last - timedelta(days=n * self.step) for n in reversed(range(count))]
 
     @property
     def whole_weeks(self) -> list[date]:
-        """Last days of the weeks that lie in the window as a whole."""
+        """Last days of the complete weeks in the window."""
         count = ((self.last - self.first).days + 1) // WEEK
         return [self.last - timedelta(days=n * WEEK) for n in reversed(range(count))]
 
 
 class Reader:
-    """What the pages ask the warehouse; each question names its tables, which may be missing."""
+    """Run the queries of the pages and cache their results."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, daily: Sequence[MetricTable]) -> None:
-        """Read from a connection; the latest day of the daily tables is the as-of date."""
+        """Read from a connection; the latest day of the tables in `daily` is the as-of date."""
         self._connection = connection
         self._daily = daily
         self._verified: set[str] = set()
@@ -61,16 +64,13 @@ class Reader:
     def rows(
         self, tables: Iterable[Table], select: str, parameters: Sequence[Any] = ()
     ) -> list[tuple[Any, ...]]:
-        """The rows of a query, which is asked once.
+        """Return the rows of a query over `tables`; the result is cached.
 
-        Args:
-            tables: that it reads.
-            select: SQL made of declarations; values of the data are parameters.
-            parameters: for its question marks.
+        `select` is built from declarations. Values from data must be `parameters`.
 
         Raises:
             MissingTableError: a table was never materialized.
-            SchemaMismatchError: a table is stored otherwise than it is declared.
+            SchemaMismatchError: a stored table differs from its declaration.
         """
         for table in tables:
             if table.name not in self._verified:
@@ -83,7 +83,7 @@ class Reader:
 
     @cached_property
     def days(self) -> tuple[date, date] | None:
-        """First and last day of the daily metrics; None before there are any."""
+        """First and last day of the daily metrics; None without data."""
         bounds = []
         for table in self._daily:
             with suppress(MissingTableError):
@@ -101,15 +101,15 @@ class Reader:
         """The latest day of the daily metrics.
 
         Raises:
-            MissingTableError: there are none.
+            MissingTableError: there are no daily metrics.
         """
         return self._known_days()[1]
 
     def frame(self, timeframe: Timeframe, step: int = 1) -> Frame:
-        """The days of a timeframe that there are.
+        """Return the days of a timeframe for which metrics exist.
 
         Raises:
-            MissingTableError: there are none.
+            MissingTableError: there are no daily metrics.
         """
         first, last = self._known_days()
         return Frame(max(first, last - timedelta(days=timeframe.days - 1)), last, step)
@@ -117,28 +117,25 @@ class Reader:
     def by_key(
         self, table: MetricTable, key: str, within: str = "", parameters: Sequence[Any] = ()
     ) -> dict[Any, dict[Metric, Any]]:
-        """All metrics of a table by the values of a column."""
+        """Return all metrics of a table by the values of a column."""
         columns = ", ".join(quote(metric.column_name) for metric in table.metrics)
         select = f"SELECT {quote(key)}, {columns} FROM {table.qualified_name} {within}"
         rows = self.rows([table], select, parameters)
         return {value: dict(zip(table.metrics, row, strict=True)) for value, *row in rows}
 
     def daily(self, table: MetricTable, **where: Any) -> Daily:
-        """The rows of a daily table whose columns equal some values."""
+        """Return the rows of a daily table in which the columns in `where` have the given values."""
         return self._daily_rows.setdefault((table.name, *where.items()), Daily(self, table, where))
 
     def _known_days(self) -> tuple[date, date]:
         if self.days is None:
-            raise MissingTableError(
-                "no table of daily metrics holds anything yet. Materialize them first, for example"
-                " with: monstera run"
-            )
+            raise MissingTableError("No daily metrics exist. Run `monstera run` to compute them.")
         return self.days
 
 
 @dataclass(frozen=True)
 class Daily:
-    """The rows of a daily table whose columns equal some values."""
+    """The rows of a daily table in which the columns in `where` have the given values."""
 
     reader: Reader
     table: MetricTable
@@ -146,19 +143,19 @@ class Daily:
 
     @cached_property
     def _metrics(self) -> dict[date, dict[Metric, Any]]:
-        """All metrics by day, over the longest timeframe; of rows of which a day has one."""
+        """All metrics by day over the longest timeframe, if `where` selects one row per day."""
         within, bounds = self._within(self.reader.frame(LAST_18_MONTHS))
         return self.reader.by_key(self.table, METRIC_DATE.name, within, bounds)
 
     def by_day(self, metrics: Iterable[Metric], frame: Frame) -> dict[Metric, list[Any]]:
-        """Metrics on each day of a frame; None on days that the table does not have."""
+        """Return metrics on each day of a frame; None on days that the table lacks."""
         found = [self._metrics.get(day, {}) for day in frame.days]
         return {metric: [row.get(metric) for row in found] for metric in metrics}
 
     def by_week(self, metrics: Iterable[Metric], frame: Frame) -> dict[Metric, list[Any]]:
-        """Metrics of single days added up over the whole weeks of a frame.
+        """Return sums of daily metrics over the complete weeks of a frame.
 
-        None for a week of which the table lacks a day.
+        A week is None if the table lacks one of its days.
         """
         sums: dict[Metric, list[Any]] = {metric: [] for metric in metrics}
         for last, metric in product(frame.whole_weeks, sums):
@@ -169,7 +166,7 @@ class Daily:
         return sums
 
     def latest(self, metrics: Iterable[Metric]) -> list[Any]:
-        """Metrics on the as-of date; None where the table has no such row."""
+        """Return metrics on the as-of date; None if the table has no row."""
         row = self._metrics.get(self.reader.as_of, {})
         return [row.get(metric) for metric in metrics]
 
@@ -182,23 +179,17 @@ class Daily:
         top: int | None = None,
         added_up: bool = False,
     ) -> dict[str, list[Any]]:
-        """A metric by the values of a dimension, those with most first.
+        """Return a metric by the values of a dimension, at most `top`, in descending order.
 
-        Args:
-            metric: its column.
-            dimension: the column of the segments.
-            frame: the days.
-            top: how many segments are wanted; by default all.
-            added_up: whether days are added up over the whole weeks of the frame. Then a segment
-                without rows counts 0, and a week of which the table lacks a day is not known; else
-                what has no row is not known.
+        A day without a row is None. With `added_up`, the days of each complete week are summed: a
+        segment without rows has 0, and a week is None if the table lacks one of its days.
         """
         rows, column, segment = self.reader.rows, quote(metric.column_name), quote(dimension)
         name, bounds = self.table.qualified_name, [frame.first, frame.last]
         within, asked = self._within(frame)
         days = frame.whole_weeks if added_up else frame.days
         if added_up:
-            # Sums of whole numbers come out as HUGEINT; those of decimals are exact in any order.
+            # The sum of integers is a HUGEINT; sums of decimals are exact in any order.
             total = f"CAST(sum({column}) AS {duckdb_type(metric.column.dtype)})"
             week = f"metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS week"
             select = f"SELECT {week}, {segment}, {total} FROM {name} {within} GROUP BY ALL"
@@ -233,7 +224,7 @@ class Daily:
         return {value: [numbers.get(day) for day in days] for value, numbers in found.items()}
 
     def _within(self, frame: Frame) -> tuple[str, list[Any]]:
-        """The days of a frame and what columns must equal, as SQL and its parameters."""
+        """Return the filter on the days of a frame and on `where` as SQL and its parameters."""
         conditions = "".join(f" AND {quote(name)} = ?" for name in self.where)
         bounds = [frame.first, frame.last, *self.where.values()]
         return f"WHERE {METRIC_DATE.name} BETWEEN ? AND ?{conditions}", bounds

@@ -1,7 +1,7 @@
-"""The site: all pages rendered, and the folder that holds them replaced in one step.
+"""Render all pages of the site and replace its folder in one step.
 
-A page is one file with its style and script in it, and its policy forbids it every connection: it can
-be opened from disk, copied and mailed. Files know no clock; the same tables give the same bytes.
+A page is one file that contains its style and script, and its content policy forbids connections. It
+can be opened from disk, copied and mailed. The same tables give the same bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from monstera_assets.warehouse.connection import connect
 
 @dataclass(frozen=True)
 class SiteReport:
-    """What was built: where, how many pages, and up to which day; None without data."""
+    """Location, size and as-of date (None without data) of a site that was built."""
 
     index: Path
     pages: int
@@ -46,16 +46,13 @@ class SiteReport:
 def build_site(
     connection: duckdb.DuckDBPyConnection, output: Path, tables: Sequence[MetricTable]
 ) -> SiteReport:
-    """Build all pages and put them in place of the ones before, all or nothing.
+    """Build all pages and replace the previous ones in `output`, all or nothing.
 
-    Args:
-        connection: to the warehouse, inside no transaction.
-        output: the folder of the site, made if need be.
-        tables: the declared tables of metrics.
+    The connection must not be in a transaction.
 
     Raises:
         SiteError: the folder cannot be written to.
-        SchemaMismatchError: a table is stored otherwise than it is declared.
+        SchemaMismatchError: a stored table differs from its declaration.
     """
     with writer.transaction(connection):
         reader = Reader(connection, [table for table in tables if table.partition_column])
@@ -70,11 +67,11 @@ def build_site(
 
 
 def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) -> SiteReport:
-    """Build the site of a warehouse, which is opened for reading only.
+    """Build the site from a warehouse that is opened read-only.
 
     Raises:
         WarehouseLockedError: the database stayed locked.
-        WarehouseError: as `build_site`, or the database cannot be opened.
+        WarehouseError: an error of `build_site`, or the database cannot be opened.
     """
     with connect(
         str(settings.database),
@@ -86,7 +83,7 @@ def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) 
 
 
 def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]:
-    """File name to page; whatever is text in a page is text in the HTML."""
+    """Return the HTML of each page by file name, with all texts escaped."""
     loader = PackageLoader("monstera_assets.dashboards")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -115,7 +112,7 @@ def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]
 
 
 def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
-    """All pages, the home page first."""
+    """Yield all pages, the home page first."""
     catalog = read_catalog(reader)
     created = [
         table
@@ -135,7 +132,7 @@ def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
 
 
 def content_policy(style: str, script: str) -> str:
-    """A policy under which a page loads nothing and runs only its own style and script."""
+    """Return a policy under which a page loads nothing and uses only its own style and script."""
     return (
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}';"
         " img-src data:; base-uri 'none'; form-action 'none'"
@@ -143,7 +140,7 @@ def content_policy(style: str, script: str) -> str:
 
 
 def day_in_words(day: date) -> str:
-    """A day as the header writes it: 30 June 2025."""
+    """Return a day for the page header, such as 30 June 2025."""
     return f"{day.day} {day:%B} {day.year}"
 
 
@@ -163,6 +160,6 @@ def _plots(drawing: Drawing) -> str:
 
 
 def _svg(drawing: Drawing, figure: str) -> Markup:
-    """A drawing that is named by its figure's title and finding."""
+    """Return a drawing whose accessible name is its figure's title and finding."""
     named = f'<svg role="img" aria-labelledby="{figure}-title {figure}-finding" '
     return Markup(drawing.svg.replace("<svg ", named, 1))  # noqa: S704  # text in it is escaped

@@ -1,4 +1,4 @@
-"""The pages that there are and how they lead to each other."""
+"""The pages of the site and the links between them."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ HOME_LINK = Link("Home", HOME)
 OVERALL, SEGMENTS, ACTIVITY = "overall", "segments", "activity"
 ACCOUNTS, CROSS_PRODUCT = "accounts.html", "cross_product.html"
 VIEWS = {OVERALL: "Overall View", SEGMENTS: "Segment View", ACTIVITY: "Activity View"}
-"""The views that the platform and each product have: name in the files' names, and title."""
+"""Views of the platform and of each product: the part of the file name, and the title."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """An active product: its id, its name, and what its pages' names begin with."""
+    """An active product; `slug` is the product's part of the file names."""
 
     id: str
     name: str
     slug: str
 
     def file(self, view: str) -> str:
-        """The name of the page of a view."""
+        """Return the file name of a view."""
         return f"product_{self.slug}_{view}.html"
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """Names from the product catalog; an id that it does not have is its own name."""
+    """The active products, and the names of all nodes of the product catalog by id."""
 
     products: tuple[Product, ...]
     names: dict[str, str]
 
     def name(self, node: str) -> str:
-        """What a product, feature or sub-feature is called."""
+        """Return the name of a product, feature or sub-feature, or its id if it is unknown."""
         return self.names.get(node, node)
 
 
 def read_catalog(reader: Reader) -> Catalog:
-    """The products that have pages, by name; none if the catalog was never materialized."""
+    """Read the catalog with products sorted by name; empty if it was never materialized."""
     try:
         nodes = reader.rows(
             [CATALOG],
@@ -63,7 +63,7 @@ def read_catalog(reader: Reader) -> Catalog:
 
 
 def file_names(ids: Sequence[str]) -> dict[str, str]:
-    """Ids to parts of file names: what is safe in an id, and a number where ids would be mixed up."""
+    """Return a unique, safe part of a file name for each id."""
     names: dict[str, str] = {}
     for node in ids:
         plain = re.sub(r"[^a-z0-9]+", "_", node.lower()).strip("_")[:60] or "product"
@@ -75,7 +75,7 @@ def file_names(ids: Sequence[str]) -> dict[str, str]:
 
 
 def view_file(view: str, product: Product | None) -> str:
-    """The page of a view, of a product or of the platform."""
+    """Return the file name of a view of a product or of the platform."""
     return product.file(view) if product else f"{view}.html"
 
 
@@ -87,26 +87,26 @@ def view_page(
     sections: Sequence[Section],
     tiles: Sequence[Tile] = (),
 ) -> Page:
-    """The page of a view, of a product or of the platform, and the ways to those next to it."""
+    """Create a view of a product or of the platform, with links to related views."""
     others = (other for other in catalog.products if other is not product)
     return Page(
         file=view_file(view, product),
         title=f"{product.name}: {VIEWS[view]}" if product else VIEWS[view],
         lead=lead,
         up=(HOME_LINK, Link(VIEWS[view], view_file(view, None))) if product else (HOME_LINK,),
-        beside=tuple(
+        siblings=tuple(
             Link(text.removesuffix(" View"), view_file(one, product), current=one == view)
             for one, text in VIEWS.items()
         ),
         below=tuple(Link(other.name, other.file(view)) for other in others),
-        below_heading=f"The same view of {'another' if product else 'a'} product",
+        below_heading=f"This view for {'other products' if product else 'each product'}",
         tiles=tuple(tiles),
         sections=tuple(sections),
     )
 
 
 def main_pages() -> tuple[Link, ...]:
-    """What the navigation of every page leads to."""
+    """Return the links of the navigation bar."""
     return (
         *(Link(text, view_file(view, None)) for view, text in VIEWS.items()),
         Link("Accounts", ACCOUNTS),

@@ -1,4 +1,4 @@
-"""Figures of use: events by feature, type and place, and workflows, of a product or of all."""
+"""Figures of events by feature, type and location, and of workflows, for one or all products."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _SHOWN = 10
 _BY = {"event_type": "Event Type", "feature_id": "Feature", "location": "Location"}
 _EVENTS = activity.EVENTS_QUALIFYING
 TOTALS = dict.fromkeys(activity.WHAT[1:], ma.TOTAL)
-"""What the rows of gold_activity_metrics that are totals of a product have in other columns."""
+"""Values that the totals of a product in gold_activity_metrics have in the other dimensions."""
 
 
 def product_totals(reader: ma.Reader, product: ma.Product | None) -> ma.Daily:
-    """The rows of gold_activity_metrics that are totals, of a product or of all."""
+    """Return the totals of one or all products in gold_activity_metrics."""
     return reader.daily(activity.TABLE, product_id=product.id if product else ma.TOTAL, **TOTALS)
 
 
@@ -28,7 +28,7 @@ def features(
     product: ma.Product | None,
     name: Callable[[str], str],
 ) -> ma.Item:
-    """Qualifying events of a period by feature or type, those with most."""
+    """Chart the features or event types with the most qualifying events in a period."""
     frame = reader.frame(period)
     rows = reader.rows(
         [activity.TABLE],
@@ -56,11 +56,11 @@ def features(
 def by_location(
     heading: str, reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
 ) -> ma.Item:
-    """Qualifying events by week and place."""
+    """Plot qualifying events by location and week."""
     frame = reader.frame(period, ma.WEEK)
     daily = reader.daily(activity.TABLE, **{"product_id": product.id} if product else {})
     found = daily.by_segment(_EVENTS, "location", frame, added_up=True)
-    # The table has a total for each of its days; a week without all of them is not known.
+    # Every computed day has a total, so a week without seven totals is incomplete.
     whole = product_totals(reader, product).by_week([_EVENTS], frame)[_EVENTS]
     values = {
         ma.words(place): [
@@ -77,7 +77,7 @@ def by_location(
 def workflow_figures(
     reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
 ) -> list[ma.Item]:
-    """Workflow runs begun and completed, how many of them were, and how long that took."""
+    """Return figures of workflow runs: started and completed, completion rate and duration."""
     totals = product_totals(reader, product)
     return [
         runs_by_week(totals, period),
@@ -90,7 +90,7 @@ def workflow_figures(
     lambda period: ma.headline("Workflows", "Started and Completed Daily", period.name, "Week")
 )
 def runs_by_week(heading: str, totals: ma.Daily, period: ma.Timeframe) -> ma.Item:
-    """Workflow runs started and completed, week by week."""
+    """Plot workflow runs started and completed per week."""
     labels = {activity.WORKFLOWS_STARTED: "Started", activity.WORKFLOWS_COMPLETED: "Completed"}
     frame = totals.reader.frame(period)
     days, values = frame.whole_weeks, totals.by_week(labels, frame)

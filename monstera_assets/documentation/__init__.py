@@ -1,6 +1,5 @@
-"""Documentation that is made from the code: pages of Markdown, a template each.
+"""Generate Markdown pages from the code, one template per page.
 
-Belongs here: what turns declarations, transitions, the asset graph and the catalog into text. Does not
-belong here: any fact about tables or states of its own; what is wrong on a page is mended where the
-page has it from.
+This package turns declarations, transitions, the asset graph and the product catalog into text. It
+states no facts about tables or states itself: to correct a page, change the declaration it comes from.
 """

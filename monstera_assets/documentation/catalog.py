@@ -1,4 +1,4 @@
-"""The product catalog of a source, read as the load reads it."""
+"""Read the product catalog of a source with the same rules as a load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monstera_assets.warehouse.connection import connection_config
 
 @dataclass(frozen=True)
 class Node:
-    """One node of the taxonomy: columns of bronze_product_catalog."""
+    """One node of the taxonomy, with columns of bronze_product_catalog."""
 
     product_id: str
     product_name: str
@@ -32,34 +32,34 @@ class Node:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The taxonomy, in the order of its ids."""
+    """All nodes of the taxonomy, in order of their ids."""
 
     nodes: Sequence[Node]
 
     @property
     def families(self) -> list[Node]:
-        """The nodes at the top."""
+        """The families."""
         return [node for node in self.nodes if node.tier == "family"]
 
     def below(self, node: Node) -> list[Node]:
-        """The nodes right below one."""
+        """Return the children of a node."""
         return [other for other in self.nodes if other.parent_product_id == node.product_id]
 
     def branch(self, node: Node, above: tuple[Node, ...] = ()) -> list[Node]:
-        """A node and all below it, each before its own."""
+        """Return a node and its descendants, parents before children; cycles are cut."""
         path = (*above, node)
         below = [self.branch(other, path) for other in self.below(node) if other not in path]
         return [node, *(found for branch in below for found in branch)]
 
     @property
     def outside(self) -> list[Node]:
-        """The nodes that hang from no product of a family."""
+        """The nodes that are not in the branch of a family."""
         placed = [node for family in self.families for node in self.branch(family)]
         return [node for node in self.nodes if node not in placed]
 
 
 def read_catalog(source: Path) -> Catalog:
-    """The accepted rows of a source's product catalog.
+    """Return the accepted rows of a source's product catalog.
 
     Raises:
         SourceError: the source cannot be read.

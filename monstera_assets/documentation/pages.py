@@ -1,4 +1,4 @@
-"""All generated pages: by file name, each the template of its name filled with the declarations."""
+"""Render the generated pages: each file comes from the template of the same name."""
 
 from __future__ import annotations
 
@@ -28,14 +28,9 @@ def render_pages(
     rules: Sequence[Rule],
     catalog: Catalog,
 ) -> Mapping[str, str]:
-    """File name to content.
+    """Return the content of each page by file name.
 
-    Args:
-        graph: the assets as Dagster loads them.
-        assets: the table assets of silver and gold.
-        tables: all declared tables.
-        rules: all rules of tables.
-        catalog: the source's product catalog.
+    `graph` is the asset graph that Dagster loads; `assets` are the table assets of silver and gold.
     """
     policy = LifecyclePolicy()
     return {
@@ -58,7 +53,7 @@ def render_pages(
 
 
 def render(name: str, **content: Any) -> str:
-    """One page. Templates escape text by `text` or `code`; whatever is not escaped is Markdown."""
+    """Render a page. Templates escape values with `text` or `code`; other values are Markdown."""
     environment = Environment(  # noqa: S701  # not HTML
         loader=PackageLoader("monstera_assets.documentation"),
         undefined=StrictUndefined,
@@ -71,7 +66,7 @@ def render(name: str, **content: Any) -> str:
 
 
 def write_pages(pages: Mapping[str, str], folder: Path) -> list[Path]:
-    """Write the pages, replacing those of the same name; where they are."""
+    """Write the pages to a folder, replacing existing files, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, content in pages.items():
@@ -82,7 +77,7 @@ def write_pages(pages: Mapping[str, str], folder: Path) -> list[Path]:
 
 
 def _lineage(graph: AssetGraph) -> dict[str, Any]:
-    """Tables by layer, what each reads and is read by, and the assets that are no tables."""
+    """Return the tables by layer, their parents and children, and the assets that are not tables."""
     keys = graph.get_all_asset_keys()
     layers = {
         layer: _names(key for key in keys if graph.get(key).group_name == layer) for layer in Layer

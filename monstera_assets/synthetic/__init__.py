@@ -1,7 +1,7 @@
-"""A made-up company as a source: people, accounts and events of known rates, for demos and tests.
+"""A synthetic company as a source: people, accounts and events with known rates, for demos and tests.
 
-Belongs here: the rates, the processes that they drive, and the writing of a source folder. The graph
-knows nothing of it, and it knows nothing of the graph but what a source looks like.
+The package contains the rates, the processes that they drive, and the writer of the source folder. It
+shares only the layout of a source with the graph, which does not depend on it.
 """
 
 from datetime import date
@@ -10,4 +10,4 @@ DEFAULT_USERS = 2_000
 DEFAULT_DAYS = 548
 DEFAULT_SEED = 7
 DEFAULT_END = date(2025, 6, 30)
-"""The company of `monstera generate` without options; here, so as to be known without NumPy."""
+"""Defaults of `monstera generate`, in this module so that they can be imported without NumPy."""

@@ -1,13 +1,13 @@
-"""Accounts from day to day: trial, contract, failures, pauses, leaving and coming back.
+"""Accounts day by day: trial, contract, payment failures, pauses, leaving and returning.
 
-People have access while their account is on trial or paid. Whatever takes it from them is
-memoryless, and takes it for more than the hazard's 30 days, so that the hazard can be told exactly:
+People have access while their account is on trial or paid. The events that end access are memoryless
+and end it for longer than the hazard's 30 days, so the hazard can be computed exactly:
 
-- a trial converts with `conversion_per_day` on each of its 30 days, else access ends on the 31st;
-- from the day after its first payment on, a paid account closes with `closing_per_day`: it decides
-  to leave, is paused, or fails to pay for good. A closing settles a failure that is being recovered.
+- A trial converts with `conversion_per_day` on each of its 30 days; otherwise access ends on the 31st.
+- A paid account closes with `closing_per_day`, starting on the day after its first payment: it decides
+  to leave, is paused, or stops paying. Closing first settles an open payment failure.
 
-After a closing 31 days or more pass before the subscription lapses, so nobody is still active then.
+A subscription lapses at least 31 days after closing, when no user is active.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _GRACE_DAYS = 7
 _SILENT_WITHIN = 90
 _LEAST_SEATS = 2
 
-# Hours at which things happen, so that of one day's facts the later one comes later.
+# Hour of each kind of fact, which fixes the order of facts within a day.
 _RECOVERED, _SECOND, _RESUMED, _STARTED, _CLOSED, _RENEWED, _CHANGED = 3, 5, 6, 8, 10, 12, 20
 
 
 class Phase(IntEnum):
-    """Where an account stands."""
+    """Phase of an account."""
 
     UNFOUNDED = 0
     TRIAL = 1
@@ -58,7 +58,7 @@ class Phase(IntEnum):
 
 
 class Facts(NamedTuple):
-    """Subscription events of one type and day, a row an account; -1 is a value not carried."""
+    """Subscription events of one type and day, one row per account; -1 is a missing value."""
 
     event_type: str
     account: Ints
@@ -79,11 +79,11 @@ _CARRIED = {
     "seats_changed": ("seats", "revenue"),
     "tier_changed": ("seats", "revenue", "tier"),
 }
-"""What facts of a type say of the account as it is then."""
+"""Current values of the account that facts of a type carry."""
 
 
 def closing_per_day(rates: Rates) -> float:
-    """The probability that a paid account takes its people's access away on a day."""
+    """Return the daily probability that a paid account closes, which ends its people's access."""
     return rates.leaving_per_day + rates.pause_per_day + _fatal_per_day(rates)
 
 
@@ -92,7 +92,7 @@ def _fatal_per_day(rates: Rates) -> float:
 
 
 class Accounts:
-    """The accounts of a company, each array a row an account; `step` moves them on by a day."""
+    """The accounts of a company as arrays with one row per account; `step` simulates a day."""
 
     def __init__(self, company: Company) -> None:
         rates, number, seed = company.rates, company.accounts, company.seed
@@ -128,23 +128,23 @@ class Accounts:
 
     @property
     def open(self) -> Bools:
-        """Whether the people of each account have access."""
+        """Whether the people of each account have access, by account."""
         return np.isin(self.phase, (Phase.TRIAL, Phase.PAID))
 
     @property
     def revenue(self) -> Ints:
-        """Revenue a month by the present contract."""
+        """Monthly revenue of the current contract, by account."""
         revenue: Ints = self.seats * self.prices[self.tier]
         return revenue
 
     def found(self, accounts: Ints, day: int, seconds: Ints) -> None:
-        """Accounts are created and on trial."""
+        """Create accounts and start their trials."""
         self.created[accounts] = day
         self.created_second[accounts] = seconds
         self.phase[accounts] = Phase.TRIAL
 
     def step(self, day: int) -> None:
-        """What time and decisions bring on a day, before anybody works."""
+        """Simulate the accounts on a day, before people work."""
         rates = self.company.rates
         details = draw(self._details, day)
         paid_before = self.phase == Phase.PAID
@@ -164,9 +164,9 @@ class Accounts:
         self._renew(day, details)
 
     def settle_seats(self, day: int, used: Ints) -> None:
-        """After the day's work: seats are bought if need be, given up or upgraded at will.
+        """Change seats and tiers after the day's work: buy missing seats, drop spare ones.
 
-        `used` are, by account, people with qualifying use in the 30 days up to the day.
+        `used` is, per account, the number of people with qualifying use in the 30 days up to the day.
         """
         rates = self.company.rates
         self.used_seats = used
@@ -197,7 +197,7 @@ class Accounts:
         self.until = np.where(ended, np.where(returns, back, NEVER), self.until)
 
     def _start(self, who: Bools, day: int, details: Keys) -> None:
-        """First payment, or a new subscription after a lapse."""
+        """Start the first subscription, or a new one after a lapse."""
         low, high = self.company.rates.seat_headroom
         headroom = low + (high - low) * part(details, 2)
         wanted = np.ceil(np.maximum(self.used_seats, 1) * headroom).astype(np.int64)
@@ -235,7 +235,7 @@ class Accounts:
         self.second_failure_on[who] = NEVER
 
     def _close(self, paid: Bools, day: int, details: Keys) -> None:
-        """Some of those that were paid accounts the day before leave, pause or stop paying."""
+        """Let some of the accounts that were paid on the day before leave, pause or stop paying."""
         rates = self.company.rates
         numbers = uniform(draw(self._closing, day))
         leaves = paid & (numbers < rates.leaving_per_day)
@@ -254,7 +254,7 @@ class Accounts:
         self._note("subscription_paused", day, pauses, _CLOSED, reason=seasonal)
 
     def _leave(self, who: Bools, day: int, details: Keys) -> None:
-        """By notice, by silence before a renewal, or after a last short extension of the contract."""
+        """End contracts by notice, by not renewing, or after a last short extension."""
         rates = self.company.rates
         notice = day + between(part(details, 0), rates.notice_days)
         has_term = self.renewal >= 0
@@ -273,7 +273,7 @@ class Accounts:
         self._note("subscription_cancelled", day, cancels, _CLOSED, effective=last)
 
     def _fail(self, day: int) -> None:
-        """Failures of accounts that go on working, to be recovered."""
+        """Open payment failures that will recover and do not end access."""
         rates = self.company.rates
         numbers = uniform(draw(self._failure, day))
         hazard = rates.failure_per_day * rates.recovered_share
@@ -298,12 +298,12 @@ class Accounts:
         self._note("subscription_renewed", day, who, _RENEWED)
 
     def _seconds(self, day: int, hour: int) -> Ints:
-        """Within an hour, one moment an account, day and hour."""
+        """Return a second of the day within the hour, per account."""
         numbers = draw(self._details, day + ((hour + 1) << 32))
         return hour * 3600 + between(part(numbers, 0), (0, 3599))
 
     def _note(self, event_type: str, day: int, who: Bools, hour: int, **values: Ints) -> None:
-        """Keep a fact of some accounts, with these values and those that its type carries."""
+        """Record a fact of some accounts with the given values and those that its type carries."""
         accounts = np.flatnonzero(who)
         if not len(accounts):
             return

@@ -1,4 +1,4 @@
-"""Disturbances that can be planted in a company, for whoever tests what finds them."""
+"""Disturbances that can be added to a company, to test how they are detected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Days:
 
 @dataclass(frozen=True)
 class TrackingOutage(_Days):
-    """On these days a share of the events was never recorded; people did what they did."""
+    """On these days, a share of the events is not recorded; people behave as usual."""
 
     missing_share: float
 
@@ -33,7 +33,7 @@ class TrackingOutage(_Days):
 
 @dataclass(frozen=True)
 class ChurnSpike(_Days):
-    """On these days people of a country lapse more often, by a factor."""
+    """On these days, the hazard of lapse in a country is multiplied by a factor."""
 
     country: str
     factor: float
@@ -45,14 +45,14 @@ class ChurnSpike(_Days):
 
 @dataclass(frozen=True)
 class DoubledLoad:
-    """The events of a day were written twice, the second time with ids of their own."""
+    """The events of a day are written twice, the second time with other ids."""
 
     day: date
 
 
 @dataclass(frozen=True)
 class SlowDrift(_Days):
-    """Everybody lapses ever more often: by a factor that grows evenly from 1 and then stays."""
+    """The hazard of lapse is multiplied by a factor that grows linearly from 1, then stays."""
 
     factor: float
 
@@ -66,4 +66,4 @@ Anomaly: TypeAlias = TrackingOutage | ChurnSpike | DoubledLoad | SlowDrift
 
 def _check_factor(factor: float) -> None:
     if not 0 <= factor < float("inf"):
-        raise GenerationError(f"factor: {factor} is not a number from 0 on.")
+        raise GenerationError(f"factor: {factor} is not a finite number of at least 0.")

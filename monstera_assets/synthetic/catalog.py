@@ -1,4 +1,4 @@
-"""What the company sells and what people do with it: products, event types and workflows."""
+"""The company's products, event types and workflows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FAMILIES = ("content_creation", "collaboration", "analytics")
 
 @dataclass(frozen=True)
 class Act:
-    """Qualifying work: its event type, the node it happens in, its share within the product."""
+    """A kind of qualifying event: its type, its node, and its share of the product's events."""
 
     event_type: str
     node: str
@@ -20,9 +20,9 @@ class Act:
 
 @dataclass(frozen=True)
 class Product:
-    """A product: features by id with the node above each, and what people do in it.
+    """A product with its acts, the first of which activates, and its features.
 
-    The first act activates.
+    `above` holds pairs of a feature and its parent node.
     """
 
     product_id: str
@@ -94,7 +94,7 @@ VIEWED = "page_viewed"
 CHANGED_SETTINGS = "settings_changed"
 
 WITH_TARGET = ("member_invited", "project_shared")
-"""Event types that reach somebody else of the account."""
+"""Event types that have another person of the account as target."""
 
 WORKFLOWS = (
     ("video_publishing", "Video Publishing", "video_studio", 1, "video_created"),
@@ -105,14 +105,14 @@ WORKFLOWS = (
     ("live_approval", "Live Approval", "live_review", 1, "review_started"),
     ("live_approval", "Live Approval", "live_review", 2, "review_completed"),
 )
-"""Workflow, its name, node, number of the step, event type."""
+"""Rows of the input `workflows`, with `WORKFLOW_COLUMNS`."""
 
 WORKFLOW_COLUMNS = ("workflow_id", "workflow_name", "product_id", "step_number", "event_type")
 
 
 @dataclass(frozen=True)
 class EventType:
-    """What an event of one code is."""
+    """The meaning of an event code."""
 
     event_type: str
     node: str | None
@@ -130,7 +130,7 @@ EVENT_TYPES = (
         for act in product.acts
     ),
 )
-"""By code."""
+"""Event types by code."""
 
 CATALOG_COLUMNS = (
     "product_id",
@@ -149,7 +149,7 @@ CATALOG_COLUMNS = (
 
 
 def catalog_rows(first_day: date) -> list[tuple[str | bool | int | None, ...]]:
-    """The rows of product_catalog; everything was launched a year before the company's first day."""
+    """Return the rows of `product_catalog`; all nodes are created a year before the first day."""
     nodes: list[tuple[str, str, str, str | None, tuple[Act, ...]]] = [
         (family, family, "family", None, ()) for family in FAMILIES
     ]

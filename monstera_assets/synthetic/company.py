@@ -1,4 +1,4 @@
-"""Which company to generate: its size, days, seed, rates and disturbances."""
+"""Parameters of a company: size, days, seed, rates and disturbances."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ EARLIEST, LATEST = date(1990, 1, 2), date(2200, 1, 1)
 
 @dataclass(frozen=True)
 class Company:
-    """A company that is founded on its first day.
+    """A company that starts on its first day.
 
     Attributes:
         users: people who have signed up by the last day.
-        days: from the first day to `end`, both included. Days are numbered from 0.
-        seed: of the random numbers, from 0 on.
+        days: number of days up to and including `end`. Days are numbered from 0.
+        seed: seed of the random numbers, at least 0.
         end: the last day.
-        events: about how many events there are, within 5 %; None for the rate's.
-        until: generate only the days up to this one, of the same company; None for all.
-        rates: the probabilities.
+        events: approximate number of events, within 5 %; None to use the rate.
+        until: last day to generate of the same company; None for all days.
+        rates: probabilities and distributions.
         anomalies: disturbances.
 
     Raises:
@@ -62,13 +62,13 @@ class Company:
                 raise GenerationError(f"--{name}: {value} is not between {low:,} and {high:,}.")
         if self.first < EARLIEST:
             raise GenerationError(
-                f"--end-date: with {self.days:,} days up to {self.end} the company would begin"
-                f" before {EARLIEST}; give a later date or fewer days."
+                f"--end-date: {self.days:,} days up to {self.end} begin before {EARLIEST}. Choose a"
+                " later date or fewer days."
             )
         if self.end > LATEST:
             raise GenerationError(f"--end-date: {self.end} is after {LATEST}.")
         if self.events is not None and self.events < 1:
-            raise GenerationError(f"--events: {self.events} is not positive.")
+            raise GenerationError(f"--events: {self.events} is not a positive number.")
         if self.until is not None and not self.first <= self.until <= self.end:
             raise GenerationError(
                 f"--until: {self.until} is not between {self.first} and {self.end}."
@@ -76,7 +76,7 @@ class Company:
         for spike in self._planted(ChurnSpike):
             if spike.country not in self.rates.countries:
                 known = ", ".join(self.rates.countries)
-                raise GenerationError(f"country: {spike.country} is none of {known}.")
+                raise GenerationError(f"country: {spike.country} is not one of {known}.")
 
     @property
     def first(self) -> date:
@@ -90,23 +90,23 @@ class Company:
 
     @property
     def accounts(self) -> int:
-        """Accounts founded by the last day."""
+        """Number of accounts created by the last day."""
         return max(1, self.users // self.rates.users_per_account)
 
     def date_of(self, day: int) -> date:
-        """The date of a day by number."""
+        """Return the date of a day by its number."""
         return self.first + timedelta(days=day)
 
     def weekday(self, day: int) -> int:
-        """0 for Monday to 6 for Sunday."""
+        """Return 0 for Monday to 6 for Sunday."""
         return self.date_of(day).weekday()
 
     def whole(self) -> Company:
-        """The same company with all its days."""
+        """Return the same company with all days."""
         return replace(self, until=None)
 
     def lapse_factors(self, day: int) -> Mapping[str, float]:
-        """By country, the factor by which disturbances change the hazard of lapse on a day."""
+        """Return, per country, the factor of disturbances on the hazard of lapse on a day."""
         today = self.date_of(day)
         factors = dict.fromkeys(self.rates.countries, 1.0)
         for spike in self._planted(ChurnSpike):
@@ -120,7 +120,7 @@ class Company:
         return factors
 
     def missing_share(self, day: int) -> float:
-        """The share of the day's events that an outage has lost."""
+        """Return the share of the day's events that outages lose."""
         today = self.date_of(day)
         kept = 1.0
         for outage in self._planted(TrackingOutage):
@@ -129,7 +129,7 @@ class Company:
         return 1 - kept
 
     def is_doubled(self, day: int) -> bool:
-        """Whether the day's events are written twice."""
+        """Return whether the day's events are written twice."""
         return DoubledLoad(self.date_of(day)) in self.anomalies
 
     def _planted(self, kind: type[Planted]) -> list[Planted]:

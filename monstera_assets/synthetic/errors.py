@@ -1,5 +1,5 @@
-"""The one error of generating a company; apart, so that it can be named without importing NumPy."""
+"""The error of generating a company, in its own module so that it can be imported without NumPy."""
 
 
 class GenerationError(ValueError):
-    """A company cannot be generated as asked; the message says what to do."""
+    """A company cannot be generated with the given arguments."""

@@ -1,4 +1,4 @@
-"""From who did something on a day to the day's events, in whole columns."""
+"""Generate the events of a day from the people who worked and browsed, in whole columns."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from monstera_assets.synthetic.randomness import (
 from monstera_assets.synthetic.simulation import Simulation
 
 BROWSING_EVENTS = 2
-"""Events of a day on which somebody only looks around: the login and a page."""
+"""Events of a person who only browses: the login and a page view."""
 LEAST_EVENTS = 2
-"""Events of a day in use: the login and the first work."""
+"""Minimum events on an active day: the login and the first work."""
 
 _DAY_SECONDS = 86_400
 _MEMBERS_EVERY_DAYS = 7
-# What is near enough to the local time of each country, for hours to look lived.
+# Approximate time zone of each country, for realistic hours.
 _HOURS_FROM_UTC = {"US": -6, "UK": 0, "CA": -5, "AU": 10, "DE": 1, "FR": 1}
 
 _CODES = {(kind.event_type, kind.node): code for code, kind in enumerate(EVENT_TYPES)}
@@ -44,7 +44,7 @@ _HAS_TARGET = np.array([kind.event_type in WITH_TARGET for kind in EVENT_TYPES])
 
 
 class Events(NamedTuple):
-    """A day's events in order of time, a row an event; -1 is none."""
+    """The events of a day in order of time, one row per event; -1 is a missing value."""
 
     user: Ints
     code: Ints
@@ -56,10 +56,10 @@ class Events(NamedTuple):
 
 
 class EventMaker:
-    """Makes the events of one day after the other."""
+    """Generate the events of one day at a time."""
 
     def __init__(self, simulation: Simulation, mean_events: float) -> None:
-        """Take the people and the mean number of events of a day in use, for a factor of 1."""
+        """Generate for a simulation; `mean_events` is the mean on an active day for factor 1."""
         self._company = simulation.company
         self._people = simulation.people
         self._mean_events = mean_events
@@ -73,7 +73,7 @@ class EventMaker:
         self._members: tuple[Ints, Ints, Ints] | None = None
 
     def of_day(self, day: int, done: Day) -> Events:
-        """The day's events, those lost in an outage left out."""
+        """Return the events of a day without those lost in an outage."""
         people = self._people
         who = np.concatenate([done.working, done.browsing])
         works = np.arange(len(who)) < len(done.working)
@@ -106,7 +106,7 @@ class EventMaker:
         return events
 
     def _counts(self, base: Keys, factor: Floats) -> Ints:
-        """The login, the first work, and a geometric number of further events."""
+        """Return event counts: the login, the first work, and a geometric number of others."""
         further = np.maximum(self._mean_events * factor - LEAST_EVENTS, 0.0)
         numbers = uniform(draw(base, 1 << 40))
         return LEAST_EVENTS - 1 + geometric(numbers, 1 / (1 + further)).astype(np.int64)
@@ -126,7 +126,7 @@ class EventMaker:
         first = position == 1
         adopts = first & is_new
         rank = np.where(adopts, latest, rank)
-        # Who only looks around sees the first product, or the next one.
+        # People who only browse view the first product, or the next one.
         further = np.minimum(adopted, len(PRODUCTS) - 1)
         looks = np.where(part(bits, 1) < rates.looking_further, further, 0)
         rank = np.where(works, rank, looks)
@@ -144,10 +144,10 @@ class EventMaker:
     def _seconds(
         self, day: int, base: Keys, who: Ints, count: Ints, row: Ints, position: Ints
     ) -> tuple[Ints, Bools]:
-        """Moments within the day, and whether they are of the day's second session."""
+        """Return the second of the day of each event, and whether it is in the second session."""
         people = self._people
         bits = draw(base, 1 << 41)
-        # Two numbers added: most work is begun around noon.
+        # The sum of two numbers peaks around 13:00 local time.
         local = 7.0 + 6.0 * (part(bits, 0) + part(bits, 1))
         start = ((local - self._zones[people.country[who]]) % 24) * 3600
         new = people.signup[who] == day
@@ -156,14 +156,14 @@ class EventMaker:
         step = 45.0 + 300.0 * part(bits, 3)
         later = two[row] & (position > 0) & (2 * position >= count[row])
         moment = start[row] + step[row] * position + 3.0 * 3600 * later
-        # What would not fit into the day is pressed into what is left of it.
+        # Compress the times of events that would exceed the day.
         end = start + step * count + 3.0 * 3600 * two
         room = (_DAY_SECONDS - 1 - start) / np.maximum(end - start, 1.0)
         squeezed = start[row] + (moment - start[row]) * np.minimum(room, 1.0)[row]
         return np.minimum(squeezed, _DAY_SECONDS - 1).astype(np.int64), later
 
     def _targets(self, day: int, user: Ints, numbers: Floats) -> Ints:
-        """Somebody else of the account, among those who had joined by the week's beginning; or none."""
+        """Return another member of the account as of the start of the 7 days, or -1."""
         if self._members is None or day % _MEMBERS_EVERY_DAYS == 0:
             self._members = self._members_on(day)
         members, start, size = self._members
@@ -185,12 +185,12 @@ class EventMaker:
 
 
 def mean_events(company: Company) -> float:
-    """Mean events of a day in use for a factor of 1: the rate's, or what makes `company.events`.
+    """Return the mean events on an active day for factor 1.
 
-    Runs the whole company once without making its events.
+    If `company.events` is set, simulate the company once to find the mean that reaches it.
 
     Raises:
-        GenerationError: so few events are asked for that days in use would have less than the least.
+        GenerationError: `company.events` is below the minimum for its active days.
     """
     if company.events is None:
         return company.rates.events_per_active_day
@@ -202,16 +202,16 @@ def mean_events(company: Company) -> float:
     least = fixed + LEAST_EVENTS * float(weights.sum())
     if company.events < least or not weights.sum():
         raise GenerationError(
-            f"--events: {company.events:,} are too few for {company.users:,} users over"
-            f" {company.days:,} days, who make {least:,.0f} at least: ask for more events, or for"
-            " fewer users or days."
+            f"--events: {company.events:,} is too few for {company.users:,} users over"
+            f" {company.days:,} days, who have at least {least:,.0f} events. Increase --events, or"
+            " reduce --users or --days."
         )
     by_kind = np.array([kind.events_factor for kind in company.rates.kinds.values()])
     return _solve(company.events - fixed, weights, by_kind)
 
 
 def _solve(events: float, days: Floats, factors: Floats) -> float:
-    """The mean m with sum over kinds of days x max(m x factor, least) = events, by bisection."""
+    """Solve sum over kinds of days x max(m x factor, LEAST_EVENTS) = events for m, by bisection."""
     low, high = 0.0, events / float((days * factors).sum())
     for _ in range(100):
         middle = (low + high) / 2
@@ -221,7 +221,7 @@ def _solve(events: float, days: Floats, factors: Floats) -> float:
 
 
 def _act_bounds(*, features: bool) -> Floats:
-    """By product, the upper bounds of its acts' shares, with or without those of features."""
+    """Return, per product, cumulative shares of its acts, with or without acts in features."""
     most = max(len(product.acts) for product in PRODUCTS)
     bounds = np.ones((len(PRODUCTS), most))
     for number, product in enumerate(PRODUCTS):
@@ -234,7 +234,7 @@ def _act_bounds(*, features: bool) -> Floats:
 
 
 def _rank_bounds(weights: Floats) -> Floats:
-    """By the rank of the product adopted last, the upper bounds of the shares of the ranks up to it."""
+    """Return, per rank of the latest adopted product, cumulative shares of the ranks up to it."""
     count = len(weights)
     bounds = np.ones((count, count))
     for last in range(count):

@@ -1,14 +1,14 @@
-"""People from day to day: a hidden chain of not activated, engaged and lapsed, and use while engaged.
+"""People day by day: a hidden Markov chain (not activated, engaged, lapsed), and use while engaged.
 
-On each day from signup on, in this order, a person
+On each day from signup on, in this order:
 
-1. has access, if the account is open and the person not deleted by that day;
-2. moves: not activated to engaged with the person's probability of activation, or to lapsed with that
-   of giving up; engaged to lapsed with the hazard of lapse; lapsed to engaged with that of return;
-3. with access works, that is has qualifying events: surely on the day of activation, otherwise while
-   engaged with the person's probability of use times the weekday's factor.
+1. A person has access if the account is open and the person is not deleted.
+2. The hidden state changes: not activated to engaged with the probability of activation, or to lapsed
+   with that of giving up; engaged to lapsed with that of lapse; lapsed to engaged with that of return.
+3. A person with access works, that is, has qualifying events: always on the day of activation, and with
+   the probability of use times the weekday factor on other days while engaged.
 
-The chain moves on whether or not there is access. `truth` tells the hazards that follow.
+The hidden state also changes without access. `truth` computes the resulting hazards.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FAR = np.int32(1 << 30)
 
 
 class State(IntEnum):
-    """Where a person stands, which nobody can see."""
+    """Hidden state of a person."""
 
     NOT_ACTIVATED = 0
     ENGAGED = 1
@@ -48,14 +48,14 @@ class State(IntEnum):
 
 
 class Day(NamedTuple):
-    """Who did something on a day: indexes of people at work, and of those who only looked around."""
+    """Indexes of people who worked on a day, and of people who only browsed."""
 
     working: Ints
     browsing: Ints
 
 
 class People:
-    """The people of a company in order of signup, each array a row a person."""
+    """The people of a company as arrays with one row per person, in order of signup."""
 
     def __init__(self, company: Company) -> None:
         rates, number, seed = company.rates, company.users, company.seed
@@ -63,7 +63,7 @@ class People:
         self._signups(company)
         self.account = np.zeros(number, dtype=np.int64)
         self.founds = np.zeros(number, dtype=np.bool_)
-        # The account that is founded last when a person comes, and who founds it.
+        # The latest account at the signup of each person, and whether the person creates it.
         self.latest_account = np.arange(number) * company.accounts // number
         self.founds[1:] = np.diff(self.latest_account) > 0
         self.founds[0] = True
@@ -102,11 +102,11 @@ class People:
         self._use = keys(seed, Purpose.USE, number)
 
     def signed_up_by(self, day: int) -> int:
-        """How many people have signed up by the end of a day; they are the first ones."""
+        """Return the number of people who have signed up by the end of a day."""
         return int(np.searchsorted(self.signup, day, side="right"))
 
     def join(self, first: int, last: int, accounts: Ints, country_of_account: Ints) -> None:
-        """The people from `first` up to but without `last` belong to these accounts."""
+        """Assign the people from `first` to `last` (excluded) to accounts, and set their rates."""
         rates = self.company.rates
         new = slice(first, last)
         self.account[new] = accounts
@@ -126,7 +126,7 @@ class People:
         )
 
     def lapse_on(self, day: int, number: int) -> Floats:
-        """The hazard of lapse of the first people on a day, disturbances included."""
+        """Return the hazard of lapse on a day, including disturbances, of the first `number` people."""
         factors = list(self.company.lapse_factors(day).values())
         if all(factor == 1.0 for factor in factors):
             return self.lapse[:number]
@@ -134,7 +134,7 @@ class People:
         return np.minimum(hazard, 1.0)
 
     def step(self, day: int, account_open: Bools) -> Day:
-        """Move everybody who has signed up on by a day."""
+        """Simulate all people who have signed up on a day."""
         rates = self.company.rates
         number = self.signed_up_by(day)
         access = account_open[self.account[:number]] & (self.deleted[:number] > day)
@@ -161,13 +161,13 @@ class People:
         return Day(np.flatnonzero(works), np.flatnonzero(browses))
 
     def seats_in_use(self, day: int, accounts: int, window_days: int) -> Ints:
-        """By account, people with qualifying use in the days up to this one."""
+        """Return, per account, the people with qualifying use in the window that ends on a day."""
         number = self.signed_up_by(day)
         used = self.last_used[:number] > day - window_days
         return np.bincount(self.account[:number][used], minlength=accounts).astype(np.int64)
 
     def _signups(self, company: Company) -> None:
-        """Moments of signup: even on the scale of growth and weekdays, and in order."""
+        """Draw times of signup, sorted, with a density given by growth and weekdays."""
         rates, days = company.rates, np.arange(company.days)
         growth = rates.growth_per_year ** (days / 365.0)
         weekdays = np.array(rates.signup_weekdays)[(company.weekday(0) + days) % 7]
@@ -180,7 +180,7 @@ class People:
         self.signup_second = np.minimum(seconds, 86_399)
 
     def _products(self, company: Company) -> None:
-        """The order in which each person adopts products, on which day in use, and which are kept."""
+        """Draw each person's order of products, the active day of each adoption, and which are kept."""
         rates, number = company.rates, company.users
         count = len(PRODUCTS)
         names = [product.product_id for product in PRODUCTS]

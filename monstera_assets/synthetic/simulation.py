@@ -1,7 +1,7 @@
-"""The company day by day: accounts first, then who joins them, who works, and seats for those.
+"""Simulate the company day by day: accounts, then new people, their work, and seats.
 
-One pass in order of days, each day in whole columns: what it takes grows with the people there are,
-never with the days gone by.
+Each day is computed in whole columns. The time per day depends on the number of people, not on the
+number of past days.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from monstera_assets.synthetic.rates import HORIZON_DAYS
 
 
 class Simulation:
-    """Accounts and people of a company, as of the day that `run` gave last."""
+    """Accounts and people of a company, as of the day that `run` yielded last."""
 
     def __init__(self, company: Company) -> None:
         self.company = company
@@ -27,7 +27,7 @@ class Simulation:
         self._joining = keys(company.seed, Purpose.ACCOUNT, company.users)
 
     def run(self) -> Iterator[tuple[int, Day]]:
-        """Each day's number with who did something on it."""
+        """Yield the number of each day and the people who did something on it."""
         signed_up = 0
         for day in range(self.company.last_day + 1):
             self.accounts.step(day)
@@ -40,7 +40,7 @@ class Simulation:
             yield day, done
 
     def _join(self, day: int, first: int, last: int) -> None:
-        """The day's signups found accounts, or join one that was open the day before."""
+        """Let the day's signups create accounts, or join one that was open on the day before."""
         if first == last:
             return
         people, accounts = self.people, self.accounts

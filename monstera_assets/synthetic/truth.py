@@ -1,9 +1,10 @@
 """The true hazard: the probability that a person has no qualifying event in the next 30 days.
 
-Told of everybody who has access at the end of a day, given the hidden state then. With p the use a day
-and f the factor of the weekday, h, r, a and b the hazards of lapse, return, activation and giving up,
-d of deletion, g of closing of a paid account and c of conversion of one on trial, the probabilities of
-no use from some day on follow from those from the day after it on (marked by '), all 1 after 30 days:
+It is computed for each person with access at the end of a day, given the hidden state. Let p be the
+daily probability of use, f the weekday factor, and h, r, a, b, d the daily probabilities of lapse,
+return, activation, giving up and deletion; g that a paid account closes, and c that a trial converts.
+The probability of no use from a day onward follows from that of the next day (marked by '), which is 1
+after 30 days:
 
     engaged        E = (1 - h) (1 - p f) E' + h L'
     lapsed         L = r (1 - p f) E' + (1 - r) L'
@@ -11,8 +12,9 @@ no use from some day on follow from those from the day after it on (marked by ')
     paid           X = d + (1 - d) (g + (1 - g) X)
     on trial       X = d + (1 - d) (c X of paid + (1 - c) X of trial), or 1 after the trial's 30 days
 
-In the last line "X of paid" is without its closing: the day of the first payment has none. Nobody gets
-access back within the 30 days, and disturbances of h are known, so the recursion is exact.
+X stands for E, L and N. In the last line, "X of paid" excludes d and closing, because an account does
+not close on the day of its first payment. The recursion is exact: access that ends does not return
+within 30 days, and disturbances of h are known.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ EVERY_DAYS = 7
 
 
 class Hazards(NamedTuple):
-    """The people with access at the end of a day, their hidden state and their probability."""
+    """People with access at the end of a day, with hidden state and true hazard."""
 
     user: Ints
     state: Ints
@@ -40,7 +42,7 @@ class Hazards(NamedTuple):
 
 
 def hazards(simulation: Simulation, day: int) -> Hazards:
-    """The true hazards as of the end of a day, which the simulation must have just run."""
+    """Return the true hazards at the end of a day, which must be the last simulated day."""
     people, accounts, rates = simulation.people, simulation.accounts, simulation.company.rates
     number = people.signed_up_by(day)
     access = accounts.open[people.account[:number]] & (people.deleted[:number] > day)

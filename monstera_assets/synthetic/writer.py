@@ -1,8 +1,8 @@
-"""A company written as a source folder, whole or not at all.
+"""Write a company as a source folder, completely or not at all.
 
-Columns of numbers become files inside DuckDB, a day at a time, in a thread beside the simulation. One
-thread writes a file and rows are in a stated order, so the same company gives the same bytes as long
-as DuckDB and NumPy are the same.
+DuckDB writes the files from NumPy columns, one day at a time, in a second thread. Each file is written
+by one thread and rows have a fixed order, so the same company gives the same bytes with the same
+versions of DuckDB and NumPy.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Generated:
-    """What was written: the folder and the rows of each input."""
+    """The folder that was written, and the number of rows per input."""
 
     folder: Path
     rows: Mapping[str, int]
@@ -67,11 +67,10 @@ def generate(
     *,
     with_truth: bool = False,
 ) -> Generated:
-    """Write a company as a source folder, which must not exist, or be empty; the truth as Parquet.
+    """Write a company as a source folder, with the true hazards as Parquet if requested.
 
     Raises:
-        GenerationError: the folder holds something already or cannot be written, or the company asks
-            for too few events.
+        GenerationError: the folder is not empty or cannot be written, or `company.events` is too low.
     """
     with _new_folder(output) as folder:
         rows = _Writer(company, folder, kind).write(with_truth=with_truth)
@@ -80,10 +79,10 @@ def generate(
 
 @contextmanager
 def _new_folder(output: Path) -> Iterator[Path]:
-    """A folder beside the output that becomes the output when all is written."""
+    """Yield a folder next to the output that becomes the output when all files are written."""
     try:
         if output.is_symlink() or (output.exists() and not output.is_dir()):
-            raise GenerationError(f"--output {output}: is no folder; give another one.")
+            raise GenerationError(f"--output {output} is not a folder. Choose a different path.")
         _require_empty(output)
         target = output.absolute()
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +91,7 @@ def _new_folder(output: Path) -> Iterator[Path]:
         try:
             yield folder
             try:
-                # Takes the place of an empty folder, and fails if it is empty no more.
+                # Replaces an empty folder, and fails if another process has filled it.
                 folder.replace(target)
             except OSError:
                 _require_empty(output)
@@ -102,21 +101,21 @@ def _new_folder(output: Path) -> Iterator[Path]:
     except (OSError, duckdb.IOException) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise GenerationError(
-            f"--output {output}: cannot be written ({reason}), and nothing was. Check that the folder"
-            " above it may be written to and that its disk has room."
+            f"--output {output} cannot be written: {reason}. Nothing was written. Check the"
+            " permissions of the parent folder and the free disk space."
         ) from error
 
 
 def _require_empty(output: Path) -> None:
     if output.exists() and any(output.iterdir()):
         raise GenerationError(
-            f"--output {output}: is not empty, and nothing is ever overwritten; give another folder"
-            " or remove it first."
+            f"--output {output} is not empty, and existing files are never overwritten. Choose a"
+            " different folder, or remove it first."
         )
 
 
 class _Writer:
-    """Writes one company into one folder."""
+    """Write one company into one folder."""
 
     def __init__(self, company: Company, folder: Path, kind: FileFormat) -> None:
         self._company = company
@@ -133,14 +132,14 @@ class _Writer:
         self._rows["events"] = 0
         with (
             duckdb.connect(":memory:", config={"threads": 1}) as connection,
-            ThreadPoolExecutor(1) as beside,
+            ThreadPoolExecutor(1) as executor,
         ):
             self._connection = connection
-            written: Future[Any] = beside.submit(int)
+            written: Future[Any] = executor.submit(int)
             for day, done in self._simulation.run():
                 events = maker.of_day(day, done)
                 written.result()
-                written = beside.submit(self._write_day, day, events)
+                written = executor.submit(self._write_day, day, events)
                 if with_truth and day % truth.EVERY_DAYS == truth.EVERY_DAYS - 1:
                     hazards.append((day, truth.hazards(self._simulation, day)))
             written.result()
@@ -362,7 +361,7 @@ class _Writer:
         return f"('u' || lpad(({column} + 1)::VARCHAR, {self._users}, '0'))"
 
     def _date(self, column: str) -> str:
-        """The date of a column's day by number; null for none, which is negative."""
+        """Return SQL for the date of a numbered day; null if the number is negative."""
         first = date_literal(self._company.first)
         return f"(CASE WHEN {column} >= 0 THEN {first} + {column}::INTEGER END)"
 
@@ -376,7 +375,7 @@ def _account_id(column: str) -> str:
 
 
 def _pick(texts: Sequence[str | None], column: str) -> str:
-    """The text that a column of numbers from 0 on stands for; null for a negative one."""
+    """Return SQL for the text at a 0-based index; null if the index is negative."""
     listed = ", ".join(_constant(text) for text in texts)
     return f"(CASE WHEN {column} >= 0 THEN (CAST([{listed}] AS VARCHAR[]))[{column} + 1] END)"
 

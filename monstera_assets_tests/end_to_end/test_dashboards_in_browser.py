@@ -1,8 +1,8 @@
-"""The dashboards in headless Chromium: every page, on a desk and on a phone, in light and in dark.
+"""The dashboards in headless Chromium: every page, at three widths, in light and dark mode.
 
-Needs Chromium and its driver on the path, and npm for axe-core, whose version the package.json beside
-this file pins, so it is marked as `browser` and not part of `make test`; `make test-ui` runs it. Where
-the environment variable SCREENSHOTS names a folder, a screenshot of every page is kept there.
+Requires Chromium, its driver and npm (for axe-core, pinned in axe/package.json). The tests are marked
+`browser` and run in `make test-ui`, not in `make test`. Set the environment variable SCREENSHOTS to a
+folder to save a screenshot of every page.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ for (const svg of document.querySelectorAll('.chart svg')) {
   boxes.forEach((box, i) => {
     if (box.left < outer.left - 1 || box.right > outer.right + 1 ||
         box.top < outer.top - 1 || box.bottom > outer.bottom + 1)
-      faults.push(`${title}: ${texts[i].textContent} is cut`);
+      faults.push(`${title}: ${texts[i].textContent} is cut off`);
     for (let j = i + 1; j < boxes.length; j++) {
       const other = boxes[j];
       const across = Math.min(box.right, other.right) - Math.max(box.left, other.left);
       const down = Math.min(box.bottom, other.bottom) - Math.max(box.top, other.top);
-      // Boxes of text have room above and below the letters.
+      // Text boxes include space above and below the letters.
       if (across > 0 && down > box.height * 0.3)
-        faults.push(`${title}: ${texts[i].textContent} lies over ${texts[j].textContent}`);
+        faults.push(`${title}: ${texts[i].textContent} overlaps ${texts[j].textContent}`);
     }
   });
 }
@@ -69,13 +69,13 @@ return [...document.querySelectorAll('h1,h2,h3,p,summary,a,.tile,.tile p')]
 
 @dataclass(frozen=True)
 class Browser:
-    """Chromium that looks at the pages from disk."""
+    """Chromium with the pages opened from disk."""
 
     driver: webdriver.Chrome
     site: Path
 
     def show(self, page: str, width: str, scheme: str) -> None:
-        """Open a page at a width and in a colour scheme."""
+        """Open a page at a width and in a color scheme."""
         self.command(
             "Emulation.setDeviceMetricsOverride",
             {
@@ -92,15 +92,13 @@ class Browser:
         self.driver.get((self.site / page).as_uri())
 
     def command(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """A command of the DevTools protocol."""
         return self.driver.execute_cdp_cmd(name, dict(arguments))
 
     def run(self, script: str) -> Any:
-        """The result of a script in the page."""
         return self.driver.execute_script(script)
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for since the last call, but for the browser's own first page."""
+        """Return URLs requested since the last call, except by the browser's own first page."""
         messages = [
             json.loads(entry["message"])["message"]
             for entry in self.driver.get_log("performance")  # type: ignore[no-untyped-call]
@@ -112,12 +110,11 @@ class Browser:
             and not message["params"]["documentURL"].startswith("chrome://")
         ]
 
-    def complaints(self) -> list[str]:
-        """What the console says since the last call."""
+    def console_messages(self) -> list[str]:
+        """Return console messages since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
 
     def screenshot(self, path: Path) -> None:
-        """The whole page as a PNG."""
         height = self.run("return document.documentElement.scrollHeight")
         width = self.run("return innerWidth")
         clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
@@ -129,7 +126,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def browser(seeds_run: SeedsRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser, and the site of the seeds or of the database that DASHBOARD_DATABASE names."""
+    """A browser with the site of the seeds, or of the database in DASHBOARD_DATABASE."""
     database = Path(os.environ.get("DASHBOARD_DATABASE") or seeds_run.database)
     output = tmp_path_factory.mktemp("dashboards")
     write_site(Settings(database=database), output, metric_tables())
@@ -139,9 +136,8 @@ def browser(seeds_run: SeedsRun, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The source of axe-core in the pinned version."""
     npm = shutil.which("npm")
-    assert npm, "these tests need npm on the path"
+    assert npm, "npm is not on the path. Install it to run these tests."
     folder = tmp_path_factory.mktemp("axe")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / "axe" / name, folder)
@@ -151,27 +147,27 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
-def test_no_page_asks_for_anything_or_complains(browser: Browser) -> None:
+def test_no_page_sends_requests_or_logs_errors(browser: Browser) -> None:
     browser.requests()
-    browser.complaints()
+    browser.console_messages()
     for page in pages(browser):
         browser.show(page, "desk", "light")
         own = (browser.site / page).as_uri()
-        # Chromium's own first tab asks for pages of its own.
+        # Chromium's first tab requests internal pages.
         own_pages = ("data:", "chrome-untrusted://new-tab-page")
         assert {url for url in browser.requests() if not url.startswith(own_pages)} <= {own}, page
-        assert browser.complaints() == [], page
+        assert browser.console_messages() == [], page
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_nothing_is_cut_or_overlaps(browser: Browser, width: str, scheme: str) -> None:
+def test_no_text_is_cut_off_or_overlaps(browser: Browser, width: str, scheme: str) -> None:
     kept = os.environ.get("SCREENSHOTS")
     faults: dict[str, list[str]] = {}
     for page in pages(browser):
         browser.show(page, width, scheme)
         if browser.run("return document.documentElement.scrollWidth") != WIDTHS[width]:
-            faults[page] = ["is wider than the window"]
+            faults[page] = ["the page is wider than the window"]
         faults[page] = [*faults.get(page, []), *browser.run(OVERLAPS), *browser.run(CUT)]
         if kept:
             Path(kept).mkdir(parents=True, exist_ok=True)
@@ -185,7 +181,7 @@ def test_axe_finds_no_violation(browser: Browser, axe: str, width: str, scheme: 
     faults: dict[str, list[str]] = {}
     for page in pages(browser):
         browser.show(page, width, scheme)
-        # What is folded is looked at too.
+        # Also check folded content.
         browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         browser.run(axe)
         found = browser.driver.execute_async_script(
@@ -197,8 +193,8 @@ def test_axe_finds_no_violation(browser: Browser, axe: str, width: str, scheme: 
     assert {page: found for page, found in faults.items() if found} == {}
 
 
-def test_numbers_are_those_of_the_html(browser: Browser) -> None:
-    """What the script has made of a page still says what its file says."""
+def test_numbers_equal_those_of_the_html(browser: Browser) -> None:
+    """After the script has run, a page still shows the numbers of its file."""
     for page in pages(browser):
         browser.show(page, "desk", "light")
         file = read(browser.site / page)
@@ -285,5 +281,4 @@ def test_the_keyboard_reaches_data_and_definitions(browser: Browser) -> None:
 
 
 def pages(browser: Browser) -> list[str]:
-    """The names of all pages."""
     return sorted(path.name for path in browser.site.iterdir())

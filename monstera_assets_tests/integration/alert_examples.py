@@ -1,4 +1,4 @@
-"""A small graph that can be made to fail, a daemon's sensors, and a service that receives alerts."""
+"""A small graph that can be made to fail, the alert sensors, and a service that receives alerts."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ SECRET = "hunter2-is-a-token"  # noqa: S105
 
 @rule(FACTS, "No fact has a remark.", blocking=False)
 def no_remarks(silver_facts: ir.Table, *, window: Window) -> ir.Table:
-    """Facts with a remark: P2, as it only reports."""
+    """Facts with a remark; P2 is the default of a non-blocking rule."""
     rows = within(silver_facts, "fact_date", window)
     return rows.filter(rows.note.notnull()).select("fact_id", "note")
 
 
 @rule(FACTS, "Every amount is below ten.", blocking=False, level=AlertLevel.P1)
 def amounts_are_small(silver_facts: ir.Table) -> ir.Table:
-    """Facts with a large amount."""
+    """Facts with an amount of ten or more."""
     return silver_facts.filter(silver_facts.left_amount >= 10).select("fact_id", "left_amount")
 
 
@@ -73,7 +73,7 @@ RULES = (no_remarks, amounts_are_small)
 
 @dataclass(frozen=True)
 class Received:
-    """What a service was told, and the path under which."""
+    """A message that a service received, and the path of the request."""
 
     path: str
     title: str
@@ -83,7 +83,7 @@ class Received:
 
 @dataclass
 class Service:
-    """A service on localhost; while `status` is no success it takes nothing."""
+    """A service on localhost; it refuses messages while `status` is an error."""
 
     port: int = 0
     status: int = 200
@@ -91,17 +91,15 @@ class Service:
     refused: int = 0
 
     def url(self, path: str = SECRET) -> str:
-        """The URL of Apprise that leads here."""
+        """Return the Apprise URL of this service."""
         return f"json://127.0.0.1:{self.port}/{path}/?format=markdown"
 
     def titles(self, path: str = SECRET) -> list[str]:
-        """Subjects that arrived, in order."""
         return [one.title for one in self.received if one.path == f"/{path}/"]
 
 
 @contextmanager
 def service() -> Iterator[Service]:
-    """A service that listens."""
     state = Service()
 
     class Handler(BaseHTTPRequestHandler):
@@ -118,7 +116,7 @@ def service() -> Iterator[Service]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         state.port = server.server_address[1]
@@ -133,7 +131,7 @@ def service() -> Iterator[Service]:
 
 @dataclass
 class House:
-    """Two tables with checks, an instance that records runs, and a clock that is set by hand."""
+    """Two tables with checks, an instance that records runs, and a clock that the test sets."""
 
     folder: Path
     instance: dg.DagsterInstance
@@ -144,17 +142,16 @@ class House:
     cursors: dict[str, str | None] = field(default_factory=dict)
 
     def clock(self) -> float:
-        """The time of alerts: some days after that of runs."""
+        """Return the time that alerts use; runs keep the real time."""
         return self.built_at + self.days_later * 86_400.0 + self.seconds_later
 
     @property
     def settings(self) -> Settings:
-        """The settings of now."""
         return Settings(alert_urls=tuple(self.urls), ui_url="http://127.0.0.1:3000/")
 
     @property
     def alerts(self) -> Alerts:
-        """The alerts of a process that starts now."""
+        """The alerts of a new process."""
         return Alerts(self.settings, (FACTS, NAMES), RULES, self.clock)
 
     def run(
@@ -166,7 +163,7 @@ class House:
         error: str | None = None,
         names: Sequence[Row] | None = None,
     ) -> str:
-        """Run the facts, and the names if there are any, with their checks for a day; the run's id."""
+        """Materialize and check the facts of a day, and the names if given; return the run id."""
 
         def deliver_facts(window: DateWindow) -> Any:
             if error is not None:
@@ -207,7 +204,7 @@ class House:
         return result.run_id
 
     def lose_a_run(self) -> None:
-        """A run that ends before its first step, as when its process cannot be started."""
+        """Record a run that failed before its first step, as if its process could not start."""
 
         @dg.job(name="lost")
         def lost() -> None:
@@ -217,12 +214,11 @@ class House:
         self.instance.report_run_failed(run, "The worker was lost.")
 
     def command_line(self, run_id: str) -> list[str]:
-        """What `monstera run` does after its run; what went wrong."""
         return self.alerts.after_run(self.instance, run_id)
 
     def tick(self, *names: str) -> str:
-        """Evaluate sensors as the daemon does, by default those of runs; what they logged."""
-        said = []
+        """Evaluate sensors as the daemon does, all but lateness by default; return what they log."""
+        logs = []
         for sensor in build_alert_sensors(self.alerts, day(1)):
             if sensor.name not in (names or (OF_SUCCEEDED, OF_FAILED, UNSENT)):
                 continue
@@ -231,24 +227,23 @@ class House:
             ) as context:
                 with logged(context.log) as lines:
                     done = sensor.evaluate_tick(context)
-                said.extend(lines)
+                logs.extend(lines)
             self.cursors[sensor.name] = done.cursor
             errors = [
                 reaction.error
                 for reaction in done.dagster_run_reactions or []
                 if isinstance(reaction, DagsterRunReaction) and reaction.error
             ]
-            said.extend(str(error) for error in errors)
-        return "\n".join(said)
+            logs.extend(str(error) for error in errors)
+        return "\n".join(logs)
 
     def next_day(self, days: int = 1) -> None:
-        """Let days pass."""
         self.days_later += days
 
 
 @contextmanager
 def logged(logger: Any) -> Iterator[list[str]]:
-    """The lines that a logger writes."""
+    """Collect the lines that a logger writes."""
     lines: list[str] = []
 
     class Keep(logging.Handler):

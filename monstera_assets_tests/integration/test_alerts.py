@@ -1,4 +1,4 @@
-"""What people are told of runs, by a service that receives it, from real runs on a real event log."""
+"""Alerts of real runs on a real event log, as a local service receives them."""
 
 from __future__ import annotations
 
@@ -25,21 +25,19 @@ TWICE = (("n1", "First"), ("n1", "Again"))
 
 @pytest.fixture
 def receiver() -> Iterator[Service]:
-    """A service that receives alerts."""
     with service() as listening:
         yield listening
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Path]:
-    """A server of PostgreSQL."""
     with postgres_server() as server:
         yield server
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def house(request: pytest.FixtureRequest, tmp_path: Path, receiver: Service) -> Iterator[House]:
-    """The small graph with a storage of Dagster's, its sensors started, and one URL."""
+    """The example graph on one of Dagster's storages, with its sensors started and one URL."""
     home = tmp_path / "home"
     if request.param == "postgres":
         made = postgres_instance(request.getfixturevalue("postgres"), home)
@@ -47,22 +45,22 @@ def house(request: pytest.FixtureRequest, tmp_path: Path, receiver: Service) -> 
         made = batched_instance(home)
     with made as instance:
         built = House(tmp_path, instance, [receiver.url()])
-        assert built.tick() == ""  # the first tick only notes where the log ends
+        assert built.tick() == ""  # the first tick only stores the position in the log
         yield built
 
 
-def test_a_check_that_does_not_block_is_told_of_a_run_that_succeeds(
+def test_a_failing_non_blocking_check_of_a_successful_run_is_reported(
     house: House, receiver: Service
 ) -> None:
     run_id = house.run(note="odd")
     assert house.instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.SUCCESS  # type: ignore[union-attr]
     assert house.tick() == ""
-    [told] = receiver.received
-    assert told.title == "[P2] Monstera: silver_facts.no_remarks fails"
-    assert told.kind == "warning"
-    head, rows, end = told.text.split("\n\n", 3)[1:]
+    [message] = receiver.received
+    assert message.title == "[P2] Monstera: silver_facts.no_remarks fails"
+    assert message.kind == "warning"
+    head, rows, end = message.text.split("\n\n", 3)[1:]
     first, *others = head.split("\n")
-    assert first.startswith("- `silver_facts.no_remarks` fails since ")
+    assert first.startswith("- `silver_facts.no_remarks` has failed since ")
     assert others == [
         "  Owner: team:facts",
         "  Expected: No fact has a remark.",
@@ -73,15 +71,15 @@ def test_a_check_that_does_not_block_is_told_of_a_run_that_succeeds(
     assert end.endswith(f" UTC: <http://127.0.0.1:3000/runs/{run_id}>")
 
 
-def test_all_that_fails_in_a_run_is_one_message_by_level(house: House, receiver: Service) -> None:
+def test_all_failures_of_a_run_are_one_message_by_level(house: House, receiver: Service) -> None:
     run_id = house.run(note="odd", amount=12, names=TWICE)
     assert house.instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.FAILURE  # type: ignore[union-attr]
     house.tick()
-    [told] = receiver.received
-    assert told.title == "[P0] Monstera: silver_names.key_is_unique and 2 others fail"
-    assert told.kind == "failure"
+    [message] = receiver.received
+    assert message.title == "[P0] Monstera: silver_names.key_is_unique and 2 others fail"
+    assert message.kind == "failure"
     places = [
-        told.text.index(part)
+        message.text.index(part)
         for part in (
             "**P0**",
             "`silver_names.key_is_unique`",
@@ -94,10 +92,10 @@ def test_all_that_fails_in_a_run_is_one_message_by_level(house: House, receiver:
         )
     ]
     assert places == sorted(places)
-    assert "step" not in told.text  # which failed for the check and for nothing else
+    assert "step" not in message.text  # it failed only because the check failed
 
 
-def test_what_still_fails_is_told_again_after_a_week_and_once_when_it_recovers(
+def test_a_continuing_failure_is_reported_weekly_and_a_recovery_once(
     house: House, receiver: Service
 ) -> None:
     first_run = house.run(day(1), note="odd")
@@ -116,18 +114,18 @@ def test_what_still_fails_is_told_again_after_a_week_and_once_when_it_recovers(
         "[P2] Monstera: silver_facts.no_remarks fails",
         "[P2 recovered] Monstera: silver_facts.no_remarks recovered",
     ]
-    first, reminder, recovery = (told.text for told in receiver.received)
-    since = first.split("fails since ")[1].split("\n")[0]
+    first, reminder, recovery = (message.text for message in receiver.received)
+    since = first.split("has failed since ")[1].split("\n")[0]
     link = f"[run {first_run[:8]}](http://127.0.0.1:3000/runs/{first_run})"
-    assert f"fails still, since {since} ({link}, for 2025-01-01)\n" in reminder
+    assert f"still fails; first failure at {since} ({link}, for 2025-01-01)\n" in reminder
     assert (
-        "- `silver_facts.no_remarks` passes again for 2025-01-10; it failed from"
+        "- `silver_facts.no_remarks` passes again for 2025-01-10; it first failed at"
         f" {since} ({link}, for 2025-01-01)\n"
     ) in recovery
     assert receiver.received[2].kind == "success"
 
 
-def test_a_failing_step_is_told_with_its_reason(house: House, receiver: Service) -> None:
+def test_a_failing_step_is_reported_with_its_reason(house: House, receiver: Service) -> None:
     house.run(error="the disk is full")
     house.tick()
     house.next_day()
@@ -140,16 +138,16 @@ def test_a_failing_step_is_told_with_its_reason(house: House, receiver: Service)
         "[P0 recovered] Monstera: step silver_facts recovered",
     ]
     text = receiver.received[0].text
-    assert "- `step silver_facts` fails since" in text
+    assert "- `step silver_facts` has failed since" in text
     assert "  Owner: team:facts\n" in text
-    assert "  Seen: `RuntimeError: the disk is full`\n" in text
+    assert "  Observed: `RuntimeError: the disk is full`\n" in text
 
 
-def test_a_run_that_fails_before_any_step_is_told(house: House, receiver: Service) -> None:
+def test_a_run_that_fails_before_any_step_is_reported(house: House, receiver: Service) -> None:
     house.lose_a_run()
     house.tick()
     assert receiver.titles() == ["[P0] Monstera: run of lost fails"]
-    assert "Seen: `The worker was lost.`" in receiver.received[0].text
+    assert "Observed: `The worker was lost.`" in receiver.received[0].text
 
 
 def test_owners_and_levels_decide_who_gets_what(house: House, receiver: Service) -> None:
@@ -187,9 +185,7 @@ def test_owners_and_levels_decide_who_gets_what(house: House, receiver: Service)
 PATHS = ("everything", "urgent", "facts", "urgent-facts", "both")
 
 
-def test_a_step_that_belongs_to_no_table_is_told_to_everybody(
-    house: House, receiver: Service
-) -> None:
+def test_a_failure_without_owner_is_sent_to_every_url(house: House, receiver: Service) -> None:
     house.urls = [f"P0+team:names={receiver.url()}"]
     house.lose_a_run()
     house.tick()
@@ -204,13 +200,13 @@ def test_a_service_that_is_down_gets_everything_in_order_when_it_is_back(
         receiver.status = 503
         house.run(note="odd")
         said = house.tick(OF_SUCCEEDED)
-        assert "alert URL 1 (JSON) took no message; it is kept and tried again in 60 s" in said
+        assert "alert URL 1 (JSON) refused a message. The next attempt is in 60 s." in said
         house.run()
         house.tick(OF_SUCCEEDED)
         assert other.titles("up") == TWO
-        assert receiver.refused == 1  # not due again yet, for the second message neither
+        assert receiver.refused == 1  # the next attempt is not due, also for the second message
         house.seconds_later += 60
-        assert "tried again in 120 s" in house.tick(UNSENT)
+        assert "next attempt is in 120 s" in house.tick(UNSENT)
         assert receiver.refused == 2
         receiver.status = 200
         house.tick(UNSENT)
@@ -228,12 +224,12 @@ TWO = [
 ]
 
 
-def test_nobody_listening_is_a_service_that_is_down(house: House, receiver: Service) -> None:
+def test_a_refused_connection_is_a_service_that_is_down(house: House, receiver: Service) -> None:
     with service() as gone:
         url = gone.url("gone")
     house.urls = [url, receiver.url()]
     house.run(note="odd")
-    assert "alert URL 1 (JSON) took no message" in house.tick(OF_SUCCEEDED)
+    assert "alert URL 1 (JSON) refused a message" in house.tick(OF_SUCCEEDED)
     assert receiver.titles() == TWO[:1]
 
 
@@ -249,7 +245,7 @@ def test_a_corrected_url_gets_what_the_wrong_one_did_not(house: House, receiver:
     assert receiver.titles("right") == TWO[:1]
 
 
-def test_a_url_that_is_added_gets_no_old_news(house: House, receiver: Service) -> None:
+def test_an_added_url_gets_no_delivered_messages(house: House, receiver: Service) -> None:
     house.run(note="odd")
     house.tick()
     house.urls = [*house.urls, receiver.url("late")]
@@ -260,7 +256,7 @@ def test_a_url_that_is_added_gets_no_old_news(house: House, receiver: Service) -
     assert receiver.titles("late") == TWO[1:]
 
 
-def test_the_command_line_and_the_daemon_tell_a_run_once(house: House, receiver: Service) -> None:
+def test_the_command_line_and_the_daemon_report_a_run_once(house: House, receiver: Service) -> None:
     run_id = house.run(note="odd")
     assert house.command_line(run_id) == []
     house.tick()
@@ -269,9 +265,7 @@ def test_the_command_line_and_the_daemon_tell_a_run_once(house: House, receiver:
     assert receiver.titles() == TWO[:1]
 
 
-def test_a_run_without_urls_is_logged_and_sent_by_who_has_them(
-    house: House, receiver: Service
-) -> None:
+def test_without_urls_a_run_is_logged_and_sent_later(house: House, receiver: Service) -> None:
     house.urls = []
     house.run(note="odd")
     said = house.tick()
@@ -310,10 +304,10 @@ def test_hostile_data_stays_text_and_bounded(house: House, receiver: Service) ->
 def test_an_error_shows_no_address_and_no_markup(house: House, receiver: Service) -> None:
     house.run(error="row `ann.bee@example.com`,\n<b>bad</b>\x07 " + "z" * 5000)
     house.tick()
-    [line] = [line for line in receiver.received[0].text.splitlines() if "Seen" in line]
-    assert line.startswith("  Seen: `RuntimeError: row '(e-mail)', <b>bad</b> zzz")
+    [line] = [line for line in receiver.received[0].text.splitlines() if "Observed" in line]
+    assert line.startswith("  Observed: `RuntimeError: row '(e-mail)', <b>bad</b> zzz")
     assert line.endswith("z…`")
-    assert len(line) == len("  Seen: ``") + 500
+    assert len(line) == len("  Observed: ``") + 500
 
 
 def test_urls_are_in_no_log_and_no_file(
@@ -323,7 +317,7 @@ def test_urls_are_in_no_log_and_no_file(
     receiver.status = 500
     house.run(note="odd")
     said = house.tick()
-    assert "took no message" in said
+    assert "refused a message" in said
     receiver.status = 200
     house.seconds_later += 60
     said += house.tick()
@@ -341,22 +335,22 @@ def test_urls_are_in_no_log_and_no_file(
     [
         (
             f"team:nobody=json://localhost/{SECRET}",
-            "wrong setting: alert_urls: entry 2: no table is owned by team:nobody; owners are"
-            " team:facts, team:names",
+            "wrong setting: alert_urls: entry 2: no table is owned by team:nobody. Choose from"
+            " team:facts, team:names.",
         ),
         (
             f"slack://{SECRET}",
-            "wrong setting: alert_urls: entry 2 is no URL that Apprise can send to; `apprise"
-            " --details` lists them",
+            "wrong setting: alert_urls: entry 2 is not a URL supported by Apprise. Run `apprise"
+            " --details` to list the services.",
         ),
         (
             f"nothing://{SECRET}",
-            "wrong setting: alert_urls: entry 2 is no URL that Apprise can send to; `apprise"
-            " --details` lists them",
+            "wrong setting: alert_urls: entry 2 is not a URL supported by Apprise. Run `apprise"
+            " --details` to list the services.",
         ),
     ],
 )
-def test_a_url_of_no_use_is_an_error_without_the_url(
+def test_an_invalid_url_is_an_error_without_the_url(
     house: House, receiver: Service, url: str, expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -378,49 +372,48 @@ def test_a_state_that_cannot_be_written_loses_no_run(house: House, receiver: Ser
     path.write_bytes(b"no database" * 100)
     run_id = house.run(note="odd")
     [said] = house.command_line(run_id)
-    assert said.startswith(
-        f"{path}, which holds the alerts, cannot be used: file is not a database"
-    )
+    assert said.startswith(f"The alert file {path} cannot be used: file is not a database.")
     assert "move it away" in said
-    assert "which holds the alerts, cannot be used" in house.tick(OF_SUCCEEDED)
+    assert f"The alert file {path} cannot be used" in house.tick(OF_SUCCEEDED)
     kept.replace(path)
     house.tick()
     assert receiver.titles() == TWO[:1]
 
 
-def look_at(house: House, when: datetime) -> None:
-    """Look for the day that is due at a moment."""
+def check_lateness(house: House, when: datetime) -> None:
     house.built_at = when.timestamp()
     assert house.tick(OF_LATENESS) == ""
 
 
-def test_a_day_that_is_late_is_told_once_and_when_it_is_there(
+def test_a_late_day_is_reported_once_and_once_when_complete(
     house: House, receiver: Service
 ) -> None:
-    """The daily run begins at 5:00, and two hours later yesterday is late (framework, section 9)."""
-    look_at(house, datetime(2025, 1, 2, 12, tzinfo=UTC))
+    """The daily run starts at 5:00; two hours later, yesterday is late (framework, section 9)."""
+    check_lateness(house, datetime(2025, 1, 2, 12, tzinfo=UTC))
     assert receiver.received == []  # an empty warehouse is not late
     names = [("n1", "one")]
     house.run(day(1), names=names)
-    look_at(house, datetime(2025, 1, 3, 6, 59, tzinfo=UTC))
+    check_lateness(house, datetime(2025, 1, 3, 6, 59, tzinfo=UTC))
     assert receiver.received == []
     for later in (datetime(2025, 1, 3, 7, tzinfo=UTC), datetime(2025, 1, 4, 9, tzinfo=UTC)):
-        look_at(house, later)
-        look_at(house, later + timedelta(hours=1))
-    [told] = receiver.received
-    assert told.title == "[P2] Monstera: freshness of the daily tables fails"
-    assert "  Owner: team:facts\n" in told.text
-    assert "  Expected: 2025-01-02 is there by 2025-01-03 07:00 UTC.\n" in told.text
-    assert "  Seen: `the latest day of silver_facts is 2025-01-01`" in told.text
-    assert told.text.endswith("Seen 2025-01-03 07:00 UTC: <http://127.0.0.1:3000/assets>")
+        check_lateness(house, later)
+        check_lateness(house, later + timedelta(hours=1))
+    [message] = receiver.received
+    assert message.title == "[P2] Monstera: freshness check of the daily tables fails"
+    assert "  Owner: team:facts\n" in message.text
+    assert "  Expected: 2025-01-02 is materialized by 2025-01-03 07:00 UTC.\n" in message.text
+    assert "  Observed: `the latest day of silver_facts is 2025-01-01`" in message.text
+    assert message.text.endswith("Checked 2025-01-03 07:00 UTC: <http://127.0.0.1:3000/assets>")
     for number in (2, 3):
         house.run(day(number), names=names)
-    look_at(house, datetime(2025, 1, 4, 10, 5, tzinfo=UTC))
-    look_at(house, datetime(2025, 1, 4, 10, 10, tzinfo=UTC))
+    check_lateness(house, datetime(2025, 1, 4, 10, 5, tzinfo=UTC))
+    check_lateness(house, datetime(2025, 1, 4, 10, 10, tzinfo=UTC))
     _, recovered = receiver.received
-    assert recovered.title == "[P2 recovered] Monstera: freshness of the daily tables recovered"
+    assert recovered.title == (
+        "[P2 recovered] Monstera: freshness check of the daily tables recovered"
+    )
     assert (
-        "passes again for 2025-01-03; it failed from 2025-01-03 07:00 UTC (for 2025-01-02)"
+        "passes again for 2025-01-03; it first failed at 2025-01-03 07:00 UTC (for 2025-01-02)"
         in recovered.text
     )
 
@@ -454,7 +447,7 @@ with dg.DagsterInstance.from_config(folder + "/home") as instance:
 """
 
 
-def test_two_processes_that_take_in_a_run_at_once_send_it_once(
+def test_two_concurrent_processes_send_the_message_of_a_run_once(
     house: House, receiver: Service
 ) -> None:
     run_id = house.run(note="odd")

@@ -474,7 +474,7 @@ ACTIVITY: Expected = {
     ),
     **workflows("Last 18 Months", HISTORY, "all"),
     "Users, New and Resurrected against Churned, Last 18 Months, by 30 Days": growth(HISTORY, 30),
-    "Users, Moves Made Daily, Last 30 Days, by Move": query_rows(
+    "Users, Transitions Daily, Last 30 Days, by Transition": query_rows(
         "SELECT upper(from_state[1]) || from_state[2:] || ' to ' || to_state,"
         " sum(moves_made_daily) AS n FROM gold.gold_state_transition_metrics"
         f" WHERE scope = 'platform' AND from_state <> 'all' AND metric_date > DATE '{LAST}' - 30"
@@ -811,16 +811,16 @@ ON_PAGE = {
 def change(now: Any, then: Any, form: Any) -> str:
     """A change over a week as the pages write it, worked out from the two values."""
     if now is None or then is None:
-        return "change not known from a week before"
+        return "change not known from a week earlier"
     if form(now) == form(then):
-        return "unchanged from a week before"
+        return "unchanged from a week earlier"
     if form is percent:
         text = f"{(now - then) * 100:+.1f} pts "
     elif form is number:
         text = f"{now - then:+.1f} "
     else:
         text = f"{float(now - then) / float(then):+.1%} " if then else ""
-    return f"{text}from {form(then)} a week before"
+    return f"{text}from {form(then)} a week earlier"
 
 
 @pytest.mark.parametrize("name", ON_PAGE)

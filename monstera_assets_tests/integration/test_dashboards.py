@@ -1,4 +1,4 @@
-"""The dashboards' site: its rules, what it does with little or odd data, and how it is replaced."""
+"""The dashboards: design rules, empty and unusual data, and replacement of the site."""
 
 from __future__ import annotations
 
@@ -42,7 +42,6 @@ PLATFORM_PAGES = {
 
 @pytest.fixture
 def database(tmp_path: Path, seeds_run: SeedsRun) -> Path:
-    """A copy of the seeds' database."""
     return Path(shutil.copy(seeds_run.database, tmp_path / "warehouse.duckdb"))
 
 
@@ -66,7 +65,7 @@ def test_a_run_of_the_graph_builds_the_site(seeds_run: SeedsRun) -> None:
     assert tiles(read(current / "overall.html"))["Users Active Monthly"][0] == "12"
 
 
-def test_the_asset_comes_after_every_table_it_reads(tmp_path: Path) -> None:
+def test_the_asset_depends_on_every_table_it_reads(tmp_path: Path) -> None:
     settings = Settings(database=tmp_path / "monstera.duckdb", start_date=date(2025, 6, 1))
     definitions = build_definitions(settings)
     node = definitions.resolve_asset_graph().get(KEY)
@@ -76,7 +75,7 @@ def test_the_asset_comes_after_every_table_it_reads(tmp_path: Path) -> None:
         assert KEY in definitions.resolve_job_def(job).asset_layer.executable_asset_keys
 
 
-def test_rules_of_the_design(database: Path) -> None:
+def test_design_rules(database: Path) -> None:
     with duckdb.connect(str(database), read_only=True) as connection:
         declared = metric_tables()
         reader = Reader(connection, [table for table in declared if table.partition_column])
@@ -97,10 +96,10 @@ def test_rules_of_the_design(database: Path) -> None:
         ]
         for drawing in drawings:
             assert 0 < drawing.points <= MAX_POINTS
-            assert "#" not in drawing.svg  # colours are the style sheet's
+            assert "#" not in drawing.svg  # colors are defined in the style sheet
 
 
-def test_pages_load_nothing_and_lead_to_each_other(seeds_run: SeedsRun) -> None:
+def test_pages_load_nothing_and_link_to_each_other(seeds_run: SeedsRun) -> None:
     output = seeds_run.database.parent / "dashboards"
     made = pages(output)
     reached = set()
@@ -138,7 +137,7 @@ def test_same_tables_give_the_same_bytes(
 ) -> None:
     first, second = seeds_run.database.parent / "dashboards", tmp_path / "second"
     with duckdb.connect(str(database)) as connection:
-        # The same rows, stored in another order.
+        # The same rows in another order.
         for table in (*metric_tables(), *OTHER_TABLES):
             connection.execute(
                 f"CREATE TABLE shuffled AS FROM {table.qualified_name} ORDER BY random()"
@@ -185,7 +184,7 @@ def test_a_failed_build_leaves_the_old_site(
 
 
 def test_a_folder_that_cannot_be_written_to(database: Path, tmp_path: Path) -> None:
-    """Below a file there is no folder, whoever writes."""
+    """The path is inside a file, so that creating it fails for every user, including root."""
     (tmp_path / "file").touch()
     with pytest.raises(SiteError, match="cannot be written to: Not a directory"):
         build(database, tmp_path / "file" / "site")
@@ -206,9 +205,7 @@ def test_an_empty_database(tmp_path: Path) -> None:
             assert "monstera run" in card.text or "no active product" in card.text, card.text
 
 
-def test_what_is_missing_or_not_known_is_never_shown_as_nought(
-    database: Path, tmp_path: Path
-) -> None:
+def test_missing_and_unknown_values_are_not_shown_as_zero(database: Path, tmp_path: Path) -> None:
     change(
         database,
         "UPDATE gold.gold_overall_metrics SET users_active_stickiness_monthly = NULL"
@@ -222,12 +219,12 @@ def test_what_is_missing_or_not_known_is_never_shown_as_nought(
     shown = tiles(made["overall.html"])
     assert shown["Users Active Stickiness Monthly"] == (
         "not known",
-        "change not known from a week before",
+        "change not known from a week earlier",
     )
     found = cards(made["overall.html"])
     stickiness = found["Users, Active Stickiness Monthly, Last 90 Days"]
     assert shown_table(stickiness).rows[0] == ["2025-06-30", "not known"]
-    assert "It is not known after 2025-06-20." in stickiness.one("p", "finding").text
+    assert "No value is known after 2025-06-20." in stickiness.one("p", "finding").text
     assert "unavailable" in found["Users, Activated Share Weekly, Last 90 Days"].classes
     closing = cards(made["accounts.html"])["Revenue, Closing Daily, Last 18 Months"]
     assert shown_table(closing).rows[0] == ["2025-06-30", "not known"]
@@ -263,7 +260,7 @@ def test_names_with_markup_are_text(database: Path, tmp_path: Path) -> None:
     country = cards(made["segments.html"])["Users, Active Monthly, Last 18 Months, by Country"]
     assert evil in shown_table(country).headings
     by_type = cards(made["activity.html"])["Events, Qualifying Daily, Last 30 Days, by Event Type"]
-    # Cut to what fits, and still text.
+    # Shortened, and still text.
     assert any(text.text.startswith("</script><script>al") for text in by_type.all("text"))
 
 
@@ -302,13 +299,13 @@ def test_one_user_on_one_day(tmp_path: Path) -> None:
     made = pages(tmp_path / "site")
     assert tiles(made["overall.html"])["Users Active Daily"] == (
         "1",
-        "change not known from a week before",
+        "change not known from a week earlier",
     )
     active = cards(made["overall.html"])["Users, Active Monthly, Weekly and Daily, Last 90 Days"]
     assert shown_table(active).rows == [["2025-06-01", "1", "1", "1"]]
-    assert "was 1 on 2025-06-01, the only day known" in active.one("p", "finding").text
+    assert "was 1 on 2025-06-01, the only day with a value" in active.one("p", "finding").text
     assert {text.text for text in active.all("text")} >= {"Monthly 1", "Weekly 1", "Daily 1"}
-    # No week is over yet, so there is none to add up.
+    # The first week is incomplete.
     by_week = cards(made["activity.html"])["Events, Qualifying Daily, Last 18 Months, by Week"]
     assert "unavailable" in by_week.classes
     assert tiles(made["product_notes_overall.html"])["Users in Use to Date"][0] == "1"

@@ -1,4 +1,4 @@
-"""The generated pages: up to date, and saying what framework, seeds and database say."""
+"""The generated pages are current and agree with the framework, the seeds and the database."""
 
 import csv
 import re
@@ -35,7 +35,7 @@ PAGES = (
     "states.md",
 )
 
-# Copied by hand from sections 3 and 5 of the framework; a starred move is an extension.
+# Copied by hand from framework, sections 3 and 5; * marks an extension.
 USER_MATRIX = {
     "new": "active, churned, deleted, dunning*, dormant*",
     "active": "returning, dormant, churned, dunning, deleted",
@@ -70,7 +70,6 @@ THRESHOLDS = {
 
 @cache
 def rendered() -> Mapping[str, str]:
-    """The pages as the code makes them of the seeds."""
     settings = Settings(source=SEEDS, start_date=date(2024, 7, 1))
     graph = build_definitions(settings).resolve_asset_graph()
     return render_pages(graph, table_assets(), tables(), rules(), read_catalog(SEEDS))
@@ -79,17 +78,17 @@ def rendered() -> Mapping[str, str]:
 @pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_up_to_date(name: str) -> None:
     path = GENERATED / name
-    assert path.is_file(), f"docs/generated/{name} is missing: run make docs"
+    assert path.is_file(), f"docs/generated/{name} is missing. Run `make docs`."
     is_current = path.read_text(encoding="utf-8") == rendered()[name]
-    assert is_current, f"docs/generated/{name} is stale: run make docs"
+    assert is_current, f"docs/generated/{name} is out of date. Run `make docs`."
 
 
-def test_nothing_else_lies_among_the_generated_pages() -> None:
+def test_the_folder_holds_only_generated_pages() -> None:
     assert set(rendered()) == set(PAGES)
     assert {path.name for path in GENERATED.iterdir()} == set(PAGES)
 
 
-def test_the_moves_of_users_are_the_frameworks() -> None:
+def test_the_transitions_of_users_are_the_frameworks() -> None:
     expected = {
         (origin, target.removesuffix("*"), "extension" if "*" in target else "published")
         for origin, targets in USER_MATRIX.items()
@@ -101,7 +100,7 @@ def test_the_moves_of_users_are_the_frameworks() -> None:
     assert sum(row["published or extension"] == "published" for row in found) == 23
 
 
-def test_the_published_moves_of_accounts_are_the_frameworks() -> None:
+def test_the_published_transitions_of_accounts_are_the_frameworks() -> None:
     published = {
         (origin, target)
         for part in PUBLISHED_OF_ACCOUNTS.split("; ")
@@ -111,15 +110,15 @@ def test_the_published_moves_of_accounts_are_the_frameworks() -> None:
     assert len(published) == 29
     into_deleted = {("trial", "deleted"), ("churned", "deleted"), ("frozen", "deleted")}
     found = section(rendered()["states.md"], "Accounts").rows
-    said = {
+    documented = {
         (row["from"], row["to"]) for row in found if row["published or extension"] == "published"
     }
-    assert said == published - into_deleted
+    assert documented == published - into_deleted
     assert not any(row["to"] == "deleted" for row in found)
 
 
 @pytest.mark.parametrize("heading", ["Users", "Product relationships", "Accounts"])
-def test_a_diagram_shows_the_moves_of_its_table(heading: str) -> None:
+def test_a_diagram_shows_the_transitions_of_its_table(heading: str) -> None:
     found = section(rendered()["states.md"], heading)
     kind, *lines = found.mermaid
     assert kind == "stateDiagram-v2"
@@ -142,8 +141,8 @@ def test_every_extension_has_a_reason(heading: str) -> None:
 
 def test_the_thresholds_are_the_frameworks() -> None:
     found = section(rendered()["states.md"], "Thresholds").rows
-    said = {row["name"]: row["default"] for row in found}
-    assert said.items() >= THRESHOLDS.items()
+    documented = {row["name"]: row["default"] for row in found}
+    assert documented.items() >= THRESHOLDS.items()
     assert all(row["description"] for row in found)
 
 
@@ -154,7 +153,7 @@ def test_the_thresholds_are_the_frameworks() -> None:
         ("activation_events.md", "activation_event_types"),
     ],
 )
-def test_each_row_of_the_catalog_stands_under_its_product(name: str, column: str) -> None:
+def test_each_row_of_the_catalog_is_listed_under_its_product(name: str, column: str) -> None:
     catalog = read_seed("product_catalog")
     by_id = {row["product_id"]: row for row in catalog}
     page = rendered()[name]
@@ -194,8 +193,8 @@ def test_the_dictionary_has_the_columns_that_the_database_has(seeds_run: SeedsRu
     page = rendered()["data_dictionary.md"]
     for name, columns in by_table.items():
         described, _ = section(page, name).tables
-        said = [(row["column"], row["type"].replace(" ", "")) for row in described]
-        assert [(column, kind.replace('"', "")) for column, kind in said] == [
+        documented = [(row["column"], row["type"].replace(" ", "")) for row in described]
+        assert [(column, kind.replace('"', "")) for column, kind in documented] == [
             (column, kind.replace('"', "")) for column, kind in columns
         ]
         assert all(row["description"] for row in described)
@@ -218,7 +217,7 @@ def test_the_dictionary_has_the_checks_that_a_run_evaluates(seeds_run: SeedsRun)
         assert {(row["check"], row["if it fails"]) for row in described} == checks, name
 
 
-def test_the_dictionary_says_what_one_row_of_each_table_is() -> None:
+def test_the_dictionary_has_the_grain_of_each_table() -> None:
     page = rendered()["data_dictionary.md"]
     for layer in ("Bronze", "Silver", "Gold"):
         for row in section(page, layer).rows:
@@ -292,7 +291,7 @@ def test_text_cannot_break_out_of_a_cell() -> None:
     assert code("a`b``c") == "``` a`b``c ```"
 
 
-def test_a_catalog_that_is_no_tree_is_still_shown_whole() -> None:
+def test_a_catalog_that_is_not_a_tree_is_shown_completely() -> None:
     def node(product_id: str, tier: str, parent_id: str | None) -> Node:
         return Node(
             product_id=product_id,
@@ -319,7 +318,7 @@ def test_a_catalog_that_is_no_tree_is_still_shown_whole() -> None:
     page = render("qualifying_events.md", catalog=catalog)
     below = [row["node"] for row in section(page, "product | <b>").rows]
     assert below == ["product", "feature"]
-    outside = section(page, "Outside of the taxonomy").rows
+    outside = section(page, "Outside the taxonomy").rows
     assert [row["node"] for row in outside] == ["orphan", "left", "right"]
     assert outside[0]["qualifying event types"] == "orphan_used"
 
@@ -332,7 +331,7 @@ def test_the_command_writes_the_pages(tmp_path: Path) -> None:
     assert result.output.split() == [str(output / name) for name in PAGES]
 
 
-def test_the_command_says_where_it_cannot_write(tmp_path: Path) -> None:
+def test_the_command_names_a_path_that_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     output = tmp_path / "file" / "below"
     result = CliRunner().invoke(main, ["docs", "--source", str(SEEDS), "--output", str(output)])
@@ -342,6 +341,5 @@ def test_the_command_says_where_it_cannot_write(tmp_path: Path) -> None:
 
 @cache
 def read_seed(name: str) -> list[dict[str, str]]:
-    """The rows of a seed file."""
     with (SEEDS / f"seed_{name}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""The documentation: builds as a site without a warning, and what it shows as code works."""
+"""The documentation builds without warnings, and its code examples work."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ BIN = Path(sys.executable).parent
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """The blocks of code of a page in a language."""
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
-def test_the_site_builds_without_a_warning_and_leads_to_every_page(tmp_path: Path) -> None:
+def test_the_site_builds_without_warnings_and_links_to_every_page(tmp_path: Path) -> None:
     built = subprocess.run(
         [BIN / "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
         cwd=ROOT,
@@ -49,7 +48,7 @@ def test_the_site_builds_without_a_warning_and_leads_to_every_page(tmp_path: Pat
 
 
 def test_the_example_of_a_table_works() -> None:
-    """Three events of two users, of whom one was seen before signing up; worked out by hand."""
+    """Three events of two users, one of them before signup; expected rows are computed by hand."""
     module = types.ModuleType("silver_user_first_events")
     exec(blocks("extending.md", "python")[0], vars(module))  # noqa: S102
     asset, rule = module.silver_user_first_events, module.seen_after_signup

@@ -1,7 +1,6 @@
-"""The queries of docs/openstack.md run, and return the columns that the page shows.
+"""The queries of docs/openstack.md run on the seeds and return the columns that the page shows.
 
-Its figures are those of a source that is too large to come along; that the queries mean what the page
-says on any source is what this can show. They run on the seeds here.
+The figures of the page are not tested, because its source is too large for the repository.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def test_the_query_returns_the_columns_of_the_table(
 
 
 def test_paths_of_the_seeds_by_the_pages_query(connection: duckdb.DuckDBPyConnection) -> None:
-    """By hand from seeds/README.md: the first product of each of the 19 users who touched any."""
+    """First products of the 19 users with a product, by hand from seeds/README.md."""
     first = dict(connection.execute(f"SELECT project, users FROM ({QUERIES[0][0]})").fetchall())
     assert first == {
         "video_studio": 5,  # usr_01, 02, 06, 13, 15
@@ -56,7 +55,7 @@ def test_paths_of_the_seeds_by_the_pages_query(connection: duckdb.DuckDBPyConnec
         "script_writer": 3,  # usr_07, 14, 20
         "team_spaces": 3,  # usr_08, 10, 17
         "live_review": 2,  # usr_16, 18
-        "insight_dashboards": 1,  # usr_05, whose slideshow was in a product since retired
+        "insight_dashboards": 1,  # usr_05, whose slideshow was in a product retired since
         "audience_surveys": 1,  # usr_09
     }
     second = connection.execute(

@@ -1,4 +1,4 @@
-"""A small made-up company through the whole graph: no row rejected, no rule broken."""
+"""A small synthetic company runs through the whole graph without rejected rows or failed checks."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def test_no_row_is_rejected(
 def test_every_check_passes(
     loaded: tuple[Generated, Graph, dg.ExecuteInProcessResult],
 ) -> None:
-    """But for alarms on change, which chance alone sets off among so few people."""
+    """Except alerts on change, which can fail by chance with few people."""
     _, _, result = loaded
     assert result.success
-    alarms = {rule.name for rule in rules() if rule.function.__module__ == alerting.__name__}
+    alerts = {rule.name for rule in rules() if rule.function.__module__ == alerting.__name__}
     evaluations = result.get_asset_check_evaluations()
-    assert {each.check_name for each in evaluations if not each.passed} <= alarms
-    assert len(evaluations) - len(alarms) > 200
+    assert {each.check_name for each in evaluations if not each.passed} <= alerts
+    assert len(evaluations) - len(alerts) > 200
 
 
 @pytest.mark.slow
-def test_the_default_company_has_every_state_on_its_last_day_and_no_alarm(tmp_path: Path) -> None:
-    """As docs/synthetic.md says of the default seed, with the figures of the whole that it names."""
+def test_the_default_company_has_every_state_on_its_last_day_and_no_alert(tmp_path: Path) -> None:
+    """The claims of docs/synthetic.md about the default seed."""
     company = Company()
     source = generate(company, tmp_path / "source")
     graph = Graph(source.folder, tmp_path / "w.duckdb", tmp_path / "home", company.first)

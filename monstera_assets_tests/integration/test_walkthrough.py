@@ -1,7 +1,4 @@
-"""docs/walkthrough.md tells the truth: its tables against the seeds' files and their database.
-
-The tables are compared whole, so that a row too few or too many shows as well.
-"""
+"""The tables of docs/walkthrough.md equal the seed files and their database, row by row."""
 
 from __future__ import annotations
 
@@ -29,20 +26,17 @@ LAST = date(2025, 6, 30)
 
 @pytest.fixture(scope="module")
 def seeds(seeds_run: SeedsRun) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The database of the seeds."""
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
         yield connection
 
 
 @cache
 def seed_file(name: str) -> list[Row]:
-    """The rows of a seed file."""
     with (ROOT / "seeds" / f"seed_{name}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def rows_of(connection: duckdb.DuckDBPyConnection, query: str, *values: str) -> list[Row]:
-    """The rows of a query as the page writes values: text, and nothing for null."""
     cursor = connection.execute(query, values)
     names = [column[0] for column in cursor.description]
     return [
@@ -52,7 +46,7 @@ def rows_of(connection: duckdb.DuckDBPyConnection, query: str, *values: str) -> 
 
 
 def written(value: Any) -> str:
-    """A value as the page writes it."""
+    """Format a value like the page; null is an empty text."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -63,14 +57,14 @@ def written(value: Any) -> str:
 
 
 def runs(days: Sequence[Row], by: Sequence[str]) -> list[list[Row]]:
-    """Consecutive days on which the columns `by` stay the same; days must not be missing."""
+    """Group consecutive days with the same values in the columns `by`; no day may be missing."""
     dates = [date.fromisoformat(day["day"]) for day in days]
     assert dates == [dates[0] + timedelta(days=n) for n in range(len(dates))]
     return [list(run) for _, run in groupby(days, lambda day: [day[name] for name in by])]
 
 
 def span(run: Sequence[Row]) -> Row:
-    """How the page's tables begin a row: first day, last day, number of days."""
+    """Return the first cells of a row of the page: first day, last day, number of days."""
     return {"from": run[0]["day"], "to": run[-1]["day"], "days": str(len(run))}
 
 
@@ -226,7 +220,6 @@ def test_the_billing_of_the_account_is_the_files() -> None:
 
 
 def in_words(metadata: dict[str, Any]) -> str:
-    """The metadata of a subscription event as the page writes it."""
     if "effective_date" in metadata:
         return f"effective {metadata['effective_date']}"
     return (
@@ -244,7 +237,7 @@ def test_the_states_of_the_account(seeds: duckdb.DuckDBPyConnection) -> None:
         " FROM silver.silver_account_state_history WHERE account_id = 'acc_08'"
         " ORDER BY snapshot_date",
     )
-    begun = {row["date"]: row["event"] for row in moves_of_the_account(seeds)}
+    begun = {row["date"]: row["event"] for row in transitions_of_the_account(seeds)}
     assert section(PAGE, "States of acc_08").rows == [
         span(run)
         | {name: run[0][name] for name in ("state", "reason", "revenue", "seats")}
@@ -256,9 +249,9 @@ def test_the_states_of_the_account(seeds: duckdb.DuckDBPyConnection) -> None:
     ]
 
 
-def test_the_moves_of_the_account(seeds: duckdb.DuckDBPyConnection) -> None:
+def test_the_transitions_of_the_account(seeds: duckdb.DuckDBPyConnection) -> None:
     found = section(PAGE, "Transitions of acc_08")
-    assert found.rows == moves_of_the_account(seeds)
+    assert found.rows == transitions_of_the_account(seeds)
     at_risk = [
         row["days"] for row in section(PAGE, "States of acc_08").rows if row["state"] == "at_risk"
     ]
@@ -268,8 +261,7 @@ def test_the_moves_of_the_account(seeds: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def moves_of_the_account(seeds: duckdb.DuckDBPyConnection) -> list[Row]:
-    """The transitions of the account, in the columns of the page."""
+def transitions_of_the_account(seeds: duckdb.DuckDBPyConnection) -> list[Row]:
     return rows_of(
         seeds,
         'SELECT transition_date AS "date", from_state AS "from", to_state AS "to", reason,'

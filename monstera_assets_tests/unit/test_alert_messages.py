@@ -1,4 +1,4 @@
-"""Where alerts go, what the setting may say, and how a message is worded and bounded."""
+"""The setting `alert_urls`, and the text and length of messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from apprise.conversion import convert_between
 from apprise.plugins.base import NotifyBase
 
 from monstera_assets.checks.rules import Finding
-from monstera_assets.operations.alerts.message import Item, Message, News
+from monstera_assets.operations.alerts.message import AlertEvent, Item, Message
 from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome
 from monstera_assets.operations.alerts.text import clean, grid, rows_of
 from monstera_assets.settings import ENVIRONMENT_PREFIX, Settings, SettingsError, load_settings
@@ -132,9 +132,11 @@ def test_routes(route: Route, level: str, owners: list[str], accepted: bool) -> 
     assert route.accepts(level, owners) is accepted
 
 
-def item(title: str, *, news: News = News.NEW, level: str = "P2", **more: object) -> Item:
+def item(
+    title: str, *, news: AlertEvent = AlertEvent.NEW, level: str = "P2", **more: object
+) -> Item:
     subject = title.replace(" ", ":") if title.startswith("step ") else f"check:{title}"
-    outcome = Outcome(subject, title, news is not News.RECOVERED, 0.0, level, **more)  # type: ignore[arg-type]
+    outcome = Outcome(subject, title, news is not AlertEvent.RECOVERED, 0.0, level, **more)  # type: ignore[arg-type]
     return Item(news, outcome, 0.0, "2025-01-01", "first-run-of-all")
 
 
@@ -147,9 +149,9 @@ def message(*items: Item, days: str = "") -> Message:
     [
         ([item("t.a")], "[P2] Monstera: t.a fails"),
         ([item("t.a"), item("t.b", level="P0")], "[P0] Monstera: t.b and 1 other fail"),
-        ([item("t.a", news=News.RECOVERED)], "[P2 recovered] Monstera: t.a recovered"),
+        ([item("t.a", news=AlertEvent.RECOVERED)], "[P2 recovered] Monstera: t.a recovered"),
         (
-            [item("t.a", level="P3"), item("t.b", level="P0", news=News.RECOVERED)],
+            [item("t.a", level="P3"), item("t.b", level="P0", news=AlertEvent.RECOVERED)],
             "[P3] Monstera: t.a fails",
         ),
     ],
@@ -163,11 +165,11 @@ def test_steps_that_fail_for_one_reason_are_one_block() -> None:
     text = message(*steps, item("step t", level="P0", note="other")).body(UI)
     assert text == (
         "**P0**\n\n"
-        "- `step s0`, `step s1`, `step s2`, `step s3`, `step s4`, `step s5` and 2 more fail since"
-        " 1970-01-01 00:00 UTC\n"
-        "  Seen: `locked`\n\n"
-        "- `step t` fails since 1970-01-01 00:00 UTC\n"
-        "  Seen: `other`\n\n"
+        "- `step s0`, `step s1`, `step s2`, `step s3`, `step s4`, `step s5` and 2 more have failed"
+        " since 1970-01-01 00:00 UTC\n"
+        "  Observed: `locked`\n\n"
+        "- `step t` has failed since 1970-01-01 00:00 UTC\n"
+        "  Observed: `other`\n\n"
         "Run of `job`, ended 1970-01-01 00:00 UTC: <http://127.0.0.1:3000/runs/abc>"
     )
 
@@ -181,14 +183,14 @@ def test_a_message_of_many_is_bounded_and_counts_what_it_leaves_out(limit: int) 
     assert text.endswith("/runs/abc>")
     shown = text.count("- `table.check_")
     assert 0 < shown < 300
-    assert f"… and {300 - shown} more, which the run shows." in text
+    assert f"… and {300 - shown} more. Open the run to see them." in text
     assert text.count("```") % 2 == 0
 
 
 def test_a_message_is_read_back_as_it_was() -> None:
     one = message(
         item("t.a", owners=("team:a",), examples=(("h", "i"), ("é", "\"'"))),
-        item("t.b", news=News.RECOVERED),
+        item("t.b", news=AlertEvent.RECOVERED),
         days="2025-01-01",
     )
     assert Message.from_json(one.to_json()) == one

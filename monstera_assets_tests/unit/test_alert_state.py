@@ -1,4 +1,4 @@
-"""What is told, when it is told again, what waits for whom: the file of alerts by itself."""
+"""The alert file: what is reported and when, and the queues of channels."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import pytest
 from pydantic import SecretStr
 
 from monstera_assets.operations.alerts.errors import AlertStateError
-from monstera_assets.operations.alerts.message import Message, News
+from monstera_assets.operations.alerts.message import AlertEvent, Message
 from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome
 from monstera_assets.operations.alerts.state import FILE, AlertState
 
 NOON = 1_750_000_000.0 - 1_750_000_000.0 % 86_400 + 43_200
-"""Noon of a day in 2025, in seconds."""
+"""Noon of a day in 2025, in seconds since 1970."""
 DAY = 86_400.0
 
 
 @dataclass
 class Clock:
-    """A clock that is set by hand."""
+    """A clock that the test sets."""
 
     now: float = NOON
 
@@ -32,17 +32,17 @@ class Clock:
 
 @dataclass
 class Diary:
-    """A file of alerts, with its clock."""
+    """An alert file with its clock."""
 
     state: AlertState
     clock: Clock
     runs: int = 0
 
-    def run(self, *, at: float, level: str = "P2", **failing: bool) -> dict[str, News]:
-        """Take in a run that ends at a time with outcomes by subject; what was told."""
+    def run(self, *, at: float, level: str = "P2", **failing: bool) -> dict[str, AlertEvent]:
+        """Process a run that ends at `at` and return what was reported, by subject."""
         self.runs += 1
         self.clock.now = max(self.clock.now, at)
-        message = self.state.take(
+        message = self.state.process(
             FinishedRun(
                 f"run{self.runs}",
                 "job",
@@ -54,10 +54,10 @@ class Diary:
                 ),
             )
         )
-        return told(message)
+        return reported(message)
 
 
-def told(message: Message | None) -> dict[str, News]:
+def reported(message: Message | None) -> dict[str, AlertEvent]:
     return {item.outcome.subject: item.news for item in message.items} if message else {}
 
 
@@ -68,11 +68,14 @@ def diary(tmp_path: Path) -> Diary:
 
 
 def test_new_silent_recovered_and_new_again(diary: Diary) -> None:
-    assert diary.run(at=NOON, a=True, b=False) == {"a": News.NEW}
+    assert diary.run(at=NOON, a=True, b=False) == {"a": AlertEvent.NEW}
     assert diary.run(at=NOON + DAY, a=True, b=False) == {}
-    assert diary.run(at=NOON + 2 * DAY, a=False, b=True) == {"a": News.RECOVERED, "b": News.NEW}
+    assert diary.run(at=NOON + 2 * DAY, a=False, b=True) == {
+        "a": AlertEvent.RECOVERED,
+        "b": AlertEvent.NEW,
+    }
     assert diary.run(at=NOON + 3 * DAY, a=False, b=True) == {}
-    assert diary.run(at=NOON + 4 * DAY, a=True, b=True) == {"a": News.NEW}
+    assert diary.run(at=NOON + 4 * DAY, a=True, b=True) == {"a": AlertEvent.NEW}
 
 
 def test_a_reminder_comes_every_seventh_day_a_minute_early_or_late(diary: Diary) -> None:
@@ -80,19 +83,19 @@ def test_a_reminder_comes_every_seventh_day_a_minute_early_or_late(diary: Diary)
         day: diary.run(at=NOON + day * DAY + (-60 if day % 2 else 60), a=True) for day in range(22)
     }
     assert {day: news["a"] for day, news in days.items() if news} == {
-        0: News.NEW,
-        7: News.REMINDER,
-        14: News.REMINDER,
-        21: News.REMINDER,
+        0: AlertEvent.NEW,
+        7: AlertEvent.REMINDER,
+        14: AlertEvent.REMINDER,
+        21: AlertEvent.REMINDER,
     }
 
 
-def test_since_is_the_first_failure_of_the_present_ones(diary: Diary) -> None:
+def test_since_is_the_first_of_the_consecutive_failures(diary: Diary) -> None:
     diary.run(at=NOON, a=True)
     diary.run(at=NOON + DAY, a=False)
     diary.run(at=NOON + 2 * DAY, a=True)
     diary.run(at=NOON + 3 * DAY, a=True)
-    message = diary.state.take(
+    message = diary.state.process(
         FinishedRun(
             "last", "job", "", NOON + 4 * DAY, (Outcome("a", "a", False, NOON + 4 * DAY, "P2"),)
         )
@@ -102,37 +105,37 @@ def test_since_is_the_first_failure_of_the_present_ones(diary: Diary) -> None:
     assert (item.since, item.since_days, item.since_run) == (NOON + 2 * DAY, "days3", "run3")
 
 
-def test_what_becomes_more_urgent_is_new_and_less_urgent_is_not(diary: Diary) -> None:
-    assert diary.run(at=NOON, level="P2", a=True) == {"a": News.NEW}
+def test_a_more_urgent_failure_is_reported_and_a_less_urgent_one_is_not(diary: Diary) -> None:
+    assert diary.run(at=NOON, level="P2", a=True) == {"a": AlertEvent.NEW}
     assert diary.run(at=NOON + 1, level="P3", a=True) == {}
     assert diary.run(at=NOON + 2, level="P2", a=True) == {}
-    assert diary.run(at=NOON + 3, level="P1", a=True) == {"a": News.NEW}
+    assert diary.run(at=NOON + 3, level="P1", a=True) == {"a": AlertEvent.NEW}
     assert diary.run(at=NOON + 4, level="P1", a=True) == {}
 
 
-def test_an_older_run_that_is_taken_in_later_changes_nothing(diary: Diary) -> None:
-    assert diary.run(at=NOON + 10, a=False, b=True) == {"b": News.NEW}
+def test_an_older_run_that_is_processed_later_changes_nothing(diary: Diary) -> None:
+    assert diary.run(at=NOON + 10, a=False, b=True) == {"b": AlertEvent.NEW}
     assert diary.run(at=NOON, a=True, b=False) == {}
     assert diary.run(at=NOON + 20, a=False, b=True) == {}
 
 
-def test_what_a_run_does_not_look_at_stays_as_it_is(diary: Diary) -> None:
+def test_a_run_leaves_subjects_without_outcome_unchanged(diary: Diary) -> None:
     diary.run(at=NOON, a=True)
     assert diary.run(at=NOON + 1, b=False) == {}
-    assert diary.run(at=NOON + 2, a=False) == {"a": News.RECOVERED}
+    assert diary.run(at=NOON + 2, a=False) == {"a": AlertEvent.RECOVERED}
 
 
-def test_a_run_is_taken_in_once(diary: Diary) -> None:
+def test_a_run_is_processed_once(diary: Diary) -> None:
     run = FinishedRun("r", "job", "", NOON, (Outcome("a", "a", True, NOON, "P0"),))
-    assert told(diary.state.take(run)) == {"a": News.NEW}
-    assert diary.state.take(run) is None
-    assert diary.state.taken(["r", "other"]) == {"r"}
+    assert reported(diary.state.process(run)) == {"a": AlertEvent.NEW}
+    assert diary.state.process(run) is None
+    assert diary.state.processed(["r", "other"]) == {"r"}
 
 
-def test_a_sink_is_one_process_s_until_it_gives_it_back_or_dies(diary: Diary) -> None:
+def test_a_lease_ends_when_it_is_released_or_expires(diary: Diary) -> None:
     state = diary.state
     state.queue(["s"])
-    assert state.lease("s") is None  # nothing waits
+    assert state.lease("s") is None  # the queue is empty
     diary.run(at=NOON, a=True)
     state.queue(["s"])
     token = state.lease("s")
@@ -156,7 +159,7 @@ def test_a_sink_is_one_process_s_until_it_gives_it_back_or_dies(diary: Diary) ->
     assert state.next_message("s", mine) is None
 
 
-def test_a_sink_that_takes_nothing_is_tried_less_and_less_often(diary: Diary) -> None:
+def test_the_retry_interval_of_a_refusing_channel_grows(diary: Diary) -> None:
     diary.run(at=NOON, a=True)
     diary.state.queue(["s"])
     assert [diary.state.not_sent("s") for _ in range(8)] == [
@@ -172,54 +175,53 @@ def test_a_sink_that_takes_nothing_is_tried_less_and_less_often(diary: Diary) ->
     assert diary.state.not_sent("s") == 60
 
 
-def test_a_new_sink_gets_the_last_week_of_what_nobody_got(diary: Diary) -> None:
+def test_a_new_channel_gets_the_undelivered_messages_of_the_last_week(diary: Diary) -> None:
     diary.run(at=NOON, a=True)
     diary.run(at=NOON + 3 * DAY, b=True)
     diary.run(at=NOON + 8 * DAY, c=True)
     assert waiting_for(diary, "new") == ["b", "c"]
 
 
-def waiting_for(diary: Diary, sink: str) -> list[str]:
-    """Send a sink all that waits for it; the subjects."""
-    diary.state.queue([sink])
+def waiting_for(diary: Diary, channel: str) -> list[str]:
+    diary.state.queue([channel])
     subjects: list[str] = []
-    token = diary.state.lease(sink) or ""
-    while waiting := diary.state.next_message(sink, token):
-        subjects.extend(told(waiting[1]))
-        diary.state.sent(sink, waiting[0])
-    diary.state.release(sink, token)
+    token = diary.state.lease(channel) or ""
+    while waiting := diary.state.next_message(channel, token):
+        subjects.extend(reported(waiting[1]))
+        diary.state.sent(channel, waiting[0])
+    diary.state.release(channel, token)
     return subjects
 
 
-def test_messages_and_runs_are_forgotten_after_a_month_and_failures_are_not(diary: Diary) -> None:
+def test_messages_and_runs_are_deleted_after_a_month_and_failures_are_not(diary: Diary) -> None:
     diary.run(at=NOON, a=True)
     diary.state.queue(["s"])
     diary.run(at=NOON + 31 * DAY, b=True)
-    assert diary.state.taken(["run1", "run2"]) == {"run2"}
+    assert diary.state.processed(["run1", "run2"]) == {"run2"}
     assert waiting_for(diary, "s") == ["b"]
-    assert diary.run(at=NOON + 31 * DAY + 1, a=False) == {"a": News.RECOVERED}
+    assert diary.run(at=NOON + 31 * DAY + 1, a=False) == {"a": AlertEvent.RECOVERED}
 
 
-def test_a_sink_s_name_is_the_file_s_own(tmp_path: Path) -> None:
+def test_a_channel_id_differs_between_files(tmp_path: Path) -> None:
     url = SecretStr("slack://hunter2")
     names = []
     for folder in (tmp_path / "one", tmp_path / "other"):
         folder.mkdir()
-        names.append(AlertState(folder, Clock()).sink_of(url))
-        assert AlertState(folder, Clock()).sink_of(url) == names[-1]
-        assert AlertState(folder, Clock()).sink_of(SecretStr("slack://hunter3")) != names[-1]
+        names.append(AlertState(folder, Clock()).channel_id(url))
+        assert AlertState(folder, Clock()).channel_id(url) == names[-1]
+        assert AlertState(folder, Clock()).channel_id(SecretStr("slack://hunter3")) != names[-1]
     assert names[0] != names[1]
 
 
-def test_a_file_of_another_version_is_left_alone(diary: Diary, tmp_path: Path) -> None:
+def test_a_file_of_another_version_is_an_error(diary: Diary, tmp_path: Path) -> None:
     diary.run(at=NOON, a=True)
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("PRAGMA user_version = 7")
-    with pytest.raises(AlertStateError, match="written by another version \\(7\\)"):
+    with pytest.raises(AlertStateError, match="has format version 7"):
         diary.run(at=NOON + 1, a=False)
 
 
-def test_a_full_disk_leaves_the_run_to_be_taken_in(
+def test_a_full_disk_leaves_the_run_unprocessed(
     tmp_path: Path, diary: Diary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     diary.run(at=NOON, a=False)
@@ -237,6 +239,6 @@ def test_a_full_disk_leaves_the_run_to_be_taken_in(
     with pytest.raises(AlertStateError, match="database or disk is full"):
         diary.run(at=NOON + 1, **many)
     monkeypatch.undo()
-    assert diary.state.taken(["run2"]) == set()
+    assert diary.state.processed(["run2"]) == set()
     diary.runs = 1
     assert len(diary.run(at=NOON + 1, **many)) == 500

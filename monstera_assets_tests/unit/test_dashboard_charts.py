@@ -1,4 +1,4 @@
-"""Drawings: ticks, limits, gaps, labels and colours, on a few values."""
+"""Drawings: ticks, limits, gaps, labels and colors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from monstera_assets.dashboards.charts import (
     small_multiples,
     tick_text,
 )
-from monstera_assets.dashboards.design import COLOURS, MAX_POINTS, words
+from monstera_assets.dashboards.design import COLORS, MAX_POINTS, words
 from monstera_assets.dashboards.structure import file_names
 from monstera_assets.gold.metrics import Unit
 
@@ -33,7 +33,6 @@ def texts(svg: str) -> list[str]:
 
 
 def lines(svg: str) -> list[str]:
-    """The paths that are lines: not filled."""
     root = ET.fromstring(svg)  # noqa: S314
     return [
         path.get("d", "")
@@ -54,7 +53,7 @@ def lines(svg: str) -> list[str]:
         (0, 26186, False, [0, 10000, 20000, 30000]),
     ],
 )
-def test_ticks_are_round_and_hold_all_values(
+def test_ticks_are_round_and_enclose_all_values(
     low: float, high: float, whole: bool, ticks: list[float]
 ) -> None:
     assert nice_ticks(low, high, whole=whole) == ticks
@@ -79,7 +78,7 @@ def test_ticks_are_short(value: float, unit: Unit, text: str) -> None:
     assert tick_text(value, unit) == text
 
 
-def test_months_are_marked_where_they_begin_and_years_by_their_january() -> None:
+def test_ticks_mark_first_days_of_months_and_name_the_year_in_january() -> None:
     assert day_ticks(DAYS, 300) == [(date(2025, 5, 1), "May"), (date(2025, 6, 1), "Jun")]
     year = [date(2024, 7, 1) + timedelta(days=n) for n in range(365)]
     assert day_ticks(year, 280) == [
@@ -92,34 +91,34 @@ def test_months_are_marked_where_they_begin_and_years_by_their_january() -> None
     assert day_ticks([date(2025, 6, 30)], 280) == [(date(2025, 6, 30), "30 Jun 2025")]
 
 
-def test_series_that_would_have_too_many_points_are_shown_by_week() -> None:
+def test_long_series_are_shown_by_week() -> None:
     assert resolution(548, 1) == 1
     assert resolution(500, 2) == 1
     assert resolution(548, 2) == 7
     assert MAX_POINTS >= -(-548 // 7) * 8
     long = [date(2024, 1, 1) + timedelta(days=n) for n in range(501)]
-    with pytest.raises(ValueError, match="1002 points; 1000 are allowed"):
+    with pytest.raises(ValueError, match="1002 points; the limit is 1000"):
         line_chart(long, [Series("a", [1.0] * 501), Series("b", [1.0] * 501)], Unit.USERS)
-    with pytest.raises(ValueError, match="there may be 3"):
+    with pytest.raises(ValueError, match="4 lines; the limit is 3"):
         line_chart(DAYS, [Series(name, [1.0] * 90) for name in "abcd"], Unit.USERS)
-    with pytest.raises(ValueError, match="without days"):
+    with pytest.raises(ValueError, match="at least one day"):
         line_chart([], [Series("a", [])], Unit.USERS)
 
 
-def test_what_is_not_known_is_a_gap_and_a_value_alone_is_a_dot() -> None:
+def test_an_unknown_value_is_a_gap_and_an_isolated_value_is_a_dot() -> None:
     values: list[float | None] = [5.0] * 90
     values[20:30] = [None] * 10
     values[24] = 7.0
     svg = line_chart(DAYS, [Series("Users", values, "5")], Unit.USERS).svg
     [line] = [path for path in lines(svg) if path.count("L") > 50]
-    # Two stretches and the day between them, which no line leads to.
+    # Two line segments, and the isolated day between them.
     assert line.count("M") == 3
     assert texts(svg)[-1] == "5"
-    # A circle each for the value alone and for the latest.
+    # One circle for the isolated value, one for the latest.
     assert len(re.findall(r'<circle[^>]* fill="var\(--primary\)"', svg)) == 2
 
 
-def test_a_line_ends_with_its_name_and_latest_value_and_labels_keep_apart() -> None:
+def test_lines_end_with_name_and_latest_value_and_labels_do_not_overlap() -> None:
     series = [
         Series(name, [value] * 90, "8") for name, value in zip("abc", (8.0, 8.0, 7.9), strict=True)
     ]
@@ -139,18 +138,18 @@ def test_one_day_can_be_drawn() -> None:
     assert texts(svg) == ["one", "5", "2 Apr 2025"]
 
 
-def test_bars_say_their_names_and_values_as_text() -> None:
+def test_bars_have_escaped_names_and_values() -> None:
     evil = '</text><script>alert("1")</script>'
     svg = bar_chart([Bar("first", 8, "8"), Bar(evil, 3, "3"), Bar("none", 0, "0")]).svg
     assert "<script" not in svg
     names = texts(svg)
     assert names == ["first", evil, "none", "8", "3", "0"]
     assert texts(bar_chart([Bar("x" * 80, 1, "1")]).svg)[0].endswith("x…")
-    with pytest.raises(ValueError, match="without bars"):
+    with pytest.raises(ValueError, match="at least one bar"):
         bar_chart([])
 
 
-def test_gains_stand_above_zero_and_losses_below_and_both_are_named() -> None:
+def test_gains_and_losses_are_named() -> None:
     drawing = column_chart(
         DAYS[:3], Series("Came", [3.0, 0.0, 2.0]), Series("Went", [-1.0, None, -2.0]), Unit.USERS
     )
@@ -160,7 +159,7 @@ def test_gains_stand_above_zero_and_losses_below_and_both_are_named() -> None:
     assert 'fill="var(--declining)"' in drawing.svg
 
 
-def test_colours_are_variables_and_the_same_values_give_the_same_bytes() -> None:
+def test_colors_are_variables_and_the_same_values_give_the_same_bytes() -> None:
     def draw() -> list[str]:
         return [
             line_chart(DAYS, [Series("Users", [5.0] * 90, "5")], Unit.USERS).svg,
@@ -173,13 +172,13 @@ def test_colours_are_variables_and_the_same_values_give_the_same_bytes() -> None
     for svg in drawn:
         assert "#" not in svg
         used = set(re.findall(r"var\(--([a-z]+)\)", svg))
-        assert used <= set(COLOURS)
+        assert used <= set(COLORS)
         assert "font-family" not in svg
         assert "style=" not in svg
     assert draw() == drawn
 
 
-def test_names_of_files_are_safe_and_differ() -> None:
+def test_file_names_are_safe_and_unique() -> None:
     assert file_names(["Video Studio", "video_studio", "../../etc/passwd", "<b>", "日本"]) == {
         "Video Studio": "video_studio",
         "video_studio": "video_studio_2",
@@ -189,6 +188,6 @@ def test_names_of_files_are_safe_and_differ() -> None:
     }
 
 
-def test_values_are_written_as_people_read_them() -> None:
+def test_values_for_display() -> None:
     assert words("at_risk") == "At risk"
     assert words("api") == "API"

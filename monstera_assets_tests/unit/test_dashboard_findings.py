@@ -1,4 +1,4 @@
-"""Findings: sentences worked out by hand for a few values."""
+"""Findings for a few values; expected sentences are written by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from monstera_assets.dashboards.design import LAST_90_DAYS, headline, title
-from monstera_assets.dashboards.findings import Point, course, ranking, total, week_on_week
+from monstera_assets.dashboards.findings import Point, ranking, total, trend_summary, week_on_week
 from monstera_assets.dashboards.model import Direction
 from monstera_assets.gold.gold_overall_metrics import CREATED, HEALTH, MONTHLY, STICKINESS
 from monstera_assets.gold.gold_revenue_metrics import REVENUE_CLOSING
@@ -29,61 +29,67 @@ def points(values: Sequence[Any], step: int = 1) -> list[Point]:
         (
             MONTHLY,
             [812, 915, 901],
-            "Users Active Monthly rose from 812 to 901 (+11.0%) in 2 days; highest 915 on 2025-04-03.",
+            "Users Active Monthly rose from 812 to 901 (+11.0%) in 2 days; the highest value was 915"
+            " on 2025-04-03.",
         ),
         (
             STICKINESS,
             [0.3, None, 0.25],
             "Users Active Stickiness Monthly fell from 30.0% to 25.0% (-5.0 points) in 2 days;"
-            " highest 30.0% on 2025-04-02.",
+            " the highest value was 30.0% on 2025-04-02.",
         ),
         (
             MONTHLY,
             [None, 5, 9, 5, None],
-            "Users Active Monthly is 5, as 2 days before; highest 9 on 2025-04-04. It is not known"
-            " after 2025-04-05.",
+            "Users Active Monthly is 5, the same as 2 days earlier; the highest value was 9 on"
+            " 2025-04-04. No value is known after 2025-04-05.",
         ),
         (
             STICKINESS,
             [0.0361, 0.04, 0.0362],
-            "Users Active Stickiness Monthly is 3.6%, as 2 days before; highest 4.0% on 2025-04-03.",
+            "Users Active Stickiness Monthly is 3.6%, the same as 2 days earlier; the highest value"
+            " was 4.0% on 2025-04-03.",
         ),
         (MONTHLY, [3, 3, 3], "Users Active Monthly stayed at 3 for 3 days."),
         (
             MONTHLY,
             [0, 4],
-            "Users Active Monthly rose from 0 to 4 in 1 day; highest 4 on 2025-04-03.",
+            "Users Active Monthly rose from 0 to 4 in 1 day; the highest value was 4 on 2025-04-03.",
         ),
-        (MONTHLY, [None, 7], "Users Active Monthly was 7 on 2025-04-03, the only day known."),
-        (MONTHLY, [None], "Users Active Monthly is not known on any of these days."),
+        (
+            MONTHLY,
+            [None, 7],
+            "Users Active Monthly was 7 on 2025-04-03, the only day with a value.",
+        ),
+        (MONTHLY, [None], "Users Active Monthly has no known value on these days."),
         (
             REVENUE_CLOSING,
             [Decimal("1620.00"), Decimal("3000.00")],
             "Revenue Closing Daily rose from 1,620.00 to 3,000.00 (+85.2%) in 1 day;"
-            " highest 3,000.00 on 2025-04-03.",
+            " the highest value was 3,000.00 on 2025-04-03.",
         ),
     ],
 )
-def test_course(metric: Metric, values: list[Any], sentence: str) -> None:
-    assert course(metric, points(values)) == sentence
+def test_trend_summary(metric: Metric, values: list[Any], sentence: str) -> None:
+    assert trend_summary(metric, points(values)) == sentence
 
 
-def test_a_brief_course_leaves_out_the_highest() -> None:
-    assert course(MONTHLY, points([2, 8, 4]), brief=True) == (
+def test_a_brief_trend_summary_omits_the_highest_value() -> None:
+    assert trend_summary(MONTHLY, points([2, 8, 4]), brief=True) == (
         "Users Active Monthly rose from 2 to 4 (+100.0%) in 2 days."
     )
 
 
 def test_total() -> None:
     assert total(CREATED, points([1, 4, 2]), "day") == (
-        "Users Created Daily adds up to 7 in 3 days; most, 4, on 2025-04-03."
+        "Users Created Daily totals 7 over 3 days; the highest value was 4 on 2025-04-03."
     )
     assert total(CREATED, points([1, None, 3], 7), "week") == (
-        "Users Created Daily adds up to 4 in 2 weeks; most, 3, in the week to 2025-04-16."
+        "Users Created Daily totals 4 over 2 weeks; the highest value was 3 in the week to 2025-04-16."
     )
-    assert total(CREATED, points([0]), "week") == "Users Created Daily adds up to 0 in 1 week."
+    assert total(CREATED, points([0]), "week") == "Users Created Daily totals 0 over 1 week."
     assert total(CREATED, points([None]), "day") == (
-        "Users Created Daily is not known on any of these days."
+        "Users Created Daily has no known value on these days."
     )
 
 
@@ -93,21 +99,21 @@ def test_total() -> None:
         (
             [("Active", 6, "6"), ("Dormant", 3, "3"), ("New", 1, "1")],
             True,
-            "Most users: Active, 6 (60%); next Dormant, 3.",
+            "Most users: Active with 6 (60%), followed by Dormant with 3.",
         ),
         (
             [("A", 2, "2"), ("B", 2, "2"), ("C", 1, "1")],
             False,
-            "Most users: A, B, 2 each.",
+            "Most users: A, B, with 2 each.",
         ),
         (
             [(name, 1, "1") for name in "ABCDE"],
             True,
-            "Most users: A, B, C and 2 more, 1 (20%) each.",
+            "Most users: A, B, C and 2 more, with 1 (20%) each.",
         ),
-        ([("A", 2, "2"), ("B", 0, "0")], False, "Most users: A, 2; none elsewhere."),
-        ([("A", 0, "0")], False, "There are no users here."),
-        ([], True, "There are no users here."),
+        ([("A", 2, "2"), ("B", 0, "0")], False, "Most users: A with 2; none elsewhere."),
+        ([("A", 0, "0")], False, "There are no users."),
+        ([], True, "There are no users."),
     ],
 )
 def test_ranking(bars: list[tuple[str, float, str]], share: bool, sentence: str) -> None:
@@ -116,7 +122,7 @@ def test_ranking(bars: list[tuple[str, float, str]], share: bool, sentence: str)
 
 def test_ranking_on_a_day() -> None:
     assert ranking("users", [("A", 2, "2")], on=FIRST) == (
-        "On 2025-04-02, most users: A, 2; none elsewhere."
+        "On 2025-04-02, most users: A with 2; none elsewhere."
     )
 
 

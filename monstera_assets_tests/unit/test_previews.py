@@ -1,4 +1,4 @@
-"""Previews of tables: bars and shares worked out by hand."""
+"""Previews of tables; expected bars and shares are computed by hand."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def test_a_distribution_has_the_most_frequent_first(connection: duckdb.DuckDBPyC
     ]
 
 
-def test_nothing_is_said_of_an_empty_table(connection: duckdb.DuckDBPyConnection) -> None:
+def test_the_preview_of_an_empty_table(connection: duckdb.DuckDBPyConnection) -> None:
     assert rendered(connection, distribution("users", "state")) == "Nothing yet."
 
 
-def test_words_from_data_are_no_markup(connection: duckdb.DuckDBPyConnection) -> None:
+def test_markup_in_data_is_escaped(connection: duckdb.DuckDBPyConnection) -> None:
     fill(connection, ["<script>alert(1)</script>|*b*"])
     drawn = rendered(connection, distribution("users", "state"))
     assert "&lt;script>alert(1)&lt;/script>\\|\\*b\\*" in drawn
 
 
-def test_more_rows_than_fit_are_said_to_be_there(connection: duckdb.DuckDBPyConnection) -> None:
+def test_a_note_states_that_rows_are_omitted(connection: duckdb.DuckDBPyConnection) -> None:
     fill(connection, ["active"] * 61)
     drawn = rendered(connection, Preview("All", lambda users: users.order_by("name")))
     assert drawn.count("| active |") == 60
@@ -71,7 +71,7 @@ def test_more_rows_than_fit_are_said_to_be_there(connection: duckdb.DuckDBPyConn
         (0.4, 192, ""),
     ],
 )
-def test_bars_are_as_long_as_the_share_of_the_longest(
+def test_bar_length_is_proportional_to_the_highest_value(
     value: float, most: float, drawn: str
 ) -> None:
     assert bar(value, most) == drawn

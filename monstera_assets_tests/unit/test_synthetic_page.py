@@ -1,4 +1,4 @@
-"""docs/synthetic.md tells the rates that the code has, all of them, and its own figures add up."""
+"""docs/synthetic.md documents all rates of the code, and its figures follow from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ PAGE = (Path(__file__).parents[2] / "docs" / "synthetic.md").read_text(encoding=
 
 
 def shown(value: object) -> str:
-    """A rate as the page shows it."""
     if isinstance(value, Mapping):
         return "; ".join(f"{name}: {shown(each)}" for name, each in value.items())
     if isinstance(value, tuple):
@@ -28,7 +27,6 @@ def shown(value: object) -> str:
 
 
 def documented() -> list[Row]:
-    """The rows of all tables of rates."""
     return [
         row for part in sections(PAGE) for table in part.tables for row in table if "rate" in row
     ]
@@ -38,7 +36,7 @@ def test_every_rate_is_documented_once_in_order() -> None:
     assert [row["rate"] for row in documented()] == list(Rates.model_fields)
 
 
-def test_values_and_meanings_are_those_of_the_code() -> None:
+def test_values_and_meanings_equal_those_of_the_code() -> None:
     for row in documented():
         name = row["rate"]
         assert row["value"] == shown(getattr(DEFAULT_RATES, name)), name
@@ -50,7 +48,7 @@ def test_every_rate_has_a_reason() -> None:
 
 
 def test_figures_in_the_reasons_follow_from_the_rates() -> None:
-    """By hand from the rates: shares of 30 days, of trials, and of those who come to value."""
+    """Shares over 30 days, of trials, and of people who activate, computed from the rates."""
     why = {row["rate"]: row["reason"] for row in documented()}
     rates = DEFAULT_RATES
     by_decision = 1 - (1 - rates.leaving_per_day) ** 30
@@ -67,12 +65,12 @@ def test_figures_in_the_reasons_follow_from_the_rates() -> None:
     assert f"{100 * deleted:.0f} %" in why["deletion_per_day"]
     for name, source in (("paid search", "paid_search"), ("invited", "invitation")):
         odds = rates.activation_per_day * rates.activation_by_source[source]
-        # Both are asked on one day, so the first of the two to come decides.
+        # Activation and giving up compete on each day.
         share = odds / (odds + rates.giving_up_per_day)
         assert f"{100 * share:.0f} % ({name})" in why["activation_per_day"]
 
 
-def test_defaults_are_those_of_the_command() -> None:
+def test_defaults_equal_those_of_the_command() -> None:
     options = {
         row["option"]: row["default"]
         for part in sections(PAGE)

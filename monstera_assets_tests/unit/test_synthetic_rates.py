@@ -1,7 +1,7 @@
-"""What happens in a made-up company happens as often as the rates say.
+"""A synthetic company behaves according to its rates.
 
-Sums of what happened are compared with sums of the probabilities that the rates give, spelled out here
-from the rates alone. The bounds are four standard errors of sums of independent yes-or-no draws.
+Observed counts are compared with sums of probabilities that the tests derive from the rates alone. The
+tolerance is four standard errors of a sum of independent Bernoulli draws.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SOURCES = [*RATES.sources, "invitation"]
 
 @dataclass
 class Tally:
-    """What happened, what was to be expected, and the variance of the difference."""
+    """Observed and expected counts, and the variance of their difference."""
 
     seen: float = 0.0
     expected: float = 0.0
@@ -52,13 +52,13 @@ class Tally:
         self.variance += float((chances * (1 - chances)).sum())
 
     def holds(self) -> bool:
-        assert self.expected >= 10, "too little happens to tell anything"
+        assert self.expected >= 10, "too few expected events for a test"
         return abs(self.seen - self.expected) <= 4 * sqrt(self.variance)
 
 
 @dataclass
 class Observed:
-    """A company after its last day, and tallies by what they are of."""
+    """A company after its last day, and tallies by event and group."""
 
     simulation: Simulation
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
@@ -68,7 +68,6 @@ class Observed:
 
 
 def lapse_hazard(kind: int, country: int, breadth: int) -> float:
-    """The documented hazard of one person."""
     return (
         KINDS[kind].lapse_per_day
         * RATES.lapse_by_country[COUNTRIES[country]]
@@ -78,7 +77,7 @@ def lapse_hazard(kind: int, country: int, breadth: int) -> float:
 
 @cache
 def observed(anomalies: tuple[Anomaly, ...] = ()) -> Observed:
-    """Every day's moves of everybody, tallied."""
+    """Simulate the company and tally all changes of people and accounts."""
     company = Company(COMPANY.users, COMPANY.days, COMPANY.seed, anomalies=anomalies)
     simulation = Simulation(company)
     people, accounts = simulation.people, simulation.accounts
@@ -178,12 +177,11 @@ TALLIES = [
 
 
 @pytest.mark.parametrize(("what", "of"), TALLIES)
-def test_moves_are_as_frequent_as_documented(what: str, of: str) -> None:
+def test_frequencies_are_as_documented(what: str, of: str) -> None:
     assert observed().tallies[what, of].holds()
 
 
 def shares() -> Iterator[tuple[str, Sequence[float], np.ndarray]]:
-    """Documented shares and what everybody drew."""
     people, accounts = observed().simulation.people, observed().simulation.accounts
     joiners = ~people.founds
     yield "kinds", [kind.share for kind in KINDS], people.kind
@@ -204,7 +202,7 @@ def shares() -> Iterator[tuple[str, Sequence[float], np.ndarray]]:
     second = people.breadth > 1
     kept = people.kept[second, 1]
     yield "kept", [1 - RATES.kept_share, RATES.kept_share], kept
-    # By hand: what follows team_spaces, the third product, weighted by affinity.
+    # Weights by hand: products after team_spaces, the third product, times affinity.
     after = second & (people.order[:, 0] == 2)
     weights = [0.34, 0.26, 0.0, 0.06 * 8, 0.10]
     yield "after team_spaces", [w / sum(weights) for w in weights], people.order[after, 1]
@@ -231,7 +229,7 @@ def test_tiers_and_terms_of_first_payments() -> None:
             assert tally.holds()
 
 
-def test_signups_grow_and_rest_on_weekends() -> None:
+def test_signups_grow_and_drop_on_weekends() -> None:
     people = observed().simulation.people
     days = np.arange(COMPANY.days)
     weekdays = np.array([(COMPANY.first + timedelta(days=int(day))).weekday() for day in days])
@@ -284,8 +282,8 @@ def day_events(company: Company) -> Iterator[tuple[int, Simulation, Events]]:
         yield day, simulation, maker.of_day(day, done)
 
 
-def test_events_of_a_day_in_use() -> None:
-    """Each has a login and work; their number is 2 and a geometric one of the documented mean."""
+def test_events_of_an_active_day() -> None:
+    """Each active day has a login and work; the number of events has the documented mean."""
     qualifies = np.array([kind.qualifies for kind in EVENT_TYPES])
     counts: dict[int, list[int]] = {kind: [] for kind in range(len(KINDS))}
     for _, simulation, events in day_events(Company(users=1_500, days=120, seed=5)):
@@ -318,7 +316,7 @@ def test_sharing_reaches_others_of_the_same_account_who_had_joined() -> None:
 
 
 @pytest.mark.parametrize("events", [60_000, 200_000])
-def test_events_asked_for_are_made_within_five_percent(events: int) -> None:
+def test_requested_events_are_generated_within_five_percent(events: int) -> None:
     company = Company(users=1_000, days=150, seed=8, events=events)
     made = sum(len(each.user) for _, _, each in day_events(company))
     assert abs(made / events - 1) <= 0.05
@@ -339,7 +337,7 @@ def test_a_drift_raises_the_hazard_evenly() -> None:
     assert factors == pytest.approx([1.0, 1.2, 2.0, 3.0, 3.0])
 
 
-def test_an_outage_loses_its_share_and_nothing_else() -> None:
+def test_an_outage_loses_only_its_share() -> None:
     outage = TrackingOutage(date(2025, 6, 10), date(2025, 6, 12), 0.4)
     plain = Company(users=1_500, days=60, seed=4)
     with_outage = Company(users=1_500, days=60, seed=4, anomalies=(outage,))
@@ -360,7 +358,7 @@ def test_a_doubled_load_is_of_its_day() -> None:
     assert [day for day in range(30) if company.is_doubled(day)] == [19]
 
 
-def test_seats_cover_those_at_work_and_nobody_is_active_when_a_subscription_lapses() -> None:
+def test_seats_cover_active_users_and_no_user_is_active_when_a_subscription_lapses() -> None:
     company = Company(users=3_000, days=400, seed=11)
     simulation = Simulation(company)
     people, accounts = simulation.people, simulation.accounts
@@ -418,15 +416,15 @@ def test_contracts_run_and_come_back_as_documented() -> None:
                 recovered_after.add(day - failed.pop(account))
             if date_then >= 0:
                 renewal[account] = date_then
-    # After a pause or a failure a renewal can be late.
+    # A renewal can be late after a pause or a failure.
     assert set(range(1, 31)) <= renewed_before
     assert max(renewed_before) == 30
     assert notices == set(range(31, 61))
     assert set(range(2, 27)) <= recovered_after
 
 
-def test_what_is_done_on_a_day_in_use_has_the_documented_shares() -> None:
-    """Qualifying ones after the first, settings among the others, second sessions, new products."""
+def test_events_of_an_active_day_have_the_documented_shares() -> None:
+    """Shares of qualifying events, settings changes, second sessions and activation events."""
     qualifies = np.array([kind.qualifies for kind in EVENT_TYPES])
     activates = np.array([kind.activates for kind in EVENT_TYPES])
     tallies = {name: Tally() for name in ("qualifying", "settings", "sessions", "activating")}
@@ -444,7 +442,7 @@ def test_what_is_done_on_a_day_in_use_has_the_documented_shares() -> None:
         second = np.zeros(2_000, dtype=bool)
         second[events.user[events.session == 1]] = True
         tallies["sessions"].add(second[works], RATES.second_session_share)
-        # The first work on the first day in use; others may activate by themselves.
+        # The first work on the first active day.
         first_day = works & (people.days_in_use == 1)
         for user in np.flatnonzero(first_day):
             of_user = events.code[(events.user == user) & work]
@@ -457,7 +455,7 @@ def test_what_is_done_on_a_day_in_use_has_the_documented_shares() -> None:
         assert tally.holds(), name
 
 
-def test_a_further_product_takes_the_documented_number_of_days_in_use() -> None:
+def test_the_next_product_takes_the_documented_number_of_active_days() -> None:
     people = observed().simulation.people
     chosen = people.breadth > 1
     waits = (people.adopted_on[chosen, 1] - people.adopted_on[chosen, 0]).astype(float)

@@ -1,4 +1,4 @@
-"""The true hazard is that of the chain as documented, told by walking it literally."""
+"""The true hazard equals the result of simulating the documented chain step by step."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from monstera_assets.synthetic.truth import Hazards, hazards
 WALKS = 4_000
 SPIKE = ChurnSpike(date(2025, 6, 1), date(2025, 6, 20), "US", 5.0)
 COMPANY = Company(users=600, days=200, seed=12, anomalies=(SPIKE,))
-DAY = 175  # 2025-06-05, so that the spike is on for a part of the days ahead
+DAY = 175  # 2025-06-05, so that the spike covers a part of the next 30 days
 
 
 @cache
 def known() -> tuple[Simulation, Hazards]:
-    """The company as of the day, and what is true then."""
     simulation = Simulation(COMPANY)
     for day, _ in simulation.run():
         if day == DAY:
@@ -34,7 +33,7 @@ def known() -> tuple[Simulation, Hazards]:
 
 
 def no_use(random: Random, simulation: Simulation, user: int, state: int, on_trial: int) -> bool:
-    """One walk of 30 days by the rules of docs/synthetic.md; whether it has no use."""
+    """Simulate 30 days by the rules of docs/synthetic.md and return whether there is no use."""
     people, accounts = simulation.people, simulation.accounts
     kind = list(RATES.kinds.values())[people.kind[user]]
     country = list(RATES.countries)[people.country[user]]
@@ -84,14 +83,14 @@ def no_use(random: Random, simulation: Simulation, user: int, state: int, on_tri
 
 
 def examples() -> list[int]:
-    """Rows of people that differ in hidden state, kind and phase of the account."""
+    """Return rows of people who differ in hidden state, kind and account phase."""
     simulation, true = known()
     kinds = simulation.people.kind[true.user]
     groups = np.unique(np.stack([true.state, kinds, true.on_trial]), axis=1, return_index=True)[1]
     return sorted(groups.tolist())
 
 
-def test_the_examples_are_of_every_kind() -> None:
+def test_the_examples_cover_all_states_and_kinds() -> None:
     simulation, true = known()
     rows = examples()
     assert {int(true.state[row]) for row in rows} == {0, 1, 2}
@@ -99,7 +98,7 @@ def test_the_examples_are_of_every_kind() -> None:
     assert {int(simulation.people.kind[true.user[row]]) for row in rows} == {0, 1, 2, 3}
 
 
-def test_the_true_hazard_is_that_of_literal_walks() -> None:
+def test_the_true_hazard_equals_that_of_simulated_walks() -> None:
     simulation, true = known()
     random = Random(99)  # noqa: S311  # not for secrets
     for row in examples():
@@ -115,8 +114,8 @@ def test_the_true_hazard_is_that_of_literal_walks() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_the_true_hazard_is_calibrated_on_what_then_happens(seed: int) -> None:
-    """Sums by account: what happens to the people of one account hangs together."""
+def test_the_true_hazard_is_calibrated(seed: int) -> None:
+    """Compare sums per account, because the people of one account are not independent."""
     company = Company(users=6_000, days=150, seed=seed)
     simulation = Simulation(company)
     day = company.days - 31

@@ -1,4 +1,4 @@
-"""A made-up company's folder: the same bytes again, whole or not at all, and what is in it."""
+"""The folder of a synthetic company: reproducible bytes, complete or absent, and its contents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ Row = tuple[object, ...]
 
 
 def digests(folder: Path) -> Mapping[str, str]:
-    """The hash of each file by its path."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -36,7 +35,7 @@ def digests(folder: Path) -> Mapping[str, str]:
 
 
 def rows(folder: Path, name: str, kind: FileFormat = FileFormat.PARQUET) -> list[Row]:
-    """The rows of an input in the order in which they are written; events by day."""
+    """Return the rows of an input in written order; events by day."""
     file = f"events/*/*.{kind}" if name == "events" else f"{name}.{kind}"
     read = "read_parquet" if kind is FileFormat.PARQUET else "read_csv"
     columns = "* EXCLUDE (event_date)" if name == "events" else "*"
@@ -56,7 +55,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate(SMALL, tmp_path_factory.mktemp("small") / "source", with_truth=True).folder
 
 
-def test_twice_the_same_bytes(small: Path, tmp_path: Path) -> None:
+def test_the_same_arguments_give_the_same_bytes(small: Path, tmp_path: Path) -> None:
     again = generate(SMALL, tmp_path / "again", with_truth=True)
     assert digests(again.folder) == digests(small)
 
@@ -67,7 +66,7 @@ def test_another_seed_is_another_company(small: Path, tmp_path: Path) -> None:
     assert rows(small, "product_catalog") == rows(other, "product_catalog")
 
 
-def test_up_to_a_day_it_is_the_same_company(small: Path, tmp_path: Path) -> None:
+def test_until_gives_the_same_company_up_to_a_day(small: Path, tmp_path: Path) -> None:
     until = SMALL.end - timedelta(days=20)
     part = Company(users=120, days=60, seed=3, until=until)
     early = generate(part, tmp_path / "early", with_truth=True).folder
@@ -85,7 +84,7 @@ def test_up_to_a_day_it_is_the_same_company(small: Path, tmp_path: Path) -> None
     assert {row[:5] + row[6:] for row in rows(early, "users")} == people  # plans may change later
 
 
-def test_events_asked_for_do_not_depend_on_the_day_it_ends(tmp_path: Path) -> None:
+def test_requested_events_do_not_depend_on_until(tmp_path: Path) -> None:
     whole = generate(Company(users=50, days=40, events=3_000), tmp_path / "whole").folder
     until = Company(users=50, days=40, events=3_000, until=date(2025, 6, 10))
     early = generate(until, tmp_path / "early").folder
@@ -94,7 +93,7 @@ def test_events_asked_for_do_not_depend_on_the_day_it_ends(tmp_path: Path) -> No
     assert expected
 
 
-def test_csv_and_parquet_say_the_same(small: Path, tmp_path: Path) -> None:
+def test_csv_and_parquet_hold_the_same_rows(small: Path, tmp_path: Path) -> None:
     assert not command(
         "--users", 120, "--days", 60, "--seed", 3, "--format", "csv", "--output", tmp_path / "csv"
     ).exit_code
@@ -114,18 +113,18 @@ def test_csv_and_parquet_say_the_same(small: Path, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("csv/events/*/*"))) == 60
 
 
-def test_the_truth_lies_beside_the_inputs(small: Path) -> None:
+def test_the_truth_is_a_folder_of_the_source(small: Path) -> None:
     with duckdb.connect() as connection:
         days, states, low, high = connection.execute(
             "SELECT count(DISTINCT date), count(DISTINCT hidden_state),"
             " min(no_use_30_days_probability), max(no_use_30_days_probability)"
             f" FROM '{small / 'truth' / 'user_hazards.parquet'}'"
         ).fetchall()[0]
-    assert (days, states) == (8, 3)  # of 60 days every 7th
+    assert (days, states) == (8, 3)  # every 7th of 60 days
     assert 0 < low < high <= 1
 
 
-def test_ids_are_nobodys(small: Path) -> None:
+def test_ids_are_synthetic(small: Path) -> None:
     for user_id, email, *_ in rows(small, "users"):
         assert email == f"{user_id}@example.invalid"
     assert [row[1] for row in rows(small, "accounts")][:2] == ["Account 00001", "Account 00002"]
@@ -151,11 +150,11 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert "is not empty" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
     file = tmp_path / "kept.txt"
-    assert "is no folder" in command("--output", file).stderr
+    assert "is not a folder" in command("--output", file).stderr
     assert file.read_text() == "kept"
 
 
-def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+def test_an_empty_folder_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     done = command("--users", 20, "--days", 3, "--output", tmp_path / "new")
     assert done.exit_code == 0, done.output
@@ -163,9 +162,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
     assert f"Source: {tmp_path / 'new'}, 2025-06-28 to 2025-06-30" in done.output
 
 
-def test_what_fails_half_way_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -206,9 +203,9 @@ def test_a_folder_filled_meanwhile_is_kept(tmp_path: Path, monkeypatch: pytest.M
         (("--users", 0), "--users: 0 is not between 1 and"),
         (("--days", 0), "--days: 0 is not between 1 and"),
         (("--seed", -1), "--seed: -1 is not between 0 and"),
-        (("--events", 0), "--events: 0 is not positive"),
-        (("--events", 5), "--events: 5 are too few"),
-        (("--days", 3_000, "--end-date", "1995-01-01"), "give a later date or fewer days"),
+        (("--events", 0), "--events: 0 is not a positive number"),
+        (("--events", 5), "--events: 5 is too few"),
+        (("--days", 3_000, "--end-date", "1995-01-01"), "Choose a later date or fewer days"),
         (("--end-date", "2200-01-02"), "--end-date: 2200-01-02 is after 2200-01-01"),
         (("--until", "2030-01-01"), "--until: 2030-01-01 is not between"),
         (("--end-date", "yesterday"), "does not match the format"),
@@ -232,7 +229,7 @@ def test_bad_disturbances_are_named() -> None:
         ChurnSpike(last, first, "DE", -1.0)
     with pytest.raises(GenerationError, match="missing_share"):
         TrackingOutage(last, first, 1.5)
-    with pytest.raises(GenerationError, match="country: XX is none of"):
+    with pytest.raises(GenerationError, match="country: XX is not one of"):
         Company(anomalies=(ChurnSpike(last, first, "XX", 2.0),))
 
 
@@ -244,8 +241,8 @@ def test_tiny_companies_have_all_their_users(users: int, days: int, tmp_path: Pa
     assert len(list(folder.glob("events/*/*"))) == days
 
 
-def test_a_simulation_can_be_cut_anywhere() -> None:
-    """The hidden states on a day are the same whether or not days follow."""
+def test_a_simulation_can_end_on_any_day() -> None:
+    """The hidden states of a day do not depend on later days."""
     whole, part = (
         Simulation(SMALL),
         Simulation(Company(users=120, days=60, seed=3, until=SMALL.date_of(30))),

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // How old the data are when the page is read: the page itself does not know the clock.
+  // The age of the data depends on when the page is read, so it is computed here.
   for (const age of document.querySelectorAll(".age")) {
     const days = Math.floor(Date.now() / 864e5) - Date.parse(age.dataset.asOf + "T00:00Z") / 864e5;
     if (days < 0) continue;
@@ -8,7 +8,7 @@
     age.classList.toggle("old", days > 2);
   }
 
-  // Pointing at a chart shows the row of its table that is nearest.
+  // Show the nearest row of the table when the pointer is over a chart.
   for (const chart of document.querySelectorAll(".chart[data-plots]")) {
     const plots = JSON.parse(chart.dataset.plots);
     const table = chart.closest("figure").querySelector(".data table");
@@ -49,7 +49,7 @@
     });
   }
 
-  // Headings order a table.
+  // Sort a table by a click on a heading.
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tHead.rows[0].cells].forEach((head, column) => {
       if (table.tBodies[0].rows[0].cells[column].querySelector(".links")) return;
@@ -75,7 +75,7 @@
     });
   }
 
-  // A field leaves the rows that hold a word.
+  // Filter the rows of a table by a word.
   for (const scroll of document.querySelectorAll("[data-searchable]")) {
     const rows = [...scroll.querySelectorAll("tbody tr")];
     if (rows.length < 10) continue;

@@ -1,6 +1,6 @@
-"""Alerts: telling people which checks and steps of a run fail, once, and when they are mended.
+"""Alerts: notify people when checks or steps of a run fail, and when they recover.
 
-`outcomes` reads a finished run, `state` decides what of it is news and keeps unsent messages,
-`message` words them, `sending` brings them to people, `alerts` ties these together for the command
-line and `sensors` for the daemon. What is checked, and how urgent it is, stands with the rules.
+`outcomes` reads a finished run, `state` decides which outcomes to report and stores unsent
+messages, `message` formats them and `sending` delivers them. `alerts` combines these for the command
+line, `sensors` for the daemon. The rules define what is checked and how urgent it is.
 """

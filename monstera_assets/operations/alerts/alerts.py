@@ -1,6 +1,6 @@
-"""Alerts of a configuration: taking in finished runs, and sending what waits.
+"""Process finished runs and send the resulting alerts.
 
-The daemon's sensors and the command line call the same methods and may do so at the same time.
+The daemon's sensors and the command line call the same methods, possibly at the same time.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
-class _Sink:
+class _Channel:
     entry: Entry
     service: Service
 
     @property
     def label(self) -> str:
-        """What it is called where its URL must not be."""
+        """Name for logs, which must not contain the URL."""
         return f"alert URL {self.entry.position} ({self.service.name})"
 
 
 class Alerts:
-    """Takes in finished runs and sends messages, by the settings."""
+    """Process finished runs and send messages according to the settings."""
 
     def __init__(
         self,
@@ -52,57 +52,49 @@ class Alerts:
         rules: Iterable[Rule],
         clock: Clock = time.time,
     ) -> None:
-        """Look at the URLs without connecting to any.
-
-        Args:
-            settings: of which `alert_urls`, `ui_url` and `daily_run_at` are used.
-            tables: the declared tables, which have owners.
-            rules: the rules of tables, which have descriptions.
-            clock: gives the seconds since 1970.
+        """Parse the URLs without connecting; `clock` returns seconds since 1970.
 
         Raises:
-            SettingsError: a URL is of no use, or is for owners that there are not.
+            SettingsError: a URL is invalid, or routes to an unknown owner.
         """
         self._settings = settings
         self._tables = list(tables)
         self._catalog = Catalog.of(self._tables, rules)
         self._clock = clock
-        self._sinks = [
-            _Sink(entry, self._service(entry)) for entry in parse_entries(settings.alert_urls)
+        self._channels = [
+            _Channel(entry, self._service(entry)) for entry in parse_entries(settings.alert_urls)
         ]
 
     @property
     def sends(self) -> bool:
-        """Whether there is anywhere to send to."""
-        return bool(self._sinks)
+        """Whether any channel is configured."""
+        return bool(self._channels)
 
-    def take(self, instance: DagsterInstance, run: DagsterRun) -> Message | None:
-        """Take in a finished run, unless it was before; what is news waits to be sent.
+    def process_run(self, instance: DagsterInstance, run: DagsterRun) -> Message | None:
+        """Queue the message of a finished run that was not processed before.
 
         Returns:
-            The run's message; None if there is nothing to tell.
+            The message; None if there is nothing to report.
 
         Raises:
-            AlertStateError: the file of alerts cannot be used; nothing is lost.
+            AlertStateError: the alert file cannot be used.
         """
         if run.status not in FINISHED:
             return None
         state = self._state(instance)
-        if state.taken([run.run_id]):
+        if state.processed([run.run_id]):
             return None
-        return state.take(read_run(instance, run, self._catalog))
+        return state.process(read_run(instance, run, self._catalog))
 
-    def take_missed(
+    def process_missed_runs(
         self, instance: DagsterInstance, ours: Callable[[DagsterRun], bool]
     ) -> list[Message]:
-        """Take in finished runs that nobody has: whose process was killed, or could not write.
+        """Process recent finished runs that were not processed and for which `ours` is true.
 
-        Args:
-            instance: whose runs of the last days are looked through, the oldest first.
-            ours: whether a run is to be taken in.
+        A run is missed if its process is killed or cannot write to the alert file.
 
         Raises:
-            AlertStateError: the file of alerts cannot be used; nothing is lost.
+            AlertStateError: the alert file cannot be used.
         """
         state = self._state(instance)
         after = max(state.since(), self._clock() - CATCH_UP_DAYS * 86_400)
@@ -115,93 +107,89 @@ class Alerts:
             )
             if ours(record.dagster_run)
         ]
-        taken = state.taken([record.dagster_run.run_id for record in records])
+        processed = state.processed([record.dagster_run.run_id for record in records])
         messages = [
-            self.take(instance, record.dagster_run)
+            self.process_run(instance, record.dagster_run)
             for record in sorted(records, key=lambda record: record.end_time or 0.0)
-            if record.dagster_run.run_id not in taken
+            if record.dagster_run.run_id not in processed
         ]
         return [message for message in messages if message is not None]
 
     def observe_lateness(self, instance: DagsterInstance, first_partition: date) -> Message | None:
-        """Look whether the day that is due is there, unless it was seen to be.
-
-        Args:
-            instance: knows the materialized partitions.
-            first_partition: the first day that there can be.
+        """Check whether the daily tables contain the day that is due.
 
         Returns:
-            The message that it is late, or no longer; None if there is no news.
+            A message that the day is late or no longer late; None if nothing changed.
 
         Raises:
-            AlertStateError: the file of alerts cannot be used; nothing is lost.
+            AlertStateError: the alert file cannot be used.
         """
         now = datetime.fromtimestamp(self._clock(), UTC)
         due = Due.at(now, self._settings)
         state = self._state(instance)
-        if state.taken([observation(due, is_late=False)]):
+        if state.processed([observation(due, is_late=False)]):
             return None
-        seen = observe(instance, self._tables, due, first_partition, now)
-        return state.take(seen) if seen else None
+        observed = observe(instance, self._tables, due, first_partition, now)
+        return state.process(observed) if observed else None
 
     def send(self, instance: DagsterInstance) -> list[str]:
-        """Send what waits, to each sink in order; a sink that fails does not keep up the others.
+        """Send the queued messages of each channel in order; a failing channel delays no other.
 
         Returns:
-            A line for each sink that took nothing.
+            A line for each channel that refused a message.
 
         Raises:
-            AlertStateError: the file of alerts cannot be used; nothing is lost.
+            AlertStateError: the alert file cannot be used.
         """
-        if not self._sinks:
+        if not self._channels:
             return []
         state = self._state(instance)
-        # A URL may stand there several times, with several routes: it gets what one of them lets by.
-        named: dict[str, list[_Sink]] = {}
-        for sink in self._sinks:
-            named.setdefault(state.sink_of(sink.entry.url), []).append(sink)
-        state.queue(list(named))
-        troubles = [self._send_to(state, name, sinks) for name, sinks in named.items()]
-        return [trouble for trouble in troubles if trouble is not None]
+        # A URL configured with several routes gets what any of them accepts.
+        by_id: dict[str, list[_Channel]] = {}
+        for channel in self._channels:
+            by_id.setdefault(state.channel_id(channel.entry.url), []).append(channel)
+        state.queue(list(by_id))
+        errors = [self._send_to(state, name, channels) for name, channels in by_id.items()]
+        return [error for error in errors if error is not None]
 
     def after_run(self, instance: DagsterInstance, run_id: str) -> list[str]:
-        """What the command line does after its run: take it in with those it missed, and send.
+        """Process a run of the command line and the runs it missed, and send the messages.
 
         Returns:
-            A line for everything that went wrong, which is no reason to call the run a failure.
+            A line for each problem; problems with alerts do not fail the run.
         """
         try:
-            self.take_missed(instance, lambda run: run.remote_job_origin is None)
+            self.process_missed_runs(instance, lambda run: run.remote_job_origin is None)
             run = instance.get_run_by_id(run_id)
             if run is not None:
-                self.take(instance, run)
+                self.process_run(instance, run)
             return self.send(instance)
         except AlertStateError as error:
             return [str(error)]
 
     def text_of(self, message: Message) -> str:
-        """A message as it is logged where there is nowhere to send it."""
+        """Return a message as it is logged when no channel is configured."""
         return f"{message.subject()}\n\n{message.body(self._settings.ui_url)}"
 
-    def _send_to(self, state: AlertState, name: str, sinks: Sequence[_Sink]) -> str | None:
+    def _send_to(self, state: AlertState, name: str, channels: Sequence[_Channel]) -> str | None:
         token = state.lease(name)
         if token is None:
             return None
-        sink, routes = sinks[0], [sink.entry.route for sink in sinks]
+        first, routes = channels[0], [channel.entry.route for channel in channels]
         try:
             while (waiting := state.next_message(name, token)) is not None:
                 message_id, whole = waiting
                 message = whole.only(lambda item: _accepts(routes, item))
-                if message is not None and not sink.service.send(message, self._settings.ui_url):
+                if message is not None and not first.service.send(message, self._settings.ui_url):
                     wait = state.not_sent(name)
-                    return f"{sink.label} took no message; it is kept and tried again in {wait:g} s"
+                    return f"{first.label} refused a message. The next attempt is in {wait:g} s."
                 state.sent(name, message_id)
         finally:
             state.release(name, token)
         return None
 
     def _service(self, entry: Entry) -> Service:
-        # Imported late: most runs have nowhere to send to.
+        # Imported late because most runs have no channel.
         from monstera_assets.operations.alerts.sending import Service
 
         where = f"wrong setting: alert_urls: entry {entry.position}"
@@ -209,8 +197,8 @@ class Alerts:
         unknown = sorted(entry.route.owners - owners)
         if unknown:
             raise SettingsError(
-                f"{where}: no table is owned by {', '.join(unknown)}; owners are"
-                f" {', '.join(sorted(owners))}"
+                f"{where}: no table is owned by {', '.join(unknown)}. Choose from"
+                f" {', '.join(sorted(owners))}."
             )
         try:
             return Service(entry.url)

@@ -1,5 +1,5 @@
-"""Errors of alerts; each message says what happened and what to do."""
+"""Errors of alerts."""
 
 
 class AlertStateError(RuntimeError):
-    """The file of alerts cannot be read or written; nothing was told and nothing is lost."""
+    """The alert file cannot be read or written; no alert was sent and none is lost."""

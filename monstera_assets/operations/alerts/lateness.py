@@ -1,7 +1,7 @@
-"""Data that is late: no run says so, because what is missing is a run.
+"""Detect late days, which no run reports because it is the run that is missing.
 
-What is looked at is told like the outcome of a run: once when it begins, again after a week, and once
-when it has ended.
+A late day is reported like a failing check: once when it begins, again after a week, and once when it
+has ended.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from monstera_assets.operations.jobs import Due
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.tables import Table
 
-_SUBJECT = "freshness of the daily tables"
+_SUBJECT = "freshness check of the daily tables"
 _NAMED = 5
 
 
 def observation(due: Due, *, is_late: bool) -> str:
-    """What stands for the run's id: a day is told to be late once, and to be there once."""
+    """Return an artificial run id, so that a day is reported once as late and once as complete."""
     return f"{OBSERVATION}{due.day}:{'late' if is_late else 'there'}"
 
 
@@ -33,18 +33,11 @@ def observe(
     first_partition: date,
     now: datetime,
 ) -> FinishedRun | None:
-    """Whether the daily tables have the day that is due.
-
-    Args:
-        instance: knows the materialized partitions.
-        tables: all declared tables.
-        due: the day that is due.
-        first_partition: the first day that there can be.
-        now: when it is looked at.
+    """Check whether the daily tables contain the day that is due.
 
     Returns:
-        What is to be told; None where no day is due yet, or nothing was ever materialized: a warehouse
-        that is still to be filled is not late.
+        The outcome in the form of a run; None if no day is due yet or no daily table was ever
+        materialized, because an empty warehouse is not late.
     """
     daily = [table for table in tables if table.partition_column]
     days = {table: instance.get_materialized_partitions(asset_key(table.name)) for table in daily}
@@ -64,14 +57,14 @@ def observe(
                 at=now.timestamp(),
                 level=str(AlertLevel.P2),
                 owners=tuple(sorted({owner for table in late or daily for owner in table.owners})),
-                description=f"{due.day} is there by {due.deadline:%Y-%m-%d %H:%M} UTC.",
-                note=_seen(late, [days[table] for table in late]) if late else "",
+                description=f"{due.day} is materialized by {due.deadline:%Y-%m-%d %H:%M} UTC.",
+                note=_latest_day(late, [days[table] for table in late]) if late else "",
             ),
         ),
     )
 
 
-def _seen(late: Sequence[Table], days: Sequence[Collection[str]]) -> str:
+def _latest_day(late: Sequence[Table], days: Sequence[Collection[str]]) -> str:
     latest = max((max(of_table) for of_table in days if of_table), default="none")
     names = ", ".join(table.name for table in late[:_NAMED])
     more = len(late) - _NAMED

@@ -1,6 +1,6 @@
-"""The one message of a run: its subject and its text, in Markdown that is also plain to read.
+"""The message of a run: its subject and its text, in Markdown that is also readable as plain text.
 
-Everything that comes from data stands in spans and blocks of code, where no markup has a meaning.
+Text from data is put in code spans and code blocks, where markup has no effect.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from monstera_assets.operations.alerts.outcomes import OBSERVATION, FinishedRun,
 from monstera_assets.operations.alerts.text import code, grid, shorten
 
 BODY_LIMIT = 8000
-"""Characters of a message; services that take less get less."""
+"""Maximum characters of a message; services with a lower limit get a shorter one."""
 
 _SUBJECT_LIMIT = 150
 _STEPS_SHOWN = 5
 
 
-class News(StrEnum):
-    """Why something is told."""
+class AlertEvent(StrEnum):
+    """Reason to report an outcome."""
 
     NEW = "new"
-    """It fails, and did not when last looked at; or it fails more urgently than was told."""
+    """It fails and passed before, or its failure is more urgent than last reported."""
     REMINDER = "reminder"
-    """It has failed since, and the last word of it is a week old."""
+    """It still fails, and the last report is a week old."""
     RECOVERED = "recovered"
-    """It failed and does no more."""
+    """It passes and failed before."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to tell: an outcome, why it is news, and the time, days and run that first failed."""
+    """An outcome to report, the reason, and the time, days and run of the first failure."""
 
-    news: News
+    news: AlertEvent
     outcome: Outcome
     since: float
     since_days: str = ""
     since_run: str = ""
     also: tuple[str, ...] = field(default=(), compare=False)
-    """Titles of further steps that failed for the same reason."""
+    """Titles of other steps that failed for the same reason."""
 
     @property
     def failing(self) -> bool:
-        """Whether it fails."""
-        return self.news is not News.RECOVERED
+        """Whether the outcome is a failure."""
+        return self.news is not AlertEvent.RECOVERED
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is told of a run."""
+    """All items to report of a run."""
 
     run_id: str
     job: str
@@ -63,32 +63,32 @@ class Message:
 
     @classmethod
     def of(cls, run: FinishedRun, items: Iterable[Item]) -> Message:
-        """The message of a run, the most urgent first and recoveries last."""
+        """Create the message of a run, with the most urgent item first and recoveries last."""
         ordered = sorted(
             items, key=lambda item: (not item.failing, item.outcome.level, item.outcome.title)
         )
         return cls(run.run_id, run.job, run.days, run.ended_at, tuple(ordered))
 
     def only(self, accepts: Callable[[Item], bool]) -> Message | None:
-        """What of the message somebody is to get; None if nothing."""
+        """Return the message with only the accepted items; None if there are none."""
         items = tuple(item for item in self.items if accepts(item))
         return replace(self, items=items) if items else None
 
     @property
     def failing(self) -> tuple[Item, ...]:
-        """What fails."""
+        """The items that fail."""
         return tuple(item for item in self.items if item.failing)
 
     @property
     def worst_level(self) -> str:
-        """The most urgent level of what fails, else of what has recovered."""
+        """The most urgent level of the failures, or of the recoveries if nothing fails."""
         return min(item.outcome.level for item in self.failing or self.items)
 
     def subject(self) -> str:
-        """One line: the worst level and what it is about."""
-        told = self.failing or self.items
-        others = len(told) - 1
-        what = told[0].outcome.title + (
+        """Return one line with the worst level and the affected checks, steps or runs."""
+        shown = self.failing or self.items
+        others = len(shown) - 1
+        what = shown[0].outcome.title + (
             f" and {others} other{'' if others == 1 else 's'}" if others else ""
         )
         verb = ("fail" if others else "fails") if self.failing else "recovered"
@@ -96,23 +96,18 @@ class Message:
         return shorten(f"[{mark}] Monstera: {what} {verb}", _SUBJECT_LIMIT)
 
     def body(self, ui_url: str, limit: int = BODY_LIMIT) -> str:
-        """The text, at most `limit` characters; what has no room is counted, not dropped silently.
-
-        Args:
-            ui_url: address of the Dagster UI, to which the run's link leads.
-            limit: characters.
-        """
+        """Return the text, at most `limit` characters; it states how many items were omitted."""
         what = f"Run of {code(self.job)}{self._for_days}, ended"
         if self.run_id.startswith(OBSERVATION):
-            what = "Seen"
+            what = "Checked"
         end = f"{what} {moment(self.ended_at)}: <{_link(ui_url, self.run_id)}>"
         shown: list[str] = []
-        left = limit - len(end) - 80  # room for the line that says what was left out
+        left = limit - len(end) - 80  # room for the line that counts the omitted items
         blocks = [block for group in self._groups(ui_url) for block in group]
         for number, (block, short) in enumerate(blocks):
             text = block if len(block) + 2 <= left else short
             if len(text) + 2 > left:
-                shown.append(f"… and {len(blocks) - number:,} more, which the run shows.")
+                shown.append(f"… and {len(blocks) - number:,} more. Open the run to see them.")
                 break
             shown.append(text)
             left -= len(text) + 2
@@ -123,7 +118,7 @@ class Message:
         return f" for {self.days}" if self.days else ""
 
     def _groups(self, ui_url: str) -> Iterable[list[tuple[str, str]]]:
-        """For each level, and for what recovered, the blocks of text: in full, and in one line."""
+        """Return per level, and for recoveries, the items as full text and as one line."""
         for heading, group in groupby(
             _merged(self.items),
             key=lambda item: item.outcome.level if item.failing else "Recovered",
@@ -140,14 +135,15 @@ class Message:
         head = f"- {code(outcome.title)}" + (f", {also}" if also else "")
         head += f" and {more:,} more" if more > 0 else ""
         since = moment(item.since)
-        if item.news is not News.NEW:
+        if item.news is not AlertEvent.NEW:
             since += f" ({_first(ui_url, item)})"
         if not item.failing:
-            line = f"{head} passes again{self._for_days}; it failed from {since}"
+            line = f"{head} passes again{self._for_days}; it first failed at {since}"
             return line, line
-        verb = "fail" if item.also else "fails"
-        still = "still, since" if item.news is News.REMINDER else "since"
-        lines = [f"{head} {verb} {still} {since}"]
+        has, fails = ("have", "fail") if item.also else ("has", "fails")
+        is_reminder = item.news is AlertEvent.REMINDER
+        verb = f"still {fails}; first failure at" if is_reminder else f"{has} failed since"
+        lines = [f"{head} {verb} {since}"]
         if outcome.owners:
             lines.append(f"  Owner: {', '.join(outcome.owners)}")
         if outcome.description:
@@ -155,19 +151,19 @@ class Message:
         if outcome.figures and not (outcome.note and not outcome.examples):
             lines.append(f"  Violations: {outcome.figures}, expected 0")
         if outcome.note:
-            lines.append(f"  Seen: {code(outcome.note)}")
+            lines.append(f"  Observed: {code(outcome.note)}")
         full = "\n".join(lines)
         if len(outcome.examples) > 1:
             full += "\n\n" + grid(outcome.examples)
         return full, lines[0]
 
     def to_json(self) -> str:
-        """The message as text; `from_json` reads it back."""
+        """Serialize the message."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Message:
-        """The message of a text that `to_json` wrote."""
+        """Read a message that `to_json` wrote."""
         given = json.loads(text)
         return cls(**{**given, "items": tuple(map(_item, given["items"]))})
 
@@ -175,7 +171,7 @@ class Message:
 def _item(given: dict[str, Any]) -> Item:
     outcome = given["outcome"]
     return Item(
-        news=News(given["news"]),
+        news=AlertEvent(given["news"]),
         outcome=Outcome(
             **{
                 **outcome,
@@ -191,7 +187,7 @@ def _item(given: dict[str, Any]) -> Item:
 
 
 def _merged(items: Sequence[Item]) -> list[Item]:
-    """Steps that fail for one reason as one item: a locked database fails every step of a run."""
+    """Merge steps with the same reason, because a locked database fails every step of a run."""
     merged: dict[object, Item] = {}
     for item in items:
         outcome = item.outcome
@@ -205,7 +201,7 @@ def _merged(items: Sequence[Item]) -> list[Item]:
 
 
 def _first(ui_url: str, item: Item) -> str:
-    """The run in which something first failed, and its days."""
+    """Return a link to the run that first failed, and its days."""
     days = f"for {item.since_days}" if item.since_days else ""
     if item.since_run.startswith(OBSERVATION):
         return days

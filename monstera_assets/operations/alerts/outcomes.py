@@ -1,7 +1,7 @@
-"""What a finished run says of its checks, its steps and itself, read from Dagster's event log.
+"""Read the outcomes of a finished run and of its checks and steps from Dagster's event log.
 
-The log is read rather than the run's status, because a check that does not block fails in a run that
-succeeds, and because a run that fails has checks that failed before it did.
+The run's status is not enough: non-blocking checks fail in successful runs, and a failed run may have
+several failed checks.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 
 OBSERVATION = "observation:"
-"""What the id begins with of something that was seen and is no run."""
+"""Prefix of the run id of an observation, which is not a Dagster run."""
 
 FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE)
-"""Statuses of runs that are told; who cancels a run knows of it."""
+"""Statuses of runs to report. Canceled runs are omitted, because someone canceled them on purpose."""
 
 _READ = {
     DagsterEventType.ASSET_CHECK_EVALUATION,
@@ -46,10 +46,10 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a check, a step or a whole run ended; all texts are cleaned and bounded.
+    """The outcome of a check, a step or a run, with cleaned and shortened texts.
 
-    `subject` is what it is called from run to run; `at` when it ended, in seconds since 1970;
-    `examples` are the header and some of the offending rows.
+    `subject` identifies it across runs; `at` is when it ended, in seconds since 1970; `examples` are
+    the header and some of the violating rows.
     """
 
     subject: str
@@ -66,7 +66,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has ended; `days` says which partitions it computed, `ended_at` in seconds."""
+    """A run that has ended; `days` are its partitions, `ended_at` is in seconds since 1970."""
 
     run_id: str
     job: str
@@ -84,7 +84,7 @@ class Catalog:
 
     @classmethod
     def of(cls, tables: Iterable[Table], rules: Iterable[Rule]) -> Catalog:
-        """What tables and rules declare."""
+        """Read the catalog from declared tables and rules."""
         declared = list(tables)
         return cls(
             owners={table.name: table.owners for table in declared},
@@ -99,12 +99,12 @@ class Catalog:
         )
 
     def owners_of_step(self, name: str) -> tuple[str, ...]:
-        """Owners of the table that a step computes or checks; none for a load of several tables."""
+        """Return the owners of the table that a step computes or checks; none if it loads several."""
         return self.owners.get(name.removeprefix("check_"), ())
 
 
 def read_run(instance: DagsterInstance, run: DagsterRun, catalog: Catalog) -> FinishedRun:
-    """The outcomes of a run that has ended."""
+    """Return the outcomes of a run that has ended."""
     entries = [
         record.event_log_entry
         for record in instance.get_records_for_run(run.run_id, of_type=_READ).records
@@ -125,7 +125,7 @@ def read_run(instance: DagsterInstance, run: DagsterRun, catalog: Catalog) -> Fi
 
 
 def _checks(entries: Sequence[EventLogEntry], catalog: Catalog) -> Iterable[Outcome]:
-    """An outcome a check; of several evaluations in a run, one that failed stands for all."""
+    """Return one outcome per check; it fails if any of the check's evaluations in the run failed."""
     outcomes: dict[str, Outcome] = {}
     for entry in entries:
         event = entry.get_dagster_event()
@@ -161,7 +161,7 @@ def _level(given: str | None, otherwise: AlertLevel) -> str:
 
 
 def _steps(entries: Sequence[EventLogEntry], catalog: Catalog) -> Iterable[Outcome]:
-    """An outcome a step, but for those that failed because a check that blocks did."""
+    """Return one outcome per step, except steps that failed because a blocking check failed."""
     reasons = {
         step: failure.message
         for failure in failures_of([entry.get_dagster_event() for entry in entries])
@@ -186,12 +186,12 @@ def _steps(entries: Sequence[EventLogEntry], catalog: Catalog) -> Iterable[Outco
 def _whole(
     run: DagsterRun, entries: Sequence[EventLogEntry], ended_at: float, parts: Sequence[Outcome]
 ) -> Iterable[Outcome]:
-    """The run's own outcome, where no check and no step says why it failed."""
+    """Return the outcome of the run, unless a failed check or step explains its failure."""
     failed = run.status == DagsterRunStatus.FAILURE
     if failed and any(part.failing for part in parts):
         return
     events = [entry.get_dagster_event() for entry in entries]
-    said = [failure.message for failure in failures_of(events)] + [
+    reasons = [failure.message for failure in failures_of(events)] + [
         event.message or "" for event in events if event.event_type == DagsterEventType.RUN_FAILURE
     ]
     yield Outcome(
@@ -200,7 +200,7 @@ def _whole(
         failing=failed,
         at=ended_at,
         level=str(AlertLevel.P0),
-        note=clean(said[0] if said else "the run failed", _NOTE) if failed else "",
+        note=clean(reasons[0] if reasons else "the run failed", _NOTE) if failed else "",
     )
 
 
@@ -211,5 +211,5 @@ def _days(tags: Mapping[str, str]) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A point in time as people read it, in UTC."""
+    """Return a time for display, in UTC."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,7 +1,6 @@
-"""Sending through Apprise, which knows e-mail, Slack and a hundred other services by URL.
+"""Send messages through Apprise, which supports e-mail, Slack and many other services by URL.
 
-Nothing of what Apprise, or the HTTP library below it, has to say of a URL gets out: it goes neither
-to a log nor into an error.
+Messages of Apprise and its HTTP library may contain a URL, so they are neither logged nor raised.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from pydantic import SecretStr
 
 from monstera_assets.operations.alerts.message import BODY_LIMIT, Message
 
-# They log hosts, paths with tokens and answers. Apprise's own command line shows them to who has to
-# find out why a URL does not work.
+# They log hosts, paths with tokens and responses. To debug a URL, use Apprise's own command line.
 for _name in ("apprise", "urllib3", "requests"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
@@ -26,13 +24,13 @@ _TYPES = {"P0": NotifyType.FAILURE, "P1": NotifyType.FAILURE}
 
 
 class Service:
-    """A service that a URL leads to."""
+    """The service that an Apprise URL addresses."""
 
     def __init__(self, url: SecretStr) -> None:
-        """Nothing is connected to.
+        """Parse the URL without connecting.
 
         Raises:
-            ValueError: Apprise has no service for the URL, or lacks parts of it.
+            ValueError: Apprise does not support the URL, or parts of it are missing.
         """
         asset = apprise.AppriseAsset(
             app_id="Monstera", app_desc="Monstera", async_mode=False, secure_logging=True
@@ -40,23 +38,25 @@ class Service:
         plugin = None
         try:
             plugin = apprise.Apprise.instantiate(url.get_secret_value(), asset=asset)
-        except Exception:  # its message may hold the URL
+        except Exception:  # its message may contain the URL
             plugin = None
         if not isinstance(plugin, NotifyBase):
-            raise ValueError("is no URL that Apprise can send to; `apprise --details` lists them")
+            raise ValueError(
+                "is not a URL supported by Apprise. Run `apprise --details` to list the services."
+            )
         if plugin.overflow_mode == OverflowMode.UPSTREAM:
-            # A message that a service finds too long would be refused for ever.
+            # Otherwise the service would refuse a message that is too long on every attempt.
             plugin.overflow_mode = OverflowMode.SPLIT
         self._plugin = plugin
         self._apprise = apprise.Apprise(plugin, asset=asset)
 
     @property
     def name(self) -> str:
-        """The kind of service, such as Slack."""
+        """Name of the service, such as Slack."""
         return str(self._plugin.service_name)
 
     def send(self, message: Message, ui_url: str) -> bool:
-        """Send a message; whether the service took it."""
+        """Send a message and return whether the service accepted it."""
         limit = min(BODY_LIMIT, max(_SMALLEST_BODY, self._plugin.body_maxlen - _ROOM_FOR_TITLE))
         kind = _TYPES.get(message.worst_level, NotifyType.WARNING)
         try:
@@ -68,5 +68,5 @@ class Service:
                     notify_type=kind if message.failing else NotifyType.SUCCESS,
                 )
             )
-        except Exception:  # its message may hold the URL
+        except Exception:  # its message may contain the URL
             return False

@@ -1,10 +1,10 @@
 """The daemon's sensors.
 
-Two take in runs as they end, one sends what waits and finds what was missed, one looks whether the
-day that is due is there.
+Two process runs as they end, one sends queued messages and processes missed runs, one checks for late
+days.
 
-The sensors of runs keep their place by Dagster's own cursor, which moves on even when a tick fails;
-the third one therefore looks for runs that nobody took in, those of the command line included.
+Dagster advances the cursor of a run status sensor even when a tick fails. The third sensor therefore
+looks for runs that were not processed, including those of the command line.
 """
 
 from __future__ import annotations
@@ -37,76 +37,73 @@ OF_SUCCEEDED, OF_FAILED, OF_LATENESS, UNSENT = (
     "alerts_of_lateness",
     "alerts_unsent",
 )
-# Who has set a URL expects alerts, not a switch in the UI; without one the sensors only write to
-# their own log.
+# Setting a URL is enough to get alerts. Without a URL the sensors only write to their own log.
 _STATUS = DefaultSensorStatus.RUNNING
-
-
 _LATENESS_INTERVAL_SECONDS = 300
 
 
 def build_alert_sensors(alerts: Alerts, first_partition: date) -> list[SensorDefinition]:
-    """The four sensors of a configuration, whose daily tables begin with a first partition."""
+    """Return the four alert sensors; `first_partition` is the first possible day."""
 
     @run_status_sensor(
         run_status=DagsterRunStatus.SUCCESS,
         name=OF_SUCCEEDED,
-        description="Tells of checks that fail in runs that succeed, and of what has recovered.",
+        description="Reports failing checks of successful runs, and recoveries.",
         default_status=_STATUS,
     )
     def of_succeeded(context: RunStatusSensorContext) -> None:
-        _take(alerts, context)
+        _process_run(alerts, context)
 
     @run_failure_sensor(
         name=OF_FAILED,
-        description="Tells why a run failed: a check that blocks, a step, or the run itself.",
+        description="Reports why a run failed: a blocking check, a step, or the run itself.",
         default_status=_STATUS,
     )
     def of_failed(context: RunFailureSensorContext) -> None:
-        _take(alerts, context)
+        _process_run(alerts, context)
 
     @sensor(
         name=UNSENT,
-        description="Sends alerts that a service did not take, in order, and takes in runs of the"
-        " last days whose alerts nobody made.",
+        description="Sends queued alerts in order, and reports recent runs that no other process"
+        " reported.",
         default_status=_STATUS,
     )
     def unsent(context: SensorEvaluationContext) -> SkipReason:
-        missed = alerts.take_missed(context.instance, lambda run: _is_ours(run, context))
-        _tell(alerts, context.instance, context.log, missed)
-        return SkipReason(f"{len(missed)} missed alerts found; nothing to run.")
+        missed = alerts.process_missed_runs(context.instance, lambda run: _is_ours(run, context))
+        _notify(alerts, context.instance, context.log, missed)
+        return SkipReason(f"Found {len(missed)} missed alerts. Nothing to run.")
 
     @sensor(
         name=OF_LATENESS,
-        description="Tells of a day that is not there two hours after its daily run was to begin.",
+        description="Reports a day that is missing two hours after its daily run was due to start.",
         default_status=_STATUS,
         minimum_interval_seconds=_LATENESS_INTERVAL_SECONDS,
     )
     def of_lateness(context: SensorEvaluationContext) -> SkipReason:
         message = alerts.observe_lateness(context.instance, first_partition)
-        _tell(alerts, context.instance, context.log, [message] if message else [])
-        return SkipReason("The day that is due was looked for; nothing to run.")
+        _notify(alerts, context.instance, context.log, [message] if message else [])
+        return SkipReason("Checked for a late day. Nothing to run.")
 
     return [of_succeeded, of_failed, unsent, of_lateness]
 
 
-def _take(alerts: Alerts, context: RunStatusSensorContext) -> None:
-    message = alerts.take(context.instance, context.dagster_run)
-    _tell(alerts, context.instance, context.log, [message] if message else [])
+def _process_run(alerts: Alerts, context: RunStatusSensorContext) -> None:
+    message = alerts.process_run(context.instance, context.dagster_run)
+    _notify(alerts, context.instance, context.log, [message] if message else [])
 
 
-def _tell(
-    alerts: Alerts, instance: DagsterInstance, log: logging.Logger, made: Sequence[Message]
+def _notify(
+    alerts: Alerts, instance: DagsterInstance, log: logging.Logger, messages: Sequence[Message]
 ) -> None:
     if not alerts.sends:
-        for message in made:
+        for message in messages:
             log.warning(alerts.text_of(message))
-    for trouble in alerts.send(instance):
-        log.warning(trouble)
+    for error in alerts.send(instance):
+        log.warning(error)
 
 
 def _is_ours(run: DagsterRun, context: SensorEvaluationContext) -> bool:
-    """Whether a run is of the command line, or of the code location of the sensor."""
+    """Whether the command line or the sensor's code location started the run."""
     if run.remote_job_origin is None or context.code_location_origin is None:
         return run.remote_job_origin is None
     of_run = run.remote_job_origin.repository_origin.code_location_origin

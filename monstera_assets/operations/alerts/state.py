@@ -1,9 +1,8 @@
-"""What was told and what is still to be sent, in an SQLite file beside Dagster's state.
+"""Reported outcomes and unsent messages, in an SQLite file in Dagster's home.
 
-Every method is one transaction that takes the write lock at once, so processes that work on the same
-file come one after the other, and one that is killed leaves nothing half done. A run is taken in
-once, by whichever process comes first. Of a sink the file knows a slow, salted hash and never the
-URL.
+Every method is one transaction that acquires the write lock immediately, so concurrent processes
+work in sequence and a killed process leaves no partial change. The file identifies a channel (an alert
+URL, called sink in the tables) by a slow, salted hash and never contains the URL.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from monstera_assets.operations.alerts.errors import AlertStateError
-from monstera_assets.operations.alerts.message import Item, Message, News
+from monstera_assets.operations.alerts.message import AlertEvent, Item, Message
 from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome
 
 FILE = "alerts.sqlite"
 
 REMIND_AFTER_DAYS = 7
-"""Days of silence, by the calendar: a daily run a minute early must not make it eight."""
+"""Calendar days between reminders, so that a run that starts a minute early does not skip one."""
 CATCH_UP_DAYS = 7
-"""How far back a sink that is new gets what reached nobody, and runs are looked for."""
+"""Age up to which a new channel gets undelivered messages, and missed runs are processed."""
 KEEP_DAYS = 30
-"""How long messages, sent or not, and the ids of runs are kept."""
+"""Days after which messages, sent or not, and the ids of runs are deleted."""
 
 _DAY_SECONDS = 86_400.0
 _FIRST_RETRY_SECONDS = 60.0
 _LAST_RETRY_SECONDS = 3600.0
 _LEASE_SECONDS = 300.0
-"""Longer than one message takes; a process killed while it sent gives the sink back after it."""
+"""Longer than sending one message takes. The lease of a killed process expires after it."""
 _BUSY_SECONDS = 30.0
 _VERSION = 1
 
@@ -62,48 +61,43 @@ CREATE TABLE outbox (
 
 
 class AlertState:
-    """The file of alerts of a Dagster instance."""
+    """The alert file of a Dagster instance."""
 
     def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
-        """Nothing is opened before it is used.
-
-        Args:
-            folder: where Dagster keeps its state.
-            clock: gives the seconds since 1970.
-        """
+        """Use the file in Dagster's home; `clock` returns seconds since 1970."""
         self._path = folder / FILE
         self._clock = clock
 
     def since(self) -> float:
-        """When the file was made: earlier runs are not looked for."""
+        """Return when the file was created, in seconds since 1970; earlier runs are ignored."""
         with self._transaction() as connection:
             return float(connection.execute("SELECT since FROM meta").fetchone()[0])
 
-    def taken(self, run_ids: Collection[str]) -> set[str]:
-        """Which of the runs were taken in."""
+    def processed(self, run_ids: Collection[str]) -> set[str]:
+        """Return those of the runs that were processed."""
         with self._transaction() as connection:
-            return {run_id for run_id in run_ids if _is_taken(connection, run_id)}
+            return {run_id for run_id in run_ids if _is_processed(connection, run_id)}
 
-    def take(self, run: FinishedRun) -> Message | None:
-        """Take a run in: what of it is news becomes the run's message, which waits to be sent.
+    def process(self, run: FinishedRun) -> Message | None:
+        """Record the outcomes of a run and queue a message with those to report.
 
         Returns:
-            The message; None if there is no news, or the run was taken in before.
+            The message; None if there is nothing to report, or the run was processed before.
 
         Raises:
-            AlertStateError: the file cannot be used; the run is then not taken in.
+            AlertStateError: the file cannot be used; the run stays unprocessed.
         """
         now = self._clock()
         with self._transaction() as connection:
-            if _is_taken(connection, run.run_id):
+            if _is_processed(connection, run.run_id):
                 return None
             connection.execute("INSERT INTO runs VALUES (?, ?)", (run.run_id, now))
             items = [
                 item
                 for outcome in run.outcomes
-                if (item := _take(connection, outcome, run, now)) is not None
+                if (item := _record(connection, outcome, run, now)) is not None
             ]
-            _forget(connection, now - KEEP_DAYS * _DAY_SECONDS)
+            _delete_old(connection, now - KEEP_DAYS * _DAY_SECONDS)
             if not items:
                 return None
             message = Message.of(run, items)
@@ -112,129 +106,125 @@ class AlertState:
             )
             return message
 
-    def sink_of(self, url: SecretStr) -> str:
-        """What the file calls a URL."""
+    def channel_id(self, url: SecretStr) -> str:
+        """Return the hash by which the file identifies a URL."""
         with self._transaction() as connection:
             salt = connection.execute("SELECT salt FROM meta").fetchone()[0]
-        # A URL may hold a password that can be guessed: the file must not help with trying.
+        # Slow, so that the file does not help to guess a weak password in a URL.
         return hashlib.scrypt(
             url.get_secret_value().encode(), salt=salt, n=2**14, r=8, p=1, dklen=16
         ).hex()
 
-    def queue(self, sinks: Collection[str]) -> None:
-        """Put what the sinks have not heard of in their queues.
+    def queue(self, channels: Collection[str]) -> None:
+        """Queue for each channel the messages that were made since the last call.
 
-        A sink that is new gets the messages of the last days that have reached nobody, or wait for a
-        sink that is no longer there: those sent in vain to a URL that has been corrected since.
+        A new channel gets the messages of the last `CATCH_UP_DAYS` that reached no channel, or that
+        wait for a removed channel, such as a wrong URL that was corrected since.
         """
         now = self._clock()
-        known = ", ".join("?" for _ in sinks)
+        known = ", ".join("?" for _ in channels)
         with self._transaction() as connection:
             latest = int(
                 connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()[0]
             )
-            new = [
-                sink
-                for sink in sinks
-                if not connection.execute("SELECT 1 FROM sinks WHERE sink = ?", (sink,)).fetchone()
-            ]
-            unheard = connection.execute(
+            found = connection.execute("SELECT sink FROM sinks").fetchall()
+            new = [channel for channel in channels if (channel,) not in found]
+            undelivered = connection.execute(
                 "SELECT id FROM messages WHERE made_at >= ? AND ("
                 " NOT EXISTS (SELECT 1 FROM outbox WHERE message_id = id AND sent_at NOT NULL)"
                 " OR EXISTS (SELECT 1 FROM outbox WHERE message_id = id AND sent_at IS NULL"
                 f" AND sink NOT IN ({known})))",
-                (now - CATCH_UP_DAYS * _DAY_SECONDS, *sinks),
+                (now - CATCH_UP_DAYS * _DAY_SECONDS, *channels),
             ).fetchall()
-            for sink in sinks:
-                if sink not in new:
+            for channel in channels:
+                if channel not in new:
                     connection.execute(
                         "INSERT INTO outbox (message_id, sink) SELECT id, sink FROM messages"
                         " JOIN sinks ON id > queued_up_to WHERE sink = ?",
-                        (sink,),
+                        (channel,),
                     )
                     connection.execute(
-                        "UPDATE sinks SET queued_up_to = ? WHERE sink = ?", (latest, sink)
+                        "UPDATE sinks SET queued_up_to = ? WHERE sink = ?", (latest, channel)
                     )
-            for sink in new:
+            for channel in new:
                 connection.execute(
-                    "INSERT INTO sinks (sink, queued_up_to) VALUES (?, ?)", (sink, latest)
+                    "INSERT INTO sinks (sink, queued_up_to) VALUES (?, ?)", (channel, latest)
                 )
                 connection.executemany(
                     "INSERT INTO outbox (message_id, sink) VALUES (?, ?)",
-                    [(message_id, sink) for (message_id,) in unheard],
+                    [(message_id, channel) for (message_id,) in undelivered],
                 )
 
-    def lease(self, sink: str) -> str | None:
-        """Take a sink for this process, if something waits for it and it is due.
+    def lease(self, channel: str) -> str | None:
+        """Reserve a channel for this process if it has queued messages and its retry time is reached.
 
         Returns:
-            A token for the other methods; None if there is nothing to do or another process has it.
+            A token for the other methods; None if nothing is due or another process has the lease.
         """
         now, token = self._clock(), uuid.uuid4().hex
         with self._transaction() as connection:
-            taken = connection.execute(
+            leased = connection.execute(
                 "UPDATE sinks SET lease = ?, leased_until = ? WHERE sink = ? AND retry_at <= ?"
                 " AND (lease IS NULL OR leased_until <= ?)"
                 " AND EXISTS (SELECT 1 FROM outbox WHERE outbox.sink = sinks.sink"
                 " AND sent_at IS NULL)",
-                (token, now + _LEASE_SECONDS, sink, now, now),
+                (token, now + _LEASE_SECONDS, channel, now, now),
             ).rowcount
-        return token if taken else None
+        return token if leased else None
 
-    def next_message(self, sink: str, token: str) -> tuple[int, Message] | None:
-        """The oldest message that waits for a sink, which is kept for a while longer.
+    def next_message(self, channel: str, token: str) -> tuple[int, Message] | None:
+        """Return the oldest queued message of a channel and extend the lease.
 
         Returns:
-            Its id and the message; None if there is none, or the sink was lost to another process.
+            Its id and the message; None if the queue is empty or another process has the lease.
         """
         with self._transaction() as connection:
-            kept = connection.execute(
+            extended = connection.execute(
                 "UPDATE sinks SET leased_until = ? WHERE sink = ? AND lease = ?",
-                (self._clock() + _LEASE_SECONDS, sink, token),
+                (self._clock() + _LEASE_SECONDS, channel, token),
             ).rowcount
             waiting = connection.execute(
                 "SELECT id, content FROM messages JOIN outbox ON message_id = id"
                 " WHERE sink = ? AND sent_at IS NULL ORDER BY id LIMIT 1",
-                (sink,),
+                (channel,),
             ).fetchone()
-        return (int(waiting[0]), Message.from_json(waiting[1])) if kept and waiting else None
+        return (int(waiting[0]), Message.from_json(waiting[1])) if extended and waiting else None
 
-    def sent(self, sink: str, message_id: int) -> None:
-        """Note that a sink has a message, or is to have nothing of it."""
+    def sent(self, channel: str, message_id: int) -> None:
+        """Record that a channel accepted a message, or that none of its items are for the channel."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE outbox SET sent_at = ? WHERE message_id = ? AND sink = ?",
-                (self._clock(), message_id, sink),
+                (self._clock(), message_id, channel),
             )
             connection.execute(
-                "UPDATE sinks SET failures = 0, retry_at = 0 WHERE sink = ?", (sink,)
+                "UPDATE sinks SET failures = 0, retry_at = 0 WHERE sink = ?", (channel,)
             )
 
-    def not_sent(self, sink: str) -> float:
-        """Note that a sink took nothing.
+    def not_sent(self, channel: str) -> float:
+        """Record that a channel refused a message.
 
         Returns:
-            Seconds until it is tried again, twice as many after each failure up to an hour.
+            Seconds until the next attempt: doubled after each failure, at most an hour.
         """
         with self._transaction() as connection:
-            failures = int(
-                connection.execute("SELECT failures FROM sinks WHERE sink = ?", (sink,)).fetchone()[
-                    0
-                ]
-            )
+            [count] = connection.execute(
+                "SELECT failures FROM sinks WHERE sink = ?", (channel,)
+            ).fetchone()
+            failures = int(count)
             wait = min(_FIRST_RETRY_SECONDS * 2.0 ** min(failures, 16), _LAST_RETRY_SECONDS)
             connection.execute(
                 "UPDATE sinks SET failures = failures + 1, retry_at = ? WHERE sink = ?",
-                (self._clock() + wait, sink),
+                (self._clock() + wait, channel),
             )
         return wait
 
-    def release(self, sink: str, token: str) -> None:
-        """Give a sink back."""
+    def release(self, channel: str, token: str) -> None:
+        """Release the lease of a channel."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE sinks SET lease = NULL, leased_until = 0 WHERE sink = ? AND lease = ?",
-                (sink, token),
+                (channel, token),
             )
 
     @contextmanager
@@ -250,9 +240,9 @@ class AlertState:
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise AlertStateError(
-                f"{self._path}, which holds the alerts, cannot be used: {error}. Check its"
-                " permissions and that the disk has room. If it is damaged, move it away: a new one"
-                " is made, and what fails is told anew."
+                f"The alert file {self._path} cannot be used: {error}. Check its permissions and the"
+                " free disk space. If it is damaged, move it away: Monstera creates a new one and"
+                " reports all failures again."
             ) from error
 
     def _ensure_tables(self, connection: sqlite3.Connection) -> None:
@@ -261,53 +251,53 @@ class AlertState:
             return
         if version:
             raise AlertStateError(
-                f"{self._path}, which holds the alerts, was written by another version ({version})"
-                f" of this package than this one ({_VERSION}). Use that one, or move the file away:"
-                " a new one is made, and what fails is told anew."
+                f"The alert file {self._path} has format version {version}, but this version of"
+                f" Monstera uses {_VERSION}. Use the version of Monstera that wrote it, or move it"
+                " away: Monstera creates a new one and reports all failures again."
             )
-        # Not executescript, which would commit what is before it.
+        # Not `executescript`, which would commit the open transaction.
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)
         connection.execute("INSERT INTO meta VALUES (?, ?)", (os.urandom(16), self._clock()))
         connection.execute(f"PRAGMA user_version = {_VERSION}")
 
 
-def _is_taken(connection: sqlite3.Connection, run_id: str) -> bool:
+def _is_processed(connection: sqlite3.Connection, run_id: str) -> bool:
     found = connection.execute("SELECT 1 FROM runs WHERE run_id = ?", (run_id,)).fetchone()
     return found is not None
 
 
-def _take(
+def _record(
     connection: sqlite3.Connection, outcome: Outcome, run: FinishedRun, now: float
 ) -> Item | None:
-    """Note how a check, step or run ended; an item if that is news."""
+    """Record the outcome of a check, step or run; return an item if it is to be reported."""
     known = connection.execute(
         "SELECT failing, level, seen_at, told_at, since, since_days, since_run FROM subjects"
         " WHERE subject = ?",
         (outcome.subject,),
     ).fetchone()
-    failed, level, seen_at, told_at, *first = known or (0, "", 0.0, 0.0)
+    failed, level, seen_at, reported_at, *first = known or (0, "", 0.0, 0.0)
     if known is not None and outcome.at <= seen_at:
-        return None  # runs need not be taken in in the order in which they ended
+        return None  # runs may be processed in another order than they ended
     if not failed:
         first = [outcome.at, run.days, run.run_id]
     news = None
     if not outcome.failing:
-        news = News.RECOVERED if failed else None
+        news = AlertEvent.RECOVERED if failed else None
     elif not failed or outcome.level < level:
-        news = News.NEW
-    elif _date(now).toordinal() - _date(told_at).toordinal() >= REMIND_AFTER_DAYS:
-        news = News.REMINDER
+        news = AlertEvent.NEW
+    elif _date(now).toordinal() - _date(reported_at).toordinal() >= REMIND_AFTER_DAYS:
+        news = AlertEvent.REMINDER
     connection.execute(
         "INSERT OR REPLACE INTO subjects VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             outcome.subject,
             outcome.failing,
-            # The level that was told: a failure that becomes less urgent is no news.
+            # The reported level: a failure that becomes less urgent is not reported again.
             outcome.level if news or not failed else level,
             outcome.at,
             *first,
-            now if news else told_at,
+            now if news else reported_at,
         ),
     )
     return Item(news, outcome, *first) if news else None
@@ -317,6 +307,6 @@ def _date(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _forget(connection: sqlite3.Connection, before: float) -> None:
+def _delete_old(connection: sqlite3.Connection, before: float) -> None:
     connection.execute("DELETE FROM messages WHERE made_at < ?", (before,))
     connection.execute("DELETE FROM runs WHERE taken_at < ?", (before,))

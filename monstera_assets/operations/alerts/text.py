@@ -1,4 +1,4 @@
-"""Text of data made fit for a message: no markup, no control characters, no e-mail, bounded."""
+"""Make text from data safe for messages: no markup, control characters or e-mail addresses."""
 
 from __future__ import annotations
 
@@ -10,38 +10,35 @@ _ESCAPED = re.compile(r"\\([\\`*\[\]|])")
 
 
 def clean(text: str, limit: int) -> str:
-    """One line without control characters and e-mail addresses, at most `limit` characters.
+    """Return one line without control characters and e-mail addresses, at most `limit` characters.
 
-    An address is replaced before the text is cut, so that no half of one is left.
+    Addresses are replaced before the text is cut, so that no part of one remains.
     """
     printable = "".join(character if character.isprintable() else " " for character in text)
     return shorten(_E_MAIL.sub(_E_MAIL_HIDDEN, " ".join(printable.split())), limit)
 
 
 def shorten(text: str, limit: int) -> str:
-    """The text, or its beginning with an ellipsis."""
+    """Return the text, or its beginning with an ellipsis."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def code(text: str) -> str:
-    """A span of code, in which nothing but a backtick has a meaning."""
+    """Return the text as a code span, with backticks replaced."""
     return f"`{text.replace('`', chr(39)) or ' '}`"
 
 
 def rows_of(markdown: str, *, rows: int, width: int) -> tuple[tuple[str, ...], ...]:
-    """The header and some rows of a Markdown table as `Finding.as_markdown` writes it.
+    """Return the header and the first rows of a Markdown table that `Finding.as_markdown` wrote.
 
-    Args:
-        markdown: the table; its cells are unescaped and cleaned.
-        rows: the number of rows to keep, the header not counted.
-        width: characters to keep of a cell.
+    Cells are unescaped, cleaned, and cut to `width` characters.
     """
     lines = [_cells(line, width) for line in markdown.splitlines() if line.strip()]
     return tuple(line for number, line in enumerate(lines) if number != 1)[: rows + 1]
 
 
 def _cells(line: str, width: int) -> tuple[str, ...]:
-    # A bar within a cell has a backslash before it, so one between spaces is a border.
+    # A bar within a cell is escaped, so an unescaped bar between spaces is a border.
     cells = line.strip().removeprefix("| ").removesuffix(" |").split(" | ")
     return tuple(clean(_unescaped(cell), width) for cell in cells)
 
@@ -51,7 +48,7 @@ def _unescaped(cell: str) -> str:
 
 
 def grid(lines: tuple[tuple[str, ...], ...]) -> str:
-    """A block of code with the lines' cells in columns; the first line is the header."""
+    """Return a code block with the cells aligned in columns; the first line is the header."""
     columns = max(len(line) for line in lines)
     padded = [line + ("",) * (columns - len(line)) for line in lines]
     widths = [max(len(line[column]) for line in padded) for column in range(columns)]
