@@ -1,7 +1,7 @@
 """The churn model and the baseline that it must beat, built with scikit-learn.
 
-The model is a logistic regression on linear-spline features. Cross-validation selects the strength of
-regularization and provides the out-of-fold logits for Platt scaling. All rows of a user are in one fold.
+The model is a logistic regression on linear-spline features. Cross-validation selects the
+regularization strength and provides the out-of-fold logits for Platt scaling. Each user is in one fold.
 The model is additive, so the contribution of each feature group to a logit is exact.
 
 Results are bit-for-bit reproducible: folds are seeded and linear algebra runs on one thread.
