@@ -8,11 +8,11 @@ import ibis.expr.types as ir
 from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.gold_recommendation_evaluation import COUNTED_COLUMNS
 from monstera_assets.prediction.recommendations import (
+    EXCLUDED_STATES,
     RECOMMENDATIONS,
     VERSION,
-    WITHOUT,
     RecommendationSource,
-    is_present,
+    is_eligible,
     recommend,
 )
 
@@ -34,7 +34,7 @@ TABLE = ma.declare_table(
             "platform_state",
             "string",
             "State of the user at the end of the as-of date.",
-            allowed=tuple(state for state in ma.UserState if state not in WITHOUT),
+            allowed=tuple(state for state in ma.UserState if state not in EXCLUDED_STATES),
         ),
         *ma.columns("int64", recommendation_rank="1 for the product to recommend first, up to 3."),
         ma.PRODUCT_ID,
@@ -135,7 +135,7 @@ def everybody_has_what_is_left(
 ) -> ir.Table:
     """Every user has all products that are left, up to three, ranked from 1."""
     people = silver_user_current_state
-    people = people.filter(is_present(people.platform_state))
+    people = people.filter(is_eligible(people.platform_state))
     states = silver_user_product_states
     left = states.filter(states.current_state == str(ma.ProductState.NEVER_ADOPTED))
     left = left.inner_join(

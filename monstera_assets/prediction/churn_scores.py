@@ -42,8 +42,8 @@ def score(
         policy: the thresholds.
 
     Returns:
-        The features with `RISK_COLUMNS`. Rows scored by the base rate have no band and no reasons. Their
-        probability is missing if no outcome is known.
+        The features with `RISK_COLUMNS`. Scores from the base rate have no band and no reasons, and no
+        probability if no outcome is known.
     """
     as_of = as_of_date(features)
     if as_of is None:

@@ -20,7 +20,7 @@ from monstera_assets.lifecycle.policy import AnomalyPolicy
 from monstera_assets.prediction.expected_range import (
     DAYS_BEFORE_JUDGED,
     Span,
-    judged,
+    evaluate,
     normal_quantile,
     student_quantile,
 )
@@ -78,7 +78,7 @@ def judge(
             f"{name}::{types.get(kind, kind)} AS {name}" for name, kind in COLUMNS.items()
         )
         connection.execute(f"CREATE TABLE series AS SELECT {cast} FROM given")
-        found = judged(
+        found = evaluate(
             ibis.table(COLUMNS, "series"),
             keys=["name"],
             span=span,

@@ -93,7 +93,7 @@ def test_units_follow_from_names() -> None:
     assert unit("Users Active Daily") is Unit.USERS
     assert unit("Revenue Closing Daily") is Unit.MONEY
     assert unit("Users Tried Share to Date") is Unit.SHARE
-    with pytest.raises(ValueError, match="needs a unit"):
+    with pytest.raises(ValueError, match="has no unit"):
         unit("Videos Created Daily")
 
 
