@@ -24,8 +24,8 @@ _SHOWN = ("current_state", "health_score", "health_change_30", "health_change_90
 TABLE = ma.declare_table(
     "gold_account_churn_scores",
     grain="one account under contract on the as-of date",
-    description="How likely is each account's subscription to lapse within 90 days of the as-of date, and"
-    " why? gold_churn_model_evaluation shows how accurate these scores were in the past.",
+    description="How likely is each account's subscription to lapse in the 90 days after the as-of"
+    " date, and why? gold_churn_model_evaluation shows how accurate these scores were in the past.",
     key=("account_id",),
     columns=(
         ACCOUNT_COLUMN,

@@ -27,9 +27,9 @@ _DIMENSIONS = {
 TABLE = ma.metric_table(
     f"gold_{ACCOUNTS_ACTIVE.column_name}",
     grain="one date, segment dimension and possible segment value",
-    description="How many accounts were in use in the 30 days that end on each date, in total and by tier"
-    f" and state? The total has `{ma.TOTAL}` in both segment columns. Tier and state are those at the end"
-    " of the date.",
+    description="How many accounts were in use in the 30 days that end on each date, in total and by"
+    f" tier and state? The total has `{ma.TOTAL}` in both segment columns. Tier and state are those at"
+    " the end of the date.",
     dimensions=(ma.METRIC_DATE, *ma.segment_columns(tuple(_DIMENSIONS), "accounts")),
     metrics=(ACCOUNTS_ACTIVE,),
 )

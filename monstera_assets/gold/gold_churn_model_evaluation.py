@@ -28,7 +28,7 @@ TABLE = ma.declare_table(
         *ma.columns(
             "date",
             nullable=True,
-            evaluation_date="As-of date of the predictions; null for all dates together.",
+            evaluation_date="Date as of which churn is predicted; null for all dates together.",
         ),
         ma.Column("predictor", "string", "Source of the probabilities.", allowed=tuple(Predictor)),
         *ma.columns(
@@ -53,8 +53,8 @@ TABLE = ma.declare_table(
         ),
         *ma.columns(
             "boolean",
-            is_published="Whether scores come from this predictor: the model if it beats the baseline in"
-            " both AUC and Brier score over all dates, else the baseline; the base rate if there is not"
+            is_published="Whether scores come from this predictor: the model if it beats the baseline"
+            " on both AUC and Brier score over all dates, else the baseline; the base rate without"
             " enough data.",
         ),
         *TRAINING_COLUMNS,

@@ -62,10 +62,10 @@ TABLE = ma.declare_table(
         ma.Column(
             "measure",
             "string",
-            "Evaluated measure. state_share: members in the state / members of the segment, evaluated by"
-            " its change from the day before. active_share: users active on the day / users active in"
-            " the 30 days that end on it. events_per_active_user: qualifying events of the day / users"
-            " active on it.",
+            "Evaluated measure. state_share: members in the state / members of the segment, evaluated"
+            " by its change from the day before. active_share: users active on the day / users active"
+            " in the 30 days that end on it. events_per_active_user: qualifying events of the day /"
+            " users active on it.",
             allowed=tuple(Measure),
         ),
         SCOPE,
@@ -85,7 +85,7 @@ TABLE = ma.declare_table(
         ),
         *ma.columns(
             "int64",
-            members_deviating="Observed minus expected members or events; for a week, the mean per day.",
+            members_deviating="Observed minus expected members or events; for a week, the daily mean.",
         ),
         ma.Column("direction", "string", "Direction of the deviation.", allowed=tuple(Direction)),
         *ma.columns(
