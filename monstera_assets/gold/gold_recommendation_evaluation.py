@@ -38,7 +38,7 @@ TABLE = ma.declare_table(
         *ma.columns(
             "date",
             nullable=True,
-            evaluation_date="Date at the end of which products are ranked; null for all dates together.",
+            evaluation_date="Date as of which products are ranked; null for all dates together.",
         ),
         ma.Column(
             "predictor",
