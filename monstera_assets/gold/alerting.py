@@ -2,8 +2,8 @@
 
 The thresholds are the settings of `AlertPolicy` (framework, section 9). None of these rules blocks,
 because the tables are correct. A figure of fewer than `min_alert_population` people, events or rows
-passes with a note. A figure without a comparison, because history is too short, passes. Each rule
-returns the observed and the expected figure.
+passes with a note; a figure without history to compare with passes. Violations contain the observed
+and the expected figure.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ activation_rate_is_steady = _weekly_rate("max_activation_decrease", overall.ACTI
 
 @_alert(transitions.TABLE, transitions.RECOVERY_RATE.name, "failures", level=P1)
 def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The share of payment failures closed in 30 days by recovery is at least min_dunning_recovery."""
+    """At least min_dunning_recovery of the payment failures closed in 30 days were recovered."""
     recovered = rows[transitions.RECOVERY_RATE.column_name]
     closed = rows[transitions.FAILURES_CLOSED.column_name]
     least = alerts.min_dunning_recovery
@@ -160,7 +160,7 @@ def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window)
 
 @_alert(loads.TABLE, "Share of rows accepted", "rows_read", "rows read", level=P1)
 def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The share of the day's event rows that were accepted is at least min_schema_compliance."""
+    """At least min_schema_compliance of the day's event rows were accepted."""
     accepted = ma.ratio(rows.rows_accepted, rows.rows_read)
     least = alerts.min_schema_compliance
     return rows.filter(rows.partition_date == window.last).select(
@@ -173,7 +173,7 @@ def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Wind
 
 @_alert(transitions.TABLE, "Mean days in the state new", "users", level=P3)
 def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Mean days in the state new have risen by at most max_time_in_new_increase in 28 days."""
+    """Mean days in the state new rose by at most max_time_in_new_increase from the 28 days before."""
     rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(ma.UserState.NEW))
     left = rows[transitions.MOVES.column_name]
     # Sums of integers do not depend on the order.

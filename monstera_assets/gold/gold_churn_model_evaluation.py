@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
     key=("entity", "evaluation_date", "predictor", "decile"),
     columns=(
         ma.Column(
-            "entity", "string", "Entity that may churn.", allowed=(USERS.entity, ACCOUNTS.entity)
+            "entity", "string", "Type of the entity.", allowed=(USERS.entity, ACCOUNTS.entity)
         ),
         *ma.columns(
             "date",

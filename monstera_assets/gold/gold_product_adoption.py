@@ -72,8 +72,8 @@ FUNNEL = (USERS_ELIGIBLE, USERS_TRIED, USERS_ACTIVATED, USERS_IN_USE)
 TABLE = ma.metric_table(
     "gold_product_adoption",
     grain="one active product",
-    description="How many users have tried, activated and are using each active product as of the as-of"
-    " date? Features and sub-features count toward their product.",
+    description="How far has each active product been adopted by the as-of date? Users are counted by"
+    " step (tried, activated, in use) and by state. Features count toward their product.",
     dimensions=(ma.PRODUCT_ID, ma.AS_OF_DATE),
     key=("product_id",),
     metrics=(

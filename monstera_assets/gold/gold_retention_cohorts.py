@@ -39,13 +39,13 @@ USERS_IN_COHORT = ma.Metric(
 USERS_RETAINED = _users(
     "Retained",
     "Bracket retention: users with a qualifying event in the period after their own signup",
-    "count(distinct user_id) where days since signup lie in the period",
+    "count(distinct user_id) where days since signup are in the period",
 )
 RETENTION = _share("Retained", "Users retained")
 USERS_RETAINED_UNBOUNDED = _users(
     "Retained Unbounded",
     "Users with a qualifying event in the period or after it, up to the as-of date",
-    "count(distinct user_id) where days since signup lie in the period or after it",
+    "count(distinct user_id) where days since signup are in the period or after it",
     "Old cohorts had more time to come back than recent ones.",
 )
 RETENTION_UNBOUNDED = _share("Retained Unbounded", "Users retained unbounded")

@@ -189,7 +189,7 @@ def _by_day(changes: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Opening plus movements equals closing, and opening equals the closing of the day before."""
+    """Opening revenue plus movements equals closing revenue; opening equals the previous closing."""
     rows = gold_revenue_metrics
     before = rows.select(
         metric_date=ma.day_date(ma.day_number(rows.metric_date) + 1),

@@ -180,10 +180,8 @@ def _transitioned(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir
 def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
     """Return transitions, one row per transition and segment.
 
-    Args:
-        users: `silver_user_state_transitions`.
-        accounts: `silver_account_state_transitions`.
-        segments: the result of `segments_and_accounts`.
+    Reads silver_user_state_transitions, silver_account_state_transitions and the result of
+    `segments_and_accounts`.
 
     Returns:
         `metric_date`, `scope`, `segment_dimension`, `segment_value`, `account_id`, `from_state`,

@@ -173,7 +173,7 @@ def gold_state_distribution_anomalies(
     activity = active.union(events_per_user(gold_activity_metrics, policy))
     states = state_shares(gold_state_distribution, policy)
     families = ((states, Span.DAY), (activity, Span.DAY), (active, Span.WEEK))
-    # Each family has a separate part of the false alarms: the many states do not widen other ranges.
+    # False alarms are divided among families, so that many state series do not widen other ranges.
     false_alarms = policy.anomalies.max_false_alarms / len(families)
     rows = ibis.union(
         *(_out_of_range(series, span, false_alarms, policy) for series, span in families)

@@ -55,7 +55,7 @@ def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
         f"Users {name} Share Weekly",
         f"{moved} in the 7 days that end on the date / users {then} 7 days before; null without such"
         " users, and on rows other than the total of the platform.",
-        f"count(moves of 7 days) / count(users {then} then)",
+        f"count(transitions of 7 days) / count(users {then} 7 days before)",
         caveats=caveats,
     )
 
@@ -128,7 +128,7 @@ def gold_state_transition_metrics(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count transitions by date and kind, and divide them by users in states a week before."""
+    """Count transitions by date and kind, and compute rates per users in states a week before."""
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
     columns = ("transition_date", "from_state", "to_state", "days_in_previous_state")
     transitions = users.select("scope", *columns).union(

@@ -96,13 +96,7 @@ def users_active(
     A qualifying day counts its user for `days` days or until the next qualifying day. The metric is the
     running total of users who start and stop being counted, so each day is read only once.
 
-    Args:
-        activity: silver_daily_user_activity of the window and the `days - 1` days before it.
-        users: bronze_users.
-        accounts: bronze_accounts.
-        days: length of the sliding window.
-        window: the dates to compute.
-        metric: column name of the metric.
+    `activity` is silver_daily_user_activity of the window and the `days - 1` days before it.
     """
     presence = sliding_presence(active_days(activity), keys=["user_id"], days=days)
     changes = _by_segment(from_first_day(presence, window), users, accounts)
@@ -117,12 +111,7 @@ def created_by_segment(
 ) -> ir.Table:
     """Count creations per date of a window and segment of the users.
 
-    Args:
-        facts: one row per creation: `user_id` and `created_on`.
-        users: bronze_users.
-        accounts: bronze_accounts.
-        window: the dates to compute.
-        metric: the metric of the table.
+    `facts` has one row per creation: `user_id` and `created_on`.
     """
     by_day = facts.group_by("user_id", day=ma.day_number(facts.created_on))
     changes = _by_segment(by_day.aggregate(change=facts.count()), users, accounts)
@@ -189,15 +178,8 @@ def active_entities_differ(
 ) -> ir.Table:
     """Return the dates on which the total differs from a count of distinct entities in raw events.
 
-    The entities in the sliding window of a date are the union of the entities of its days.
-
-    Args:
-        metric: the declaration of the table.
-        rows: the table.
-        events: bronze_events with the counted column.
-        entity: name of the counted column.
-        days: length of the sliding window.
-        window: the dates to compare.
+    The entities in the sliding window of `days` days are the union of the entities of its days.
+    `events` is bronze_events with the counted column `entity`.
     """
     [column] = (each.column_name for each in metric.metrics)
     all_days = ma.Window(ma.days_earlier(window.first, days - 1), window.last)

@@ -1,7 +1,8 @@
 """The churn model and the baseline that it must beat, built with scikit-learn.
 
 The model is a logistic regression on linear-spline features. Cross-validation selects the
-regularization strength and provides the out-of-fold logits for Platt scaling. Each user is in one fold.
+regularization strength and the out-of-fold logits for Platt scaling, with each user in one fold if
+possible.
 The model is additive, so the contribution of each feature group to a logit is exact.
 
 Results are bit-for-bit reproducible: folds are seeded and linear algebra runs on one thread.
@@ -165,7 +166,7 @@ def _features(rows: pd.DataFrame, target: Target) -> pd.DataFrame:
 
 
 def _folds(rows: pd.DataFrame, churned: Floats, target: Target) -> list[tuple[Floats, Floats]]:
-    """Return the training and test rows of each fold, without users in both.
+    """Return the training and test rows of each fold, if possible without users in both.
 
     Users are grouped by account and signup date, which do not change when a user ID is erased.
     """

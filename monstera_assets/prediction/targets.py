@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from monstera_assets.lifecycle.policy import ChurnPolicy
 
 STEP_DAYS = 30
-"""Days between two snapshots, and days without a qualifying event that count as churn."""
+"""Days between two snapshots. A user without a qualifying event in this time has churned."""
 ACCOUNT = "account_id"
 """Name of the account column in the features of users and accounts."""
 
@@ -113,7 +113,7 @@ USERS = Target(
             ),
         ),
         Group(
-            "signed up {days_since_signup} days ago, {total_qualifying_events} events since",
+            "signed up {days_since_signup} days ago, {total_qualifying_events} events since then",
             numbers=("days_since_signup", "total_qualifying_events"),
             categories=("activity_state",),
         ),
