@@ -22,7 +22,7 @@ TABLE = ma.declare_table(
     " revenue at stake.",
     key=("account_id",),
     columns=(
-        *ma.columns("int64", attention_rank="1 for the account with the most revenue at stake."),
+        *ma.columns("int64", attention_rank="Rank by revenue at stake, 1 for the highest."),
         ACCOUNT_COLUMN,
         *ma.columns(
             "string",

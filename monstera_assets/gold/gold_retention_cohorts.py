@@ -33,7 +33,7 @@ def _share(name: str, of: str) -> ma.Metric:
 
 USERS_IN_COHORT = ma.Metric(
     "Users in Cohort per Period",
-    "Users who signed up in the month or week; equal in all periods.",
+    "Users who signed up in the month or week; the same in every period.",
     "count(user_id) by the month or week of user_created_at",
 )
 USERS_RETAINED = _users(

@@ -34,7 +34,7 @@ MEMBERS_SHARE = ma.Metric(
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",
-    "Members who entered the state on the date, or whose first state it is.",
+    "Members who entered the state on the date, including those whose first day it is.",
     "count(moves by to_state) + count(members whose first day it is)",
 )
 LEFT = ma.Metric(
@@ -45,7 +45,7 @@ LEFT = ma.Metric(
 NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
     "Sum over accounts of the squared net change of the account's members in the state. It equals the"
-    " number of moves if each was in another account, and is much larger if the members of one account"
+    " number of moves if each was in a different account, and is much larger if members of one account"
     " moved together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
     caveats="The variance of the net moves if accounts move independently of each other.",

@@ -22,9 +22,12 @@ RECOVERY_DAYS = 30
 
 PLATFORM, PRODUCT, ACCOUNT = SCOPES = ("platform", "product", "account")
 SCOPE = ma.Column(
-    "scope", "string", "States of users, product relationships or accounts.", allowed=SCOPES
+    "scope",
+    "string",
+    "Scope of the states: users, product relationships or accounts.",
+    allowed=SCOPES,
 )
-_MOVES: Mapping[str, Mapping[Any, Mapping[Any, Transition]]] = {
+_ALLOWED: Mapping[str, Mapping[Any, Mapping[Any, Transition]]] = {
     PLATFORM: USER_TRANSITIONS,
     PRODUCT: PRODUCT_TRANSITIONS,
     ACCOUNT: ACCOUNT_TRANSITIONS,
@@ -38,12 +41,12 @@ IN_USE = (
 
 MOVES = ma.Metric(
     "Moves Made Daily",
-    "Transitions from the one state to the other on the date.",
+    "Transitions from one state to the other on the date.",
     "count(*) by transition_date",
 )
 DAYS_IN_STATE = ma.Metric(
     "Moves Days in State Mean Daily",
-    "Mean days in the previous state of the date's transitions; null without transitions.",
+    "Mean days spent in the previous state before the date's transitions; null without transitions.",
     "avg(days_in_previous_state)",
     ma.Unit.DAYS,
     nullable=True,
@@ -79,7 +82,7 @@ RECOVERY_RATE = ma.Metric(
     "Accounts Dunning Recovered Share Monthly",
     "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days that end"
     " on the date; null without closed failures, and on rows other than the total of accounts. A lapse"
-    " closes failures on its first day; a new start closes them without recovery.",
+    " closes failures on its first day; a new subscription closes them without recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
 )
 FAILURES_CLOSED = ma.Metric(
@@ -107,7 +110,7 @@ TABLE = ma.metric_table(
     metrics=(MOVES, DAYS_IN_STATE, *RATES, FAILURES_CLOSED),
 )
 
-_MOVE = ("scope", "from_state", "to_state")
+_KEY = ("scope", "from_state", "to_state")
 
 
 @ma.table_asset(
@@ -138,9 +141,9 @@ def gold_state_transition_metrics(
     in_all = transitions.mutate(from_state=ibis.literal(ma.TOTAL), to_state=ibis.literal(ma.TOTAL))
     every = transitions.union(in_all)
     counted = every.group_by(
-        metric_date="transition_date", **{n: every[n] for n in _MOVE}
+        metric_date="transition_date", **{n: every[n] for n in _KEY}
     ).aggregate(moves=every.count(), days=every.days_in_previous_state.sum().cast("int64"))
-    rows = ma.left_joined(_grid(window), counted, on=["metric_date", *_MOVE])
+    rows = ma.left_joined(_grid(window), counted, on=["metric_date", *_KEY])
     weekly = _weekly(users, silver_user_state_history, window)
     monthly = _closings(
         payment_failures(bronze_accounts, bronze_subscription_events, policy), window
@@ -154,7 +157,7 @@ def gold_state_transition_metrics(
 
     return rows.select(
         "metric_date",
-        *_MOVE,
+        *_KEY,
         **{
             MOVES.column_name: rows.moves.fill_null(0),
             DAYS_IN_STATE.column_name: ma.ratio(rows.days, rows.moves),
@@ -174,7 +177,7 @@ def _grid(window: ma.Window) -> ir.Table:
     """Return every date with every allowed transition and one total per scope."""
     kinds = [
         {"scope": scope, "from_state": str(left), "to_state": str(reached)}
-        for scope, moves in _MOVES.items()
+        for scope, moves in _ALLOWED.items()
         for left, reached in [
             *((left, reached) for left, targets in moves.items() for reached in targets),
             (ma.TOTAL, ma.TOTAL),

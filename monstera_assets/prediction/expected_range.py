@@ -1,10 +1,10 @@
 """Expected ranges of daily series, computed only from earlier days.
 
-Per day, a series has a number of members and an amount, such as users in use and how many of them are
-active, users in the segment and the net gain of a state, or active users and their events. The expected
-amount is the median rate of the same weekday in the preceding weeks, times the members. Dispersion is
-estimated from past absolute residuals. Its minimum is the dispersion by chance: of members who act
-independently, or of accounts whose members act together.
+Per day, a series has a number of members and an amount, such as monthly and daily active users, users
+in a segment and the net gain of a state, or active users and their events. The expected amount is the
+median rate of the same weekday in the preceding weeks, times the members. Dispersion is estimated from
+past absolute residuals. Its minimum is the dispersion by chance: of members who act independently, or
+of accounts whose members act together.
 
 A day is out of range if its deviation exceeds a threshold. All days and series of a quarter together
 exceed it by chance at the configured false-alarm rate (Bonferroni correction).
@@ -169,7 +169,7 @@ def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Tab
     )
     rate = rows.expected_rate
     per_member = ibis.ifelse(rows.is_proportion, rate * (1.0 - rate), rows.expected_turned)
-    # The one keeps a single transition in range where transitions are rare.
+    # Adding 1 keeps a single transition in range where transitions are rare.
     independent = rows.members * per_member + 1.0
     rows = rows.mutate(
         expected_amount=rows.members * rate,

@@ -276,4 +276,4 @@ def _with_score(rows: ir.Table) -> ir.Table:
 def _reason(part: ir.IntegerValue, whole: ir.IntegerValue, did: ir.StringValue) -> ir.StringValue:
     percent = (part.cast("float64") * 100 / whole.cast("float64")).round().cast("int64")
     counts = part.cast("string") + " of " + whole.cast("string") + " users "
-    return counts + did + " (" + percent.cast("string") + " %)"
+    return counts + did + " (" + percent.cast("string") + "%)"

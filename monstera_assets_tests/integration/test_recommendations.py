@@ -255,7 +255,7 @@ def test_recommendations_are_what_a_literal_count_says(
                 assert (each["users_without"], each["users_in_order"]) == (whole, part)
                 assert each["why"] == (
                     f"{part} of {whole} users who had {known.names[because]} but not yet"
-                    f" {known.names[product]} adopted it later ({round(100 * part / whole)} %)"
+                    f" {known.names[product]} adopted it later ({round(100 * part / whole)}%)"
                 )
     assert stored == {}
 

@@ -179,7 +179,7 @@ def test_affinity_is_the_share_that_went_on(made: Made) -> None:
     assert first["because_product_id"] == "a"
     assert (first["users_without"], first["users_in_order"], first["users_both"]) == (5, 4, 5)
     assert first["score"] == pytest.approx((4 + 10 * 4 / 11) / 15, rel=1e-15)
-    assert first["why"] == "4 of 5 users who had A but not yet B adopted it later (80 %)"
+    assert first["why"] == "4 of 5 users who had A but not yet B adopted it later (80%)"
     assert first["co_adoption_rate"] == 5 / 6
     assert first["lift"] == pytest.approx(13 * 5 / (6 * 5), rel=1e-15)
     assert first["support"] == 5 / 13
@@ -187,7 +187,7 @@ def test_affinity_is_the_share_that_went_on(made: Made) -> None:
     assert second["product_id"] == "c"
     assert second["recommendation_source"] == "popularity"
     assert second["score"] == 6 / 13
-    assert second["why"] == "6 of 13 users adopted C (46 %)"
+    assert second["why"] == "6 of 13 users adopted C (46%)"
     for name in ("because_product_id", "users_without", "users_in_order", "users_both", "lift"):
         assert second[name] is None
     for row in (first, second):
