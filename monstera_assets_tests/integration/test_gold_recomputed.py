@@ -94,7 +94,7 @@ def test_trend_flags_follow_the_latest_date(
 
 
 def test_users_and_accounts_older_than_the_first_partition(tmp_path: Path) -> None:
-    """Cohorts with unknown activity before the first partition are null, and all checks pass."""
+    """Cohorts with unknown activity are null, and no check fails with an error."""
     write_random_source(tmp_path / "source", seed=1)
     days = DateWindow(date(2024, 3, 1), RANDOM_DAYS.last)
     graph = Graph(tmp_path / "source", tmp_path / "db.duckdb", tmp_path / "home", days.first)

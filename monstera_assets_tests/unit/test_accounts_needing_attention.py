@@ -50,7 +50,7 @@ def listed() -> pd.DataFrame:
             monthly_recurring_revenue=revenue,
             as_of_date=TODAY,
         )
-    # The lapsed account paid less in the end.
+    # The last revenue above 0 is at stake.
     for day, revenue in ((1, 700), (2, 400), (3, 0)):
         add(
             "silver.silver_account_state_history",
