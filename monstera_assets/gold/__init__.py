@@ -1,7 +1,7 @@
-"""Gold: the metrics that a company steers by, one module a table.
+"""Gold layer: business metrics, one module per table.
 
-Belongs here: declarations of metric tables and the functions that compute them from silver. Does
-not belong here: anything that decides a state (lifecycle).
+Contains the declarations of metric tables and the functions that compute them from silver. State
+rules belong in `lifecycle`.
 """
 
 OWNERS = ("team:product-analytics",)

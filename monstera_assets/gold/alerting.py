@@ -1,9 +1,9 @@
-"""Alerts on figures: rules that fail when a published figure of the last day is alarming.
+"""Alert rules that fail if a published figure of the last day crosses a threshold.
 
-The thresholds are those of `AlertPolicy`. None of these rules blocks: the tables are right, what they
-say is bad. A figure of fewer than `min_alert_population` people, events or rows passes with a note that
-says so; one whose comparison lies before the first partition passes. All rules return the figure seen
-and the one expected.
+The thresholds are the settings of `AlertPolicy` (framework, section 9). None of these rules blocks,
+because the tables are correct. A figure of fewer than `min_alert_population` people, events or rows
+passes with a note; a figure without history to compare with passes. Violations contain the observed
+and the expected figure.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ def _alert(
     level: ma.AlertLevel = P2,
     reads: Sequence[str] = (),
 ) -> Callable[[Callable[..., ir.Table]], ma.Rule]:
-    """Declare a function that computes figures as a rule that returns the alarming ones.
+    """Turn a function that computes figures into a rule that returns those that fail.
 
-    The function takes the tables, the thresholds and the window, and returns what was seen and
-    expected, the population and `is_alarming`.
+    The function takes the tables, the thresholds and the window. It returns the observed and expected
+    figures, the population and `fails`.
 
     Args:
-        table: the table that the rule is of.
-        figure: its name; what figures are together if the function returns a column of their names.
-        population: the column that says of how many a figure is.
-        counted: what the population counts, if not what its column is called.
-        level: how urgent an alarm is.
-        reads: names of the tables that the function takes, if not that of `table` alone.
+        table: the table that the rule belongs to.
+        figure: name of the figure; a common name if the function returns a column `figure`.
+        population: column with the size of the population behind a figure.
+        counted: what the population counts, by default the column name.
+        level: level of the alert.
+        reads: names of the tables that the function takes, by default only `table`.
     """
 
     def decorate(figures: Callable[..., ir.Table]) -> ma.Rule:
-        def alarming(*tables: ir.Table, policy: ma.LifecyclePolicy, window: ma.Window) -> ir.Table:
+        def failing(*tables: ir.Table, policy: ma.LifecyclePolicy, window: ma.Window) -> ir.Table:
             rows = figures(*tables, policy.alerts, window)
             least, size = policy.alerts.min_alert_population, rows[population].fill_null(0)
             number = size.cast("int64").cast("string")
@@ -64,17 +64,17 @@ def _alert(
                 **{column: rows[column] for column in rows.columns if column != "figure"},
                 **{ma.NOT_EVALUATED: ibis.ifelse(size < least, reason, None)},
             )
-            is_alarming = rows.is_alarming.fill_null(False)
-            return rows.filter(rows[ma.NOT_EVALUATED].notnull() | is_alarming).drop("is_alarming")
+            fails = rows.fails.fill_null(False)
+            return rows.filter(rows[ma.NOT_EVALUATED].notnull() | fails).drop("fails")
 
         declared = ma.rule(table, blocking=False, level=level)(figures)
-        return replace(declared, function=alarming, reads=tuple(reads) or (table.name,))
+        return replace(declared, function=failing, reads=tuple(reads) or (table.name,))
 
     return decorate
 
 
 def _rounded(figure: ir.FloatingValue) -> ir.FloatingValue:
-    """A figure without the last bits, so that one on its threshold is not beyond it."""
+    """Round away floating-point noise, so that a figure on its threshold does not exceed it."""
     return figure.round(9)
 
 
@@ -85,14 +85,14 @@ def _ago(rows: ir.Table, window: ma.Window) -> ir.IntegerValue:
 def _weekly_rate(
     threshold: str, rate: ma.Metric, level: ma.AlertLevel, states: Sequence[ma.UserState] = ()
 ) -> ma.Rule:
-    """The rule that a weekly rate has not risen, or not fallen, too much since the week before.
+    """Return the rule that limits the relative change of a weekly rate from the week before.
 
     Args:
-        threshold: name of the largest relative change: `max_<what>_increase` or `_decrease`.
+        threshold: name of the setting: `max_<what>_increase` or `max_<what>_decrease`.
         rate: the metric.
-        level: how urgent an alarm is.
-        states: the rate is of the users who were in these 7 days before; by default of the signups
-            of D-13 to D-7.
+        level: level of the alert.
+        states: states, 7 days before, of the users behind the rate; by default, the rate is of the
+            signups of D-13 to D-7.
     """
     _, what, direction = threshold.split("_")
     table = transitions.TABLE if states else overall.TABLE
@@ -113,19 +113,19 @@ def _weekly_rate(
         both = both.filter(both.dates == 2)
         change = _rounded(ma.ratio(both.seen - both.expected, both.expected))
         limit = getattr(alerts, threshold)
-        is_alarming = change > limit if direction == "increase" else change < -limit
-        columns = {"change": change, "people": both.people, "is_alarming": is_alarming}
+        fails = change > limit if direction == "increase" else change < -limit
+        columns = {"change": change, "people": both.people, "fails": fails}
         return both.select("seen", "expected", **columns)
 
     moved = "risen" if direction == "increase" else "fallen"
     figures.__name__ = f"{what}_rate_is_steady"
-    figures.__doc__ = f"The {what} rate has not {moved} by more than {threshold} in a week."
+    figures.__doc__ = f"The {what} rate has not {moved} by more than {threshold} within a week."
     reads = dict.fromkeys((table.name, overall.TABLE.name))
     return _alert(table, rate.name, "people", level=level, reads=tuple(reads))(figures)
 
 
 def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.Table:
-    """By day, the users who were in some states 7 days before, or the signups of D-13 to D-7."""
+    """Count, per day, the users in given states 7 days before or the signups of D-13 to D-7."""
     day = ma.day_number(headlines.metric_date)
     if states:
         users = ma.metric_columns(headlines, *(overall.USERS_IN_STATE[state] for state in states))
@@ -154,29 +154,29 @@ def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window)
     closed = rows[transitions.FAILURES_CLOSED.column_name]
     least = alerts.min_dunning_recovery
     return rows.filter(rows.metric_date == window.last, closed.notnull()).select(
-        seen=recovered, expected=ibis.literal(least), failures=closed, is_alarming=recovered < least
+        seen=recovered, expected=ibis.literal(least), failures=closed, fails=recovered < least
     )
 
 
 @_alert(loads.TABLE, "Share of rows accepted", "rows_read", "rows read", level=P1)
 def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """At least min_schema_compliance of a day's rows follow the rules of events."""
+    """At least min_schema_compliance of the day's event rows were accepted."""
     accepted = ma.ratio(rows.rows_accepted, rows.rows_read)
     least = alerts.min_schema_compliance
     return rows.filter(rows.partition_date == window.last).select(
         seen=accepted,
         expected=ibis.literal(least),
         rows_read=rows.rows_read,
-        is_alarming=accepted < least,
+        fails=accepted < least,
     )
 
 
 @_alert(transitions.TABLE, "Mean days in the state new", "users", level=P3)
 def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Mean days in the state new rose by at most max_time_in_new_increase within 28 days."""
+    """Mean days in the state new rose by at most max_time_in_new_increase from the 28 days before."""
     rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(ma.UserState.NEW))
     left = rows[transitions.MOVES.column_name]
-    # Whole numbers, so that the order of the sum does not matter.
+    # Sums of integers do not depend on the order.
     days = (left * rows[transitions.DAYS_IN_STATE.column_name].fill_null(0.0)).round()
     now = _ago(rows, window).between(0, BASELINE_DAYS - 1)
     before = _ago(rows, window).between(BASELINE_DAYS, 2 * BASELINE_DAYS - 1)
@@ -192,13 +192,13 @@ def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window
         seen=seen,
         expected=expected,
         users=ibis.least(sums.left_now.fill_null(0), sums.left_before.fill_null(0)),
-        is_alarming=_rounded(seen / expected - 1) > alerts.max_time_in_new_increase,
+        fails=_rounded(seen / expected - 1) > alerts.max_time_in_new_increase,
     )
 
 
 @_alert(segments.TABLE, "State shares", "people", "users")
 def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """No state's share of users is further than max_share_shift from its mean of 28 days before."""
+    """Each state's share of users is within max_share_shift of its mean over the 28 days before."""
     rows = rows.filter(rows.segment_dimension == "platform_state")
     shares = rows[segments.SEGMENT_SHARE.column_name]
     ago = _ago(rows, window)
@@ -215,12 +215,15 @@ def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Wind
         *("seen", "expected", "users"),
         figure="Share of users in the state " + states.state,
         people=states.users.sum().over(ibis.window()),
-        is_alarming=shift > alerts.max_share_shift,
+        fails=shift > alerts.max_share_shift,
     )
 
 
 def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
-    """The events of the last day beside the mean of its weekday, if there are 4 weeks before."""
+    """Return the last day's events and the mean of the same weekday in the 4 weeks before.
+
+    The result is empty if one of these weeks is missing.
+    """
     rows = rows.filter(rows.product_id == ma.TOTAL)
     events = rows[activity.EVENTS.column_name]
     ago = _ago(rows, window)
@@ -235,22 +238,22 @@ def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
 
 @_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events")
 def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Events are as many as their weekday's mean of 4 weeks, give or take max_volume_deviation."""
+    """Events differ by at most max_volume_deviation from their weekday's mean of the last 4 weeks."""
     day = _volume(rows, window)
     deviation = _rounded((ma.ratio(day.seen, day.expected) - 1).abs())
-    return day.mutate(is_alarming=(day.seen > 0) & (deviation > alerts.max_volume_deviation))
+    return day.mutate(fails=(day.seen > 0) & (deviation > alerts.max_volume_deviation))
 
 
 @_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events", level=P0)
 def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table:
-    """A day whose weekday had events in the 4 weeks before has events."""
+    """The day has events if its weekday had events in the 4 weeks before."""
     day = _volume(rows, window)
-    return day.mutate(is_alarming=day.seen == 0)
+    return day.mutate(fails=day.seen == 0)
 
 
 @_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users then", level=P3)
 def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Monthly active users have not fallen 4 weeks in a row by more than max_slow_decline in all."""
+    """Monthly active users have not fallen for 4 weeks by more than max_slow_decline in total."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
     weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})
     weeks = weeks.filter(weeks.ago_4.notnull())
@@ -260,5 +263,5 @@ def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.
         seen="ago_0",
         expected="ago_4",
         decline=decline,
-        is_alarming=fell & (decline > alerts.max_slow_decline),
+        fails=fell & (decline > alerts.max_slow_decline),
     )

@@ -1,4 +1,4 @@
-"""The series whose days gold_state_distribution_anomalies judges: shares of states, and activity."""
+"""The series that gold_state_distribution_anomalies evaluates: shares of states and activity."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from monstera_assets.gold import gold_users_active_monthly as active_monthly
 from monstera_assets.gold.gold_state_transition_metrics import PLATFORM
 
 SERIES = ("measure", *distribution.SEGMENT_OF_SCOPE, "state")
-"""The columns that name a series."""
+"""Columns that identify a series."""
 
 
 class Measure(StrEnum):
-    """What of a segment is looked at."""
+    """Measure of a segment that is evaluated."""
 
     STATE_SHARE = "state_share"
     ACTIVE_SHARE = "active_share"
@@ -27,7 +27,7 @@ class Measure(StrEnum):
 
 
 def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """The net gain of each state in its share: what its members are more than with its share before."""
+    """Return the net gain of each state: its members minus those expected from the previous share."""
     members, _, reached, departed, together = ma.metric_columns(rows, *distribution.TABLE.metrics)
     of_segment = ibis.window(group_by=["metric_date", *distribution.SEGMENT_OF_SCOPE])
     rows = rows.mutate(in_state=members, everybody=members.sum().over(of_segment).cast("int64"))
@@ -50,7 +50,7 @@ def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
 
 
 def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Users active on the day, of those active in the 30 days that end on it."""
+    """Return users active on the day relative to users active in the 30 days that end on it."""
     rows = daily.inner_join(monthly, ["metric_date", "segment_dimension", "segment_value"])
     return _of_activity(
         rows,
@@ -62,7 +62,7 @@ def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy
 
 
 def events_per_user(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Qualifying events of the day, of those who were active on it."""
+    """Return qualifying events of the day relative to users active on it."""
     rows = rows.filter(*(rows[name] == ma.TOTAL for name in activity.WHAT))
     rows = rows.mutate(**dict.fromkeys(ma.SEGMENT, ibis.literal(ma.TOTAL)))
     return _of_activity(

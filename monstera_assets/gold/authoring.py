@@ -1,4 +1,4 @@
-"""What the module of a gold table needs: `monstera_assets.authoring`, and metrics and segments."""
+"""The authoring interface for gold tables: `monstera_assets.authoring`, metrics and segments."""
 
 from __future__ import annotations
 

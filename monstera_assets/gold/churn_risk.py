@@ -1,4 +1,4 @@
-"""What the tables of churn scores share: columns, the scoring, and the checks of it."""
+"""Columns, scoring and checks that both tables of churn scores use."""
 
 from __future__ import annotations
 
@@ -19,27 +19,26 @@ from monstera_assets.silver.state_tables import why_not_evaluated
 HIGH, MEDIUM, LOW = BANDS
 
 TRAINING_COLUMNS = (
-    *ma.columns("string", model_version="Version of features, model and calibration."),
+    *ma.columns("string", model_version="Version of the features, model and calibration."),
     *ma.columns(
         "date",
         nullable=True,
         training_first_date="First snapshot of the training data; null without training data.",
-        training_last_date="Last snapshot of the training data, whose outcome was known; null without"
-        " training data.",
+        training_last_date="Last snapshot of the training data; null without training data.",
     ),
-    *ma.columns("int64", training_rows="Rows of the training data."),
+    *ma.columns("int64", training_rows="Number of rows in the training data."),
 )
 
 
 def risk_columns(target: Target, outcome: str) -> tuple[ma.Column, ...]:
-    """The columns of a score, whose `churn_probability` is that of `outcome`."""
-    probability = f"Probability of {outcome}; null if no outcome is known yet."
+    """Return the columns of a score, where `outcome` describes the predicted outcome."""
+    probability = f"Probability of {outcome}, between 0 and 1; null if no outcome is known yet."
     band = (
-        "Band of the probability, by the policy's thresholds; null for a base rate, which is the"
+        "Risk band of the probability, by the policy's thresholds; null for a base rate, which is the"
         f" same for every {target.entity}."
     )
-    moves = "The group of features that moves the probability {}most; null if none."
-    effect = "The probability minus what it would be if that group were average; null if none."
+    moves = "Feature group with the {}largest effect on the probability; null if none."
+    effect = "The probability minus the probability with an average feature group; null if none."
     return (
         *ma.columns("float64", nullable=True, churn_probability=probability),
         ma.Column("risk_band", "string", band, nullable=True, allowed=BANDS),
@@ -54,8 +53,8 @@ def risk_columns(target: Target, outcome: str) -> tuple[ma.Column, ...]:
         ma.Column(
             "score_source",
             "string",
-            "Source of the probability: the model; the baseline of one feature if the model was no"
-            " better on later data; the base rate if there was too little data.",
+            "Source of the probability: the model; the single-feature baseline if the model was not"
+            " better in the evaluation; the base rate without enough data.",
             allowed=tuple(Predictor),
         ),
         *TRAINING_COLUMNS,
@@ -70,7 +69,7 @@ def scored(
     target: Target,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """The rows of a table of scores, by the published predictor."""
+    """Return the rows of a table of scores, computed with the published predictor."""
     scores = score(features, published_of(evaluation, target), target, policy.churn)
     return scores[[column.name for column in table.columns]]
 
@@ -82,21 +81,21 @@ def differing_scores(
     history: ir.Table,
     out_of_date: ir.Table,
 ) -> ir.Table:
-    """Who has a score and should not, or has none and should.
+    """Return users or accounts with an unexpected or a missing score.
 
-    Not evaluated where the latest day of history, which features come from, is out of date.
+    The check is not evaluated if the latest day of the history behind the features is out of date.
     """
     differing = ma.differing_rows(scores.select(*columns), expected.select(*columns))
     return differing.mutate(**{ma.NOT_EVALUATED: why_not_evaluated(history, out_of_date)})
 
 
 def scores_are_consistent_in(table: ma.Table, target: Target) -> ma.Rule:
-    """The rule of a table of scores that they fit each other and the evaluation."""
+    """Return the rule that scores agree with their bands, reasons and the evaluation."""
 
     def scores_are_consistent(
         scores: ir.Table, evaluation: ir.Table, *, policy: ma.LifecyclePolicy
     ) -> ir.Table:
-        """Scores are probabilities in the right band, from the published predictor."""
+        """Each score is a probability from the published predictor and has the matching band."""
         medium_from, high_from = target.risk_thresholds(policy.churn)
         published = evaluation.filter(evaluation.entity == target.entity, evaluation.is_published)
         rows = scores.cross_join(published.aggregate(published=published.predictor.max()))

@@ -1,4 +1,4 @@
-"""The transitions that contribute most to what is out of its range, in words."""
+"""Text about the transitions that contribute most to an anomaly."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from monstera_assets.gold.gold_state_distribution import SEGMENT_OF_SCOPE
 from monstera_assets.prediction.expected_range import DAYS_OF
 
 BASELINE_DAYS = 28
-"""Days before a span whose mean is the usual number of a transition."""
+"""Days before a span over which the usual number of a transition is averaged."""
 _LISTED = 3
-"""Transitions that are named."""
+"""Maximum number of transitions per row."""
 
 
 def contributing_transitions(
     rows: ir.Table, transitions: ir.Table, keys: Sequence[str]
 ) -> ir.Table:
-    """The transitions whose number differs most from the usual one.
+    """Describe the transitions whose number differs most from the usual number.
 
     Args:
-        rows: one row a `keys`, among them `metric_date`, `span` and `SEGMENT_OF_SCOPE`.
-        transitions: what `segment_transitions` gives, of the spans and the `BASELINE_DAYS` before.
-        keys: what identifies a row.
+        rows: one row per `keys`, which contain `metric_date`, `span` and `SEGMENT_OF_SCOPE`.
+        transitions: the result of `segment_transitions` for the spans and the `BASELINE_DAYS` before.
+        keys: columns that identify a row.
 
     Returns:
-        `keys` and `moves_behind`: the transitions of the span in the segment, with how many there
-        were and how many are usual in as many days; rows without any that differ by at least one are
-        left out.
+        `keys` and `moves_behind`: the transitions in the segment within the span, each with its count
+        and the usual count for as many days. Rows without a transition that differs by at least one
+        are omitted.
     """
     transitions = transitions.select(
         made_on="metric_date",

@@ -1,7 +1,7 @@
-"""Tables of entities created daily, which a company configures for its own event types.
+"""Configurable tables of entities created per day, such as gold_videos_created_daily (the default).
 
-The setting's `EntityCreated` says what is created and which events create it; `entity_created_table`
-makes the table of it. What is configured by default is gold_videos_created_daily.
+The setting `EntityCreated` names the entity and the events that create it. The table is built by
+`entity_created_table`.
 """
 
 from __future__ import annotations

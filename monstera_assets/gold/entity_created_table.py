@@ -1,4 +1,4 @@
-"""From what a company says that its users create to the table of it, its computation and rules."""
+"""Builder of the tables `gold_<entity>_created_daily` from the setting `EntityCreated`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monstera_assets.gold.segments import created_by_segment, segmented_table, s
 
 
 def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma.Rule]]:
-    """The table `gold_<entity>_created_daily` and its rules."""
+    """Return the asset of `gold_<entity>_created_daily` and its rules."""
     metric = ma.Metric(
         created.metric_name,
         f"{created.entity} that users created on the date.",
@@ -41,7 +41,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
     def recomputed_from_raw_events(
         rows: ir.Table, bronze_events: ir.Table, *, window: ma.Window
     ) -> ir.Table:
-        """The total equals a count of the raw events."""
+        """The total equals the count of the raw events."""
         return total_differs(table, rows, creations(bronze_events), window)
 
     recomputed = replace(
@@ -53,7 +53,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
 def total_differs(
     table: ma.MetricTable, rows: ir.Table, facts: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """Dates on which the total of a table of what was created is not the number of creations."""
+    """Return the dates on which the total of a table differs from the number of creations."""
     [column] = (metric.column_name for metric in table.metrics)
     rows = ma.within(rows, ma.METRIC_DATE.name, window)
     published = rows.filter(rows.segment_dimension == ma.TOTAL, rows[column] > 0)

@@ -1,4 +1,4 @@
-"""gold_account_churn_scores: the probability that a subscription lapses in 90 days, and the reasons."""
+"""gold_account_churn_scores: the probability that a subscription lapses within 90 days."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ _SHOWN = ("current_state", "health_score", "health_change_30", "health_change_90
 TABLE = ma.declare_table(
     "gold_account_churn_scores",
     grain="one account under contract on the as-of date",
-    description="The probability that an account's subscription lapses in the 90 days after the as-of"
-    " date, from its health, the trend of its health and its contract, and the reasons."
-    " gold_churn_model_evaluation says how accurate it was in the past.",
+    description="How likely is each account's subscription to lapse in the 90 days after the as-of"
+    " date, and why? gold_churn_model_evaluation shows how accurate these scores were in the past.",
     key=("account_id",),
     columns=(
         ACCOUNT_COLUMN,
@@ -43,7 +42,7 @@ def gold_account_churn_scores(
     *,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """The accounts of the as-of date, scored by the published predictor."""
+    """Score the accounts of the as-of date with the published predictor."""
     evaluation = gold_churn_model_evaluation
     return scored(TABLE, silver_account_churn_features, evaluation, ACCOUNTS, policy)
 
@@ -56,7 +55,7 @@ def every_account_is_scored(
     *,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Every account under contract has a score, and no other."""
+    """Exactly the accounts under contract have a score."""
     accounts = silver_account_current_state
     return differing_scores(
         gold_account_churn_scores,

@@ -1,4 +1,4 @@
-"""gold_accounts_active_monthly: accounts in use, one of whose users was active in the last 30 days."""
+"""gold_accounts_active_monthly: accounts in use, with a qualifying event in the last 30 days."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ DAYS = 30
 
 ACCOUNTS_ACTIVE = ma.Metric(
     "Accounts Active Monthly",
-    "Accounts with a qualifying event of any of their users in the 30 days that end on the date.",
+    "Accounts whose users had a qualifying event in the 30 days that end on the date.",
     "count(account_id) where active_seats > 0",
-    caveats="An account in use need not be in the state active, nor the other way round.",
+    caveats="An account in use is not necessarily in the state active, and vice versa.",
 )
 
 _DIMENSIONS = {
     "account_tier": ("subscription_tier", SUBSCRIPTION_TIERS),
     "account_state": ("current_state", tuple(map(str, ma.AccountState))),
 }
-"""Dimension to the column of the account's history and its values."""
+"""History column and values of each dimension."""
 
 TABLE = ma.metric_table(
     f"gold_{ACCOUNTS_ACTIVE.column_name}",
-    grain="one date, segment dimension and value that there can be",
-    description=f"{ACCOUNTS_ACTIVE.name}, in total (`{ma.TOTAL}` in both segment columns) and by the"
-    " account's tier and state at the end of the date.",
-    dimensions=(ma.METRIC_DATE, *ma.segment_columns(tuple(_DIMENSIONS), "the accounts")),
+    grain="one date, segment dimension and possible segment value",
+    description="How many accounts were in use in the 30 days that end on each date, in total and by"
+    f" tier and state? The total has `{ma.TOTAL}` in both segment columns. Tier and state are those at"
+    " the end of the date.",
+    dimensions=(ma.METRIC_DATE, *ma.segment_columns(tuple(_DIMENSIONS), "accounts")),
     metrics=(ACCOUNTS_ACTIVE,),
 )
 
@@ -38,7 +39,7 @@ TABLE = ma.metric_table(
 def gold_accounts_active_monthly(
     silver_account_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Account-days with an active seat, counted by what the account was that day."""
+    """Count the accounts with an active seat by date, tier and state."""
     accounts = silver_account_state_history
     used = accounts.filter(accounts.active_seats > 0)
     column = ACCOUNTS_ACTIVE.column_name
@@ -61,7 +62,7 @@ def recomputed_from_raw_events(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The total equals a count of distinct accounts over the raw events."""
+    """The total equals the count of distinct accounts in the raw events."""
     accounts = bronze_users.select(entity_id="user_id", account_id="account_id")
     events = bronze_events.inner_join(accounts, "entity_id")
     return active_entities_differ(

@@ -1,4 +1,4 @@
-"""gold_accounts_needing_attention: accounts that may be lost or shrink, why, and what is at stake."""
+"""gold_accounts_needing_attention: accounts that may churn or contract, with reason and revenue."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from monstera_assets.prediction.churn_scores import BANDS, REASONS
 from monstera_assets.silver.silver_account_state_intervals import ACCOUNT_COLUMN, STATE_COLUMNS
 
 STATES = (ma.AccountState.AT_RISK, ma.AccountState.CONTRACTING, ma.AccountState.FROZEN)
-"""States that call for attention by themselves."""
+"""States that need attention regardless of the churn score."""
 
 _OF_STATE = {column.name: column for column in STATE_COLUMNS}
 
 TABLE = ma.declare_table(
     "gold_accounts_needing_attention",
-    grain="one account that is at risk, contracting, frozen, or whose risk of churn is high",
-    description="The accounts to look at on the as-of date, those with most revenue at stake first:"
-    " why, how probable a lapse is, and how long there is until the renewal.",
+    grain="one account that is at risk, contracting or frozen, or whose churn risk is high",
+    description="Which accounts need attention on the as-of date, and why? Accounts are ranked by the"
+    " revenue at stake.",
     key=("account_id",),
     columns=(
-        *ma.columns("int64", attention_rank="1 for the account with most revenue at stake."),
+        *ma.columns("int64", attention_rank="Rank by revenue at stake, 1 for the highest."),
         ACCOUNT_COLUMN,
         *ma.columns(
             "string",
-            why="The rule that led to the state, and what raises the probability of a lapse most if it"
-            " is high.",
+            why="The rule behind the state; if the churn risk is high, also the reasons that raise it"
+            " most.",
         ),
         *(_OF_STATE[name] for name in ("current_state", "state_since", "frozen_reason")),
         *ma.columns(
             "decimal(18, 2)",
-            revenue_at_stake="Recurring revenue a month, in the company's currency; of a lapsed account"
-            " the last that it paid.",
+            revenue_at_stake="Monthly recurring revenue in the company's currency; for lapsed accounts,"
+            " the last revenue above 0.",
         ),
         _OF_STATE["days_to_renewal"],
         *ma.columns(
             "float64",
             nullable=True,
-            churn_probability="Probability of a lapse in the 90 days after the as-of date; null if it"
-            " has lapsed already or no outcome is known to estimate it from.",
+            churn_probability="Probability of a lapse in the 90 days after the as-of date; null if the"
+            " account has lapsed or no past outcome is known.",
         ),
         ma.Column(
             "risk_band",
             "string",
-            "Band of the probability; null without, and for base rates.",
+            "Risk band of the probability; null without a probability and for base rates.",
             nullable=True,
             allowed=BANDS,
         ),
@@ -53,14 +53,14 @@ TABLE = ma.declare_table(
         *ma.columns(
             "float64",
             nullable=True,
-            health_change_30="Health less what it was 30 days before; null if the account is younger or"
-            " has lapsed.",
+            health_change_30="Change of the health score in 30 days, in points; null if the account is"
+            " younger or has lapsed.",
         ),
         *(_OF_STATE[name] for name in ("active_seats", "total_seats")),
         *ma.columns(
             "int64",
-            users_scored="Users of the account who can still be lost.",
-            users_at_high_risk="Those of them whose risk of churn is high.",
+            users_scored="Users of the account with a churn score.",
+            users_at_high_risk="Users of the account with a high churn risk.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -78,7 +78,7 @@ def gold_accounts_needing_attention(
     gold_account_churn_scores: ir.Table,
     gold_user_churn_scores: ir.Table,
 ) -> ir.Table:
-    """Accounts in the states and of the risk that call for it, with what they last paid."""
+    """Select accounts by state and churn risk and rank them by revenue at stake."""
     scores = gold_account_churn_scores.select(
         "account_id",
         "churn_probability",
@@ -119,7 +119,7 @@ def gold_accounts_needing_attention(
 
 
 def _raising(scores: ir.Table) -> ir.StringValue:
-    """The reasons that raise a score, after a colon; nothing if none does."""
+    """Return the reasons that raise a score, after a colon; empty if there are none."""
     words = ibis.literal("")
     for place in range(1, REASONS + 1):
         raises = (scores[f"reason_{place}_effect"] > 0).fill_null(False)
@@ -128,7 +128,7 @@ def _raising(scores: ir.Table) -> ir.StringValue:
 
 
 def _last_paid(history: ir.Table) -> ir.Table:
-    """The revenue of the latest day on which there was some, by account."""
+    """Return each account's revenue on its latest day with revenue."""
     paid = history.filter(history.monthly_recurring_revenue > 0)
     return paid.group_by("account_id").aggregate(
         last_paid=ma.first_of(
@@ -143,7 +143,7 @@ def all_are_listed(
     silver_account_current_state: ir.Table,
     gold_account_churn_scores: ir.Table,
 ) -> ir.Table:
-    """All accounts that call for attention are listed, and no other."""
+    """Exactly the accounts in these states or with a high churn risk are listed."""
     high = gold_account_churn_scores.filter(gold_account_churn_scores.risk_band == HIGH)
     accounts = silver_account_current_state
     of_state = accounts.filter(accounts.current_state.isin([str(state) for state in STATES]))
@@ -153,7 +153,7 @@ def all_are_listed(
 
 @ma.rule(TABLE)
 def ranks_follow_revenue(gold_accounts_needing_attention: ir.Table) -> ir.Table:
-    """Ranks run from 1 on, by revenue at stake, none of it negative."""
+    """Ranks are consecutive from 1 and follow revenue at stake, which is never negative."""
     rows = gold_accounts_needing_attention
     in_order = ibis.window(order_by="attention_rank")
     rows = rows.mutate(

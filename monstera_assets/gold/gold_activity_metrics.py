@@ -1,4 +1,4 @@
-"""gold_activity_metrics: events by product, feature, type and location, and workflows completed."""
+"""gold_activity_metrics: events by product, feature, type and location, and workflow completion."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
 from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_runs
 
 NONE = "none"
-"""Stands for the product or feature of events that have none."""
+"""Product or feature of events without one."""
 
-EVENTS = ma.Metric("Events Recorded Daily", "Events of users of any kind.", "count(event_id)")
+EVENTS = ma.Metric("Events Recorded Daily", "All events of users.", "count(event_id)")
 EVENTS_QUALIFYING = ma.Metric(
     "Events Qualifying Daily",
     "Qualifying events of users.",
@@ -23,7 +23,7 @@ USERS_PRESENT = ma.Metric(
     "Users Present Daily",
     "Distinct users with an event of any kind.",
     "count(distinct user_id)",
-    caveats="People count once in each row, so rows do not add up to those that contain them.",
+    caveats="Users count once per row, so rows do not add up to totals.",
 )
 _ON_PRODUCTS = "null on rows of a feature, event type and location"
 WORKFLOWS_STARTED = ma.Metric(
@@ -40,14 +40,14 @@ WORKFLOWS_COMPLETED = ma.Metric(
 )
 COMPLETION_RATE = ma.Metric(
     "Workflows Completed Share Weekly",
-    "Of the workflow runs that started workflow_days (7) before the date, and so have had their time,"
-    f" the share that is completed; null without any, and {_ON_PRODUCTS}.",
+    "Share of the workflow runs started workflow_days (7) before the date that were completed; null"
+    f" without such runs, and {_ON_PRODUCTS}.",
     "count(completed) / count(started) of the runs started workflow_days before",
 )
 HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",
-    "Median hours from the first step to the last of the runs completed on the date; null without any,"
-    f" and {_ON_PRODUCTS}.",
+    "Median hours from the first to the last step of the workflow runs completed on the date; null"
+    f" without such runs, and {_ON_PRODUCTS}.",
     "median(completed_at - started_at)",
     ma.Unit.HOURS,
     nullable=True,
@@ -58,16 +58,16 @@ _OF_RUNS = (WORKFLOWS_STARTED, WORKFLOWS_COMPLETED, COMPLETION_RATE, HOURS_TO_CO
 TABLE = ma.metric_table(
     "gold_activity_metrics",
     grain="one date, product, feature, event type and location that occur, and totals",
-    description=f"What users did. Rows with `{ma.TOTAL}` in feature, event type and location are totals"
-    f" of a product, one for every product (retired ones and `{NONE}` too) and date; the row with"
-    f" `{ma.TOTAL}` also in the product is"
-    f" the date's total. `{NONE}` stands for no product or feature.",
+    description="What did users do on each date, in which product and feature? Rows with"
+    f" `{ma.TOTAL}` in feature, event type and location are product totals, one per date and product,"
+    f" including inactive products and `{NONE}`; `{ma.TOTAL}` also in the product is the total of the"
+    f" date. `{NONE}` is the product or feature of events without one.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column("product_id", "string", f"The product; `{NONE}` or `{ma.TOTAL}`."),
         ma.Column("feature_id", "string", f"Feature or sub-feature; `{NONE}` or `{ma.TOTAL}`."),
-        ma.Column("event_type", "string", f"What was done; `{ma.TOTAL}` for totals."),
-        ma.Column("location", "string", f"Where it was done; `{ma.TOTAL}` for totals."),
+        ma.Column("event_type", "string", f"Type of the events; `{ma.TOTAL}` for totals."),
+        ma.Column("location", "string", f"Location of the events; `{ma.TOTAL}` for totals."),
     ),
     metrics=(*_COUNTS, *_OF_RUNS),
 )
@@ -89,9 +89,9 @@ def gold_activity_metrics(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Events counted as they occur, by product and in all, and runs beside the totals."""
+    """Count events per combination that occurs, per product and in total; add runs to the totals."""
     events = silver_events_enriched.filter(silver_events_enriched.entity_type == "user")
-    # Each step adds up the one before, so no distinct users are looked for among events.
+    # Each aggregation uses the previous one, which avoids counting distinct users over events.
     by_what = ma.materialized(
         events.group_by(
             "entity_id",
@@ -136,14 +136,14 @@ def gold_activity_metrics(
 
 
 def _of_users(counts: ir.Table, *what: str) -> ir.Table:
-    """Counts added up by date, user and these columns."""
+    """Sum the counts by date, user and the given columns."""
     return counts.group_by("metric_date", "entity_id", *what).aggregate(
         events=counts.events.sum(), qualifying=counts.qualifying.sum()
     )
 
 
 def _counted(of_users: ir.Table, *what: str) -> ir.Table:
-    """Events and users by date and these columns, of counts that have a row for each user."""
+    """Return events and users by date and the given columns, from counts with one row per user."""
     return of_users.group_by("metric_date", *what).aggregate(
         **{
             EVENTS.column_name: of_users.events.sum().cast("int64"),
@@ -161,7 +161,7 @@ def _runs(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """By date and product of the first step, and in all: runs started, completed, and matured."""
+    """Count runs started, completed and matured, by date and product of the first step and in total."""
     earliest = ma.first_day(window) - policy.workflow_days
     recent = steps.filter(ma.day_number(steps.step_date) >= earliest)
     runs = workflow_runs(steps.semi_join(recent.select(*RUN).distinct(), RUN), workflows, policy)
@@ -200,7 +200,7 @@ def _runs(
 def events_add_up(
     gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The rows of a date add up to its products and its total, and agree with raw events."""
+    """The rows of a date add up to its product totals and its total, and agree with raw events."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     is_total = rows.product_id == ma.TOTAL
     is_product = ~is_total & (rows.event_type == ma.TOTAL)
@@ -233,7 +233,7 @@ def events_add_up(
 def users_agree_with_daily_activity(
     gold_activity_metrics: ir.Table, silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Products have the users that the daily activity says."""
+    """The users per product agree with silver_daily_user_activity."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     rows = rows.filter(rows.event_type == ma.TOTAL, rows.product_id != ma.TOTAL)
     columns = (USERS_PRESENT.column_name, USERS_ACTIVE.column_name)

@@ -1,4 +1,4 @@
-"""gold_churn_model_evaluation: how well churn was predicted, on later dates than the training data."""
+"""gold_churn_model_evaluation: how accurately churn was predicted on past dates."""
 
 from __future__ import annotations
 
@@ -14,60 +14,61 @@ from monstera_assets.prediction.targets import ACCOUNTS, USERS
 
 TABLE = ma.declare_table(
     "gold_churn_model_evaluation",
-    grain="one of users and accounts, evaluation date (or all together), predictor, and all rows or a"
-    " tenth of them by probability",
-    description="How well churn was predicted. For each evaluation date a model is trained on earlier"
-    " dates whose outcomes were known by then. Model, baseline (one feature: the days since the last"
-    " qualifying event of users, the health of accounts) and base rate are compared on the outcomes"
-    " that came later.",
+    grain="one entity (user or account), evaluation date (or all together), predictor, and decile (or"
+    " all rows)",
+    description="How accurately was churn predicted in the past? For each evaluation date, a model is"
+    " trained on outcomes known by then. Model, baseline (a single feature: days since the last"
+    " qualifying event for users, health score for accounts) and base rate are compared on later"
+    " outcomes.",
     key=("entity", "evaluation_date", "predictor", "decile"),
     columns=(
-        ma.Column("entity", "string", "Whose churn.", allowed=(USERS.entity, ACCOUNTS.entity)),
+        ma.Column(
+            "entity", "string", "Type of the entity.", allowed=(USERS.entity, ACCOUNTS.entity)
+        ),
         *ma.columns(
             "date",
             nullable=True,
-            evaluation_date="The day as of which churn was predicted; null for all dates together.",
+            evaluation_date="Date as of which churn is predicted; null for all dates together.",
         ),
         ma.Column("predictor", "string", "Source of the probabilities.", allowed=tuple(Predictor)),
         *ma.columns(
             "int64",
             decile="Tenth of the rows by probability, 1 the lowest and 10 the highest; 0 for all rows.",
-            rows_scored="Users or accounts that were scored.",
-            rows_churned="Those of them that churned.",
+            rows_scored="Users or accounts with a prediction.",
+            rows_churned="Users or accounts that churned, among those with a prediction.",
         ),
         *ma.columns(
             "float64",
             nullable=True,
-            predicted_share="Mean probability; null without rows.",
-            observed_share="Share that churned; null without rows.",
-            auc="Probability that a row that churned had the higher score than one that did not, ties"
-            " count half; null without both outcomes, and for tenths.",
-            brier_score="Mean squared difference of probability and outcome, 0 at best; null without"
-            " rows and for tenths.",
+            predicted_share="Mean predicted probability, between 0 and 1; null without rows.",
+            observed_share="Share of rows that churned, between 0 and 1; null without rows.",
+            auc="Area under the ROC curve: the probability that a churned row scores higher than a"
+            " retained one, where ties count half; null without both outcomes and for tenths.",
+            brier_score="Mean squared difference between probability and outcome, 0 at best; null"
+            " without rows and for tenths.",
             log_loss="Mean negative logarithm of the probability of the outcome, 0 at best; null"
-            " without rows, for tenths, and if it is infinite because a probability was 0 or 1.",
-            top_tenth_lift="Share that churned of the tenth of highest probability, divided by that of"
-            " all; null if none did, and for tenths.",
+            " without rows, for tenths, and if infinite because a probability was 0 or 1.",
+            top_tenth_lift="Churned share of the tenth with the highest probabilities, divided by the"
+            " overall share; null if no row churned and for tenths.",
         ),
         *ma.columns(
             "boolean",
-            is_published="Whether scores come from this predictor: the model if both its AUC and its"
-            " Brier score over all dates are better than the baseline's, else the baseline; the base"
-            " rate if there was too little data.",
+            is_published="Whether scores come from this predictor: the model if it beats the baseline"
+            " on both AUC and Brier score over all dates, else the baseline; the base rate without"
+            " enough data.",
         ),
         *TRAINING_COLUMNS,
         *ma.columns(
             "date",
             nullable=True,
-            as_of_date="The latest date for which history exists; null if there are no rows to"
-            " predict.",
+            as_of_date="Latest date for which history exists; null without rows to predict.",
         ),
     ),
 )
 
 
 def _overall(relation: ir.Table) -> ir.Table:
-    """Rows of all dates together, not by tenths."""
+    """Return the rows for all dates together without deciles."""
     return relation.filter(relation.evaluation_date.isnull(), relation.decile == 0)
 
 
@@ -110,19 +111,19 @@ def gold_churn_model_evaluation(
     *,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Users and accounts, evaluated alike."""
+    """Evaluate the predictions for users and accounts."""
     found = [
         evaluate(silver_user_churn_features, USERS, policy.churn),
         evaluate(silver_account_churn_features, ACCOUNTS, policy.churn),
     ]
-    # By records, as columns without any value have a type by accident.
+    # Concatenating frames would mix dtypes: a column without values has an arbitrary one.
     records = [record for frame in found for record in frame.to_dict("records")]
     return pd.DataFrame(records, columns=[column.name for column in TABLE.columns])
 
 
 @ma.rule(TABLE)
 def one_predictor_is_published(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """Exactly one predictor is published for users, and one for accounts."""
+    """Exactly one predictor is published for users and one for accounts."""
     rows = gold_churn_model_evaluation
     overall = _overall(rows)
     published = overall.group_by("entity").aggregate(
@@ -137,7 +138,7 @@ def one_predictor_is_published(gold_churn_model_evaluation: ir.Table) -> ir.Tabl
 
 @ma.rule(TABLE)
 def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """No model was trained on an outcome that was not known on its evaluation date."""
+    """Each model was trained only on outcomes known on its evaluation date."""
     rows = gold_churn_model_evaluation
     horizon = ibis.ifelse(rows.entity == USERS.entity, USERS.horizon_days, ACCOUNTS.horizon_days)
     known = ma.day_number(rows.training_last_date) + horizon
@@ -148,7 +149,7 @@ def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) ->
 
 @ma.rule(TABLE)
 def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """The tenths of a row add up to it."""
+    """The deciles add up to the row of all rows."""
     rows = gold_churn_model_evaluation.filter(
         gold_churn_model_evaluation.predictor != str(Predictor.BASE_RATE)
     )
@@ -173,7 +174,7 @@ def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE, blocking=False, level=ma.AlertLevel.P3)
 def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """The model predicts churn better than the baseline, whose scores are published otherwise."""
+    """The model predicts churn better than the baseline."""
     overall = _overall(gold_churn_model_evaluation)
     comes_from = {str(one): overall.predictor == str(one) for one in Predictor}
     figures = overall.group_by("entity").aggregate(
@@ -182,18 +183,18 @@ def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
             for name in ("auc", "brier_score")
             for one in ("model", "baseline")
         },
-        is_judged=~(overall.is_published & comes_from["base_rate"]).any(),
+        is_evaluated=~(overall.is_published & comes_from["base_rate"]).any(),
     )
     is_better = (figures.model_auc > figures.baseline_auc) & (
         figures.model_brier_score < figures.baseline_brier_score
     )
     reason = (
-        ibis.literal("not judged: too little data to predict churn of ")
+        ibis.literal("not evaluated: too little data to predict the churn of ")
         + figures.entity
-        + "s, base rates are published"
+        + "s; base rates are published"
     )
     return (
-        figures.filter(~figures.is_judged | ~is_better.fill_null(False))
-        .mutate(**{ma.NOT_EVALUATED: ibis.ifelse(figures.is_judged, None, reason)})
-        .drop("is_judged")
+        figures.filter(~figures.is_evaluated | ~is_better.fill_null(False))
+        .mutate(**{ma.NOT_EVALUATED: ibis.ifelse(figures.is_evaluated, None, reason)})
+        .drop("is_evaluated")
     )

@@ -1,4 +1,4 @@
-"""gold_engagement_power_curve: on how many days of a window users are active (L7 and L28)."""
+"""gold_engagement_power_curve: users by number of active days in a window (L7 and L28)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ WINDOWS = (7, 28)
 
 USERS_BY_ACTIVE_DAYS = ma.Metric(
     "Users Active per Window by Active Days",
-    "Users with qualifying events on exactly that many days of the window that ends on the date.",
+    "Users with qualifying events on exactly `active_days` days of the window that ends on the date.",
     "count(user_id) having count(distinct activity_date) = active_days",
 )
 
 TABLE = ma.metric_table(
     "gold_engagement_power_curve",
     grain="one date, length of the window and number of active days",
-    description="The power user curve: users by the number of days on which they were active, in the"
-    " last 7 days (L7) and the last 28 (L28).",
+    description="How many users were active on 1, 2, 3, ... of the last 7 days (L7) and the last 28"
+    " days (L28)? This is the power user curve.",
     dimensions=(
         ma.METRIC_DATE,
-        ma.Column("window_days", "int64", f"Days of the window: {' or '.join(map(str, WINDOWS))}."),
-        ma.Column("active_days", "int64", "Days with a qualifying event, from 1 to the window's."),
+        ma.Column("window_days", "int64", f"Days in the window: {' or '.join(map(str, WINDOWS))}."),
+        ma.Column("active_days", "int64", "Days with a qualifying event, from 1 to `window_days`."),
     ),
     metrics=(USERS_BY_ACTIVE_DAYS,),
 )
@@ -34,7 +34,7 @@ TABLE = ma.metric_table(
 def gold_engagement_power_curve(
     silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Users who move from one number of active days to another, added up by date."""
+    """Sum the changes of users between numbers of active days."""
     active = ma.materialized(ma.active_days(silver_daily_user_activity))
     changes = ibis.union(*(_changes(active, days, window) for days in WINDOWS))
     grid = ibis.union(
@@ -53,7 +53,7 @@ def gold_engagement_power_curve(
 
 
 def _changes(active: ir.Table, days: int, window: ma.Window) -> ir.Table:
-    """By day and number of active days, how many users reach that number less those who leave it."""
+    """Return the net change of users per day and number of active days."""
     recent = active.filter(active.day > ma.first_day(window) - days)
     one = ibis.literal(1, "int64")
     moves = recent.select("user_id", day=recent.day, change=one).union(
@@ -78,10 +78,7 @@ def _changes(active: ir.Table, days: int, window: ma.Window) -> ir.Table:
 def days_add_up_to_users_active_daily(
     gold_engagement_power_curve: ir.Table, gold_users_active_daily: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Active days add up: over the days of a window, as many as users active daily.
-
-    Looks at windows all of whose days the metric has, or that begin with its first day.
-    """
+    """The active days of all users in a window equal the sum of users active daily."""
     rows = ma.within(gold_engagement_power_curve, "metric_date", window)
     users = rows[USERS_BY_ACTIVE_DAYS.column_name]
     published = rows.group_by("metric_date", "window_days").aggregate(

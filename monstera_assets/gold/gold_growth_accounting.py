@@ -1,4 +1,4 @@
-"""gold_growth_accounting: where the active users of a window come from, and who went away."""
+"""gold_growth_accounting: new, retained, resurrected and churned users of a window."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from monstera_assets.gold import authoring as ma
 from monstera_assets.lifecycle.intervals import sliding_presence
 
 WINDOWS = {1: "daily", 7: "weekly", 30: "monthly"}
-"""Lengths of the windows in days, and the periods of the metric of active users of that length."""
+"""Window length in days to the period of the metric of users active."""
 
 _S, _P = "the window that ends on the date", "the window before it"
 
@@ -22,22 +22,22 @@ USERS_ACTIVE = _users("Active", f"Users active in {_S}: S.", "|S|")
 USERS_ACTIVE_BEFORE = _users("Active Before", f"Users active in {_P}: P.", "|P|")
 USERS_NEW = _users(
     "New",
-    f"Users whose first qualifying event ever lies in {_S}.",
+    f"Users whose first qualifying event ever is in {_S}.",
     "first day in S",
-    "The first one that was loaded: a source that begins later than its users makes old users new.",
+    "Only loaded events count. If the source starts later than its users, old users appear as new.",
 )
 USERS_RETAINED = _users("Retained", "Users active in both windows.", "|S and P|")
 USERS_RESURRECTED = _users(
     "Resurrected",
-    "Users active in S and not in P who had been active before P.",
+    "Users active in S, not active in P and active before P.",
     "|S without P| - new",
-    "Resurrection knows no threshold: a week without use is enough in the window of 7 days.",
+    "There is no threshold: for windows of 7 days, a week without qualifying events is enough.",
 )
 USERS_CHURNED = _users(
     "Churned",
     "Users active in P and not in S.",
     "|P without S|",
-    "Not the churned state, which waits for dormant_days.",
+    "This is not the state churned, which starts after dormant_days.",
 )
 QUICK_RATIO = ma.Metric(
     "Users Quick Ratio per Window",
@@ -53,11 +53,12 @@ _COUNTS = (
 TABLE = ma.metric_table(
     "gold_growth_accounting",
     grain="one date and length of the window",
-    description="Growth accounting: |S| = |P| + new + resurrected - churned, for windows of 1, 7 and"
-    " 30 days.",
+    description="How do new, resurrected and churned users explain the change in active users? For"
+    " windows of 1, 7 and 30 days, |S| = |P| + new + resurrected - churned, where S are the users"
+    " active in the window and P those active in the window before it.",
     dimensions=(
         ma.METRIC_DATE,
-        ma.Column("window_days", "int64", f"Days of each window: {', '.join(map(str, WINDOWS))}."),
+        ma.Column("window_days", "int64", f"Days in each window: {', '.join(map(str, WINDOWS))}."),
     ),
     metrics=(*_COUNTS, QUICK_RATIO),
 )
@@ -65,7 +66,7 @@ TABLE = ma.metric_table(
 
 @ma.table_asset(TABLE, days={"silver_daily_user_activity": ma.UP_TO_DAY})
 def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Users who enter and leave the two windows, added up by date."""
+    """Sum the changes of users who enter and leave the two windows."""
     active = ma.materialized(ma.active_days(silver_daily_user_activity))
     first_days = active.group_by("user_id").aggregate(day=active.day.min())
     changes = ibis.union(*(_changes(active, first_days, days, window) for days in WINDOWS))
@@ -91,7 +92,7 @@ def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.W
 
 
 def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.Window) -> ir.Table:
-    """By day, how many users become or cease to be retained, gained (in S, not in P), churned, new."""
+    """Return the net change per day of users retained, gained (in S, not in P), churned and new."""
     recent = active.filter(active.day > ma.first_day(window) - 2 * days)
     in_s = sliding_presence(recent, keys=["user_id"], days=days)
     none = ibis.literal(0, "int64")
@@ -131,7 +132,7 @@ def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.Windo
 
 @ma.rule(TABLE)
 def account_balances(gold_growth_accounting: ir.Table, *, window: ma.Window) -> ir.Table:
-    """The account balances: active = active before + new + resurrected - churned."""
+    """For each window, active = active before + new + resurrected - churned."""
     rows = ma.within(gold_growth_accounting, "metric_date", window)
     active, before, new, retained, resurrected, churned = ma.metric_columns(rows, *_COUNTS)
     return rows.filter(
@@ -152,7 +153,7 @@ def agrees_with_users_active(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Active users are those of the metrics of users active in a day, week and month."""
+    """Active users equal the metrics of users active daily, weekly and monthly."""
     tables = (gold_users_active_daily, gold_users_active_weekly, gold_users_active_monthly)
     published = ma.materialized(
         ibis.union(
@@ -168,7 +169,7 @@ def agrees_with_users_active(
     )
     rows = ma.within(gold_growth_accounting, "metric_date", window)
     now = rows.select("metric_date", "window_days", active=rows[USERS_ACTIVE.column_name])
-    # Of the window before, as far as the metric reaches back.
+    # For the window before, only dates on which the metric exists are compared.
     earlier = published.select(
         day=ma.day_number(published.metric_date) + published.window_days,
         window=published.window_days,

@@ -1,4 +1,4 @@
-"""gold_metric_catalog: every metric with its definition, as the gold tables declare them."""
+"""gold_metric_catalog: the metrics of the gold tables with their definitions."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ from monstera_assets.gold.metrics import NAMING_CONVENTION
 TABLE = ma.declare_table(
     "gold_metric_catalog",
     grain="one metric in one table",
-    description="Every metric of the gold tables: what it is, how it is computed, what it is measured"
-    " in, who answers for it. Made from the declarations of the tables.",
+    description="Which metrics exist, and how are they defined, computed and owned? The rows come from"
+    " the declarations of the gold tables.",
     key=("table_name", "column_name"),
     columns=(
         *ma.columns(
             "string",
             metric_name="Name: [Entity] [Action or State] [Time Period] [by Segment], in Title Case.",
-            table_name="The gold table that holds it.",
-            column_name="The column that holds it.",
-            description="What it is.",
-            formula="How it is computed.",
-            grain="What one row of the table is.",
-            dimensions="The dimensions that it is broken down by, separated by commas.",
-            unit="What it is measured in.",
+            table_name="Gold table that contains the metric.",
+            column_name="Column that contains the metric.",
+            description="Definition of the metric.",
+            formula="Formula of the metric.",
+            grain="Grain of the table.",
+            dimensions="Dimensions of the table, separated by commas.",
+            unit="Unit of the metric.",
         ),
-        *ma.columns("boolean", is_nullable="Whether it can be null; the description says when."),
+        *ma.columns(
+            "boolean", is_nullable="Whether the metric can be null; the description says when."
+        ),
         *ma.columns(
             "string",
-            business_owner="Who decides what it means.",
-            technical_owner="Who computes it.",
-            dashboard_owner="Who shows it.",
-            refresh="How often it is computed, and for which dates.",
-            source_tables="The tables it is computed from, separated by commas.",
-            caveats="What one must know to read it rightly; may be empty.",
+            business_owner="Team that defines the metric.",
+            technical_owner="Team that computes the metric.",
+            dashboard_owner="Team that owns the dashboards with the metric.",
+            refresh="How often the metric is computed, and for which dates.",
+            source_tables="Tables that the metric is computed from, separated by commas.",
+            caveats="Warnings for the reader; may be empty.",
         ),
     ),
 )
 
 
 def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
-    """The asset of the catalog of the metrics of some assets."""
+    """Return the asset of the metric catalog for the given assets."""
     rows = catalog_rows(list(assets))
 
     def gold_metric_catalog() -> pd.DataFrame:
@@ -54,7 +56,7 @@ def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
 
 
 def catalog_rows(assets: Sequence[ma.TableAsset]) -> list[dict[str, object]]:
-    """The rows of the catalog, by table and in the order of the columns."""
+    """Return the rows of the catalog, sorted by table and in column order."""
     return [
         {
             "metric_name": metric.name,
@@ -70,9 +72,7 @@ def catalog_rows(assets: Sequence[ma.TableAsset]) -> list[dict[str, object]]:
             "technical_owner": ", ".join(table.owners),
             "dashboard_owner": table.dashboard_owner,
             "refresh": (
-                "daily, each date by itself"
-                if table.partition_column
-                else "daily, for the latest date"
+                "daily, for each date" if table.partition_column else "daily, for the latest date"
             ),
             "source_tables": ", ".join(sorted(asset.inputs)),
             "caveats": metric.caveats,
@@ -90,7 +90,7 @@ def _metric_tables(
 
 @ma.rule(TABLE)
 def names_follow_convention(gold_metric_catalog: ir.Table) -> ir.Table:
-    """Every metric's name follows the convention, and its column's name follows from it."""
+    """Each metric name follows the naming convention, and its column name is the snake_case of it."""
     name = gold_metric_catalog.metric_name
     return gold_metric_catalog.filter(
         ~name.re_search(NAMING_CONVENTION)
@@ -100,7 +100,7 @@ def names_follow_convention(gold_metric_catalog: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def one_meaning_a_name(gold_metric_catalog: ir.Table) -> ir.Table:
-    """One name means one thing: the same definition, formula and unit in every table."""
+    """Metrics with the same name have the same definition, formula and unit in every table."""
     metrics = gold_metric_catalog
     meanings = metrics.select("metric_name", "description", "formula", "unit").distinct()
     counted = meanings.group_by("metric_name").aggregate(meanings=meanings.count())
@@ -109,7 +109,7 @@ def one_meaning_a_name(gold_metric_catalog: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def nothing_is_left_empty(gold_metric_catalog: ir.Table) -> ir.Table:
-    """Every metric has a definition, a formula, a unit, owners and source tables."""
+    """Each metric has a definition, a formula, a unit, owners and source tables."""
     metrics = gold_metric_catalog
     filled = [c.name for c in TABLE.columns if c.type == "string" and c.name != "caveats"]
     return metrics.filter(ibis.or_(*(metrics[name].strip() == "" for name in filled))).select(

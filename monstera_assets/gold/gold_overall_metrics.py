@@ -1,4 +1,4 @@
-"""gold_overall_metrics: the company's headline figures, one row a date."""
+"""gold_overall_metrics: the company's headline metrics per date."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ CREATED = created_daily.USERS_CREATED
 ACCOUNTS_ACTIVE = accounts_active.ACCOUNTS_ACTIVE
 STICKINESS = ma.Metric(
     "Users Active Stickiness Monthly",
-    "Users active daily / users active monthly; null if none are active.",
+    "Users active daily / users active monthly; null if no users are active.",
     "DAU / MAU",
     ma.Unit.SHARE,
 )
 ACTIVATION_RATE = ma.Metric(
     "Users Activated Share Weekly",
-    "Of the signups of D-13 to D-7, the share with a qualifying event up to 7 days after signup; null"
-    " without signups, and if any of them was before the first partition.",
+    "Share of the signups of D-13 to D-7 with a qualifying event within 7 days of signup; null without"
+    " signups, and if any of these signups was before the first partition.",
     "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
-    caveats="Looks at the latest week of signups that has had its 7 days.",
+    caveats="Covers the latest week of signups for which 7 days have passed.",
 )
 USERS_IN_STATE = {
     state: ma.Metric(
@@ -61,19 +61,20 @@ HEALTH = ma.Metric(
     nullable=True,
 )
 HEADLINES = (DAILY, WEEKLY, MONTHLY, CREATED, ACCOUNTS_ACTIVE, revenue.REVENUE_CLOSING)
-"""The metrics whose change over a week and a month is shown."""
+"""Metrics with changes over a week and a month."""
 
 BIG_NUMBERS = (
     *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE, ACCOUNTS_ACTIVE, HEALTH),
     *revenue.HEADLINES,
 )
-"""What one looks at first, in this order."""
+"""Most important metrics, in display order."""
 
 TABLE = ma.metric_table(
     "gold_overall_metrics",
     grain="one date",
-    description="The headline figures: users active, created, activated and by state, accounts in use"
-    " and by state, revenue and its retention, health, and how the main ones changed.",
+    description="What are the company's headline metrics on each date? They cover users active,"
+    " created, activated and by state, accounts in use and by state, revenue and its retention, health"
+    " scores, and weekly and monthly changes.",
     dimensions=(ma.METRIC_DATE,),
     metrics=(
         *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE),
@@ -115,7 +116,7 @@ def gold_overall_metrics(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The totals of the metrics' own tables, states counted, and signups followed for a week."""
+    """Combine the totals of the metric tables, the counts by state and the activation of signups."""
     created = _total(gold_users_created_daily, CREATED)
     of_revenue = [metric.column_name for metric in revenue.HEADLINES]
     headlines = ma.left_joined(
@@ -138,7 +139,7 @@ def gold_overall_metrics(
         ),
         accounts.group_by(metric_date="snapshot_date").aggregate(
             **ma.counted_by_state(accounts, accounts.current_state, ACCOUNTS_IN_STATE),
-            # Added up in a fixed order: a sum of fractions depends on it in its last bits.
+            # The fixed order of summation keeps floating-point results reproducible.
             health=accounts.health_score.collect(order_by=accounts.account_id).sums(),
             accounts=accounts.count(),
         ),
@@ -170,7 +171,7 @@ def _total(rows: ir.Table, metric: ma.Metric) -> ir.Table:
 
 
 def _before(headlines: ir.Table, days: int) -> ir.Table:
-    """The headline metrics of some days before each date, their names followed by the days."""
+    """Return the headline metrics `days` days before each date, in columns with suffix `_{days}`."""
     return headlines.select(
         metric_date=ma.day_date(ma.day_number(headlines.metric_date) + days),
         **{f"{metric.column_name}_{days}": headlines[metric.column_name] for metric in HEADLINES},
@@ -180,9 +181,9 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
 def _activation(
     users: ir.Table, activity: ir.Table, created: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """By date, the signups of the week that ended a week before, and those then activated.
+    """Count, per date, the signups of D-13 to D-7 and those activated within 7 days.
 
-    `created` has a row for each date that is loaded: what people did before the first is not known.
+    `created` has one row per loaded date. Activity before the first of these dates is unknown.
     """
     signups = users.select("user_id", signup=ma.day_number(users.user_created_at.date()))
     used = ma.active_days(activity)
@@ -223,7 +224,7 @@ def states_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Users and accounts by state are all users and accounts of the histories."""
+    """The counts by state add up to all users and accounts in the histories."""
     rows = ma.within(gold_overall_metrics, "metric_date", window)
     published = rows.select(
         "metric_date",
@@ -252,7 +253,7 @@ def _sum(rows: ir.Table, metrics: Iterable[ma.Metric]) -> ir.IntegerValue:
 
 @ma.rule(TABLE)
 def rates_are_in_bounds(gold_overall_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Every rate lies between 0 and 1, and active users do not shrink with the window."""
+    """Rates are between 0 and 1, health scores between 0 and 100, and DAU <= WAU <= MAU."""
     rows = ma.within(gold_overall_metrics, "metric_date", window)
     day, week, month = ma.metric_columns(rows, DAILY, WEEKLY, MONTHLY)
     return rows.filter(

@@ -1,4 +1,4 @@
-"""gold_product_adoption: how far users come in each product."""
+"""gold_product_adoption: adoption, activation and states of users per product."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monstera_assets.lifecycle.products import IN_USE, active_products
 
 USERS_ELIGIBLE = ma.Metric(
     "Users Eligible to Date",
-    "Users who could have adopted the product: all who have signed up, deleted ones included.",
+    "Users who could have adopted the product: all signups, including deleted users.",
     "count(user_id)",
 )
 USERS_TRIED = ma.Metric(
@@ -25,36 +25,36 @@ USERS_ACTIVATED = ma.Metric(
 )
 USERS_IN_USE = ma.Metric(
     "Users in Use to Date",
-    "Users active in the product, by its own windows: active_in_product or reactivated_in_product.",
+    "Users who are active_in_product or reactivated_in_product at the end of the as-of date.",
     f"count(user_id) where current_state in ({', '.join(IN_USE)})",
 )
 ADOPTION_RATE = ma.Metric(
     "Users Tried Share to Date",
-    "Users who tried the product / users eligible; null without users.",
+    "Users who tried the product / users eligible; null without eligible users.",
     "tried / eligible",
 )
 ACTIVATION_RATE = ma.Metric(
     "Users Activated Share to Date",
-    "Users activated in the product / users who tried it; null if nobody did.",
+    "Users activated in the product / users who tried it; null if no user tried it.",
     "activated / tried",
 )
 DAYS_TO_ACTIVATION = ma.Metric(
     "Users Days to Activation Median to Date",
-    "Median days from a user's first access to the first activation event; null if there is none.",
+    "Median days from a user's first access to the first activation event; null without activations.",
     "median(activation_date - date of first access)",
     ma.Unit.DAYS,
     nullable=True,
-    caveats="Of the users who were activated; those who are not yet say nothing here.",
+    caveats="Includes only users who were activated.",
 )
 USERS_STARTED = ma.Metric(
     "Users Started to Date",
-    "Users whose first product, of those active today, it was.",
+    "Users who adopted the product first, among the currently active products.",
     "count(user_id) where sequence_number = 1",
 )
 SEQUENCE_POSITION = ma.Metric(
     "Users Sequence Position Mean to Date",
-    "Mean place of the product in the order in which its users adopted products active today; null if"
-    " nobody did.",
+    "Mean position of the product in the order in which its users adopted the currently active"
+    " products; null if no user adopted it.",
     "avg(sequence_number)",
     ma.Unit.POSITION,
     nullable=True,
@@ -72,8 +72,8 @@ FUNNEL = (USERS_ELIGIBLE, USERS_TRIED, USERS_ACTIVATED, USERS_IN_USE)
 TABLE = ma.metric_table(
     "gold_product_adoption",
     grain="one active product",
-    description="Adoption of every active product by the as-of date, from first access over activation"
-    " to the states. Features and sub-features count for their product.",
+    description="How far has each active product been adopted by the as-of date? Users are counted by"
+    " step (tried, activated, in use) and by state. Features count toward their product.",
     dimensions=(ma.PRODUCT_ID, ma.AS_OF_DATE),
     key=("product_id",),
     metrics=(
@@ -92,7 +92,7 @@ def gold_product_adoption(
     silver_user_current_state: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Product states and adoptions, counted by product."""
+    """Count product states and adoptions per product."""
     people = silver_user_current_state
     eligible = people.aggregate(as_of_date=people.as_of_date.max(), eligible=people.count())
     states = silver_user_product_states
@@ -134,7 +134,7 @@ def gold_product_adoption(
 
 @ma.rule(TABLE)
 def counts_fit_together(gold_product_adoption: ir.Table) -> ir.Table:
-    """Users fall into one state of each product, and no step has more than the one before."""
+    """Each user has one state per product, and no step of the funnel exceeds the one before."""
     rows = gold_product_adoption
     eligible, tried, activated, in_use = ma.metric_columns(rows, *FUNNEL)
     started = rows[USERS_STARTED.column_name]
@@ -156,7 +156,7 @@ def agrees_with_raw_events(
     silver_user_product_adoptions: ir.Table,
     silver_daily_user_activity: ir.Table,
 ) -> ir.Table:
-    """Every adopter started with one product, and tried the products that events say."""
+    """Each adopter started with one product, and users tried agree with daily activity."""
     rows = gold_product_adoption
     adopters = silver_user_product_adoptions.aggregate(
         adopters=silver_user_product_adoptions.user_id.nunique()

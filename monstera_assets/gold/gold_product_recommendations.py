@@ -1,4 +1,4 @@
-"""gold_product_recommendations: which products a user may adopt next, and why."""
+"""gold_product_recommendations: products that a user may adopt next, with reasons."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import ibis.expr.types as ir
 from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.gold_recommendation_evaluation import COUNTED_COLUMNS
 from monstera_assets.prediction.recommendations import (
+    EXCLUDED_STATES,
     RECOMMENDATIONS,
     VERSION,
-    WITHOUT,
     RecommendationSource,
-    is_present,
+    is_eligible,
     recommend,
 )
 
 _AFFINITY = str(RecommendationSource.AFFINITY)
 
-_OF_PAIR = "{}, as in silver_product_affinity; null without."
+_OF_PAIR = "{}, as in silver_product_affinity; null without a pair."
 
 TABLE = ma.declare_table(
     "gold_product_recommendations",
     grain="one user who is neither churned nor deleted, and rank from 1 to 3",
-    description="Up to three products that a user has not adopted, of those that are active and"
-    " launched on the as-of date, best first: by affinity to what the user has adopted where that"
-    " predicts the next adoption better than popularity, else by popularity."
-    " gold_recommendation_evaluation says how accurate that was in the past.",
+    description="Which products should each user adopt next, and why? Up to three active, launched"
+    " products that the user has not adopted are ranked by affinity with the user's products if"
+    " affinity predicts the next adoption better than popularity, else by popularity."
+    " gold_recommendation_evaluation shows how accurate this was in the past.",
     key=("user_id", "recommendation_rank"),
     columns=(
         *(ma.USER_ID, ma.ACCOUNT_OF_USER),
@@ -34,44 +34,46 @@ TABLE = ma.declare_table(
             "platform_state",
             "string",
             "State of the user at the end of the as-of date.",
-            allowed=tuple(state for state in ma.UserState if state not in WITHOUT),
+            allowed=tuple(state for state in ma.UserState if state not in EXCLUDED_STATES),
         ),
-        *ma.columns("int64", recommendation_rank="1 for the product to recommend first, up to 3."),
+        *ma.columns("int64", recommendation_rank="Rank of the product, from 1 (best) to 3."),
         ma.PRODUCT_ID,
         ma.Column(
             "recommendation_source",
             "string",
-            "What the product is ranked by: affinity, or popularity if it has no affinity to an adopted"
-            " product, and always if affinity was no better or there was too little data.",
+            "Basis of the rank: affinity, or popularity if the product has no affinity with an adopted"
+            " product. Always popularity if affinity was not better or there was too little data.",
             allowed=tuple(RecommendationSource),
         ),
         *ma.columns(
             "float64",
-            score="By affinity: share of the users who had because_product_id but not the product and"
-            " adopted it later, shrunk towards the product's usual share. By popularity: share of all"
-            " users who adopted it. 0 to 1; the two are not comparable.",
+            score="Between 0 and 1. For affinity: the share of users with because_product_id but not"
+            " the product who adopted it later, shrunk toward the product's average share. For"
+            " popularity: the share of all users who adopted it. The two are not comparable.",
         ),
         ma.product_column(
             "because_product_id",
-            "The adopted product with the highest affinity to it; null by popularity.",
+            "The adopted product with the highest affinity; null for popularity.",
             nullable=True,
         ),
-        *ma.columns("string", why="The reason in words, with the numbers that are counted."),
+        *ma.columns("string", why="The reason as text, with the counts behind it."),
         *ma.columns("int64", users_adopted="Users who have adopted the product."),
         *ma.columns(
             "int64",
             nullable=True,
-            users_without="Users who adopted because_product_id while without the product; null by"
+            users_without="Users who adopted because_product_id without having the product; null for"
             " popularity.",
-            users_in_order="Those of them who adopted it later; null by popularity.",
-            users_both=_OF_PAIR.format("Users who adopted both of the pair"),
+            users_in_order="Users in users_without who adopted the product later; null for popularity.",
+            users_both=_OF_PAIR.format("Users who adopted both products of the pair"),
         ),
         *ma.columns(
             "float64",
             nullable=True,
-            support=_OF_PAIR.format("Their share of all users"),
-            co_adoption_rate=_OF_PAIR.format("Their share of those who adopted the first"),
-            lift=_OF_PAIR.format("Lift of the pair, 1 where the two are independent"),
+            support=_OF_PAIR.format("users_both as a share of all users"),
+            co_adoption_rate=_OF_PAIR.format(
+                "users_both as a share of users of because_product_id"
+            ),
+            lift=_OF_PAIR.format("Lift of the pair; 1 if the two products are independent"),
         ),
         *COUNTED_COLUMNS,
         ma.AS_OF_DATE,
@@ -92,7 +94,7 @@ def _by_product(relation: ir.Table) -> ir.Table:
 @ma.table_asset(
     TABLE,
     previews=[
-        ma.Preview("Users by product that they are recommended", _by_product, bar="users"),
+        ma.Preview("Users by recommended product", _by_product, bar="users"),
         ma.distribution("recommendations", "recommendation_source"),
     ],
 )
@@ -105,7 +107,7 @@ def gold_product_recommendations(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """The users of the as-of date, by the published order."""
+    """Recommend products to the users of the as-of date by the published order."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.evaluation_date.isnull(), evaluation.is_published)
     rows = recommend(
@@ -133,9 +135,9 @@ def everybody_has_what_is_left(
     silver_user_product_states: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Every user has all products that are left, up to three, ranked from 1."""
+    """Each user has all eligible products that are left, at most three, ranked from 1."""
     people = silver_user_current_state
-    people = people.filter(is_present(people.platform_state))
+    people = people.filter(is_eligible(people.platform_state))
     states = silver_user_product_states
     left = states.filter(states.current_state == str(ma.ProductState.NEVER_ADOPTED))
     left = left.inner_join(
@@ -167,7 +169,7 @@ def nothing_adopted_is_recommended(
     silver_user_product_adoptions: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """No product is recommended that the user has, or that is retired or not launched."""
+    """Recommended products are active, launched and not adopted by the user."""
     rows = gold_product_recommendations.select("user_id", "product_id", "as_of_date")
     catalog = bronze_product_catalog
     products = catalog.filter(catalog.tier == "product", catalog.is_active).select(
@@ -175,9 +177,9 @@ def nothing_adopted_is_recommended(
     )
     found = rows.left_join(products, rows.product_id == products.of_product_id)
     is_launched = (found.launched_on <= found.as_of_date).fill_null(False)
-    not_to_be_had = found.filter(~is_launched).select(*rows.columns)
-    had = rows.semi_join(silver_user_product_adoptions, ["user_id", "product_id"])
-    return had.union(not_to_be_had)
+    unavailable = found.filter(~is_launched).select(*rows.columns)
+    adopted = rows.semi_join(silver_user_product_adoptions, ["user_id", "product_id"])
+    return adopted.union(unavailable)
 
 
 @ma.rule(TABLE)
@@ -188,33 +190,33 @@ def reasons_are_those_of_affinity(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Reasons are adopted products, and their numbers those of affinity between products."""
+    """Reasons are adopted products, and their numbers agree with silver_product_affinity."""
     rows = gold_product_recommendations
     by_affinity = rows.recommendation_source == _AFFINITY
     numbers = ("users_without", "users_in_order", *_OF_PAIRS)
-    pairs, turned = silver_product_affinity, ma.materialized(silver_product_affinity)
+    pairs, reverse = silver_product_affinity, ma.materialized(silver_product_affinity)
     pairs = pairs.inner_join(
-        turned,
+        reverse,
         [
-            pairs.first_product_id == turned.second_product_id,
-            pairs.second_product_id == turned.first_product_id,
+            pairs.first_product_id == reverse.second_product_id,
+            pairs.second_product_id == reverse.first_product_id,
         ],
     ).select(
         because_product_id=pairs.first_product_id,
         product_id=pairs.second_product_id,
-        pair_users_without=pairs.users_first - turned.users_in_order,
+        pair_users_without=pairs.users_first - reverse.users_in_order,
         **{f"pair_{name}": pairs[name] for name in ("users_in_order", *_OF_PAIRS)},
     )
     by_popularity, rows = rows.filter(~by_affinity), rows.filter(by_affinity)
-    spoken = rows.left_join(pairs, ["because_product_id", "product_id"])
+    both = rows.left_join(pairs, ["because_product_id", "product_id"])
     differs = ibis.or_(
-        *(~spoken[name].identical_to(spoken[f"pair_{name}"]) for name in numbers),
-        spoken.users_in_order < policy.min_affinity_support,
+        *(~both[name].identical_to(both[f"pair_{name}"]) for name in numbers),
+        both.users_in_order < policy.min_affinity_support,
     )
     had = silver_user_product_adoptions.select("user_id", because_product_id="product_id")
     has_reason = (by_popularity[name].notnull() for name in ("because_product_id", *numbers))
     wrong = (
-        spoken.filter(differs),
+        both.filter(differs),
         rows.anti_join(had, ["user_id", "because_product_id"]),
         by_popularity.filter(ibis.or_(*has_reason)),
     )
@@ -226,7 +228,7 @@ def reasons_are_those_of_affinity(
 def scores_are_consistent(
     gold_product_recommendations: ir.Table, gold_recommendation_evaluation: ir.Table
 ) -> ir.Table:
-    """Scores are shares that fall with the rank, by affinity only where that is published."""
+    """Scores are shares that decrease with the rank, by affinity only if affinity is published."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.is_published).aggregate(
         published=evaluation.predictor.max()

@@ -1,4 +1,4 @@
-"""gold_recommendation_evaluation: how well the next adopted products were predicted."""
+"""gold_recommendation_evaluation: how accurately the next adopted products were predicted."""
 
 from __future__ import annotations
 
@@ -20,54 +20,55 @@ COUNTED_COLUMNS = (
     *ma.columns(
         "date",
         nullable=True,
-        training_first_date="Date of the first adoption that was counted; null if there was none.",
-        training_last_date="Date of the last adoption that was counted; null if there was none.",
+        training_first_date="Date of the first counted adoption; null without adoptions.",
+        training_last_date="Date of the last counted adoption; null without adoptions.",
     ),
-    *ma.columns("int64", training_rows="Adoptions that were counted."),
+    *ma.columns("int64", training_rows="Number of counted adoptions."),
 )
 
 TABLE = ma.declare_table(
     "gold_recommendation_evaluation",
     grain="one evaluation date (or all together) and order of products",
-    description="How well the next adoption was predicted. On each evaluation date products are ranked"
-    " by what was known by then, for the users who had adopted some and adopted another one in the 30"
-    " days after it; the first of these is the product to predict. Affinity, popularity and chance are"
-    " compared on the same users. A product that was not launched by then is a miss.",
+    description="How accurately was the next adopted product predicted in the past? The evaluation"
+    " covers users who had adopted a product by the evaluation date and adopted another within 30 days;"
+    " the first of these is the product to predict. Affinity, popularity and a random order are"
+    " compared on the same users. A product not launched by then is a miss.",
     key=("evaluation_date", "predictor"),
     columns=(
         *ma.columns(
             "date",
             nullable=True,
-            evaluation_date="The day at whose end products were ranked; null for all dates together.",
+            evaluation_date="Date as of which products are ranked; null for all dates together.",
         ),
         ma.Column(
             "predictor",
             "string",
-            "What products are ranked by; chance is the expectation of a random order.",
+            "Order of the products; chance is the expected result of a random order.",
             allowed=tuple(Order),
         ),
         *ma.columns(
-            "int64", users_judged="Users who adopted another product, counted on each date anew."
+            "int64", users_judged="Users who adopted another product, counted once per date."
         ),
         *ma.columns(
             "float64",
             nullable=True,
-            hit_rate_at_1="Share of them who adopted the product ranked first; null without users.",
-            hit_rate_at_3="Share of them who adopted one of the first three; null without users.",
-            mean_reciprocal_rank="Mean of 1 / the rank of the product, 0 if it was not ranked; null"
+            hit_rate_at_1="Share of users who adopted the product ranked first; null without users.",
+            hit_rate_at_3="Share of users who adopted one of the first three products; null without"
+            " users.",
+            mean_reciprocal_rank="Mean of 1 / rank of the adopted product, 0 if it was not ranked; null"
             " without users.",
         ),
         *ma.columns(
             "boolean",
-            is_published="Whether recommendations come from it: affinity if it was better than"
-            " popularity, by the mean reciprocal rank over all dates and with a hit rate at 3 that is"
-            " not lower, else popularity.",
+            is_published="Whether recommendations follow this order: affinity if, over all dates, its"
+            " mean reciprocal rank is higher than that of popularity and its hit rate at 3 not lower,"
+            " else popularity.",
         ),
         *COUNTED_COLUMNS,
         *ma.columns(
             "date",
             nullable=True,
-            as_of_date="The latest date for which history exists; null without users.",
+            as_of_date="Latest date for which history exists; null without users.",
         ),
     ),
 )
@@ -75,7 +76,7 @@ _RATES = ("hit_rate_at_1", "hit_rate_at_3", "mean_reciprocal_rank")
 
 
 def overall(relation: ir.Table) -> ir.Table:
-    """The figures of all dates together."""
+    """Return the rows for all dates together."""
     return relation.filter(relation.evaluation_date.isnull())
 
 
@@ -112,7 +113,7 @@ def gold_recommendation_evaluation(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Orders as of earlier dates against what was then adopted."""
+    """Evaluate the orders as of past dates and mark the published one."""
     rows = ma.materialized(
         evaluate(
             silver_user_product_adoptions,
@@ -138,7 +139,7 @@ def gold_recommendation_evaluation(
 def the_better_one_is_published(
     gold_recommendation_evaluation: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """The published order is affinity or popularity, by the figures of the evaluation."""
+    """The published order is the one that the figures of the evaluation determine."""
     rows = gold_recommendation_evaluation
     found = rows.cross_join(published_of(overall(rows), policy))
     return found.filter(found.is_published != (found.predictor == found.published)).select(
@@ -148,7 +149,7 @@ def the_better_one_is_published(
 
 @ma.rule(TABLE)
 def nothing_is_learned_from_the_future(gold_recommendation_evaluation: ir.Table) -> ir.Table:
-    """No counted adoption is later than the evaluation date."""
+    """Counted adoptions are not later than the evaluation date."""
     rows = gold_recommendation_evaluation
     return rows.filter(rows.training_last_date > rows.evaluation_date).select(
         "evaluation_date", "predictor", "training_last_date"
@@ -157,7 +158,7 @@ def nothing_is_learned_from_the_future(gold_recommendation_evaluation: ir.Table)
 
 @ma.rule(TABLE)
 def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
-    """Rates lie within their bounds, and all orders are evaluated on the same users."""
+    """Rates are within their bounds, and all orders are evaluated on the same users."""
     rows = gold_recommendation_evaluation
     at_1, at_3, mean = (rows[name] for name in _RATES)
     is_possible = ibis.and_(
@@ -189,15 +190,15 @@ def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
 def affinity_beats_popularity(
     gold_recommendation_evaluation: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Affinity predicts the next adoption better than popularity, which is published otherwise."""
+    """Affinity predicts the next adoption better than popularity."""
     figures = compared(overall(gold_recommendation_evaluation))
     is_enough = figures.users_judged >= policy.recommendations.min_judged_users
     reason = (
-        ibis.literal("not judged: ")
+        ibis.literal("not evaluated: ")
         + figures.users_judged.cast("string")
         + ibis.literal(
-            f" adoptions to judge by, fewer than {policy.recommendations.min_judged_users},"
-            " the most popular products are recommended"
+            f" adoptions, fewer than {policy.recommendations.min_judged_users}; the most popular"
+            " products are recommended"
         )
     )
     return figures.mutate(**{ma.NOT_EVALUATED: ibis.ifelse(is_enough, None, reason)}).filter(

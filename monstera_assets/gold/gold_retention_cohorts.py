@@ -1,4 +1,4 @@
-"""gold_retention_cohorts: how many of those who signed up together come back, period by period."""
+"""gold_retention_cohorts: retention of signup cohorts by period after signup."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import ibis.expr.types as ir
 from monstera_assets.gold import authoring as ma
 
 COHORT_TYPES = {"month": ("M", 30), "week": ("W", 7)}
-"""By when users signed up together: the unit, as Ibis calls it, and the days of a period."""
+"""Cohort type to the Ibis unit of the signup date and the days per period."""
 
-_IMMATURE = (
-    "null until every member has lived through the period, and if it began before the history"
-)
+_IMMATURE = "null until every member has completed the period, and if it began before the history"
 
 
 def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
@@ -41,14 +39,14 @@ USERS_IN_COHORT = ma.Metric(
 USERS_RETAINED = _users(
     "Retained",
     "Bracket retention: users with a qualifying event in the period after their own signup",
-    "count(distinct user_id) where days since signup lie in the period",
+    "count(distinct user_id) where days since signup are in the period",
 )
 RETENTION = _share("Retained", "Users retained")
 USERS_RETAINED_UNBOUNDED = _users(
     "Retained Unbounded",
-    "Users with a qualifying event in the period or, up to the as-of date, after it",
-    "count(distinct user_id) where days since signup lie in the period or after it",
-    "Old cohorts have had more time to come back than young ones.",
+    "Users with a qualifying event in the period or after it, up to the as-of date",
+    "count(distinct user_id) where days since signup are in the period or after it",
+    "Old cohorts had more time to come back than recent ones.",
 )
 RETENTION_UNBOUNDED = _share("Retained Unbounded", "Users retained unbounded")
 USERS_IN_STATE = {
@@ -63,19 +61,21 @@ USERS_IN_STATE = {
 TABLE = ma.metric_table(
     "gold_retention_cohorts",
     grain="one cohort and period after signup",
-    description="Retention of signup cohorts by the as-of date: monthly cohorts in periods of 30 days"
-    " after each user's own signup, weekly ones in periods of 7. Period 0 begins with the signup; there"
-    " is a row for every period that the cohort's first member has entered.",
+    description="What share of each signup cohort came back in each period after signup? Monthly"
+    " cohorts have periods of 30 days after each user's own signup, weekly cohorts periods of 7 days."
+    " Period 0 begins with the signup. Periods that the first member has entered have a row.",
     dimensions=(
         ma.Column(
             "cohort_type",
             "string",
-            "Whether users are grouped by month or by week of signup, which begins on Monday.",
+            "Whether users are grouped by month or by week of signup. Weeks begin on Monday.",
             allowed=tuple(COHORT_TYPES),
         ),
-        ma.Column("cohort_start", "date", "First day of the month or week."),
+        ma.Column("cohort_start", "date", "First day of the signup month or week."),
         ma.Column(
-            "period_number", "int64", "n: the period of days n x length to (n + 1) x length - 1."
+            "period_number",
+            "int64",
+            "Period n covers days n x length to (n + 1) x length - 1 after signup.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -92,7 +92,7 @@ _PERIODS_SHOWN = 12
 
 
 def _monthly_table(cohorts: ir.Table) -> ir.Table:
-    """The last cohorts of a month, each with its retention in its first periods."""
+    """Return one row per monthly cohort with the retention in its first periods."""
     monthly = cohorts.filter(cohorts.cohort_type == "month")
     users, retained = monthly[USERS_IN_COHORT.column_name], monthly[RETENTION.column_name]
     wide = monthly.group_by("cohort_start").aggregate(
@@ -119,7 +119,7 @@ def gold_retention_cohorts(
     silver_daily_user_activity: ir.Table,
     silver_user_state_history: ir.Table,
 ) -> ir.Table:
-    """Users, their days of use and their states, counted by cohort and period."""
+    """Count users, their active days and their states by cohort and period."""
     as_of = silver_user_current_state.aggregate(
         as_of_date=silver_user_current_state.as_of_date.max()
     )
@@ -197,7 +197,7 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort_type: str)
 
 @ma.rule(TABLE)
 def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir.Table) -> ir.Table:
-    """The cohorts of each type share out everybody who has signed up."""
+    """Each user who has signed up is in one cohort of each type."""
     rows = gold_retention_cohorts
     as_of = rows.aggregate(day=rows.as_of_date.max()).day.as_scalar()
     published = rows.group_by("cohort_type", "cohort_start").aggregate(
@@ -220,7 +220,7 @@ def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir
 
 @ma.rule(TABLE)
 def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
-    """Bracket retention is at most the unbounded one, and neither exceeds the cohort."""
+    """Bracket retention is at most unbounded retention, and neither exceeds the cohort."""
     rows = gold_retention_cohorts
     members, retained, unbounded = ma.metric_columns(
         rows, USERS_IN_COHORT, USERS_RETAINED, USERS_RETAINED_UNBOUNDED
@@ -245,7 +245,7 @@ def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
 def immature_cells_are_null(
     gold_retention_cohorts: ir.Table, bronze_users: ir.Table, silver_user_state_history: ir.Table
 ) -> ir.Table:
-    """A cell has numbers if and only if the history covers every member's whole period."""
+    """A period has numbers if and only if the history covers it completely for every member."""
     rows = gold_retention_cohorts
     history = silver_user_state_history
     first_date = history.aggregate(day=history.snapshot_date.min()).day.as_scalar()

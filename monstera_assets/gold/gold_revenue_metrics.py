@@ -1,4 +1,4 @@
-"""gold_revenue_metrics: monthly recurring revenue, how it moved, and how much of it was retained."""
+"""gold_revenue_metrics: monthly recurring revenue, its movements and its retention."""
 
 from __future__ import annotations
 
@@ -31,51 +31,52 @@ REVENUE_CLOSING = _money(
 MOVEMENTS = {
     "new": _money(
         "New",
-        "Revenue of accounts that never had any before.",
+        "Revenue of accounts that never had revenue before.",
         "sum(now) where then = 0 and never paid before",
     ),
     "expansion": _money(
         "Expansion",
-        "What paying accounts pay more than the day before.",
+        "Increase of the revenue of paying accounts from the day before.",
         "sum(now - then) where now > then > 0",
     ),
     "contraction": _money(
         "Contraction",
-        "What paying accounts pay less than the day before, as a negative amount.",
+        "Decrease of the revenue of paying accounts from the day before, as a negative amount.",
         "sum(now - then) where 0 < now < then",
         _LOST,
     ),
     "churned": _money(
         "Churned",
-        "Revenue of accounts that have none any more, as a negative amount: the first day lapsed, or"
-        " the first for nothing.",
+        "Lost revenue of accounts on their first day without revenue, as a negative amount: they lapsed"
+        " or now pay nothing.",
         "sum(- then) where now = 0",
-        f"{_LOST} Revenue churns on the day a subscription lapses; the account's state waits for"
-        " churn_days.",
+        f"{_LOST} Revenue churns on the day on which a subscription lapses; the account's state changes"
+        " only after churn_days.",
     ),
     "reactivated": _money(
         "Reactivated",
-        "Revenue of accounts that had some before and none the day before, however short the gap.",
+        "Revenue of former payers that had no revenue the day before, even after a short gap.",
         "sum(now) where then = 0 and paid before",
     ),
 }
-"""The movements of revenue, by kind: what an account pays now and paid the day before."""
+"""Movements of revenue by kind: differences of an account's revenue from the day before."""
 ACCOUNTS_PAYING = ma.Metric(
     "Accounts Paying Daily",
     "Accounts with recurring revenue at the end of the day.",
     "count(account_id) where monthly_recurring_revenue > 0",
 )
-_RETAINED = "over the accounts that paid 30 days before; null if none did"
+_RETAINED = "over the accounts that paid 30 days before; null without such accounts"
 REVENUE_RETAINED_NET = ma.Metric(
     "Revenue Retained Net Monthly",
     f"Revenue now / revenue 30 days before, {_RETAINED}.",
     "sum(now) / sum(then)",
     ma.Unit.RATIO,
-    caveats="New and reactivated accounts are in neither sum; expansion can lift it above 1.",
+    caveats="Accounts that did not pay 30 days before are in neither sum. Expansion can raise it above"
+    " 1.",
 )
 REVENUE_RETAINED_GROSS = ma.Metric(
     "Revenue Retained Gross Monthly",
-    "Of each account the lesser of revenue now and 30 days before, added up / revenue 30 days before,"
+    "Sum of each account's lesser revenue of now and 30 days before / revenue 30 days before,"
     f" {_RETAINED}.",
     "sum(least(now, then)) / sum(then)",
     ma.Unit.SHARE,
@@ -86,8 +87,8 @@ HEADLINES = (REVENUE_CLOSING, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
 TABLE = ma.metric_table(
     "gold_revenue_metrics",
     grain="one date",
-    description="Monthly recurring revenue from opening to closing, and revenue retention. From the"
-    " billing facts, so it does not depend on what the accounts' users do.",
+    description="How did monthly recurring revenue change on each date, and how much of it was"
+    " retained? The figures come from billing facts and do not depend on the activity of users.",
     dimensions=(ma.METRIC_DATE,),
     metrics=(
         REVENUE_OPENING,
@@ -97,7 +98,7 @@ TABLE = ma.metric_table(
 )
 
 
-@ma.table_asset(TABLE, previews=[ma.weekly_trend("MRR in 26 weeks", REVENUE_CLOSING)])
+@ma.table_asset(TABLE, previews=[ma.weekly_trend("MRR over 26 weeks", REVENUE_CLOSING)])
 def gold_revenue_metrics(
     bronze_accounts: ir.Table,
     bronze_subscription_events: ir.Table,
@@ -105,11 +106,10 @@ def gold_revenue_metrics(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Changes of revenue and of what is retained of it, added up by date."""
+    """Sum the changes in revenue and retained revenue by date."""
     revenue = billing_intervals(bronze_accounts, bronze_subscription_events, policy).select(
         "account_id", "valid_from", "valid_to", "revenue"
     )
-    # Intervals are read several times below.
     revenue = ma.materialized(revenue)
     changes = _changes(revenue, window)
     every = ma.dates(window)
@@ -135,7 +135,7 @@ def gold_revenue_metrics(
 
 
 def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
-    """Changes of revenue and of paying accounts by day, those in the window also by kind."""
+    """Return the changes in revenue and paying accounts by day, and by kind within the window."""
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
     earlier = ibis.window(group_by="account_id", order_by="valid_from", preceding=(None, 1))
     changes = revenue.mutate(
@@ -165,7 +165,7 @@ def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
 
 
 def _retained(revenue: ir.Table, window: ma.Window) -> ir.Table:
-    """Changes of the revenue of accounts that paid some days before: now, then, and the lesser."""
+    """Return the changes in revenue of accounts that paid 30 days before: now, then, the lesser."""
     shifted = revenue.select(
         "account_id",
         valid_from=revenue.valid_from + RETENTION_DAYS,
@@ -189,7 +189,7 @@ def _by_day(changes: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Movements add up from opening to closing, and a day opens as the one before closed."""
+    """Opening revenue plus movements equals closing revenue; opening equals the previous closing."""
     rows = gold_revenue_metrics
     before = rows.select(
         metric_date=ma.day_date(ma.day_number(rows.metric_date) + 1),
@@ -208,7 +208,7 @@ def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir
 def agrees_with_account_history(
     gold_revenue_metrics: ir.Table, silver_account_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Closing revenue and paying accounts are those of the accounts' history."""
+    """Closing revenue and paying accounts agree with silver_account_state_history."""
     history = ma.within(silver_account_state_history, "snapshot_date", window)
     added_up = history.group_by(metric_date="snapshot_date").aggregate(
         revenue=history.monthly_recurring_revenue.sum(),

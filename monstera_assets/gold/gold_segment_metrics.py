@@ -1,4 +1,4 @@
-"""gold_segment_metrics: users and their use by lifecycle state and behavioural segment."""
+"""gold_segment_metrics: users and their activity by lifecycle state and behavioral segment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEGMENT_VALUES: Mapping[str, Sequence[str]] = {
     "activity_state": tuple(map(str, ACTIVITY_STATES)),
     **{dimension.name: dimension.values for dimension in (*DIMENSIONS, COMPOSITE)},
 }
-"""Dimension to its values, in their order: the lifecycle's and the behavioural ones."""
+"""Values of each lifecycle and behavioral dimension, in order."""
 
 _IN = "in the segment at the end of the date"
 USERS_IN_SEGMENT = ma.Metric("Users in Segment Daily", f"Users {_IN}.", "count(user_id)")
@@ -46,17 +46,18 @@ _COUNT_COLUMNS = tuple(metric.column_name for metric in _COUNTS)
 TABLE = ma.metric_table(
     "gold_segment_metrics",
     grain="one date, dimension and segment, with users or without",
-    description="Users and their use by lifecycle state and by behavioural segment, as of each date."
-    " Each dimension puts every user into one segment, so its segments add up to all of them.",
+    description="How many users are in each lifecycle state and behavioral segment on each date, and"
+    " how active are they? Each user is in one segment per dimension, so the segments of a dimension"
+    " add up to all users.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column(
             "segment_dimension",
             "string",
-            "What the users are segmented by.",
+            "Dimension by which users are segmented.",
             allowed=tuple(SEGMENT_VALUES),
         ),
-        ma.Column("segment_value", "string", "The segment."),
+        ma.Column("segment_value", "string", "Value of the dimension."),
     ),
     metrics=(USERS_IN_SEGMENT, SEGMENT_SHARE, *_COUNTS[1:]),
 )
@@ -70,13 +71,13 @@ TABLE = ma.metric_table(
 def gold_segment_metrics(
     silver_user_segment_history: ir.Table, silver_user_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Users counted by each dimension, on every date and for every segment that there is."""
+    """Count users for every date, dimension and segment."""
     states = silver_user_state_history.select(
         "user_id", "snapshot_date", "platform_state", "activity_state"
     )
     segments = silver_user_segment_history
     users = ma.materialized(segments.inner_join(states, ["user_id", "snapshot_date"]))
-    # Few combinations of all dimensions occur, so that the users are gone through once.
+    # Few combinations of the dimensions occur, so pre-aggregating them scans the users only once.
     combined = users.group_by("snapshot_date", *SEGMENT_VALUES).aggregate(
         **{
             USERS_IN_SEGMENT.column_name: users.count(),
@@ -111,7 +112,7 @@ def segments_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The segments of each dimension add up to all users, and their use to all use."""
+    """The segments of each dimension add up to all users and to all active users."""
     rows = ma.within(gold_segment_metrics, "metric_date", window)
     sums = rows.group_by("metric_date", "segment_dimension").aggregate(
         **ma.sums(rows, *_COUNT_COLUMNS)

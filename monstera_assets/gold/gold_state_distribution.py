@@ -1,4 +1,4 @@
-"""gold_state_distribution: how the states are distributed, by scope and segment, and who moved."""
+"""gold_state_distribution: members per state and transitions, by scope and segment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STATES = {PLATFORM: ma.UserState, PRODUCT: ADOPTED_STATES, ACCOUNT: ma.AccountS
 
 MEMBERS = ma.Metric(
     "Members in State Daily",
-    "Users, relationships with the product, or accounts in the state at the end of the date.",
+    "Users, product relationships or accounts in the state at the end of the date.",
     "count(members)",
 )
 MEMBERS_SHARE = ma.Metric(
@@ -34,37 +34,37 @@ MEMBERS_SHARE = ma.Metric(
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",
-    "Members who moved into the state on the date, or began in it.",
+    "Members who entered the state on the date, including those whose first day it is.",
     "count(moves by to_state) + count(members whose first day it is)",
 )
 LEFT = ma.Metric(
     "Members Left State Daily",
-    "Members who moved out of the state on the date.",
+    "Members who left the state on the date.",
     "count(moves by from_state)",
 )
 NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
-    "Sum over accounts of the square of the number by which moves changed the account's members in the"
-    " state: as many as there were moves if each was another account's, many more if one account's"
-    " members moved together.",
+    "Sum over accounts of the squared net change of the account's members in the state. It equals the"
+    " number of moves if each was in a different account, and is much larger if members of one account"
+    " moved together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
-    caveats="The variance of the net moves, if accounts move independently of each other.",
+    caveats="The variance of the net moves if accounts move independently of each other.",
 )
 
 SEGMENT_OF_SCOPE = ("scope", "segment_dimension", "segment_value")
-"""The columns that name whose states are distributed."""
+"""Columns that identify a segment within a scope."""
 _KEY = (*SEGMENT_OF_SCOPE, "state")
 
 TABLE = ma.metric_table(
     "gold_state_distribution",
-    grain="one date, scope, segment and state, with members or without",
-    description="How users on the platform, relationships with products, and accounts are distributed"
-    f" over their states: users in total (`{ma.TOTAL}`) and by {', '.join(ma.SEGMENT_DIMENSIONS)}, as"
-    " the user's and account's latest row says, relationships by product, accounts in total.",
+    grain="one date, scope, segment and state, with or without members",
+    description="How are users, product relationships and accounts distributed over their states on"
+    f" each date? Users are counted in total (`{ma.TOTAL}`) and by {', '.join(ma.SEGMENT_DIMENSIONS)}"
+    " from the latest row of user and account, relationships by product, accounts in total.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
-        *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, PRODUCT_DIMENSION), "they"),
+        *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, PRODUCT_DIMENSION), "members"),
         ma.Column("state", "string", "The state."),
     ),
     metrics=(MEMBERS, MEMBERS_SHARE, ENTERED, LEFT, NET_MOVES_SQUARED_BY_ACCOUNT),
@@ -93,7 +93,7 @@ def gold_state_distribution(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Members counted at the end of each date, and transitions on it."""
+    """Count members at the end of each date and transitions on it."""
     segments = ma.materialized(segments_and_accounts(bronze_users, bronze_accounts))
     histories = with_entry(
         silver_user_state_history,
@@ -126,7 +126,7 @@ def gold_state_distribution(
 
 
 def segments_and_accounts(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """What `user_segments` gives, with each user's `account_id`."""
+    """Return the result of `user_segments` with each user's `account_id`."""
     return user_segments(users, accounts).inner_join(
         users.select("user_id", "account_id"), "user_id"
     )
@@ -135,7 +135,7 @@ def segments_and_accounts(users: ir.Table, accounts: ir.Table) -> ir.Table:
 def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
     people = user_dimensions(users, accounts).drop("account_id")
     rows = history.inner_join(people, "user_id")
-    # Few combinations of all dimensions occur, so that the users are gone through once.
+    # Few combinations of the dimensions occur, so pre-aggregating them scans the users only once.
     combined = ma.materialized(
         rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS).aggregate(
             members=rows.count(), entered=rows.count(where=rows.enters)
@@ -152,7 +152,7 @@ def _counted(
     values: Mapping[str, ir.Value | str],
     counts: Mapping[str, ir.Value] | None = None,
 ) -> ir.Table:
-    """Members, and those on their first day, by date, segment and state."""
+    """Count members, and those on their first day, by date, segment and state."""
     counts = counts or {"members": rows.count(), "entered": rows.count(where=rows.enters)}
     by = {"metric_date": "snapshot_date", "scope": ibis.literal(scope), "state": "state"}
     counted = ma.counted_by_dimension(rows, values, counts, **by)
@@ -160,7 +160,7 @@ def _counted(
 
 
 def _transitioned(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
-    """By date, segment and state, the transitions into it and out of it, and net by account."""
+    """Count transitions into and out of each state by date and segment, and net by account."""
     made = segment_transitions(users, accounts, segments)
     whose = ("metric_date", *SEGMENT_OF_SCOPE, "account_id")
     both = made.select(*whose, state="to_state", into=ibis.literal(1, "int64")).union(
@@ -178,12 +178,10 @@ def _transitioned(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir
 
 
 def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
-    """Moves between states, once for each segment that they are in.
+    """Return transitions, one row per transition and segment.
 
-    Args:
-        users: `silver_user_state_transitions`.
-        accounts: `silver_account_state_transitions`.
-        segments: what `segments_and_accounts` gives.
+    Reads silver_user_state_transitions, silver_account_state_transitions and the result of
+    `segments_and_accounts`.
 
     Returns:
         `metric_date`, `scope`, `segment_dimension`, `segment_value`, `account_id`, `from_state`,
@@ -209,7 +207,7 @@ def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table)
 
 
 def _grid(segments: ir.Table, products: ir.Table, window: ma.Window) -> ir.Table:
-    """Every date of a window with every segment and state that there is."""
+    """Return every date of a window with every segment and state."""
     of_users = segments.select("segment_dimension", "segment_value").distinct()
     of_users = of_users.mutate(scope=ibis.literal(PLATFORM))
     whose = ibis.union(
@@ -242,7 +240,7 @@ def states_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The states of a segment's members add up: of users to all users in every dimension."""
+    """The members in all states of a dimension add up to the rows of the history."""
     rows = ma.within(gold_state_distribution, "metric_date", window)
     published = rows.group_by("metric_date", "scope", "segment_dimension").aggregate(
         members=rows[MEMBERS.column_name].sum().cast("int64")
@@ -268,7 +266,7 @@ def states_add_up(
 
 @ma.rule(TABLE)
 def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Members in a state are those of the day before, who reached it more, who left it less."""
+    """Members in a state equal those of the day before plus entries minus departures."""
     rows = gold_state_distribution
     nearby = ma.materialized(
         rows.filter(rows.metric_date.between(ma.days_earlier(window.first, 1), window.last))

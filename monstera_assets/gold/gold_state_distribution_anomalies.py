@@ -1,4 +1,4 @@
-"""gold_state_distribution_anomalies: days on which states or activity leave their expected range."""
+"""gold_state_distribution_anomalies: days on which states or activity are out of range."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from monstera_assets.prediction.expected_range import (
     MODEL_VERSION,
     Direction,
     Span,
-    judged,
+    evaluate,
 )
 
 ROW_DAYS = 28
-"""Days over which is counted how long a series has been out of its range."""
+"""Maximum of `days_in_row`: consecutive days on which a series is out of range."""
 _ROUNDING = 1e-9
 
 
 class Severity(StrEnum):
-    """How urgent an anomaly is."""
+    """Severity of an anomaly."""
 
     HIGH = "high"
     MEDIUM = "medium"
@@ -44,10 +44,10 @@ class Severity(StrEnum):
 
 TABLE = ma.declare_table(
     "gold_state_distribution_anomalies",
-    grain="one date, span, measure and segment (of state shares, state) that is out of its range",
-    description="Days, and weeks that end on them, on which the share of a state, the share of the"
-    " month's users who were active, or the events of those who were, is out of the range that the"
-    " days before let expect. Each date is judged from the days before it alone.",
+    grain="one date, span, measure and segment (for state shares, state) out of its expected range",
+    description="On which days and in which weeks was a state's share, the share of the month's users"
+    " who were active, or the number of events per active user out of its expected range? The expected"
+    " range of a date is computed only from earlier days.",
     key=("metric_date", "span", *SERIES),
     partition_column=ma.METRIC_DATE.name,
     columns=(
@@ -55,71 +55,69 @@ TABLE = ma.declare_table(
         ma.Column(
             "span",
             "string",
-            "What was judged: the day by itself, or the week that ends on it against the weeks 4 to 15"
+            "Evaluated span: the single day, or the week that ends on it, compared with weeks 4 to 15"
             " before.",
             allowed=tuple(Span),
         ),
         ma.Column(
             "measure",
             "string",
-            "What was looked at: state_share, members in the state over all of the segment, whose"
-            " change from the day before is judged; active_share, users active on the day over those"
-            " active in the 30 days that end on it; events_per_active_user, qualifying events of the"
-            " day over users active on it.",
+            "Evaluated measure. state_share: members in the state / members of the segment, evaluated"
+            " by its change from the day before. active_share: users active on the day / users active"
+            " in the 30 days that end on it. events_per_active_user: qualifying events of the day /"
+            " users active on it.",
             allowed=tuple(Measure),
         ),
         SCOPE,
-        *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, distribution.PRODUCT_DIMENSION), "they"),
-        *ma.columns("string", state=f"The state; `{ma.TOTAL}` if the measure is of no state."),
+        *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, distribution.PRODUCT_DIMENSION), "members"),
+        *ma.columns("string", state=f"The state; `{ma.TOTAL}` for measures of activity."),
         *ma.columns(
             "int64",
-            members="Members of the segment; of active_share users active in 30 days, of"
-            " events_per_active_user users active; of a week the mean of its days.",
+            members="Members of the segment; for active_share, users active in 30 days; for"
+            " events_per_active_user, users active on the day. For a week, the mean of its days.",
         ),
         *ma.columns(
             "float64",
-            observed="The measure: a share from 0 to 1, or events a user.",
-            expected="What the days before let expect, in the same unit.",
-            expected_low="From where on it is in its range.",
-            expected_high="Up to where it is.",
+            observed="The measure: a share between 0 and 1, or events per user.",
+            expected="Expected value, in the unit of `observed`.",
+            expected_low="Lower end of the expected range.",
+            expected_high="Upper end of the expected range.",
         ),
         *ma.columns(
             "int64",
-            members_deviating="Members, or events, more (fewer if negative) than expected; of a week on"
-            " a mean day.",
+            members_deviating="Observed minus expected members or events; for a week, the daily mean.",
         ),
-        ma.Column("direction", "string", "Where to it is out.", allowed=tuple(Direction)),
+        ma.Column("direction", "string", "Direction of the deviation.", allowed=tuple(Direction)),
         *ma.columns(
             "float64",
-            score="Distance from what was expected, in standard deviations.",
-            threshold="Score, of either sign, from which it is out of its range.",
+            score="Deviation from the expected value, in standard deviations.",
+            threshold="Absolute score above which the measure is out of range.",
         ),
         *ma.columns(
             "int64",
-            series_judged="Series that were judged on the date: of states, of days' or of weeks'"
-            " activity.",
-            days_in_row="Days in a row up to the date on which it was out,"
-            f" {ROW_DAYS} at most: 1 on the first.",
+            series_judged="Series evaluated on the date among the same kind: state shares, daily"
+            " activity or weekly activity.",
+            days_in_row="Consecutive days out of range up to the date: 1 on the first day, at most"
+            f" {ROW_DAYS}.",
         ),
         ma.Column(
             "severity",
             "string",
-            "high if the day's activity or events of all users are out, medium for other days, low for"
-            " weeks.",
+            "high for the daily activity or events of all users, medium for other days, low for weeks.",
             allowed=tuple(Severity),
         ),
-        *ma.columns("string", model_version="Version of how it is judged."),
+        *ma.columns("string", model_version="Version of the method."),
         *ma.columns(
             "date",
-            training_first_date="First day that has a part in what was expected.",
-            training_last_date="Last day that has, before the date.",
+            training_first_date="First day that the expected value depends on.",
+            training_last_date="Last day that the expected value depends on; before the date.",
         ),
         *ma.columns(
             "string",
             nullable=True,
-            moves_behind="The transitions in the segment whose number differs most from usual on the"
-            " day, or in the week, with how many there were and how many are usual (the mean of"
-            f" {BASELINE_DAYS} days before); null without.",
+            moves_behind="The transitions in the segment and span whose number differs most from the"
+            f" usual one (the mean of the {BASELINE_DAYS} days before), with both numbers; null if none"
+            " differs.",
         ),
     ),
 )
@@ -155,7 +153,7 @@ def _by_severity(relation: ir.Table) -> ir.Table:
         "silver_user_state_transitions": _TRANSITION_DAYS,
         "silver_account_state_transitions": _TRANSITION_DAYS,
     },
-    previews=[ma.Preview("Anomalies that began in the last 28 days with any", _by_severity)],
+    previews=[ma.Preview("Anomalies that began in the 28 days up to the latest one", _by_severity)],
 )
 def gold_state_distribution_anomalies(
     gold_state_distribution: ir.Table,
@@ -170,12 +168,12 @@ def gold_state_distribution_anomalies(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """All series judged by the day, and activity by the week as well."""
+    """Evaluate all series per day, and shares of active users also per week."""
     active = active_shares(gold_users_active_daily, gold_users_active_monthly, policy)
     activity = active.union(events_per_user(gold_activity_metrics, policy))
     states = state_shares(gold_state_distribution, policy)
     families = ((states, Span.DAY), (activity, Span.DAY), (active, Span.WEEK))
-    # Each has its part of the false alarms: the many states do not make activity's range wider.
+    # False alarms are divided among families, so that many state series do not widen other ranges.
     false_alarms = policy.anomalies.max_false_alarms / len(families)
     rows = ibis.union(
         *(_out_of_range(series, span, false_alarms, policy) for series, span in families)
@@ -201,8 +199,8 @@ def gold_state_distribution_anomalies(
 def _out_of_range(
     series: ir.Table, span: Span, false_alarms: float, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """The judged days that are out of range, with how many there are in a row."""
-    rows = judged(
+    """Return the days out of range, with the number of consecutive days."""
+    rows = evaluate(
         series, keys=SERIES, span=span, policy=policy.anomalies, false_alarms=false_alarms
     )
     lately = ibis.window(
@@ -223,7 +221,7 @@ def _out_of_range(
 def rows_are_out_of_range(
     gold_state_distribution_anomalies: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every row is out of its range, by more than its threshold, and judged by days before."""
+    """Each row is out of range, exceeds its threshold and was evaluated from earlier days only."""
     rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)
     is_up = rows.direction == str(Direction.UP)
     is_out = ibis.ifelse(
@@ -249,7 +247,7 @@ def observed_is_published(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """What was observed on a day is what the tables of states and activity say."""
+    """The observed value of a day equals the value in the tables of states and activity."""
     rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)
     rows = rows.filter(rows.span == str(Span.DAY), rows.measure != str(Measure.EVENTS_PER_USER))
     states = ma.within(gold_state_distribution, ma.METRIC_DATE.name, window)

@@ -1,4 +1,4 @@
-"""gold_state_transition_metrics: flows between states, and the rates that are made of them."""
+"""gold_state_transition_metrics: transitions between states, and rates derived from them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ RECOVERY_DAYS = 30
 
 PLATFORM, PRODUCT, ACCOUNT = SCOPES = ("platform", "product", "account")
 SCOPE = ma.Column(
-    "scope", "string", "Whose states: users', relationships' or accounts'.", allowed=SCOPES
+    "scope",
+    "string",
+    "Scope of the states: users, product relationships or accounts.",
+    allowed=SCOPES,
 )
-_MOVES: Mapping[str, Mapping[Any, Mapping[Any, Transition]]] = {
+_ALLOWED: Mapping[str, Mapping[Any, Mapping[Any, Transition]]] = {
     PLATFORM: USER_TRANSITIONS,
     PRODUCT: PRODUCT_TRANSITIONS,
     ACCOUNT: ACCOUNT_TRANSITIONS,
@@ -38,12 +41,12 @@ IN_USE = (
 
 MOVES = ma.Metric(
     "Moves Made Daily",
-    "Moves from the one state to the other that day.",
+    "Transitions from one state to the other on the date.",
     "count(*) by transition_date",
 )
 DAYS_IN_STATE = ma.Metric(
     "Moves Days in State Mean Daily",
-    "Mean days that the state left had lasted; null without moves.",
+    "Mean days spent in the previous state before the date's transitions; null without transitions.",
     "avg(days_in_previous_state)",
     ma.Unit.DAYS,
     nullable=True,
@@ -53,39 +56,39 @@ DAYS_IN_STATE = ma.Metric(
 def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
     return ma.Metric(
         f"Users {name} Share Weekly",
-        f"{moved} in the 7 days that end on the date / users {then} 7 days before; null if there were"
-        " none, and for other rows than the platform's totals.",
-        f"count(moves of 7 days) / count(users {then} then)",
+        f"{moved} in the 7 days that end on the date / users {then} 7 days before; null without such"
+        " users, and on rows other than the total of the platform.",
+        f"count(transitions of 7 days) / count(users {then} 7 days before)",
         caveats=caveats,
     )
 
 
 CHURN_RATE = _rate(
     "Churned",
-    "Moves into churned",
+    "Transitions to churned",
     "active, returning, reactivated, dunning or dormant",
-    "Users who churn from new count among the moves and not among the users then.",
+    "Users who churn from the state new are in the numerator but not in the denominator.",
 )
 DORMANCY_RATE = _rate(
-    "Dormant", "Moves into dormant", "active, returning, reactivated or in dunning"
+    "Dormant", "Transitions to dormant", "active, returning, reactivated or in dunning"
 )
-WIN_BACK_RATE = _rate("Won Back", "Moves from dormant to returning", "dormant")
+WIN_BACK_RATE = _rate("Won Back", "Transitions from dormant to returning", "dormant")
 REACTIVATION_RATE = _rate(
     "Reactivated",
-    "Moves from churned to reactivated, late activation apart,",
+    "Transitions from churned to reactivated, excluding late activations,",
     "churned with earlier activity",
 )
 RECOVERY_RATE = ma.Metric(
     "Accounts Dunning Recovered Share Monthly",
     "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days that end"
-    " on the date; null if none was closed, and for other rows than the accounts' totals. A lapse"
-    " closes failures on the first day lapsed; a new start closes them without recovery.",
+    " on the date; null without closed failures, and on rows other than the total of accounts. A lapse"
+    " closes failures on its first day; a new subscription closes them without recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
 )
 FAILURES_CLOSED = ma.Metric(
     "Accounts Dunning Failures Closed Monthly",
-    "Payment failures closed in the 30 days that end on the date; null for other rows than the"
-    " accounts' totals.",
+    "Payment failures closed in the 30 days that end on the date; null on rows other than the total of"
+    " accounts.",
     "count(failures closed)",
     ma.Unit.FAILURES,
     nullable=True,
@@ -94,19 +97,20 @@ RATES = (CHURN_RATE, DORMANCY_RATE, WIN_BACK_RATE, REACTIVATION_RATE, RECOVERY_R
 
 TABLE = ma.metric_table(
     "gold_state_transition_metrics",
-    grain="one date, scope and allowed move, and one for all moves of the scope",
-    description="Flows between the states of users on the platform, of users in products (all products"
-    f" together) and of accounts. Rows with `{ma.TOTAL}` in both states hold the total and the rates.",
+    grain="one date, scope and allowed transition, and one for all transitions of the scope",
+    description="How many users, product relationships (of all products together) and accounts changed"
+    " state on each date, and how high are the churn, dormancy, win-back, reactivation and recovery"
+    f" rates? Rows with `{ma.TOTAL}` in both states contain the total and the rates.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
-        ma.Column("from_state", "string", f"The state left; `{ma.TOTAL}` for the total."),
-        ma.Column("to_state", "string", f"The state reached; `{ma.TOTAL}` for the total."),
+        ma.Column("from_state", "string", f"Previous state; `{ma.TOTAL}` for the total."),
+        ma.Column("to_state", "string", f"New state; `{ma.TOTAL}` for the total."),
     ),
     metrics=(MOVES, DAYS_IN_STATE, *RATES, FAILURES_CLOSED),
 )
 
-_MOVE = ("scope", "from_state", "to_state")
+_KEY = ("scope", "from_state", "to_state")
 
 
 @ma.table_asset(
@@ -127,7 +131,7 @@ def gold_state_transition_metrics(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Moves counted by date and kind, beside what the users were a week before."""
+    """Count transitions by date and kind, and compute rates per users in states a week before."""
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
     columns = ("transition_date", "from_state", "to_state", "days_in_previous_state")
     transitions = users.select("scope", *columns).union(
@@ -137,9 +141,9 @@ def gold_state_transition_metrics(
     in_all = transitions.mutate(from_state=ibis.literal(ma.TOTAL), to_state=ibis.literal(ma.TOTAL))
     every = transitions.union(in_all)
     counted = every.group_by(
-        metric_date="transition_date", **{n: every[n] for n in _MOVE}
+        metric_date="transition_date", **{n: every[n] for n in _KEY}
     ).aggregate(moves=every.count(), days=every.days_in_previous_state.sum().cast("int64"))
-    rows = ma.left_joined(_grid(window), counted, on=["metric_date", *_MOVE])
+    rows = ma.left_joined(_grid(window), counted, on=["metric_date", *_KEY])
     weekly = _weekly(users, silver_user_state_history, window)
     monthly = _closings(
         payment_failures(bronze_accounts, bronze_subscription_events, policy), window
@@ -153,7 +157,7 @@ def gold_state_transition_metrics(
 
     return rows.select(
         "metric_date",
-        *_MOVE,
+        *_KEY,
         **{
             MOVES.column_name: rows.moves.fill_null(0),
             DAYS_IN_STATE.column_name: ma.ratio(rows.days, rows.moves),
@@ -170,10 +174,10 @@ def gold_state_transition_metrics(
 
 
 def _grid(window: ma.Window) -> ir.Table:
-    """Every date with every allowed move, and with one row a scope for all of them."""
+    """Return every date with every allowed transition and one total per scope."""
     kinds = [
         {"scope": scope, "from_state": str(left), "to_state": str(reached)}
-        for scope, moves in _MOVES.items()
+        for scope, moves in _ALLOWED.items()
         for left, reached in [
             *((left, reached) for left, targets in moves.items() for reached in targets),
             (ma.TOTAL, ma.TOTAL),
@@ -184,9 +188,9 @@ def _grid(window: ma.Window) -> ir.Table:
 
 
 def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.Table:
-    """By date, the transitions of the last 7 days and the users by state 7 days before."""
+    """Count, per date, the transitions of the last 7 days and the users by state 7 days before."""
     platform = transitions.filter(transitions.scope == PLATFORM)
-    # A first qualifying event that comes late is an activation: nobody came back.
+    # A late first qualifying event is an activation, not a reactivation.
     first_ever = history.filter(
         history.activity_state == str(ma.UserState.REACTIVATED),
         history.total_qualifying_events == history.qualifying_events_count,
@@ -226,7 +230,7 @@ def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.T
 
 
 def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
-    """By date, the payment failures closed in the last 30 days, and those closed by payment."""
+    """Count, per date, the failures closed in the last 30 days and those closed by payment."""
     paid = failures.closed_by.isin([str(ClosedBy.RECOVERY), str(ClosedBy.RENEWAL)])
     by_day = failures.group_by(day="closed_day").aggregate(
         closed=failures.count(), recovered=failures.count(where=paid)
@@ -243,7 +247,7 @@ def agree_with_transitions(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Moves are those of the transitions, and each scope's add up to its total."""
+    """The moves of each scope add up to its total and agree with the transitions."""
     rows = ma.within(gold_state_transition_metrics, "metric_date", window)
     moves = rows[MOVES.column_name]
     published = rows.group_by("metric_date", "scope").aggregate(
@@ -274,10 +278,10 @@ def flows_equal_differences_of_counts(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Flows between states equal the differences of state counts from one day to the next.
+    """Transitions explain the change in the number of entities per state from the day before.
 
-    Who has no row the day before begins in a state, which is no move. The first day of the history
-    has no day before.
+    Entities without a row the day before count as entries, not transitions. The first day of the
+    history is not compared.
     """
     histories = with_entry(
         silver_user_state_history,
@@ -312,7 +316,7 @@ def flows_equal_differences_of_counts(
 
 
 def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
-    """Entities in each state at the end of each day from the one before a window on, and entrants."""
+    """Count entities and entries per state and day, starting one day before the window."""
     rows = history.filter(
         history.snapshot_date.between(ma.days_earlier(window.first, 1), window.last)
     )
@@ -324,7 +328,7 @@ def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
 def with_entry(
     users: ir.Table, products: ir.Table, accounts: ir.Table, bronze_accounts: ir.Table
 ) -> dict[str, ir.Table]:
-    """The state history of each scope, with `state` and whether a row `enters`: is the first one."""
+    """Return the history of each scope with `state` and `enters` (the entity's first row)."""
     created = bronze_accounts.select(
         "account_id", created_on=bronze_accounts.account_created_at.date()
     )

@@ -1,4 +1,4 @@
-"""gold_user_churn_scores: the probability that a user has no event for 30 days, and the reasons."""
+"""gold_user_churn_scores: the probability that a user has no qualifying event for 30 days."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from monstera_assets.silver.silver_user_churn_features import SCORED_STATES
 TABLE = ma.declare_table(
     "gold_user_churn_scores",
     grain="one user who is active, returning or reactivated on the as-of date",
-    description="The probability that a user has no qualifying event in the 30 days after the as-of"
-    " date, and the reasons. gold_churn_model_evaluation says how accurate it was in the past.",
+    description="How likely is each active user to have no qualifying event in the 30 days after the"
+    " as-of date, and why? gold_churn_model_evaluation shows how accurate these scores were.",
     key=("user_id",),
     columns=(
         *(ma.USER_ID, ma.ACCOUNT_OF_USER),
         ma.Column(
             "activity_state",
             "string",
-            "State by activity alone, so that users in dunning are included.",
+            "State by activity alone, disregarding dunning.",
             allowed=tuple(SCORED_STATES),
         ),
         *risk_columns(USERS, "no qualifying event in the 30 days after the as-of date"),
@@ -43,7 +43,7 @@ def gold_user_churn_scores(
     *,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """The users of the as-of date, scored by the published predictor."""
+    """Score the users of the as-of date with the published predictor."""
     evaluation = gold_churn_model_evaluation
     return scored(TABLE, silver_user_churn_features, evaluation, USERS, policy)
 
@@ -56,7 +56,7 @@ def everybody_is_scored(
     *,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Every user who can still churn has a score, and no other."""
+    """Exactly the users who are active, returning or reactivated have a score."""
     users = silver_user_current_state
     return differing_scores(
         gold_user_churn_scores,

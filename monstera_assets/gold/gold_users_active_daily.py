@@ -1,4 +1,4 @@
-"""gold_users_active_daily: users with a qualifying event in the day."""
+"""gold_users_active_daily: users with a qualifying event on the date."""
 
 from monstera_assets.gold.users_active_table import users_active_table
 

@@ -24,7 +24,7 @@ def _signups(users: ir.Table) -> ir.Table:
 def gold_users_created_daily(
     bronze_users: ir.Table, bronze_accounts: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Signups by date and segment."""
+    """Count signups by date and segment."""
     facts = _signups(bronze_users)
     return created_by_segment(facts, bronze_users, bronze_accounts, window, USERS_CREATED)
 
@@ -33,7 +33,7 @@ def gold_users_created_daily(
 def recomputed_from_users(
     gold_users_created_daily: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The total equals a count of signups."""
+    """The total equals the count of signups."""
     return total_differs(TABLE, gold_users_created_daily, _signups(bronze_users), window)
 
 

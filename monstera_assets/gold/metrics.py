@@ -1,9 +1,8 @@
-"""Metrics, each declared once: name, definition, formula, unit, caveats.
+"""Declarations of metrics: name, definition, formula, unit and caveats.
 
-A gold table is made of dimensions and metrics. From a metric's declaration follow its column and that
-column's description, its row in gold_metric_catalog, its entry on the page of the catalog, and the
-check of the naming convention. A metric that several tables show is one object, imported from the
-table that it is named after.
+A gold table consists of dimensions and metrics. The declaration of a metric defines its column, its row
+in gold_metric_catalog and its entry on the catalog page. A metric in several tables is one object,
+imported from the module of the table that is named after it.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 
 PERIODS = ("Daily", "Weekly", "Monthly", "to Date", "per Window", "per Period")
-"""What a metric's name says of time: the day, the 7 or 30 days that end on it, all days up to it, or
-the window or period that its row names."""
+"""Time periods in metric names: the day, the 7 or 30 days that end on it, all days up to it, or the
+window or period of the row."""
 _CHANGES = ("Week on Week", "Month on Month")
 _SMALL_WORDS = ("a", "an", "and", "from", "in", "of", "on", "per", "the", "to")
 _WORD = rf"(?:[A-Z][A-Za-z]*|[0-9]+|{'|'.join(_SMALL_WORDS)})"
@@ -34,7 +33,7 @@ NAMING_CONVENTION = (
 
 
 class Unit(StrEnum):
-    """What a metric is measured in."""
+    """Unit of a metric."""
 
     USERS = "users"
     ACCOUNTS = "accounts"
@@ -50,7 +49,7 @@ class Unit(StrEnum):
     HOURS = "hours"
     POSITION = "position"
     SCORE = "score, 0 to 100"
-    MONEY = "company's currency a month"
+    MONEY = "company's currency per month"
 
 
 _UNITS = {
@@ -62,7 +61,7 @@ _UNITS = {
     "Workflows": Unit.WORKFLOWS,
     "Revenue": Unit.MONEY,
 }
-"""What the first word of a metric's name counts."""
+"""Unit by the first word of a metric's name."""
 COUNTS = (
     *(Unit.USERS, Unit.ACCOUNTS, Unit.MEMBERS, Unit.EVENTS),
     *(Unit.WORKFLOWS, Unit.MOVES, Unit.FAILURES),
@@ -82,16 +81,16 @@ class Metric:
     """A metric.
 
     Attributes:
-        name: by `NAMING_CONVENTION`; its snake_case is the column's name.
-        definition: what it is, in a sentence; the column's description.
-        formula: how it is computed.
-        unit: what it is measured in; counts are whole numbers, money has two decimals. By default
-            that of the name: a share, or what its first word counts.
-        nullable: whether it can be null, as quotients can; the definition says when.
-        caveats: what one must know to read it rightly, if anything.
+        name: follows `NAMING_CONVENTION`; its snake_case is the column name.
+        definition: one sentence; the description of the column.
+        formula: the computation.
+        unit: counts are integers, money has two decimals. The default follows from the name: a share,
+            or the unit of its first word.
+        nullable: whether it can be null. Quotients always can; the definition says when.
+        caveats: warnings for the reader, if any.
 
     Raises:
-        ValueError: the name does not follow the convention, or says no unit.
+        ValueError: the name does not follow the convention or implies no unit.
     """
 
     name: str
@@ -104,13 +103,14 @@ class Metric:
     def __post_init__(self) -> None:
         if not re.fullmatch(NAMING_CONVENTION, self.name):
             raise ValueError(
-                f"the metric {self.name!r} is not named [Entity] [Action or State] [Time Period]"
-                f" [by Segment] in Title Case, with a time period of {', '.join(PERIODS)}"
+                f"The metric {self.name!r} is not named [Entity] [Action or State] [Time Period]"
+                f" [by Segment]. Rename it in Title Case, with one of the time periods"
+                f" {', '.join(PERIODS)}."
             )
         if not self.unit:
             words = self.name.split()
             if "Share" not in words and words[0] not in _UNITS:
-                raise ValueError(f"the metric {self.name!r} needs a unit: its name does not say it")
+                raise ValueError(f"The metric {self.name!r} has no unit. Pass `unit`.")
             unit = Unit.SHARE if "Share" in words else _UNITS[words[0]]
             object.__setattr__(self, "unit", unit)
 
@@ -130,18 +130,18 @@ class Metric:
         )
 
     def format(self, value: Any) -> str:
-        """A value as people read it: shares and changes in percent, money with two decimals."""
+        """Format a value for display: shares and changes in percent, money with two decimals."""
         if value is None:
             return "not known"
         return _FORMATS.get(self.unit, "{:,.1f}").format(value)
 
     def change(self, days: int) -> Metric:
-        """The relative change of the metric over 7 or 30 days."""
+        """Return the metric for the relative change over 7 or 30 days."""
         period = {7: "Week on Week", 30: "Month on Month"}[days]
         return Metric(
             f"{self.name} {period}",
-            f"Change of {self.name} from {days} days before, as a share of what it was then; null if"
-            " that was 0 or is not known.",
+            f"Relative change of {self.name} from {days} days before; null if the earlier value is 0 or"
+            " unknown.",
             f"({self.column_name} - the same {days} days before) / the same {days} days before",
             Unit.CHANGE,
         )
@@ -149,13 +149,12 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricTable(Table):
-    """A gold table: columns that say what a row is about, and metrics.
+    """A gold table of dimensions and metrics.
 
     Attributes:
-        dimensions: the columns that are no metrics; trend flags apart.
-        metrics: the metrics.
-        business_owner: who decides what the metrics mean.
-        dashboard_owner: who shows them.
+        dimensions: the columns that are neither metrics nor trend flags.
+        business_owner: the team that defines the metrics.
+        dashboard_owner: the team that owns the dashboards.
     """
 
     dimensions: tuple[Column, ...]
@@ -174,17 +173,17 @@ def metric_table(
     key: Sequence[str] | None = None,
     is_daily: bool = True,
 ) -> MetricTable:
-    """Declare a gold table.
+    """Declare a gold table of metrics.
 
     Args:
-        name: of the table.
+        name: name of the table.
         grain: what one row is.
-        description: what the table is.
-        dimensions: the columns that are no metrics; in a daily table `metric_date` first.
-        metrics: the metrics, in the order of their columns.
-        key: names of the columns that identify a row; by default all dimensions.
-        is_daily: whether it is partitioned by `metric_date`, with the trend flags, or describes the
-            as-of date.
+        description: the question that the table answers, and notes.
+        dimensions: the columns that are not metrics; in a daily table, `metric_date` comes first.
+        metrics: the metrics, in column order.
+        key: names of the columns that identify a row, by default all dimensions.
+        is_daily: whether the table is partitioned by `metric_date` and has trend flags; otherwise it
+            describes the as-of date.
     """
     return MetricTable(
         layer=Layer.GOLD,
@@ -205,14 +204,14 @@ def metric_table(
 
 
 def metric_columns(rows: ir.Table, *metrics: Metric) -> tuple[ir.Column, ...]:
-    """The columns of some metrics in a table."""
+    """Return the columns of metrics in a table."""
     return tuple(rows[metric.column_name] for metric in metrics)
 
 
 def counted_by_state(
     rows: ir.Table, state: ir.Value, metrics: Mapping[Any, Metric]
 ) -> dict[str, ir.IntegerValue]:
-    """The columns of a metric a state: how many rows are in it."""
+    """Return, for each state, the column of its metric: the number of rows in the state."""
     return {
         metric.column_name: rows.count(where=state == str(value))
         for value, metric in metrics.items()
@@ -220,20 +219,20 @@ def counted_by_state(
 
 
 def zero_filled(rows: ir.Table, metrics: Iterable[Metric]) -> dict[str, ir.Value]:
-    """The columns of some metrics, 0 where they are null."""
+    """Return the columns of metrics with 0 in place of null."""
     return {metric.column_name: rows[metric.column_name].fill_null(0) for metric in metrics}
 
 
 def columns(kind: str, *, nullable: bool = False, **descriptions: str) -> tuple[Column, ...]:
-    """Columns of one type: name to description."""
+    """Return columns of one type from names and descriptions."""
     return tuple(Column(name, kind, text, nullable) for name, text in descriptions.items())
 
 
 def snake_case(name: str) -> str:
-    """A name in Title Case as the name of a table or column."""
+    """Return the table or column name for a name in Title Case."""
     return name.lower().replace(" ", "_")
 
 
 def title_case(name: str) -> str:
-    """A name in snake_case in Title Case: `snake_case` turned around."""
+    """Return a snake_case name in Title Case: the inverse of `snake_case`."""
     return " ".join(word if word in _SMALL_WORDS else word.capitalize() for word in name.split("_"))

@@ -1,7 +1,7 @@
-"""Tall metric tables: one value a date and segment, in total and by what users are segmented by.
+"""Tall metric tables: one value per date and segment, including the total.
 
-Every dimension puts each user into one segment, so for counts of people its segments add up to the
-total. Each date has a row for every segment value that any user has, also when it is 0.
+Each user is in one segment per dimension, so counts of users per segment add up to the total. Each date
+has a row for every segment value of any user, even if the count is 0.
 """
 
 from __future__ import annotations
@@ -26,37 +26,38 @@ from monstera_assets.lifecycle.intervals import numbered, sliding_presence
 
 TOTAL = "all"
 SEGMENT = ("segment_dimension", "segment_value")
-"""The columns that name a segment."""
+"""Columns that identify a segment."""
 SEGMENT_DIMENSIONS = ("country", "plan_type", "acquisition_source", "account_tier")
 
 
 def segmented_table(metric: Metric) -> MetricTable:
-    """Declare the tall table of a metric: by date, segment dimension and segment value."""
+    """Declare the tall table of a metric, by date, segment dimension and segment value."""
     return metric_table(
         f"gold_{metric.column_name}",
         grain="one date, segment dimension and segment value that any user has",
-        description=f"{metric.name}, in total (`{TOTAL}` in both segment columns) and by"
-        f" {', '.join(SEGMENT_DIMENSIONS)}, as the user's and account's latest row says.",
-        dimensions=(ma.METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "the users")),
+        description=f"What was {metric.name} on each date, in total and by"
+        f" {', '.join(SEGMENT_DIMENSIONS)}? The total has `{TOTAL}` in both segment columns. Segments"
+        " come from the latest row of the user and account.",
+        dimensions=(ma.METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
         metrics=(metric,),
     )
 
 
 def segment_columns(dimensions: Sequence[str], population: str) -> tuple[ma.Column, ma.Column]:
-    """The columns of a tall table that name the segment: of `population`, such as the users."""
+    """Return the segment columns of a tall table for a `population`, such as "users"."""
     return (
         ma.Column(
             "segment_dimension",
             "string",
-            f"What {population} are segmented by; `{TOTAL}` for the total.",
+            f"Dimension by which {population} are segmented; `{TOTAL}` for the total.",
             allowed=(TOTAL, *dimensions),
         ),
-        ma.Column("segment_value", "string", f"The segment; `{TOTAL}` for the total."),
+        ma.Column("segment_value", "string", f"Value of the dimension; `{TOTAL}` for the total."),
     )
 
 
 def user_dimensions(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """What users are segmented by: `user_id`, `account_id`, `SEGMENT_DIMENSIONS`; one row a user."""
+    """Return one row per user: `user_id`, `account_id` and `SEGMENT_DIMENSIONS`."""
     people = users.inner_join(
         accounts.select("account_id", account_tier=accounts.subscription_tier), "account_id"
     )
@@ -64,7 +65,7 @@ def user_dimensions(users: ir.Table, accounts: ir.Table) -> ir.Table:
 
 
 def user_segments(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """The segments of each user: `user_id`, `segment_dimension`, `segment_value`, with the total."""
+    """Return the segments of each user, including the total: `user_id` and `SEGMENT`."""
     people = user_dimensions(users, accounts)
     return ibis.union(
         *(
@@ -90,19 +91,12 @@ def users_active(
     window: ma.Window,
     metric: str,
 ) -> ir.Table:
-    """Distinct users with a qualifying event in the `days` days that end on each date of a window.
+    """Count distinct users with a qualifying event in the `days` days that end on each date.
 
-    Nobody is counted twice and no day's users are looked at twice: each qualifying day makes its
-    user count from that day until `days` later or the next qualifying day, whichever is first; the
-    metric is the running balance of those who begin and cease to count.
+    A qualifying day counts its user for `days` days or until the next qualifying day. The metric is the
+    running total of users who start and stop being counted, so each day is read only once.
 
-    Args:
-        activity: silver_daily_user_activity of the window and the `days - 1` days before it.
-        users: bronze_users.
-        accounts: bronze_accounts.
-        days: length of the sliding window.
-        window: the dates to compute.
-        metric: name of the metric's column.
+    `activity` is silver_daily_user_activity of the window and the `days - 1` days before it.
     """
     presence = sliding_presence(active_days(activity), keys=["user_id"], days=days)
     changes = _by_segment(from_first_day(presence, window), users, accounts)
@@ -115,14 +109,9 @@ def users_active(
 def created_by_segment(
     facts: ir.Table, users: ir.Table, accounts: ir.Table, window: ma.Window, metric: Metric
 ) -> ir.Table:
-    """What users created, counted on each date of a window and in each segment of the users.
+    """Count creations per date of a window and segment of the users.
 
-    Args:
-        facts: one row a creation: `user_id` and `created_on`.
-        users: bronze_users.
-        accounts: bronze_accounts.
-        window: the dates to compute.
-        metric: the metric of the table.
+    `facts` has one row per creation: `user_id` and `created_on`.
     """
     by_day = facts.group_by("user_id", day=ma.day_number(facts.created_on))
     changes = _by_segment(by_day.aggregate(change=facts.count()), users, accounts)
@@ -132,7 +121,7 @@ def created_by_segment(
 
 
 def _grid(users: ir.Table, accounts: ir.Table, window: ma.Window) -> ir.Table:
-    """Every date of a window with every segment that any user is in."""
+    """Return every date of a window with every segment of any user."""
     return dates(window).cross_join(user_segments(users, accounts).drop("user_id").distinct())
 
 
@@ -149,13 +138,13 @@ def counted_by_dimension(
     counts: Mapping[str, ir.Value],
     **by: ir.Value | str,
 ) -> ir.Table:
-    """Counts by `by`, `segment_dimension` and `segment_value`.
+    """Aggregate rows by `by`, `segment_dimension` and `segment_value`.
 
     Args:
-        rows: what is counted.
-        values: for each dimension, the column of its segments.
-        counts: the columns to count, as aggregates of the rows.
-        by: the other columns to group by.
+        rows: the rows to aggregate.
+        values: for each dimension, the column with its segment values.
+        counts: the aggregates.
+        by: further columns to group by.
     """
     return ibis.union(
         *(
@@ -168,7 +157,7 @@ def counted_by_dimension(
 
 
 def segment_grid(values: Mapping[str, Sequence[str]], window: ma.Window) -> ir.Table:
-    """Every date of a window with every segment: for each dimension, its values."""
+    """Return every date of a window with every segment, given the values of each dimension."""
     segments = [
         dict(zip(SEGMENT, pair, strict=True))
         for dimension, of_dimension in values.items()
@@ -187,17 +176,10 @@ def active_entities_differ(
     days: int,
     window: ma.Window,
 ) -> ir.Table:
-    """Dates on which the total differs from a count of distinct entities over raw events.
+    """Return the dates on which the total differs from a count of distinct entities in raw events.
 
-    Looks at each date's own window of events: the entities in it are the union of those of its days.
-
-    Args:
-        metric: the table's declaration.
-        rows: the table.
-        events: bronze_events, with the column that is counted.
-        entity: name of that column.
-        days: length of the sliding window.
-        window: the dates to compare.
+    The entities in the sliding window of `days` days are the union of the entities of its days.
+    `events` is bronze_events with the counted column `entity`.
     """
     [column] = (each.column_name for each in metric.metrics)
     all_days = ma.Window(ma.days_earlier(window.first, days - 1), window.last)
@@ -231,7 +213,7 @@ def active_entities_differ(
 
 
 def segments_add_up_in(table: MetricTable) -> ma.Rule:
-    """The rule of a tall table that the segments of each dimension add up to the total."""
+    """Return the rule that the segments of each dimension add up to the total."""
     [column] = (metric.column_name for metric in table.metrics)
 
     def segments_add_up(rows: ir.Table, *, window: ma.Window) -> ir.Table:

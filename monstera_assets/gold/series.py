@@ -1,4 +1,4 @@
-"""Series by date: changes added up over every date of a window, days without any included."""
+"""Daily series: changes summed over every date of a window, including dates without changes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from monstera_assets.warehouse.previews import Preview
 
 
 def dates(window: Window) -> ir.Table:
-    """One row a date of a window: `metric_date`."""
+    """Return one row per date of a window: `metric_date`."""
     return calendar(window.first, window.last, METRIC_DATE.name)
 
 
 def first_day(window: Window) -> ir.IntegerValue:
-    """The number of a window's first day."""
+    """Return the day number of the first day of a window."""
     return day_number(window.first)
 
 
 def active_days(activity: ir.Table) -> ir.Table:
-    """The days on which users had a qualifying event: `user_id` and `day` (number), each once."""
+    """Return one row per user and day with a qualifying event: `user_id` and `day` (day number)."""
     active = activity.filter(activity.qualifying_events > 0)
     return active.select("user_id", day=day_number(active.activity_date)).distinct()
 
@@ -33,13 +33,13 @@ def active_days(activity: ir.Table) -> ir.Table:
 def totals_of_day(
     changes: ir.Table, grid: ir.Table, *, keys: Sequence[str] = (), values: Sequence[str]
 ) -> ir.Table:
-    """The changes of each row of a grid, 0 where there are none.
+    """Return the changes for each row of a grid, 0 where there are none.
 
     Args:
-        changes: one row a `keys` and `day` (number), with `values`; each combination once.
-        grid: the rows wanted: `metric_date` and `keys`.
-        keys: names of the columns beside the date.
-        values: names of the columns of whole or decimal numbers.
+        changes: one row per `keys` and `day` (day number), with `values`.
+        grid: the rows of the result: `metric_date` and `keys`.
+        keys: names of the columns other than the date.
+        values: names of the integer or decimal columns.
     """
     dated = changes.mutate(metric_date=day_date(changes.day)).drop("day")
     joined = grid.left_join(dated, [METRIC_DATE.name, *keys])
@@ -51,9 +51,9 @@ def totals_of_day(
 def running_totals(
     changes: ir.Table, grid: ir.Table, *, keys: Sequence[str] = (), values: Sequence[str]
 ) -> ir.Table:
-    """The changes up to each row of a grid added up, from 0 before the grid's first date.
+    """Return the running totals of changes for each row of a grid, starting at 0.
 
-    What began before the first date counts if its day is given as the first; see `from_first_day`.
+    Changes before the first date count only if they are dated on it; see `from_first_day`.
     """
     dense = totals_of_day(changes, grid, keys=keys, values=values)
     so_far = ibis.window(
@@ -64,12 +64,12 @@ def running_totals(
 
 
 def sums(rows: ir.Table, *names: str) -> dict[str, ir.Value]:
-    """Aggregates that add up some columns, each in its own type: DuckDB's are wider."""
+    """Return the sums of columns, cast back to the column types, because DuckDB's sums are wider."""
     return {name: rows[name].sum().cast(rows[name].type()) for name in names}
 
 
 def totals_of_last_days(changes: ir.Table, window: Window, days: int) -> ir.Table:
-    """The changes by day (number) added up, for each date, over the last days up to it."""
+    """Return, for each date of a window, the sums of changes over the `days` days that end on it."""
     every = dates(window)
     today = day_number(every.metric_date)
     rows = every.left_join(changes, [changes.day <= today, changes.day > today - days])
@@ -79,17 +79,17 @@ def totals_of_last_days(changes: ir.Table, window: Window, days: int) -> ir.Tabl
 
 
 def from_first_day(changes: ir.Table, window: Window) -> ir.Table:
-    """Changes of which those before a window are dated on its first day."""
+    """Move changes from before a window to its first day."""
     return changes.mutate(day=ibis.greatest(changes.day, first_day(window)))
 
 
 def weekly_trend(title: str, metric: Metric, **row: str) -> Preview:
-    """A metric on the latest date and the 25 weeks before it, at intervals of a week.
+    """Return a preview of a metric on the latest date and the same weekday of the 25 weeks before.
 
     Args:
-        title: what the picture shows.
-        metric: a metric of a table with one row a date and combination of dimensions.
-        row: the value of each dimension of the row that is shown.
+        title: title of the preview.
+        metric: a metric of a table with one row per date and combination of dimensions.
+        row: the value of each dimension to select.
     """
 
     def rows(relation: ir.Table) -> ir.Table:

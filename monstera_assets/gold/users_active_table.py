@@ -1,4 +1,4 @@
-"""The tables of users active in a day, a week and a month: one declaration for all of them."""
+"""Builder of the tables of users active daily, weekly and monthly."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from monstera_assets.gold.segments import (
 def users_active_table(
     period: str, *, days: int, caveats: str = "", trend: str = ""
 ) -> tuple[ma.MetricTable, ma.TableAsset, ma.Rule, ma.Rule]:
-    """The table of users active in the last days, its computation and its rules.
+    """Return a table of users active in a sliding window, its asset and its rules.
 
     Args:
-        period: what the metric's name says of time.
+        period: time period in the metric's name.
         days: length of the sliding window.
-        caveats: of the metric.
-        trend: title of a picture of the total in 26 weeks; none without.
+        caveats: caveats of the metric.
+        trend: title of a preview of the total over 26 weeks; without a title there is none.
     """
     on, of = f"in the {days} days that end on the date", f"of the {days} days"
     if days == 1:
@@ -36,12 +36,12 @@ def users_active_table(
         caveats=caveats,
     )
     table = segmented_table(metric)
-    pictures = (
+    previews = (
         [ma.weekly_trend(trend, metric, **dict.fromkeys(ma.SEGMENT, ma.TOTAL))] if trend else []
     )
 
     @ma.table_asset(
-        table, days={"silver_daily_user_activity": ma.last_days(days)}, previews=pictures
+        table, days={"silver_daily_user_activity": ma.last_days(days)}, previews=previews
     )
     def compute(
         silver_daily_user_activity: ir.Table,
@@ -62,7 +62,7 @@ def users_active_table(
     def recomputed_from_raw_events(
         rows: ir.Table, bronze_events: ir.Table, *, window: ma.Window
     ) -> ir.Table:
-        """The total equals a count of distinct users over the raw events."""
+        """The total equals the count of distinct users in the raw events."""
         return active_entities_differ(
             table, rows, bronze_events, "entity_id", days=days, window=window
         )

@@ -1,5 +1,5 @@
 """Churn models, recommendations and anomaly detection, with back-testing.
 
-Belongs here: models and their evaluation, as pure functions. Does not belong here: tables and checks
-(gold), states (lifecycle), anything of Dagster.
+Contains models and their evaluation as pure functions, without Dagster. Tables and checks belong in
+`gold`, state rules in `lifecycle`.
 """

@@ -1,7 +1,7 @@
-"""How well churn was predicted: models of earlier dates, evaluated on what came later.
+"""Back-testing of churn predictions.
 
-For each evaluation date a model is trained on dates so much earlier that all their outcomes were known
-by then. Model, baseline and base rate are compared on the same rows, and the best one is published.
+For each evaluation date, a model is trained on dates whose outcomes were known by then. Model, baseline
+and base rate are compared on the same rows, and the best one is published.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ _TOP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Figures:
-    """How well some rows were predicted; what takes both outcomes is None without them."""
+    """Accuracy of the predictions for a set of rows.
+
+    Figures that cannot be computed, such as the AUC without both outcomes, are None.
+    """
 
     rows_scored: int
     rows_churned: int
@@ -46,7 +49,7 @@ class Figures:
 
     @classmethod
     def shares(cls, churned: Floats, probabilities: Floats) -> Figures:
-        """The figures of any rows, whatever their outcomes."""
+        """Return the row counts and the predicted and observed shares."""
         if not len(churned):
             return cls(0, 0, None, None)
         lost = int(churned.sum())
@@ -56,7 +59,7 @@ class Figures:
 def evaluation_dates(
     features: pd.DataFrame, target: Target, policy: ChurnPolicy
 ) -> list[pd.Timestamp]:
-    """The latest dates whose outcomes are known, in order."""
+    """Return the latest dates whose outcomes are known, in ascending order."""
     as_of = as_of_date(features)
     if as_of is None:
         return []
@@ -66,9 +69,9 @@ def evaluation_dates(
 
 
 def evaluate(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> pd.DataFrame:
-    """The rows of `gold_churn_model_evaluation` for users or accounts.
+    """Return the rows of `gold_churn_model_evaluation` for users or accounts.
 
-    Dates with too little training data are left out: all predictors are compared on the same rows.
+    Dates with too little training data are excluded for all predictors.
     """
     predictions = _predictions(features, target, policy)
     outcomes = _pooled(each.churned for each in predictions)
@@ -95,7 +98,7 @@ def evaluate(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> pd.
 
 
 def _predictions(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> list[Prediction]:
-    """The predictions of each evaluation date with enough training data, in order."""
+    """Return one prediction per evaluation date with enough training data, in ascending order."""
     dates = [
         date
         for date in evaluation_dates(features, target, policy)
@@ -105,7 +108,7 @@ def _predictions(features: pd.DataFrame, target: Target, policy: ChurnPolicy) ->
         return []
     from monstera_assets.prediction.churn_model import one_thread
 
-    # The cores are divided between dates, one thread each, for the same bits on any machine.
+    # Dates run in parallel, one thread each, so that the results are identical on any machine.
     with one_thread(), ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(threads.map(lambda date: predict(features, date, target, policy), dates))
 
@@ -115,10 +118,10 @@ def _pooled(parts: Iterable[Floats]) -> Floats:
 
 
 def best_of(overall: Mapping[Predictor, Figures], is_enough: bool) -> Predictor:
-    """The predictor to publish.
+    """Return the predictor to publish.
 
-    The model if it is better than the baseline on both Brier score and AUC, else the baseline; the
-    base rate if there is not enough data to compare them.
+    This is the model if it beats the baseline on both Brier score and AUC, else the baseline. Without
+    enough data to compare them, it is the base rate.
     """
     if not is_enough:
         return Predictor.BASE_RATE
@@ -127,13 +130,13 @@ def best_of(overall: Mapping[Predictor, Figures], is_enough: bool) -> Predictor:
 
 
 def published_of(evaluation: pd.DataFrame, target: Target) -> Predictor:
-    """The predictor that the rows of an evaluation say is published."""
+    """Return the predictor that is marked as published in an evaluation."""
     is_its = (evaluation["entity"] == target.entity) & evaluation["is_published"]
     return Predictor(evaluation.loc[is_its, "predictor"].iloc[0])
 
 
 def is_better(model: Figures, baseline: Figures) -> bool:
-    """Whether figures are better on both Brier score and AUC."""
+    """Return whether the model beats the baseline on both Brier score and AUC."""
     if model.auc is None or baseline.auc is None:
         return False
     if model.brier_score is None or baseline.brier_score is None:
@@ -142,7 +145,7 @@ def is_better(model: Figures, baseline: Figures) -> bool:
 
 
 def figures(churned: Floats, probabilities: Floats) -> Figures:
-    """How well outcomes were predicted."""
+    """Return the accuracy of predicted churn probabilities."""
     shares = Figures.shares(churned, probabilities)
     if not len(churned):
         return shares
@@ -151,16 +154,16 @@ def figures(churned: Floats, probabilities: Floats) -> Figures:
         shares,
         auc=area_under_curve(churned, probabilities),
         brier_score=float(np.mean((probabilities - churned) ** 2)),
-        # A base rate may be 0 or 1: then the loss may be infinite, and is left out.
+        # With a base rate of 0 or 1 the loss can be infinite.
         log_loss=float(-np.log(of_outcome).mean()) if of_outcome.min() > 0 else None,
         top_tenth_lift=top_lift(churned, probabilities),
     )
 
 
 def area_under_curve(churned: Floats, probabilities: Floats) -> float | None:
-    """The probability that a row that churned has the higher score than one that did not.
+    """Return the probability that a churned row scores higher than a retained row.
 
-    Ties count half. None unless there are both outcomes.
+    Ties count as one half. Return None unless both outcomes occur.
     """
     lost = float(churned.sum())
     kept = len(churned) - lost
@@ -171,9 +174,9 @@ def area_under_curve(churned: Floats, probabilities: Floats) -> float | None:
 
 
 def top_lift(churned: Floats, probabilities: Floats) -> float | None:
-    """The share that churned of the tenth with the highest probability, divided by that of all.
+    """Return the churned share of the top tenth by probability, divided by that of all rows.
 
-    Rows tied on its border count in part. None if no row churned.
+    Rows tied at the cutoff are weighted proportionally. Return None if no row churned.
     """
     if not churned.any():
         return None
@@ -192,7 +195,10 @@ def _rows_of(
     probabilities: Floats,
     predictions: list[Prediction],
 ) -> Iterator[dict[str, object]]:
-    """The rows of a predictor: all, and by deciles; the training data is that of any prediction."""
+    """Yield a row for decile 0 (all rows), then one row per decile.
+
+    The training columns summarize the training data of all given predictions.
+    """
     dates = [day for each in predictions for day in each.training["snapshot_date"].unique()]
     about = {
         "predictor": str(predictor),
@@ -203,7 +209,7 @@ def _rows_of(
     }
     yield {**about, "decile": 0, **asdict(figures(churned, probabilities))}
     if predictor is Predictor.BASE_RATE or len(churned) < DECILES:
-        return  # one probability for all has no deciles
+        return
     by_probability = np.argsort(probabilities, kind="stable")
     for number, rows in enumerate(np.array_split(by_probability, DECILES), start=1):
         part = Figures.shares(churned[rows], probabilities[rows])

@@ -1,12 +1,13 @@
-"""The churn model and the baseline that it must beat, built from scikit-learn.
+"""The churn model and the baseline that it must beat, built with scikit-learn.
 
-The model is a logistic regression on piecewise-linear (linear-spline) features. Cross-validation, which
-keeps all rows of a user in one fold, chooses the strength of regularisation and calibrates the model
-(Platt scaling). The model is additive: what a group of features adds to a logit is exact.
+The model is a logistic regression on linear-spline features. Cross-validation selects the
+regularization strength and the out-of-fold logits for Platt scaling, with each user in one fold if
+possible.
+The model is additive, so the contribution of each feature group to a logit is exact.
 
-The same rows give the same bits: folds are seeded and linear algebra runs on one thread.
+Results are bit-for-bit reproducible: folds are seeded and linear algebra runs on one thread.
 
-Import this module only where a model is fitted: importing scikit-learn takes a second.
+Import this module only where a model is fitted, because importing scikit-learn takes a second.
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from monstera_assets.prediction.targets import ACCOUNT, Target
 
 FOLDS = 3
 C_GRID = (0.001, 0.01, 0.1)
-"""Inverse strengths of regularisation to choose from."""
+"""Candidate inverse regularization strengths."""
 _SOLVER = "newton-cholesky"
 _KNOTS = 5
-"""Knots of each spline, at quantiles: the effect of a number bends at its quartiles."""
+"""Knots per spline, placed at quantiles: the slope can change at the quartiles."""
 _MIN_FREQUENCY = 0.01
 """Share of the rows below which categories are pooled."""
 _PRIOR_ROWS = 20.0
-"""Rows at the base rate that are added to each bin of the baseline."""
+"""Pseudo-rows at the base rate that are added to each bin of the baseline."""
 _CLIP = 1e-4
-"""No probability is nearer to 0 or 1: there are never enough rows to support it."""
+"""Minimum distance of a probability from 0 and 1: no sample supports a more extreme value."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class Model:
     """A fitted and calibrated model.
 
     Attributes:
-        target: what it predicts.
-        preprocessor: makes standardised columns of features.
-        column_groups: the number of the group of features of each column.
-        weights: what a unit of each column adds to the logit.
-        intercept: the logit of the average row.
+        target: the prediction target.
+        preprocessor: turns features into standardized columns.
+        column_groups: index of the feature group of each column.
+        weights: change in the logit per unit of each column.
+        intercept: logit of the average row.
     """
 
     target: Target
@@ -61,18 +62,18 @@ class Model:
     intercept: float
 
     def contributions(self, rows: pd.DataFrame) -> Floats:
-        """What each group of features adds to the logit of each row: rows x groups."""
+        """Return the contributions to the logits as an array of rows x feature groups."""
         parts = self.preprocessor.transform(_features(rows, self.target)) * self.weights
         groups = range(len(self.target.groups))
         return np.column_stack([parts[:, self.column_groups == g].sum(axis=1) for g in groups])
 
     def predict(self, rows: pd.DataFrame) -> Floats:
-        """The probability of each row."""
+        """Return the churn probability of each row."""
         return probability(self.intercept + self.contributions(rows).sum(axis=1))
 
 
 def fit_model(rows: pd.DataFrame, churned: Floats, target: Target) -> Model:
-    """The model of rows with known outcomes, of which both must be there."""
+    """Fit the model to rows with known outcomes. Both outcomes must occur."""
     preprocessor = _preprocessor(rows, target)
     folds = _folds(rows, churned, target)
     with one_thread():
@@ -92,7 +93,7 @@ def fit_model(rows: pd.DataFrame, churned: Floats, target: Target) -> Model:
         platt = LogisticRegression(C=np.inf, solver=_SOLVER)
         platt.fit(out_of_fold_logits.reshape(-1, 1), churned)
     platt_slope, platt_intercept = platt.coef_[0, 0], platt.intercept_[0]
-    # The name of a column begins with the number of its group.
+    # Column names start with the index of the feature group.
     names = preprocessor.get_feature_names_out()
     return Model(
         target,
@@ -106,9 +107,9 @@ def fit_model(rows: pd.DataFrame, churned: Floats, target: Target) -> Model:
 def fit_baseline(
     rows: pd.DataFrame, churned: Floats, target: Target
 ) -> Callable[[pd.DataFrame], Floats]:
-    """What gives each row the share that churned of its bin of one feature.
+    """Return a predictor that bins rows by one feature and returns the churned share of each bin.
 
-    The shares are shrunk towards the base rate.
+    The shares are shrunk toward the base rate.
     """
 
     def bins(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
@@ -122,23 +123,23 @@ def fit_baseline(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Linear algebra on one thread, so that sums do not depend on the number of cores.
+    """Run linear algebra on one thread, so that sums do not depend on the number of cores.
 
-    The limit applies to the process. Where several threads fit models, one around all of them keeps
-    the first that ends from lifting the limit for the others.
+    The limit applies to the process. If several threads fit models, enclose all of them in one more
+    `one_thread()`. Otherwise the first thread to finish lifts the limit for the others.
     """
     with threadpool_limits(limits=1):
         yield
 
 
 def probability(logits: Floats) -> Floats:
-    """The probabilities of logits, none nearer to 0 or 1 than 0.0001."""
+    """Return the probabilities of logits, clipped to the range 0.0001 to 0.9999."""
     return np.clip(1.0 / (1.0 + np.exp(-logits)), _CLIP, 1.0 - _CLIP)
 
 
 def _preprocessor(rows: pd.DataFrame, target: Target) -> Pipeline:
-    """Standardised columns: linear splines of numbers, indicators of categories."""
-    # All basis functions of a missing number are 0, which makes it a level of its own.
+    """Return the preprocessor: linear splines of numbers and indicators of categories."""
+    # For a missing number, all basis functions are 0, so it forms a separate level.
     splines = SplineTransformer(_KNOTS, degree=1, knots="quantile", handle_missing="zeros")
     indicators = OneHotEncoder(
         min_frequency=_MIN_FREQUENCY, handle_unknown="infrequent_if_exist", sparse_output=False
@@ -152,7 +153,7 @@ def _preprocessor(rows: pd.DataFrame, target: Target) -> Pipeline:
 
 
 def _features(rows: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """The features as floats and strings; missing ones are NaN and an empty string."""
+    """Return numbers as floats and categories as strings; missing values are NaN and `""`."""
     categories = {name for group in target.groups for name in group.categories}
     return pd.DataFrame(
         {
@@ -165,9 +166,9 @@ def _features(rows: pd.DataFrame, target: Target) -> pd.DataFrame:
 
 
 def _folds(rows: pd.DataFrame, churned: Floats, target: Target) -> list[tuple[Floats, Floats]]:
-    """Rows to train and to test on, by fold; no user is in both.
+    """Return the training and test rows of each fold, if possible without users in both.
 
-    A user is known by account and day of signup, which do not change when the id is erased.
+    Users are grouped by account and signup date, which do not change when a user ID is erased.
     """
     since = rows["snapshot_date"] - pd.to_timedelta(rows[target.age], unit="D")
     groups = rows.groupby([rows[ACCOUNT], since]).ngroup().to_numpy()
@@ -176,5 +177,5 @@ def _folds(rows: pd.DataFrame, churned: Floats, target: Target) -> list[tuple[Fl
         folds = list(splitter.split(rows, groups=groups))
         if all(np.ptp(churned[part]) > 0 for fold in folds for part in fold):
             return folds
-    # Too few users to keep apart.
+    # Too few users for grouped folds.
     return list(StratifiedKFold(FOLDS).split(rows, churned))

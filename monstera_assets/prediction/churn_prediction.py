@@ -1,4 +1,4 @@
-"""Churn predicted as of a date, from models that were trained on what was known by then."""
+"""Churn predictions as of a date, from models trained on outcomes known by that date."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Predictor(StrEnum):
-    """What a probability comes from, best first."""
+    """Source of a churn probability, best first."""
 
     MODEL = "model"
     BASELINE = "baseline"
@@ -30,15 +30,14 @@ class Predictor(StrEnum):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was predicted as of one date.
+    """Predictions as of one date.
 
     Attributes:
-        date: the date.
         rows: features and outcomes of that date, sorted.
-        training: the rows that the models were trained on.
-        base_rate: the share of them that churned; NaN without any.
-        model: None if the training data was not enough.
-        probabilities: of each row, by each predictor for which the training data was enough.
+        training: the training rows of the models.
+        base_rate: the churned share of the training rows; NaN without training rows.
+        model: None without enough training data.
+        probabilities: one probability per row, for each predictor with enough training data.
     """
 
     date: pd.Timestamp
@@ -50,14 +49,14 @@ class Prediction:
 
     @property
     def churned(self) -> Floats:
-        """The outcomes: 1 for a row that churned, else 0."""
+        """The outcomes: 1 for a churned row, else 0."""
         return self.rows["churned"].to_numpy(dtype=np.float64)
 
 
 def predict(
     features: pd.DataFrame, date: pd.Timestamp, target: Target, policy: ChurnPolicy
 ) -> Prediction:
-    """Train on the outcomes that were known by a date, and predict those of its rows."""
+    """Train on the outcomes known by a date and predict the outcomes of the rows of that date."""
     training = training_rows(features, date, target, policy)
     rows = sort_rows(features[features["snapshot_date"] == date], target)
     model: Model | None = None
@@ -77,34 +76,34 @@ def predict(
 
 
 def as_of_date(features: pd.DataFrame) -> pd.Timestamp | None:
-    """The as-of date of features; None without rows."""
+    """Return the as-of date of the features, or None without rows."""
     return None if features.empty else features["as_of_date"].max()
 
 
 def training_rows(
     features: pd.DataFrame, date: pd.Timestamp, target: Target, policy: ChurnPolicy
 ) -> pd.DataFrame:
-    """The rows that a model as of a date is trained on: those with an outcome known by then."""
+    """Return the training rows of a model as of a date: only rows whose outcome was known by then."""
     last = date - pd.Timedelta(days=target.horizon_days)
     first = last - pd.Timedelta(days=STEP_DAYS * (policy.training_dates - 1))
     return features[features["snapshot_date"].between(first, last)]
 
 
 def is_enough(training: pd.DataFrame, policy: ChurnPolicy) -> bool:
-    """Whether training data is enough for a model and a baseline."""
+    """Return whether the training data suffices for a model and a baseline."""
     churned = training["churned"].to_numpy(dtype=np.float64)
     return len(training) >= policy.min_training_rows and has_both_outcomes(churned, policy)
 
 
 def has_both_outcomes(churned: Floats, policy: ChurnPolicy) -> bool:
-    """Whether enough rows churned, and enough did not."""
+    """Return whether each outcome occurs at least `min_outcomes` times."""
     return bool(min(churned.sum(), (1 - churned).sum()) >= policy.min_outcomes)
 
 
 def sort_rows(rows: pd.DataFrame, target: Target, *more: str) -> pd.DataFrame:
-    """Rows by date, account, features and more columns, since a database has no fixed order.
+    """Sort rows by date, account, features and more columns, because queries return them unordered.
 
-    The id of the user or account comes last: it decides only between rows that are equal.
+    The user or account ID comes last and only breaks ties between otherwise equal rows.
     """
     by = ["snapshot_date", ACCOUNT, *target.features, *more, target.key]
     return rows.sort_values(list(dict.fromkeys(by)), kind="stable", ignore_index=True)

@@ -1,4 +1,4 @@
-"""The published probabilities of churn as of the latest date, with their reasons."""
+"""Published churn probabilities as of the latest date, with reasons."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def score(
 
     Args:
         features: rows of all snapshots.
-        published: the predictor to use; without enough training data it is the base rate.
-        target: what is predicted.
+        published: the predictor to use; the base rate replaces it without enough training data.
+        target: the prediction target.
         policy: the thresholds.
 
     Returns:
-        The features of the rows, with `RISK_COLUMNS`. A base rate has neither band nor reasons, and is
-        missing if no outcome is known.
+        The features with `RISK_COLUMNS`. Scores from the base rate have no band and no reasons, and no
+        probability if no outcome is known.
     """
     as_of = as_of_date(features)
     if as_of is None:
@@ -60,7 +60,7 @@ def score(
     elif source is Predictor.BASELINE:
         columns["reason_1"] = _sentences(rows, target.baseline_reason, "")
         columns["reason_1_effect"] = probabilities - prediction.base_rate
-    # One probability for all rows does not rank them.
+    # The base rate is the same for all rows, so it cannot rank them.
     if source is not Predictor.BASE_RATE:
         medium, high = target.risk_thresholds(policy)
         bands = [probabilities >= high, probabilities >= medium]
@@ -78,15 +78,15 @@ def score(
 
 
 def _reasons(rows: pd.DataFrame, model: Model) -> dict[str, Any]:
-    """The groups of features that move the logit of each row most, the largest first.
+    """Return the feature groups with the largest contributions to each logit, in descending order.
 
-    The effect of a reason is the probability minus what it would be if the group were average.
+    The effect of a reason is the probability minus the probability with an average group.
     """
     from monstera_assets.prediction.churn_model import probability
 
     parts = model.contributions(rows)
     logits = model.intercept + parts.sum(axis=1)
-    # Groups that move it equally are in the order of the target.
+    # The stable sort keeps ties in the order of the target.
     by_size = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :REASONS]
     sentences = np.full(parts.shape, None, dtype=object)
     for number, group in enumerate(model.target.groups):
@@ -102,7 +102,7 @@ def _reasons(rows: pd.DataFrame, model: Model) -> dict[str, Any]:
 
 
 def _sentences(rows: pd.DataFrame, reason: str, if_unknown: str) -> list[str]:
-    """A sentence about each row, with its values in place of the names in braces."""
+    """Return one sentence per row, with column values in place of the names in braces."""
     names = [name for name in rows.columns if "{" + name in reason]
     known = rows[names].notna().all(axis=1)
     values = zip(*(rows[name] for name in names), strict=True)

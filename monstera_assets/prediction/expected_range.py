@@ -1,16 +1,16 @@
-"""The expected range of a day of a series, from the days before it alone.
+"""Expected ranges of daily series, computed only from earlier days.
 
-A series is a number of members and an amount of them, day by day: active users of users in use, the net
-gain of a state of all users in the segment, events of active users. The expected amount is the median
-rate of the same weekday in the weeks before, times the members. Dispersion is estimated from past
-absolute residuals, and is never less than chance alone makes it: that of as many members who act
-independently of each other, or of as many accounts whose members act together.
+Per day, a series has a number of members and an amount, such as monthly and daily active users, users
+in a segment and the net gain of a state, or active users and their events. The expected amount is the
+median rate of the same weekday in the preceding weeks, times the members. Dispersion is estimated from
+past absolute residuals. Its minimum is the dispersion by chance: of members who act independently, or
+of accounts whose members act together.
 
-A day is out of range where its deviation exceeds a threshold that all days and series of a quarter
-together exceed by chance at the configured false-alarm rate (Bonferroni's correction).
+A day is out of range if its deviation exceeds a threshold. All days and series of a quarter together
+exceed it by chance at the configured false-alarm rate (Bonferroni correction).
 
-Two spans are evaluated: each day by itself, and the week that ends on it against the weeks 4 to 15
-before, which detects drift that is too slow to be seen in a day.
+Two spans are evaluated: each day, and the week that ends on it, compared with weeks 4 to 15 before. The
+week detects drift that is too slow to show in a single day.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import AnomalyPolicy
 
 MODEL_VERSION = "state-anomaly-1"
-"""Changes with any change of the expectation, the spread or the threshold."""
+"""Changes with any change to the expectation, the spread or the threshold."""
 WEEK = 7
 QUARTER = 91
 FEWEST_RESIDUALS = 84
-"""Minimum number of past residuals to evaluate a day."""
+"""Minimum number of past residuals for a day to be evaluated."""
 
 
 class Span(StrEnum):
@@ -49,13 +49,13 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class _Shape:
-    """How a span is compared.
+    """Parameters of the comparison for one span.
 
     Attributes:
-        days: days that are added up.
-        first_week, last_week: range of weeks before whose same weekday gives the expected rate.
-        fewest_weeks: minimum number of them to expect anything.
-        first_residual, last_residual: range of days before whose residuals give the spread.
+        days: days in the span.
+        first_week, last_week: preceding weeks whose same weekday gives the expected rate.
+        fewest_weeks: minimum number of these weeks.
+        first_residual, last_residual: preceding days whose residuals give the spread.
         to_deviation: factor from the spread to the standard deviation of a normal distribution.
         freedom: degrees of freedom per residual.
     """
@@ -71,12 +71,12 @@ class _Shape:
 
     @property
     def reach(self) -> int:
-        """Days from a date back to the first that its expected range depends on."""
+        """Days from a date back to the first day that its expected range depends on."""
         return self.last_residual + self.days - 1 + WEEK * self.last_week
 
     @property
     def ends(self) -> int:
-        """Days from a date back to the last that its expected range depends on."""
+        """Days from a date back to the last day that its expected range depends on."""
         return min(self.first_residual, WEEK * self.first_week)
 
     @property
@@ -86,44 +86,44 @@ class _Shape:
         return self.days - 1 + WEEK * weeks + self.first_residual - 1 + FEWEST_RESIDUALS
 
 
-# Factor and efficiency under a normal distribution (P. J. Huber, Robust Statistics, 1981): the median
-# absolute residual has 1.4826 and 37 %, the mean has sqrt(pi / 2) and 88 %. Residuals of sums over a
-# week overlap: seven of them count as one.
+# Factor and efficiency under a normal distribution (P. J. Huber, Robust Statistics, 1981): 1.4826 and
+# 37% for the median absolute residual, sqrt(pi / 2) and 88% for the mean. Residuals of weekly sums
+# overlap, so seven count as one.
 _SHAPES = {
     Span.DAY: _Shape(1, 1, 6, 4, 1, 84, 1.4826, 0.37),
     Span.WEEK: _Shape(WEEK, 4, 15, 6, 28, 111, 1.2533, 0.88 / WEEK),
 }
 DAYS_OF = {span: shape.days for span, shape in _SHAPES.items()}
-"""Days of a span."""
+"""Number of days per span."""
 DAYS_NEEDED = max(shape.reach for shape in _SHAPES.values()) + 1
-"""Days before a day that its expected range can depend on; one more, for changes."""
+"""Preceding days that an expected range can depend on, plus one for day-over-day changes."""
 DAYS_BEFORE_JUDGED = {span: shape.days_before_judged for span, shape in _SHAPES.items()}
-"""Days of history before the first day that can be evaluated, by span."""
+"""Days of history before the first day that can be evaluated, per span."""
 _MAX_DAILY_RESIDUAL = 3.0
 _MICRO = 1_000_000
 
 
-def judged(
+def evaluate(
     series: ir.Table, *, keys: Sequence[str], span: Span, policy: AnomalyPolicy, false_alarms: float
 ) -> ir.Table:
-    """The days of series that can be evaluated, with their expected range.
+    """Return the expected range of each day that can be evaluated.
 
     Args:
         series: one row per series and date, without gaps: `keys`, `metric_date`, `members`, `amount`,
             `turnover` (members that changed the amount), `together` (the variance of the amount if
-            accounts act as one, 0 if it is not known), `base` (the rate to which amount / members is
-            added), `least_deviation` and `least_relative_deviation` (minimum deviation of the rate,
-            the latter relative to the expected rate, for a day to be out), `is_proportion` (whether
-            each member counts in the amount or not; else the variance by chance is the turnover).
-        keys: the columns that identify a series.
+            accounts act as one, 0 if unknown), `base` (the rate to which amount / members is added),
+            `least_deviation` and `least_relative_deviation` (minimum deviation of the rate, the latter
+            relative to the expected rate, for a day to be out of range), `is_proportion` (whether the
+            amount counts members; if not, the variance by chance is the turnover).
+        keys: columns that identify a series.
         span: the days that are evaluated together.
         policy: the minimum number of members.
-        false_alarms: expected false alarms of all these series in a quarter.
+        false_alarms: expected false alarms per quarter over all these series.
 
     Returns:
-        `keys`, `metric_date`, `members` and `members_deviating` (the amount minus the expected one),
+        `keys`, `metric_date`, `members` and `members_deviating` (the amount minus the expected amount),
         both per day of the span, `observed`, `expected`, `expected_low`, `expected_high` (rates),
-        `score` (the deviation in standard deviations), `threshold`, `series_judged` (of the date),
+        `score` (the deviation in standard deviations), `threshold`, `series_judged` (on the date),
         `training_first_date` and `training_last_date` (the days that the expectation depends on),
         `is_out`.
     """
@@ -169,7 +169,7 @@ def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Tab
     )
     rate = rows.expected_rate
     per_member = ibis.ifelse(rows.is_proportion, rate * (1.0 - rate), rows.expected_turned)
-    # Plus one, so that a single transition where there are hardly any is within the range.
+    # Adding 1 keeps a single transition in range where transitions are rare.
     independent = rows.members * per_member + 1.0
     rows = rows.mutate(
         expected_amount=rows.members * rate,
@@ -180,9 +180,9 @@ def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Tab
 
 
 def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Days added up to spans; spans with a day without an expectation are left out.
+    """Sum days over spans, excluding spans that contain a day without an expectation.
 
-    Residuals are clipped at `_MAX_DAILY_RESIDUAL`: an extreme day is an anomaly of that day, not drift.
+    Residuals are clipped at `_MAX_DAILY_RESIDUAL`: an extreme day is not drift.
     """
     span = ibis.window(
         group_by=list(keys), order_by="metric_date", preceding=shape.days - 1, following=0
@@ -208,7 +208,7 @@ def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
 
 
 def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Add `spread` (in standard deviations by chance, at least 1) and the number of `residuals`."""
+    """Add `spread` (in standard deviations by chance, at least 1) and the count of `residuals`."""
     before = ibis.window(
         group_by=list(keys),
         order_by="metric_date",
@@ -228,7 +228,7 @@ def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table
 
 
 def _in_micro(value: ir.FloatingValue) -> ir.IntegerValue:
-    """Whole numbers, whose sum does not depend on the order."""
+    """Return millionths as integers, whose sum does not depend on the order."""
     return (value * _MICRO).round().cast("int64")
 
 
@@ -263,13 +263,13 @@ def _out(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
     )
 
 
-# Quantiles as expressions, since DuckDB has none. Source: M. Abramowitz and I. A. Stegun (eds.),
-# Handbook of Mathematical Functions, 1964: formula 26.2.23 for the normal distribution, whose error is
-# below 4.5e-4, and the expansion 26.7.5 for Student's.
+# DuckDB has no quantile functions of distributions. Source: M. Abramowitz and I. A. Stegun (eds.),
+# Handbook of Mathematical Functions, 1964: formula 26.2.23 for the normal distribution (error below
+# 4.5e-4) and expansion 26.7.5 for Student's t.
 
 
 def normal_quantile(tail: ir.FloatingValue) -> ir.FloatingValue:
-    """The value that a standard normal variable exceeds with a probability of at most one half."""
+    """Return the standard normal quantile for an upper tail probability of at most one half."""
     t = (-2.0 * tail.ln()).sqrt()
     above = 2.515517 + t * (0.802853 + t * 0.010328)
     below = 1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308))
@@ -277,11 +277,11 @@ def normal_quantile(tail: ir.FloatingValue) -> ir.FloatingValue:
 
 
 def student_quantile(tail: ir.FloatingValue, freedom: ir.FloatingValue) -> ir.FloatingValue:
-    """The value that a variable of Student's distribution exceeds with a small probability.
+    """Return the quantile of Student's t distribution for a small upper tail probability.
 
     Args:
         tail: the probability.
-        freedom: degrees of freedom, 10 or more for an error below 2 % down to tails of 1e-5.
+        freedom: degrees of freedom; from 10, the error is below 2% for tails down to 1e-5.
     """
     x = normal_quantile(tail)
     square = x * x

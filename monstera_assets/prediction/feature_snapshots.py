@@ -1,8 +1,8 @@
-"""Feature snapshots: what was known at the end of some days, 30 days apart, and what came after.
+"""Feature snapshots, 30 days apart: features known on a date, and the outcome after it.
 
-Snapshot 0 is as of the latest date of history, snapshot n as of 30 n days before it. The 30 days that
-end on a snapshot's date are its block. Blocks partition all days, so a sum over the 90 days before a
-date is a sum of three blocks, and the outcome of snapshot n lies in the blocks n - 1, n - 2, ...
+Snapshot 0 is as of the latest date of the history, snapshot n as of 30 * n days earlier. The 30 days
+that end on a snapshot date are its block. Blocks partition all days, so a sum over the 90 days before a
+date is a sum over three blocks. The outcome of snapshot n comes from the blocks n - 1, n - 2, ...
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from monstera_assets.prediction.targets import STEP_DAYS, Target
 
 
 def oldest_snapshot(policy: ChurnPolicy, horizon_steps: int) -> int:
-    """The number of the oldest snapshot that any model is trained on.
+    """Return the number of the oldest snapshot in any training data.
 
-    The latest known outcome is that of snapshot `horizon_steps`. The models that are evaluated are
-    trained on snapshots that are as much older again, so that all their outcomes were known by then.
+    Snapshot `horizon_steps` has the latest known outcome. Evaluated models are trained on snapshots
+    `horizon_steps` older than the evaluation date, whose outcomes were known by then.
     """
     return 2 * horizon_steps + policy.evaluation_dates + policy.training_dates - 2
 
 
 def with_snapshot(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """The rows of a history that are dated on a snapshot, with its number in `snapshot`."""
+    """Return the history rows of snapshot dates, with the snapshot number in `snapshot`."""
     ago = day_number(as_of) - day_number(history.snapshot_date)
     chosen = history.filter((ago % STEP_DAYS == 0) & (ago <= oldest * STEP_DAYS))
     ago = day_number(as_of) - day_number(chosen.snapshot_date)
@@ -35,20 +35,19 @@ def with_snapshot(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Ta
 
 
 def block_of(day: ir.DateValue, as_of: ir.DateScalar) -> ir.IntegerValue:
-    """The number of the block of a day, which is not after the as-of date."""
+    """Return the block number of a day on or before the as-of date."""
     return ((day_number(as_of) - day_number(day)) // STEP_DAYS).cast("int64")
 
 
 def sampled(rows: ir.Table, by: Sequence[str], key: str, policy: ChurnPolicy) -> ir.Table:
-    """All rows of snapshot 0, and at most `max_rows_per_date` of each other snapshot.
+    """Return all rows of snapshot 0 and at most `max_rows_per_date` rows per other snapshot.
 
-    The sample is chosen by a hash: it does not depend on chance or order, and a later run takes the
-    same sample of the same date.
+    Rows are sampled by hash, so later runs select the same rows for a date.
 
     Args:
         rows: one row per key and `snapshot_date`, with `snapshot`.
-        by: columns whose values, with the date, are hashed.
-        key: decides between rows with the same hash.
+        by: columns that are hashed together with the date.
+        key: breaks ties between rows with the same hash.
         policy: the sample size.
     """
     text = rows.snapshot_date.cast("string")
@@ -65,13 +64,13 @@ def sampled(rows: ir.Table, by: Sequence[str], key: str, policy: ChurnPolicy) ->
 def wrong_outcomes(
     features: ir.Table, days: ir.Table, target: Target, *, churned_if_any: bool
 ) -> ir.Table:
-    """Rows whose outcome disagrees with a search of the days after it, or is known too early.
+    """Return the rows whose outcome disagrees with the days after the snapshot or is known too early.
 
     Args:
         features: one row per key and `snapshot_date`, with `churned` and `as_of_date`.
-        days: the key and the number `day` of each day on which something counts for the outcome.
-        target: whose outcome it is, and how many days after a snapshot are searched.
-        churned_if_any: whether such a day means that the row churned, or that it did not.
+        days: key and day number `day` of each day that decides an outcome.
+        target: the prediction target, which sets the horizon.
+        churned_if_any: whether such a day within the horizon means churned or retained.
     """
     rows = features.select(target.key, "snapshot_date", "churned", "as_of_date")
     since = day_number(rows.snapshot_date)

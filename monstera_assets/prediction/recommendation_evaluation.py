@@ -1,8 +1,8 @@
-"""How well the next adoption was predicted: what would have been recommended, and what was adopted.
+"""Back-testing of product recommendations against the products that users adopted next.
 
-At each snapshot products are ranked by what was known at its end, for the users who had adopted some by
-then and adopted another one in the 30 days after it. The first of these is the product to predict.
-Affinity, popularity and a random order are compared on the same users.
+At each snapshot, products are ranked by the adoptions known on that date. The evaluation covers users
+who had adopted a product by then and adopted another within 30 days. The first of these is the product
+to predict. Affinity, popularity and a random order are compared on the same users.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from monstera_assets.prediction import recommendations
 from monstera_assets.prediction.recommendations import RECOMMENDATIONS, RecommendationSource
 
 HORIZON_STEPS = 1
-"""Steps after a snapshot within which an adoption counts: 30 days."""
+"""Steps of 30 days after a snapshot in which an adoption counts."""
 
 
 class Order(StrEnum):
-    """What products are ranked by."""
+    """Ranking of products that is evaluated."""
 
     AFFINITY = str(RecommendationSource.AFFINITY)
     POPULARITY = str(RecommendationSource.POPULARITY)
@@ -36,28 +36,28 @@ def evaluate(
     people: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """The figures of each order, by snapshot and over all snapshots.
+    """Evaluate each order per snapshot and over all snapshots.
 
     Reads silver_user_product_adoptions, silver_user_state_history, bronze_product_catalog and
     silver_user_current_state.
 
     Returns:
         One row per order and `evaluation_date`, null for all dates together: `users_judged`,
-        `hit_rate_at_1`, `hit_rate_at_3` and `mean_reciprocal_rank` (null without users), the range of
-        adoptions that were counted, and `as_of_date`.
+        `hit_rate_at_1`, `hit_rate_at_3` and `mean_reciprocal_rank` (null without users), the date range
+        of the counted adoptions, and `as_of_date`.
     """
     as_of = people.aggregate(day=people.as_of_date.max()).day.as_scalar()
     oldest = HORIZON_STEPS + policy.recommendations.evaluation_dates - 1
     snapshots = recommendations.snapshot_dates(as_of, HORIZON_STEPS, oldest)
     adopted = recommendations.in_blocks(adoptions, as_of, oldest)
     products = recommendations.known_products(adopted, catalog, snapshots)
-    judged = _judged(adopted, history, snapshots, oldest)
-    patterns = judged.select("snapshot", "adopted").distinct()
-    ranked = recommendations.in_order(
+    users = _evaluated_users(adopted, history, snapshots, oldest)
+    patterns = users.select("snapshot", "adopted").distinct()
+    ranked = recommendations.ranked_products(
         patterns, products, recommendations.affinity(adopted, products, policy)
     )
-    outcomes = _outcomes(judged, ranked)
-    # The rows over all dates always exist, since they say which order is published.
+    outcomes = _outcomes(users, ranked)
+    # The rows over all dates always exist, because they determine the published order.
     orders = ibis.array([str(order) for order in Order]).unnest().name("predictor").as_table()
     overall = left_joined(orders, _figures(outcomes, ["predictor"]), on=["predictor"])
     known = recommendations.counted_adoptions(products)
@@ -79,10 +79,10 @@ def evaluate(
 
 
 def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """The order that is published, from the figures over all dates: one row, `published`.
+    """Return the published order, from the figures over all dates: one row, `published`.
 
-    Affinity, if enough users were judged, its mean reciprocal rank is higher than that of popularity
-    and its hit rate at 3 is not lower; else popularity.
+    Affinity is published if enough users were evaluated, its mean reciprocal rank is higher than that
+    of popularity and its hit rate at 3 is not lower. Otherwise popularity is published.
     """
     figures = compared(overall)
     is_enough = figures.users_judged >= policy.recommendations.min_judged_users
@@ -96,7 +96,7 @@ def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def compared(overall: ir.Table) -> ir.Table:
-    """The figures of affinity and popularity over all dates side by side, in one row."""
+    """Return the figures of affinity and popularity over all dates in one row."""
     values = {
         f"{order}_{name}": overall[name].max(where=overall.predictor == str(order))
         for order in (Order.AFFINITY, Order.POPULARITY)
@@ -106,18 +106,20 @@ def compared(overall: ir.Table) -> ir.Table:
 
 
 def is_better(figures: ir.Table) -> ir.BooleanValue:
-    """Whether affinity was better than popularity, by the figures of `compared`."""
+    """Return whether affinity outperforms popularity in the figures of `compared`."""
     return (
         (figures.affinity_mean_reciprocal_rank > figures.popularity_mean_reciprocal_rank)
         & (figures.affinity_hit_rate_at_3 >= figures.popularity_hit_rate_at_3)
     ).fill_null(False)
 
 
-def _judged(adoptions: ir.Table, history: ir.Table, snapshots: ir.Table, oldest: int) -> ir.Table:
-    """Number of users by what they had adopted at a snapshot and the product adopted first after it.
+def _evaluated_users(
+    adoptions: ir.Table, history: ir.Table, snapshots: ir.Table, oldest: int
+) -> ir.Table:
+    """Count users by snapshot, products adopted by then and first product adopted afterward.
 
-    Only users who could be recommended something at the snapshot and had adopted something by then:
-    for the others all orders are the same.
+    Only users who were eligible at the snapshot and had adopted a product by then are included: for
+    users without products, affinity and popularity rank equally.
     """
     new = adoptions.filter(adoptions.block < oldest)
     first = new.group_by("user_id", "block").aggregate(number=new.sequence_number.min())
@@ -127,27 +129,27 @@ def _judged(adoptions: ir.Table, history: ir.Table, snapshots: ir.Table, oldest:
     on_dates = history.select("user_id", "snapshot_date", "platform_state").inner_join(
         snapshots, "snapshot_date"
     )
-    present = on_dates.filter(recommendations.is_present(on_dates.platform_state))
-    first = materialized(first.semi_join(present, ["user_id", "snapshot"]))
+    eligible = on_dates.filter(recommendations.is_eligible(on_dates.platform_state))
+    first = materialized(first.semi_join(eligible, ["user_id", "snapshot"]))
     every = first.inner_join(adoptions, "user_id")
     before = every.filter(every.sequence_number < every.number)
-    taken = every.filter(every.sequence_number == every.number)
+    after = every.filter(every.sequence_number == every.number)
     both = recommendations.adopted_by(before, ["user_id", "snapshot"]).inner_join(
-        taken.select("user_id", "snapshot", "product_id"), ["user_id", "snapshot"]
+        after.select("user_id", "snapshot", "product_id"), ["user_id", "snapshot"]
     )
     return materialized(
         both.group_by("snapshot", "adopted", "product_id").aggregate(users=both.count())
     )
 
 
-def _outcomes(judged: ir.Table, ranked: ir.Table) -> ir.Table:
-    """Number of users by snapshot, order, rank of the adopted product, and products left.
+def _outcomes(users: ir.Table, ranked: ir.Table) -> ir.Table:
+    """Count users by snapshot, order, rank of the adopted product, and products left.
 
-    The rank is 0 if the product was not launched yet: a miss of every order. A random order depends on
-    the number of products alone, the others on the rank alone.
+    A rank of 0 is a product that was not launched yet: a miss for every order. A random order depends
+    only on the number of products, the other orders only on the rank.
     """
     key = ["snapshot", "adopted", "product_id"]
-    rows = left_joined(judged, ranked.drop("users_adopted"), on=key)
+    rows = left_joined(users, ranked.drop("users_adopted"), on=key)
     nothing = ibis.literal(0, "int64")
     orders = (
         (Order.CHANCE, nothing, rows.products_left),
@@ -187,7 +189,7 @@ def _figures(outcomes: ir.Table, keys: list[str]) -> ir.Table:
         ),
     }
     rows = rows.mutate(**{name: rows.users * value for name, value in values.items()})
-    # Added up in a fixed order: the last bits of a sum of fractions depend on it.
+    # The fixed order of summation keeps floating-point results reproducible.
     return rows.group_by(keys).aggregate(
         users_judged=rows.users.sum().cast("int64"),
         **{

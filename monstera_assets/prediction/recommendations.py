@@ -1,11 +1,10 @@
-"""Which products come next, by affinity with those that a user has and by popularity.
+"""Product recommendations by affinity with a user's products and by popularity.
 
-Adoptions are known as of snapshots: the as-of date and dates 30, 60, 90, ... days before it. They are
-counted once, by the block of days in which they became known, and added up for each snapshot, so that
-more snapshots cost little.
+Snapshots are taken on the as-of date and 30, 60, 90, ... days before it. Adoptions are counted once per
+block of days and summed per snapshot, so additional snapshots cost little.
 
-Affinity is the same for all users who have adopted the same products, so products are ranked once for
-each set of adopted products, not for each user.
+Products are ranked once per set of adopted products, not once per user, because users with the same
+products have the same affinities.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ from monstera_assets.prediction.feature_snapshots import block_of
 from monstera_assets.prediction.targets import STEP_DAYS
 
 VERSION = "1"
-"""Changes with any change of the counts, the score or the order."""
+"""Changes with any change to the counts, the score or the order."""
 RECOMMENDATIONS = 3
 """Maximum number of products recommended to a user."""
-WITHOUT = (UserState.CHURNED, UserState.DELETED)
-"""States of users to whom nothing is recommended."""
+EXCLUDED_STATES = (UserState.CHURNED, UserState.DELETED)
+"""States of users who get no recommendations."""
 
 
 class RecommendationSource(StrEnum):
-    """What a product is ranked by."""
+    """Basis of a recommendation."""
 
     AFFINITY = "affinity"
     POPULARITY = "popularity"
 
 
 def snapshot_dates(as_of: ir.DateScalar, first: int, last: int) -> ir.Table:
-    """The snapshots from number `first` to number `last`: `snapshot`, `snapshot_date`."""
+    """Return the snapshots numbered `first` to `last`: `snapshot`, `snapshot_date`."""
     numbers = ibis.range(first, last + 1).unnest().name("number").as_table()
     return numbers.select(
         snapshot=numbers.number.cast("int64"),
@@ -47,7 +46,7 @@ def snapshot_dates(as_of: ir.DateScalar, first: int, last: int) -> ir.Table:
 
 
 def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """Adoptions with the block in which they became known.
+    """Add the number of the block of days to each adoption.
 
     Args:
         adoptions: `silver_user_product_adoptions`.
@@ -56,7 +55,7 @@ def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Tabl
 
     Returns:
         One row per user and product: `user_id`, `product_id`, `sequence_number`, `adoption_date`,
-        `block`. A snapshot knows the adoptions whose block is not below its number.
+        `block`. The adoptions known at snapshot n have a block of n or higher.
     """
     block = ibis.least(block_of(adoptions.adoption_date, as_of), oldest).cast("int64")
     columns = ("user_id", "product_id", "sequence_number", "adoption_date")
@@ -64,13 +63,13 @@ def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Tabl
 
 
 def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) -> ir.Table:
-    """The products that could be recommended at each snapshot, and who had adopted them.
+    """Return the products that could be recommended at each snapshot, with their adoptions.
 
     Takes the results of `in_blocks` and `snapshot_dates`.
 
     Returns:
-        One row per snapshot and product that is active today and was launched by then: `users_adopted`,
-        and the dates of the first and last of these adoptions, null without any.
+        One row per snapshot and currently active product launched by then: `users_adopted` and the
+        dates of the first and last of these adoptions, null without adoptions.
     """
     counted = adoptions.group_by("product_id", "block").aggregate(
         users=adoptions.count(),
@@ -94,17 +93,17 @@ def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) 
 
 
 def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """The affinity of one product to another, at each snapshot.
+    """Return the affinity of each ordered pair of products at each snapshot.
 
-    The share of the users who adopted the first product before the second, or without it, that adopted
-    the second later. To each pair `prior_users` are added who did so at the usual rate of the second
-    product after any other. Users who had the second product before are left out.
+    Affinity is the share of users who later adopted the second product, among those who adopted the
+    first without having the second. It is shrunk by adding `prior_users` users at the average rate for
+    the second product after any other.
 
     Takes the results of `in_blocks` and `known_products`.
 
     Returns:
         One row per snapshot and ordered pair that at least `min_affinity_support` users adopted in this
-        order: `first_product_id`, `first_product_name`, `second_product_id`, `users_without` (who
+        order: `first_product_id`, `first_product_name`, `second_product_id`, `users_without` (users who
         adopted the first without having the second), `users_in_order` and `affinity`, from 0 to 1.
     """
     earlier = adoptions.select(
@@ -131,14 +130,14 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
             users_in_order=known.users.sum().fill_null(0).cast("int64")
         )
     )
-    turned = pairs.select(
+    reverse = pairs.select(
         "snapshot",
         first_product_id="second_product_id",
         second_product_id="first_product_id",
-        users_turned="users_in_order",
+        users_reverse="users_in_order",
     )
-    both = pairs.inner_join(turned, ["snapshot", *pair])
-    both = both.mutate(users_without=both.users_first - both.users_turned)
+    both = pairs.inner_join(reverse, ["snapshot", *pair])
+    both = both.mutate(users_without=both.users_first - both.users_reverse)
     of_second = ibis.window(group_by=["snapshot", "second_product_id"])
     usual = ratio(
         both.users_in_order.sum().over(of_second), both.users_without.sum().over(of_second)
@@ -146,12 +145,12 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
     prior = policy.recommendations.prior_users
     rates = both.mutate(
         affinity=(both.users_in_order + usual * prior) / (both.users_without + prior)
-    ).drop("users_first", "users_turned")
+    ).drop("users_first", "users_reverse")
     return materialized(rates.filter(rates.users_in_order >= policy.min_affinity_support))
 
 
 def counted_adoptions(products: ir.Table) -> ir.Table:
-    """The range and number of the adoptions in `known_products`, at each snapshot."""
+    """Return the date range and number of adoptions per snapshot in `known_products`."""
     return products.group_by("snapshot").aggregate(
         training_first_date=products.first_adoption_date.min(),
         training_last_date=products.last_adoption_date.max(),
@@ -159,27 +158,27 @@ def counted_adoptions(products: ir.Table) -> ir.Table:
     )
 
 
-def is_present(platform_state: ir.StringValue) -> ir.BooleanValue:
-    """Whether anything is recommended to users in a state."""
-    return ~platform_state.isin([str(state) for state in WITHOUT])
+def is_eligible(platform_state: ir.StringValue) -> ir.BooleanValue:
+    """Return whether users in a state get recommendations."""
+    return ~platform_state.isin([str(state) for state in EXCLUDED_STATES])
 
 
-def in_order(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Table:
-    """The products that are not adopted yet, ranked for each set of adopted products.
+def ranked_products(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Table:
+    """Rank the products that are not adopted yet, for each set of adopted products.
 
-    By affinity: first the products with an affinity to some adopted product, by the highest one, then
-    the others by popularity. By popularity: by the number of users who have adopted them. Ties are
-    broken by popularity, then by id.
+    The affinity rank orders products by their highest affinity to an adopted product; products without
+    one follow. The popularity rank orders by number of users who adopted the product. Ties are broken
+    by popularity, then by ID.
 
     Args:
-        patterns: one row per `snapshot` and array `adopted` of the ids of adopted products.
+        patterns: one row per `snapshot` and array `adopted` of adopted product IDs.
         products: the result of `known_products`.
         pairs: the result of `affinity`.
 
     Returns:
-        One row per pattern and product that is not in it: `users_adopted`, the pair with the highest
-        affinity (null if there is none), `affinity_rank` and `popularity_rank` from 1, and
-        `products_left`, the number of these products.
+        One row per pattern and product not in it: `users_adopted`, the pair with the highest affinity
+        (null without one), `affinity_rank` and `popularity_rank` from 1, and `products_left`, the
+        number of products not in the pattern.
     """
     best = patterns.select(
         "snapshot", "adopted", first_product_id=patterns.adopted.unnest()
@@ -203,7 +202,7 @@ def in_order(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Tabl
 
 
 def adopted_by(adoptions: ir.Table, keys: list[str]) -> ir.Table:
-    """The products of each key as an array `adopted`, in the order of ids."""
+    """Return the array `adopted` of product IDs per key, in ascending order."""
     return adoptions.group_by(keys).aggregate(
         adopted=adoptions.product_id.collect(order_by=adoptions.product_id)
     )
@@ -216,25 +215,29 @@ def recommend(
     published: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """The products to recommend to each user who is neither churned nor deleted.
+    """Return the recommended products of each user who is neither churned nor deleted.
 
-    Reads silver_user_current_state, silver_user_product_adoptions and bronze_product_catalog;
-    `published`, in one row, is the `RecommendationSource` to rank by.
+    Args:
+        people: `silver_user_current_state`.
+        adoptions: `silver_user_product_adoptions`.
+        catalog: `bronze_product_catalog`.
+        published: one row with the `RecommendationSource` to rank by.
+        policy: the thresholds.
 
     Returns:
         One row per user and `recommendation_rank`, from 1 to at most `RECOMMENDATIONS`: the product,
-        its source, score and reason, and the range of adoptions that were counted.
+        its source, score and reason, and the date range of the counted adoptions.
     """
     as_of = people.aggregate(day=people.as_of_date.max()).day.as_scalar()
     adopted = in_blocks(adoptions, as_of, 0)
     products = known_products(adopted, catalog, snapshot_dates(as_of, 0, 0))
-    present = people.filter(is_present(people.platform_state))
-    users = left_joined(present, adopted_by(adopted, ["user_id"]), on=["user_id"])
+    eligible = people.filter(is_eligible(people.platform_state))
+    users = left_joined(eligible, adopted_by(adopted, ["user_id"]), on=["user_id"])
     columns = ("user_id", "account_id", "platform_state", "as_of_date")
     nothing = ibis.literal([], "array<string>")
     users = materialized(users.select(*columns, adopted=users.adopted.fill_null(nothing)))
     patterns = users.select("adopted", snapshot=ibis.literal(0, "int64")).distinct()
-    rows = in_order(patterns, products, affinity(adopted, products, policy))
+    rows = ranked_products(patterns, products, affinity(adopted, products, policy))
     rows = rows.cross_join(published).cross_join(people.aggregate(users_eligible=people.count()))
     rows = _with_score(rows).filter(lambda each: each.recommendation_rank <= RECOMMENDATIONS)
     rows = rows.inner_join(counted_adoptions(products), "snapshot")
@@ -243,19 +246,17 @@ def recommend(
 
 
 def _with_score(rows: ir.Table) -> ir.Table:
-    """Rank, source, score and reason, by the published order."""
+    """Add rank, source, score and reason according to the published order."""
     is_affinity = rows.published == RecommendationSource.AFFINITY
     rank = ibis.ifelse(is_affinity, rows.affinity_rank, rows.popularity_rank)
     has_affinity = is_affinity & rows.affinity.notnull()
-    by_affinity = _in_words(
+    by_affinity = _reason(
         rows.users_in_order,
         rows.users_without,
         ("who had " + rows.first_product_name + " but not yet " + rows.product_name)
-        + " took it up later",
+        + " adopted it later",
     )
-    by_popularity = _in_words(
-        rows.users_adopted, rows.users_eligible, "took up " + rows.product_name
-    )
+    by_popularity = _reason(rows.users_adopted, rows.users_eligible, "adopted " + rows.product_name)
     only_of_affinity = ("because_product_id", "users_without", "users_in_order")
     return rows.select(
         *("snapshot", "adopted", "product_id"),
@@ -272,7 +273,7 @@ def _with_score(rows: ir.Table) -> ir.Table:
     )
 
 
-def _in_words(part: ir.IntegerValue, whole: ir.IntegerValue, did: ir.StringValue) -> ir.StringValue:
+def _reason(part: ir.IntegerValue, whole: ir.IntegerValue, did: ir.StringValue) -> ir.StringValue:
     percent = (part.cast("float64") * 100 / whole.cast("float64")).round().cast("int64")
     counts = part.cast("string") + " of " + whole.cast("string") + " users "
-    return counts + did + " (" + percent.cast("string") + " %)"
+    return counts + did + " (" + percent.cast("string") + "%)"

@@ -1,7 +1,7 @@
-"""What the churn models predict, for users and for accounts: features, horizon and wording.
+"""Prediction targets of the churn models for users and accounts: features, horizon and reasons.
 
-A group of features is what a reason names. Features of a group say much the same, so their weights
-taken one by one would mean little.
+A reason describes a group of features. The features of a group are correlated, so their individual
+weights have little meaning.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from monstera_assets.lifecycle.policy import ChurnPolicy
 
 STEP_DAYS = 30
-"""Days between two snapshots, and days without use after which a user has churned."""
+"""Days between two snapshots. A user without a qualifying event in this time has churned."""
 ACCOUNT = "account_id"
-"""The column of the account, in the features of users and of accounts."""
+"""Name of the account column in the features of users and accounts."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Features that make one reason.
+    """Group of features behind one reason.
 
     Attributes:
-        reason: its sentence, with names of columns in braces.
-        numbers: numeric columns; a missing value is a level of its own.
-        categories: columns of text.
-        reason_if_unknown: the sentence for rows where one of the named columns is missing.
+        reason: sentence with column names in braces.
+        numbers: numeric columns; a missing value forms a separate level.
+        categories: text columns.
+        reason_if_unknown: sentence for rows in which a named column is missing.
     """
 
     reason: str
@@ -35,18 +35,18 @@ class Group:
 
 @dataclass(frozen=True)
 class Target:
-    """Whose churn is predicted, within how many days, and from which features.
+    """Entity whose churn is predicted, with horizon and features.
 
     Attributes:
         entity: user or account.
-        model_version: changes with any change of features, model or calibration.
-        horizon_steps: the outcome is known this many steps of 30 days after a snapshot.
-        age: the column of days since signup or creation.
-        baseline: the one column that the baseline uses.
+        model_version: changes with any change to features, model or calibration.
+        horizon_steps: steps of 30 days from a snapshot until its outcome is known.
+        age: column with the days since signup or creation.
+        baseline: the only column that the baseline uses.
         baseline_edges: lower edges of its bins.
-        baseline_reason: the sentence that the baseline gives as its reason.
-        risk_settings: the settings of `ChurnPolicy` from which the risk is medium and high.
-        groups: the features, the most predictive first.
+        baseline_reason: reason of scores from the baseline.
+        risk_settings: the `ChurnPolicy` settings for the thresholds of medium and high risk.
+        groups: the features, most predictive first.
     """
 
     entity: str
@@ -66,7 +66,7 @@ class Target:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The columns of all groups."""
+        """Feature columns of all groups."""
         return tuple(name for group in self.groups for name in (*group.numbers, *group.categories))
 
     @property
@@ -75,7 +75,7 @@ class Target:
         return self.horizon_steps * STEP_DAYS
 
     def risk_thresholds(self, policy: ChurnPolicy) -> tuple[float, float]:
-        """The probabilities from which the risk is medium and high."""
+        """Return the probability thresholds of medium and high risk."""
         medium, high = (float(getattr(policy, name)) for name in self.risk_settings)
         return medium, high
 
@@ -113,7 +113,7 @@ USERS = Target(
             ),
         ),
         Group(
-            "signed up {days_since_signup} days ago, {total_qualifying_events} events since",
+            "signed up {days_since_signup} days ago, {total_qualifying_events} events since then",
             numbers=("days_since_signup", "total_qualifying_events"),
             categories=("activity_state",),
         ),
@@ -122,7 +122,7 @@ USERS = Target(
             categories=("temporal_pattern", "engagement_intensity"),
         ),
         Group(
-            "in {country}, came by {acquisition_source}",
+            "from {country}, acquired through {acquisition_source}",
             categories=("country", "acquisition_source"),
         ),
         Group(

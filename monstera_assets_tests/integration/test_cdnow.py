@@ -1,20 +1,18 @@
-"""A published result, computed through the bronze load and the daily activity of users.
+"""Reproduction of a published result with the bronze load and the daily activity of users.
 
-P. Fader and B. Hardie's CDNOW sample holds the purchases, from January 1997 to June 1998, of 2,357
-customers, a tenth of those who first bought in the first quarter of 1997 ("Forecasting Repeat Sales at
-CDNOW: A Case Study", Interfaces 31, 2001). Models of repeat buying are fitted to three numbers of each
-customer at the end of 30 September 1997: frequency, recency and age T, the last two in weeks. The
-package lifetimes (MIT licence) ships both, the purchases and these numbers.
+The CDNOW sample of P. Fader and B. Hardie contains the purchases, from January 1997 to June 1998, of
+2,357 customers, a tenth of those who first bought in the first quarter of 1997 ("Forecasting Repeat
+Sales at CDNOW: A Case Study", Interfaces 31, 2001). Models of repeat buying use three numbers per
+customer at the end of September 30, 1997: frequency, recency and age T. The package lifetimes (MIT
+license) contains the purchases and these numbers.
 
-What reproduces all of them:
+The definitions that reproduce them:
 
-- Frequency is the number of distinct days with a purchase after the day of the first one, not of
-  purchases: 6,919 rows are 6,696 days of customers, and 80 customers bought twice or more on a day
-  that counts.
-- Recency is the time from the first to the last purchase, 0 without a second day; T is the time from
-  the first purchase to the cut-off. Both are differences of dates, divided by 7 and rounded to two
-  decimals, which still tell every day from the next.
-- A purchase on the day of the cut-off counts, as 13 customers show; one on the day after does not.
+- Frequency is the number of distinct days with a purchase after the first day: 6,919 purchases are on
+  6,696 customer days, and 80 customers bought more than once on a day up to the cutoff.
+- Recency is the time from the first to the last purchase, 0 without a second day. T is the time from
+  the first purchase to the cutoff. Both are differences of dates in weeks, rounded to two decimals.
+- A purchase on the cutoff day counts, as 13 customers show; a purchase on the day after does not.
 """
 
 from __future__ import annotations
@@ -47,24 +45,24 @@ GROUP BY user_id
 
 
 class Purchase(NamedTuple):
-    """One row of the sample; its time of day is unknown."""
+    """One row of the sample, without a time of day."""
 
     customer: int
     day: date
 
 
 def _dataset(name: str) -> Path:
-    """A file of the package lifetimes, whose code is not imported: it needs much that we do not."""
+    """Return a file of the package lifetimes without importing it, because it has many dependencies."""
     try:
         return Path(str(distribution("lifetimes").locate_file(f"lifetimes/datasets/{name}")))
     except PackageNotFoundError:
         pytest.fail(
-            "The package lifetimes, which holds the CDNOW data, is not installed: run make setup."
+            "The package lifetimes, which contains the CDNOW data, is not installed. Run `make setup`."
         )
 
 
 def _purchases() -> list[Purchase]:
-    """The sample: columns are number in the whole cohort, in the sample, date, CDs and dollars."""
+    """Read the sample. Columns: number in the cohort, number in the sample, date, CDs, dollars."""
     lines = _dataset("CDNOW_sample.txt").read_text(encoding="ascii").splitlines()
     return [
         Purchase(int(customer), date.fromisoformat(day))
@@ -78,7 +76,7 @@ def _write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def _write_source(folder: Path, purchases: Sequence[Purchase]) -> None:
-    """The purchases as a source: an event each, users from their first one on, one product."""
+    """Write a source with one event per purchase, users created at their first, and one product."""
     created: dict[int, date] = {}
     for customer, day in purchases:
         created[customer] = min(day, created.get(customer, day))
@@ -139,7 +137,7 @@ def purchases() -> list[Purchase]:
 def connection(
     tmp_path_factory: pytest.TempPathFactory, purchases: list[Purchase]
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The database after bronze and the daily activity have been computed for all days."""
+    """A connection to the database with bronze and the daily activity of all days."""
     folder = tmp_path_factory.mktemp("cdnow")
     source = folder / "source"
     source.mkdir()
@@ -170,7 +168,6 @@ def test_every_purchase_is_accepted(
 def test_purchases_of_a_day_are_one_row(
     connection: duckdb.DuckDBPyConnection, purchases: list[Purchase]
 ) -> None:
-    """Which is why it matters that frequency counts days; the module's docstring has the figures."""
     assert len(set(purchases)) == 6_696
     rows = connection.execute(
         """
@@ -185,7 +182,7 @@ def test_purchases_of_a_day_are_one_row(
 def test_frequency_recency_and_age_are_the_published_ones(
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
-    """All three numbers of all customers, to the two decimals of the published table."""
+    """All three numbers of all customers equal the published table."""
     with _dataset("cdnow_customers_summary.csv").open(newline="", encoding="utf-8") as file:
         published = {
             row["ID"]: (int(row["frequency"]), Decimal(row["recency"]), Decimal(row["T"]))

@@ -1,4 +1,4 @@
-"""Churn through the graph: features against a literal count, the future without a say, the truth."""
+"""Integration tests of churn predictions: literal counts, independence of the future, true hazards."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def connection(graph: Graph) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def features(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    """The features of users, computed anew from what the tables hold now."""
+    """Return the features of users, computed from the current tables."""
     asset = silver_user_churn_features
     rows = asset(*(TABLES[name].relation for name in asset.inputs), policy=POLICY)
     return connection.execute(compile_duckdb(rows)).fetchdf()
@@ -106,7 +106,7 @@ def test_features_are_what_a_literal_count_says(graph: Graph) -> None:
     ],
 )
 def test_another_future_moves_no_score(connection: duckdb.DuckDBPyConnection, change: str) -> None:
-    """What is predicted as of a day is the same bit for bit, whatever is changed after it."""
+    """Changes to later data leave the predictions as of a day bit for bit identical."""
     day = pd.Timestamp(EARLIER)
     before = features(connection)
     predicted = predict(before, day, USERS, POLICY.churn)
@@ -123,13 +123,13 @@ def test_another_future_moves_no_score(connection: duckdb.DuckDBPyConnection, ch
         assert chances.tobytes() == predicted_after.probabilities[predictor].tobytes()
     by = ["snapshot_date", "user_id"]
     changed = before.sort_values(by).to_csv() != after.sort_values(by).to_csv()
-    assert changed, "the change changed nothing that is read"
+    assert changed, "The change does not affect the input."
 
 
 def test_a_run_that_ends_earlier_publishes_what_the_later_one_evaluates(
     graph: Graph, source: Path, tmp_path: Path
 ) -> None:
-    """The whole graph to a day, whose later events were never loaded, and 30 days beyond it."""
+    """Compare a run that never loaded later events with a run that ends 30 days later."""
     earlier = _run(tmp_path, source, EARLIER)
     with duckdb.connect(str(graph.database), read_only=True) as connection:
         predicted = predict(features(connection), pd.Timestamp(EARLIER), USERS, POLICY.churn)
@@ -156,8 +156,8 @@ def test_computed_again_the_tables_are_the_same_bit_for_bit(graph: Graph) -> Non
     }
 
 
-def test_a_model_was_judged(graph: Graph) -> None:
-    """So the tests above are of more than base rates."""
+def test_all_predictors_were_evaluated(graph: Graph) -> None:
+    """The tests above cover more than base rates."""
     with duckdb.connect(str(graph.database), read_only=True) as connection:
         found = connection.execute(
             "SELECT DISTINCT predictor FROM gold.gold_churn_model_evaluation WHERE entity = 'user'"
@@ -167,7 +167,7 @@ def test_a_model_was_judged(graph: Graph) -> None:
 
 @pytest.mark.slow
 def test_scores_rank_and_calibrate_as_the_true_hazards_do(tmp_path: Path) -> None:
-    """As docs/churn.md says of 3,000 people over 78 weeks, whose true hazards are known."""
+    """docs/churn.md: 3,000 users over 78 weeks with known hazards."""
     company = Company(users=3000, days=546)
     made = generate(company, tmp_path / "source", with_truth=True)
     graph = Graph(made.folder, tmp_path / "w.duckdb", tmp_path / "home", company.first)
@@ -199,7 +199,7 @@ def test_scores_rank_and_calibrate_as_the_true_hazards_do(tmp_path: Path) -> Non
     assert rows.chance.mean() == pytest.approx(rows.truth.mean(), abs=0.02)
     for tenth in np.array_split(np.argsort(rows.chance.to_numpy(), kind="stable"), 10):
         assert rows.chance[tenth].mean() == pytest.approx(rows.truth[tenth].mean(), abs=0.07)
-    # The Brier score to expect of a probability p where the truth is t: that of the truth, and more.
+    # The expected Brier score is lowest for the true probability.
     expected = {name: _expected_brier(rows[name], rows.truth) for name in ("chance", "baseline")}
     assert _expected_brier(rows.truth, rows.truth) < expected["chance"] < expected["baseline"]
     figures = {predictor: (auc, brier) for predictor, auc, brier in overall}

@@ -1,7 +1,7 @@
-"""Every number on the dashboards' pages equals its table, read with SQL that is written out here.
+"""The numbers on the dashboard pages equal the results of SQL queries on the tables.
 
-For each title of a figure there is a query below; a figure without one fails, and so does a query
-whose figure is not there. Pages are read from the HTML, as a reader finds them.
+Each figure title has a query below. A figure without a query fails, and so does a query without a
+figure. Pages are read from the HTML.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from monstera_assets_tests.site_page import cards, drawn_texts, read, shown_tabl
 LAST = date(2025, 6, 30)
 FIRST_OF_90 = LAST - timedelta(days=89)
 HISTORY = date(2024, 7, 1)
-"""The seeds' first day, which is less than 18 months before their last."""
+"""First day of the seeds, less than 18 months before the last."""
 WEEKS = [LAST - timedelta(days=7 * n) for n in range(52)]
-"""Last days of the weeks that lie in the history as a whole, the latest first."""
+"""Last days of the weeks that are completely in the history, latest first."""
 WEEK_ENDS = [LAST - timedelta(days=7 * n) for n in range(53)]
 
 
@@ -47,7 +47,7 @@ def number(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Site:
-    """The pages of the seeds, and the tables that they are made of."""
+    """The pages of the seeds and their tables."""
 
     folder: Path
     connection: duckdb.DuckDBPyConnection
@@ -58,7 +58,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(seeds_run: SeedsRun) -> Iterator[Site]:
-    """The site of the seeds, which their run has built."""
+    """The site built by the run of the seeds."""
     output = seeds_run.database.parent / "dashboards"
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
         yield Site(output / "current", connection)
@@ -69,7 +69,7 @@ Expected = dict[str, Callable[[Site], Rows]]
 
 
 def daily(table: str, columns: Sequence[str], first: date, form: Any, where: str = "true") -> Any:
-    """Days from the latest to the first, with their values."""
+    """Return the rows of a figure with one row per day, latest first."""
 
     def rows(site: Site) -> Rows:
         found = site.query(
@@ -84,7 +84,7 @@ def daily(table: str, columns: Sequence[str], first: date, form: Any, where: str
 
 
 def weekly_sums(table: str, columns: Sequence[str], where: str) -> Any:
-    """Weeks from the latest to the first, with the days' values added up one by one."""
+    """Return the rows of a figure with sums per week, latest first."""
 
     def rows(site: Site) -> Rows:
         found = {
@@ -108,7 +108,7 @@ def weekly_sums(table: str, columns: Sequence[str], where: str) -> Any:
 
 
 def by_segment(table: str, column: str, dimension: str, values: Sequence[str]) -> Any:
-    """The last days of weeks, with a column a segment in the given order."""
+    """Return the rows of a figure with the last days of weeks and one column per segment."""
 
     def rows(site: Site) -> Rows:
         found = {
@@ -125,7 +125,7 @@ def by_segment(table: str, column: str, dimension: str, values: Sequence[str]) -
 
 
 def most_first(table: str, column: str, dimension: str, how: str) -> Any:
-    """As `by_segment` or, with `how` sum, the days of whole weeks added up; most first."""
+    """Return the rows of `by_segment`, or weekly sums if `how` is "sum", largest segments first."""
 
     def rows(site: Site) -> Rows:
         ranked = [
@@ -166,7 +166,7 @@ def most_first(table: str, column: str, dimension: str, how: str) -> Any:
 
 
 def one_row(sql: str, names: Sequence[str], form: Any = count) -> Any:
-    """The columns of one row, each a row with its name."""
+    """Return the columns of one table row as rows of name and value."""
 
     def rows(site: Site) -> Rows:
         [values] = site.query(sql)
@@ -176,7 +176,7 @@ def one_row(sql: str, names: Sequence[str], form: Any = count) -> Any:
 
 
 def query_rows(sql: str, *forms: Any) -> Any:
-    """The rows of a query, each value in its form."""
+    """Return the formatted rows of a query."""
 
     def rows(site: Site) -> Rows:
         return [
@@ -218,7 +218,7 @@ TOTAL = "feature_id = 'all' AND event_type = 'all' AND location = 'all'"
 PLATFORM = "scope = 'platform' AND from_state = 'all'"
 
 
-def spoken(name: str) -> str:
+def label(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
@@ -258,7 +258,7 @@ STATES_NOW: Expected = {
     "Users, in State Daily, Latest Day, by State": one_row(
         f"SELECT {', '.join(f'users_in_state_{state}_daily' for state in USER_STATES)}"
         " FROM gold.gold_overall_metrics WHERE is_current_day",
-        [spoken(state) for state in USER_STATES],
+        [label(state) for state in USER_STATES],
     )
 }
 ACTIVE_USERS: Expected = {
@@ -270,7 +270,7 @@ ACCOUNTS_NOW: Expected = {
     "Accounts, in State Daily, Latest Day, by State": one_row(
         f"SELECT {', '.join(f'accounts_in_state_{state}_daily' for state in ACCOUNT_STATES)}"
         " FROM gold.gold_overall_metrics WHERE is_current_day",
-        [spoken(state) for state in ACCOUNT_STATES],
+        [label(state) for state in ACCOUNT_STATES],
     )
 }
 
@@ -324,7 +324,7 @@ DIMENSIONS = {
         "standard",
     ],
 }
-"""The segments of the framework (section 7) in its order, by what the titles call a dimension."""
+"""Title of each dimension to its segments (framework, section 7)."""
 
 
 def column_of(title: str) -> str:
@@ -673,7 +673,7 @@ def product_pages(product: str) -> dict[str, Expected]:
         "Users, in State to Date, Latest Day, by State": one_row(
             f"SELECT {', '.join(f'users_in_state_{state}_to_date' for state in PRODUCT_STATES)}"
             f" {adoption}",
-            [spoken(state) for state in PRODUCT_STATES],
+            [label(state) for state in PRODUCT_STATES],
         )
     }
     states = ", ".join(
@@ -752,7 +752,7 @@ def test_tables_are_those_of_the_warehouse(site: Site, name: str) -> None:
     for title, expected in PAGES[name].items():
         rows = expected(site)
         if "unavailable" in found[title].classes:
-            # Said only where there is nothing: no row, or nothing but zeros and what is not known.
+            # Shown only if all values are 0 or not known.
             assert {cell for row in rows for cell in row[1:]} <= {"0", "0.0%", "not known"}, title
         else:
             assert shown_table(found[title]).rows == rows, title
@@ -766,20 +766,20 @@ def test_drawings_say_what_their_tables_say(site: Site, name: str) -> None:
             plots = json.loads(chart.attributes["data-plots"])
             columns = list(zip(*data.rows, strict=True))
             latest = [next((v for v in one if v != "not known"), "") for one in columns[1:]]
-            if not plots:  # bars: each has its name and its value
+            if not plots:  # bars: names and values
                 assert [*columns[1]] == texts[len(data.rows) :], title
                 for shown, heading in zip(texts, columns[0], strict=False):
                     whole = heading if shown.endswith("…") else shown.partition(", of ")[0]
                     assert whole == heading, title
                     assert heading.startswith(shown.rstrip("…")[:9]), title
-            elif plots[0][3] < 50:  # small lines: the names, then the latest values
+            elif plots[0][3] < 50:  # sparklines: names, then latest values
                 assert len(plots) == len(latest)
                 assert texts[len(latest) : 2 * len(latest)] == [one[0] for one in columns[1:]], (
                     title
                 )
-            elif "data-bands" not in chart.attributes:  # lines: the latest value known at the end
-                told = [text.rpartition(" ")[2] for text in texts[-len(latest) :]]
-                assert told == [value for value in latest if value], title
+            elif "data-bands" not in chart.attributes:  # lines: latest known value at the end
+                ends = [text.rpartition(" ")[2] for text in texts[-len(latest) :]]
+                assert ends == [value for value in latest if value], title
 
 
 BIG_NUMBERS = {
@@ -809,7 +809,7 @@ ON_PAGE = {
 
 
 def change(now: Any, then: Any, form: Any) -> str:
-    """A change over a week as the pages write it, worked out from the two values."""
+    """Return a change over a week as displayed on the pages."""
     if now is None or then is None:
         return "change not known from a week earlier"
     if form(now) == form(then):
@@ -827,23 +827,23 @@ def change(now: Any, then: Any, form: Any) -> str:
 def test_big_numbers_and_their_changes(site: Site, name: str) -> None:
     shown = tiles(read(site.folder / name))
     assert set(shown) == ON_PAGE[name]
-    for label, (value, told) in shown.items():
-        if label == "Revenue at Risk":
+    for title, (value, text) in shown.items():
+        if title == "Revenue at Risk":
             [(at_risk,)] = site.query(
                 "SELECT sum(monthly_recurring_revenue) FROM silver.silver_account_current_state"
                 " WHERE current_state = 'at_risk'"
             )
             assert value == money(at_risk)
             continue
-        column, form = BIG_NUMBERS[label]
+        column, form = BIG_NUMBERS[title]
         [(now,), (then,)] = site.query(
             f"SELECT {column} FROM gold.gold_overall_metrics WHERE metric_date IN (?, ?)"
             " ORDER BY metric_date DESC",
             LAST,
             LAST - timedelta(days=7),
         )
-        assert value == form(now), label
-        assert told == change(now, then, form), label
+        assert value == form(now), title
+        assert text == change(now, then, form), title
 
 
 @pytest.mark.parametrize("product", PRODUCTS)

@@ -1,10 +1,9 @@
-"""Every gold table equals what a plain query makes of bronze.
+"""Each gold table equals the result of a plain query on bronze.
 
-The queries, one file a table in `recomputed/`, are slow and literal: they join dates with events and
-count distinct people, and know nothing of intervals, sliding sums or partitions. They were written
-from the definitions, not from the code that they check. Where a metric is about states they read the
-state histories, which are compared with oracles elsewhere. `dates`, which they can read, has one row a
-partition date: `metric_date`.
+The queries, one file per table in `recomputed/`, are slow and literal: they join dates with events and
+count distinct users, without intervals, sliding sums or partitions. They were written from the
+definitions, not from the code that they check. For metrics of states they read the state histories,
+which other tests compare with oracles. `dates` has one row per partition date: `metric_date`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ GOLD = [table for table in tables() if isinstance(table, MetricTable)]
 def connection(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, seeds_run: SeedsRun
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """The database of a source after one run over all its days, and `dates`."""
+    """A connection to the database of a source after a run over all days, with `dates`."""
     if request.param == "seeds":
         database, days = seeds_run.database, seeds_run.days
     else:
@@ -95,7 +94,7 @@ def test_trend_flags_follow_the_latest_date(
 
 
 def test_users_and_accounts_older_than_the_first_partition(tmp_path: Path) -> None:
-    """What came before is not known: cohorts say so by null, and everything still fits together."""
+    """Cohorts with unknown activity are null, and no check fails with an error."""
     write_random_source(tmp_path / "source", seed=1)
     days = DateWindow(date(2024, 3, 1), RANDOM_DAYS.last)
     graph = Graph(tmp_path / "source", tmp_path / "db.duckdb", tmp_path / "home", days.first)
@@ -111,7 +110,7 @@ def test_users_and_accounts_older_than_the_first_partition(tmp_path: Path) -> No
             " AND cohort_start <= '2024-03-01' AND period_number <= 1 ORDER BY ALL"
         ).fetchall()
     january, february, march = (date(2024, month, 1) for month in (1, 2, 3))
-    # Everybody of January was there from the 31st at the latest, so that period 1 began before March.
+    # Period 0 of the signups of January and February began before March.
     assert [is_null for start, n, is_null in cells if (start, n) == (january, 0)] == [True]
     assert [is_null for start, n, is_null in cells if (start, n) == (february, 0)] == [True]
     assert [is_null for start, n, is_null in cells if (start, n) == (march, 0)] == [False]

@@ -1,4 +1,4 @@
-"""Recommendations of a made-up company: a literal count, the future without a say, an earlier run."""
+"""Integration tests of recommendations: literal counts, independence of the future, earlier runs."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def connection(graph: Graph) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def computed(connection: duckdb.DuckDBPyConnection, name: str) -> list[Row]:
-    """The rows of a table, computed anew from what the tables hold now."""
+    """Return the rows of a table, computed from the current tables."""
     asset = ASSETS[name]
     rows = asset(*(TABLES[read].relation for read in asset.inputs), policy=POLICY)
     return connection.execute(f"SELECT * FROM ({compile_duckdb(rows)}) ORDER BY ALL").fetchall()
 
 
 class Literal:
-    """What was known on a day, counted user by user from the raw events.
+    """Adoptions known on a day, counted user by user from raw events.
 
-    Affinity is a fraction here, so that no rounding hides a difference.
+    Affinities are fractions, so that rounding hides no difference.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, day: date) -> None:
@@ -102,7 +102,7 @@ class Literal:
         self.day = day
 
     def without(self, first: str, second: str) -> tuple[int, int]:
-        """Users who took up the first product without having the second, and those who then did."""
+        """Count users who adopted the first without the second, and those who then adopted it."""
         had = went_on = 0
         for products in self.adopted.values():
             if first not in products:
@@ -115,7 +115,7 @@ class Literal:
         return had, went_on
 
     def affinity(self, first: str, second: str) -> Fraction | None:
-        """The affinity of a pair; None if too few went on."""
+        """Return the affinity of a pair, or None below the minimum support."""
         had, went_on = self.without(first, second)
         if went_on < POLICY.min_affinity_support:
             return None
@@ -125,52 +125,52 @@ class Literal:
         return (went_on + prior * usual) / (had + prior)
 
     def popular(self, had: Sequence[str]) -> list[str]:
-        """The products that are left, by popularity."""
+        """Return the products that are left, by popularity."""
         left = [product for product in self.launched if product not in had]
         return sorted(left, key=lambda product: (-self.users[product], product))
 
-    def spoken(self, had: Sequence[str]) -> dict[str, tuple[Fraction, str]]:
-        """By product that is left the greatest affinity, and with which product."""
+    def affinities(self, had: Sequence[str]) -> dict[str, tuple[Fraction, str]]:
+        """Return, per product that is left, the highest affinity and its product."""
         found = {}
         for product in self.popular(had):
-            told = [
+            pairs = [
                 (-affinity, first)
                 for first in had
                 if first in self.launched
                 and (affinity := self.affinity(first, product)) is not None
             ]
-            if told:
-                negative, first = min(told)
+            if pairs:
+                negative, first = min(pairs)
                 found[product] = (-negative, first)
         return found
 
     def by_affinity(self, had: Sequence[str]) -> list[str]:
-        """The products that are left, by affinity."""
-        spoken = self.spoken(had)
+        """Return the products that are left, by affinity."""
+        affinities = self.affinities(had)
         popular = self.popular(had)
-        first = [product for product in popular if product in spoken]
+        first = [product for product in popular if product in affinities]
         return [
-            *sorted(first, key=lambda product: -spoken[product][0]),
-            *(product for product in popular if product not in spoken),
+            *sorted(first, key=lambda product: -affinities[product][0]),
+            *(product for product in popular if product not in affinities),
         ]
 
-    def is_there(self, user: str) -> bool:
-        """Whether a user is recommended anything."""
+    def is_eligible(self, user: str) -> bool:
+        """Return whether a user gets recommendations."""
         return self.states.get(user) not in (None, "churned", "deleted")
 
-    def judged(self) -> list[tuple[tuple[str, ...], str]]:
-        """Of the users who are judged, what they had and what they took up first."""
+    def evaluated(self) -> list[tuple[tuple[str, ...], str]]:
+        """Return the products of each evaluated user and the product adopted next."""
         last = self.day + timedelta(days=30)
         return [
             (tuple(sorted(self.adopted[user])), later[0][0])
             for user, later in self.later.items()
-            if user in self.adopted and self.is_there(user) and later[0][1] <= last
+            if user in self.adopted and self.is_eligible(user) and later[0][1] <= last
         ]
 
 
-def figures(judged: Sequence[tuple[Sequence[str], str]]) -> tuple[int, float, float, float]:
-    """Users, hit rates at 1 and 3 and mean reciprocal rank of orders and what was taken up."""
-    places = [order.index(taken) + 1 for order, taken in judged]
+def figures(cases: Sequence[tuple[Sequence[str], str]]) -> tuple[int, float, float, float]:
+    """Return users, hit rates at 1 and 3 and mean reciprocal rank for orders and adoptions."""
+    places = [order.index(adopted) + 1 for order, adopted in cases]
     number = len(places)
     return (
         number,
@@ -195,11 +195,11 @@ def test_evaluation_is_what_a_literal_count_says(graph: Graph) -> None:
         for day in days:
             known = Literal(connection, day)
             orders: dict[tuple[str, ...], list[str]] = {}
-            judged = known.judged()
-            for had, _ in judged:
+            cases = known.evaluated()
+            for had, _ in cases:
                 orders.setdefault(had, known.by_affinity(had))
-            by_affinity = [(orders[had], taken) for had, taken in judged]
-            by_popularity = [(known.popular(had), taken) for had, taken in judged]
+            by_affinity = [(orders[had], adopted) for had, adopted in cases]
+            by_popularity = [(known.popular(had), adopted) for had, adopted in cases]
             assert stored[day, "affinity"] == pytest.approx(figures(by_affinity), rel=1e-12)
             assert stored[day, "popularity"] == pytest.approx(figures(by_popularity), rel=1e-12)
             pooled["affinity"].extend(by_affinity)
@@ -234,20 +234,20 @@ def test_recommendations_are_what_a_literal_count_says(
         had = tuple(sorted(known.adopted.get(user, ())))
         if had not in orders:
             is_affinity = source_of_all == "affinity"
-            spoken = known.spoken(had) if is_affinity else {}
+            affinities = known.affinities(had) if is_affinity else {}
             order = known.by_affinity(had) if is_affinity else known.popular(had)
             orders[had] = [
-                (product, float(spoken[product][0]), spoken[product][1])
-                if product in spoken
+                (product, float(affinities[product][0]), affinities[product][1])
+                if product in affinities
                 else (product, known.users[product] / len(known.states), None)
                 for product in order[:3]
             ]
-        if not known.is_there(user) or not orders[had]:
+        if not known.is_eligible(user) or not orders[had]:
             assert user not in stored
             continue
-        told = sorted(stored.pop(user), key=lambda each: str(each["recommendation_rank"]))
-        assert [each["recommendation_rank"] for each in told] == [*range(1, len(told) + 1)]
-        for each, (product, score, because) in zip(told, orders[had], strict=True):
+        found = sorted(stored.pop(user), key=lambda each: str(each["recommendation_rank"]))
+        assert [each["recommendation_rank"] for each in found] == [*range(1, len(found) + 1)]
+        for each, (product, score, because) in zip(found, orders[had], strict=True):
             assert (each["product_id"], each["because_product_id"]) == (product, because)
             assert each["score"] == pytest.approx(score, rel=1e-12)
             if because is not None:
@@ -255,7 +255,7 @@ def test_recommendations_are_what_a_literal_count_says(
                 assert (each["users_without"], each["users_in_order"]) == (whole, part)
                 assert each["why"] == (
                     f"{part} of {whole} users who had {known.names[because]} but not yet"
-                    f" {known.names[product]} took it up later ({round(100 * part / whole)} %)"
+                    f" {known.names[product]} adopted it later ({round(100 * part / whole)}%)"
                 )
     assert stored == {}
 
@@ -280,9 +280,9 @@ def test_recommendations_are_what_a_literal_count_says(
 def test_another_future_moves_nothing_of_earlier_dates(
     connection: duckdb.DuckDBPyConnection, change: str
 ) -> None:
-    """What is judged by adoptions up to a day stays bit for bit, whatever is changed after it.
+    """Changes to later data leave evaluations bit for bit identical.
 
-    The evaluation of 60 days before the end is judged by what came up to 30 days before it.
+    The evaluation 60 days before the end depends on adoptions up to 30 days before it.
     """
     before = computed(connection, EVALUATION)
     connection.execute(change.format(earlier=EARLIER, end=COMPANY.end))
@@ -290,13 +290,13 @@ def test_another_future_moves_nothing_of_earlier_dates(
     assert _up_to(before, EARLIER - timedelta(days=1)) == _up_to(after, EARLIER - timedelta(days=1))
     assert len({row[0] for row in before}) == 4
     if "adoptions" in change and "adoption_date = " not in change:
-        assert repr(before) != repr(after), "the change changed nothing that is read"
+        assert repr(before) != repr(after), "The change does not affect the input."
 
 
 def test_those_who_come_later_move_nothing_of_a_day(
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
-    """Many who adopt on the next day, in turned order: they are not judged, and were not known."""
+    """Users who adopt on the next day, in reverse order, are neither counted nor evaluated."""
     before = computed(connection, EVALUATION)
     connection.execute(
         "INSERT INTO silver.silver_user_product_adoptions SELECT * EXCLUDE (n) REPLACE"
@@ -310,7 +310,7 @@ def test_those_who_come_later_move_nothing_of_a_day(
 
 
 def _up_to(rows: Sequence[Row], day: date) -> str:
-    """The evaluations of dates up to a day, but for what is published: all dates tell that."""
+    """Return the evaluations up to a day without `is_published`, which depends on all dates."""
     place = [column.name for column in TABLES[EVALUATION].columns].index("is_published")
     return repr(
         [row[:place] + row[place + 1 :] for row in rows if row[0] is not None and row[0] <= day]
@@ -320,19 +320,19 @@ def _up_to(rows: Sequence[Row], day: date) -> str:
 def test_an_earlier_run_recommends_what_the_later_one_evaluates(
     graph: Graph, source: Path, tmp_path: Path
 ) -> None:
-    """The whole graph to a day, whose later events were never loaded, and 30 days beyond it."""
+    """Compare a run that never loaded later events with a run that ends 30 days later."""
     earlier = _run(tmp_path, source, EARLIER)
     with duckdb.connect(str(earlier.database)) as connection:
         connection.execute("BEGIN TRANSACTION")
         connection.execute(f"UPDATE gold.{EVALUATION} SET is_published = predictor = 'affinity'")
         place = [column.name for column in TABLES[RECOMMENDED].columns].index
-        told: dict[str, list[str]] = {}
+        recommended: dict[str, list[str]] = {}
         rows = computed(connection, RECOMMENDED)
         for row in sorted(rows, key=lambda row: row[place("recommendation_rank")]):
-            told.setdefault(row[place("user_id")], []).append(row[place("product_id")])
+            recommended.setdefault(row[place("user_id")], []).append(row[place("product_id")])
         connection.execute("ROLLBACK")
     with duckdb.connect(str(graph.database), read_only=True) as connection:
-        taken = connection.execute(
+        adopted = connection.execute(
             "SELECT user_id, arg_min(product_id, sequence_number), min(sequence_number)"
             " FROM silver.silver_user_product_adoptions WHERE adoption_date > ? GROUP BY user_id",
             [EARLIER],
@@ -342,12 +342,14 @@ def test_an_earlier_run_recommends_what_the_later_one_evaluates(
             f" FROM gold.{EVALUATION} WHERE evaluation_date = ? AND predictor = 'affinity'",
             [EARLIER],
         ).fetchall()
-    judged = [
-        (told[user], product) for user, product, number in taken if number > 1 and user in told
+    cases = [
+        (recommended[user], product)
+        for user, product, number in adopted
+        if number > 1 and user in recommended
     ]
-    assert len(judged) == users
-    assert sum(order[0] == product for order, product in judged) == pytest.approx(at_1)
-    assert sum(product in order for order, product in judged) == pytest.approx(at_3)
+    assert len(cases) == users
+    assert sum(order[0] == product for order, product in cases) == pytest.approx(at_1)
+    assert sum(product in order for order, product in cases) == pytest.approx(at_3)
 
 
 def test_computed_again_the_tables_are_the_same_bit_for_bit(graph: Graph) -> None:

@@ -70,7 +70,7 @@ WITH uses AS (
         count(DISTINCT account_id) FILTER (WHERE current_state = 'frozen')
             AS accounts_in_state_frozen_daily,
         coalesce(sum(monthly_recurring_revenue), 0) AS revenue_closing_daily,
-        -- Summed in one order, so that the result is the same to the last bit.
+        -- The fixed order keeps the floating-point sum reproducible.
         list_sum(list(health_score ORDER BY account_id)) / count(health_score)
             AS accounts_health_mean_daily
     FROM dates LEFT JOIN silver.silver_account_state_history ON snapshot_date = metric_date

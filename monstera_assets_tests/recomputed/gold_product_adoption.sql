@@ -5,7 +5,7 @@ WITH as_of AS (
 ), products AS (
     SELECT product_id FROM bronze.bronze_product_catalog WHERE tier = 'product' AND is_active
 ), nodes AS (
-    -- Every product with its features and their sub-features.
+    -- Products with their features and sub-features.
     SELECT product_id AS node_id, product_id FROM products
     UNION ALL
     SELECT feature.product_id, products.product_id
@@ -25,7 +25,7 @@ WITH as_of AS (
     WHERE entity_type = 'user' AND event_date <= as_of_date
     GROUP BY ALL
 ), positions AS (
-    -- The place of an adoption is the number of the user's adoptions not after it.
+    -- The position of an adoption is the number of the user's adoptions up to it.
     SELECT a.user_id, a.product_id, count(*) AS position
     FROM adoptions AS a JOIN adoptions AS b ON b.user_id = a.user_id
         AND (b.adopted_at, b.product_id) <= (a.adopted_at, a.product_id)

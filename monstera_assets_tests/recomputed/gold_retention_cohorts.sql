@@ -20,7 +20,7 @@ WITH as_of AS (
     ), as_of
     WHERE signup_date <= as_of_date
 ), periods AS (
-    -- A cohort has a row for every period that its first member has entered.
+    -- Each period that the first member of a cohort has entered has a row.
     SELECT cohort_type, cohort_start, period_days, period_number, as_of_date,
         max(signup_date) + ((period_number + 1) * period_days - 1)::INTEGER <= as_of_date AS is_mature
     FROM cohort_members CROSS JOIN as_of

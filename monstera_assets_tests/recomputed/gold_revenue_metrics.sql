@@ -1,5 +1,5 @@
 WITH revenues AS (
-    -- Former revenue is known from the first date of the history on only.
+    -- Earlier revenue is known only from the first date of the history.
     SELECT account_id, snapshot_date, monthly_recurring_revenue AS revenue
     FROM silver.silver_account_state_history
 ), accounts AS (

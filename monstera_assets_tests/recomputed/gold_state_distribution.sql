@@ -8,7 +8,7 @@ WITH people AS (
     ]) AS segment
     FROM bronze.bronze_users JOIN bronze.bronze_accounts USING (account_id)
 ), days AS (
-    -- The state of every member of every segment at the end of every day.
+    -- One row per day and segment member, with the state at the end of the day.
     SELECT 'platform' AS scope, segment.dimension AS segment_dimension,
         segment.value AS segment_value, user_id AS member_id, account_id, snapshot_date,
         platform_state AS state, snapshot_date = began_on AS begins

@@ -46,7 +46,7 @@ WITH RECURSIVE allowed_moves AS (
     WHERE entity_type = 'user' AND is_qualifying_event
     GROUP BY entity_id
 ), moves AS (
-    -- Both days must be in the history, so its first date has no moves.
+    -- Both days must be in the history, so its first date has no transitions.
     SELECT scope, entity_id, today.snapshot_date AS moved_on,
         yesterday.state AS from_state, today.state AS to_state,
         today.snapshot_date - yesterday.since AS days_in_state,
@@ -90,7 +90,7 @@ WITH RECURSIVE allowed_moves AS (
     GROUP BY metric_date
 ), billing_steps AS (
     SELECT account_id, step_type, step_date, contract_renewal_date, effective_date,
-        -- At one moment the first payment comes first; the end of the day comes after its events.
+        -- At equal times, the first payment comes first, and the end of the day last.
         row_number() OVER (
             PARTITION BY account_id
             ORDER BY step_date, step_type = 'end_of_day', step_timestamp,
@@ -154,7 +154,7 @@ WITH RECURSIVE allowed_moves AS (
             ELSE failing_since
         END,
         CASE WHEN closes_failures THEN step_type END,
-        -- The last day is still paid: a lapse is of the day after.
+        -- The last day is still paid: the lapse is on the day after.
         CASE WHEN closes_failures THEN step_date + (step_type = 'end_of_day')::INTEGER END,
         CASE WHEN closes_failures THEN open_failures ELSE 0 END
     FROM (

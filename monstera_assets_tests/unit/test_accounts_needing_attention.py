@@ -1,4 +1,4 @@
-"""Accounts that need attention: who is listed, why, and what is at stake, by hand."""
+"""Tests of the accounts that need attention, with expected rows computed by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TODAY = date(2025, 6, 30)
 
 
 def listed() -> pd.DataFrame:
-    """Five accounts: a steady one, one of high risk, one lapsed, one frozen, one contracting."""
+    """Return the result for five accounts: steady, high risk, lapsed, frozen and contracting."""
     connection = duckdb.connect()
     for schema in ("silver", "gold"):
         connection.execute(f"CREATE SCHEMA {schema}")
@@ -50,7 +50,7 @@ def listed() -> pd.DataFrame:
             monthly_recurring_revenue=revenue,
             as_of_date=TODAY,
         )
-    # What the lapsed account paid, the last of it less than before.
+    # The last revenue above 0 is at stake.
     for day, revenue in ((1, 700), (2, 400), (3, 0)):
         add(
             "silver.silver_account_state_history",
@@ -88,7 +88,7 @@ def test_who_is_listed_why_and_with_what_at_stake() -> None:
     assert found.account_id.tolist() == ["lapsed", "quiet", "frozen", "shrunk"]
     assert found.attention_rank.tolist() == [1, 2, 3, 4]
     assert [Decimal(str(each)) for each in found.revenue_at_stake] == [400, 300, 50, 50]
-    # Only what raises the risk is a reason to look.
+    # Only reasons that raise the risk are listed.
     assert found.why.tolist() == [
         "at risk: subscription lapsed",
         "churn risk high: health 40; 3 days to renewal",

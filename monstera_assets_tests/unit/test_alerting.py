@@ -1,4 +1,4 @@
-"""Alerts on figures: both sides of each threshold, and silence where there is too little to judge."""
+"""Tests of alert rules: both sides of each threshold, and populations too small to evaluate."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def ago(days: int) -> date:
 def found(
     made: MemoryWarehouse, rule: Rule, facts: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[tuple[Any, ...]]:
-    """What a rule finds where its tables hold these rows."""
+    """Return the violations of a rule for the given rows."""
     for name in rule.inputs:
         made.load(TABLES[name], facts[name])
     relations = [TABLES[name].relation for name in rule.inputs]
@@ -62,13 +62,13 @@ def found(
 def reasons(
     made: MemoryWarehouse, rule: Rule, facts: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[str]:
-    """What a rule did not judge where its tables hold these rows, and why."""
+    """Return the reasons for which a rule does not evaluate the given rows."""
     for name in rule.inputs:
         made.load(TABLES[name], facts[name])
     relations = [TABLES[name].relation for name in rule.inputs]
-    told = rule.not_evaluated(relations, policy=POLICY, window=WINDOW)
-    assert told is not None
-    return [reason for (reason,) in made.rows(compile_duckdb(told))]
+    notes = rule.not_evaluated(relations, policy=POLICY, window=WINDOW)
+    assert notes is not None
+    return [reason for (reason,) in made.rows(compile_duckdb(notes))]
 
 
 def states(days_ago: int, **users: int) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def platform(days_ago: int, **rates: float) -> dict[str, Any]:
 def rate_facts(
     column: str, now: float | None, before: float | None, people: Mapping[str, int]
 ) -> dict[str, list[dict[str, Any]]]:
-    """A rate of the last day and of a week before, and the users 7 days before each."""
+    """Return a rate on the last day and a week before, and the users 7 days before each."""
     return {
         FLOWS.name: [
             platform(0, **{column: now}),  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def rate_facts(
 
 
 RATES: dict[str, tuple[Rule, str, dict[str, int], float, float]] = {
-    # rule, column, users then, bearable and alarming from 0.20
+    # rule, column, users, then a passing and a failing rate after 0.20
     "churn": (
         alerting.churn_rate_is_steady,
         "users_churned_share_weekly",
@@ -130,32 +130,32 @@ RATES: dict[str, tuple[Rule, str, dict[str, int], float, float]] = {
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_a_rate_alarms_beyond_its_threshold(made: MemoryWarehouse, name: str) -> None:
-    rule, column, people, bearable, alarming = RATES[name]
-    assert found(made, rule, rate_facts(column, bearable, 0.2, people)) == []
-    [row] = found(made, rule, rate_facts(column, alarming, 0.2, people))
-    assert alarming in row
+def test_a_rate_fails_beyond_its_threshold(made: MemoryWarehouse, name: str) -> None:
+    rule, column, people, passing, failing = RATES[name]
+    assert found(made, rule, rate_facts(column, passing, 0.2, people)) == []
+    [row] = found(made, rule, rate_facts(column, failing, 0.2, people))
+    assert failing in row
     assert 0.2 in row
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_a_rate_of_few_people_is_not_judged(made: MemoryWarehouse, name: str) -> None:
-    rule, column, people, _, alarming = RATES[name]
+def test_a_rate_of_few_people_is_not_evaluated(made: MemoryWarehouse, name: str) -> None:
+    rule, column, people, _, failing = RATES[name]
     [first, *_] = people
     fewer = {**people, first: people[first] - 1}
     assert sum(people.values()) == POLICY.alerts.min_alert_population
-    facts = rate_facts(column, alarming, 0.2, fewer)
+    facts = rate_facts(column, failing, 0.2, fewer)
     assert found(made, rule, facts) == []
     [reason] = reasons(made, rule, facts)
     assert reason.startswith("not evaluated: Users ")
     assert reason.endswith(" of 29 people, fewer than 30")
-    assert reasons(made, rule, rate_facts(column, alarming, 0.2, people)) == []
+    assert reasons(made, rule, rate_facts(column, failing, 0.2, people)) == []
 
 
 @pytest.mark.parametrize("name", RATES)
-def test_a_rate_without_comparison_is_not_judged(made: MemoryWarehouse, name: str) -> None:
-    rule, column, people, _, alarming = RATES[name]
-    for now, before in ((None, 0.2), (alarming, None), (alarming, 0.0)):
+def test_a_rate_without_comparison_is_not_evaluated(made: MemoryWarehouse, name: str) -> None:
+    rule, column, people, _, failing = RATES[name]
+    for now, before in ((None, 0.2), (failing, None), (failing, 0.0)):
         assert found(made, rule, rate_facts(column, now, before, people)) == []
 
 
@@ -167,7 +167,7 @@ def test_dormant_users_can_churn_and_do_not_go_dormant(made: MemoryWarehouse) ->
 
 
 def activation(now: float, before: float, *, signups: int) -> dict[str, list[dict[str, Any]]]:
-    """Activation rates of a week's signups, which came 7 to 13 days before each date."""
+    """Return activation rates and the signups 7 to 13 days before each date."""
     rates = {0: now, 7: before}
     return {
         OVERALL.name: [
@@ -236,7 +236,7 @@ def test_time_in_new(made: MemoryWarehouse, days_now: float, moves_now: int, cou
             left_new(27, 0, 0),
             left_new(28, 10, 10.0),
             left_new(55, 20, 10.0),
-            left_new(56, 99, 99.0),  # too long ago
+            left_new(56, 99, 99.0),  # before the baseline
         ]
     }
     rule = alerting.time_in_new_is_steady
@@ -270,8 +270,8 @@ def test_state_shares(
     ]
     rule, facts = alerting.state_shares_are_steady, {SEGMENTS.name: rows}
     assert len(found(made, rule, facts)) == count
-    told = ["not evaluated: State shares of 29 users, fewer than 30"] if users < 30 else []
-    assert reasons(made, rule, facts) == told
+    notes = ["not evaluated: State shares of 29 users, fewer than 30"] if users < 30 else []
+    assert reasons(made, rule, facts) == notes
 
 
 def volume(now: int, weeks: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
@@ -297,7 +297,7 @@ def volume(now: int, weeks: Sequence[int]) -> dict[str, list[dict[str, Any]]]:
         (80, (90, 110, 100, 100), False, False),
         (79, (90, 110, 100, 100), True, False),
         (0, (90, 110, 100, 100), False, True),
-        (0, (29, 29, 29, 29), False, False),  # too few to expect any
+        (0, (29, 29, 29, 29), False, False),  # too few expected events
         (0, (100, 100, 100), False, False),  # three weeks
     ],
 )
@@ -307,8 +307,8 @@ def test_volume(
     facts = volume(now, weeks)
     assert bool(found(made, alerting.volume_is_as_expected, facts)) is deviates
     assert bool(found(made, alerting.there_is_data, facts)) is is_missing
-    told = ["not evaluated: Events Recorded Daily of 29 expected events, fewer than 30"]
-    assert reasons(made, alerting.there_is_data, facts) == (told if weeks[0] == 29 else [])
+    notes = ["not evaluated: Events Recorded Daily of 29 expected events, fewer than 30"]
+    assert reasons(made, alerting.there_is_data, facts) == (notes if weeks[0] == 29 else [])
 
 
 @pytest.mark.parametrize(
@@ -321,17 +321,17 @@ def test_schema_compliance(made: MemoryWarehouse, accepted: int, read: int, coun
     ]
     rule, facts = alerting.schema_is_complied_with, {LOADS.name: rows}
     assert len(found(made, rule, facts)) == count
-    told = ["not evaluated: Share of rows accepted of 29 rows read, fewer than 30"]
-    assert reasons(made, rule, facts) == (told if read == 29 else [])
+    notes = ["not evaluated: Share of rows accepted of 29 rows read, fewer than 30"]
+    assert reasons(made, rule, facts) == (notes if read == 29 else [])
 
 
 @pytest.mark.parametrize(
     ("weekly", "count"),
     [
         ((94, 96, 97, 99, 100), 1),
-        ((95, 96, 97, 99, 100), 0),  # 5 % is bearable
+        ((95, 96, 97, 99, 100), 0),  # exactly 5%
         ((90, 91, 91, 99, 100), 0),  # not in each week
-        ((20, 25, 26, 27, 29), 0),  # few
+        ((20, 25, 26, 27, 29), 0),  # too few users
     ],
 )
 def test_slow_decline(made: MemoryWarehouse, weekly: Sequence[int], count: int) -> None:
@@ -340,12 +340,12 @@ def test_slow_decline(made: MemoryWarehouse, weekly: Sequence[int], count: int) 
     ]
     rule, facts = alerting.users_do_not_decline_slowly, {OVERALL.name: rows}
     assert len(found(made, rule, facts)) == count
-    told = ["not evaluated: Users Active Monthly of 29 users then, fewer than 30"]
-    assert reasons(made, rule, facts) == (told if weekly[-1] == 29 else [])
+    notes = ["not evaluated: Users Active Monthly of 29 users then, fewer than 30"]
+    assert reasons(made, rule, facts) == (notes if weekly[-1] == 29 else [])
 
 
 def test_levels_are_the_frameworks() -> None:
-    """Copied by hand from section 9 of the framework."""
+    """Framework, section 9."""
     levels: Mapping[AlertLevel, tuple[Rule, ...]] = {
         AlertLevel.P0: (alerting.there_is_data,),
         AlertLevel.P1: (

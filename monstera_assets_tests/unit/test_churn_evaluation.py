@@ -1,4 +1,4 @@
-"""Figures of the churn evaluation: by hand, against scikit-learn, and what follows from them."""
+"""Tests of the churn evaluation: figures by hand and against scikit-learn, published predictor."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def outcomes(*churned: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 
 def test_area_under_the_curve_counts_pairs_and_ties_half() -> None:
-    # Of the 2 x 3 pairs, 0.9 wins 3, 0.4 wins over 0.2, ties with 0.4 and loses to 0.7.
+    # Of 2 x 3 pairs, 0.9 wins 3; 0.4 beats 0.2, ties with 0.4 and loses to 0.7.
     churned = outcomes(1, 0, 1, 0, 0)
     probabilities = np.array([0.9, 0.7, 0.4, 0.4, 0.2])
     assert area_under_curve(churned, probabilities) == pytest.approx((3 + 1 + 0.5) / 6)
@@ -56,18 +56,18 @@ def test_an_infinite_loss_is_left_out() -> None:
     assert figures(outcomes(1, 0), np.array([0.0, 0.0])).log_loss is None
 
 
-def test_figures_of_nobody_are_unknown() -> None:
+def test_figures_without_rows_are_unknown() -> None:
     assert figures(np.empty(0), np.empty(0)) == Figures(0, 0, None, None)
 
 
 def test_lift_of_the_top_tenth() -> None:
-    """Of 20 people 5 churned, 1 of the 2 of highest probability: a half over a quarter."""
+    """5 of 20 churned, and 1 of the top 2: 1/2 divided by 1/4."""
     churned = outcomes(1, 0, 1, 1, 1, 1, *[0] * 14)
     assert top_lift(churned, np.linspace(0.9, 0.1, 20)) == pytest.approx(2.0)
 
 
 def test_ties_on_the_border_of_the_top_tenth_count_in_part() -> None:
-    """The second place is shared by four, of whom one churned: (1 + 1/4) of 2 over 2 of 20."""
+    """Four rows tie for second place, and one of them churned: (1 + 1/4) / 2 divided by 2/20."""
     churned = outcomes(1, 1, *[0] * 18)
     probabilities = np.array([0.9, *[0.5] * 4, *[0.1] * 15])
     assert top_lift(churned, probabilities) == pytest.approx((1.25 / 2) / (2 / 20))
@@ -93,7 +93,7 @@ def test_figures_agree_with_scikit_learn() -> None:
         (0.81, 0.09, Predictor.MODEL),
         (0.81, 0.11, Predictor.BASELINE),
         (0.79, 0.09, Predictor.BASELINE),
-        (0.80, 0.10, Predictor.BASELINE),  # no better is not better
+        (0.80, 0.10, Predictor.BASELINE),  # equal
         (None, 0.09, Predictor.BASELINE),
     ],
 )
@@ -110,7 +110,7 @@ def test_the_model_is_published_if_it_is_better_on_both(
 
 
 def snapshots(target: Target, days_before: list[int], each: int = 1) -> pd.DataFrame:
-    """Rows on dates before the last, of which only the dates and keys matter."""
+    """Return rows on dates before the last one; only dates and keys matter."""
     dates = [LAST - pd.Timedelta(days=days) for days in days_before for _ in range(each)]
     return pd.DataFrame(
         {
@@ -128,7 +128,7 @@ def snapshots(target: Target, days_before: list[int], each: int = 1) -> pd.DataF
     ("target", "dates", "trained_on"),
     [
         (USERS, [60, 30], [[150, 120, 90], [120, 90, 60]]),
-        # An account's outcome takes 90 days, so the last that is known on a date is 90 days older.
+        # Outcomes of accounts are known after 90 days.
         (ACCOUNTS, [120, 90], [[270, 240, 210], [240, 210, 180]]),
     ],
 )
@@ -139,11 +139,11 @@ def test_a_model_is_trained_on_outcomes_that_were_known(
     found = evaluation_dates(rows, target, POLICY)
     assert [(LAST - date).days for date in found] == dates
     for date, expected in zip(found, trained_on, strict=True):
-        taken = training_rows(rows, date, target, POLICY)["snapshot_date"]
-        assert sorted((LAST - day).days for day in taken) == sorted(expected)
+        trained = training_rows(rows, date, target, POLICY)["snapshot_date"]
+        assert sorted((LAST - day).days for day in trained) == sorted(expected)
 
 
-def test_dates_without_anybody_are_not_evaluated() -> None:
+def test_dates_without_rows_are_not_evaluated() -> None:
     assert evaluation_dates(snapshots(USERS, [0, 60]), USERS, POLICY) == [
         LAST - pd.Timedelta(days=60)
     ]
@@ -152,7 +152,6 @@ def test_dates_without_anybody_are_not_evaluated() -> None:
 
 @pytest.mark.parametrize("days_before", [[], [0], [0, 30, 60, 90]])
 def test_too_little_data_gives_base_rates(days_before: list[int]) -> None:
-    """The table says what is published."""
     found = evaluate(snapshots(USERS, days_before), USERS, POLICY)
     assert found[["predictor", "decile", "rows_scored", "is_published"]].to_dict("records") == [
         {"predictor": "base_rate", "decile": 0, "rows_scored": 0, "is_published": True}

@@ -1,4 +1,4 @@
-"""Models of churn on people whose true hazard is known, and what is published of them."""
+"""Tests of the churn models on synthetic users whose true hazard is known."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ TOY = Target(
 
 @cache
 def people(is_only_quiet: bool = False, dates: int = 7, each: int = 600) -> pd.DataFrame:
-    """People whose hazard follows from features by a law, on dates up to the last.
+    """Return synthetic users with a known hazard.
 
     Args:
-        is_only_quiet: whether the quiet days alone decide, so that nothing beats the baseline.
+        is_only_quiet: whether the hazard depends only on quiet days, as in the baseline.
         dates: number of snapshots.
-        each: people of each.
+        each: users per snapshot.
     """
     random = np.random.default_rng(11)
     number = dates * each
@@ -133,7 +133,7 @@ def test_contributions_add_up_to_the_logit() -> None:
     np.testing.assert_allclose(model.predict(rows), 1 / (1 + np.exp(-logits)), rtol=1e-12)
 
 
-def test_a_reason_says_what_the_probability_would_be_without_it() -> None:
+def test_the_effect_of_a_reason_is_the_difference_to_the_probability_without_it() -> None:
     now = scored(people())
     model = model_of(people())
     row = now.iloc[[0]]
@@ -165,12 +165,11 @@ def test_reasons_are_about_the_row_whichever_groups_weigh_most() -> None:
         assert len(reasons) == REASONS
         assert reasons <= set(possible.values())
         named |= {reason for reason, text in possible.items() if text in reasons}
-    # Rows differ in which groups are their reasons.
+    # Rows have different groups as reasons.
     assert len(named) > REASONS
 
 
 def test_being_french_is_a_reason_that_raises_the_probability() -> None:
-    """By the law it raises the hazard."""
     now = scored(people())
     french = now[now.country == "FR"]
     effects = pd.concat(
@@ -194,7 +193,7 @@ def test_the_same_rows_in_any_order_give_the_same_bits() -> None:
 
 
 def test_the_ids_of_people_move_no_score() -> None:
-    """Somebody who is forgotten gets another id: all scores and figures stay, to the last bit."""
+    """Erasing users replaces their IDs; scores and figures stay identical."""
     rows = people()
     other = rows.assign(user_id=["x" + user[::-1] for user in rows.user_id])
     before, after = scored(rows), scored(other)
@@ -248,7 +247,7 @@ def test_dates_evaluated_side_by_side_are_as_each_alone() -> None:
 
 
 def test_what_comes_later_moves_no_score() -> None:
-    """Outcomes and rows after a date, whatever they are, change nothing of what was predicted."""
+    """Changes to later outcomes and rows do not change predictions."""
     rows = people()
     date = LAST - pd.Timedelta(days=30)
     before = predict(rows, date, TOY, POLICY)
@@ -259,7 +258,7 @@ def test_what_comes_later_moves_no_score() -> None:
     after = predict(changed, date, TOY, POLICY)
     for predictor in Predictor:
         assert before.probabilities[predictor].tobytes() == after.probabilities[predictor].tobytes()
-    # The change did change the figures of the evaluation.
+    # The figures of the evaluation did change.
     assert area_under_curve(
         after.churned, after.probabilities[Predictor.MODEL]
     ) != area_under_curve(before.churned, before.probabilities[Predictor.MODEL])
@@ -279,7 +278,7 @@ def test_the_baseline_is_the_share_of_each_bin_drawn_to_the_base_rate() -> None:
         }
     )
     baseline = fit_baseline(rows, rows.churned.to_numpy(dtype=np.float64), TOY)
-    # 180 of 600 churned, and 20 rows at that rate are added to each bin.
+    # 180 of 600 churned; each bin gets 20 pseudo-rows at that rate.
     asked = pd.DataFrame({"days_quiet": [0, 9, 10, 19, 20, 400]})
     assert baseline(asked).tolist() == pytest.approx([36 / 320] * 2 + [156 / 320] * 2 + [0.3] * 2)
 
@@ -287,7 +286,7 @@ def test_the_baseline_is_the_share_of_each_bin_drawn_to_the_base_rate() -> None:
 @pytest.mark.parametrize(
     ("rows", "lost", "expected"), [(500, 50, True), (499, 50, False), (500, 49, False)]
 )
-def test_from_how_much_on_a_model_is_trained(rows: int, lost: int, expected: bool) -> None:
+def test_a_model_requires_enough_training_data(rows: int, lost: int, expected: bool) -> None:
     given = people()
     known = given[given.snapshot_date < LAST].head(rows).copy()
     known["churned"] = [True] * lost + [False] * (rows - lost)
@@ -300,7 +299,7 @@ def test_from_how_much_on_a_model_is_trained(rows: int, lost: int, expected: boo
 
 
 def test_a_model_of_one_user_is_calibrated_on_rows() -> None:
-    """With fewer users than folds, or all churns in one account, users cannot be kept apart."""
+    """Grouped folds are impossible with fewer users than folds or all churn in one account."""
     rows = people()
     known = rows[rows.snapshot_date < LAST].assign(account_id="acc", days_old=300)
     churned = known.churned.to_numpy(dtype=np.float64)
@@ -331,10 +330,10 @@ def test_without_any_outcome_there_is_no_probability() -> None:
     assert set(now.training_rows) == {0}
 
 
-def test_nobody_to_score_is_no_error() -> None:
-    nobody = scored(people().head(0), Predictor.BASE_RATE)
-    assert len(nobody) == 0
-    assert set(RISK_COLUMNS) <= set(nobody.columns)
+def test_scoring_no_rows_returns_no_rows() -> None:
+    none = scored(people().head(0), Predictor.BASE_RATE)
+    assert len(none) == 0
+    assert set(RISK_COLUMNS) <= set(none.columns)
 
 
 def test_bands_begin_at_their_thresholds() -> None:
@@ -366,8 +365,7 @@ def test_features_that_never_vary_add_nothing() -> None:
     assert parts[:, 1:].tolist() == [[0.0, 0.0]] * 50
 
 
-def test_every_feature_that_users_are_judged_by_is_in_a_reason_or_group() -> None:
-    """A column of the features that no group has would be computed for nothing."""
+def test_every_feature_of_users_is_in_a_group() -> None:
     from monstera_assets.silver.silver_user_churn_features import TABLE
 
     about = {"user_id", "account_id", "snapshot_date", "as_of_date", "churned"}

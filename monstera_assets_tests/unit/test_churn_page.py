@@ -1,4 +1,4 @@
-"""Settings of churn scores: the page names each with its default and meaning; which go together."""
+"""Tests of the settings of churn scores: documentation page and validation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from monstera_assets_tests.markdown_page import plain, section
 PAGE = (Path(__file__).parents[2] / "docs" / "churn.md").read_text(encoding="utf-8")
 
 
-def test_settings_are_those_that_there_are() -> None:
-    told = [
+def test_the_page_lists_all_settings() -> None:
+    listed = [
         (plain(row["setting"]), row["default"], row["meaning"])
         for row in section(PAGE, "Settings").rows
     ]
-    assert told == [
+    assert listed == [
         (name, f"{field.default:g}", field.description)
         for name, field in ChurnPolicy.model_fields.items()
     ]

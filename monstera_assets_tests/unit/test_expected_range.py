@@ -1,4 +1,4 @@
-"""Expected ranges: by hand, beside a slow literal implementation, and deaf to the future."""
+"""Tests of expected ranges: by hand, against a literal implementation, and without the future."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from monstera_assets.lifecycle.policy import AnomalyPolicy
 from monstera_assets.prediction.expected_range import (
     DAYS_BEFORE_JUDGED,
     Span,
-    judged,
+    evaluate,
     normal_quantile,
     student_quantile,
 )
@@ -44,7 +44,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Day:
-    """What is known of a series on a day."""
+    """Input of a series on a day."""
 
     members: int
     amount: float
@@ -53,10 +53,10 @@ class Day:
     is_proportion: bool = True
 
 
-def judge(
+def ranges(
     series: Mapping[str, Sequence[Day]], span: Span, false_alarms: float = 2 * 91 * 0.001
 ) -> dict[tuple[str, int], dict[str, Any]]:
-    """The judged days by series and number of the day."""
+    """Return the evaluated days by series and day number."""
     rows = pd.DataFrame(
         [
             {
@@ -78,7 +78,7 @@ def judge(
             f"{name}::{types.get(kind, kind)} AS {name}" for name, kind in COLUMNS.items()
         )
         connection.execute(f"CREATE TABLE series AS SELECT {cast} FROM given")
-        found = judged(
+        found = evaluate(
             ibis.table(COLUMNS, "series"),
             keys=["name"],
             span=span,
@@ -95,7 +95,7 @@ def judge(
 
 
 def computed(figure: ir.FloatingValue) -> float:
-    """What DuckDB makes of an expression without tables."""
+    """Return the value of an expression without tables."""
     with duckdb.connect() as connection:
         [(value,)] = connection.execute(compile_duckdb(figure.name("x").as_table())).fetchall()
     return float(value)
@@ -127,41 +127,41 @@ def test_quantiles_of_students_distribution_as_tabled(
 
 
 def test_a_day_by_hand() -> None:
-    """200 of 1,000 every day, then 150: 50 fewer, where chance makes sqrt(1000 x 0.2 x 0.8 + 1)."""
+    """200 of 1,000 every day, then 150. The deviation by chance is sqrt(1000 x 0.2 x 0.8 + 1)."""
     last = DAYS_BEFORE_JUDGED[Span.DAY]
-    found = judge({"a": [Day(1000, 200)] * last + [Day(1000, 150)]}, Span.DAY)
+    found = ranges({"a": [Day(1000, 200)] * last + [Day(1000, 150)]}, Span.DAY)
     assert list(found) == [("a", last)]
     row = found["a", last]
     assert (row["observed"], row["expected"], row["members_deviating"]) == (0.15, 0.2, -50)
     assert row["score"] == pytest.approx(-50 / math.sqrt(161))
-    # A tail of 0.001 for one series, of 0.37 x 84 degrees of freedom: 3.375, as tabled for 31.
+    # Tail 0.001, one series, 0.37 x 84 degrees of freedom: 3.375 for 31 in tables.
     assert row["threshold"] == pytest.approx(3.375, abs=0.01)
     assert row["expected_low"] == pytest.approx(0.2 - 3.375 * math.sqrt(161) / 1000, abs=2e-4)
     assert row["is_out"]
-    # Six weeks before the first of 84 residuals, but there are no more than 112 days.
+    # Six weeks before the first of 84 residuals, limited to the 112 days that exist.
     learned = [(row[f"training_{end}_date"].date() - FIRST).days for end in ("first", "last")]
     assert learned == [0, last - 1]
 
 
 def test_a_week_by_hand() -> None:
-    """A week at 180 of 1,000 after half a year at 200: each day 20 fewer, where chance is sqrt(161)."""
+    """A week at 180 of 1,000 after half a year at 200. The daily deviation by chance is sqrt(161)."""
     days = [Day(1000, 200)] * (DAYS_BEFORE_JUDGED[Span.WEEK] - 6) + [Day(1000, 180)] * 7
-    found = judge({"a": days}, Span.WEEK)
+    found = ranges({"a": days}, Span.WEEK)
     row = found["a", len(days) - 1]
     assert list(found) == [("a", len(days) - 1)]
     assert (row["observed"], row["expected"]) == (0.18, 0.2)
     assert (row["members"], row["members_deviating"]) == (1000, -20)
     assert row["score"] == pytest.approx(7 * -20 / math.sqrt(161) / math.sqrt(7))
     assert row["is_out"]
-    # Nothing of the last four weeks has a part in it, so that a drift is not its own standard.
+    # The last four weeks are excluded, so that drift does not shift the expectation.
     assert (row["metric_date"] - row["training_last_date"]).days == 28
 
 
 @pytest.mark.parametrize("span", list(Span))
 def test_the_days_learned_from_are_all_that_matter(span: Span) -> None:
-    """Other days before and after those named leave a row as it is; some among them do not."""
+    """Changes outside the training days leave a row unchanged; changes within them do not."""
     series = random_series(4, 300)["many"]
-    row = judge({"a": series}, span)["a", 299]
+    row = ranges({"a": series}, span)["a", 299]
     first, last = ((row[f"training_{e}_date"].date() - FIRST).days for e in ("first", "last"))
     assert 0 < first < last < 299
     of_span = 299 if span == Span.DAY else 293
@@ -169,24 +169,23 @@ def test_the_days_learned_from_are_all_that_matter(span: Span) -> None:
     other = Day(5000, 4000, 4000)
     for number in (0, first - 1, *range(last + 1, of_span)):
         changed = [*series[:number], other, *series[number + 1 :]]
-        assert judge({"a": changed}, span)["a", 299] == row, number
-    # One alone may not move a median.
+        assert ranges({"a": changed}, span)["a", 299] == row, number
+    # A single day may not change a median.
     for part in (slice(first, first + 60), slice(last - 59, last + 1)):
         changed = list(series)
         changed[part] = [other] * 60
-        assert judge({"a": changed}, span)["a", 299] != row, part
+        assert ranges({"a": changed}, span)["a", 299] != row, part
 
 
 def test_one_bad_day_is_no_drift() -> None:
-    """A day without anybody counts no more than three standard deviations of its week."""
+    """A day without activity is clipped at three standard deviations."""
     days = [Day(1000, 200)] * DAYS_BEFORE_JUDGED[Span.WEEK] + [Day(1000, 0)]
-    row = judge({"a": days}, Span.WEEK)["a", len(days) - 1]
+    row = ranges({"a": days}, Span.WEEK)["a", len(days) - 1]
     assert row["score"] == pytest.approx(-3 / math.sqrt(7), abs=1e-6)
     assert not row["is_out"]
 
 
-def test_nothing_is_judged_of_too_few_or_too_early() -> None:
-    """One below the fewest members, one too young by a day, one empty."""
+def test_small_or_short_series_are_not_evaluated() -> None:
     days = DAYS_BEFORE_JUDGED[Span.DAY]
     series = {
         "few": [Day(99, 20)] * (days + 1),
@@ -194,39 +193,39 @@ def test_nothing_is_judged_of_too_few_or_too_early() -> None:
         "empty": [Day(0, 0)] * (days + 1),
         "enough": [Day(100, 20)] * (days + 1),
     }
-    assert list(judge(series, Span.DAY)) == [("enough", days)]
+    assert list(ranges(series, Span.DAY)) == [("enough", days)]
 
 
 def test_a_small_deviation_is_none_however_sure_it_is() -> None:
     days = DAYS_BEFORE_JUDGED[Span.DAY]
     many = 10_000_000
     for amount, is_out in ((1_910_000, False), (1_890_000, True)):
-        found = judge({"a": [Day(many, 2_000_000)] * days + [Day(many, amount)]}, Span.DAY)
+        found = ranges({"a": [Day(many, 2_000_000)] * days + [Day(many, amount)]}, Span.DAY)
         assert found["a", days]["score"] < -found["a", days]["threshold"]
         assert found["a", days]["is_out"] == is_out
 
 
 def test_more_series_make_a_wider_range() -> None:
     days = DAYS_BEFORE_JUDGED[Span.DAY] + 1
-    one = judge({"a": [Day(1000, 200)] * days}, Span.DAY)
-    many = judge({str(n): [Day(1000, 200)] * days for n in range(50)}, Span.DAY)
+    one = ranges({"a": [Day(1000, 200)] * days}, Span.DAY)
+    many = ranges({str(n): [Day(1000, 200)] * days for n in range(50)}, Span.DAY)
     assert many["0", days - 1]["series_judged"] == 50
     assert many["0", days - 1]["threshold"] > one["a", days - 1]["threshold"] + 1
 
 
-def test_what_one_account_does_is_one_thing() -> None:
-    """Forty of a thousand leave a state: each by himself, or all of one account."""
+def test_members_of_one_account_count_as_one() -> None:
+    """Forty of a thousand members leave a state, in forty accounts or in one."""
     days = DAYS_BEFORE_JUDGED[Span.DAY]
     calm = [Day(1000, 0, turnover=2, is_proportion=False)] * days
     for together, score in ((40, -40 / math.sqrt(40)), (1600, -1.0)):
         last = Day(1000, -40, 40, together, is_proportion=False)
-        found = judge({"a": [*calm, last]}, Span.DAY)["a", days]
+        found = ranges({"a": [*calm, last]}, Span.DAY)["a", days]
         assert found["score"] == pytest.approx(score)
         assert found["is_out"] == (together == 40)
 
 
 def random_series(seed: int, days: int) -> dict[str, list[Day]]:
-    """Series with a weekly pattern, noise of several kinds, gaps without members, and shocks."""
+    """Return series with a weekly pattern, noise, days without members, and shocks."""
     dice = random.Random(seed)  # noqa: S311  # not for secrets
     series: dict[str, list[Day]] = {}
     for name in ("few", "many", "moves"):
@@ -249,7 +248,7 @@ def random_series(seed: int, days: int) -> dict[str, list[Day]]:
 
 
 def literal(days: Sequence[Day], span: Span) -> dict[int, tuple[float, float]]:
-    """Expected rate and score of a series by day number, straight from the definitions."""
+    """Return expected rate and score by day number, computed literally from the definitions."""
     first_week, last_week, fewest = (1, 6, 4) if span == Span.DAY else (4, 15, 6)
     amounts: dict[int, float] = {}
     distance: dict[int, float] = {}
@@ -306,7 +305,7 @@ def test_equal_to_the_literal_implementation(seed: int, span: Span) -> None:
         for name, days in series.items()
         for number, values in literal(days, span).items()
     }
-    found = judge(series, span)
+    found = ranges(series, span)
     assert found.keys() == expected.keys()
     assert len(expected) > 100
     for key, (rate, score) in expected.items():
@@ -319,7 +318,7 @@ def test_what_comes_later_changes_nothing(span: Span) -> None:
     series = random_series(3, 260)
     if span == Span.WEEK:
         del series["moves"]
-    whole = judge(series, span)
-    until = judge({name: days[:230] for name, days in series.items()}, span)
+    whole = ranges(series, span)
+    until = ranges({name: days[:230] for name, days in series.items()}, span)
     assert until == {key: row for key, row in whole.items() if key[1] < 230}
     assert until

@@ -1,4 +1,4 @@
-"""Metrics are declared once: names, columns and the catalog follow from the declarations."""
+"""Tests of metric declarations: names, columns and the catalog."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 
 ACCOUNTS, USERS = bronze_accounts.TABLE, bronze_users.TABLE
 
-# The list of the framework's section 8, and the catalog itself, which holds no metric.
+# Framework, section 8, and the catalog, which contains no metric.
 GOLD_TABLES = {
     "gold_users_active_daily",
     "gold_users_active_weekly",
@@ -41,7 +41,7 @@ GOLD_TABLES = {
     "gold_engagement_power_curve",
     "gold_revenue_metrics",
     "gold_metric_catalog",
-    # What the framework's anomalies are looked for in.
+    # Input of the anomalies.
     "gold_state_distribution",
 }
 
@@ -93,7 +93,7 @@ def test_units_follow_from_names() -> None:
     assert unit("Users Active Daily") is Unit.USERS
     assert unit("Revenue Closing Daily") is Unit.MONEY
     assert unit("Users Tried Share to Date") is Unit.SHARE
-    with pytest.raises(ValueError, match="needs a unit"):
+    with pytest.raises(ValueError, match="has no unit"):
         unit("Videos Created Daily")
 
 
@@ -128,7 +128,7 @@ PREDICTIONS = {
     "gold_product_recommendations",
     "gold_recommendation_evaluation",
 }
-"""What is expected of single users and accounts, and how well: no metrics over time."""
+"""Tables without metrics."""
 
 
 def test_the_gold_tables_are_the_frameworks() -> None:
@@ -142,7 +142,7 @@ def test_the_gold_tables_are_the_frameworks() -> None:
     ids=lambda table: str(table.name),
 )
 def test_every_column_of_gold_is_a_dimension_or_a_declared_metric(table: MetricTable) -> None:
-    assert isinstance(table, MetricTable), "not made of dimensions and metrics"
+    assert isinstance(table, MetricTable)
     flags = TREND_FLAGS if table.partition_column else ()
     assert table.columns == (*table.dimensions, *(m.column for m in table.metrics), *flags)
     assert set(table.key) <= {column.name for column in table.dimensions}
@@ -178,7 +178,7 @@ def test_a_company_configures_what_its_users_create() -> None:
 
 
 @pytest.mark.parametrize("entity", ["Users", "Videos"])
-def test_a_table_that_there_is_already_is_refused(entity: str) -> None:
+def test_an_existing_table_is_refused(entity: str) -> None:
     created = EntityCreated(entity=entity, event_types=("x_made",))
     settings = Settings(entities_created=(created, created))
     with pytest.raises(SettingsError, match=f"gold_{entity.lower()}_created_daily"):
@@ -201,7 +201,7 @@ def test_wrong_entities_are_refused(given: dict[str, object]) -> None:
 
 
 def test_entities_created_are_counted_by_segment() -> None:
-    """By hand: what counts is the user's event of a configured type, on its date."""
+    """Only events of users with a configured type count, on their dates."""
     songs = EntityCreated(entity="Songs", event_types=("song_uploaded", "song_recorded"))
     asset, rules = entity_created_daily(songs)
     made = MemoryWarehouse((ACCOUNTS, USERS, ENRICHED, bronze_events.TABLE, asset.table))
@@ -252,5 +252,5 @@ def test_entities_created_are_counted_by_segment() -> None:
 
 
 def _with_flags(select: str) -> str:
-    """What the writer adds."""
+    """Add the trend flags, as the writer does."""
     return f"SELECT *, false AS is_current_day, false AS is_last_90_days FROM ({select})"

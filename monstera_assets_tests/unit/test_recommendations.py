@@ -1,4 +1,4 @@
-"""Recommendations and their evaluation on a few users, by hand; settings as the page says."""
+"""Tests of recommendations and their evaluation, by hand, and of the documented settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EVALUATION = gold_recommendation_evaluation
 AFFINITY = silver_product_affinity
 AS_OF = date(2025, 6, 30)
 LONG_AGO = 400
-"""Days before the as-of date, and before all dates of evaluation."""
+"""Days before the as-of date, and before all evaluation dates."""
 STORED = (CATALOG, ADOPTIONS, CURRENT, HISTORY)
 RELATIONS = {
     table.name: table.relation
@@ -42,7 +42,7 @@ RELATIONS = {
 
 
 class Made:
-    """A warehouse of products, and users with what they adopted how many days ago."""
+    """A warehouse with products, users and adoptions."""
 
     def __init__(self) -> None:
         self.warehouse = MemoryWarehouse(
@@ -50,7 +50,7 @@ class Made:
         )
 
     def products(self, names: Sequence[str], launched: Mapping[str, int] | None = None) -> None:
-        """Active products, launched so many days ago; beside them what is no such product."""
+        """Load active products, launched the given days ago, an inactive one and a feature."""
         rows: list[dict[str, object]] = [
             {
                 "product_id": name,
@@ -71,7 +71,7 @@ class Made:
         states: Mapping[str, str] | None = None,
         states_before: Mapping[str, str] | None = None,
     ) -> None:
-        """Users, products by days ago in the order of adoption; active if nothing else is said."""
+        """Load users, by default active, with the days since each adoption, in order."""
         self.warehouse.load(
             CURRENT,
             [
@@ -112,13 +112,13 @@ class Made:
         )
 
     def compute(self, asset: TableAsset, policy: LifecyclePolicy) -> list[dict[str, Any]]:
-        """Compute and store a table; its rows."""
+        """Compute and store a table and return its rows."""
         relations = [RELATIONS[name] for name in asset.inputs]
         self.warehouse.store(asset.table, compile_duckdb(asset(*relations, policy=policy)))
         return as_mappings(asset, self.warehouse.stored(asset.table))
 
     def evaluate(self, policy: LifecyclePolicy) -> dict[tuple[Any, str], dict[str, Any]]:
-        """The evaluation by date, as days before the as-of date, and order."""
+        """Return the evaluation by order and date (days before the as-of date)."""
         rows = self.compute(EVALUATION, policy)
         return {
             (
@@ -129,7 +129,7 @@ class Made:
         }
 
     def recommend(self, policy: LifecyclePolicy) -> dict[str, list[dict[str, Any]]]:
-        """The recommendations of each user, in order."""
+        """Return the recommendations per user, in order of rank."""
         self.evaluate(policy)
         self.compute(AFFINITY, policy)
         found: dict[str, list[dict[str, Any]]] = {}
@@ -146,15 +146,14 @@ def made() -> Made:
 
 
 def policy(support: int = 1, **values: int) -> LifecyclePolicy:
-    """A policy that recommends by affinity as soon as it was better."""
+    """Return a policy that publishes affinity from one evaluated user."""
     return LifecyclePolicy(
         min_affinity_support=support,
         recommendations=RecommendationPolicy(**{"min_judged_users": 1, **values}),
     )
 
 
-# Who has a takes up b, and c is popular: u1 to u4 went from a to b, u5 has a alone, u6 went from b to
-# a, and u7 to u12 began with c. Of u1 and u2 the step to b was judged.
+# u1 to u4 adopted a, then b; u5 only a; u6 b, then a; u7 to u12 only c. u1 and u2 are evaluated.
 SIX = {f"u{n}": {"c": LONG_AGO} for n in range(7, 13)}
 COMPANY: Mapping[str, Mapping[str, int]] = {
     "u1": {"a": LONG_AGO, "b": 10},
@@ -172,23 +171,23 @@ def test_affinity_is_the_share_that_went_on(made: Made) -> None:
     made.products("abc")
     made.people(COMPANY)
     rows = made.recommend(policy(prior_users=10))
-    # Of u1 to u5, who had a but not b, four took up b. Usual for b: of those five and of the six
-    # with c four. With ten more at that rate: (4 + 10 x 4/11) / (5 + 10).
+    # 4 of u1 to u5 (a without b) adopted b. Average for b: 4 of these 5 and the 6 with c. With ten
+    # more users at that rate: (4 + 10 x 4/11) / (5 + 10).
     first, second = rows["u5"]
     assert first["product_id"] == "b"
     assert first["recommendation_source"] == "affinity"
     assert first["because_product_id"] == "a"
     assert (first["users_without"], first["users_in_order"], first["users_both"]) == (5, 4, 5)
     assert first["score"] == pytest.approx((4 + 10 * 4 / 11) / 15, rel=1e-15)
-    assert first["why"] == "4 of 5 users who had A but not yet B took it up later (80 %)"
+    assert first["why"] == "4 of 5 users who had A but not yet B adopted it later (80%)"
     assert first["co_adoption_rate"] == 5 / 6
     assert first["lift"] == pytest.approx(13 * 5 / (6 * 5), rel=1e-15)
     assert first["support"] == 5 / 13
-    # Nobody went on from a to c: c comes last, by its six of thirteen users.
+    # No user adopted c after a, so c ranks by popularity: 6 of 13 users.
     assert second["product_id"] == "c"
     assert second["recommendation_source"] == "popularity"
     assert second["score"] == 6 / 13
-    assert second["why"] == "6 of 13 users took up C (46 %)"
+    assert second["why"] == "6 of 13 users adopted C (46%)"
     for name in ("because_product_id", "users_without", "users_in_order", "users_both", "lift"):
         assert second[name] is None
     for row in (first, second):
@@ -205,17 +204,17 @@ def test_without_prior_users_it_is_the_plain_share(made: Made) -> None:
     made.people(COMPANY)
     rows = made.recommend(policy(prior_users=0))
     assert rows["u5"][0]["score"] == 4 / 5
-    # b spoke for a once, and its only user with it but without a went on.
+    # u6 has a and b, so only c is left.
     assert made.warehouse.rows(
         "SELECT DISTINCT product_id FROM gold.gold_product_recommendations WHERE user_id = 'u6'"
     ) == [("c",)]
 
 
-def test_who_has_nothing_is_recommended_what_is_popular(made: Made) -> None:
+def test_users_without_products_get_popular_ones(made: Made) -> None:
     made.products("abc")
     made.people(COMPANY)
     rows = made.recommend(policy())
-    # a and c have six users each, b five: the lower id first.
+    # a and c have six users each, b has five; ties are broken by ID.
     assert [(row["product_id"], row["score"]) for row in rows["none"]] == [
         ("a", 6 / 13),
         ("c", 6 / 13),
@@ -224,12 +223,12 @@ def test_who_has_nothing_is_recommended_what_is_popular(made: Made) -> None:
     assert {row["recommendation_source"] for row in rows["none"]} == {"popularity"}
 
 
-def test_a_pair_of_too_few_users_says_nothing(made: Made) -> None:
+def test_pairs_with_too_few_users_are_ignored(made: Made) -> None:
     made.products("abcd")
     made.people(
         {
             **{f"v{n}": {"a": LONG_AGO, "b": 300} for n in range(4)},
-            "judged": {"a": LONG_AGO, "b": 10},
+            "evaluated": {"a": LONG_AGO, "b": 10},
             "y1": {"c": LONG_AGO, "d": 300},
             "y2": {"c": LONG_AGO, "d": 300},
             "has_a": {"a": LONG_AGO},
@@ -243,13 +242,13 @@ def test_a_pair_of_too_few_users_says_nothing(made: Made) -> None:
             "b",
             "a",
         )
-    # Two went from c to d. Without them, by popularity: six have a, five b, two d.
+    # Two users adopted d after c. Without this pair: six have a, five b, two d.
     assert [row["product_id"] for row in by_two["u7"]] == ["d", "a", "b"]
     assert [row["product_id"] for row in by_three["u7"]] == ["a", "b", "d"]
     assert {row["recommendation_source"] for row in by_three["u7"]} == {"popularity"}
 
 
-def test_the_product_that_speaks_most_is_named(made: Made) -> None:
+def test_the_product_with_the_highest_affinity_is_named(made: Made) -> None:
     made.products("abc")
     made.people(
         {
@@ -276,21 +275,21 @@ def test_the_product_that_speaks_most_is_named(made: Made) -> None:
         }
     )
     [row] = made.recommend(policy(prior_users=0))["both"]
-    assert (row["because_product_id"], row["score"]) == ("a", 2 / 4)  # of equals the lower id
+    assert (row["because_product_id"], row["score"]) == ("a", 2 / 4)  # tie: lower ID
 
 
 @pytest.mark.parametrize("state", ["churned", "deleted"])
-def test_who_is_gone_is_recommended_nothing(made: Made, state: str) -> None:
+def test_churned_and_deleted_users_get_no_recommendations(made: Made, state: str) -> None:
     made.products("abc")
     made.people(COMPANY, states={"u5": state})
     rows = made.recommend(policy())
     assert "u5" not in rows
-    # Their adoptions did happen.
+    # Their adoptions still count.
     assert rows["u8"][0]["users_adopted"] == 6
 
 
 @pytest.mark.parametrize("state", ["new", "returning", "dormant", "reactivated", "dunning"])
-def test_everybody_else_is(made: Made, state: str) -> None:
+def test_users_in_other_states_get_recommendations(made: Made, state: str) -> None:
     made.products("abc")
     made.people(COMPANY, states={"u5": state})
     assert [row["platform_state"] for row in made.recommend(policy())["u5"]] == [state] * 2
@@ -312,7 +311,7 @@ def test_one_product_alone(made: Made) -> None:
     assert rows == {}
 
 
-def test_nobody_at_all(made: Made) -> None:
+def test_without_users(made: Made) -> None:
     made.products("ab")
     made.people({})
     assert made.recommend(policy()) == {}
@@ -324,10 +323,10 @@ def test_nobody_at_all(made: Made) -> None:
 
 
 def test_evaluation_of_two_dates(made: Made) -> None:
-    """u1 and u2 take up b in the last 30 days, u3 takes up c in the 30 days before.
+    """u1 and u2 adopt b in the last 30 days, u3 adopts c in the 30 days before.
 
-    As of 60 days ago a is known to lead to b (u4, u5), and c has most users. As of 30 days ago u3
-    is known too, who went on to c.
+    60 days ago, u4 and u5 had adopted b after a, and c had the most users. 30 days ago, u3 had also
+    adopted c.
     """
     made.products("abc")
     made.people(
@@ -347,13 +346,13 @@ def test_evaluation_of_two_dates(made: Made) -> None:
     }
     names = ("users_judged", "hit_rate_at_1", "hit_rate_at_3", "mean_reciprocal_rank")
     figures = {key: tuple(row[name] for name in names) for key, row in found.items()}
-    # By affinity b comes first on both dates: 2 of 5 with a went to b, 1 of 5 to c.
+    # b ranks first by affinity on both dates: 2 of 5 users with a adopted b, 1 of 5 c.
     assert figures[30, "affinity"] == (2, 1.0, 1.0, 1.0)
-    # By popularity c (7 users) comes before b (2).
+    # c (7 users) ranks before b (2) by popularity.
     assert figures[30, "popularity"] == (2, 0.0, 1.0, 0.5)
     # Of two products left: 1/2, both, (1 + 1/2) / 2.
     assert figures[30, "chance"] == (2, 0.5, 1.0, 0.75)
-    # 60 days ago: b first by affinity, c first by popularity; u3 took up c.
+    # 60 days ago: b first by affinity, c first by popularity; u3 adopted c.
     assert figures[60, "affinity"] == (1, 0.0, 1.0, 0.5)
     assert figures[60, "popularity"] == (1, 1.0, 1.0, 1.0)
     assert figures[60, "chance"] == (1, 0.5, 1.0, 0.75)
@@ -361,7 +360,7 @@ def test_evaluation_of_two_dates(made: Made) -> None:
     assert figures[None, "popularity"] == pytest.approx((3, 1 / 3, 1.0, 2 / 3), rel=1e-15)
     assert figures[None, "chance"] == pytest.approx((3, 0.5, 1.0, 0.75), rel=1e-15)
     assert [order for (_, order), row in found.items() if row["is_published"]] == ["affinity"] * 3
-    # Known 60 days ago: five a, two b and six c; 30 days ago also u3's c, of that very day.
+    # Adoptions 60 days ago: five a, two b, six c; 30 days ago also c of u3, on that date.
     assert found[60, "affinity"]["training_rows"] == 13
     assert found[60, "affinity"]["training_last_date"] == AS_OF - timedelta(days=61)
     assert found[30, "affinity"]["training_rows"] == 14
@@ -372,20 +371,20 @@ def test_chance_among_five_and_a_product_not_launched_then(made: Made) -> None:
     made.products("abcdefg", launched={"g": 29})
     made.people({"u": {"a": LONG_AGO, "d": 3}, "v": {"a": LONG_AGO, "g": 3}})
     found = made.evaluate(policy(evaluation_dates=1))
-    # Five are left to u; what v took up could not be recommended, and counts as a miss.
+    # u has five products left; the product that v adopted was not launched, so it is a miss.
     chance = found[30, "chance"]
     assert chance["users_judged"] == 2
     assert chance["hit_rate_at_1"] == pytest.approx(1 / 5 / 2, rel=1e-15)
     assert chance["hit_rate_at_3"] == pytest.approx(3 / 5 / 2, rel=1e-15)
     harmonic = 1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5
     assert chance["mean_reciprocal_rank"] == pytest.approx(harmonic / 5 / 2, rel=1e-15)
-    # Nobody has b to f, so they come by id: d is the third, of one of two.
+    # b to f have no users and rank by ID: d is third.
     popular = found[30, "popularity"]
     assert (popular["hit_rate_at_1"], popular["hit_rate_at_3"]) == (0.0, 1 / 2)
     assert popular["mean_reciprocal_rank"] == pytest.approx(1 / 3 / 2, rel=1e-15)
 
 
-def test_the_first_of_several_counts_and_only_of_who_was_there(made: Made) -> None:
+def test_only_the_first_adoption_of_eligible_users_counts(made: Made) -> None:
     made.products("abc")
     adopted = {"u": {"a": LONG_AGO, "c": 9, "b": 9}, "gone": {"a": LONG_AGO, "b": 9}, **SIX}
     made.people(adopted, states_before={"gone": "churned"})
@@ -400,9 +399,9 @@ def _finding(made: Made, chosen: LifecyclePolicy) -> tuple[bool, str]:
     return finding.passed, finding.note
 
 
-def test_what_is_no_better_is_not_published_and_said_so(made: Made) -> None:
+def test_affinity_that_is_not_better_is_not_published(made: Made) -> None:
     made.products("abc")
-    # 60 days ago a had led to b, and c was popular; then all went to c.
+    # b was adopted after a and c was popular; then all adopted c.
     made.people(
         {
             "u1": {"a": LONG_AGO, "b": 300},
@@ -419,17 +418,16 @@ def test_what_is_no_better_is_not_published_and_said_so(made: Made) -> None:
     assert [order for (_, order), row in found.items() if row["is_published"]] == ["popularity"] * 2
     assert _finding(made, chosen) == (False, "")
     assert {row["recommendation_source"] for row in made.recommend(chosen)["u1"]} == {"popularity"}
-    # With one more to ask for nothing is judged.
+    # One more required user prevents the evaluation.
     more = policy(evaluation_dates=1, min_judged_users=4)
     assert made.evaluate(more)[None, "popularity"]["is_published"]
     assert _finding(made, more) == (
         True,
-        "not judged: 3 adoptions to judge by, fewer than 4, the most popular products are"
-        " recommended",
+        "not evaluated: 3 adoptions, fewer than 4; the most popular products are recommended",
     )
 
 
-def test_an_equal_is_not_better(made: Made) -> None:
+def test_equal_affinity_is_not_better(made: Made) -> None:
     made.products("ab")
     made.people({"u": {"a": LONG_AGO, "b": 3}})
     found = made.evaluate(policy(evaluation_dates=1))
@@ -440,12 +438,12 @@ def test_an_equal_is_not_better(made: Made) -> None:
 PAGE = Path(__file__).parents[2] / "docs" / "recommendations.md"
 
 
-def test_settings_are_those_that_there_are() -> None:
-    reasons = [
+def test_the_page_lists_all_settings() -> None:
+    listed = [
         (plain(row["setting"]), row["default"], row["meaning"])
         for row in section(PAGE.read_text(encoding="utf-8"), "Settings").rows
     ]
-    assert reasons == [
+    assert listed == [
         (name, f"{field.default:g}", field.description)
         for name, field in RecommendationPolicy.model_fields.items()
     ]

@@ -1,4 +1,4 @@
-"""Anomalies of states and activity: the series, the moves behind, severity and alerts, by hand."""
+"""Tests of anomalies of states and activity: series, contributing transitions, severity and alerts."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ LAST = date(2025, 6, 29)
 DAYS = 320
 FIRST = LAST - timedelta(days=DAYS - 1)
 OUTAGE = LAST - timedelta(days=40)
-"""A day on which half of the activity is missing, and all users of FR go dormant."""
+"""Half of the activity is missing on this day, and all users of FR become dormant."""
 
 
 @pytest.fixture(scope="module")
 def made() -> MemoryWarehouse:
-    """A year of 1,100 users of two countries, 30 % of them active on a day."""
+    """A warehouse with 1,100 users of two countries, 30% of them active per day."""
     made = MemoryWarehouse((*INPUTS, TABLE))
     made.connection.execute(
         "CREATE TABLE days AS SELECT unnest(generate_series(?::DATE, ?::DATE, INTERVAL 1 DAY))::DATE"
@@ -130,7 +130,7 @@ def made() -> MemoryWarehouse:
                 for number in range(150)
             ),
             *(
-                # Fourteen in the 28 days before: one every second day is usual.
+                # 14 in the 28 days before: usually one every second day.
                 {"user_id": f"u{day}", "transition_date": OUTAGE - timedelta(days=day), **moved}
                 for day in range(1, 29, 2)
             ),
@@ -141,7 +141,7 @@ def made() -> MemoryWarehouse:
 
 
 def found(made: MemoryWarehouse, window: DateWindow) -> list[dict[str, Any]]:
-    """The anomalies of a window, in order."""
+    """Return the anomalies of a window."""
     asset = anomalies.gold_state_distribution_anomalies
     rows = asset(*(table.relation for table in INPUTS), policy=POLICY, window=window)
     names = rows.columns
@@ -177,17 +177,17 @@ def test_figures_of_an_anomaly_by_hand(made: MemoryWarehouse) -> None:
     assert (everybody["observed"], everybody["members"]) == (165 / 1100, 1100)
     assert everybody["expected"] == pytest.approx(0.3, abs=5 / 1100)
     dormant = rows["state_share", "FR", "dormant"]
-    # Of 300, half were dormant the day before; 150 more are, each of an account of his own.
+    # Of 300, half were dormant the day before; 150 more follow, each in another account.
     assert (dormant["observed"], dormant["expected"], dormant["members"]) == (1.0, 0.5, 300)
     assert dormant["members_deviating"] == 150
     assert dormant["score"] == pytest.approx(150 / 150**0.5)
     assert dormant["moves_behind"] == "active → dormant: 150 (usual 1)"
-    # Its moves are of users of FR alone, who are among all users.
+    # All of these transitions are of users of FR, who are part of the total.
     assert everybody["moves_behind"] == dormant["moves_behind"]
     assert rows["active_share", "DE", "all"]["moves_behind"] is None
 
 
-def test_a_day_by_itself_gives_what_a_year_gives(made: MemoryWarehouse) -> None:
+def test_a_single_day_equals_the_same_day_of_a_year(made: MemoryWarehouse) -> None:
     year = found(made, DateWindow(FIRST, LAST))
     for day in (OUTAGE, LAST):
         assert found(made, DateWindow(day, day)) == [r for r in year if r["metric_date"] == day]
@@ -205,7 +205,7 @@ def test_the_share_of_a_state_is_that_of_its_segment(made: MemoryWarehouse) -> N
 
 
 def test_usual_moves_of_a_week_are_those_of_seven_days(made: MemoryWarehouse) -> None:
-    """Of the 28 days before a week, 14 moves make 3.5 a week; the moves of later days are none."""
+    """14 transitions in 28 days are 3.5 per week; later transitions do not count."""
     made.connection.execute("DROP VIEW IF EXISTS out")
     made.connection.execute(
         f"CREATE VIEW out AS SELECT DATE '{OUTAGE - timedelta(days=1)}' AS metric_date, 'week' AS span,"
@@ -226,9 +226,11 @@ def test_usual_moves_of_a_week_are_those_of_seven_days(made: MemoryWarehouse) ->
     moves = gold_state_distribution.segment_transitions(
         MOVES.relation, ACCOUNT_TRANSITIONS.relation, segments
     )
-    told = contributing_transitions(out, moves, TABLE.key)
-    # Days 1, 3, 5 and 7 before the outage lie in the week; 9 to 27 in the 28 days before it.
-    assert [row[-1] for row in made.rows(compile_duckdb(told))] == ["active → dormant: 4 (usual 3)"]
+    texts = contributing_transitions(out, moves, TABLE.key)
+    # Days 1, 3, 5 and 7 before the outage are in the week, days 9 to 27 in the 28 days before it.
+    assert [row[-1] for row in made.rows(compile_duckdb(texts))] == [
+        "active → dormant: 4 (usual 3)"
+    ]
 
 
 # ---------------------------------------------------------------- alerts
@@ -236,13 +238,13 @@ def test_usual_moves_of_a_week_are_those_of_seven_days(made: MemoryWarehouse) ->
 ANOMALY = {"metric_date": LAST, "span": "day", "direction": "up", "severity": "high"}
 
 
-def judged(
+def violations(
     made: MemoryWarehouse,
     rule: Rule,
     rows: Sequence[Mapping[str, Any]],
     days: int = DAYS_BEFORE_JUDGED[Span.WEEK] + 1,
 ) -> tuple[int, list[str]]:
-    """How many rows break a rule, and what it did not judge, with so many days of history."""
+    """Return the number of violations and the notes of a rule for `days` days of history."""
     made.load(TABLE, rows)
     stored = made.connection.execute(f"SELECT * FROM {STATES.qualified_name}").df()
     made.load(STATES, [{"metric_date": LAST - timedelta(days=ago)} for ago in range(days)])
@@ -250,9 +252,9 @@ def judged(
     window = DateWindow(LAST, LAST)
     try:
         found = made.rows(compile_duckdb(rule.violations(relations, policy=POLICY, window=window)))
-        told = rule.not_evaluated(relations, policy=POLICY, window=window)
-        assert told is not None
-        return len(found), [reason for (reason,) in made.rows(compile_duckdb(told))]
+        notes = rule.not_evaluated(relations, policy=POLICY, window=window)
+        assert notes is not None
+        return len(found), [reason for (reason,) in made.rows(compile_duckdb(notes))]
     finally:
         made.connection.register("stored", stored)
         made.store(STATES, "SELECT * FROM stored")
@@ -277,11 +279,11 @@ def test_severity_decides_which_alert_is_sent(
         if other != severity
     ]
     earlier = {**of_severity, "metric_date": LAST - timedelta(days=1)}
-    assert judged(made, rule, [*others, earlier]) == (0, [])
-    assert judged(made, rule, [*others, earlier, of_severity]) == (1, [])
+    assert violations(made, rule, [*others, earlier]) == (0, [])
+    assert violations(made, rule, [*others, earlier, of_severity]) == (1, [])
     needed = DAYS_BEFORE_JUDGED[span] + 1
-    assert judged(made, rule, [], days=needed) == (0, [])
-    assert judged(made, rule, [], days=needed - 1) == (
+    assert violations(made, rule, [], days=needed) == (0, [])
+    assert violations(made, rule, [], days=needed - 1) == (
         0,
         [f"not evaluated: {needed - 1} days of history, fewer than {needed}"],
     )

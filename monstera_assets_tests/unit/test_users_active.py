@@ -1,8 +1,8 @@
-"""Sliding distinct counts of users: published worked examples, and a literal count.
+"""Tests of sliding distinct counts of users against published examples and a literal count.
 
-The worked examples are those of the Azure Data Explorer documentation (repository
-MicrosoftDocs/dataexplorer-docs, pages `sliding-window-counts-plugin.md` and
-`activity-counts-metrics-plugin.md`): input and output figures are taken from there.
+Input and output of the examples come from the Azure Data Explorer documentation (repository
+MicrosoftDocs/dataexplorer-docs, `sliding-window-counts-plugin.md` and
+`activity-counts-metrics-plugin.md`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ACTIVITY = silver_daily_user_activity.TABLE
 
 AUGUST_1 = date(2017, 8, 1)
 
-# Who was active on which day, as often as the page lists it.
+# Active users per day, with the repetitions of the page.
 SLIDING_WINDOW_EVENTS = {
     AUGUST_1: ["Bob", "David", "David", "John", "Bob"],
     date(2017, 8, 2): ["Ananda", "Atul", "John"],
@@ -45,7 +45,7 @@ SLIDING_WINDOW_EVENTS = {
     date(2017, 8, 4): ["Betsy"],
     date(2017, 8, 5): ["Bob"],
 }
-SLIDING_WINDOW_DCOUNTS = [3, 5, 5, 5, 5, 2, 1]  # a lookback of 3 days, from August 1 to 7
+SLIDING_WINDOW_DCOUNTS = [3, 5, 5, 5, 5, 2, 1]  # lookback of 3 days, August 1 to 7
 
 ACTIVITY_COUNTS_EVENTS = {
     AUGUST_1: ["A", "D", "J", "B"],
@@ -61,7 +61,7 @@ Events = Mapping[date, Iterable[str]]
 
 
 def warehouse(events: Events, people: Iterable[str] = ()) -> MemoryWarehouse:
-    """These users, their one account and their qualifying events."""
+    """Return a warehouse of users in one account with qualifying events."""
     made = MemoryWarehouse((USERS, ACCOUNTS, ACTIVITY))
     names = sorted({*people, *(name for day in events.values() for name in day)})
     made.load(ACCOUNTS, [{"account_id": "acc", "subscription_tier": "starter"}])
@@ -81,7 +81,7 @@ def warehouse(events: Events, people: Iterable[str] = ()) -> MemoryWarehouse:
     made.load(
         ACTIVITY,
         [
-            # each mention is another product: who is active in several is still one user
+            # Repetitions become different products, which must not count twice.
             {
                 "user_id": name,
                 "activity_date": day,
@@ -97,7 +97,7 @@ def warehouse(events: Events, people: Iterable[str] = ()) -> MemoryWarehouse:
 
 
 def counts(made: MemoryWarehouse, window: DateWindow, days: int) -> dict[str, list[int]]:
-    """By dimension, the metric on each date of a window, summed over the segments."""
+    """Return the metric per dimension and date, summed over segments."""
     relation = ACTIVITY.relation
     expression = users_active(
         relation.filter(
@@ -121,14 +121,13 @@ def counts(made: MemoryWarehouse, window: DateWindow, days: int) -> dict[str, li
 
 
 def test_sliding_window_counts_worked_example() -> None:
-    """Distinct users over a lookback of three days, the day itself included."""
     made = warehouse(SLIDING_WINDOW_EVENTS)
     window = DateWindow(AUGUST_1, date(2017, 8, 7))
     assert counts(made, window, days=3)[TOTAL] == SLIDING_WINDOW_DCOUNTS
 
 
 def test_activity_counts_metrics_worked_example() -> None:
-    """Distinct users a day; up to each day; and, as the difference of those, new ones."""
+    """Distinct users per day, up to each day and, as their difference, new users."""
     made = warehouse(ACTIVITY_COUNTS_EVENTS)
     window = DateWindow(AUGUST_1, date(2017, 8, 4))
     assert counts(made, window, days=1)[TOTAL] == DCOUNTS
@@ -142,13 +141,12 @@ def test_activity_counts_metrics_worked_example() -> None:
     ("module", "expected"),
     [
         (gold_users_active_daily, [4, 3, 5, 1]),
-        # Nobody leaves a window of 7 or 30 days within four days.
+        # No user leaves a window of 7 or 30 days within four days.
         (gold_users_active_weekly, [4, 6, 8, 8]),
         (gold_users_active_monthly, [4, 6, 8, 8]),
     ],
 )
 def test_published_tables_on_the_worked_example(module: object, expected: list[int]) -> None:
-    """The tables of the metrics give the example's figures too."""
     table = module.TABLE  # type: ignore[attr-defined]
     asset = vars(module)[table.name]
     window = DateWindow(AUGUST_1, date(2017, 8, 4))
@@ -162,7 +160,6 @@ def test_published_tables_on_the_worked_example(module: object, expected: list[i
 
 
 def test_users_created_has_a_row_for_days_without_signups() -> None:
-    """All three users signed up on one day; the days around it have 0."""
     expression = gold_users_created_daily(
         USERS.relation,
         ACCOUNTS.relation,
@@ -178,19 +175,19 @@ def test_users_created_has_a_row_for_days_without_signups() -> None:
 
 PEOPLE = ("ann", "ben", "cat", "dan", "eve")
 INDIFFERENT = (("plan_type", "-"), ("acquisition_source", "-"))
-"""Segments by the columns that the drawn users leave as they are."""
+"""Segments of the columns with default values."""
 ON_AND_OFF = st.lists(st.tuples(st.integers(-45, 40), st.booleans()), max_size=8)
 
 
 @cache
 def one_warehouse() -> MemoryWarehouse:
-    """The same for all examples, each of which replaces its tables."""
+    """Return the warehouse that all examples share. Each example replaces its tables."""
     return MemoryWarehouse((USERS, ACCOUNTS, ACTIVITY))
 
 
 @settings(deadline=None, max_examples=20, derandomize=True)
 @given(
-    # For each user: offsets from August 1 with whether the day's work qualifies; signup; segments.
+    # Per user: days after August 1 and whether they qualify, signup, segments.
     users=st.lists(
         st.tuples(ON_AND_OFF, st.integers(-5, 40), st.sampled_from("ABC"), st.sampled_from("XY")),
         min_size=1,
@@ -202,11 +199,7 @@ def one_warehouse() -> MemoryWarehouse:
 def test_every_segment_equals_a_literal_count(
     users: list[tuple[list[tuple[int, bool]], int, str, str]], length: int, days: int
 ) -> None:
-    """Against a loop over sets, on every date of a window that cuts the activity at both ends.
-
-    Segments and dates of nobody have 0; some users never do qualifying work, some days are listed
-    twice.
-    """
+    """The result equals a loop over sets. The window cuts the activity at both ends."""
     window = DateWindow(AUGUST_1, AUGUST_1 + timedelta(days=length - 1))
     made = one_warehouse()
     made.load(ACCOUNTS, [{"account_id": tier, "subscription_tier": tier} for tier in "XY"])
@@ -274,7 +267,7 @@ def test_every_segment_equals_a_literal_count(
 
 
 def test_first_active_users_by_the_state_history() -> None:
-    """The example's new users: those whose qualifying events up to a day are all of that day."""
+    """New users are those whose qualifying events up to a day are all on that day."""
     made = LifecycleWarehouse()
     made.load(ACCOUNTS, [{"account_id": "acc", "subscription_tier": "starter"}])
     names = sorted({name for day in ACTIVITY_COUNTS_EVENTS.values() for name in day})
@@ -315,7 +308,6 @@ def test_first_active_users_by_the_state_history() -> None:
 
 
 def test_without_users_there_are_no_rows() -> None:
-    """No user, so no segment, not even the total."""
     expression = users_active(
         ACTIVITY.relation,
         USERS.relation,
