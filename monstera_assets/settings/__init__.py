@@ -190,7 +190,7 @@ def _read_file() -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise SettingsError(f"{SETTINGS_FILE} cannot be read: {reason}. Fix the file.") from error
+        raise SettingsError(f"{SETTINGS_FILE} cannot be read: {reason}. Correct it.") from error
 
 
 def _refuse_unknown_variables() -> None:
