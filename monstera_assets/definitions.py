@@ -122,7 +122,7 @@ def table_query(name: str, settings: Settings) -> Query:
 
 
 def build_alerts(settings: Settings) -> Alerts:
-    """Return the alerting, which processes finished runs and sends alerts.
+    """Return the object that processes finished runs and sends alerts.
 
     Raises:
         SettingsError: a URL of `alert_urls` is invalid or routes to an unknown owner.

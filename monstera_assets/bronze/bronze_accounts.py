@@ -16,7 +16,7 @@ TABLE = ma.declare_table(
     key=("account_id",),
     columns=(
         ma.Column("account_id", "string", "Identifier of the account."),
-        ma.Column("account_name", "string", "Name of the account; not used outside bronze."),
+        ma.Column("account_name", "string", "Name of the account; never leaves bronze."),
         ma.Column(
             "subscription_tier", "string", "Current subscription tier.", allowed=SUBSCRIPTION_TIERS
         ),

@@ -22,8 +22,8 @@ from monstera_assets.bronze.row_digests import HASH, row_hash
 TABLE = ma.declare_table(
     "bronze_events",
     grain="one event",
-    description="Which events does the source contain? bronze_rejected_events has the rows that break"
-    " a rule.",
+    description="Which valid events does the source contain? Rows that break a rule are in"
+    " bronze_rejected_events instead.",
     key=("event_id",),
     partition_column="event_date",
     columns=EVENT_COLUMNS,
@@ -72,7 +72,7 @@ class Classification:
         return counted.filter(counted.times > 1).select("repeated_key")
 
     def of_single(self, rows: ir.Table) -> ir.Table:
-        """Classify staged rows whose id occurs once; returns the columns of `of_repeated`."""
+        """Classify staged rows whose id occurs once; return the columns of `of_repeated`."""
         return self._placed(self._by_rules(self._read_single(rows)))
 
     def hashes_of_single(self, rows: ir.Table) -> ir.Table:

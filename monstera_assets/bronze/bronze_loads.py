@@ -31,21 +31,21 @@ TABLE = ma.declare_table(
     "bronze_loads",
     grain="one daily partition of events",
     description="From which files was each day of events loaded, and how many of its rows were"
-    " accepted? Days without events have a row too. Comparing it with a source shows changed days.",
+    " accepted? Days without events have a row too. Comparing them with a source reveals changes.",
     key=("partition_date",),
     partition_column="partition_date",
     columns=(
-        ma.Column("partition_date", "date", "Loaded partition."),
+        ma.Column("partition_date", "date", "Day of the partition."),
         ma.Column(
             "files",
             FILES_TYPE,
             "Files read: path in the source folder, size in bytes, SHA-256. In a layout by day, the"
-            " files of the day; otherwise all files, as of the last run that found it unchanged.",
+            " files of the day; otherwise all files, as of the last run that found the day unchanged.",
         ),
         ma.Column(
             DIGEST,
             "string",
-            "Digest of the day's raw rows in any order: row count, colon, sum of row hashes.",
+            "Digest of the day's raw rows: row count, colon, sum of row hashes. Row order is ignored.",
         ),
         *COUNTS,
     ),

@@ -39,13 +39,13 @@ TABLE = ma.declare_table(
         ma.Column(
             "active_days",
             "int64",
-            "Threshold of the active state in this product, in days; null to use the policy's.",
+            "Maximum days since the last qualifying event while active; null for the policy's.",
             nullable=True,
         ),
         ma.Column(
             "dormant_days",
             "int64",
-            "Threshold of the dormant state in this product, in days; null to use the policy's.",
+            "Maximum days since the last qualifying event while dormant; null for the policy's.",
             nullable=True,
         ),
     ),

@@ -9,8 +9,8 @@ from monstera_assets.bronze import authoring as ma
 TABLE = ma.declare_table(
     "bronze_rejected_entities",
     grain="one rejected row of users, accounts, product catalog, workflows or subscription events",
-    description="Which rows of the inputs that are loaded in full break a rule, and why? Rows are as"
-    " in the source, with the first reason that applies.",
+    description="Which rows of the inputs that are loaded in full break a rule, and why? Rows are"
+    " stored as delivered, with the first reason that applies.",
     key=(),
     columns=(
         ma.Column("input_name", "string", "Input of the row."),

@@ -9,7 +9,7 @@ from monstera_assets.bronze import authoring as ma
 TABLE = ma.declare_table(
     "bronze_rejected_events",
     grain="one rejected row of the input events",
-    description="Which event rows break a rule, and why? Rows are as in the source, with the first"
+    description="Which event rows break a rule, and why? Rows are stored as delivered, with the first"
     " reason that applies. Together with bronze_events, they add up to the rows read.",
     key=(),
     partition_column="partition_date",

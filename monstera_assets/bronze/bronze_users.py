@@ -13,7 +13,7 @@ TABLE = ma.declare_table(
     key=("user_id",),
     columns=(
         ma.Column("user_id", "string", "Identifier of the user."),
-        ma.Column("email", "string", "Email address; not used outside bronze."),
+        ma.Column("email", "string", "Email address; never leaves bronze."),
         ma.Column(
             "account_id",
             "string",

@@ -386,7 +386,7 @@ class Forgetting:
         )
 
     def _replace(self, table: str, query: str) -> None:
-        """Replace a staged table by a query on it, if it names erased people."""
+        """Replace a staged table with a query on it, if it names erased people."""
         found = self._connection.execute(
             f"SELECT 1 FROM {PEOPLE} UNION ALL SELECT 1 FROM {TEXTS} LIMIT 1"
         ).fetchall()

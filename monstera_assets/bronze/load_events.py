@@ -186,7 +186,7 @@ def day_digests(
 
 @dataclass
 class _EventLoad:
-    """One load: its steps in the order of the batch, and the state that they share."""
+    """The steps of one load, in the order of the batch, and their shared state."""
 
     source_input: SourceInput
     entities: tuple[ir.Table, ir.Table, ir.Table]
@@ -344,8 +344,8 @@ class _EventLoad:
     def _days_with_other_duplicates(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
         """Return the days not loaded on which an event became or stopped being a duplicate.
 
-        An accepted event became one if an earlier day has its id. A row that was rejected as one,
-        like all rows of its id that day, stopped being one if no earlier day has the id.
+        An accepted event became one if an earlier day has its id. If all rows of one id and day were
+        rejected as duplicates, they stopped being duplicates if no earlier day has the id.
         """
         rejected = bronze_rejected_events.TABLE.qualified_name
         found = connection.execute(
@@ -465,7 +465,7 @@ def _keep_days(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> N
 
 
 def _staged(rows: ir.Table) -> tuple[str, Any]:
-    """Return what queries of staged rows depend on: the table or view, and its types."""
+    """Return the cache key of queries on staged rows: the table or view, and its schema."""
     return rows.get_name(), rows.schema()
 
 

@@ -1,8 +1,8 @@
 """Digests of raw event rows, which show whether a day's rows have changed.
 
-A digest is the sum of the day's row hashes, so it does not depend on row order. Unlike an exclusive
-or, a sum detects a row that was added twice. The hash covers whether the row repeats an `event_id`,
-because that can change with the rows of other days, and its file, which rejected rows record.
+A digest contains the sum of the day's row hashes, which does not depend on row order. Unlike an
+exclusive or, a sum detects a row that was added twice. A hash includes the row's file, which rejected
+rows record, and whether the row repeats an `event_id`, which can change with rows of other days.
 
 DuckDB's 63-bit hash is many times faster than a cryptographic one, and forgery is not a concern.
 Another version of DuckDB may hash differently; all days then appear changed once.
@@ -33,7 +33,7 @@ def malformed_hash(malformed: ir.Table) -> ir.IntegerValue:
 
 
 def digests_by_day(hashed: ir.Table) -> ir.Table:
-    """Return `rows_read` and `rows_digest`, as rows:sum, per `partition_date` of hashed rows."""
+    """Aggregate row hashes to `rows_read` and `rows_digest` (rows:sum) per `partition_date`."""
     counted = hashed.group_by("partition_date").aggregate(
         rows_read=hashed.count(), total=hashed[HASH].sum()
     )

@@ -144,7 +144,7 @@ def with_reason(rows: ir.Table, rules: Sequence[Rejection]) -> ir.Table:
 
 
 def raw_row(rows: ir.Table) -> ir.StringValue:
-    """Return the row as in the source, as JSON text."""
+    """Return the row as delivered, in JSON text."""
     raw = {
         name.removeprefix("raw_"): rows[name].cast("string")
         for name in rows.columns

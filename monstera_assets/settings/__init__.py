@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     )
     daily_run_at: time = Field(
         time(5, 0),
-        description="Start of the daily run, HH:MM in UTC. The source must contain yesterday by then.",
+        description="Start of the daily run, HH:MM in UTC. The source must have yesterday's data then.",
     )
     export_directory: Path | None = Field(
         None,
@@ -103,10 +103,10 @@ class Settings(BaseSettings):
     )
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="Secret Apprise URLs that receive alerts, such as slack://..., separated by commas"
-        " or spaces or as a JSON list. A level, owners or both in front limit the alerts of a URL:"
-        " P1+team:data-platform=slack://... receives P0 and P1 alerts for tables of that owner."
-        " Without URLs, alerts are only logged.",
+        description="Apprise URLs that receive alerts, such as slack://..., separated by commas or"
+        " spaces or as a JSON list; kept secret. Prefix a URL with a level, owners or both to limit"
+        " its alerts: P1+team:data-platform=slack://... receives P0 and P1 alerts for tables of that"
+        " owner. Without URLs, alerts are only logged.",
     )
     ui_url: str = Field(
         "http://127.0.0.1:3000",
@@ -194,7 +194,7 @@ def _read_file() -> dict[str, Any]:
 
 
 def _refuse_unknown_variables() -> None:
-    """Raise on unknown variables: the settings library silently ignores them, even typos."""
+    """Raise an error for unknown variables, which the settings library silently ignores."""
     known = variables()
     for name in sorted(os.environ):
         variable = name.upper()

@@ -1,4 +1,4 @@
-"""Entries of the setting `entities_created`: what users create, by the company's event types."""
+"""Entries of the setting `entities_created`: what users create, and by which event types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EntityCreated(BaseModel):
     Attributes:
         entity: name of the entity in the plural and in Title Case, such as Videos; the table name
             is derived from it.
-        event_types: event types of which each event creates one entity.
+        event_types: an event of one of these types creates one entity.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -44,7 +44,7 @@ def date_bounds(
     Times without an offset are UTC, and so are days. Dates that are unreadable, before ``earliest``
     or after the year 9999 do not count. An input laid out by day is dated by its folders, without
     opening a file; for other inputs, only one column is read. The connection may be inside a
-    transaction; nothing is left in it.
+    transaction and is left unchanged.
 
     Raises:
         SourceError: a file cannot be read or lacks its date column.

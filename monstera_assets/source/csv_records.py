@@ -1,6 +1,6 @@
 """The grammar of CSV files: where records begin and end, and which of them are rows.
 
-DuckDB parses files where its result provably follows this grammar; `split_records` parses others.
+DuckDB parses files where its result provably follows this grammar; `split_records` parses the rest.
 
 A record is one line, ended by LF, CR LF or CR, of fields separated by commas. A field that begins
 with a double quote (after at most one space) ends at the next quote that is not doubled, optionally

@@ -21,7 +21,7 @@ def literal(text: str) -> str:
 
 
 def identifier(name: str) -> str:
-    """Return ``name``, which must come from a declaration and never from data, in quotes."""
+    """Return ``name`` in quotes; it must come from a declaration, never from data."""
     return '"' + name.replace('"', '""') + '"'
 
 
