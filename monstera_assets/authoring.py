@@ -1,7 +1,7 @@
-"""What the module of a table needs, by one import: `from monstera_assets import authoring as ma`.
+"""Names that table modules need: `from monstera_assets import authoring as ma`.
 
-A module of gold imports `monstera_assets.gold.authoring`, which has metrics as well. The rules of the
-states are in `lifecycle`, the models in `prediction`.
+Gold modules import `monstera_assets.gold.authoring`, which adds metrics. The state rules are in
+`lifecycle`, the models in `prediction`.
 """
 
 from __future__ import annotations
@@ -81,15 +81,15 @@ def declare_table(
     columns: tuple[Column, ...],
     partition_column: str | None = None,
 ) -> Table:
-    """Declare a table.
+    """Return a table whose layer and owners follow from the prefix of its name.
 
     Args:
-        name: of the table; begins with its layer.
-        grain: what one row is.
-        description: what the table is.
-        key: names of the columns that identify a row.
-        columns: in their order.
-        partition_column: the date column of a daily table.
+        name: starts with the layer, as in `silver_user_sessions`.
+        grain: what one row represents, such as "one user and date".
+        description: starts with the question that the table answers.
+        key: columns that identify a row.
+        columns: in stored order.
+        partition_column: date column of a daily table.
     """
     layer = Layer(name.split("_", 1)[0])
     return Table(layer, name, grain, description, columns, key, _OWNERS[layer], partition_column)

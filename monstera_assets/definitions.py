@@ -1,4 +1,4 @@
-"""Where everything is put together: `defs` is what Dagster loads."""
+"""The Dagster definitions of the project; `defs` is the entry point."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ Declared = TypeVar("Declared", TableAsset, Rule)
 
 
 def build_definitions(settings: Settings | None = None) -> Definitions:
-    """All assets, checks and resources for a configuration.
+    """Return all assets, checks, jobs, schedules, sensors and resources of a configuration.
 
     Raises:
-        SettingsError: a setting is wrong.
-        SourceError: the first partition is to be read from the source, and it cannot be read.
+        SettingsError: a setting is invalid.
+        SourceError: the first partition depends on the source, which cannot be read.
     """
     settings = settings or load_settings()
     first = first_partition(settings)
@@ -93,51 +93,51 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             IO_MANAGER_KEY: WarehouseIOManager(**_warehouse(settings)),
             "warehouse": Warehouse(**_warehouse(settings)),
         },
-        # One process writes to the DuckDB file, and DuckDB itself uses all cores.
+        # Only one process can write to the DuckDB file, and DuckDB uses all cores.
         executor=in_process_executor,
     )
 
 
 def query_cache(settings: Settings) -> QueryCache:
-    """Where the compiled queries of a configuration are kept."""
+    """Open the cache of compiled queries of a configuration."""
     return open_cache(settings.policy.model_dump_json(), repr(settings.entities_created))
 
 
 def table_query(name: str, settings: Settings) -> Query:
-    """The query of a table, as runs execute it.
+    """Return the query of a table, as runs execute it.
 
     Raises:
-        SettingsError: there is no such table, or Python computes or loads it.
+        SettingsError: the table does not exist, or Python computes or loads its rows.
     """
     declared = {table.name: table for table in tables(settings)}
     if name not in declared:
-        near = get_close_matches(name, declared, n=3) or ["monstera status lists all tables"]
-        raise SettingsError(f"{name}: there is no such table; {', '.join(near)}")
+        near = get_close_matches(name, declared, n=3) or ["a table listed by `monstera status`"]
+        raise SettingsError(f"Table {name} does not exist. Use {' or '.join(near)}.")
     queries = {asset.table.name: asset for asset in table_assets(settings) if asset.is_query}
     if name in queries:
         return query_cache(settings).get(
             name, lambda: queries[name].query(declared, settings.policy)
         )
-    raise SettingsError(f"{name} is not computed by a query: Python loads or computes its rows")
+    raise SettingsError(f"Table {name} has no query, because Python loads or computes its rows.")
 
 
 def build_alerts(settings: Settings) -> Alerts:
-    """What takes in finished runs and tells of them.
+    """Return the object that processes finished runs and sends alerts.
 
     Raises:
-        SettingsError: a URL of `alert_urls` is of no use.
+        SettingsError: a URL of `alert_urls` is invalid or routes to an unknown owner.
     """
     return Alerts(settings, tables(settings), rules(settings))
 
 
 def table_assets(settings: Settings | None = None) -> list[TableAsset]:
-    """The table assets of silver and gold: one a module, and those that the settings add.
+    """Return the silver and gold table assets: one per module, and those added by settings.
 
     Args:
-        settings: the configuration; by default that of nothing set.
+        settings: the configuration; None means all defaults.
 
     Raises:
-        SettingsError: the settings add a table that already exists.
+        SettingsError: a setting adds a table that already exists.
     """
     assets = [
         *_declared(TableAsset, silver, gold),
@@ -147,13 +147,13 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise SettingsError(
-            f"entities_created: table {', '.join(repeated)} already exists: name another entity"
+            f"entities_created: table {', '.join(repeated)} already exists. Rename the entity."
         )
     return [*assets, metric_catalog_asset(assets)]
 
 
 def rules(settings: Settings | None = None) -> list[Rule]:
-    """The rules of tables beyond their contract: of their modules, and of what the settings add."""
+    """Return the rules that supplement table contracts, including those added by settings."""
     return [
         *_declared(Rule, bronze, silver, gold),
         *(rule for _, its_rules in _entities_created(settings) for rule in its_rules),
@@ -161,7 +161,7 @@ def rules(settings: Settings | None = None) -> list[Rule]:
 
 
 def tables(settings: Settings | None = None) -> list[Table]:
-    """All declared tables, in the order of the layers."""
+    """Return all declared tables, ordered by layer."""
     return [
         *load_entities.TABLES,
         *load_events.TABLES,
@@ -173,7 +173,7 @@ def tables(settings: Settings | None = None) -> list[Table]:
 
 
 def metric_tables(settings: Settings | None = None) -> list[MetricTable]:
-    """The tables of gold that hold metrics."""
+    """Return the gold tables that contain metrics."""
     return [table for table in tables(settings) if isinstance(table, MetricTable)]
 
 
@@ -221,5 +221,5 @@ def _declared(kind: type[Declared], *packages: ModuleType) -> list[Declared]:
 
 @definitions
 def defs() -> Definitions:
-    """What Dagster loads: the configuration of environment and `monstera.toml`."""
+    """Return the definitions configured by the environment and `monstera.toml`."""
     return build_definitions()

@@ -1,4 +1,4 @@
-"""Markdown: text that cannot break out of where it is put, and tables made of it."""
+"""Markdown: escaped text, code, tables and links."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _SPECIAL = re.compile(r"([\\`*\[\]|~])|(?<!\w)(_)|(_)(?!\w)")
 
 
 def text(value: str) -> str:
-    """Text as it is: whatever Markdown would read as markup is escaped, and it is one line."""
+    """Return text as one line, with all Markdown and HTML markup escaped."""
     escaped = _SPECIAL.sub(lambda found: f"\\{found[0]}", " ".join(value.split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def code(value: str) -> str:
-    """Text as code, also within a table's cell; nothing for empty text."""
+    """Return text as inline code that is safe in table cells; empty text stays empty."""
     value = " ".join(value.split()).replace("|", "\\|")
     longest = max((len(run) for run in re.findall("`+", value)), default=0)
     if not longest:
@@ -25,16 +25,16 @@ def code(value: str) -> str:
 
 
 def codes(values: Iterable[str]) -> str:
-    """Several texts as code, separated by commas."""
+    """Return texts as inline code, separated by commas."""
     return ", ".join(code(value) for value in values)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; its cells are Markdown, made by the functions above."""
+    """Return a table; cells are Markdown from the functions above."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def anchor(heading: str) -> str:
-    """What a link to a heading of letters, digits and underscores on the same page looks like."""
+    """Return a link to a heading of letters, digits and underscores on the same page."""
     return f"[{code(heading)}](#{heading})"

@@ -1,4 +1,4 @@
-"""A source on disk whose rows can be changed, with its events in a single file or in a file a day."""
+"""A source on disk whose rows can be changed, with events in a single file or one file per day."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ChangingSource:
     """The files of a random source, and its event rows in memory.
 
     Args:
-        folder: where the files are; must not exist.
-        seed: of the random numbers of the source and of its changes.
+        folder: target folder; must not exist.
+        seed: seed of the source and of its changes.
         by_day: whether events are laid out by day.
         users: number of users.
     """
@@ -34,11 +34,11 @@ class ChangingSource:
 
     @property
     def days(self) -> list[str]:
-        """The days that have events."""
+        """The days with events."""
         return sorted({_day(row) for row in self.events})
 
     def rows(self, name: str) -> list[Row]:
-        """The rows of an input's single file."""
+        """Return the rows of an input's single file."""
         with (self.folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -47,7 +47,7 @@ class ChangingSource:
         _write(self.folder / f"{name}.csv", rows)
 
     def write_events(self) -> None:
-        """Write the events as they are in memory; files that need no change are left as they are."""
+        """Write the events in memory to disk."""
         if not self.by_day:
             self.write("events", self.events)
             return
@@ -65,7 +65,7 @@ class ChangingSource:
             _write(path, rows)
 
     def add_late_event(self, **values: str) -> Row:
-        """An event on some day, of somebody who has events there or later."""
+        """Add a copy of a random event under a new id, with these values, in memory."""
         like = self._some_event()
         self.new_ids += 1
         row = {**like, "event_id": f"late{self.new_ids}", **values}
@@ -73,7 +73,7 @@ class ChangingSource:
         return row
 
     def add_user(self, created: date, **values: str) -> None:
-        """A user like another one, who signs up on a day and has an event that day."""
+        """Add a user like an existing one, who signs up and has an event on a day."""
         users = self.rows("users")
         known = next(user for user in users if user["user_created_at"][:10] < str(created))
         self.new_ids += 1
@@ -88,7 +88,7 @@ class ChangingSource:
         self.write_events()
 
     def add_billing(self, on: date) -> None:
-        """A payment of an account, which starts a subscription."""
+        """Add an event that starts an account's subscription."""
         rows = self.rows("subscription_events")
         account = self.rows("accounts")[0]["account_id"]
         self.new_ids += 1
@@ -103,17 +103,17 @@ class ChangingSource:
         self.write("subscription_events", [*rows, {**rows[0], **started}])
 
     def change_from(self, first: date) -> None:
-        """Change only events from a day on."""
+        """Restrict changes to events from `first`."""
         self.changed_from = str(first)
 
     def drop_days_after(self, last: date) -> date:
-        """Leave out the events after a day; gives the day."""
+        """Drop the events after a day and return the day."""
         self.events = [row for row in self.events if _day(row) <= str(last)]
         self.write_events()
         return last
 
     def change(self) -> None:
-        """Change the events in some way that sources do."""
+        """Change the events in a random, realistic way."""
         event = self._some_event()
         kind = self.random.choice(
             ["add", "edit", "remove", "vanish", "repeat", "unrepeat", "break", "stranger"]
@@ -128,7 +128,7 @@ class ChangingSource:
             day = _day(event)
             self.events = [row for row in self.events if _day(row) != day]
         elif kind == "repeat":
-            # The id of an event of another day, or of the same.
+            # The new event is on the same day or another.
             self.add_late_event(event_id=event["event_id"])
         elif kind == "unrepeat":
             times: dict[str, int] = {}

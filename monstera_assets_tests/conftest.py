@@ -1,4 +1,4 @@
-"""What many tests share: a database built once from the seeds."""
+"""Fixtures shared by many tests: a database built once from the seeds."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ SEEDS_DAYS = DateWindow(date(2024, 7, 1), date(2025, 6, 30))
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
-    """What is made once for all workers; the folder of each is in one of the session."""
+    """Return the folder shared by all workers of the session."""
     folder = tmp_path_factory.getbasetemp()
     return Shared((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "shared")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _queries_compiled_once(shared: Shared) -> None:
-    """Keep compiled queries in a folder of the session, for all workers and their processes."""
+    """Cache compiled queries in the session's folder, for all workers and their processes."""
     os.environ["XDG_CACHE_HOME"] = str(shared.folder / "cache")
 
 
 @pytest.fixture(scope="session")
 def seeds_run(shared: Shared) -> SeedsRun:
-    """All assets and checks over all days of the seeds, in one run; copy the database to change it."""
+    """Return one run of all assets, checks and days of the seeds; copy the database to change it."""
     return shared.once("seeds_run", lambda folder: SeedsRun.of(monstera(folder, "run"), SEEDS_DAYS))
 
 
 def pytest_collection_finish() -> None:
-    """Spare Python's search for cycles what has been imported and collected: it all stays."""
+    """Exclude imported and collected objects from garbage collection, because they all stay."""
     gc.collect()
     gc.freeze()

@@ -1,6 +1,6 @@
-"""A source drawn at random: a small company in which everything happens that the framework knows.
+"""A randomly generated source that covers all situations in the framework.
 
-The same seed gives the same files.
+The same seed produces the same files.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ _LOCATIONS = ("web_app", "mobile_app", "desktop_app", "api")
 
 
 def write_random_source(folder: Path, seed: int, users: int = 44, accounts: int = 24) -> None:
-    """Write a source of some users in some accounts over 150 days from 2024-01-01.
+    """Write a source for 150 days from 2024-01-01.
 
     Args:
-        folder: where to; must not exist.
-        seed: of the random numbers.
+        folder: target folder; must not exist.
+        seed: seed of the random numbers.
         users: number of users.
         accounts: number of accounts.
     """

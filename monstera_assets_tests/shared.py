@@ -1,4 +1,4 @@
-"""What several test modules need and what takes long to make: made once a session, for all workers."""
+"""Expensive test data that all workers share, created once per session."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Shared:
-    """A folder that all workers of a session know."""
+    """A folder shared by all workers of a session."""
 
     folder: Path
 
     def once(self, name: str, make: Callable[[Path], Made]) -> Made:
-        """What `make` returns for an empty folder: its value here, a copy of it in other workers.
+        """Return the result of `make` for an empty folder; other workers get a copy of it.
 
-        The first worker that asks for the name makes it while the others wait. The folder stays
-        until the session's end and belongs to all: copy a database to change it.
+        The first worker to ask for the name calls `make` while the others wait. All workers share
+        the folder until the end of the session: copy a database before changing it.
 
         Args:
-            name: of the folder, and of what is made.
+            name: name of the folder and the result.
             make: returns a value that can be pickled.
         """
         self.folder.mkdir(exist_ok=True)

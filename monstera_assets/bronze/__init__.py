@@ -1,8 +1,8 @@
-"""Bronze: the source as it was delivered, typed, validated, and accounted for row by row.
+"""Bronze: the source as delivered, typed and validated, with every row accounted for.
 
-Belongs here: one module a table with its declaration and the rules by which a row is accepted, and
-the two loads that fill them (`load_entities` for what is loaded whole, `load_events` by day). Does
-not belong here: reading files (source) and anything that is computed from several rows of activity.
+Belongs here: one module per table with its declaration and its rules for accepting rows, and the
+two loads (`load_entities` for inputs that are loaded in full, `load_events` by day). Does not
+belong here: reading files (source), and anything computed from several activity rows.
 """
 
 OWNERS = ("team:data-platform",)

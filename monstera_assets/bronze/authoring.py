@@ -1,4 +1,4 @@
-"""What the module of a bronze table needs: `monstera_assets.authoring`, and rules for source rows."""
+"""Names that bronze table modules need: `monstera_assets.authoring`, and rules for source rows."""
 
 from __future__ import annotations
 

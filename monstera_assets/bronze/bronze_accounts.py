@@ -1,4 +1,4 @@
-"""bronze_accounts: every account, as its latest row says."""
+"""bronze_accounts: the latest row of each account."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ SUBSCRIPTION_TIERS = ("trial", "starter", "professional", "enterprise")
 TABLE = ma.declare_table(
     "bronze_accounts",
     grain="one account, latest state",
-    description="Accounts as the source's latest row describes them. Billing facts before any"
-    " subscription event come from here.",
+    description="What does the source currently state about each account? Billing facts before the"
+    " first subscription event come from this table.",
     key=("account_id",),
     columns=(
         ma.Column("account_id", "string", "Identifier of the account."),
-        ma.Column("account_name", "string", "Name of the account. Stays in bronze."),
-        ma.Column("subscription_tier", "string", "Tier at present.", allowed=SUBSCRIPTION_TIERS),
-        ma.Column("total_seats", "int64", "Seats bought."),
-        ma.Column("account_created_at", "timestamp", "Creation, UTC."),
+        ma.Column("account_name", "string", "Name of the account; never leaves bronze."),
         ma.Column(
-            "first_paid_at", "timestamp", "First payment, UTC; null if never paid.", nullable=True
+            "subscription_tier", "string", "Current subscription tier.", allowed=SUBSCRIPTION_TIERS
+        ),
+        ma.Column("total_seats", "int64", "Number of seats purchased."),
+        ma.Column("account_created_at", "timestamp", "Time of account creation, UTC."),
+        ma.Column(
+            "first_paid_at",
+            "timestamp",
+            "Time of the first payment, UTC; null if never paid.",
+            nullable=True,
         ),
         ma.Column(
             "contract_renewal_date",
@@ -32,15 +37,15 @@ TABLE = ma.declare_table(
         ma.Column(
             "monthly_recurring_revenue",
             "decimal(18, 2)",
-            "Recurring revenue a month, in the company's currency.",
+            "Monthly recurring revenue, in the company's currency.",
         ),
-        ma.Column("is_trial", "boolean", "Whether the account is on trial at present."),
+        ma.Column("is_trial", "boolean", "Whether the account is currently on trial."),
     ),
 )
 
 
 def classify(rows: ir.Table) -> ir.Table:
-    """Typed rows with the reason for which each is rejected, null if accepted."""
+    """Return typed rows with the rejection reason of each, null if accepted."""
     rows = ma.typed(rows, TABLE)
     rows = ma.rank_duplicates(
         rows, TABLE.key, [rows.account_created_at, rows.source_file, rows.account_name]

@@ -1,4 +1,4 @@
-"""bronze_entity_loads: the ledger of the inputs that are loaded whole."""
+"""bronze_entity_loads: the ledger of inputs that are loaded in full."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from monstera_assets.bronze.bronze_loads import COUNTS, FILES_TYPE, counts_diffe
 
 TABLE = ma.declare_table(
     "bronze_entity_loads",
-    grain="one input that is loaded whole",
-    description="Which files users, accounts, product catalog, workflows and subscription events"
-    " were read from and what became of the rows.",
+    grain="one input that is loaded in full",
+    description="From which files were users, accounts, product catalog, workflows and subscription"
+    " events loaded, and how many of their rows were accepted?",
     key=("input_name",),
     columns=(
-        ma.Column("input_name", "string", "The input."),
-        ma.Column("files", FILES_TYPE, "Files read: path in the source folder, bytes, SHA-256."),
+        ma.Column("input_name", "string", "Name of the input."),
+        ma.Column(
+            "files", FILES_TYPE, "Files read: path in the source folder, size in bytes, SHA-256."
+        ),
         *COUNTS,
     ),
 )
@@ -32,7 +34,7 @@ def rows_add_up(
     bronze_workflows: ir.Table,
     bronze_rejected_entities: ir.Table,
 ) -> ir.Table:
-    """Accepted and rejected rows add up to the rows read, as the ledger and the tables say."""
+    """Accepted and rejected rows add up to the rows read, in the ledger and in the tables."""
     tables = {
         "accounts": bronze_accounts,
         "product_catalog": bronze_product_catalog,

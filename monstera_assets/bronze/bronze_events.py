@@ -1,4 +1,4 @@
-"""bronze_events: every accepted product event, in daily partitions."""
+"""bronze_events: accepted product events, in daily partitions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from monstera_assets.bronze.row_digests import HASH, row_hash
 TABLE = ma.declare_table(
     "bronze_events",
     grain="one event",
-    description="Accepted events. A row that breaks a rule is in bronze_rejected_events instead.",
+    description="Which valid events does the source contain? Rows that break a rule are in"
+    " bronze_rejected_events instead.",
     key=("event_id",),
     partition_column="event_date",
     columns=EVENT_COLUMNS,
@@ -30,24 +31,23 @@ TABLE = ma.declare_table(
 
 
 def partition_dates(rows: ir.Table, earliest: date, first_partition: date) -> ir.DateColumn:
-    """The partition that each staged row belongs to: its folder's date, else the event's."""
+    """Return the partition of each staged row: the date of its folder, else of the event."""
     moment = ma.read_as(rows.timestamp, TABLE.relation.event_timestamp.type())
     return partition_date(rows.folder_date, trusted_date(moment, earliest), first_partition)
 
 
 @dataclass(frozen=True)
 class Classification:
-    """The rules for events, with what they look things up in.
+    """Classifies event rows by the rules for events.
 
     Args:
         users: bronze_users.
         catalog: bronze_product_catalog.
         subscription_events: bronze_subscription_events.
-        other_days: `event_id` and `event_date` of the events of days that the staged rows have no
-            row of, for a source that is laid out by day; None where every row of the source is
-            staged, so that duplicates show in them.
-        earliest: no event is older.
-        first_partition: where rows without a readable date belong.
+        other_days: `event_id` and `event_date` of the events on days without staged rows, if the
+            source is laid out by day; None if all rows of the source are staged.
+        earliest: first accepted event date.
+        first_partition: partition of rows without a readable date.
     """
 
     users: ir.Table
@@ -58,10 +58,10 @@ class Classification:
     first_partition: date
 
     def repeated(self, rows: ir.Table) -> ir.Table:
-        """The keys (`repeated_key`) of ids of staged rows that may occur more than once.
+        """Return the keys (`repeated_key`) of staged ids that may occur more than once.
 
-        Almost all ids occur once, and only rows of other ids need to be put in order. An id is told
-        by its hash: that two ids share one only makes more rows to look at.
+        Almost all ids occur once; only rows of repeated ids need ordering. Keys are hashes, whose
+        collisions only add rows to order.
         """
         keys = rows.select(repeated_key=event_key(rows))
         keys = keys.filter(keys.repeated_key.notnull())
@@ -72,15 +72,15 @@ class Classification:
         return counted.filter(counted.times > 1).select("repeated_key")
 
     def of_single(self, rows: ir.Table) -> ir.Table:
-        """Staged rows whose id occurs once, as `of_repeated` gives those of other ids."""
+        """Classify staged rows whose id occurs once; return the columns of `of_repeated`."""
         return self._placed(self._by_rules(self._read_single(rows)))
 
     def hashes_of_single(self, rows: ir.Table) -> ir.Table:
-        """Partition and hash of such rows, which do not depend on the rules."""
+        """Return partition and hash of the same rows, which do not depend on the rules."""
         return self._placed(self._read_single(rows)).select("partition_date", HASH)
 
     def of_repeated(self, rows: ir.Table) -> ir.Table:
-        """Typed rows of some ids with partition, hash and rejection reason (null if accepted)."""
+        """Return typed rows with partition, hash and rejection reason (null if accepted)."""
         read = read_events(rows, TABLE, self.earliest)
         classified = self._by_rules(rank_events(read, by_day=self.other_days is not None))
         if self.other_days is not None:
@@ -107,17 +107,16 @@ class Classification:
 
 
 def event_key(rows: ir.Table) -> ir.IntegerValue:
-    """The hash of `event_id`; null where there is none."""
+    """Return the hash of `event_id`, null if missing."""
     key = rows.event_id.cast("string")
     return ibis.ifelse(key.notnull(), key.hash(), None)
 
 
 def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table) -> ir.Table:
-    """Reject the events that an earlier day has; only accepted events make others duplicates.
+    """Reject events whose id an earlier day has accepted.
 
-    Of a day's own rows at most one of an id is left, and whether an earlier day has the id does not
-    depend on which of several earlier days it is: so the outcome is the same whether days are loaded
-    one by one, in order, or in one run.
+    Each day has at most one unrejected row per id, and it does not matter which earlier day has the
+    id. The outcome is therefore the same whether days are loaded in sequence or in one run.
     """
     rows = classified
     left = rows.filter(rows[ma.REASON].isnull())
@@ -128,7 +127,7 @@ def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table)
     firsts = firsts.group_by(first_id=firsts.event_id).aggregate(first_day=firsts.event_date.min())
     joined = rows.left_join(firsts, rows.event_id == firsts.first_id)
     repeats = (joined.first_day < joined.folder_date).fill_null(False)
-    # The order of the rules: fields that are missing come before duplicates, all others after.
+    # Missing fields rank before duplicates in the order of the rules; all other reasons follow.
     before = joined[ma.REASON].startswith("missing_").fill_null(False)
     return joined.mutate(
         **{ma.REASON: ibis.ifelse(repeats & ~before, "duplicate_event_id", joined[ma.REASON])}
@@ -138,5 +137,5 @@ def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table)
 def partition_date(
     folder_date: ir.DateColumn, event_date: ir.DateColumn, first_partition: date
 ) -> ir.DateColumn:
-    """The partition of a row: its folder's date in a layout by day, else its own, else the first."""
+    """Return the partition: the folder's date in a layout by day, else the event's, else the first."""
     return ibis.coalesce(folder_date, event_date, first_partition)

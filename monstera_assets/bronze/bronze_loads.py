@@ -1,4 +1,4 @@
-"""bronze_loads: the ledger of event loads, what each partition was built from."""
+"""bronze_loads: the ledger of event loads, with the files and row counts of each partition."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from monstera_assets.bronze.row_digests import DIGEST
 FILES_TYPE = "array<struct<path: string, size_bytes: int64, sha256: string>>"
 
 COUNTS = (
-    ma.Column("rows_read", "int64", "Rows in the source."),
-    ma.Column("rows_accepted", "int64", "Rows that entered the table."),
-    ma.Column("rows_rejected", "int64", "Rows that were rejected."),
+    ma.Column("rows_read", "int64", "Number of rows read from the source."),
+    ma.Column("rows_accepted", "int64", "Number of rows accepted into the table."),
+    ma.Column("rows_rejected", "int64", "Number of rows rejected."),
 )
 
 
 def counts_differ(rows: ir.Table) -> ir.BooleanValue:
-    """Whether the counts of a ledger's entry are not the rows `in_table` and `in_rejected`."""
+    """Return whether a ledger entry's counts differ from the rows `in_table` and `in_rejected`."""
     return (
         rows.rows_read.isnull()
         | (rows.rows_read != rows.in_table + rows.in_rejected)
@@ -30,23 +30,22 @@ def counts_differ(rows: ir.Table) -> ir.BooleanValue:
 TABLE = ma.declare_table(
     "bronze_loads",
     grain="one daily partition of events",
-    description="Which files and rows a day's events were read from and what became of the rows. A"
-    " day without events has a row too. Compared with a source, it tells which days have changed.",
+    description="From which files was each day of events loaded, and how many of its rows were"
+    " accepted? Days without events have a row too. Comparing them with a source reveals changes.",
     key=("partition_date",),
     partition_column="partition_date",
     columns=(
-        ma.Column("partition_date", "date", "The partition that was loaded."),
+        ma.Column("partition_date", "date", "Day of the partition."),
         ma.Column(
             "files",
             FILES_TYPE,
-            "Files read: path in the source folder, bytes, SHA-256. In a layout by day those of the"
-            " day; else all of them, as they were when the day was last found to be as loaded.",
+            "Files read: path in the source folder, size in bytes, SHA-256. In a layout by day, the"
+            " files of the day; otherwise all files, as of the last run that found the day unchanged.",
         ),
         ma.Column(
             DIGEST,
             "string",
-            "What the raw rows of the day add up to, whatever their order: how many there are, a"
-            " colon, and the sum of their hashes.",
+            "Digest of the day's raw rows: row count, colon, sum of row hashes. Row order is ignored.",
         ),
         *COUNTS,
     ),
@@ -55,7 +54,7 @@ TABLE = ma.declare_table(
 
 @ma.rule(TABLE)
 def digest_is_of_the_rows_read(bronze_loads: ir.Table, *, window: ma.Window) -> ir.Table:
-    """The digest is of as many rows as were read."""
+    """The row count in the digest equals the number of rows read."""
     loads = ma.within(bronze_loads, "partition_date", window)
     number = loads.rows_digest.re_extract(r"^(\d+):\d+$", 1).try_cast("int64")
     return loads.filter(number.isnull() | (number != loads.rows_read))
@@ -69,7 +68,7 @@ def rows_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Accepted and rejected rows add up to the rows read, as the ledger and the tables say."""
+    """Accepted and rejected rows add up to the rows read, in the ledger and in the tables."""
     loads = ma.within(bronze_loads, "partition_date", window)
     events = ma.within(bronze_events, "event_date", window)
     accepted = events.group_by(accepted_date=events.event_date).aggregate(in_events=events.count())

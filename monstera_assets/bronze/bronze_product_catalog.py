@@ -14,19 +14,18 @@ PRODUCT_TIERS = ("family", "product", "feature", "sub_feature")
 TABLE = ma.declare_table(
     "bronze_product_catalog",
     grain="one node of the product taxonomy",
-    description="The product taxonomy with, for each node, which event types qualify and activate.",
+    description="Which product families, products, features and sub-features exist, and which event"
+    " types qualify or activate in each?",
     key=("product_id",),
     columns=(
         ma.Column("product_id", "string", "Identifier of the node."),
         ma.Column("product_name", "string", "Name of the node."),
-        ma.Column("product_family_id", "string", "The family that the node belongs to."),
+        ma.Column("product_family_id", "string", "Family of the node."),
         ma.Column("tier", "string", "Level in the taxonomy.", allowed=PRODUCT_TIERS),
-        ma.Column(
-            "parent_product_id", "string", "The node above; null for a family.", nullable=True
-        ),
-        ma.Column("is_active", "boolean", "False once the product is retired."),
-        ma.Column("created_at", "timestamp", "Launch, UTC."),
-        ma.Column("product_owner", "string", "Who answers for the product."),
+        ma.Column("parent_product_id", "string", "Parent node; null for a family.", nullable=True),
+        ma.Column("is_active", "boolean", "Whether the node is active; false once it is retired."),
+        ma.Column("created_at", "timestamp", "Time of launch, UTC."),
+        ma.Column("product_owner", "string", "Owner of the product."),
         ma.Column(
             "activation_event_types",
             "string",
@@ -40,13 +39,13 @@ TABLE = ma.declare_table(
         ma.Column(
             "active_days",
             "int64",
-            "Own threshold of the active state, in days; null for the policy's.",
+            "Maximum days since the last qualifying event while active; null for the policy's.",
             nullable=True,
         ),
         ma.Column(
             "dormant_days",
             "int64",
-            "Own threshold of the dormant state, in days; null for the policy's.",
+            "Maximum days since the last qualifying event while dormant; null for the policy's.",
             nullable=True,
         ),
     ),
@@ -55,13 +54,13 @@ TABLE = ma.declare_table(
 _LISTS = ("activation_event_types", "qualifying_event_types")
 _FILLED = tuple(name for name in ma.required_columns(TABLE) if name not in _LISTS)
 REQUIRED = (*_FILLED, "parent_product_id", *_LISTS)
-"""Columns that every file of the input must have."""
+"""Columns that every input file must have."""
 
 
 def classify(rows: ir.Table) -> ir.Table:
-    """Typed rows with the reason for which each is rejected, null if accepted.
+    """Return typed rows with the rejection reason of each, null if accepted.
 
-    A node below a rejected one is rejected too: what lies below it counts for no product.
+    Nodes below a rejected node are rejected too, because their events would count for no product.
     """
     rows = ma.typed(rows, TABLE)
     rows = ma.rank_duplicates(
@@ -79,10 +78,10 @@ def classify(rows: ir.Table) -> ir.Table:
 
 
 def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[ma.Rejection]]:
-    """Look for the place of each row in the taxonomy of the nodes that are right by themselves.
+    """Check the place of each row in the taxonomy of `nodes`, which are valid on their own.
 
-    A node is looked at with the up to three nodes above it, however they may be entangled: of a
-    chain in which each node lies one tier below the next, no more than these can matter.
+    Each node is compared with up to three nodes above it. In a valid chain, each node is one tier
+    below the next, so no further nodes matter.
     """
     known = nodes.select(
         id=nodes.product_id,
@@ -128,11 +127,11 @@ def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[ma.Rejection
 
 
 def product_of_node(catalog: ir.Table) -> ir.Table:
-    """Roll-up: for each node below or at a product, that product.
+    """Roll nodes up to their product.
 
     Returns:
-        One row a node: `node_id`, `product_id` (its ancestor of tier product, or itself). Families
-        have none and are left out. The taxonomy has at most four tiers, so two steps up suffice.
+        One row per node except families: `node_id`, `product_id` (its ancestor of tier product, or
+        itself). The taxonomy has at most four tiers, so two steps up suffice.
     """
     nodes = catalog.select(id="product_id", tier="tier", parent_id="parent_product_id")
     node, one_up, two_up = (nodes.rename(f"{{name}}_{step}") for step in range(3))
@@ -144,10 +143,10 @@ def product_of_node(catalog: ir.Table) -> ir.Table:
 
 
 def feature_of_node(catalog: ir.Table) -> ir.Table:
-    """Roll-up: for each feature or sub-feature of an active product, the active feature.
+    """Roll features and sub-features of active products up to their active feature.
 
     Returns:
-        One row a node: `node_id`, `feature_id` (the node above a sub-feature, or itself) and
+        One row per node: `node_id`, `feature_id` (the parent of a sub-feature, or itself) and
         `product_id`.
     """
     features = catalog.filter(catalog.tier == "feature", catalog.is_active).select(
@@ -167,7 +166,7 @@ def feature_of_node(catalog: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
-    """Product names are in Title Case and ids in snake_case."""
+    """Product names are in Title Case, and product ids are in snake_case."""
     nodes = bronze_product_catalog
     title_case = nodes.product_name.re_search(
         r"^[A-Z0-9][^ ]*( ([A-Z0-9&+/-][^ ]*|a|an|and|at|by|for|in|of|on|or|the|to|with))*$"
@@ -178,10 +177,7 @@ def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def taxonomy_is_a_tree(bronze_product_catalog: ir.Table) -> ir.Table:
-    """The taxonomy is a tree of at most four tiers, each node below one of the tier above.
-
-    A parent of the tier above for every node but the families leaves no room for cycles.
-    """
+    """Except for families, each node has a parent of the tier above in the same family."""
     nodes = bronze_product_catalog
     parents = nodes.select(
         found_id=nodes.product_id, parent_tier=nodes.tier, parent_family_id=nodes.product_family_id

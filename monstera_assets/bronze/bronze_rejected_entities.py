@@ -1,4 +1,4 @@
-"""bronze_rejected_entities: rejected rows of the inputs that are loaded whole."""
+"""bronze_rejected_entities: rejected rows of the inputs that are loaded in full."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from monstera_assets.bronze import authoring as ma
 TABLE = ma.declare_table(
     "bronze_rejected_entities",
     grain="one rejected row of users, accounts, product catalog, workflows or subscription events",
-    description="Rows of the inputs that are loaded whole which break a rule, as they stood in the"
-    " source, with the first reason that applies.",
+    description="Which rows of the inputs that are loaded in full break a rule, and why? Rows are"
+    " stored as delivered, with the first reason that applies.",
     key=(),
     columns=(
-        ma.Column("input_name", "string", "The input that the row belongs to."),
+        ma.Column("input_name", "string", "Input of the row."),
         *ma.REJECTED_ROW,
     ),
 )
@@ -21,7 +21,7 @@ TABLE = ma.declare_table(
 
 @ma.rule(TABLE, blocking=False)
 def nothing_is_rejected(bronze_rejected_entities: ir.Table) -> ir.Table:
-    """No row of the source was rejected; the reasons say why."""
+    """No row of the source was rejected."""
     rows = bronze_rejected_entities
     return rows.group_by("input_name", "rejection_reason").aggregate(
         rows=rows.count(), example_file=rows.source_file.min()

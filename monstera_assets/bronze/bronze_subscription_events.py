@@ -26,29 +26,29 @@ ACCOUNT_EVENT_TYPES = (
 USER_EVENT_TYPES = ("user_deleted",)
 PAUSE_REASONS = ("seasonal", "voluntary_pause")
 
-# What the metadata may carry, each the value after the change: its key and its column.
+# Columns that are read from metadata, with values after the change.
 _FROM_METADATA = (
     ma.Column("total_seats", "int64", "Seats after the change.", nullable=True),
     ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
-        "Recurring revenue a month after the change.",
+        "Monthly recurring revenue after the change, in the company's currency.",
         nullable=True,
     ),
     ma.Column(
         "subscription_tier",
         "string",
-        "Tier after the change.",
+        "Subscription tier after the change.",
         nullable=True,
         allowed=SUBSCRIPTION_TIERS,
     ),
     ma.Column("contract_renewal_date", "date", "Renewal date after the change.", nullable=True),
-    ma.Column("effective_date", "date", "When a cancellation takes effect.", nullable=True),
+    ma.Column("effective_date", "date", "Date a cancellation takes effect.", nullable=True),
     ma.Column("grace_until", "date", "Last day of grace after a failed payment.", nullable=True),
     ma.Column(
         "pause_reason",
         "string",
-        "Why a subscription is paused.",
+        "Reason for the pause.",
         nullable=True,
         allowed=PAUSE_REASONS,
     ),
@@ -58,8 +58,8 @@ _METADATA_KEYS = {"pause_reason": "reason"}
 TABLE = ma.declare_table(
     "bronze_subscription_events",
     grain="one billing or subscription fact of an account, or one deletion of a user",
-    description="Subscription events in the event schema, with what their metadata carries (the"
-    " value after the change) in columns. Loaded whole.",
+    description="Which billing facts do accounts have, and which users were deleted? Rows follow the"
+    " event schema; additional columns contain the metadata values after the change.",
     key=("event_id",),
     columns=(*EVENT_COLUMNS, *_FROM_METADATA),
 )
@@ -68,7 +68,7 @@ TABLE = ma.declare_table(
 def classify(
     rows: ir.Table, users: ir.Table, accounts: ir.Table, catalog: ir.Table, *, earliest: date
 ) -> ir.Table:
-    """Typed rows with the reason for which each is rejected, null if accepted."""
+    """Return typed rows with the rejection reason of each, null if accepted."""
     rows = rank_events(read_events(rows, TABLE, earliest))
     rows, rules = event_rules(rows, TABLE, users=users, catalog=catalog, deletions=None)
     of_account = ibis.ifelse(rows.entity_type == "account", rows.entity_id, None)
@@ -80,7 +80,7 @@ def classify(
         column.name: text_at(document, _METADATA_KEYS.get(column.name, column.name))
         for column in _FROM_METADATA
     }
-    # Other events may give reasons of their own.
+    # Other events may have reasons with other values.
     paused = rows.event_type == "subscription_paused"
     texts["pause_reason"] = ibis.ifelse(paused, texts["pause_reason"], None)
     values = {
@@ -118,7 +118,7 @@ def classify(
 
 
 def deletions(subscription_events: ir.Table) -> ir.Table:
-    """The first deletion of each deleted user: `user_id`, `deleted_on` (date)."""
+    """Return the first deletion date of each deleted user: `user_id`, `deleted_on`."""
     deleted = subscription_events.filter(subscription_events.event_type.isin(USER_EVENT_TYPES))
     return deleted.group_by(user_id=deleted.entity_id).aggregate(
         deleted_on=deleted.event_date.min()

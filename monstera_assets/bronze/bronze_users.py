@@ -1,4 +1,4 @@
-"""bronze_users: every user, as its latest row says; the only table with e-mail addresses."""
+"""bronze_users: the latest row of each user; the only table with email addresses."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from monstera_assets.bronze import authoring as ma
 TABLE = ma.declare_table(
     "bronze_users",
     grain="one user",
-    description="Users and the attributes by which metrics are segmented.",
+    description="Who are the users, and by which attributes are they segmented?",
     key=("user_id",),
     columns=(
         ma.Column("user_id", "string", "Identifier of the user."),
-        ma.Column("email", "string", "E-mail address. Never leaves bronze."),
+        ma.Column("email", "string", "Email address; never leaves bronze."),
         ma.Column(
             "account_id",
             "string",
-            "The account that the user belongs to.",
+            "Account of the user.",
             references=ma.Reference("bronze_accounts", "account_id"),
         ),
-        ma.Column("user_created_at", "timestamp", "Signup, UTC."),
+        ma.Column("user_created_at", "timestamp", "Time of signup, UTC."),
         ma.Column("country", "string", "Country of the user."),
         ma.Column("plan_type", "string", "Plan of the user."),
-        ma.Column("acquisition_source", "string", "Where the user came from."),
+        ma.Column("acquisition_source", "string", "Source from which the user was acquired."),
     ),
 )
 
@@ -31,7 +31,7 @@ REQUIRED = ma.required_columns(TABLE)
 
 
 def classify(rows: ir.Table, accounts: ir.Table) -> ir.Table:
-    """Typed rows with the reason for which each is rejected, null if accepted."""
+    """Return typed rows with the rejection reason of each, null if accepted."""
     rows = ma.typed(rows, TABLE)
     rows = ma.rank_duplicates(
         rows, TABLE.key, [rows.user_created_at, rows.source_file, rows.email, rows.account_id]

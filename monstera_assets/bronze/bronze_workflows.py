@@ -9,7 +9,8 @@ from monstera_assets.bronze import authoring as ma
 TABLE = ma.declare_table(
     "bronze_workflows",
     grain="one step of a workflow",
-    description="Workflows as ordered steps, each an event type in a product.",
+    description="Which steps does each workflow have, and in which order? A step is one event type in"
+    " one product.",
     key=("workflow_id", "step_number"),
     columns=(
         ma.Column("workflow_id", "string", "Identifier of the workflow."),
@@ -17,17 +18,17 @@ TABLE = ma.declare_table(
         ma.Column(
             "product_id",
             "string",
-            "Product, feature or sub-feature in which the step happens.",
+            "Product, feature or sub-feature of the step.",
             references=ma.Reference("bronze_product_catalog", "product_id"),
         ),
-        ma.Column("step_number", "int64", "Position of the step, from 1."),
-        ma.Column("event_type", "string", "Event type that makes the step."),
+        ma.Column("step_number", "int64", "Position of the step, starting at 1."),
+        ma.Column("event_type", "string", "Event type of the step."),
     ),
 )
 
 
 def classify(rows: ir.Table, catalog: ir.Table) -> ir.Table:
-    """Typed rows with the reason for which each is rejected, null if accepted."""
+    """Return typed rows with the rejection reason of each, null if accepted."""
     rows = ma.typed(rows, TABLE)
     rows = ma.rank_duplicates(
         rows, TABLE.key, [rows.source_file, rows.product_id, rows.event_type, rows.workflow_name]

@@ -1,13 +1,12 @@
-"""What a change of the inputs that are loaded whole means for days that are computed already.
+"""Determine which computed days are affected by changes of the inputs that are loaded in full.
 
-Users and accounts are read as their latest row says, for past days too, so a row that is changed or
-gone can change any day. A row that is added cannot change a day before its date: nobody is in a state
-before signup, no account before its creation or first payment, and facts of billing count from their
-date on. Two things of an added user reach further back, and both are seen here: events that were
-rejected for want of the user, and values of the segments that no user had, which have rows on every
-date.
+The latest rows of users and accounts apply to past days too, so a changed or removed row can affect
+any day. An added row cannot affect days before its date: users have no state before signup, accounts
+none before creation or first payment, and billing facts count from their date. Two effects of an
+added user reach further back: events that were rejected because the user was unknown become valid,
+and a new segment value has rows on every date.
 
-Catalog and workflows give all events their meaning; a change of theirs can change any day.
+Catalog and workflows determine the meaning of all events, so their changes can affect any day.
 """
 
 from __future__ import annotations
@@ -37,23 +36,22 @@ COMPARED = (
     bronze_subscription_events.TABLE,
     bronze_workflows.TABLE,
 )
-"""The tables whose rows other tables are made from."""
+"""The entity tables from which other tables are computed."""
 
 Named = Callable[[Table], str]
-"""Gives the SQL name of a table in one of two versions."""
+"""Returns the SQL name of a table in one of two versions."""
 
 _SEGMENTS = ("country", "plan_type", "acquisition_source", "subscription_tier")
 
 
 @dataclass(frozen=True)
 class EntityEffect:
-    """The days that a change of entities affects.
+    """The days affected by changes of entities.
 
     Attributes:
-        every_day: any day may be affected.
-        affects_from: else the first day that may be; None if none is.
-        event_days: days of events that hold rows of users for whom other rules apply now, if not
-            every day is affected.
+        every_day: whether any day may be affected; the other attributes are then unset.
+        affects_from: the first day that may be affected; None if no day is.
+        event_days: days with event rows of users to whom the rules now apply differently.
     """
 
     every_day: bool = False
@@ -64,9 +62,9 @@ class EntityEffect:
 def entity_effect(
     connection: duckdb.DuckDBPyConnection, before: Named, after: Named, loaded: Named
 ) -> EntityEffect:
-    """Compare two versions of the entity tables, which `before` and `after` name.
+    """Compare two versions of the entity tables, named by `before` and `after`.
 
-    `loaded` names bronze_events and bronze_rejected_events as they are loaded.
+    `loaded` names bronze_events and bronze_rejected_events.
     """
 
     def count(query: str) -> int:

@@ -1,4 +1,4 @@
-"""What bronze_events and bronze_subscription_events share: the event schema and its rules."""
+"""The event schema and its rules, shared by bronze_events and bronze_subscription_events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOCATIONS = ("web_app", "mobile_app", "desktop_app", "api")
 _EVENT_TYPE = "^[a-z][a-z0-9]*(_[a-z0-9]+)+$"
 
 SOURCE_NAMES = {"event_timestamp": "timestamp"}
-"""Columns that the source calls otherwise."""
+"""Columns with a different name in the source."""
 
 REQUIRED = (
     "event_id",
@@ -32,39 +32,36 @@ OPTIONAL = ("session_id", "product_id", "metadata", "received_at")
 
 EVENT_COLUMNS = (
     ma.Column("event_id", "string", "Identifier of the event."),
-    ma.Column("entity_id", "string", "Who or what the event is about."),
-    ma.Column("entity_type", "string", "Kind of the entity.", allowed=ENTITY_TYPES),
-    ma.Column("event_type", "string", "What happened, as [object or product]_[action]."),
-    ma.Column("event_timestamp", "timestamp", "When it happened, UTC."),
+    ma.Column("entity_id", "string", "Identifier of the entity that the event is about."),
+    ma.Column("entity_type", "string", "Type of the entity.", allowed=ENTITY_TYPES),
+    ma.Column("event_type", "string", "Type of the event, as [object or product]_[action]."),
+    ma.Column("event_timestamp", "timestamp", "Time of the event, UTC."),
     ma.Column("event_date", "date", "UTC date of the event."),
-    ma.Column("location", "string", "Where it happened.", allowed=LOCATIONS),
+    ma.Column("location", "string", "App or interface of the event.", allowed=LOCATIONS),
     ma.Column("session_id", "string", "Session of the event, if any.", nullable=True),
     ma.product_column(
         "product_id", "Product, feature or sub-feature of the event, if any.", nullable=True
     ),
     ma.Column("is_qualifying_event", "boolean", "Whether it is intentional, value-creating work."),
     ma.Column("is_activation_event", "boolean", "Whether it activates the user in the product."),
-    ma.Column("metadata", "string", "Further facts as a JSON object.", nullable=True),
-    ma.Column("received_at", "timestamp", "When the source received it, UTC.", nullable=True),
+    ma.Column("metadata", "string", "Additional facts, as a JSON object.", nullable=True),
+    ma.Column("received_at", "timestamp", "Time when the event was received, UTC.", nullable=True),
 )
 
 
 def trusted_date(moment: ir.TimestampColumn, earliest: date) -> ir.DateColumn:
-    """The UTC date of a moment; null where no date can be trusted."""
+    """Return the UTC date of a moment; null if unreadable or before `earliest`."""
     return ibis.ifelse(moment >= earliest, moment.date(), None)
 
 
 def read_events(rows: ir.Table, table: ma.Table, earliest: date) -> ir.Table:
-    """Typed event rows; `event_date` is null where no date can be trusted."""
+    """Return typed event rows, with `event_date` from `trusted_date`."""
     rows = ma.typed(rows, table, SOURCE_NAMES)
     return rows.mutate(event_date=trusted_date(rows.event_timestamp, earliest))
 
 
 def rank_events(rows: ir.Table, *, by_day: bool = False) -> ir.Table:
-    """Add `duplicate_rank` to typed event rows.
-
-    In a layout by day the rows of each folder are ranked by themselves.
-    """
+    """Add `duplicate_rank` to typed event rows; in a layout by day, rank each folder separately."""
     return ma.rank_duplicates(
         rows,
         ["event_id", "folder_date"] if by_day else ["event_id"],
@@ -80,9 +77,9 @@ def event_rules(
     catalog: ir.Table,
     deletions: ir.Table | None,
 ) -> tuple[ir.Table, list[ma.Rejection]]:
-    """The event rules in the framework's order (section 2), and the rows joined to what they need.
+    """Return the rows joined to their lookups, and the event rules in order (framework, section 2).
 
-    `rows` are as `rank_events` gives them; without `deletions` the rule for them is left out.
+    `rows` come from `rank_events`; without `deletions`, the rule on them is omitted.
     """
     rows, unknown_product = ma.unknown_reference(rows, "product_id", catalog, "unknown_product")
     people = users.select(person_id=users.user_id, person_created_on=users.user_created_at.date())

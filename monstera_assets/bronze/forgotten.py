@@ -1,14 +1,14 @@
-"""People who were forgotten: how their rows are made nameless, on every load and in what is stored.
+"""Pseudonymize the rows of erased people, in every load and in stored tables.
 
-The warehouse keeps a keyed hash (HMAC-SHA-256) of a forgotten person's id and e-mail address beside a
-random tombstone id, and nothing else of them. The key lies in a file beside the warehouse, never in
-it. A source still holds the person's rows, so each load hashes the ids that it reads and replaces
-those that it finds; what `monstera forget` does to stored rows is the same, by the same functions.
+The warehouse maps a keyed hash (HMAC-SHA-256) of an erased person's id and email address to a
+random tombstone id, and keeps no other identifier. The key is in a file next to the warehouse. The
+source still contains the person's rows, so each load hashes the ids that it reads and replaces the
+erased ones. `monstera forget` applies the same functions to stored rows.
 
-What totals depend on is replaced, not dropped: sessions, projects (which tell runs of workflows
-apart) and the people whom the person reached become keyed hashes, alike where they were alike.
+Values on which totals depend are replaced, not dropped: sessions, projects (which distinguish
+workflow runs) and the people whom the person reached become keyed hashes. Equal values stay equal.
 
-The key is only ever a bound parameter: no statement, and so no error message, has it in its text.
+The key is always a bound parameter, so no statement and no error message contains it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 
 FORGOTTEN = f"{OPERATIONS_SCHEMA}.forgotten"
-"""Keyed hash to tombstone: `kind` (user_id, email or key), `keyed_hash`, `tombstone`."""
+"""Table of tombstones by keyed hash: `kind` (user_id, email or key), `keyed_hash`, `tombstone`."""
 TOMBSTONE_PREFIX = "forgotten_"
 NO_ADDRESS = "@forgotten.invalid"
-"""How the placeholders end that stand for the e-mail addresses of forgotten people."""
+"""Suffix of the placeholders for email addresses of erased people."""
 REMOVED = "removed"
 
 PEOPLE = "forgotten_people"
@@ -49,14 +49,14 @@ _KEPT_IN_METADATA = (
     "effective_date",
     "grace_until",
 )
-"""Facts of subscriptions, by whose readability rows are accepted; numbers, dates and tiers only."""
+"""Numbers, dates and tiers of subscriptions, which must stay readable for rows to be accepted."""
 
 _KEY_BYTES = 32
 _BLOCK = 64
 _KEY_SUFFIX = ".forgotten-key"
 _OWNER_ONLY = 0o600
 
-# Each pattern splits a text into pieces that together are the text again.
+# Each pattern splits a text into pieces that concatenate to the same text.
 _USER_NUMBER = r'"\w*user_id"\s*:\s*"?-?[0-9]+"?'
 _LITERAL = r'"(?:[^"\\]|\\.)*"'
 _WORD = r"[\p{L}\p{N}_@+-]+(?:\.[\p{L}\p{N}_@+-]+)*"
@@ -66,23 +66,23 @@ _NUMBER = r"-?[0-9.]+"
 
 
 class ForgottenKeyError(WarehouseError):
-    """The key by which forgotten people are known is missing or another one."""
+    """The key that identifies erased people is missing, unusable or from another warehouse."""
 
 
 def key_path(database: Path) -> Path:
-    """Where the key of a warehouse is."""
+    """Return the path of a warehouse's key."""
     return database.absolute().with_name(database.name + _KEY_SUFFIX)
 
 
 @dataclass(frozen=True, repr=False)
 class Key:
-    """A secret, as the two padded blocks that HMAC hashes with."""
+    """The secret key of the keyed hashes."""
 
     secret: bytes
 
     @property
     def parameters(self) -> Mapping[str, bytes]:
-        """What statements with `keyed_hash_sql` are to be given."""
+        """The parameters of statements with `keyed_hash_sql`: the padded blocks of HMAC."""
         padded = self.secret.ljust(_BLOCK, b"\0")
         return {
             "inner": bytes(byte ^ 0x36 for byte in padded),
@@ -90,28 +90,28 @@ class Key:
         }
 
     def keyed_hash(self, kind: str, value: str) -> str:
-        """HMAC-SHA-256 of a value of a kind, in hexadecimal."""
+        """Return the HMAC-SHA-256 of a value and its kind, in hexadecimal."""
         message = f"{kind}:{value}".encode()
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()
 
     @property
     def check(self) -> str:
-        """By which the key is recognised."""
+        """The hash that identifies the key."""
         return self.keyed_hash("key", "")
 
 
 def make_key(path: Path) -> Key:
-    """Read the key, or make one that only the owner may read.
+    """Read the key, or create one that only the owner can read.
 
     Raises:
-        ForgottenKeyError: the file cannot be made or read.
+        ForgottenKeyError: the file cannot be created or read.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
     except FileExistsError:
         return read_key(path)
     except OSError as error:
-        raise ForgottenKeyError(f"{path} cannot be made: {error.strerror}.") from error
+        raise ForgottenKeyError(f"{path} cannot be created: {error.strerror}.") from error
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(secrets.token_hex(_KEY_BYTES) + "\n")
         file.flush()
@@ -123,7 +123,7 @@ def read_key(path: Path) -> Key:
     """Read the key.
 
     Raises:
-        ForgottenKeyError: the file is missing, holds no key, or others may read it.
+        ForgottenKeyError: the file is missing, contains no key, or is readable by other users.
     """
     try:
         mode = path.stat().st_mode
@@ -131,24 +131,24 @@ def read_key(path: Path) -> Key:
         secret = bytes.fromhex(text)
     except FileNotFoundError as error:
         raise ForgottenKeyError(
-            f"{path} is missing. It is the key by which forgotten people are known; without it a load"
-            " would bring them back. Put it back from where the warehouse was copied from."
+            f"{path} is missing. It is the key that identifies erased people; without it, a load"
+            " would restore their data. Copy it from where the warehouse was copied from."
         ) from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it holds no key"
-        raise ForgottenKeyError(f"{path} cannot be read: {reason}.") from error
+        reason = error.strerror if isinstance(error, OSError) else "it contains no key"
+        raise ForgottenKeyError(f"{path} cannot be read: {reason}. Restore it.") from error
     if mode & 0o077:
-        raise ForgottenKeyError(f"{path} can be read by others: run chmod 600 on it.")
+        raise ForgottenKeyError(f"{path} can be read by other users. Run chmod 600 on it.")
     if len(secret) != _KEY_BYTES:
-        raise ForgottenKeyError(f"{path} cannot be read: it holds no key.")
+        raise ForgottenKeyError(f"{path} cannot be read: it contains no key. Restore it.")
     return Key(secret)
 
 
 def forgetting(connection: duckdb.DuckDBPyConnection) -> Forgetting | None:
-    """What makes rows nameless; None if nobody was forgotten, which costs a look at the catalog.
+    """Return a `Forgetting`, or None if no one was erased.
 
     Raises:
-        ForgottenKeyError: people were forgotten, and the key is missing or another one.
+        ForgottenKeyError: people were erased, and the key is missing, unusable or wrong.
     """
     found = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
@@ -166,21 +166,21 @@ def forgetting(connection: duckdb.DuckDBPyConnection) -> Forgetting | None:
     key = read_key(key_path(Path(path)))
     if (key.check,) not in checks:
         raise ForgottenKeyError(
-            f"{key_path(Path(path))} is the key of another warehouse: with it a load would bring"
-            " forgotten people back. Put the right one there."
+            f"{key_path(Path(path))} is the key of another warehouse; with it, a load would restore"
+            " the data of erased people. Replace it with the key of this warehouse."
         )
     return Forgetting(connection, key)
 
 
 class Forgetting:
-    """Replaces what is known of forgotten people in the tables of a connection."""
+    """Pseudonymizes erased people in the tables of a connection."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, key: Key) -> None:
         self._connection = connection
         self.key = key
 
     def staged(self, input_name: str) -> None:
-        """Make the staged rows of an input nameless, and the records of it that are no rows."""
+        """Pseudonymize the staged rows and malformed records of an input."""
         rows = f"{input_name}_rows"
         if input_name == "users":
             self.find_people([f"SELECT user_id FROM {rows}"])
@@ -196,15 +196,15 @@ class Forgetting:
         self.drop_temporary()
 
     def texts(self, table: str, column: str, where: str = "TRUE") -> None:
-        """Replace ids and addresses of forgotten people inside the texts of a column."""
+        """Replace ids and addresses of erased people inside the texts of a column."""
         self.find_texts([f"SELECT {column} FROM {table} WHERE {where}"])
         self._connection.execute(
-            f"UPDATE {table} SET {column} = t.nameless FROM {TEXTS} AS t"
+            f"UPDATE {table} SET {column} = t.pseudonymized FROM {TEXTS} AS t"
             f" WHERE {table}.{column} = t.text AND ({where})"
         )
 
     def lines(self, table: str, column: str, where: str = "TRUE") -> None:
-        """Replace lines that are no rows and name a forgotten person: nothing in them has a place."""
+        """Replace malformed lines that name an erased person; their fields cannot be located."""
         candidates = " UNION ALL ".join(
             f"SELECT {column} AS line, trim(unnest(regexp_extract_all({column}, '{pattern}'))) AS token"
             f" FROM {table} WHERE {where}"
@@ -222,7 +222,7 @@ class Forgetting:
         )
 
     def find_people(self, queries: Iterable[str]) -> None:
-        """Fill `PEOPLE` (real_id, tombstone) with the forgotten among the ids of the queries."""
+        """Fill `PEOPLE` (real_id, tombstone) with the erased people among the queried ids."""
         ids = _texts(queries)
         self._execute(
             f"CREATE OR REPLACE TEMP TABLE {PEOPLE} AS SELECT text AS real_id, tombstone"
@@ -231,9 +231,9 @@ class Forgetting:
         )
 
     def find_emails(self, queries: Iterable[str]) -> None:
-        """Number the addresses of each person in `PEOPLE`, in order, over the queries' two columns.
+        """Number the addresses of each person in `PEOPLE`, from queries of (real_id, email).
 
-        By their order one of two rows of a user is kept, and it must stay the same one.
+        The order of addresses is preserved, because it decides which duplicate of a user is kept.
         """
         every = " UNION ".join(
             f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM ({query}) AS q(real_id, email)"
@@ -246,11 +246,11 @@ class Forgetting:
         )
 
     def find_texts(self, queries: Iterable[str]) -> None:
-        """Fill `TEXTS` (text, nameless) with those of the queries' texts that name the forgotten.
+        """Fill `TEXTS` (text, pseudonymized) with the queried texts that name erased people.
 
-        Numbers are taken for ids only where a key says so: `"..._user_id": 42`.
+        Numbers count as ids only after a matching key: `"..._user_id": 42`.
         """
-        # A literal may be escaped, as "caf\u00e9" is.
+        # A literal may contain escapes, such as "caf\u00e9".
         decoded = (
             "CASE WHEN contains(token, '\\') AND json_valid(token)"
             " THEN json_extract_string(token, '$') ELSE token[2:-2] END"
@@ -283,31 +283,31 @@ class Forgetting:
             f"list_has_any(regexp_extract_all(text, '{pattern}'), map_keys(known))"
             for pattern, *_ in kinds
         )
-        nameless = "text"
+        pseudonymized = "text"
         for pattern in _PIECES:
-            nameless = (
-                f"array_to_string(list_transform(regexp_extract_all({nameless}, '{pattern}'),"
+            pseudonymized = (
+                f"array_to_string(list_transform(regexp_extract_all({pseudonymized}, '{pattern}'),"
                 " lambda piece: coalesce(known[piece], piece)), '')"
             )
         self._connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {TEXTS} AS SELECT text, {nameless} AS nameless"
+            f"CREATE OR REPLACE TEMP TABLE {TEXTS} AS SELECT text, {pseudonymized} AS pseudonymized"
             f" FROM ({every}) CROSS JOIN (SELECT map(list(token), list(replacement)) AS known"
             f" FROM {_WORDS} HAVING count(*) > 0) WHERE {named}"
         )
 
     def find_values(self, queries: Mapping[str, str]) -> None:
-        """Fill `VALUES` (kind, real_id, value, replacement) with what tells a person's things apart.
+        """Fill `VALUES` (kind, real_id, value, replacement) with values that become keyed hashes.
 
         Args:
-            queries: kind to a query for `real_id` and `value`.
+            queries: per kind, a query of `real_id` and `value`.
         """
         every = " UNION ".join(
             f"SELECT '{kind}' AS kind, CAST(real_id AS VARCHAR) AS real_id,"
             f" CAST(value AS VARCHAR) AS value FROM ({query})"
             for kind, query in queries.items()
         )
-        # A value that is a forgotten person's tombstone stands for the id that it has replaced: the
-        # hash must be the same whoever was forgotten first.
+        # A tombstone counts as the id that it replaced, so that hashes do not depend on the order
+        # in which people are erased.
         canonical = f"coalesce(others.keyed_hash, {keyed_hash_sql('user_id', 'value')})"
         hashed = keyed_hash_sql(
             "value", f"found.kind || ' ' || people.tombstone || ' ' || {canonical}"
@@ -321,7 +321,7 @@ class Forgetting:
         )
 
     def users_sql(self, rows: str) -> str:
-        """The rows of a relation with `user_id` and `email`, nameless; see `find_people`."""
+        """Return the query that pseudonymizes `user_id` and `email`; call `find_emails` first."""
         return (
             "SELECT r.* REPLACE (coalesce(p.tombstone, CAST(r.user_id AS VARCHAR)) AS user_id,"
             " CASE WHEN p.tombstone IS NULL OR e.position IS NULL THEN CAST(r.email AS VARCHAR)"
@@ -332,7 +332,7 @@ class Forgetting:
         )
 
     def events_sql(self, rows: str) -> str:
-        """The rows of a relation in the event schema, nameless; see the other `find_` methods."""
+        """Return the query that pseudonymizes events; call `find_texts` and `find_values` first."""
         metadata = "CAST(r.metadata AS VARCHAR)"
         kept = ", ".join(
             f'CASE WHEN {value} IS NOT NULL THEN \'"{name}": "\' || CASE WHEN'
@@ -359,7 +359,7 @@ class Forgetting:
         return (
             "SELECT r.* REPLACE (coalesce(p.tombstone, CAST(r.entity_id AS VARCHAR)) AS entity_id,"
             " coalesce(session.replacement, CAST(r.session_id AS VARCHAR)) AS session_id,"
-            f" CASE WHEN p.tombstone IS NULL THEN coalesce(named.nameless, {metadata})"
+            f" CASE WHEN p.tombstone IS NULL THEN coalesce(named.pseudonymized, {metadata})"
             f" ELSE {of_person} END AS metadata)"
             f" FROM {rows} AS r LEFT JOIN {PEOPLE} AS p"
             f" ON CAST(r.entity_id AS VARCHAR) = p.real_id AND {is_person('r.')}{joins}"
@@ -367,12 +367,12 @@ class Forgetting:
         )
 
     def drop_temporary(self) -> None:
-        """Leave nothing of what the loads of people have looked up."""
+        """Drop the temporary tables of all lookups."""
         for name in _TEMPORARY:
             self._connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
 
     def _known(self, tokens: str) -> str:
-        """Of a query's `token` and `value`, those that are a forgotten person's, with `tombstone`."""
+        """Return the query of `token` and `value` rows that name erased people, with `tombstone`."""
         by_id, by_email = (
             keyed_hash_sql(kind, value)
             for kind, value in (("user_id", "value"), ("email", "lower(value)"))
@@ -386,7 +386,7 @@ class Forgetting:
         )
 
     def _replace(self, table: str, query: str) -> None:
-        """Replace a staged table by a query on it, if there is anything to replace."""
+        """Replace a staged table with a query on it, if it names erased people."""
         found = self._connection.execute(
             f"SELECT 1 FROM {PEOPLE} UNION ALL SELECT 1 FROM {TEXTS} LIMIT 1"
         ).fetchall()
@@ -398,18 +398,18 @@ class Forgetting:
 
 
 def keyed_hash_sql(kind: str, value: str) -> str:
-    """`Key.keyed_hash` in SQL, with `$inner` and `$outer` to be bound to the key's parameters."""
+    """Return `Key.keyed_hash` in SQL; bind `$inner` and `$outer` to the key's parameters."""
     message = f"encode('{kind}:' || {value})"
     return f"sha256($outer || unhex(sha256($inner || {message})))"
 
 
 def is_person(prefix: str = "") -> str:
-    """Whether the entity of an event can be a person: accounts may have ids like people's."""
+    """Return the SQL condition that an entity can be a person; an account may have the same id."""
     return f"coalesce(CAST({prefix}entity_type AS VARCHAR), '') NOT IN ('account', 'system')"
 
 
 def personal_values(relations: Sequence[str]) -> dict[str, str]:
-    """Sessions, projects and targets of people in relations of the event schema; see `find_values`."""
+    """Return queries of people's sessions, projects and targets in events, for `find_values`."""
     values = {
         "session": "session_id",
         "project": _text_at("CAST(metadata AS VARCHAR)", "project_id"),
@@ -438,5 +438,5 @@ def _is_object(text: str) -> str:
 
 
 def _text_at(text: str, name: str) -> str:
-    # Not in one expression with AND: a text that is no JSON is an error, whatever stands before it.
+    # CASE, because AND may evaluate both sides, which fails for text that is not JSON.
     return f"CASE WHEN {_is_object(text)} THEN json_extract_string({text}, '$.{name}') END"

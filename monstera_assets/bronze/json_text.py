@@ -1,4 +1,4 @@
-"""JSON held as text: validity and single values, through DuckDB functions that Ibis has no name for."""
+"""JSON in text columns, through DuckDB functions that Ibis does not provide."""
 
 # mypy: disable-error-code="untyped-decorator, empty-body"
 
@@ -21,11 +21,11 @@ def _json_extract_string(document: str, path: str) -> str: ...
 
 
 def is_json_object(text: ir.StringValue) -> ir.BooleanValue:
-    """Whether a text is a JSON object."""
-    # json_type fails on text that is no JSON; cases() evaluates it only where the first holds
+    """Return whether a text is a JSON object."""
+    # json_type fails on text that is not JSON; cases() evaluates it only for valid JSON.
     return ibis.cases((_json_valid(text), _json_type(text) == "OBJECT"), else_=False)
 
 
 def text_at(document: ir.StringValue, key: str) -> ir.StringValue:
-    """The value under a key of a JSON object as text; null where it is absent or null."""
+    """Return the value of a key of a JSON object as text; null if absent or null."""
     return _json_extract_string(document, f"$.{key}")

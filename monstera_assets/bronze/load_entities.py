@@ -1,7 +1,7 @@
-"""The load of everything that is not loaded by day: accounts, catalog, users, billing, workflows.
+"""Load the inputs that are loaded in full: accounts, catalog, users, billing and workflows.
 
-The five inputs are loaded together, in one transaction, because they refer to each other: a user is
-accepted only with an account, a subscription event only with the account or user it is about.
+All five are loaded in one transaction, because they refer to each other: a user is accepted only if
+its account is, and a subscription event only if its account or user is.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,8 +32,8 @@ from monstera_assets.bronze.loading import (
     Classify,
     accepted,
     forget_in_rejected,
+    kept_columns,
     stage,
-    what_is_kept,
     with_files,
 )
 from monstera_assets.bronze.validation import REASON, required_columns
@@ -50,7 +50,7 @@ TABLES = (*COMPARED, bronze_rejected_entities.TABLE, bronze_entity_loads.TABLE)
 
 @dataclass(frozen=True)
 class _Entity:
-    """How one input is read: its table, its rules, and its columns if not those of the table."""
+    """How one input is read: its table, its rules, and its columns if they differ from the table's."""
 
     table: Table
     classify: Classify
@@ -68,14 +68,14 @@ class _Entity:
         queries: QueryCache,
         connection: duckdb.DuckDBPyConnection,
     ) -> str:
-        """Stage and classify the input, and give the query of the accepted rows."""
+        """Stage and classify the input, and return the query of the accepted rows."""
         required = self.required or required_columns(self.table)
         nullable = [column.name for column in self.table.columns if column.nullable]
         optional = self.optional or [name for name in nullable if name not in required]
         rows, _ = stage(connection, source_input, required, optional)
         classified = queries.select(
             f"{self.table.name}.classified",
-            lambda: what_is_kept(self.table, self.classify(rows)),
+            lambda: kept_columns(self.table, self.classify(rows)),
             rows.schema(),
             earliest,
         )
@@ -85,7 +85,7 @@ class _Entity:
 
     @property
     def rejected(self) -> str:
-        """The query of the rejected rows and of the records that are no rows."""
+        """The query of the rejected rows and malformed records."""
         name = self.input_name
         return (
             f"SELECT '{name}' AS input_name, {REASON}, source_file, raw_row FROM {name}_classified"
@@ -94,7 +94,7 @@ class _Entity:
         )
 
     def ledger_entry(self, source_input: SourceInput, connection: duckdb.DuckDBPyConnection) -> str:
-        """The query of the counts of the input and the files it was read from."""
+        """Return the query of the input's row counts and files."""
         name = self.input_name
         taken = accepted(self.table, f"{name}_classified")
         counts = (
@@ -109,7 +109,7 @@ class _Entity:
 def build_load_entities(
     source: Path, earliest: date, queries: QueryCache | None = None
 ) -> AssetsDefinition:
-    """The asset that loads all entity tables from a source folder."""
+    """Return the asset that loads all entity tables from a source folder."""
 
     @multi_asset(name="load_entities", outs=batch_outs(TABLES))
     def load_entities() -> Iterator[MaterializeResult[Any]]:
@@ -126,7 +126,7 @@ def build_load_entities(
 def entity_load(
     inputs: Mapping[str, SourceInput], earliest: date, queries: QueryCache | None = None
 ) -> TableBatch:
-    """The batch of `entity_batch` that also notes which days its changes affect."""
+    """Return `entity_batch`, extended to record which days its changes affect."""
     return replace(
         entity_batch(inputs, earliest, queries),
         before=_remember_entities,
@@ -137,12 +137,12 @@ def entity_load(
 def entity_batch(
     inputs: Mapping[str, SourceInput], earliest: date, queries: QueryCache | None = None
 ) -> TableBatch:
-    """The tables of all entity inputs.
+    """Return the batch of all entity tables.
 
     Args:
         inputs: the source's inputs; subscription_events and workflows may be missing.
-        earliest: no subscription event is older.
-        queries: where compiled queries are kept.
+        earliest: first accepted date of subscription events.
+        queries: cache of compiled queries.
     """
     known = queries or QueryCache()
     entities = {
@@ -207,10 +207,10 @@ def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _note_what_changed(connection: duckdb.DuckDBPyConnection) -> None:
-    """Say from which day on tables are affected by entities that differ from those before."""
+    """Record the first day that changes of entities affect."""
     events = (bronze_events.TABLE, bronze_rejected_events.TABLE)
     if not all(stored_columns(connection, table) for table in events):
-        return  # no day was ever loaded
+        return  # no day has been loaded
     stored = attrgetter("qualified_name")
     effect = entity_effect(connection, before=_before, after=stored, loaded=stored)
     first = date.min if effect.every_day else effect.affects_from

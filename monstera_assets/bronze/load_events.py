@@ -1,4 +1,4 @@
-"""The load of events, by day: accepted rows, rejected rows and ledger in one transaction."""
+"""Load events by day: accepted rows, rejected rows and ledger, in one transaction."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from monstera_assets.bronze import bronze_events, bronze_loads, bronze_rejected_
 from monstera_assets.bronze.loading import (
     accepted,
     forget_in_rejected,
+    kept_columns,
     raw_columns,
     stage,
-    what_is_kept,
     with_files,
 )
 from monstera_assets.bronze.row_digests import (
@@ -48,17 +48,16 @@ from monstera_assets.warehouse.writer import materialized_days
 TABLES = (bronze_events.TABLE, bronze_rejected_events.TABLE, bronze_loads.TABLE)
 
 LOOKED_UP = ("bronze_users", "bronze_product_catalog", "bronze_subscription_events")
-"""The tables by which events are judged."""
+"""The tables against which events are validated."""
 
 ROWS_OUTSIDE = "rows_outside_the_run"
-"""Metadata key: rows of a source that is not laid out by day which belong to other days."""
+"""Metadata key: number of rows outside the run's days, if the source is not laid out by day."""
 
 CHANGED_DAYS = "monstera/changed_days"
-"""Tag of a run: of its range, load only these days of events, as text of windows, maybe none.
+"""Run tag: the days of events to load within the run's range, as text of windows, possibly none.
 
-With them are loaded the days that were never loaded, that hold other rows than the ledger says, or on
-which an event is a duplicate, or no longer one, for what the loaded days hold. All others stay as
-they are.
+The run also loads days that were never loaded, days whose rows differ from the ledger, and days on
+which an event becomes or stops being a duplicate of one on a loaded day. Others stay unchanged.
 """
 
 _DAYS = "events_days"
@@ -80,7 +79,7 @@ def build_load_events(
     earliest: date,
     queries: QueryCache | None = None,
 ) -> dg.AssetsDefinition:
-    """The asset that loads event partitions from a source folder."""
+    """Return the asset that loads event partitions from a source folder."""
 
     @dg.multi_asset(
         name="load_events",
@@ -113,7 +112,7 @@ def build_load_events(
         outside = batch.counts[ROWS_OUTSIDE]
         if outside:
             context.log.warning(
-                f"{outside} rows of the source are dated outside {window} and not part of this run"
+                f"{outside} rows of the source are dated outside {window} and not part of this run."
             )
         for name in others:
             metadata = {"rows_written": batch.counts[name], ROWS_OUTSIDE: outside}
@@ -134,7 +133,7 @@ def event_batch(
     changed: Sequence[DateWindow] | None = None,
     queries: QueryCache | None = None,
 ) -> TableBatch:
-    """The tables of a range of event partitions.
+    """Return the batch of a range of event partitions.
 
     Args:
         source_input: the files to read.
@@ -142,10 +141,10 @@ def event_batch(
         catalog: bronze_product_catalog.
         subscription_events: bronze_subscription_events.
         window: the partitions to fill.
-        first_partition: where rows without a readable date belong.
-        earliest: no event is older.
-        changed: the days to load where not all of the window are; see `CHANGED_DAYS`.
-        queries: where compiled queries are kept.
+        first_partition: partition of rows without a readable date.
+        earliest: first accepted event date.
+        changed: the days to load if not the whole window; see `CHANGED_DAYS`.
+        queries: cache of compiled queries.
     """
     load = _EventLoad(
         source_input,
@@ -173,7 +172,7 @@ def event_batch(
 def day_digests(
     rows: ir.Table, malformed: ir.Table, *, by_day: bool, earliest: date, first_partition: date
 ) -> ir.Table:
-    """`partition_date`, `rows_read` and `rows_digest` of each day that a source has rows of."""
+    """Return `partition_date`, `rows_read` and `rows_digest` of each day with rows in a source."""
     read = event_rules.read_events(rows, bronze_events.TABLE, earliest)
     read = event_rules.rank_events(read, by_day=by_day)
     dated = read.select(
@@ -187,7 +186,7 @@ def day_digests(
 
 @dataclass
 class _EventLoad:
-    """One load: its steps in the order of the batch, and what they tell each other."""
+    """The steps of one load, in the order of the batch, and their shared state."""
 
     source_input: SourceInput
     entities: tuple[ir.Table, ir.Table, ir.Table]
@@ -200,14 +199,14 @@ class _EventLoad:
     read: SourceInput | None = None
 
     def remember_ledger(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Keep what the ledger says before it is replaced."""
+        """Save the digests of the ledger before it is replaced."""
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {_LEDGER_BEFORE} AS"
             f" SELECT partition_date, {DIGEST} FROM {bronze_loads.TABLE.qualified_name}"
         )
 
     def accepted_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """Choose the days, stage and classify their rows, and give the accepted ones."""
+        """Choose the days, classify their rows, and return the query of the accepted ones."""
         if self.changed is None:
             return self._classified(connection, list(self.window))
         known = materialized_days(connection, bronze_loads.TABLE)
@@ -218,10 +217,10 @@ class _EventLoad:
         return rows
 
     def _classified(self, connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> str:
-        """Stage and classify the rows of days, and give the accepted ones.
+        """Stage and classify the rows of days, and return the query of the accepted ones.
 
-        A whole range is read where it is and classified as it is asked for, which is less work than
-        to keep every row twice on its way. Of single days everything is looked at again and again.
+        A full range is read in place and classified on demand, which avoids storing each row twice.
+        Rows of selected days are stored, because they are read repeatedly.
         """
         by_day = self.source_input.by_day
         in_place = self.changed is None
@@ -249,7 +248,7 @@ class _EventLoad:
         return accepted(bronze_events.TABLE, _CLASSIFIED)
 
     def _select(self, name: str, build: Callable[[], ir.Table], *depends_on: object) -> str:
-        """The SQL of an expression of this load, compiled unless it is known."""
+        """Return the SQL of an expression of this load, compiled unless cached."""
         given = (self.source_input.by_day, self.earliest, self.first_partition, *depends_on)
         return self.queries.select(f"{bronze_events.TABLE.name}.{name}", build, *given)
 
@@ -257,8 +256,8 @@ class _EventLoad:
         self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, *, in_place: bool
     ) -> None:
         stored = bronze_events.TABLE.relation
-        # A layout by day reads no other day's files, so duplicates of earlier days show only in what
-        # is loaded already.
+        # A layout by day reads no files of other days, so duplicates of earlier days are found in
+        # the stored events.
         rules = bronze_events.Classification(
             *self.entities,
             stored.anti_join(_DAYS_TABLE, stored.event_date == _DAYS_TABLE.day)
@@ -283,7 +282,7 @@ class _EventLoad:
         def few() -> ir.Table:
             return keyed().semi_join(keys, "repeated_key").drop("repeated_key")
 
-        # Read twice, and few.
+        # Stored, because these few rows are read twice.
         repeated_rows = temporary_table(
             connection, _REPEATED_ROWS, self._select("repeated_rows", few, columns)
         )
@@ -313,10 +312,10 @@ class _EventLoad:
 
     def _kept(self, classified: ir.Table) -> ir.Table:
         classified = self._of_loaded_days(classified)
-        return what_is_kept(bronze_events.TABLE, classified, also=["partition_date", HASH])
+        return kept_columns(bronze_events.TABLE, classified, also=["partition_date", HASH])
 
     def _of_loaded_days(self, rows: ir.Table) -> ir.Table:
-        # Of a layout by day, only files of the days are read.
+        # In a layout by day, only files of these days are read.
         return rows if self.source_input.by_day else _of_days(rows)
 
     def _rows_outside(
@@ -333,7 +332,7 @@ class _EventLoad:
         return count_rows(connection, f"SELECT * FROM ({dates}) WHERE {outside}")
 
     def _days_with_other_rows(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
-        """Days of the window whose rows are not those of the ledger."""
+        """Return the days of the window whose rows differ from the ledger."""
         found = connection.execute(
             f"SELECT ledger.partition_date FROM {_LEDGER_BEFORE} AS ledger LEFT JOIN {_DIGESTS} AS"
             f" now USING (partition_date) WHERE coalesce(now.{DIGEST}, ?) <> ledger.{DIGEST} AND"
@@ -343,10 +342,10 @@ class _EventLoad:
         return [day for (day,) in found]
 
     def _days_with_other_duplicates(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
-        """Days that are not loaded, and whose events are duplicates now, or are none any more.
+        """Return the days not loaded on which an event became or stopped being a duplicate.
 
-        An event accepted there is a duplicate if an earlier day has its id. A row rejected there as
-        a duplicate, like all rows of its id that day, is none if no earlier day has the id.
+        An accepted event became one if an earlier day has its id. If all rows of one id and day were
+        rejected as duplicates, they stopped being duplicates if no earlier day has the id.
         """
         rejected = bronze_rejected_events.TABLE.qualified_name
         found = connection.execute(
@@ -378,7 +377,7 @@ class _EventLoad:
         return [day for (day,) in found]
 
     def digests(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Count and digest the rows read of each day, and those of it that are accepted."""
+        """Count and digest the rows read per day, and count the accepted ones."""
         hashes = temporary_relation(connection, _HASHES)
         malformed = temporary_relation(connection, "events_malformed")
 
@@ -386,7 +385,7 @@ class _EventLoad:
             unreadable = _of_days(_hashed(malformed, self.first_partition))
             return digests_by_day(hashes.union(unreadable))
 
-        # Everything accepted is stored by now, each event on the day that is its partition.
+        # By now, all accepted events are stored, each in the partition of its date.
         events = bronze_events.TABLE.qualified_name
         temporary_table(
             connection,
@@ -401,7 +400,7 @@ class _EventLoad:
         )
 
     def rejected_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """The rejected rows of the days."""
+        """Return the query of the days' rejected rows."""
         self.digests(connection)
         broken = (
             "SELECT day AS partition_date, CAST(NULL AS DATE) AS event_date,"
@@ -409,31 +408,31 @@ class _EventLoad:
             f" JOIN {_DAYS} ON coalesce(folder_date, DATE '{self.first_partition}') = day"
         )
         if count_rows(connection, f"SELECT * FROM {_ENTRIES} WHERE rows_rejected > 0") == 0:
-            return broken  # none then, and no need to look for them
+            return broken  # no other row was rejected
         return (
             f"{broken} UNION ALL SELECT partition_date, event_date, {REASON}, source_file, raw_row"
             f" FROM {_CLASSIFIED} WHERE {REASON} IS NOT NULL"
         )
 
     def ledger(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """The entries of the days."""
+        """Return the query of the days' ledger entries."""
         return with_files(connection, f"SELECT * FROM {_ENTRIES}", self.source_input)
 
     def explain(self, connection: duckdb.DuckDBPyConnection, error: Exception) -> None:
-        """Find the file that cannot be read, if that is the error's cause.
+        """Find the file that caused an error, if any.
 
         Raises:
-            SourceError: naming the file.
+            SourceError: a file cannot be read.
         """
         if self.read is not None:
             columns = raw_columns(event_rules.REQUIRED, event_rules.OPTIONAL)
             explain_failure(connection, self.read, columns, error)
 
     def note_what_changed(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Note from which day on tables are affected, and which files the other days agree with.
+        """Record the first affected day, and the current files for days that match them.
 
         Raises:
-            SourceError: a file has gone or changed since it was found.
+            SourceError: a file is missing or has changed since discovery.
         """
         if self.read is not None:
             check_unchanged(self.read)
@@ -446,7 +445,7 @@ class _EventLoad:
         if first is not None:
             note_change(connection, Cause.EVENTS, first)
         if self.changed is not None and not self.source_input.by_day:
-            # As a load of everything would say.
+            # A load of all days would record the same files.
             connection.execute(
                 f"UPDATE {ledger} SET files = (SELECT coalesce(list({{'path': path, 'size_bytes':"
                 " size_bytes, 'sha256': sha256} ORDER BY path), []) FROM events_files)"
@@ -466,7 +465,7 @@ def _keep_days(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> N
 
 
 def _staged(rows: ir.Table) -> tuple[str, Any]:
-    """What queries of staged rows depend on: they may be a view of the files, with any types."""
+    """Return the cache key of queries on staged rows: the table or view, and its schema."""
     return rows.get_name(), rows.schema()
 
 

@@ -1,7 +1,7 @@
-"""From the files of one input to accepted rows, rejected rows and a ledger entry.
+"""Turn the files of one input into accepted rows, rejected rows and a ledger entry.
 
-Both loads, of entities and of events, go this way: stage the files, classify every row once, keep
-the result in a temporary table, and fill the tables from it.
+Both loads (entities and events) stage the files, classify every row, and fill the tables from the
+temporary result.
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ def stage(
     *,
     copy: bool = True,
 ) -> tuple[ir.Table, ir.Table]:
-    """Stage an input's files; the rows that can be read and the records that cannot.
+    """Stage an input's files, and return the rows and the malformed records.
 
-    In both, people who were forgotten have their tombstone instead of their id. Every file must have
-    the required columns; for `copy` see `stage_rows`.
+    Both have tombstones instead of the ids of erased people. For `copy`, see `stage_rows`.
 
     Raises:
-        ForgottenKeyError: people were forgotten, and the key to know them by is not there.
-        SourceError: a file lacks a required column, or cannot be read at all.
+        ForgottenKeyError: people were erased, and the key is missing, unusable or wrong.
+        SourceError: a file lacks a required column or cannot be read.
     """
     forgotten = forgetting(connection)
     columns = raw_columns(required, optional)
@@ -52,15 +51,15 @@ def stage(
 
 
 def raw_columns(required: Sequence[str], optional: Sequence[str]) -> list[RawColumn]:
-    """The columns to read of an input."""
+    """Return the columns of an input to read."""
     return [
         *(RawColumn(name, required=True) for name in required),
         *(RawColumn(name, required=False) for name in optional),
     ]
 
 
-def what_is_kept(table: Table, classified: ir.Table, also: Sequence[str] = ()) -> ir.Table:
-    """Of classified rows the table's columns, others named, reason, file and, if rejected, raw row."""
+def kept_columns(table: Table, classified: ir.Table, also: Sequence[str] = ()) -> ir.Table:
+    """Select the table's columns, `also`, reason, file and, for rejected rows, the raw row."""
     rejected = classified[REASON].notnull()
     return classified.select(
         *(column.name for column in table.columns),
@@ -72,7 +71,7 @@ def what_is_kept(table: Table, classified: ir.Table, also: Sequence[str] = ()) -
 
 
 def forget_in_rejected(connection: duckdb.DuckDBPyConnection, classified: str) -> bool:
-    """Make the raw rows of a temporary table nameless; whether anybody is forgotten."""
+    """Pseudonymize the raw rows of a temporary table; return whether anyone was erased."""
     forgotten = forgetting(connection)
     if forgotten is None:
         return False
@@ -82,7 +81,7 @@ def forget_in_rejected(connection: duckdb.DuckDBPyConnection, classified: str) -
 
 
 def accepted(table: Table, classified: str) -> str:
-    """The query of the rows of a temporary table that are accepted, in the table's columns."""
+    """Return the query of the accepted rows of a temporary table, in the table's columns."""
     columns = ", ".join(quote(column.name) for column in table.columns)
     return f"SELECT {columns} FROM {quote(classified)} WHERE {REASON} IS NULL"
 
@@ -90,10 +89,9 @@ def accepted(table: Table, classified: str) -> str:
 def with_files(
     connection: duckdb.DuckDBPyConnection, entries: str, source_input: SourceInput
 ) -> str:
-    """Add to a query of ledger entries the `files` they were read from, with size and hash.
+    """Return a query that adds `files`, with size and hash, to a query of ledger entries.
 
-    Entries of an input laid out by day have a `partition_date` and get the files of their folder;
-    all others get all files.
+    In a layout by day, entries get the files of their `partition_date`; otherwise all files.
     """
     prints = [fingerprint(file) for file in source_input.files]
     name = quote(f"{source_input.name}_files")

@@ -1,12 +1,11 @@
-"""Digests of raw event rows: what tells whether a day's rows have changed.
+"""Digests of raw event rows, which show whether a day's rows have changed.
 
-A day's digest depends on the rows and not on their order: the hashes of all rows are added up. A sum,
-unlike an exclusive or, also sees a row that is there twice more. Whether a row repeats an `event_id` is
-part of its hash, because that can change with the rows of other days; so is its file, which the table
-of rejected rows names.
+A digest contains the sum of the day's row hashes, which does not depend on row order. Unlike an
+exclusive or, a sum detects a row that was added twice. A hash includes the row's file, which rejected
+rows record, and whether the row repeats an `event_id`, which can change with rows of other days.
 
-The hash is DuckDB's, of 63 bits: many times faster than a cryptographic one, and nobody forges events
-here. Another version of DuckDB may hash otherwise; all days then look changed once.
+DuckDB's 63-bit hash is many times faster than a cryptographic one, and forgery is not a concern.
+Another version of DuckDB may hash differently; all days then appear changed once.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ HASH = "row_hash"
 
 
 def row_hash(rows: ir.Table) -> ir.IntegerValue:
-    """The hash of each row, for rows as `rank_events` gives them."""
+    """Return the hash of each row from `rank_events`."""
     raw = {name: rows[name].cast("string") for name in rows.columns if name.startswith("raw_")}
     return _hash(rows.source_file, rows.duplicate_rank > 0, *raw.values())
 
 
 def malformed_hash(malformed: ir.Table) -> ir.IntegerValue:
-    """The same for records that are no rows."""
+    """Return the hash of each malformed record."""
     return _hash(malformed.source_file, malformed.reason, malformed.raw_line)
 
 
 def digests_by_day(hashed: ir.Table) -> ir.Table:
-    """The `rows_read` and `rows_digest`, as rows:sum, of each `partition_date`, from a hash a row."""
+    """Aggregate row hashes to `rows_read` and `rows_digest` (rows:sum) per `partition_date`."""
     counted = hashed.group_by("partition_date").aggregate(
         rows_read=hashed.count(), total=hashed[HASH].sum()
     )

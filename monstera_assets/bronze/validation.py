@@ -1,4 +1,4 @@
-"""Rules by which a source row is accepted, as Ibis expressions; the first that it breaks counts."""
+"""Rules for accepting source rows, as Ibis expressions; the first broken rule is the reason."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import ibis.expr.types as ir
 from monstera_assets.warehouse.tables import Column, Table
 
 Rejection = tuple[str, ir.BooleanValue]
-"""A rejection reason and the condition under which it applies; a null condition does not apply."""
+"""A rejection reason and its condition; it does not apply where the condition is null."""
 
 REASON = "rejection_reason"
 
 
 def typed(rows: ir.Table, table: Table, source_names: Mapping[str, str] | None = None) -> ir.Table:
-    """Read the raw columns of a source as the declared types; what cannot be read becomes null.
+    """Read the raw columns of a source as the declared types; unreadable values become null.
 
-    Keeps the raw columns, prefixed with `raw_`, beside the typed ones. Columns of the table that the
-    source does not have are left out; `source_names` has those that the source calls otherwise.
+    The raw columns are kept with the prefix `raw_`. Table columns missing in the source are omitted;
+    `source_names` maps columns to their names in the source, if different.
     """
     names = source_names or {}
     raw = {name: f"raw_{name}" for name in rows.columns}
@@ -36,40 +36,40 @@ def typed(rows: ir.Table, table: Table, source_names: Mapping[str, str] | None =
 
 
 def read_as(raw: ir.Value, dtype: dt.DataType) -> ir.Value:
-    """A raw value as a type; null where it is empty or is not of that type, whatever a cast says."""
+    """Return a raw value as a type; null if empty or not of that type, even if a cast accepts it."""
     dtype = dtype.copy(nullable=True)
     if dtype.is_string():
         return raw.cast("string").nullif("")
     if dtype.is_timestamp() and raw.type().is_string():
-        # By way of a zoned timestamp, so that an offset in the text is heeded; the connection's
-        # zone is UTC.
+        # Cast to a zoned timestamp first, which respects an offset in the text; the connection's
+        # time zone is UTC.
         return _finite(raw.try_cast("timestamp('UTC')").cast("timestamp"))
     if dtype.is_temporal():
         return _finite(raw.try_cast(dtype))
     if dtype.is_integer() and not raw.type().is_integer():
-        # DuckDB would round 3.7 seats to 4. Of NaN and the infinite there is no remainder.
+        # DuckDB would round 3.7 seats to 4. NaN and infinity have no remainder.
         is_whole = raw.try_cast("float64") % 1 == 0
         return ibis.ifelse(is_whole, raw.try_cast(dtype), None)
     return raw.try_cast(dtype)
 
 
 def _finite(value: ir.Value) -> ir.Value:
-    # DuckDB reads 'infinity' as a date, and dates far outside any calendar.
+    # DuckDB accepts 'infinity' and years far outside the calendar.
     return ibis.ifelse(value.year().between(1, 9999), value, None)
 
 
 def required_columns(table: Table) -> tuple[str, ...]:
-    """The columns without nulls."""
+    """Return the names of the columns that are not nullable."""
     return tuple(column.name for column in table.columns if not column.nullable)
 
 
 def column_rules(
     rows: ir.Table, table: Table, duplicate: str, required: Sequence[str] | None = None
 ) -> list[Rejection]:
-    """The rules that every entity table begins with, for rows as `rank_duplicates` gives them.
+    """Return the rules common to entity tables, for rows from `rank_duplicates`.
 
-    `duplicate` is the reason for which a row is rejected whose key another row has; `required` are the
-    columns that may not be empty, by default all that are not nullable.
+    `duplicate` is the reason for rows with a repeated key; `required` are the columns that must not
+    be empty, by default all that are not nullable.
     """
     return [
         *missing(rows, required_columns(table) if required is None else required),
@@ -80,14 +80,14 @@ def column_rules(
 
 
 def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rejection]:
-    """A required column that the source left empty."""
+    """Return rules that reject empty values of required columns."""
     return [(f"missing_{name}", _is_blank(rows[f"raw_{name}"])) for name in columns]
 
 
 def unreadable(
     rows: ir.Table, columns: Iterable[str], source_names: Mapping[str, str] | None = None
 ) -> list[Rejection]:
-    """A value that is not of its type; for `source_names` see `typed`."""
+    """Return rules that reject values not of their type; for `source_names`, see `typed`."""
     named = [(name, (source_names or {}).get(name, name)) for name in columns]
     return [
         (f"unreadable_{source}", rows[name].isnull() & ~_is_blank(rows[f"raw_{source}"]))
@@ -96,14 +96,14 @@ def unreadable(
 
 
 def unknown_values(rows: ir.Table, columns: Iterable[Column]) -> list[Rejection]:
-    """A value that is not among the column's allowed ones."""
+    """Return rules that reject values not allowed for their column."""
     return [(f"unknown_{each.name}", rows[each.name].notin(each.allowed)) for each in columns]
 
 
 def unknown_reference(
     rows: ir.Table, column: str, reference: ir.Table, reason: str
 ) -> tuple[ir.Table, Rejection]:
-    """Look a column up in that of another table; the rule applies where the value is not there."""
+    """Look a column up in another table; return the joined rows and a rule against unknown values."""
     known = reference.select(
         **{f"known_{column}": reference[column], f"is_known_{column}": True}
     ).distinct()
@@ -112,10 +112,10 @@ def unknown_reference(
 
 
 def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Value]) -> ir.Table:
-    """Add `duplicate_rank`, 0 on the row of each key that is kept, more on the others.
+    """Add `duplicate_rank`: 0 for the kept row of each key, higher for its other rows.
 
-    Keys are almost always unique, so only the rows of those that are not are put in order. They are
-    told by their hash: two keys that share one are put in order too, each by itself.
+    Almost all keys are unique, so only rows whose key hash repeats are ordered; keys with the same
+    hash are ordered separately.
     """
     is_whole = ibis.and_(*(rows[name].notnull() for name in key))
     key_hash = ibis.struct({name: rows[name] for name in key}).hash()
@@ -134,17 +134,17 @@ def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Va
 
 
 def first_reason(rules: Sequence[Rejection]) -> ir.StringValue:
-    """The first reason that applies to a row, null if none does."""
+    """Return the first reason that applies to a row, null if none does."""
     return ibis.cases(*((condition, reason) for reason, condition in rules))
 
 
 def with_reason(rows: ir.Table, rules: Sequence[Rejection]) -> ir.Table:
-    """Add the first reason that applies to each row, null for an accepted row."""
+    """Add the first reason that applies to each row, null if accepted."""
     return rows.mutate(**{REASON: first_reason(rules)})
 
 
 def raw_row(rows: ir.Table) -> ir.StringValue:
-    """The row as it stood in the source, as JSON text."""
+    """Return the row as delivered, in JSON text."""
     raw = {
         name.removeprefix("raw_"): rows[name].cast("string")
         for name in rows.columns

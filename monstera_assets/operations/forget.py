@@ -325,11 +325,11 @@ def _erase_raw_rows(
     row = ", ".join(f"{literal(field)}: {writer.quote(field)}" for field in fields)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS SELECT DISTINCT raw_row,"
-        f" CAST(CAST({{{row}}} AS JSON) AS VARCHAR) AS nameless FROM ({rows})"
+        f" CAST(CAST({{{row}}} AS JSON) AS VARCHAR) AS pseudonymized FROM ({rows})"
     )
     connection.execute(
-        f"UPDATE {name} AS t SET raw_row = r.nameless FROM {_ROWS} AS r"
-        " WHERE t.raw_row = r.raw_row AND r.nameless <> r.raw_row"
+        f"UPDATE {name} AS t SET raw_row = r.pseudonymized FROM {_ROWS} AS r"
+        " WHERE t.raw_row = r.raw_row AND r.pseudonymized <> r.raw_row"
     )
 
 
@@ -340,7 +340,7 @@ def _erase_runs(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     )
     # Of others, whose project is called like the person.
     connection.execute(
-        f"UPDATE {name} AS t SET instance_id = json_extract_string(n.nameless, '$')"
+        f"UPDATE {name} AS t SET instance_id = json_extract_string(n.pseudonymized, '$')"
         f" FROM {TEXTS} AS n WHERE t.instance_type = 'project'"
         f" AND t.user_id NOT IN (SELECT real_id FROM {PEOPLE})"
         " AND n.text = CAST(to_json(t.instance_id) AS VARCHAR)"

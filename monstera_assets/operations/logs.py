@@ -83,7 +83,7 @@ class _Replacement:
 
 def _in_sqlite(path: Path, replaced: _Replacement) -> bool:
     with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
-        connection.create_function("nameless", 1, replaced, deterministic=True)
+        connection.create_function("pseudonymized", 1, replaced, deterministic=True)
         connection.execute("PRAGMA secure_delete = ON")
         columns = connection.execute(
             "SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c"
@@ -95,8 +95,8 @@ def _in_sqlite(path: Path, replaced: _Replacement) -> bool:
             name = f'"{column}"'
             candidates = " OR ".join(f"instr({name}, ?) > 0" for _ in replaced.forms)
             changed += connection.execute(
-                f'UPDATE "{table}" SET {name} = nameless({name})'
-                f" WHERE ({candidates}) AND nameless({name}) <> {name}",
+                f'UPDATE "{table}" SET {name} = pseudonymized({name})'
+                f" WHERE ({candidates}) AND pseudonymized({name}) <> {name}",
                 replaced.forms,
             ).rowcount
         connection.execute("COMMIT")
@@ -108,10 +108,10 @@ def _in_sqlite(path: Path, replaced: _Replacement) -> bool:
 
 def _in_text(path: Path, replaced: _Replacement) -> bool:
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    nameless = replaced(text)
-    if nameless == text:
+    pseudonymized = replaced(text)
+    if pseudonymized == text:
         return False
-    incoming = path.with_name(path.name + ".nameless")
-    incoming.write_text(str(nameless), encoding="utf-8", errors="surrogateescape")
+    incoming = path.with_name(path.name + ".pseudonymized")
+    incoming.write_text(str(pseudonymized), encoding="utf-8", errors="surrogateescape")
     incoming.replace(path)
     return True

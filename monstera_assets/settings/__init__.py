@@ -1,4 +1,4 @@
-"""Settings: by flag, environment variable or `monstera.toml`, in this order of precedence."""
+"""Settings from flags, environment variables and `monstera.toml`, in this order of precedence."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ ENVIRONMENT_PREFIX = "MONSTERA_"
 NESTED = "__"
 
 OTHER_VARIABLES = frozenset({"MONSTERA_EXAMPLES_FACTOR"})
-"""Variables with the prefix that are no settings: the tests' number of examples."""
+"""Variables with the prefix that are not settings: the number of examples in tests."""
 
 RENAMED_SETTINGS: Mapping[str, str] = {}
-"""Old to new name of settings, as in `policy.active_days`; whoever sets an old one gets the new."""
+"""Old to new setting names, as in `policy.active_days`; the error for an old name shows the new."""
 
 
 class SettingsError(ValueError):
-    """A setting is wrong; the message names it and where it came from."""
+    """A setting is invalid; the message says which one and where it was set."""
 
 
 class Settings(BaseSettings):
-    """Everything that can be configured."""
+    """The complete configuration."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX,
@@ -50,72 +50,76 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         validate_default=True,
-        # What is wrong may be a secret; who reads the error is told the rest by `load_settings`.
+        # An invalid input may be a secret. `load_settings` adds the inputs that are not.
         hide_input_in_errors=True,
     )
 
-    source: Path = Field(Path("seeds"), description="Folder of the source.")
-    database: Path = Field(Path("data/monstera.duckdb"), description="The warehouse's DuckDB file.")
-    start_date: date | None = Field(
-        None, description="First daily partition; by default the earliest date in the source."
+    source: Path = Field(Path("seeds"), description="Folder of the input files.")
+    database: Path = Field(
+        Path("data/monstera.duckdb"), description="DuckDB file of the warehouse."
     )
-    earliest_event_date: date = Field(date(1990, 1, 1), description="Older events are rejected.")
+    start_date: date | None = Field(
+        None, description="First daily partition. Default: the earliest date in the source."
+    )
+    earliest_event_date: date = Field(
+        date(1990, 1, 1), description="Events before this date are rejected."
+    )
     memory_limit: str | None = Field(
         None,
         pattern=r"^\d+(\.\d+)?\s*([KMGT]i?B|%)$",
-        description="Memory that DuckDB may use, such as 4GB; by default 80 % of the machine's.",
+        description="Memory limit of DuckDB, such as 4GB. Default: 80 % of the machine's memory.",
     )
     threads: int | None = Field(
-        None, ge=1, description="Threads that DuckDB may use; by default all cores."
+        None, ge=1, description="Number of threads that DuckDB uses. Default: one per core."
     )
     temp_directory: Path | None = Field(
-        None, description="Where DuckDB spills to; by default beside the database."
+        None, description="Folder for DuckDB's temporary files. Default: next to the database."
     )
     lock_timeout_seconds: float = Field(
-        30.0, ge=0, description="How long to wait for another process to release the database."
+        30.0, ge=0, description="Seconds to wait for another process to release the database."
     )
     daily_run_at: time = Field(
         time(5, 0),
-        description="When the daily run begins, HH:MM in UTC; yesterday is in the source by then.",
+        description="Start of the daily run, HH:MM in UTC. The source must have yesterday's data then.",
     )
     export_directory: Path | None = Field(
         None,
-        description="Folder to which each run exports the tables for BI tools; by default none.",
+        description="Folder to which each run exports the tables for BI tools. Default: no export.",
     )
     dashboard_directory: Path | None = Field(
         None,
-        description="Folder of the dashboards' site, whose first page is current/index.html in it; by"
-        " default dashboards beside the database.",
+        description="Folder of the dashboard site, with the home page current/index.html. Default:"
+        " dashboards, next to the database.",
     )
     raw_event_retention_days: int = Field(
         730,
         ge=1,
-        description="Days for which raw events are kept before `monstera expire` removes them.",
+        description="Days for which `monstera expire` keeps raw events.",
     )
     entities_created: tuple[EntityCreated, ...] = Field(
         DEFAULT_ENTITIES_CREATED,
-        description="What users create, with the event types that create it: each makes a table"
-        " gold_ENTITY_created_daily.",
+        description="Entities that users create, with the event types that count as creation. Each"
+        " adds a table gold_ENTITY_created_daily.",
     )
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
-        description="Where alerts go: URLs of Apprise such as slack://..., with commas or spaces"
-        " between them or as a JSON list; kept secret. Before a URL may stand a level, owners or"
-        " both for which it is, as in P1+team:data-platform=slack://..., which gets P0 and P1 of"
-        " the tables of that owner. Without any, alerts are only logged.",
+        description="Apprise URLs that receive alerts, such as slack://..., separated by commas or"
+        " spaces or as a JSON list; kept secret. Prefix a URL with a level, owners or both to limit"
+        " its alerts: P1+team:data-platform=slack://... receives P0 and P1 alerts for tables of that"
+        " owner. Without URLs, alerts are only logged.",
     )
     ui_url: str = Field(
         "http://127.0.0.1:3000",
         pattern=r"^https?://[^\s@<>]+$",
-        description="Address of the Dagster UI, to which links in alerts lead.",
+        description="Address of the Dagster UI, used for links in alerts.",
     )
     policy: LifecyclePolicy = Field(
-        default_factory=LifecyclePolicy, description="Thresholds of the lifecycle."
+        default_factory=LifecyclePolicy, description="Lifecycle thresholds."
     )
 
     @property
     def dashboards(self) -> Path:
-        """The folder of the dashboards' site."""
+        """The folder of the dashboard site."""
         return self.dashboard_directory or self.database.parent / "dashboards"
 
     @field_validator("alert_urls", mode="before")
@@ -138,7 +142,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags before environment before file."""
+        """Read flags first, then environment variables, then the file."""
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
@@ -147,7 +151,7 @@ def load_settings(**flags: Any) -> Settings:
     """Read the settings; flags that are None count as not given.
 
     Raises:
-        SettingsError: naming the setting, where it came from and what is wrong with it.
+        SettingsError: a setting is invalid; the message says which one, where it was set and why.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     in_file = _read_file()
@@ -156,15 +160,15 @@ def load_settings(**flags: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         problems = "; ".join(_problem(detail, given, in_file) for detail in error.errors())
-        raise SettingsError(f"wrong setting: {problems}") from error
-    except ValueError as error:  # a variable that is no JSON where a list is expected
-        raise SettingsError(f"wrong environment variable: {error}") from error
+        raise SettingsError(f"Invalid setting: {problems}") from error
+    except ValueError as error:  # not JSON where a list is expected
+        raise SettingsError(f"Invalid environment variable: {error}") from error
 
 
 def variables(
     model: type[BaseModel] = Settings, prefix: str = ENVIRONMENT_PREFIX
 ) -> dict[str, FieldInfo]:
-    """Every environment variable that is a setting, with its field."""
+    """Return every environment variable that is a setting, with its field."""
     found: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
         variable = f"{prefix}{name.upper()}"
@@ -182,25 +186,25 @@ def _read_file() -> dict[str, Any]:
             return tomllib.load(file)
     except FileNotFoundError as error:
         if path.is_symlink():
-            raise SettingsError(f"{SETTINGS_FILE} is a link that leads nowhere") from error
+            raise SettingsError(f"{SETTINGS_FILE} is a broken link. Remove or fix it.") from error
         return {}
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise SettingsError(f"{SETTINGS_FILE} cannot be read: {reason}") from error
+        raise SettingsError(f"{SETTINGS_FILE} cannot be read: {reason}. Correct it.") from error
 
 
 def _refuse_unknown_variables() -> None:
-    """The settings library passes over variables that it does not know: a typo would be silent."""
+    """Raise an error for unknown variables, which the settings library silently ignores."""
     known = variables()
     for name in sorted(os.environ):
         variable = name.upper()
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in {*known, *OTHER_VARIABLES}:
             continue
         if new := RENAMED_SETTINGS.get(_setting(variable)):
-            raise SettingsError(f"environment variable {name} is now called {_variable(new)}")
+            raise SettingsError(f"Environment variable {name} is now called {_variable(new)}.")
         similar = _similar(_setting(variable), known)
-        suggestion = f"; did you mean {_variable(similar)}?" if similar else ""
-        raise SettingsError(f"unknown environment variable {name}{suggestion}")
+        suggestion = f"Did you mean {_variable(similar)}?" if similar else "Rename or unset it."
+        raise SettingsError(f"Unknown environment variable {name}. {suggestion}")
 
 
 def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[str, Any]) -> str:
@@ -211,10 +215,10 @@ def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[st
     if detail["type"] == "extra_forbidden":
         if new := RENAMED_SETTINGS.get(name):
             return f"{setting} is now called {new}"
-        # A value where none is expected may be a secret in the wrong place: it is not shown.
+        # The value is not shown, because it may be a misplaced secret.
         similar = _similar(name, known)
         suggestion = f"; did you mean {similar}?" if similar else ""
-        return f"{setting}: there is no such setting{suggestion}"
+        return f"{setting} does not exist{suggestion}"
     message = detail["msg"].removeprefix("Value error, ")
     field, value = known.get(_variable(name)), detail["input"]
     is_secret = field is None or "Secret" in repr(field.annotation)
@@ -223,7 +227,7 @@ def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[st
 
 
 def _origins(path: list[str], flags: Mapping[str, Any], in_file: Mapping[str, Any]) -> list[str]:
-    """Where a setting, or a group of settings that do not go together, was set."""
+    """Return where a setting, or a group of incompatible settings, was set."""
     if path[0] in flags:
         return [f"--{path[0].replace('_', '-')}"]
     variable = _variable(".".join(path))
@@ -246,5 +250,5 @@ def _setting(variable: str) -> str:
 
 
 def _similar(setting: str, known: Iterable[str]) -> str | None:
-    """The setting that somebody may have meant."""
+    """Return the most similar known setting, if any."""
     return next(iter(get_close_matches(setting, map(_setting, known), n=1)), None)

@@ -1,8 +1,8 @@
-"""Which alerts go where: the entries of the setting `alert_urls`.
+"""Routing of alerts: the entries of the setting `alert_urls`.
 
-An entry is a URL of Apprise, or `ROUTE=URL` where the route narrows what the URL gets: a level (that
-one and the more urgent ones), owners, or both joined by `+`, as in
-`P1+team:data-platform=slack://...`. URLs hold passwords and tokens, so no error repeats an entry.
+An entry is an Apprise URL or `ROUTE=URL`. A route limits what the URL receives: a level (this and
+more urgent ones), owners, or both joined by `+`, as in `P1+team:data-platform=slack://...`. URLs
+contain passwords and tokens, so errors never quote an entry.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 LEVELS = ("P0", "P1", "P2", "P3")
-"""From the most urgent level to the least, as strings sort."""
+"""From most to least urgent, which is also their string order."""
 
 _SERVICE = r"[A-Za-z0-9][A-Za-z0-9+._-]*://"
 _ENTRY = re.compile(rf"(?:(?P<route>[^=\s,/]*)=)?(?P<url>{_SERVICE}.+)", re.DOTALL)
@@ -25,13 +25,13 @@ _OWNER = re.compile(r"team:\S+")
 
 @dataclass(frozen=True)
 class Route:
-    """What a URL is to get: alerts up to a level, and of owners; without owners, of all."""
+    """The alerts that a URL receives: up to a level, and of some owners (all if empty)."""
 
     least_urgent: str = LEVELS[-1]
     owners: frozenset[str] = frozenset()
 
     def accepts(self, level: str, owners: Collection[str]) -> bool:
-        """Whether an alert is to be sent; one that nobody owns concerns everybody."""
+        """Return whether the route covers an alert; one without owners matches any owner."""
         return level <= self.least_urgent and (
             not self.owners or not owners or not self.owners.isdisjoint(owners)
         )
@@ -39,7 +39,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Entry:
-    """A URL with its route; `position` counts from 1, so that a message can name it."""
+    """A URL with its route; messages refer to it by `position`, counted from 1."""
 
     position: int
     route: Route
@@ -47,12 +47,12 @@ class Entry:
 
 
 def split_entries(value: object) -> object:
-    """The entries of a text: a JSON list, or entries with commas or spaces between them.
+    """Split text into entries: a JSON list, or entries separated by commas or spaces.
 
-    Anything that is no text is left as it is.
+    Return any other value unchanged.
 
     Raises:
-        ValueError: the text begins like a JSON list of texts and is none.
+        ValueError: the text starts with `[` but is not a JSON list of strings.
     """
     if not isinstance(value, str):
         return value
@@ -61,20 +61,20 @@ def split_entries(value: object) -> object:
         try:
             listed = json.loads(text)
         except ValueError:
-            # Not chained: the original error holds the text.
-            raise ValueError("begins like a JSON list but is none") from None
+            # Not chained, because the original error contains the text.
+            raise ValueError("starts with [ but is not a JSON list") from None
         for position, entry in enumerate(listed, 1):
             if not isinstance(entry, str):
-                raise ValueError(f"entry {position} is no text")
+                raise ValueError(f"entry {position} is not a string")
         return listed
     return _BETWEEN_ENTRIES.split(text) if text else []
 
 
 def parse_entries(entries: Sequence[SecretStr]) -> tuple[Entry, ...]:
-    """The entries with their routes.
+    """Return the entries with their routes.
 
     Raises:
-        ValueError: an entry is none; it is named by its position.
+        ValueError: an entry is invalid; the message gives its position.
     """
     return tuple(_parse(position, entry) for position, entry in enumerate(entries, 1))
 
@@ -82,14 +82,14 @@ def parse_entries(entries: Sequence[SecretStr]) -> tuple[Entry, ...]:
 def _parse(position: int, entry: SecretStr) -> Entry:
     found = _ENTRY.fullmatch(entry.get_secret_value().strip())
     if found is None:
-        raise ValueError(f"entry {position} is no URL such as slack://..., nor one after ROUTE=")
+        raise ValueError(f"entry {position} is neither a URL such as slack://... nor ROUTE=URL")
     parts = (found["route"] or "").split("+") if found["route"] is not None else []
     levels = [part for part in parts if part in LEVELS]
     owners = [part for part in parts if _OWNER.fullmatch(part)]
     if len(levels) > 1 or len(levels) + len(owners) != len(parts):
         raise ValueError(
-            f"entry {position}: before = may stand one of the levels {', '.join(LEVELS)} and owners"
-            " such as team:data-platform, joined by +"
+            f"entry {position}: the route before = must be one of the levels {', '.join(LEVELS)},"
+            " owners such as team:data-platform, or both, joined by +"
         )
     route = Route(levels[0] if levels else LEVELS[-1], frozenset(owners))
     return Entry(position, route, SecretStr(found["url"]))

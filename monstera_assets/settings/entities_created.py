@@ -1,4 +1,4 @@
-"""What users create, which a company configures for its own event types: the setting's entries."""
+"""Entries of the setting `entities_created`: what users create, and by which event types."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ EventType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]
 
 
 class EntityCreated(BaseModel):
-    """What users create, and by which events.
+    """A kind of entity that users create.
 
     Attributes:
-        entity: what is created, in the plural and in Title Case, such as Videos; the table is named
-            after it.
-        event_types: the event types that create one each.
+        entity: name of the entity in the plural and in Title Case, such as Videos; the table name
+            is derived from it.
+        event_types: an event of one of these types creates one entity.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,7 +25,7 @@ class EntityCreated(BaseModel):
 
     @property
     def metric_name(self) -> str:
-        """The metric's name by the convention."""
+        """The conventional name of the metric."""
         return f"{self.entity} Created Daily"
 
 

@@ -1,5 +1,5 @@
-"""From a folder of files to raw rows inside DuckDB.
+"""Read a folder of files into raw rows in DuckDB.
 
-Belongs here: which files a source has, whether they can be read, and how their records become rows.
-Does not belong here: what a value means, which rows are valid, and anything of the orchestrator.
+Belongs here: finding the files of a source, checking that they are readable, and parsing records.
+Does not belong here: interpreting values, validating rows, and anything that depends on Dagster.
 """

@@ -1,6 +1,6 @@
-"""The first and last day that a source has facts for: the default range of a run.
+"""The first and last day with facts in a source: the default range of a run.
 
-A date counts if it can be read, whatever else may be wrong with its row.
+A readable date counts even if its row is invalid otherwise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DATED_BY = {
 
 
 class DateBounds(NamedTuple):
-    """The first and the last day, both included."""
+    """The first and last day, inclusive."""
 
     first: date
     last: date
@@ -39,15 +39,15 @@ def date_bounds(
     inputs: Mapping[str, SourceInput],
     earliest: date = EARLIEST,
 ) -> DateBounds | None:
-    """The first and last day of users, accounts, events and subscription events; None if there is none.
+    """Return the first and last day of users, accounts, events and subscription events, if any.
 
-    Times without an offset are UTC, and days are UTC's. Unreadable dates, those before ``earliest``
-    and those after the year 9999 do not count. An input laid out by day is dated by its folders, and
-    none of its files is opened; of the others only one column is read. Nothing is left in the
-    connection, which may be inside a transaction.
+    Times without an offset are UTC, and so are days. Dates that are unreadable, before ``earliest``
+    or after the year 9999 do not count. An input laid out by day is dated by its folders, without
+    opening a file; for other inputs, only one column is read. The connection may be inside a
+    transaction and is left unchanged.
 
     Raises:
-        SourceError: a file cannot be read, or lacks the column with its dates.
+        SourceError: a file cannot be read or lacks its date column.
     """
     days: list[date] = []
     with connection.cursor() as cursor:
@@ -61,7 +61,7 @@ def date_bounds(
 def _days(
     connection: duckdb.DuckDBPyConnection, source_input: SourceInput, column: str, earliest: date
 ) -> Iterator[date]:
-    """Yield days of which the smallest and the largest are the bounds of an input."""
+    """Yield days whose minimum and maximum are the bounds of an input."""
     if source_input.by_day:
         folders = (file.folder_date for file in source_input.files)
         yield from (day for day in folders if day is not None and day >= earliest)
@@ -75,7 +75,7 @@ def _days(
     try:
         [bounds] = connection.execute(
             "SELECT min(day), max(day) FROM "
-            # By way of a zoned timestamp, so that an offset in a text is heeded, as by the loads.
+            # Cast to a zoned timestamp first, which respects an offset in text, as loads do.
             f"(SELECT CAST(TRY_CAST({value} AS TIMESTAMPTZ) AS TIMESTAMP) AS moment, "
             f"CAST(moment AS DATE) AS day FROM {staged.rows}) WHERE isfinite(moment) "
             f"AND day BETWEEN {date_literal(earliest)} AND {date_literal(_LATEST)}"

@@ -1,13 +1,13 @@
-"""CSV files into staged tables: by DuckDB's parser where its result is provably right.
+"""Stage CSV files as tables, with DuckDB's parser where its result is provably correct.
 
-DuckDB's strict parser is fast, but one bad record fails the whole statement, a row with empty fields
-too many passes for a good one, and an unterminated record at the end of a file can vanish without an
-error. `store_rejects` is no way out: in parallel it makes rows of the lines inside of a quoted value,
-an unterminated quote takes the good rows after it along, and mixed line ends still fail the file.
+DuckDB's strict parser is fast, but one bad record fails the whole statement, a row with extra empty
+fields is accepted, and an unterminated record at the end of a file can vanish without an error.
+`store_rejects` does not help: in parallel it turns lines inside a quoted value into rows, an
+unterminated quote also discards the valid rows after it, and mixed line ends still fail the file.
 
-So a file is accepted only if every comma and every line feed in it is accounted for by the rows
-that came out. Any other file is split by the grammar in `csv_records`: its rows go to a file that
-DuckDB reads in its place, its other records to a list with a reason each.
+The parsed rows are therefore accepted only if they account for every comma and every line feed in
+the file. Any other file is split by the grammar in `csv_records`: DuckDB reads its rows from a
+rewritten file, and its other records are listed with a reason each.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from monstera_assets.source.layout import SourceFile
 from monstera_assets.source.sql import PATH_COLUMN, identifier, literal, path_list
 from monstera_assets.source.staging import Staging
 
-# Values of so many bytes cannot come from a record that is too long by the grammar.
+# Values up to this size cannot come from a record that exceeds the grammar's limit.
 _SURELY_SHORT_BYTES = MAX_RECORD_CHARACTERS * 2 // 5
 _MAX_LINE_BYTES = 4 * MAX_RECORD_CHARACTERS + 64
 _MAX_RAW_LINE_CHARACTERS = 10_000
 _BLOCK_BYTES = 1 << 20
-# What DuckDB raises about the content of a file, as opposed to an interruption or lack of memory.
+# DuckDB's errors about the content of a file, as opposed to interruptions or lack of memory.
 NOT_PARSED = (duckdb.InvalidInputException, duckdb.NotImplementedException)
 
 
@@ -49,7 +49,7 @@ class CsvFile:
 
 
 class _Census(NamedTuple):
-    """What a file holds."""
+    """Counts of a file's bytes."""
 
     commas: int
     newlines: int
@@ -57,7 +57,7 @@ class _Census(NamedTuple):
 
 
 class _Account(NamedTuple):
-    """What the rows hold that came out of a file."""
+    """Counts of the rows parsed from a file."""
 
     rows: int = 0
     commas: int = 0
@@ -69,7 +69,7 @@ def open_csv(file: SourceFile) -> CsvFile:
     """Read the header of a CSV file.
 
     Raises:
-        SourceError: the file has no readable header, or has gone or changed since it was found.
+        SourceError: the file has no readable header, is missing, or has changed since discovery.
     """
     file.check_unchanged()
     try:
@@ -79,7 +79,7 @@ def open_csv(file: SourceFile) -> CsvFile:
 
 
 def csv_scan(paths: Sequence[Path], field_count: int, *, parallel: bool) -> str:
-    """Return the table function that reads files with so many columns, named c0, c1 and so on."""
+    """Return the table function that reads files of `field_count` columns, named c0, c1 etc."""
     columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(field_count))
     return (
         f"read_csv({path_list(paths)}, columns = {{{columns}}}, auto_detect = false, "
@@ -92,13 +92,12 @@ def csv_scan(paths: Sequence[Path], field_count: int, *, parallel: bool) -> str:
 
 @dataclass
 class CsvStager:
-    """Brings the rows of CSV files into tables, and their other records into files.
+    """Stages the rows of CSV files as tables and their other records as files.
 
-    ``columns`` are those wanted, by name. After `stage`, every record of the files staged is in
-    exactly one of the ``tables``, which have the wanted columns as VARCHAR (null where a file has
-    no such column) and `PATH_COLUMN`, or in one of the CSV files ``malformed``, which have the
-    columns source_file, line_number, raw_line and reason. With each table comes the source file
-    that each path in it stands for.
+    After `stage`, every record is in exactly one table of ``tables`` or one file of ``malformed``.
+    The tables have ``columns`` as VARCHAR (null where a file lacks one) and `PATH_COLUMN`;
+    ``tables`` maps each to the source files by path. The files are CSV with the columns
+    source_file, line_number, raw_line and reason.
     """
 
     staging: Staging
@@ -107,10 +106,10 @@ class CsvStager:
     malformed: list[Path] = field(default_factory=list)
 
     def stage(self, files: Sequence[CsvFile]) -> None:
-        """Stage files, those of one header together if they allow it.
+        """Stage files, those with the same header together where possible.
 
         Raises:
-            SourceError: a file has gone, has changed meanwhile, or cannot be accounted for.
+            SourceError: a file is missing, has changed, or cannot be accounted for.
         """
         batches: dict[Header, list[SourceFile]] = {}
         for item in files:
@@ -126,7 +125,7 @@ class CsvStager:
     ) -> None:
         if self._accept(files, header, censuses, parallel=True):
             return
-        if len(files) > 1:  # find the few that are at fault by halving
+        if len(files) > 1:  # bisect to find the faulty files
             middle = len(files) // 2
             self._stage_batch(files[:middle], header, censuses)
             self._stage_batch(files[middle:], header, censuses)
@@ -141,9 +140,9 @@ class CsvStager:
         *,
         parallel: bool,
     ) -> bool:
-        """Stage all of these files, or nothing if one of them is not provably right."""
+        """Stage all of these files, or none if a result is not provably correct."""
         if len(header.names) == 1:
-            return False  # with a single column, DuckDB takes an empty line for a row
+            return False  # with a single column, DuckDB reads an empty line as a row
         paths = {str(file.path): file for file in files}
         try:
             table = self._load([file.path for file in files], header, parallel=parallel)
@@ -162,7 +161,7 @@ class CsvStager:
         return True
 
     def _split(self, file: SourceFile, header: Header) -> None:
-        """Stage one file by the grammar."""
+        """Stage one file with the grammar of `csv_records`."""
         good, bad = self.staging.new_path("rows.csv"), self.staging.new_path("malformed.csv")
         try:
             rows = _write_split(file, len(header.names), good, bad)
@@ -224,11 +223,10 @@ def _count(file: SourceFile, path: Path) -> _Census:
 
 
 def _balances(census: _Census, header: Header, account: _Account) -> bool:
-    """Whether the rows, the header and the separators between make up the whole file.
+    """Return whether rows, header and separators account for the whole file.
 
-    The count of commas finds fields too many; the count of line feeds finds records that are
-    missing. Empty lines, and line ends other than LF and CR LF, do not balance either: what they
-    mean is left to the grammar.
+    The number of commas reveals extra fields; the number of line feeds reveals missing records.
+    Empty lines, and line ends other than LF and CR LF, do not balance; the grammar handles them.
     """
     commas = header.commas + account.rows * (len(header.names) - 1) + account.commas
     ends = 1 + account.rows if census.ends_with_newline else account.rows
@@ -236,7 +234,7 @@ def _balances(census: _Census, header: Header, account: _Account) -> bool:
 
 
 def _write_split(file: SourceFile, field_count: int, good: Path, bad: Path) -> int:
-    """Write a file's rows to ``good`` and its other records to ``bad``; return how many rows."""
+    """Write a file's rows to ``good`` and its other records to ``bad``; return the row count."""
     rows = 0
     with (
         good.open("w", encoding="utf-8", newline="") as good_stream,
@@ -251,22 +249,22 @@ def _write_split(file: SourceFile, field_count: int, good: Path, bad: Path) -> i
                 rows += 1
             else:
                 text = record.text[:_MAX_RAW_LINE_CHARACTERS]
-                # Bytes that are not UTF-8 are shown as \xff.
+                # Show bytes that are not UTF-8 as \xff.
                 shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
                 malformed.writerow((file.relative_path, record.line_number, shown, record.reason))
     return rows
 
 
 def gone(*files: SourceFile) -> SourceError:
-    """Return the error that names files which can no longer be opened or have changed."""
+    """Return the error for files that can no longer be opened or have changed."""
     for file in files:
         file.check_unchanged()
     names = ", ".join(file.relative_path for file in files)
-    return SourceError(f"{names} cannot be read: check that it is still there and its permissions.")
+    return SourceError(f"{names} cannot be read. Check that it still exists and is readable.")
 
 
 def _unaccounted(file: SourceFile) -> SourceError:
     return SourceError(
-        f"{file.relative_path} cannot be read as CSV without losing records: save it again as CSV "
+        f"{file.relative_path} cannot be read as CSV without losing records. Save it again as CSV "
         "in UTF-8 with commas and double quotes, or as Parquet."
     )

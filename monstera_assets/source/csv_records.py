@@ -1,15 +1,14 @@
-"""The grammar of a CSV file: where its records begin and end, and which of them are rows.
+"""The grammar of CSV files: where records begin and end, and which of them are rows.
 
-The reader lets DuckDB parse whatever it provably parses by this same grammar; `split_records` is for
-the files that hold something else.
+DuckDB parses files where its result provably follows this grammar; `split_records` parses the rest.
 
 A record is one line, ended by LF, CR LF or CR, of fields separated by commas. A field that begins
-with a double quote (one space before it is skipped) ends at the next one that is not doubled, after
-which only spaces may follow; it may hold commas, doubled quotes and line ends. Any other field is
-taken as it stands, quotes inside of it included. A line without any character is not a record.
+with a double quote (after at most one space) ends at the next quote that is not doubled, optionally
+followed by spaces; it may contain commas, doubled quotes and line ends. Any other field is taken
+literally, including quotes inside it. An empty line is not a record.
 
-Of a record whose quoting is broken only its first line is given up: reading goes on with the next
-line, so that a quote that is never closed costs a line and not the rest of the file.
+If the quoting of a record is broken, only its first line is rejected and reading continues with the
+next line. An unclosed quote thus costs one line, not the rest of the file.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from typing import NamedTuple, TextIO
 
 from monstera_assets.source.errors import SourceError
 
-# DuckDB's time to plan a scan grows with the number of columns, whether they are wanted or not.
+# DuckDB's planning time for a scan grows with the number of columns, even of unused ones.
 MAX_COLUMNS = 10_000
-# Far above any honest row; what is longer is a lost line end or not a CSV file.
+# Far above any real row: a longer one has lost a line end or is not CSV.
 MAX_RECORD_CHARACTERS = 500_000
 
 _QUOTED = r' ?"[^"]*+(?:""[^"]*+)*+" *+'
@@ -43,7 +42,7 @@ _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class MalformedReason(StrEnum):
-    """Why a record is not a row."""
+    """Reason why a record is not a row."""
 
     FIELD_COUNT = "malformed_row_field_count"
     QUOTING = "malformed_row_quoting"
@@ -55,8 +54,8 @@ class MalformedReason(StrEnum):
 class Header:
     """The first record of a file.
 
-    ``names`` are trimmed and in the order of the file; an empty one is a column without a name.
-    ``commas`` and ``newlines`` count those of its text, without the line end.
+    ``names`` are trimmed and in file order; an empty name is an unnamed column. ``commas`` and
+    ``newlines`` are counts in its text, excluding the line end.
     """
 
     names: tuple[str, ...]
@@ -65,10 +64,10 @@ class Header:
 
 
 class Record(NamedTuple):
-    """One record, a row if it has no reason not to be one.
+    """One record; it is a row if ``reason`` is None.
 
-    ``line_number`` is that of its first line, the header's being 1. ``text`` is without the line
-    end, and cut if it is too long.
+    ``line_number`` is that of its first line; the header is line 1. ``text`` excludes the line end
+    and is cut if too long.
     """
 
     line_number: int
@@ -86,41 +85,41 @@ def read_header(path: Path, shown: str) -> Header:
     """Read the header of a file.
 
     Raises:
-        SourceError: there is no header, it is not CSV text in UTF-8, two columns have one name, or
-            there are more than `MAX_COLUMNS`.
+        SourceError: the header is missing, is not CSV text in UTF-8, repeats a column name, or has
+            more than `MAX_COLUMNS` columns.
     """
     with path.open("rb") as stream:
         if stream.read(2) in _UTF_16_MARKS:
-            raise SourceError(f"{shown} is in UTF-16: save it as CSV in UTF-8.")
+            raise SourceError(f"{shown} is encoded in UTF-16. Save it as CSV in UTF-8.")
     with _open_text(path) as text:
         record = next(_records(_lines(text), _COMPLETE), None)
     if record is None or record.line_number != 1:
         raise SourceError(
-            f"{shown} has no header: its first line has to name the columns, separated by commas."
+            f"{shown} has no header. Name the columns, separated by commas, in the first line."
         )
     if "\0" in record.text or record.reason is MalformedReason.ENCODING:
-        raise SourceError(f"The header of {shown} is not UTF-8 text: save it as CSV in UTF-8.")
+        raise SourceError(f"The header of {shown} is not UTF-8 text. Save it as CSV in UTF-8.")
     if record.reason is not None:
         raise SourceError(
-            f"The header of {shown} cannot be read ({record.reason}): its first line has to name "
-            "the columns, separated by commas."
+            f"The header of {shown} cannot be read ({record.reason}). Name the columns, separated "
+            "by commas, in the first line."
         )
     names = tuple(_value(field).strip() for field in _FIELDS.findall(record.text))
     if len(names) > MAX_COLUMNS:
         raise SourceError(
-            f"The header of {shown} names {len(names):,} columns, more than {MAX_COLUMNS:,}: leave "
-            "out those that are not needed."
+            f"The header of {shown} names {len(names):,} columns, more than {MAX_COLUMNS:,}. Remove "
+            "the columns that are not needed."
         )
     twice = sorted(name for name, times in Counter(names).items() if name and times > 1)
     if twice:
         raise SourceError(
-            f"The header of {shown} names {', '.join(twice)} more than once: rename or remove one."
+            f"The header of {shown} names {', '.join(twice)} more than once. Rename or remove one."
         )
     return Header(names, record.text.count(","), record.text.count("\n"))
 
 
 def split_records(path: Path, field_count: int) -> Iterator[Record]:
-    """Yield every record after the header, whether it is a row or not, in the file's order."""
+    """Yield every record after the header, row or not, in file order."""
     row = re.compile(rf"{_FIELD}(?:,{_FIELD}){{{field_count - 1}}}")
     with _open_text(path) as text:
         lines = _lines(text)
@@ -129,7 +128,7 @@ def split_records(path: Path, field_count: int) -> Iterator[Record]:
 
 
 def _open_text(path: Path) -> TextIO:
-    # Bytes that are not UTF-8 become lone surrogates, which are found again in the record.
+    # Bytes that are not UTF-8 become lone surrogates, which `_encoding_fault` detects.
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
@@ -172,9 +171,9 @@ def _encoding_fault(text: str) -> MalformedReason | None:
 
 
 def _close(first: _Line, ahead: deque[_Line], lines: Iterator[_Line]) -> str | None:
-    """Read on to the line that closes an open quote and return the record's text.
+    """Read up to the line that closes an open quote and return the record's text.
 
-    Nothing closes it properly: return None, with every line after the first one back in ``ahead``.
+    If no line closes it properly, return None and put the lines that were read into ``ahead``.
     """
     texts = [first.text]
     size = len(first.text)

@@ -1,11 +1,11 @@
-"""The one error that reading a source raises."""
+"""The error raised when a source cannot be read."""
 
 
 class SourceError(ValueError):
-    """A source cannot be read; the message names the file, what is wrong and what to do.
+    """A source cannot be read; the message says what is wrong, in which file, and what to do.
 
-    Characters of the message that cannot be printed, which a file's name or a header may hold, are
-    shown as escapes: it is one line, and cannot steer a terminal.
+    Unprintable characters, which file names and headers may contain, are escaped. The message is
+    therefore one line without terminal control sequences.
     """
 
     def __init__(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What identifies the content of a source file in the ledger of loads."""
+"""Fingerprints, which identify the content of source files in the ledger of loads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from monstera_assets.source.layout import SourceFile, unreadable
 
 
 class FileFingerprint(NamedTuple):
-    """The size and SHA-256 (lowercase hexadecimal) of one file."""
+    """Size and SHA-256 (lowercase hexadecimal) of a file."""
 
     relative_path: str
     size_bytes: int
@@ -20,7 +20,7 @@ def fingerprint(file: SourceFile) -> FileFingerprint:
     """Read a file once, in blocks, and return its fingerprint.
 
     Raises:
-        SourceError: the file is gone, cannot be read, or has changed since it was found.
+        SourceError: the file is missing, unreadable, or has changed since discovery.
     """
     file.check_unchanged()
     try:

@@ -1,4 +1,4 @@
-"""Which files a source folder holds, and for which input and day."""
+"""Find the files of a source folder, with the input and day of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTIONAL_INPUTS = ("subscription_events", "workflows")
 
 
 class FileFormat(StrEnum):
-    """What a table is written as; also the end of the file's name."""
+    """A file format; the value is also the file name extension."""
 
     PARQUET = "parquet"
     CSV = "csv"
@@ -29,14 +29,14 @@ _FORMATS = {f".{kind}": kind for kind in FileFormat}
 _PREFIXES = ("", "seed_")
 _DAY_KEY = "event_date="
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-# Data under an input's name in a form that is not read: silence about it would be a silent loss.
+# Unsupported formats, refused under an input's name: ignoring them would silently lose data.
 _OTHER_DATA = re.compile(
     r"\.(csv|tsv|parquet|json|jsonl|ndjson|avro|orc|xlsx?|gz|bz2|xz|zst|zip|snappy)$", re.IGNORECASE
 )
 
 
 class FileStamp(NamedTuple):
-    """What a file looked like when it was found: enough to notice that it has changed."""
+    """Size and modification time of a file at discovery, used to detect changes."""
 
     size_bytes: int
     modified_ns: int
@@ -47,7 +47,7 @@ class SourceFile:
     """One file of an input.
 
     ``relative_path`` is relative to the source folder, with ``/`` on every system. ``folder_date``
-    is the date of its ``event_date=`` folder, if it lies in one.
+    is the date of its ``event_date=`` folder, if any.
     """
 
     path: Path
@@ -57,45 +57,45 @@ class SourceFile:
     stamp: FileStamp | None = field(default=None, compare=False, repr=False)
 
     def check_unchanged(self) -> None:
-        """Raise a SourceError if the file is gone, or is not the file that was found."""
+        """Raise a SourceError if the file is missing or has changed since discovery."""
         now = _stamp(self.path, self.relative_path)
         if self.stamp is not None and now != self.stamp:
             raise SourceError(
-                f"{self.relative_path} has changed since the source was looked through: "
-                "run again when nothing writes to the source."
+                f"{self.relative_path} has changed since the source was scanned. "
+                "Run again when nothing writes to the source."
             )
 
 
 @dataclass(frozen=True)
 class SourceInput:
-    """The files of one input, sorted by relative path; none is a valid input of zero rows."""
+    """The files of one input, sorted by relative path; no files means zero rows."""
 
     name: str
     files: tuple[SourceFile, ...]
     by_day: bool
 
     def within(self, first: date, last: date) -> SourceInput:
-        """Return the input with only the files of these days if by day, else with all of them."""
+        """Return the input, restricted to the files of these days if it is laid out by day."""
         dates = {file.folder_date for file in self.files if file.folder_date is not None}
         return self.of_days({day for day in dates if first <= day <= last})
 
     def of_days(self, days: Container[date]) -> SourceInput:
-        """Return the input with only the files of some days if by day, else with all of them."""
+        """Return the input, restricted to the files of these days if it is laid out by day."""
         if not self.by_day:
             return self
         return replace(self, files=tuple(f for f in self.files if f.folder_date in days))
 
 
 def discover_source(folder: Path) -> Mapping[str, SourceInput]:
-    """Find the inputs in a source folder, by name: all required ones and those optional ones it has.
+    """Return the inputs of a source folder by name: all required ones, and optional ones if present.
 
     An input is ``<name>.csv``, ``<name>.parquet`` or a folder ``<name>/`` of such files, flat or laid
     out by day (``event_date=2025-06-01/``), with or without the prefix ``seed_``.
 
     Raises:
-        SourceError: the folder cannot be listed; a required input is missing; an input is there
-            twice, mixes files by day with others, holds a file that is not CSV or Parquet or cannot
-            be read, has a folder with an unreadable date, or leads out of the source folder.
+        SourceError: the folder cannot be listed; a required input is missing; or an input exists
+            twice, mixes day folders with other files, contains a file that is unreadable or not CSV
+            or Parquet, has a folder with an unreadable date, or points outside the source folder.
     """
     root = _root(folder)
     entries = {entry.name: entry for entry in _entries(root, str(folder))}
@@ -108,22 +108,22 @@ def discover_source(folder: Path) -> Mapping[str, SourceInput]:
     if missing:
         wanted = "; ".join(f"{name}.csv, {name}.parquet or a folder {name}/" for name in missing)
         raise SourceError(
-            f"The source folder {folder} lacks {', '.join(missing)}: add {wanted} "
+            f"The source folder {folder} lacks {', '.join(missing)}. Add {wanted} "
             "(the prefix seed_ is allowed)."
         )
     return found
 
 
 def _root(folder: Path) -> Path:
-    wanted = "give the path of the folder that holds events, users, accounts and product_catalog."
+    wanted = "Choose the folder that contains events, users, accounts and product_catalog."
     try:
         root = folder.resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise SourceError(
-            f"The source folder {folder} does not exist or cannot be reached: {wanted}"
+            f"The source folder {folder} does not exist or cannot be reached. {wanted}"
         ) from error
     if not root.is_dir():
-        raise SourceError(f"The source {folder} is not a folder: {wanted}")
+        raise SourceError(f"The source {folder} is not a folder. {wanted}")
     return root
 
 
@@ -133,7 +133,7 @@ def _entries(folder: Path, shown: str) -> list[os.DirEntry[str]]:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise SourceError(
-            f"The folder {shown} cannot be listed ({error.strerror}): check its permissions."
+            f"The folder {shown} cannot be listed ({error.strerror}). Check its permissions."
         ) from error
 
 
@@ -147,13 +147,13 @@ def _find(root: Path, name: str, entries: Mapping[str, os.DirEntry[str]]) -> Sou
     other = [e for e in of_input if e not in candidates and _OTHER_DATA.search(e)]
     if other:
         raise SourceError(
-            f"{other[0]} has the name of the input {name} but is not read: "
-            f"save it as {name}.csv or {name}.parquet, or move it out of the source folder."
+            f"{other[0]} is named like the input {name}, but its format is not supported. "
+            f"Save it as {name}.csv or {name}.parquet, or move it out of the source folder."
         )
     if len(candidates) > 1:
         raise SourceError(
-            f"The input {name} is there {len(candidates)} times ({', '.join(sorted(candidates))}): "
-            "keep one and move the others out of the source folder."
+            f"The input {name} exists {len(candidates)} times ({', '.join(sorted(candidates))}). "
+            "Keep one and move the others out of the source folder."
         )
     if not candidates:
         return None
@@ -176,8 +176,8 @@ def _folder_input(root: Path, name: str, folder: str) -> SourceInput:
     flat = [file for file in files if file.folder_date is None]
     if day_folders and flat:
         raise SourceError(
-            f"The input {name} mixes event_date= folders with files outside of them, such as "
-            f"{flat[0].relative_path}: move every file into the folder of its day, or use no such "
+            f"The input {name} mixes event_date= folders with files outside them, such as "
+            f"{flat[0].relative_path}. Move every file into the folder of its day, or use no such "
             "folders."
         )
     return SourceInput(name, tuple(files), by_day=day_folders)
@@ -186,13 +186,13 @@ def _folder_input(root: Path, name: str, folder: str) -> SourceInput:
 def _walk(
     root: Path, folder: Path, folder_date: date | None, above: frozenset[Path]
 ) -> Iterator[tuple[Path, FileFormat | None, date | None]]:
-    """Yield every folder (with no format) and every data file, each with the date it lies under."""
+    """Yield every folder (without a format) and every data file, each with its folder date."""
     here = _inside(root, folder)
     if here in above:
-        raise SourceError(f"The folder {folder.as_posix()} leads back to itself: remove the link.")
+        raise SourceError(f"The folder {folder.as_posix()} links back to itself. Remove the link.")
     yield folder, None, folder_date
     for entry in _entries(root / folder, folder.as_posix()):
-        # Spark and Hadoop leave _SUCCESS, _temporary/ and .part.crc beside the data they write.
+        # Spark and Hadoop leave _SUCCESS, _temporary/ and .part.crc next to their data.
         if entry.name.startswith((".", "_")):
             continue
         relative = folder / entry.name
@@ -204,7 +204,7 @@ def _walk(
         else:
             _inside(root, relative)
             raise SourceError(
-                f"{relative.as_posix()} is neither a .csv nor a .parquet file: convert it, or move "
+                f"{relative.as_posix()} is neither a .csv nor a .parquet file. Convert it, or move "
                 "it out of the folder."
             )
 
@@ -219,12 +219,12 @@ def _day(folder: Path, folder_date: date | None) -> date | None:
         day = date.fromisoformat(text)
     except ValueError as error:
         raise SourceError(
-            f"The folder {folder.as_posix()} has no readable date: name it event_date=YYYY-MM-DD."
+            f"The folder {folder.as_posix()} has no readable date. Name it event_date=YYYY-MM-DD."
         ) from error
     if folder_date is not None and folder_date != day:
         raise SourceError(
-            f"The folder {folder.as_posix()} lies inside the folder of another day "
-            f"({folder_date.isoformat()}): move it out."
+            f"The folder {folder.as_posix()} is inside the folder of another day "
+            f"({folder_date.isoformat()}). Move it out."
         )
     return day
 
@@ -239,7 +239,7 @@ def _source_file(
         shown.encode()
     except UnicodeEncodeError as error:
         raise SourceError(
-            f"The name of the file {shown!a} is not UTF-8: rename the file."
+            f"The name of the file {shown!a} is not UTF-8. Rename the file."
         ) from error
     stamp = _stamp(path, shown)
     try:
@@ -251,17 +251,17 @@ def _source_file(
 
 
 def _inside(root: Path, relative: Path) -> Path:
-    """Return the real place of a file or folder, which must lie in the source folder."""
+    """Return the resolved path of a file or folder, which must be inside the source folder."""
     try:
         real = (root / relative).resolve(strict=True)
     except (OSError, RuntimeError) as error:
         raise SourceError(
-            f"{relative.as_posix()} cannot be reached: it is a broken link, or a permission is "
-            "missing. Repair or remove it."
+            f"{relative.as_posix()} cannot be reached, because it is a broken link or a permission "
+            "is missing. Fix or remove it."
         ) from error
     if not real.is_relative_to(root):
         raise SourceError(
-            f"{relative.as_posix()} leads out of the source folder (to {real}): copy what it names "
+            f"{relative.as_posix()} points outside the source folder (to {real}). Copy its target "
             "into the source folder."
         )
     return real
@@ -273,12 +273,12 @@ def _stamp(path: Path, shown: str) -> FileStamp:
     except OSError as error:
         raise unreadable(shown, error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise SourceError(f"{shown} is not a regular file: replace it by one.")
+        raise SourceError(f"{shown} is not a regular file. Replace it with one.")
     return FileStamp(status.st_size, status.st_mtime_ns)
 
 
 def unreadable(shown: str, error: OSError) -> SourceError:
-    """The error that names a file which cannot be read."""
+    """Return the error for a file that cannot be read."""
     return SourceError(
-        f"{shown} cannot be read ({error.strerror}): check that it is there and its permissions."
+        f"{shown} cannot be read ({error.strerror}). Check that it exists and is readable."
     )

@@ -1,4 +1,4 @@
-"""Parquet files as queries over raw columns: which there are, and how a type becomes a raw value."""
+"""Open Parquet files and query their columns as raw values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from monstera_assets.source.layout import SourceFile
 from monstera_assets.source.sql import PATH_COLUMN, identifier, literal, path_list
 
 TEXT = "VARCHAR"
-# DuckDB has no error of its own for a damaged file, so what is none of these is taken for one.
+# DuckDB has no specific error for a damaged file, so any error but these counts as one.
 NOT_THE_FILE = (duckdb.InterruptException, duckdb.OutOfMemoryException)
 
 _SAME = re.compile(
@@ -28,14 +28,14 @@ _OPTIONS = "binary_as_string = true, hive_partitioning = false"
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """A Parquet file with its columns and their DuckDB types, in the file's order."""
+    """A Parquet file with its columns and their DuckDB types, in file order."""
 
     file: SourceFile
     schema: tuple[tuple[str, str], ...]
 
     @property
     def types(self) -> Mapping[str, str]:
-        """The type of each column by its exact name."""
+        """The type of each column, by exact name."""
         return dict(self.schema)
 
 
@@ -43,7 +43,7 @@ def open_parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> Par
     """Read the footer of a Parquet file.
 
     Raises:
-        SourceError: the file is not Parquet, is cut short, or has gone or changed meanwhile.
+        SourceError: the file is not Parquet, is truncated, is missing, or has changed.
     """
     file.check_unchanged()
     try:
@@ -58,23 +58,23 @@ def open_parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> Par
 
 
 def raw_type(kind: str) -> str:
-    """Return the type that a column of this type has as a raw value: a plain scalar, or VARCHAR."""
+    """Return the type of raw values of a column of this type: a plain scalar type or VARCHAR."""
     if _SAME.fullmatch(kind):
         return kind
     return "TIMESTAMP" if kind in _OTHER_TIMESTAMPS else TEXT
 
 
 def raw_value(name: str, kind: str, target: str) -> str:
-    """Return the expression of a column as a raw value of the type ``target``.
+    """Return the expression that reads a column as raw values of the type ``target``.
 
-    Instants become naive timestamps in UTC; a list of texts is joined by ``|``, the notation for
-    lists in a source; other nested values become JSON. An empty text is null, as in CSV.
+    Instants become naive UTC timestamps; lists of strings are joined by ``|``, the list notation of
+    sources; other nested values become JSON. Empty text is null, as in CSV.
     """
     value = identifier(name)
     if kind == _ZONED:
         value = f"timezone('UTC', {value})"
     elif kind == "TIMESTAMP_NS":
-        # A cast would round, and so could move the last instant of a day to the next day.
+        # A cast rounds, which could move the last instant of a day to the next day.
         value = f"make_timestamp(epoch_ns({value}) // 1000)"
     elif kind == f"{TEXT}[]":
         value = f"array_to_string({value}, '|')"
@@ -87,26 +87,26 @@ def raw_value(name: str, kind: str, target: str) -> str:
 
 
 def parquet_scan(paths: Sequence[Path]) -> str:
-    """Return the table function that reads files of one schema."""
+    """Return the table function that reads files with the same schema."""
     return f"read_parquet({path_list(paths)}, {_OPTIONS}, filename = {literal(PATH_COLUMN)})"
 
 
 def _broken(file: SourceFile, error: duckdb.Error) -> SourceError:
-    """Return the error that names a file which cannot be read as Parquet.
+    """Return the error for a file that cannot be read as Parquet.
 
-    To be raised from None: what DuckDB says may quote a value, and errors are kept.
+    Raise it from None: DuckDB's message may quote a value, and errors are stored.
     """
     file.check_unchanged()
     reason = _QUOTED_VALUE.sub("a value", str(error)).strip().partition("\n")[0]
     return SourceError(
-        f"{file.relative_path} cannot be read as Parquet ({reason}): write the file again."
+        f"{file.relative_path} cannot be read as Parquet ({reason}). Write the file again."
     )
 
 
 def check_parquet(
     connection: duckdb.DuckDBPyConnection, files: Iterable[ParquetFile], columns: Iterable[str]
 ) -> None:
-    """Read these columns of each file alone, to find the one that cannot be read.
+    """Read these columns of each file separately, to find an unreadable file.
 
     Raises:
         SourceError: a file cannot be read to its end.

@@ -1,4 +1,4 @@
-"""Raw rows of one input as temporary tables, with every record that is not a row listed beside."""
+"""Stage one input as temporary tables: its raw rows, and the records that are not rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class RawColumn:
-    """A column to read: exactly this name in the source; null where optional and absent."""
+    """A column to read, with its exact name in the source; null where optional and absent."""
 
     name: str
     required: bool
@@ -37,13 +37,13 @@ class RawColumn:
 
 @dataclass(frozen=True)
 class StagedInput:
-    r"""The names of the two temporary tables that hold an input; of the rows it may be a view.
+    r"""The names of the two temporary tables of an input; ``rows`` may also be a view.
 
     ``rows`` has the declared columns, source_file (VARCHAR, relative path) and folder_date (DATE,
-    null unless by day). ``malformed`` has one row for each record of a CSV file that is not a row:
-    source_file, line_number (BIGINT, of its first line, the header's being 1), raw_line (VARCHAR,
-    at most 10,000 characters, bytes that are not UTF-8 shown as ``\xff``), reason (VARCHAR, a
-    `MalformedReason`) and folder_date.
+    null unless by day). ``malformed`` has one row per CSV record that is not a row: source_file,
+    line_number (BIGINT, of its first line; the header is line 1), raw_line (VARCHAR, at most 10,000
+    characters, bytes that are not UTF-8 shown as ``\xff``), reason (VARCHAR, a `MalformedReason`)
+    and folder_date.
     """
 
     rows: str
@@ -60,22 +60,22 @@ def stage_rows(
 ) -> StagedInput:
     """Read an input into the temporary tables ``<name>_rows`` and ``<name>_malformed``.
 
-    Each record of each file ends up in exactly one of the two. Columns are VARCHAR, an empty value
-    being null; but if all files are Parquet and agree on a plain scalar type, a column keeps it.
+    Each record is in exactly one of the two. Columns are VARCHAR, with null for empty values. If
+    all files are Parquet and agree on a plain scalar type, a column keeps that type.
 
     Args:
-        connection: may be inside a transaction, which no fault of a CSV file aborts.
+        connection: may be inside a transaction, which faulty CSV files do not abort.
         source_input: the files to read.
-        columns: those wanted; other columns of the files are ignored.
-        name: lower case letters, digits and underscores; tables of that name are replaced.
-        copy: False to read rows of Parquet files alone where they are, by the view
-            ``<name>_rows_in_place``; then call `check_unchanged`, or `explain_failure` if that failed.
+        columns: the columns to read; others are ignored.
+        name: lowercase letters, digits and underscores; tables of that name are replaced.
+        copy: False to read Parquet-only inputs in place, through the view
+            ``<name>_rows_in_place``. Then call `check_unchanged`, or `explain_failure` on errors.
 
     Raises:
-        SourceError: a file lacks a required column, cannot be read, or has gone or changed.
+        SourceError: a file lacks a required column, cannot be read, is missing, or has changed.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"not a name for a staged input: {name!r}")
+        raise ValueError(f"{name!r} is not a name of lowercase letters, digits and underscores.")
     in_place = not copy and all(file.format == "parquet" for file in source_input.files)
     staged = StagedInput(
         f"{name}_rows_in_place" if in_place else f"{name}_rows", f"{name}_malformed"
@@ -101,10 +101,10 @@ def stage_rows(
 
 
 def check_unchanged(source_input: SourceInput) -> None:
-    """Verify that what was read is what was found.
+    """Verify that the files have not changed since discovery.
 
     Raises:
-        SourceError: a file has gone or changed meanwhile.
+        SourceError: a file is missing or has changed.
     """
     for file in source_input.files:
         file.check_unchanged()
@@ -116,10 +116,10 @@ def explain_failure(
     columns: Sequence[RawColumn],
     error: Exception,
 ) -> None:
-    """Find the file because of which rows cannot be read in place, if one is the cause.
+    """Find the file that made reading in place fail, if any.
 
     Raises:
-        SourceError: a file cannot be read to its end, or has gone or changed.
+        SourceError: a file cannot be read to its end, is missing, or has changed.
     """
     if isinstance(error.__cause__ or error, NOT_THE_FILE):
         return
@@ -147,7 +147,7 @@ def _check_columns(
         missing = [name for name in required if name not in names]
         if missing:
             raise SourceError(
-                f"{file.relative_path} lacks the required columns {', '.join(missing)}: add them, "
+                f"{file.relative_path} lacks the required columns {', '.join(missing)}. Add them "
                 "with exactly these names."
             )
 
@@ -155,7 +155,7 @@ def _check_columns(
 def _common_types(
     columns: Sequence[RawColumn], files: Sequence[ParquetFile], *, has_csv: bool
 ) -> Mapping[str, str]:
-    """Return the type of each column: the one on which all files agree, else VARCHAR."""
+    """Return the type of each column: the one shared by all files, else VARCHAR."""
     types: dict[str, str] = {}
     for column in columns:
         kinds = {raw_type(item.types[column.name]) for item in files if column.name in item.types}
@@ -195,7 +195,7 @@ def _parquet_rows(files: Iterable[ParquetFile], types: Mapping[str, str]) -> lis
 
 
 def _rows(columns: Iterable[str], relation: str, files: Mapping[str, SourceFile]) -> str:
-    """Return the rows of a relation with the file and day that each path in it stands for."""
+    """Return the query of a relation's rows with the source file and day of each path."""
     selected = "".join(f"{column}, " for column in columns)
     if len(files) == 1:
         [file] = files.values()

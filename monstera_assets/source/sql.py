@@ -1,4 +1,4 @@
-"""Text that may stand safely inside a DuckDB statement."""
+"""Quoting for DuckDB statements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from monstera_assets.source.errors import SourceError
 
-# The column that a scan adds to say which file a row is from; no source has a column of that name.
+# Scans add this column with the file of each row; no source has a column of this name.
 PATH_COLUMN = "_source_path"
 
 _GLOB = re.compile(r"[*?\[]")
@@ -21,33 +21,33 @@ def literal(text: str) -> str:
 
 
 def identifier(name: str) -> str:
-    """Return ``name``, which comes from a declaration and never from data, as a quoted name."""
+    """Return ``name`` in quotes; it must come from a declaration, never from data."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def date_literal(value: date | None) -> str:
-    """Return a DATE literal, or a null of that type."""
+    """Return a DATE literal; None becomes a null of that type."""
     return "CAST(NULL AS DATE)" if value is None else f"DATE '{value.isoformat()}'"
 
 
 def path_literal(path: Path) -> str:
-    """Return a literal that makes DuckDB open exactly this file, whatever is in its name.
+    """Return a literal that makes DuckDB open exactly this file, even if its name has wildcards.
 
     Raises:
-        SourceError: the path has both a backslash and a character that DuckDB expands.
+        SourceError: the path contains both a backslash and a wildcard.
     """
     text = str(path)
     if _GLOB.search(text):
-        # DuckDB expands these characters in every path, and then takes a backslash for a slash.
+        # DuckDB expands wildcards in every path, and then reads a backslash as a slash.
         if "\\" in text:
             raise SourceError(
-                f"The path {text} has a backslash as well as one of * ? [, and cannot be opened: "
-                "rename the file or folder."
+                f"The path {text} cannot be opened, because it contains both a backslash and one "
+                "of * ? [. Rename the file or folder."
             )
         text = _GLOB.sub(lambda match: f"[{match.group()}]", text)
     return literal(text)
 
 
 def path_list(paths: Iterable[Path]) -> str:
-    """Return a list literal of paths, each opened as exactly that file."""
+    """Return a list literal of paths, quoted by `path_literal`."""
     return "[" + ", ".join(path_literal(path) for path in paths) + "]"

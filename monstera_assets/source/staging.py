@@ -1,8 +1,8 @@
-"""A private place in the same DuckDB instance, where a statement may fail without harm.
+"""A private staging area in the same DuckDB instance, where statements may fail safely.
 
-A failed statement aborts the transaction it is part of. The connection of the caller may be inside
-of one, so whatever can fail on a bad file runs on a connection of its own, and into a database of
-its own that the caller's connection can then copy from.
+A failed statement aborts its transaction, and the caller's connection may be inside one. Statements
+that can fail on a bad file therefore use a separate connection and write to a separate database,
+from which the caller's connection can copy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from monstera_assets.source.sql import identifier
 
 @dataclass
 class Staging:
-    """A connection, an in-memory database and a folder for files, all of them temporary."""
+    """A temporary connection, in-memory database and folder."""
 
     connection: duckdb.DuckDBPyConnection
     folder: Path
@@ -29,14 +29,14 @@ class Staging:
     _tables: list[str] = field(default_factory=list)
 
     def create_table(self, query: str) -> str:
-        """Materialise a query in the private database and return the table's qualified name."""
+        """Materialize a query in the private database and return the table's qualified name."""
         table = f"{self.database}.t{len(self._tables)}"
         self.connection.execute(f"CREATE TABLE {table} AS {query}")
         self._tables.append(table)
         return table
 
     def drop_table(self, table: str) -> None:
-        """Drop a table that `create_table` has made."""
+        """Drop a table made by `create_table`."""
         self.connection.execute(f"DROP TABLE {table}")
 
     def new_path(self, name: str) -> Path:
@@ -46,10 +46,10 @@ class Staging:
 
 @contextmanager
 def staging_area(connection: duckdb.DuckDBPyConnection) -> Iterator[Staging]:
-    """Open a staging area beside ``connection``, and remove it at the end."""
+    """Open a staging area next to ``connection`` and remove it on exit."""
     database = identifier(f"source_{uuid4().hex}")
     with connection.cursor() as cursor, tempfile.TemporaryDirectory(prefix="monstera-") as folder:
-        # Spelled out, because a read-only connection would attach it read-only.
+        # READ_WRITE is needed, because a read-only connection attaches read-only by default.
         cursor.execute(f"ATTACH ':memory:' AS {database} (READ_WRITE)")
         try:
             yield Staging(cursor, Path(folder), database)

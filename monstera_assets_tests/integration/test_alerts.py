@@ -335,17 +335,17 @@ def test_urls_are_in_no_log_and_no_file(
     [
         (
             f"team:nobody=json://localhost/{SECRET}",
-            "wrong setting: alert_urls: entry 2: no table is owned by team:nobody. Choose from"
+            "Invalid setting: alert_urls: entry 2: no table is owned by team:nobody. Choose from"
             " team:facts, team:names.",
         ),
         (
             f"slack://{SECRET}",
-            "wrong setting: alert_urls: entry 2 is not a URL supported by Apprise. Run `apprise"
+            "Invalid setting: alert_urls: entry 2 is not a URL supported by Apprise. Run `apprise"
             " --details` to list the services.",
         ),
         (
             f"nothing://{SECRET}",
-            "wrong setting: alert_urls: entry 2 is not a URL supported by Apprise. Run `apprise"
+            "Invalid setting: alert_urls: entry 2 is not a URL supported by Apprise. Run `apprise"
             " --details` to list the services.",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Every source row is accepted, or rejected for the first reason that applies; none is lost."""
+"""Every source row is either accepted, or rejected with the first reason that applies."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ EARLIEST = date(2025, 3, 2)
 Values = Mapping[str, str]
 
 
-# ---------------------------------------------------------------- a source by hand
+# ---------------------------------------------------------------- a minimal source
 
 BASE: Mapping[str, Values] = {
     "accounts": {
@@ -125,7 +125,7 @@ BASE: Mapping[str, Values] = {
         "received_at": "",
     },
 }
-"""An acceptable row of each input, which every source has; the cases change some of its values."""
+"""A valid row per input, which every source contains; cases change some of its values."""
 
 IDENTIFIED_BY = {
     "accounts": ("account_id", "account_name"),
@@ -135,7 +135,7 @@ IDENTIFIED_BY = {
     "workflows": ("workflow_id", "workflow_name"),
     "events": ("event_id", "session_id"),
 }
-"""Two columns of each input that carry the name of a case, so that one of them may be broken."""
+"""Two columns per input with the name of a case, of which the case may break one."""
 
 FAMILY = {"product_id": "family", "tier": "family", "parent_product_id": ""}
 OTHER_USERS = (
@@ -154,7 +154,7 @@ DELETION = {
 
 @dataclass(frozen=True)
 class Case:
-    """A row that is rejected for a reason, and its neighbour, which is accepted."""
+    """A row that is rejected with a reason, and a similar row that is accepted."""
 
     input_name: str
     reason: str
@@ -162,7 +162,7 @@ class Case:
     good: Values = field(default_factory=dict)
 
     def rows(self, number: int) -> Iterator[dict[str, str]]:
-        """The neighbour, then the row: of two rows with one key and time, the first is kept."""
+        """Yield the accepted row first: of two rows with the same key and time, it is kept."""
         for kind, values in (("good", self.good), ("bad", self.bad)):
             name = f"{kind}-{number}"
             named = dict.fromkeys(IDENTIFIED_BY[self.input_name], name)
@@ -184,7 +184,7 @@ _MISSING_IN_EVENTS = (
 
 
 def _event_cases(name: str) -> list[Case]:
-    """What events and subscription events have in common."""
+    """Return the cases common to events and subscription events."""
     case = partial(Case, name)
     return [
         *_missing(name, *_MISSING_IN_EVENTS),
@@ -413,10 +413,10 @@ CASES = [
         {"entity_id": "gone", "timestamp": "2025-03-04 23:59:59"},
     ),
 ]
-"""One for each reason of each input, and more where there is more than one way to it."""
+"""At least one case per reason of each input."""
 
 BY_FOLDER_ONLY = "not_on_date_of_folder"
-"""The one reason that a source of single files cannot give."""
+"""The only reason that does not occur in single-file sources."""
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Values]) -> str:
@@ -434,7 +434,7 @@ def _write(path: Path, input_name: str, rows: Sequence[Values]) -> Path:
 
 
 def _write_source(folder: Path, **rows: Sequence[Values]) -> Path:
-    """A source of the basic rows and others, in one file an input; events only if they are given."""
+    """Write a source of the base rows and `rows`, one file per input; events only if given."""
     entities: dict[str, list[Values]] = {
         name: [BASE[name], *rows.get(name, [])] for name in BASE if name != "events"
     }
@@ -491,7 +491,7 @@ def _with_entities(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def database(tmp_path: Path, _with_entities: Path) -> Path:
-    """A database that holds the entities which every source by hand has."""
+    """Return a database with the entities of every minimal source."""
     return Path(shutil.copy(_with_entities, tmp_path / "warehouse.duckdb"))
 
 
@@ -502,7 +502,7 @@ MALFORMED = "malformed,row\n"
 
 @dataclass(frozen=True)
 class Loaded:
-    """The cases, loaded: what became of each row, and the rules that there were."""
+    """The loaded cases: the outcome of each row, and the rules that were evaluated."""
 
     database: Path
     source: Path
@@ -613,7 +613,7 @@ def test_reasons_of_events_come_in_the_order_of_the_framework(loaded: Loaded) ->
 
 
 def test_first_reason_that_applies_counts(tmp_path: Path, database: Path) -> None:
-    # Breaks every rule that one row can break at once; each further row heals the first of them.
+    # Breaks all rules that one row can break at once; each further row fixes the first of them.
     broken = {
         "event_id": "twice",
         "entity_id": "nobody",
@@ -766,7 +766,7 @@ def test_rows_of_a_single_file_outside_of_the_run(tmp_path: Path, database: Path
     )
     assert ledger == [(date(2025, 3, 4), 3, 1, 2), (date(2025, 3, 5), 1, 1, 0)]
 
-    # The first partition of the source takes the rows that have no date.
+    # Rows without a date belong to the first partition of the source.
     counts = _load_events(database, source, _day(1))
     assert counts[ROWS_OUTSIDE] == 7
     undated = _query(
@@ -816,7 +816,7 @@ def test_duplicates_across_files_of_one_day_and_of_others(tmp_path: Path, databa
 
 @pytest.fixture
 def by_day(tmp_path: Path) -> Path:
-    """A source by day with one event_id on two days, and rows in folders of other days."""
+    """Return a source by day with one event_id on two days, and rows in folders of other days."""
     return _by_day(
         _write_source(tmp_path / "source"),
         {
@@ -844,7 +844,7 @@ _OF_DAY_6 = [
 
 
 def _as_parquet(source: Path) -> Path:
-    """The events of a source by day, as Parquet files of texts instead of CSV."""
+    """Replace the events of a source by day with Parquet files of strings."""
     for path in (source / "events").glob("*/*.csv"):
         target = path.with_suffix(".parquet")
         duckdb.execute(f"COPY (FROM read_csv('{path}', all_varchar = true)) TO '{target}'")
@@ -870,7 +870,7 @@ def test_by_day_in_order_rejects_the_later_duplicate(
 def test_a_file_that_is_damaged_behind_what_is_read_first_is_named(
     database: Path, by_day: Path
 ) -> None:
-    """Parquet is read where it is: ids for duplicates first, everything else while it is stored."""
+    """Parquet is read in place: ids first, to find duplicates, and other columns on storing."""
     _load_events(database, _as_parquet(by_day))
     before = _query(database, _OUTCOMES)
     damaged = by_day / "events" / "event_date=2025-03-06" / "part.parquet"
@@ -911,7 +911,7 @@ def test_by_day_out_of_order_is_noticed_by_the_contract(database: Path, by_day: 
             finding = evaluate_contract(connection, bronze_events.TABLE, window)[UNIQUE]
             assert finding.examples == (("twice", 2),)
         assert evaluate_contract(connection, bronze_events.TABLE, _day(5))[UNIQUE].passed
-    # Loading the later day once more puts it right.
+    # Loading the later day again fixes it.
     _load_events(database, by_day, _day(6))
     assert _query(database, _OUTCOMES) == sorted([*_OF_DAY_4, *_OF_DAY_6])
 

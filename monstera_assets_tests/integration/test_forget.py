@@ -372,13 +372,13 @@ def test_load_without_the_key_is_refused(erased: Erased, tmp_path: Path) -> None
     with graph.instance:
         result = graph.run(only=ENTITIES)
         assert not result.success
-        assert "is missing. It is the key by which forgotten people are known" in str(
+        assert "is missing. It is the key that identifies erased people" in str(
             result.failure_data_for_node("load_entities")
         )
         wrong = key_path(database)
         wrong.write_text("00" * 32)
         wrong.chmod(0o644)
-        with pytest.raises(ForgottenKeyError, match="can be read by others"):
+        with pytest.raises(ForgottenKeyError, match="can be read by other users"):
             forget_person(Settings(database=database), "u005", TABLES)
         wrong.chmod(0o600)
         with pytest.raises(ForgottenKeyError, match="is the key of another warehouse"):

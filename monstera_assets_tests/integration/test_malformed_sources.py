@@ -1,8 +1,8 @@
-"""Sources with one thing wrong each: its rows are rejected with a reason, or one error says all.
+"""Sources with one fault each: rows are rejected with a reason, or the load fails with one error.
 
-Every case spoils a copy of the seeds and loads it over the good seeds of June 2025. Either the load
-ends well, and then the bad rows are in the tables of rejected rows and every other row is where and
-what it was; or it ends with one error, and then no table has changed.
+Each case modifies a copy of the seeds and loads it over the seeds of June 2025. If the load succeeds,
+the tables of rejected rows contain the faulty rows and all other rows are unchanged. If it fails, no
+table has changed.
 """
 
 from __future__ import annotations
@@ -50,26 +50,26 @@ DAYS = DateWindow(date(2025, 6, 1), date(2025, 6, 30))
 BOTH = ENTITIES + EVENTS
 INPUTS = ("accounts", "product_catalog", "users", "subscription_events", "workflows", "events")
 READ = dict(zip(INPUTS, (10, 17, 20, 23, 5, 24), strict=True))
-"""Rows of each input of the seeds; of the events, those of June."""
+"""Number of rows per input of the seeds; only June for events."""
 
 Spoil = Callable[[Path], None]
-"""Changes a copy of the seeds, whose folder it is given."""
+"""Modifies the copy of the seeds in a folder."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing that is wrong with a source, and what comes of it.
+    """One fault in a source, and the expected outcome.
 
     Attributes:
-        name: what is wrong.
-        spoil: makes it so.
-        loads: the tables that are loaded.
-        error: parts of the one error, the file's name first; none if the source can be loaded.
+        name: the fault.
+        spoil: introduces the fault.
+        loads: the tables to load.
+        error: parts of the error, starting with the file name; none if the load succeeds.
         rejected: number of rejected rows by input and reason.
-        more: rows read beyond those of the seeds, by input.
-        lost: ids of rows of the seeds that are not accepted, by table.
-        gained: ids of further rows that are accepted, by table.
-        holds: queries whose result is told beforehand, of what is special about the rows gained.
+        more: number of rows read in addition to the seeds, by input.
+        lost: ids of seed rows that are not accepted, by table.
+        gained: ids of additional rows that are accepted, by table.
+        holds: expected results by query, to check the gained rows.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Case:
     holds: Mapping[str, list[Row]] = field(default_factory=dict)
 
 
-# ---------------------------------------------------------------- ways to spoil a source
+# ---------------------------------------------------------------- faults
 
 
 def path_of(source: Path, name: str) -> Path:
@@ -91,7 +91,7 @@ def path_of(source: Path, name: str) -> Path:
 
 
 def then(*steps: Spoil) -> Spoil:
-    """Do several things."""
+    """Apply several steps."""
 
     def spoil(source: Path) -> None:
         for step in steps:
@@ -101,7 +101,7 @@ def then(*steps: Spoil) -> Spoil:
 
 
 def bytes_of(name: str, change: Callable[[bytes], bytes]) -> Spoil:
-    """Change a file as a whole."""
+    """Change the content of a file."""
 
     def spoil(source: Path) -> None:
         path = path_of(source, name)
@@ -114,12 +114,12 @@ def bytes_of(name: str, change: Callable[[bytes], bytes]) -> Spoil:
 
 
 def text_of(name: str, change: Callable[[str], str], encoding: str = "utf-8") -> Spoil:
-    """Change the text of a file, and perhaps how it is encoded."""
+    """Change the text of a file and optionally its encoding."""
     return bytes_of(name, lambda content: change(content.decode()).encode(encoding))
 
 
 def sub(name: str, old: str, new: str) -> Spoil:
-    """Replace what is there exactly once."""
+    """Replace text that occurs exactly once."""
 
     def change(text: str) -> str:
         assert text.count(old) == 1
@@ -134,7 +134,7 @@ def add(name: str, *records: bytes) -> Spoil:
 
 
 def line(*fields: str) -> bytes:
-    """A record of CSV."""
+    """Return a CSV record."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerow(fields)
     return text.getvalue().encode()
@@ -219,14 +219,14 @@ _KEYS = {
 
 
 def add_row(name: str, **values: str) -> Spoil:
-    """Add a row that is right but for these values."""
+    """Add a row that is valid except for these values."""
     return add(name, line(*{**ROWS[name], **values}.values()))
 
 
 def rejected_row(
     name: str, input_name: str, reason: str, spoil: Spoil | None = None, **values: str
 ) -> Case:
-    """A further row that is rejected, and changes nothing else."""
+    """Return a case with one additional row, which is rejected."""
     return Case(
         name,
         spoil or add_row(input_name, **values),
@@ -239,7 +239,7 @@ def rejected_row(
 def accepted_row(
     name: str, input_name: str, spoil: Spoil | None = None, *, shows: str = "", **values: str
 ) -> Case:
-    """A further row that is accepted as it stands; `shows` is an expression that is true of it."""
+    """Return a case with one additional row, which is accepted and for which `shows` is true."""
     row = {**ROWS[input_name], **values}
     key = _KEYS[input_name]
     new_id = row[key]
@@ -256,7 +256,7 @@ def accepted_row(
 
 
 def refused(name: str, input_name: str, spoil: Spoil, *error: str) -> Case:
-    """A source that cannot be loaded, for what one of the seeds' files is."""
+    """Return a case that cannot be loaded because of one seed file."""
     return Case(
         name,
         spoil,
@@ -266,12 +266,12 @@ def refused(name: str, input_name: str, spoil: Spoil, *error: str) -> Case:
 
 
 def unchanged(name: str, input_name: str, spoil: Spoil) -> Case:
-    """A source that says the same in another way."""
+    """Return a case with the same content in another form."""
     return Case(name, spoil, loads=EVENTS if input_name == "events" else ENTITIES)
 
 
 def wider(name: str, count: int) -> Spoil:
-    """Add so many columns of which nobody has heard."""
+    """Add unknown columns."""
 
     def change(text: str) -> str:
         header, *rows = text.splitlines()
@@ -282,7 +282,7 @@ def wider(name: str, count: int) -> Spoil:
 
 
 def backwards(name: str) -> Spoil:
-    """Write the columns from the last to the first."""
+    """Reverse the order of the columns."""
 
     def change(text: str) -> str:
         return b"".join(line(*reversed(row)) for row in csv.reader(io.StringIO(text))).decode()
@@ -301,7 +301,7 @@ def written(relative: str, content: bytes) -> Spoil:
 
 
 def copied(old: str, new: str) -> Spoil:
-    """Have a file by two names."""
+    """Copy a file."""
 
     def spoil(source: Path) -> None:
         shutil.copy(source / old, source / new)
@@ -310,7 +310,7 @@ def copied(old: str, new: str) -> Spoil:
 
 
 def moved(old: str, new: str) -> Spoil:
-    """Give a file another name."""
+    """Rename a file."""
 
     def spoil(source: Path) -> None:
         (source / old).rename(source / new)
@@ -333,7 +333,7 @@ def folder_of(name: str, file: str) -> Spoil:
 
 
 def split_file(relative: str, *others: str) -> Spoil:
-    """Share out the rows of a file to it and others in the same folder."""
+    """Distribute the rows of a file over itself and other files in the same folder."""
 
     def spoil(source: Path) -> None:
         header, *rows = (source / relative).read_text(encoding="utf-8").splitlines(keepends=True)
@@ -361,7 +361,7 @@ def by_day(name: str) -> Spoil:
 
 
 def day_file(day: str, *rows: Mapping[str, str]) -> Spoil:
-    """Put events into a file of a day's folder."""
+    """Add a file of events to the folder of a day."""
     content = b"".join([line(*EVENT), *(line(*row.values()) for row in rows)])
     return written(f"seed_events/event_date={day}/b.csv", content)
 
@@ -389,7 +389,7 @@ def pipe(name: str) -> Spoil:
 
 
 def parquet(name: str, **columns: str) -> Spoil:
-    """Save an input as Parquet, all columns as text but those told otherwise in SQL."""
+    """Save an input as Parquet, with text columns except those given as SQL expressions."""
 
     def spoil(source: Path) -> None:
         path = path_of(source, name)
@@ -406,7 +406,7 @@ def parquet(name: str, **columns: str) -> Spoil:
 
 
 def refused_parquet(name: str, change: Callable[[bytes], bytes]) -> Case:
-    """A file by the name of Parquet that is none."""
+    """Return a case with an invalid Parquet file."""
 
     def spoil(source: Path) -> None:
         parquet("accounts")(source)
@@ -417,7 +417,7 @@ def refused_parquet(name: str, change: Callable[[bytes], bytes]) -> Case:
         f"Parquet: {name}",
         spoil,
         loads=ENTITIES,
-        error=("seed_accounts.parquet cannot be read as Parquet (", "): write the file again."),
+        error=("seed_accounts.parquet cannot be read as Parquet (", "). Write the file again."),
     )
 
 
@@ -428,19 +428,19 @@ ENCODINGS = [
         "UTF-16",
         "accounts",
         text_of("accounts", str, "utf-16"),
-        "is in UTF-16: save it as CSV in UTF-8",
+        "is encoded in UTF-16. Save it as CSV in UTF-8",
     ),
     refused(
         "UTF-16 without a mark",
         "users",
         text_of("users", str, "utf-16-le"),
-        "is not UTF-8 text: save it as CSV in UTF-8",
+        "is not UTF-8 text. Save it as CSV in UTF-8",
     ),
     refused(
         "UTF-32",
         "events",
         text_of("events", str, "utf-32"),
-        "save it as CSV in UTF-8",
+        "Save it as CSV in UTF-8",
     ),
     unchanged(
         "a byte order mark", "events", bytes_of("events", lambda content: b"\xef\xbb\xbf" + content)
@@ -460,7 +460,7 @@ ENCODINGS = [
         bytes_of(
             "accounts", lambda content: content.replace(b"is_trial", b"is_trial,gr\xf6\xdfe", 1)
         ),
-        "is not UTF-8 text: save it as CSV in UTF-8",
+        "is not UTF-8 text. Save it as CSV in UTF-8",
     ),
     rejected_row(
         "half of a surrogate pair",
@@ -513,7 +513,7 @@ QUOTING = [
         shows="account_name = 'New \"Leaf\"'",
     ),
     accepted_row(
-        "a stray quote inside of a value",
+        "a stray quote inside a value",
         "accounts",
         add("accounts", line(*ACCOUNT.values()).replace(b"New", b'6" Pots')),
         shows="account_name = '6\" Pots'",
@@ -537,13 +537,13 @@ QUOTING = [
         shows="account_name = 'a,' || chr(13) || chr(10) || '\"b\"' || chr(10) || chr(10) || 'c'",
     ),
     Case(
-        "a delimiter too many on every row",
+        "an extra delimiter on every row",
         text_of("workflows", lambda text: re.sub(r"(?<=\d,\w)(\w*)$", r"\1,", text, flags=re.M)),
         rejected={("workflows", "malformed_row_field_count"): 5},
         lost={"workflows": {"video_publishing", "design_handoff"}},
     ),
     unchanged(
-        "a delimiter too many on every row and the header",
+        "an extra delimiter on every row and the header",
         "events",
         text_of("events", lambda text: text.replace("\n", ",\n")),
     ),
@@ -592,7 +592,7 @@ SIZES = [
         "malformed_row_too_long",
     ),
     accepted_row(
-        "a value as long as it may be",
+        "a value of maximum length",
         "accounts",
         account_name="x" * (MAX_RECORD_CHARACTERS - 100),
         shows=f"length(account_name) = {MAX_RECORD_CHARACTERS - 100}",
@@ -603,13 +603,13 @@ SIZES = [
         "malformed_row_field_count",
         add("events", b"," * 100_000 + b"\n"),
     ),
-    unchanged("a thousand columns that nobody asked for", "events", wider("events", 1_000)),
+    unchanged("a thousand unknown columns", "events", wider("events", 1_000)),
     refused(
         "50,000 columns",
         "users",
         wider("users", 50_000),
         "names 50,007 columns",
-        "leave out those that are not needed",
+        "Remove the columns that are not needed",
     ),
 ]
 
@@ -617,19 +617,19 @@ SIZES = [
 
 COLUMNS = [
     refused(
-        "two columns of one name",
+        "two columns with the same name",
         "users",
         sub("users", "plan_type", "country"),
-        "names country more than once: rename or remove one",
+        "names country more than once. Rename or remove one",
     ),
     refused(
         "two columns missing",
         "accounts",
         text_of("accounts", lambda text: re.sub(r"(,[^,\n]*){2}$", "", text, flags=re.M)),
-        "lacks the required columns monthly_recurring_revenue, is_trial: add them",
+        "lacks the required columns monthly_recurring_revenue, is_trial. Add them",
     ),
     refused(
-        "a column by another name",
+        "a renamed column",
         "events",
         sub("events", "event_type", "type"),
         "lacks the required columns event_type",
@@ -642,12 +642,12 @@ COLUMNS = [
     ),
     unchanged("columns in another order", "events", backwards("events")),
     unchanged(
-        "spaces and quotes about the names",
+        "spaces and quotes around the names",
         "events",
         sub("events", "event_id,entity_id,entity_type", ' event_id , "entity_id" ,"entity_type"'),
     ),
     Case(
-        "a file of nothing but the header",
+        "a header without rows",
         text_of("workflows", lambda text: text.split("\n")[0] + "\n"),
         more={"workflows": -5},
         lost={"workflows": {"video_publishing", "design_handoff"}},
@@ -669,7 +669,7 @@ COLUMNS = [
 
 IDS = [
     Case(
-        "ids that come twice",
+        "repeated ids",
         then(
             add_row("accounts", account_id="acc_03", account_created_at="2024-09-01"),
             add_row("product_catalog", product_id="video_studio"),
@@ -694,7 +694,7 @@ IDS = [
         },
     ),
     Case(
-        "an event that comes again on its day, later, and before the run",
+        "an event repeated on its day, later, and before the run",
         then(
             add_row("events", event_id="evt_023", timestamp="2025-06-10 17:00:00.000001"),
             add_row("events", event_id="evt_023", timestamp="2025-06-21 10:00:00"),
@@ -708,7 +708,7 @@ IDS = [
         lost={"events": {"evt_040"}},
     ),
     Case(
-        "a file that is there twice under two names",
+        "a file under two names",
         then(
             folder_of("events", "a.csv"),
             copied("seed_events/a.csv", "seed_events/b.csv"),
@@ -730,7 +730,7 @@ IDS = [
         ),
         loads=EVENTS,
         rejected={
-            # only accepted events of earlier days make a duplicate; what else is wrong comes first
+            # Only accepted events of earlier days make a duplicate; other faults come first.
             ("events", "duplicate_event_id"): 1,
             ("events", "not_on_date_of_folder"): 2,
             ("events", "unreadable_timestamp"): 1,
@@ -738,7 +738,7 @@ IDS = [
         more={"events": 4},
     ),
     Case(
-        "an event of a folder's day that is another day's in UTC",
+        "an event on its folder's day in its time zone but not in UTC",
         then(
             by_day("events"),
             day_file("2025-06-24", EVENT | {"timestamp": "2025-06-24 01:00:00+02:00"}),
@@ -748,7 +748,7 @@ IDS = [
         more={"events": 1},
     ),
     Case(
-        "SQL for an id",
+        "SQL as an id",
         then(
             add_row(
                 "users", user_id="'; DROP TABLE bronze.bronze_users; --", email="$1", country='";'
@@ -770,7 +770,7 @@ IDS = [
         },
     ),
     accepted_row(
-        "SQL for an event's id",
+        "SQL as an event id",
         "events",
         event_id="'); DELETE FROM bronze.bronze_events; --",
         session_id="';",
@@ -783,7 +783,7 @@ IDS = [
 
 REFERENCES = [
     Case(
-        "users, events, steps and facts of what is not there",
+        "references to missing entities",
         then(
             add_row("users", account_id="acc_99"),
             add_row("subscription_events", entity_id="acc_99"),
@@ -828,7 +828,7 @@ REFERENCES = [
         },
     ),
     Case(
-        "a catalog of nodes in the wrong places",
+        "a catalog with misplaced nodes",
         then(
             add_row("product_catalog", product_id="own_parent", parent_product_id="own_parent"),
             add_row("product_catalog", product_id="circle_1", parent_product_id="circle_2"),
@@ -878,7 +878,7 @@ REFERENCES = [
         loads=BOTH,
         rejected={
             ("product_catalog", "unknown_parent_product"): 3,
-            # what the two users of the family's product did, and one of its features
+            # events in the family's product and in one of its features
             ("events", "unknown_product"): 2,
         },
         lost={
@@ -890,7 +890,7 @@ REFERENCES = [
         gained={"product_catalog": {"analysis"}},
     ),
     Case(
-        "a workflow with gaps, and steps that are none",
+        "a workflow with gaps and invalid steps",
         then(
             add_row("workflows", step_number="2"),
             add_row("workflows", step_number="7"),
@@ -919,7 +919,7 @@ def of_values(
     good: Mapping[str, Any],
     **fixed: str,
 ) -> Case:
-    """Rows with these values of a column: the bad ones with their reasons, the good as read."""
+    """Return a case of values of a column: bad ones by reason, good ones by the value read."""
     key = _KEYS[input_name]
     rows = {f"bad{number:02}": value for number, value in enumerate(bad)}
     rows |= {f"good{number:02}": value for number, value in enumerate(good)}
@@ -1027,8 +1027,8 @@ VALUES = [
         "timestamp",
         {"2025-03-30 02:30:00 Mars/Olympus": "unreadable_timestamp"},
         {
-            # Berlin goes from 2:00 straight to 3:00 on 30 March, and from 3:00 back to 2:00 in
-            # October; an offset says which of the two hours is meant, a plain time is UTC.
+            # Berlin skips from 2:00 to 3:00 in March and repeats the hour from 2:00 in October.
+            # An offset identifies the hour; a time without one is UTC.
             "2025-03-30 01:59:59+01:00": at(2025, 3, 30, 0, 59, 59),
             "2025-03-30 03:00:00+02:00": at(2025, 3, 30, 1),
             "2025-03-30 02:30:00": at(2025, 3, 30, 2, 30),
@@ -1037,7 +1037,7 @@ VALUES = [
         },
     ),
     of_values(
-        "metadata that is no JSON object",
+        "metadata that is not a JSON object",
         "events",
         "metadata",
         dict.fromkeys(
@@ -1099,31 +1099,31 @@ VALUES = [
 
 FILES = [
     Case(
-        "an input by two names",
+        "an input with two names",
         copied("seed_users.csv", "users.csv"),
         loads=ENTITIES,
-        error=("The input users is there 2 times (seed_users.csv, users.csv): keep one",),
+        error=("The input users exists 2 times (seed_users.csv, users.csv). Keep one",),
     ),
     Case(
         "a file and a folder of one input",
         then(folder_of("users", "a.csv"), copied("seed_users/a.csv", "users.csv")),
         loads=ENTITIES,
-        error=("The input users is there 2 times (seed_users, users.csv): keep one",),
+        error=("The input users exists 2 times (seed_users, users.csv). Keep one",),
     ),
     Case(
         "no users",
         removed("users"),
         loads=ENTITIES,
-        error=("lacks users: add users.csv, users.parquet",),
+        error=("lacks users. Add users.csv, users.parquet",),
     ),
     Case(
-        "a compressed copy beside",
+        "a compressed copy",
         copied("seed_users.csv", "users.csv.gz"),
         loads=ENTITIES,
-        error=("users.csv.gz has the name of the input users but is not read",),
+        error=("users.csv.gz is named like the input users, but its format",),
     ),
     unchanged(
-        "odd names of files",
+        "unusual file names",
         "events",
         then(
             folder_of("events", "it's; DROP TABLE x --.csv"),
@@ -1134,7 +1134,7 @@ FILES = [
         ),
     ),
     Case(
-        "a file whose odd name is told",
+        "an unusual file name in a message",
         then(folder_of("events", "a.csv"), written("seed_events/b\n\x1b[31m.csv", b"")),
         loads=EVENTS,
         error=(r"seed_events/b\n\x1b[31m.csv has no header",),
@@ -1143,42 +1143,42 @@ FILES = [
         "a link to elsewhere",
         "users",
         linked("users", Path("/etc/passwd")),
-        "leads out of the source folder",
+        "points outside the source folder",
     ),
     refused(
         "a link to above",
         "users",
         linked("users", Path("..") / "kept.duckdb"),
-        "leads out of the source",
+        "points outside the source",
     ),
     refused(
         "a link to itself", "users", linked("users", Path("seed_users.csv")), "cannot be reached"
     ),
     refused("a link to nowhere", "users", linked("users", Path("nothing.csv")), "is a broken link"),
     Case(
-        "folders that lead back to themselves",
+        "folders that link back to themselves",
         then(folder_of("events", "a.csv"), linked_folder("seed_events/again", ".")),
         loads=EVENTS,
-        error=("seed_events/again leads back to itself: remove the link",),
+        error=("seed_events/again links back to itself. Remove the link",),
     ),
     refused(
-        "a folder by a file's name",
+        "a folder with a file's name",
         "users",
         folder_for("users"),
-        "is not a regular file: replace it by one",
+        "is not a regular file. Replace it with one",
     ),
-    refused("a pipe", "users", pipe("users"), "is not a regular file: replace it by one"),
+    refused("a pipe", "users", pipe("users"), "is not a regular file. Replace it with one"),
     Case(
-        "a folder of no date",
+        "a folder without a valid date",
         then(by_day("events"), written("seed_events/event_date=2025-02-30/a.csv", b"")),
         loads=EVENTS,
-        error=("seed_events/event_date=2025-02-30 has no readable date: name it event_date=YYYY",),
+        error=("seed_events/event_date=2025-02-30 has no readable date. Name it event_date=YYYY",),
     ),
     Case(
-        "a file outside of the days' folders",
+        "a file outside the day folders",
         then(by_day("events"), written("seed_events/a.csv", b"")),
         loads=EVENTS,
-        error=("mixes event_date= folders with files outside of them, such as seed_events/a.csv",),
+        error=("mixes event_date= folders with files outside them, such as seed_events/a.csv",),
     ),
 ]
 
@@ -1193,14 +1193,14 @@ PARQUET = [
     ),
     refused_parquet("damaged data", lambda content: content[:4] + b"\xff" * 400 + content[404:]),
     refused_parquet(
-        "CSV by the name of Parquet", lambda _: (SEEDS / "seed_accounts.csv").read_bytes()
+        "CSV with a Parquet name", lambda _: (SEEDS / "seed_accounts.csv").read_bytes()
     ),
     refused_parquet("an empty file", lambda _: b""),
     refused(
-        "Parquet by the name of CSV",
+        "Parquet with a CSV name",
         "users",
         then(parquet("users"), moved("seed_users.parquet", "seed_users.csv")),
-        "save it as CSV in UTF-8",
+        "Save it as CSV in UTF-8",
     ),
     Case(
         "Parquet: text that is not UTF-8",
@@ -1273,27 +1273,27 @@ Tables = Mapping[str, list[Row]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A graph whose database holds the good seeds, and a copy of that to start from."""
+    """A graph whose database contains the seeds, and a copy of the database to start from."""
 
     graph: Graph
     kept: Path
     before: Tables
 
     def load(self, case: Case) -> list[Failure]:
-        """Load a spoiled copy of the seeds over the good ones."""
+        """Load a faulty copy of the seeds over the original ones."""
         shutil.copy(self.kept, self.graph.database)
         shutil.rmtree(self.graph.source)
         shutil.copytree(SEEDS, self.graph.source)
         case.spoil(self.graph.source)
         result = self.graph.run(DAYS if set(EVENTS) & set(case.loads) else None, only=case.loads)
         found = failures_of(result.all_events)
-        # Errors are kept, with what caused them: nobody's address may be among what they quote.
+        # Errors and their causes are stored, so they must not quote email addresses.
         assert not any("@example.com" in str(event) for event in result.all_events)
         assert bool(found) is not result.success
         return found
 
     def tables(self) -> Tables:
-        """What is in every table now."""
+        """Return the current content of all tables."""
         return contents(self.graph)
 
 
@@ -1349,7 +1349,7 @@ def test_malformed_source(prepared: Prepared, case: Case) -> None:
 
 
 def assert_plain(message: str) -> None:
-    """One line that anybody may read: nothing of the program, and nobody's address."""
+    """Assert that a message is one line without internals or email addresses."""
     assert "\n" not in message
     assert len(message) < 1_000
     for part in ("Traceback", 'File "', "@example.com", str(Path(__file__).parents[2])):
@@ -1357,7 +1357,7 @@ def assert_plain(message: str) -> None:
 
 
 def assert_bounds_are_known(graph: Graph, case: Case) -> None:
-    """What looks through the source before a run can do so, or says in the same way why not."""
+    """Assert that the date range of the source is found, or refused with a plain message."""
     try:
         bounds = source_range(Settings(source=graph.source))
     except SourceError as error:
@@ -1376,7 +1376,7 @@ def rejected(tables: Tables) -> Mapping[tuple[str, str], int]:
 
 
 def ledger(tables: Tables, loads: Sequence[str]) -> Mapping[str, tuple[int, int, int]]:
-    """Rows read, accepted and rejected of each input."""
+    """Return the number of rows read, accepted and rejected per input."""
     counts = {name: tuple(counts) for name, _, *counts in tables["bronze_entity_loads"]}
     days = [counts for _, _, _, *counts in tables["bronze_loads"]]
     counts["events"] = tuple(sum(column) for column in zip(*days, strict=True))
@@ -1384,7 +1384,7 @@ def ledger(tables: Tables, loads: Sequence[str]) -> Mapping[str, tuple[int, int,
 
 
 def assert_rows(name: str, before: Tables, after: Tables, case: Case) -> None:
-    """The rows of a table are those of before, but for the lost ones and the ones gained."""
+    """Assert that the rows of a table are unchanged except for the lost and gained ones."""
     table = f"bronze_{name}"
     lost, gained = case.lost.get(name, set()), case.gained.get(name, set())
     kept = [row for row in before[table] if row[0] not in lost]
@@ -1399,7 +1399,7 @@ _CAPABILITIES_TO_READ_ANYTHING = (1, 2)
 
 
 def bound_by_permissions() -> None:
-    """Let the program that is started read no more than permissions allow, whoever runs it."""
+    """Make the started program respect file permissions, even if root runs it."""
     libc = ctypes.CDLL(None)
     for capability in _CAPABILITIES_TO_READ_ANYTHING:
         libc.prctl(_DROP_FROM_BOUNDING_SET, capability, 0, 0, 0)
@@ -1411,7 +1411,7 @@ def bound_by_permissions() -> None:
         (
             text_of("events", str, "utf-16"),
             {},
-            "monstera: seed_events.csv is in UTF-16: save it as CSV in UTF-8.",
+            "monstera: seed_events.csv is encoded in UTF-16. Save it as CSV in UTF-8.",
         ),
         (
             then(parquet("users"), written("seed_users.parquet", b"PAR1 no more PAR1")),
@@ -1451,13 +1451,13 @@ def test_a_file_that_may_not_be_read_is_one_line(prepared: Prepared, tmp_path: P
         )
     assert done.returncode == 2
     assert_one_line(
-        done.stderr, "monstera: seed_users.csv cannot be read (Permission denied): check"
+        done.stderr, "monstera: seed_users.csv cannot be read (Permission denied). Check"
     )
 
 
 @contextmanager
 def kept_as_it_is(prepared: Prepared, folder: Path, spoil: Spoil) -> Iterator[list[str]]:
-    """Arguments of a run of a spoiled source over the good seeds, which must change no table."""
+    """Yield arguments of a run of a faulty source over the seeds, which must change no table."""
     source = Path(shutil.copytree(SEEDS, folder / "source"))
     spoil(source)
     database = Path(shutil.copy(prepared.kept, folder / "monstera.duckdb"))

@@ -1,4 +1,4 @@
-"""Which files a source folder holds, how they are identified, and which days they span."""
+"""Discovery of the files of a source folder, their fingerprints, and their date range."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REQUIRED = ("events", "users", "accounts", "product_catalog")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A source with the four required inputs as flat CSV files."""
+    """Return a source with the four required inputs as flat CSV files."""
     source = tmp_path / "source"
     for name in REQUIRED:
         write(source, f"{name}.csv", "timestamp,user_created_at,account_created_at\n")
@@ -177,7 +177,7 @@ def test_a_day_inside_of_another_day(folder: Path) -> None:
 def test_a_file_that_leads_outside(folder: Path, tmp_path: Path) -> None:
     (folder / "users.csv").unlink()
     (folder / "users.csv").symlink_to(write(tmp_path, "secret.csv"))
-    expect(folder, "users.csv", "leads out of the source folder")
+    expect(folder, "users.csv", "points outside the source folder")
 
 
 @pytest.mark.parametrize("name", ["workflows", "workflows/part"])
@@ -185,7 +185,7 @@ def test_a_folder_that_leads_outside(folder: Path, tmp_path: Path, name: str) ->
     write(tmp_path, "elsewhere/a.csv")
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).symlink_to(tmp_path / "elsewhere")
-    expect(folder, name, "leads out of the source folder")
+    expect(folder, name, "points outside the source folder")
 
 
 @pytest.mark.parametrize("name", ["users.csv", "workflows", "workflows/a.csv"])
@@ -199,7 +199,7 @@ def test_a_broken_link(folder: Path, name: str) -> None:
 def test_a_link_that_goes_in_circles(folder: Path) -> None:
     write(folder, "workflows/a.csv")
     (folder / "workflows" / "again").symlink_to(folder / "workflows")
-    expect(folder, "workflows/again", "leads back to itself")
+    expect(folder, "workflows/again", "links back to itself")
 
 
 def test_a_folder_with_the_name_of_a_file(folder: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_opened(folder: Path, monkeypatch: pytest.MonkeyPa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    expect(folder, "events.csv", "Permission denied", "check")
+    expect(folder, "events.csv", "Permission denied", "Check")
 
 
 def test_a_fingerprint(folder: Path) -> None:

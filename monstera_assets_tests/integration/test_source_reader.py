@@ -1,4 +1,4 @@
-"""Every record of an input ends up exactly once, as a row or as a malformed record."""
+"""Each record of an input is staged exactly once, as a row or as a malformed record."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def source(*paths: Path, root: Path | None = None) -> SourceInput:
 def stage(
     connection: duckdb.DuckDBPyConnection, source_input: SourceInput, columns: str = "a b c"
 ) -> tuple[Rows, Rows]:
-    """Stage the columns, those in brackets being optional; return rows and malformed records."""
+    """Stage the columns, optional if in brackets; return rows and malformed records."""
     wanted = [RawColumn(name.strip("[]"), "[" not in name) for name in columns.split()]
     staged = stage_rows(connection, source_input, wanted, "raw")
     names = ", ".join(f'"{column.name}"' for column in wanted)
@@ -103,11 +103,11 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("body", "rows"), GOOD)
-@pytest.mark.parametrize("damage", [b"", b"\nbroken\n"], ids=["alone", "beside a malformed one"])
+@pytest.mark.parametrize("damage", [b"", b"\nbroken\n"], ids=["alone", "with a malformed one"])
 def test_good_records(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path, body: bytes, rows: Rows, damage: bytes
 ) -> None:
-    # A malformed neighbour changes how the file is read, but not what a good record is.
+    # A malformed record changes how the file is read, but not which records are valid.
     staged, malformed = stage_bytes(connection, tmp_path, b"a,b,c\n" + body + damage)
     assert staged == rows
     assert [(text, reason) for _, text, reason in malformed] == [("broken", COUNT)] * bool(damage)
@@ -116,8 +116,8 @@ def test_good_records(
 BAD = [
     pytest.param(b"4,5\n", [(3, "4,5", COUNT)], id="too few"),
     pytest.param(b"4,5,6,7\n", [(3, "4,5,6,7", COUNT)], id="too many"),
-    pytest.param(b"4,5,6,\n", [(3, "4,5,6,", COUNT)], id="one empty field too many"),
-    pytest.param(b'4,5,6,,""\n', [(3, '4,5,6,,""', COUNT)], id="empty fields too many"),
+    pytest.param(b"4,5,6,\n", [(3, "4,5,6,", COUNT)], id="one extra empty field"),
+    pytest.param(b'4,5,6,,""\n', [(3, '4,5,6,,""', COUNT)], id="extra empty fields"),
     pytest.param(b"   \n", [(3, "   ", COUNT)], id="blanks"),
     pytest.param(b'4,"5"x,6\n', [(3, '4,"5"x,6', QUOTING)], id="text after a quote"),
     pytest.param(b'4,"5\\"x",6\n', [(3, '4,"5\\"x",6', QUOTING)], id="backslash"),
@@ -296,7 +296,7 @@ ODD_NAMES = [
 def test_odd_paths_are_opened_as_they_are(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path, suffix: str
 ) -> None:
-    # Decoys that a glob would match, in a folder whose name is a glob too.
+    # Decoys that a glob would match, in a folder whose name is also a glob.
     folder = tmp_path / "s[ab]*?"
     folder.mkdir()
     (tmp_path / "sabc").mkdir()
@@ -321,7 +321,7 @@ def test_a_backslash_in_a_path(connection: duckdb.DuckDBPyConnection, tmp_path: 
         (tmp_path / name).write_text("a,b,c\n1,2,3\n", encoding="utf-8")
     rows, _ = stage(connection, source(tmp_path / "back\\slash.csv"))
     assert rows == [("1", "2", "3")]
-    with pytest.raises(SourceError, match=r"sl\*sh\.csv .* rename"):
+    with pytest.raises(SourceError, match=r"sl\*sh\.csv .* Rename"):
         stage(connection, source(tmp_path / "back\\sl*sh.csv"))
 
 
@@ -486,12 +486,12 @@ def test_damaged_parquet_is_named(connection: duckdb.DuckDBPyConnection, tmp_pat
 
 
 def test_the_name_must_be_plain(connection: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(ValueError, match="not a name"):
+    with pytest.raises(ValueError, match="is not a name"):
         stage_rows(connection, SourceInput("events", (), by_day=False), [], "x; DROP TABLE y")
 
 
 def reference(content: bytes, names: str) -> tuple[Rows, Rows]:
-    """Read by the rules with Python's csv module, starting anew at every line after a fault."""
+    """Read with Python's csv module, restarting at the line after a fault."""
     text = content.decode("utf-8", "surrogateescape")
     lines = list(io.StringIO(text, newline=""))[1:]
     rows: Rows = []
@@ -530,7 +530,7 @@ FIELDS = [b"x", b"", b'"x"', b'"x,y"', b'"x""y"', b'"x\ny"', b'"x\r\ny"', b'x"y'
 
 @st.composite
 def contents(draw: st.DrawFn, names: str) -> bytes:
-    """Draw a CSV file, mostly of good rows, with some records of arbitrary pieces between."""
+    """Draw a CSV file of mostly valid rows, and some records of arbitrary pieces."""
     end = draw(st.sampled_from([b"\n", b"\r\n"]))
     row = st.lists(st.sampled_from(FIELDS), min_size=len(names), max_size=len(names))
     noise = st.lists(st.sampled_from(PIECES), max_size=6)
@@ -552,8 +552,8 @@ def test_any_file_against_python(
     assert malformed == expected_malformed
 
 
-# The last one's lines look like rows of the file: DuckDB's parallel mode, unsure where a record
-# begins, refuses such a file, or takes them for rows if it is to skip what it cannot read.
+# The lines of the last value look like rows. DuckDB's parallel mode cannot detect where a record
+# begins: it refuses such a file or, when skipping errors, reads the lines as rows.
 VALUES = ["x,y", 'a\nb""c"",', '{""k"": ""v""}\n' * 8, "7,x8,y\n" * 400]
 DAMAGE = ['x,"unterminated,y\n', "1,2\n"]
 
@@ -561,7 +561,7 @@ DAMAGE = ['x,"unterminated,y\n', "1,2\n"]
 def check_big(
     connection: duckdb.DuckDBPyConnection, path: Path, value: str, size: int, damage: Sequence[str]
 ) -> None:
-    """Stage many records with a value in quotes, and damaged lines in the middle of them."""
+    """Stage many records with a quoted value, and with damaged lines in the middle."""
     records = size // (len(value) + 12)
     lines = [f'{number},"{value}",z\n' for number in range(records)]
     lines[records // 2 : records // 2] = damage

@@ -76,13 +76,16 @@ def test_entries_of_the_file(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (SECRET, "entry 1 is no URL such as slack://..., nor one after ROUTE="),
-        (f"slack://a P7=json://{SECRET}", "entry 2: before = may stand one of the levels P0, P1,"),
-        (f"P0+P1=json://{SECRET}", "entry 1: before = may stand one of the levels"),
-        (f"=json://{SECRET}", "entry 1: before = may stand one of the levels"),
-        (f"{SECRET}=json://a", "entry 1: before = may stand one of the levels"),
-        (f'["{SECRET}', "begins like a JSON list but is none"),
-        (f'[["{SECRET}"]]', "entry 1 is no text"),
+        (SECRET, "entry 1 is neither a URL such as slack://... nor ROUTE=URL"),
+        (
+            f"slack://a P7=json://{SECRET}",
+            "entry 2: the route before = must be one of the levels P0",
+        ),
+        (f"P0+P1=json://{SECRET}", "entry 1: the route before = must be one of the levels"),
+        (f"=json://{SECRET}", "entry 1: the route before = must be one of the levels"),
+        (f"{SECRET}=json://a", "entry 1: the route before = must be one of the levels"),
+        (f'["{SECRET}', "starts with [ but is not a JSON list"),
+        (f'[["{SECRET}"]]', "entry 1 is not a string"),
     ],
 )
 def test_a_wrong_entry_is_named_and_not_shown(

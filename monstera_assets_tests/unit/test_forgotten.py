@@ -1,4 +1,4 @@
-"""How staged rows of forgotten people are made nameless, on a few rows with awkward ids."""
+"""Pseudonymization of staged rows with unusual ids."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _staged(connection: duckdb.DuckDBPyConnection, rows: str) -> list[tuple[obje
 
 
 def test_numbers_as_ids(connection: duckdb.DuckDBPyConnection) -> None:
-    """An account of the same number is not the person, nor is a number in somebody's metadata."""
+    """Accounts with the same number and other numbers in metadata stay unchanged."""
     document = json.dumps(
         {"target_user_id": 42, "seats": 42, "invited_user_id": "42", "page": "42"}
     )
@@ -87,4 +87,4 @@ def test_rows_without_forgotten_people_are_left_alone(
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
     rows = _staged(connection, "(1, 'user', 2, '{\"a\": 1}')")
-    assert rows == [(1, "user", 2, '{"a": 1}')]  # numbers, as they were staged
+    assert rows == [(1, "user", 2, '{"a": 1}')]  # numbers keep their types

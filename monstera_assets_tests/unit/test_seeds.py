@@ -1,7 +1,6 @@
-"""The demo source does what its README promises: counts, valid rows, every state on the last day.
+"""The seeds match their README: counts, valid rows, and every state on the last day.
 
-Reads the files with the csv module, rolls events up to products and asks the oracle; nothing of the
-package itself takes part.
+Reads the files with the csv module and computes states with the oracle, without the package itself.
 """
 
 import csv
@@ -48,7 +47,7 @@ Row: TypeAlias = dict[str, str]
 
 
 class World(NamedTuple):
-    """The last day of the seeds as the oracle sees it, by user, (user, product) and account."""
+    """The oracle's states on the last day of the seeds, by user, (user, product) and account."""
 
     users: dict[str, UserDay]
     products: dict[tuple[str, str], ProductDay]
@@ -57,13 +56,13 @@ class World(NamedTuple):
 
 @cache
 def read(name: str) -> list[Row]:
-    """Read one seed file, a dictionary a row."""
+    """Return the rows of a seed file."""
     with (SEEDS / f"seed_{name}.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
 def moment(text: str) -> datetime:
-    """Read a timestamp; the seeds hold UTC without an offset."""
+    """Read a timestamp; seeds have UTC timestamps without an offset."""
     return datetime.strptime(text, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007
 
 
@@ -73,7 +72,7 @@ def day_of(text: str) -> date:
 
 
 def roll_up(product_id: str) -> str | None:
-    """Climb the catalog to the ancestor of tier product; None above or without one."""
+    """Return the node's ancestor of tier product, or itself; None for families and empty ids."""
     nodes = {node["product_id"]: node for node in read("product_catalog")}
     while product_id:
         if nodes[product_id]["tier"] == "product":
@@ -83,13 +82,13 @@ def roll_up(product_id: str) -> str | None:
 
 
 def events_of(user_id: str) -> list[Row]:
-    """List one user's events by timestamp and event id."""
+    """Return one user's events, ordered by timestamp and event id."""
     mine = [event for event in read("events") if event["entity_id"] == user_id]
     return sorted(mine, key=lambda event: (moment(event["timestamp"]), event["event_id"]))
 
 
 def qualifying_days(events: list[Row]) -> list[QualifyingDay]:
-    """Count qualifying events a date, remembering the first."""
+    """Count qualifying events per date, with the first one."""
     by_day: dict[date, list[str]] = {}
     for event in events:
         if event["is_qualifying_event"] == "true":
@@ -99,7 +98,7 @@ def qualifying_days(events: list[Row]) -> list[QualifyingDay]:
 
 @cache
 def billing(account_id: str) -> tuple[BillingDay, ...]:
-    """Work out one account's billing up to the last date."""
+    """Compute one account's billing up to the last date."""
     row = next(row for row in read("accounts") if row["account_id"] == account_id)
     events = [
         SubscriptionEvent(

@@ -1,4 +1,4 @@
-"""Where settings come from, which one wins, and what a wrong one is told."""
+"""Sources of settings, their precedence, and error messages."""
 
 import os
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def _nothing_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def message(**flags: object) -> str:
-    """What loading the settings fails with."""
+    """Return the error message of loading the settings."""
     with pytest.raises(SettingsError) as raised:
         load_settings(**flags)
     text = str(raised.value)
@@ -61,7 +61,7 @@ def test_defaults() -> None:
 
 
 class Given(NamedTuple):
-    """Values of `source` in the three places, and the one that wins."""
+    """Values of `source` in the three places, and the one that takes effect."""
 
     flag: str | None
     variable: str | None
@@ -153,7 +153,7 @@ def test_every_field_has_a_variable_that_sets_it(monkeypatch: pytest.MonkeyPatch
         ),
     }
     assert set(variables()) == {f"MONSTERA_{name.upper()}" for name in fields}
-    monkeypatch.setenv("MONSTERA_EXAMPLES_FACTOR", "2")  # the tests' own
+    monkeypatch.setenv("MONSTERA_EXAMPLES_FACTOR", "2")  # only used by tests
     load_settings()
 
 
@@ -181,7 +181,7 @@ def test_wrong_value_in_the_environment(
 ) -> None:
     monkeypatch.setenv(name, value)
     text = message()
-    assert text.startswith(f"wrong setting: {expected}")
+    assert text.startswith(f"Invalid setting: {expected}")
     assert text.endswith(f"(given: '{value}')")
 
 
@@ -198,23 +198,24 @@ def test_wrong_value_in_the_environment(
         ),
         (
             "sauce = 'x'",
-            "sauce (from monstera.toml): there is no such setting; did you mean source",
+            "sauce (from monstera.toml) does not exist; did you mean source",
         ),
         (
             "[policy]\nactive_day = 4",
-            "policy.active_day (from monstera.toml): there is no such setting; did you mean"
+            "policy.active_day (from monstera.toml) does not exist; did you mean"
             " policy.active_days?",
         ),
     ],
 )
 def test_wrong_setting_in_the_file(text: str, expected: str) -> None:
     write(text)
-    assert message().startswith(f"wrong setting: {expected}")
+    assert message().startswith(f"Invalid setting: {expected}")
 
 
 def test_wrong_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONSTERA_START_DATE", "2025-01-01")
-    assert message(start_date="soon").startswith("wrong setting: start_date (from --start-date): ")
+    text = message(start_date="soon")
+    assert text.startswith("Invalid setting: start_date (from --start-date): ")
 
 
 def test_overruled_value_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +256,7 @@ def test_dormant_below_active(
         monkeypatch.setenv(f"MONSTERA_POLICY__{name}", value)
     write(text)
     assert message() == (
-        f"wrong setting: policy (from {origin}): dormant_days (60) must not be below active_days"
+        f"Invalid setting: policy (from {origin}): dormant_days (60) must not be below active_days"
         " (61)"
     )
 
@@ -272,7 +273,7 @@ def test_dormant_below_active(
 )
 def test_unknown_variable(name: str, similar: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "hunter2")
-    assert message() == f"unknown environment variable {name}; did you mean {similar}?"
+    assert message() == f"Unknown environment variable {name}. Did you mean {similar}?"
 
 
 @pytest.mark.parametrize(
@@ -281,15 +282,20 @@ def test_unknown_variable(name: str, similar: str, monkeypatch: pytest.MonkeyPat
         (
             "monstera_policy__quiet_days",
             "",
-            "environment variable monstera_policy__quiet_days is now called"
-            " MONSTERA_POLICY__ACTIVE_DAYS",
+            "Environment variable monstera_policy__quiet_days is now called"
+            " MONSTERA_POLICY__ACTIVE_DAYS.",
         ),
         (
             "",
             "[policy]\nquiet_days = 30",
-            "wrong setting: policy.quiet_days (from monstera.toml) is now called policy.active_days",
+            "Invalid setting: policy.quiet_days (from monstera.toml) is now called"
+            " policy.active_days",
         ),
-        ("", "folder = 'seeds'", "wrong setting: folder (from monstera.toml) is now called source"),
+        (
+            "",
+            "folder = 'seeds'",
+            "Invalid setting: folder (from monstera.toml) is now called source",
+        ),
     ],
 )
 def test_renamed_setting_is_named_by_its_new_name(
@@ -313,7 +319,7 @@ def test_renamed_settings_lead_to_settings_that_there_are() -> None:
 
 def test_unknown_variable_like_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MONSTERA_QQ", "hunter2")
-    assert message() == "unknown environment variable MONSTERA_QQ"
+    assert message() == "Unknown environment variable MONSTERA_QQ. Rename or unset it."
 
 
 def test_secret_in_the_wrong_place_is_not_shown() -> None:
@@ -339,12 +345,12 @@ def test_file_that_is_no_text() -> None:
 
 def test_file_that_is_a_folder() -> None:
     Path(SETTINGS_FILE).mkdir()
-    assert message() == "monstera.toml cannot be read: Is a directory"
+    assert message() == "monstera.toml cannot be read: Is a directory. Correct it."
 
 
 def test_file_that_is_a_broken_link() -> None:
     Path(SETTINGS_FILE).symlink_to("gone.toml")
-    assert message() == "monstera.toml is a link that leads nowhere"
+    assert message() == "monstera.toml is a broken link. Remove or fix it."
 
 
 def test_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,4 +360,4 @@ def test_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)
-    assert message() == "monstera.toml cannot be read: Permission denied"
+    assert message() == "monstera.toml cannot be read: Permission denied. Correct it."

@@ -192,7 +192,7 @@ class Alerts:
         # Imported late because most runs have no channel.
         from monstera_assets.operations.alerts.sending import Service
 
-        where = f"wrong setting: alert_urls: entry {entry.position}"
+        where = f"Invalid setting: alert_urls: entry {entry.position}"
         owners = {owner for of_table in self._catalog.owners.values() for owner in of_table}
         unknown = sorted(entry.route.owners - owners)
         if unknown:
