@@ -211,7 +211,7 @@ class LifecyclePolicy(_Policy):
     trial_days: NonNegativeInt = 30
     """Days after creation for which an account that never paid is on trial."""
     onboarding_days: NonNegativeInt = 30
-    """Days after first payment for which an account is new_paid whatever it does."""
+    """Days after first payment for which an account is always new_paid."""
     new_paid_days: NonNegativeInt = 90
     """Days after first payment for which an otherwise steady account is new_paid."""
     churn_days: Count = 61
