@@ -6,10 +6,11 @@ term a subscription can end once, for one of three reasons; after that nothing c
 term (framework, section 5, "Billing facts").
 
 Two of the reasons, a cancellation that takes effect and a failure that is open for too long, depend
-only on the term's own events. The third, a renewal date reached with no failure or pause open, also depends
-on a pause carried over from the previous term. Each term is therefore evaluated for both cases. A term
-passes the pause on, drops it, or ends it with the subscription. The latest term with the same outcome
-in both cases decides which case holds. One window function over the terms finds it.
+only on the term's own events. The third, a renewal date reached with no failure or pause open, also
+depends on a pause carried over from the previous term. Each term is therefore evaluated for both
+cases. A term passes the pause on, drops it, or ends it with the subscription. The latest term with
+the same outcome in both cases decides which case holds. One window function over the terms finds
+it.
 
 Days are numbers (see `intervals`).
 """
@@ -282,40 +283,40 @@ def billing_intervals(
 
 
 def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.Table:
-    """Return the steps that a subscription heeds, since the first payment, with the values in force.
+    """Return the steps that take effect, since the first payment, with the values in force.
 
     Events on a lapsed subscription are dropped. Values of earlier events hold from the first payment;
     until an event gives a value, the one in the accounts table holds.
     """
     term = terms.select("account_id", "term", "ends_on", "begins_paused", "returned_on")
     steps = left_joined(steps, term, on=["account_id", "term"])
-    heard = steps.filter(steps.day <= steps.ends_on.fill_null(FOREVER))
-    heard = heard.mutate(
+    in_effect = steps.filter(steps.day <= steps.ends_on.fill_null(FOREVER))
+    in_effect = in_effect.mutate(
         pause_reason=ibis.ifelse(
-            heard.event_type == _PAUSED,
-            heard.pause_reason.fill_null(FrozenReason.VOLUNTARY_PAUSE),
+            in_effect.event_type == _PAUSED,
+            in_effect.pause_reason.fill_null(FrozenReason.VOLUNTARY_PAUSE),
             None,
         )
     )
     for column in ("seats", "revenue", "tier", "pause_reason"):
-        heard = carry_forward(heard, column, group_by=["account_id"], order_by="step")
+        in_effect = carry_forward(in_effect, column, group_by=["account_id"], order_by="step")
     in_term = ibis.cumulative_window(group_by=["account_id", "term"], order_by="step")
-    heard = heard.mutate(
-        cancelled=(heard.event_type == _CANCELLED).cast("int64").max().over(in_term) == 1,
-        paused=heard.paused.fill_null(heard.begins_paused),
+    in_effect = in_effect.mutate(
+        cancelled=(in_effect.event_type == _CANCELLED).cast("int64").max().over(in_term) == 1,
+        paused=in_effect.paused.fill_null(in_effect.begins_paused),
     )
-    heard = heard.filter(heard.term > 0)
-    first = heard.group_by("account_id").aggregate(first_paid_day=heard.day.min())
-    heard = heard.inner_join(first, "account_id")
+    in_effect = in_effect.filter(in_effect.term > 0)
+    first = in_effect.group_by("account_id").aggregate(first_paid_day=in_effect.day.min())
+    in_effect = in_effect.inner_join(first, "account_id")
     in_table = {
         "seats": accounts.total_seats,
         "revenue": accounts.monthly_recurring_revenue,
         "tier": accounts.subscription_tier,
     }
     table = accounts.select("account_id", **{f"table_{name}": in_table[name] for name in in_table})
-    heard = heard.inner_join(table, "account_id")
-    return heard.mutate(
-        **{name: ibis.coalesce(heard[name], heard[f"table_{name}"]) for name in in_table}
+    in_effect = in_effect.inner_join(table, "account_id")
+    return in_effect.mutate(
+        **{name: ibis.coalesce(in_effect[name], in_effect[f"table_{name}"]) for name in in_table}
     )
 
 

@@ -90,8 +90,8 @@ MEASURE_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_user_segment_history",
     grain="one user and date",
-    description="In which behavioral segments was each user at the end of each day? The columns include"
-    " the measures from which the segments follow.",
+    description="In which behavioral segments was each user at the end of each day? The columns"
+    " include the measures from which the segments follow.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.USER_ID, ma.SNAPSHOT_DATE, *SEGMENT_COLUMNS, *MEASURE_COLUMNS),

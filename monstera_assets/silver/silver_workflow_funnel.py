@@ -13,8 +13,8 @@ from monstera_assets.silver.silver_workflow_runs import as_of_date, runs_up_to
 TABLE = ma.declare_table(
     "silver_workflow_funnel",
     grain="one step of a workflow",
-    description="How many runs of each workflow reached each step by the as-of date? Runs that reached"
-    " the last step are completed.",
+    description="How many runs of each workflow reached each step by the as-of date? Runs that"
+    " reached the last step are completed.",
     key=("workflow_id", "step_number"),
     columns=(
         ma.WORKFLOW_ID,

@@ -17,8 +17,8 @@ from monstera_assets.silver.silver_workflow_steps import RUN_COLUMNS
 TABLE = ma.declare_table(
     "silver_workflow_runs",
     grain="one run of a workflow: a user, a workflow and an instance",
-    description="How far did each workflow run get by the end of the as-of date? A run begins with its"
-    " first step, and steps count in order only.",
+    description="How far did each workflow run get by the end of the as-of date? A run begins with"
+    " its first step, and steps count only in order.",
     key=RUN,
     columns=(
         *RUN_COLUMNS,

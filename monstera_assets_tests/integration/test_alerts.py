@@ -85,7 +85,7 @@ def test_all_that_fails_in_a_run_is_one_message_by_level(house: House, receiver:
         for part in (
             "**P0**",
             "`silver_names.key_is_unique`",
-            "Expected: No two rows share the key.",
+            "Expected: No two rows have the same key.",
             "n1       2",
             "**P1**",
             "`silver_facts.amounts_are_small`",
