@@ -1,4 +1,4 @@
-"""The seeds' segments and workflow runs are those that seeds/README.md works out by hand."""
+"""The seeds' segments and workflow runs are those computed by hand in seeds/README.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADINGS = {
     "temporal_pattern": "pattern",
 }
 
-# By hand from seed_events.csv: user, workflow, instance, steps made, outcome.
+# By hand from seed_events.csv: user, workflow, instance, steps reached, status.
 RUNS = {
     ("usr_15", "video_publishing", "prj_01", 1, "abandoned"),
     ("usr_13", "video_publishing", "prj_02", 1, "abandoned"),
