@@ -60,7 +60,6 @@ class ContractCase(AccountCase):
 
     @property
     def user_rows(self) -> list[Mapping[str, object]]:
-        """Return the rows of bronze_users."""
         users = {use.user_id for use in self.uses} | {user_id for user_id, _ in self.idle}
         return [
             {"user_id": user_id, "account_id": self.account.account_id} for user_id in sorted(users)
@@ -68,7 +67,6 @@ class ContractCase(AccountCase):
 
     @property
     def activity_rows(self) -> list[Mapping[str, object]]:
-        """Return the rows of silver_daily_user_activity."""
         qualifying = Counter[tuple[str, str | None, date]]()
         for use in self.uses:
             qualifying[use.user_id, use.product_id, use.day] += use.events
@@ -107,7 +105,6 @@ class Accounts:
     cases: tuple[ContractCase, ...]
 
     def facts_of_account(self, account_id: str) -> str:
-        """Return an account's facts, for a failure message."""
         return str(next(case for case in self.cases if case.account.account_id == account_id))
 
     def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:
@@ -117,7 +114,6 @@ class Accounts:
 
 @st.composite
 def batches(draw: st.DrawFn, policy: LifecyclePolicy, *, accounts: int = 25) -> Accounts:
-    """Draw accounts with any contract and any use."""
     return Accounts(tuple(draw(contract_cases(f"a{n:02}", policy)) for n in range(accounts)))
 
 

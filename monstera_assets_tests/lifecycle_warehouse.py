@@ -136,7 +136,6 @@ class LifecycleWarehouse(MemoryWarehouse):
         *,
         through: date = date.max,
     ) -> None:
-        """Replace accounts and subscription events, including deletions of users."""
         self.load(ACCOUNTS, [account.row for account in accounts])
         facts = [
             *(row for account in accounts for row in account.event_rows),
@@ -165,7 +164,6 @@ class LifecycleWarehouse(MemoryWarehouse):
 
 
 def as_mappings(asset: TableAsset, rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Return rows of a table by column name."""
     names = [column.name for column in asset.table.columns]
     return [dict(zip(names, row, strict=True)) for row in rows]
 

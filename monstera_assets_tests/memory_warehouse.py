@@ -30,7 +30,7 @@ _INDIFFERENT = {
 Row = tuple[Any, ...]
 
 
-def _indifferent(column_type: str) -> object:
+def _default_value(column_type: str) -> object:
     return "[]" if column_type.endswith("[]") else _INDIFFERENT[column_type.replace(" ", "")]
 
 
@@ -47,7 +47,7 @@ class MemoryWarehouse:
         """Replace the rows of a table; columns missing from a row get a default value."""
         stored = self._stored[table.name]
         indifferent = {
-            column.name: None if column.nullable else _indifferent(column.stored_type)
+            column.name: None if column.nullable else _default_value(column.stored_type)
             for column in stored.columns
         }
         frame = pd.DataFrame(
@@ -76,7 +76,6 @@ class MemoryWarehouse:
         self.connection.execute(f"INSERT INTO {stored.qualified_name} BY NAME {select}")
 
     def rows(self, select: str) -> list[Row]:
-        """Return the rows of a query, sorted."""
         return self.connection.execute(f"SELECT * FROM ({select}) ORDER BY ALL").fetchall()
 
     def stored(self, table: Table) -> list[Row]:

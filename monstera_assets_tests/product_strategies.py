@@ -37,7 +37,6 @@ class Node:
 
     @property
     def row(self) -> Mapping[str, object]:
-        """The row of bronze_product_catalog."""
         return vars(self)
 
 
@@ -142,5 +141,4 @@ def populations(draw: st.DrawFn, policy: LifecyclePolicy, *, users: int = 20) ->
 
 
 def catalog_rows() -> Sequence[Mapping[str, object]]:
-    """Return the rows of bronze_product_catalog."""
     return [node.row for node in CATALOG]

@@ -88,7 +88,6 @@ def examples(count: int) -> settings:
 
 
 def oracle_policy(policy: LifecyclePolicy) -> OraclePolicy:
-    """Return the same thresholds for the oracle."""
     return OraclePolicy(**policy.model_dump(include=set(OraclePolicy.__dataclass_fields__)))
 
 
@@ -115,7 +114,6 @@ class UserCase:
 
     @property
     def row(self) -> Mapping[str, object]:
-        """Return the row of bronze_users."""
         return {
             "user_id": self.user_id,
             "account_id": self.account_id,
@@ -124,7 +122,6 @@ class UserCase:
 
     @property
     def event_rows(self) -> list[Mapping[str, object]]:
-        """Return the rows of bronze_events."""
         return [
             {
                 "event_id": event.event_id,
@@ -141,12 +138,10 @@ class UserCase:
 
     @property
     def deletion_events(self) -> list[tuple[datetime, str]]:
-        """Return instants and ids of the deletions, in order."""
         return sorted((at, f"gone-{self.user_id}-{n}") for n, at in enumerate(self.deletions))
 
     @property
     def deletion_rows(self) -> list[Mapping[str, object]]:
-        """Return the rows of bronze_subscription_events."""
         return [
             {
                 "event_id": event_id,
@@ -175,7 +170,6 @@ class UserCase:
 
 
 def qualifying_days(events: Iterable[ProductEvent]) -> list[QualifyingDay]:
-    """Return the oracle's days with qualifying events."""
     by_day: dict[date, list[ProductEvent]] = {}
     for event in events:
         if event.is_qualifying:
@@ -195,7 +189,6 @@ class AccountCase:
 
     @property
     def row(self) -> Mapping[str, object]:
-        """Return the row of bronze_accounts."""
         return {
             "account_id": self.account.account_id,
             "account_created_at": self.account.account_created_at,
@@ -208,7 +201,6 @@ class AccountCase:
 
     @property
     def event_rows(self) -> list[Mapping[str, object]]:
-        """Return the rows of bronze_subscription_events."""
         return [
             {
                 "event_id": event.event_id,
@@ -251,7 +243,6 @@ class Population:
         return f"{user}\n{account}"
 
     def facts_of_account(self, account_id: str) -> str:
-        """Return an account's facts, for a failure message."""
         return str(next(a for a in self.accounts if a.account.account_id == account_id))
 
     def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:
@@ -265,7 +256,6 @@ def edges(*thresholds: int) -> tuple[int, ...]:
 
 
 def on(offset: int) -> date:
-    """Return the date `offset` days after the first of the span."""
     return SPAN.first + timedelta(days=offset)
 
 

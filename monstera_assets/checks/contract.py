@@ -138,7 +138,6 @@ def _count(
     parts: list[_Part],
     window: DateWindow | None,
 ) -> Finding:
-    """Count the rows that break the rule of the parts."""
     counts = ", ".join(part.count for part in parts)
     row = connection.execute(
         f"SELECT {counts} FROM {table.qualified_name} AS checked{_where(table, window)}"

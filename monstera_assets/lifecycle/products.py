@@ -69,7 +69,6 @@ def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePo
 
 
 def _relationships(activity: ir.Table) -> ir.Table:
-    """Return one numbered row per user and product."""
     first = activity.group_by(*KEYS).aggregate(
         first_access_at=activity.first_event_at.min(),
         start_day=day_number(activity.activity_date.min()),
@@ -92,7 +91,6 @@ def _starts(relationships: ir.Table, catalog: ir.Table, policy: LifecyclePolicy)
 
 
 def _qualifying_days(activity: ir.Table, relationships: ir.Table) -> ir.Table:
-    """Return one row per user, product and qualifying day."""
     days = activity.filter(activity.qualifying_events > 0)
     days = days.inner_join(relationships.select(_NUMBER, *KEYS), KEYS)
     days = days.mutate(activity_day=day_number(days.activity_date))

@@ -80,7 +80,6 @@ def _is_at_risk(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
 
 
 def _is_power(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Select users with much use that is broad or steady."""
     return (user.events_28 >= policy.power_min_events) & (
         (user.products_used_30 >= policy.power_min_products)
         | (user.features_used_30 >= policy.power_min_features)
@@ -89,7 +88,6 @@ def _is_power(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
 
 
 def _is_completionist(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Select users of most features of the products in use."""
     return (user.features_used_30 >= policy.completionist_min_features) & (
         _share(user.features_used_30, user.features_available_30) >= policy.completionist_min_share
     )

@@ -59,7 +59,7 @@ def silver_account_state_transitions(
 def transitions_are_allowed(
     silver_account_state_transitions: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every transition is allowed."""
+    """Every transition is one of the allowed transitions."""
     moves = ma.within(silver_account_state_transitions, "transition_date", window)
     return moves.filter(~is_allowed(moves.from_state, moves.to_state, ACCOUNT_TRANSITIONS))
 

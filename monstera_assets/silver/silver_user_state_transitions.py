@@ -72,7 +72,7 @@ def silver_user_state_transitions(
 def transitions_are_allowed(
     silver_user_state_transitions: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every transition is allowed."""
+    """Every transition is one of the allowed transitions."""
     moves = ma.within(silver_user_state_transitions, "transition_date", window)
     by_scope = ibis.ifelse(
         moves.scope == "platform",
@@ -109,7 +109,6 @@ def equal_history_differences(
 
 
 def _differences(moves: ir.Table, history: ir.Table, window: ma.Window) -> ir.Table:
-    """Compare transitions with history, for one scope."""
     history = state_tables.with_day_before(history, window)
     runs = state_runs(history, by=KEYS)
     days_in_state = ma.day_number(runs.first_day) - ma.day_number(runs.previous_since)

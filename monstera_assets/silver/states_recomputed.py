@@ -483,7 +483,6 @@ SELECT * FROM steps) AS contracts
 
 
 def _contracts(steps: ir.Table, day: ir.DateValue) -> ir.Table:
-    """Return each account's contract at the end of a day."""
     steps = steps.filter(steps.day <= day)
     last = steps.group_by("account_id").aggregate(n=steps.n.max())
     known = steps.semi_join(last, ["account_id", "n"])
@@ -515,6 +514,5 @@ def _lowest_seats(steps: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.
 
 
 def _name(table: ir.Table) -> str:
-    """Return a stored table's name in SQL."""
     stored = table.op()
     return f"{stored.namespace.database}.{stored.name}"

@@ -80,7 +80,6 @@ def planted(connection: duckdb.DuckDBPyConnection, *statements: str) -> Iterator
 
 
 def _one(table: str, change: str, where: str = "true") -> str:
-    """Return a statement that changes one row of a table."""
     return f"UPDATE {TABLES[table].qualified_name} SET {change} WHERE {_chosen(table, where)}"
 
 

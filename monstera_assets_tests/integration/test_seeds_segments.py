@@ -42,7 +42,7 @@ def connection(seeds_run: SeedsRun) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def test_the_page_tells_every_dimension_of_every_user() -> None:
+def test_the_page_has_every_dimension_of_every_user() -> None:
     assert list(HEADINGS) == [dimension.name for dimension in DIMENSIONS]
     assert [row["user"] for row in SEGMENTS] == [row["user_id"] for row in read("users")]
 

@@ -168,7 +168,6 @@ def facts(entity_id: str) -> str:
 
 
 def account_days(account_id: str) -> list[AccountDay]:
-    """Return the days of an account, by the oracle."""
     uses = [
         Use(user["user_id"], day_of(event["timestamp"]), roll_up(event["product_id"]))
         for user in read("users")
@@ -180,7 +179,6 @@ def account_days(account_id: str) -> list[AccountDay]:
 
 
 def active_products() -> Mapping[str, Row]:
-    """Return the nodes of the products that have states."""
     return {
         node["product_id"]: node
         for node in read("product_catalog")
@@ -190,13 +188,11 @@ def active_products() -> Mapping[str, Row]:
 
 @cache
 def events_in(user_id: str, product_id: str) -> tuple[Row, ...]:
-    """Return a user's events in a product and below it."""
     return tuple(e for e in events_of(user_id) if roll_up(e["product_id"]) == product_id)
 
 
 @cache
 def product_days(user_id: str, product_id: str) -> tuple[ProductDay, ...]:
-    """Return the days of a user in a product, by the oracle."""
     node = active_products()[product_id]
     events = events_in(user_id, product_id)
     [user] = [user for user in read("users") if user["user_id"] == user_id]
@@ -221,7 +217,6 @@ def first_day(events: list[Row] | tuple[Row, ...]) -> date | None:
 
 
 def product_row(day: ProductDay) -> dict[str, object]:
-    """Return the columns that history and current state share."""
     events = [
         event
         for event in events_in(day.user_id, day.product_id)

@@ -66,7 +66,6 @@ class Use:
     activated_on: int | None
 
     def history(self) -> list[ProductDay]:
-        """Return the oracle's days since first access."""
         return product_history(
             self.user_id,
             self.product_id,
@@ -168,7 +167,6 @@ def test_states_and_moves_are_the_oracles(queries: tuple[str, str], batch: list[
 
 
 def start_rows(batch: list[Use]) -> pd.DataFrame:
-    """Return the engine's `starts`."""
     first = (SPAN.first - EPOCH).days
     return pd.DataFrame(
         {
@@ -202,7 +200,6 @@ def activity_rows(batch: list[Use]) -> pd.DataFrame:
 
 
 def day_row(day: ProductDay) -> Mapping[str, object]:
-    """Return the oracle's day in the query's columns."""
     return {
         "user_id": day.user_id,
         "product_id": day.product_id,
@@ -215,7 +212,6 @@ def day_row(day: ProductDay) -> Mapping[str, object]:
 
 
 def move_rows(days: list[ProductDay]) -> list[Mapping[str, object]]:
-    """Return the oracle's transitions in the query's columns."""
     return [
         {
             "user_id": days[0].user_id,

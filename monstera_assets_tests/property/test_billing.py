@@ -96,7 +96,6 @@ def test_contracts_dunning_and_ends_are_the_oracles(
 
 
 def contract_row(day: BillingDay) -> Mapping[str, object]:
-    """Return the oracle's day in the engine's columns."""
     return {
         "account_id": day.account_id,
         "day": day.snapshot_date,
@@ -115,7 +114,6 @@ def contract_row(day: BillingDay) -> Mapping[str, object]:
 
 
 def dunning_row(day: BillingDay) -> Mapping[str, object]:
-    """Return the oracle's day in the engine's columns."""
     return {
         "account_id": day.account_id,
         "day": day.snapshot_date,

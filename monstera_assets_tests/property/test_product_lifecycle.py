@@ -92,7 +92,6 @@ class Relationship:
         }
 
     def history_rows(self) -> list[Mapping[str, object]]:
-        """Return the stored days."""
         return [
             {**self.row(day), "snapshot_date": day.snapshot_date}
             for day in self.days
@@ -100,7 +99,6 @@ class Relationship:
         ]
 
     def current_row(self) -> Mapping[str, object]:
-        """Return the last day, adopted or not."""
         as_of = self.days[-1].snapshot_date
         return {
             **self.row(self.days[-1]),
@@ -109,7 +107,6 @@ class Relationship:
         }
 
     def transition_rows(self) -> list[Mapping[str, object]]:
-        """Return the transitions between stored days."""
         return [
             {
                 "user_id": self.user.user_id,

@@ -86,14 +86,12 @@ class Happening:
 
     @property
     def above(self) -> list[str]:
-        """Return the node and all nodes above it."""
         nodes = [self.node] if self.node else []
         while nodes and nodes[-1] in PARENTS:
             nodes.append(PARENTS[nodes[-1]])
         return nodes
 
     def of_tier(self, tier: str) -> str | None:
-        """Return the node of a tier to which the event rolls up."""
         return next((node for node in self.above if TIERS[node] == tier), None)
 
 
@@ -294,7 +292,6 @@ def _use(h: Happening) -> Use:
 
 
 def runs_of(person: Person, through: date) -> list[Run]:
-    """Return the workflow runs of a user, by the oracle."""
     events = [
         StepEvent(h.at, h.event_id, h.event_type, frozenset(h.above), h.project_id, h.session_id)
         for h in person.happenings
@@ -303,7 +300,6 @@ def runs_of(person: Person, through: date) -> list[Run]:
 
 
 def expected_rows(drawn: Sequence[Person], window: DateWindow) -> list[Mapping[str, object]]:
-    """Return the rows of silver_user_segment_history, by the oracle."""
     rows: list[Mapping[str, object]] = []
     for person in drawn:
         life = life_of(person)
@@ -330,7 +326,6 @@ def warehouse() -> LifecycleWarehouse:
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Person]:
-    """Return the same users in every run."""
     return people(Random(7), 140)  # noqa: S311  # not for secrets
 
 

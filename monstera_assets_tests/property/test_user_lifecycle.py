@@ -115,7 +115,6 @@ def oracle_history(
 
 
 def history_row(day: UserDay) -> Mapping[str, object]:
-    """Return a row of silver_user_state_history."""
     return {
         "user_id": day.user_id,
         "snapshot_date": day.snapshot_date,
@@ -132,7 +131,6 @@ def history_row(day: UserDay) -> Mapping[str, object]:
 
 
 def current_row(user: UserCase, day: UserDay) -> Mapping[str, object]:
-    """Return a row of silver_user_current_state."""
     as_of = day.snapshot_date
     return {
         **history_row(day),
@@ -147,7 +145,6 @@ def current_row(user: UserCase, day: UserDay) -> Mapping[str, object]:
 
 
 def transition_row(user_id: str, move: Transition) -> Mapping[str, object]:
-    """Return a row of silver_user_state_transitions."""
     return {
         "user_id": user_id,
         "scope": "platform",

@@ -33,7 +33,6 @@ Run = tuple[str, int, int]
 
 
 def on(day: int | None) -> date | None:
-    """Return the date of a day."""
     return None if day is None else DAY_0 + timedelta(days=day)
 
 

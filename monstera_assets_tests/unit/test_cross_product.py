@@ -77,7 +77,6 @@ def load_adoptions(made: LifecycleWarehouse, orders: Mapping[str, Mapping[str, d
 def affinity(
     made: LifecycleWarehouse, policy: LifecyclePolicy = POLICY
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the affinity of each ordered pair."""
     rows = as_mappings(AFFINITY, made.compute(AFFINITY, policy))
     return {(row["first_product_id"], row["second_product_id"]): row for row in rows}
 

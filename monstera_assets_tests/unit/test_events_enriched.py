@@ -113,7 +113,6 @@ def event(
 def rows_made(
     warehouse: MemoryWarehouse, asset: TableAsset, *events: Mapping[str, object]
 ) -> list[dict[str, Any]]:
-    """Return the rows of a table computed from these events."""
     warehouse.load(EVENTS, events)
     for step in (silver_events_enriched, asset):
         warehouse.store(step.table, _sql(step.table.name))

@@ -34,12 +34,10 @@ Record = Mapping[str, object]
 
 
 def on(n: int) -> date:
-    """Return the date n days after day 0."""
     return DAY_0 + timedelta(days=n)
 
 
 def at(n: int, hour: int = 12) -> datetime:
-    """Return an instant on day n."""
     return datetime.combine(on(n), time(hour))
 
 
@@ -89,7 +87,6 @@ class OneUser:
         self.moves.sort(key=lambda move: move[2])
 
     def states(self, first: int, last: int) -> list[object]:
-        """Return the platform states from one day to another."""
         return [day["platform_state"] for day in self.days[first : last + 1]]
 
 
@@ -232,7 +229,7 @@ def test_who_becomes_active_while_one_dunning_follows_another_moves_by_activity(
     ]
 
 
-def test_deletion_is_terminal_and_activity_goes_on_being_told() -> None:
+def test_deletion_is_terminal_and_activity_is_still_recorded() -> None:
     user = OneUser(use(0, 10), [billing(20, "payment_failed")], deleted=10)
     assert user.moves == [("active", "deleted", 10, "gone-user-0", 10)]
     assert user.states(10, LAST) == ["deleted"] * (LAST - 9)

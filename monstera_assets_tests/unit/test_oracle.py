@@ -40,12 +40,10 @@ DAY_0 = date(2025, 1, 1)
 
 
 def on(n: int) -> date:
-    """Return the date n days after day 0."""
     return DAY_0 + timedelta(days=n)
 
 
 def at(n: int, hour: int = 12) -> datetime:
-    """Return an instant on day n."""
     return datetime.combine(on(n), time(hour))
 
 
@@ -71,7 +69,6 @@ def user(
 
 
 def states(rows: list[UserDay]) -> list[str]:
-    """Return the platform states, one per day from day 0."""
     return [row.platform_state for row in rows]
 
 
@@ -146,7 +143,7 @@ def test_activity_out_of_new_is_caused_by_the_first_event_of_the_day() -> None:
     assert user_transitions(user(4, through=10)) == [Transition("new", "active", on(4), 4, "e4")]
 
 
-def test_deletion_is_terminal_and_activity_goes_on_being_told() -> None:
+def test_deletion_is_terminal_and_activity_is_still_recorded() -> None:
     rows = user(0, through=40, deleted=10)
     assert states(rows) == ["active"] * 10 + ["deleted"] * 31
     assert [rows[n].activity_state for n in (10, 30, 31)] == ["active", "active", "dormant"]
@@ -320,7 +317,6 @@ def sub(n: int, kind: str, hour: int = 12, **metadata: object) -> SubscriptionEv
 
 
 def start(n: int = 0, renewal: int | None = 365, **metadata: object) -> SubscriptionEvent:
-    """Return a start at 10 seats and 1,000 per month."""
     values: dict[str, object] = {
         "total_seats": 10,
         "monthly_recurring_revenue": 1000,
@@ -334,12 +330,10 @@ def start(n: int = 0, renewal: int | None = 365, **metadata: object) -> Subscrip
 def bill(
     *events: SubscriptionEvent, through: int, row: AccountRow | None = None
 ) -> list[BillingDay]:
-    """Return the billing of an account created on day 0."""
     return billing_history(row or AccountRow("a", at(0, 8), total_seats=2), events, on(through))
 
 
 def statuses(rows: list[BillingDay], *days: int) -> list[str]:
-    """Return the statuses on the given days."""
     return [rows[n].status for n in days]
 
 
@@ -406,7 +400,7 @@ def test_dunning_is_grace_then_soft_and_hard_with_a_second_failure() -> None:
         through=15,
     )
     kinds = [rows[n].dunning_type for n in (4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15)]
-    # The latest failure's grace counts: grace from day 12 to day 13.
+    # The latest failure has grace on days 12 and 13 only.
     assert kinds == [
         None,
         "grace_period",
@@ -499,7 +493,7 @@ def test_a_renewal_voids_a_pending_cancellation() -> None:
     assert rows[60].status == "paid"
 
 
-def test_a_lapsed_subscription_hears_only_a_start_or_renewal() -> None:
+def test_only_a_start_or_renewal_changes_a_lapsed_subscription() -> None:
     rows = bill(
         start(0, renewal=10),
         sub(12, "seats_changed", total_seats=99),
@@ -578,12 +572,10 @@ def account(
 
 
 def busy(through: int, users: int = 8, first: int = 0) -> list[Use]:
-    """Return the use of one product by `users` users on each day."""
     return [Use(f"u{k}", on(n), "p") for n in range(first, through + 1) for k in range(users)]
 
 
 def named(rows: list[AccountDay], *days: int) -> list[str]:
-    """Return the states on the given days."""
     return [rows[n].current_state for n in days]
 
 
@@ -669,7 +661,7 @@ def test_seats_just_bought_do_not_count_against_use() -> None:
 def test_use_at_half_of_the_30_days_before_is_a_risk() -> None:
     many = [Use(f"u{k}", on(110), "p") for k in range(10)]
     half = [Use(f"u{k}", on(140), "p") for k in range(5)]
-    # On day 140, D-30 = 110 has ten users and D has five.
+    # Day 140 compares ten events on D-30 = 110 with five on D.
     assert named(account(start(), through=140, uses=many + half), 140) == ["at_risk"]
     six = [*half, Use("u0", on(139), "p")]
     assert named(account(start(), through=140, uses=many + six), 140) == ["active"]

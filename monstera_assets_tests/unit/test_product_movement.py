@@ -1,4 +1,4 @@
-"""Transitions of users between products within a day, and out of products, computed by hand."""
+"""Switches between products within a day, and churn from products, computed by hand."""
 
 from __future__ import annotations
 
@@ -68,7 +68,6 @@ def warehouse() -> LifecycleWarehouse:
 def days(
     made: LifecycleWarehouse, moments: Sequence[Moment], window: DateWindow
 ) -> dict[date, dict[str, Any]]:
-    """Return the user's rows of silver_cross_product_activity by date."""
     made.load(
         EVENTS,
         [
@@ -203,17 +202,14 @@ def churns(
 
 
 def left(day: str, product: str) -> Move:
-    """Return a churn from a product."""
     return day, "product", product, "dormant_in_product", "churned_from_product"
 
 
 def back(day: str, product: str) -> Move:
-    """Return a return to a product."""
     return day, "product", product, "churned_from_product", "reactivated_in_product"
 
 
 def on_platform(day: str, before: str, after: str) -> Move:
-    """Return a move on the platform."""
     return day, "platform", None, before, after
 
 

@@ -92,7 +92,6 @@ def load(made: LifecycleWarehouse, moments: Sequence[Moment], **metadata: str) -
 def runs(
     made: LifecycleWarehouse, moments: Sequence[Moment], **metadata: str
 ) -> list[dict[str, Any]]:
-    """Return the runs that some events make."""
     load(made, moments, **metadata)
     return as_mappings(RUNS, made.compute(RUNS, POLICY))
 
