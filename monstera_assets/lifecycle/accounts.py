@@ -124,7 +124,7 @@ def _days_of_change(
 
 
 def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
-    """Add the contract in force, the lowest seats of the last 30 days and the contract before them."""
+    """Add the contract in force, the lowest seats of the last 30 days and the contract 30 days ago."""
     in_force = contract.rename(contract_from="valid_from", contract_to="valid_to")
     at_day = days.asof_join(
         in_force, on=days.day >= in_force.contract_from, predicates=_NUMBER

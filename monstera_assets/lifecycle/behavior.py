@@ -152,7 +152,7 @@ def _runs(states: ir.Table, *by: str) -> ir.Table:
 def behavior_intervals(
     facts: Facts, policy: LifecyclePolicy, first_day: ir.DateValue, last_day: ir.DateValue
 ) -> ir.Table:
-    """Return the measures of each user from a first to a last day, since signup.
+    """Return the measures of each user from a first to a last day, and not before signup.
 
     Returns:
         Interval table by `user_id`, days as numbers: the measures that the segment rules read

@@ -49,7 +49,7 @@ class SegmentPolicy(_Policy):
     at_risk_min_events_before: Count = 4
     """Minimum number of events in the 30 days before the last 30 for a decline to be detected."""
     at_risk_max_event_share: Share = 0.5
-    """Maximum share of those events in the last 30 days that counts as a decline."""
+    """Maximum share of that number in the last 30 days for a decline to be detected."""
     at_risk_quiet_days: Count = 15
     """Minimum number of days since the last event for a quiet user to be at risk."""
     at_risk_max_quiet_days: int = Field(30, ge=1, le=89)
@@ -57,11 +57,11 @@ class SegmentPolicy(_Policy):
     power_min_events: Count = 20
     """Minimum number of events in 28 days for a power user."""
     power_min_products: Count = 3
-    """Products used in 30 days that, with enough events, make a power user."""
+    """Minimum number of products used in 30 days that makes a user with enough events a power user."""
     power_min_features: Count = 5
-    """Features used in 30 days that, with enough events, make a power user."""
+    """Minimum number of features used in 30 days that makes a user with enough events a power user."""
     power_min_active_days: Count = 20
-    """Active days in 30 that, with enough events, make a power user."""
+    """Minimum number of active days in 30 that makes a user with enough events a power user."""
     regular_min_events: int = Field(4, ge=2)
     """Minimum number of events in 28 days for a regular user."""
     value_high_above: Share = 0.7
@@ -69,11 +69,11 @@ class SegmentPolicy(_Policy):
     value_moderate_from: Share = 0.3
     """Minimum share of workflow runs completed for moderate value realization."""
     platform_power_min_products: int = Field(4, ge=3)
-    """Minimum number of active products for platform_power."""
+    """Minimum number of active products for the platform_power segment."""
     multi_min_products: int = Field(2, ge=2)
-    """Minimum number of active products for multi."""
+    """Minimum number of active products for the multi segment."""
     explorer_min_products: Count = 3
-    """Minimum number of products tried for explorer."""
+    """Minimum number of products tried for the explorer segment."""
     reactivation_days: int = Field(30, ge=0, le=60)
     """Days after a reactivation for which a user is in the reactivation stage."""
     onboarding_days: NonNegativeInt = 30
@@ -83,9 +83,9 @@ class SegmentPolicy(_Policy):
     retention_days: NonNegativeInt = 365
     """Maximum number of days since signup for the retention stage."""
     completionist_min_share: float = Field(0.6, gt=0, le=1)
-    """Minimum share of the features of the products in use for a completionist."""
+    """Minimum share of the features of the products in use that a completionist uses."""
     completionist_min_features: Count = 2
-    """Minimum number of features used for a completionist."""
+    """Minimum number of features that a completionist uses."""
     collaboration_event_types: tuple[str, ...] = ("member_invited", "project_shared")
     """Event types that count as collaboration."""
     team_leader_min_people: int = Field(6, ge=2)
@@ -188,7 +188,7 @@ class RecommendationPolicy(_Policy):
     """Settings of the product recommendations and their evaluation (docs/recommendations.md)."""
 
     prior_users: NonNegativeInt = 10
-    """Users at the usual rate of a product that are added to each pair as a prior."""
+    """Number of users added to each pair as a prior, at the product's usual adoption rate."""
     evaluation_dates: int = Field(6, ge=1, le=240)
     """Number of dates to evaluate on, 30 days apart, the latest 30 days before the as-of date."""
     min_judged_users: Count = 100
@@ -211,9 +211,9 @@ class LifecyclePolicy(_Policy):
     trial_days: NonNegativeInt = 30
     """Days after creation for which an account that never paid is on trial."""
     onboarding_days: NonNegativeInt = 30
-    """Days after first payment for which an account is always new_paid."""
+    """Days after first payment for which an account is new_paid, regardless of its use."""
     new_paid_days: NonNegativeInt = 90
-    """Days after first payment for which an otherwise steady account is new_paid."""
+    """Days after first payment for which an account with no other signal is new_paid."""
     churn_days: Count = 61
     """Days after which a lapsed account is churned."""
     reactivated_days: NonNegativeInt = 90

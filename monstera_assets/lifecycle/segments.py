@@ -119,7 +119,7 @@ def _share(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
 DIMENSIONS = (
     Dimension(
         "engagement_intensity",
-        "How much the user does, and whether use is declining.",
+        "Level of use, and whether it is declining.",
         (
             Segment(
                 "at_risk",
@@ -151,7 +151,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "value_realization",
-        "Share of the workflow runs started in the last 90 days that are completed.",
+        "Level of completion of the workflow runs started in the last 90 days.",
         (
             Segment(
                 "high",
@@ -172,7 +172,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "product_breadth",
-        "Number of products in which the user is active.",
+        "Range of products in which the user is active.",
         (
             Segment(
                 "platform_power",
@@ -225,7 +225,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "feature_adoption",
-        "Use of features beyond the core of the products.",
+        "Level of use of features beyond the core of the products.",
         (
             Segment(
                 "completionist",
@@ -248,7 +248,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "collaboration_type",
-        "Number of people that the user reached in the last 90 days.",
+        "Level of collaboration, by the people reached in the last 90 days.",
         (
             Segment(
                 "team_leader",
@@ -268,7 +268,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "temporal_pattern",
-        "How regularly the user is active.",
+        "Regularity of use.",
         (
             Segment(
                 "daily",
@@ -299,7 +299,7 @@ DIMENSIONS = (
 
 COMPOSITE = Dimension(
     "composite_segment",
-    "Combination of several dimensions.",
+    "Segment that combines several dimensions.",
     (
         Segment(
             "struggling_new_user",

@@ -19,7 +19,7 @@ _STATE_FEATURES = tuple(column for column in STATE_COLUMNS if column.name in ACC
 
 TABLE = ma.declare_table(
     "silver_account_churn_features",
-    grain="one account under contract and snapshot",
+    grain="one snapshot of an account under contract",
     description="What was known about each account under contract, and did its subscription lapse in"
     " the 90 days after? Account churn models are trained on these rows and score them. Snapshots"
     " are the as-of date and every 30 days before; each holds only facts up to its date, and the"
@@ -46,8 +46,8 @@ TABLE = ma.declare_table(
         ma.nullable(
             "churned",
             "boolean",
-            "Whether the subscription was lapsed on any of the 90 days after the snapshot; null while"
-            " they have not passed.",
+            "Whether the subscription was lapsed on any of the 90 days after the snapshot; null until"
+            " they have passed.",
         ),
         ma.AS_OF_DATE,
     ),

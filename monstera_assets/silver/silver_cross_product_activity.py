@@ -23,12 +23,12 @@ TABLE = ma.declare_table(
         ma.Column("products_used", "int64", "Products with a qualifying event."),
         ma.product_column(
             "primary_product_id",
-            "Product with the most qualifying events; ties go to most events, then the lower id.",
+            "Product with the most qualifying events; ties are broken by all events, then by lower id.",
         ),
         ma.Column(
             "product_switches",
             "int64",
-            "Events in a different product than the previous event, by time and event id.",
+            "Events in another product than the previous event's, by time and event id.",
         ),
         ma.Column("workflows_completed", "int64", "Workflow runs completed that day."),
         ma.Column(

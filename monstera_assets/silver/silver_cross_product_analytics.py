@@ -26,7 +26,7 @@ TABLE = ma.declare_table(
         ma.Column("total_qualifying_events", "int64", "Qualifying events in active products."),
         ma.product_column(
             "primary_product_id",
-            "Product with the most qualifying events; ties go to the one used last. Null without any.",
+            "Product with the most qualifying events; ties go to the one used last. Null if none.",
             nullable=True,
         ),
         ma.nullable(

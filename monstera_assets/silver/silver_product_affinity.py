@@ -44,7 +44,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "median_days_between",
             "float64",
-            "Median days between the adoptions of users_in_order; null if there are none.",
+            "Median days between the two adoptions of users_in_order; null if there are none.",
         ),
         ma.nullable(
             "monthly_active_share_both",

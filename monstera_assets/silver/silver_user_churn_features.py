@@ -26,7 +26,7 @@ _SEGMENT_COLUMNS = {column.name: column for column in SEGMENTS.columns}
 
 TABLE = ma.declare_table(
     "silver_user_churn_features",
-    grain="one user who could churn and snapshot",
+    grain="one snapshot of a user who could churn",
     description="What was known about each user who could churn, and did the user churn in the 30"
     " days after? Churn models are trained on these rows and score them. Snapshots are the as-of"
     " date and every 30 days before; each holds only facts up to its date. The as-of date has every"
@@ -52,8 +52,8 @@ TABLE = ma.declare_table(
         ma.Column(
             "active_days_missed",
             "float64",
-            "days_quiet times the user's share of active days in the last 90, or since signup if later:"
-            " the active days missed.",
+            "Active days expected in the quiet days: days_quiet times the share of active days in the"
+            " last 90 days, or since signup if later.",
         ),
         *(_SEGMENT_COLUMNS[name] for name in _SEGMENT_MEASURES),
         ma.Column("country", "string", "Country of the user in the latest row."),
@@ -76,8 +76,8 @@ TABLE = ma.declare_table(
         ma.nullable(
             "churned",
             "boolean",
-            "Whether the user had no qualifying event in the 30 days after the snapshot; null on the"
-            " as-of date, whose 30 days have not passed.",
+            "Whether the user had no qualifying event in the 30 days after the snapshot; null until"
+            " they have passed.",
         ),
         ma.AS_OF_DATE,
     ),

@@ -73,8 +73,9 @@ TABLE = ma.declare_table(
         ma.Column(
             "what_followed",
             "string",
-            "What followed first. Of one day, churn from the platform precedes a return, and a return"
-            " another product's churn. already_off_the_platform if the user was gone before.",
+            "First event after the churn. On the same day, churn from the platform comes before a"
+            " return, and a return before another churn. already_off_the_platform if the user had"
+            " churned or been deleted before.",
             allowed=tuple(WhatFollowed),
         ),
         ma.AS_OF_DATE,

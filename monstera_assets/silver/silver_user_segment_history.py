@@ -40,9 +40,9 @@ MEASURE_COLUMNS = (
     ma.Column("events_before_30", "int64", "Qualifying events in the 30 days before the last 30."),
     ma.Column("active_days_28", "int64", "Days with a qualifying event in the last 28 days."),
     ma.Column("active_days_30", "int64", "Days with a qualifying event in the last 30 days."),
-    ma.Column("weeks_active", "int64", "Number of the last 4 weeks with a qualifying event."),
+    ma.Column("weeks_active", "int64", "Weeks with a qualifying event, out of the last 4."),
     ma.Column(
-        "months_active", "int64", "Number of the last three 30-day windows with a qualifying event."
+        "months_active", "int64", "30-day windows with a qualifying event, out of the last 3."
     ),
     ma.nullable(
         "days_quiet",

@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
     partition_column="transition_date",
     columns=(
         ma.USER_ID,
-        ma.Column("scope", "string", "Scope of the states.", allowed=("platform", "product")),
+        ma.Column("scope", "string", "Scope of the transition.", allowed=("platform", "product")),
         ma.nullable(
             "product_id", "string", "Product of a product-scope row; null for the platform."
         ),

@@ -25,7 +25,7 @@ TABLE = ma.declare_table(
         ma.Column("position", "int64", "Position of the step in the workflow: 1, 2, ..."),
         ma.Column("is_last_step", "boolean", "Whether the step completes the workflow."),
         ma.Column("products", "int64", "Number of products in the workflow."),
-        ma.Column("runs_started", "int64", "Runs of the workflow that started."),
+        ma.Column("runs_started", "int64", "Number of runs of the workflow."),
         ma.Column("runs_reached", "int64", "Runs that reached the step."),
         ma.nullable(
             "reach_rate",

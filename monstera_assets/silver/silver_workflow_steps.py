@@ -16,7 +16,7 @@ RUN_COLUMNS = (
     ma.Column(
         "instance_type",
         "string",
-        "What separates the runs of a user: the event's project, else its session, else its day.",
+        "Kind of instance that separates the user's runs: project, else session, else day.",
         allowed=tuple(InstanceType),
     ),
     ma.Column("instance_id", "string", "Identifier of the project or session, or the day."),

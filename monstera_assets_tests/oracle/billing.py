@@ -13,8 +13,7 @@ Interpretations where the framework leaves room:
 * Any subscription event may carry any of the four values. On a lapsed subscription only a start or a
   renewal takes effect; the metadata of other events is ignored for good.
 * Recovery, renewal, start and lapse close all open failures; a resumption, a start and a lapse close
-  all open pauses; a renewal and a start void all pending cancellations, whatever their effective
-  dates.
+  all open pauses; a renewal and a start void all pending cancellations, regardless of their dates.
 * Of several pending cancellations the earliest effective date ends the subscription. One without an
   effective date, or with one in the past, ends it on the day of the event.
 * A cancellation is still pending on the day it takes effect, the last paid one.

@@ -139,7 +139,7 @@ def test_the_day_of_the_first_activity_decides_its_state(first: int, expected: s
 def test_returning_lasts_one_day_even_if_the_next_is_active_too() -> None:
     user = OneUser(use(0, 40, 41))
     assert user.states(39, 41) == ["dormant", "returning", "active"]
-    # Dormant on days 31 to 39; time ends returning, whatever happens on day 41.
+    # Dormant on days 31 to 39; time ends returning, not the event on day 41.
     assert user.moves[1:3] == [
         ("dormant", "returning", 40, "use-40", 9),
         ("returning", "active", 41, None, 1),
