@@ -155,7 +155,7 @@ class AnomalyPolicy(_Policy):
 class ChurnPolicy(_Policy):
     """Settings of the churn models (docs/churn.md).
 
-    A snapshot is what was known at the end of one day. Snapshots are 30 days apart, counted back from
+    A snapshot holds what was known at the end of one day. Snapshots are 30 days apart, counted back from
     the as-of date. Rows are users or accounts on a snapshot's date. Risks are between 0 and 1.
     """
 

@@ -100,7 +100,7 @@ TABLE = ma.declare_table(
         state_tables.VALID_TO,
         *(column for column in STATE_COLUMNS if column.name != "days_to_renewal"),
         ma.Column(
-            "is_paid", "boolean", "Whether the account is paid, which days_to_renewal requires."
+            "is_paid", "boolean", "Whether the account is paid; days_to_renewal is null if not."
         ),
         ma.nullable(
             "subscription_event_id",

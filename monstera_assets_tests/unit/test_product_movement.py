@@ -158,11 +158,11 @@ def churns(
     *,
     active: Mapping[str, Sequence[str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the user's churns from products after some moves, in order.
+    """Return the user's churns from products after some transitions, in order.
 
     Args:
         made: the warehouse.
-        moves: the moves; a user without one on the platform is always active.
+        moves: the transitions; a user without one on the platform is always active.
         active: the products in which the user is active, by date.
     """
     made.load(
@@ -277,7 +277,7 @@ def test_a_product_can_be_left_again(warehouse: LifecycleWarehouse) -> None:
 
 
 def test_a_platform_state_that_the_user_began_in(warehouse: LifecycleWarehouse) -> None:
-    """Without a move before the churn, the state is the one that the next move leaves."""
+    """Without a transition before the churn, the state is the one that the next transition leaves."""
     [row] = churns(warehouse, [left("2025-02-01", "a"), on_platform("2025-03-01", "new", "active")])
     assert row["platform_state"] == "new"
     [row] = churns(warehouse, [left("2025-02-01", "a")])
