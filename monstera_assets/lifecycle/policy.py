@@ -155,8 +155,8 @@ class AnomalyPolicy(_Policy):
 class ChurnPolicy(_Policy):
     """Settings of the churn models (docs/churn.md).
 
-    A snapshot holds what was known at the end of one day. Snapshots are 30 days apart, counted back from
-    the as-of date. Rows are users or accounts on a snapshot's date. Risks are between 0 and 1.
+    A snapshot holds what was known at the end of one day. Snapshots are 30 days apart, counted back
+    from the as-of date. Rows are users or accounts on a snapshot's date. Risks are between 0 and 1.
     """
 
     rising = (
