@@ -1,9 +1,7 @@
 """Random accounts with contracts and use, for comparing the account tables with the oracle.
 
-As in `strategies`, drawn distances are the thresholds themselves, one day less and one or two more.
-Use comes in stretches of regular days, so that accounts can be anything but neglected: seats are
-few, and the levels at which rules turn (30 % and 50 % of the seats, half the events of a month, the
-31st day) are common.
+As in `strategies`, drawn distances are around the thresholds. Use comes in runs of regular days, so
+that accounts reach all states. Seats are few, and amounts are often near the thresholds.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from monstera_assets_tests.oracle.billing import AccountRow, SubscriptionEvent
 from monstera_assets_tests.strategies import AccountCase, edges
 
 SPAN = DateWindow(date(2023, 12, 1), date(2024, 8, 31))
-"""The days compared: long enough for a trial, a paid quarter, a lapse and a return."""
+"""The days compared, enough for a trial, a paid quarter, a lapse and a return."""
 
 POLICIES = (
     LifecyclePolicy(),
@@ -48,21 +46,20 @@ POLICIES = (
         breadth_target=1,
     ),
 )
-"""The framework's own thresholds, and others that make other rules meet."""
+"""The framework's thresholds, and others with which other rules coincide."""
 
 _MOMENTS = st.sampled_from((time.min, time(12), time(12), time(18, 30), time.max))
 
 
 @dataclass(frozen=True)
 class ContractCase(AccountCase):
-    """An account, its subscription events and what its users did, in any order."""
+    """An account, its subscription events and its users' activity, in any order."""
 
     uses: tuple[Use, ...]
     idle: tuple[tuple[str, date], ...]
 
     @property
     def user_rows(self) -> list[Mapping[str, object]]:
-        """The rows of bronze_users."""
         users = {use.user_id for use in self.uses} | {user_id for user_id, _ in self.idle}
         return [
             {"user_id": user_id, "account_id": self.account.account_id} for user_id in sorted(users)
@@ -70,7 +67,6 @@ class ContractCase(AccountCase):
 
     @property
     def activity_rows(self) -> list[Mapping[str, object]]:
-        """The rows of silver_daily_user_activity: one a user, product and day."""
         qualifying = Counter[tuple[str, str | None, date]]()
         for use in self.uses:
             qualifying[use.user_id, use.product_id, use.day] += use.events
@@ -109,17 +105,15 @@ class Accounts:
     cases: tuple[ContractCase, ...]
 
     def facts_of_account(self, account_id: str) -> str:
-        """An account's facts, for a failure's message."""
         return str(next(case for case in self.cases if case.account.account_id == account_id))
 
     def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:
-        """Keep a failing example's report readable; the test shows the account that differs."""
+        """Keep a failing example's report short; the test shows the account that differs."""
         printer.text(f"{len(self.cases)} accounts")
 
 
 @st.composite
 def batches(draw: st.DrawFn, policy: LifecyclePolicy, *, accounts: int = 25) -> Accounts:
-    """Accounts with anything in their contracts and any use."""
     return Accounts(tuple(draw(contract_cases(f"a{n:02}", policy)) for n in range(accounts)))
 
 
@@ -133,12 +127,12 @@ _IN_TABLE = st.tuples(
 )
 """Time of creation, tier, seats, revenue, days to the renewal date."""
 _CHARACTERS = st.tuples(st.sampled_from((False, True)), st.sampled_from((None, None, 7, 13, 20)))
-"""Whether nothing but use puts the contract at risk, and every how many days all users work."""
+"""Whether only use can put the contract at risk, and the interval of days on which all users work."""
 
 
 @st.composite
 def contract_cases(draw: st.DrawFn, account_id: str, policy: LifecyclePolicy) -> ContractCase:
-    """An account created in the span, up to two months before it, or on the day after it."""
+    """Draw an account created in the span, up to two months before it, or the day after it."""
     created = SPAN.first + timedelta(days=draw(_CREATIONS))
     at, tier, seats, revenue, renewal = draw(_IN_TABLE)
     is_loyal, steady = draw(_CHARACTERS)
@@ -193,7 +187,7 @@ _FOLLOWS: Mapping[str, Sequence[str]] = {
     "subscription_paused": ("subscription_resumed", *_OPENERS, *_OPENERS, *_ANY),
     "subscription_cancelled": (*_OPENERS, *_OPENERS, *_ANY),
 }
-"""What may come next, the likely more often; after other events, anything."""
+"""Events that can come next, likely ones repeated; after other types, any event."""
 _CHANGES = ("total_seats", "monthly_recurring_revenue", "subscription_tier")
 
 DrawnEvent: TypeAlias = tuple[
@@ -211,7 +205,7 @@ DrawnEvent: TypeAlias = tuple[
 def _subscription_events(
     policy: LifecyclePolicy,
 ) -> tuple[st.SearchStrategy[int], st.SearchStrategy[list[DrawnEvent]]]:
-    """Days from creation to the first event; and of each event what `_dated` needs."""
+    """Draw the days from creation to the first event, and the arguments of `_dated` per event."""
     first = (-3, 0, 0, 1, 10, *edges(policy.trial_days, policy.trial_days + 61))
     gaps = (
         *(0, 0, 0, 1, 1, 2, 5, 15),
@@ -238,7 +232,7 @@ def _subscription_events(
 def _dated(
     account_id: str, first: date, drawn: Sequence[DrawnEvent], *, is_loyal: bool
 ) -> tuple[SubscriptionEvent, ...]:
-    """The drawn events; a loyal account has no renewal date to miss and cancels nothing."""
+    """Date the drawn events; a loyal account misses no renewal date and cancels nothing."""
     day, kind = first, ""
     events = list[SubscriptionEvent]()
     for n, (gap, choice, values, (says_renewal, ahead), reason, moment, letter) in enumerate(drawn):
@@ -257,7 +251,7 @@ def _dated(
             metadata["effective_date"] = _days_after(day, ahead)
         if kind == "subscription_paused":
             metadata["reason"] = reason
-        # Ids that do not follow the order of drawing, within the account unique.
+        # Ids are unique within the account and do not follow the order of drawing.
         event_id = f"{letter}-{account_id}-{n:02}"
         events.append(SubscriptionEvent(datetime.combine(day, moment), event_id, kind, metadata))
     return tuple(events)
@@ -271,7 +265,7 @@ def _days_after(day: date, days: int | None) -> date | None:
 def _first_payments(
     policy: LifecyclePolicy,
 ) -> st.SearchStrategy[tuple[int | None, int] | None]:
-    """Which event it is near, and by how many hours; else days from creation; or none at all."""
+    """Draw first payments: hours from an event, or days from creation, or none."""
     return st.sampled_from(
         [
             *(None, None, None),
@@ -288,7 +282,7 @@ _STRETCHES = st.tuples(
     st.sampled_from((None, "editor", "editor", "boards", "charts", "retired")),
     st.sampled_from((1, 1, 2, 5, 6, 10, 11)),
 )
-"""First day after creation, days between, days of use, product, events a day."""
+"""First day after creation, days between, days of use, product, events per day."""
 _USE = st.lists(
     st.tuples(
         st.lists(_STRETCHES, min_size=1, max_size=3),
@@ -296,4 +290,4 @@ _USE = st.lists(
     ),
     max_size=4,
 )
-"""What each user did, and when one only looked."""
+"""Each user's use, and a day with an event that does not qualify."""

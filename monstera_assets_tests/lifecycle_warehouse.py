@@ -110,7 +110,7 @@ _TABLES = {table.name: table for table in (*_BRONZE, *(asset.table for asset in 
 
 
 class LifecycleWarehouse(MemoryWarehouse):
-    """Bronze tables of drawn facts, and the tables of the users' lifecycle made from them."""
+    """Bronze tables of drawn facts, and the user lifecycle tables computed from them."""
 
     def __init__(self) -> None:
         super().__init__(_TABLES.values())
@@ -123,7 +123,7 @@ class LifecycleWarehouse(MemoryWarehouse):
         *,
         through: date = date.max,
     ) -> None:
-        """Replace all facts; of events only those dated up to `through`."""
+        """Replace all facts; keep events dated up to `through`."""
         self.load_accounts(accounts, users, through=through)
         self.load(USERS, [user.row for user in users])
         self.load(EVENTS, _dated([row for user in users for row in user.event_rows], through))
@@ -136,7 +136,6 @@ class LifecycleWarehouse(MemoryWarehouse):
         *,
         through: date = date.max,
     ) -> None:
-        """Replace accounts and subscription events, deletions of users among them."""
         self.load(ACCOUNTS, [account.row for account in accounts])
         facts = [
             *(row for account in accounts for row in account.event_rows),
@@ -151,10 +150,10 @@ class LifecycleWarehouse(MemoryWarehouse):
         window: DateWindow | None = None,
         as_of: date | None = None,
     ) -> list[Row]:
-        """Compute a table from the stored ones; returns its rows in the order of its columns.
+        """Compute a table from the stored ones; return its rows in the order of its columns.
 
-        A table of a window is computed from intervals that are computed before it, as of a date: by
-        default the window's last, or that of `SPAN`.
+        For a table of a window, intervals are computed first, as of a date: by default the window's
+        last, or that of `SPAN`.
         """
         as_of = as_of or (window.last if window else SPAN.last)
         for intervals in (INTERVALS, PRODUCT_INTERVALS):
@@ -165,7 +164,6 @@ class LifecycleWarehouse(MemoryWarehouse):
 
 
 def as_mappings(asset: TableAsset, rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Rows of a table by the names of its columns."""
     names = [column.name for column in asset.table.columns]
     return [dict(zip(names, row, strict=True)) for row in rows]
 

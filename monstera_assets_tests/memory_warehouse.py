@@ -1,7 +1,7 @@
 """A warehouse in memory, for running the pure functions without Dagster.
 
-Tables are created from their declarations, so unbound Ibis relations compile to queries that find
-them. Columns that a test does not care about get a value that the declaration allows.
+Tables are created from their declarations, so that unbound Ibis relations find them. Columns that a
+test does not set have an allowed value.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _INDIFFERENT = {
     "TIMESTAMP": "2000-01-01 00:00:00",
     "DATE": "2000-01-01",
 }
-"""DuckDB type to the value of a column that may not be null and that no test has set."""
+"""Default value of non-null columns by DuckDB type."""
 
 Row = tuple[Any, ...]
 
 
-def _indifferent(column_type: str) -> object:
+def _default_value(column_type: str) -> object:
     return "[]" if column_type.endswith("[]") else _INDIFFERENT[column_type.replace(" ", "")]
 
 
@@ -44,10 +44,10 @@ class MemoryWarehouse:
             writer.prepare(self.connection, table)
 
     def load(self, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-        """Replace a table by rows of column values; a column that a row lacks is indifferent."""
+        """Replace the rows of a table; columns missing from a row get a default value."""
         stored = self._stored[table.name]
         indifferent = {
-            column.name: None if column.nullable else _indifferent(column.stored_type)
+            column.name: None if column.nullable else _default_value(column.stored_type)
             for column in stored.columns
         }
         frame = pd.DataFrame(
@@ -70,15 +70,14 @@ class MemoryWarehouse:
             self.connection.unregister("given_rows")
 
     def store(self, table: Table, select: str) -> None:
-        """Replace a table by the rows of a query, with the nulls and types that it declares."""
+        """Replace a table by the rows of a query, with its declared nulls and types."""
         stored = self._stored[table.name]
         writer.delete(self.connection, stored, None)
         self.connection.execute(f"INSERT INTO {stored.qualified_name} BY NAME {select}")
 
     def rows(self, select: str) -> list[Row]:
-        """The rows of a query, sorted."""
         return self.connection.execute(f"SELECT * FROM ({select}) ORDER BY ALL").fetchall()
 
     def stored(self, table: Table) -> list[Row]:
-        """The rows of a table, in the order of its declared columns, sorted."""
+        """Return the rows of a table, in the order of its declared columns, sorted."""
         return self.rows(f"FROM {self._stored[table.name].qualified_name}")

@@ -1,7 +1,6 @@
 """Random use of products, for comparing the product tables with the oracle.
 
-Each user uses a few products; days in one product lie apart by the thresholds that hold for it, one
-day less, and one or two more.
+Each user uses a few products; distances between days in a product are around its thresholds.
 """
 
 from __future__ import annotations
@@ -38,7 +37,6 @@ class Node:
 
     @property
     def row(self) -> Mapping[str, object]:
-        """The row of bronze_product_catalog."""
         return vars(self)
 
 
@@ -49,7 +47,7 @@ CATALOG = (
     Node("brush", "sub_feature", "canvas"),
     Node("lasso", "feature", "editor", is_active=False),
     Node("boards", "product", "work", active_days=10, dormant_days=20),
-    # Features have windows too, which say nothing of their product.
+    # Features also have windows, which do not affect their product.
     Node("pins", "feature", "boards", active_days=3, dormant_days=4),
     Node("charts", "product", "work", active_days=70),
     Node("notes", "product", "work", dormant_days=45),
@@ -57,7 +55,7 @@ CATALOG = (
     Node("fax", "product", "work", is_active=False),
     Node("tray", "feature", "fax"),
 )
-"""A product three tiers deep, products with one or both windows of their own, a retired one."""
+"""A product with three tiers, products with one or two windows of their own, a retired product."""
 
 PRODUCTS = tuple(node for node in CATALOG if node.tier == "product" and node.is_active)
 _PRODUCT_OF = {
@@ -79,7 +77,7 @@ POLICIES = (
     LifecyclePolicy(new_user_days=45, active_days=14, dormant_days=14),
     LifecyclePolicy(new_user_days=0, active_days=1, dormant_days=3),
 )
-"""The framework's own thresholds, and others that make other rules meet."""
+"""The framework's thresholds, and others with which other rules coincide."""
 
 _NODES = st.sampled_from((None, "work", *_PRODUCT_OF))
 _MOMENTS = st.sampled_from((time.min, time(12), time(12), time(18, 30), time.max))
@@ -91,13 +89,13 @@ Distance = tuple[int, list[tuple[tuple[bool, bool], time]]]
 
 
 def product_of(node_id: str | None) -> str | None:
-    """The product that a node counts for; None for a family, or without a node."""
+    """Return the product that a node counts for; None for a family, or without a node."""
     return _PRODUCT_OF.get(node_id or "")
 
 
 @cache
 def _days(policy: LifecyclePolicy, node_id: str | None) -> st.SearchStrategy[list[Distance]]:
-    """Days of use of a node: distances to the day before, and the events of the day."""
+    """Draw days of use of a node: distances to the previous day, and the events of the day."""
     own = next((p for p in PRODUCTS if p.product_id == product_of(node_id)), None)
     active = own.active_days if own and own.active_days else policy.active_days
     dormant = own.dormant_days if own and own.dormant_days else policy.dormant_days
@@ -108,7 +106,7 @@ def _days(policy: LifecyclePolicy, node_id: str | None) -> st.SearchStrategy[lis
 
 @st.composite
 def user_cases(draw: st.DrawFn, user_id: str, account_id: str, policy: LifecyclePolicy) -> UserCase:
-    """A user who signs up in the span, or the day after it."""
+    """Draw a user who signs up in the span, or the day after it."""
     signup = SPAN.first + timedelta(days=draw(_SIGNUPS))
     drawn = list[tuple[datetime, str | None, bool, bool]]()
     for node_id in draw(st.lists(_NODES, max_size=4)):
@@ -123,7 +121,7 @@ def user_cases(draw: st.DrawFn, user_id: str, account_id: str, policy: Lifecycle
         user_id=user_id,
         account_id=account_id,
         signed_up_at=datetime.combine(signup, time.min),
-        # Ids fall in the order of drawing, so that they decide otherwise than it.
+        # Ids decrease in the order of drawing, so that it does not decide ties.
         events=tuple(
             ProductEvent(at, f"{user_id}-{999 - n}", node_id, is_qualifying, is_activating)
             for n, (at, node_id, is_qualifying, is_activating) in enumerate(drawn)
@@ -134,7 +132,7 @@ def user_cases(draw: st.DrawFn, user_id: str, account_id: str, policy: Lifecycle
 
 @st.composite
 def populations(draw: st.DrawFn, policy: LifecyclePolicy, *, users: int = 20) -> Population:
-    """Users of one account, on which nothing happens."""
+    """Draw users of one account without subscription events."""
     account = AccountCase(AccountRow("a0", datetime.combine(SPAN.first, time.min)), ())
     return Population(
         accounts=(account,),
@@ -143,5 +141,4 @@ def populations(draw: st.DrawFn, policy: LifecyclePolicy, *, users: int = 20) ->
 
 
 def catalog_rows() -> Sequence[Mapping[str, object]]:
-    """The rows of bronze_product_catalog."""
     return [node.row for node in CATALOG]

@@ -1,10 +1,8 @@
 """Random histories, for comparing the engine with the oracle.
 
-Drawn days crowd where the rules turn: distances are the policy's own thresholds, one day less and
-one or two more; dates lie around a year's end and a leap day. What comes out are the facts as the
-oracle takes them; each knows its rows for the bronze tables.
-
-Everything happens in and around `SPAN`: some facts lie before its first day or after its last.
+Drawn distances are the policy's thresholds, one day less, and one or two days more. Dates are around a
+year's end and a leap day, in or near `SPAN`: some facts are before its first day or after its last. The
+results are the oracle's facts; each returns its rows for the bronze tables.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from monstera_assets_tests.oracle.policy import OraclePolicy
 from monstera_assets_tests.oracle.users import QualifyingDay
 
 SPAN = DateWindow(date(2023, 12, 1), date(2024, 6, 14))
-"""The days compared: they hold the end of 2023 and 29 February 2024."""
+"""The days compared, including the end of 2023 and 29 February 2024."""
 
 POLICIES = (
     LifecyclePolicy(),
@@ -47,7 +45,7 @@ POLICIES = (
         dunning_days=0,
     ),
 )
-"""The framework's own thresholds, and others that make other rules meet."""
+"""The framework's thresholds, and others with which other rules coincide."""
 
 CATALOG: Sequence[Mapping[str, object]] = (
     {"product_id": "work", "tier": "family", "is_active": True},
@@ -62,35 +60,34 @@ CATALOG: Sequence[Mapping[str, object]] = (
         )
     ),
 )
-"""Rows of bronze_product_catalog: products, one of them three tiers deep and one retired."""
+"""Rows of bronze_product_catalog: products, one with three tiers and one retired."""
 
 _NODES = (None, "editor", "canvas", "brush", "boards", "fax")
 _COLUMNS = {"reason": "pause_reason"}
-"""Metadata keys that bronze_subscription_events calls otherwise."""
+"""Metadata keys that have another name in bronze_subscription_events."""
 _MOMENTS = (time.min, time(12), time(12), time(18, 30), time.max)
 _FACTOR = int(os.environ.get("MONSTERA_EXAMPLES_FACTOR", "1"))
 
 
 def examples(count: int) -> settings:
-    """Settings of a property: the same `count` examples in every run.
+    """Return settings of a property that runs the same `count` examples every time.
 
-    With the environment variable MONSTERA_EXAMPLES_FACTOR above 1 it is that many times as many, and
-    others in each run.
+    The environment variable MONSTERA_EXAMPLES_FACTOR, above 1, multiplies the count and varies the
+    examples between runs.
     """
     return settings(
         max_examples=count * _FACTOR,
         derandomize=_FACTOR == 1,
         database=None,
         deadline=None,
-        # An example is a batch of independent histories, and a failure shows the one that differs:
-        # shrinking the batch would take minutes and tell no more.
+        # An example is a batch of independent histories, and a failure shows the one that differs.
+        # Shrinking the batch would take minutes and show no more.
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 
 
 def oracle_policy(policy: LifecyclePolicy) -> OraclePolicy:
-    """The same thresholds for the oracle."""
     return OraclePolicy(**policy.model_dump(include=set(OraclePolicy.__dataclass_fields__)))
 
 
@@ -107,7 +104,7 @@ class ProductEvent:
 
 @dataclass(frozen=True)
 class UserCase:
-    """A user and what is known about it; `deletions` are instants, of which the first counts."""
+    """A user and its facts; the first of `deletions` (instants) counts."""
 
     user_id: str
     account_id: str
@@ -117,7 +114,6 @@ class UserCase:
 
     @property
     def row(self) -> Mapping[str, object]:
-        """The row of bronze_users."""
         return {
             "user_id": self.user_id,
             "account_id": self.account_id,
@@ -126,7 +122,6 @@ class UserCase:
 
     @property
     def event_rows(self) -> list[Mapping[str, object]]:
-        """The rows of bronze_events."""
         return [
             {
                 "event_id": event.event_id,
@@ -143,12 +138,10 @@ class UserCase:
 
     @property
     def deletion_events(self) -> list[tuple[datetime, str]]:
-        """Instants and ids of the deletions, in order."""
         return sorted((at, f"gone-{self.user_id}-{n}") for n, at in enumerate(self.deletions))
 
     @property
     def deletion_rows(self) -> list[Mapping[str, object]]:
-        """The rows of bronze_subscription_events."""
         return [
             {
                 "event_id": event_id,
@@ -177,7 +170,6 @@ class UserCase:
 
 
 def qualifying_days(events: Iterable[ProductEvent]) -> list[QualifyingDay]:
-    """The days with qualifying events, as the oracle takes them."""
     by_day: dict[date, list[ProductEvent]] = {}
     for event in events:
         if event.is_qualifying:
@@ -197,7 +189,6 @@ class AccountCase:
 
     @property
     def row(self) -> Mapping[str, object]:
-        """The row of bronze_accounts."""
         return {
             "account_id": self.account.account_id,
             "account_created_at": self.account.account_created_at,
@@ -210,7 +201,6 @@ class AccountCase:
 
     @property
     def event_rows(self) -> list[Mapping[str, object]]:
-        """The rows of bronze_subscription_events."""
         return [
             {
                 "event_id": event.event_id,
@@ -247,33 +237,31 @@ class Population:
     users: tuple[UserCase, ...]
 
     def facts_of_user(self, user_id: str) -> str:
-        """A user's facts, those of the account included, for a failure's message."""
+        """Return a user's facts, including those of the account, for a failure message."""
         user = next(user for user in self.users if user.user_id == user_id)
         account = next(a for a in self.accounts if a.account.account_id == user.account_id)
         return f"{user}\n{account}"
 
     def facts_of_account(self, account_id: str) -> str:
-        """An account's facts, for a failure's message."""
         return str(next(a for a in self.accounts if a.account.account_id == account_id))
 
     def _repr_pretty_(self, printer: RepresentationPrinter, cycle: bool) -> None:
-        """Keep a failing example's report readable; the test shows the case that differs."""
+        """Keep a failing example's report short; the test shows the case that differs."""
         printer.text(f"{len(self.accounts)} accounts, {len(self.users)} users")
 
 
 def edges(*thresholds: int) -> tuple[int, ...]:
-    """Distances at which something turns: each threshold, a day less, one and two days more."""
+    """Return the distances around each threshold: a day less, equal, one and two days more."""
     return tuple(sorted({max(0, t + n) for t in thresholds for n in (-1, 0, 1, 2)}))
 
 
 def on(offset: int) -> date:
-    """The date so many days after the first of the span."""
     return SPAN.first + timedelta(days=offset)
 
 
 _LAST = len(SPAN) - 1
 _SIGNUPS = (0, 1, 17, 30, 31, 88, 89, 90, 91, 120, _LAST, _LAST + 1)
-"""31 December and 1 January are days 30 and 31, 28 February to 1 March days 89 to 91."""
+"""31 December and 1 January are days 30 and 31; 28 February to 1 March are days 89 to 91."""
 
 
 def some_user(
@@ -282,7 +270,7 @@ def some_user(
     account_id: str,
     policy: LifecyclePolicy,
 ) -> UserCase:
-    """A user who signs up in the span, or the day after it."""
+    """Draw a user who signs up in the span, or the day after it."""
     signup = on(random.choice(_SIGNUPS))
     distances = (1, 1, 2, *edges(policy.active_days, policy.dormant_days))
     day = signup + timedelta(days=random.choice((0, 1, *edges(policy.new_user_days))))
@@ -293,7 +281,7 @@ def some_user(
             events.append(
                 ProductEvent(
                     datetime.combine(day, random.choice(_MOMENTS)),
-                    # Ids fall while time passes, so ties are not decided by the order of drawing.
+                    # Ids decrease over time, so that the order of drawing does not decide ties.
                     f"{user_id}-{999 - len(events)}",
                     random.choice(_NODES),
                     is_qualifying,
@@ -327,7 +315,7 @@ _EVENT_TYPES = {
     "seats_changed": 1,
     "tier_changed": 1,
 }
-"""Type to how often it occurs."""
+"""Relative frequency of each type."""
 _VALUES: Sequence[Mapping[str, object]] = (
     {},
     {},
@@ -345,7 +333,7 @@ def some_account(
     policy: LifecyclePolicy,
     created: Sequence[int] = (-40, -1, 0),
 ) -> AccountCase:
-    """An account with any sequence of subscription events; `created` are offsets to the span."""
+    """Draw an account with any sequence of subscription events; `created` are offsets to the span."""
     created_at = datetime.combine(on(random.choice(created)), random.choice(_MOMENTS))
     turns = edges(policy.dunning_days)
     distances = (*(0,) * 6, 1, 1, 1, 2, 3, 7, 14, *turns, 62)
@@ -366,7 +354,7 @@ def some_account(
             metadata["contract_renewal_date"] = day + timedelta(days=random.choice(ahead))
         if event_type == "subscription_paused" and random.random() < 0.7:
             metadata["reason"] = random.choice(("seasonal", "voluntary_pause"))
-        # Ids that do not follow the order of drawing, within the account unique.
+        # Ids are unique within the account and do not follow the order of drawing.
         event_id = f"{random.choice('abc')}-{account_id}-{len(events):02}"
         events.append(
             SubscriptionEvent(
@@ -394,13 +382,13 @@ def some_account(
     )
 
 
-# A batch is drawn from a generator that the strategy seeds: choices made one by one by Hypothesis
-# take longer than the queries, and there is no use for shrinking a batch.
+# The strategy only seeds a generator that draws the batch: separate choices by Hypothesis take longer
+# than the queries, and shrinking a batch is useless.
 _GENERATORS = st.randoms(use_true_random=True)
 
 
 def account_batches(policy: LifecyclePolicy, *, accounts: int) -> st.SearchStrategy[Population]:
-    """Accounts without users, some of them created within the span."""
+    """Draw accounts without users, some of them created within the span."""
     return _GENERATORS.map(
         lambda random: Population(
             accounts=tuple(
@@ -415,7 +403,7 @@ def account_batches(policy: LifecyclePolicy, *, accounts: int) -> st.SearchStrat
 def populations(
     policy: LifecyclePolicy, *, users: int, accounts: int
 ) -> st.SearchStrategy[Population]:
-    """Accounts, all created before the span begins, and their users."""
+    """Draw users and their accounts, all created before the span begins."""
 
     def draw(random: Random) -> Population:
         names = [f"a{n:03}" for n in range(accounts)]

@@ -1,6 +1,6 @@
-"""Asset checks: what must hold of a published table.
+"""Asset checks: what must hold for a published table.
 
-Belongs here: the contract that every declared table has (types, nulls, key, allowed values,
-references), the machinery that turns rules into Dagster checks, and the rules that one table cannot
-state alone. A rule that is one table's own stands in that table's module.
+Belongs here: the contract of every declared table (types, nulls, key, allowed values, references) and
+the code that turns rules into Dagster checks. Does not belong here: the rules of a table, which are in
+the table's module.
 """

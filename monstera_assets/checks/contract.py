@@ -1,8 +1,8 @@
 """The contract of a declared table: types, nulls, key, allowed values, references.
 
-Each rule is one statement over the table's rows, which reads no other columns than the rule's own: with
-those of all rules in one statement, all would have to be carried through the joins of references. Where
-the key is unique within a day, and the days of a run are all that it wrote, only those days are read.
+Each rule is one statement that reads only the rule's own columns: one statement for all rules would
+carry all columns through the joins of the references. If the key is unique within a day and a run wrote
+only its own days, only those days are read.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ ALLOWED = "values_allowed"
 REFERENCES = "references_exist"
 
 DESCRIPTIONS = {
-    TYPES: "The stored columns and their types are the declared ones.",
-    NOT_NULL: "No null in a column that may have none.",
-    UNIQUE: "No two rows share the key.",
-    ALLOWED: "Columns with a list of allowed values hold no other.",
-    REFERENCES: "Every reference finds its row in the table it refers to.",
+    TYPES: "The stored columns and types are as declared.",
+    NOT_NULL: "Columns that are not nullable contain no nulls.",
+    UNIQUE: "No two rows have the same key.",
+    ALLOWED: "Columns with a list of allowed values contain no other value.",
+    REFERENCES: "Every reference has a row in the table that it refers to.",
 }
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What the statement of a rule counts for one column."""
+    """The count for one column in the statement of a rule."""
 
     rule: str
     label: str
@@ -41,7 +41,7 @@ class _Part:
 
 
 def contract_rules(table: Table) -> tuple[str, ...]:
-    """Names of the contract's rules that apply to a table."""
+    """Return the names of the contract's rules that apply to a table."""
     return tuple(
         name
         for name, applies in (
@@ -58,14 +58,14 @@ def contract_rules(table: Table) -> tuple[str, ...]:
 def evaluate_contract(
     connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None
 ) -> dict[str, Finding]:
-    """Evaluate the contract of a table over the days of a window, or over all of it.
+    """Evaluate the contract of a table, over the days of a window or all rows.
 
     Returns:
-        A finding by rule name.
+        Findings by rule name.
     """
     findings = {TYPES: _types(connection, table)}
     if not findings[TYPES].passed:
-        # The other rules cannot be asked of columns that are not there.
+        # The other rules need the declared columns.
         unknown = "not evaluated: the columns are not as declared"
         return {
             name: findings.get(name, Finding(name, 1, note=unknown))
@@ -93,7 +93,7 @@ def _types(connection: duckdb.DuckDBPyConnection, table: Table) -> Finding:
 
 def _null_parts(table: Table) -> list[_Part]:
     return [
-        # DuckDB knows without reading where a column has no null.
+        # DuckDB answers from statistics where a column has no nulls.
         _Part(NOT_NULL, column.name, f"count(*) - count({_column(column.name)})")
         for column in table.columns
         if not column.nullable
@@ -138,7 +138,6 @@ def _count(
     parts: list[_Part],
     window: DateWindow | None,
 ) -> Finding:
-    """What breaks the rule that the parts belong to."""
     counts = ", ".join(part.count for part in parts)
     row = connection.execute(
         f"SELECT {counts} FROM {table.qualified_name} AS checked{_where(table, window)}"
@@ -150,7 +149,7 @@ def _count(
 def _duplicates(table: Table, window: DateWindow | None) -> str:
     name, day = table.qualified_name, table.partition_column
     if day is not None and day in table.key and window is not None:
-        # Days as a bit each: as exact as grouping by day, at a tenth of the time and memory.
+        # One bit per day: as exact as grouping by day, at a tenth of the time and memory.
         others = [quote(column) for column in table.key if column != day] or ["'all rows'"]
         groups = ", ".join(others)
         return (
@@ -159,15 +158,14 @@ def _duplicates(table: Table, window: DateWindow | None) -> str:
             f" FROM {name}{_where(table, window)} GROUP BY {groups} HAVING repeated > 0"
         )
     keys = ", ".join(quote(column) for column in table.key)
-    # A key that is not bound to a day must be unique over all days: the checked days' keys are looked
-    # for in all of them.
+    # A key without the day must be unique over all days, so look up the checked days' keys in all rows.
     everywhere = day is None or day not in table.key
     where = "" if everywhere else _where(table, window)
     limited = ""
     if everywhere and day is not None and window is not None:
         limited = f" WHERE hash({keys}) IN (SELECT hash({keys}) FROM {name}{_where(table, window)})"
-    # Keys are long and almost always unique: told apart by their hash first, in a third of the
-    # memory, and looked at themselves where two hashes agree.
+    # Keys are long and almost always unique. Comparing hashes first takes a third of the memory; only
+    # rows with equal hashes are compared by key.
     return (
         f"SELECT {keys}, count(*) AS rows FROM {name}{where or ' WHERE true'} AND hash({keys}) IN"
         f" (SELECT hash({keys}) AS hashed FROM {name}{limited or where} GROUP BY hashed"

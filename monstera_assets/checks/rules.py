@@ -1,12 +1,12 @@
-"""Rules: a check is an expression for the rows that break it; none must exist.
+"""Rules: a check is an expression for the rows that break it.
 
-A rule is a pure function decorated with `@rule`. Like an asset's, its positional parameters are
-named after the tables it reads; its keyword-only parameters, all optional, are `policy`, `window`
-(the days that the run computed) and `out_of_date` (from the name of a partitioned table to its days
-that a later change of the source affects). It returns the offending rows, so that a failed check can
-show them. A row whose column `not_evaluated` is not null breaks nothing: it says why something was not
-evaluated, which a check that passes notes. The first paragraph of the function's docstring is the
-rule's description, what holds if it passes, unless `@rule` is given another.
+A rule is a pure function decorated with `@rule`. As for assets, its positional parameters are named
+after the tables it reads; its keyword-only parameters, all optional, are `policy`, `window` (the days
+that the run computed) and `out_of_date` (a function from the name of a partitioned table to its days
+that a later change of the source affects). It returns the offending rows, which a failed check shows. A
+row with a non-null `not_evaluated` is not a violation but a reason why something was not evaluated; a
+passing check notes it. The first paragraph of the docstring states what holds if the rule passes and is
+its description, unless `@rule` is given another.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 NOT_EVALUATED = "not_evaluated"
-"""Column of the rows that a rule returns: the reason for which a row is no violation."""
+"""Column of the rows that a rule returns: the reason why a row is not a violation."""
 
 _EXAMPLES = 5
 _MARKUP = re.compile(r"([\\`*\[\]|])")
-"""Characters with which a cell could end, or turn into emphasis, code, a link or an image."""
+"""Characters that could end a table cell or start emphasis, code, a link or an image."""
 
 
 class AlertLevel(StrEnum):
-    """How urgent a failed check is (framework, section 9)."""
+    """Urgency of a failed check (framework, section 9)."""
 
     P0 = "P0"
     """No data at all, or a broken integrity rule in a published table."""
@@ -52,7 +52,7 @@ class AlertLevel(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of a rule: how many rows break it, and some of them."""
+    """The outcome of a rule: the number of offending rows, and some of them."""
 
     rule: str
     violations: int
@@ -62,22 +62,21 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing breaks the rule."""
+        """Return whether no row breaks the rule."""
         return self.violations == 0
 
     def as_markdown(self) -> str:
-        """The examples as a Markdown table; cells are escaped, since they come from data."""
+        """Return the examples as a Markdown table, with cells escaped."""
         lines = [self.columns, tuple("---" for _ in self.columns), *self.examples]
         return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What must hold of a table; see the module's docstring.
+    """What must hold for a table; see the module's docstring.
 
-    `reads` names the tables that the function reads where its parameters cannot, because the function
-    serves tables of several names. `level` says how urgent a violation is, if not P0 for a rule that
-    blocks and P2 for one that reports.
+    `reads` names the tables that the function reads, if its parameters cannot because it serves several
+    tables. `level` is the alert level of a violation; the default is P0 if the rule blocks, else P2.
     """
 
     table: Table
@@ -90,17 +89,17 @@ class Rule:
 
     @property
     def alert_level(self) -> AlertLevel:
-        """How urgent a violation is."""
+        """Return the alert level of a violation."""
         return self.level or (AlertLevel.P0 if self.blocking else AlertLevel.P2)
 
     @property
     def severity(self) -> AssetCheckSeverity:
-        """ERROR for a rule that blocks what comes after, WARN for one that reports."""
+        """Return ERROR if the rule blocks downstream tables, else WARN."""
         return AssetCheckSeverity.ERROR if self.blocking else AssetCheckSeverity.WARN
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the tables that the rule reads."""
+        """Return the names of the tables that the rule reads."""
         return self.reads or tuple(
             name
             for name, parameter in inspect.signature(self.function).parameters.items()
@@ -110,7 +109,7 @@ class Rule:
     def violations(
         self, tables: Sequence[ir.Table], *, policy: LifecyclePolicy, window: DateWindow | None
     ) -> ir.Table:
-        """The rows that break the rule, for the tables named in `inputs`."""
+        """Return the rows that break the rule, for the tables named in `inputs`."""
         found = self._found(tables, policy, _of_dates(window))
         if NOT_EVALUATED not in found.columns:
             return found
@@ -119,14 +118,14 @@ class Rule:
     def not_evaluated(
         self, tables: Sequence[ir.Table], *, policy: LifecyclePolicy, window: DateWindow | None
     ) -> ir.Table | None:
-        """The reasons for which something was not evaluated; None if the rule evaluates all."""
+        """Return the reasons why something was not evaluated; None if the rule has none."""
         found = self._found(tables, policy, _of_dates(window))
         if NOT_EVALUATED not in found.columns:
             return None
         return found.filter(found[NOT_EVALUATED].notnull()).select(NOT_EVALUATED).distinct()
 
     def query(self, tables: Sequence[ir.Table], policy: LifecyclePolicy) -> Query:
-        """The query of all rows that the rule returns, with the days as parameters."""
+        """Compile the query of all rows that the rule returns, with the days as parameters."""
         return compile_query(self._found(tables, policy, Window.parameters()))
 
     def _found(
@@ -147,11 +146,11 @@ class Rule:
     def evaluate(
         self, connection: duckdb.DuckDBPyConnection, query: Query, window: DateWindow | None
     ) -> Finding:
-        """Count the offending rows and fetch some of them; note what was not evaluated.
+        """Count the offending rows, fetch some of them, and note what was not evaluated.
 
         Args:
-            connection: to the warehouse.
-            query: what `query` made.
+            connection: connection to the warehouse.
+            query: the result of `query`.
             window: the days that the run computed.
         """
         if window is not None:
@@ -180,7 +179,7 @@ def rule(
     blocking: bool = True,
     level: AlertLevel | None = None,
 ) -> Callable[[Callable[..., ir.Table]], Rule]:
-    """Declare the decorated function as a rule of a table, under the function's name."""
+    """Declare the decorated function as a rule of a table, named after the function."""
 
     def decorate(function: Callable[..., ir.Table]) -> Rule:
         text = description or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
@@ -190,7 +189,7 @@ def rule(
 
 
 def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> Finding:
-    """Run a query for offending rows: their number, and the first few in a fixed order."""
+    """Run a query for offending rows; return their number and the first few in a fixed order."""
     counted = connection.execute(f"SELECT count(*) FROM ({select})").fetchall()
     violations = int(counted[0][0])
     if not violations:
@@ -205,12 +204,12 @@ def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: s
 
 
 def within(rows: ir.Table, column: str, window: Window) -> ir.Table:
-    """The rows dated in a window."""
+    """Return the rows dated in a window."""
     return rows.filter(rows[column].between(window.first, window.last))
 
 
 def differing_rows(left: ir.Table, right: ir.Table) -> ir.Table:
-    """Rows that only one of two tables has, with `found_in` saying which (left or right)."""
+    """Return rows that only one of two tables has; `found_in` names it (left or right)."""
     right = right.select(*left.columns)
     only_left = left.difference(right).mutate(found_in=ibis.literal("left"))
     only_right = right.difference(left).mutate(found_in=ibis.literal("right"))

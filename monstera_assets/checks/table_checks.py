@@ -1,7 +1,7 @@
-"""From contract and rules to Dagster checks: one step a table evaluates all of them.
+"""Dagster checks of a table: one step evaluates its contract and rules.
 
-An error while a rule is evaluated is a failed result, not a missing one: alerts read evaluations,
-and a check that raised would have left none.
+An error while a rule is evaluated is a failed result: alerts read evaluations, and a check that raises
+leaves none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ from monstera_assets.warehouse.windows import (
 from monstera_assets.warehouse.writer import materialized_window
 
 LEVEL = "alert_level"
-"""Metadata key of an evaluation: how urgent the check's failure is."""
+"""Metadata key of an evaluation: the alert level of a failure."""
 
 
 def build_table_checks(
@@ -48,14 +48,14 @@ def build_table_checks(
     policy: LifecyclePolicy,
     queries: QueryCache | None = None,
 ) -> AssetChecksDefinition:
-    """All checks of a table: its contract, whose rules all block, and its own rules.
+    """Return all checks of a table: its contract, which always blocks, and its own rules.
 
     Args:
-        table: the declaration.
+        table: the table's declaration.
         rules: the rules of this table.
-        relations: table name to unbound Ibis table.
+        relations: returns the unbound Ibis table of a table name.
         policy: the thresholds.
-        queries: where compiled queries of this policy are kept.
+        queries: cache of this policy's compiled queries.
     """
     known = queries or QueryCache()
     key = asset_key(table.name)
@@ -134,7 +134,7 @@ def _rule_finding(
 def _open_days(
     connection: duckdb.DuckDBPyConnection, rule: Rule, window: DateWindow | None
 ) -> DateWindow | None:
-    """Of a rule's days, those of which the raw events that it reads are still there."""
+    """Return the days of a rule for which the raw events that it reads still exist."""
     archived = archive(connection) if window and set(rule.inputs) & set(RAW_TABLES) else None
     if window is None or archived is None or archived.open_from <= window.first:
         return window
@@ -169,7 +169,7 @@ def _not_evaluated(error: Exception) -> str:
 def _window(
     context: AssetCheckExecutionContext, connection: duckdb.DuckDBPyConnection, table: Table
 ) -> DateWindow | None:
-    """The days of the run's partitions; all materialized days where the run has none."""
+    """Return the days of the run's partitions, or all materialized days if it has none."""
     if table.partition_column is None:
         return None
     tags = context.run.tags

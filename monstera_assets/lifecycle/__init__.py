@@ -1,5 +1,5 @@
-"""The framework's logic as Ibis functions: thresholds, states, moves, intervals, billing.
+"""The framework's logic as Ibis functions: thresholds, states, transitions, intervals, billing.
 
-Belongs here: whatever decides a state. Does not belong here: Dagster, DuckDB, tables' declarations,
-files; nothing in this package imports them.
+Belongs here: everything that decides a state. Does not belong here: Dagster, DuckDB, table declarations
+and files; nothing in this package imports them.
 """

@@ -1,13 +1,12 @@
-"""The states of accounts and their health (framework, section 5).
+"""States and health of accounts (framework, section 5).
 
-An account's state depends on its contract, on what the contract was thirty days ago and on sliding
-windows of use. All of these stay as they are for days on end, so the state is evaluated only on the
-days on which one of them changes, and holds until the next: `account_intervals` is the one
-computation from which history, current state and transitions all follow.
+An account's state depends on its contract, the contract 30 days ago and sliding windows of use. All of
+these are constant for many days, so `account_intervals` evaluates the state only on the days on which
+one of them changes. History, current state and transitions follow from its intervals.
 
-Use comes in as changes: a user who did something that counts adds one to the account's active seats
-on that day and takes one away thirty days later, unless there was a further such day. Running sums
-turn changes into levels, so that no window is ever counted out.
+Use is a series of changes: a user's qualifying day adds one active seat and removes it 30 days later,
+unless the user was active again in between. Running sums turn changes into levels, without scanning
+windows.
 """
 
 from __future__ import annotations
@@ -36,22 +35,22 @@ _LOW_UTILIZATION, _LOW_UTILIZATION_AT_RENEWAL = 30, 50
 _MIN_EVENTS_BEFORE = 10
 
 _RECENCY_SCORES = ((7, 100.0), (14, 75.0), (30, 50.0), (60, 25.0))
-"""Days since the last qualifying event, at most, and the score of recent activity."""
+"""Maximum days since the last qualifying event, and the recent_activity score."""
 
 _BANDS = dict(zip(HealthBand, (90, 70, 50, 30, 0), strict=True))
-"""The least score of each band, best first."""
+"""Minimum health score of each band, best first."""
 
 COMPONENTS = (
     *("seat_utilization_score", "product_breadth_score"),
     *("recent_activity_score", "contract_status_score"),
 )
-"""The four components of the health score, of a quarter each."""
+"""Components of the health score, each weighted one quarter."""
 _RESULTS = (
     *("current_state", "state_reason", "frozen_reason", "is_paid", "tier", "seats", "revenue"),
     *("renewal_day", "active_seats", "products_active", "seat_utilization_pct"),
     *(*COMPONENTS, "health_score", "health_band"),
 )
-"""What an interval has besides its days; the next one begins where one of them changes."""
+"""Columns of an interval besides its days; a change in any of them begins a new interval."""
 
 
 def account_intervals(
@@ -61,15 +60,14 @@ def account_intervals(
     subscription_events: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """The state and health of each account over all days from its creation on.
+    """Return the state and health of each account for all days since its creation.
 
-    Reads silver_daily_user_activity, from the first day of the data on, and tables of bronze.
+    Reads silver_daily_user_activity since the first day of the data, and bronze tables.
 
     Returns:
         Interval table by `account_id`, days as numbers: the columns of silver_account_state_history
-        but for the days to renewal, which each day has its own; `is_paid`, `tier`, `seats`,
-        `revenue`, `renewal_day`, `state_since`, and `event_id` (the subscription event of its first
-        day, if any).
+        except `days_to_renewal`, which changes daily; `is_paid`, `tier`, `seats`, `revenue`,
+        `renewal_day`, `state_since` and `event_id` (the subscription event of the first day, if any).
     """
     created = numbered(
         accounts.select("account_id", created_day=day_number(accounts.account_created_at.date())),
@@ -101,10 +99,10 @@ def account_intervals(
 def _days_of_change(
     contract: ir.Table, changes: ir.Table, created: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """The days on which a rule may say something else than on the day before, one row each."""
+    """Return the days, one row each, on which the result of a rule may change."""
     candidates = [
         (contract, contract.valid_from),
-        # what leaves the lowest seats of the last 30 days, and what becomes the contract of then
+        # ends of the 30-day minimum of seats; the contract of 30 days ago changes
         (contract, contract.valid_from + _WINDOW - 1),
         (contract, contract.valid_from + _WINDOW),
         (contract, contract.first_paid_day + policy.onboarding_days + 1),
@@ -126,12 +124,12 @@ def _days_of_change(
 
 
 def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
-    """Add the contract in force, the lowest seats of the last 30 days, and the contract of then."""
+    """Add the contract in force, the lowest seats of the last 30 days and the contract 30 days ago."""
     in_force = contract.rename(contract_from="valid_from", contract_to="valid_to")
     at_day = days.asof_join(
         in_force, on=days.day >= in_force.contract_from, predicates=_NUMBER
     ).drop(f"{_NUMBER}_right", "contract_to")
-    # An event led to the contract on its own day only.
+    # An event caused the contract only on its own day.
     at_day = at_day.mutate(
         event_id=ibis.ifelse(at_day.contract_from == at_day.day, at_day.event_id, None)
     ).drop("contract_from")
@@ -159,12 +157,12 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
 
 
 def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
-    """What each day adds to and takes from an account's use; none before the account's creation.
+    """Return the changes in use per account and day; earlier ones count on the day of creation.
 
     Returns:
-        One row an account and `day`: changes `seats_in_use`, `products_in_use`, `events_recent`,
-        `events_before` (all null where nothing changes), and `used_on`, `expanded_on` (the day
-        itself if the account did something that qualifies, or first used another product).
+        One row per account and `day`: changes `seats_in_use`, `products_in_use`, `events_recent`,
+        `events_before` (null if unchanged), and `used_on` and `expanded_on` (the day itself if the
+        account had a qualifying event, or first used another product).
     """
     people = numbered(users.select("user_id", "account_id"), by=["user_id"], number="user_number")
     people = people.inner_join(created, "account_id").select("user_id", "user_number", _NUMBER)
@@ -215,7 +213,7 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
 
 
 def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
-    """Add the levels that the changes of use add up to, and the days of last and new use."""
+    """Add the running sums of the changes in use, and the latest days of use and of a new product."""
     so_far = ibis.cumulative_window(group_by=_NUMBER, order_by="day")
     sums = {
         "active_seats": changes.seats_in_use,
@@ -237,7 +235,7 @@ def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
 
 
 def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """The state rules in the framework's order; `state_reason` says which one applied."""
+    """Apply the state rules in the framework's order; `state_reason` names the one that applied."""
     is_paid, lapsed, never_paid = (
         days.phase == str(phase) for phase in (Phase.PAID, Phase.LAPSED, Phase.NEVER_PAID)
     )
@@ -329,7 +327,7 @@ def _with_health(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def utilization_pct(active_seats: ir.IntegerValue, seats: ir.IntegerValue) -> ir.FloatingValue:
-    """100 x active seats / seats; 0 without seats, and it may exceed 100."""
+    """Return 100 x active seats / seats: 0 without seats, and possibly above 100."""
     return ibis.ifelse(seats > 0, 100.0 * active_seats.cast("float64") / seats.cast("float64"), 0.0)
 
 

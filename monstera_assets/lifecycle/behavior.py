@@ -1,10 +1,10 @@
-"""What the behavioural segments are told from: measures of use, sliding over days (framework, 7).
+"""Measures behind the behavioral segments, over sliding windows of days (framework, section 7).
 
-Every measure is a level that facts raise and lower: a qualifying event adds one to the events of
-the last 28 days on its day and takes one away 28 days later. So measures come in as changes, a
-running sum turns them into levels, and between two changes nothing happens: `behavior_intervals`
-is the one computation, for a day as for sixteen years. What a day needs of the past is bounded: at
-most `ACTIVITY_DAYS` of daily activity, of which all but what tells a season are the last 90.
+Every measure is a level that facts raise and lower: a qualifying event adds one to the events of the
+last 28 days on its day and subtracts one 28 days later. Running sums turn these changes into levels,
+which are constant between changes. `behavior_intervals` is the only computation, for one day or for
+many years. A day depends on at most `ACTIVITY_DAYS` of daily activity; all measures but the seasonal
+one need only the last 90.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.lifecycle.states import UserState
 
 RECENT_DAYS = 90
-"""The longest window of use: three times thirty days."""
+"""Length of the longest window of use: three times 30 days."""
 _YEAR = 365
 ACTIVITY_DAYS = _YEAR + 30 + 1
-"""Days of activity that tell a season: a year, the largest tolerance and the day itself."""
+"""Days of activity that the seasonal pattern needs: a year, the largest tolerance and the day."""
 STATE_DAYS = 61
-"""Days of states that are read: the largest `reactivation_days` and the day itself."""
+"""Days of states to read: the largest `reactivation_days` and the day itself."""
 
 _ENGAGED = (UserState.ACTIVE, UserState.RETURNING)
 
@@ -54,14 +54,14 @@ _PACKS: tuple[Mapping[str, int], ...] = (
         "last_year": 2,
     },
 )
-"""Measures that are a running sum of changes, and the bits that their levels need at most.
+"""Measures that are running sums of changes, with the maximum bits of their levels.
 
-Those of a pack are added up as one whole number, each in its own bits: a sum takes DuckDB as long for
-one measure as for seven. A change may borrow from the bits above its own; the level, which is never
-negative, gives them back. Twenty bits are a million products or features.
+The measures of a pack are summed as one integer, each in its own bits: DuckDB takes as long to sum one
+measure as seven. A change may borrow from the bits above its own; the level is never negative and
+returns them. Twenty bits hold a million products or features.
 """
 _LATEST = ("last_day", "quiet_from", "reactivated_on")
-"""Measures that are the latest of the days seen so far."""
+"""Measures that are the latest of the days up to now."""
 
 _PACK_NAMES = tuple(f"pack_{number}" for number, _ in enumerate(_PACKS, 1))
 
@@ -70,24 +70,23 @@ _ONE = ibis.literal(1, "int32")
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts that the measures are computed from, each a fraction of the table it is of.
-
-    Days are numbers.
+    """The facts behind the measures, each reduced to the rows and columns needed; days are numbers.
 
     Attributes:
-        use: days with qualifying events, the last `ACTIVITY_DAYS` for each day: `user_id`,
+        use: days with qualifying events, for each day the last `ACTIVITY_DAYS`: `user_id`,
             `product_id`, `day`, `events`.
-        features: days with use of a feature, from the first day on: `user_id`, `feature_id`, `day`.
-        engaged: runs of days, in the window, with an activity state of active or returning:
-            `user_id`, `first_day`, `last_day`.
-        returns: days of reactivation, late activation apart, the last `STATE_DAYS` for each day:
-            `user_id`, `day`.
-        product_states: runs of a product state, the last 31 days for each day: `user_id`,
+        features: days with use of a feature, since the first day: `user_id`, `feature_id`, `day`.
+        engaged: runs of days in the window with activity state active or returning: `user_id`,
+            `first_day`, `last_day`.
+        returns: days of reactivation without late first activations, for each day the last
+            `STATE_DAYS`: `user_id`, `day`.
+        product_states: runs of a product state, for each day the last 31 days: `user_id`,
             `product_id`, `current_state`, `first_day`, `last_day`.
-        reached: one row a user, person reached and day: `user_id`, `person`, `day`; the last 90.
+        reached: one row per user, person reached and day, for each day the last 90: `user_id`,
+            `person`, `day`.
         runs: workflow runs as of the end of the window: `user_id`, `started_day`, `completed_day`.
         users: `user_id`, `acquisition_source`, `signup_day`.
-        features_of_product: number of features a product: `product_id`, `features`.
+        features_of_product: number of features per product: `product_id`, `features`.
     """
 
     use: ir.Table
@@ -112,15 +111,15 @@ class Facts:
         features_of_product: ir.Table,
         **others: ir.Table,
     ) -> Facts:
-        """The facts in the daily tables of silver, marked `by_key`: each user is computed alone.
+        """Collect the facts from daily silver tables, marked `by_key`: users are independent.
 
-        The facts that need more than a table are given: `others` are `reached`, `runs` and `users`.
+        `others` are the facts that come from several tables: `reached`, `runs` and `users`.
         """
         used = activity.filter(activity.qualifying_events > 0)
         engaged = states.filter(
             states.snapshot_date >= first_day, states.activity_state.isin(_ENGAGED)
         )
-        # A first qualifying event that comes late is an activation: nobody came back.
+        # A late first qualifying event is an activation, not a reactivation.
         came_back = states.filter(
             states.activity_state == UserState.REACTIVATED,
             states.total_qualifying_events > states.qualifying_events_count,
@@ -153,17 +152,17 @@ def _runs(states: ir.Table, *by: str) -> ir.Table:
 def behavior_intervals(
     facts: Facts, policy: LifecyclePolicy, first_day: ir.DateValue, last_day: ir.DateValue
 ) -> ir.Table:
-    """The measures of each user from a first to a last day, from signup on.
+    """Return the measures of each user from a first to a last day, and not before signup.
 
     Returns:
-        Interval table by `user_id`, days as numbers: the measures that the rules of the segments
-        read (columns of silver_user_segment_history), `signup_day`, `last_day` (the last
-        qualifying day, null if none in 90 days) and `reactivated_on` (the day of the latest
-        reactivation, null if longer ago than the policy's `reactivation_days`).
+        Interval table by `user_id`, days as numbers: the measures that the segment rules read
+        (columns of silver_user_segment_history), `signup_day`, `last_day` (the last qualifying day,
+        null if none in 90 days) and `reactivated_on` (the day of the latest reactivation, null if
+        longer ago than the policy's `reactivation_days`).
     """
     first, last = day_number(first_day), day_number(last_day)
     days = _changes(facts, policy, first).mutate(
-        # What began before the window counts from its first day.
+        # Changes before the window count from its first day.
         day=ibis.greatest(ibis._.day, first)
     )
     days = days.filter(days.day <= last)
@@ -200,7 +199,7 @@ def _within(day: ir.IntegerValue, today: ir.IntegerValue, days: int) -> ir.Integ
 
 
 def _changes(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> ir.Table:
-    """All changes: `user_id`, `day`, what it adds to each sum, and the latest days it brings."""
+    """Return all changes: `user_id`, `day`, additions to the sums, and the latest days."""
     return ibis.union(
         *_use(facts, policy, first),
         *_features(facts, first),
@@ -258,13 +257,13 @@ def _use(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> list[
 
 
 def _tick_unless_active(spans: ir.Table, days: int) -> ir.Table:
-    """The day on which a user has been quiet for so many days."""
+    """Return the day on which a user has been quiet for `days` days."""
     quiet = spans.filter(spans.next_day.isnull() | (spans.next_day - spans.day > days))
     return _row(quiet, quiet.day + days)
 
 
 def _season(seen: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
-    """Use about a year ago, and where the latest quiet spell began."""
+    """Return use about a year ago, and the start of the latest quiet spell."""
     tolerance = policy.segments.seasonal_tolerance_days
     last_year = presence_of(seen, keys=["user_id"], days=2 * tolerance + 1)
     spells = seen.filter(seen.day - seen.previous_day - 1 > policy.segments.seasonal_quiet_days)
@@ -288,7 +287,7 @@ def _features(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
 
 
 def _products(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
-    """Products by their states: runs of a state stand for the days that they consist of."""
+    """Return changes in the product counts, from runs of states."""
     runs = facts.product_states
     active = runs.filter(runs.current_state.isin(IN_USE))
     tried = runs.group_by("user_id", "product_id").aggregate(day=runs.first_day.min())
@@ -303,7 +302,7 @@ def _products(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
 
 
 def _states(facts: Facts, policy: LifecyclePolicy) -> list[ir.Table]:
-    """Whether the user is active or returning, and when it last came back from churn."""
+    """Return changes in being active or returning, and the latest reactivation."""
     runs, came_back = facts.engaged, facts.returns
     return [
         _row(runs, runs.first_day, engaged=_ONE),
@@ -331,7 +330,7 @@ def _reach_and_runs(facts: Facts) -> list[ir.Table]:
 
 
 def _stages(people: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
-    """The days on which a user's age leads on, the signup among them."""
+    """Return the days on which a user's age can change a segment, including signup."""
     segments = policy.segments
     last_days = {
         *(segments.struggling_days, segments.onboarding_days),
@@ -342,7 +341,7 @@ def _stages(people: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
 
 
 def _row(rows: ir.Table, day: ir.IntegerValue, **changes: ir.IntegerValue) -> ir.Table:
-    """Changes on a day; without any, a day on which what a rule says of a measure may change."""
+    """Return changes on a day, or an empty row for a day on which a rule's result may change."""
     return rows.select(
         "user_id",
         day=day.cast("int64"),
@@ -352,7 +351,7 @@ def _row(rows: ir.Table, day: ir.IntegerValue, **changes: ir.IntegerValue) -> ir
 
 
 def _packed(pack: Mapping[str, int], changes: Mapping[str, ir.IntegerValue]) -> ir.IntegerValue:
-    """The changes of a pack's measures as one number, the first in the lowest bits."""
+    """Return the changes of a pack's measures as one number, the first in the lowest bits."""
     packed = ibis.literal(0, "int64")
     for name, first_bit in _first_bits(pack).items():
         if name in changes:
@@ -361,7 +360,7 @@ def _packed(pack: Mapping[str, int], changes: Mapping[str, ir.IntegerValue]) -> 
 
 
 def _unpacked(levels: ir.Table) -> ir.Table:
-    """Each measure by itself instead of the packs."""
+    """Replace the packs by their measures."""
     measures = {
         name: (levels[packed] >> first_bit) & (2 ** pack[name] - 1)
         for packed, pack in zip(_PACK_NAMES, _PACKS, strict=True)

@@ -1,18 +1,18 @@
 """Billing facts of accounts: subscription terms, their ends, and the days of payment failure.
 
-An account's subscription events fall into *terms*: each begins with a start or a renewal (or with
-the first payment that only the accounts table knows) and reaches to the day before the next. Within
-a term a subscription can end once, for one of three reasons, and after that nothing changes until
-the next term (framework, section 5, "Billing facts").
+An account's subscription events fall into *terms*: each begins with a start or a renewal (or with a
+first payment that only the accounts table states) and lasts until the day before the next. Within a
+term a subscription can end once, for one of three reasons; after that nothing changes until the next
+term (framework, section 5, "Billing facts").
 
-Two of the reasons, a cancellation reaching its effective date and a failure open too long, depend on
-the term's own events alone. The third, a renewal date reached with no failure or pause open, also
-depends on a pause carried over from the term before. Each term is therefore evaluated for both
-cases, carried in or not. A term either passes the pause on, drops it, or ends it with the
-subscription, so the case that holds is that of the latest term whose outcome does not depend on its
-own case; one window function over the terms finds it.
+Two of the reasons, a cancellation that takes effect and a failure that is open for too long, depend
+only on the term's own events. The third, a renewal date reached with no failure or pause open, also
+depends on a pause carried over from the previous term. Each term is therefore evaluated for both
+cases. A term passes the pause on, drops it, or ends it with the subscription. The latest term with
+the same outcome in both cases decides which case holds. One window function over the terms finds
+it.
 
-Days are numbers, as everywhere in the engine (see `intervals`).
+Days are numbers (see `intervals`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TRIAL = "trial"
 
 
 class Phase(StrEnum):
-    """Where an account stands with its contract."""
+    """Phase of an account's contract."""
 
     NEVER_PAID = "never_paid"
     PAID = "paid"
@@ -47,12 +47,12 @@ class Phase(StrEnum):
 def dunning_intervals(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """The days on which an account has an open payment failure.
+    """Return the days on which an account has an open payment failure.
 
     Returns:
         Sparse interval table by `account_id`: `dunning_type`, `dunning_since` (day number),
-        `begun_by_event_id` (the first open failure; null if the day before was in dunning too) and
-        `ended_by_event_id` (the last event of the following day that closes a failure; null if the
+        `begun_by_event_id` (the first open failure; null if the day before was also in dunning) and
+        `ended_by_event_id` (the last event on the following day that closes a failure; null if the
         subscription ends first).
     """
     steps = _steps(accounts, subscription_events)
@@ -92,7 +92,7 @@ def dunning_intervals(
 
 
 def _without_repeats(dunning: ir.Table) -> ir.Table:
-    """Days that follow each other as one interval, where an event between them changed nothing."""
+    """Merge consecutive intervals where an event between them changed nothing."""
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
     repeats = (
         (dunning.valid_to.lag().over(by_account) == dunning.valid_from - 1)
@@ -114,7 +114,7 @@ def _without_repeats(dunning: ir.Table) -> ir.Table:
 
 
 class ClosedBy(StrEnum):
-    """What closed a payment failure."""
+    """Kind of event that closed a payment failure."""
 
     RECOVERY = "recovery"
     RENEWAL = "renewal"
@@ -125,12 +125,12 @@ class ClosedBy(StrEnum):
 def payment_failures(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """Every payment failure of a paid subscription, and what closed it.
+    """Return every payment failure of a paid subscription, and how it closed.
 
     Returns:
-        One row a `payment_failed` event that opened a failure: `account_id`, `failure_event_id`,
-        `failed_day`, `closed_day` and `closed_by` (`ClosedBy`; both null while it is open). A failure
-        that nothing closes is closed by the lapse of the subscription, on its first day lapsed.
+        One row per `payment_failed` event that opened a failure: `account_id`, `failure_event_id`,
+        `failed_day`, `closed_day` and `closed_by` (`ClosedBy`; both null while open). A failure that
+        no event closes is closed by the lapse of the subscription, on the first lapsed day.
     """
     steps = _steps(accounts, subscription_events)
     ends = _terms(steps, policy).select("account_id", "term", "ends_on")
@@ -160,12 +160,12 @@ def payment_failures(
 
 
 def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """The terms of each account's subscription and the day on which it ends within them.
+    """Return the terms of each account's subscription and the day on which it ends within them.
 
     Returns:
-        One row an account and term: `account_id`, `term` (from 1), `from_day`, `ends_on` (the last
+        One row per account and term: `account_id`, `term` (from 1), `from_day`, `ends_on` (the last
         paid day of a subscription that ends within the term, else null), `begins_paused` (whether a
-        pause is carried in from the term before) and `returned_on` (the latest day, up to this term's
+        pause is carried in from the previous term) and `returned_on` (the latest day, up to this term's
         first, on which the account paid again after having lapsed for `churn_days`; null if never).
     """
     steps = steps.filter(steps.term > 0)
@@ -220,14 +220,14 @@ def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 def billing_intervals(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """What is known of each account's contract over all days from its creation on.
+    """Return the contract of each account for all days since its creation.
 
     Returns:
         Interval table by `account_id`: `phase` (never_paid, paid or lapsed), `ended_on` (the last
-        paid day, if lapsed), `tier`, `seats`, `revenue` (a month; 0 unless paid), `renewal_day`,
-        `failure_open`, `paused`, `pause_reason`, `cancellation_pending` (all three false or null
-        unless paid), `first_paid_day`, `returned_on` and `event_id` (the subscription event on the
-        interval's first day that led to it, if one did).
+        paid day, if lapsed), `tier`, `seats`, `revenue` (per month; 0 unless paid), `renewal_day`,
+        `failure_open`, `paused`, `pause_reason`, `cancellation_pending` (false or null unless paid),
+        `first_paid_day`, `returned_on` and `event_id` (the subscription event on the interval's first
+        day that caused it, if any).
     """
     steps = _steps(accounts, subscription_events)
     terms = _terms(steps, policy)
@@ -283,45 +283,45 @@ def billing_intervals(
 
 
 def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.Table:
-    """The steps that a subscription heard, from the first payment on, with the values then in force.
+    """Return the steps that take effect, since the first payment, with the values in force.
 
-    Events on a lapsed subscription are left out; values of events before the first payment hold from
-    it on; where no event has said a value, the accounts table's holds.
+    Events on a lapsed subscription are dropped. Values of earlier events hold from the first payment;
+    until an event gives a value, the one in the accounts table holds.
     """
     term = terms.select("account_id", "term", "ends_on", "begins_paused", "returned_on")
     steps = left_joined(steps, term, on=["account_id", "term"])
-    heard = steps.filter(steps.day <= steps.ends_on.fill_null(FOREVER))
-    heard = heard.mutate(
+    in_effect = steps.filter(steps.day <= steps.ends_on.fill_null(FOREVER))
+    in_effect = in_effect.mutate(
         pause_reason=ibis.ifelse(
-            heard.event_type == _PAUSED,
-            heard.pause_reason.fill_null(FrozenReason.VOLUNTARY_PAUSE),
+            in_effect.event_type == _PAUSED,
+            in_effect.pause_reason.fill_null(FrozenReason.VOLUNTARY_PAUSE),
             None,
         )
     )
     for column in ("seats", "revenue", "tier", "pause_reason"):
-        heard = carry_forward(heard, column, group_by=["account_id"], order_by="step")
+        in_effect = carry_forward(in_effect, column, group_by=["account_id"], order_by="step")
     in_term = ibis.cumulative_window(group_by=["account_id", "term"], order_by="step")
-    heard = heard.mutate(
-        cancelled=(heard.event_type == _CANCELLED).cast("int64").max().over(in_term) == 1,
-        paused=heard.paused.fill_null(heard.begins_paused),
+    in_effect = in_effect.mutate(
+        cancelled=(in_effect.event_type == _CANCELLED).cast("int64").max().over(in_term) == 1,
+        paused=in_effect.paused.fill_null(in_effect.begins_paused),
     )
-    heard = heard.filter(heard.term > 0)
-    first = heard.group_by("account_id").aggregate(first_paid_day=heard.day.min())
-    heard = heard.inner_join(first, "account_id")
+    in_effect = in_effect.filter(in_effect.term > 0)
+    first = in_effect.group_by("account_id").aggregate(first_paid_day=in_effect.day.min())
+    in_effect = in_effect.inner_join(first, "account_id")
     in_table = {
         "seats": accounts.total_seats,
         "revenue": accounts.monthly_recurring_revenue,
         "tier": accounts.subscription_tier,
     }
     table = accounts.select("account_id", **{f"table_{name}": in_table[name] for name in in_table})
-    heard = heard.inner_join(table, "account_id")
-    return heard.mutate(
-        **{name: ibis.coalesce(heard[name], heard[f"table_{name}"]) for name in in_table}
+    in_effect = in_effect.inner_join(table, "account_id")
+    return in_effect.mutate(
+        **{name: ibis.coalesce(in_effect[name], in_effect[f"table_{name}"]) for name in in_table}
     )
 
 
 def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by: str) -> ir.Table:
-    """Fill each null of a column with the last value before it in its group, if there is one."""
+    """Fill each null of a column with the last value before it in its group, if any."""
     so_far = ibis.cumulative_window(group_by=group_by, order_by=order_by)
     runs = table.mutate(values_so_far=table[column].count().over(so_far))
     run = ibis.window(group_by=[*group_by, "values_so_far"])
@@ -329,16 +329,16 @@ def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by
 
 
 def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
-    """One row an account and subscription event, with what then holds.
+    """Return one row per account and subscription event, with the values in force after it.
 
     Columns: `account_id`, `event_id`, `step` (order of the account's events), `term` (0 before the
     first payment), `event_type`, `day`, `holds_until` (the day before the next event), `term_last`,
     `effective_day` (of a cancellation), `renewal_day`, `failure_open`, `open_failures`,
     `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and `closing_day` (of
-    the event that closes the failures), `grace_until` (of the latest failure),
-    `paused` (null if the term has not said so), and what the event itself carries: `seats`,
-    `revenue`, `tier`, `pause_reason`. Each holds at the end of the days from `day` to
-    `holds_until`; where several events fall on a day, only the last one's row has any days.
+    the event that closes the failures), `grace_until` (of the latest failure), `paused` (null until
+    the term has an event that decides it), and the values of the event itself: `seats`, `revenue`,
+    `tier`, `pause_reason`. A row holds at the end of the days from `day` to `holds_until`; of several
+    events on one day, only the last one's row has any days.
     """
     events = _events(accounts, subscription_events)
     ordered = ibis.window(group_by="account_id", order_by=["at", "event_id"])
@@ -357,8 +357,8 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
             (events.event_type.isin((_RESUMED, _STARTED, _FIRST_PAYMENT)), False),
         ),
     )
-    # A first payment that is no event carries on what earlier events said of the renewal date, or
-    # else what the accounts table says; a start or renewal begins anew.
+    # A first payment without an event keeps the renewal date of earlier events, else that of the
+    # accounts table; a start or renewal does not.
     steps = steps.mutate(known_in=ibis.ifelse(steps.event_type == _FIRST_PAYMENT, 0, steps.term))
     steps = carry_forward(
         steps, "renewal_day", group_by=["account_id", "known_in"], order_by="step"
@@ -397,7 +397,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
 
 
 def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
-    """Subscription events of accounts, and first payments that only the accounts table knows."""
+    """Return subscription events of accounts, and first payments that only the accounts state."""
     known = subscription_events.filter(subscription_events.entity_type == "account")
     known = known.select(
         account_id=known.entity_id,
@@ -419,7 +419,7 @@ def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     paid = paid.filter(paid.opened_at.isnull() | (paid.first_paid_at <= paid.opened_at))
     first_payments = paid.select(
         "account_id",
-        event_id=ibis.literal(""),  # sorts before the events of the same moment
+        event_id=ibis.literal(""),  # sorts before other events at the same time
         at=paid.first_paid_at,
         event_type=ibis.literal(_FIRST_PAYMENT),
         day=day_number(paid.first_paid_at.date()),

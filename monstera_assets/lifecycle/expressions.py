@@ -1,8 +1,8 @@
-"""What this project adds to Ibis: parameters, marks for how an expression is run, and short forms.
+"""Extensions of Ibis: parameters, marks for how an expression runs, and shorthands.
 
 Parameters and marks are nodes that an engine's compiler renders (for DuckDB, `warehouse.compiler`), so
-an expression names no function of any engine. The nodes use Ibis internals, which stand in this
-module, in `lifecycle.workflows` and in the compiler only.
+expressions name no function of an engine. Only this module, `lifecycle.workflows` and the compiler use
+Ibis internals.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ibis.expr.operations.relations import Simple
 
 
 class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
-    """A value that is given when a query runs, so that its text is the same for every run."""
+    """A value given when a query runs; the text of the query is the same for every run."""
 
     name: str
     dtype: dt.DataType
@@ -29,40 +29,40 @@ class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
 
 
 class PartitionedByKey(Simple):  # type: ignore[misc]
-    """A table of facts, each about one key, in a computation that treats each key by itself."""
+    """A table of facts, each about one key, in a computation that is independent per key."""
 
     key: str
 
 
 def parameter(name: str, dtype: str) -> ir.Scalar:
-    """A parameter of a query.
+    """Return a parameter of a query.
 
     Args:
-        name: a lowercase identifier, the same in every query that means the same value.
+        name: a lowercase identifier; parameters with the same name have the same value.
         dtype: its Ibis type, such as `date`.
     """
     return Parameter(name=name, dtype=dt.dtype(dtype)).to_expr()
 
 
 def materialized(rows: ir.Table) -> ir.Table:
-    """Mark an intermediate table that several parts of an expression read: it is computed once."""
+    """Mark an intermediate table that is read several times, so that it is computed once."""
     return rows.view()
 
 
 def left_joined(rows: ir.Table, *others: ir.Table, on: Sequence[str]) -> ir.Table:
-    """A table with the columns of others whose keys are the same, null where they have no row."""
+    """Add the columns of other tables with the same keys; null if they have no row."""
     for other in others:
         rows = rows.left_join(other, list(on)).drop(*(f"{name}_right" for name in on))
     return rows
 
 
 def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
-    """A quotient, null over nothing."""
+    """Return a quotient, null if `whole` is 0."""
     return part.cast("float64") / whole.cast("float64").nullif(0.0)
 
 
 def union_by_name(*tables: ir.Table) -> ir.Table:
-    """The rows of several tables; a column that a table does not have is null in its rows."""
+    """Return the rows of several tables; columns missing from a table are null in its rows."""
     types = {name: dtype for table in reversed(tables) for name, dtype in table.schema().items()}
     return ibis.union(
         *(
@@ -78,14 +78,14 @@ def union_by_name(*tables: ir.Table) -> ir.Table:
 
 
 def by_key(facts: ir.Table, key: str) -> ir.Table:
-    """Mark facts of keys that are computed by themselves; like `materialized`, they are computed once.
+    """Mark facts of a computation that is independent per key; they are also computed once.
 
-    A computation whose work area is many times its result, such as that of levels from changes, marks
-    the facts that it starts from. Over many rows it is then run for one batch of keys after another.
+    Mark the inputs of computations whose intermediate results are many times larger than their result,
+    such as levels computed from changes. Over many rows they run in batches of keys.
 
     Args:
         facts: a table with the column `key`; every row of the result must depend only on rows of its
-            own key in all tables that are marked in the computation.
+            own key in all marked tables of the computation.
         key: name of the column.
     """
     return PartitionedByKey(facts.op(), key=key).to_expr()
@@ -93,22 +93,22 @@ def by_key(facts: ir.Table, key: str) -> ir.Table:
 
 @dataclass(frozen=True)
 class Window:
-    """The days that a run computes, both ends included, as dates of an expression."""
+    """The days that a run computes, both ends included, as date expressions."""
 
     first: ir.DateValue
     last: ir.DateValue
 
     @classmethod
     def of(cls, first: date, last: date) -> Window:
-        """A window between two known dates."""
+        """Return a window between two known dates."""
         return cls(ibis.literal(first), ibis.literal(last))
 
     @classmethod
     def parameters(cls, of: str = "window") -> Window:
-        """A window whose ends are the parameters `<of>_first_day` and `<of>_last_day`."""
+        """Return a window whose ends are the parameters `<of>_first_day` and `<of>_last_day`."""
         return cls(*(parameter(name, "date") for name in window_parameters(of)))
 
 
 def window_parameters(of: str = "window") -> tuple[str, str]:
-    """Names of the parameters that `Window.parameters` makes."""
+    """Return the names of the parameters of `Window.parameters`."""
     return f"{of}_first_day", f"{of}_last_day"

@@ -1,6 +1,6 @@
-"""The thresholds of lifecycle and segments; the defaults are the framework's.
+"""Thresholds of the lifecycle rules and segments; the defaults are the framework's.
 
-The text under a setting is its description, in the documentation as well.
+The docstring of a setting is its description, also in the documentation.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Policy(BaseModel):
-    """A group of settings."""
+    """Base class of the groups of settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rising: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Pairs of settings of which the first must not be above the second."""
+    """Pairs of settings; the first must not be above the second."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -31,10 +31,10 @@ class _Policy(BaseModel):
 
 
 class SegmentPolicy(_Policy):
-    """Thresholds of the behavioural segments (framework, section 7).
+    """Thresholds of the behavioral segments (framework, section 7).
 
-    Counts are of qualifying events unless said otherwise; shares lie between 0 and 1. The lengths of
-    the windows are the framework's own and stand with the measures, in `lifecycle/behavior.py`.
+    Events are qualifying events; shares are between 0 and 1. The framework fixes the lengths of the
+    windows; see `lifecycle/behavior.py`.
     """
 
     rising = (
@@ -47,75 +47,75 @@ class SegmentPolicy(_Policy):
     )
 
     at_risk_min_events_before: Count = 4
-    """Events of the 30 days before the last 30 from which a decline can be told."""
+    """Minimum number of events in the 30 days before the last 30 for a decline to be detected."""
     at_risk_max_event_share: Share = 0.5
-    """Share of those events at or below which the last 30 days are a decline."""
+    """Maximum share of that number in the last 30 days for a decline to be detected."""
     at_risk_quiet_days: Count = 15
-    """Days since the last event from which a user is at risk."""
+    """Minimum number of days since the last event for a quiet user to be at risk."""
     at_risk_max_quiet_days: int = Field(30, ge=1, le=89)
-    """Days since the last event up to which a user is at risk."""
+    """Maximum number of days since the last event for a quiet user to be at risk."""
     power_min_events: Count = 20
-    """Events in 28 days of a power user."""
+    """Minimum number of events in 28 days for a power user."""
     power_min_products: Count = 3
-    """Products used in 30 days that make such a user a power user."""
+    """Minimum number of products used in 30 days that makes a user with enough events a power user."""
     power_min_features: Count = 5
-    """Features used in 30 days that do so."""
+    """Minimum number of features used in 30 days that makes a user with enough events a power user."""
     power_min_active_days: Count = 20
-    """Active days in 30 that do so."""
+    """Minimum number of active days in 30 that makes a user with enough events a power user."""
     regular_min_events: int = Field(4, ge=2)
-    """Events in 28 days of a regular user."""
+    """Minimum number of events in 28 days for a regular user."""
     value_high_above: Share = 0.7
-    """Share of workflow runs completed above which it is high."""
+    """Share of workflow runs completed above which value realization is high."""
     value_moderate_from: Share = 0.3
-    """Share of workflow runs completed that is moderate."""
+    """Minimum share of workflow runs completed for moderate value realization."""
     platform_power_min_products: int = Field(4, ge=3)
-    """Active products of platform_power."""
+    """Minimum number of active products for the platform_power segment."""
     multi_min_products: int = Field(2, ge=2)
-    """Active products of multi."""
+    """Minimum number of active products for the multi segment."""
     explorer_min_products: Count = 3
-    """Products tried of an explorer, who is active in few of them."""
+    """Minimum number of products tried for the explorer segment."""
     reactivation_days: int = Field(30, ge=0, le=60)
-    """Days after a reactivation during which it is the stage."""
+    """Days after a reactivation for which a user is in the reactivation stage."""
     onboarding_days: NonNegativeInt = 30
-    """Days since signup up to which a user is onboarding."""
+    """Maximum number of days since signup for the onboarding stage."""
     adoption_days: NonNegativeInt = 90
-    """Days since signup up to which a user is in adoption."""
+    """Maximum number of days since signup for the adoption stage."""
     retention_days: NonNegativeInt = 365
-    """Days since signup up to which a user is in retention."""
+    """Maximum number of days since signup for the retention stage."""
     completionist_min_share: float = Field(0.6, gt=0, le=1)
-    """Share of the features of the products in use that a completionist uses."""
+    """Minimum share of the features of the products in use that a completionist uses."""
     completionist_min_features: Count = 2
-    """Minimum number of features used to count as a completionist."""
+    """Minimum number of features that a completionist uses."""
     collaboration_event_types: tuple[str, ...] = ("member_invited", "project_shared")
-    """Event types with which a user reaches other people."""
+    """Event types that count as collaboration."""
     team_leader_min_people: int = Field(6, ge=2)
-    """People reached in 90 days by a team leader."""
+    """Minimum number of people reached in 90 days for a team leader."""
     invitation_sources: tuple[str, ...] = ("invitation",)
-    """Acquisition sources of users who came by invitation."""
+    """Acquisition sources of invited users."""
     daily_min_days: int = Field(20, ge=1, le=28)
-    """Active days in 28 of the daily pattern."""
+    """Minimum number of active days in 28 for the daily pattern."""
     weekly_min_weeks: int = Field(3, ge=1, le=4)
-    """Active weeks of the last 4 of the weekly pattern."""
+    """Minimum number of active weeks in the last 4 for the weekly pattern."""
     monthly_min_months: int = Field(2, ge=1, le=3)
-    """Active windows of 30 days, of the last 3, of monthly."""
+    """Minimum number of active 30-day windows in the last 3 for the monthly pattern."""
     seasonal_tolerance_days: int = Field(15, ge=0, le=30)
-    """Days by which last year's use may lie off a year ago."""
+    """Maximum distance in days between last year's use and the date one year ago."""
     seasonal_quiet_days: Count = 60
-    """Quiet days between then and now that are exceeded."""
+    """A seasonal user was quiet for more than this number of days since last year's use."""
     struggling_days: NonNegativeInt = 14
-    """Days since signup up to which a new user can be struggling."""
+    """Maximum number of days since signup for a struggling new user."""
 
 
 class AlertPolicy(_Policy):
     """Alert thresholds (framework, section 9).
 
-    Changes are relative, from one week to the next unless said otherwise; shares lie between 0 and 1.
+    Changes are relative and week on week unless stated otherwise; shares are between 0 and 1.
     """
 
     min_alert_population: Count = 30
-    """People, events or rows on fewer of which a figure is not judged."""
+    """Minimum number of people, events or rows for a figure to be evaluated."""
     min_schema_compliance: Share = 0.95
-    """Share of a day's rows that must be accepted."""
+    """Minimum share of a day's rows that must be accepted."""
     max_churn_increase: NonNegativeFloat = 0.2
     """Maximum week-on-week increase in the churn rate before alerting."""
     max_dormancy_increase: NonNegativeFloat = 0.1
@@ -125,38 +125,38 @@ class AlertPolicy(_Policy):
     max_reactivation_decrease: Share = 0.25
     """Maximum week-on-week decrease in the reactivation rate before alerting."""
     min_dunning_recovery: Share = 0.6
-    """Share of closed failures that must be recovered."""
+    """Minimum share of closed payment failures that must be recovered."""
     max_volume_deviation: NonNegativeFloat = 0.2
-    """Deviation of a day's events from the mean of the same weekday in 4 weeks."""
+    """Maximum deviation of a day's events from the mean of the same weekday in 4 weeks."""
     max_share_shift: Share = 0.05
-    """Shift of a state's share of users from its mean over the 28 days before."""
+    """Maximum shift of a state's share of users from its mean over the 28 days before."""
     max_time_in_new_increase: NonNegativeFloat = 0.2
-    """Increase of the mean time in the state new, from 28 days to the next."""
+    """Maximum increase in the mean time in state new between consecutive 28-day periods."""
     max_slow_decline: Share = 0.05
-    """Maximum decline in monthly active users over 4 weeks before alerting, if they fell in each."""
+    """Maximum decline in monthly active users over 4 weeks, if they fell in each."""
 
 
 class AnomalyPolicy(_Policy):
-    """When a day of a series is out of its expected range (docs/anomalies.md).
+    """Settings of anomaly detection (docs/anomalies.md).
 
-    A series is a measure of a segment, product or scope, day by day.
+    A series is the daily values of one measure for one segment, product or scope.
     """
 
     max_false_alarms: float = Field(0.5, gt=0, le=90)
-    """False alarms a quarter, over all series, that ranges are made for."""
+    """Expected number of false alarms per quarter over all series."""
     min_members: int = Field(100, ge=10)
-    """Members of a series on fewer of which a day is not judged."""
+    """Minimum number of members of a series for a day to be evaluated."""
     min_relative_deviation: NonNegativeFloat = 0.05
-    """Deviation from the activity expected, as a share of it, below which no day is out of range."""
+    """Minimum deviation from the expected activity, as a share of it, for an anomaly."""
     min_share_deviation: Share = 0.002
-    """Deviation from the expected share of a state below which no day is out of range."""
+    """Minimum deviation from the expected share of a state for an anomaly."""
 
 
 class ChurnPolicy(_Policy):
-    """What churn scores are made from, and from where on they speak (docs/churn.md).
+    """Settings of the churn models (docs/churn.md).
 
-    A snapshot is what was known at the end of one day; snapshots lie 30 days apart, back from the
-    as-of date. Rows are users or accounts on the date of a snapshot. Risks lie between 0 and 1.
+    A snapshot holds what was known at the end of one day. Snapshots are 30 days apart, counted back
+    from the as-of date. Rows are users or accounts on a snapshot's date. Risks are between 0 and 1.
     """
 
     rising = (
@@ -165,75 +165,75 @@ class ChurnPolicy(_Policy):
     )
 
     evaluation_dates: int = Field(6, ge=1, le=24)
-    """Latest snapshots whose outcome is known, to evaluate on."""
+    """Number of snapshots to evaluate on: the latest with a known outcome."""
     training_dates: int = Field(12, ge=1, le=36)
-    """Snapshots before a date that a model learns from."""
+    """Number of snapshots before a date that a model is trained on."""
     max_rows_per_date: int = Field(2500, ge=100)
-    """Rows of a past snapshot; of more a sample is taken."""
+    """Maximum number of rows per past snapshot; larger snapshots are sampled."""
     min_training_rows: int = Field(500, ge=50)
-    """Rows to learn from below which base rates are given."""
+    """Minimum number of training rows; with fewer, scores are base rates."""
     min_outcomes: int = Field(50, ge=10)
-    """Minimum rows that churned, and that did not, to train a model and to evaluate it."""
+    """Minimum number of churned rows, and of others, to train and to evaluate a model."""
     medium_risk_from: Share = 0.25
-    """Probability from which a user's risk is medium."""
+    """Minimum churn probability for a user's risk to be medium."""
     high_risk_from: Share = 0.5
-    """Probability from which a user's risk is high."""
+    """Minimum churn probability for a user's risk to be high."""
     account_medium_risk_from: Share = 0.1
-    """Probability from which an account's risk is medium."""
+    """Minimum churn probability for an account's risk to be medium."""
     account_high_risk_from: Share = 0.25
-    """Probability from which an account's risk is high."""
+    """Minimum churn probability for an account's risk to be high."""
 
 
 class RecommendationPolicy(_Policy):
-    """How products are recommended, and how that is evaluated (docs/recommendations.md)."""
+    """Settings of the product recommendations and their evaluation (docs/recommendations.md)."""
 
     prior_users: NonNegativeInt = 10
-    """Users at a product's usual rate that are added to those of each pair."""
+    """Number of users added to each pair as a prior, at the product's usual adoption rate."""
     evaluation_dates: int = Field(6, ge=1, le=240)
-    """Dates, 30 days apart and the latest 30 days before the as-of date, to evaluate on."""
+    """Number of dates to evaluate on, 30 days apart, the latest 30 days before the as-of date."""
     min_judged_users: Count = 100
-    """Adoptions on all dates, to judge by, below which the most popular products are recommended."""
+    """Minimum number of evaluated adoptions; with fewer, the most popular products are recommended."""
 
 
 class LifecyclePolicy(_Policy):
-    """Thresholds of the rules (framework, sections 3 to 7). All day counts are calendar days."""
+    """Thresholds of the rules (framework, sections 3 to 7). Days are calendar days."""
 
     new_user_days: NonNegativeInt = 30
-    """Days after signup during which a user without value yet is new."""
+    """Days after signup for which a user who has not activated is new."""
     active_days: Count = 30
-    """Largest number of days since qualifying use of an active user."""
+    """Maximum number of days since the last qualifying event for an active user."""
     dormant_days: NonNegativeInt = 60
-    """Largest number of days since qualifying use of a dormant user."""
+    """Maximum number of days since the last qualifying event for a dormant user."""
     min_qualifying_events_to_activate: Count = 1
-    """Qualifying events that end the state new within its days."""
+    """Minimum number of qualifying events for a new user to become active."""
     dunning_days: NonNegativeInt = 30
     """Days from the first open payment failure to the end of the subscription."""
     trial_days: NonNegativeInt = 30
     """Days after creation for which an account that never paid is on trial."""
     onboarding_days: NonNegativeInt = 30
-    """Days after its first payment for which an account is new_paid whatever it does."""
+    """Days after first payment for which an account is new_paid, regardless of its use."""
     new_paid_days: NonNegativeInt = 90
-    """Days after its first payment for which an otherwise steady account is new_paid."""
+    """Days after first payment for which an account with no other signal is new_paid."""
     churn_days: Count = 61
     """Days after which a lapsed account is churned."""
     reactivated_days: NonNegativeInt = 90
-    """Days for which an account that returned is reactivated."""
+    """Days for which an account that paid again after churning is reactivated."""
     breadth_target: Count = 5
-    """Products in use that make full marks for product breadth."""
+    """Number of products in use that gives the full score for product breadth."""
     workflow_days: NonNegativeInt = 7
-    """Days after its first step within which a workflow run can be completed."""
+    """Maximum number of days from the first step to the completion of a workflow run."""
     min_affinity_support: Count = 5
-    """Users of both products below which the affinity of a pair is marked as weak."""
+    """Minimum number of users of both products; the affinity of a pair with fewer is marked as weak."""
     segments: SegmentPolicy = SegmentPolicy()
-    """Thresholds of the behavioural segments."""
+    """Thresholds of the behavioral segments."""
     alerts: AlertPolicy = AlertPolicy()
     """Alert thresholds."""
     anomalies: AnomalyPolicy = AnomalyPolicy()
-    """When a day is out of its expected range."""
+    """Settings of anomaly detection."""
     churn: ChurnPolicy = ChurnPolicy()
-    """What churn scores are made from."""
+    """Settings of the churn models."""
     recommendations: RecommendationPolicy = RecommendationPolicy()
-    """How products are recommended."""
+    """Settings of the product recommendations."""
 
     @model_validator(mode="after")
     def _dormant_after_active(self) -> Self:

@@ -1,6 +1,6 @@
 """The lifecycle of users in each product (framework, section 4).
 
-One computation, `product_intervals`, from which history, current states and transitions all follow.
+History, current states and transitions follow from `product_intervals`.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ IN_USE = (ProductState.ACTIVE, ProductState.REACTIVATED)
 
 
 def active_products(catalog: ir.Table) -> ir.Table:
-    """The products that have states: active nodes of tier product, with their own windows if any."""
+    """Return the products that have states: active nodes of tier product, with their own windows."""
     return catalog.filter(catalog.tier == "product", catalog.is_active).select(
         "product_id", "active_days", "dormant_days"
     )
 
 
 def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """The state of each user in each active product over all days from first access on.
+    """Return the state of each user in each active product for all days since first access.
 
-    Reads silver_daily_user_activity, from the first day of the data on, and bronze_product_catalog,
-    whose own windows go before those of the policy.
+    Reads silver_daily_user_activity since the first day of the data, and bronze_product_catalog, whose
+    windows take precedence over those of the policy.
 
     Returns:
         Interval table by `user_id` and `product_id`, days as numbers: `current_state`,
         `state_since`, `first_access_at`, `activation_day`, `last_qualifying_event_at`,
         `total_qualifying_events` and `triggering_event_id` (the first qualifying event of the
-        interval's first day, if the state is another one than before because of it).
+        interval's first day, if it changed the state).
     """
     in_products = activity.semi_join(active_products(catalog), "product_id")
     relationships = _relationships(in_products)
@@ -69,7 +69,6 @@ def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePo
 
 
 def _relationships(activity: ir.Table) -> ir.Table:
-    """One row a user and product, numbered."""
     first = activity.group_by(*KEYS).aggregate(
         first_access_at=activity.first_event_at.min(),
         start_day=day_number(activity.activity_date.min()),
@@ -80,7 +79,7 @@ def _relationships(activity: ir.Table) -> ir.Table:
 def _starts(relationships: ir.Table, catalog: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     joined = relationships.inner_join(active_products(catalog), "product_id")
     active_days = joined.active_days.fill_null(policy.active_days)
-    # A product's own active window must not reach beyond the default dormant one.
+    # A product's own active window may exceed the default dormant window.
     dormant_days = ibis.greatest(joined.dormant_days.fill_null(policy.dormant_days), active_days)
     return joined.select(
         _NUMBER,
@@ -92,7 +91,6 @@ def _starts(relationships: ir.Table, catalog: ir.Table, policy: LifecyclePolicy)
 
 
 def _qualifying_days(activity: ir.Table, relationships: ir.Table) -> ir.Table:
-    """One row a user, product and qualifying day."""
     days = activity.filter(activity.qualifying_events > 0)
     days = days.inner_join(relationships.select(_NUMBER, *KEYS), KEYS)
     days = days.mutate(activity_day=day_number(days.activity_date))

@@ -1,8 +1,7 @@
-"""The behavioural segments as data: dimensions, their values and the rule of each (framework, 7).
+"""Behavioral segments as data: dimensions, values and rules (framework, section 7).
 
-A dimension is a cascade: a user has the value of the first rule that applies, and the last value
-where none does, so each user has exactly one. The rules read the measures that
-`lifecycle/behavior.py` computes; engine, checks and docs read the dimensions.
+A dimension is a cascade: a user has the value of the first rule that applies, else the last value. The
+rules read the measures of `lifecycle/behavior.py`; engine, checks and docs read the dimensions.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import ibis.expr.types as ir
 from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
 
 _RULES_VERSION = 1
-"""To be raised when a rule changes in more than its thresholds."""
+"""Increase it when a rule changes in more than its thresholds."""
 
 _STATE_THRESHOLDS = (
     *("new_user_days", "active_days", "dormant_days"),
@@ -37,7 +36,7 @@ def _always(_: ir.Table, __: SegmentPolicy) -> ir.BooleanValue:
 class Segment:
     """One value of a dimension.
 
-    `meaning` says the rule in words, with the names of thresholds in braces; `applies` is the rule.
+    `meaning` describes the rule, with thresholds by name in braces; `applies` is the rule.
     """
 
     value: str
@@ -47,7 +46,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A behavioural dimension: segments in the order in which their rules are asked."""
+    """A behavioral dimension: segments in the order in which their rules are evaluated."""
 
     name: str
     description: str
@@ -60,18 +59,18 @@ class Dimension:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The values, in the order of their rules."""
+        """Return the values in the order of their rules."""
         return tuple(segment.value for segment in self.segments)
 
     def label(self, measures: ir.Table, policy: SegmentPolicy) -> ir.StringValue:
-        """The value of each row: the first whose rule applies."""
+        """Return the value of each row: the first whose rule applies."""
         return ibis.cases(
             *((segment.applies(measures, policy), segment.value) for segment in self.segments)
         )
 
 
 def _is_at_risk(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Active or returning, and using less than before in one of three ways."""
+    """Select active or returning users who use less than before in one of three ways."""
     declines = (user.events_before_30 >= policy.at_risk_min_events_before) & (
         _share(user.events_30, user.events_before_30) <= policy.at_risk_max_event_share
     )
@@ -81,7 +80,6 @@ def _is_at_risk(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
 
 
 def _is_power(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Much use, and broad or steady."""
     return (user.events_28 >= policy.power_min_events) & (
         (user.products_used_30 >= policy.power_min_products)
         | (user.features_used_30 >= policy.power_min_features)
@@ -90,14 +88,13 @@ def _is_power(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
 
 
 def _is_completionist(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Uses most features of the products in use."""
     return (user.features_used_30 >= policy.completionist_min_features) & (
         _share(user.features_used_30, user.features_available_30) >= policy.completionist_min_share
     )
 
 
 def _is_struggling(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """New, with no workflow brought to its end and little or no use."""
+    """Select new users with no completed workflow and little or no use."""
     return (
         (user.journey_stage == "onboarding")
         & (user.days_since_signup <= policy.struggling_days)
@@ -115,14 +112,14 @@ def _completion(user: ir.Table) -> ir.FloatingValue:
 
 
 def _share(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
-    """A share, rounded once, so that it equals a threshold where it should; 0 of nothing."""
+    """Return a share, rounded once so that it can equal a threshold; 0 of nothing."""
     return ibis.ifelse(whole > 0, part.cast("float64") / whole.cast("float64"), 0.0)
 
 
 DIMENSIONS = (
     Dimension(
         "engagement_intensity",
-        "How much the user does, and whether it is declining.",
+        "Level of use, and whether it is declining.",
         (
             Segment(
                 "at_risk",
@@ -149,12 +146,12 @@ DIMENSIONS = (
                 "at least one qualifying event in 28 days",
                 lambda user, _: user.events_28 >= 1,
             ),
-            Segment("inactive", "none"),
+            Segment("inactive", "no qualifying event in 28 days"),
         ),
     ),
     Dimension(
         "value_realization",
-        "Whether the workflow runs that the user started in the last 90 days are completed.",
+        "Level of completion of the workflow runs started in the last 90 days.",
         (
             Segment(
                 "high",
@@ -175,7 +172,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "product_breadth",
-        "In how many products the user is active.",
+        "Range of products in which the user is active.",
         (
             Segment(
                 "platform_power",
@@ -199,7 +196,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "journey_stage",
-        "How far the user is in the life with the platform.",
+        "Stage of the user's life on the platform.",
         (
             Segment(
                 "reactivation",
@@ -223,12 +220,12 @@ DIMENSIONS = (
                 "up to {retention_days} days since signup",
                 lambda user, policy: user.days_since_signup <= policy.retention_days,
             ),
-            Segment("loyalty", "longer"),
+            Segment("loyalty", "later"),
         ),
     ),
     Dimension(
         "feature_adoption",
-        "Whether the user goes beyond the core of the products.",
+        "Level of use of features beyond the core of the products.",
         (
             Segment(
                 "completionist",
@@ -243,33 +240,35 @@ DIMENSIONS = (
             ),
             Segment(
                 "abandoner",
-                "features before, none in 30 days",
+                "features before, but none in 30 days",
                 lambda user, _: user.has_used_features,
             ),
-            Segment("core", "never a feature"),
+            Segment("core", "no features ever"),
         ),
     ),
     Dimension(
         "collaboration_type",
-        "How many people the user reached in the last 90 days.",
+        "Level of collaboration, by the people reached in the last 90 days.",
         (
             Segment(
                 "team_leader",
                 "at least {team_leader_min_people} people",
                 lambda user, policy: user.people_reached >= policy.team_leader_min_people,
             ),
-            Segment("collaborator", "at least one", lambda user, _: user.people_reached >= 1),
+            Segment(
+                "collaborator", "at least one person", lambda user, _: user.people_reached >= 1
+            ),
             Segment(
                 "team_member",
-                "none, but came by invitation",
+                "nobody, but invited to the platform",
                 lambda user, policy: user.acquisition_source.isin(policy.invitation_sources),
             ),
-            Segment("solo", "none"),
+            Segment("solo", "nobody"),
         ),
     ),
     Dimension(
         "temporal_pattern",
-        "In which rhythm the user is active.",
+        "Regularity of use.",
         (
             Segment(
                 "daily",
@@ -289,10 +288,10 @@ DIMENSIONS = (
             Segment(
                 "seasonal",
                 "active in the last 30 days and within {seasonal_tolerance_days} days of a year ago,"
-                " with a quiet spell of more than {seasonal_quiet_days} days in between",
+                " with more than {seasonal_quiet_days} quiet days in between",
                 lambda user, _: user.is_back_in_season & (user.active_days_30 >= 1),
             ),
-            Segment("erratic", "no such rhythm"),
+            Segment("erratic", "none of these patterns"),
         ),
     ),
 )
@@ -300,7 +299,7 @@ DIMENSIONS = (
 
 COMPOSITE = Dimension(
     "composite_segment",
-    "What the dimensions say together.",
+    "Segment that combines several dimensions.",
     (
         Segment(
             "struggling_new_user",
@@ -336,7 +335,7 @@ COMPOSITE = Dimension(
         Segment("standard", "everyone else"),
     ),
 )
-"""Reads the dimensions, so it comes after them."""
+"""Reads the other dimensions, so it is evaluated last."""
 
 
 def with_segments(measures: ir.Table, policy: LifecyclePolicy) -> ir.Table:
@@ -354,15 +353,15 @@ def with_segments(measures: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 def disagreeing(
     labelled: ir.Table, policy: LifecyclePolicy, dimensions: Iterable[Dimension]
 ) -> ir.BooleanValue:
-    """Rows with a value whose rule does not apply, or with one whose rule comes after one that does.
+    """Select rows with a value whose rule does not apply, or comes after one that does.
 
-    Asks each rule by itself, where `Dimension.label` asks them in order.
+    Evaluates each rule separately; `Dimension.label` evaluates them in order.
     """
     return ibis.or_(*(_disagrees(labelled, policy.segments, dimension) for dimension in dimensions))
 
 
 def segment_version(policy: LifecyclePolicy) -> str:
-    """Names rules and thresholds; another one for any threshold that a segment depends on."""
+    """Return a version that changes with the rules and every threshold behind the segments."""
     thresholds = {
         **{name: getattr(policy, name) for name in _STATE_THRESHOLDS},
         **policy.segments.model_dump(),

@@ -1,4 +1,4 @@
-"""States and allowed moves as data, read by the engine, the checks, the docs and the charts."""
+"""States and allowed transitions as data, for the engine, checks, docs and charts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UserState(StrEnum):
 
 
 class DunningType(StrEnum):
-    """How far a user's account is into dunning."""
+    """Type of dunning of a user's account."""
 
     GRACE_PERIOD = "grace_period"
     SOFT = "soft"
@@ -40,7 +40,7 @@ ACTIVITY_STATES = (
     UserState.CHURNED,
     UserState.REACTIVATED,
 )
-"""The states that follow from activity alone, before dunning and deletion."""
+"""States that depend on activity alone, before dunning and deletion apply."""
 
 
 class ProductState(StrEnum):
@@ -69,7 +69,7 @@ class AccountState(StrEnum):
 
 
 class FrozenReason(StrEnum):
-    """Why an account is frozen."""
+    """Reason why an account is frozen."""
 
     PAYMENT_DUNNING = "payment_dunning"
     SEASONAL = "seasonal"
@@ -88,7 +88,7 @@ class HealthBand(StrEnum):
 
 @dataclass(frozen=True)
 class Transition:
-    """An allowed move from one day to the next; `reason` says why an unpublished one is needed."""
+    """An allowed transition; `reason` says why an unpublished one is needed."""
 
     published: bool
     reason: str = ""
@@ -96,7 +96,7 @@ class Transition:
 
 State = TypeVar("State", bound=StrEnum)
 Transitions = Mapping[State, Mapping[State, Transition]]
-"""From state, to state: the allowed moves."""
+"""Allowed transitions by origin and target state."""
 
 
 def _published(*states: State) -> dict[State, Transition]:
@@ -117,8 +117,8 @@ USER_TRANSITIONS: Transitions[UserState] = {
         **_published(UserState.ACTIVE, UserState.CHURNED, UserState.DELETED),
         **_because(_INTO_DUNNING, UserState.DUNNING),
         **_because(
-            "with an activation threshold above 1 a user can have used the product, fallen quiet and"
-            " only then stop being new",
+            "with an activation threshold above 1 a user can use the product, fall quiet and only then"
+            " stop being new",
             UserState.DORMANT,
         ),
     },
@@ -146,15 +146,13 @@ USER_TRANSITIONS: Transitions[UserState] = {
     },
     UserState.DELETED: {},
 }
-"""The allowed moves of a user on the platform (framework, section 3)."""
+"""Allowed transitions of a user on the platform (framework, section 3)."""
 
 PRODUCT_TRANSITIONS: Transitions[ProductState] = {
     ProductState.NEW: {
         **_because("activated, or no longer new but in use", ProductState.ACTIVE),
-        **_because(
-            "used without being activated, then quiet until no longer new", ProductState.DORMANT
-        ),
-        **_because("never came to value while new", ProductState.CHURNED),
+        **_because("used without activation, then quiet until no longer new", ProductState.DORMANT),
+        **_because("not activated and not in use when no longer new", ProductState.CHURNED),
     },
     ProductState.ACTIVE: {
         **_because("quiet for longer than active_days", ProductState.DORMANT),
@@ -163,24 +161,24 @@ PRODUCT_TRANSITIONS: Transitions[ProductState] = {
         ),
     },
     ProductState.DORMANT: {
-        **_because("used again; a product has no state of returning", ProductState.ACTIVE),
+        **_because("used again; products have no returning state", ProductState.ACTIVE),
         **_because("quiet for longer than dormant_days", ProductState.CHURNED),
     },
     ProductState.CHURNED: _because("used again after having churned", ProductState.REACTIVATED),
     ProductState.REACTIVATED: _because("the day after reactivation", ProductState.ACTIVE),
 }
-"""The allowed moves of a user in a product; the framework publishes none."""
+"""Allowed transitions of a user in a product; the framework publishes none."""
 
 _FROZEN_ON_THE_DAY = (
-    "a failed payment or a pause freezes a paying account at once; no way into frozen is published"
+    "a failed payment or a pause freezes a paying account at once; the framework has no such edge"
 )
-_UNFROZEN = "when the failure or pause ends, the account is again what its facts say"
-_SIGNALS_MOVE_DAILY = "the signals of risk and growth are judged anew every day"
+_UNFROZEN = "when the failure or pause ends, the state again follows from the account's other facts"
+_SIGNALS_CHANGE_DAILY = "the signals of risk and growth are evaluated every day"
 
 ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     AccountState.TRIAL: {
         **_published(AccountState.NEW_PAID, AccountState.CHURNED),
-        **_because("the first payment and a failure or pause on one day", AccountState.FROZEN),
+        **_because("first payment and a failure or pause on the same day", AccountState.FROZEN),
     },
     AccountState.NEW_PAID: {
         **_published(
@@ -198,16 +196,16 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     },
     AccountState.EXPANDING: {
         **_published(AccountState.ACTIVE, AccountState.CONTRACTING, AccountState.AT_RISK),
-        **_because("growth is over, within the first 90 days", AccountState.NEW_PAID),
-        **_because("a lapse is a churn at once where churn_days is 1", AccountState.CHURNED),
+        **_because("growth ends within the first 90 days", AccountState.NEW_PAID),
+        **_because("a lapse is churn at once if churn_days is 1", AccountState.CHURNED),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
     },
     AccountState.AT_RISK: {
         **_published(AccountState.ACTIVE, AccountState.CONTRACTING, AccountState.CHURNED),
-        **_because("the risk is over, within the first 90 days", AccountState.NEW_PAID),
-        **_because(_SIGNALS_MOVE_DAILY, AccountState.EXPANDING),
+        **_because("the risk ends within the first 90 days", AccountState.NEW_PAID),
+        **_because(_SIGNALS_CHANGE_DAILY, AccountState.EXPANDING),
         **_because(
-            "paid again after a short lapse, within the 90 days of an earlier return",
+            "paid again after a short lapse, within the 90 days after an earlier return",
             AccountState.REACTIVATED,
         ),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
@@ -217,20 +215,21 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
             AccountState.ACTIVE, AccountState.EXPANDING, AccountState.AT_RISK, AccountState.CHURNED
         ),
         **_because(
-            "the smaller contract is 30 days old, within the first 90", AccountState.NEW_PAID
+            "the contract shrank 30 days ago, within the first 90 days", AccountState.NEW_PAID
         ),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
     },
     AccountState.CHURNED: {
         **_published(AccountState.REACTIVATED),
-        **_because("a first payment after an expired trial", AccountState.NEW_PAID),
-        **_because("paid again and failed or paused on one day", AccountState.FROZEN),
+        **_because("first payment after an expired trial", AccountState.NEW_PAID),
+        **_because("paid again, and failed or paused on the same day", AccountState.FROZEN),
     },
     AccountState.REACTIVATED: {
         **_published(AccountState.ACTIVE, AccountState.AT_RISK, AccountState.CHURNED),
-        **_because(_SIGNALS_MOVE_DAILY, AccountState.EXPANDING, AccountState.CONTRACTING),
+        **_because(_SIGNALS_CHANGE_DAILY, AccountState.EXPANDING, AccountState.CONTRACTING),
         **_because(
-            "churned, returned and settled within new_paid_days, where the other days are few",
+            "churned, returned and settled within new_paid_days, if churn_days and reactivated_days"
+            " are small",
             AccountState.NEW_PAID,
         ),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
@@ -244,16 +243,16 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
         ),
     },
 }
-"""The allowed moves of an account (framework, section 5).
+"""Allowed transitions of an account (framework, section 5).
 
-The published moves into deleted are left out: no fact deletes an account.
+The published transitions into deleted are omitted: no fact deletes an account.
 """
 
 
 def is_allowed(
     origin: ir.StringValue, target: ir.StringValue, transitions: Transitions[State]
 ) -> ir.BooleanValue:
-    """Whether a move is an edge of a matrix."""
+    """Return whether a transition is allowed."""
     return ibis.or_(
         ibis.literal(value=False),
         *(

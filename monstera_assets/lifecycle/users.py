@@ -1,6 +1,6 @@
 """The lifecycle of users on the platform (framework, section 3).
 
-One computation, `platform_intervals`, from which history, current state and transitions all follow.
+History, current state and transitions follow from `platform_intervals`.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def platform_intervals(
     subscription_events: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """The state of each user on the platform over all days from signup on.
+    """Return the state of each user on the platform for all days since signup.
 
-    Reads silver_daily_user_activity, from the first day of the data on, and tables of bronze.
+    Reads silver_daily_user_activity since the first day of the data, and bronze tables.
 
     Returns:
         Interval table by `user_id`, days as numbers: `platform_state`, `state_since`,
         `activity_state`, `is_dunning`, `dunning_type`, `dunning_since`, `account_id`, `start_day`
         (signup), `last_activity_day`, `last_qualifying_event_at`, `qualifying_events` (on the last
         activity day), `total_qualifying_events` and `triggering_event_id` (of the interval's first
-        day; null if the state is that of the day before, or came with the passing of time).
+        day; null if the state did not change or time alone changed it).
     """
     people = users.select("user_id", "account_id", "user_created_at")
     people = numbered(people, by=["user_id"], number="user_number")
@@ -81,10 +81,10 @@ def platform_intervals(
 
 
 def _triggering_event_id(states: ir.Table) -> ir.StringValue:
-    """The event that caused a transition, null where it was the passing of time.
+    """Return the event that caused a transition, null if time alone did.
 
-    `dunning_event_id` is the subscription event with which the present dunning, or the present
-    absence of it, began; null where one dunning followed upon another.
+    `dunning_event_id` is the subscription event that started the current dunning, or ended the last
+    one; null if one dunning directly followed another.
     """
     by_activity = (states.valid_from == states.last_activity_day) & states.activity_decides
     dunning_begins = (states.dunning_since == states.valid_from) & states.dunning_event_id.notnull()
@@ -113,7 +113,7 @@ def _starts(people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """One row a user and qualifying day, in any product or none."""
+    """Return one row per user and qualifying day, in any product or none."""
     qualifying = activity.filter(activity.qualifying_events > 0)
     qualifying = qualifying.inner_join(people.select("user_id", "user_number"), "user_id")
     days = qualifying.group_by("user_number", "activity_date").aggregate(
@@ -137,7 +137,7 @@ def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePoli
 
 
 def _deletions(subscription_events: ir.Table, people: ir.Table) -> ir.Table:
-    """One interval a deleted user, from the first deletion on."""
+    """Return one interval per deleted user, from the first deletion on."""
     deletions = subscription_events.filter(
         subscription_events.event_type == "user_deleted", subscription_events.entity_type == "user"
     )

@@ -1,9 +1,8 @@
-"""Workflow runs: which steps of a workflow follow upon each other (framework, section 7).
+"""Workflow runs: step events matched in order (framework, section 7).
 
-A run is a user, a workflow and an instance: the project, else the session, else the day. It starts
-with the instance's first step 1 and goes on as the next step follows, in order, each event making
-one step at most, within the policy's `workflow_days` after the start. Steps out of order, repeated or
-late leave it where it is.
+A run is a user, a workflow and an instance: the project, else the session, else the day. It starts with
+the instance's first step 1 and advances with each next step, in order, within the policy's
+`workflow_days` after the start. An event makes at most one step. Other steps do not advance the run.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 
 RUN = ("user_id", "workflow_id", "instance_type", "instance_id")
-"""What identifies a run."""
+"""Columns that identify a run."""
 
 
 class InstanceType(StrEnum):
-    """What tells the runs of a user and workflow apart."""
+    """Kind of instance that separates the runs of a user in a workflow."""
 
     PROJECT = "project"
     SESSION = "session"
@@ -34,7 +33,7 @@ class InstanceType(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """How a run stands on a date."""
+    """Status of a run on a date."""
 
     COMPLETED = "completed"
     OPEN = "open"
@@ -42,12 +41,12 @@ class RunStatus(StrEnum):
 
 
 class MatchedInOrder(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
-    """Of steps, in order, the moments of those whose number is the next one: of steps 1, 2, ...
+    """The moments of the steps 1, 2, ... that occur in this order among the given steps.
 
-    A fold, which Ibis has no operation for; the warehouse's compiler has the engine's.
+    Ibis has no fold operation; the warehouse's compiler renders the engine's.
 
     Args:
-        steps: array of structs with `moment`, and `minus_number`, the step's number below zero.
+        steps: array of structs with `moment` and `minus_number`, the negated step number.
     """
 
     steps: ops.Value[dt.Array[dt.Struct]]
@@ -56,26 +55,26 @@ class MatchedInOrder(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
 
     @attribute  # type: ignore[untyped-decorator]  # Ibis has no stubs
     def dtype(self) -> dt.DataType:
-        """An array of moments."""
+        """Return the type: an array of moments."""
         return dt.Array(self.steps.dtype.value_type["moment"])
 
 
 def with_position(workflows: ir.Table) -> ir.Table:
-    """The steps of bronze_workflows with their `position`, which counts from 1 without gaps."""
+    """Add `position` to the steps of bronze_workflows: 1, 2, ... without gaps."""
     by_step = ibis.window(group_by="workflow_id", order_by="step_number")
     return workflows.mutate(position=workflows.step_number.dense_rank().over(by_step) + 1)
 
 
 def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """The runs that step events make.
+    """Return the runs that step events make.
 
-    What a run has reached on a date depends on the events up to that date only: later ones never
-    change its start, nor the steps that it has reached.
+    A run as of a date depends only on events up to that date: later ones change neither its start nor
+    the steps reached.
 
-    Reads bronze_workflows and silver_workflow_steps, from the first day on for each of its instances.
+    Reads bronze_workflows, and silver_workflow_steps since the first day of each instance.
 
     Returns:
-        One row a run: `RUN`, `started_at`, `started_day` (number), `steps` (of the workflow),
+        One row per run: `RUN`, `started_at`, `started_day` (number), `steps` (of the workflow),
         `steps_reached`, `reached_at` (array: when each step was reached), `completed_at` and
         `completed_day` (null if not completed).
     """
@@ -86,14 +85,14 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
     starts = first_steps.group_by(*RUN).aggregate(
         started_at=first_steps.step_at.min(), started_date=first_steps.step_date.min()
     )
-    # A workflow of one step can start more than once in an instance; all but the first are repeated.
+    # A one-step workflow can start more than once in an instance; all but the first are repeats.
     in_time = events.inner_join(starts, RUN)
     in_time = in_time.filter(
         in_time.step_at >= in_time.started_at,
         day_number(in_time.step_date) - day_number(in_time.started_date) <= policy.workflow_days,
     )
-    # Sorted as wholes: by moment and event, and the later step first where one event could make two,
-    # so that it makes one at most.
+    # Sort by moment and event, then later steps first, so that an event that matches two steps makes
+    # only one.
     step = ibis.struct(
         {
             "moment": in_time.step_at,
@@ -120,7 +119,7 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
 
 
 def run_status(runs: ir.Table, day: ir.IntegerValue, policy: LifecyclePolicy) -> ir.StringValue:
-    """How runs stand at the end of a day (number): completed, still open, or abandoned."""
+    """Return the status of runs at the end of a day (number)."""
     return ibis.cases(
         (runs.completed_at.notnull(), RunStatus.COMPLETED),
         (day - runs.started_day <= policy.workflow_days, RunStatus.OPEN),

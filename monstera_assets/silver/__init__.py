@@ -1,7 +1,7 @@
-"""Silver: what people did, and in which state that leaves them.
+"""Silver: activity of users and accounts, and the states that follow from it.
 
-Belongs here: one module a table, with its declaration, the function that computes it and the checks
-that are its own. Does not belong here: the rules of the states (lifecycle) and metrics (gold).
+Belongs here: one module per table, with its declaration, the function that computes it and its checks.
+Does not belong here: the rules of the states (lifecycle) and metrics (gold).
 """
 
 OWNERS = ("team:analytics-engineering",)

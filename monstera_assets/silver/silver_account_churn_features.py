@@ -1,4 +1,4 @@
-"""silver_account_churn_features: what was known of accounts under contract, and whether they lapsed."""
+"""silver_account_churn_features: features and outcomes of account churn models."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from monstera_assets.prediction.targets import ACCOUNTS
 from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS
 
 _LAPSED = "subscription lapsed"
-"""How the `state_reason` of an account begins whose subscription has ended."""
+"""Start of the `state_reason` of an account whose subscription has ended."""
 _WITHOUT_CONTRACT = (ma.AccountState.TRIAL, ma.AccountState.CHURNED)
 _CHANGES = {30: 1, 90: 3}
-"""Days over which changes are measured, and the same in steps between snapshots."""
+"""Days over which changes are measured, with the steps between snapshots."""
 _STATE_FEATURES = tuple(column for column in STATE_COLUMNS if column.name in ACCOUNTS.features)
 
 TABLE = ma.declare_table(
     "silver_account_churn_features",
-    grain="one account under contract and snapshot: the as-of date and dates 30, 60, ... days before",
-    description="Features that account churn models are trained on and score. A snapshot holds facts up"
-    " to its date only, with the outcome: whether the subscription lapsed in the 90 days after it.",
+    grain="one snapshot of an account under contract",
+    description="What was known about each account under contract, and did its subscription lapse in"
+    " the 90 days after? Account churn models are trained on these rows and score them. Snapshots"
+    " are the as-of date and every 30 days before; each holds only facts up to its date, and the"
+    " outcome.",
     key=("account_id", "snapshot_date"),
     columns=(
         ma.ACCOUNT_ID,
         ma.SNAPSHOT_DATE,
         *_STATE_FEATURES,
-        ma.Column("days_in_state", "int64", "Days since the state began."),
+        ma.Column("days_in_state", "int64", "Days since the current state began."),
         ma.Column("days_since_creation", "int64", "Days since the account was created."),
         *(
             ma.nullable(
@@ -36,16 +38,16 @@ TABLE = ma.declare_table(
                 f"{what} {days} days before; null if the account is younger.",
             )
             for name, dtype, what in (
-                ("health", "float64", "Health less what it was"),
-                ("active_seats", "int64", "Active seats less what they were"),
+                ("health", "float64", "Change in health_score against"),
+                ("active_seats", "int64", "Change in active seats against"),
             )
             for days in _CHANGES
         ),
         ma.nullable(
             "churned",
             "boolean",
-            "Whether the subscription was lapsed on a day of the 90 after the day; null while they"
-            " have not passed.",
+            "Whether the subscription was lapsed on any of the 90 days after the snapshot; null until"
+            " they have passed.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -53,7 +55,7 @@ TABLE = ma.declare_table(
 
 
 def under_contract(rows: ir.Table) -> ir.BooleanValue:
-    """Whether an account has a subscription that has not lapsed."""
+    """Select accounts with a subscription that has not lapsed."""
     return ~rows.current_state.isin(_WITHOUT_CONTRACT) & ~rows.state_reason.startswith(_LAPSED)
 
 
@@ -61,7 +63,7 @@ def under_contract(rows: ir.Table) -> ir.BooleanValue:
 def silver_account_churn_features(
     silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """The accounts' history on the dates of the snapshots."""
+    """Select the accounts' history on the dates of the snapshots."""
     history = silver_account_state_history
     as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
     oldest = feature_snapshots.oldest_snapshot(policy.churn, ACCOUNTS.horizon_steps)
@@ -102,7 +104,7 @@ def silver_account_churn_features(
 
 
 def _lapses(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """The accounts that were not under contract on some day of the 90 after a snapshot."""
+    """Return the accounts that were not under contract on some day of the 90 after a snapshot."""
     lapsed = history.filter(~under_contract(history))
     block = feature_snapshots.block_of(lapsed.snapshot_date, as_of)
     lapsed = lapsed.select("account_id", block=block).distinct()
@@ -116,7 +118,7 @@ def _lapses(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
 def outcomes_recomputed_from_history(
     silver_account_churn_features: ir.Table, silver_account_state_history: ir.Table
 ) -> ir.Table:
-    """Accounts marked as churned lapsed within the 90 days, the others did not."""
+    """Exactly the accounts marked as churned lapsed within the 90 days."""
     history = silver_account_state_history
     lapsed = history.filter(
         history.state_reason.startswith(_LAPSED) | history.current_state.isin(["churned", "trial"])

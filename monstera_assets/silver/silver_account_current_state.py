@@ -1,4 +1,4 @@
-"""silver_account_current_state: every account's state and health on the latest date."""
+"""silver_account_current_state: state and health of each account on the as-of date."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS,
 TABLE = ma.declare_table(
     "silver_account_current_state",
     grain="one account",
-    description="The state and health of every account at the end of the as-of date, the latest date"
-    " for which history exists. Read it for questions about now.",
+    description="What are the current state and health of each account? The table describes the end"
+    " of the as-of date, the latest day of the history.",
     key=("account_id",),
     columns=(ma.ACCOUNT_ID, *STATE_COLUMNS, ma.AS_OF_DATE, ma.STATE_UPDATED_AT),
 )
@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
     TABLE, previews=[ma.distribution("accounts", name) for name in ("current_state", "health_band")]
 )
 def silver_account_current_state(silver_account_state_intervals: ir.Table) -> ir.Table:
-    """The open intervals."""
+    """Return the intervals that contain the as-of date."""
     now = state_tables.current(silver_account_state_intervals)
     states = states_on(now, ma.day_number(now.as_of_date))
     return now.select("account_id", "as_of_date", "state_updated_at", **states)
@@ -36,7 +36,7 @@ agrees_with_history = state_tables.agrees_with_history(TABLE, "silver_account_st
 def accounts_table_is_up_to_date(
     silver_account_current_state: ir.Table, bronze_accounts: ir.Table
 ) -> ir.Table:
-    """The accounts table says what the last subscription event said."""
+    """The accounts table agrees with the last subscription event of each account."""
     current = silver_account_current_state
     paid = current.filter(
         current.days_to_renewal.notnull() | (current.monthly_recurring_revenue > 0)

@@ -1,4 +1,4 @@
-"""silver_account_state_history: every account's state and health on every day."""
+"""silver_account_state_history: state and health per account and day."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS,
 
 TABLE = ma.declare_table(
     "silver_account_state_history",
-    grain="one account and date, from its creation on",
-    description="The state and health of every account at the end of every day, from its"
-    " subscription events over its row in bronze_accounts and from its users' activity. Read it for"
-    " figures of a day, or of one day after another.",
+    grain="one account and date",
+    description="What were the state and health of each account at the end of each day? Contracts"
+    " follow from subscription events, and before them from bronze_accounts; use follows from the"
+    " users' activity. Read silver_account_state_intervals for durations.",
     key=("account_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.ACCOUNT_ID, ma.SNAPSHOT_DATE, *STATE_COLUMNS),
@@ -26,7 +26,7 @@ TABLE = ma.declare_table(
 def silver_account_state_history(
     silver_account_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Intervals crossed with the days of the window."""
+    """Cross the intervals with the days of the window."""
     days = state_tables.days_of(silver_account_state_intervals, window, keys=["account_id"])
     return days.select(
         "account_id", snapshot_date=ma.day_date(days.day), **states_on(days, days.day)
@@ -37,7 +37,7 @@ def silver_account_state_history(
 def one_row_per_account_and_day(
     silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Each account has exactly one row for each day from its creation on."""
+    """Each account has exactly one row per day since its creation."""
     created = bronze_accounts.account_created_at.date()
     starts = bronze_accounts.select("account_id", start_date=created)
     return state_tables.days_not_in_history(
@@ -49,7 +49,7 @@ def one_row_per_account_and_day(
 def health_is_sum_of_components(
     silver_account_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Health lies between 0 and 100 and is the mean of its four stored components."""
+    """Health is between 0 and 100 and is the mean of its four stored components."""
     rows = ma.within(silver_account_state_history, "snapshot_date", window)
     total = sum((rows[name] for name in COMPONENTS[1:]), rows[COMPONENTS[0]])
     out_of_bounds = ibis.or_(
@@ -68,10 +68,10 @@ def seats_recomputed_from_raw_events(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Active seats equal a count of distinct users over the raw events.
+    """Active seats equal the distinct users in the raw events.
 
-    Looks at the last day of each month in the window and the window's last day: each day's own
-    thirty days of events are counted out, which for every day would cost more than the table.
+    Checks only the last day of the window and of each month in it: counting 30 days of events for
+    every day would cost more than the table.
     """
     dates = ma.calendar(window.first, window.last, "snapshot_date")
     next_day = dates.snapshot_date + ibis.interval(days=1)
@@ -97,7 +97,7 @@ def seats_recomputed_from_raw_events(
 
 @ma.rule(TABLE, blocking=False)
 def seats_within_contract(silver_account_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
-    """No account uses more seats than it bought."""
+    """No account uses more seats than it has bought."""
     rows = ma.within(silver_account_state_history, "snapshot_date", window)
     rows = rows.filter(rows.active_seats > rows.total_seats)
     return rows.group_by("account_id").aggregate(

@@ -1,4 +1,4 @@
-"""silver_account_state_intervals: the stretches of days on which nothing changes of an account."""
+"""silver_account_state_intervals: runs of days without a change in an account's state or health."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ STATE_COLUMNS = (
         allowed=tuple(ma.AccountState),
     ),
     ma.STATE_SINCE,
-    ma.Column("state_reason", "string", "The rule that led to the state."),
+    ma.Column("state_reason", "string", "Rule that led to the state."),
     ma.Column(
         "subscription_tier",
         "string",
-        "Tier in force; trial before the first payment.",
+        "Subscription tier in force; trial before the first payment.",
         allowed=SUBSCRIPTION_TIERS,
     ),
     ma.Column("total_seats", "int64", "Seats bought."),
@@ -36,50 +36,50 @@ STATE_COLUMNS = (
     ma.Column(
         "seat_utilization_pct",
         "float64",
-        "100 x active_seats / total_seats; 0 without seats, may exceed 100.",
+        "100 x active_seats / total_seats; 0 without seats, above 100 if more are used than bought.",
     ),
-    ma.Column("health_score", "float64", "0 to 100: the mean of the four components."),
+    ma.Column("health_score", "float64", "Mean of the four components, 0 to 100."),
     ma.Column(
-        "seat_utilization_score", "float64", "Component of health: utilisation, at most 100."
+        "seat_utilization_score", "float64", "Health component: seat utilization, at most 100."
     ),
     ma.Column(
         "product_breadth_score",
         "float64",
-        "Component of health: products in use against the policy's breadth_target, at most 100.",
+        "Health component: 100 x products in use / the policy's breadth_target, at most 100.",
     ),
     ma.Column(
         "recent_activity_score",
         "float64",
-        "Component of health: 100, 75, 50, 25 for a last qualifying event up to 7, 14, 30, 60 days"
-        " ago, else 0.",
+        "Health component: 100, 75, 50 or 25 if the last qualifying event is at most 7, 14, 30 or 60"
+        " days ago, else 0.",
     ),
     ma.Column(
         "contract_status_score",
         "float64",
-        "Component of health: 0 churned, 25 frozen or lapsed, 50 trial or cancellation pending, 75"
-        " renewal within 30 days, else 100.",
+        "Health component: 0 churned; 25 frozen or lapsed; 50 trial or cancellation pending; 75"
+        " renewal within 30 days; else 100.",
     ),
     ma.Column(
         "health_band",
         "string",
-        "excellent from 90, good from 70, fair from 50, poor from 30, critical below.",
+        "excellent from 90, good from 70, fair from 50, poor from 30, else critical.",
         allowed=tuple(HealthBand),
     ),
     ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
-        "Recurring revenue a month, in the company's currency; 0 unless paid.",
+        "Monthly recurring revenue, in the company's currency; 0 unless paid.",
     ),
     ma.nullable("contract_renewal_date", "date", "Renewal date; null if open-ended."),
     ma.nullable(
         "days_to_renewal",
         "int64",
-        "Days to the renewal date, positive before it; null while never paid or lapsed.",
+        "Days until the renewal date, negative after it; null if never paid or lapsed.",
     ),
     ma.Column(
         "frozen_reason",
         "string",
-        "Why the account is frozen; null if it is not.",
+        "Reason why the account is frozen; null if it is not.",
         nullable=True,
         allowed=tuple(FrozenReason),
     ),
@@ -89,11 +89,10 @@ STATE_COLUMNS = (
 
 TABLE = ma.declare_table(
     "silver_account_state_intervals",
-    grain="one account and first day of a stretch in which neither the state or health changes nor a"
-    " date from which days are counted",
-    description="The state and health of every account from its creation to the as-of date. Read it for"
-    " questions about lengths of time and long ranges: it has a row a change, where history has one a"
-    " day.",
+    grain="one account and interval",
+    description="How did the state and health of each account change over time? Intervals are runs"
+    " of days without a change, from creation to the as-of date. Read this table for durations and"
+    " long ranges: it has one row per change; the history has one per day.",
     key=("account_id", "valid_from"),
     columns=(
         ma.ACCOUNT_ID,
@@ -101,12 +100,12 @@ TABLE = ma.declare_table(
         state_tables.VALID_TO,
         *(column for column in STATE_COLUMNS if column.name != "days_to_renewal"),
         ma.Column(
-            "is_paid", "boolean", "Whether it is paid for, so that days to renewal are counted."
+            "is_paid", "boolean", "Whether the account is paid; days_to_renewal is null if not."
         ),
         ma.nullable(
             "subscription_event_id",
             "string",
-            "The subscription event of the first day that changed the contract; null if none did.",
+            "Subscription event that changed the contract on the first day; null if none did.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -123,7 +122,7 @@ def silver_account_state_intervals(
     policy: ma.LifecyclePolicy,
     as_of: ir.DateValue,
 ) -> ir.Table:
-    """The rules of the lifecycle over all facts up to the as-of date."""
+    """Apply the lifecycle rules to all facts up to the as-of date."""
     intervals = account_intervals(
         silver_daily_user_activity,
         bronze_users,
@@ -145,7 +144,7 @@ def silver_account_state_intervals(
 
 
 def states_on(days: ir.Table, day: ir.IntegerValue) -> dict[str, ir.Value]:
-    """The columns that history and current state share, of rows of intervals on a day."""
+    """Return the columns of history and current state, for rows of intervals on a day."""
     to_renewal = ma.day_number(days.contract_renewal_date) - day
     renewal = {"days_to_renewal": ibis.ifelse(days.is_paid, to_renewal, None)}
     names = ma.column_names(STATE_COLUMNS)

@@ -1,4 +1,4 @@
-"""silver_account_state_transitions: every move of an account from one state to another."""
+"""silver_account_state_transitions: transitions between account states."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _STATES = tuple(ma.AccountState)
 
 TABLE = ma.declare_table(
     "silver_account_state_transitions",
-    grain="one account and date on which the state differs from the day before",
-    description="Transitions between account states, with the rule that led to the new state and what"
-    " changed in revenue and seats that day. Read it for what happened, and what caused it.",
+    grain="one account and date with a transition",
+    description="When did accounts change state, and why? Each transition has the rule that led to"
+    " the new state, and that day's changes in revenue and seats.",
     key=("account_id", "transition_date"),
     partition_column="transition_date",
     columns=(
@@ -23,17 +23,19 @@ TABLE = ma.declare_table(
         ma.Column("from_state", "string", "State at the end of the day before.", allowed=_STATES),
         ma.Column("to_state", "string", "State at the end of the day.", allowed=_STATES),
         state_tables.TRANSITION_DATE,
-        ma.Column("reason", "string", "The rule that led to the new state."),
+        ma.Column("reason", "string", "Rule that led to the new state."),
         ma.nullable(
             "triggering_event_id",
             "string",
-            "The subscription event of that day, if there was one; null if it was time or use.",
+            "Subscription event of that day; null if time or use caused the transition.",
         ),
         state_tables.DAYS_IN_PREVIOUS_STATE,
         ma.Column(
-            "mrr_change", "decimal(18, 2)", "Monthly recurring revenue against the day before."
+            "mrr_change",
+            "decimal(18, 2)",
+            "Change in monthly recurring revenue since the day before.",
         ),
-        ma.Column("seat_change", "int64", "Seats bought against the day before."),
+        ma.Column("seat_change", "int64", "Change in seats bought since the day before."),
     ),
 )
 
@@ -42,7 +44,7 @@ TABLE = ma.declare_table(
 def silver_account_state_transitions(
     silver_account_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Where an interval meets the next one within the window, and the state is another one."""
+    """Return where intervals of different states meet within the window."""
     intervals = silver_account_state_intervals
     moves = state_tables.transitions_of(intervals, window, keys=["account_id"])
     return moves.mutate(
@@ -57,7 +59,7 @@ def silver_account_state_transitions(
 def transitions_are_allowed(
     silver_account_state_transitions: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every move is an edge of the allowed matrix."""
+    """Every transition is one of the allowed transitions."""
     moves = ma.within(silver_account_state_transitions, "transition_date", window)
     return moves.filter(~is_allowed(moves.from_state, moves.to_state, ACCOUNT_TRANSITIONS))
 
@@ -69,9 +71,9 @@ def equal_history_differences(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Moves are the differences between consecutive rows of history, no more and no less.
+    """Transitions are exactly the differences between consecutive rows of history.
 
-    Compared from the first day on whose day before is in history too.
+    Days whose previous day is not in history are not compared.
     """
     history = state_tables.with_day_before(silver_account_state_history, window)
     by_day = ibis.window(group_by="account_id", order_by="snapshot_date")
@@ -87,4 +89,6 @@ def equal_history_differences(
         seat_change=seats - seats.lag().over(by_day),
     )
     changes = days.filter(days.from_state != days.to_state)
-    return state_tables.differing_moves(silver_account_state_transitions, changes, history, window)
+    return state_tables.differing_transitions(
+        silver_account_state_transitions, changes, history, window
+    )

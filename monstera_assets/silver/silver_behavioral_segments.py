@@ -1,4 +1,4 @@
-"""silver_behavioral_segments: who every user is, by behaviour, on the latest date of history."""
+"""silver_behavioral_segments: behavioral segments of each user on the as-of date."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from monstera_assets.silver.silver_user_segment_history import MEASURE_COLUMNS, 
 TABLE = ma.declare_table(
     "silver_behavioral_segments",
     grain="one user",
-    description="The behavioural segments of every user at the end of the as-of date, the latest"
-    " date for which history exists, and the measures that they follow from.",
+    description="In which behavioral segments is each user now? The table describes the end of the"
+    " as-of date, the latest day of the history, and includes the measures behind the segments.",
     key=("user_id",),
     columns=(
         ma.USER_ID,
@@ -32,7 +32,7 @@ TABLE = ma.declare_table(
     ],
 )
 def silver_behavioral_segments(silver_user_segment_history: ir.Table) -> ir.Table:
-    """The latest day of history."""
+    """Return the latest day of history."""
     latest = silver_user_segment_history.rename(as_of_date="snapshot_date")
     return latest.mutate(
         segments_updated_at=latest.as_of_date.cast("timestamp") + ibis.interval(days=1)

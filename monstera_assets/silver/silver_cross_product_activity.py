@@ -1,4 +1,4 @@
-"""silver_cross_product_activity: how each user moved between products each day."""
+"""silver_cross_product_activity: product use and switches per user and day."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 TABLE = ma.declare_table(
     "silver_cross_product_activity",
     grain="one user and day with at least one event in a product",
-    description="The products that each user was in each day, and the workflows brought to their end.",
+    description="Which products did each user visit each day, and which workflows were completed?"
+    " Days without an event in a product have no row.",
     key=("user_id", "activity_date"),
     partition_column="activity_date",
     columns=(
@@ -22,18 +23,18 @@ TABLE = ma.declare_table(
         ma.Column("products_used", "int64", "Products with a qualifying event."),
         ma.product_column(
             "primary_product_id",
-            "Product with most qualifying events, of equals with most events, then the lower id.",
+            "Product with the most qualifying events; ties are broken by all events, then by lower id.",
         ),
         ma.Column(
             "product_switches",
             "int64",
-            "Events in another product than the event before them, by time and event id.",
+            "Events in another product than the previous event's, by time and event id.",
         ),
         ma.Column("workflows_completed", "int64", "Workflow runs completed that day."),
         ma.Column(
             "cross_product_workflows_completed",
             "int64",
-            "Those of workflows whose steps lie in more than one product.",
+            "Completed runs of workflows whose steps are in more than one product.",
         ),
     ),
 )
@@ -53,7 +54,7 @@ def silver_cross_product_activity(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Events in products, in their order within the day, and completed runs."""
+    """Aggregate the day's events in products, in order, and add completed runs."""
     events = silver_events_enriched
     events = events.filter(events.entity_type == "user", events.product_id.notnull())
     by_product = events.group_by(
@@ -76,9 +77,9 @@ def silver_cross_product_activity(
 
 
 def _switches(events: ir.Table, days: ir.Table) -> ir.Table:
-    """Events in another product than the one before them, of days with more products than one.
+    """Count events in a different product than the previous one, on days with several products.
 
-    Nothing has to be put in order for the other days, which are most of them.
+    Most days have one product, and their events need no sorting.
     """
     events = events.rename(user_id="entity_id", activity_date="event_date")
     events = events.semi_join(days, TABLE.key)
@@ -96,7 +97,7 @@ def _completions(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Completed runs by user and day; only runs with a step in the window can be completed in it."""
+    """Count completed runs by user and day; only runs with a step in the window can complete in it."""
     within_window = steps.filter(steps.step_date.between(window.first, window.last))
     moved = steps.semi_join(within_window.select(*RUN).distinct(), RUN)
     runs = workflow_runs(moved, workflows, policy)
@@ -132,7 +133,7 @@ def agrees_with_daily_activity(
 def counts_are_possible(
     silver_cross_product_activity: ir.Table, silver_workflow_runs: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Switches and workflows are as many as products and completed runs allow."""
+    """Switches and workflows do not exceed what products and completed runs allow."""
     rows = ma.within(silver_cross_product_activity, "activity_date", window)
     runs = silver_workflow_runs
     completed = runs.filter(runs.completed_at.notnull())
@@ -140,7 +141,7 @@ def counts_are_possible(
         user_id="user_id", activity_date=completed.completed_at.date()
     ).aggregate(runs=completed.count())
     both = ma.left_joined(rows, completed, on=TABLE.key)
-    # The runs describe the as-of date; what days after it completed is not in them.
+    # Runs describe the as-of date and lack what was completed later.
     known = both.activity_date <= runs.aggregate(day=runs.as_of_date.max()).day.as_scalar()
     return both.filter(
         (both.product_switches < both.products_visited - 1)

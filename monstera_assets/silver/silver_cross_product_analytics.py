@@ -1,4 +1,4 @@
-"""silver_cross_product_analytics: the portfolio of products of every user."""
+"""silver_cross_product_analytics: the product portfolio of each user."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from monstera_assets.lifecycle.products import IN_USE, active_products
 TABLE = ma.declare_table(
     "silver_cross_product_analytics",
     grain="one user",
-    description="Which of the active products every user tried, was activated in and is active in by"
-    " the as-of date, and how evenly the use is spread over them.",
+    description="Which products has each user tried, activated and kept using by the as-of date?"
+    " Only active products count; diversity measures how evenly the use is spread over them.",
     key=("user_id",),
     columns=(
         ma.USER_ID,
-        ma.Column("products_tried", "int64", "Products that the user ever accessed."),
+        ma.Column("products_tried", "int64", "Products that the user has ever accessed."),
         ma.Column("products_activated", "int64", "Products with an activation event."),
         ma.Column(
             "products_active",
@@ -26,24 +26,24 @@ TABLE = ma.declare_table(
         ma.Column("total_qualifying_events", "int64", "Qualifying events in active products."),
         ma.product_column(
             "primary_product_id",
-            "Product with most qualifying events, of equals the one used last; null without any.",
+            "Product with the most qualifying events; ties go to the one used last. Null if none.",
             nullable=True,
         ),
         ma.nullable(
             "diversity",
             "float64",
             "Entropy of the qualifying events over products, divided by the logarithm of the number"
-            " of active products: 0 for use of one product, 1 for the same use of all; null without"
+            " of active products: 0 if one product is used, 1 if all are used equally; null without"
             " qualifying events.",
         ),
         ma.product_column(
-            "first_product_id", "Product adopted first; null without any.", nullable=True
+            "first_product_id", "Product adopted first; null if none.", nullable=True
         ),
-        ma.nullable("first_adoption_date", "date", "When; null without any."),
+        ma.nullable("first_adoption_date", "date", "Date of the first adoption; null if none."),
         ma.product_column(
-            "latest_product_id", "Product adopted last; null without any.", nullable=True
+            "latest_product_id", "Product adopted last; null if none.", nullable=True
         ),
-        ma.nullable("latest_adoption_date", "date", "When; null without any."),
+        ma.nullable("latest_adoption_date", "date", "Date of the latest adoption; null if none."),
         ma.AS_OF_DATE,
     ),
 )
@@ -57,7 +57,7 @@ def silver_cross_product_analytics(
     silver_user_product_states: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Product states added up by user."""
+    """Aggregate product states by user."""
     states = silver_user_product_states
     adopted = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     events = adopted.total_qualifying_events
@@ -79,7 +79,7 @@ def silver_cross_product_analytics(
         products_active=adopted.count(where=adopted.current_state.isin(IN_USE)),
         total_qualifying_events=adopted.total_qualifying_events.sum().cast("int64"),
         primary_product_id=adopted.product_id.first(where=used, order_by=by_use),
-        # Added up in a fixed order: a sum of fractions depends on it in its last bits.
+        # In a fixed order, on which the last bits of a sum of floats depend.
         entropy=adopted.term.collect(order_by=adopted.product_id).sums(),
         first_product_id=adopted.product_id.first(order_by=in_order),
         first_adoption_date=adopted.first_access_at.min().date(),
@@ -108,7 +108,7 @@ def agrees_with_product_states(
     silver_user_product_states: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Every user has a portfolio that counts what the product states say."""
+    """Each user has a portfolio that agrees with the product states."""
     states = silver_user_product_states
     tried = states.current_state != ma.ProductState.NEVER_ADOPTED
     counted = states.group_by(person_id="user_id").aggregate(

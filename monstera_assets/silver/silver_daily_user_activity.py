@@ -1,4 +1,4 @@
-"""silver_daily_user_activity: the compact fact that all history reads."""
+"""silver_daily_user_activity: activity per user, product and day, the input of all histories."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from monstera_assets.bronze.bronze_product_catalog import product_of_node
 TABLE = ma.declare_table(
     "silver_daily_user_activity",
     grain="one user, product and day with at least one event",
-    description="What each user did each day in each product. Features and sub-features count for"
-    " their product; events without a product have a row of their own, with a null product.",
+    description="What did each user do in each product each day? Features and sub-features count for"
+    " their product; events without a product have a separate row with a null product.",
     key=("user_id", "product_id", "activity_date"),
     partition_column="activity_date",
     columns=(
@@ -47,12 +47,12 @@ TABLE = ma.declare_table(
 def silver_daily_user_activity(
     bronze_events: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:
-    """Events of users, rolled up to products, by user, product and day."""
+    """Aggregate user events by user, product and day."""
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     events = bronze_events.filter(bronze_events.entity_type == "user")
     events = events.left_join(nodes, events.product_id == nodes.node_id)
     qualifying = events.is_qualifying_event
-    # By session first, so that no session has to be counted as distinct.
+    # Grouping by session first avoids a distinct count of sessions.
     parts = events.group_by(
         user_id=events.entity_id,
         activity_date=events.event_date,

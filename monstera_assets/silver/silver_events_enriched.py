@@ -1,4 +1,4 @@
-"""silver_events_enriched: every event with its product, and with who did it and when in their life."""
+"""silver_events_enriched: accepted events with product, user and account attributes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _OF_USERS = ("account_id", "country", "plan_type", "acquisition_source", "accoun
 TABLE = ma.declare_table(
     "silver_events_enriched",
     grain="one event",
-    description="Accepted events, rolled up to products, with the attributes of user and account as"
-    " their latest rows say. Attributes are null where the entity is no user.",
+    description="Which product, user and account does each accepted event belong to? Attributes of"
+    " users and accounts come from their latest rows and are null for other entity types.",
     key=("event_id",),
     partition_column="event_date",
     columns=(
@@ -34,13 +34,13 @@ TABLE = ma.declare_table(
         ),
         ma.product_column(
             "feature_id",
-            "The feature or sub-feature that the event names; null if it names none.",
+            "Feature or sub-feature that the event names; null if none.",
             nullable=True,
         ),
         replace(ma.ACCOUNT_OF_USER, nullable=True),
         ma.nullable("country", "string", "Country of the user."),
         ma.nullable("plan_type", "string", "Plan of the user."),
-        ma.nullable("acquisition_source", "string", "Where the user came from."),
+        ma.nullable("acquisition_source", "string", "Acquisition source of the user."),
         ma.Column(
             "account_tier",
             "string",
@@ -48,9 +48,7 @@ TABLE = ma.declare_table(
             nullable=True,
             allowed=SUBSCRIPTION_TIERS,
         ),
-        ma.nullable(
-            "days_since_signup", "int64", "Tenure: days from the user's signup to the event."
-        ),
+        ma.nullable("days_since_signup", "int64", "Days from the user's signup to the event."),
     ),
 )
 
@@ -62,7 +60,7 @@ def silver_events_enriched(
     bronze_users: ir.Table,
     bronze_accounts: ir.Table,
 ) -> ir.Table:
-    """Events joined to catalog, users and accounts."""
+    """Join events to the catalog, users and accounts."""
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     people = bronze_users.inner_join(
         bronze_accounts.select("account_id", account_tier="subscription_tier"), "account_id"
@@ -86,7 +84,7 @@ def silver_events_enriched(
 def typed_events_have_a_product(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every event of a type that belongs to a product names one."""
+    """Every event whose type belongs to a product names one."""
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.product_id.isnull())
     listed = catalog_event_types(bronze_product_catalog).select("event_type").distinct()
@@ -97,7 +95,7 @@ def typed_events_have_a_product(
 def flags_agree_with_catalog(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Qualifying and activation flags agree with the catalog's lists, where it has them."""
+    """Qualifying and activation flags agree with the catalog's lists, where it has any."""
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.product_id.notnull())
     listed = catalog_event_types(bronze_product_catalog)
@@ -118,9 +116,9 @@ def flags_agree_with_catalog(
 def no_email_leaves_bronze(
     silver_events_enriched: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """No user's e-mail address has left bronze inside an event's metadata.
+    """No event's metadata contains a user's e-mail address.
 
-    Metadata is the only free text in silver and gold; tests look at all other columns.
+    Metadata is the only free text in silver and gold; tests cover all other columns.
     """
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.metadata.contains("@"))
@@ -137,10 +135,9 @@ def no_email_leaves_bronze(
 
 
 def catalog_event_types(catalog: ir.Table) -> ir.Table:
-    """The catalog's lists as rows.
+    """Return the catalog's lists as one row per node and event type.
 
-    Returns:
-        One row a node and event type: `node_id`, `event_type`, `qualifies`, `activates`.
+    Columns: `node_id`, `event_type`, `qualifies`, `activates`.
     """
     listed = ibis.union(
         *(

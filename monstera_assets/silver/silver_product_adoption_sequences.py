@@ -1,4 +1,4 @@
-"""silver_product_adoption_sequences: the paths on which users take up one product after another."""
+"""silver_product_adoption_sequences: the sequences in which users adopt products."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from monstera_assets import authoring as ma
 ARROW = " > "
 PERIOD_DAYS = 30
 RETENTION_FROM = (30, 90)
-"""First days of the periods after an adoption in which the user is looked for."""
+"""First days of the periods after an adoption in which retention is measured."""
 
 TABLE = ma.declare_table(
     "silver_product_adoption_sequences",
     grain="one path: a sequence of products in the order of adoption",
-    description="A tree of paths by the as-of date. A path of n products counts the users whose first"
-    " n adoptions they are; those who adopted nothing after them end on it, so the ends share out the"
-    " adopters.",
+    description="In which order have users adopted products by the as-of date? Paths form a tree: a"
+    " path of n products counts the users who adopted these products first, in this order. Users end"
+    " on the path of all their adoptions, so users_ending adds up to all adopters.",
     key=("path",),
     columns=(
-        ma.Column("path", "string", f"Ids of the products, separated by `{ARROW}`."),
+        ma.Column("path", "string", f"Product ids, separated by `{ARROW}`."),
         ma.Column("path_length", "int64", "Number of products."),
-        ma.product_column("first_product_id", "The product that the path starts with."),
-        ma.product_column("last_product_id", "The product adopted last."),
+        ma.product_column("first_product_id", "First product of the path."),
+        ma.product_column("last_product_id", "Last product of the path."),
         ma.nullable(
             "previous_path",
             "string",
-            "The path without its last product; null if that is the only one.",
+            "Path without its last product; null for a path of one.",
         ),
         ma.Column("users", "int64", "Users whose first adoptions are the path."),
-        ma.Column("users_ending", "int64", "Those of them who adopted nothing after it."),
-        ma.Column("share_of_adopters", "float64", "users / users who adopted anything, 0 to 1."),
+        ma.Column("users_ending", "int64", "Users who adopted nothing after the path."),
+        ma.Column("share_of_adopters", "float64", "users / all adopters, between 0 and 1."),
         ma.nullable(
             "share_of_previous",
             "float64",
-            "users / users of the previous path, 0 to 1; null without one.",
+            "users / users of the previous path, between 0 and 1; null without one.",
         ),
         ma.nullable(
             "median_days_since_previous",
             "float64",
-            "Median days between the last two adoptions; null if there is only one.",
+            "Median days between the last two adoptions; null for a path of one.",
         ),
         ma.Column(
             "median_days_since_signup", "float64", "Median days from signup to the last adoption."
@@ -54,13 +54,13 @@ TABLE = ma.declare_table(
                 ma.Column(
                     f"users_mature_{start}",
                     "int64",
-                    f"Users whose day {start + PERIOD_DAYS - 1} after the last adoption has passed.",
+                    f"Users whose last adoption was at least {start + PERIOD_DAYS - 1} days ago.",
                 ),
                 ma.nullable(
                     f"retention_{start}",
                     "float64",
-                    f"Share of those with a qualifying event on days {start} to"
-                    f" {start + PERIOD_DAYS - 1} after the last adoption; null if there are none.",
+                    f"Share of those users with a qualifying event on days {start} to"
+                    f" {start + PERIOD_DAYS - 1} after the last adoption; null without users.",
                 ),
             )
         ),
@@ -73,7 +73,7 @@ TABLE = ma.declare_table(
 def silver_product_adoption_sequences(
     silver_user_product_adoptions: ir.Table, silver_daily_user_activity: ir.Table
 ) -> ir.Table:
-    """Adoptions, each with the path that leads to it, counted by path."""
+    """Build the path to each adoption and aggregate by path."""
     adoptions = _with_retention(silver_user_product_adoptions, silver_daily_user_activity)
     so_far = ibis.cumulative_window(group_by="user_id", order_by="sequence_number")
     before = ibis.window(group_by="user_id", order_by="sequence_number", preceding=(None, 1))
@@ -122,7 +122,7 @@ def silver_product_adoption_sequences(
 
 
 def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
-    """Whether each adopter can be, and was, seen again in the periods after the adoption."""
+    """Add whether each adopter could be, and was, active in the periods after the adoption."""
     used = activity.filter(activity.qualifying_events > 0)
     used = used.select("user_id", used_on=used.activity_date).distinct()
     steps = adoptions.select("user_id", "sequence_number", "adoption_date", "as_of_date")
@@ -153,7 +153,7 @@ def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
 def sequences_partition_the_adopters(
     silver_product_adoption_sequences: ir.Table, silver_user_product_adoptions: ir.Table
 ) -> ir.Table:
-    """Paths share out the adopters: each ends on one, or goes on to a longer one."""
+    """Paths partition the adopters: each ends on a path or continues on a longer one."""
     paths = silver_product_adoption_sequences
     onward = paths.group_by(path=paths.previous_path).aggregate(
         going_on=paths.users.sum().cast("int64")

@@ -1,4 +1,4 @@
-"""silver_product_affinity: which products are taken up by the same users, pair by pair."""
+"""silver_product_affinity: how often users adopt pairs of products."""
 
 from __future__ import annotations
 
@@ -8,58 +8,60 @@ import ibis.expr.types as ir
 from monstera_assets import authoring as ma
 
 MAU_GAP = 29
-"""Days since the last qualifying event up to which a user is in MAU."""
+"""Maximum days since the last qualifying event of a user in MAU."""
 
 TABLE = ma.declare_table(
     "silver_product_affinity",
-    grain="one ordered pair of products that are active and launched",
-    description="How the adoption of one product goes together with that of another, by the as-of"
-    " date, over the users who could use both: all who have signed up. Adoption is first access."
-    " Users, support, lift and Jaccard are the same in both orders. None of it says that one leads"
-    " to the other.",
+    grain="one ordered pair of active, launched products",
+    description="How is the adoption of one product associated with that of another as of the as-of"
+    " date? Rates are over all users who have signed up; adoption is first access. Eligible users,"
+    " users of both, support, lift and Jaccard are the same in both orders. None of them implies"
+    " causation.",
     key=("first_product_id", "second_product_id"),
     columns=(
-        ma.product_column("first_product_id", "The product given."),
-        ma.product_column("second_product_id", "The product looked at."),
-        ma.Column("users_eligible", "int64", "n: users who could use both."),
-        ma.Column("users_first", "int64", "n_a: users who adopted the first."),
-        ma.Column("users_second", "int64", "n_b: users who adopted the second."),
-        ma.Column("users_both", "int64", "n_ab: users who adopted both."),
+        ma.product_column("first_product_id", "First product of the pair."),
+        ma.product_column("second_product_id", "Second product of the pair."),
+        ma.Column("users_eligible", "int64", "n: users who could use both products."),
+        ma.Column("users_first", "int64", "n_a: users who adopted the first product."),
+        ma.Column("users_second", "int64", "n_b: users who adopted the second product."),
+        ma.Column("users_both", "int64", "n_ab: users who adopted both products."),
         ma.Column("is_low_support", "boolean", "Whether n_ab is below min_affinity_support."),
-        ma.nullable("support", "float64", "n_ab / n, 0 to 1; null without users."),
+        ma.nullable("support", "float64", "n_ab / n, between 0 and 1; null without users."),
         ma.nullable(
-            "co_adoption_rate", "float64", "n_ab / n_a, 0 to 1; null if nobody adopted the first."
+            "co_adoption_rate", "float64", "n_ab / n_a, between 0 and 1; null if n_a is 0."
         ),
         ma.nullable(
             "lift",
             "float64",
-            "n n_ab / (n_a n_b): 1 where the two are independent; null if nobody adopted one.",
+            "n n_ab / (n_a n_b): 1 if adoptions are independent; null if n_a or n_b is 0.",
         ),
         ma.nullable(
             "jaccard",
             "float64",
-            "n_ab / (n_a + n_b - n_ab), 0 to 1; null if nobody adopted either.",
+            "n_ab / (n_a + n_b - n_ab), between 0 and 1; null if nobody adopted either product.",
         ),
         ma.Column("users_in_order", "int64", "Users who adopted the first before the second."),
         ma.nullable(
             "median_days_between",
             "float64",
-            "Their median days from the one adoption to the other; null if there are none.",
+            "Median days between the two adoptions of users_in_order; null if there are none.",
         ),
         ma.nullable(
             "monthly_active_share_both",
             "float64",
-            "Share in MAU of those who adopted both, 0 to 1; null if there are none.",
+            "Share of the adopters of both who are in MAU, between 0 and 1; null if there are none.",
         ),
         ma.nullable(
             "monthly_active_share_first_only",
             "float64",
-            "Share in MAU of those who adopted only the first, 0 to 1; null if there are none.",
+            "Share of the adopters of only the first product who are in MAU, between 0 and 1; null if"
+            " there are none.",
         ),
         ma.nullable(
             "retention_lift",
             "float64",
-            "The former share / the latter; null if either is null or the latter is 0.",
+            "monthly_active_share_both / monthly_active_share_first_only; null if either is null or the"
+            " latter is 0.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -74,7 +76,7 @@ def silver_product_affinity(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Adoptions of each product, and of each two products by one user."""
+    """Count the adopters of each product and of each pair."""
     people = silver_user_current_state
     in_mau = (people.days_since_last_qualifying_event <= MAU_GAP).fill_null(False)
     adoptions = silver_user_product_adoptions.drop("as_of_date")
@@ -117,7 +119,7 @@ def silver_product_affinity(
 
 
 def _pairs(catalog: ir.Table, as_of: ir.Table) -> ir.Table:
-    """All ordered pairs of products that could be used on the as-of date, with that date."""
+    """Return all ordered pairs of products available on the as-of date, with that date."""
     products = catalog.filter(catalog.tier == "product", catalog.is_active).cross_join(as_of)
     products = products.filter(products.created_at.date() <= products.as_of_date)
     first = products.select("as_of_date", "users_eligible", first_product_id=products.product_id)
@@ -126,7 +128,7 @@ def _pairs(catalog: ir.Table, as_of: ir.Table) -> ir.Table:
 
 
 def _together(adoptions: ir.Table) -> ir.Table:
-    """The users who adopted both products of a pair."""
+    """Count the users who adopted both products of a pair."""
     first, second = adoptions, ma.materialized(adoptions)
     both = first.inner_join(second, ["user_id", first.product_id != second.product_id]).select(
         "in_mau",
@@ -161,7 +163,7 @@ def symmetric_where_it_must_be(silver_product_affinity: ir.Table) -> ir.Table:
 def within_bounds(
     silver_product_affinity: ir.Table, silver_user_product_adoptions: ir.Table
 ) -> ir.Table:
-    """Counts and rates lie within their bounds, and count the adopters there are."""
+    """Counts and rates are within their bounds and agree with the adoptions."""
     adoptions = silver_user_product_adoptions
     adopters = adoptions.group_by(first_product_id="product_id").aggregate(
         adopters=adoptions.count()

@@ -1,4 +1,4 @@
-"""silver_user_current_state: every user's state on the latest date of history."""
+"""silver_user_current_state: state of each user on the as-of date."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from monstera_assets.silver.silver_user_state_intervals import CURRENT_COLUMNS
 TABLE = ma.declare_table(
     "silver_user_current_state",
     grain="one user",
-    description="The state of every user at the end of the as-of date, the latest date for which"
-    " history exists. Read it for questions about now.",
+    description="What is the current state of each user? The table describes the end of the as-of"
+    " date, the latest day of the history.",
     key=("user_id",),
     columns=(
         ma.USER_ID,
@@ -28,7 +28,7 @@ TABLE = ma.declare_table(
 
 @ma.table_asset(TABLE, previews=[ma.distribution("users", "platform_state")])
 def silver_user_current_state(silver_user_state_intervals: ir.Table) -> ir.Table:
-    """The open intervals."""
+    """Return the intervals that contain the as-of date."""
     now = state_tables.current(silver_user_state_intervals)
     today = ma.day_number(now.as_of_date)
     return now.mutate(

@@ -1,4 +1,4 @@
-"""silver_user_product_adoptions: in which order, and when in their life, users took up products."""
+"""silver_user_product_adoptions: order and time of each user's product adoptions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from monstera_assets.silver.silver_user_product_state_intervals import CURRENT_S
 
 TABLE = ma.declare_table(
     "silver_user_product_adoptions",
-    grain="one user and active product that the user adopted",
-    description="Adoptions of products by the as-of date. Adoption is first access; of two products"
-    " first accessed at one moment the one with the lower id comes first.",
+    grain="one user and adopted active product",
+    description="When and in which order has each user adopted products by the as-of date? Adoption"
+    " is first access; ties go to the lower product id.",
     key=("user_id", "product_id"),
     columns=(
         *KEY_COLUMNS,
         ma.Column("adopted_at", "timestamp", "First event of any kind in the product, UTC."),
         ma.Column("adoption_date", "date", "UTC date of that event."),
-        ma.Column("sequence_number", "int64", "1 for the user's first product, and so on."),
-        ma.Column("products_adopted", "int64", "Products that the user adopted in all."),
+        ma.Column("sequence_number", "int64", "Position in the user's adoptions, from 1."),
+        ma.Column("products_adopted", "int64", "Number of products that the user adopted."),
         ma.Column("days_since_signup", "int64", "Days from signup to adoption."),
         ma.nullable(
             "days_since_previous_adoption",
@@ -32,7 +32,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "is_active",
             "boolean",
-            "Whether that state is active_in_product or reactivated_in_product.",
+            "Whether current_state is active_in_product or reactivated_in_product.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -43,7 +43,7 @@ TABLE = ma.declare_table(
 def silver_user_product_adoptions(
     silver_user_product_states: ir.Table, bronze_users: ir.Table
 ) -> ir.Table:
-    """Adopted products in the order of first access."""
+    """Number adopted products in the order of first access."""
     states = silver_user_product_states
     adopted = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     signups = bronze_users.select("user_id", signup_date=bronze_users.user_created_at.date())
@@ -67,7 +67,7 @@ def silver_user_product_adoptions(
 def agree_with_product_states(
     silver_user_product_adoptions: ir.Table, silver_user_product_states: ir.Table
 ) -> ir.Table:
-    """Adoptions are the product states that are not never_adopted, numbered without gaps."""
+    """Adoptions are the product states except never_adopted, numbered without gaps."""
     adoptions, states = silver_user_product_adoptions, silver_user_product_states
     states = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     columns = ("user_id", "product_id", "current_state")

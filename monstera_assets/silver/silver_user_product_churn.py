@@ -1,4 +1,4 @@
-"""silver_user_product_churn: which product a user leaves first, and what follows."""
+"""silver_user_product_churn: churn from products, and what followed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_S
 
 
 class WhatFollowed(StrEnum):
-    """What came first after a user had left a product."""
+    """First event after a user's churn from a product."""
 
     OFF_THE_PLATFORM = "already_off_the_platform"
     PLATFORM_CHURN = "platform_churn"
@@ -25,9 +25,9 @@ class WhatFollowed(StrEnum):
 TABLE = ma.declare_table(
     "silver_user_product_churn",
     grain="one churn of a user from a product",
-    description="Every move into churned_from_product by the as-of date, beside the user's churn from"
-    " the platform: in which order products are left, and what comes next. A user who returns can"
-    " leave a product more than once.",
+    description="Which product does a user leave first, and what follows? Each row is a transition"
+    " to churned_from_product by the as-of date, with the user's churn from the platform. A user who"
+    " returns can leave a product more than once.",
     key=("user_id", "product_id", "churned_on"),
     columns=(
         *KEY_COLUMNS,
@@ -35,12 +35,12 @@ TABLE = ma.declare_table(
         ma.Column(
             "churn_number",
             "int64",
-            "1 for the user's first churn from a product, and so on; of one day, by product id.",
+            "Position in the user's churns from products, from 1; ties go to the lower product id.",
         ),
         ma.Column(
             "from_state",
             "string",
-            "State in the product before; new_to_product for one who never came to value in it.",
+            "Previous state in the product; new_to_product if the user never got value from it.",
             allowed=ADOPTED_STATES,
         ),
         ma.Column(
@@ -57,25 +57,25 @@ TABLE = ma.declare_table(
         ma.nullable(
             "platform_churned_on",
             "date",
-            "The user's next churn from the platform, that day or later; null if there was none.",
+            "The user's next churn from the platform, the same day or later; null if none.",
         ),
         ma.nullable(
             "returned_on",
             "date",
-            "The user's next reactivation in the product; null if there was none.",
+            "The user's next reactivation in the product; null if none.",
         ),
         ma.product_column(
             "next_churned_product_id",
-            "The product left next; null if there was none.",
+            "Product that the user left next; null if none.",
             nullable=True,
         ),
-        ma.nullable("next_churned_on", "date", "When; null if there was none."),
+        ma.nullable("next_churned_on", "date", "Date of the next churn; null if none."),
         ma.Column(
             "what_followed",
             "string",
-            "What came first after it; of one day, churn from the platform before a return before"
-            " another product's churn. already_off_the_platform if the user had been churned or"
-            " deleted before.",
+            "First event after the churn. On the same day, churn from the platform comes before a"
+            " return, and a return before another churn. already_off_the_platform if the user had"
+            " churned or been deleted before.",
             allowed=tuple(WhatFollowed),
         ),
         ma.AS_OF_DATE,
@@ -95,7 +95,7 @@ def silver_user_product_churn(
     silver_user_product_state_history: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Moves out of products, each with the moves that came next."""
+    """Join each churn from a product to the transitions that followed."""
     people = silver_user_current_state
     moves = silver_user_state_transitions.cross_join(
         people.aggregate(as_of_date=people.as_of_date.max())
@@ -148,7 +148,7 @@ def silver_user_product_churn(
 
 
 def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
-    """How many products the user was active in on the day: the product left is none of them."""
+    """Count the products in which the user was active on the day; they exclude the churned one."""
     active = history.filter(history.current_state.isin(IN_USE))
     active = active.select("user_id", churned_on="snapshot_date")
     found = churns.inner_join(active, ["user_id", "churned_on"])
@@ -156,9 +156,9 @@ def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
 
 
 def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) -> ir.Table:
-    """The platform state of the day, and since when; null for the state that the user began in.
+    """Return the platform state on the day and since when; null if it is the user's first state.
 
-    It is the one that the next move leaves, and without a next move the current one.
+    It is the state that the next transition leaves, or the current one if there is none.
     """
     moved = platform.select("user_id", moved_on="transition_date", moved_from="from_state")
     found = ma.left_joined(churns.drop("from_state"), moved, on=["user_id"])
@@ -180,7 +180,7 @@ def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) ->
 def agree_with_transitions(
     silver_user_product_churn: ir.Table, silver_user_state_transitions: ir.Table
 ) -> ir.Table:
-    """Churns are the moves into churned_from_product, numbered without gaps."""
+    """Churns are the transitions to churned_from_product, numbered without gaps."""
     churns = silver_user_product_churn
     as_of = churns.aggregate(day=churns.as_of_date.max())
     moves = silver_user_state_transitions
@@ -205,7 +205,7 @@ def agree_with_transitions(
 def platform_state_is_the_historys(
     silver_user_product_churn: ir.Table, silver_user_state_history: ir.Table
 ) -> ir.Table:
-    """The platform state beside a churn is that of the state history."""
+    """The platform state of each churn is that in the state history."""
     churns, history = silver_user_product_churn, silver_user_state_history
     days = history.select("user_id", churned_on="snapshot_date", state="platform_state")
     days = days.semi_join(churns, ["user_id", "churned_on"])

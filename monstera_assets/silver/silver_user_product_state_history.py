@@ -1,4 +1,4 @@
-"""silver_user_product_state_history: every user's state in every product adopted, on every day."""
+"""silver_user_product_state_history: state per user, adopted product and day."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUM
 
 TABLE = ma.declare_table(
     "silver_user_product_state_history",
-    grain="one user, product and date, from first access on",
-    description="The state of each user in each product at the end of every day. A user who never"
-    " accessed a product has no row: never_adopted follows from the absence of one. Read it for"
-    " figures of a day, or of one day after another.",
+    grain="one user, product and date",
+    description="In which state was each user in each product at the end of each day? Rows begin at"
+    " first access; never_adopted follows from the absence of a row. Read"
+    " silver_user_product_state_intervals for durations.",
     key=(*KEYS, "snapshot_date"),
     partition_column="snapshot_date",
     columns=(*KEY_COLUMNS, ma.SNAPSHOT_DATE, *STATE_COLUMNS),
@@ -27,7 +27,7 @@ TABLE = ma.declare_table(
 def silver_user_product_state_history(
     silver_user_product_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Intervals crossed with the days of the window."""
+    """Cross the intervals with the days of the window."""
     days = state_tables.days_of(silver_user_product_state_intervals, window, keys=KEYS)
     return days.select(*KEYS, *ma.column_names(STATE_COLUMNS), snapshot_date=ma.day_date(days.day))
 
@@ -40,7 +40,7 @@ def one_row_per_user_product_and_day(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Each user has exactly one row a product and day from first access on."""
+    """Each user has exactly one row per product and day since first access."""
     activity = silver_daily_user_activity
     activity = activity.filter(activity.activity_date <= window.last)
     activity = activity.semi_join(active_products(bronze_product_catalog), "product_id")
@@ -58,10 +58,10 @@ def reconciles_with_platform(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Platform and product states tell the same story of who is active and who is gone.
+    """Platform and product states agree on who is active.
 
-    Asked where all windows are the defaults, as the framework says: of products without windows of
-    their own, and the other way round of users whose qualifying events are all in such products.
+    As in the framework, this is checked where all windows are the defaults: for products without their
+    own windows, and conversely for users whose qualifying events are all in such products.
     """
     products = active_products(bronze_product_catalog)
     usual = products.filter(
@@ -99,7 +99,7 @@ def reconciles_with_platform(
 
 
 def _days_of_users(rows: ir.Table, window: ma.Window, **kinds: ir.BooleanValue) -> ir.Table:
-    """The days of each user's rows of each kind, as sets of days since the window's first."""
+    """Return each user's days of each kind, as sets of days since the window's first."""
     day = ma.day_number(rows.snapshot_date) - ma.day_number(window.first)
     return rows.group_by("user_id", word=word_of(day)).aggregate(
         **{name: bit_of(day).bit_or(where=applies) for name, applies in kinds.items()}

@@ -1,4 +1,4 @@
-"""silver_user_product_state_intervals: stretches of days without a change for a user in a product."""
+"""silver_user_product_state_intervals: runs of days without a change for a user in a product."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from monstera_assets.silver import state_tables
 
 KEY_COLUMNS = (
     ma.USER_ID,
-    ma.product_column("product_id", "An active product; features and sub-features count for it."),
+    ma.product_column("product_id", "Active product, including its features and sub-features."),
 )
 ADOPTED_STATES = tuple(state for state in ma.ProductState if state != ma.ProductState.NEVER_ADOPTED)
 CURRENT_STATE = ma.Column(
     "current_state",
     "string",
-    "State of the user in the product at the end of the day described.",
+    "State of the user in the product at the end of the day.",
     allowed=ADOPTED_STATES,
 )
 STATE_COLUMNS = (
@@ -30,11 +30,10 @@ STATE_COLUMNS = (
 
 TABLE = ma.declare_table(
     "silver_user_product_state_intervals",
-    grain="one user, product and first day of a stretch in which neither the state changes nor a date"
-    " that goes with it",
-    description="The state of each user in each product from first access to the as-of date. Read it"
-    " for questions about lengths of time and long ranges: it has a row a change, where history has"
-    " one a day.",
+    grain="one user, product and interval",
+    description="How did the state of each user in each product change over time? Intervals are runs"
+    " of days without a change, from first access to the as-of date. Read this table for durations"
+    " and long ranges: it has one row per change; the history has one per day.",
     key=("user_id", "product_id", "valid_from"),
     columns=(
         *KEY_COLUMNS,
@@ -55,7 +54,7 @@ def silver_user_product_state_intervals(
     policy: ma.LifecyclePolicy,
     as_of: ir.DateValue,
 ) -> ir.Table:
-    """The rules of the lifecycle over all facts up to the as-of date."""
+    """Apply the lifecycle rules to all facts up to the as-of date."""
     intervals = product_intervals(silver_daily_user_activity, bronze_product_catalog, policy)
     return state_tables.stored_intervals(
         TABLE,

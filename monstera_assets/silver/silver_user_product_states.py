@@ -1,4 +1,4 @@
-"""silver_user_product_states: every user's state in every active product on the latest date."""
+"""silver_user_product_states: state of each user in each active product on the as-of date."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUM
 
 TABLE = ma.declare_table(
     "silver_user_product_states",
-    grain="one user and active product, adopted or not",
-    description="The state of every user in every active product at the end of the as-of date, the"
-    " latest date for which history exists. Read it for questions about now.",
+    grain="one user and active product",
+    description="What is the current state of each user in each active product, adopted or not? The"
+    " table describes the end of the as-of date, the latest day of the history.",
     key=KEYS,
     columns=(
         *KEY_COLUMNS,
@@ -26,12 +26,12 @@ TABLE = ma.declare_table(
         ma.Column(
             "state_since",
             "date",
-            "First date of the unbroken run of this state; for never_adopted the signup.",
+            "First day of the unbroken run of this state; for never_adopted, the signup date.",
         ),
         ma.nullable(
             "first_access_at",
             "timestamp",
-            "First event of any kind in the product, UTC; null if there was none.",
+            "First event of any kind in the product, UTC; null if none.",
         ),
         ma.LAST_QUALIFYING_EVENT_AT,
         ma.ACTIVATION_DATE,
@@ -48,7 +48,7 @@ def silver_user_product_states(
     silver_user_product_state_intervals: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """All users who had signed up by the as-of date, times all active products."""
+    """Return all users who signed up by the as-of date, times all active products."""
     people = state_tables.current(silver_user_state_intervals)
     people = people.select("user_id", "signup_date", "as_of_date", "state_updated_at")
     grid = people.cross_join(active_products(bronze_product_catalog).select("product_id"))

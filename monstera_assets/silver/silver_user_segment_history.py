@@ -1,4 +1,4 @@
-"""silver_user_segment_history: every user's behaviour and behavioural segments on every day."""
+"""silver_user_segment_history: behavioral segments and their measures per user and day."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from monstera_assets.lifecycle.segments import (
 )
 
 PRODUCT_DAYS = 31
-"""Days of product states that are read: those of 30 days ago are compared with."""
+"""Days of product states to read: 30 days ago and since."""
 
 SEGMENT_COLUMNS = (
     *(
@@ -30,68 +30,68 @@ SEGMENT_COLUMNS = (
         for dimension in (*DIMENSIONS, COMPOSITE)
     ),
     ma.Column(
-        "segment_version", "string", "Version of rules and thresholds that the segments follow."
+        "segment_version", "string", "Version of the rules and thresholds that define the segments."
     ),
 )
 MEASURE_COLUMNS = (
     ma.DAYS_SINCE_SIGNUP,
-    ma.Column("events_28", "int64", "Qualifying events of the last 28 days."),
-    ma.Column("events_30", "int64", "Qualifying events of the last 30 days."),
-    ma.Column("events_before_30", "int64", "Qualifying events of the 30 days before those."),
-    ma.Column("active_days_28", "int64", "Days with a qualifying event, of the last 28."),
-    ma.Column("active_days_30", "int64", "Days with a qualifying event, of the last 30."),
-    ma.Column("weeks_active", "int64", "Weeks with a qualifying event, of the last 4."),
+    ma.Column("events_28", "int64", "Qualifying events in the last 28 days."),
+    ma.Column("events_30", "int64", "Qualifying events in the last 30 days."),
+    ma.Column("events_before_30", "int64", "Qualifying events in the 30 days before the last 30."),
+    ma.Column("active_days_28", "int64", "Days with a qualifying event in the last 28 days."),
+    ma.Column("active_days_30", "int64", "Days with a qualifying event in the last 30 days."),
+    ma.Column("weeks_active", "int64", "Weeks with a qualifying event, out of the last 4."),
     ma.Column(
-        "months_active", "int64", "Windows of 30 days with a qualifying event, of the last 3."
+        "months_active", "int64", "30-day windows with a qualifying event, out of the last 3."
     ),
     ma.nullable(
         "days_quiet",
         "int64",
-        f"Days since the last qualifying event; null if it was {RECENT_DAYS} or more days ago.",
+        f"Days since the last qualifying event; null if {RECENT_DAYS} or more, or if there is none.",
     ),
     ma.Column("is_engaged", "boolean", "Whether the activity state is active or returning."),
-    ma.Column("products_tried", "int64", "Active products that the user ever accessed."),
+    ma.Column("products_tried", "int64", "Active products that the user has ever accessed."),
     ma.Column(
         "products_active",
         "int64",
         "Products in which the user is active_in_product or reactivated_in_product.",
     ),
-    ma.Column("products_active_before", "int64", "The same 30 days ago."),
+    ma.Column("products_active_before", "int64", "products_active 30 days ago."),
     ma.Column("products_used_30", "int64", "Products with a qualifying event in the last 30 days."),
     ma.Column("features_used_30", "int64", "Features with a qualifying event in the last 30 days."),
     ma.Column(
         "features_available_30",
         "int64",
-        "Features of the products used in the last 30 days, used or not.",
+        "Features of the products used in the last 30 days.",
     ),
-    ma.Column("has_used_features", "boolean", "Whether the user ever used a feature."),
+    ma.Column("has_used_features", "boolean", "Whether the user has ever used a feature."),
     ma.Column(
         "people_reached",
         "int64",
-        "People reached by events of collaboration in the last 90 days: distinct targets, and one"
-        " for each event without a target.",
+        "People reached by collaboration events in the last 90 days: distinct targets, plus one per"
+        " event without a target.",
     ),
     ma.Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
-    ma.Column("workflows_completed", "int64", "Those of them that are completed."),
+    ma.Column("workflows_completed", "int64", "Number of those runs that are completed."),
     ma.nullable(
         "days_since_reactivation",
         "int64",
-        "Days since the latest reactivation, late activation apart; null if that is longer ago than"
-        " the policy's reactivation_days, or never happened.",
+        "Days since the latest reactivation; null if there is none or it is longer ago than the"
+        " policy's reactivation_days. A late first activation is not a reactivation.",
     ),
     ma.Column(
         "is_back_in_season",
         "boolean",
-        "Whether the user was active about a year ago and has been quiet for long since.",
+        "Whether the user was active about a year ago and then quiet for over seasonal_quiet_days.",
     ),
-    ma.Column("acquisition_source", "string", "Where the user came from."),
+    ma.Column("acquisition_source", "string", "Acquisition source of the user."),
 )
 
 TABLE = ma.declare_table(
     "silver_user_segment_history",
-    grain="one user and date, from signup on",
-    description="The behavioural segments of every user at the end of every day, and the measures"
-    " that they follow from.",
+    grain="one user and date",
+    description="In which behavioral segments was each user at the end of each day? The columns"
+    " include the measures from which the segments follow.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.USER_ID, ma.SNAPSHOT_DATE, *SEGMENT_COLUMNS, *MEASURE_COLUMNS),
@@ -122,7 +122,7 @@ def silver_user_segment_history(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Intervals of behaviour, labelled, crossed with the days of the window."""
+    """Compute intervals of behavior, label them and cross them with the days of the window."""
     features = feature_of_node(bronze_product_catalog)
     features = features.filter(features.node_id == features.feature_id)
     signup_day = ma.day_number(bronze_users.user_created_at.date())
@@ -148,7 +148,7 @@ def silver_user_segment_history(
 
 
 def _at(intervals: ir.Table, day: ir.IntegerValue) -> ir.Table:
-    """What each day has its own: the days since signup, last use and reactivation."""
+    """Add the measures that change daily: days since signup, last use and reactivation."""
     return intervals.mutate(
         days_since_signup=day - intervals.signup_day,
         days_quiet=day - intervals.last_day,
@@ -157,7 +157,7 @@ def _at(intervals: ir.Table, day: ir.IntegerValue) -> ir.Table:
 
 
 def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
-    """People reached by events of collaboration; an event that names nobody reaches one of its own."""
+    """Return the people reached by collaboration events; an event without a target is one person."""
     events = events.filter(
         events.entity_type == "user", events.event_type.isin(policy.collaboration_event_types)
     )
@@ -170,10 +170,9 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
 
 
 def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
-    """Runs that started in the window or up to 90 days before its days, as of the window's end.
+    """Return the runs started from 90 days before the window to its end, as of its end.
 
-    Later steps change neither the start of a run nor when it was completed, so runs as of a later date
-    say the same.
+    Later steps change neither the start nor the completion of a run, so runs as of a later date agree.
     """
     first, last = ma.day_number(window.first), ma.day_number(window.last)
     days = runs.select(
@@ -208,7 +207,7 @@ def same_days_as_states(
 def segments_follow_their_rules(
     silver_user_segment_history: ir.Table, *, policy: ma.LifecyclePolicy, window: ma.Window
 ) -> ir.Table:
-    """Every dimension has the one value whose rule applies, by the policy in force."""
+    """Each dimension has the value whose rule applies under the current policy."""
     rows = ma.within(silver_user_segment_history, "snapshot_date", window)
     return rows.filter(
         disagreeing(rows, policy, (*DIMENSIONS, COMPOSITE))
@@ -225,10 +224,9 @@ def measures_agree_with_sources(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Measures agree with the tables that they are counted from, on the last day.
+    """On the last day of the window, measures agree with the tables that they are counted from.
 
-    Looks at the last day of the window: each day's own thirty days of events, counted out, would
-    cost more than the table.
+    Counting the 30 days of events of each day would cost more than the table.
     """
     last = ma.day_number(window.last)
     rows = silver_user_segment_history

@@ -1,4 +1,4 @@
-"""silver_user_sessions: what a user did in one session."""
+"""silver_user_sessions: activity per user, session and day."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from monstera_assets.bronze.event_rules import LOCATIONS
 TABLE = ma.declare_table(
     "silver_user_sessions",
     grain="one user, session and day",
-    description="Sessions as the source names them. A session that crosses midnight (UTC) has a row"
-    " on each of its days, so that a day's rows never wait for the next day's events.",
+    description="What did each user do in each session? Sessions are those of the source. A session"
+    " that crosses midnight (UTC) has one row per day, so that a day never waits for the next day's"
+    " events.",
     key=("user_id", "session_id", "session_date"),
     partition_column="session_date",
     columns=(
         ma.USER_ID,
-        ma.Column("session_id", "string", "The session."),
-        ma.Column("session_date", "date", "UTC date of these events of the session."),
+        ma.Column("session_id", "string", "Identifier of the session."),
+        ma.Column("session_date", "date", "UTC date of the events in this row."),
         ma.Column("session_started_at", "timestamp", "First event of the session that day, UTC."),
         ma.Column("session_ended_at", "timestamp", "Last event of the session that day, UTC."),
-        ma.Column("duration_seconds", "int64", "Whole seconds from first to last event."),
-        ma.Column("location", "string", "Where the first event happened.", allowed=LOCATIONS),
+        ma.Column("duration_seconds", "int64", "Whole seconds from the first to the last event."),
+        ma.Column("location", "string", "Location of the first event.", allowed=LOCATIONS),
         ma.Column("events", "int64", "Number of events."),
         ma.QUALIFYING_EVENTS,
         ma.Column("products_used", "int64", "Number of distinct products."),
@@ -31,7 +32,7 @@ TABLE = ma.declare_table(
 
 @ma.table_asset(TABLE, days={"silver_events_enriched": ma.SAME_DAYS}, batch_by_date=True)
 def silver_user_sessions(silver_events_enriched: ir.Table) -> ir.Table:
-    """Events of users by session and day."""
+    """Aggregate user events by session and day."""
     events = silver_events_enriched
     events = events.filter(events.entity_type == "user", events.session_id.notnull())
     sessions = events.group_by(

@@ -1,4 +1,4 @@
-"""silver_user_state_history: every user's state on every day."""
+"""silver_user_state_history: state per user and day."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from monstera_assets.silver.silver_user_state_intervals import STATE_COLUMNS
 
 TABLE = ma.declare_table(
     "silver_user_state_history",
-    grain="one user and date, from signup on",
-    description="The state of every user at the end of every day. A pure function of the facts dated"
-    " up to that day and of the entity tables. Read it for figures of a day, or of one day after"
-    " another.",
+    grain="one user and date",
+    description="In which state was each user at the end of each day? The state depends only on the"
+    " entity tables and facts dated up to that day. Read silver_user_state_intervals for durations.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(
@@ -33,7 +32,7 @@ TABLE = ma.declare_table(
 def silver_user_state_history(
     silver_user_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Intervals crossed with the days of the window."""
+    """Cross the intervals with the days of the window."""
     days = state_tables.days_of(silver_user_state_intervals, window, keys=["user_id"])
     last_day = ma.day_number(days.last_qualifying_date)
     return days.mutate(
@@ -48,7 +47,7 @@ def silver_user_state_history(
 def one_row_per_user_and_day(
     silver_user_state_history: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Each user has exactly one row for each day from signup on: no gap, no day before."""
+    """Each user has exactly one row per day since signup, and none before."""
     starts = bronze_users.select("user_id", start_date=bronze_users.user_created_at.date())
     return state_tables.days_not_in_history(silver_user_state_history, starts, ["user_id"], window)
 
@@ -67,11 +66,11 @@ def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: ma.Window)
 
 
 def state_runs(history: ir.Table, by: tuple[str, ...] = ("user_id",)) -> ir.Table:
-    """Runs of a state as history labels them, for each value of the columns `by`.
+    """Return the runs of states in a history, for each value of the columns `by`.
 
     Returns:
-        One row a key, `platform_state` and `platform_state_since`: `rows`, `first_day`, `last_day`,
-        `previous_state` and `previous_since` (of the run before, null for a key's first).
+        One row per key, `platform_state` and `platform_state_since`: `rows`, `first_day`, `last_day`,
+        `previous_state` and `previous_since` (of the previous run, null for a key's first).
     """
     runs = history.group_by(*by, "platform_state", "platform_state_since").aggregate(
         rows=history.count(),

@@ -1,4 +1,4 @@
-"""silver_user_state_intervals: the stretches of days on which nothing changes of a user's state."""
+"""silver_user_state_intervals: runs of days without a change in a user's state."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ STATE_COLUMNS = (
         "State of the user on the platform at the end of the day.",
         allowed=tuple(ma.UserState),
     ),
-    ma.Column("platform_state_since", "date", "First date of the unbroken run of this state."),
+    ma.Column("platform_state_since", "date", "First day of the unbroken run of this state."),
     ma.Column(
         "activity_state",
         "string",
-        "State that follows from activity alone, before dunning and deletion.",
+        "State that depends on activity alone, before dunning and deletion.",
         allowed=ACTIVITY_STATES,
     ),
     ma.Column("is_dunning", "boolean", "Whether the user's account is in dunning."),
     ma.Column(
         "dunning_type",
         "string",
-        "How far the account is into dunning; null if it is not.",
+        "Type of dunning of the account; null if it is not in dunning.",
         nullable=True,
         allowed=tuple(DunningType),
     ),
@@ -38,17 +38,17 @@ CURRENT_COLUMNS = (
     ma.nullable(
         "dunning_since",
         "date",
-        "Date of the account's first open payment failure; null without dunning.",
+        "Date of the account's first open payment failure; null if not in dunning.",
     ),
     ma.LAST_QUALIFYING_EVENT_AT,
 )
 
 TABLE = ma.declare_table(
     "silver_user_state_intervals",
-    grain="one user and first day of a stretch in which neither the state changes nor a date from"
-    " which days are counted",
-    description="The state of every user from signup to the as-of date. Read it for questions about"
-    " lengths of time and long ranges: it has a row a change, where history has one a day.",
+    grain="one user and interval",
+    description="How did the state of each user change over time? Intervals are runs of days without"
+    " a change, from signup to the as-of date. Read this table for durations and long ranges: it has"
+    " one row per change; the history has one per day.",
     key=("user_id", "valid_from"),
     columns=(
         ma.USER_ID,
@@ -59,9 +59,9 @@ TABLE = ma.declare_table(
         ma.nullable(
             "last_qualifying_date",
             "date",
-            "Date of the last qualifying event; null if there was none.",
+            "Date of the last qualifying event; null if none.",
         ),
-        ma.Column("qualifying_events_count", "int64", "Qualifying events on the last such date."),
+        ma.Column("qualifying_events_count", "int64", "Qualifying events on last_qualifying_date."),
         ma.TOTAL_QUALIFYING_EVENTS,
         state_tables.TRIGGERING_EVENT_ID,
         ma.AS_OF_DATE,
@@ -79,7 +79,7 @@ def silver_user_state_intervals(
     policy: ma.LifecyclePolicy,
     as_of: ir.DateValue,
 ) -> ir.Table:
-    """The rules of the lifecycle over all facts up to the as-of date."""
+    """Apply the lifecycle rules to all facts up to the as-of date."""
     intervals = platform_intervals(
         silver_daily_user_activity,
         bronze_users,

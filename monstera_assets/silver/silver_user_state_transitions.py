@@ -1,4 +1,4 @@
-"""silver_user_state_transitions: every move of a user from one state to another."""
+"""silver_user_state_transitions: transitions between user states."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ _STATES = (*ma.UserState, *ADOPTED_STATES)
 
 TABLE = ma.declare_table(
     "silver_user_state_transitions",
-    grain="one user, scope and date on which the state differs from the day before",
-    description="Transitions between states: the differences between consecutive history rows. Read"
-    " it for what happened, and what caused it.",
+    grain="one user, scope and date with a transition",
+    description="When did users change state, on the platform or in a product, and what caused it?"
+    " Transitions equal the differences between consecutive history rows.",
     key=("user_id", "scope", "product_id", "transition_date"),
     partition_column="transition_date",
     columns=(
         ma.USER_ID,
-        ma.Column("scope", "string", "Where the state holds.", allowed=("platform", "product")),
-        ma.nullable("product_id", "string", "The product in product scope; null for the platform."),
+        ma.Column("scope", "string", "Scope of the transition.", allowed=("platform", "product")),
+        ma.nullable(
+            "product_id", "string", "Product of a product-scope row; null for the platform."
+        ),
         ma.Column("from_state", "string", "State at the end of the day before.", allowed=_STATES),
         ma.Column("to_state", "string", "State at the end of the day.", allowed=_STATES),
         state_tables.TRANSITION_DATE,
         ma.nullable(
             "triggering_event_id",
             "string",
-            "The event that caused the move; null if it was the passing of time.",
+            "Event that caused the transition; null if time alone did.",
         ),
         state_tables.DAYS_IN_PREVIOUS_STATE,
     ),
@@ -51,7 +53,7 @@ def silver_user_state_transitions(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Where an interval meets the next one within the window, and the state is another one."""
+    """Return where intervals of different states meet within the window."""
     platform = silver_user_state_intervals.rename(
         current_state="platform_state", state_since="platform_state_since"
     ).mutate(scope=ibis.literal("platform"), product_id=ibis.null("string"))
@@ -70,7 +72,7 @@ def silver_user_state_transitions(
 def transitions_are_allowed(
     silver_user_state_transitions: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every move is an edge of the allowed matrix."""
+    """Every transition is one of the allowed transitions."""
     moves = ma.within(silver_user_state_transitions, "transition_date", window)
     by_scope = ibis.ifelse(
         moves.scope == "platform",
@@ -88,10 +90,10 @@ def equal_history_differences(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Moves are the differences between consecutive rows of history, no more and no less.
+    """Transitions are exactly the differences between consecutive rows of history.
 
-    Compared from the first day on whose day before is in history too. Runs of a state stand for the
-    days that they consist of; that they are unbroken is a rule of history.
+    Days whose previous day is not in history are not compared. Runs of a state represent their days;
+    another rule of history checks that they are unbroken.
     """
     moves = silver_user_state_transitions
     platform = silver_user_state_history.mutate(product_id=ibis.null("string"))
@@ -107,7 +109,6 @@ def equal_history_differences(
 
 
 def _differences(moves: ir.Table, history: ir.Table, window: ma.Window) -> ir.Table:
-    """Moves and history compared, for one scope."""
     history = state_tables.with_day_before(history, window)
     runs = state_runs(history, by=KEYS)
     days_in_state = ma.day_number(runs.first_day) - ma.day_number(runs.previous_since)
@@ -118,4 +119,4 @@ def _differences(moves: ir.Table, history: ir.Table, window: ma.Window) -> ir.Ta
         transition_date=runs.first_day,
         days_in_previous_state=days_in_state,
     )
-    return state_tables.differing_moves(moves, changes, history, window)
+    return state_tables.differing_transitions(moves, changes, history, window)

@@ -1,4 +1,4 @@
-"""silver_workflow_funnel: how many runs of each workflow reach each of its steps."""
+"""silver_workflow_funnel: runs of each workflow by step."""
 
 from __future__ import annotations
 
@@ -13,29 +13,27 @@ from monstera_assets.silver.silver_workflow_runs import as_of_date, runs_up_to
 TABLE = ma.declare_table(
     "silver_workflow_funnel",
     grain="one step of a workflow",
-    description="What became of the runs of each workflow by the as-of date, step by step. The last"
-    " step's runs are the completed ones.",
+    description="How many runs of each workflow reached each step by the as-of date? Runs that"
+    " reached the last step are completed.",
     key=("workflow_id", "step_number"),
     columns=(
         ma.WORKFLOW_ID,
         ma.STEP_NUMBER,
         ma.Column("workflow_name", "string", "Name of the workflow."),
-        ma.Column("event_type", "string", "Event type that makes the step."),
+        ma.Column("event_type", "string", "Event type of the step."),
         ma.product_column("product_id", "Product in which the step happens."),
-        ma.Column("position", "int64", "Position of the step, from 1 without gaps."),
+        ma.Column("position", "int64", "Position of the step in the workflow: 1, 2, ..."),
         ma.Column("is_last_step", "boolean", "Whether the step completes the workflow."),
-        ma.Column("products", "int64", "Number of products that the workflow spans."),
-        ma.Column("runs_started", "int64", "Runs of the workflow."),
+        ma.Column("products", "int64", "Number of products in the workflow."),
+        ma.Column("runs_started", "int64", "Number of runs of the workflow."),
         ma.Column("runs_reached", "int64", "Runs that reached the step."),
         ma.nullable(
             "reach_rate",
             "float64",
-            "runs_reached / runs_started, 0 to 1; null if none was started.",
+            "runs_reached / runs_started, between 0 and 1; null if no run started.",
         ),
-        ma.Column(
-            "runs_abandoned", "int64", "Runs that came to this step and were abandoned there."
-        ),
-        ma.Column("runs_open", "int64", "Runs that came to this step and have days left."),
+        ma.Column("runs_abandoned", "int64", "Runs that were abandoned after this step."),
+        ma.Column("runs_open", "int64", "Runs that are at this step and still have time left."),
         ma.nullable(
             "median_hours_since_start",
             "float64",
@@ -57,7 +55,7 @@ def silver_workflow_funnel(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Runs counted at each step that they reached, and at the one where they stand."""
+    """Count the runs that reached each step, and those that are abandoned or open there."""
     as_of = as_of_date(silver_user_state_history)
     runs = ma.materialized(runs_up_to(as_of, silver_workflow_steps, bronze_workflows, policy))
     started = runs.group_by("workflow_id").aggregate(runs_started=runs.count())
@@ -96,7 +94,7 @@ def silver_workflow_funnel(
 
 @ma.rule(TABLE)
 def agrees_with_runs(silver_workflow_funnel: ir.Table, silver_workflow_runs: ir.Table) -> ir.Table:
-    """Funnel and runs agree: each run has started, and stands at one step."""
+    """The funnel agrees with the runs: each run has started and is at one step."""
     funnel = silver_workflow_funnel
     published = funnel.group_by("workflow_id").aggregate(
         started=funnel.runs_started.max(),

@@ -1,4 +1,4 @@
-"""silver_workflow_runs: how far each run of a workflow has come by the latest date."""
+"""silver_workflow_runs: progress of each workflow run."""
 
 from __future__ import annotations
 
@@ -17,26 +17,24 @@ from monstera_assets.silver.silver_workflow_steps import RUN_COLUMNS
 TABLE = ma.declare_table(
     "silver_workflow_runs",
     grain="one run of a workflow: a user, a workflow and an instance",
-    description="Runs of workflows, from their first step on, as they stand at the end of the"
-    " as-of date. Steps count in order, each after the one before it.",
+    description="How far did each workflow run get by the end of the as-of date? A run begins with"
+    " its first step, and steps count only in order.",
     key=RUN,
     columns=(
         *RUN_COLUMNS,
         ma.Column("started_at", "timestamp", "First event of step 1, UTC."),
         ma.Column("steps", "int64", "Number of steps of the workflow."),
-        ma.Column("steps_reached", "int64", "Number of steps made in order, 1 or more."),
-        ma.Column("last_step_at", "timestamp", "When the last of them was made, UTC."),
+        ma.Column("steps_reached", "int64", "Number of steps made in order, at least 1."),
+        ma.Column("last_step_at", "timestamp", "Time of the last step reached, UTC."),
         ma.Column(
             "status",
             "string",
-            "completed; open while days are left to complete it; else abandoned.",
+            "completed; open while there is time left to complete the run; else abandoned.",
             allowed=tuple(RunStatus),
         ),
+        ma.nullable("completed_at", "timestamp", "Time of completion, UTC; null if not completed."),
         ma.nullable(
-            "completed_at", "timestamp", "When the last step was made, UTC; null if it was not."
-        ),
-        ma.nullable(
-            "hours_to_complete", "float64", "Hours from first to last step; null if not completed."
+            "hours_to_complete", "float64", "Hours from start to completion; null if not completed."
         ),
         ma.AS_OF_DATE,
     ),
@@ -53,7 +51,7 @@ def silver_workflow_runs(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Runs made by the steps up to the as-of date."""
+    """Return the runs that the steps up to the as-of date make."""
     runs = runs_up_to(
         as_of_date(silver_user_state_history), silver_workflow_steps, bronze_workflows, policy
     )
@@ -64,14 +62,14 @@ def silver_workflow_runs(
 
 
 def as_of_date(history: ir.Table) -> ir.Table:
-    """One row, `as_of_date`: the latest day of a history."""
+    """Return one row with `as_of_date`, the latest day of a history."""
     return history.aggregate(as_of_date=history.snapshot_date.max())
 
 
 def runs_up_to(
     as_of: ir.Table, steps: ir.Table, workflows: ir.Table, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """The runs made by the steps up to a date, with the date and their `status` on it."""
+    """Return the runs as of a date, with `as_of_date` and their `status` on it."""
     steps = steps.filter(steps.step_date <= as_of.as_of_date.as_scalar())
     runs = workflow_runs(steps, workflows, policy).cross_join(as_of)
     return runs.mutate(status=run_status(runs, ma.day_number(runs.as_of_date), policy))
@@ -81,7 +79,7 @@ def runs_up_to(
 def runs_have_a_first_step(
     silver_workflow_runs: ir.Table, silver_workflow_steps: ir.Table, bronze_workflows: ir.Table
 ) -> ir.Table:
-    """Each instance with a first step has one run, and no other has any."""
+    """Each instance with a first step has exactly one run, and no other instance has a run."""
     positions = with_position(bronze_workflows)
     firsts = positions.filter(positions.position == 1).select("workflow_id", "step_number")
     as_of = silver_workflow_runs.aggregate(day=silver_workflow_runs.as_of_date.max())
@@ -93,7 +91,7 @@ def runs_have_a_first_step(
 
 @ma.rule(TABLE)
 def status_fits_steps(silver_workflow_runs: ir.Table, *, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Completed runs, and no others, have all their steps, within the days they may take."""
+    """Exactly the completed runs have all their steps, made within the policy's workflow_days."""
     runs = silver_workflow_runs
     completed = runs.status == RunStatus.COMPLETED
     age = ma.day_number(runs.as_of_date) - ma.day_number(runs.started_at.date())

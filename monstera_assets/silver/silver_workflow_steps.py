@@ -1,4 +1,4 @@
-"""silver_workflow_steps: every event that makes a step of a workflow."""
+"""silver_workflow_steps: user events that are steps of workflows."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ RUN_COLUMNS = (
     ma.Column(
         "instance_type",
         "string",
-        "What distinguishes runs: the event's project, else its session, else its day.",
+        "Kind of instance that separates the user's runs: project, else session, else day.",
         allowed=tuple(InstanceType),
     ),
-    ma.Column("instance_id", "string", "That project, session or day."),
+    ma.Column("instance_id", "string", "Identifier of the project or session, or the day."),
 )
 """Columns that identify a run."""
 
 TABLE = ma.declare_table(
     "silver_workflow_steps",
-    grain="one event and step of a workflow that it makes",
-    description="Events of users that are steps of workflows, with the run that they belong to."
-    " Whether they take the run a step on is for silver_workflow_runs to say.",
+    grain="one event and workflow step",
+    description="Which user events are steps of a workflow, and of which run? Steps out of order are"
+    " included; silver_workflow_runs shows how far each run got.",
     key=("event_id", "workflow_id", "step_number"),
     partition_column="step_date",
     columns=(
         *RUN_COLUMNS,
         ma.STEP_NUMBER,
-        ma.Column("event_id", "string", "The event."),
-        ma.Column("step_at", "timestamp", "When it happened, UTC."),
+        ma.Column("event_id", "string", "Identifier of the event."),
+        ma.Column("step_at", "timestamp", "Time of the event, UTC."),
         ma.Column("step_date", "date", "UTC date of the event."),
     ),
 )
@@ -44,7 +44,7 @@ TABLE = ma.declare_table(
 def silver_workflow_steps(
     silver_events_enriched: ir.Table, bronze_workflows: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:
-    """Events whose type is a step's, in the step's product, feature or sub-feature or below it."""
+    """Match events to steps by event type and by product, feature or sub-feature."""
     steps = bronze_workflows.select(
         "workflow_id", "step_number", step_type="event_type", step_node_id="product_id"
     )

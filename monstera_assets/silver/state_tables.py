@@ -1,8 +1,8 @@
-"""What the tables of states have in common, whatever has the states: columns, and rules.
+"""Columns and rules that the state tables of users, products and accounts share.
 
-A scope has four forms of the same states. Its intervals are computed from the facts, once a run;
-history, current state and transitions are read from them. Belongs here: what these tables share. Not
-here: any rule of a state, which the lifecycle has.
+The intervals of a scope are computed from the facts once per run; history, current state and
+transitions are read from them. Belongs here: what these tables share. Does not belong here: the rules
+of the states (lifecycle).
 """
 
 from __future__ import annotations
@@ -18,31 +18,29 @@ from monstera_assets.checks.rules import NOT_EVALUATED
 from monstera_assets.lifecycle.intervals import on_each_day
 
 VALID_FROM = ma.Column("valid_from", "date", "First day of the interval.")
-VALID_TO = ma.nullable("valid_to", "date", "First day after the interval; null while it lasts.")
+VALID_TO = ma.nullable("valid_to", "date", "First day after the interval; null for the latest.")
 TRIGGERING_EVENT_ID = ma.nullable(
     "triggering_event_id",
     "string",
-    "The event that caused the transition with which the interval begins; null if it begins with none,"
-    " or it was the passing of time.",
+    "Event that caused the transition at the start of the interval; null if there was no transition or"
+    " time alone caused it.",
 )
 TRANSITION_DATE = ma.Column("transition_date", "date", "First day of the new state.")
 DAYS_IN_PREVIOUS_STATE = ma.Column(
-    "days_in_previous_state", "int64", "Days that the previous state lasted."
+    "days_in_previous_state", "int64", "Number of days that the previous state lasted."
 )
 
 
 def stored_intervals(
     table: ma.Table, intervals: ir.Table, as_of: ir.DateValue, **columns: ir.Value
 ) -> ir.Table:
-    """The intervals that have begun by a date, as the rows of a table.
-
-    `valid_to` is the first day after an interval, and null while it lasts.
+    """Return the intervals that have begun by a date, as rows of a table.
 
     Args:
         table: the table of the intervals.
-        intervals: interval table of the lifecycle, made from facts dated up to `as_of`.
+        intervals: interval table of the lifecycle, from facts dated up to `as_of`.
         as_of: the last date that the stored intervals describe.
-        columns: the columns that the intervals have by another name, or as numbers of days.
+        columns: table columns that the intervals have under another name, or as day numbers.
     """
     today = ma.day_number(as_of)
     begun = intervals.filter(intervals.valid_from <= today)
@@ -50,25 +48,25 @@ def stored_intervals(
     return begun.mutate(
         valid_from=ma.day_date(begun.valid_from),
         valid_to=ma.day_date(ended),
-        # Not `as_of` itself: Ibis would give its other uses the column's name, too.
+        # A copy of `as_of`: Ibis would also rename its other uses to the column's name.
         as_of_date=ibis.coalesce(as_of),
         **columns,
     ).select(ma.column_names(table.columns))
 
 
 def days_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) -> ir.Table:
-    """Stored intervals crossed with a calendar, up to their as-of date; adds `day`, a number."""
+    """Cross stored intervals with a calendar, up to their as-of date; adds `day`, a number."""
     last_day = (ma.day_number(stored.valid_to) - 1).fill_null(ma.day_number(stored.as_of_date))
     intervals = stored.mutate(valid_from=ma.day_number(stored.valid_from), valid_to=last_day)
     return on_each_day(intervals, window.first, window.last, day_column="day", order_by=keys)
 
 
 def transitions_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) -> ir.Table:
-    """Where a stored interval meets the next one, of another state, within some days.
+    """Return the stored intervals that begin within a window with a transition.
 
     Returns:
-        The intervals that begin so, with the columns of the intervals before them as `previous_*`,
-        and the columns that all transitions have.
+        Rows with the columns of the previous interval as `previous_*`, and the columns that all
+        transition tables have.
     """
     begun = stored.filter(stored.valid_from.between(window.first, window.last))
     ended = stored.filter(stored.valid_to.between(window.first, window.last))
@@ -91,22 +89,22 @@ def transitions_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) 
 
 
 def up_to(as_of: ir.DateValue, events: ir.Table) -> ir.Table:
-    """The events that a state as of a date follows from: tables of entities hold later ones too."""
+    """Return the events up to a date; tables of facts about entities also hold later ones."""
     return events.filter(events.event_date <= as_of)
 
 
 def current(intervals: ir.Table) -> ir.Table:
-    """The intervals that hold the as-of date, with `state_updated_at`, the end of that date."""
+    """Return the intervals that contain the as-of date; adds `state_updated_at`, the end of it."""
     now = intervals.filter(intervals.valid_to.isnull())
     return now.mutate(state_updated_at=now.as_of_date.cast("timestamp") + ibis.interval(days=1))
 
 
 def cover_every_day(table: ma.Table) -> ma.Rule:
-    """The rule that a table's intervals leave out no day and overlap on none."""
+    """Return the rule that a table's intervals have no gaps and do not overlap."""
     keys = [name for name in table.key if name != VALID_FROM.name]
 
     def cover_every_day(intervals: ir.Table) -> ir.Table:
-        """The intervals of each key cover every day from its first to the as-of date once."""
+        """The intervals of each key cover every day from its first to the as-of date exactly once."""
         first = ma.day_number(intervals.valid_from)
         end = ma.day_number(intervals.valid_to).fill_null(ma.day_number(intervals.as_of_date) + 1)
         by_key = intervals.group_by(keys).aggregate(
@@ -125,14 +123,14 @@ def cover_every_day(table: ma.Table) -> ma.Rule:
 
 
 def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None) -> ma.Rule:
-    """The rule that current states are those of history's latest day, in the columns of both.
+    """Return the rule that current states agree with history's latest day, in shared columns.
 
-    Not evaluated where that day is out of date: the current state then follows from facts that changed
+    It is not evaluated if that day is out of date: the current state may include facts that changed
     after the day was computed.
 
     Args:
         table: the table of the current states.
-        history: name of the table of the history.
+        history: name of the history table.
         but: a state that history does not have.
     """
 
@@ -148,12 +146,12 @@ def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None
         return differing.mutate(**{NOT_EVALUATED: why_not_evaluated(days, out_of_date(history))})
 
     text = "The current states are those of the latest day of history"
-    checked = ma.rule(table, f"{text}, {but} apart." if but else f"{text}.")(agrees_with_history)
+    checked = ma.rule(table, f"{text}, except {but}." if but else f"{text}.")(agrees_with_history)
     return replace(checked, reads=(table.name, history))
 
 
 def why_not_evaluated(history: ir.Table, out_of_date: ir.Table) -> ir.StringScalar:
-    """Why the latest day of history is not compared: it is out of date; null if it is not."""
+    """Return the reason why the latest day of history is not compared; null if it is up to date."""
     reason = ibis.literal("the latest day of history is out of date: a day before it has changed")
     days = out_of_date.filter(out_of_date.day == _latest_day(history)).select(reason=reason)
     return days.aggregate(reason=days.reason.max()).as_scalar()
@@ -166,13 +164,13 @@ def _latest_day(history: ir.Table) -> ir.DateScalar:
 def days_not_in_history(
     history: ir.Table, starts: ir.Table, keys: Sequence[str], window: ma.Window
 ) -> ir.Table:
-    """Keys whose days in the window are not all from their start on, or not once.
+    """Return keys that do not have exactly one row per day of the window since their start.
 
     Args:
-        history: one row a key and `snapshot_date`.
-        starts: one row a key: `keys` and `start_date`, the first date with a state.
+        history: one row per key and `snapshot_date`.
+        starts: one row per key: `keys` and `start_date`, the first date with a state.
         keys: names of the key columns.
-        window: the days to look at.
+        window: the days to check.
     """
     rows = ma.within(history, "snapshot_date", window)
     days = rows.group_by(*keys).aggregate(
@@ -191,21 +189,21 @@ def days_not_in_history(
 
 
 def with_day_before(history: ir.Table, window: ma.Window) -> ir.Table:
-    """The days of history in a window, and the day before it."""
+    """Return the days of history in a window and the day before it."""
     first = ma.days_earlier(window.first, 1)
     return history.filter(history.snapshot_date.between(first, window.last))
 
 
-def differing_moves(
+def differing_transitions(
     moves: ir.Table, changes: ir.Table, history: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """Moves that history does not show, and differences in history without a move.
+    """Return transitions that history does not show, and changes in history without a transition.
 
     Args:
-        moves: the table of the transitions.
-        changes: the differences between consecutive days of history, in columns of the moves.
-        history: the days of history that were compared; moves on the first of them are left out.
-        window: the days to look at.
+        moves: the transition table.
+        changes: the differences between consecutive days of history, in its columns.
+        history: the days compared; transitions on the first of them are ignored.
+        window: the days to check.
     """
     first_day = history.aggregate(day=history.snapshot_date.min()).as_scalar()
     moves = ma.within(moves, "transition_date", window)

@@ -1,12 +1,12 @@
-"""The states of one day evaluated anew, by the rules as docs/framework.md has them.
+"""The states of one day, recomputed by the rules in docs/framework.md.
 
-Histories come from intervals, which know on which days a state changes. Here nothing is known of that:
-the last day of a run is looked at as if it were the only one, every rule asked of the facts dated up
-to it, and what comes out is compared with history. So an error in the intervals cannot hide. Nothing of
-the lifecycle is imported but the thresholds and the names of states.
+Histories come from intervals, which depend on knowing when a state can change. Here every rule is
+evaluated for the last day of a run, from the facts dated up to it, and the result is compared with
+history, so that an error in the intervals cannot go unnoticed. Only the thresholds and the names of
+states are imported from the lifecycle.
 
-Since when a state holds follows from the day before: since then if the state is the same, else since
-the day itself. That is asked where history has the day before, and it is not out of date.
+The start of a state follows from the day before: it is the same if the state is, else the day. This is
+compared only if history has the day before and that day is not out of date.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PLATFORM = (
     *(UserState.NEW, UserState.ACTIVE, UserState.DORMANT, UserState.CHURNED),
     *(UserState.RETURNING, UserState.REACTIVATED),
 )
-"""The states of use, and those of the day of a return from dormant and from churned."""
+"""The states by use, and the states on a day of return from dormant and from churned."""
 _IN_PRODUCTS = (
     *(ProductState.NEW, ProductState.ACTIVE, ProductState.DORMANT, ProductState.CHURNED),
     *(ProductState.ACTIVE, ProductState.REACTIVATED),
@@ -57,7 +57,7 @@ def states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """The states of the run's last day are what the facts say by the framework's rules."""
+    """The states on the run's last day follow from the facts by the framework's rules."""
     day, events = window.last, bronze_subscription_events
     use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
     users = bronze_users.select(
@@ -112,11 +112,11 @@ def states_recomputed_from_facts(
 def _state_of_use(
     use: ir.Table, day: ir.DateValue, policy: LifecyclePolicy, *, states: Sequence[str]
 ) -> ir.StringValue:
-    """The state that use alone leads to: by the gap, and on the day of a return by the day before.
+    """Return the state from use alone: by the gap or, on a day of return, by the day before.
 
     Args:
-        use: what `_use` gives, with `start_date`, `activated` and `was_activated` (by the end of the
-            day, and of the day before), `active_days` and `dormant_days`.
+        use: the result of `_use`, with `start_date`, `activated` and `was_activated` (by the end of
+            the day, and of the day before), `active_days` and `dormant_days`.
         day: the day.
         policy: the thresholds.
         states: as in `_PLATFORM`.
@@ -143,7 +143,7 @@ def _state_of_use(
 
 
 def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table:
-    """Qualifying events of each key on the day and before it, and the last date before it."""
+    """Return each key's qualifying events on the day and before, and the last date before."""
     is_before = activity.activity_date < day
     qualifies = activity.qualifying_events > 0
     known = activity.filter(activity.activity_date <= day)
@@ -161,10 +161,10 @@ def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table
 def _differences(
     expected: ir.Table, history: ir.Table, window: Window, out_of_date: ir.Table
 ) -> ir.Table:
-    """Rows that only one of both has, of the columns expected and `since`.
+    """Return rows that only one side has, in the expected columns and `since`.
 
     Args:
-        expected: the rows of the window's last day: the key, `snapshot_date`, `state`, ...
+        expected: rows of the window's last day: the key, `snapshot_date`, `state`, ...
         history: history, with `state` and `since`.
         window: the days of the run.
         out_of_date: the days of history that a later change affects.
@@ -198,7 +198,7 @@ def product_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """The states of the run's last day are what the facts say by the framework's rules."""
+    """The states on the run's last day follow from the facts by the framework's rules."""
     day, products = window.last, bronze_product_catalog
     active_days = products.active_days.fill_null(policy.active_days)
     dormant_days = products.dormant_days.fill_null(policy.dormant_days)
@@ -234,9 +234,9 @@ def account_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """The states of the run's last day are what the facts say by the framework's rules.
+    """The states on the run's last day follow from the facts by the framework's rules.
 
-    The wording of `state_reason` is not compared.
+    `state_reason` is not compared.
     """
     day = window.last
     accounts = bronze_accounts.select(
@@ -356,7 +356,7 @@ def _rank(tier: ir.StringValue) -> ir.IntegerValue:
 
 
 def _use_of_accounts(activity: ir.Table, users: ir.Table, day: ir.DateValue) -> ir.Table:
-    """What the users of each account did that qualifies, by the end of the day."""
+    """Return the qualifying use of each account up to the end of the day."""
     used = activity.filter(activity.qualifying_events > 0, activity.activity_date <= day)
     used = used.inner_join(users.select("user_id", "account_id"), "user_id")
     days_ago = day.delta(used.activity_date, unit="day")
@@ -381,7 +381,7 @@ def _use_of_accounts(activity: ir.Table, users: ir.Table, day: ir.DateValue) -> 
     return left_joined(use, both, on=["account_id"])
 
 
-# ---------------------------------------------------------------- contracts, event by event
+# ---------------------------------------------------------------- contracts, step by step
 
 _DATES = (
     *("day", "first_paid_on", "ended_on", "returned_on", "failing_since", "grace_until"),
@@ -397,10 +397,10 @@ _STEP = {
 
 
 def _steps(accounts: ir.Table, events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Each account's contract after each of its events, the first payment among them; 0 is before all.
+    """Return each account's contract after each event and the first payment; step 0 precedes all.
 
-    A subscription can end without an event. On which day it will, if no event comes before, is in
-    `ends_on`; an event that comes later finds it lapsed.
+    A subscription can end without an event. `ends_on` is the day on which it will end if no event
+    comes first; a later event finds it lapsed.
     """
     text = f"""
 SELECT * FROM (WITH RECURSIVE facts AS (
@@ -455,14 +455,14 @@ SELECT * FROM (WITH RECURSIVE facts AS (
                 WHEN kind = 'subscription_cancelled'
                 THEN least(cancelled_on, coalesce(effective_date, event_day))
                 ELSE cancelled_on END AS cancelled_on,
-            coalesce(CASE WHEN is_heard THEN subscription_tier END, tier) AS tier,
-            coalesce(CASE WHEN is_heard THEN total_seats END, seats) AS seats,
-            coalesce(CASE WHEN is_heard THEN monthly_recurring_revenue END, revenue) AS revenue,
+            coalesce(CASE WHEN takes_effect THEN subscription_tier END, tier) AS tier,
+            coalesce(CASE WHEN takes_effect THEN total_seats END, seats) AS seats,
+            coalesce(CASE WHEN takes_effect THEN monthly_recurring_revenue END, revenue) AS revenue,
             CASE WHEN starts THEN contract_renewal_date
-                WHEN is_heard THEN coalesce(contract_renewal_date, renewal_date)
+                WHEN takes_effect THEN coalesce(contract_renewal_date, renewal_date)
                 ELSE renewal_date END AS renewal_date
         FROM (
-            SELECT *, starts OR was <> 'lapsed' AS is_heard,
+            SELECT *, starts OR was <> 'lapsed' AS takes_effect,
                 starts OR (kind = 'first_payment' AND was = 'never_paid') AS pays
             FROM (
                 SELECT steps.*, event_number, event_day, kind, starts, contract_renewal_date,
@@ -474,7 +474,7 @@ SELECT * FROM (WITH RECURSIVE facts AS (
                 FROM steps JOIN events
                     ON events.account_id = steps.account_id AND event_number = n + 1
             ) AS met
-        ) AS judged
+        ) AS evaluated
     ) AS applied
 )
 SELECT * FROM steps) AS contracts
@@ -483,7 +483,6 @@ SELECT * FROM steps) AS contracts
 
 
 def _contracts(steps: ir.Table, day: ir.DateValue) -> ir.Table:
-    """Each account's contract at the end of a day."""
     steps = steps.filter(steps.day <= day)
     last = steps.group_by("account_id").aggregate(n=steps.n.max())
     known = steps.semi_join(last, ["account_id", "n"])
@@ -496,12 +495,12 @@ def _contracts(steps: ir.Table, day: ir.DateValue) -> ir.Table:
 
 
 def _days_before(day: ir.DateValue, days: int) -> ir.DateValue:
-    # Through a timestamp: Ibis takes a date minus an interval for a date, and DuckDB does not.
+    # Via a timestamp: Ibis treats a date minus an interval as a date, DuckDB does not.
     return (day.cast("timestamp") - ibis.interval(days=days)).cast("date")
 
 
 def _lowest_seats(steps: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.Table:
-    """The fewest seats of each account at the end of a day of the last 30, from its creation on."""
+    """Return each account's lowest seats at the end of a day in the last 30, since its creation."""
     next_day = steps.day.lead().over(group_by="account_id", order_by="n")
     steps = steps.mutate(next_day=next_day.fill_null(ibis.date(9999, 12, 31)))
     seen = steps.inner_join(accounts, "account_id")
@@ -515,6 +514,5 @@ def _lowest_seats(steps: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.
 
 
 def _name(table: ir.Table) -> str:
-    """A stored table's name in SQL."""
     stored = table.op()
     return f"{stored.namespace.database}.{stored.name}"

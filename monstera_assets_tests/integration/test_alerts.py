@@ -83,7 +83,7 @@ def test_all_failures_of_a_run_are_one_message_by_level(house: House, receiver: 
         for part in (
             "**P0**",
             "`silver_names.key_is_unique`",
-            "Expected: No two rows share the key.",
+            "Expected: No two rows have the same key.",
             "n1       2",
             "**P1**",
             "`silver_facts.amounts_are_small`",

@@ -223,7 +223,7 @@ def test_the_dictionary_has_the_grain_of_each_table() -> None:
         for row in section(page, layer).rows:
             assert f"- Grain: {row['one row is']}\n" in plain(section(page, row["table"]).body)
     history = plain(section(page, "silver_user_state_history").body)
-    assert "Grain: one user and date, from signup on" in history
+    assert "Grain: one user and date" in history
     assert "Key: user_id, snapshot_date" in history
     assert "Partition column: snapshot_date" in history
     assert "Owner: team:" in history

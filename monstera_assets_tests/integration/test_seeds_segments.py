@@ -1,4 +1,4 @@
-"""The seeds' segments and workflow runs are those that seeds/README.md works out by hand."""
+"""The seeds' segments and workflow runs are those computed by hand in seeds/README.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADINGS = {
     "temporal_pattern": "pattern",
 }
 
-# By hand from seed_events.csv: user, workflow, instance, steps made, outcome.
+# By hand from seed_events.csv: user, workflow, instance, steps reached, status.
 RUNS = {
     ("usr_15", "video_publishing", "prj_01", 1, "abandoned"),
     ("usr_13", "video_publishing", "prj_02", 1, "abandoned"),
@@ -42,7 +42,7 @@ def connection(seeds_run: SeedsRun) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def test_the_page_tells_every_dimension_of_every_user() -> None:
+def test_the_page_has_every_dimension_of_every_user() -> None:
     assert list(HEADINGS) == [dimension.name for dimension in DIMENSIONS]
     assert [row["user"] for row in SEGMENTS] == [row["user_id"] for row in read("users")]
 

@@ -1,4 +1,4 @@
-"""The seeds' database has every state on its last day, and tells the oracle's whole history."""
+"""The seeds' database has every state on its last day, and its history is the oracle's."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from monstera_assets_tests.unit.test_seeds import (
 )
 
 NOT_THE_ORACLES = ("state_reason", "reason", "triggering_event_id")
-"""Columns of the account tables for which the oracle has no word."""
+"""Columns of the account tables that the oracle lacks."""
 
 
 @pytest.fixture(scope="module")
@@ -161,14 +161,13 @@ def compare_with(
 
 
 def facts(entity_id: str) -> str:
-    """The events of a user, or the subscription events of an account."""
+    """Return the events of a user, or the subscription events of an account."""
     rows = events_of(entity_id)
     rows += [event for event in read("subscription_events") if event["entity_id"] == entity_id]
     return "\n".join(str(row) for row in rows)
 
 
 def account_days(account_id: str) -> list[AccountDay]:
-    """The days of an account, by the oracle."""
     uses = [
         Use(user["user_id"], day_of(event["timestamp"]), roll_up(event["product_id"]))
         for user in read("users")
@@ -180,7 +179,6 @@ def account_days(account_id: str) -> list[AccountDay]:
 
 
 def active_products() -> Mapping[str, Row]:
-    """The nodes of the products that have states."""
     return {
         node["product_id"]: node
         for node in read("product_catalog")
@@ -190,13 +188,11 @@ def active_products() -> Mapping[str, Row]:
 
 @cache
 def events_in(user_id: str, product_id: str) -> tuple[Row, ...]:
-    """What a user did in a product and below it."""
     return tuple(e for e in events_of(user_id) if roll_up(e["product_id"]) == product_id)
 
 
 @cache
 def product_days(user_id: str, product_id: str) -> tuple[ProductDay, ...]:
-    """The days of a user in a product, by the oracle."""
     node = active_products()[product_id]
     events = events_in(user_id, product_id)
     [user] = [user for user in read("users") if user["user_id"] == user_id]
@@ -221,7 +217,6 @@ def first_day(events: list[Row] | tuple[Row, ...]) -> date | None:
 
 
 def product_row(day: ProductDay) -> dict[str, object]:
-    """What history and current state tell of a day."""
     events = [
         event
         for event in events_in(day.user_id, day.product_id)

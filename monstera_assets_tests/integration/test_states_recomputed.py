@@ -1,4 +1,4 @@
-"""States evaluated anew from the facts: the same as history, and not the same as a wrong one."""
+"""States recomputed from the facts equal the history, and differ from a wrong one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def violations_sql(rule: Rule, day: date, policy: LifecyclePolicy = POLICY) -> s
 def differing_days(
     connection: duckdb.DuckDBPyConnection, rule: Rule, days: Iterator[date]
 ) -> list[date]:
-    """The days on which history is not what the rule says; compiled once for all of them."""
+    """Return the days on which history differs from the rule, which is compiled once."""
     text = violations_sql(rule, SENTINEL)
     differing = []
     for day in days:
@@ -95,7 +95,7 @@ def test_some_days_of_the_seeds_are_what_their_facts_say(
 def recompute(
     connection: duckdb.DuckDBPyConnection, names: tuple[str, ...], policy: LifecyclePolicy
 ) -> None:
-    """Compute tables again for the last day, by what the lifecycle then says."""
+    """Compute tables for the last day again, with the current lifecycle functions."""
     day = date(2025, 6, 30)
     keywords = {
         "policy": policy,

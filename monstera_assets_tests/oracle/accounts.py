@@ -1,21 +1,19 @@
 """Section 5 of the framework, "Use", "State" and "Health score", day by day for one account.
 
-Billing comes in as ``billing`` worked it out. Readings chosen where the text leaves room:
+Billing comes from ``billing``. Interpretations where the framework leaves room:
 
 * Use counts every qualifying event of the account's users: with or without a product, of retired
-  products too, and of users deleted since. A product counts whatever its catalog windows are.
+  products, and of users deleted since. A product counts regardless of its catalog windows.
 * The lowest seat count of D-29...D is taken over the account's own days in it, trial and lapsed
-  days included; with a lowest count of 0 the utilisation is 0 %.
-* "Renewal within 30 days" is a difference of at most 30, so it also holds on a paid day that lies
-  past the renewal date (the day on which a pause or a failure over it is closed).
-* "Paid again" is a paid day after a day in state churned, on an account that had paid before that
-  day. For the next 90 days rule 4 holds on every paid and unfrozen day, a short lapse in between
-  notwithstanding.
-* "More than 90 days after first payment" in rule 8 is said of D, the day described, not of the day
-  of the first use. "Having used another before that" is a first use of another product on an
-  earlier date.
-* Nothing is compared in rules 7 and 8 where the account did not exist or was not paid at the end
-  of D-30. Use of a new product counts as expanding all the same: it is asked of first payment only.
+  days included; with a lowest count of 0 the utilization is 0 %.
+* "Renewal within 30 days" is a difference of at most 30, so it also holds on a paid day after the
+  renewal date (the day on which a pause or a failure over it is closed).
+* "Paid again" is a paid day after a day in state churned, on an account that had paid before. For the
+  next 90 days rule 4 holds on every paid and unfrozen day, even after a short lapse in between.
+* "More than 90 days after first payment" in rule 8 refers to D, not to the day of the first use.
+  "Having used another before that" is a first use of another product on an earlier date.
+* Rules 7 and 8 compare nothing if the account did not exist or was not paid at the end of D-30. Use of
+  a new product still counts as expanding: it depends only on the first payment.
 * A tier that is not one of the four is an error.
 """
 
@@ -38,7 +36,7 @@ class Use:
         user_id: A user of the account.
         day: The UTC date.
         product_id: The product, features already rolled up; None for events without one.
-        events: How many qualifying events; at least 1.
+        events: Number of qualifying events; at least 1.
     """
 
     user_id: str
@@ -51,8 +49,8 @@ class Use:
 class AccountDay:
     """One account at the end of one day: a row of the account state history (section 6).
 
-    Revenue is per month, ``seat_utilization_pct`` in percent of seats, scores from 0 to 100, both
-    unrounded; ``days_to_renewal`` is positive before the renewal date.
+    Revenue is per month. ``seat_utilization_pct`` is in percent of seats and scores are from 0 to 100,
+    unrounded. ``days_to_renewal`` is positive before the renewal date.
     """
 
     account_id: str
@@ -80,7 +78,7 @@ class AccountDay:
 class AccountTransition:
     """A change of an account's state between two consecutive days (section 6).
 
-    The changes of revenue (per month) and seats compare the day of the move with the day before.
+    The changes of revenue (per month) and seats compare the transition date with the day before.
     """
 
     from_state: str
@@ -92,21 +90,21 @@ class AccountTransition:
 
 
 def in_days(uses: Sequence[Use], day: date, newest: int, oldest: int) -> list[Use]:
-    """Keep the uses dated from ``day`` minus ``oldest`` to ``day`` minus ``newest``, included."""
+    """Return the uses from ``day`` minus ``oldest`` to ``day`` minus ``newest``, both included."""
     first, last = day - timedelta(days=oldest), day - timedelta(days=newest)
     return [use for use in uses if first <= use.day <= last]
 
 
 def utilization_pct(active_seats: int, seats: int) -> float:
-    """Give 100 times active seats over seats, 0 without seats (section 5, Use)."""
+    """Return 100 times active seats over seats, 0 without seats (section 5, Use)."""
     return 100 * active_seats / seats if seats > 0 else 0.0
 
 
 def compare_contracts(now: BillingDay, then: BillingDay) -> int:
-    """Compare revenue, then tier, then seats, the first that differs deciding (rules 7 and 8).
+    """Compare revenue, then tier, then seats; the first that differs decides (rules 7 and 8).
 
     Returns:
-        -1 if it is lower now, 1 if it is higher, 0 if none differs.
+        -1 if lower now, 1 if higher, 0 if equal.
     """
     if now.monthly_recurring_revenue != then.monthly_recurring_revenue:
         return 1 if now.monthly_recurring_revenue > then.monthly_recurring_revenue else -1
@@ -119,7 +117,7 @@ def compare_contracts(now: BillingDay, then: BillingDay) -> int:
 
 
 def first_used_another_product(uses: Sequence[Use], day: date) -> bool:
-    """Say whether D-29...D holds a first use of a product after that of another (rule 8)."""
+    """Return whether D-29...D has the first use of a product after that of another (rule 8)."""
     first_use: dict[str, date] = {}
     for use in uses:
         if use.product_id is not None and use.day <= day:
@@ -135,14 +133,11 @@ def first_used_another_product(uses: Sequence[Use], day: date) -> bool:
 
 
 def is_at_risk(billing: Sequence[BillingDay], uses: Sequence[Use]) -> bool:
-    """Ask rule 6 of a paid account.
+    """Evaluate rule 6 for a paid account: return whether any of its signals holds.
 
     Args:
-        billing: The account's days from its creation to the day asked about, which is the last.
+        billing: The account's days from its creation to the day described, which is the last.
         uses: The qualifying use of its users up to that day.
-
-    Returns:
-        Whether any of the four signals holds.
     """
     today = billing[-1]
     day = today.snapshot_date
@@ -171,7 +166,7 @@ def account_state(
     returns: Sequence[date],
     policy: OraclePolicy,
 ) -> str:
-    """Give one account's state at the end of a day (section 5, rules 1 to 10).
+    """Return one account's state at the end of a day (section 5, rules 1 to 10).
 
     Args:
         billing: The account's days from its creation to the day described, which is the last.
@@ -179,9 +174,6 @@ def account_state(
         created: The account's creation date.
         returns: The days on which it paid again after being churned, up to that day.
         policy: The thresholds.
-
-    Returns:
-        One of the nine account states.
     """
     today = billing[-1]
     day = today.snapshot_date
@@ -224,7 +216,7 @@ def account_state(
 
 
 def recent_activity_score(days_since_last: int | None) -> float:
-    """Grade the days since the account's last qualifying event; None means never."""
+    """Score the days since the account's last qualifying event; None means never."""
     if days_since_last is None:
         return 0.0
     if days_since_last <= 7:
@@ -239,7 +231,7 @@ def recent_activity_score(days_since_last: int | None) -> float:
 
 
 def contract_status_score(state: str, today: BillingDay) -> float:
-    """Grade the contract, the first that applies (section 5, Health score)."""
+    """Score the contract: the first rule that applies (section 5, Health score)."""
     if state == "churned":
         return 0.0
     if state == "frozen" or today.status == "lapsed":
@@ -252,7 +244,7 @@ def contract_status_score(state: str, today: BillingDay) -> float:
 
 
 def health_band(score: float) -> str:
-    """Name the band of a health score from 0 to 100 (section 5, Health score)."""
+    """Return the band of a health score from 0 to 100 (section 5, Health score)."""
     if score >= 90:
         return "excellent"
     if score >= 70:
@@ -269,15 +261,12 @@ def account_history(
     uses: Iterable[Use],
     policy: OraclePolicy | None = None,
 ) -> list[AccountDay]:
-    """Work out every day of one account (section 5).
+    """Return one row per billing day of one account, oldest first (section 5).
 
     Args:
-        billing_days: The account's days as ``billing_history`` gives them, from its creation on.
+        billing_days: The result of ``billing_history``, since the account's creation.
         uses: The qualifying use of all its users, in any order.
-        policy: The thresholds; the framework's own by default.
-
-    Returns:
-        One row for each of the billing days, oldest first.
+        policy: The thresholds; the framework's by default.
     """
     policy = policy or OraclePolicy()
     facts = list(uses)
@@ -341,14 +330,7 @@ def account_history(
 
 
 def account_transitions(rows: Sequence[AccountDay]) -> list[AccountTransition]:
-    """Compare each day of one account with the day before (section 6).
-
-    Args:
-        rows: The account's days as ``account_history`` gives them, oldest first.
-
-    Returns:
-        One transition for each date on which the state differs from the day before.
-    """
+    """Return the account's transitions from the result of ``account_history`` (section 6)."""
     return [
         AccountTransition(
             from_state=before.current_state,

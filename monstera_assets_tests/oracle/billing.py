@@ -1,34 +1,32 @@
 """Section 5 of the framework, "Billing facts": one account's subscription, event by event.
 
 Within a day the facts are applied in order of timestamp and event id; then the end of the day is
-looked at. What an account's users do, and its state, are in ``accounts``.
+evaluated. Use and states are in ``accounts``.
 
-Readings chosen where the text leaves room:
+Interpretations where the framework leaves room:
 
-* First payment is an instant. A ``first_paid_at`` that comes before any start or renewal acts at
-  its time of day, ahead of events with the same timestamp; later ones change nothing.
-* Before the first payment nothing can fail, pause or be cancelled: such events open nothing. The
-  values they and others carry are kept and hold once the account pays ("from the last event that
-  carried them"); until then tier is trial, revenue 0, no renewal date, seats from the account row.
-* Any subscription event may carry any of the four values. On a lapsed subscription only a start or
-  a renewal is heard; the metadata of other events is lost for good.
-* Recovery, renewal, start and lapse close all open failures; a resumption, a start and a lapse
-  close all open pauses; a renewal and a start void all pending cancellations, wherever their
-  effective dates lie.
-* Of several pending cancellations the earliest effective date ends the subscription. One without
-  an effective date, or with one in the past, ends it on the day of the event itself.
-* A cancellation still is pending on the day it takes effect, the last paid one.
-* Events of the last paid day are applied before its end is judged. The lapse comes at the start of
-  the next day, before that day's events: a failure then is closed by the lapse (no event), even if
-  a renewal follows within the day, in which case no day is lapsed.
-* A renewal date in the past, or on the day itself, has been "reached"; so a renewal that carries
-  one ends the subscription the same day.
-* With several open pauses the latest names the reason; a reason other than seasonal is
-  voluntary_pause.
-* Lapsed accounts keep tier, seats and renewal date as they last were; only revenue becomes 0.
+* First payment is an instant. A ``first_paid_at`` before any start or renewal takes effect at its time
+  of day, before events with the same timestamp; later ones change nothing.
+* Before the first payment nothing can fail, pause or be cancelled. The values of such and other events
+  are kept and hold once the account pays ("from the last event that carried them"); until then tier
+  is trial, revenue 0, no renewal date, seats from the account row.
+* Any subscription event may carry any of the four values. On a lapsed subscription only a start or a
+  renewal takes effect; the metadata of other events is ignored for good.
+* Recovery, renewal, start and lapse close all open failures; a resumption, a start and a lapse close
+  all open pauses; a renewal and a start void all pending cancellations, regardless of their dates.
+* Of several pending cancellations the earliest effective date ends the subscription. One without an
+  effective date, or with one in the past, ends it on the day of the event.
+* A cancellation is still pending on the day it takes effect, the last paid one.
+* Events of the last paid day are applied before its end is evaluated. The lapse comes at the start of
+  the next day, before that day's events: it closes a failure (no event) even if a renewal follows
+  within the day, in which case no day is lapsed.
+* A renewal date in the past, or on the day itself, has been "reached"; so a renewal that carries one
+  ends the subscription the same day.
+* With several open pauses the latest gives the reason; any reason but seasonal is voluntary_pause.
+* Lapsed accounts keep their last tier, seats and renewal date; only revenue becomes 0.
 * Events dated before the account's creation are applied; rows begin on the creation date.
-* The dunning of a day was opened by its first open failure; it was closed by the last event that
-  day which closed anything.
+* The dunning of a day was opened by its first open failure and closed by the last event that day that
+  closed any failure.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,10 +52,9 @@ VALUES = ("subscription_tier", "total_seats", "monthly_recurring_revenue", "cont
 
 @dataclass(frozen=True)
 class AccountRow:
-    """One row of bronze_accounts as far as billing reads it (section 2).
+    """One row of bronze_accounts, in the columns that billing reads (section 2).
 
-    ``total_seats`` is a count, ``monthly_recurring_revenue`` is in the currency of the source per
-    month, timestamps are naive UTC.
+    ``monthly_recurring_revenue`` is per month in the currency of the source; timestamps are naive UTC.
     """
 
     account_id: str
@@ -71,7 +68,7 @@ class AccountRow:
 
 @dataclass(frozen=True)
 class SubscriptionEvent:
-    """One subscription event of an account (section 2), its metadata already read from JSON."""
+    """One subscription event of an account (section 2), with its metadata parsed from JSON."""
 
     timestamp: datetime
     event_id: str
@@ -93,16 +90,16 @@ class BillingDay:
         monthly_recurring_revenue: Per month; 0 while never paid or lapsed.
         contract_renewal_date: None before the first payment and for an open-ended contract.
         days_to_renewal: Positive before the renewal date; None while never paid or lapsed.
-        open_failures: How many payment failures are open.
+        open_failures: Number of open payment failures.
         dunning_since: The date of the first open failure.
-        latest_grace_until: What the latest open failure says about grace, if anything.
+        latest_grace_until: The end of grace that the latest open failure states, if any.
         dunning_type: grace_period, soft or hard; None without an open failure.
         dunning_event_id: The event that opened or closed the dunning on this day.
         is_paused: Whether a pause is open.
         pause_reason: seasonal or voluntary_pause; None without an open pause.
         cancellation_pending: Whether a cancellation is pending.
-        end_date: The last paid day, once its end has come; None again after a resumption.
-        first_payment_date: Known from the first payment on.
+        end_date: The last paid day, once it has come; None again after a resumption.
+        first_payment_date: None before the first payment.
     """
 
     account_id: str
@@ -135,7 +132,7 @@ class _Failure:
 
 @dataclass
 class _Subscription:
-    """What is known about one subscription while its facts are being applied."""
+    """The facts about one subscription while events are applied."""
 
     status: str = "never_paid"
     first_payment: date | None = None
@@ -148,7 +145,7 @@ class _Subscription:
 
 
 def read_date(value: object) -> date | None:
-    """Read a date from metadata: an ISO date, or the date of an ISO timestamp; None if absent."""
+    """Return a date from metadata: an ISO date, or the date of an ISO timestamp; None if absent."""
     if value is None or value == "":
         return None
     if isinstance(value, datetime):
@@ -166,10 +163,10 @@ def _pay(subscription: _Subscription, day: date) -> None:
 
 
 def _apply(subscription: _Subscription, event: SubscriptionEvent) -> None:
-    """Let one event act on the subscription (section 5, Values to End)."""
+    """Apply one event to the subscription (section 5, Values to End)."""
     kind, day, metadata = event.event_type, event.timestamp.date(), event.metadata
     if kind not in KNOWN_TYPES:
-        raise ValueError(f"{event.event_id}: {kind} is no subscription event of an account")
+        raise ValueError(f"{event.event_id}: {kind} is not a subscription event of an account")
     if subscription.status == "lapsed" and kind not in STARTS:
         return
 
@@ -214,7 +211,7 @@ def _renewal_date(subscription: _Subscription, row: AccountRow) -> date | None:
 def _has_ended(
     subscription: _Subscription, renewal: date | None, day: date, policy: OraclePolicy
 ) -> bool:
-    """Judge at the end of a paid day whether it is the last one (section 5, End)."""
+    """Return whether a paid day is the last one (section 5, End)."""
     cancelled = any(effective <= day for effective in subscription.cancellations)
     held_open = bool(subscription.failures or subscription.pauses)
     not_renewed = renewal is not None and renewal <= day and not held_open
@@ -231,19 +228,18 @@ def billing_history(
     through: date,
     policy: OraclePolicy | None = None,
 ) -> list[BillingDay]:
-    """Work out every day of one account's billing from its creation on (section 5).
+    """Return one row per date of one account's billing since its creation (section 5).
+
+    The rows are oldest first; empty if the account was created after ``through``.
 
     Args:
         row: The account's row in bronze_accounts.
         events: Its subscription events, in any order.
-        through: The last date wanted, included.
-        policy: The thresholds; the framework's own by default.
-
-    Returns:
-        One row a date, oldest first; empty if the account was created after ``through``.
+        through: The last date, included.
+        policy: The thresholds; the framework's by default.
 
     Raises:
-        ValueError: An event is of a type that no account can have.
+        ValueError: An event has a type that accounts cannot have.
     """
     policy = policy or OraclePolicy()
     ordered = sorted(events, key=lambda event: (event.timestamp, event.event_id))
@@ -258,7 +254,7 @@ def billing_history(
     was_dunning = False
     day = min([created, *days_with_facts])
     while day <= through:
-        # The start of the day: yesterday was the last paid one.
+        # The start of the day: the day before was the last paid one.
         if subscription.status == "paid" and subscription.end is not None:
             subscription.status = "lapsed"
             subscription.failures.clear()
@@ -297,7 +293,7 @@ def _describe(
     day: date,
     was_dunning: bool,
 ) -> BillingDay:
-    """Write down the end of a day."""
+    """Return the row for the end of a day."""
     paid = subscription.status == "paid"
     never_paid = subscription.status == "never_paid"
     failures = subscription.failures
@@ -360,13 +356,10 @@ def _describe(
 
 
 def dunning_by_day(rows: Sequence[BillingDay]) -> dict[date, Dunning]:
-    """Give the account's dunning for each of its days, as its users' history takes it.
+    """Return the account's dunning at the end of each date, for the history of its users.
 
     Args:
-        rows: The account's days as ``billing_history`` gives them.
-
-    Returns:
-        The dunning at the end of each date; ``.get(day, Dunning())`` also answers for other dates.
+        rows: The result of ``billing_history``.
     """
     return {
         row.snapshot_date: Dunning(

@@ -1,25 +1,22 @@
-"""The thresholds of the framework, written out a second time.
-
-Kept apart from the package's own policy so that a wrong default there is found, not copied.
-"""
+"""The thresholds of the framework, written a second time to detect a wrong default in the package."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class OraclePolicy:
-    """Thresholds in whole days unless said otherwise (sections 3, 4 and 5).
+    """Thresholds in days unless stated otherwise (sections 3, 4 and 5).
 
     Attributes:
-        new_user_days: Difference to signup (or first access) up to which one can be new.
-        active_days: Largest gap since the last qualifying date that still is active.
-        dormant_days: Largest gap that still is dormant.
+        new_user_days: Maximum days since signup (or first access) of a new user.
+        active_days: Maximum gap since the last qualifying date of an active user.
+        dormant_days: Maximum gap of a dormant user.
         min_qualifying_events_to_activate: Qualifying events that end the state new (a count).
-        trial_days: Difference to creation up to which an unpaid account is on trial.
-        onboarding_days: Difference to first payment in which nothing but new_paid is said.
-        new_paid_days: Difference to first payment up to which an account may be new_paid.
-        churn_days: Days lapsed from which an account counts as churned.
-        reactivated_days: Difference to the return of a churned payer for reactivated.
+        trial_days: Maximum days since creation of an account on trial.
+        onboarding_days: Days since first payment for which an account is always new_paid.
+        new_paid_days: Maximum days since first payment of a new_paid account.
+        churn_days: Minimum days lapsed of a churned account.
+        reactivated_days: Maximum days since the return of a reactivated account.
         dunning_days: Days after the first open failure at which the subscription ends.
         breadth_target: Products in use that give the full breadth score (a count).
     """

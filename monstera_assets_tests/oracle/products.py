@@ -1,14 +1,14 @@
 """Section 4 of the framework, day by day: one user and one product.
 
-The caller has already rolled features and sub-features up to the product and left retired products
-out. Readings chosen where the text leaves room:
+The caller has rolled features and sub-features up to the product and dropped retired products.
+Interpretations where the framework leaves room:
 
-* Rows run from the user's signup, with ``never_adopted`` in them and flagged, whatever the launch
-  date of the product. The stored history is these rows without the flagged ones, so the first
-  access is no transition there.
-* Qualifying work without an activation event leaves the user new_to_product for the first days:
-  rule 2 asks only for activation.
-* There is no returning here: dormant_in_product goes straight back to active_in_product.
+* Rows begin at the user's signup, whatever the launch date of the product, and include
+  ``never_adopted``, flagged. The stored history lacks the flagged rows, so the first access is not a
+  transition there.
+* Qualifying work without an activation event leaves the user new_to_product for the first days: rule 2
+  depends only on activation.
+* There is no returning state: dormant_in_product goes back to active_in_product.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,8 +24,8 @@ from monstera_assets_tests.oracle.users import ONE_DAY, QualifyingDay, Transitio
 class ProductDay:
     """One user and product at the end of one day (section 4).
 
-    ``is_stored`` is false on never_adopted days, which the history table leaves out. The count is
-    of qualifying events so far; dates are UTC. ``activation_date`` and the rest are as known then.
+    ``is_stored`` is false on never_adopted days, which the history table lacks. Everything is as known
+    at the end of the day; dates are UTC.
     """
 
     user_id: str
@@ -52,20 +52,17 @@ def product_state(
     active_days: int,
     dormant_days: int,
 ) -> str:
-    """Give the state of one user in one product at the end of a day (section 4, rules 1 to 6).
+    """Return the state of one user in one product at the end of a day (section 4, rules 1 to 6).
 
     Args:
         day: The day described.
         first_access: The date of the first event of any kind, if it is not after ``day``.
         activation: The date of the first activation event, if it is not after ``day``.
-        qualifying: The qualifying days in this product, all dated on or before ``day``.
+        qualifying: The qualifying days in this product, up to ``day``.
         yesterday: The state of the day before; None on the signup date.
-        new_days: Largest difference to first access for new_to_product.
-        active_days: Largest gap, in days, that is active.
-        dormant_days: Largest gap, in days, that is dormant.
-
-    Returns:
-        One of the six product states.
+        new_days: Maximum days since first access for new_to_product.
+        active_days: Maximum gap, in days, that is active.
+        dormant_days: Maximum gap, in days, that is dormant.
     """
     if first_access is None:
         return "never_adopted"
@@ -97,22 +94,19 @@ def product_history(
     dormant_days: int | None = None,
     policy: OraclePolicy | None = None,
 ) -> list[ProductDay]:
-    """Work out every day of one user in one product (section 4).
+    """Return one row per date of one user in one product, oldest first (section 4).
 
     Args:
         user_id: The user.
-        product_id: The node of tier product; events below it are rolled up to it beforehand.
+        product_id: The node of tier product; events below it are already rolled up.
         signup: The user's creation date; the first row.
-        through: The last date wanted, included.
+        through: The last date, included.
         first_access: The date of the first event of any kind in the product, ever.
         activation: The date of the first activation event in the product, ever.
         qualifying_days: Dates with qualifying events in the product, in any order.
-        active_days: The catalog's own window in days, if it sets one.
-        dormant_days: The catalog's own window in days, if it sets one.
-        policy: The thresholds; the framework's own by default.
-
-    Returns:
-        One row a date, oldest first, never_adopted days included.
+        active_days: The catalog's own window in days, if any.
+        dormant_days: The catalog's own window in days, if any.
+        policy: The thresholds; the framework's by default.
     """
     policy = policy or OraclePolicy()
     facts = list(qualifying_days)
@@ -175,14 +169,9 @@ def product_history(
 
 
 def product_transitions(rows: Sequence[ProductDay]) -> list[Transition]:
-    """Compare each stored day of one user and product with the day before (section 6).
+    """Return the transitions between stored days of ``product_history`` (section 6).
 
-    Args:
-        rows: The days as ``product_history`` gives them, oldest first.
-
-    Returns:
-        One transition for each date on which the state differs from that of the stored day before;
-        the first access is none.
+    The first access is not a transition.
     """
     stored = [row for row in rows if row.is_stored]
     return [

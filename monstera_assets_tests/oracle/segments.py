@@ -1,7 +1,6 @@
-"""Section 7 of the framework, one user on one day, counted out by loops.
+"""Section 7 of the framework for one user on one day, computed by loops.
 
-The numbers are the framework's, written out a second time. Readings chosen where the text leaves
-room are those of docs/decisions.md.
+Interpretations where the framework leaves room are those of docs/decisions.md.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -23,7 +22,7 @@ class Use:
         is_qualifying: Whether it counts as use.
         product_id: The product that it rolls up to, if any.
         feature_id: The active feature of an active product that it rolls up to, if any.
-        reaches: Whom it reaches, if it is an event of collaboration: the target, else itself.
+        reaches: The target of a collaboration event, or the event itself if it has none.
     """
 
     day: date
@@ -35,15 +34,15 @@ class Use:
 
 @dataclass(frozen=True)
 class Life:
-    """All that is known of one user.
+    """All facts about one user.
 
     Attributes:
         signup: The date of signup.
-        acquisition_source: Where the user came from.
+        acquisition_source: The user's acquisition source.
         uses: The events.
         activity_states: The activity state by date.
         first_activation: The date of the first qualifying event, if any.
-        product_states: By product, the state by date; without never_adopted.
+        product_states: The state by product and date, without never_adopted.
     """
 
     signup: date
@@ -57,11 +56,11 @@ class Life:
 def measures(
     life: Life, day: date, runs: Collection[Run], features_of_product: Mapping[str, int]
 ) -> dict[str, object]:
-    """Count out the measures of a user at the end of a day.
+    """Return the measures of a user at the end of a day.
 
     Args:
         life: The user.
-        day: The day; nothing after it is looked at.
+        day: The day; later facts are ignored.
         runs: The user's workflow runs from the events up to the day.
         features_of_product: Number of active features by active product.
     """
@@ -120,7 +119,7 @@ def measures(
 
 
 def segments(user: Mapping[str, object]) -> dict[str, str]:
-    """Tell the segments from the measures of a user, rule by rule."""
+    """Derive the segments from the measures of a user, rule by rule."""
     m = _Numbers(user)
     share = m["workflows_completed"] / m["workflows_started"] if m["workflows_started"] else 0.0
     quiet, comeback = user["days_quiet"], user["days_since_reactivation"]
@@ -215,7 +214,7 @@ def _composite(found: Mapping[str, str], age: int) -> str:
 
 
 def _is_back_in_season(active_days: Collection[date], day: date) -> bool:
-    """Active within 15 days of a year ago, and quiet for more than 60 days at a stretch since."""
+    """Return whether the user was active about a year ago and quiet for over 60 days since."""
     in_order = sorted(active_days)
     for then in in_order:
         if not 350 <= (day - then).days <= 380:

@@ -1,16 +1,13 @@
 """Section 3 of the framework, day by day: the lifecycle of one user on the platform.
 
-Also holds the two small types that the other scopes share: a day with qualifying events and a
-transition. Product scope is in ``products``, the account's dunning in ``billing``.
+Interpretations where the framework leaves room:
 
-Readings chosen where the text leaves room:
-
-* A move is "by activity" when it would not have happened without the qualifying events of its own
-  day; the loop therefore works every day out a second time without them.
-* Moves into dunning, and from dunning to active, belong to the subscription event only if the
-  account's dunning itself began or ended that day. Someone who becomes active while the account has
-  been in dunning for a while moves by activity (from new) or by time (the day after a return).
-* From dunning to dormant or churned the cause is the passing of time, whatever else happened.
+* A transition is "by activity" if it would not have happened without the qualifying events of its own
+  day, so the loop evaluates every day a second time without them.
+* Transitions into dunning, and from dunning to active, are caused by the subscription event only if
+  the account's dunning began or ended that day. A user who becomes active while the account has been
+  in dunning for a while moves by activity (from new) or by time (the day after a return).
+* Transitions from dunning to dormant or churned are caused by time alone.
 * A user without an account history is never in dunning.
 """
 
@@ -30,7 +27,7 @@ class QualifyingDay:
 
     Attributes:
         day: The UTC date.
-        events: How many qualifying events it holds; at least 1.
+        events: Number of qualifying events; at least 1.
         first_event_id: The first of them by timestamp and event id, if ids matter.
     """
 
@@ -47,8 +44,8 @@ class Dunning:
         is_dunning: Whether a payment failure is open.
         dunning_type: grace_period, soft or hard; None outside dunning.
         dunning_since: The date of the first open failure; None outside dunning.
-        changed_by: The event that opened or closed the dunning on this very day; None on a day
-            without a change and where the subscription's lapse closed it.
+        changed_by: The event that opened or closed the dunning on this day; None on a day without a
+            change and if the subscription's lapse closed it.
     """
 
     is_dunning: bool = False
@@ -61,9 +58,9 @@ class Dunning:
 class UserDay:
     """One user at the end of one day: a row of the user state history (section 3).
 
-    Counts are numbers of qualifying events; ``days_since_*`` are whole calendar days.
-    ``is_first_activation`` marks a reactivation that is really a late first activation.
-    ``triggering_event_id`` is what caused the move into today's state, if an event did.
+    Counts are of qualifying events; ``days_since_*`` are calendar days. ``is_first_activation`` marks a
+    reactivation that is a late first activation. ``triggering_event_id`` is the event that caused the
+    transition into the day's state, if any.
     """
 
     user_id: str
@@ -86,7 +83,7 @@ class UserDay:
 class Transition:
     """A change of state between two consecutive days of one history (section 6).
 
-    ``days_in_previous_state`` is the transition date minus the first date of the state left.
+    ``days_in_previous_state`` is the transition date minus the first date of the previous state.
     """
 
     from_state: str
@@ -97,7 +94,7 @@ class Transition:
 
 
 def no_dunning(day: date) -> Dunning:
-    """Answer that there is no dunning on any day, for users whose account has no billing."""
+    """Return no dunning, for users whose account has no billing."""
     del day
     return Dunning()
 
@@ -109,17 +106,14 @@ def activity_state(
     yesterday: str | None,
     policy: OraclePolicy,
 ) -> str:
-    """Give one user's activity state at the end of a day (section 3, rules 1 to 7).
+    """Return one user's activity state at the end of a day (section 3, rules 1 to 7).
 
     Args:
         day: The day described.
         signup: The user's creation date.
-        qualifying: The user's qualifying days, all dated on or before ``day``.
+        qualifying: The user's qualifying days, up to ``day``.
         yesterday: The activity state of the day before; None on the signup date.
         policy: The thresholds.
-
-    Returns:
-        new, active, returning, dormant, churned or reactivated.
     """
     so_far = sum(q.events for q in qualifying)
     within = (day - signup).days <= policy.new_user_days
@@ -151,20 +145,17 @@ def user_history(
     dunning: Callable[[date], Dunning] = no_dunning,
     policy: OraclePolicy | None = None,
 ) -> list[UserDay]:
-    """Work out every day of one user from signup to a last date (section 3).
+    """Return one row per date of one user since signup, oldest first (section 3).
 
     Args:
         user_id: The user.
         signup: The UTC date of the user's creation; the first row.
         qualifying_days: Dates with qualifying events in any product, in any order.
-        through: The last date wanted, included.
+        through: The last date, included.
         deleted_on: The date of the user's deletion, if any.
         deletion_event_id: The event that deleted the user.
         dunning: The dunning of the user's account at the end of a given day.
-        policy: The thresholds; the framework's own by default.
-
-    Returns:
-        One row a date, oldest first; empty if the user signed up after ``through``.
+        policy: The thresholds; the framework's by default.
     """
     policy = policy or OraclePolicy()
     facts = list(qualifying_days)
@@ -228,14 +219,7 @@ def user_history(
 
 
 def user_transitions(rows: Sequence[UserDay]) -> list[Transition]:
-    """Compare each day of one user with the day before (section 6, scope platform).
-
-    Args:
-        rows: The user's days as ``user_history`` gives them, oldest first.
-
-    Returns:
-        One transition for each date on which the platform state differs from the day before.
-    """
+    """Return the transitions in the result of ``user_history`` (section 6, scope platform)."""
     return [
         Transition(
             from_state=before.platform_state,

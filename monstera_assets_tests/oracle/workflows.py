@@ -1,7 +1,7 @@
-"""Section 7 of the framework on workflow runs: one user's events, one after the other.
+"""Section 7 of the framework on workflow runs: one user's events in order.
 
-Readings chosen where the text leaves room: an instance has one run, which begins with its first
-step 1; "within" is a difference of dates; one event makes one step of a run at most.
+Interpretations where the framework leaves room: an instance has one run, which begins with its first
+step 1; "within" is a difference of dates; one event makes at most one step of a run.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,13 +11,13 @@ from datetime import date, datetime
 
 @dataclass(frozen=True)
 class StepEvent:
-    """What a user did, as far as workflows are concerned.
+    """One event of a user, in the attributes that workflows depend on.
 
     Attributes:
-        at: When, UTC.
-        event_id: Orders events of one moment.
-        event_type: What was done.
-        nodes: Where: the catalog node that the event names and all above it.
+        at: The time, UTC.
+        event_id: Orders events at the same time.
+        event_type: The event type.
+        nodes: The catalog node that the event names and all nodes above it.
         project_id: The project in its metadata, if any.
         session_id: The session, if any.
     """
@@ -31,7 +31,7 @@ class StepEvent:
 
     @property
     def instance(self) -> tuple[str, str]:
-        """The project, else the session, else the day."""
+        """Return the project, else the session, else the day."""
         if self.project_id is not None:
             return "project", self.project_id
         if self.session_id is not None:
@@ -41,7 +41,7 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class Run:
-    """One run; ``reached`` holds when each step was made, in order."""
+    """One run; ``reached`` has the time of each step made, in order."""
 
     workflow_id: str
     instance: tuple[str, str]
@@ -50,11 +50,11 @@ class Run:
 
     @property
     def completed_at(self) -> datetime | None:
-        """When the last step was made."""
+        """Return the time of the last step, if it was made."""
         return self.reached[-1] if len(self.reached) == self.steps else None
 
     def status(self, day: date, workflow_days: int) -> str:
-        """completed, open or abandoned at the end of a day on which nothing later is known."""
+        """Return completed, open or abandoned, at the end of a day."""
         if self.completed_at is not None:
             return "completed"
         age = (day - self.reached[0].date()).days
@@ -67,13 +67,13 @@ def workflow_runs(
     through: date,
     workflow_days: int,
 ) -> list[Run]:
-    """Work out the runs of one user from the events up to a date.
+    """Return the runs of one user from the events up to a date.
 
     Args:
         events: The user's events in any order.
-        workflows: By workflow, its steps in order: node and event type of each.
+        workflows: The steps of each workflow in order: node and event type of each.
         through: The last date whose events are known.
-        workflow_days: Largest difference in days between first and last step.
+        workflow_days: Maximum difference in days between first and last step.
     """
     known = sorted((e for e in events if e.at.date() <= through), key=lambda e: (e.at, e.event_id))
     runs = []

@@ -1,5 +1,4 @@
 """Properties: the set-based engine and the oracle agree on random histories.
 
-Belongs here: what must hold of any facts. Does not belong here: single cases with numbers worked out
-by hand (unit).
+Belongs here: what must hold for any facts. Does not belong here: single cases computed by hand (unit).
 """

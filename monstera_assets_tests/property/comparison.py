@@ -1,4 +1,4 @@
-"""Comparing all rows of a table with what the oracle expects."""
+"""Compare all rows of a table with those that the oracle expects."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def compare(
     expected: Iterable[Mapping[str, object]],
     facts: Callable[[str], str],
 ) -> None:
-    """Fail unless the rows are the expected ones, each as often.
+    """Fail unless the rows are the expected ones, with the same counts.
 
     A failure shows the first entity that differs, its facts, and its differing rows.
 
     Args:
-        names: The columns, the first of them the entity's id.
-        rows: The engine's rows, in the order of the columns.
-        expected: The oracle's, by column name.
-        facts: What is known about an entity, for the failure's message.
+        names: the columns; the first is the entity's id.
+        rows: the engine's rows, in the order of the columns.
+        expected: the oracle's rows, by column name.
+        facts: returns the facts about an entity, for the failure message.
     """
     found = Counter(rows)
     wanted = Counter(tuple(row[name] for name in names) for row in expected)

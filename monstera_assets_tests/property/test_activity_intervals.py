@@ -1,4 +1,4 @@
-"""The state engine in another scope: two keys, windows of each key's own, no state returning."""
+"""The state engine in another scope: two keys, windows per key, no returning state."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ACTIVITY = ibis.table(
 
 @dataclass(frozen=True)
 class Use:
-    """What one user did in one product; days are offsets to the span's first."""
+    """Use of one product by one user; days are offsets to the span's first."""
 
     user_id: str
     product_id: str
@@ -66,7 +66,6 @@ class Use:
     activated_on: int | None
 
     def history(self) -> list[ProductDay]:
-        """The oracle's days, from the first access on."""
         return product_history(
             self.user_id,
             self.product_id,
@@ -82,7 +81,7 @@ class Use:
 
 
 def some_use(random: Random, user_id: str, product_id: str) -> Use:
-    """Use on days that lie apart by the windows of the key, a day less, and one or two more."""
+    """Draw use on days at distances around the windows of the key."""
     new_days = random.choice((0, 1, 14, 30))
     active_days = random.choice((1, 5, 30))
     dormant_days = active_days + random.choice((0, 1, 9, 30))
@@ -115,7 +114,7 @@ uses = st.randoms(use_true_random=True).map(
 
 @pytest.fixture(scope="module")
 def queries() -> tuple[str, str]:
-    """The states on each day of the span, and the moves within it."""
+    """Return queries for the states on each day of the span and the transitions within it."""
     by_key = ibis.window(group_by=list(KEYS), order_by="activity_day")
     activity = ACTIVITY.mutate(
         previous_day=ACTIVITY.activity_day.lag().over(by_key),
@@ -168,7 +167,6 @@ def test_states_and_moves_are_the_oracles(queries: tuple[str, str], batch: list[
 
 
 def start_rows(batch: list[Use]) -> pd.DataFrame:
-    """The engine's `starts`."""
     first = (SPAN.first - EPOCH).days
     return pd.DataFrame(
         {
@@ -184,7 +182,7 @@ def start_rows(batch: list[Use]) -> pd.DataFrame:
 
 
 def activity_rows(batch: list[Use]) -> pd.DataFrame:
-    """The engine's `activity`: two events a day, so totals are the events so far."""
+    """Return the engine's `activity`: two events a day, with running totals."""
     first = (SPAN.first - EPOCH).days
     rows = [
         {
@@ -202,7 +200,6 @@ def activity_rows(batch: list[Use]) -> pd.DataFrame:
 
 
 def day_row(day: ProductDay) -> Mapping[str, object]:
-    """The oracle's day as the query's columns."""
     return {
         "user_id": day.user_id,
         "product_id": day.product_id,
@@ -215,7 +212,6 @@ def day_row(day: ProductDay) -> Mapping[str, object]:
 
 
 def move_rows(days: list[ProductDay]) -> list[Mapping[str, object]]:
-    """The oracle's moves as the query's columns."""
     return [
         {
             "user_id": days[0].user_id,

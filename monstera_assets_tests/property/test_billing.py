@@ -1,4 +1,4 @@
-"""Billing facts by the engine's terms and intervals, and by the oracle day by day."""
+"""The billing intervals of the engine agree with the oracle's days."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_contracts_dunning_and_ends_are_the_oracles(
 
     compare(CONTRACT, warehouse.rows(contract_sql(policy)), map(contract_row, days), facts)
 
-    # What began or ended before the account's creation is not seen from its first day.
+    # A start or end before the account's creation is not visible on its first day.
     dunning = [
         {**dunning_row(day), "event_id": None}
         if day.snapshot_date == created[day.account_id]
@@ -96,7 +96,6 @@ def test_contracts_dunning_and_ends_are_the_oracles(
 
 
 def contract_row(day: BillingDay) -> Mapping[str, object]:
-    """The oracle's day as the engine's columns."""
     return {
         "account_id": day.account_id,
         "day": day.snapshot_date,
@@ -115,7 +114,6 @@ def contract_row(day: BillingDay) -> Mapping[str, object]:
 
 
 def dunning_row(day: BillingDay) -> Mapping[str, object]:
-    """The oracle's day as the engine's columns."""
     return {
         "account_id": day.account_id,
         "day": day.snapshot_date,
@@ -127,7 +125,7 @@ def dunning_row(day: BillingDay) -> Mapping[str, object]:
 
 @cache
 def contract_sql(policy: LifecyclePolicy) -> str:
-    """Each account's contract on each day of the span from its creation on."""
+    """Select each account's contract on each day of the span since its creation."""
     contracts = billing_intervals(ACCOUNTS.relation, SUBSCRIPTION_EVENTS.relation, policy)
     days = on_each_day(contracts, SPAN.first, SPAN.last, day_column="number")
     return compile_duckdb(
@@ -151,7 +149,7 @@ def contract_sql(policy: LifecyclePolicy) -> str:
 
 @cache
 def dunning_sql(policy: LifecyclePolicy) -> str:
-    """The days of the span on which an account is in dunning, or an event has just ended it."""
+    """Select the days of the span on which an account is in dunning or an event has just ended it."""
     dunning = dunning_intervals(ACCOUNTS.relation, SUBSCRIPTION_EVENTS.relation, policy)
     accounts = ACCOUNTS.relation
     created = accounts.select(

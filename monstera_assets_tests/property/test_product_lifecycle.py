@@ -1,4 +1,4 @@
-"""The lifecycle of users in products as the tables tell it, and as the oracle works it out."""
+"""The tables of users in products agree with the oracle."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def warehouse() -> LifecycleWarehouse:
 
 @dataclass(frozen=True)
 class Relationship:
-    """A user and an active product: what happened in it, and its days by the oracle."""
+    """A user and an active product: the events in it, and its days by the oracle."""
 
     user: UserCase
     product: Node
@@ -74,7 +74,7 @@ class Relationship:
     days: Sequence[ProductDay]
 
     def row(self, day: ProductDay) -> Mapping[str, object]:
-        """What history and current state tell of a day."""
+        """Return the columns that history and current state share."""
         qualifying = [
             event.at
             for event in self.events
@@ -92,7 +92,6 @@ class Relationship:
         }
 
     def history_rows(self) -> list[Mapping[str, object]]:
-        """The stored days."""
         return [
             {**self.row(day), "snapshot_date": day.snapshot_date}
             for day in self.days
@@ -100,7 +99,6 @@ class Relationship:
         ]
 
     def current_row(self) -> Mapping[str, object]:
-        """The last day, adopted or not."""
         as_of = self.days[-1].snapshot_date
         return {
             **self.row(self.days[-1]),
@@ -109,7 +107,6 @@ class Relationship:
         }
 
     def transition_rows(self) -> list[Mapping[str, object]]:
-        """The moves between stored days."""
         return [
             {
                 "user_id": self.user.user_id,
@@ -160,7 +157,7 @@ def test_history_states_and_transitions_are_the_oracles(
 
 
 def oracle_relationships(policy: LifecyclePolicy, population: Population) -> list[Relationship]:
-    """Every user in every active product, up to the end of the span, by the oracle."""
+    """Return every user in every active product, up to the end of the span, by the oracle."""
     relationships = []
     for user in population.users:
         for product in PRODUCTS:
@@ -186,7 +183,7 @@ def first_day(events: Sequence[ProductEvent]) -> date | None:
 
 
 def load(warehouse: LifecycleWarehouse, population: Population) -> None:
-    """Replace all facts; next to each user's events are some of others that go by the same id."""
+    """Replace all facts; add events of other entity types with the ids of the users."""
     warehouse.load_facts(population.accounts, population.users)
     of_users = [row for user in population.users for row in user.event_rows]
     of_others: list[Mapping[str, object]] = [

@@ -1,4 +1,4 @@
-"""A day's rows follow from the facts up to that day, whatever else is computed or known."""
+"""A day's rows depend only on the facts up to that day."""
 
 from __future__ import annotations
 
@@ -51,7 +51,6 @@ def test_a_day_depends_on_the_facts_up_to_it_alone(
 
 
 def dated(asset: TableAsset, rows: list[Row], window: DateWindow) -> list[Row]:
-    """The rows whose partition lies in a window."""
     names = [column.name for column in asset.table.columns]
     position = names.index(str(asset.table.partition_column))
     return [row for row in rows if window.first <= row[position] <= window.last]

@@ -1,4 +1,4 @@
-"""Behaviour, segments and workflow runs as the tables tell them, and as loops count them out."""
+"""Behavior, segments and workflow runs agree with the oracle."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ TIERS = {"work": "family", "translation": "sub_feature"} | {
 }
 PRODUCTS = ("boards", "canvas", "spaces", "video")
 FEATURES = {"video": 2, "canvas": 2, "spaces": 1}
-"""Active features of the active products, counted by hand."""
+"""Number of active features of each active product, counted by hand."""
 NODES = (None, *sorted(PARENTS))
 TYPES = ("made", "made", "changed", "published", "member_invited", "project_shared", "viewed")
 LEADS = ("published", "published", "member_invited")
@@ -73,7 +73,7 @@ FLOWS: Mapping[str, Sequence[tuple[str, str]]] = {
 
 @dataclass(frozen=True)
 class Happening:
-    """An event as drawn."""
+    """A drawn event."""
 
     event_id: str
     at: datetime
@@ -86,20 +86,18 @@ class Happening:
 
     @property
     def above(self) -> list[str]:
-        """The node and all above it."""
         nodes = [self.node] if self.node else []
         while nodes and nodes[-1] in PARENTS:
             nodes.append(PARENTS[nodes[-1]])
         return nodes
 
     def of_tier(self, tier: str) -> str | None:
-        """The node of a tier to which the event rolls up."""
         return next((node for node in self.above if TIERS[node] == tier), None)
 
 
 @dataclass(frozen=True)
 class Person:
-    """A user as drawn."""
+    """A drawn user."""
 
     user_id: str
     signup: date
@@ -112,7 +110,7 @@ class Person:
 
 
 def people(random: Random, count: int) -> list[Person]:
-    """Users of all kinds: who come daily, weekly, monthly, once a year, once, or fall away."""
+    """Draw users who are active daily, weekly, monthly, once a year or once, or who drop off."""
     drawn = []
     for number in range(count):
         age = random.choice([0, 5, 14, 15, 30, 31, 60, 90, 91, 130, 200, 365, 366, 440, 470])
@@ -245,7 +243,7 @@ def load(made: LifecycleWarehouse, drawn: Sequence[Person], through: date = date
 
 
 def life_of(person: Person) -> Life:
-    """What the oracles of states make of a user's events."""
+    """Return a user's facts, with states by the oracle."""
     qualifying = [h for h in person.happenings if h.is_qualifying]
     history = user_history(person.user_id, person.signup, _qualifying_days(qualifying), SPAN.last)
     products = {}
@@ -294,7 +292,6 @@ def _use(h: Happening) -> Use:
 
 
 def runs_of(person: Person, through: date) -> list[Run]:
-    """The workflow runs of a user, by the oracle."""
     events = [
         StepEvent(h.at, h.event_id, h.event_type, frozenset(h.above), h.project_id, h.session_id)
         for h in person.happenings
@@ -303,7 +300,6 @@ def runs_of(person: Person, through: date) -> list[Run]:
 
 
 def expected_rows(drawn: Sequence[Person], window: DateWindow) -> list[Mapping[str, object]]:
-    """The rows of silver_user_segment_history, by the oracle."""
     rows: list[Mapping[str, object]] = []
     for person in drawn:
         life = life_of(person)
@@ -330,7 +326,6 @@ def warehouse() -> LifecycleWarehouse:
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Person]:
-    """The same users in every run."""
     return people(Random(7), 140)  # noqa: S311  # not for secrets
 
 

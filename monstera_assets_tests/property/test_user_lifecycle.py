@@ -1,4 +1,4 @@
-"""The lifecycle of users as the tables tell it, and as the oracle works it out day by day."""
+"""The user tables agree with the oracle."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_history_current_state_and_transitions_are_the_oracles(
 def oracle_histories(
     policy: LifecyclePolicy, population: Population
 ) -> list[tuple[UserCase, list[UserDay]]]:
-    """The days of each user up to the end of the span, by the oracle."""
+    """Return the oracle's days of each user up to the end of the span."""
     thresholds = oracle_policy(policy)
     dunning = {
         case.account.account_id: dunning_by_day(
@@ -100,7 +100,7 @@ def oracle_histories(
 def oracle_history(
     policy: LifecyclePolicy, user: UserCase, dunning: Mapping[date, Dunning]
 ) -> list[UserDay]:
-    """The days of one user up to the end of the span, by the oracle."""
+    """Return the oracle's days of one user up to the end of the span."""
     deleted_at, deletion_event_id = min(user.deletion_events, default=(None, None))
     return user_history(
         user.user_id,
@@ -115,7 +115,6 @@ def oracle_history(
 
 
 def history_row(day: UserDay) -> Mapping[str, object]:
-    """A row of silver_user_state_history."""
     return {
         "user_id": day.user_id,
         "snapshot_date": day.snapshot_date,
@@ -132,7 +131,6 @@ def history_row(day: UserDay) -> Mapping[str, object]:
 
 
 def current_row(user: UserCase, day: UserDay) -> Mapping[str, object]:
-    """A row of silver_user_current_state."""
     as_of = day.snapshot_date
     return {
         **history_row(day),
@@ -147,7 +145,6 @@ def current_row(user: UserCase, day: UserDay) -> Mapping[str, object]:
 
 
 def transition_row(user_id: str, move: Transition) -> Mapping[str, object]:
-    """A row of silver_user_state_transitions."""
     return {
         "user_id": user_id,
         "scope": "platform",

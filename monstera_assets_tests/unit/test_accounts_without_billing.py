@@ -1,7 +1,7 @@
-"""Accounts of a source without subscription events, against cases worked by hand.
+"""Accounts of a source without subscription events, against cases computed by hand.
 
-docs/decisions.md says how they get their states. Day 0 is 1 January 2024, on which accounts are
-created; every account has one user, who works on the given days.
+docs/decisions.md describes their states. Accounts are created on day 0, 1 January 2024, and have one
+user, who works on the given days.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ Run = tuple[str, int, int]
 
 
 def on(day: int | None) -> date | None:
-    """The date of a day."""
     return None if day is None else DAY_0 + timedelta(days=day)
 
 
@@ -44,7 +43,7 @@ def history(
     seats: int = 1,
     work: Mapping[str, Iterable[int]] | None = None,
 ) -> list[dict[str, object]]:
-    """The days of an account that only its row in bronze_accounts tells about.
+    """Return the days of an account that is known only from its row in bronze_accounts.
 
     Args:
         first_paid: day of the first payment.
@@ -96,7 +95,7 @@ def history(
 
 
 def runs(days: list[dict[str, object]]) -> list[Run]:
-    """State, first and last day of each unbroken run; there must be a row for every day."""
+    """Return state, first and last day of each unbroken run; every day must have a row."""
     assert [day["snapshot_date"] for day in days] == [on(n) for n in range(LAST + 1)]
     numbered = groupby(enumerate(days), lambda pair: str(pair[1]["current_state"]))
     found = [(state, [n for n, _ in run]) for state, run in numbered]
@@ -135,7 +134,7 @@ def test_few_seats_in_use_are_a_risk_from_day_31_on() -> None:
 
 
 def test_halved_activity_is_a_risk() -> None:
-    # Ten days with an event each in days 91 to 110, then one every ten days.
+    # Ten events on days 91 to 110, then one every ten days.
     work = [*range(0, 91, 10), *range(92, 111, 2), *range(120, LAST + 1, 10)]
     days = history(first_paid=0, work={"product": work})
     [at_risk] = [run for run in runs(days) if run[0] == "at_risk"]

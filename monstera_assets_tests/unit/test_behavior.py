@@ -1,6 +1,6 @@
-"""The measures that segments are told from, on both sides of the edges of their windows.
+"""The measures behind the segments, on both sides of the edges of their windows.
 
-All expected values are counted by hand from the events written here.
+All expected values are counted by hand.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ NODES = [
 
 @dataclass(frozen=True)
 class Use:
-    """An event some days before the day described."""
+    """An event a number of days before the day described."""
 
     ago: int
     node: str | None = None
@@ -84,7 +84,7 @@ def warehouse() -> LifecycleWarehouse:
 
 
 def measured(made: LifecycleWarehouse, uses: Iterable[Use]) -> dict[str, Any]:
-    """The user's row of the day, after the events given and no others."""
+    """Return the user's row of the day, after exactly the given events."""
     made.load(
         EVENTS,
         [
@@ -152,7 +152,7 @@ def test_what_does_not_qualify_is_no_use(warehouse: LifecycleWarehouse) -> None:
     row = measured(warehouse, [Use(1, "video", is_qualifying=False)])
     assert {name: row[name] for name in NO_USE} == NO_USE
     assert row["products_used_30"] == 0
-    assert row["products_tried"] == 1  # first access is any event
+    assert row["products_tried"] == 1  # any event counts as access
 
 
 @pytest.mark.parametrize(
@@ -178,11 +178,11 @@ def test_products_and_features_used(warehouse: LifecycleWarehouse) -> None:
         warehouse,
         [
             Use(0, "video"),
-            Use(29, "layers"),  # canvas and its one feature
+            Use(29, "layers"),  # canvas and its only feature
             Use(3, "translation"),  # video, and its feature captions
             Use(3, "captions"),
             Use(3, "old_cut"),  # video; the feature is retired
-            Use(3, "fax_cover"),  # fax is retired: a product still, but its features are none
+            Use(3, "fax_cover"),  # fax is retired: it counts as a product, its features do not
             Use(30, "cut"),  # a day too early
             Use(3, None),
         ],
@@ -228,9 +228,9 @@ def test_people_reached(warehouse: LifecycleWarehouse) -> None:
             Use(2, kind="project_shared", target="ada"),
             Use(89, kind="member_invited", target="bob"),
             Use(90, kind="member_invited", target="eve"),  # a day too early
-            Use(1, kind="project_shared"),  # names nobody: one person
+            Use(1, kind="project_shared"),  # without a target: one person
             Use(1, kind="project_shared", is_qualifying=False),  # and another one
-            Use(1, kind="made", target="joe"),  # no event of collaboration
+            Use(1, kind="made", target="joe"),  # not a collaboration event
         ],
     )
     assert row["people_reached"] == 4
@@ -291,12 +291,12 @@ def test_engaged_is_active_or_returning(
         ([380, 0], True),
         ([350, 0], True),
         ([349, 0], False),
-        # All quiet spells of 60 days, and one of 61.
+        # Quiet spells of 60 days only, then one of 61.
         ([360, 299, 238, 177, 116, 55, 0], False),
         ([360, 299, 238, 177, 116, 54, 0], True),
-        # The quiet spell lies before last year's use.
+        # The quiet spell is before last year's use.
         ([448, 380, 340, 300, 260, 220, 180, 140, 100, 60, 20, 0], False),
-        # The quiet spell is over, and was a while ago.
+        # The quiet spell ended a while ago.
         ([380, 300, 260, 220, 180, 140, 100, 60, 20], True),
         # The quiet spell has not ended.
         ([380, 340, 300, 260, 220, 180, 140, 100], False),

@@ -1,4 +1,4 @@
-"""Sets as bits are the sets that they are made from, and so are their differences."""
+"""Sets as bits equal the sets that they are made from, and so do their differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables across products, against examples worked out by hand and a published one."""
+"""Tables across products, against examples computed by hand and a published one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def warehouse() -> LifecycleWarehouse:
 
 
 def load_products(made: LifecycleWarehouse, products: Iterable[str]) -> None:
-    """Replace the catalog by active products, a retired one and one to be launched."""
+    """Replace the catalog by active products, a retired one and one not yet launched."""
     rows: list[Mapping[str, object]] = [
         {"product_id": product, "tier": "product", "is_active": True} for product in products
     ]
@@ -47,7 +47,7 @@ def load_products(made: LifecycleWarehouse, products: Iterable[str]) -> None:
 
 
 def load_people(made: LifecycleWarehouse, quiet: Mapping[str, int | None]) -> None:
-    """Replace the users: how many days ago each was last seen."""
+    """Replace the users, with the number of days since each was last active."""
     made.load(
         CURRENT.table,
         [
@@ -77,7 +77,6 @@ def load_adoptions(made: LifecycleWarehouse, orders: Mapping[str, Mapping[str, d
 def affinity(
     made: LifecycleWarehouse, policy: LifecyclePolicy = POLICY
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """The affinity of each ordered pair."""
     rows = as_mappings(AFFINITY, made.compute(AFFINITY, policy))
     return {(row["first_product_id"], row["second_product_id"]): row for row in rows}
 
@@ -117,7 +116,7 @@ def test_affinity_of_ten_users(warehouse: LifecycleWarehouse) -> None:
     same = {
         "users_eligible": 10,
         "users_both": 3,
-        "is_low_support": True,  # 3 of at least 5
+        "is_low_support": True,  # 3, and 5 are needed
         "support": 3 / 10,
         "lift": 1.0,  # 10 x 3 / (6 x 5)
         "jaccard": 3 / 8,
@@ -159,10 +158,10 @@ def test_affinity_of_ten_users(warehouse: LifecycleWarehouse) -> None:
 
 
 def test_affinity_of_tea_and_coffee(warehouse: LifecycleWarehouse) -> None:
-    """The example of P.-N. Tan, M. Steinbach and V. Kumar, Introduction to Data Mining.
+    """Table 6.8 of P.-N. Tan, M. Steinbach and V. Kumar, Introduction to Data Mining (2006).
 
-    First edition, 2006, table 6.8: of 1,000 people 150 drink tea and coffee, 50 only tea, 650 only
-    coffee and 150 neither. The book's interest factor, which is the lift, is 0.9375.
+    Of 1,000 people 150 drink tea and coffee, 50 only tea, 650 only coffee and 150 neither. The book's
+    interest factor is the lift, 0.9375.
     """
     load_products(warehouse, ["tea", "coffee"])
     day = date(2025, 1, 1)
@@ -202,7 +201,7 @@ def test_adoptions_in_order(warehouse: LifecycleWarehouse) -> None:
             }
             for product, state, accessed, activated in (
                 ("b", "dormant_in_product", "2025-01-01 23:30:00", None),
-                # Of one moment: the lower id comes first.
+                # At the same time: the lower id comes first.
                 ("d", "new_to_product", "2025-03-01 12:00:00", None),
                 ("a", "reactivated_in_product", "2025-03-01 12:00:00", "2025-03-02"),
                 ("e", "active_in_product", "2025-03-05 00:00:00", "2025-03-05"),
@@ -232,7 +231,7 @@ def test_adoptions_in_order(warehouse: LifecycleWarehouse) -> None:
 
 def test_paths_of_seven_users(warehouse: LifecycleWarehouse) -> None:
     paths = {
-        # by user: adoption date and days since signup of each product
+        # adoption date and days since signup of each product, by user
         "u1": {"a": (date(2025, 1, 1), 0)},
         "u2": {"a": (date(2025, 1, 1), 2), "b": (date(2025, 1, 11), 12)},
         "u3": {"a": (date(2025, 2, 1), 4), "b": (date(2025, 2, 21), 24)},
@@ -351,7 +350,7 @@ def test_diversity_where_there_is_one_product(warehouse: LifecycleWarehouse) -> 
 
 
 def test_first_latest_and_primary_product(warehouse: LifecycleWarehouse) -> None:
-    # b and c have most events; c was used later. Products are first accessed in the order given.
+    # b and c have most events; c was used later. Products are first accessed in the given order.
     portfolio = _portfolio(warehouse, "abcd", {"d": 1, "b": 4, "c": 4})
     assert portfolio["primary_product_id"] == "c"
     assert (portfolio["first_product_id"], portfolio["first_adoption_date"]) == (
@@ -368,7 +367,7 @@ def test_first_latest_and_primary_product(warehouse: LifecycleWarehouse) -> None
 def _portfolio(
     made: LifecycleWarehouse, products: str, events: Mapping[str, int]
 ) -> dict[str, Any]:
-    """The portfolio of a user with some events in products, a day between the first accesses."""
+    """Return the portfolio of a user with events in products, first accessed a day apart."""
     made.load(
         CATALOG_NODES,
         [

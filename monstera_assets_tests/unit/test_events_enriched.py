@@ -1,4 +1,4 @@
-"""silver_events_enriched and silver_user_sessions, worked out by hand."""
+"""silver_events_enriched and silver_user_sessions, computed by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ NODES = (
 
 @pytest.fixture
 def warehouse() -> MemoryWarehouse:
-    """A catalog, and Ada of a starter account and Ben of a trial."""
+    """Load a catalog, and Ada of a starter account and Ben of a trial."""
     warehouse = MemoryWarehouse(TABLES.values())
     warehouse.load(
         bronze_product_catalog.TABLE,
@@ -98,7 +98,7 @@ def warehouse() -> MemoryWarehouse:
 def event(
     event_id: str, at: str, user_id: str = "ada", /, **columns: object
 ) -> Mapping[str, object]:
-    """A row of bronze_events: of a user and without a product, unless said otherwise."""
+    """Return a row of bronze_events: by default of a user and without a product."""
     return {
         "event_id": event_id,
         "entity_id": user_id,
@@ -113,7 +113,6 @@ def event(
 def rows_made(
     warehouse: MemoryWarehouse, asset: TableAsset, *events: Mapping[str, object]
 ) -> list[dict[str, Any]]:
-    """The rows of a table made from these events."""
     warehouse.load(EVENTS, events)
     for step in (silver_events_enriched, asset):
         warehouse.store(step.table, _sql(step.table.name))
@@ -122,7 +121,7 @@ def rows_made(
 
 
 def enriched(warehouse: MemoryWarehouse, *events: Mapping[str, object]) -> dict[str, Any]:
-    """The enriched events by id, of which there are as many as there were events."""
+    """Return the enriched events by id, after checking that none is lost."""
     rows = rows_made(warehouse, silver_events_enriched, *events)
     assert len(rows) == len(events)
     return {row["event_id"]: row for row in rows}
@@ -224,7 +223,7 @@ def test_a_session_is_counted_and_timed(warehouse: MemoryWarehouse) -> None:
         "session_started_at": datetime(2024, 3, 5, 9, 30, 15),  # noqa: DTZ001
         "session_ended_at": datetime(2024, 3, 5, 11, 30, 16),  # noqa: DTZ001
         "duration_seconds": 2 * 60 * 60 + 1,
-        # Of the two first events, the one with the lower id.
+        # Of two first events, the one with the lower id.
         "location": "mobile_app",
         "events": 4,
         "qualifying_events": 2,

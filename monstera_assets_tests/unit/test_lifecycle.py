@@ -1,6 +1,6 @@
-"""The lifecycle of users against cases worked by hand; the numbers are the framework's, section 3.
+"""The lifecycle of users against cases computed by hand (framework, section 3).
 
-Day 0 is 1 January 2025, on which users sign up; ``on(n)`` is the date n days later.
+Users sign up on day 0, 1 January 2025; ``on(n)`` is the date n days later.
 """
 
 from __future__ import annotations
@@ -34,27 +34,25 @@ Record = Mapping[str, object]
 
 
 def on(n: int) -> date:
-    """The date n days after day 0."""
     return DAY_0 + timedelta(days=n)
 
 
 def at(n: int, hour: int = 12) -> datetime:
-    """An instant on day n."""
     return datetime.combine(on(n), time(hour))
 
 
 def use(*days: int) -> list[ProductEvent]:
-    """A qualifying event at noon of each day, named after it."""
+    """Return a qualifying event at noon of each day, named after it."""
     return [ProductEvent(at(n), f"use-{n}", None, is_qualifying=True) for n in days]
 
 
 def billing(n: int, event_type: str, **metadata: object) -> SubscriptionEvent:
-    """A subscription event of day n, named after it and its type."""
+    """Return a subscription event of day n, named after it and its type."""
     return SubscriptionEvent(at(n), f"{event_type}-{n}", event_type, metadata)
 
 
 class OneUser:
-    """What the tables say of one user who signed up on day 0 to an account that pays."""
+    """The tables' rows of a user who signed up on day 0 to an account that pays."""
 
     def __init__(
         self,
@@ -85,17 +83,16 @@ class OneUser:
             for row in warehouse.compute(TRANSITIONS, policy, window)
             if row[1] == "platform"
         ]
-        """From state, to state, day, triggering event, days in the state left; in order of states."""
+        """From state, to state, day, triggering event, days in the previous state; sorted."""
         self.moves.sort(key=lambda move: move[2])
 
     def states(self, first: int, last: int) -> list[object]:
-        """The platform states from one day to another."""
         return [day["platform_state"] for day in self.days[first : last + 1]]
 
 
 def test_who_never_comes_is_new_through_day_30_and_then_churned() -> None:
     user = OneUser()
-    # Within 30 days of signup: a difference of 30 is the last that is new.
+    # Within 30 days of signup: new up to a difference of 30.
     assert user.states(0, LAST) == ["new"] * 31 + ["churned"] * 70
     assert user.moves == [("new", "churned", 31, None, 31)]
     assert user.days[LAST]["days_since_last_qualifying_event"] is None
@@ -114,10 +111,10 @@ def test_one_active_day_is_active_to_gap_30_dormant_to_gap_60_then_churned() -> 
     ("gap", "expected"),
     [
         (30, "active"),
-        (31, "active"),  # the day before the gap was 30
-        (32, "returning"),  # the day before it was 31: returning needs 32 <= L-P <= 61
+        (31, "active"),  # gap 30 the day before
+        (32, "returning"),  # gap 31 the day before: returning needs 32 <= L-P <= 61
         (61, "returning"),
-        (62, "reactivated"),  # the day before it was 61: reactivated needs L-P >= 62
+        (62, "reactivated"),  # gap 61 the day before: reactivated needs L-P >= 62
     ],
 )
 def test_the_distance_between_two_active_days_decides_the_second(gap: int, expected: str) -> None:
@@ -130,8 +127,8 @@ def test_the_distance_between_two_active_days_decides_the_second(gap: int, expec
     [
         (0, "active"),
         (30, "active"),
-        (31, "active"),  # day 30 was still new
-        (32, "reactivated"),  # day 31 was churned: signed up, never came to value
+        (31, "active"),  # new on day 30
+        (32, "reactivated"),  # churned on day 31 without ever qualifying
     ],
 )
 def test_the_day_of_the_first_activity_decides_its_state(first: int, expected: str) -> None:
@@ -142,7 +139,7 @@ def test_the_day_of_the_first_activity_decides_its_state(first: int, expected: s
 def test_returning_lasts_one_day_even_if_the_next_is_active_too() -> None:
     user = OneUser(use(0, 40, 41))
     assert user.states(39, 41) == ["dormant", "returning", "active"]
-    # Dormant on days 31 to 39; the end of returning is the passing of time, whatever day 41 brings.
+    # Dormant on days 31 to 39; time ends returning, not the event on day 41.
     assert user.moves[1:3] == [
         ("dormant", "returning", 40, "use-40", 9),
         ("returning", "active", 41, None, 1),
@@ -164,13 +161,13 @@ def test_the_first_qualifying_event_of_the_day_is_the_trigger() -> None:
 
 def test_below_the_threshold_a_user_stays_new_and_then_is_what_the_gap_says() -> None:
     few = OneUser(use(0), policy=THREE_TO_ACTIVATE)
-    # On day 31 the user is new no longer and the gap is 31.
+    # On day 31 the user is no longer new and the gap is 31.
     assert few.moves[0] == ("new", "dormant", 31, None, 31)
 
     enough = OneUser(use(0, 7, 20), policy=THREE_TO_ACTIVATE)
     assert enough.moves[0] == ("new", "active", 20, "use-20", 20)
 
-    # Day 31 ends being new with or without its own event: the gap would be 1.
+    # Day 31 ends being new even without its event: the gap would be 1.
     late = OneUser(use(30, 31), policy=THREE_TO_ACTIVATE)
     assert late.moves[0] == ("new", "active", 31, None, 31)
 
@@ -232,7 +229,7 @@ def test_who_becomes_active_while_one_dunning_follows_another_moves_by_activity(
     ]
 
 
-def test_deletion_is_terminal_and_activity_goes_on_being_told() -> None:
+def test_deletion_is_terminal_and_activity_is_still_recorded() -> None:
     user = OneUser(use(0, 10), [billing(20, "payment_failed")], deleted=10)
     assert user.moves == [("active", "deleted", 10, "gone-user-0", 10)]
     assert user.states(10, LAST) == ["deleted"] * (LAST - 9)

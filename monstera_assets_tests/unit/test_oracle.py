@@ -1,6 +1,6 @@
-"""The oracle against cases worked by hand.
+"""The oracle against cases computed by hand.
 
-Day 0 is 1 January 2025; ``on(n)`` is the date n days later. The comments do the arithmetic.
+Day 0 is 1 January 2025; ``on(n)`` is the date n days later.
 """
 
 from collections.abc import Mapping
@@ -40,12 +40,10 @@ DAY_0 = date(2025, 1, 1)
 
 
 def on(n: int) -> date:
-    """Give the date n days after day 0."""
     return DAY_0 + timedelta(days=n)
 
 
 def at(n: int, hour: int = 12) -> datetime:
-    """Give an instant on day n."""
     return datetime.combine(on(n), time(hour))
 
 
@@ -56,7 +54,7 @@ def user(
     dunning: Mapping[int, Dunning] | None = None,
     policy: OraclePolicy | None = None,
 ) -> list[UserDay]:
-    """Run a user who signs up on day 0 and has one qualifying event on each given day."""
+    """Return the history of a user who signs up on day 0, with one qualifying event per given day."""
     debts = {on(n): debt for n, debt in (dunning or {}).items()}
     return user_history(
         "u",
@@ -71,7 +69,6 @@ def user(
 
 
 def states(rows: list[UserDay]) -> list[str]:
-    """List the platform states, one a day from day 0."""
     return [row.platform_state for row in rows]
 
 
@@ -100,8 +97,8 @@ def test_one_active_day_is_active_to_gap_30_dormant_to_gap_60_then_churned() -> 
     [
         (0, "active"),
         (30, "active"),
-        (31, "active"),  # day 30 still was new
-        (32, "reactivated"),  # day 31 was churned
+        (31, "active"),  # new on day 30
+        (32, "reactivated"),  # churned on day 31
     ],
 )
 def test_the_day_of_the_first_activity_decides_its_state(first: int, expected: str) -> None:
@@ -135,7 +132,7 @@ def test_the_gap_between_two_active_days_decides_the_state(
 def test_returning_lasts_one_day_even_if_the_next_is_active_too() -> None:
     rows = user(0, 40, 41, through=41)
     assert states(rows)[39:] == ["dormant", "returning", "active"]
-    # The return needed day 40's event; day 41 would be active without its own.
+    # The return needed day 40's event; day 41 would be active without one.
     assert user_transitions(rows)[-2:] == [
         Transition("dormant", "returning", on(40), 9, "e40"),
         Transition("returning", "active", on(41), 1, None),
@@ -146,7 +143,7 @@ def test_activity_out_of_new_is_caused_by_the_first_event_of_the_day() -> None:
     assert user_transitions(user(4, through=10)) == [Transition("new", "active", on(4), 4, "e4")]
 
 
-def test_deletion_is_terminal_and_activity_goes_on_being_told() -> None:
+def test_deletion_is_terminal_and_activity_is_still_recorded() -> None:
     rows = user(0, through=40, deleted=10)
     assert states(rows) == ["active"] * 10 + ["deleted"] * 31
     assert [rows[n].activity_state for n in (10, 30, 31)] == ["active", "active", "dormant"]
@@ -160,7 +157,7 @@ def test_dunning_covers_active_and_only_marks_the_rest() -> None:
         is_dunning=True, dunning_type="soft", dunning_since=on(20), changed_by="failed"
     )
     rows = user(0, through=45, dunning=debts)
-    # Days 20 to 30: active and in dunning; from day 31 dormant, with the flags kept to day 39.
+    # Days 20 to 30: active and in dunning; dormant from day 31, with the flags up to day 39.
     assert states(rows) == ["active"] * 20 + ["dunning"] * 11 + ["dormant"] * 15
     assert rows[35].is_dunning is True
     assert rows[35].dunning_since == on(20)
@@ -176,7 +173,7 @@ def test_recovery_moves_back_to_active_by_the_recovery() -> None:
     rows = user(
         1, 5, through=6, dunning={3: open_debt, 4: open_debt, 5: Dunning(changed_by="recovered")}
     )
-    # The event on day 5 is not what ends it.
+    # The event on day 5 does not end it.
     assert user_transitions(rows)[-1] == Transition("dunning", "active", on(5), 2, "recovered")
 
 
@@ -185,7 +182,7 @@ def test_entering_an_account_that_is_in_dunning() -> None:
         n: Dunning(is_dunning=True, dunning_type="hard", dunning_since=on(0)) for n in range(80)
     }
     rows = user(4, 50, through=52, dunning=debts)
-    # new -> dunning by the day's activity; dormant -> returning -> dunning the day after, by time.
+    # new -> dunning by the day's activity; dormant -> returning -> dunning by time the day after.
     assert user_transitions(rows) == [
         Transition("new", "dunning", on(4), 4, "e4"),
         Transition("dunning", "dormant", on(35), 31, None),
@@ -197,9 +194,9 @@ def test_entering_an_account_that_is_in_dunning() -> None:
 def test_a_threshold_of_two_keeps_a_user_new_until_the_second_event() -> None:
     two = OraclePolicy(min_qualifying_events_to_activate=2)
     assert states(user(0, 5, through=6, policy=two)) == ["new"] * 5 + ["active"] * 2
-    # Only one event, on day 0: no longer new on day 31, when its gap is 31 as well.
+    # Only one event, on day 0: no longer new on day 31, when the gap is also 31.
     assert states(user(0, through=32, policy=two)) == ["new"] * 31 + ["dormant"] * 2
-    # Only one event, on day 9: on day 31 its gap is 22, so active, by time.
+    # Only one event, on day 9: on day 31 the gap is 22, so active by time.
     moves = user_transitions(user(9, through=32, policy=two))
     assert moves == [Transition("new", "active", on(31), 31, None)]
 
@@ -226,7 +223,7 @@ def product(
     activation: int | None = None,
     windows: tuple[int, int] | None = None,
 ) -> list[ProductDay]:
-    """Run a user who signs up on day 0 through one product."""
+    """Return the history in one product of a user who signs up on day 0."""
     return product_history(
         "u",
         "p",
@@ -242,12 +239,12 @@ def product(
 
 def test_access_without_work_is_new_for_30_days_and_then_churned() -> None:
     rows = product(through=40, access=5)
-    # First access on day 5, so new through day 35.
+    # First access on day 5, so new up to day 35.
     assert [row.current_state for row in rows] == (
         ["never_adopted"] * 5 + ["new_to_product"] * 31 + ["churned_from_product"] * 5
     )
     assert [row.is_stored for row in rows] == [False] * 5 + [True] * 36
-    # The first access is no move between stored rows.
+    # The first access is not a transition between stored rows.
     assert product_transitions(rows) == [
         Transition("new_to_product", "churned_from_product", on(36), 31)
     ]
@@ -266,7 +263,7 @@ def test_activation_on_the_first_day_skips_new_to_product() -> None:
 
 def test_work_without_activation_stays_new_for_the_first_30_days() -> None:
     rows = product(2, 20, through=51, access=0)
-    # New through day 30; on day 31 the gap to day 20 is 11; it reaches 31 on day 51.
+    # New up to day 30; on day 31 the gap to day 20 is 11; it reaches 31 on day 51.
     assert [rows[n].current_state for n in (30, 31, 50, 51)] == [
         "new_to_product",
         "active_in_product",
@@ -297,7 +294,7 @@ def test_first_work_after_the_first_30_days_is_a_reactivation() -> None:
     # Accessed on day 0, churned from day 31, first qualifying event on day 50.
     rows = product(50, through=50, access=0)
     assert rows[50].current_state == "reactivated_in_product"
-    # On day 31 itself the day before still was new.
+    # New on the day before day 31.
     assert product(31, through=31, access=0)[31].current_state == "active_in_product"
 
 
@@ -315,12 +312,11 @@ def test_a_product_may_have_its_own_windows() -> None:
 
 
 def sub(n: int, kind: str, hour: int = 12, **metadata: object) -> SubscriptionEvent:
-    """Make a subscription event on day n; its id tells kind, day and hour."""
+    """Return a subscription event on day n, with kind, day and hour in its id."""
     return SubscriptionEvent(at(n, hour), f"{kind}@{n}.{hour}", kind, metadata)
 
 
 def start(n: int = 0, renewal: int | None = 365, **metadata: object) -> SubscriptionEvent:
-    """Make a start at 10 seats and 1,000 a month."""
     values: dict[str, object] = {
         "total_seats": 10,
         "monthly_recurring_revenue": 1000,
@@ -334,12 +330,10 @@ def start(n: int = 0, renewal: int | None = 365, **metadata: object) -> Subscrip
 def bill(
     *events: SubscriptionEvent, through: int, row: AccountRow | None = None
 ) -> list[BillingDay]:
-    """Run the billing of an account created on day 0."""
     return billing_history(row or AccountRow("a", at(0, 8), total_seats=2), events, on(through))
 
 
 def statuses(rows: list[BillingDay], *days: int) -> list[str]:
-    """List the statuses on the given days."""
     return [rows[n].status for n in days]
 
 
@@ -383,7 +377,7 @@ def test_a_start_or_renewal_without_a_renewal_date_is_open_ended() -> None:
 
 def test_an_unresolved_failure_ends_the_subscription_after_30_days() -> None:
     rows = bill(start(), sub(5, "payment_failed"), through=36)
-    # 34 - 5 = 29: open; 35 - 5 = 30: the last day; day 36: lapsed and the failure closed by it.
+    # 34 - 5 = 29: open; 35 - 5 = 30: the last day; day 36: lapsed, which closes the failure.
     assert statuses(rows, 34, 35, 36) == ["paid", "paid", "lapsed"]
     assert [rows[n].open_failures for n in (4, 5, 35, 36)] == [0, 1, 1, 0]
     assert [rows[n].dunning_since for n in (5, 35, 36)] == [on(5), on(5), None]
@@ -406,7 +400,7 @@ def test_dunning_is_grace_then_soft_and_hard_with_a_second_failure() -> None:
         through=15,
     )
     kinds = [rows[n].dunning_type for n in (4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15)]
-    # The latest failure's grace counts: from day 12 there is grace again, on day 14 no more.
+    # The latest failure has grace on days 12 and 13 only.
     assert kinds == [
         None,
         "grace_period",
@@ -429,7 +423,7 @@ def test_dunning_is_grace_then_soft_and_hard_with_a_second_failure() -> None:
 def test_an_open_failure_holds_the_contract_over_its_renewal_date() -> None:
     failed = sub(25, "payment_failed")
     plain = bill(start(0, renewal=30), failed, sub(40, "payment_recovered"), through=41)
-    # Day 40 closes the failure and the renewal date is past: the last paid day.
+    # Day 40 closes the failure after the renewal date, so it is the last paid day.
     assert statuses(plain, 31, 40, 41) == ["paid", "paid", "lapsed"]
     extended = bill(
         start(0, renewal=30),
@@ -499,7 +493,7 @@ def test_a_renewal_voids_a_pending_cancellation() -> None:
     assert rows[60].status == "paid"
 
 
-def test_a_lapsed_subscription_hears_only_a_start_or_renewal() -> None:
+def test_only_a_start_or_renewal_changes_a_lapsed_subscription() -> None:
     rows = bill(
         start(0, renewal=10),
         sub(12, "seats_changed", total_seats=99),
@@ -516,7 +510,7 @@ def test_a_lapsed_subscription_hears_only_a_start_or_renewal() -> None:
 
 def test_a_renewal_the_morning_after_leaves_no_lapsed_day() -> None:
     rows = bill(start(0), sub(2, "payment_failed"), sub(33, "subscription_renewed", 7), through=33)
-    # Day 32 = 2 + 30 is the last paid one; the lapse at midnight closed the failure.
+    # Day 32 = 2 + 30 is the last paid day; the lapse at midnight closed the failure.
     assert statuses(rows, 32, 33) == ["paid", "paid"]
     assert rows[33].open_failures == 0
     assert rows[33].dunning_event_id is None
@@ -548,7 +542,7 @@ def test_values_carried_before_the_first_payment_hold_from_then_on() -> None:
 
 def test_first_paid_at_counts_where_no_start_is_known() -> None:
     row = AccountRow("a", at(0, 8), "starter", 5, 50.0, on(100), first_paid_at=at(10, 10))
-    # The failure at 9 comes before the payment at 10, the one on day 20 after it.
+    # The failure at 9 precedes the payment at 10, the one on day 20 follows it.
     rows = bill(sub(10, "payment_failed", 9), sub(20, "payment_failed"), row=row, through=20)
     assert statuses(rows, 9, 10) == ["never_paid", "paid"]
     assert (rows[10].subscription_tier, rows[10].monthly_recurring_revenue) == ("starter", 50)
@@ -571,32 +565,30 @@ def account(
     uses: list[Use] | None = None,
     row: AccountRow | None = None,
 ) -> list[AccountDay]:
-    """Run an account created on day 0; by default eight users work in one product every day."""
+    """Return the history of an account created on day 0; by default eight users work every day."""
     if uses is None:
         uses = busy(through)
     return account_history(bill(*events, through=through, row=row), uses)
 
 
 def busy(through: int, users: int = 8, first: int = 0) -> list[Use]:
-    """Let so many users work in one product on each day."""
     return [Use(f"u{k}", on(n), "p") for n in range(first, through + 1) for k in range(users)]
 
 
 def named(rows: list[AccountDay], *days: int) -> list[str]:
-    """List the states on the given days."""
     return [rows[n].current_state for n in days]
 
 
 def test_a_trial_lasts_30_days_and_a_payment_after_it_is_new() -> None:
     rows = account(start(50), through=141)
     assert named(rows, 0, 30, 31, 49) == ["trial", "trial", "churned", "churned"]
-    # Paid on day 50; new_paid through 50 + 90 = 140. The trial's end is no earlier payment.
+    # Paid on day 50, new_paid up to 50 + 90 = 140. The end of the trial is not a payment.
     assert named(rows, 50, 80, 81, 140, 141) == ["new_paid"] * 4 + ["active"]
 
 
 def test_onboarding_hides_low_use_for_30_days() -> None:
     rows = account(start(), through=40, uses=[Use("u", on(0), "p")])
-    # One user on 10 seats is 10 %; from day 30 on even that has left the window.
+    # One user on 10 seats is 10 %; from day 30 the window is empty.
     assert named(rows, 30, 31) == ["new_paid", "at_risk"]
     assert [rows[n].active_seats for n in (0, 29, 30)] == [1, 1, 0]
 
@@ -608,7 +600,7 @@ def test_onboarding_hides_low_use_for_30_days() -> None:
 def test_a_payment_after_61_lapsed_days_is_a_reactivation(
     lapse: int, before: str, after: str
 ) -> None:
-    # Paid to day 100; day 100 + n is the n-th lapsed one; paid again on the day after.
+    # Paid up to day 100; day 100 + n is the n-th lapsed one; paid again the day after.
     back = 100 + lapse + 1
     rows = account(start(0, renewal=100), start(back, renewal=900), through=back + 91)
     assert named(rows, 100 + lapse) == [before]
@@ -648,13 +640,13 @@ def test_a_pending_cancellation_is_a_risk_until_it_is_voided() -> None:
 
 
 def test_low_use_matters_more_near_the_renewal() -> None:
-    # Four users on 10 seats: 40 %, enough until the renewal on day 200 is 30 days away.
+    # Four users on 10 seats are 40 %: enough until the renewal on day 200 is 30 days away.
     rows = account(start(0, renewal=200), through=170, uses=busy(170, users=4))
     assert named(rows, 169, 170) == ["active", "at_risk"]
 
 
 def test_seats_just_bought_do_not_count_against_use() -> None:
-    # Four users: 4/10 = 40 %, then 4/20 = 20 % of today's seats, but 40 % of the lowest of 30 days.
+    # Four users: 40 % of 10 seats, then 20 % of 20, but 40 % of the lowest count of 30 days.
     rows = account(
         start(),
         sub(120, "seats_changed", total_seats=20),
@@ -662,14 +654,14 @@ def test_seats_just_bought_do_not_count_against_use() -> None:
         uses=busy(150, users=4),
     )
     assert rows[120].seat_utilization_pct == 20
-    # On day 148 the window still opens with day 119 and its 10 seats, on day 149 with day 120.
+    # The window begins with day 119 and 10 seats on day 148, with day 120 on day 149.
     assert named(rows, 119, 120, 148, 149) == ["active", "expanding", "expanding", "at_risk"]
 
 
 def test_use_at_half_of_the_30_days_before_is_a_risk() -> None:
     many = [Use(f"u{k}", on(110), "p") for k in range(10)]
     half = [Use(f"u{k}", on(140), "p") for k in range(5)]
-    # On day 140: D-30 = 110 has ten, D has five.
+    # Day 140 compares ten events on D-30 = 110 with five on D.
     assert named(account(start(), through=140, uses=many + half), 140) == ["at_risk"]
     six = [*half, Use("u0", on(139), "p")]
     assert named(account(start(), through=140, uses=many + six), 140) == ["active"]
@@ -682,7 +674,7 @@ def test_changes_show_for_30_days_revenue_first() -> None:
         sub(120, "seats_changed", total_seats=12, monthly_recurring_revenue=900),
         through=150,
     )
-    # More seats but less revenue: lower. D-30 = 119 on day 149, 120 on day 150.
+    # More seats but less revenue is lower. D-30 is 119 on day 149, 120 on day 150.
     assert named(rows, 119, 120, 149, 150) == ["active", "contracting", "contracting", "active"]
     by_tier = account(
         start(), sub(120, "tier_changed", subscription_tier="enterprise"), through=120
@@ -694,7 +686,7 @@ def test_changes_show_for_30_days_revenue_first() -> None:
 
 def test_changes_show_within_new_paid_once_day_30_was_paid() -> None:
     rows = account(start(10), sub(35, "seats_changed", total_seats=11), through=66)
-    # Onboarding through 40. On day 41 D-30 = 11 was paid with 10 seats; on day 65 D-30 = 35.
+    # Onboarding up to 40. On day 41, D-30 = 11 was paid with 10 seats; on day 65, D-30 = 35.
     assert named(rows, 39, 40, 41, 64, 65) == [
         "new_paid",
         "new_paid",
@@ -706,21 +698,21 @@ def test_changes_show_within_new_paid_once_day_30_was_paid() -> None:
 
 def test_a_new_product_in_use_is_an_expansion_after_90_days() -> None:
     early = [*busy(160), Use("u1", on(80), "q")]
-    # First used on day 80: in the window through day 109; said only from day 91 on.
+    # First used on day 80, so in the window up to day 109; expanding only from day 91.
     assert named(account(start(), through=110, uses=early), 90, 91, 109, 110) == [
         "new_paid",
         "expanding",
         "expanding",
         "active",
     ]
-    # The first product of all is none, nor are two on the same first day.
+    # The first product does not count, nor do two on the same first day.
     both = [Use(f"u{k}", on(120), p) for k in range(8) for p in ("p", "q")]
     assert named(account(start(), through=120, uses=both), 120) == ["active"]
 
 
 def test_a_lapse_is_at_risk_and_then_churned() -> None:
     rows = account(start(0, renewal=100), through=162)
-    # Eight of ten seats in use: no risk on the renewal date itself; lapsed from day 101 on.
+    # Eight of ten seats in use: no risk on the renewal date; lapsed from day 101.
     assert named(rows, 100, 101, 160, 161) == ["active", "at_risk", "at_risk", "churned"]
     assert [
         (move.from_state, move.to_state, move.transition_date, move.days_in_previous_state)
@@ -730,7 +722,7 @@ def test_a_lapse_is_at_risk_and_then_churned() -> None:
 
 
 def test_the_health_score_is_the_mean_of_its_four_components() -> None:
-    # Day 120: 5 of 10 seats, 2 products of 5, last use 10 days ago, renewal 245 days away.
+    # Day 120: 5 of 10 seats, 2 products of 5, last use 10 days ago, renewal in 245 days.
     uses = [Use(f"u{k}", on(110), "p") for k in range(5)] + [Use("u0", on(105), "q")]
     row = account(start(), through=120, uses=uses)[120]
     assert row.seat_utilization_score == 50

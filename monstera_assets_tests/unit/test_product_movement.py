@@ -1,4 +1,4 @@
-"""How users move between products within a day, and out of them, worked out by hand."""
+"""Switches between products within a day, and churn from products, computed by hand."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ POLICY = LifecyclePolicy()
 DAY = date(2025, 6, 30)
 
 Moment = tuple[str, str | None, str]
-"""When, where and what; what begins with "look" does not qualify."""
+"""Time, node and event type; types that begin with "look" do not qualify."""
 Move = tuple[str, str, str | None, str, str]
 """Date, scope, product, from and to."""
 
@@ -68,7 +68,6 @@ def warehouse() -> LifecycleWarehouse:
 def days(
     made: LifecycleWarehouse, moments: Sequence[Moment], window: DateWindow
 ) -> dict[date, dict[str, Any]]:
-    """The user's rows of silver_cross_product_activity by date."""
     made.load(
         EVENTS,
         [
@@ -109,7 +108,7 @@ def test_a_day_between_products(warehouse: LifecycleWarehouse) -> None:
     )[DAY]
     assert row["products_visited"] == 3
     assert row["products_used"] == 2
-    assert row["primary_product_id"] == "a"  # two qualifying events; b has one
+    assert row["primary_product_id"] == "a"  # two qualifying events, b has one
     assert row["product_switches"] == 3
 
 
@@ -159,12 +158,12 @@ def churns(
     *,
     active: Mapping[str, Sequence[str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """The user's churns from products after some moves, in their order.
+    """Return the user's churns from products after some transitions, in order.
 
     Args:
-        made: The warehouse.
-        moves: The moves; a user without one on the platform is active all the time.
-        active: By date, the products that the user is active in.
+        made: the warehouse.
+        moves: the transitions; a user without one on the platform is always active.
+        active: the products in which the user is active, by date.
     """
     made.load(
         TRANSITIONS.table,
@@ -203,17 +202,14 @@ def churns(
 
 
 def left(day: str, product: str) -> Move:
-    """A churn from a product."""
     return day, "product", product, "dormant_in_product", "churned_from_product"
 
 
 def back(day: str, product: str) -> Move:
-    """A return to a product."""
     return day, "product", product, "churned_from_product", "reactivated_in_product"
 
 
 def on_platform(day: str, before: str, after: str) -> Move:
-    """A move on the platform."""
     return day, "platform", None, before, after
 
 
@@ -236,7 +232,7 @@ def test_products_left_one_after_the_other_and_then_the_platform(
     names = ("product_id", "churn_number", "next_churned_product_id", "what_followed")
     assert [tuple(row[name] for name in names) for row in found] == [
         ("b", 1, "a", "another_product_churn"),
-        ("a", 2, "c", "another_product_churn"),  # of one day: by product id
+        ("a", 2, "c", "another_product_churn"),  # on the same day: by product id
         ("c", 3, None, "platform_churn"),
     ]
     assert [row["platform_state"] for row in found] == ["active", "dormant", "dormant"]
@@ -252,7 +248,7 @@ def test_products_left_one_after_the_other_and_then_the_platform(
         ([back("2025-03-01", "b")], "nothing_yet"),  # to another product
         ([left("2025-03-01", "b"), back("2025-03-02", "a")], "another_product_churn"),
         ([left("2025-03-02", "b"), back("2025-03-01", "a")], "returned"),
-        # Of one day, churn from the platform before a return before another product's churn.
+        # On the same day: churn from the platform, then a return, then another product's churn.
         ([left("2025-03-01", "b"), back("2025-03-01", "a")], "returned"),
         (
             [on_platform("2025-03-01", "dormant", "churned"), back("2025-03-01", "a")],
@@ -281,7 +277,7 @@ def test_a_product_can_be_left_again(warehouse: LifecycleWarehouse) -> None:
 
 
 def test_a_platform_state_that_the_user_began_in(warehouse: LifecycleWarehouse) -> None:
-    """Without a move before the churn, the state is the one that the next move leaves."""
+    """Without a transition before the churn, the state is the one that the next transition leaves."""
     [row] = churns(warehouse, [left("2025-02-01", "a"), on_platform("2025-03-01", "new", "active")])
     assert row["platform_state"] == "new"
     [row] = churns(warehouse, [left("2025-02-01", "a")])

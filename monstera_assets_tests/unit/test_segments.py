@@ -1,7 +1,4 @@
-"""The rules of the behavioural segments, on rows written by hand on both sides of each threshold.
-
-The thresholds are copied by hand from section 7 of the framework.
-"""
+"""The rules of the behavioral segments, on both sides of each threshold (framework, section 7)."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ QUIET: Mapping[str, object] = {
     "days_since_signup": 1000,
     "acquisition_source": "organic",
 }
-"""Nothing done for long by a user of old, who came alone."""
+"""A long-standing user who signed up without invitation and has been inactive for long."""
 
 REGULAR = {"events_28": 4, "events_30": 4, "events_before_30": 4, "is_engaged": True}
 DECLINED = {"is_engaged": True, "events_28": 9, "events_30": 2, "events_before_30": 4}
@@ -44,7 +41,7 @@ Case = tuple[Mapping[str, object], str]
 
 CASES: Mapping[str, list[Case]] = {
     "engagement_intensity": [
-        # a decline: at most half of at least 4, told of the active and the returning only
+        # a decline: at most half of at least 4, for active and returning users only
         (DECLINED, "at_risk"),
         ({**DECLINED, "events_30": 3}, "regular"),
         ({**DECLINED, "events_before_30": 3, "events_30": 1}, "regular"),
@@ -62,7 +59,7 @@ CASES: Mapping[str, list[Case]] = {
         ({**REGULAR, "products_active": 1, "products_active_before": 2}, "at_risk"),
         ({**REGULAR, "products_active": 2, "products_active_before": 2}, "regular"),
         ({**REGULAR, "products_active": 3, "products_active_before": 2}, "regular"),
-        # at_risk goes before power
+        # at_risk precedes power
         ({**POWER, "products_used_30": 3, "is_engaged": True, "events_before_30": 40}, "at_risk"),
         # power: 20 events, and 3 products or 5 features or 20 days
         ({**POWER, "products_used_30": 3}, "power"),
@@ -183,7 +180,7 @@ LISTED = [(name, *case) for name, cases in CASES.items() for case in cases]
 def labelled(
     measures: Sequence[Mapping[str, object]], policy: LifecyclePolicy | None = None
 ) -> list[Mapping[str, object]]:
-    """The segments of users with these measures, and whether the rules, asked singly, disagree."""
+    """Return the segments of users with these measures, and whether the separate rules disagree."""
     policy = policy or LifecyclePolicy()
     made = MemoryWarehouse([TABLE])
     made.load(TABLE, [{**QUIET, **row, "user_id": f"{n:04}"} for n, row in enumerate(measures)])
@@ -310,7 +307,7 @@ def test_a_threshold_moves_with_the_policy(
     policy = LifecyclePolicy(segments=SegmentPolicy(**{threshold: value}))
     [before], [after] = labelled([measures]), labelled([measures], policy)
     assert after[dimension] == expected
-    if threshold != "value_moderate_from":  # a share of exactly that much is in either way
+    if threshold != "value_moderate_from":  # a share equal to it is in either way
         assert before[dimension] != expected
     assert after["segment_version"] == segment_version(policy) != before["segment_version"]
 

@@ -1,4 +1,4 @@
-"""Workflow runs and their funnel, from events written by hand."""
+"""Workflow runs and their funnel, from hand-written events."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NODES = [
 ]
 
 Moment = tuple[str, str, str]
-"""When, where and what."""
+"""Time, node and event type."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def warehouse() -> LifecycleWarehouse:
 
 
 def load(made: LifecycleWarehouse, moments: Sequence[Moment], **metadata: str) -> None:
-    """Replace the events: one a moment, in the order of their ids, with the metadata given."""
+    """Replace the events: one per moment, in the order of their ids, with the given metadata."""
     made.load(
         EVENTS,
         [
@@ -92,7 +92,6 @@ def load(made: LifecycleWarehouse, moments: Sequence[Moment], **metadata: str) -
 def runs(
     made: LifecycleWarehouse, moments: Sequence[Moment], **metadata: str
 ) -> list[dict[str, Any]]:
-    """The runs that some events make."""
     load(made, moments, **metadata)
     return as_mappings(RUNS, made.compute(RUNS, POLICY))
 
@@ -167,14 +166,14 @@ def test_two_steps_of_one_kind_take_two_events(
     moments = [("2025-03-01 09:00:00", "captions", "created")] * events
     found = {run["workflow_id"]: run for run in runs(warehouse, moments, project_id="p")}
     assert (found["twice"]["steps_reached"], found["twice"]["status"]) == (reached, status)
-    # Captions are part of video, so that the same events begin to publish one.
+    # Captions are part of video, so the same events begin to publish one.
     assert found["publish"]["steps_reached"] == 1
 
 
 @pytest.mark.parametrize(
     ("last_step", "status"),
     [
-        ("2025-03-08 00:00:00", "completed"),  # 7 days of date, less in hours
+        ("2025-03-08 00:00:00", "completed"),  # 7 days by date, less in hours
         ("2025-03-08 23:59:59", "completed"),
         ("2025-03-09 00:00:00", "abandoned"),
     ],
