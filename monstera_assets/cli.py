@@ -32,9 +32,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-_SETTINGS_HINT = (
-    "Run `monstera settings` for all settings, their environment variables and defaults."
-)
+_SETTINGS_HINT = "All settings, with their defaults: `monstera settings`"
 _PLAIN = str | int | float | date | time | Path
 
 _OPTION_GROUPS = {
@@ -53,7 +51,7 @@ class _Command(click.Command):
         for option in self.get_params(ctx):
             record = option.get_help_record(ctx)
             if record and isinstance(option, click.Option):
-                group = _OPTION_GROUPS.get(str(option.name), "Other options")
+                group = _OPTION_GROUPS.get(str(option.name), "Options")
                 groups.setdefault(group, []).append(record)
         for group, records in groups.items():
             with formatter.section(group):
@@ -297,9 +295,9 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     "  [default: all gold tables and the unpartitioned silver tables]",
 )
 def export(settings: Settings, output: Path | None, kind: str, names: tuple[str, ...]) -> None:
-    """Export tables as files, for tools that must not wait for the lock.
+    """Export tables as Parquet and CSV files.
 
-    An export is replaced atomically: readers see either the old files or the new ones.
+    The export is replaced atomically. Readers never wait for the database's lock.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.exports import choose_tables, write_export
@@ -475,7 +473,7 @@ def expire(settings: Settings) -> None:
 def home(settings: Settings) -> None:
     """Print the folder of Dagster's state.
 
-    Use it to start Dagster on the same state: `export DAGSTER_HOME=$(monstera home)`.
+    To start Dagster on the same state: export DAGSTER_HOME=$(monstera home)
     """
     from monstera_assets.operations.home import dagster_home
 
@@ -505,7 +503,7 @@ def list_settings() -> None:
     help="Output folder. Pages of the same name are replaced.",
 )
 def docs(source: Path | None, output: Path) -> None:
-    """Generate documentation pages from the code and the product catalog."""
+    """Generate the documentation pages that describe the tables."""
     settings = load_settings(source=source)
     from monstera_assets.definitions import build_definitions, rules, table_assets, tables
     from monstera_assets.documentation.catalog import read_catalog

@@ -15,7 +15,7 @@ import duckdb
 from monstera_assets.lifecycle.behavior import RECENT_DAYS
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse import writer
-from monstera_assets.warehouse.archive import RAW_TABLES, Archive, archive, note_archive
+from monstera_assets.warehouse.archive import RAW_TABLES, Archive, archive, record_archive
 from monstera_assets.warehouse.compaction import compact_file, request_compaction
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
@@ -72,7 +72,7 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
                     [cutoff],
                 )
                 open_from = max(open_from, known.open_from) if known else open_from
-                note_archive(connection, Archive(cutoff, open_from))
+                record_archive(connection, Archive(cutoff, open_from))
                 request_compaction(connection)
     rewritten = compact_file(settings.database, settings.lock_timeout_seconds)
     return Expired(rows, cutoff, rewritten)

@@ -443,7 +443,7 @@ def test_disk_without_room_for_a_second_file(seeds: Settings) -> None:
         "forget.compact_file = rewrite",
     )
     assert full.returncode == 1
-    assert "could not be written anew" in full.stderr
+    assert "could not be rewritten" in full.stderr
     assert "usr_05" not in full.stderr
     assert forget_person(seeds, "usr_05", TABLES).already
     assert b"usr_05" not in seeds.database.read_bytes()

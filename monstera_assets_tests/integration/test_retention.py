@@ -68,7 +68,7 @@ def test_numbers_stay_and_open_days_can_be_computed_anew(graph: Graph, seeds_run
         )
         assert not closed.success
         message = str(closed.failure_data_for_node("load_events"))
-        assert f"raw events before {REMOVED_BEFORE} were removed" in message
+        assert f"The retention period deleted raw events before {REMOVED_BEFORE}" in message
         assert f"Run with --from {OPEN_FROM} or later" in message
         assert_same(graph.contents_of(KEPT), before)
 
