@@ -238,7 +238,7 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
         show(f"Export: {exported.folder / 'current'}")
     for trouble in (*done.failures, *troubles):
         click.echo(f"monstera: {trouble}", err=True)
-    if any(failure.is_of_the_source for failure in done.failures):
+    if any(failure.is_source_error for failure in done.failures):
         sys.exit(EXIT_USAGE)
     sys.exit(0 if done.healthy else EXIT_UNHEALTHY)
 

@@ -425,7 +425,7 @@ def test_failing_check_of_severity_error(
     assert "check" not in run.err  # checks are in the report, what is on stderr are failed steps
     lines = lines_of(in_this_process(monkeypatch, run.folder, "status").out)
     assert "gold_users_active_monthly: failing checks: recomputed_from_raw_events" in lines
-    unreached = "silver_user_current_state: [1-9] checks not reached by its last run"
+    unreached = "silver_user_current_state: [1-9] checks not reached by the last run"
     assert any(re.fullmatch(unreached, line) for line in lines)
 
 
@@ -488,7 +488,7 @@ def test_dagster_home_is_respected(processes: Processes) -> None:
     assert not (run.folder / "data" / "dagster_home").exists()
 
 
-def test_missing_column_is_of_the_source(processes: Processes) -> None:
+def test_missing_column_is_source_error(processes: Processes) -> None:
     run = processes.no_column.result()
     assert run.code == 2
     [line] = lines_of(run.err)
@@ -508,11 +508,11 @@ def test_missing_source(processes: Processes) -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "named"),
     [
-        (["run", "--from", "2024-06-30"], {}, "--from 2024-06-30: there are partitions from 2024"),
+        (["run", "--from", "2024-06-30"], {}, "--from 2024-06-30 has no partition. Choose a day from 2024"),
         (["run", "--changed", "--to", "2025-06-30"], {}, "--changed determines the days"),
-        (["run", "--to", str(FUTURE)], {}, f"--to {FUTURE}: there are partitions from 2024-07-01"),
+        (["run", "--to", str(FUTURE)], {}, f"--to {FUTURE} has no partition. Choose a day from 2024-07-01"),
         (["run", "--from", "2025-01-02", "--to", "2025-01-01"], {}, "2025-01-01 is empty"),
-        (["run"], {"MONSTERA_START_DATE": str(FUTURE)}, f"start_date: {FUTURE} is not over yet"),
+        (["run"], {"MONSTERA_START_DATE": str(FUTURE)}, f"start_date: {FUTURE} has not ended"),
         (["run"], {"MONSTERA_THREADS": "all"}, "threads (from MONSTERA_THREADS): Input should be"),
         (["run"], {"MONSTERA_DATABASE": "silver.db"}, "silver.db: a database file cannot have"),
         (["status"], {}, "data/monstera.duckdb does not exist. Create it with"),
@@ -557,7 +557,7 @@ def test_locked_database(processes: Processes) -> None:
     )
     assert run.tables == processes.first.result().tables
     assert (status.code, status.err) == (0, "")
-    assert lines_of(status.out)[1].startswith("A run holds the database: ")
+    assert lines_of(status.out)[1].startswith("A run holds the database. ")
     whole, known = table_lines(processes.first.result().out), table_lines(status.out)
     assert known.keys() == whole.keys()
     for name, words in whole.items():
@@ -599,7 +599,7 @@ def test_changed_without_a_change_does_nothing(processes: Processes) -> None:
     for name in ("before", "after"):
         run = outcomes[name]
         assert (run.code, run.err) == (0, "")
-        assert lines_of(run.out) == ["Nothing has changed: the tables are what the source says."]
+        assert lines_of(run.out) == ["The source has not changed; all tables are up to date."]
     assert outcomes["before"].tables == processes.first.result().tables
     assert outcomes["after"].tables == outcomes["again"].tables
 
@@ -608,7 +608,7 @@ def test_changed_computes_what_a_late_event_affects(processes: Processes) -> Non
     killed = lines_of(processes.changed.result()["killed"].out)
     assert killed[:2] == [
         "Days of events changed: 2025-06-13",
-        "To do: load events of 2025-06-13, compute 2025-06-13 to 2025-06-30 (18 days) anew",
+        "To do: load events of 2025-06-13, recompute 2025-06-13 to 2025-06-30 (18 days)",
     ]
 
 
@@ -618,8 +618,8 @@ def test_changed_finishes_what_a_killed_run_has_left(processes: Processes) -> No
     run = outcomes["again"]
     assert (run.code, run.err) == (0, "")
     assert lines_of(run.out)[:2] == [
-        "Left undone by an earlier run: 2025-06-13 to 2025-06-30",
-        "To do: load no events, compute 2025-06-13 to 2025-06-30 (18 days) anew",
+        "Not completed by an earlier run: 2025-06-13 to 2025-06-30",
+        "To do: load no events, recompute 2025-06-13 to 2025-06-30 (18 days)",
     ]
     assert re.search(r"^Checks: \d+ passed, 0 failed$", run.out, re.MULTILINE)
     daily = (

@@ -421,7 +421,7 @@ def test_file_that_changes_after_it_was_read(
         before = graph.contents_of(ENTITIES + EVENTS)
         result = graph.run(WINDOW if loads is EVENTS else None, only=loads)
     [failure] = failures_of(result.all_events)
-    assert failure.is_of_the_source
+    assert failure.is_source_error
     assert f"{name} " in str(failure)
     assert_same(graph.contents_of(ENTITIES + EVENTS), before)
 
@@ -475,7 +475,7 @@ def test_first_day_of_all_is_not_over(name: str) -> None:
     with zone(name):
         with (
             freeze_time(datetime(2025, 1, 1, 23, 59, 59, tzinfo=UTC)),
-            pytest.raises(SettingsError, match="2025-01-01 is not over yet"),
+            pytest.raises(SettingsError, match="2025-01-01 has not ended"),
         ):
             available_partitions(date(2025, 1, 1))
         with freeze_time(datetime(2025, 1, 2, tzinfo=UTC)):

@@ -145,9 +145,9 @@ def test_only_gold_and_current_tables_may_be_exported() -> None:
     } <= allowed
     assert not {name for name in allowed if name.startswith("bronze_")}
     assert "silver_events_enriched" not in allowed
-    with pytest.raises(SettingsError, match="--table bronze_users: is not for export"):
+    with pytest.raises(SettingsError, match="--table bronze_users cannot be exported"):
         choose_tables(TABLES, ["bronze_users"])
-    with pytest.raises(SettingsError, match="--table gold_rush: there is no such table"):
+    with pytest.raises(SettingsError, match="--table gold_rush does not exist"):
         choose_tables(TABLES, ["gold_rush"])
 
 
@@ -193,14 +193,14 @@ def test_full_disk(settings: Settings, output: Path) -> None:
     full = in_a_process(settings, output, limit)
     assert full.returncode == 1
     assert "ExportError" in full.stderr
-    assert "The export before it is untouched" in full.stderr
+    assert "The previous export is unchanged" in full.stderr
     assert content(output) == before
     assert len(list((output / "snapshots").iterdir())) == 1
 
 
 def test_folder_that_cannot_be_written_to(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="cannot be written to: Not a directory"):
+    with pytest.raises(ExportError, match="cannot be written: Not a directory"):
         write_export(settings, tmp_path / "file" / "exports", STATES, every_table=True)
     (tmp_path / "taken" / "current").mkdir(parents=True)
     with pytest.raises(ExportError, match="is not the link of an earlier export"):
@@ -210,7 +210,7 @@ def test_folder_that_cannot_be_written_to(settings: Settings, tmp_path: Path) ->
 def test_locked_database(settings: Settings, output: Path) -> None:
     write_export(settings, output, STATES, every_table=True)
     before = content(output)
-    with held(settings.database), pytest.raises(WarehouseLockedError, match=r"locked for 0\.2 s"):
+    with held(settings.database), pytest.raises(WarehouseLockedError, match=r"locked by another process for 0\.2 s"):
         write_export(settings, output, STATES, every_table=True)
     assert content(output) == before
 
@@ -224,7 +224,7 @@ def test_tables_that_are_missing(settings: Settings, output: Path) -> None:
         write_export(settings, output, STATES, every_table=False)
     empty = settings.database.with_name("empty.duckdb")
     duckdb.connect(str(empty)).close()
-    with pytest.raises(MissingTableError, match="nothing to export yet"):
+    with pytest.raises(MissingTableError, match="No table can be exported"):
         write_export(Settings(database=empty), output, BOTH, every_table=True)
 
 

@@ -356,10 +356,10 @@ def test_forgetting_again_and_wrong_ids(erased: Erased, monkeypatch: pytest.Monk
     again = forget_person(erased.settings, "u001", TABLES)
     assert (again.tombstone, again.already) == (erased.tombstones["u001"], True)
     for user, message in (
-        ("nobody", "there is no user of that id"),
-        (" ", "the id of the user is empty"),
-        (erased.tombstones["u001"], "is the tombstone of somebody who was forgotten already"),
-        ("acc_00", "there is no user of that id"),
+        ("nobody", "contains no user with this id"),
+        (" ", "The id of the user is empty"),
+        (erased.tombstones["u001"], "is a tombstone"),
+        ("acc_00", "contains no user with this id"),
     ):
         with pytest.raises(ForgetError, match=message):
             forget_person(erased.settings, user, TABLES)

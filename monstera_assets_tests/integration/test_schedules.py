@@ -86,7 +86,7 @@ def test_nothing_is_asked_for_where_all_is_there(instance: dg.DagsterInstance) -
         materialize(instance, key, DateWindow(FIRST, date(2024, 2, 29)))
     result = tick(instance, morning(date(2024, 3, 1)))
     assert isinstance(result, dg.SkipReason)
-    assert result.skip_message == "every daily table has all days up to 2024-02-29"
+    assert result.skip_message == "All daily tables have all days up to 2024-02-29."
     calendar = DateWindow(FIRST, date(2024, 2, 29))
     assert missing_days(instance, [A, B], calendar) is None
 
@@ -116,7 +116,7 @@ def test_a_run_under_way_is_not_asked_for_again(instance: dg.DagsterInstance) ->
     run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
     result = tick(instance, morning(date(2024, 3, 1)))
     assert isinstance(result, dg.SkipReason)
-    assert "under way" in str(result.skip_message)
+    assert "already in progress" in str(result.skip_message)
     instance.delete_run(run.run_id)
     assert isinstance(tick(instance, morning(date(2024, 3, 1))), dg.RunRequest)
 

@@ -203,7 +203,7 @@ def test_checks_that_the_last_run_did_not_reach(
     assert status.last_run.outcome == "failed"
     lines = shown(status)
     assert "last run: failed, " in lines[0]
-    assert lines[-1] == "silver_daily: 4 checks not reached by its last run"
+    assert lines[-1] == "silver_daily: 4 checks not reached by the last run"
 
 
 def test_while_another_process_holds_the_database(
@@ -218,7 +218,7 @@ def test_while_another_process_holds_the_database(
     assert daily.failing_checks == {"shifts": "P2"}
     assert whole.rows == 4
     assert shown(status)[1] == (
-        "A run holds the database: rows of daily tables are not known until it ends."
+        "A run holds the database. The rows of daily tables are unknown until it ends."
     )
     # But for what only the file or only Dagster knows, it is the same.
     opened = read_status(instance, settings, ON_TIME)
