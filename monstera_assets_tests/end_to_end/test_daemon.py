@@ -1,7 +1,7 @@
 """A morning with the real daemon and webserver.
 
-The schedule fires on a broken day, people are told, the day is mended, the sensor rebuilds it, and
-people are told that too.
+The schedule runs on a broken day, an alert is sent, the source is corrected, the sensor rebuilds the
+day, and the recovery is sent.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def write(path: Path, *lines: str) -> None:
 
 
 def write_source(folder: Path, first: date) -> None:
-    """One user in one account, who uses one product."""
+    """One user in one account, with one product."""
     write(
         folder / "accounts.csv",
         "account_id,account_name,subscription_tier,total_seats,account_created_at,first_paid_at,"
@@ -67,7 +67,7 @@ def write_source(folder: Path, first: date) -> None:
 
 
 def write_day(folder: Path, day: date, *, broken: int = 0) -> None:
-    """A day's events, the first of them in a place that there is not."""
+    """The events of one day; the first has an unknown location."""
     path = folder / "events" / f"event_date={day}" / "part.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     header = [
@@ -91,10 +91,10 @@ def write_day(folder: Path, day: date, *, broken: int = 0) -> None:
 
 
 def until(what: Callable[[], bool], name: str, processes: list[subprocess.Popen[bytes]]) -> None:
-    """Wait for something.
+    """Wait until a condition holds.
 
     Raises:
-        AssertionError: it did not happen, or a process has ended.
+        AssertionError: the condition did not hold in time, or a process ended.
     """
     for _ in range(PATIENCE_SECONDS * 2):
         if what():

@@ -1,4 +1,4 @@
-"""What holds of every asset, table and module, whichever there are; and that Dagster loads them."""
+"""Invariants of all assets, tables and modules; and Dagster loads them."""
 
 import ast
 import importlib
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = Path(monstera_assets.__file__).parent
 CONTRACT_OF_ALL = {"types_as_declared", "no_nulls"}
 WITHOUT_KEY = {"bronze_rejected_entities", "bronze_rejected_events"}
-"""Rows that a source had twice are rejected twice: nothing tells them apart."""
+"""Duplicate rows of a source are rejected as identical rows."""
 PERSONAL = ("email", "e_mail", "account_name", "user_name")
 
 MAY_IMPORT = {
@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "checks": {"checks", "warehouse", "lifecycle"},
     "bronze": {"bronze", "authoring", "checks", "warehouse", "lifecycle", "source"},
 }
-"""For the settings and the packages below the assets of silver: the packages that they may know."""
+"""The packages that the settings, and the packages below silver, may import."""
 MUST_NOT_IMPORT = {
     "silver": {"gold", "operations", "source"},
     "gold": {"operations", "source"},
@@ -55,7 +55,7 @@ MUST_NOT_IMPORT = {
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> AssetGraph:
-    """The asset graph as it is built for the seeds."""
+    """The asset graph of the seeds."""
     settings = Settings(
         source=ROOT / "seeds",
         database=tmp_path_factory.mktemp("definitions") / "monstera.duckdb",
@@ -133,7 +133,7 @@ def test_a_table_is_declared_in_the_module_of_its_name(table: Table) -> None:
     module: ModuleType = importlib.import_module(f"monstera_assets.{table.layer}.{table.name}")
     if (
         table.name == "gold_videos_created_daily"
-    ):  # made of the settings, whose default the module has
+    ):  # built from the settings; the module contains the default
         assert snake_case(module.VIDEOS_CREATED.metric_name) == table.name.removeprefix("gold_")
     else:
         assert table is module.TABLE
@@ -223,7 +223,7 @@ def test_dagster_finds_the_definitions_valid(tmp_path: Path) -> None:
 
 
 def test_the_workspace_names_what_the_project_names() -> None:
-    """So what `dg` finds valid in the test above is what `dagster dev` loads."""
+    """`dagster dev` loads the definitions that `dg` validates in the test above."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["dg"]
     [origin] = location_origins_from_yaml_paths([str(ROOT / "workspace.yaml")])
     assert isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin)
@@ -234,7 +234,7 @@ def test_the_workspace_names_what_the_project_names() -> None:
 
 
 def keys_named_twice(node: yaml.Node) -> list[str]:
-    """The keys that a mapping anywhere in a YAML document names again; YAML lets the last one win."""
+    """Duplicate keys in the mappings of a YAML document, of which YAML silently uses the last."""
     if not isinstance(node, yaml.CollectionNode):
         return []
     children = node.value
@@ -253,7 +253,7 @@ def test_dagster_yaml_names_each_key_once() -> None:
 
 
 def run(command: list[str], home: Path) -> tuple[str, str]:
-    """Run a command in the project with a Dagster home of its own; what it said on each stream."""
+    """Run a command in the project with a separate Dagster home; return stdout and stderr."""
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     outside = {
         name: value for name, value in os.environ.items() if not name.startswith("MONSTERA_")
@@ -277,7 +277,7 @@ def run(command: list[str], home: Path) -> tuple[str, str]:
 
 
 def modules(package: str = "") -> list[Path]:
-    """The files of a package, or of all."""
+    """The files of one package, or of all packages."""
     found = sorted((PACKAGE / package).rglob("*.py"))
     assert found
     return found
@@ -290,7 +290,7 @@ def name_of(module: Path) -> str:
 
 
 def imports_of(module: Path) -> set[str]:
-    """The modules that a module names in its imports, wherever in it they stand."""
+    """The modules that a module imports, anywhere in its code."""
     return set(_imports(ast.parse(module.read_text(encoding="utf-8"))))
 
 
@@ -312,7 +312,7 @@ def own_packages(module: Path) -> set[str]:
 
 
 def test_the_ui_shows_what_tables_look_like(seeds_run: SeedsRun) -> None:
-    """Of each table's latest materialization; a few of the entries were worked out by hand."""
+    """The previews of each table's latest materialization; some entries are computed by hand."""
     latest = {made.asset_key.path[-1]: made for made in seeds_run.materializations}
     for asset in table_assets():
         metadata = latest[asset.table.name].metadata
@@ -326,7 +326,7 @@ def test_the_ui_shows_what_tables_look_like(seeds_run: SeedsRun) -> None:
 
 
 def test_a_query_for_people_gives_the_rows_that_it_gives_in_a_run(seeds_run: SeedsRun) -> None:
-    """Of every table that a query computes: formatted, and compared with what the run stored."""
+    """Run the printed query of each table and compare its rows with the stored ones."""
     settings = Settings(source=ROOT / "seeds", database=seeds_run.database)
     compared = 0
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:

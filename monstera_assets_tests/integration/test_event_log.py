@@ -1,4 +1,4 @@
-"""The batched event log stores what Dagster's own would store, only sooner."""
+"""The batched event log stores the same events as Dagster's own, but faster."""
 
 import inspect
 import json
@@ -46,7 +46,7 @@ DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
 
 @pytest.fixture(autouse=True)
 def _no_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Set before it is deleted: only then is what the storage sets taken away again afterwards.
+    # monkeypatch restores a variable only if it was set before it is deleted.
     monkeypatch.setenv(BATCH_SIZE, "1")
     monkeypatch.delenv(BATCH_SIZE)
 
@@ -153,7 +153,7 @@ def all_sorts_of_events() -> list[EventLogEntry]:
 
 
 def tables(base_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables that events go to, but for the time at which a row was made."""
+    """All rows of the event tables, without their creation times."""
     found: dict[str, list[tuple[Any, ...]]] = {}
     for path in sorted(base_dir.glob("*.db")):
         with closing(sqlite3.connect(path)) as conn:
@@ -252,7 +252,7 @@ def without_time(records: Any) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SqliteEventLogStorage]:
-    """Dagster's own log and the batched one, with the same events in them."""
+    """Dagster's own log and the batched one, with the same events."""
     events = all_sorts_of_events()
     stock = SqliteEventLogStorage(str(tmp_path_factory.mktemp("stock")))
     batched = BatchedSqliteEventLogStorage(str(tmp_path_factory.mktemp("batched")))
@@ -371,7 +371,7 @@ def test_words_like_the_stand_ins_are_kept(tmp_path: Path) -> None:
     assert [record.event_log_entry for record in records] == events
 
 
-# ---------------------------------------------------------------- others at the same time
+# ---------------------------------------------------------------- concurrent writers
 
 
 def test_readers_see_all_of_a_batch_or_nothing(
@@ -408,7 +408,7 @@ def test_two_writers_wait_for_each_other(tmp_path: Path) -> None:
         except BaseException as error:
             errors.append(error)
 
-    # Two threads on one storage and a third on another one, as in another process.
+    # Two threads on one storage; a third on its own, like another process.
     jobs = [
         (storages[0], [RUN, OTHER_RUN], "a"),
         (storages[0], [OTHER_RUN, RUN], "b"),
@@ -418,7 +418,7 @@ def test_two_writers_wait_for_each_other(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        # Less than the 30 seconds after which SQLite gives up a lock and a circle would dissolve.
+        # Less than SQLite's lock timeout of 30 seconds, which would resolve a deadlock.
         thread.join(timeout=15)
     assert not errors
     assert not any(thread.is_alive() for thread in threads)
@@ -460,7 +460,7 @@ def run_january(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
 
 
 def counted(instance: dg.DagsterInstance, run_id: str) -> tuple[Counter[str], Counter[str]]:
-    """How often each asset was materialized: by the log of the run and by the index."""
+    """Number of materializations per asset, in the log of the run and in the index."""
     home = Path(instance.root_directory) / "history" / "runs"
     found = []
     for name in (run_id, "index"):
@@ -583,7 +583,7 @@ def test_a_batch_size_that_the_user_set_is_kept(
 
         monkeypatch.setattr(storage, "store_event_batch", measure)
         assert run_january(instance).success
-        # The plan is one batch; 31 days are three of ten and one event alone, for each asset.
+        # Per asset: one batch for the plan, and three batches of ten plus one event for 31 days.
         assert sizes == [3, *[10] * 3, *[10] * 3]
         assert len(instance.get_materialized_partitions(numbers.key)) == 31
 
@@ -618,7 +618,7 @@ def test_planned_events_can_still_be_one_a_partition(
     assert len(planned.records) == 62
 
 
-# ---------------------------------------------------------------- what it takes from Dagster's own
+# ---------------------------------------------------------------- Dagster's internals
 
 
 @pytest.mark.parametrize(
@@ -642,7 +642,7 @@ def test_planned_events_can_still_be_one_a_partition(
     ],
 )
 def test_a_method_that_is_called_or_overridden_is_as_it_was(method: str, parameters: str) -> None:
-    """Fails first when a new version of Dagster has another: then read what has changed."""
+    """Fails if a new version of Dagster changes the internals: read its changes, then update."""
     signature = inspect.signature(getattr(SqliteEventLogStorage, method))
     assert list(signature.parameters) == parameters.split()
 

@@ -1,4 +1,4 @@
-"""Exports of a real database: what they hold, and what a reader sees whatever happens to a writer."""
+"""Exports of a real database: their content, and what a reader sees if the writer fails."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def output(tmp_path: Path) -> Path:
 
 
 def content(output: Path) -> dict[str, bytes]:
-    """Every file that a reader finds, but for the one that knows the clock."""
+    """All files of the current export, except the one with the time."""
     return {
         path.name: path.read_bytes()
         for path in (output / "current").iterdir()
@@ -68,7 +68,7 @@ def change(settings: Settings) -> None:
 
 
 def in_a_process(settings: Settings, output: Path, before: str) -> subprocess.CompletedProcess[str]:
-    """Export in a process of its own that runs some statements first."""
+    """Export in a separate process, after running some statements."""
     program = f"""
 import os, resource, sys
 from pathlib import Path
@@ -108,7 +108,7 @@ def test_files_hold_the_tables(settings: Settings, output: Path) -> None:
             as_parquet, as_csv = (output / "current" / file["path"] for file in entry["files"])
             assert connection.execute(f"FROM read_parquet('{as_parquet}')").fetchall() == stored
             types = {column["name"]: column["type"] for column in entry["columns"]}
-            options = "header = true, allow_quoted_nulls = false"  # "" is a text, nothing is a null
+            options = "header = true, allow_quoted_nulls = false"  # "" is not null
             as_read = f"FROM read_csv('{as_csv}', columns = {types}, {options})"
             assert connection.execute(as_read).fetchall() == stored
             for file in entry["files"]:
@@ -179,7 +179,7 @@ def test_killed_export_leaves_the_old_one(settings: Settings, output: Path, wher
     assert len(list((output / "snapshots").iterdir())) == 2
     write_export(settings, output, STATES, every_table=True)
     write_export(settings, output, STATES, every_table=True)
-    # This one, and the one before it for readers who have begun with it.
+    # The current one, and the previous one for readers that still use it.
     assert len(list((output / "snapshots").iterdir())) == 2
     assert b"9999" in content(output)["silver_user_current_state.csv"]
 
@@ -188,7 +188,7 @@ def test_full_disk(settings: Settings, output: Path) -> None:
     write_export(settings, output, BOTH, every_table=True)
     before = content(output)
     change(settings)
-    # No file may become larger than this, which is how a full disk looks to a writer.
+    # A limit on the size of files simulates a full disk.
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
     full = in_a_process(settings, output, limit)
     assert full.returncode == 1
@@ -210,7 +210,10 @@ def test_folder_that_cannot_be_written_to(settings: Settings, tmp_path: Path) ->
 def test_locked_database(settings: Settings, output: Path) -> None:
     write_export(settings, output, STATES, every_table=True)
     before = content(output)
-    with held(settings.database), pytest.raises(WarehouseLockedError, match=r"locked by another process for 0\.2 s"):
+    with (
+        held(settings.database),
+        pytest.raises(WarehouseLockedError, match=r"locked by another process for 0\.2 s"),
+    ):
         write_export(settings, output, STATES, every_table=True)
     assert content(output) == before
 
@@ -253,7 +256,7 @@ def test_reader_sees_one_export_or_the_other(settings: Settings, output: Path) -
     thread = threading.Thread(target=reader)
     thread.start()
     try:
-        while len(seen) < len(STATES):  # the reader is at work
+        while len(seen) < len(STATES):  # the reader has started
             assert thread.is_alive()
         change(settings)
         write_export(settings, output, STATES, every_table=True)
@@ -283,7 +286,7 @@ def test_exporting_again_leaves_nothing_older(settings: Settings, output: Path) 
 
 
 def test_no_address_is_in_silver_gold_or_exports(settings: Settings, output: Path) -> None:
-    """Looks at every text column of every table, and at every exported byte."""
+    """Checks each text column of each table, and each exported byte."""
     write_export(settings, output, BOTH, every_table=True)
     with duckdb.connect(str(settings.database)) as connection:
         addresses = [

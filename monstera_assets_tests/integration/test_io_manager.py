@@ -1,4 +1,4 @@
-"""What the IO manager writes is whole or not there at all, and what it reads is what was asked for."""
+"""The IO manager writes atomically and reads exactly the requested days."""
 
 # mypy: disable-error-code="untyped-decorator, empty-body"
 
@@ -84,7 +84,7 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["ibis", "pandas"])
 def deliver(request: pytest.FixtureRequest) -> Deliver:
-    """Makes an output of rows, once for each of the two kinds of asset."""
+    """Return the rows as an output, for each of the two kinds of asset."""
     if request.param == "pandas":
         return frame
     return lambda table, rows: expression(types_of(table), rows)
@@ -203,7 +203,7 @@ def hang(*_, **__):
 setattr(writer, sys.argv[2], hang)
 
 def many(window):
-    # Enough for DuckDB to put rows into the file before the transaction ends.
+    # Enough rows for DuckDB to write some to the file before the transaction ends.
     numbers = ibis.range(0, 400_000).unnest().name("number").as_table()
     return numbers.select(
         fact_id=numbers.number.cast("string"),
@@ -495,7 +495,7 @@ def test_range_replaces_exactly_its_days(database: Path, deliver: Deliver) -> No
     assert errors(run(database, asset, days=(day(1), day(6)))) == {}
     ledger = everything(database)["operations.materializations"]
 
-    # A fact fewer for one of the days: it must not outlive the rewrite.
+    # One fact fewer on one day: it must be gone after the rewrite.
     replaced = delivering(FACTS, lambda _: deliver(FACTS, facts(day(3), day(5), amount=2)))
     assert errors(run(database, replaced, days=(day(3), day(5)))) == {}
 
@@ -556,7 +556,7 @@ def _read_days(database: Path, table: Table = SEEN) -> list[date]:
 
 @pytest.fixture(params=["ibis", "pandas"])
 def reads(request: pytest.FixtureRequest) -> Callable[..., dg.AssetsDefinition]:
-    """Makes an asset that notes which days arrived, once for each kind of input."""
+    """Return an asset that records the days of its input, for each kind of input."""
     return reading if request.param == "ibis" else reading_frame
 
 
@@ -890,7 +890,7 @@ def test_file_that_cannot_be_opened(
 
 @pytest.fixture
 def unprivileged_folder() -> Iterator[Path]:
-    """A folder, and for its time no privilege by which its permissions would not matter."""
+    """A folder whose permissions apply, since the process drops its privileges meanwhile."""
     folder = Path(tempfile.mkdtemp())
     is_root = os.geteuid() == 0
     try:
@@ -940,7 +940,7 @@ def test_database_named_like_one_of_its_schemas(tmp_path: Path, name: str) -> No
     assert not (tmp_path / name).exists()
 
 
-# ---------------------------------------------------------------- no room
+# ---------------------------------------------------------------- full disk
 
 
 def _large(window: DateWindow) -> ir.Table:

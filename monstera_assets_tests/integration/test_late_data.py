@@ -1,4 +1,4 @@
-"""After late, corrected and withdrawn rows, what is computed anew equals a build from scratch."""
+"""After late, corrected and withdrawn rows, a rebuild equals a build from scratch."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ LAYOUTS = pytest.mark.parametrize("by_day", [False, True], ids=["single_file", "
 
 
 def nth(number: int) -> date:
-    """A day of the calendar, from 0."""
+    """Return day n of the calendar, starting at 0."""
     return FIRST + timedelta(days=number)
 
 
 class Bronze:
-    """A source and the bronze tables that are kept up to date with it, without Dagster."""
+    """A source, and bronze tables that are updated from it without Dagster."""
 
     def __init__(self, folder: Path, source: ChangingSource) -> None:
         self.folder, self.source = folder, source
@@ -76,7 +76,7 @@ class Bronze:
     def load(
         self, database: Path, window: DateWindow, changed: Sequence[DateWindow] | None = None
     ) -> Path:
-        """Do what the two loads of a run do."""
+        """Run the two loads of a run."""
         found = discover_source(self.source.folder)
         events = event_batch(
             found["events"].within(window.first, window.last),
@@ -106,7 +106,7 @@ class Bronze:
         return compare_source(self.settings, [])
 
     def rebuild(self) -> SourceChanges:
-        """Load what has changed, after which nothing has."""
+        """Load the changes; afterwards there are none."""
         changes = self.compare()
         if changes.rebuild is not None:
             self.load(self.database, changes.rebuild, changes.load)
@@ -119,7 +119,7 @@ class Bronze:
             return {table.name: rows_of(connection, table) for table in _BRONZE_TABLES}
 
     def outcomes(self) -> dict[str, list[tuple[str, str | None]]]:
-        """For each event id, on which days it is and why it was rejected there."""
+        """Per event id, its days and the reasons for its rejection."""
         with duckdb.connect(str(self.database), read_only=True) as connection:
             rows = connection.execute(
                 "SELECT event_id, event_date::VARCHAR, NULL FROM bronze.bronze_events UNION ALL"
@@ -158,7 +158,7 @@ def test_bronze_equals_a_load_from_scratch(tmp_path: Path, by_day: bool) -> None
 
 @pytest.mark.slow
 def test_all_tables_equal_those_built_from_scratch(tmp_path: Path) -> None:
-    """Events of some days and entities that can only affect the days from theirs on."""
+    """Events of some days, and entities that can affect only later days."""
     source = ChangingSource(tmp_path / "source", 21, by_day=True)
     source.change_from(nth(40))
     kept, scratch = (
@@ -185,7 +185,7 @@ def test_all_tables_equal_those_built_from_scratch(tmp_path: Path) -> None:
     assert_same(kept.contents(), scratch.contents())
 
 
-# ---------------------------------------------------------------- what has changed
+# ---------------------------------------------------------------- detected changes
 
 
 @LAYOUTS
@@ -225,7 +225,7 @@ def test_rows_in_another_order_change_nothing_but_a_second_copy_does(tmp_path: P
     source.events.reverse()
     source.write_events()
     assert bronze.compare().rebuild is None
-    # An exclusive or of hashes would see nothing in two further copies.
+    # An exclusive or of hashes would not detect two further copies.
     for _ in range(2):
         source.events.append(dict(source.events[0]))
     source.write_events()
@@ -323,7 +323,7 @@ KNOWN: Mapping[str, str] = {
     "is_activation_event": "false",
     "metadata": "",
 }
-"""Values of an event that nothing is wrong with."""
+"""Values of a valid event."""
 
 
 # ---------------------------------------------------------------- entities
@@ -378,7 +378,7 @@ def test_entities_rewritten_without_a_change_affect_no_day(tmp_path: Path) -> No
     assert changes.load == ()
 
 
-# ---------------------------------------------------------------- what a killed run has left
+# ---------------------------------------------------------------- after a killed run
 
 
 def test_a_killed_run_is_noticed_by_what_is_older_than_its_inputs(tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_a_killed_run_is_noticed_by_what_is_older_than_its_inputs(tmp_path: Path
         note_change(connection, Cause.EVENTS, day(8))
         assert stale() == ((day(8), day(9), day(10)), ("gold_seen_now",))
         late = DateWindow(day(8), day(10))
-        materialize("silver_facts", days=late)  # and here the run is killed
+        materialize("silver_facts", days=late)  # the run is killed here
         assert stale() == (tuple(late), ("gold_seen_now",))
         materialize("gold_seen", days=late)
         materialize("gold_seen_now")
@@ -418,7 +418,7 @@ def test_a_killed_run_is_noticed_by_what_is_older_than_its_inputs(tmp_path: Path
         assert stale() == (tuple(window), ("gold_seen_now", "silver_names"))
         materialize("silver_names", "silver_facts", "gold_seen", "gold_seen_now")
         assert stale() == ((), ())
-        # A day that is computed again by itself leaves the days after it as they are.
+        # Recomputing a single day does not make later days out of date.
         materialize("silver_facts", "gold_seen", days=DateWindow(day(3), day(3)))
         materialize("gold_seen_now")
         assert stale() == ((), ())

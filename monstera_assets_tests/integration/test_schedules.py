@@ -1,4 +1,4 @@
-"""The daily schedule: an ordinary morning, after an outage, and when everything is there."""
+"""The daily schedule: on a normal morning, after an outage, and if no day is missing."""
 
 from __future__ import annotations
 

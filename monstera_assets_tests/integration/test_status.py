@@ -1,4 +1,4 @@
-"""The status of a small warehouse: two tables in DuckDB, and runs of a graph of the same names."""
+"""The status of a small warehouse: two tables in DuckDB, and runs of a graph with these tables."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ from monstera_assets_tests.command_line import held
 
 DAYS = DateWindow(date(2025, 6, 1), date(2025, 6, 3))
 ON_TIME = datetime(2025, 6, 5, 6, 59, tzinfo=UTC)
-"""A minute before 2025-06-04 is due: the daily run begins at 5, and its tables are late at 7."""
+"""A minute before the deadline: the daily run starts at 5:00, and its tables are late at 7:00."""
 TOO_LATE = datetime(2025, 6, 5, 7, 0, tzinfo=UTC)
 PASSING = {"key_is_unique": "P0", "recomputed": "P1", "shifts": "P2", "drifts": "P2"}
 
@@ -38,7 +38,7 @@ PARTITIONS = dg.DailyPartitionsDefinition("2025-06-01", timezone="UTC")
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A warehouse with a daily table of three days and a whole one."""
+    """A warehouse with a daily table of three days and an unpartitioned table."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     database = tmp_path / "monstera.duckdb"
@@ -72,7 +72,7 @@ def run(
     breaks: bool = False,
     job: str = WHOLE_GRAPH,
 ) -> None:
-    """A run of a graph with the tables, in which some checks fail or the daily table breaks."""
+    """Run a graph with the tables, in which some checks or the daily table fail."""
 
     @dg.asset(
         key=["silver", "silver_daily"],
@@ -116,7 +116,7 @@ def run(
 
 
 def shown(status: Status) -> list[str]:
-    """The lines that are printed of a status."""
+    """The printed lines of a status."""
     console = Console(width=120, record=True, file=StringIO())
     status_module.print_status(console, status)
     return [line.strip() for line in console.export_text().splitlines()]
@@ -148,7 +148,7 @@ def test_late(instance: dg.DagsterInstance, settings: Settings) -> None:
     assert shown(status)[0].startswith(
         "Latest day: 2025-06-03, late (2025-06-04 was due by 2025-06-05 07:00 UTC); "
     )
-    # With the daily run at 4:58, its deadline has passed a minute earlier.
+    # With the daily run at 4:58, the deadline passed a minute ago.
     earlier = settings.model_copy(update={"daily_run_at": time(4, 58)})
     assert read_status(instance, earlier, ON_TIME).late
 
@@ -220,7 +220,7 @@ def test_while_another_process_holds_the_database(
     assert shown(status)[1] == (
         "A run holds the database. The rows of daily tables are unknown until it ends."
     )
-    # But for what only the file or only Dagster knows, it is the same.
+    # Identical, except for what only the file or only Dagster records.
     opened = read_status(instance, settings, ON_TIME)
     assert not opened.locked
     assert [table.model_copy(update={"materialized_at": None}) for table in status.tables] == [
