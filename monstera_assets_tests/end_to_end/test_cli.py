@@ -336,7 +336,7 @@ def test_headline_figures(processes: Processes) -> None:
         assert line in lines_of(run.out)
 
 
-def test_plain_lines_where_there_is_no_terminal(processes: Processes) -> None:
+def test_plain_lines_without_a_terminal(processes: Processes) -> None:
     run = processes.first.result()
     assert "\x1b" not in run.out
     assert "\r" not in run.out
@@ -348,7 +348,7 @@ def test_plain_lines_where_there_is_no_terminal(processes: Processes) -> None:
     assert rows["load_entities"] == "80 rows"  # 10 + 17 + 20 + 23 + 5 rows and 5 ledger entries
 
 
-def test_summary_shows_what_the_tables_hold(
+def test_summary_shows_the_content_of_the_tables(
     processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run = processes.first.result()
@@ -386,7 +386,7 @@ def test_terminal_shows_a_progress_bar(processes: Processes) -> None:
     assert "Database: data/monstera.duckdb" in shown
 
 
-def test_range_is_all_that_is_computed(processes: Processes) -> None:
+def test_only_the_range_is_computed(processes: Processes) -> None:
     run = processes.planted.result()
     assert lines_of(run.out)[0].endswith(f": {LAST} (1 day)")
     days = query(
@@ -410,7 +410,7 @@ def test_range_without_its_history(processes: Processes) -> None:
     assert "Run: failed" in run.out
 
 
-def test_tables_that_could_not_be_computed_are_as_before(processes: Processes) -> None:
+def test_failed_tables_are_unchanged(processes: Processes) -> None:
     name = "silver.silver_user_state_history"
     assert processes.planted.result().tables[name] == processes.first.result().tables[name]
 
@@ -429,7 +429,7 @@ def test_failing_check_of_severity_error(
     assert any(re.fullmatch(unreached, line) for line in lines)
 
 
-def test_a_failed_check_of_a_run_is_told_once_with_the_daemon_beside_it(
+def test_a_failed_check_is_reported_once_although_the_daemon_runs(
     processes: Processes,
 ) -> None:
     run = processes.small.result()
@@ -526,7 +526,7 @@ def test_missing_source(processes: Processes) -> None:
         (["status"], {}, "data/monstera.duckdb does not exist. Create it with"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(
+def test_user_errors_are_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
@@ -550,7 +550,7 @@ def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "lacks users: add users.csv" in line
 
 
-def test_a_day_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = in_this_process(monkeypatch, tmp_path, "run", "--to", "soon")
     assert outcome.code == 2
     assert "Invalid value for '--to': 'soon'" in outcome.err
@@ -573,7 +573,7 @@ def test_locked_database(processes: Processes) -> None:
         assert known[name][:-2] == [name, words[1] if rows_are_known else "-", *words[2:-2]]
 
 
-def test_database_that_is_locked_between_look_and_run(
+def test_database_that_is_locked_between_check_and_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -620,7 +620,7 @@ def test_changed_computes_what_a_late_event_affects(processes: Processes) -> Non
     ]
 
 
-def test_changed_finishes_what_a_killed_run_has_left(processes: Processes) -> None:
+def test_changed_completes_a_killed_run(processes: Processes) -> None:
     outcomes = processes.changed.result()
     assert outcomes["killed"].code == -signal.SIGKILL
     run = outcomes["again"]

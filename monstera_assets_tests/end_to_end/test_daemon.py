@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 600
 DAYS = 4
-EVENTS_A_DAY = 40
+EVENTS_PER_DAY = 40
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def write_day(folder: Path, day: date, *, broken: int = 0) -> None:
     with whole.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        for number in range(EVENTS_A_DAY):
+        for number in range(EVENTS_PER_DAY):
             location = "moon" if number < broken else "web_app"
             at = f"{day} 10:{number:02}:00"
             writer.writerow(
@@ -99,9 +99,11 @@ def until(what: Callable[[], bool], name: str, processes: list[subprocess.Popen[
     for _ in range(PATIENCE_SECONDS * 2):
         if what():
             return
-        assert all(process.poll() is None for process in processes), f"ended, waiting for {name}"
+        assert all(process.poll() is None for process in processes), (
+            f"A process ended before {name}."
+        )
         time.sleep(0.5)
-    raise AssertionError(f"waited in vain for {name}")
+    raise AssertionError(f"Timed out waiting for {name}.")
 
 
 @contextmanager
@@ -136,7 +138,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_broken_day_is_told_mended_and_told_again(tmp_path: Path, receiver: Service) -> None:
+def test_a_broken_day_is_reported_fixed_and_reported_as_recovered(
+    tmp_path: Path, receiver: Service
+) -> None:
     now = datetime.now(UTC)
     soon = now + timedelta(seconds=90)
     yesterday = soon.date() - timedelta(days=1)
@@ -169,11 +173,11 @@ def test_a_broken_day_is_told_mended_and_told_again(tmp_path: Path, receiver: Se
         both = [daemon, webserver]
         until(lambda: _answers(port), "the webserver", both)
         until(lambda: bool(receiver.received), "the alert", both)
-        told = receiver.received[0]
-        assert told.title.startswith("[P1] Monstera: ")
-        assert "bronze_loads.schema_is_complied_with" in told.text
-        assert "/runs/" in told.text
-        assert _accepted(database, yesterday) == EVENTS_A_DAY - 10
+        alert = receiver.received[0]
+        assert alert.title.startswith("[P1] Monstera: ")
+        assert "bronze_loads.schema_is_complied_with" in alert.text
+        assert "/runs/" in alert.text
+        assert _accepted(database, yesterday) == EVENTS_PER_DAY - 10
 
         write_day(source, yesterday)
         started = subprocess.run(
@@ -189,7 +193,7 @@ def test_a_broken_day_is_told_mended_and_told_again(tmp_path: Path, receiver: Se
         recovered = receiver.received[-1]
         assert "recovered" in recovered.title + recovered.text
         assert "bronze_loads.schema_is_complied_with" in recovered.text
-        assert _accepted(database, yesterday) == EVENTS_A_DAY
+        assert _accepted(database, yesterday) == EVENTS_PER_DAY
 
 
 def _answers(port: int) -> bool:

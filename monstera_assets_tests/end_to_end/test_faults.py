@@ -249,7 +249,7 @@ def limited(limit: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
-def test_no_room_for_the_state_of_dagster(tmp_path: Path) -> None:
+def test_no_disk_space_for_the_state_of_dagster(tmp_path: Path) -> None:
     with subprocess.Popen(
         [MONSTERA, "run", "--from", "2025-06-30", "--to", "2025-06-30"],
         cwd=tmp_path,
@@ -268,7 +268,7 @@ def test_no_room_for_the_state_of_dagster(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("room", [0, 300_000, 1_500_000, 4_000_000, 9_000_000])
-def test_disk_that_becomes_full(companies_by_runs: Companies, tmp_path: Path, room: int) -> None:
+def test_full_disk(companies_by_runs: Companies, tmp_path: Path, room: int) -> None:
     """Put database, temporary files and Dagster's state on one almost full disk."""
     companies = companies_by_runs
     sizes = [path.stat().st_size for path in companies.folder.rglob("*") if path.is_file()]
@@ -341,7 +341,7 @@ with open_instance(Settings(database=Path("monstera.duckdb"))) as instance:
 """
 
 
-def test_state_of_dagster_made_by_several_at_once(tmp_path: Path) -> None:
+def test_state_of_dagster_created_concurrently(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", _OPEN_STATE],
@@ -470,7 +470,7 @@ def test_last_partition_is_yesterday_in_utc(name: str, now: str, yesterday: str)
 
 
 @pytest.mark.parametrize("name", ZONES)
-def test_first_day_of_all_is_not_over(name: str) -> None:
+def test_first_day_has_not_ended(name: str) -> None:
     with zone(name):
         with (
             freeze_time(datetime(2025, 1, 1, 23, 59, 59, tzinfo=UTC)),

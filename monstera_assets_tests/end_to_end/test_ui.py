@@ -100,7 +100,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         yield Ui(driver, url, screenshots)
 
 
-def test_every_table_stands_materialized_in_its_group(ui: Ui) -> None:
+def test_every_table_is_materialized_in_its_group(ui: Ui) -> None:
     groups = []
     for layer in ("bronze", "silver", "gold"):
         of_layer = [table for table in tables() if table.layer == layer]

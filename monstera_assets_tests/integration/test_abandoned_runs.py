@@ -39,7 +39,7 @@ def test_killed_run_is_recorded_as_failed(tmp_path: Path) -> None:
         assert end_abandoned_runs(instance) == []
 
 
-def test_run_that_ends_by_itself_leaves_no_mark(tmp_path: Path) -> None:
+def test_run_that_ends_normally_leaves_no_mark(tmp_path: Path) -> None:
     with batched_instance(tmp_path / "home") as instance:
         run = instance.add_run(DagsterRun("a_job", status=DagsterRunStatus.SUCCESS))
         with marked_as_running(instance, run.run_id):

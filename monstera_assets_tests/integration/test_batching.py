@@ -44,9 +44,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     return graph.compute([asset.table.name for asset in BATCHED], COMPANY.end)
 
 
-def test_batches_of_days_together_are_the_range(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_of_days_equal_one_range(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [asset.table.name for asset in BATCHED]
     at_once = graph.contents_of(names)
     assert all(at_once.values())
@@ -69,7 +67,7 @@ def test_batches_of_days_together_are_the_range(
     assert_same(graph.contents_of(names), at_once)
 
 
-def test_there_are_as_many_batches_of_days_as_the_rows_require(
+def test_the_rows_determine_the_number_of_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     connection = duckdb.connect()
@@ -91,7 +89,7 @@ def test_there_are_as_many_batches_of_days_as_the_rows_require(
     ("parts", "lengths"),
     [(1, [31]), (2, [15, 16]), (4, [7, 8, 8, 8]), (31, [1] * 31), (99, [1] * 31)],
 )
-def test_parts_of_a_window_are_of_like_length(parts: int, lengths: list[int]) -> None:
+def test_parts_of_a_window_have_similar_lengths(parts: int, lengths: list[int]) -> None:
     windows = split_window(JANUARY, parts)
     assert sorted(len(window) for window in windows) == lengths
     assert [day for window in windows for day in window] == list(JANUARY)
@@ -106,7 +104,7 @@ def test_parts_of_a_window_are_of_like_length(parts: int, lengths: list[int]) ->
         {"silver_facts": SAME_DAYS, "silver_names": ALL_DAYS},
     ],
 )
-def test_only_days_that_stand_alone_can_be_in_batches(days: dict[str, Days]) -> None:
+def test_only_independent_days_can_be_batched(days: dict[str, Days]) -> None:
     def function(silver_facts: ir.Table, silver_names: ir.Table) -> ir.Table:
         return silver_facts.semi_join(silver_names, silver_facts.note == silver_names.label)
 
@@ -141,7 +139,7 @@ def latest_days_of_named() -> Query:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100, 10_000])
-def test_batches_of_keys_together_are_the_whole(
+def test_batches_of_keys_equal_the_whole(
     connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(batching, "ROWS_PER_KEY_BATCH", rows)

@@ -73,7 +73,7 @@ def test_assets_are_the_declared_tables_under_layer_and_name(graph: AssetGraph) 
 
 
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
-def test_an_asset_says_what_it_is(graph: AssetGraph, table: Table) -> None:
+def test_assets_have_descriptions(graph: AssetGraph, table: Table) -> None:
     node = graph.get(dg.AssetKey([table.layer.value, table.name]))
     assert node.owners
     assert all(owner.startswith("team:") for owner in node.owners)
@@ -140,7 +140,7 @@ def test_a_table_is_declared_in_the_module_of_its_name(table: Table) -> None:
     assert (module.__doc__ or "").startswith(f"{table.name}: ")
 
 
-def test_references_lead_to_a_column_that_there_is() -> None:
+def test_references_name_existing_columns() -> None:
     columns = {(table.name, column.name) for table in tables() for column in table.columns}
     for table in tables():
         for column in table.columns:
@@ -149,7 +149,7 @@ def test_references_lead_to_a_column_that_there_is() -> None:
                 assert target in columns, f"{table.name}.{column.name}"
 
 
-def test_no_e_mail_and_no_name_leaves_bronze() -> None:
+def test_no_email_and_no_name_leaves_bronze() -> None:
     bronze = {
         column.name for table in tables() if table.layer == "bronze" for column in table.columns
     }
@@ -165,7 +165,7 @@ def test_no_e_mail_and_no_name_leaves_bronze() -> None:
 
 
 @pytest.mark.parametrize("package", ["lifecycle", "prediction"])
-def test_pure_packages_know_neither_dagster_nor_duckdb(package: str) -> None:
+def test_pure_packages_import_neither_dagster_nor_duckdb(package: str) -> None:
     imported = {name.split(".")[0] for module in modules(package) for name in imports_of(module)}
     assert imported & {"dagster", "duckdb"} == set()
     assert {"ibis", "monstera_assets"} <= imported
@@ -182,18 +182,18 @@ def test_only_the_command_line_imports_the_definitions() -> None:
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
-def test_a_lower_package_knows_only_those_below_it(package: str) -> None:
+def test_lower_packages_import_only_those_below(package: str) -> None:
     for module in modules(package):
         assert own_packages(module) <= MAY_IMPORT[package], name_of(module)
 
 
 @pytest.mark.parametrize("package", MUST_NOT_IMPORT)
-def test_no_package_knows_those_above_it(package: str) -> None:
+def test_no_package_imports_those_above(package: str) -> None:
     for module in modules(package):
         assert own_packages(module) & MUST_NOT_IMPORT[package] == set(), name_of(module)
 
 
-def test_authoring_knows_nothing_of_the_tables() -> None:
+def test_authoring_does_not_import_the_tables() -> None:
     [facade] = [module for module in modules() if name_of(module) == "monstera_assets.authoring"]
     of_layers = {
         name
@@ -204,7 +204,7 @@ def test_authoring_knows_nothing_of_the_tables() -> None:
     assert own_packages(facade) == {*Layer, "checks", "lifecycle", "warehouse"}
 
 
-def test_loading_uses_no_library_of_models_and_nothing_that_dagster_means_to_drop(
+def test_loading_imports_no_model_library_and_nothing_deprecated_by_dagster(
     tmp_path: Path,
 ) -> None:
     loading = (
@@ -217,12 +217,12 @@ def test_loading_uses_no_library_of_models_and_nothing_that_dagster_means_to_dro
     assert "Supersession" not in err
 
 
-def test_dagster_finds_the_definitions_valid(tmp_path: Path) -> None:
+def test_dagster_validates_the_definitions(tmp_path: Path) -> None:
     said = run([str(Path(sys.executable).with_name("dg")), "check", "defs"], tmp_path)
     assert "Deprecat" not in "".join(said)
 
 
-def test_the_workspace_names_what_the_project_names() -> None:
+def test_the_workspace_matches_the_project() -> None:
     """`dagster dev` loads the definitions that `dg` validates in the test above."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["dg"]
     [origin] = location_origins_from_yaml_paths([str(ROOT / "workspace.yaml")])
@@ -299,7 +299,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
+            assert node.level == 0, "Imports must be absolute."
             yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
@@ -311,7 +311,7 @@ def own_packages(module: Path) -> set[str]:
     }
 
 
-def test_the_ui_shows_what_tables_look_like(seeds_run: SeedsRun) -> None:
+def test_the_ui_shows_previews(seeds_run: SeedsRun) -> None:
     """The previews of each table's latest materialization; some entries are computed by hand."""
     latest = {made.asset_key.path[-1]: made for made in seeds_run.materializations}
     for asset in table_assets():
@@ -325,7 +325,7 @@ def test_the_ui_shows_what_tables_look_like(seeds_run: SeedsRun) -> None:
     assert "| 2024-07-01 | 3 | 100.0% | 0.0% | 33.3% |" in str(cohorts)
 
 
-def test_a_query_for_people_gives_the_rows_that_it_gives_in_a_run(seeds_run: SeedsRun) -> None:
+def test_a_printed_query_returns_the_stored_rows(seeds_run: SeedsRun) -> None:
     """Run the printed query of each table and compare its rows with the stored ones."""
     settings = Settings(source=ROOT / "seeds", database=seeds_run.database)
     compared = 0
@@ -350,7 +350,7 @@ def test_a_query_for_people_gives_the_rows_that_it_gives_in_a_run(seeds_run: See
     assert compared > 40
 
 
-def test_a_query_of_no_table_is_an_error_that_names_what_there_is() -> None:
+def test_a_query_of_an_unknown_table_is_an_error_that_names_the_tables() -> None:
     settings = Settings(source=ROOT / "seeds")
     with pytest.raises(SettingsError, match=r"no such table; .*silver_user_state_history"):
         table_query("silver_user_state_hystory", settings)

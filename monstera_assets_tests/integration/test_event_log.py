@@ -184,7 +184,7 @@ def make_instance(home: Path, config: str = "{}") -> dg.DagsterInstance:
 
 
 @pytest.mark.parametrize("batch_size", [0, 1, 3, 1000], ids=lambda size: str(size or "single"))
-def test_batches_leave_the_rows_that_single_events_leave(tmp_path: Path, batch_size: int) -> None:
+def test_batches_store_the_rows_of_single_events(tmp_path: Path, batch_size: int) -> None:
     events = all_sorts_of_events()
     stock = SqliteEventLogStorage(str(tmp_path / "stock"))
     batched = BatchedSqliteEventLogStorage(str(tmp_path / "batched"))
@@ -263,7 +263,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SqliteEventLogSt
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_batches_answer_queries_as_single_events_do(
+def test_queries_return_the_same_as_for_single_events(
     both: dict[str, SqliteEventLogStorage], query: str
 ) -> None:
     expected = QUERIES[query](both["stock"])
@@ -271,7 +271,7 @@ def test_batches_answer_queries_as_single_events_do(
     assert QUERIES[query](both["batched"]) == expected
 
 
-def test_what_a_step_says_waits_for_its_end_and_for_nobody_who_asks(tmp_path: Path) -> None:
+def test_events_of_a_step_are_buffered_until_it_ends_or_the_log_is_read(tmp_path: Path) -> None:
     writer = BatchedSqliteEventLogStorage(str(tmp_path))
     webserver = SqliteEventLogStorage(str(tmp_path))
 
@@ -298,7 +298,7 @@ def test_what_a_step_says_waits_for_its_end_and_for_nobody_who_asks(tmp_path: Pa
     assert seen(webserver) == [*all_of_it, *["ASSET_CHECK_EVALUATION"] * 2]
 
 
-def test_an_event_that_cannot_be_stored_takes_none_along_that_waited(
+def test_a_failing_event_does_not_discard_buffered_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = BatchedSqliteEventLogStorage(str(tmp_path))
@@ -320,7 +320,7 @@ def test_an_event_that_cannot_be_stored_takes_none_along_that_waited(
     ] == ["ASSET_CHECK_EVALUATION", "STEP_START"]
 
 
-def test_of_events_that_wait_one_that_cannot_be_stored_takes_none_along(
+def test_a_failing_buffered_event_does_not_discard_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = BatchedSqliteEventLogStorage(str(tmp_path))
@@ -351,7 +351,7 @@ def test_an_empty_batch_stores_nothing(tmp_path: Path) -> None:
     assert tables(tmp_path) == before
 
 
-def test_a_batch_may_have_more_values_than_a_statement_of_sqlite(tmp_path: Path) -> None:
+def test_a_batch_may_exceed_the_values_of_one_sqlite_statement(tmp_path: Path) -> None:
     storage = BatchedSqliteEventLogStorage(str(tmp_path))
     tags = {"dagster/data_version": "v1"}
     storage.store_event_batch(
@@ -361,7 +361,7 @@ def test_a_batch_may_have_more_values_than_a_statement_of_sqlite(tmp_path: Path)
     assert len(storage.get_event_tags_for_asset(USERS)) == 6_000
 
 
-def test_words_like_the_stand_ins_are_kept(tmp_path: Path) -> None:
+def test_text_like_a_placeholder_is_kept(tmp_path: Path) -> None:
     storage = BatchedSqliteEventLogStorage(str(tmp_path))
     metadata: Mapping[str, Any] = {"text": event_log._NO_PARTITION, "time": event_log._NO_TIME}
     shared = dg.AssetMaterialization(USERS, metadata=metadata).metadata
@@ -374,7 +374,7 @@ def test_words_like_the_stand_ins_are_kept(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- concurrent writers
 
 
-def test_readers_see_all_of_a_batch_or_nothing(
+def test_readers_see_a_batch_completely_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = BatchedSqliteEventLogStorage(str(tmp_path))
@@ -525,7 +525,7 @@ def test_a_check_is_planned_for_its_partition_or_once_for_the_range(
 @pytest.mark.parametrize(
     "step", ["_rows", "_store_asset_event_tags", "_store_asset_event", "get_asset_tags_to_index"]
 )
-def test_a_failed_batch_is_stored_once_all_the_same(
+def test_a_failed_batch_is_stored_exactly_once(
     instance: dg.DagsterInstance,
     step: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -563,7 +563,7 @@ def test_a_failed_batch_is_stored_once_all_the_same(
 # ---------------------------------------------------------------- configuration
 
 
-def test_batches_are_on_without_being_asked_for(instance: dg.DagsterInstance) -> None:
+def test_batches_are_enabled_by_default(instance: dg.DagsterInstance) -> None:
     assert instance
     assert os.environ[BATCH_SIZE] == str(DEFAULT_EVENT_BATCH_SIZE)
 
@@ -595,7 +595,7 @@ def test_a_batch_size_that_the_user_set_is_kept(
         ("{base_dir: {env: LOG_DIR}}", "elsewhere"),
     ],
 )
-def test_the_log_lies_in_the_home_unless_told_otherwise(
+def test_the_log_is_in_the_home_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, expected: str
 ) -> None:
     monkeypatch.setenv("LOG_DIR", str(tmp_path / "elsewhere"))
@@ -607,7 +607,7 @@ def test_the_log_lies_in_the_home_unless_told_otherwise(
             assert isinstance(in_worker.event_log_storage, BatchedSqliteEventLogStorage)
 
 
-def test_planned_events_can_still_be_one_a_partition(
+def test_planned_events_can_still_be_one_per_partition(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "false")
@@ -641,7 +641,7 @@ def test_planned_events_can_still_be_one_a_partition(
         ("_store_asset_check_evaluation_planned", "self event event_id"),
     ],
 )
-def test_a_method_that_is_called_or_overridden_is_as_it_was(method: str, parameters: str) -> None:
+def test_methods_that_are_called_or_overridden_are_unchanged(method: str, parameters: str) -> None:
     """Fails if a new version of Dagster changes the internals: read its changes, then update."""
     signature = inspect.signature(getattr(SqliteEventLogStorage, method))
     assert list(signature.parameters) == parameters.split()

@@ -89,7 +89,7 @@ exports.write_export(settings, Path(sys.argv[2]), chosen, every_table=True)
     )
 
 
-def test_files_hold_the_tables(settings: Settings, output: Path) -> None:
+def test_files_contain_the_tables(settings: Settings, output: Path) -> None:
     report = write_export(settings, output, BOTH, every_table=True)
     assert not report.missing
     entries = {entry["table"]: entry for entry in read_manifest(output)["tables"]}
@@ -151,7 +151,7 @@ def test_only_gold_and_current_tables_may_be_exported() -> None:
         choose_tables(TABLES, ["gold_rush"])
 
 
-def test_named_tables_are_replaced_and_the_others_stay(settings: Settings, output: Path) -> None:
+def test_named_tables_are_replaced_and_others_kept(settings: Settings, output: Path) -> None:
     write_export(settings, output, BOTH, every_table=True)
     before = content(output)
     change(settings)
@@ -198,7 +198,7 @@ def test_full_disk(settings: Settings, output: Path) -> None:
     assert len(list((output / "snapshots").iterdir())) == 1
 
 
-def test_folder_that_cannot_be_written_to(settings: Settings, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot be written: Not a directory"):
         write_export(settings, tmp_path / "file" / "exports", STATES, every_table=True)
@@ -218,7 +218,7 @@ def test_locked_database(settings: Settings, output: Path) -> None:
     assert content(output) == before
 
 
-def test_tables_that_are_missing(settings: Settings, output: Path) -> None:
+def test_missing_tables(settings: Settings, output: Path) -> None:
     with duckdb.connect(str(settings.database)) as connection:
         connection.execute("DROP TABLE gold.gold_overall_metrics")
     report = write_export(settings, output, BOTH, every_table=True)
@@ -231,7 +231,7 @@ def test_tables_that_are_missing(settings: Settings, output: Path) -> None:
         write_export(Settings(database=empty), output, BOTH, every_table=True)
 
 
-def test_reader_sees_one_export_or_the_other(settings: Settings, output: Path) -> None:
+def test_reader_sees_either_the_old_or_the_new_export(settings: Settings, output: Path) -> None:
     write_export(settings, output, STATES, every_table=True)
     done = threading.Event()
     seen: set[str] = set()
@@ -269,7 +269,7 @@ def test_reader_sees_one_export_or_the_other(settings: Settings, output: Path) -
     assert len(seen) == len(STATES) + 1
 
 
-def test_exporting_again_leaves_nothing_older(settings: Settings, output: Path) -> None:
+def test_exporting_again_deletes_older_files(settings: Settings, output: Path) -> None:
     write_export(settings, output, STATES, every_table=True)
     change(settings)
     assert registered(settings.database) == [output]

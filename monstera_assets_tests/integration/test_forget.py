@@ -208,7 +208,7 @@ def _rows(erased: Erased, contents: dict[str, list[Row]], name: str) -> list[dic
     ]
 
 
-def test_totals_stay(erased: Erased) -> None:
+def test_totals_are_unchanged(erased: Erased) -> None:
     """Gold is identical to the last digit; silver and per-user gold tables except for the ids."""
     for table in TABLES:
         names_people = any(column.name == "user_id" for column in table.columns)
@@ -235,7 +235,7 @@ def test_totals_stay(erased: Erased) -> None:
             assert rows[0] == rows[1], table.name
 
 
-def test_rows_add_up_as_before(erased: Erased) -> None:
+def test_row_counts_are_unchanged(erased: Erased) -> None:
     for name in ALL:
         assert len(erased.after[name]) == len(erased.before[name]), name
     for name in ("bronze_rejected_events", "bronze_rejected_entities"):
@@ -257,7 +257,7 @@ def test_loading_the_same_source_gives_the_same_tables(erased: Erased) -> None:
     assert_same(after, again)
 
 
-def test_what_tells_things_apart_still_does(erased: Erased) -> None:
+def test_distinct_values_stay_distinct(erased: Erased) -> None:
     """Each session and project of a person has its own replacement."""
     for name, columns in PRIVATE.items():
         for column in columns:
@@ -271,7 +271,7 @@ def test_what_tells_things_apart_still_does(erased: Erased) -> None:
                 assert all(value.startswith("2024-") for value in kept)  # runs distinguished by day
 
 
-def test_nobody_is_found_in_the_bytes(erased: Erased) -> None:
+def test_no_name_is_in_the_bytes(erased: Erased) -> None:
     # Before the erasure, all names occur, ids in many places.
     assert all(erased.bytes_before[name] for name in GONE)
     files = list(erased.graph.database.parent.glob("warehouse.duckdb*"))
@@ -417,7 +417,7 @@ forget.forget_person(Settings(database=Path(sys.argv[1])), "usr_05", tables())
     )
 
 
-def test_killed_before_the_tables_are_done(seeds: Settings) -> None:
+def test_killed_before_the_tables_are_written(seeds: Settings) -> None:
     before = _hash(seeds.database)
     killed = forget_in_a_process(seeds, "forget._erase_runs = lambda *_: os._exit(9)")
     assert killed.returncode == 9, killed.stderr
@@ -426,7 +426,7 @@ def test_killed_before_the_tables_are_done(seeds: Settings) -> None:
     assert b"usr_05" not in seeds.database.read_bytes()
 
 
-def test_killed_before_the_file_is_done(seeds: Settings) -> None:
+def test_killed_before_the_file_is_rewritten(seeds: Settings) -> None:
     killed = forget_in_a_process(seeds, "compaction.synchronize = lambda *_: os._exit(9)")
     assert killed.returncode == 9, killed.stderr
     assert b"usr_05" in seeds.database.read_bytes()  # in free pages

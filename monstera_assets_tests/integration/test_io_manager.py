@@ -446,7 +446,7 @@ AWKWARD = (
 )
 
 
-def test_awkward_texts_survive_in_values_and_identifiers(database: Path, deliver: Deliver) -> None:
+def test_awkward_text_is_kept_in_values_and_identifiers(database: Path, deliver: Deliver) -> None:
     odd = Table(
         layer=Layer.SILVER,
         name="silver_odd",
@@ -805,7 +805,7 @@ sys.stdin.read()
 """
 
 
-def test_locked_file_is_waited_for_then_named(database: Path) -> None:
+def test_write_waits_for_a_lock_and_then_fails(database: Path) -> None:
     asset = delivering(FACTS, facts_of)
     assert errors(run(database, asset, days=day(1))) == {}
     before = everything(database)
@@ -817,7 +817,7 @@ def test_locked_file_is_waited_for_then_named(database: Path) -> None:
     assert everything(database) == before
 
 
-def test_write_goes_on_when_the_lock_is_released(
+def test_write_continues_when_the_lock_is_released(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -835,7 +835,7 @@ def test_write_goes_on_when_the_lock_is_released(
     assert len(rows(database, FACTS)) == 1
 
 
-def test_open_fault_in_a_folder_called_lock_is_not_taken_for_a_lock(tmp_path: Path) -> None:
+def test_error_in_a_folder_called_lock_is_not_reported_as_a_lock(tmp_path: Path) -> None:
     folder = tmp_path / "locks"
     folder.mkdir()
     with (
@@ -957,7 +957,7 @@ def _large(window: DateWindow) -> ir.Table:
     )
 
 
-def test_too_little_memory_is_said_and_changes_nothing(database: Path) -> None:
+def test_too_little_memory_is_reported_and_changes_nothing(database: Path) -> None:
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(1), day(2)))) == {}
     before = everything(database)
     tight = {"memory_limit": "20MB", "max_temp_directory_size": "1MB"}
@@ -981,7 +981,7 @@ print(errors(result).get("WarehouseError"))
 """
 
 
-def test_full_disk_is_said_and_changes_nothing(database: Path) -> None:
+def test_full_disk_is_reported_and_changes_nothing(database: Path) -> None:
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(1), day(2)))) == {}
     before = everything(database)
     said = subprocess.run(
@@ -1001,7 +1001,7 @@ def test_full_disk_is_said_and_changes_nothing(database: Path) -> None:
 # ---------------------------------------------------------------- declarations
 
 
-def test_a_table_that_nobody_declared_is_refused() -> None:
+def test_an_undeclared_table_is_refused() -> None:
     with pytest.raises(SchemaMismatchError, match=r"silver\.silver_nowhere is not declared"):
         declaration(TableSlice("silver_nowhere", "silver"))
 

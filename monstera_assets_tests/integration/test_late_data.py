@@ -178,7 +178,9 @@ def test_all_tables_equal_those_built_from_scratch(tmp_path: Path) -> None:
         changes = compare_source(kept.settings, assets)
         assert changes.inputs == ("users", "subscription_events")
         assert changes.rebuild is not None
-        assert changes.rebuild.first >= nth(40), "days before the first change are left alone"
+        assert changes.rebuild.first >= nth(40), (
+            "Days before the first change must not be recomputed."
+        )
         assert errors(kept.run(only=EVERYTHING, tags=rebuild_tags(changes))) == {}
         assert compare_source(kept.settings, assets).rebuild is None
         assert errors(scratch.run(CALENDAR, only=EVERYTHING)) == {}
@@ -189,7 +191,7 @@ def test_all_tables_equal_those_built_from_scratch(tmp_path: Path) -> None:
 
 
 @LAYOUTS
-def test_the_days_that_changed_and_no_others(tmp_path: Path, by_day: bool) -> None:
+def test_only_changed_days_are_found(tmp_path: Path, by_day: bool) -> None:
     source = ChangingSource(tmp_path / "source", 3, by_day=by_day, users=30)
     gone, edited, quiet = source.days[5], source.days[9], "2024-03-30"
     source.events = [row for row in source.events if row["timestamp"][:10] != quiet]
@@ -213,7 +215,7 @@ def test_the_days_that_changed_and_no_others(tmp_path: Path, by_day: bool) -> No
     assert f"Days of events removed: {gone}" in said
     assert f"Days of events changed: {edited}" in said
     assert f"Days of events added: {quiet}" in said
-    assert bronze.compare().key == changes.key, "one change has one key"
+    assert bronze.compare().key == changes.key, "The key of a change must not vary."
     row["location"] = "desktop_app"
     source.write_events()
     assert bronze.compare().key != changes.key
@@ -234,7 +236,7 @@ def test_rows_in_another_order_change_nothing_but_a_second_copy_does(tmp_path: P
 
 
 @LAYOUTS
-def test_days_after_the_last_one_are_loaded_too(tmp_path: Path, by_day: bool) -> None:
+def test_days_after_the_last_one_are_also_loaded(tmp_path: Path, by_day: bool) -> None:
     source = ChangingSource(tmp_path / "source", 5, by_day=by_day)
     last = source.drop_days_after(nth(100))
     bronze = Bronze(tmp_path, source)
@@ -330,7 +332,7 @@ KNOWN: Mapping[str, str] = {
 
 
 @pytest.mark.slow
-def test_what_a_change_of_entities_reaches(tmp_path: Path) -> None:
+def test_days_affected_by_changed_entities(tmp_path: Path) -> None:
     source = ChangingSource(tmp_path / "source", 9, by_day=False)
     bronze = Bronze(tmp_path, source)
 
@@ -343,7 +345,7 @@ def test_what_a_change_of_entities_reaches(tmp_path: Path) -> None:
     bronze.rebuild()
     source.add_user(nth(130), user_id="newcomer")
     changes = bronze.rebuild()
-    assert changes.effect.event_days == (nth(20),), "its event is now rejected for another reason"
+    assert changes.effect.event_days == (nth(20),), "Its event is now rejected for another reason."
     assert changes.rebuild == DateWindow(nth(20), CALENDAR.last)
     assert changes.load == tuple(DateWindow(nth(n), nth(n)) for n in (20, 130))
     bronze.assert_as_from_scratch()
@@ -381,7 +383,7 @@ def test_entities_rewritten_without_a_change_affect_no_day(tmp_path: Path) -> No
 # ---------------------------------------------------------------- after a killed run
 
 
-def test_a_killed_run_is_noticed_by_what_is_older_than_its_inputs(tmp_path: Path) -> None:
+def test_tables_older_than_their_inputs_reveal_a_killed_run(tmp_path: Path) -> None:
     some = (FACTS, SEEN, SEEN_NOW, NAMES)
     inputs = {"gold_seen": ["silver_facts"], "gold_seen_now": ["silver_facts"]}
     causes = {
@@ -481,7 +483,7 @@ sys.stdin.read()
 """
 
 
-def test_sensor_says_what_is_wrong_and_goes_on(
+def test_sensor_reports_errors_and_continues(
     sensed: tuple[Bronze, dg.SensorDefinition, dg.DagsterInstance], tmp_path: Path
 ) -> None:
     bronze, sensor, instance = sensed
@@ -497,7 +499,7 @@ def test_sensor_says_what_is_wrong_and_goes_on(
     assert isinstance(_look(sensor, instance), dg.RunRequest)
 
 
-def test_windows_survive_being_text() -> None:
+def test_windows_as_text_round_trip() -> None:
     windows = [DateWindow(nth(1), nth(3)), DateWindow(nth(7), nth(7))]
     assert from_text(as_text(windows)) == windows
     assert as_text(windows) == "2024-01-02/2024-01-04,2024-01-08/2024-01-08"

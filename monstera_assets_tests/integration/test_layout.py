@@ -63,7 +63,7 @@ def upgraded(
 
 
 @pytest.mark.parametrize("version", range(1, CURRENT))
-def test_a_stored_layout_goes_on_as_if_it_had_been_of_this_version(
+def test_a_stored_layout_is_upgraded_without_a_difference(
     version: int, tmp_path: Path, seeds_run: SeedsRun
 ) -> None:
     """The file contains all days of the seeds except the last; see layouts/README.md."""
@@ -88,14 +88,14 @@ def test_a_new_file_has_the_current_version(tmp_path: Path) -> None:
         assert stored_version(connection) == CURRENT
 
 
-def test_an_older_file_is_brought_up_to_date_once(first_layout: Path) -> None:
+def test_an_older_file_is_upgraded_once(first_layout: Path) -> None:
     assert upgraded(first_layout, rename) == (2, ["new"], [(1,)])
     # The file needs only the second step: repeating the first, a renaming, would fail.
     assert upgraded(first_layout, rename, add) == (3, ["new", "added"], [(1, 7)])
     assert upgraded(first_layout, rename, add) == (3, ["new", "added"], [(1, 7)])
 
 
-def test_a_failing_step_leaves_the_file_as_it_was(first_layout: Path) -> None:
+def test_a_failing_step_leaves_the_file_unchanged(first_layout: Path) -> None:
     with pytest.raises(
         WarehouseError, match=r"has layout 1 and could not be .* layout 4; it is as"
     ):
@@ -103,7 +103,7 @@ def test_a_failing_step_leaves_the_file_as_it_was(first_layout: Path) -> None:
     assert upgraded(first_layout) == (1, ["old"], [(1,)])
 
 
-def test_an_interrupt_leaves_the_file_as_it_was(first_layout: Path) -> None:
+def test_an_interrupt_leaves_the_file_unchanged(first_layout: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         upgraded(first_layout, rename, interrupt)
     assert upgraded(first_layout) == (1, ["old"], [(1,)])

@@ -46,7 +46,9 @@ def raw_events(graph: Graph) -> dict[str, tuple[int, date]]:
         }
 
 
-def test_numbers_stay_and_open_days_can_be_computed_anew(graph: Graph, seeds_run: SeedsRun) -> None:
+def test_numbers_are_kept_and_later_days_can_be_recomputed(
+    graph: Graph, seeds_run: SeedsRun
+) -> None:
     before = graph.contents_of(KEPT)
     # The second of two events of project prj_01; the first is from July.
     assert graph.database.read_bytes().count(b'{"project_id": "prj_01"}')
@@ -99,7 +101,7 @@ def test_days_that_later_days_look_back_on_are_kept(graph: Graph, seeds_run: See
     assert expire_raw_events(settings(graph, 1), TODAY + timedelta(days=999)).rows == {}
 
 
-def test_nothing_is_old_enough(graph: Graph) -> None:
+def test_no_event_is_old_enough(graph: Graph) -> None:
     before = graph.database.read_bytes()
     assert expire_raw_events(settings(graph, 730), TODAY).rows == {}
     assert graph.contents_of(["bronze_events"])["bronze_events"]
@@ -119,7 +121,7 @@ def test_no_table_looks_back_further_on_raw_events() -> None:
     assert looking_back
 
 
-def test_schedule_is_there_and_stopped(graph: Graph) -> None:
+def test_schedule_exists_and_is_stopped(graph: Graph) -> None:
     repository = build_definitions(
         Settings(
             source=SEEDS,

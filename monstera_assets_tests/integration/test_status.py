@@ -176,7 +176,7 @@ def test_failing_checks_by_level(instance: dg.DagsterInstance, settings: Setting
     assert set(read_status(instance, settings, ON_TIME).failing_checks.values()) == {0}
 
 
-def test_a_check_of_an_earlier_run_that_is_not_declared_any_more_is_left_out(
+def test_a_check_that_is_no_longer_declared_is_omitted(
     instance: dg.DagsterInstance, settings: Settings
 ) -> None:
     run(instance, failing=["shifts"], whole="gold_renamed")
@@ -229,9 +229,7 @@ def test_while_another_process_holds_the_database(
     ]
 
 
-def test_a_run_that_goes_on_and_one_that_was_killed(
-    instance: dg.DagsterInstance, settings: Settings
-) -> None:
+def test_a_running_and_a_killed_run(instance: dg.DagsterInstance, settings: Settings) -> None:
     run(instance, failing=["shifts"])
     begun = instance.create_run_for_job(
         dg.Definitions(
@@ -256,7 +254,7 @@ def test_before_any_run(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     assert status.tables == []
 
 
-def test_json_is_what_is_documented(instance: dg.DagsterInstance, settings: Settings) -> None:
+def test_json_matches_the_documentation(instance: dg.DagsterInstance, settings: Settings) -> None:
     run(instance, failing=["shifts"])
     done = CliRunner().invoke(main, ["status", "--json", "--database", str(settings.database)])
     assert (done.exit_code, done.stderr) == (0, "")
@@ -286,7 +284,7 @@ def test_json_is_what_is_documented(instance: dg.DagsterInstance, settings: Sett
         assert f"`{name}`" in page
 
 
-def test_levels_are_read_where_checks_write_them() -> None:
+def test_levels_are_read_from_the_key_that_checks_write() -> None:
     assert status_module.LEVEL == table_checks.LEVEL
 
 
