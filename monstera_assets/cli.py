@@ -35,7 +35,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 _SETTINGS_HINT = "All settings, with their defaults: `monstera settings`"
 _PLAIN = str | int | float | date | time | Path
 
-_OPTION_GROUPS = {
+_OPTION_GROUPS: Mapping[str | None, str] = {
     **dict.fromkeys(("source", "database"), "Source and warehouse"),
     **dict.fromkeys(("first", "last", "changed", "days", "end", "until"), "Days"),
     **dict.fromkeys(("users", "events", "seed"), "Company"),
@@ -49,10 +49,8 @@ class _Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
         for option in self.get_params(ctx):
-            record = option.get_help_record(ctx)
-            if record and isinstance(option, click.Option):
-                group = _OPTION_GROUPS.get(str(option.name), "Options")
-                groups.setdefault(group, []).append(record)
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)):
+                groups.setdefault(_OPTION_GROUPS.get(option.name, "Options"), []).append(record)
         for group, records in groups.items():
             with formatter.section(group):
                 formatter.write_dl(records)
@@ -65,7 +63,7 @@ class _Main(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(self.commands)  # in the order of this file, not of the alphabet
+        return list(self.commands)  # in the order of this file
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
@@ -79,8 +77,7 @@ class _Main(click.Group):
             sys.exit(EXIT_USAGE)
         except KeyboardInterrupt:
             click.echo(
-                "monstera: Interrupted. Finished tables are kept. Run the command again to continue.",
-                err=True,
+                "monstera: Interrupted. Finished tables are kept. Run again to continue.", err=True
             )
             sys.exit(EXIT_INTERRUPTED)
 
@@ -123,7 +120,6 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
     cls=_Main,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
-    subcommand_metavar="COMMAND [ARGS]...",
 )
 @click.version_option(package_name="monstera-assets")
 @click.pass_context
@@ -179,9 +175,7 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
       monstera run --changed
     """  # noqa: D301
     if changed and (first or last):
-        raise SettingsError(
-            "--changed determines the days from the source. Remove --from and --to."
-        )
+        raise SettingsError("--changed determines the days. Remove --from and --to.")
     # Slow imports wait until the source and the days are known to exist.
     discover_source(settings.source)
     console = _console()
@@ -255,16 +249,13 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
 def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     """Build the dashboards from the current tables and open them.
 
-    The site needs no network and no server. It is replaced atomically. Each `monstera run` builds it
-    too.
+    The site needs no network and no server. Each `monstera run` builds it too.
     """
     from monstera_assets.dashboards.site import write_site
     from monstera_assets.definitions import metric_tables
 
     report = write_site(settings, output or settings.dashboards, metric_tables(settings))
-    until = (
-        f"data to {report.as_of}" if report.as_of else "no data yet; compute it with `monstera run`"
-    )
+    until = f"data to {report.as_of}" if report.as_of else "no data; start with `monstera run`"
     click.echo(f"{report.pages} pages, {report.bytes / 1e6:.1f} MB, {until}")
     click.echo(f"Dashboards: {report.index}")
     if not no_open:
@@ -471,10 +462,7 @@ def expire(settings: Settings) -> None:
 @main.command(epilog=_SETTINGS_HINT)
 @_with_settings()
 def home(settings: Settings) -> None:
-    """Print the folder of Dagster's state.
-
-    To start Dagster on the same state: export DAGSTER_HOME=$(monstera home)
-    """
+    """Print the value of DAGSTER_HOME, the folder of Dagster's state."""
     from monstera_assets.operations.home import dagster_home
 
     click.echo(dagster_home(settings))
@@ -482,14 +470,13 @@ def home(settings: Settings) -> None:
 
 @main.command(name="settings")
 def list_settings() -> None:
-    """List all settings with their defaults."""
+    """List all settings with their defaults.
+
+    Flags override environment variables, which override monstera.toml in the current folder. In
+    monstera.toml, MONSTERA_POLICY__ACTIVE_DAYS is active_days under [policy].
+    """
     home = "Folder of Dagster's state.  [default: dagster_home, next to the database]"
     formatter = click.HelpFormatter()
-    formatter.write_text(
-        "Precedence: flags, environment variables, then monstera.toml in the current folder. There,"
-        " MONSTERA_POLICY__ACTIVE_DAYS is `active_days` under [policy]."
-    )
-    formatter.write_paragraph()
     formatter.write_dl([*map(_described, variables().items()), ("DAGSTER_HOME", home)])
     click.echo(formatter.getvalue(), nl=False)
 

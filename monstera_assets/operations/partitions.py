@@ -37,9 +37,7 @@ def source_range(settings: Settings) -> DateWindow:
             connection, discover_source(settings.source), settings.earliest_event_date
         )
     if bounds is None:
-        raise SourceError(
-            f"{settings.source} has no row with a readable date. Add rows, or correct their dates."
-        )
+        raise SourceError(f"{settings.source} has no row with a readable date. Correct the dates.")
     return DateWindow(bounds.first, bounds.last)
 
 
@@ -48,11 +46,8 @@ def choose_window(
 ) -> DateWindow:
     """Return the range of a run: as requested, by default all days of the source.
 
-    Args:
-        available: the existing partitions.
-        source: returns the range of the source; called only if needed.
-        first: the requested first day.
-        last: the requested last day.
+    `available` are the existing partitions. `source` returns the range of the source, and is called
+    only if needed.
 
     Raises:
         SettingsError: a requested day has no partition, or the range is empty.
@@ -78,7 +73,5 @@ def available_partitions(first: date) -> DateWindow:
     """
     last_key = daily_partitions(first).get_last_partition_key()
     if last_key is None:
-        raise SettingsError(
-            f"start_date: {first} has not ended, so there is no partition. Set an earlier date."
-        )
+        raise SettingsError(f"start_date: {first} has not ended. Set an earlier date.")
     return DateWindow(first, date.fromisoformat(last_key))

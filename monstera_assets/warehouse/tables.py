@@ -131,7 +131,7 @@ class Table:
         }
         if unknown:
             raise ValueError(
-                f"{self.name}: key or partition column {sorted(unknown)} not declared."
+                f"{self.name}: key or partition columns {sorted(unknown)} are missing."
             )
         days = [column for column in self.columns if column.name == self.partition_column]
         if any(column.nullable or not column.dtype.is_date() for column in days):

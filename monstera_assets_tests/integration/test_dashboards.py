@@ -328,7 +328,7 @@ def test_the_command_builds_and_opens(tmp_path: Path, monkeypatch: pytest.Monkey
     index = output / "current" / "index.html"
     assert f"Dashboards: {index}\n" in quiet.output
     assert "6 pages" in quiet.output
-    assert "no data yet; compute it with `monstera run`" in quiet.output
+    assert "no data; start with `monstera run`" in quiet.output
     assert CliRunner().invoke(cli.main, arguments).exit_code == 0
     assert opened == [index.as_uri()]
     missing = CliRunner().invoke(cli.main, ["dashboard", "--database", str(tmp_path / "no.duckdb")])

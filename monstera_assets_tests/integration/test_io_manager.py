@@ -1017,7 +1017,7 @@ def test_trend_flags_are_not_delivered_by_an_asset() -> None:
         ((Column("d", "timestamp", "."),), "d", "must be a non-nullable date"),
         ((Column("d", "date", ".", nullable=True),), "d", "must be a non-nullable date"),
         ((Column("d", "date", "."), *TREND.columns[2:]), None, "needs a partition column"),
-        ((Column("d", "date", "."),), "e", "not declared"),
+        ((Column("d", "date", "."),), "e", "are missing"),
         ((Column("d", "date", "."), Column("d", "date", ".")), None, "declares a column twice"),
     ],
 )
