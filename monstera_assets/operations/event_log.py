@@ -295,8 +295,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                     [row for row in rows if row["run_id"] == run_id],
                 )
         with self.index_connection() as conn:
-            # executemany knows no limit on the number of values, but returns no keys: they are
-            # given instead, which is safe as the transaction already holds the write lock.
+            # executemany has no limit on the number of values, but returns no keys. They are assigned
+            # here, which is safe because the transaction already holds the write lock.
             last_id = conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar() or 0
             ids = range(last_id + 1, last_id + 1 + len(rows))
             conn.execute(
