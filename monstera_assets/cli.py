@@ -288,7 +288,7 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
 def export(settings: Settings, output: Path | None, kind: str, names: tuple[str, ...]) -> None:
     """Export tables as Parquet and CSV files.
 
-    The export is replaced atomically. Readers never wait for the database's lock.
+    The export is replaced atomically. Its readers do not need the lock of the database.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.exports import choose_tables, write_export
@@ -310,9 +310,9 @@ def export(settings: Settings, output: Path | None, kind: str, names: tuple[str,
 def status(settings: Settings, as_json: bool) -> None:
     """Show the health of the warehouse and of each table.
 
-    The first line summarizes; a line per table shows rows, days and failing checks. While a run
-    locks the database, Dagster's records are shown instead. The exit code is 2 if the database does
-    not exist, otherwise 0.
+    The first line is a summary. One line per table shows its rows and days. While a run locks the
+    database, Dagster's records are shown instead. The exit code is 2 if the database does not exist,
+    otherwise 0.
     """
     gc.disable()  # Collecting garbage during imports takes a sixth of the time.
     from monstera_assets.operations.home import open_instance

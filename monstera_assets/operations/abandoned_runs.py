@@ -1,8 +1,8 @@
 """Find abandoned runs: their process was killed, or could not record the end of the run.
 
-Dagster would show such a run as started indefinitely, and start no other next to it. A process that
-executes a run therefore holds a lock on a file, which the system releases when the process ends, and
-deletes the file after recording the end of the run. A file that can be locked marks an abandoned run.
+Dagster would show such a run as started indefinitely, and would not start another. A process that
+executes a run therefore locks a file and deletes it after recording the end of the run. The system
+releases the lock when the process ends, so a file that can be locked marks an abandoned run.
 """
 
 from __future__ import annotations

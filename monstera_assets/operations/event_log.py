@@ -7,8 +7,8 @@ checks (`_store_asset_check_evaluation_planned`).
 
 Events about the inputs, outputs and checks of a step are buffered until the next event of another kind,
 or until this process reads the log: dozens of them occur within milliseconds, and one transaction per
-event would take longer than the step. A killed process loses the buffered events of its current step,
-which must be computed again in any case.
+event would take longer than the step. A killed process loses the buffered events of its current step;
+that step must be computed again anyway.
 
 The class is configured in dagster.yaml and does not depend on the asset graph:
 
@@ -191,7 +191,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def register_instance(self, instance: "DagsterInstance") -> None:
         """Set the instance and, without a `base_dir`, the default directory.
 
-        The home of the instance is first known here: dagster.yaml has no relative paths, and a
+        The home of the instance is known only here: dagster.yaml has no relative paths, and a
         session without DAGSTER_HOME sets no variable. Dagster calls this before the first use.
         """
         if not hasattr(self, "_base_dir"):

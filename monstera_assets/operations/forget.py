@@ -4,7 +4,7 @@ This module rewrites stored tables, the database file, Dagster's logs and export
 pseudonymizing rows are in `monstera_assets.bronze.forgotten`, since loads apply them too.
 
 The order makes an erasure resumable: first the logs, while id and address are known; then all tables
-in one transaction; then the file and the exports, which need neither. Repeating it completes it.
+in one transaction; then the file and the exports, which need neither. Repeat it to complete it.
 """
 
 from __future__ import annotations

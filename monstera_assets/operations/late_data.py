@@ -104,7 +104,7 @@ def source_changes_sensor(
         default_status=DefaultSensorStatus.STOPPED,
         description="Compares the source with what was loaded, and requests one run per change:"
         " it loads the changed days of events and computes all tables from the first affected day."
-        " Off by default.",
+        " The sensor is off by default.",
     )
     def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         try:

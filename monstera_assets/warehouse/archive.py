@@ -1,7 +1,7 @@
 """The retention cut-off: which raw events were deleted, and which days can still be recomputed.
 
 Tables computed from deleted events are kept. A day can be recomputed if its raw events, and those
-that its tables and checks look back on, are still stored. Writing an earlier day is an error, so that
+that its tables and checks look back on, are still stored. Loading an earlier day is an error, so that
 published numbers do not change silently.
 """
 

@@ -1,8 +1,8 @@
 """Compute a large range in batches, each of which fits into memory.
 
-By date: if each day depends on the same day of an input and on no later day, any days can be computed
-separately. On large data this is faster than all days at once, because the hash tables of a few days
-fit into memory and those of a year spill to disk.
+By date: if each day depends on the same day of an input and on no later day, days can be computed
+separately. On large data this is faster than all days at once: the hash tables of a few days fit into
+memory, while those of a year spill to disk.
 
 By key: facts marked with `by_key` are computed once, into temporary tables sorted by the hash of the
 key. A batch is a range of hashes and reads one contiguous part of each table.

@@ -285,7 +285,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         """Insert the rows of the DataFrame.
 
         Missing values (NaN, NaT, None) become null. Whole floats in integer columns and midnights in
-        date columns, which pandas uses for want of nullable types, are converted.
+        date columns are converted, since pandas has no nullable integers and no dates.
 
         Raises:
             SchemaMismatchError: columns or types differ from the declaration.
@@ -434,7 +434,7 @@ def slice_window(table_slice: TableSlice) -> DateWindow | None:
 
 
 def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, RawMetadataValue]:
-    """Return the row count of a table or partition under Dagster's metadata key."""
+    """Return the row count under Dagster's metadata key; under another key for a range of days."""
     if window is None:
         return {"dagster/row_count": rows}
     if len(window) == 1:
