@@ -108,7 +108,7 @@ def test_only_independent_days_can_be_batched(days: dict[str, Days]) -> None:
     def function(silver_facts: ir.Table, silver_names: ir.Table) -> ir.Table:
         return silver_facts.semi_join(silver_names, silver_facts.note == silver_names.label)
 
-    with pytest.raises(ValueError, match="silver_facts: batches by date need an input of the same"):
+    with pytest.raises(ValueError, match="silver_facts: `batch_by_date` requires a query"):
         table_asset(FACTS, days, batch_by_date=True)(function)
 
 

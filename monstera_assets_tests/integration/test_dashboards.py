@@ -171,7 +171,7 @@ def test_a_failed_build_leaves_the_old_site(
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_text", full)
-        with pytest.raises(SiteError, match=r"No space left on device\. The site before it is"):
+        with pytest.raises(SiteError, match=r"No space left on device\. The previous site is"):
             build(database, output)
     with monkeypatch.context() as patched:
         patched.setattr(Snapshots, "_turn_link", lambda *_: 1 / 0)

@@ -680,7 +680,7 @@ def test_unpartitioned_input_that_was_never_written(database: Path) -> None:
     upstream = delivering(NAMES, lambda _: frame(NAMES, []))
     downstream = build(TableAsset(SEEN_NOW, copy))
     message = errors(run(database, upstream, downstream, only=downstream))["MissingTableError"]
-    assert "silver.silver_names, on which this result depends, was never materialized" in message
+    assert "silver.silver_names is required, but was never materialized" in message
 
 
 # ---------------------------------------------------------------- trend flags
@@ -915,7 +915,7 @@ def test_read_only_folder_and_file(unprivileged_folder: Path) -> None:
         pass
     with (
         pytest.raises(
-            WarehouseError, match=r"the folder .*below of the database cannot be created"
+            WarehouseError, match=r"The folder .*below of the database cannot be created"
         ),
         connect(str(unprivileged_folder / "below" / "warehouse.duckdb"), connection_config()),
     ):
