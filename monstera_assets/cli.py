@@ -1,4 +1,4 @@
-"""The command line: `monstera run`, `status`, `dashboard`, `export`, `generate` and others."""
+"""The command line, `monstera`."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ import os
 import sys
 import webbrowser
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from monstera_assets.operations.errors import StateError
-from monstera_assets.settings import (
-    SETTINGS_FILE,
-    Settings,
-    SettingsError,
-    load_settings,
-    variables,
-)
+from monstera_assets.settings import Settings, SettingsError, load_settings, variables
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import FileFormat, discover_source
 from monstera_assets.synthetic import DEFAULT_DAYS, DEFAULT_END, DEFAULT_SEED, DEFAULT_USERS
@@ -37,11 +32,42 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-_OPTIONS_TOO = ("MONSTERA_SOURCE", "MONSTERA_DATABASE")
+_SETTINGS_HINT = "All settings, with their defaults: `monstera settings`"
+_PLAIN = str | int | float | date | time | Path
+
+_OPTION_GROUPS: Mapping[str | None, str] = {
+    **dict.fromkeys(("source", "database"), "Source and warehouse"),
+    **dict.fromkeys(("first", "last", "changed", "days", "end", "until"), "Days"),
+    **dict.fromkeys(("users", "events", "seed"), "Company"),
+    **dict.fromkeys(("output", "kind", "names", "no_open", "as_json", "with_truth"), "Output"),
+}
 
 
-class _Reporting(click.Group):
-    """Errors that a user can mend are one line on standard error, not a traceback."""
+class _Command(click.Command):
+    """A command whose help groups the options."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for option in self.get_params(ctx):
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)):
+                groups.setdefault(_OPTION_GROUPS.get(option.name, "Options"), []).append(record)
+        for group, records in groups.items():
+            with formatter.section(group):
+                formatter.write_dl(records)
+
+
+class _Main(click.Group):
+    """Report an error that the user can fix as one line on standard error, without a traceback."""
+
+    command_class = _Command
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(self.commands)  # in the order of this file
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -51,48 +77,26 @@ class _Reporting(click.Group):
             sys.exit(EXIT_USAGE)
         except KeyboardInterrupt:
             click.echo(
-                "monstera: interrupted; finished tables are kept, run again to go on.", err=True
+                "monstera: Interrupted. Finished tables are kept. Run again to continue.", err=True
             )
             sys.exit(EXIT_INTERRUPTED)
-
-
-class _Configured(click.Command):
-    """A command whose help ends with the settings that have no option."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the environment variables that are not among the options."""
-        del ctx
-        described = {
-            variable: str(field.description)
-            for variable, field in variables().items()
-            if variable not in _OPTIONS_TOO
-        }
-        home = "Folder of Dagster's state; by default dagster_home beside the database."
-        with formatter.section("Environment variables"):
-            formatter.write_text(
-                f"All but DAGSTER_HOME may stand in {SETTINGS_FILE} too, such as start_date, or"
-                " active_days under [policy]."
-            )
-            formatter.write_paragraph()
-            formatter.write_dl([*described.items(), ("DAGSTER_HOME", home)])
 
 
 _source_option = click.option(
     "--source",
     type=_FOLDER,
-    help="Folder of the source: events, users, accounts, product_catalog and, if there are any,"
-    " subscription_events and workflows, each as NAME.csv, NAME.parquet or a folder of such files,"
-    " events also by day as events/event_date=2025-06-01/.  [MONSTERA_SOURCE; default: seeds]",
+    help="Folder of the input files; docs/own_data.md describes them."
+    "  [MONSTERA_SOURCE; default: seeds]",
 )
 _database_option = click.option(
     "--database",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The warehouse's DuckDB file.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
+    help="DuckDB file of the warehouse.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
 )
 
 
 def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Command]:
-    """Options that say where source and warehouse are; the command gets the settings with them."""
+    """Add `--source` and `--database`, and pass the command the settings."""
 
     def decorate(command: Command) -> Command:
         @_source_option
@@ -102,7 +106,8 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
             settings = load_settings(source=source, database=database)
             if database_exists and not settings.database.exists():
                 raise SettingsError(
-                    f"database: {settings.database} does not exist yet; `monstera run` makes it"
+                    f"The database {settings.database} does not exist. Create it with `monstera run`,"
+                    " or pass another file as --database."
                 )
             command(settings, **arguments)
 
@@ -112,26 +117,36 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
 
 
 @click.group(
-    cls=_Reporting, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+    cls=_Main,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
 )
 @click.version_option(package_name="monstera-assets")
-def main() -> None:
-    """Know in which state every user is, on every day.
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Compute the lifecycle state of every user on every day, and the metrics.
 
-    Settings come from flags, environment variables (MONSTERA_...) and monstera.toml in the current
-    folder, in this order of precedence.
-    """
+    \b
+    Get started:
+      monstera run                    Compute all tables from the data in seeds/.
+      monstera run --source FOLDER --database FILE
+                                      Compute them from your own data.
+      monstera status                 Check that the tables are complete.
+      monstera dashboard              Open the dashboards in the browser.
+    """  # noqa: D301  # \b keeps click from wrapping the paragraph
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
-@main.command(cls=_Configured)
+@main.command(epilog=_SETTINGS_HINT)
 @_with_settings()
 @click.option(
     "--from",
     "first",
     type=_DAY,
     metavar="DATE",
-    help="First day to compute, as YYYY-MM-DD.  [default: the first partition, which is"
-    " MONSTERA_START_DATE or the earliest date in the source]",
+    help="First day to compute, YYYY-MM-DD.  [default: MONSTERA_START_DATE, else the earliest date"
+    " in the source]",
 )
 @click.option(
     "--to",
@@ -143,15 +158,14 @@ def main() -> None:
 @click.option(
     "--changed",
     is_flag=True,
-    help="Compute only what a changed source affects: load the days of events that differ from what"
-    " was loaded, and compute all tables from the first affected day on.",
+    help="Load only the days whose events changed in the source, and recompute all tables from the"
+    " first affected day.",
 )
 def run(settings: Settings, first: datetime | None, last: datetime | None, changed: bool) -> None:
-    """Materialize every table and evaluate every check, for a range of days, in one run.
+    """Compute all tables and checks for a range of days.
 
-    Running again replaces what is there; the same source and range give the same tables. Ends with
-    exit code 1 if the run or a check of severity ERROR failed, 2 if a setting or the source is
-    wrong.
+    Existing partitions are replaced. The same source and range give the same tables. The exit code
+    is 1 if the run or a check of severity ERROR fails, and 2 if a setting or the source is wrong.
 
     \b
     Examples:
@@ -159,10 +173,10 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
       monstera run --source /data/events --database /data/monstera.duckdb
       monstera run --from 2025-06-01 --to 2025-06-07
       monstera run --changed
-    """  # noqa: D301  # click's mark for a paragraph that is not to be wrapped
+    """  # noqa: D301
     if changed and (first or last):
-        raise SettingsError("--changed finds the days itself: leave out --from and --to")
-    # What takes long to import waits until the source and the days are known to be there.
+        raise SettingsError("--changed determines the days. Remove --from and --to.")
+    # Slow imports wait until the source and the days are known to exist.
     discover_source(settings.source)
     console = _console()
     tags: Mapping[str, str] = {}
@@ -173,7 +187,7 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
         from monstera_assets.operations.status import ensure_writable, print_line
 
         if settings.database.exists():
-            ensure_writable(settings)  # what compares only reads, and would refuse an older layout
+            ensure_writable(settings)  # the comparison is read-only and cannot upgrade the layout
         changes = compare_source(settings, table_assets(settings))
         for line in describe_changes(changes):
             print_line(console, line)
@@ -184,7 +198,7 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
     else:
         from monstera_assets.operations import partitions
 
-        # Looking through a large source takes a while: at most once, and only for what is not given.
+        # Scanning a large source is slow: at most once, and only if an option is missing.
         in_source = cache(lambda: partitions.source_range(settings))
         first_partition = settings.start_date or in_source().first
         available = partitions.available_partitions(first_partition)
@@ -199,7 +213,7 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
     show(f"{settings.source} into {settings.database}: {window} ({count})")
     if not changed and last is None and in_source().last > window.last:
         latest = in_source().last
-        show(f"The source has dates up to {latest}; {window.last} is the last day that is over.")
+        show(f"The source has dates up to {latest}. {window.last} is the last day that has ended.")
     job = runs.whole_graph(definitions)
     alerts = build_alerts(settings)
     with home.open_instance(settings) as instance:
@@ -218,64 +232,63 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
         show(f"Export: {exported.folder / 'current'}")
     for trouble in (*done.failures, *troubles):
         click.echo(f"monstera: {trouble}", err=True)
-    if any(failure.is_of_the_source for failure in done.failures):
+    if any(failure.is_source_error for failure in done.failures):
         sys.exit(EXIT_USAGE)
     sys.exit(0 if done.healthy else EXIT_UNHEALTHY)
 
 
-@main.command(cls=_Configured)
+@main.command(epilog=_SETTINGS_HINT)
 @_with_settings(database_exists=True)
 @click.option(
     "--output",
     type=_FOLDER,
-    help="Folder of the site; its first page is current/index.html in it."
-    "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards beside the database]",
+    help="Folder of the site. Open current/index.html in it."
+    "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards, next to the database]",
 )
-@click.option("--no-open", is_flag=True, help="Only build the site, do not open it in the browser.")
+@click.option("--no-open", is_flag=True, help="Do not open the site in the browser.")
 def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
-    """Build the dashboards from the tables as they are, and open them in the browser.
+    """Build the dashboards from the current tables and open them.
 
-    The site needs neither network nor server. It is written whole or not at all: readers see the old
-    pages or the new ones. Every `monstera run` builds it too.
+    The site needs no network and no server. Each `monstera run` builds it too.
     """
     from monstera_assets.dashboards.site import write_site
     from monstera_assets.definitions import metric_tables
 
     report = write_site(settings, output or settings.dashboards, metric_tables(settings))
-    until = f"data to {report.as_of}" if report.as_of else "no data yet: `monstera run` computes it"
+    until = f"data to {report.as_of}" if report.as_of else "no data; start with `monstera run`"
     click.echo(f"{report.pages} pages, {report.bytes / 1e6:.1f} MB, {until}")
     click.echo(f"Dashboards: {report.index}")
     if not no_open:
         webbrowser.open(report.index.absolute().as_uri())
 
 
-@main.command(cls=_Configured)
+@main.command(epilog=_SETTINGS_HINT)
 @_with_settings(database_exists=True)
 @click.option(
     "--output",
     type=_FOLDER,
-    help="Folder of the exports; readers follow its link `current`.  [MONSTERA_EXPORT_DIRECTORY;"
-    " default: exports]",
+    help="Folder of the exports. Readers follow the link `current` in it."
+    "  [MONSTERA_EXPORT_DIRECTORY; default: exports]",
 )
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["parquet", "csv", "both"]),
     default="both",
-    help="What each table is written as.",
+    help="File format.",
 )
 @click.option(
     "--table",
     "names",
     multiple=True,
     metavar="NAME",
-    help="Write this table only, may be repeated; the other tables of the export stay as they are."
-    "  [default: all gold tables and the unpartitioned ones of silver]",
+    help="Export only this table; repeatable. Other tables of the export are kept."
+    "  [default: all gold tables and the unpartitioned silver tables]",
 )
 def export(settings: Settings, output: Path | None, kind: str, names: tuple[str, ...]) -> None:
-    """Write tables as files, for tools that must not wait for the database's lock.
+    """Export tables as Parquet and CSV files.
 
-    An export is written whole or not at all: readers see the old files or the new ones.
+    The export is replaced atomically. Its readers do not need the lock of the database.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.exports import choose_tables, write_export
@@ -287,20 +300,21 @@ def export(settings: Settings, output: Path | None, kind: str, names: tuple[str,
     for name, rows in report.rows.items():
         click.echo(f"{name}  {rows:,} rows")
     for name in report.missing:
-        click.echo(f"{name}  left out: never materialized")
+        click.echo(f"{name}  skipped: never materialized")
     click.echo(f"Export: {report.folder / 'current'}")
 
 
-@main.command(cls=_Configured)
+@main.command(epilog=_SETTINGS_HINT)
 @_with_settings(database_exists=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(settings: Settings, as_json: bool) -> None:
-    """Show in one line how the warehouse is; then each table's rows, range and failing checks.
+    """Show the health of the warehouse and of each table.
 
-    Does not wait for a run: while one holds the database, what Dagster has recorded is shown. Ends
-    with exit code 0 however the warehouse is, 2 if there is none yet.
+    The first line is a summary. One line per table shows its rows and days. While a run locks the
+    database, Dagster's records are shown instead. The exit code is 2 if the database does not exist,
+    otherwise 0.
     """
-    gc.disable()  # What imports make stays; to look for garbage in it takes a sixth of the time.
+    gc.disable()  # Collecting garbage during imports takes a sixth of the time.
     from monstera_assets.operations.home import open_instance
     from monstera_assets.operations.status import print_status, read_status
 
@@ -316,7 +330,7 @@ def status(settings: Settings, as_json: bool) -> None:
 @main.command()
 @click.argument("table")
 def sql(table: str) -> None:
-    """Print the query of a TABLE, formatted, as runs execute it."""
+    """Print the SQL query of a table."""
     from monstera_assets.definitions import table_query
     from monstera_assets.warehouse.compiler import formatted
 
@@ -324,14 +338,14 @@ def sql(table: str) -> None:
 
 
 @main.command()
-@click.option("--users", default=DEFAULT_USERS, help="People who sign up by the last day.")
-@click.option("--days", default=DEFAULT_DAYS, help="Days up to the last one.")
-@click.option("--seed", default=DEFAULT_SEED, help="Of the random numbers.")
+@click.option("--users", default=DEFAULT_USERS, help="Users who sign up by the last day.")
+@click.option("--days", default=DEFAULT_DAYS, help="Number of days up to the last day.")
+@click.option("--seed", default=DEFAULT_SEED, help="Seed of the random numbers.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder of the source; it must not exist yet, or be empty.",
+    help="Folder of the source. It must be empty or not exist.",
 )
 @click.option(
     "--end-date",
@@ -339,32 +353,32 @@ def sql(table: str) -> None:
     type=_DAY,
     metavar="DATE",
     default=str(DEFAULT_END),
-    help="The last day, as YYYY-MM-DD.",
+    help="Last day, YYYY-MM-DD.",
 )
 @click.option(
     "--until",
     type=_DAY,
     metavar="DATE",
-    help="Write the same company only up to this day, as its source was then.  [default: all days]",
+    help="Write the source of the same company as it was on this day.  [default: all days]",
 )
 @click.option(
     "--events",
     type=int,
-    help="About how many events there are, within 5 %.  [default: what the rates make]",
+    help="Number of events, within 5 %.  [default: determined by the rates]",
 )
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["parquet", "csv"]),
     default="parquet",
-    help="What the files are.",
+    help="File format.",
 )
 @click.option(
     "--truth",
     "with_truth",
     is_flag=True,
-    help="Write truth/user_hazards.parquet too: every 7th day, each person's true probability of no"
-    " qualifying event in the next 30 days. No run reads it.",
+    help="Also write truth/user_hazards.parquet: for every 7th day, each user's true probability of"
+    " no qualifying event in the next 30 days. Runs do not read it.",
 )
 def generate(
     users: int,
@@ -377,17 +391,17 @@ def generate(
     kind: str,
     with_truth: bool,
 ) -> None:
-    """Write the source of a made-up company, for demos, tests and benchmarks.
+    """Write the source of a synthetic company.
 
-    The same arguments give the same files; docs/synthetic.md tells the rates. The folder is written
-    whole or not at all, and nothing is overwritten.
+    The same arguments give the same files; docs/synthetic.md lists the rates. The folder is written
+    atomically, and no file is overwritten.
 
     \b
     Examples:
       monstera generate --output data/demo-company/source
       monstera generate --users 10000 --days 365 --events 1000000 --output /data/benchmark
-    """  # noqa: D301  # click's mark for a paragraph that is not to be wrapped
-    # NumPy takes a while to import, which `--help` should not cost.
+    """  # noqa: D301
+    # NumPy is slow to import; `--help` must not need it.
     from monstera_assets.synthetic import writer
     from monstera_assets.synthetic.company import Company
 
@@ -397,21 +411,22 @@ def generate(
     try:
         written = writer.generate(company, output, FileFormat(kind), with_truth=with_truth)
     except KeyboardInterrupt:
-        click.echo("monstera: interrupted; nothing was written.", err=True)
+        click.echo("monstera: Interrupted. No file was written.", err=True)
         sys.exit(EXIT_INTERRUPTED)
     for name, rows in written.rows.items():
         click.echo(f"{name}  {rows:,} rows")
     click.echo(f"Source: {written.folder}, {company.first} to {company.until or company.end}")
 
 
-@main.command(cls=_Configured)
+@main.command(epilog=_SETTINGS_HINT)
 @_with_settings(database_exists=True)
 @click.argument("user_id")
 def forget(settings: Settings, user_id: str) -> None:
-    """Forget a person: warehouse, exports and logs know a random tombstone id from then on.
+    """Erase a person from the warehouse, exports and logs.
 
-    USER_ID is the id that the source has; with - it is read from standard input, so that it stays out
-    of the shell's history. Later loads of the same source find the tombstone too. There is no way back.
+    USER_ID is the user's id in the source. Pass - to read it from standard input, so that it stays
+    out of the shell history. A random tombstone id replaces it, also in later loads of the source.
+    This cannot be undone.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.forget import forget_person
@@ -419,37 +434,51 @@ def forget(settings: Settings, user_id: str) -> None:
     if user_id == "-":
         user_id = sys.stdin.readline().rstrip("\r\n")
     done = forget_person(settings, user_id, tables(settings))
-    what = "Had been forgotten already" if done.already else "Forgotten"
-    click.echo(f"{what}: now {done.tombstone}")
+    what = "Already erased" if done.already else "Erased"
+    click.echo(f"{what}: tombstone {done.tombstone}")
     for path in done.logs:
         click.echo(f"Log rewritten: {path}")
     for folder in done.exports:
-        click.echo(f"Export written anew: {folder}")
+        click.echo(f"Export rewritten: {folder}")
 
 
-@main.command(cls=_Configured)
+@main.command(epilog=_SETTINGS_HINT)
 @_with_settings(database_exists=True)
 def expire(settings: Settings) -> None:
-    """Remove raw events older than MONSTERA_RAW_EVENT_RETENTION_DAYS.
+    """Delete raw events older than the retention period.
 
-    States and totals stay as they are. The days concerned cannot be computed anew afterwards.
+    MONSTERA_RAW_EVENT_RETENTION_DAYS sets the period. States and totals are kept, but the affected
+    days cannot be recomputed afterwards.
     """
     from monstera_assets.operations.retention import expire_raw_events
 
     done = expire_raw_events(settings, datetime.now(UTC).date())
     if done.removed_before is None:
-        click.echo("Nothing to remove: no raw events are old enough.")
+        click.echo("No raw events are older than the retention period.")
     for name, rows in done.rows.items():
-        click.echo(f"{name}  {rows:,} rows before {done.removed_before} removed")
+        click.echo(f"{name}  {rows:,} rows before {done.removed_before} deleted")
 
 
-@main.command(cls=_Configured)
+@main.command(epilog=_SETTINGS_HINT)
 @_with_settings()
 def home(settings: Settings) -> None:
-    """Print the folder of Dagster's state, for `export DAGSTER_HOME=$(monstera home)`."""
+    """Print the value of DAGSTER_HOME, the folder of Dagster's state."""
     from monstera_assets.operations.home import dagster_home
 
     click.echo(dagster_home(settings))
+
+
+@main.command(name="settings")
+def list_settings() -> None:
+    """List all settings with their defaults.
+
+    Flags override environment variables, which override monstera.toml in the current folder. In
+    monstera.toml, MONSTERA_POLICY__ACTIVE_DAYS is active_days under [policy].
+    """
+    home = "Folder of Dagster's state.  [default: dagster_home, next to the database]"
+    formatter = click.HelpFormatter()
+    formatter.write_dl([*map(_described, variables().items()), ("DAGSTER_HOME", home)])
+    click.echo(formatter.getvalue(), nl=False)
 
 
 @main.command()
@@ -458,10 +487,10 @@ def home(settings: Settings) -> None:
     "--output",
     type=_FOLDER,
     default=Path("docs/generated"),
-    help="Folder to write to; pages of the same name are replaced.",
+    help="Output folder. Pages of the same name are replaced.",
 )
 def docs(source: Path | None, output: Path) -> None:
-    """Write the pages of documentation that are made from the code and the product catalog."""
+    """Generate the documentation pages that describe the tables."""
     settings = load_settings(source=source)
     from monstera_assets.definitions import build_definitions, rules, table_assets, tables
     from monstera_assets.documentation.catalog import read_catalog
@@ -473,9 +502,18 @@ def docs(source: Path | None, output: Path) -> None:
     try:
         written = write_pages(pages, output)
     except OSError as error:
-        raise SettingsError(f"--output {output}: cannot be written to: {error.strerror}") from error
+        raise SettingsError(
+            f"--output {output} cannot be written: {error.strerror}. Choose another folder."
+        ) from error
     for path in written:
         click.echo(path)
+
+
+def _described(setting: tuple[str, FieldInfo]) -> tuple[str, str]:
+    variable, field = setting
+    default = field.get_default(call_default_factory=True)
+    shown = f"  [default: {default}]" if isinstance(default, _PLAIN) else ""
+    return variable, f"{field.description}{shown}"
 
 
 def _day(value: datetime | None) -> date | None:
@@ -484,10 +522,10 @@ def _day(value: datetime | None) -> date | None:
 
 def _console() -> Console:
     try:
-        # While steps run, Dagster turns the standard output itself into a file of their logs.
+        # While steps run, Dagster redirects standard output to a log file.
         file = open(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding)  # noqa: PTH123, SIM115
-    except OSError:  # somebody's stand-in for the standard output
+    except OSError:  # standard output is replaced by an object without a descriptor
         file = None
     console = Console(file=file)
-    # Where there is no terminal there is no width to keep to, and cut lines help nobody.
+    # Without a terminal, lines are not cut to its width.
     return console if console.is_terminal else Console(file=file, width=120)

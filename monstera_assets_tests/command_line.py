@@ -1,4 +1,4 @@
-"""The command line as a user has it: what a process, or a call in this one, prints and leaves."""
+"""Run the command line, in a new process or in this one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Snapshot = dict[str, tuple[int, str]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a process left behind."""
+    """The result of a command."""
 
     folder: Path
     code: int
@@ -35,12 +35,12 @@ class Outcome:
 
     @property
     def database(self) -> Path:
-        """The warehouse, where it lies by default."""
+        """The default path of the warehouse."""
         return self.folder / "data" / "monstera.duckdb"
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment of a process: nothing of Monstera's or Dagster's but what is given."""
+    """Return an environment with only the given variables of Monstera and Dagster."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -65,7 +65,7 @@ def monstera(folder: Path, *arguments: str, source: Path = SEEDS, **variables: s
 
 
 def snapshot(database: Path) -> Snapshot:
-    """Number and hash of the rows of each table of bronze, silver and gold."""
+    """Return the number and hash of the rows of each table in bronze, silver and gold."""
     if not database.exists():
         return {}
     with duckdb.connect(database, read_only=True) as connection:
@@ -82,7 +82,7 @@ def snapshot(database: Path) -> Snapshot:
 
 
 def query(database: Path, statement: str) -> list[tuple[object, ...]]:
-    """Rows of a query, or nothing for a statement that changes the database."""
+    """Run a statement and return its rows, if any."""
     with duckdb.connect(database) as connection:
         return connection.execute(statement).fetchall()
 
@@ -94,7 +94,7 @@ def in_this_process(
     source: Path = SEEDS,
     variables: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """The same as `monstera`, in a process that has everything imported already."""
+    """Run `monstera` in this process, which has already imported all modules."""
     folder.mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(folder)
     for name in set(os.environ) - set(environment()):
@@ -108,14 +108,14 @@ def in_this_process(
 
 
 def copy_of(outcome: Outcome, folder: Path) -> Path:
-    """A copy of a folder with its database and Dagster's state."""
+    """Copy a folder with its database and Dagster's state."""
     shutil.copytree(outcome.folder, folder, symlinks=True)
     return folder
 
 
 @contextmanager
 def held(database: Path) -> Iterator[None]:
-    """Another process has the database open for writing."""
+    """Hold the database open for writing in another process."""
     program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open'); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-u", "-c", program, str(database)],

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: Debian's, in a folder of its own, reached by a socket only."""
+"""A PostgreSQL server for tests, in a temporary folder and with a socket only."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _numbers = count(1)
 
 @contextmanager
 def postgres_server() -> Iterator[Path]:
-    """A running server; its folder, which also holds its socket.
+    """Start a server; yield its folder, which also contains its socket.
 
     Raises:
         FileNotFoundError: PostgreSQL is not installed.
     """
     folder = Path(tempfile.mkdtemp(prefix="monstera-postgres-"))
-    if os.geteuid() == 0:  # the server refuses to run as root
+    if os.geteuid() == 0:  # the server does not run as root
         shutil.chown(folder, _OWNER)
     data = str(folder / "data")
     try:
@@ -43,7 +43,7 @@ def postgres_server() -> Iterator[Path]:
 
 
 def postgres_instance(server: Path, home: Path) -> dg.DagsterInstance:
-    """An instance that keeps everything in a new database of the server."""
+    """Return an instance with its state in a new database of the server."""
     database = f"dagster_{next(_numbers)}"
     _as_owner("createdb", "--host", str(server), database)
     home.mkdir(parents=True)
@@ -60,7 +60,7 @@ def _as_owner(program: str, *arguments: str) -> None:
     done = subprocess.run(
         [*user, _program(program), *arguments],
         check=False,
-        # The server keeps what it is given open, so not a pipe.
+        # Not a pipe, since the server keeps its standard streams open.
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",

@@ -1,5 +1,4 @@
-"""Running the graph: partitions, runs, the orchestrator's storage, what a run reports.
+"""Operate the graph: partitions, runs, Dagster's storage, status, exports, erasure, alerts.
 
-Belongs here: everything about when and how assets are materialized. Does not belong here: what they
-contain.
+In this package: when and how assets are materialized. Elsewhere: what they contain.
 """

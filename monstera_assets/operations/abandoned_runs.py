@@ -1,9 +1,8 @@
-"""Runs of which only the record is left: their process was killed, or could not record their end.
+"""Find abandoned runs: their process was killed, or could not record the end of the run.
 
-Dagster would show such a run as started for ever, and start no other beside it. A process that
-executes a run itself therefore locks a file for as long as it lives, which the system unlocks however
-the process ends, and removes the file once the run's end is recorded. A file that can be locked belongs
-to a run that was abandoned.
+Dagster would show such a run as started indefinitely, and would not start another. A process that
+executes a run therefore locks a file and deletes it after recording the end of the run. The system
+releases the lock when the process ends, so a file that can be locked marks an abandoned run.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ _FOLDER = "running"
 
 @contextmanager
 def marked_as_running(instance: DagsterInstance, run_id: str) -> Iterator[None]:
-    """Keep a run marked as one whose process lives.
+    """Mark a run as running in this process.
 
-    The mark outlives a run whose end could not be recorded, as on a disk that is full.
+    The mark remains if the end of the run could not be recorded, for example on a full disk.
     """
     path = _folder(instance) / run_id
     with path.open("w") as file:
@@ -34,11 +33,7 @@ def marked_as_running(instance: DagsterInstance, run_id: str) -> Iterator[None]:
 
 
 def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
-    """Record the end of runs whose process ended without recording it.
-
-    Returns:
-        Their ids.
-    """
+    """Record abandoned runs as failed; return their ids."""
     ended = []
     for path in sorted(_folder(instance).iterdir()):
         with path.open("a") as file:
@@ -55,7 +50,7 @@ def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
 
 
 def is_abandoned(instance: DagsterInstance, run_id: str) -> bool:
-    """Whether a run is marked as one whose process lives, and that process has ended."""
+    """Return whether a run is marked as running, but its process has ended."""
     path = _folder(instance) / run_id
     try:
         with path.open() as file:

@@ -1,5 +1,5 @@
-"""The error of Dagster's state; apart, so that it can be named without importing Dagster."""
+"""The error of Dagster's state, importable without Dagster."""
 
 
 class StateError(RuntimeError):
-    """What Dagster remembers of runs cannot be read or written; the message says what to do."""
+    """Dagster's state cannot be read or written."""

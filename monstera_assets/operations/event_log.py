@@ -1,23 +1,23 @@
-"""The event log that lets one run materialize thousands of partitions in seconds.
+"""An event log with which one run records thousands of partitions in seconds.
 
-Dagster's SQLite event log opens four connections and commits four times for every event, so the
-bookkeeping of a long partition range takes far longer than computing it. The class in this module
-stores the same events in the same files and tables, a batch to a transaction, and no query can
-tell the difference, except for the plans of checks (`_store_asset_check_evaluation_planned`).
+Dagster's SQLite event log opens four connections and commits four times per event, so recording a long
+range of partitions takes far longer than computing it. This class stores the same events in the same
+files and tables, but one batch per transaction. Queries return the same results, except for planned
+checks (`_store_asset_check_evaluation_planned`).
 
-What a step says between its start and its end, of its inputs, outputs and checks, is kept in memory
-until the next event of another kind, or until this process reads the log: such events come by the
-dozen within milliseconds, and a transaction for each costs more than the step. A process that is
-killed loses those of the step that it was in, which is computed again.
+Events about the inputs, outputs and checks of a step are buffered until the next event of another kind,
+or until this process reads the log: dozens of them occur within milliseconds, and one transaction per
+event would take longer than the step. A killed process loses the buffered events of its current step;
+that step must be computed again anyway.
 
-It belongs to the instance, not to the asset graph: dagster.yaml plugs it in.
+The class is configured in dagster.yaml and does not depend on the asset graph:
 
     event_log_storage:
       module: monstera_assets.operations.event_log
       class: BatchedSqliteEventLogStorage
       config: {}
 
-What does not belong here: anything that changes which events exist or what they say.
+It never changes which events exist or what they contain.
 """
 
 import json
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 DEFAULT_EVENT_BATCH_SIZE = 1000
-"""Beyond a few hundred events a batch, what is left is Dagster's own work on each event."""
+"""Beyond a few hundred events per batch, Dagster's own work per event dominates."""
 
 _OF_STEP = frozenset(
     {
@@ -62,53 +62,53 @@ _OF_STEP = frozenset(
         DagsterEventType.ASSET_CHECK_EVALUATION,
     }
 )
-"""What waits for the next event of another kind."""
+"""Event types that are buffered."""
 
 _IN_INDEX = (
     frozenset(ASSET_EVENTS)
     | frozenset(ASSET_CHECK_EVENTS)
     | frozenset(EVENT_TYPE_TO_PIPELINE_RUN_STATUS)
 )
-"""What is stored in the index over all runs too."""
+"""Event types that are also stored in the index over all runs."""
 
 _LOCK_TIMEOUT_SECONDS = 30
-"""As long as Dagster's own connections wait for another process."""
+"""The same timeout as that of Dagster's own connections."""
 
 _NO_PARTITION = "partition, left out by BatchedSqliteEventLogStorage"
 _NO_TIME = -123456789.987654321
 
 
 class _OpenBatch(threading.local):
-    """The connections of the batch this thread is writing, by shard; no other thread sees them."""
+    """The connections of the batch that this thread is writing, by shard."""
 
     def __init__(self) -> None:
         self.connections: dict[str, Connection] = {}
 
 
 class _Buffer:
-    """Events that are not stored yet, in the order in which they came."""
+    """Events that are not stored yet, in order of arrival."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._events: list[EventLogEntry] = []
 
     def add(self, event: "EventLogEntry") -> int:
-        """Let an event wait; how many do now."""
+        """Buffer an event; return the number of buffered events."""
         with self._lock:
             self._events.append(event)
             return len(self._events)
 
     def drain(self) -> "list[EventLogEntry]":
-        """All that wait, which then do no more."""
-        if not self._events:  # the ordinary case, for which no lock is needed
+        """Remove and return all buffered events."""
+        if not self._events:  # the usual case, without a lock
             return []
         with self._lock:
-            taken, self._events = self._events, []
-            return taken
+            drained, self._events = self._events, []
+            return drained
 
 
 class _EventTemplate(NamedTuple):
-    """The materialization of a partition with the partition and the time taken out."""
+    """The materialization of a partition, with placeholders for the partition and the time."""
 
     event: "EventLogEntry"
     metadata: "Mapping[str, MetadataValue[Any]]"
@@ -117,7 +117,7 @@ class _EventTemplate(NamedTuple):
 
     @classmethod
     def of(cls, event: "EventLogEntry") -> "_EventTemplate | None":
-        """The template of an event; None for all events that are not of this kind."""
+        """Return the template of an event; None if it is not the materialization of a partition."""
         dagster_event = event.dagster_event
         if dagster_event is None:
             return None
@@ -136,7 +136,7 @@ class _EventTemplate(NamedTuple):
         )
 
     def matches(self, other: "_EventTemplate") -> bool:
-        """Whether both have the same JSON, which equality alone does not tell: 1 equals True."""
+        """Return whether both have the same JSON; equality does not suffice, since 1 == True."""
         return (
             self.event == other.event
             and list(self.metadata) == list(other.metadata)
@@ -144,7 +144,7 @@ class _EventTemplate(NamedTuple):
         )
 
     def render(self, template_json: str) -> str | None:
-        """The event's JSON; None should the stand-ins also occur in the event's own words."""
+        """Return the event's JSON; None if the event itself contains a placeholder."""
         partition, time = json.dumps(_NO_PARTITION), json.dumps(_NO_TIME)
         if template_json.count(partition) != 1 or template_json.count(time) != 1:
             return None
@@ -154,10 +154,10 @@ class _EventTemplate(NamedTuple):
 
 
 class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
-    """SQLite event log that writes each batch of events in one transaction a file.
+    """SQLite event log that writes each batch of events in one transaction per file.
 
-    Without a `base_dir` the log lies where Dagster's own would: in `history/runs` under the home
-    of the instance, also when `dagster dev` made that home for one session.
+    By default, `base_dir` is that of Dagster's own event log: `history/runs` in the home of the
+    instance, even if `dagster dev` created that home for one session.
     """
 
     def __init__(
@@ -166,35 +166,33 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         self._inst_data = inst_data
         self._open_batch = _OpenBatch()
         self._buffer = _Buffer()
-        # Bounded: a webserver reads the shards of thousands of runs in its life.
+        # Bounded: a webserver reads the shards of thousands of runs over time.
         self._engine = lru_cache(maxsize=8)(self._new_engine)
         if base_dir is not None:
             super().__init__(base_dir, inst_data)
 
     @classmethod
     def config_type(cls) -> "UserConfigSchema":
-        """What dagster.yaml may say under `config`."""
+        """Return the schema of `config` in dagster.yaml."""
         return {"base_dir": Field(StringSource, is_required=False)}
 
     @classmethod
     def from_config_value(
         cls, inst_data: "ConfigurableClassData | None", config_value: Any
     ) -> Self:
-        """Build the storage from dagster.yaml and see to it that Dagster sends batches.
+        """Build the storage from dagster.yaml, and enable batches in Dagster.
 
-        Dagster batches only where this variable is set, reads it at every event and has no setting
-        for it in dagster.yaml. Every process that writes events builds its storage here first, so
-        this is the one place that reaches them all. A value that is already set wins.
+        Dagster batches events only if an environment variable is set, which dagster.yaml cannot set.
+        Each process that writes events builds its storage here first. An existing value is kept.
         """
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(DEFAULT_EVENT_BATCH_SIZE))
         return cls(inst_data=inst_data, **config_value)
 
     def register_instance(self, instance: "DagsterInstance") -> None:
-        """Take the instance, and its home where dagster.yaml named no directory.
+        """Set the instance and, without a `base_dir`, the default directory.
 
-        dagster.yaml has no relative paths, and in a session without DAGSTER_HOME no variable
-        holds the home either, so it is only known here: before the first use, as Dagster
-        registers the instance while it builds it.
+        The home of the instance is known only here: dagster.yaml has no relative paths, and a
+        session without DAGSTER_HOME sets no variable. Dagster calls this before the first use.
         """
         if not hasattr(self, "_base_dir"):
             base_dir = os.path.join(instance.root_directory, "history", "runs")  # noqa: PTH118
@@ -203,34 +201,34 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @property
     def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
-        """One planned event an asset and run that names its range, instead of one a partition."""
+        """Whether one planned event per asset and run names a range, instead of one per partition."""
         asked = os.getenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
         return asked.lower() not in ("false", "none", "0", "")
 
     def store_event(self, event: "EventLogEntry") -> None:
-        """Store an event and what has waited for it, or let it wait."""
+        """Buffer an event, or store it after all buffered events."""
         if self._open_batch.connections:
-            super().store_event(event)  # a part of the batch that this thread is writing
+            super().store_event(event)  # part of the batch that this thread is writing
         elif event.is_dagster_event and event.dagster_event_type in _OF_STEP:
             if self._buffer.add(event) >= DEFAULT_EVENT_BATCH_SIZE:
-                self._store_waiting()
+                self._flush()
         else:
             self._store([event])
 
     def store_event_batch(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store all the events or none: after an error Dagster stores them again, one by one."""
+        """Store all events or none; after an error, Dagster stores them again one by one."""
         self._store(events)
 
     def _store(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store events, after what has waited for them."""
-        waiting = self._buffer.drain()
+        """Store events, after the buffered ones."""
+        buffered = self._buffer.drain()
         try:
-            self._store_batch([*waiting, *events])
+            self._store_batch([*buffered, *events])
         except Exception:
-            if not waiting:
+            if not buffered:
                 raise
-            # Any of them may spoil the batch: it must not take along those that waited.
-            self._store_each(waiting)
+            # A failing event must not discard the buffered ones.
+            self._store_each(buffered)
             self._store_batch(events)
 
     def _store_each(self, events: Sequence["EventLogEntry"]) -> None:
@@ -243,12 +241,12 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         if first_error is not None:
             raise first_error
 
-    def _store_waiting(self) -> None:
+    def _flush(self) -> None:
         self._store([])
 
     def dispose(self) -> None:
-        """Store what waits, and let go of the files."""
-        self._store_waiting()
+        """Store the buffered events and close the files."""
+        self._flush()
         super().dispose()
 
     def _store_batch(self, events: Sequence["EventLogEntry"]) -> None:
@@ -270,12 +268,12 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def _store_asset_check_evaluation_planned(
         self, event: "EventLogEntry", event_id: int | None
     ) -> None:
-        """Plan a check of a range once, as it is evaluated, and not for each partition.
+        """Record a planned check once per range, not once per partition.
 
-        Whether the check is partitioned or not, its evaluation in a run over a range names no
-        partition. Dagster's own log makes one row a partition, which no evaluation ever fills: a
-        range of sixteen years takes seconds and megabytes for every check and leaves it planned
-        for ever. The event itself, in the log of the run, keeps its range.
+        The evaluation of a check in a run over a range names no partition. Dagster's own log writes
+        one planned row per partition, which no evaluation completes: for sixteen years, this takes
+        seconds and megabytes per check, and the check stays planned. The event in the log of the run
+        keeps its range.
         """
         dagster_event = event.get_dagster_event()
         planned = dagster_event.asset_check_planned_data
@@ -288,7 +286,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         super()._store_asset_check_evaluation_planned(event, event_id)
 
     def _store_asset_events(self, events: Sequence["EventLogEntry"]) -> None:
-        """What `store_event` does for asset events, a table at a time instead of an event."""
+        """Do what `store_event` does for asset events, but table by table, not event by event."""
         rows = self._rows(events)
         for run_id in dict.fromkeys(row["run_id"] for row in rows):
             with self.run_connection(run_id) as conn:
@@ -297,8 +295,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                     [row for row in rows if row["run_id"] == run_id],
                 )
         with self.index_connection() as conn:
-            # executemany knows no limit on the number of values, but returns no keys: they are
-            # given instead, which is safe as the transaction already holds the write lock.
+            # executemany has no limit on the number of values, but returns no keys. They are assigned
+            # here, which is safe because the transaction already holds the write lock.
             last_id = conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar() or 0
             ids = range(last_id + 1, last_id + 1 + len(rows))
             conn.execute(
@@ -306,8 +304,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                 [row | {"id": event_id} for event_id, row in zip(ids, rows, strict=True)],
             )
             self._store_asset_event_tags(conn, events, ids)
-            # Each type of event always sets the same columns of the asset's row, so only the last
-            # of each type leaves a trace; popped first, it also keeps its place in the order.
+            # Each event type always sets the same columns of the asset's row, so only the last event
+            # per type matters; pop keeps the order of these last events.
             last: dict[str, dict[str, tuple[EventLogEntry, int]]] = {}
             for event, event_id, row in zip(events, ids, rows, strict=True):
                 of_asset = last.setdefault(row["asset_key"], {})
@@ -318,10 +316,10 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                     self._store_asset_event(conn, event, event_id)
 
     def _rows(self, events: Sequence["EventLogEntry"]) -> list[dict[str, Any]]:
-        """The rows of the events, with what neighbours have in common serialized only once.
+        """Return the rows of the events; serialize what consecutive events share only once.
 
         Serialization is the most expensive part of storing an event, and the materializations of a
-        range differ in nothing but their partition and their time.
+        range differ only in partition and time.
         """
         rows: list[dict[str, Any]] = []
         pattern, pattern_row = None, {}
@@ -344,16 +342,16 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _one_transaction(self, shards: Sequence[str]) -> Iterator[None]:
-        """Give this thread one transaction over shards: those of runs, and the index if it is last.
+        """Open one transaction over shards for this thread: runs first, then the index, if any.
 
-        BEGIN IMMEDIATE takes the write lock at once: a transaction that reads first and writes
-        later fails when another process wrote in between. All processes lock in the same order,
-        runs before the index, so none waits for another in a circle. Nothing is committed before
-        everything is written; what could still part the files is a disk that fails in between.
+        BEGIN IMMEDIATE acquires the write lock at once, since a transaction that reads before it
+        writes fails if another process wrote in between. All processes lock in the same order, so
+        they cannot deadlock. All files are written before the first commit; only a disk failure
+        between commits can leave them inconsistent.
         """
         with self._db_lock, ExitStack() as stack:
-            # All of them before the first lock is taken: making a new shard's tables waits for
-            # locks as well, and those in an order of its own.
+            # Before the first lock: creating the tables of a new shard also acquires locks, in a
+            # different order.
             engines = [self._initialized_engine(shard) for shard in shards]
             connections: dict[str, Connection] = {}
             for shard, engine in zip(shards, engines, strict=True):
@@ -369,12 +367,12 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator["Connection"]:
-        """The connection to a shard: within a batch the batch's own, so that all is one unit."""
+        """Connect to a shard; in a batch, use the connection of the batch."""
         conn = self._open_batch.connections.get(shard)
         if conn is not None:
             yield conn
             return
-        self._store_waiting()
+        self._flush()
         with self._db_lock, self._initialized_engine(shard).begin() as conn:
             yield conn
 
@@ -386,10 +384,10 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         return engine
 
     def _new_engine(self, shard: str) -> "Engine":
-        """The engine of a shard, kept for the statements that SQLAlchemy compiles for it.
+        """Return the engine of a shard, cached for the statements that SQLAlchemy compiles.
 
-        It keeps no connection open. Closing the last one is what moves the write-ahead log into
-        the database file, and the live log of the UI watches that file for changes.
+        It keeps no connection open: closing the last one moves the write-ahead log into the database
+        file, which the live log of the UI watches.
         """
         return create_engine(
             self.conn_string_for_shard(shard),

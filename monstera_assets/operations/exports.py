@@ -1,10 +1,9 @@
-"""Exports: tables as Parquet and CSV files, for tools that must not wait for the writer's lock.
+"""Export tables as Parquet and CSV files, for tools that must not wait for the writer's lock.
 
-Belongs here: what may leave the warehouse, and in which files. How a set of files replaces the one
-before it is `snapshots`' business. A folder of exports holds:
+`snapshots` replaces the files atomically. A folder of exports contains:
 
     current/manifest.json     tables, columns, rows, as-of dates, SHA-256 of the files
-    current/exported_at.json  when; the only file that knows the clock
+    current/exported_at.json  time of the export; all other files are reproducible
     current/TABLE.parquet, current/TABLE.csv
 """
 
@@ -37,7 +36,7 @@ _REGISTER_SUFFIX = ".exports"
 
 
 class ExportError(WarehouseError):
-    """An export could not be written; the one before it is as it was."""
+    """An export could not be written; the previous one is unchanged."""
 
 
 _OPTIONS = {
@@ -48,7 +47,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote: rows by table, and tables that were never materialized."""
+    """The result of an export: rows per table, and tables that were never materialized."""
 
     folder: Path
     rows: Mapping[str, int]
@@ -56,10 +55,10 @@ class ExportReport:
 
 
 def exportable(tables: Sequence[Table]) -> list[Table]:
-    """The tables that may be exported: gold, and silver tables of the current state.
+    """Return the tables that may be exported: gold, and the unpartitioned tables of silver.
 
-    Bronze holds e-mail addresses, and the partitioned tables of silver hold raw events' metadata or
-    are what gold sums up.
+    Bronze contains e-mail addresses. The daily tables of silver contain the metadata of raw events, or
+    are aggregated in gold.
     """
     return [
         table
@@ -70,20 +69,20 @@ def exportable(tables: Sequence[Table]) -> list[Table]:
 
 
 def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
-    """The tables to export: those named, or by default all that may be.
+    """Return the tables to export: the named ones, or by default all exportable tables.
 
     Raises:
-        SettingsError: a name is no table's, or its table is not for export.
+        SettingsError: a table does not exist or may not be exported.
     """
     allowed = {table.name: table for table in exportable(tables)}
     for name in names:
         if name not in allowed:
-            reason = f"there is no such table; there are {', '.join(sorted(allowed))}"
+            reason = "does not exist"
             if any(table.name == name for table in tables):
-                reason = (
-                    "is not for export, only gold tables and the unpartitioned tables of silver are"
-                )
-            raise SettingsError(f"--table {name}: {reason}")
+                reason = "cannot be exported, as only gold and unpartitioned silver tables can"
+            raise SettingsError(
+                f"--table {name} {reason}. Choose from {', '.join(sorted(allowed))}."
+            )
     return [allowed[name] for name in dict.fromkeys(names)] if names else list(allowed.values())
 
 
@@ -94,17 +93,17 @@ def write_export(
     *,
     every_table: bool,
 ) -> ExportReport:
-    """Export tables into a folder, all or nothing: a file for each table and format.
+    """Export tables to a folder atomically, one file per table and format.
 
-    If not `every_table`, the other tables of the export before stay in it as they are, and each of
-    `tables` must have been materialized.
+    Unless `every_table` is set, the other tables of the previous export are kept, and each of `tables`
+    must have been materialized.
 
     Raises:
         WarehouseLockedError: the database stayed locked.
-        MissingTableError: there is nothing to export, or a named table was never materialized.
-        ExportError: the folder cannot be written to, or the disk is full.
+        MissingTableError: no table, or not each named table, was ever materialized.
+        ExportError: the folder cannot be written, or the disk is full.
     """
-    # First of all: an export that nobody knows of would be left out of an erasure.
+    # Before writing: an erasure would miss an export that is not registered.
     register(settings.database, output)
     database, timeout = str(settings.database), settings.lock_timeout_seconds
     with (
@@ -124,8 +123,8 @@ def write_export(
             }
         if not entries:
             raise MissingTableError(
-                "there is nothing to export yet: none of the tables was materialized. Materialize them"
-                " first, for example with: monstera run"
+                "No table can be exported, since none was materialized. Materialize them first, for"
+                " example with: monstera run"
             )
         kept = {} if every_table else _keep_others(output, snapshot, entries.keys())
         _write_manifest(snapshot, {**kept, **entries})
@@ -134,18 +133,18 @@ def write_export(
 
 
 def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
-    """Export all that may be, in both formats, to the folder of the settings."""
+    """Export all exportable tables, in both formats, to the configured folder."""
     if settings.export_directory is None:
-        raise SettingsError("export_directory is not set, so there is no folder to export to")
+        raise SettingsError("export_directory is not set. Set it to the folder of the exports.")
     chosen = dict.fromkeys(exportable(tables), tuple(FileFormat))
     return write_export(settings, settings.export_directory, chosen, every_table=True)
 
 
 def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
-    """Write every export that there is of this warehouse anew, and leave nothing older of it.
+    """Rewrite each existing export of this warehouse, and delete older files.
 
     Raises:
-        ExportError: a folder cannot be written to; the others may have been.
+        ExportError: a folder cannot be written; others may have been rewritten.
     """
     allowed = {table.name: table for table in exportable(tables)}
     folders = registered(settings.database)
@@ -161,16 +160,16 @@ def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
 
 
 def read_manifest(output: Path) -> dict[str, Any]:
-    """The manifest of the current export of a folder."""
+    """Return the manifest of the current export in a folder."""
     content: dict[str, Any] = json.loads((output / CURRENT / MANIFEST).read_text(encoding="utf-8"))
     return content
 
 
 def register(database: Path, output: Path) -> None:
-    """Note beside the database where its exports are, so that an erasure reaches them.
+    """Record a folder of exports in a file next to the database, for later erasures.
 
     Raises:
-        ExportError: the note cannot be written.
+        ExportError: the file cannot be written.
     """
     path = _register(database)
     try:
@@ -180,13 +179,13 @@ def register(database: Path, output: Path) -> None:
         incoming.replace(path)
     except OSError as error:
         raise ExportError(
-            f"{path} cannot be written ({error.strerror}); it says where exports are, which"
-            f" `monstera forget` must know, so nothing was exported."
+            f"No table was exported, since {path} cannot be written: {error.strerror}. `monstera"
+            " forget` needs this list of exports. Check its permissions, then export again."
         ) from error
 
 
 def registered(database: Path) -> list[Path]:
-    """The folders with exports of a warehouse that still exist."""
+    """Return the folders with existing exports of a warehouse."""
     folders = _folders(_register(database))
     return [folder for folder in folders if (folder / CURRENT / MANIFEST).exists()]
 
@@ -207,9 +206,9 @@ def _write_table(
     table: Table,
     formats: Sequence[FileFormat],
 ) -> dict[str, Any]:
-    """Write the files of a table; its entry in the manifest."""
+    """Write the files of a table; return its entry in the manifest."""
     writer.require_table(connection, table)
-    # By name and in the declared order: a table that was altered may store them otherwise.
+    # In the declared order: an altered table may store its columns in another one.
     columns = ", ".join(writer.quote(column.name) for column in table.columns)
     order = ", ".join(map(writer.quote, table.key)) or "ALL"
     files = []
@@ -240,7 +239,7 @@ def _write_table(
 def _keep_others(
     output: Path, snapshot: Path, written: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """Take the other tables of the current export over into the new one."""
+    """Link the other tables of the current export into the new one."""
     if not (output / CURRENT / MANIFEST).exists():
         return {}
     kept = {}

@@ -1,11 +1,10 @@
-"""Erasure on request: a person's id becomes a random tombstone, everywhere, and for good.
+"""Erase a person on request: replace the id everywhere by a random tombstone.
 
-Belongs here: the order of things, and what is done to stored tables, to the database's file, to
-Dagster's logs and to exports. How rows are made nameless is for `monstera_assets.bronze.forgotten`
-to say, because loads do the same.
+This module rewrites stored tables, the database file, Dagster's logs and exports. The rules for
+pseudonymizing rows are in `monstera_assets.bronze.forgotten`, since loads apply them too.
 
-The order makes it resumable. Logs come first, while id and address are known; then all tables in one
-transaction; then the file and the exports, which need neither: asking again finishes them.
+The order makes an erasure resumable: first the logs, while id and address are known; then all tables
+in one transaction; then the file and the exports, which need neither. Repeat it to complete it.
 """
 
 from __future__ import annotations
@@ -52,19 +51,21 @@ _USERS = "bronze.bronze_users"
 _ROWS = "forgotten_rows"
 
 Columns = Mapping[str, str]
-"""Column to DuckDB type."""
+"""Column name to DuckDB type."""
 
 
 class ForgetError(WarehouseError):
-    """Nobody was forgotten: the id is nobody's, or no id at all."""
+    """The id does not identify a person; no data was erased."""
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What an erasure did.
+    """The result of an erasure.
 
-    `already` is true if the person had been forgotten before; `logs` are the files of Dagster's that
-    named the person, `exports` the folders written anew.
+    Attributes:
+        already: whether the person had been erased before.
+        logs: Dagster's files that contained the id or address.
+        exports: the rewritten folders.
     """
 
     tombstone: str
@@ -77,18 +78,18 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
     """Replace a person by a tombstone in the warehouse, its exports, its logs and all later loads.
 
     Args:
-        settings: where everything is.
+        settings: the settings of the warehouse.
         user_id: the person's id in the source.
         tables: all declared tables.
 
     Raises:
-        ForgetError: no such person is known.
-        ForgottenKeyError: others were forgotten, and the key to know them by is not there.
+        ForgetError: the id is unknown.
+        ForgottenKeyError: others were erased before, and the key of their hashes is missing.
         WarehouseLockedError: the database stayed locked.
-        WarehouseError: the disk is full; asking again goes on from there.
+        WarehouseError: the disk is full; call again to complete the erasure.
     """
     if not user_id.strip():
-        raise ForgetError("the id of the user is empty: give the id that the source has.")
+        raise ForgetError("The id of the user is empty. Pass the id that the source contains.")
     logs: list[Path] = []
     with _writing(settings) as connection:
         known = forgetting(connection)
@@ -126,7 +127,7 @@ def _tombstone_of(
         f"SELECT 1 FROM {FORGOTTEN} WHERE kind = 'user_id' AND tombstone = ?", [user_id]
     ).fetchall():
         raise ForgetError(
-            f"{user_id} is the tombstone of somebody who was forgotten already: nothing is to do."
+            f"{user_id} is a tombstone: this person is already erased. Pass an id from the source."
         )
     return None
 
@@ -150,8 +151,8 @@ def _require_known(connection: duckdb.DuckDBPyConnection, user_id: str) -> None:
     )
     if not found:
         raise ForgetError(
-            "there is no user of that id in the warehouse, so nobody was forgotten. Ids are compared"
-            " letter by letter; after a load the user may be there."
+            "The warehouse contains no user with this id. No data was erased. Check the id, which is"
+            " case-sensitive, or load the source first."
         )
 
 
@@ -204,7 +205,7 @@ def _erase(
     tombstone: str,
     tables: Sequence[Table],
 ) -> None:
-    """Do to all stored rows what a load would do to them."""
+    """Pseudonymize all stored rows, as a load would."""
     stored = _stored(connection)
     events = _event_tables(stored)
     sessions = [name for name, columns in stored.items() if {"user_id", "session_id"} <= {*columns}]
@@ -321,7 +322,7 @@ def _erase_rejected_users(connection: duckdb.DuckDBPyConnection, forgotten: Forg
 def _erase_raw_rows(
     connection: duckdb.DuckDBPyConnection, name: str, rows: str, fields: Sequence[str]
 ) -> None:
-    """Write raw rows again as `validation.raw_row` does; a text is replaced by the same text."""
+    """Rewrite raw rows in the format of `validation.raw_row`."""
     row = ", ".join(f"{literal(field)}: {writer.quote(field)}" for field in fields)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS SELECT DISTINCT raw_row,"
@@ -338,7 +339,7 @@ def _erase_runs(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         f"UPDATE {name} AS t SET instance_id = v.replacement FROM {VALUES} AS v"
         " WHERE v.kind = t.instance_type AND t.user_id = v.real_id AND t.instance_id = v.value"
     )
-    # Of others, whose project is called like the person.
+    # Other users' projects whose name contains the id or address.
     connection.execute(
         f"UPDATE {name} AS t SET instance_id = json_extract_string(n.pseudonymized, '$')"
         f" FROM {TEXTS} AS n WHERE t.instance_type = 'project'"
@@ -348,7 +349,7 @@ def _erase_runs(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 
 
 def _rejected_as_events(name: str) -> str:
-    """Rejected rows of a table that are events, in their raw columns, with `raw_row`."""
+    """Return SQL for the rejected events of a table: their raw columns, and `raw_row`."""
     inputs = "" if name == _REJECTED_EVENTS else "input_name = 'subscription_events'"
     return _fields(name, _EVENT_FIELDS, inputs)
 
@@ -361,7 +362,7 @@ def _fields(name: str, fields: Sequence[str], condition: str = "") -> str:
     columns = ", ".join(
         f"json_extract_string(raw_row, '$.{field}') AS {writer.quote(field)}" for field in fields
     )
-    # A record that is no row is no JSON, and must not reach the functions that read JSON.
+    # A record that could not be parsed is not JSON, and must not reach the JSON functions.
     rows = (
         f"SELECT DISTINCT raw_row FROM {name} WHERE {condition or 'TRUE'}"
         " AND CASE WHEN json_valid(raw_row) THEN json_type(raw_row) = 'OBJECT' ELSE FALSE END"
@@ -390,7 +391,7 @@ def _event_tables(stored: Mapping[str, Columns]) -> list[str]:
 
 
 def _stored(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    """Every table of the warehouse, declared or not, with its columns."""
+    """Return the columns of each stored table, declared or not."""
     schemas = ", ".join(literal(str(schema)) for schema in (*Layer, OPERATIONS_SCHEMA))
     tables: dict[str, dict[str, str]] = {}
     for schema, table, column, dtype in connection.execute(

@@ -1,4 +1,4 @@
-"""Where Dagster keeps its state: `DAGSTER_HOME` if set, else a folder beside the database."""
+"""The folder of Dagster's state: `DAGSTER_HOME` if set, else a folder next to the database."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _LOCK = ".monstera.lock"
 
 
 def dagster_home(settings: Settings) -> Path:
-    """The folder of Dagster's state, made if need be; absolute.
+    """Return the absolute folder of Dagster's state, and create it if it is missing.
 
-    A folder without a `dagster.yaml` gets this project's, whose event log writes in batches.
+    If it has no `dagster.yaml`, copy that of this project, whose event log writes in batches.
 
     Raises:
-        SettingsError: the folder cannot be made or written to.
+        SettingsError: the folder cannot be created or written.
     """
     given = os.environ.get("DAGSTER_HOME")
     home = Path(given) if given else settings.database.absolute().parent / "dagster_home"
@@ -38,39 +38,42 @@ def dagster_home(settings: Settings) -> Path:
                 template = files("monstera_assets.operations").joinpath(CONFIGURATION)
                 configuration.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
-        name = "DAGSTER_HOME" if given else "the folder of the database"
-        raise SettingsError(f"{name}: {home} cannot be used: {error.strerror}") from error
+        name = "DAGSTER_HOME" if given else "The folder of the database"
+        raise SettingsError(
+            f"{name}: {home} cannot be used: {error.strerror}. Check its permissions, or set"
+            " DAGSTER_HOME to another folder."
+        ) from error
     return home
 
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
-    """The Dagster instance of a configuration.
+    """Open the Dagster instance of a configuration.
 
     Raises:
-        SettingsError: the folder of Dagster's state cannot be made or written to.
-        StateError: what is in it cannot be read or written, now or while the instance is used.
+        SettingsError: the folder of Dagster's state cannot be created or written.
+        StateError: its files cannot be read or written, now or while the instance is used.
     """
     home = dagster_home(settings)
     try:
         with _one_at_a_time(home):
             instance = DagsterInstance.from_config(str(home))
-            # Made here and not when first needed.
+            # Created under the lock, not on first use.
             _ = (instance.run_storage, instance.event_log_storage, instance.schedule_storage)
         with instance:
             yield instance
     except DBAPIError as error:
         raise StateError(
             f"{home}: Dagster's state cannot be read or written: {error.orig}. Finished tables are"
-            " kept. Check that the disk has room and the permissions, then run again."
+            " kept. Check the disk space and the permissions, then run again."
         ) from error
 
 
 @contextmanager
 def _one_at_a_time(home: Path) -> Iterator[None]:
-    """Keep other processes out: of two that create the same SQLite files, Dagster lets one fail.
+    """Lock out other processes: if two create the same SQLite files, Dagster fails in one.
 
-    The lock is the process's, so that none is left behind by one that is killed.
+    The system releases the lock when the process ends.
     """
     with (home / _LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

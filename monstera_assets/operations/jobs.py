@@ -1,4 +1,4 @@
-"""The names of the jobs, and when the daily one is late; apart, so as not to import Dagster."""
+"""The names of the jobs and the deadline of the daily run, importable without Dagster."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ EXPIRE_RAW_EVENTS = "expire_raw_events"
 EXPORT_TABLES = "export_tables"
 
 LATE_AFTER = timedelta(hours=2)
-"""How long after the daily run begins its tables are late (framework, section 9)."""
+"""Time from the start of the daily run until its tables are late (framework, section 9)."""
 
 
 def deadline(settings: Settings) -> time:
-    """The time of day (UTC) from which on a day that is not there is late."""
+    """Return the time of day (UTC) from which a missing day is late."""
     return (datetime.combine(date.min, settings.daily_run_at) + LATE_AFTER).time()
 
 
 @dataclass(frozen=True)
 class Due:
-    """The day that daily tables are due to have, and the moment from which on they are late."""
+    """The day that daily tables must contain, and the time from which they are late without it."""
 
     day: date
     deadline: datetime
 
     @classmethod
     def at(cls, now: datetime, settings: Settings) -> Due:
-        """What is due at a moment: yesterday, as seen by the last daily run that is late by now."""
+        """Return the latest day whose deadline has passed."""
         latest = datetime.combine(now.date(), deadline(settings), UTC)
         if latest > now:
             latest -= timedelta(days=1)

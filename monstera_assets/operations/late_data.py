@@ -1,9 +1,8 @@
-"""Late and corrected data: the run that a changed source asks for, and the sensor that asks for it.
+"""Late and corrected data: request the run that a changed source requires.
 
-A change of the source affects the days it is about and, as states look back without bound, every day
-after them. So one run covers the days from the first one affected to the latest, and of its events it
-loads again only the days that differ: a tag of the run names them. Command line and sensor share all
-of this; they differ in who starts the run.
+A changed day affects all later days, since states look back without limit. One run therefore covers
+the first affected day to the latest day, but loads only the days whose events differ, which a tag of
+the run lists. The command line and the sensor share this logic.
 """
 
 from __future__ import annotations
@@ -30,25 +29,25 @@ from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import as_text, windows_of
 
 SENSOR = "source_changes"
-UNCHANGED = "Nothing has changed: the tables are what the source says."
+UNCHANGED = "The source has not changed; all tables are up to date."
 
-_SECONDS_BETWEEN_LOOKS = 300
+_SECONDS_BETWEEN_TICKS = 300
 _WINDOWS_SHOWN = 5
 
 
 def rebuild_tags(changes: SourceChanges) -> Mapping[str, str]:
-    """The tags of a run that does what changes ask for.
+    """Return the tags of the run that the changes require.
 
     Raises:
-        ValueError: they ask for nothing.
+        ValueError: the changes require no run.
     """
     if changes.rebuild is None:
-        raise ValueError("nothing has changed")
+        raise ValueError("The source has not changed.")
     return {**range_tags(changes.rebuild), CHANGED_DAYS: as_text(changes.load)}
 
 
 def describe_changes(changes: SourceChanges) -> Iterator[str]:
-    """What changed and what will be done about it, a line each."""
+    """Yield lines that describe the changes and the required run."""
     events = changes.events
     new = sorted({*events.never_loaded} - {*events.added})
     for what, days in (
@@ -61,60 +60,59 @@ def describe_changes(changes: SourceChanges) -> Iterator[str]:
             yield f"Days of events {what}: {_listed(days)}"
     if events.rows_outside:
         yield (
-            f"{events.rows_outside:,} rows of events are dated outside {changes.days}, where there"
-            " is no partition."
+            f"{events.rows_outside:,} event rows are dated outside {changes.days} and are not loaded."
         )
     if changes.inputs:
         reach = "no day"
         if changes.effect.every_day:
-            reach = "any day"
+            reach = "all days"
         elif changes.effect.affects_from is not None:
-            reach = f"days from {changes.effect.affects_from} on"
-        yield f"Inputs changed: {', '.join(changes.inputs)}, which can change {reach}"
+            reach = f"days from {changes.effect.affects_from}"
+        yield f"Inputs changed: {', '.join(changes.inputs)} (can affect {reach})"
     unfinished = changes.unfinished
     if unfinished.days and not events.every >= {*unfinished.days}:
-        yield f"Left undone by an earlier run: {_listed(unfinished.days)}"
+        yield f"Not completed by an earlier run: {_listed(unfinished.days)}"
     elif unfinished.whole_tables and not unfinished.days:
-        yield f"Left undone by an earlier run: {', '.join(unfinished.whole_tables)}"
+        yield f"Not completed by an earlier run: {', '.join(unfinished.whole_tables)}"
     if changes.rebuild is None:
         yield UNCHANGED
     else:
         to_load = _listed([day for window in changes.load for day in window])
         yield (
-            f"To do: load {f'events of {to_load}' if changes.load else 'no events'}, compute"
+            f"To do: load {f'events of {to_load}' if changes.load else 'no events'}, recompute"
             f" {changes.rebuild} ({len(changes.rebuild):,} day"
-            f"{'' if len(changes.rebuild) == 1 else 's'}) anew"
+            f"{'' if len(changes.rebuild) == 1 else 's'})"
         )
 
 
 def source_changes_sensor(
     settings: Settings, assets: Sequence[TableAsset], first_partition: date
 ) -> SensorDefinition:
-    """The sensor that requests the rebuild for a changed source: one run for one change.
+    """Return the sensor that requests one run per change of the source.
 
     Args:
         settings: the configuration.
         assets: the tables of silver and gold.
-        first_partition: where the calendar of the definitions begins.
+        first_partition: the first day of the definitions' calendar.
     """
     fixed = settings.model_copy(update={"start_date": first_partition})
 
     @sensor(
         name=SENSOR,
         job=whole_graph_job,
-        minimum_interval_seconds=_SECONDS_BETWEEN_LOOKS,
+        minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
         default_status=DefaultSensorStatus.STOPPED,
-        description="Compares the source with what the tables were built from, and requests one run"
-        " for each change: the changed days of events, and all tables from the first affected day"
-        " on. Off until it is switched on.",
+        description="Compares the source with what was loaded, and requests one run per change:"
+        " it loads the changed days of events and computes all tables from the first affected day."
+        " The sensor is off by default.",
     )
     def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         try:
             changes = compare_source(fixed, assets, lock_timeout_seconds=0)
         except WarehouseLockedError:
-            return SkipReason("A run is writing to the warehouse; looking again when it is done.")
+            return SkipReason("A run is writing to the warehouse. The next tick compares again.")
         except (SettingsError, SourceError, WarehouseError) as error:
-            # Not raised: what has to be mended is outside, and until then each look would fail.
+            # Not raised: otherwise each tick would fail until the user fixes the cause.
             context.log.error(str(error))
             return SkipReason(f"The source cannot be compared: {error}")
         for line in describe_changes(changes):

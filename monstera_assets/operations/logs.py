@@ -1,7 +1,7 @@
-"""Forgetting in Dagster's own state: its SQLite files and the output of steps.
+"""Erase a person from Dagster's state: its SQLite files and the output of steps.
 
-Failed checks show some of the rows that break a rule, and errors quote values, so the event log can
-name people. Storage that is no file in Dagster's home (a PostgreSQL server, say) is not reached.
+Failed checks show examples of rows and errors quote values, so the event log can contain personal data.
+Storage outside Dagster's home, such as a PostgreSQL server, is not covered.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _NUMBER = re.compile(r"-?[0-9.]+")
 
 
 class LogError(WarehouseError):
-    """A file of Dagster's could not be rewritten; nobody was forgotten yet."""
+    """A file of Dagster could not be rewritten; the person is not erased yet."""
 
 
 def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Path]:
-    """Replace ids and addresses by a tombstone in all files of Dagster's home; which files had one.
+    """Replace ids and addresses by a tombstone in Dagster's home; return the changed files.
 
-    A name is replaced where it stands alone, a mere number only as a cell of a check's examples.
+    A name is replaced as a whole word; a number only as a cell of a check's examples.
 
     Raises:
         LogError: a file is locked or cannot be written.
@@ -45,8 +45,8 @@ def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Pat
                 continue
         except (OSError, sqlite3.Error) as error:
             raise LogError(
-                f"{path} cannot be rewritten ({error}), so nobody was forgotten. Stop Dagster if it"
-                " is running, check the disk and permissions, and ask again."
+                f"{path} cannot be rewritten ({error}). The person is not erased. Stop Dagster if it"
+                " is running, check the disk space and permissions, then run the command again."
             ) from error
         if found:
             changed.append(path)
@@ -58,11 +58,11 @@ class _Replacement:
         forms: set[str] = set()
         patterns: list[str] = []
         for name in names:
-            # As it is, as a check's example shows it, and both in JSON.
+            # Unchanged, as a check's example shows it, and both in JSON.
             shown = Finding("", 1, (name,)).as_markdown().splitlines()[0].strip("| ")
-            ways = {name, shown, json.dumps(name)[1:-1], json.dumps(shown)[1:-1]}
-            forms |= ways
-            for way in sorted(ways, key=len, reverse=True):
+            variants = {name, shown, json.dumps(name)[1:-1], json.dumps(shown)[1:-1]}
+            forms |= variants
+            for variant in sorted(variants, key=len, reverse=True):
                 around = (
                     (r"(?<=\| )", r"(?= \|)")
                     if _NUMBER.fullmatch(name)
@@ -71,9 +71,9 @@ class _Replacement:
                         r"(?![\w@+-])",
                     )
                 )
-                patterns.append(around[0] + re.escape(way) + around[1])
+                patterns.append(around[0] + re.escape(variant) + around[1])
         self.forms = sorted(forms)
-        # Addresses before ids: an address may begin with one.
+        # Longest first: an address may begin with an id.
         self._pattern = re.compile("|".join(sorted(patterns, key=len, reverse=True)))
         self._tombstone = tombstone
 

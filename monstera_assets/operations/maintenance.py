@@ -1,4 +1,4 @@
-"""Jobs of maintenance for Dagster: exports, and the removal of raw events older than the retention."""
+"""Dagster's maintenance jobs: exports, and the deletion of expired raw events."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,23 +14,23 @@ from monstera_assets.warehouse.tables import Table
 
 MONTHLY = "0 3 1 * *"
 
-# These ops deliver nothing, and the warehouse's IO manager would hold the file open beside them.
+# These ops return no output, and the warehouse's IO manager would keep the file open.
 _RESOURCES = {IO_MANAGER_KEY: dg.mem_io_manager}
 
 
 def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.JobDefinition]:
-    """The job that removes old raw events; the job of exports too if there is a folder for them."""
+    """Return the job that deletes old raw events and, if a folder is configured, that of exports."""
 
     @dg.op(name="remove_old_raw_events")
     def expire(context: dg.OpExecutionContext) -> None:
         expired = expire_raw_events(settings, datetime.now(UTC).date())
-        context.log.info(f"removed before {expired.removed_before}: {expired.rows}")
+        context.log.info(f"Deleted rows before {expired.removed_before}: {expired.rows}")
 
     @dg.job(
         name=EXPIRE_RAW_EVENTS,
         resource_defs=_RESOURCES,
-        description="Remove raw events older than raw_event_retention_days. States and totals stay;"
-        " their days cannot be computed anew.",
+        description="Delete raw events older than raw_event_retention_days. States and totals are"
+        " kept, but the affected days cannot be recomputed.",
     )
     def expire_job() -> None:
         expire()
@@ -38,7 +38,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
     @dg.op(name="write_export_files")
     def export(context: dg.OpExecutionContext) -> None:
         report = export_all(settings, tables)
-        context.log.info(f"{len(report.rows)} tables exported to {report.folder}")
+        context.log.info(f"Exported {len(report.rows)} tables to {report.folder}")
 
     @dg.job(
         name=EXPORT_TABLES,
@@ -52,7 +52,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
 
 
 def expiry_schedule(jobs: Sequence[dg.JobDefinition]) -> dg.ScheduleDefinition:
-    """Once a month; stopped until somebody who wants raw events removed starts it."""
+    """Return the monthly schedule, which is off by default."""
     [expire_job] = [each for each in jobs if each.name == EXPIRE_RAW_EVENTS]
     return dg.ScheduleDefinition(
         name="expire_raw_events_monthly",

@@ -1,4 +1,4 @@
-"""The calendar of daily partitions, and the range that a source covers."""
+"""The calendar of daily partitions, and the range of dates in a source."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from monstera_assets.warehouse.windows import DateWindow
 
 
 def daily_partitions(first: date) -> DailyPartitionsDefinition:
-    """One partition a UTC day, from `first` to the last day that is over."""
+    """Return one partition per UTC day, from `first` to yesterday."""
     return DailyPartitionsDefinition(start_date=first.isoformat(), timezone="UTC")
 
 
 def first_partition(settings: Settings) -> date:
-    """`MONSTERA_START_DATE`, or the earliest date in the source."""
+    """Return `MONSTERA_START_DATE`, or the earliest date in the source."""
     return settings.start_date or source_range(settings).first
 
 
 def source_range(settings: Settings) -> DateWindow:
-    """From the earliest to the latest date in the source: creations, events, subscription events.
+    """Return the earliest to the latest date of creations, events and subscription events.
 
     Raises:
         SourceError: the source cannot be read or has no readable date.
@@ -37,41 +37,41 @@ def source_range(settings: Settings) -> DateWindow:
             connection, discover_source(settings.source), settings.earliest_event_date
         )
     if bounds is None:
-        raise SourceError(f"{settings.source} has no row with a readable date")
+        raise SourceError(f"{settings.source} has no row with a readable date. Correct the dates.")
     return DateWindow(bounds.first, bounds.last)
 
 
 def choose_window(
     available: DateWindow, source: Callable[[], DateWindow], first: date | None, last: date | None
 ) -> DateWindow:
-    """The range of a run: as asked, by default all that the source covers.
+    """Return the range of a run: as requested, by default all days of the source.
 
-    `available` are the partitions that exist; `source` gives the range of the source, and is asked only
-    where it is needed.
+    `available` are the existing partitions. `source` returns the range of the source, and is called
+    only if needed.
 
     Raises:
-        SettingsError: a day asked for has no partition, or the range is empty.
+        SettingsError: a requested day has no partition, or the range is empty.
     """
     for flag, day in (("--from", first), ("--to", last)):
         if day is not None and not available.first <= day <= available.last:
-            raise SettingsError(f"{flag} {day}: there are partitions from {available} only")
+            raise SettingsError(f"{flag} {day} has no partition. Choose a day from {available}.")
     chosen_first = first or available.first
     chosen_last = last or min(source().last, available.last)
     if chosen_last < chosen_first:
         raise SettingsError(
-            f"the range from {chosen_first} to {chosen_last} is empty; partitions exist from"
-            f" {available}"
+            f"The range from {chosen_first} to {chosen_last} is empty. Choose days from {available},"
+            " with --from before --to."
         )
     return DateWindow(chosen_first, chosen_last)
 
 
 def available_partitions(first: date) -> DateWindow:
-    """The partitions that exist: from the first day to the last one that is over.
+    """Return the existing partitions: from the first day to yesterday.
 
     Raises:
-        SettingsError: the first day is not over yet.
+        SettingsError: the first day has not ended.
     """
     last_key = daily_partitions(first).get_last_partition_key()
     if last_key is None:
-        raise SettingsError(f"start_date: {first} is not over yet, so there is no partition")
+        raise SettingsError(f"start_date: {first} has not ended. Set an earlier date.")
     return DateWindow(first, date.fromisoformat(last_key))

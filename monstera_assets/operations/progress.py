@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, plain lines anywhere else."""
+"""Show the progress of a run: a bar on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROW_COUNTS = ("dagster/row_count", "dagster/partition_row_count", "rows_written
 
 
 class RunProgress(Progress):
-    """Shows steps done, the current table and rows written; a listener of `run_range`."""
+    """Show finished steps, the current table and the rows written; a listener of `run_range`."""
 
     def __init__(self, console: Console, steps: int) -> None:
         super().__init__(
@@ -47,13 +47,13 @@ class RunProgress(Progress):
         self._steps = self.add_task("starting", total=steps, rows=0)
 
     def __call__(self, event: DagsterEvent) -> None:
-        """Take note of an event of the run."""
+        """Update the progress for an event of the run."""
         kind, step = event.event_type, step_name(event)
         if kind == DagsterEventType.ASSET_MATERIALIZATION:
             made = event.step_materialization_data.materialization
             counts = (made.metadata[key] for key in _ROW_COUNTS if key in made.metadata)
             if (count := next(counts, None)) is not None:
-                # Of a range every partition reports, with the same metadata: the first one will do.
+                # All partitions of a range report the same metadata: use the first.
                 of_step = self._rows.setdefault(step, {})
                 of_step.setdefault(made.asset_key.path[-1], int(str(count.value)))
         elif kind == DagsterEventType.STEP_START:

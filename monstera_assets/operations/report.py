@@ -1,4 +1,4 @@
-"""What the command line prints of a run: headline figures, checks and where everything is."""
+"""Print the result of a run: headline figures, checks and paths."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from monstera_assets.warehouse.writer import stored_columns
 
 
 def print_report(console: Console, settings: Settings, report: RunReport) -> None:
-    """Headline figures, checks and where everything is."""
+    """Print headline figures, checks and paths."""
     database, timeout = str(settings.database), settings.lock_timeout_seconds
     with connect(database, {}, lock_timeout_seconds=timeout, read_only=True) as connection:
         lines = [*headline(connection), ""]
     if report.rows_outside:
         lines.append(
-            f"{report.rows_outside:,} rows of the source are dated outside {report.window} and not"
-            " part of this run."
+            f"{report.rows_outside:,} rows of the source are dated outside {report.window} and were"
+            " not loaded."
         )
     failed = report.failed_checks
     lines.append(f"Checks: {report.checks_passed} passed, {len(failed)} failed")
@@ -44,7 +44,7 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
 
 
 def headline(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    """Lines with the figures of the as-of date, after an empty one; none before there are any."""
+    """Yield an empty line and the figures of the as-of date; no lines if no states exist."""
     if not stored_columns(connection, STATES):
         return
     states = connection.execute(

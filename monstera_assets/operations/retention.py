@@ -1,8 +1,7 @@
-"""Retention: raw events older than it are removed; no state and no total changes.
+"""Delete raw events that are older than the retention period; states and totals do not change.
 
-What reads raw events reads those of its own day and of up to `LOOK_BACK_DAYS` before it (a test holds
-all assets to that), so these days are always kept for the days still to come. All other tables, with
-the steps of workflows, stay as they are.
+Assets read raw events of their own day and at most `LOOK_BACK_DAYS` before it, which a test verifies.
+These days are always kept. All other tables, including the steps of workflows, are kept too.
 """
 
 from __future__ import annotations
@@ -15,22 +14,22 @@ import duckdb
 from monstera_assets.lifecycle.behavior import RECENT_DAYS
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse import writer
-from monstera_assets.warehouse.archive import RAW_TABLES, Archive, archive, note_archive
+from monstera_assets.warehouse.archive import RAW_TABLES, Archive, archive, record_archive
 from monstera_assets.warehouse.compaction import compact_file, request_compaction
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 
 LOOK_BACK_DAYS = RECENT_DAYS
-"""Of the tables and checks, the one that looks back furthest on raw events: behaviour over 90 days."""
+"""The longest look-back on raw events of any table or check: behavior over 90 days."""
 
-# The ledger of loads stays, but what it says of these days agrees with no table any more.
+# The ledger of loads is kept, but no longer matches any table for these days.
 _LOADS = "bronze_loads"
 _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
 
 
 @dataclass(frozen=True)
 class Expired:
-    """What was removed: rows by table. `removed_before` is None if there is nothing that old."""
+    """Deleted rows by table; `removed_before` is None if no raw events were old enough."""
 
     rows: dict[str, int]
     removed_before: date | None
@@ -38,11 +37,11 @@ class Expired:
 
 
 def expire_raw_events(settings: Settings, today: date) -> Expired:
-    """Remove raw events older than `raw_event_retention_days` on a date, and close their days.
+    """Delete raw events older than `raw_event_retention_days` on a date, and record the cut-off.
 
     Raises:
         WarehouseLockedError: the database stayed locked.
-        WarehouseError: the disk is full; calling again goes on from there.
+        WarehouseError: the disk is full; call again to complete it.
     """
     rows: dict[str, int] = {}
     with connect(
@@ -72,14 +71,14 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
                     [cutoff],
                 )
                 open_from = max(open_from, known.open_from) if known else open_from
-                note_archive(connection, Archive(cutoff, open_from))
+                record_archive(connection, Archive(cutoff, open_from))
                 request_compaction(connection)
     rewritten = compact_file(settings.database, settings.lock_timeout_seconds)
     return Expired(rows, cutoff, rewritten)
 
 
 def _cutoff(connection: duckdb.DuckDBPyConnection, oldest: date) -> date | None:
-    """The first day whose raw events stay; None if no day before it is loaded."""
+    """Return the first day whose raw events are kept; None if no earlier day is loaded."""
     [(first, last)] = connection.execute(
         f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
         " WHERE table_name = 'bronze_events'"

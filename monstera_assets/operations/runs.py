@@ -1,4 +1,4 @@
-"""One run over a range of days: all assets and checks, in this process."""
+"""Run all assets and checks for a range of days, in this process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from monstera_assets.warehouse.windows import RANGE_END_TAG, RANGE_START_TAG, Da
 whole_graph_job = define_asset_job(
     WHOLE_GRAPH,
     selection=AssetSelection.all(),
-    description="Every table and every check, for a partition or a range of partitions.",
+    description="All tables and checks, for a partition or a range of partitions.",
 )
 
 Listener = Callable[[DagsterEvent], None]
@@ -44,7 +44,7 @@ _ENDS_OF_STEPS = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE)
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """A check that did not pass, with the number of rows that break its rule."""
+    """A failed check, with the number of rows that break its rule."""
 
     table: str
     name: str
@@ -55,15 +55,15 @@ class FailedCheck:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed, and the steps that failed for it; none if it failed before the first."""
+    """The cause of a failure, and the steps that failed; empty if the run failed before the first."""
 
     kind: str
     message: str
     steps: tuple[str, ...]
 
     @property
-    def is_of_the_source(self) -> bool:
-        """Whether the source is what is to be mended."""
+    def is_source_error(self) -> bool:
+        """Whether the source must be corrected."""
         return self.kind == SourceError.__name__
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run did."""
+    """The result of a run."""
 
     window: DateWindow
     run_id: str
@@ -92,7 +92,7 @@ class RunReport:
 
 
 def range_tags(window: DateWindow) -> dict[str, str]:
-    """The tags that make one run of a range of partitions."""
+    """Return the tags of one run over a range of partitions."""
     return {
         RANGE_START_TAG: window.first.isoformat(),
         RANGE_END_TAG: window.last.isoformat(),
@@ -100,7 +100,7 @@ def range_tags(window: DateWindow) -> dict[str, str]:
 
 
 def whole_graph(definitions: Definitions) -> JobDefinition:
-    """The job over all assets and checks."""
+    """Return the job over all assets and checks."""
     return definitions.resolve_job_def(WHOLE_GRAPH)
 
 
@@ -111,31 +111,31 @@ def run_range(
     listener: Listener | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> RunReport:
-    """Materialize the whole graph for a range of days in one run; failures are in the report.
+    """Materialize the whole graph for a range of days in one run; return failures in the report.
 
     Args:
         job: the job to run.
-        instance: where the run is recorded.
+        instance: the instance that records the run.
         window: the partitions.
-        listener: is told every event of the run as it happens.
+        listener: called with each event of the run.
         tags: further tags of the run.
     """
     run_id = str(uuid.uuid4())
     end_abandoned_runs(instance)
     with marked_as_running(instance, run_id), _interrupts() as interrupted:
 
-        def tell(entry: EventLogEntry, _cursor: str = "") -> None:
+        def on_event(entry: EventLogEntry, _cursor: str = "") -> None:
             event = entry.dagster_event
             if event is None:
                 return
             if listener is not None:
                 listener(event)
             if event.event_type in _ENDS_OF_STEPS and interrupted():
-                # DuckDB has made an error of its own of the interrupt, which ends a step and not
-                # the run: said again here, between two steps, Dagster ends the run.
+                # DuckDB turned the interrupt into an error, which ended only the step. Raise it again
+                # between two steps, so that Dagster ends the run.
                 signal.raise_signal(signal.SIGINT)
 
-        instance.add_event_listener(run_id, tell)
+        instance.add_event_listener(run_id, on_event)
         result = job.execute_in_process(
             instance=instance,
             run_id=run_id,
@@ -148,9 +148,9 @@ def run_range(
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether the process was asked to end, whoever handled that."""
+    """Yield a function that returns whether the process received SIGINT or SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: False  # signals are the main thread's
+        yield lambda: False  # only the main thread receives signals
         return
     reading, writing = os.pipe()
     for end in (reading, writing):
@@ -201,7 +201,7 @@ def _report(result: ExecuteInProcessResult, window: DateWindow, *, interrupted: 
 
 
 def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
-    """The root causes of failures that are not a failed check's, which are reported as such."""
+    """Return the root causes of failures, except failed checks, which are reported separately."""
     own_errors = set(_names_with_subclasses(SettingsError, SourceError, WarehouseError))
     steps_of: dict[tuple[str, str], list[str]] = {}
     messages: dict[tuple[str, str], str] = {}
@@ -210,7 +210,7 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
         if event.event_type == DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
         elif event.event_type == DagsterEventType.RUN_FAILURE and not messages:
-            # A run whose process was lost is failed by another, which leaves no data.
+            # If the process of a run was lost, another process records the failure without data.
             error = getattr(event.event_specific_data, "error", None)
         if error is None:
             continue
@@ -220,12 +220,12 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
         message = " ".join(error.message.split())
         if "blocking asset check" in message:
             continue
-        if kind in own_errors:  # which say what happened without their name before it
+        if kind in own_errors:  # without the name of the class
             message = message.split(": ", 1)[-1]
         cause = (kind, message)
         if kind == MissingPartitionsError.__name__:
-            # Tables look back for different stretches. Of the messages about the same table, the
-            # least has the earliest day, and what it says to run is enough for all.
+            # Tables look back over different periods. The smallest message about a table names the
+            # earliest day, and its command materializes the days for all.
             cause = (kind, message.split(" for ", 1)[0])
         steps_of.setdefault(cause, []).extend([step_name(event)] if event.step_key else [])
         messages[cause] = min(messages.get(cause, message), message)
@@ -241,7 +241,7 @@ def _names_with_subclasses(*kinds: type[Exception]) -> Iterator[str]:
 
 
 def step_name(event: DagsterEvent) -> str:
-    """The table, load or check that a step computes."""
+    """Return the name of the table, load or check that a step computes."""
     return (event.step_key or "").rsplit("__", 1)[-1]
 
 

@@ -1,13 +1,12 @@
-"""Folders whose files are replaced all at once: exports, dashboards.
+"""Folders whose files are replaced atomically: exports, dashboards.
 
-Such a folder looks like this:
+Such a folder contains:
 
     current -> snapshots/8f0c2a91    the link that readers follow
     snapshots/8f0c2a91/              the files
 
-A snapshot is complete and on disk before the link is turned to it, in one step: whoever reads through
-the link sees the old files or the new ones. The snapshot before stays until the next one is written,
-for readers that have begun with it.
+The link is replaced in one step, after the new snapshot is complete and on disk. The previous snapshot
+is kept until the next write, for readers that still use it.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ class Snapshots:
     """A folder of snapshots.
 
     Attributes:
-        output: the folder; made when first written to.
-        what: a snapshot is, in messages.
-        command: writes another one, in messages.
-        error: what is raised.
+        output: the folder, created on the first write.
+        what: what a snapshot is called in messages.
+        command: the command to retry, in messages.
+        error: the class of errors to raise.
     """
 
     output: Path
@@ -53,10 +52,10 @@ class Snapshots:
 
     @contextmanager
     def replacing(self) -> Iterator[Path]:
-        """A new folder to be filled; it is what readers see once the body has ended.
+        """Yield a new folder to fill; publish it when the body ends.
 
         Raises:
-            WarehouseError: as `error`: the folder cannot be written to, or another process writes.
+            WarehouseError: as `error`: the folder cannot be written, or another process writes to it.
         """
         try:
             with self._locked():
@@ -65,59 +64,59 @@ class Snapshots:
                 snapshot.mkdir(parents=True)
                 try:
                     yield snapshot
-                    # On disk before anybody is led to them: the files, and the folders that name them.
+                    # Flush the files and folders to disk before publishing them.
                     for path in (*snapshot.iterdir(), snapshot, snapshot.parent):
                         synchronize(path)
-                    self._turn_link(snapshot)
+                    self._publish(snapshot)
                 except BaseException:
                     shutil.rmtree(snapshot, ignore_errors=True)
                     raise
         except (OSError, duckdb.IOException) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise self.error(
-                f"{self.output} cannot be written to: {reason}. The {self.what} before it is"
-                " untouched. Check that the folder may be written to and that its disk has room,"
-                f" then try again: {self.command}."
+                f"{self.output} cannot be written: {reason}. The previous {self.what} is unchanged."
+                " Check the permissions of the folder and the disk space, then run"
+                f" `{self.command}` again."
             ) from error
 
     def clean(self) -> None:
-        """Remove all snapshots but the current one.
+        """Delete all snapshots except the current one.
 
         Raises:
-            WarehouseError: as `error`: another process writes.
+            WarehouseError: as `error`: another process writes to the folder.
         """
         with self._locked():
             self._clean()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """One writer at a time; a killed one releases the lock with its process."""
+        """Lock the folder for one writer; the system releases the lock when the process ends."""
         self.output.mkdir(parents=True, exist_ok=True)
         if self.current.exists() and not self.current.is_symlink():
             raise self.error(
-                f"{self.current} is not the link of an earlier {self.what}: give another folder with"
-                " --output, or remove it."
+                f"{self.current} is not the link of an earlier {self.what}. Choose another folder with"
+                " --output, or delete it."
             )
         with (self.output / _LOCK).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise self.error(
-                    f"another {self.what} is being written into {self.output}: let it finish, then"
-                    f" try again: {self.command}."
+                    f"Another process is writing the {self.what} in {self.output}. Wait until it has"
+                    f" finished, then run `{self.command}` again."
                 ) from error
             yield
 
     def _clean(self) -> None:
-        """Remove what a killed writer left, and the snapshot before the current one."""
+        """Delete the previous snapshot and the files of killed writers."""
         current = self.current.resolve()
         (self.output / f".{CURRENT}").unlink(missing_ok=True)
         for snapshot in (self.output / _SNAPSHOTS).glob("*"):
             if snapshot.resolve() != current:
                 shutil.rmtree(snapshot)
 
-    def _turn_link(self, snapshot: Path) -> None:
-        # A link cannot be overwritten, but it can be replaced by another one, which is one step.
+    def _publish(self, snapshot: Path) -> None:
+        # A link cannot be overwritten, but another link can replace it atomically.
         incoming = self.output / f".{CURRENT}"
         incoming.unlink(missing_ok=True)
         incoming.symlink_to(Path(_SNAPSHOTS) / snapshot.name)

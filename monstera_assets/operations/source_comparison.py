@@ -1,11 +1,10 @@
-"""What a source holds that the warehouse was not built from, and what follows from it.
+"""Compare the source with what was loaded, and determine what must be loaded and computed.
 
-The ledgers say what each day and each input was loaded from. In a layout by day the fingerprints of a
-day's files are compared with them; in any other layout the files, and if one of them is another, the
-digest of each day's rows. Files are always read to their end for it: that a file has the size and the
-time of before does not prove that it has its content.
+The ledgers record the files of each loaded day and input. With events laid out by day, the fingerprints
+of a day's files are compared with them; otherwise those of all files and, if any differs, the digest of
+each day's rows. Files are always read completely, since equal size and time do not prove equal content.
 
-Settings are no source: a changed threshold or `earliest_event_date` needs a run over all days.
+Changed settings, such as a threshold or `earliest_event_date`, are not detected: run all days again.
 """
 
 from __future__ import annotations
@@ -56,15 +55,15 @@ Prints = Mapping[str, tuple[FileFingerprint, ...]]
 
 @dataclass(frozen=True)
 class EventDays:
-    """The days whose events differ from what was loaded, by how they do; each in order.
+    """The days whose events differ from what was loaded, in order.
 
     Attributes:
-        added: had no rows, or were never loaded, and have rows.
-        changed: have other rows.
-        removed: had rows and have none.
-        never_loaded: were never loaded, with rows or without.
-        rows_outside: rows dated outside of the days that there are; None if they were not counted.
-        content: what identifies the rows that the days have now.
+        added: days that had no rows or were never loaded, and now have rows.
+        changed: days with different rows.
+        removed: days that had rows and now have none.
+        never_loaded: days that were never loaded, with or without rows.
+        rows_outside: number of rows dated outside the available days; None if not counted.
+        content: digests of the current rows of these days.
     """
 
     added: tuple[date, ...] = ()
@@ -82,17 +81,17 @@ class EventDays:
 
 @dataclass(frozen=True)
 class SourceChanges:
-    """What changed, and what is to be done for it.
+    """The changes of a source, and the run that they require.
 
     Attributes:
-        days: the days that there should be.
+        days: the days that should exist.
         events: the days whose events differ.
-        inputs: names of the inputs loaded whole whose files differ.
-        effect: what follows from these.
-        unfinished: what an earlier run has left undone.
-        rebuild: the days to compute again; None if there is nothing to do.
-        load: of these, the days whose events are to be loaded.
-        key: identifies the change: one change has one key, another change another.
+        inputs: names of the other inputs whose files differ.
+        effect: the days that these inputs affect.
+        unfinished: days and tables that an earlier run did not complete.
+        rebuild: the days to recompute; None if no run is required.
+        load: the days of `rebuild` whose events must be loaded.
+        key: a unique key of the change.
     """
 
     days: DateWindow
@@ -111,24 +110,24 @@ def compare_source(
     *,
     lock_timeout_seconds: float | None = None,
 ) -> SourceChanges:
-    """Compare the source with what the warehouse was built from; writes nothing.
+    """Compare the source with what was loaded, without writing to the warehouse.
 
     Args:
-        settings: the configuration. Without a `start_date` the calendar begins at the earliest of
-            the source's first day and the first day that was loaded.
+        settings: the configuration. Without a `start_date`, the calendar begins at the first day of
+            the source or the first loaded day, whichever is earlier.
         assets: the tables of silver and gold.
-        lock_timeout_seconds: how long to wait for a run that is writing, if not as configured.
+        lock_timeout_seconds: seconds to wait for a lock; by default as configured.
 
     Raises:
-        SettingsError: no day of the source is over yet.
+        SettingsError: no day of the source has ended.
         SourceError: the source cannot be read.
         WarehouseLockedError: a run is writing to the warehouse.
-        SchemaMismatchError: the ledger is of another version.
+        SchemaMismatchError: the ledger has another version.
         WarehouseError: the warehouse cannot be opened.
     """
     in_source = source_range(settings)
     inputs = discover_source(settings.source)
-    # Before the warehouse is opened, for no run can write to it while it is.
+    # Before opening the warehouse, which blocks runs from writing to it.
     prints: Prints = {
         name: tuple(fingerprint(file) for file in found.files) for name, found in inputs.items()
     }
@@ -145,7 +144,10 @@ def compare_source(
         if loaded is not None:
             last = max(last, loaded.last)
         if last < first:
-            raise SettingsError(f"there is no day of the source from {first} on that is over")
+            raise SettingsError(
+                f"The source has no day from {first} that has ended. Set an earlier start_date, or"
+                " wait for more data."
+            )
         days = DateWindow(first, last)
         events = _compare_events(connection, settings, inputs[_EVENTS], prints[_EVENTS], days)
         changed_inputs, effect = _compare_entities(connection, settings, inputs, prints)
@@ -156,7 +158,7 @@ def compare_source(
             _causes(assets),
             days,
         )
-        # Which rows are accepted follows from the entities.
+        # Entities determine which event rows are accepted.
         events_table = bronze_events.TABLE
         of_entities = {events_table.name: [Cause.ENTITIES]}
         events_behind = out_of_date(connection, [events_table], {}, of_entities, days)
@@ -185,7 +187,7 @@ def compare_source(
 
 
 def _causes(assets: Sequence[TableAsset]) -> Mapping[str, frozenset[Cause]]:
-    """The loads that each table depends on, directly or by way of others."""
+    """Return the loads that each table depends on directly or indirectly."""
     inputs = {asset.table.name: asset.inputs for asset in assets}
     causes = {table.name: frozenset({Cause.ENTITIES}) for table in load_entities.TABLES}
     causes |= {table.name: frozenset(Cause) for table in load_events.TABLES}
@@ -311,7 +313,7 @@ def _keep_files(
 
 
 def _other_files(connection: duckdb.DuckDBPyConnection, ledger: str, days: DateWindow) -> bool:
-    """Whether a day was loaded from other files, or rows without a date belonged to another day."""
+    """Return whether a day was loaded from other files, or undated rows belonged to another day."""
     [(other, first)] = connection.execute(
         f"SELECT coalesce(bool_or(files <> coalesce((SELECT list(file ORDER BY file.path) FROM"
         f" compared_files), [])), false), min(partition_date) FROM ({ledger})"
@@ -361,7 +363,7 @@ def _compare_entities(
     inputs: Mapping[str, SourceInput],
     prints: Prints,
 ) -> tuple[tuple[str, ...], EntityEffect]:
-    """The inputs whose files are not those of the ledger, and what follows from their rows."""
+    """Return the inputs whose files differ from the ledger, and the effect of their rows."""
     names = [_input_name(table) for table in COMPARED]
     if not _has(connection, bronze_entity_loads.TABLE):
         return tuple(names), EntityEffect(every_day=True)
@@ -408,10 +410,10 @@ def _input_name(table: Table) -> str:
 
 
 def _key(events: EventDays, inputs: Prints, unfinished: OutOfDate) -> str:
-    """A digest of what changed.
+    """Return a digest of the change.
 
-    The note of the latest change that was loaded is part of it: a source that goes back to what it
-    was, and forth again, has changed each time.
+    It includes the time of the latest loaded change, so that a source that is reverted and changed
+    again gets a new key.
     """
     document = {
         "events": events.content,

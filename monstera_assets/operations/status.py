@@ -1,7 +1,7 @@
-"""What the warehouse holds and how it is: ranges, last run, failing checks, rows, whether it is late.
+"""The status of the warehouse: rows, ranges of days, last run, failing checks, late days.
 
-Dagster's storage answers, and the DuckDB file where it opens. Nothing here imports the declarations
-of the tables, which take longer to load than all of this takes.
+It is read from Dagster's storage and, if it can be opened, from the DuckDB file. Table declarations are
+not imported, since importing them takes longer than reading the status.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from dagster._core.storage.event_log.base import AssetEntry
 
 LEVEL = "alert_level"
-"""Metadata key of an evaluation: how urgent the check's failure is (checks/table_checks.py)."""
+"""Metadata key of an evaluation: the alert level of the check (checks/table_checks.py)."""
 
 Outcome = Literal["succeeded", "failed", "canceled", "running", "abandoned"]
 
@@ -56,12 +56,12 @@ _RUNS_READ = 25
 
 
 class TableStatus(BaseModel):
-    """What is known of a table.
+    """The status of a table.
 
-    `rows` is None if the table does not exist, or if its rows are not known because another process
-    holds the file. The days are those of a daily table. `failing_checks` has the level of each check
-    that failed when last evaluated; `checks_not_reached` were planned by the last run, which ended
-    before it evaluated them.
+    Attributes:
+        rows: None if the table does not exist, or if the file is locked and they are unknown.
+        failing_checks: name and level of each check whose latest evaluation failed.
+        checks_not_reached: checks that the last run planned but did not evaluate.
     """
 
     table: str
@@ -76,7 +76,7 @@ class TableStatus(BaseModel):
 
 
 class LastRun(BaseModel):
-    """The latest run of the graph; `at` is when it ended, or when it began if it has not ended."""
+    """The latest run of the graph; `at` is its end, or its start if it has not ended."""
 
     run_id: str
     job: str
@@ -85,9 +85,9 @@ class LastRun(BaseModel):
 
 
 class Status(BaseModel):
-    """The warehouse's health and its tables, by layer and name; as JSON, what scripts read.
+    """The health of the warehouse and its tables, sorted by layer and name; also the JSON output.
 
-    `locked` says that another process holds the file: rows and days are then what Dagster knows.
+    If `locked`, another process holds the file, and rows and days are those that Dagster recorded.
     """
 
     due: Due
@@ -98,15 +98,15 @@ class Status(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def latest_day(self) -> date | None:
-        """The latest day up to which every daily table has come; None before the first."""
+        """The latest day that all daily tables have reached; None without daily tables."""
         return min((table.last_day for table in self.tables if table.last_day), default=None)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def late(self) -> bool:
-        """Whether a daily table lacks the day that is due, or a table was never materialized.
+        """Whether a daily table lacks the due day, or another table was never materialized.
 
-        A warehouse that is still to be filled is not late, nor is one that begins after that day.
+        A warehouse that is empty or begins after the due day is not late.
         """
         first_days = [table.first_day for table in self.tables if table.first_day]
         if not first_days or self.due.day < min(first_days):
@@ -119,7 +119,7 @@ class Status(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def failing_checks(self) -> Mapping[str, int]:
-        """The number of failing checks of each level, from P0 to P3."""
+        """The number of failing checks per level, from P0 to P3."""
         levels = Counter(level for table in self.tables for level in table.failing_checks.values())
         return {level: levels[level] for level in LEVELS}
 
@@ -127,17 +127,17 @@ class Status(BaseModel):
 def read_status(
     instance: DagsterInstance, settings: Settings, now: datetime, *, lock_timeout_seconds: float = 0
 ) -> Status:
-    """The status as of a moment, which decides which day is due.
+    """Read the status at the time `now`, which determines the due day.
 
     Raises:
-        WarehouseError: the file cannot be opened, for another reason than that it is locked.
+        WarehouseError: the file cannot be opened for a reason other than a lock.
     """
     due = Due.at(now, settings)
     runs, with_whole = _runs(instance)
     failing, not_reached = _checks(instance, runs)
     keys = [key for key in instance.all_asset_keys() if key.path[0] in _LAYERS]
     entries = [record.asset_entry for record in instance.get_asset_records(keys)]
-    # What was renamed or removed stays in Dagster's storage; the whole graph's last run leaves it out.
+    # Dagster's storage keeps renamed and removed tables; the last run of the whole graph omits them.
     recent = {record.dagster_run.run_id for record in runs}
     current = {
         (entry.asset_key.path[0], entry.asset_key.path[-1]): entry
@@ -170,7 +170,7 @@ def read_status(
 
 
 def ensure_writable(settings: Settings) -> None:
-    """Open the database for writing and close it again, so that a run need not begin in vain.
+    """Open and close the database for writing, so that a run that cannot write fails early.
 
     Raises:
         WarehouseError: another process holds the database, or it cannot be opened.
@@ -186,7 +186,7 @@ def ensure_writable(settings: Settings) -> None:
 def _stored(
     connection: duckdb.DuckDBPyConnection, due_day: date
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the file says of each table that is in it."""
+    """Return the rows and days of each table in the file."""
     existing = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables()"
         " WHERE database_name = current_database()"
@@ -216,9 +216,9 @@ def _stored(
 
 
 def _recorded(instance: DagsterInstance, entry: AssetEntry, due_day: date) -> dict[str, Any]:
-    """What Dagster knows of a table whose file is held by another process.
+    """Return what Dagster recorded about a table, for a locked file.
 
-    A daily table's rows are not known: each run has recorded those of its own days only.
+    The rows of a daily table are unknown, since each run records only those of its own days.
     """
     latest = entry.last_materialization
     if latest is None or latest.asset_materialization is None:
@@ -245,7 +245,7 @@ def _days(first: date | None, last: date | None, number: int, has_due_day: bool)
 
 
 def _runs(instance: DagsterInstance) -> tuple[list[RunRecord], bool]:
-    """The latest runs of the graph, back to the last of the whole graph, and whether there is one."""
+    """Return the runs since the latest run of the whole graph, and whether there is such a run."""
     runs: list[RunRecord] = []
     for record in instance.get_run_records(limit=_RUNS_READ):
         if record.dagster_run.job_name not in (EXPIRE_RAW_EVENTS, EXPORT_TABLES):
@@ -255,14 +255,14 @@ def _runs(instance: DagsterInstance) -> tuple[list[RunRecord], bool]:
     return runs, False
 
 
-def _goes_on(instance: DagsterInstance, record: RunRecord) -> bool:
+def _is_running(instance: DagsterInstance, record: RunRecord) -> bool:
     run = record.dagster_run
     return not run.is_finished and not is_abandoned(instance, run.run_id)
 
 
 def _is_whole(record: RunRecord) -> bool:
     run = record.dagster_run
-    # Trying a failed run again leaves out the steps that had succeeded.
+    # Retrying a failed run skips the steps that succeeded.
     return (
         run.job_name in (WHOLE_GRAPH, DAILY)
         and run.parent_run_id is None
@@ -274,7 +274,7 @@ def _is_whole(record: RunRecord) -> bool:
 def _checks(
     instance: DagsterInstance, runs: Sequence[RunRecord]
 ) -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
-    """By table, the checks that failed when last evaluated and those that their run did not reach."""
+    """Return, per table, the failing checks and the checks that the last run did not reach."""
     planned = {
         AssetCheckKey(check.asset_key, check.check_name)
         for record in runs
@@ -285,14 +285,14 @@ def _checks(
     }
     storage = instance.event_log_storage
     latest = storage.get_latest_asset_check_execution_by_key(sorted(planned))
-    goes_on = {record.dagster_run.run_id for record in runs if _goes_on(instance, record)}
+    running = {record.dagster_run.run_id for record in runs if _is_running(instance, record)}
     failing: dict[str, dict[str, str]] = {}
     not_reached: dict[str, list[str]] = {}
     for key, execution in sorted(latest.items()):
         table = key.asset_key.path[-1]
         evaluation = execution.evaluation
         if not isinstance(evaluation, AssetCheckEvaluation):  # only planned
-            if execution.run_id not in goes_on:
+            if execution.run_id not in running:
                 not_reached.setdefault(table, []).append(key.name)
                 continue
             summary = storage.get_asset_check_summary_records([key])[key]
@@ -311,7 +311,7 @@ def _level(evaluation: AssetCheckEvaluation) -> str:
 
 def _last_run(instance: DagsterInstance, record: RunRecord) -> LastRun:
     run = record.dagster_run
-    outcome: Outcome = "running" if _goes_on(instance, record) else "abandoned"
+    outcome: Outcome = "running" if _is_running(instance, record) else "abandoned"
     at = record.end_time or record.start_time or record.create_timestamp.timestamp()
     return LastRun(
         run_id=run.run_id,
@@ -322,11 +322,11 @@ def _last_run(instance: DagsterInstance, record: RunRecord) -> LastRun:
 
 
 def print_status(console: Console, status: Status) -> None:
-    """A line of health, the tables, and the checks that fail or were not reached."""
+    """Print the health, the tables, and the checks that fail or were not reached."""
     print_line(console, _health(status))
     if status.locked:
         print_line(
-            console, "A run holds the database: rows of daily tables are not known until it ends."
+            console, "A run holds the database. The rows of daily tables are unknown until it ends."
         )
     print_tables(console, status.tables)
     for table in status.tables:
@@ -334,11 +334,11 @@ def print_status(console: Console, status: Status) -> None:
             print_line(console, f"{table.table}: failing checks: {', '.join(table.failing_checks)}")
     for table in status.tables:
         if count := len(table.checks_not_reached):
-            print_line(console, f"{table.table}: {count} checks not reached by its last run")
+            print_line(console, f"{table.table}: {count} checks not reached by the last run")
 
 
 def print_tables(console: Console, tables: Sequence[TableStatus]) -> None:
-    """A line a table: rows, range of days, last materialization; then what is missing."""
+    """Print one line per table (rows, range of days, last materialization), then missing days."""
     grid = Grid(box=None, pad_edge=False, header_style="bold")
     for heading in ("table", "rows", "from", "to", "materialized (UTC)"):
         grid.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=True)
@@ -358,7 +358,7 @@ def print_tables(console: Console, tables: Sequence[TableStatus]) -> None:
 
 
 def print_line(console: Console, text: str) -> None:
-    """Text as it is: not wrapped, no markup."""
+    """Print text without wrapping and markup."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

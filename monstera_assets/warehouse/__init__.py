@@ -1,6 +1,6 @@
-"""The warehouse: how tables are declared, written and read in DuckDB.
+"""Declare tables, and write and read them in DuckDB.
 
-Belongs here: table declarations, the DuckDB connection, the transactional writer, the IO manager and
-what turns a declared table and a pure function into an asset. Does not belong here: what any table
-contains (bronze, silver, gold) or how a state is decided (lifecycle).
+In this package: table declarations, the DuckDB connection, the transactional writer, the IO manager
+and `table_asset`. Elsewhere: the contents of tables (bronze, silver, gold) and the rules for states
+(lifecycle).
 """

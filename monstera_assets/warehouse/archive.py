@@ -1,8 +1,8 @@
-"""Days whose raw events were removed because they are older than the retention.
+"""The retention cut-off: which raw events were deleted, and which days can still be recomputed.
 
-What was computed from them stays. A day is open if it can be computed anew from what is left, which
-takes the days that its tables and checks look back on raw events; all others are closed, so that a
-range that reaches back into them is an error and no silent change of published numbers.
+Tables computed from deleted events are kept. A day can be recomputed if its raw events, and those
+that its tables and checks look back on, are still stored. Loading an earlier day is an error, so that
+published numbers do not change silently.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from monstera_assets.warehouse.windows import DateWindow
 _ARCHIVE = f"{OPERATIONS_SCHEMA}.archived_days"
 
 RAW_TABLES = ("bronze_events", "bronze_rejected_events", "silver_events_enriched")
-"""What holds raw events, and is removed."""
+"""Tables with raw events, from which the retention deletes rows."""
 
 
 class ArchivedDaysError(WarehouseError):
-    """A range reaches into days whose raw events were removed."""
+    """A range includes days whose raw events were deleted."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """Raw events before `removed_before` are gone; days before `open_from` are closed."""
+    """Raw events before `removed_before` are deleted; `open_from` is the first recomputable day."""
 
     removed_before: date
     open_from: date
 
 
 def archive(connection: duckdb.DuckDBPyConnection) -> Archive | None:
-    """What was archived; None if nothing was."""
+    """Return the retention cut-off; None if no raw events were ever deleted."""
     found = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
         " AND schema_name || '.' || table_name = ?",
@@ -49,8 +49,8 @@ def archive(connection: duckdb.DuckDBPyConnection) -> Archive | None:
     return None if rows[0][0] is None else Archive(*rows[0])
 
 
-def note_archive(connection: duckdb.DuckDBPyConnection, archived: Archive) -> None:
-    """Close days, in the caller's transaction."""
+def record_archive(connection: duckdb.DuckDBPyConnection, archived: Archive) -> None:
+    """Record the retention cut-off in the caller's transaction."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {_ARCHIVE} (removed_before DATE NOT NULL, open_from DATE NOT NULL)"
@@ -61,35 +61,35 @@ def note_archive(connection: duckdb.DuckDBPyConnection, archived: Archive) -> No
     )
 
 
-def require_open(
+def require_recomputable(
     connection: duckdb.DuckDBPyConnection, table_name: str, window: DateWindow | None
 ) -> None:
-    """Refuse to write raw events of closed days.
+    """Refuse to write raw events of days before the retention cut-off.
 
     Raises:
-        ArchivedDaysError: naming the first day that is open.
+        ArchivedDaysError: the message names the first recomputable day.
     """
     if window is None or table_name not in RAW_TABLES:
         return
     archived = archive(connection)
     if archived is not None and window.first < archived.open_from:
-        raise _closed(archived)
+        raise _not_recomputable(archived)
 
 
-def require_kept(connection: duckdb.DuckDBPyConnection, table_name: str, day: date) -> None:
-    """Say of a day that is missing, if so, that its raw events were removed.
+def require_raw_events(connection: duckdb.DuckDBPyConnection, table_name: str, day: date) -> None:
+    """Raise an error if a day is missing because its raw events were deleted.
 
     Raises:
-        ArchivedDaysError: naming the first day that is open.
+        ArchivedDaysError: the message names the first recomputable day.
     """
     archived = archive(connection) if table_name in RAW_TABLES else None
     if archived is not None and day < archived.removed_before:
-        raise _closed(archived)
+        raise _not_recomputable(archived)
 
 
-def _closed(archived: Archive) -> ArchivedDaysError:
+def _not_recomputable(archived: Archive) -> ArchivedDaysError:
     return ArchivedDaysError(
-        f"raw events before {archived.removed_before} were removed, being older than the retention,"
-        f" and days before {archived.open_from} look back on them: they keep the numbers that they"
-        f" have and cannot be computed anew. Run with --from {archived.open_from} or later."
+        f"The retention period deleted raw events before {archived.removed_before}. Days before"
+        f" {archived.open_from} need these events: they keep their numbers and cannot be recomputed."
+        f" Run with --from {archived.open_from} or later."
     )

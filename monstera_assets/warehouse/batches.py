@@ -1,4 +1,4 @@
-"""Batches: several tables that must change together, in one transaction, from one read of a source."""
+"""Table batches: several tables that one read of a source fills in one transaction."""
 
 from __future__ import annotations
 
@@ -16,26 +16,23 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 Rows = Callable[[duckdb.DuckDBPyConnection], ir.Table | str]
-"""Gives the rows of a table as an expression or SQL; may create temporary tables first."""
+"""Returns the rows of a table as an expression or SQL; may first create temporary tables."""
 
 Step = Callable[[duckdb.DuckDBPyConnection], None]
 
 
 @dataclass(frozen=True)
 class TableBatch:
-    """What an asset returns when one read of a source fills several tables.
-
-    `contents` says what each table holds, in the order of writing: later ones may read the earlier
-    ones, which are written by then, in the same transaction. `counts` is filled with the number of
-    rows written by table name, and with what the contents add.
+    """The result of an asset that fills several tables from one read of a source.
 
     Args:
-        only_days: name of a temporary table with the days to replace in its only column, `day`, made
-            by the contents; None to replace all days of the window.
-        before: is called before anything is computed or replaced.
-        after: is called when everything is written, in the same transaction.
-        explain: is called when the engine fails meanwhile, and raises an error that says more, if
-            there is more to say.
+        contents: the rows of each table, in the order of writing; later tables may read earlier ones.
+        counts: filled with the number of rows written per table name; the contents may add entries.
+        only_days: temporary table, created by the contents, whose only column `day` lists the days to
+            replace; None to replace all days of the window.
+        before: called before any rows are computed or replaced.
+        after: called after all tables are written, in the same transaction.
+        explain: called when DuckDB or a write fails; may raise a more specific error.
     """
 
     contents: Mapping[Table, Rows]
@@ -47,10 +44,10 @@ class TableBatch:
 
     def __post_init__(self) -> None:
         if not self.contents:
-            raise ValueError("a batch of no tables")
+            raise ValueError("A batch needs at least one table.")
 
     def write(self, connection: duckdb.DuckDBPyConnection, window: DateWindow | None) -> None:
-        """Replace each table's slice, inside the caller's transaction.
+        """Replace each table's slice in the caller's transaction.
 
         Raises:
             SchemaMismatchError: a table's rows differ from its declaration.
@@ -64,7 +61,7 @@ class TableBatch:
 
     def _write(self, connection: duckdb.DuckDBPyConnection, window: DateWindow | None) -> None:
         for table in self.contents:
-            # Before any rows are computed: those of one may depend on what another holds so far.
+            # All tables first: the rows of one table may depend on the stored rows of another.
             writer.prepare(connection, table)
         if self.before is not None:
             self.before(connection)
@@ -81,19 +78,19 @@ class TableBatch:
 
 
 def temporary_table(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
-    """Run a query once and keep its rows under a name for as long as the connection lives."""
+    """Create a temporary table from a query; it lives as long as the connection."""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
 
 def temporary_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
-    """Keep a query under a name, and compute its rows each time they are read."""
+    """Create a temporary view of a query; its rows are computed on each read."""
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
 
 def temporary_relation(connection: duckdb.DuckDBPyConnection, name: str) -> ir.Table:
-    """A temporary table or view of the connection as an unbound Ibis table."""
+    """Return a temporary table or view as an unbound Ibis table."""
     columns = connection.execute(f"DESCRIBE {writer.quote(name)}").fetchall()
     return ibis.table(
         {column: DuckDBType.from_string(dtype) for column, dtype, *_ in columns}, name=name
@@ -101,5 +98,5 @@ def temporary_relation(connection: duckdb.DuckDBPyConnection, name: str) -> ir.T
 
 
 def count_rows(connection: duckdb.DuckDBPyConnection, select: str) -> int:
-    """The number of rows of a query."""
+    """Return the number of rows of a query."""
     return int(connection.execute(f"SELECT count(*) FROM ({select})").fetchall()[0][0])

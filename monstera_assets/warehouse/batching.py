@@ -1,11 +1,11 @@
-"""Computing a large range in batches, so that the work of each fits into memory.
+"""Compute a large range in batches, each of which fits into memory.
 
-By date: a table of which every day is computed from the same day of an input, and from nothing later,
-may be computed for any of its days by themselves. Over much data that is faster than all days at once:
-DuckDB keeps the hash tables of a few days in memory, where those of a year go to disk and back.
+By date: if each day depends on the same day of an input and on no later day, days can be computed
+separately. On large data this is faster than all days at once: the hash tables of a few days fit into
+memory, while those of a year spill to disk.
 
-By key: facts that an expression marks with `by_key` are computed once, into temporary tables in the
-order of their key's hash. A batch is a range of hashes: it reads one stretch of every table.
+By key: facts marked with `by_key` are computed once, into temporary tables sorted by the hash of the
+key. A batch is a range of hashes and reads one contiguous part of each table.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 ROWS_PER_DATE_BATCH = 25_000_000
-"""Rows of the inputs that are read together. Grouping takes up to 100 bytes of memory for each."""
+"""Input rows per batch. Grouping takes up to 100 bytes of memory per row."""
 ROWS_PER_KEY_BATCH = 400_000
-"""Facts that are computed together. Levels of a year take up to 2 KB of memory for each."""
+"""Facts per batch. The levels of a year take up to 2 KB of memory per fact."""
 
 _HASHES = 2**63
-"""What `visit_Hash` of the compiler gives: as many values, from 0 on."""
+"""Number of hash values; the compiler's `visit_Hash` returns 0 to 2**63 - 1."""
 
 
 @dataclass(frozen=True)
 class DateBatches:
-    """How a range is computed whose days do not depend on each other.
+    """How to split a range of independent days into batches.
 
     Attributes:
-        inputs: the tables of which each day reads the same day.
-        parameters: from the days of a batch to the parameters of the query for it.
+        inputs: the tables of which each day reads only the same day.
+        parameters: returns the query parameters for the days of a batch.
     """
 
     inputs: Sequence[Table]
@@ -46,13 +46,13 @@ class DateBatches:
     def windows(
         self, connection: duckdb.DuckDBPyConnection, window: DateWindow
     ) -> Sequence[DateWindow]:
-        """The range in batches of equally many days, as many as the rows of the inputs require."""
+        """Split the range into batches of equal length, as many as the input rows require."""
         rows = sum(_count_rows(connection, table, window) for table in self.inputs)
         return split_window(window, max(1, -(-rows // ROWS_PER_DATE_BATCH)))
 
 
 def split_window(window: DateWindow, parts: int) -> Sequence[DateWindow]:
-    """A window in at most so many parts, of which none has two days more than another."""
+    """Split a window into at most `parts` windows whose lengths differ by at most one day."""
     parts = min(parts, len(window))
     starts = [len(window) * part // parts for part in range(parts + 1)]
     return [
@@ -63,9 +63,10 @@ def split_window(window: DateWindow, parts: int) -> Sequence[DateWindow]:
 
 @contextmanager
 def key_batches(connection: duckdb.DuckDBPyConnection, query: Query) -> Iterator[Iterator[str]]:
-    """Yield the query of each batch of keys, to be run before the next is asked for.
+    """Yield an iterator over the query of each batch of keys.
 
-    The rows of all batches are those of the query. Temporary tables exist meanwhile.
+    Run each query before requesting the next: all share one text and differ in bound parameters. The
+    temporary tables of the facts exist until the context exits.
     """
     rows = 0
     for name, select in query.facts.items():

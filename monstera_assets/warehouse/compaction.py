@@ -1,7 +1,7 @@
-"""A new file for the warehouse, so that what was deleted is gone from its free pages too.
+"""Rewrite the warehouse file, to remove deleted rows from its free pages.
 
-DuckDB marks the blocks of deleted rows as free and leaves their bytes until something else is written
-there. Where rows were deleted because they must not be kept, the file is written anew.
+DuckDB marks the blocks of deleted rows as free, but leaves their bytes in the file until it reuses
+them. Rows that were erased or have expired must not remain there.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _SUFFIX = ".rewriting"
 
 
 def request_compaction(connection: duckdb.DuckDBPyConnection) -> None:
-    """Note, in the caller's transaction, that the file holds what it must not hold for long."""
+    """Record in the caller's transaction that the file must be rewritten."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_REQUESTS} (requested_at TIMESTAMP NOT NULL)")
     connection.execute(f"INSERT INTO {_REQUESTS} SELECT now()::TIMESTAMP")
 
 
 def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
-    """Write the file anew, if that was asked for and not done yet; whether it was.
+    """Rewrite the file if a request is pending; return whether it was rewritten.
 
-    The new file takes the place of the old one in one step, when it is complete and on disk. Killed
-    before that, the old one stays, and the next call begins again.
+    The complete new file replaces the old one atomically. If the process is killed before that, the
+    old file stays and the next call starts again.
 
     Raises:
-        WarehouseLockedError: the database stayed locked.
-        WarehouseError: the disk has no room for a second file; the old one is in use as before.
+        WarehouseError: the database stayed locked, or the disk has no room for a second file; the old
+            file stays in use.
     """
     path = database.absolute()
     incoming = path.with_name(path.name + _SUFFIX)
@@ -44,7 +44,7 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
             str(database),
             {},
             lock_timeout_seconds=lock_timeout_seconds,
-            # So nobody can write meanwhile, and closing the old file touches nothing of the new one.
+            # The lock keeps writers out, and closing a read-only file does not touch the new one.
             read_only=True,
         ) as connection:
             if not is_requested(connection):
@@ -64,15 +64,15 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
     except (OSError, duckdb.Error, WarehouseError) as error:
         _remove(incoming)
         raise WarehouseError(
-            f"the rows are gone from the tables, but {database} could not be written anew, so its"
-            f" free pages may still hold them: {error} Make room for a second file of its size, then"
-            " give the same command again."
+            f"The rows are deleted from the tables, but {database} could not be rewritten, so its"
+            f" free pages may still hold them: {error} Free disk space for a second file of its size,"
+            " then run the same command again."
         ) from error
     return True
 
 
 def is_requested(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the file is still to be written anew."""
+    """Return whether a rewrite of the file is pending."""
     found = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
         " AND schema_name || '.' || table_name = ?",
@@ -89,7 +89,7 @@ def _remove(path: Path) -> None:
 
 
 def synchronize(path: Path) -> None:
-    """Have a file, or the names in a folder, on disk before going on."""
+    """Flush a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

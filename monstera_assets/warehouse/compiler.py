@@ -1,4 +1,4 @@
-"""From Ibis expressions over unbound tables to DuckDB's SQL."""
+"""Compile Ibis expressions over unbound tables to DuckDB SQL."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from monstera_assets.lifecycle.workflows import MatchedInOrder
 from monstera_assets.warehouse.tables import duckdb_type
 
 FIRST_HASH, LAST_HASH = "first_hash_of_batch", "last_hash_of_batch"
-"""Parameters of a query over a batch of keys: the range of their hashes."""
+"""Parameters of a query over a batch of keys: the range of hashes."""
 HASH = "hash_of_key"
-"""Column of the temporary tables of facts that are computed by key."""
+"""Column with the hash of the key, in the temporary tables of facts."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Query:
     """The SQL of an expression, the same for every run.
 
     Attributes:
-        select: the query over all of its rows.
+        select: the query over all rows.
         columns: column name to DuckDB type, in order.
-        parameters: names of the parameters in the texts; `bind` gives them values.
-        facts: temporary table name to its query, where the expression marks facts with `by_key`.
-        batch: the query over the facts of one range of hashes, from those temporary tables.
+        parameters: names of the parameters in the SQL; `bind` sets their values.
+        facts: temporary table name to query, for facts that the expression marks with `by_key`.
+        batch: the query over one range of hashes of these temporary tables.
     """
 
     select: str
@@ -52,18 +52,18 @@ class Query:
 
 
 class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no stubs
-    """Ibis's compiler for DuckDB, with the operations that this project adds to Ibis."""
+    """Ibis's compiler for DuckDB, extended by the operations of this project."""
 
-    def visit_Parameter(  # noqa: N802  # the compiler finds a visitor by the operation's name
+    def visit_Parameter(  # noqa: N802  # Ibis finds a visitor by the name of the operation
         self, op: Parameter, *, name: str, dtype: dt.DataType
     ) -> sge.Expression:
-        """A variable of the connection, which DuckDB folds to a constant before it plans."""
+        """Compile to a connection variable, which DuckDB folds to a constant before planning."""
         del op
         value: sge.Expression = self.cast(self.f.getvariable(sge.convert(name)), dtype)
         return value
 
     def visit_Hash(self, op: ops.Hash, *, arg: sge.Expression) -> sge.Expression:  # noqa: N802
-        """63 of the 64 bits of DuckDB's hash, which is unsigned: Ibis goes through a bit string."""
+        """Use 63 of the 64 bits of DuckDB's unsigned hash, without Ibis's cast to a bit string."""
         shifted = sge.BitwiseRightShift(this=self.f.hash(arg), expression=sge.convert(1))
         hashed: sge.Expression = self.cast(shifted, op.dtype)
         return hashed
@@ -71,20 +71,20 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
     def visit_DropColumns(  # noqa: N802
         self, op: ops.DropColumns, *, parent: Any, columns_to_drop: frozenset[str]
     ) -> Any:
-        """In a fixed order: Ibis keeps a set, so that texts would differ from process to process."""
+        """Sort the columns: Ibis keeps a set, so the SQL would differ between processes."""
         return super().visit_DropColumns(op, parent=parent, columns_to_drop=sorted(columns_to_drop))
 
     def visit_PartitionedByKey(  # noqa: N802
         self, op: PartitionedByKey, *, parent: Any, key: str
     ) -> Any:
-        """The facts: the mark is for whoever runs them in batches."""
+        """Compile to the facts; only execution in batches uses the mark."""
         del op, key
         return parent
 
     def visit_MatchedInOrder(  # noqa: N802
         self, op: MatchedInOrder, *, steps: sge.Expression
     ) -> sge.Expression:
-        """Fold the steps into the list of matched moments, whose length is the last step matched."""
+        """Fold the steps into the list of matched moments; its length is the last step matched."""
         matched, step = sg.to_identifier("matched"), sg.to_identifier("step")
         minus_number, moment = (
             self.f.struct_extract(step, name) for name in ("minus_number", "moment")
@@ -107,7 +107,7 @@ _MARKS = (ops.SelfReference, PartitionedByKey)
 
 
 def compile_query(expression: ir.Table) -> Query:
-    """The DuckDB SQL of an Ibis expression over unbound tables, with what must be known to run it."""
+    """Compile an Ibis expression over unbound tables to a `Query`."""
     root = expression.op()
     found = root.find((*_MARKS, Parameter))
     marked = [node for node in found if isinstance(node, PartitionedByKey)]
@@ -125,18 +125,18 @@ def compile_query(expression: ir.Table) -> Query:
 
 
 def formatted(query: Query) -> str:
-    """The text of a query for people to read, with its parameters in a comment."""
+    """Return the SQL of a query, pretty-printed, with the parameters listed in a comment."""
     given = [f"-- Parameters, set for each run: {', '.join(query.parameters)}\n"]
     text = sg.parse_one(query.select, dialect="duckdb").sql(dialect="duckdb", pretty=True)
     return "".join(given if query.parameters else []) + text
 
 
 def bind(connection: duckdb.DuckDBPyConnection, values: Mapping[str, object]) -> None:
-    """Give parameters of queries their values for the connection.
+    """Set query parameters on the connection that runs the queries.
 
     Args:
-        connection: the connection that will run the queries.
-        values: parameter name, an identifier of the code, to a date or a whole number.
+        connection: the connection.
+        values: parameter name (an identifier from the code) to a date or an integer.
     """
     if values:
         statements = "; ".join(f"SET VARIABLE {name} = {_literal(v)}" for name, v in values.items())
@@ -144,10 +144,10 @@ def bind(connection: duckdb.DuckDBPyConnection, values: Mapping[str, object]) ->
 
 
 def compile_duckdb(expression: ir.Table) -> str:
-    """The DuckDB SQL of an Ibis expression over unbound tables.
+    """Compile an Ibis expression over unbound tables to DuckDB SQL.
 
-    What the expression marks as `materialized` becomes a materialized common table expression: it is
-    compiled, planned and run once, however many parts of the expression read it.
+    Parts marked as `materialized` become materialized common table expressions, which DuckDB plans
+    and runs once, no matter how often they are read.
     """
     root = expression.op()
     with gc_disabled():
@@ -179,7 +179,7 @@ def _batch_of(name: str, facts: PartitionedByKey) -> ops.Node:
 
 def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
     stages: list[str] = []
-    # What is marked as materialized or by key, if it is more than a table.
+    # Plain tables need no stage.
     shared = {
         mark.parent
         for mark in marks
@@ -187,7 +187,7 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
     }
 
     def rewrite(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
-        """A node over what is below it; a shared one becomes a stage, whose table stands for it."""
+        """Rebuild a node on its rewritten inputs; replace a shared node by the table of a stage."""
         rewritten = node.__recreate__(below) if below else node
         if node not in shared:
             return rewritten
@@ -197,16 +197,17 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
 
     if not shared:
         return _compile(root)
-    # One pass from the leaves up: what a stage reads is a stage before it.
+    # One pass from the leaves up: a stage reads only earlier stages.
     last = root.replace(rewrite)
     return f"WITH {', '.join(stages)} SELECT * FROM ({_compile(last)})"
 
 
 @contextmanager
 def gc_disabled() -> Iterator[None]:
-    """Without Python's search for cycles, which costs a tenth of the time to build and to compile.
+    """Disable garbage collection while expressions are built and compiled.
 
-    An expression is hundreds of thousands of small objects, which all live until its text is there.
+    It takes a tenth of the time, and the hundreds of thousands of small objects of an expression all
+    live until its SQL is complete.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -1,7 +1,7 @@
-"""Connections to the DuckDB file: one configuration, a patient wait for the lock, clear errors.
+"""Connect to the DuckDB file: one configuration, a wait for the lock, clear errors.
 
-DuckDB admits one writing process per file, and within a process all connections must be opened with
-the same configuration. Everything in this project that opens the file therefore comes through here.
+DuckDB admits one writing process per file and requires the same configuration for all connections of
+a process. All code that opens the file therefore uses this module.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOCKED = "Could not set lock on file"
 _RESERVED_NAMES = {*Layer, OPERATIONS_SCHEMA}
 
 _connections: Counter[str] = Counter()
-"""How many connections this process has open, by database; each keeps other processes out."""
+"""Number of open connections of this process per database; each holds the lock."""
 
 Configuration = Mapping[str, str | int | bool]
 
@@ -34,10 +34,9 @@ def connection_config(
     threads: int | None = None,
     temp_directory: Path | None = None,
 ) -> dict[str, str | int | bool]:
-    """DuckDB settings for the warehouse.
+    """Return DuckDB settings for the warehouse.
 
-    Insertion order is not kept: tables are sets of rows, and large inserts then run in parallel and
-    in bounded memory.
+    Insertion order is not preserved, so that large inserts run in parallel and in bounded memory.
     """
     config: dict[str, str | int | bool] = {
         "preserve_insertion_order": False,
@@ -61,14 +60,14 @@ def connect(
     lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
     read_only: bool = False,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the database, waiting for another process to release its lock; closed on leaving.
+    """Open the database, after waiting for its lock; close it on exit.
 
-    The first connection brings a file of an older layout up to date.
+    The first connection upgrades a file with an older layout.
 
     Raises:
-        WarehouseLockedError: the lock was not released in `lock_timeout_seconds`.
-        WarehouseError: the file cannot be opened, is no DuckDB database, has a newer layout, or an
-            older one and the connection is read-only, or the disk is full.
+        WarehouseLockedError: the lock was not released within `lock_timeout_seconds`.
+        WarehouseError: the file cannot be opened, is not a DuckDB database, has a newer layout, has
+            an older layout on a read-only connection, or the disk is full.
     """
     _check_name(database)
     if not read_only:
@@ -81,18 +80,18 @@ def connect(
         yield connection
     except duckdb.IOException as error:
         raise WarehouseError(
-            f"{database}: {error}. Nothing of the interrupted write is kept. Check that the disk"
-            " has room for the database and its temporary files, then run again."
+            f"{database}: {error}. The interrupted write was rolled back. Check that the disk has"
+            " room for the database and its temporary files, then run again."
         ) from error
     except duckdb.OutOfMemoryException as error:
         raise WarehouseError(
-            f"{database}: {error}. Nothing of the interrupted write is kept. Raise memory_limit, or"
-            " give temp_directory a disk with room, then run again."
+            f"{database}: {error}. The interrupted write was rolled back. Raise memory_limit, or set"
+            " temp_directory to a disk with more room, then run again."
         ) from error
     except (duckdb.FatalException, duckdb.InternalException) as error:
         raise WarehouseError(
-            f"{database}: {error}. Nothing of the interrupted write is kept. Check that the disk"
-            " has room and that the file is whole, then run again in a new process."
+            f"{database}: {error}. The interrupted write was rolled back. Check that the disk has"
+            " room and that the file is not damaged, then run again in a new process."
         ) from error
     finally:
         connection.close()
@@ -100,13 +99,12 @@ def connect(
 
 
 def _check_name(database: str) -> None:
-    # DuckDB calls a database by its file's name, and then cannot tell `silver.t` of schema silver
-    # from table t of database silver.
+    # DuckDB names a database after its file. `silver.t` would then be ambiguous: schema or database.
     name = Path(database).name.split(".")[0].lower()
     if name in _RESERVED_NAMES:
         raise WarehouseError(
             f"{database}: a database file cannot have the name of one of its schemas"
-            f" ({', '.join(sorted(_RESERVED_NAMES))}). Give it another name with --database or"
+            f" ({', '.join(sorted(_RESERVED_NAMES))}). Choose another name with --database or"
             " MONSTERA_DATABASE."
         )
 
@@ -119,8 +117,8 @@ def _create_folder(database: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WarehouseError(
-            f"the folder {folder} of the database cannot be created: {error.strerror}."
-            " Choose another place with --database or MONSTERA_DATABASE."
+            f"The folder {folder} of the database cannot be created: {error.strerror}."
+            " Choose another path with --database or MONSTERA_DATABASE."
         ) from error
 
 
@@ -135,13 +133,13 @@ def _open(
             if _LOCKED not in str(error):
                 raise WarehouseError(
                     f"{database} cannot be opened: {error}. Check the path, its permissions and"
-                    " that it is a DuckDB database."
+                    " that the file is a DuckDB database."
                 ) from error
             if time.monotonic() >= deadline:
                 raise WarehouseLockedError(
-                    f"{database} is being written by another process and stayed locked for"
-                    f" {lock_timeout_seconds:g} s. Let that run finish, or close the program that"
-                    f" holds the file, then run again. ({error})"
+                    f"{database} was locked by another process for {lock_timeout_seconds:g} s. Wait"
+                    " until its run has finished, or close the program that holds the file, then run"
+                    f" again. ({error})"
                 ) from error
             time.sleep(_RETRY_SECONDS)
         except duckdb.Error as error:

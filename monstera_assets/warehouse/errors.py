@@ -1,8 +1,8 @@
-"""Errors of the warehouse; each message says what happened and what to do."""
+"""Errors of the warehouse."""
 
 
 class WarehouseError(RuntimeError):
-    """The warehouse could not do what was asked; its tables are as they were before."""
+    """An operation on the warehouse failed; its tables are unchanged."""
 
 
 class WarehouseLockedError(WarehouseError):
@@ -10,12 +10,12 @@ class WarehouseLockedError(WarehouseError):
 
 
 class SchemaMismatchError(WarehouseError):
-    """What an asset delivers, or what is stored, is not what the table declares."""
+    """The delivered or stored columns differ from the declaration of the table."""
 
 
 class MissingTableError(WarehouseError):
-    """A table that a result depends on was never materialized."""
+    """A required table was never materialized."""
 
 
 class MissingPartitionsError(MissingTableError):
-    """Days that a result depends on were never materialized."""
+    """Required days were never materialized."""

@@ -1,8 +1,7 @@
-"""The DuckDB IO manager: dagster-duckdb's, made atomic, typed by declaration, and safe to range over.
+"""The DuckDB IO manager: dagster-duckdb's, with atomic writes, declared types and ranges of days.
 
-An asset returns a query (run inside DuckDB, no row passes through Python) or, where the work is truly
-Python's, a pandas DataFrame. An input arrives as its table and the days to read of it, or as a
-DataFrame; an input with days that were never materialized is an error, not an absence of rows.
+An asset returns a query, which runs inside DuckDB, or a pandas DataFrame. An input is loaded as its
+table and the days to read, or as a DataFrame. Days that were never materialized raise an error.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -50,24 +49,22 @@ from monstera_assets.warehouse.tables import Table, declared
 from monstera_assets.warehouse.windows import DateWindow
 
 READS = "monstera/reads"
-"""Metadata key of an asset's input: which days of a partitioned table it reads."""
+"""Metadata key of an asset's input: the days that it reads from a daily table."""
 
 AS_OF_DATE = "as_of_date"
-"""Column of the tables that describe the latest date of history, and its metadata key."""
+"""Column of current tables with the date that they describe; also a metadata key."""
 
 _FRAME = "delivered_frame"
-_NO_TYPE = '"NULL"'  # what DuckDB calls the type of a DataFrame's column without any value
+_NO_TYPE = '"NULL"'  # DuckDB's type for a DataFrame column without values
 
 
 class Reads(StrEnum):
-    """Which days of a partitioned input an asset reads; all of them must have been materialized."""
+    """The days that an asset reads from an input; all of them must be materialized."""
 
-    MAPPED_DAYS = "the days that the partition mapping names"
+    MAPPED_DAYS = "the days of the partition mapping"
     ALL_DAYS = "from the first partition to the latest materialized day"
     LATEST_DAY = "the latest materialized day"
-    UP_TO_AS_OF = (
-        "a table without partitions, of which the days computed must not lie after its date"
-    )
+    UP_TO_AS_OF = "an unpartitioned table whose as-of date is not before the computed days"
 
 
 _NO_DAYS = (date.max, date.min)
@@ -75,11 +72,11 @@ _NO_DAYS = (date.max, date.min)
 
 @dataclass(frozen=True)
 class InputRows:
-    """What an asset reads of an upstream table.
+    """The rows that an asset reads from an upstream table.
 
     Attributes:
         table: the table.
-        days: first and last day to read of a partitioned table, the last before the first for none.
+        days: first and last day to read from a daily table; the last is before the first for no days.
     """
 
     table: Table
@@ -88,13 +85,13 @@ class InputRows:
 
 @dataclass(frozen=True)
 class Computed:
-    """What an asset returns.
+    """The result of an asset.
 
     Attributes:
-        rows: the query of its rows, or the rows.
+        rows: a query, an expression or the rows themselves.
         parameters: the parameters of the query, by name.
-        previews: what is shown of the table, with the query of each.
-        batches: how some of the days are computed by themselves; None where they cannot be.
+        previews: the previews, each with its query.
+        batches: how to compute the days in batches; None if days depend on each other.
     """
 
     rows: Query | ir.Table | pd.DataFrame
@@ -104,29 +101,29 @@ class Computed:
 
 
 class WarehouseIOManager(DuckDBIOManager):
-    """Writes assets to, and reads them from, the warehouse's DuckDB file.
+    """Write assets to, and read them from, the warehouse.
 
-    Schema and table are the two parts of the asset key, by which the table's declaration is found.
+    The two parts of the asset key are the schema and the table, which identify the declaration.
     """
 
     lock_timeout_seconds: float = Field(
         default=DEFAULT_LOCK_TIMEOUT_SECONDS,
-        description="How long to wait for another process to release the database file.",
+        description="Seconds to wait for another process to release the database file.",
     )
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:
-        """Ibis expressions, batches of tables, and pandas DataFrames."""
+        """Return handlers for queries, batches of tables and pandas DataFrames."""
         return [IbisTypeHandler(), BatchTypeHandler(), DeclaredPandasTypeHandler()]
 
     @staticmethod
     def default_load_type() -> type | None:
-        """Inputs without a type annotation arrive as Ibis tables."""
+        """Load inputs without a type annotation as Ibis tables."""
         handler: type = ir.Table
         return handler
 
     def create_io_manager(self, context: InitResourceContext) -> DbIOManager:
-        """The IO manager proper."""
+        """Create the IO manager that Dagster calls."""
         return DbIOManager(
             db_client=WarehouseClient(),
             database=self.database,
@@ -138,10 +135,10 @@ class WarehouseIOManager(DuckDBIOManager):
 
     @contextmanager
     def yield_for_execution(self, context: InitResourceContext) -> Generator[Any, None, None]:
-        """Keep the file open, and so its lock, for as long as the run uses it.
+        """Keep the file open and locked for the whole run.
 
-        Opening and checkpointing the file at every step would cost more than most steps do, and
-        between two steps another process could slip in.
+        Opening and checkpointing the file in each step would take longer than most steps, and other
+        processes could write between two steps.
         """
         with (
             connect(
@@ -155,14 +152,14 @@ class WarehouseIOManager(DuckDBIOManager):
 
 
 class WarehouseClient(DuckDbClient):
-    """One transaction an output; existence tested rather than an error caught and swallowed."""
+    """Write each output in one transaction, and create tables from their declarations."""
 
     @staticmethod
     @contextmanager
     def connect(
         context: OutputContext | InputContext, table_slice: TableSlice
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection, for an output inside a transaction that also records the materialization."""
+        """Connect; for an output, in a transaction that also records the materialization."""
         config: Mapping[str, Any] = context.resource_config or {}
         with connect(
             config["database"],
@@ -181,18 +178,18 @@ class WarehouseClient(DuckDbClient):
     def ensure_schema_exists(
         context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
-        """Create schema and table from the declaration, or verify them."""
+        """Create the schema and table from the declaration, or verify them."""
         writer.prepare(connection, declaration(table_slice))
 
     @staticmethod
     def delete_table_slice(
         context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
-        """Delete nothing yet: the handlers do, since a batch may read, or keep, what is there."""
+        """Do nothing: the handlers delete, since a batch may read or keep stored rows."""
 
 
 class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
-    """Runs queries inside DuckDB."""
+    """Run queries inside DuckDB."""
 
     def handle_output(
         self,
@@ -221,7 +218,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         if window is None:
             return {**row_count_metadata(rows, window), **_as_of(connection, table), **seen}
         if seen:
-            # A preview is of the whole table: the last partition has it for all of the range.
+            # A preview describes the whole table: attach it to the last partition of the range.
             context.step_context.add_asset_metadata(seen, context.asset_key, str(window.last))
         return row_count_metadata(rows, window)
 
@@ -231,7 +228,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> InputRows:
-        """The upstream table and the days to read of it, each of which exists.
+        """Return the upstream table and the days to read, all of which exist.
 
         Raises:
             MissingTableError: the table, or a mapped partition, was never materialized.
@@ -241,12 +238,12 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        """Ibis tables, and queries or DataFrames with what is shown of the table."""
+        """Ibis tables and `Computed`."""
         return [ir.Table, Computed]
 
 
 class BatchTypeHandler(DbTypeHandler[TableBatch]):
-    """Writes several tables in the one transaction: rows, rejections and ledger of a load."""
+    """Write several tables in one transaction, such as the rows and rejections of a load."""
 
     def handle_output(
         self,
@@ -255,7 +252,7 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
         obj: TableBatch,
         connection: duckdb.DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
-        """Stage the source rows, then replace each table's slice."""
+        """Replace the slice of each table."""
         window = slice_window(table_slice)
         obj.write(connection, window)
         return row_count_metadata(obj.counts[table_slice.table], window)
@@ -266,8 +263,8 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> TableBatch:
-        """Batches are written, never read."""
-        raise SchemaMismatchError("a batch of tables cannot be an input; name one of its tables")
+        """Raise an error: batches are only written."""
+        raise SchemaMismatchError("A batch of tables cannot be an input. Name one of its tables.")
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
@@ -276,7 +273,7 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
 
 
 class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
-    """dagster-duckdb-pandas, writing by name, by declaration, and also when there are no rows."""
+    """Write DataFrames by column name and declared type, including empty ones."""
 
     def handle_output(
         self,
@@ -285,11 +282,10 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         obj: pd.DataFrame,
         connection: duckdb.DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
-        """Insert the DataFrame's rows.
+        """Insert the rows of the DataFrame.
 
-        Missing values (NaN, NaT, None) become null. Integers that pandas holds as floats, for want of
-        an integer that may be missing, and dates that it holds as midnights are taken as what they
-        are declared to be.
+        Missing values (NaN, NaT, None) become null. Whole floats in integer columns and midnights in
+        date columns are converted, since pandas has no nullable integers and no dates.
 
         Raises:
             SchemaMismatchError: columns or types differ from the declaration.
@@ -305,7 +301,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> pd.DataFrame:
-        """The rows of the mapped partitions, each of which exists.
+        """Return the rows of the mapped partitions, all of which exist.
 
         Raises:
             MissingTableError: the table, or a mapped partition, was never materialized.
@@ -321,16 +317,16 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
 def rows_to_read(
     context: InputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
 ) -> InputRows:
-    """An input's table, and the days that the asset reads of it.
+    """Return an input's table and the days that the asset reads from it.
 
     Raises:
         MissingTableError: the table, or a day to read, was never materialized.
-        MissingPartitionsError: the table does not describe the days to compute.
-        SchemaMismatchError: the table was written with another declaration, or nothing produces it.
+        MissingPartitionsError: the table's as-of date is before the days to compute.
+        SchemaMismatchError: the table was written with another declaration, or no asset produces it.
     """
     upstream = context.upstream_output
     if upstream is None:
-        raise SchemaMismatchError(f"{table_slice.table} has no producing asset to read from")
+        raise SchemaMismatchError(f"No asset produces {table_slice.table}, which is an input.")
     table = declaration(table_slice)
     if table.partition_column is None:
         writer.require_table(connection, table)
@@ -350,13 +346,15 @@ def _insert(
     computed: Computed,
     window: DateWindow | None,
 ) -> int:
-    """Insert what was computed, in batches of days if they are many rows; how many rows they are."""
+    """Insert the result, in batches of days if it is large; return the number of rows."""
     if isinstance(computed.rows, Query):
         query = computed.rows
     else:
         query = writer.compile_verified(table, computed.rows)
     if missing := set(query.parameters) - computed.parameters.keys():
-        raise WarehouseError(f"{table.qualified_name}: no value for {', '.join(sorted(missing))}")
+        raise WarehouseError(
+            f"{table.qualified_name}: the query parameters {', '.join(sorted(missing))} have no value."
+        )
     bind(connection, computed.parameters)
     if computed.batches is None or window is None or len(window) == 1:
         return writer.insert(connection, table, query, window)
@@ -376,19 +374,19 @@ def _replace_by_frame(
     frame: pd.DataFrame,
     window: DateWindow | None,
 ) -> int:
-    """Replace the table's slice by a DataFrame's rows; how many they are."""
+    """Replace the table's slice by the rows of a DataFrame; return their number."""
     writer.verify_columns(table, [str(name) for name in frame.columns])
-    connection.register(_FRAME, _without_types_of_nothing(frame))
+    connection.register(_FRAME, _without_types_of_empty_columns(frame))
     writer.verify_schema(table, _delivered_schema(connection, table))
     writer.delete(connection, table, window)
     rows = writer.insert(connection, table, f"SELECT * FROM {_FRAME}", window)
-    # After an error the transaction admits no further statement, and the connection is closed.
+    # Not in a `finally`: after an error the transaction accepts no further statement.
     connection.unregister(_FRAME)
     return rows
 
 
-def _without_types_of_nothing(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with None in columns without any value, whose type in pandas is an accident."""
+def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with None in columns without values, whose pandas type is arbitrary."""
     frame = frame.copy(deep=False)
     for name in frame.columns[frame.isna().all()]:
         frame[name] = None
@@ -398,7 +396,7 @@ def _without_types_of_nothing(frame: pd.DataFrame) -> pd.DataFrame:
 def _delivered_schema(
     connection: duckdb.DuckDBPyConnection, table: Table
 ) -> dict[str, dt.DataType]:
-    """The types of a DataFrame, as far as pandas can tell the declared ones apart."""
+    """Return the types of a DataFrame; floats in declared integer columns count as integers."""
     declared = table.relation.schema()
     delivered: dict[str, dt.DataType] = {}
     for name, stored_type, *_ in connection.execute(f"DESCRIBE {_FRAME}").fetchall():
@@ -406,28 +404,28 @@ def _delivered_schema(
         if dtype.is_timestamp():
             dtype = dtype.copy(scale=None)
         if name in declared and dtype.is_floating() and declared[name].is_integer():
-            dtype = declared[name]  # the writer refuses fractions
+            dtype = declared[name]  # the writer rejects fractions
         delivered[name] = dtype
     return delivered
 
 
 def declaration(table_slice: TableSlice) -> Table:
-    """The declaration of the table that an asset fills.
+    """Return the declaration of the table that an asset fills.
 
     Raises:
-        SchemaMismatchError: there is none.
+        SchemaMismatchError: the table is not declared.
     """
     table = declared(f"{table_slice.schema}.{table_slice.table}")
     if table is None:
         raise SchemaMismatchError(
-            f"{table_slice.schema}.{table_slice.table} is not declared; make its asset from a"
-            " declared table"
+            f"{table_slice.schema}.{table_slice.table} is not declared. Build its asset from a"
+            " declared table."
         )
     return table
 
 
 def slice_window(table_slice: TableSlice) -> DateWindow | None:
-    """The days of a table slice; None for a whole table, and for a slice of no partitions."""
+    """Return the days of a table slice; None for a whole table or a slice without partitions."""
     for dimension in table_slice.partition_dimensions or []:
         if isinstance(dimension.partitions, TimeWindow):
             start, end = dimension.partitions
@@ -436,17 +434,17 @@ def slice_window(table_slice: TableSlice) -> DateWindow | None:
 
 
 def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, RawMetadataValue]:
-    """The row count under Dagster's name for it, where it is the count of one partition or table."""
+    """Return the row count under Dagster's metadata key; under another key for a range of days."""
     if window is None:
         return {"dagster/row_count": rows}
     if len(window) == 1:
         return {"dagster/partition_row_count": rows}
-    # Every partition of the range shares this metadata, so it must not pass for one partition's.
+    # All partitions of the range share this metadata, so it must not look like one partition's count.
     return {"rows_written": rows, "days_written": str(window)}
 
 
 def _as_of(connection: duckdb.DuckDBPyConnection, table: Table) -> Mapping[str, RawMetadataValue]:
-    """The date that a table of the present describes; nothing for others."""
+    """Return the as-of date of a current table as metadata; empty for other tables."""
     if not any(column.name == AS_OF_DATE for column in table.columns):
         return {}
     [(latest,)] = connection.execute(
@@ -468,9 +466,8 @@ def _require_as_of(
     ).fetchall()
     if as_of is not None and str(as_of) < last:
         raise MissingPartitionsError(
-            f"{table.qualified_name} describes the days up to {as_of}, and this result is of days up"
-            f" to {last}. Materialize it first, for example with: monstera run --from {last}"
-            f" --to {last}"
+            f"{table.qualified_name} describes days up to {as_of}, but days up to {last} are computed."
+            f" Materialize it first, for example with: monstera run --from {last} --to {last}"
         )
 
 

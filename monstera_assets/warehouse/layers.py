@@ -1,11 +1,11 @@
-"""The warehouse's schemas; apart, so that they can be named without importing Ibis and Dagster."""
+"""The schemas of the warehouse, importable without Ibis and Dagster."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 OPERATIONS_SCHEMA = "operations"
-"""The schema of the warehouse's own bookkeeping; no declared table lies in it."""
+"""The schema for bookkeeping; it contains no declared table."""
 
 
 class Layer(StrEnum):

@@ -1,7 +1,7 @@
-"""The version of the warehouse file's layout, and the steps that bring an older file up to date.
+"""Version the layout of the warehouse file, and upgrade older files.
 
-The layout is the names of stored tables and columns and their types. A change that makes the tables of
-an older file unreadable adds a step to `STEPS`. A new table needs none: the next run creates it.
+The layout is the names and types of stored tables and columns. A change that makes the tables of older
+files unreadable needs a step in `STEPS`. A new table needs none: the next run creates it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Step = Callable[[duckdb.DuckDBPyConnection], None]
 
 _VERSION = f"{OPERATIONS_SCHEMA}.layout"
 _FIRST_VERSION = 1
-"""Of files that were written before the version was recorded."""
+"""The version of files without a recorded version."""
 
 
 def _record_the_version(_connection: duckdb.DuckDBPyConnection) -> None:
-    """From 1 to 2: the version is recorded; the tables stay as they are."""
+    """Upgrade 1 to 2: record the version; the tables do not change."""
 
 
 STEPS: Sequence[Step] = (_record_the_version,)
-"""The first step makes version 2 of version 1, and so on. Each runs in the caller's transaction."""
+"""The first step upgrades version 1 to 2, and so on. Each runs in the caller's transaction."""
 
 
 def bring_up_to_date(
@@ -35,19 +35,19 @@ def bring_up_to_date(
     read_only: bool,
     steps: Sequence[Step] | None = None,
 ) -> None:
-    """Apply the steps that the file lacks and record its version, in one transaction.
+    """Apply the missing upgrade steps and record the version, in one transaction.
 
-    A file that can be written to has the tables of the schema `operations` afterwards.
+    If the connection is not read-only, also create the tables of the schema `operations`.
 
     Args:
-        connection: after an error it must be closed, which rolls the transaction back.
+        connection: close it after an error, which rolls the transaction back.
         database: the path of the file, for messages.
-        read_only: whether the connection is: then nothing is applied.
+        read_only: whether the connection is read-only.
         steps: by default `STEPS`.
 
     Raises:
-        WarehouseError: the file has a newer version than the steps lead to, it has an older one and
-            the connection is read-only, or a step failed and the file is as it was before.
+        WarehouseError: the version is newer than the last step, it is older and the connection is
+            read-only, or a step failed and the file is unchanged.
     """
     steps = STEPS if steps is None else steps
     current = _FIRST_VERSION + len(steps)
@@ -60,13 +60,13 @@ def bring_up_to_date(
         return
     if version is not None and version > current:
         raise WarehouseError(
-            f"{database} has layout {version}, and this version of Monstera knows layouts up to"
+            f"{database} has layout {version}, but this version of Monstera supports layouts up to"
             f" {current}. Install the version that wrote the file, or a newer one."
         )
     if read_only:
         raise WarehouseError(
-            f"{database} has layout {version}, and this version of Monstera reads layout {current}."
-            " Bring the file up to date first, with: monstera run"
+            f"{database} has layout {version}, but this version of Monstera reads layout {current}."
+            " Upgrade the file with: monstera run"
         )
     missing = () if version is None else steps[version - _FIRST_VERSION :]
     try:
@@ -78,13 +78,13 @@ def bring_up_to_date(
         connection.execute("COMMIT")
     except duckdb.Error as error:
         raise WarehouseError(
-            f"{database} has layout {version} and could not be brought up to layout {current}; it is"
-            f" as it was before: {error}"
+            f"{database} could not be upgraded from layout {version} to {current} and is unchanged:"
+            f" {error}"
         ) from error
 
 
 def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
-    """The version of an open file; None if nothing was written to it yet."""
+    """Return the version of an open file; None if the file is empty."""
     tables = connection.execute(
         "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
         " AND schema_name = ? AND table_name IN ('layout', 'materializations') ORDER BY ALL",
@@ -97,7 +97,7 @@ def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
 
 
 def create_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the tables of the schema `operations` that the writer fills, unless they exist."""
+    """Create the tables of the schema `operations` that the writer fills, if they are missing."""
     connection.execute(
         f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA};"
         f"CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.materializations (schema_name VARCHAR NOT"

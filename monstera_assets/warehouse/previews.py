@@ -1,7 +1,7 @@
-"""Previews: what the Dagster UI shows of a table at a glance, beside the number of its rows.
+"""Previews of tables in the Dagster UI.
 
-A preview is a few rows, queried from the whole table after it was written, as a table in Markdown with
-bars. It belongs to the declaration of the asset that makes the table.
+A preview is a Markdown table of a few rows, optionally with bars. It is queried from the whole table
+after each write, and declared with the asset.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from monstera_assets.warehouse.compiler import Query, compile_query
 _BAR = "█"
 _PARTS = "▏▎▍▌▋▊▉"
 _WIDTH = 24
-_MOST_ROWS = 60
+_MAX_ROWS = 60
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A few rows of a table, in the order in which they are shown.
+    """A few rows of a table.
 
     Attributes:
-        title: what it shows.
-        rows: from the whole table to the rows to show, in order; columns are headed by their names.
-        bar: the column of numbers, none below 0, that bars are drawn for; none without.
-        is_share: whether numbers with a fraction are shares, shown in percent.
+        title: the title of the preview.
+        rows: returns the rows to show, in order, from the whole table.
+        bar: the column of non-negative numbers to draw as bars; None for no bars.
+        is_share: whether fractional numbers are shares, shown as percentages.
     """
 
     title: str
@@ -41,17 +41,17 @@ class Preview:
     is_share: bool = False
 
     def query(self, relation: ir.Table) -> Query:
-        """The query of the rows, one more than are shown."""
-        return compile_query(self.rows(relation).limit(_MOST_ROWS + 1))
+        """Return the query of the rows, with one row more than is shown."""
+        return compile_query(self.rows(relation).limit(_MAX_ROWS + 1))
 
     def render(self, connection: duckdb.DuckDBPyConnection, query: Query) -> str:
-        """The preview as Markdown; at most `_MOST_ROWS` rows, and a note where there are more."""
+        """Return the preview as Markdown: at most `_MAX_ROWS` rows, with a note if it is cut."""
         cursor = connection.execute(query.select)
         names = [column[0] for column in cursor.description]
         rows: Sequence[Sequence[Any]] = cursor.fetchall()
         if not rows:
-            return "Nothing yet."
-        shown = rows[:_MOST_ROWS]
+            return "No rows yet."
+        shown = rows[:_MAX_ROWS]
         headings = [text(name.replace("_", " ")) for name in names]
         cells = [[self._cell(value) for value in row] for row in shown]
         if self.bar is not None:
@@ -61,7 +61,7 @@ class Preview:
                 [*row, bar(height, max(heights))]
                 for row, height in zip(cells, heights, strict=True)
             ]
-        more = "" if len(rows) <= _MOST_ROWS else f"\n\nThe first {_MOST_ROWS} rows."
+        more = "" if len(rows) <= _MAX_ROWS else f"\n\nOnly the first {_MAX_ROWS} rows are shown."
         return table(headings, cells) + more
 
     def _cell(self, value: Any) -> str:
@@ -75,7 +75,7 @@ class Preview:
 
 
 def distribution(entities: str, column: str) -> Preview:
-    """How many of the entities that a table has a row of each have which value of a column."""
+    """Return a preview that counts the entities per value of a column, for one row per entity."""
 
     def rows(relation: ir.Table) -> ir.Table:
         counted = relation.group_by(column).aggregate(**{entities: relation.count()})
@@ -87,9 +87,9 @@ def distribution(entities: str, column: str) -> Preview:
     return Preview(title, rows, bar=entities, is_share=True)
 
 
-def bar(value: float, most: float) -> str:
-    """A bar of up to `_WIDTH` characters, of which the last is as wide as an eighth can tell."""
-    if most <= 0:
+def bar(value: float, maximum: float) -> str:
+    """Return a bar of up to `_WIDTH` characters, precise to an eighth of a character."""
+    if maximum <= 0:
         return ""
-    whole, part = divmod(round(8 * _WIDTH * value / most), 8)
+    whole, part = divmod(round(8 * _WIDTH * value / maximum), 8)
     return _BAR * whole + (_PARTS[part - 1] if part else "")

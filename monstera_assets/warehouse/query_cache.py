@@ -1,9 +1,9 @@
-"""Compiled queries, kept on disk: a table has one SQL text for a policy and a version of the code.
+"""Cache compiled queries on disk: one SQL text per table, policy and version of the code.
 
-A process that finds the text of a query does not build its expression. The files lie in a folder of
-the user's, one a query, below the fingerprint of everything that a text depends on, so a file never
-changes what it means: it is written once, replaced atomically, and read by any number of processes.
-Without a folder that can be written, queries are compiled as they are needed.
+A process that finds the SQL of a query does not build its expression. The cache has one file per query
+in a folder of the user, below a fingerprint of everything that the SQL depends on. A file is therefore
+never outdated; it is written atomically and shared by all processes. If the folder cannot be written,
+queries are compiled when needed.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _FINGERPRINTS_KEPT = 8
 
 
 class QueryCache:
-    """Queries by name, in memory and, if there is a folder, on disk.
+    """Queries by name, in memory and optionally on disk.
 
     Args:
-        folder: where the files of these queries lie, see `open_cache`; None for memory only.
+        folder: the folder of the files, see `open_cache`; None for memory only.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -43,13 +43,12 @@ class QueryCache:
         self._queries: dict[str, Query] = {}
 
     def get(self, name: str, compile_it: Callable[[], Query], *, keep: bool = True) -> Query:
-        """The query of a name.
+        """Return the query of a name, and compile it if it is not cached.
 
         Args:
-            name: of a table, or of a table and what is asked of it; a file name.
-            compile_it: makes the query if it is not there.
-            keep: whether it may be kept on disk, which is right only for what depends on nothing but
-                what the folder's fingerprint covers.
+            name: a table name, optionally with a suffix; used as file name.
+            compile_it: compiles the query.
+            keep: whether to cache it on disk; only if the fingerprint covers all that it depends on.
         """
         if name in self._queries:
             return self._queries[name]
@@ -64,19 +63,19 @@ class QueryCache:
         return query
 
     def select(self, name: str, build: Callable[[], ir.Table], *depends_on: object) -> str:
-        """The SQL of an expression that also depends on what only a run knows.
+        """Return the SQL of an expression that also depends on values known only during a run.
 
         Args:
-            name: what the expression gives; the beginning of a file name.
-            build: makes the expression.
-            depends_on: schemas, dates and whatever else differs, known by their `repr`.
+            name: prefix of the file name.
+            build: builds the expression.
+            depends_on: these values, such as schemas and dates, identified by their `repr`.
         """
         digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
         return self.get(f"{name}.{digest}", lambda: compile_query(build())).select
 
 
 def open_cache(*depends_on: str) -> QueryCache:
-    """The cache of this version of the code, the libraries that compile, and the given texts.
+    """Open the cache for this version of the code, of the compiling libraries and of the settings.
 
     Args:
         depends_on: settings that queries depend on, such as the policy, as text.
@@ -97,7 +96,7 @@ def open_cache(*depends_on: str) -> QueryCache:
 
 
 def cache_folder() -> Path | None:
-    """The user's folder for compiled queries; None if the user has no home."""
+    """Return the user's folder for compiled queries; None if the user has no home folder."""
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
@@ -106,7 +105,7 @@ def cache_folder() -> Path | None:
 
 
 def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
-    """A digest of source files, the versions of what compiles them, and further texts."""
+    """Return a digest of source files, the versions of compiling libraries, and further texts."""
     digest = hashlib.sha256()
     parts = [
         sys.version,
@@ -123,7 +122,7 @@ def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
 
 
 def _read(path: Path) -> Query | None:
-    """The query of a file; None if there is none, it is not this user's alone, or it is damaged."""
+    """Return the query of a file; None if it is missing, damaged or writable by other users."""
     try:
         if not _is_private(path):
             return None
@@ -134,7 +133,7 @@ def _read(path: Path) -> Query | None:
 
 
 def _write(path: Path, query: Query) -> None:
-    """Write a file whole or not at all; a folder that refuses it costs only time."""
+    """Write a file atomically; ignore errors, since the cache only saves time."""
     with suppress(OSError):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
@@ -152,7 +151,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _is_private(path: Path) -> bool:
-    """Whether a file or folder is this user's own, writable by nobody else, and no link."""
+    """Return whether only this user owns and can write a file or folder, and it is not a link."""
     found = path.lstat()
     return (
         found.st_uid == os.geteuid()
@@ -162,7 +161,7 @@ def _is_private(path: Path) -> bool:
 
 
 def _prune(root: Path) -> None:
-    """Delete the queries of older code and settings, but for the last few."""
+    """Delete the queries of older code and settings, except for the latest few."""
     folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
     for folder in folders[_FINGERPRINTS_KEPT - 1 :]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The warehouse as a Dagster resource, for checks, which read several tables and write none."""
+"""The warehouse as a Dagster resource, with which checks read tables."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +12,18 @@ from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS, c
 
 
 class Warehouse(ConfigurableResource[Any]):
-    """Connections to the DuckDB file, configured like the IO manager's."""
+    """Connect to the DuckDB file with the same configuration as the IO manager."""
 
     database: str = Field(description="Path of the DuckDB database.")
     connection_config: dict[str, Any] = Field(default={}, description="DuckDB settings.")
     lock_timeout_seconds: float = Field(
         default=DEFAULT_LOCK_TIMEOUT_SECONDS,
-        description="How long to wait for another process to release the database file.",
+        description="Seconds to wait for another process to release the database file.",
     )
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection; see `monstera_assets.warehouse.connection.connect`."""
+        """Open a connection; see `monstera_assets.warehouse.connection.connect`."""
         with connect(
             self.database,
             self.connection_config,

@@ -1,10 +1,9 @@
-"""Notes of what changed in the source, and what has to be computed again for it.
+"""Record changes of the source, and find the tables and days that must be recomputed.
 
-A load that finds other rows than before notes, in its own transaction, from which day on tables are
-affected. A partition that was last materialized before such a note is out of date, also when the run
-that made the note was killed right after it.
+A load that finds changed rows records, in its own transaction, the first affected day. A partition
+that was last materialized before this record is out of date, even if the run was killed right after.
 
-Belongs here: the notes and who is out of date. Not here: what has changed (bronze, operations).
+Changes themselves are detected in bronze and operations.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
 
 
 class Cause(StrEnum):
-    """Which load found a change."""
+    """The load that found a change."""
 
     EVENTS = "events"
     ENTITIES = "entities"
@@ -49,12 +48,12 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class OutOfDate:
-    """What was last computed before its inputs.
+    """Days and tables that were last computed before their inputs.
 
     Attributes:
-        days: the days of partitioned tables, in order.
-        whole_tables: the names of unpartitioned tables.
-        noted_at: when the latest change of the source was noted.
+        days: days of daily tables, in order.
+        whole_tables: names of unpartitioned tables.
+        noted_at: the time at which the latest change of the source was recorded.
     """
 
     days: tuple[date, ...]
@@ -63,13 +62,13 @@ class OutOfDate:
 
 
 def latest_day(table_name: str) -> ir.DateScalar:
-    """The latest day of a partitioned table that was materialized; null if none was."""
+    """Return the latest materialized day of a daily table; null if it has none."""
     days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
     return days.aggregate(day=days.partition_date.max()).as_scalar()
 
 
 def days_out_of_date(table_name: str) -> ir.Table:
-    """The days of a partitioned table, made from events and entities, that a later change affects."""
+    """Return the days of a daily table, made from events and entities, that a later change affects."""
     days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
     late = days.inner_join(
         _NOTED,
@@ -79,9 +78,9 @@ def days_out_of_date(table_name: str) -> ir.Table:
 
 
 def note_change(connection: duckdb.DuckDBPyConnection, cause: Cause, affects_from: date) -> None:
-    """Note a change, inside the caller's transaction."""
+    """Record a change in the caller's transaction."""
     moment = next_moment(connection)
-    # A later note of an earlier day says all that these say.
+    # The new record covers those of the same or later days.
     connection.execute(
         f"DELETE FROM {_NOTES} WHERE cause = ? AND affects_from >= ?", [cause, affects_from]
     )
@@ -95,14 +94,14 @@ def out_of_date(
     causes: Mapping[str, Collection[Cause]],
     window: DateWindow,
 ) -> OutOfDate:
-    """Which days and tables were never materialized, or before a change or what they are made from.
+    """Return the days and tables that were not materialized since their inputs or source changed.
 
     Args:
         connection: may be read-only.
-        tables: the tables to ask about.
-        inputs: for each of them, the names of the tables that it is made from.
-        causes: for each of them, the loads that it depends on, directly or not.
-        window: the days that there should be.
+        tables: the tables to examine.
+        inputs: for each table, the names of the tables that it is made from.
+        causes: for each table, the loads that it depends on directly or indirectly.
+        window: the days that should exist.
     """
     if not _exists(connection, "materializations"):
         whole = tuple(table.name for table in tables if table.partition_column is None)
@@ -114,8 +113,8 @@ def out_of_date(
     )
     _pairs(connection, "due_to", ((name, cause) for name in by_day for cause in causes[name]))
     notes = _NOTES if _exists(connection, "source_changes") else f"({_NO_NOTES})"
-    # Of a partitioned input only the same day is compared: a day that is computed again from what it
-    # was computed from before does not make the days after it out of date; notes tell when it does.
+    # For a daily input, only the same day is compared. Recomputing a day from unchanged inputs does not
+    # make later days out of date; if the inputs changed, a record says so.
     days = connection.execute(
         f"""
         WITH calendar AS (

@@ -1,14 +1,14 @@
-"""From a declared table and a pure function to a software-defined asset.
+"""Build a Dagster asset from a declared table and a pure function.
 
 A module of silver or gold declares its `Table` and decorates one function with `@table_asset`. The
-function's positional parameters are named after the tables it reads and receive Ibis tables, or
-DataFrames where they are annotated with `pd.DataFrame`; its keyword-only parameters, all optional,
-are `policy` (the thresholds), `window` (the days to compute, for a partitioned table) and `as_of`
-(the latest day of the input of which it reads `ALL_DAYS`).
+positional parameters are named after the tables that the function reads, and receive Ibis tables, or
+DataFrames if annotated with `pd.DataFrame`. The keyword-only parameters are optional: `policy` (the
+thresholds), `window` (the days to compute, for a daily table) and `as_of` (the latest day of the input
+that is read with `ALL_DAYS`).
 
-A function annotated to return an Ibis table is called once for a policy and a version of the code: the
-days are parameters of its query, whose text is kept. Any other function is called in every run, with
-the dates as they are, and returns a pandas DataFrame or an Ibis expression.
+A function annotated to return an Ibis table is called once per policy and version of the code. Days are
+parameters of its query, whose SQL is cached. Any other function is called in each run with actual
+dates, and returns a pandas DataFrame or an Ibis expression.
 """
 
 import inspect
@@ -45,7 +45,7 @@ from monstera_assets.warehouse.tables import Layer, Table, register
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_verified
 
-# Both are marked beta and both are what makes ranges possible; the lock file pins what they mean.
+# Ranges of days need both beta features; the lock file pins their behavior.
 warnings.filterwarnings(
     "ignore",
     message=r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`",
@@ -55,19 +55,19 @@ warnings.filterwarnings(
 IO_MANAGER_KEY = "io_manager"
 
 _SINCE_THE_FIRST_DAY = 36_600
-"""A hundred years of days: more than any history, clipped to the first partition by the mapping."""
+"""A hundred years in days; the partition mapping clips it to the first partition."""
 
 
 @dataclass(frozen=True)
 class Days:
-    """Which days of a partitioned input an asset reads; all of them must have been materialized."""
+    """The days that an asset reads from a daily input; all of them must be materialized."""
 
     reads: Reads
     mapping: TimeWindowPartitionMapping | None = None
 
 
 def last_days(count: int) -> Days:
-    """The days that are computed and the ones before them, `count` days for each."""
+    """Read the computed days and the days before, `count` days for each computed day."""
     mapping = TimeWindowPartitionMapping(
         start_offset=1 - count, allow_nonexistent_upstream_partitions=True
     )
@@ -75,23 +75,23 @@ def last_days(count: int) -> Days:
 
 
 SAME_DAYS = Days(Reads.MAPPED_DAYS, TimeWindowPartitionMapping())
-"""The days that are computed."""
+"""The computed days."""
 UP_TO_DAY = last_days(_SINCE_THE_FIRST_DAY)
-"""From the first partition to the last of the days that are computed."""
+"""From the first partition to the last computed day."""
 ALL_DAYS = Days(Reads.ALL_DAYS)
 """For unpartitioned tables: from the first partition to the latest materialized day."""
 LATEST_DAY = Days(Reads.LATEST_DAY)
 """For unpartitioned tables: the latest materialized day."""
 UP_TO_AS_OF = Days(Reads.UP_TO_AS_OF)
-"""For unpartitioned inputs: the days that are computed, none of which lies after its `as_of_date`."""
+"""For unpartitioned inputs: no computed day may be later than the input's `as_of_date`."""
 
 
 @dataclass(frozen=True)
 class TableAsset:
-    """A table, the function that computes it, the days it reads of its inputs, and its previews.
+    """A table, the function that computes it, the days that it reads, and its previews.
 
     Raises:
-        ValueError: a table is to be computed in batches of days that do not stand alone.
+        ValueError: `batch_by_date` is set, but the days depend on each other.
     """
 
     table: Table
@@ -101,16 +101,17 @@ class TableAsset:
     batch_by_date: bool = False
 
     def __post_init__(self) -> None:
-        days_stand_alone = self.is_query and set(self.days.values()) <= {SAME_DAYS, UP_TO_DAY}
-        if self.batch_by_date and not (days_stand_alone and SAME_DAYS in self.days.values()):
+        independent = self.is_query and set(self.days.values()) <= {SAME_DAYS, UP_TO_DAY}
+        if self.batch_by_date and not (independent and SAME_DAYS in self.days.values()):
             raise ValueError(
-                f"{self.table.name}: batches by date need an input of the same days, no input of"
-                " other days than these and those before, and no DataFrames"
+                f"{self.table.name}: `batch_by_date` requires a query with an input that is read"
+                " with SAME_DAYS, and no input that is read with other days than SAME_DAYS or"
+                " UP_TO_DAY."
             )
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the tables that the function reads."""
+        """The names of the tables that the function reads."""
         return tuple(
             name
             for name, parameter in inspect.signature(self.function).parameters.items()
@@ -119,26 +120,26 @@ class TableAsset:
 
     @property
     def is_query(self) -> bool:
-        """Whether the function makes an expression out of expressions, the same for every run."""
+        """Whether the function maps expressions to an expression that is the same in every run."""
         returns = inspect.signature(self.function).return_annotation
         return returns in (ir.Table, "ir.Table") and not any(map(self._reads_frame, self.inputs))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the pure function, as unit tests do: a window of dates may stand for one of literals."""
+        """Call the pure function, as unit tests do; a `DateWindow` is converted to literals."""
         window = kwargs.get("window")
         if isinstance(window, DateWindow) and self.is_query:
             kwargs["window"] = Window.of(window.first, window.last)
         return self.function(*args, **kwargs)
 
     def query(self, relations: Mapping[str, Table], policy: LifecyclePolicy) -> Query:
-        """The query of the table, with its days and those of its inputs as parameters.
+        """Compile the query of the table, with its days and those of its inputs as parameters.
 
         Args:
-            relations: the tables that it reads, by name.
+            relations: the input tables, by name.
             policy: the thresholds.
 
         Raises:
-            SchemaMismatchError: its columns or types differ from the declaration.
+            SchemaMismatchError: columns or types differ from the declaration.
         """
         rows = self.function(
             *(_days_of(relations[name]) for name in self.inputs),
@@ -152,12 +153,12 @@ class TableAsset:
         policy: LifecyclePolicy,
         queries: QueryCache | None = None,
     ) -> AssetsDefinition:
-        """The software-defined asset for a partition calendar and a policy.
+        """Build the asset.
 
         Args:
-            partitions: the days that there are.
+            partitions: the available days.
             policy: the thresholds.
-            queries: where compiled queries of this policy are kept.
+            queries: the cache of compiled queries for this policy.
         """
         partitioned = bool(self.table.partition_column)
         known = queries or QueryCache()
@@ -204,7 +205,7 @@ class TableAsset:
 
     @property
     def _as_of(self) -> ir.DateScalar | None:
-        """The latest day of the input of which all days are read; None if there is not just one."""
+        """The latest day of the input that is read with `ALL_DAYS`; None unless it is exactly one."""
         read = [name for name, days in self.days.items() if days is ALL_DAYS]
         return latest_day(read[0]) if len(read) == 1 else None
 
@@ -225,7 +226,7 @@ class TableAsset:
         window: DateWindow | None,
         batch: DateWindow | None = None,
     ) -> dict[str, date]:
-        """The ends of the window and of the days to read of each input; of a batch, its own days."""
+        """Return the first and last day of the window, or batch, and of each input as parameters."""
         ends = [("window", (window.first, window.last))] if window else []
         for name, rows in inputs.items():
             if rows.days is not None:
@@ -265,10 +266,10 @@ def table_asset(
 
     Args:
         table: the declaration.
-        days: for each partitioned input, the days that the function reads of it.
-        previews: what the Dagster UI shows of the table.
-        batch_by_date: whether a range over many rows is computed in batches of days; for tables that
-            take groups or joins as large as the inputs of which they read the same days.
+        days: for each partitioned input, the days that the function reads.
+        previews: the previews in the Dagster UI.
+        batch_by_date: whether to compute a range over many rows in batches of days; for tables with
+            groups or joins as large as the inputs that they read with `SAME_DAYS`.
     """
 
     def decorate(function: Callable[..., Any]) -> TableAsset:
@@ -278,7 +279,7 @@ def table_asset(
 
 
 def _days_of(table: Table) -> ir.Table:
-    """A table as an expression; of a partitioned one the days between its parameters."""
+    """Return a table as an expression, restricted to the days between its parameters."""
     if table.partition_column is None:
         return table.relation
     days, window = table.relation[table.partition_column], Window.parameters(table.name)
@@ -286,12 +287,12 @@ def _days_of(table: Table) -> ir.Table:
 
 
 def asset_key(table_name: str) -> AssetKey:
-    """The asset key of a table: its layer, which its name begins with, and its name."""
+    """Return the asset key of a table: the layer, which is the prefix of its name, and the name."""
     return AssetKey([Layer(table_name.split("_", 1)[0]).value, table_name])
 
 
 def batch_outs(tables: Sequence[Table]) -> dict[str, AssetOut]:
-    """The outputs of a multi-asset that fills several tables from one `TableBatch`."""
+    """Return the outputs of a multi-asset that fills several tables from one `TableBatch`."""
     return {
         table.name: AssetOut(
             key=asset_key(table.name),
@@ -308,12 +309,12 @@ def batch_outs(tables: Sequence[Table]) -> dict[str, AssetOut]:
 
 
 def describe(table: Table) -> str:
-    """What the Dagster UI says of a table: what it is and what one row is."""
+    """Return the asset description for the Dagster UI: the table's description and grain."""
     return f"{table.description}\n\nGrain: {table.grain}."
 
 
 def asset_attributes(table: Table, partitions: DailyPartitionsDefinition) -> dict[str, Any]:
-    """What an asset's definition takes over from the declaration of its table."""
+    """Return the arguments of `@asset` that follow from the declaration of the table."""
     return {
         "key": asset_key(table.name),
         "group_name": str(table.layer),
@@ -326,7 +327,7 @@ def asset_attributes(table: Table, partitions: DailyPartitionsDefinition) -> dic
 
 
 def table_metadata(table: Table) -> dict[str, Any]:
-    """Column schema and, for a partitioned table, the column that holds the partition's date."""
+    """Return the column schema and, for a daily table, the partition column, as asset metadata."""
     register(table)
     metadata: dict[str, Any] = {"dagster/column_schema": table.to_dagster()}
     if table.partition_column:
@@ -335,6 +336,6 @@ def table_metadata(table: Table) -> dict[str, Any]:
 
 
 def partition_window(context: AssetExecutionContext) -> DateWindow:
-    """The days of the partitions that a step computes."""
+    """Return the days that a step computes."""
     keys = context.partition_key_range
     return DateWindow(date.fromisoformat(keys.start), date.fromisoformat(keys.end))

@@ -1,7 +1,7 @@
-"""Table declarations: each table names its columns, key and grain once; everything else follows.
+"""Table declarations.
 
-From a `Table` come the DDL and the cast on write, the column schema shown in the Dagster UI, the
-contract checks and the data dictionary.
+The DDL, the casts on write, the column schema in the Dagster UI, the contract checks and the data
+dictionary are derived from each `Table`.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Reference:
 
     @property
     def layer(self) -> str:
-        """The schema of the referenced table, which its name begins with."""
+        """The schema of the referenced table, which is the prefix of its name."""
         return self.table.split("_", 1)[0]
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: name, Ibis type (`string`, `date`, `int64`, ...) and what it means, with its unit."""
+    """One column: name, Ibis type (`string`, `date`, `int64`, ...) and description with unit."""
 
     name: str
     type: str
@@ -54,7 +54,7 @@ class Column:
     allowed: tuple[str, ...] | None = None
     references: Reference | None = None
     days_before_latest: int | None = None
-    """Set on trend flags only: true on the latest date of the table and this many days before it."""
+    """For trend flags only: true on the latest date of the table and this many days before it."""
 
     @cached_property
     def dtype(self) -> dt.DataType:
@@ -69,7 +69,7 @@ class Column:
 
 @cache
 def duckdb_type(dtype: dt.DataType) -> str:
-    """The DuckDB spelling of an Ibis type, as used in DDL and casts."""
+    """Return the DuckDB spelling of an Ibis type, as used in DDL and casts."""
     return str(DuckDBType.to_string(dtype)).replace("TEXT", "VARCHAR")
 
 
@@ -79,7 +79,7 @@ def _ibis_type(stored_type: str) -> dt.DataType:
 
 
 def same_type(left: str, right: str) -> bool:
-    """Whether two DuckDB types are the same, however they are spelled."""
+    """Return whether two spellings denote the same DuckDB type."""
     return left == right or bool(DuckDBType.from_string(left) == DuckDBType.from_string(right))
 
 
@@ -87,7 +87,7 @@ TREND_FLAGS = (
     Column(
         "is_current_day",
         "boolean",
-        "True on the latest date of the table. Kept up to date whenever a partition is written.",
+        "True on the latest date of the table; updated on each write.",
         days_before_latest=0,
     ),
     Column(
@@ -97,19 +97,20 @@ TREND_FLAGS = (
         days_before_latest=89,
     ),
 )
-"""Columns for trend tiles. The writer fills them: they depend on the latest date that exists, so no
-partition can know them for itself."""
+"""Columns for trend charts, filled by the writer: they depend on the latest date of the table."""
 
 _DECLARED: dict[str, Table] = {}
-"""By qualified name, as Dagster gives an IO manager the key of an asset and no object of ours."""
+"""Declarations by qualified name: Dagster passes an IO manager only the key of an asset."""
 
 
 @dataclass(frozen=True)
 class Table:
     """A declared table.
 
-    `grain` says what one row is; `key` the columns that identify it (a key column may be null);
-    `partition_column` the DATE column of a daily partitioned table.
+    Attributes:
+        grain: what one row is.
+        key: the columns that identify a row; they may be nullable.
+        partition_column: the DATE column of a daily table.
     """
 
     layer: Layer
@@ -124,22 +125,24 @@ class Table:
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
         if len(set(names)) != len(names):
-            raise ValueError(f"{self.name} declares a column twice")
+            raise ValueError(f"{self.name} declares a column twice.")
         unknown = {*self.key, *([self.partition_column] if self.partition_column else [])} - {
             *names
         }
         if unknown:
-            raise ValueError(f"{self.name}: key or partition column {sorted(unknown)} not declared")
+            raise ValueError(
+                f"{self.name}: key or partition columns {sorted(unknown)} are missing."
+            )
         days = [column for column in self.columns if column.name == self.partition_column]
         if any(column.nullable or not column.dtype.is_date() for column in days):
             raise ValueError(
-                f"{self.name}: the partition column {self.partition_column} must be a date that is"
-                " never null"
+                f"{self.name}: the partition column {self.partition_column} must be a non-nullable"
+                " date."
             )
         if not days and any(column.days_before_latest is not None for column in self.columns):
-            raise ValueError(f"{self.name} has trend flags, so it needs a partition column")
+            raise ValueError(f"{self.name} has trend flags, so it needs a partition column.")
         if not self.name.startswith(f"{self.layer}_"):
-            raise ValueError(f"{self.name} must begin with its layer, {self.layer}_")
+            raise ValueError(f"{self.name} must begin with its layer, {self.layer}_.")
 
     @property
     def qualified_name(self) -> str:
@@ -148,17 +151,17 @@ class Table:
 
     @property
     def schema(self) -> str:
-        """The schema that the table lies in."""
+        """The schema of the table."""
         return str(self.layer)
 
     @property
     def data_columns(self) -> tuple[Column, ...]:
-        """The columns that an asset delivers: all but the trend flags."""
+        """The columns that an asset delivers: all except the trend flags."""
         return tuple(column for column in self.columns if column.days_before_latest is None)
 
     @property
     def trend_flags(self) -> Mapping[str, int]:
-        """Trend flag to its number of days before the latest date."""
+        """The trend flags, each with its number of days before the latest date."""
         return {
             column.name: column.days_before_latest
             for column in self.columns
@@ -169,14 +172,14 @@ class Table:
     def relation(self) -> ir.Table:
         """The table as an unbound Ibis table.
 
-        All columns are nullable in it: Ibis unites only tables of equal nullability, and that a
-        column has no nulls is for DDL and contract to say.
+        All columns are nullable, because Ibis unites only tables of equal nullability. DDL and
+        contract checks enforce non-null columns.
         """
         schema = {column.name: _ibis_type(column.stored_type) for column in self.columns}
         return ibis.table(schema, name=self.name, database=self.schema)
 
     def to_dagster(self) -> TableSchema:
-        """The declaration as Dagster's column schema, for its UI."""
+        """Return the column schema for the Dagster UI."""
         return TableSchema(
             columns=[
                 TableColumn(
@@ -196,12 +199,12 @@ class Table:
 
 
 def register(table: Table) -> None:
-    """Make a declaration the one by which assets of its name are written and read."""
+    """Register a declaration, by which the IO manager writes and reads the asset of its name."""
     _DECLARED[table.qualified_name] = table
 
 
 def declared(qualified_name: str) -> Table | None:
-    """The registered declaration of a table; None if there is none."""
+    """Return the registered declaration of a table; None if it is not registered."""
     return _DECLARED.get(qualified_name)
 
 

@@ -1,4 +1,4 @@
-"""Windows of days: the unit in which partitions are read and written."""
+"""Windows of consecutive days, the unit in which partitions are read and written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import date, timedelta
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
-"""Tags by which Dagster knows the partitions of a run: those of a range, or a single one."""
+"""Dagster's tags for the partitions of a run: the ends of a range, or a single partition."""
 
 
 @dataclass(frozen=True, order=True)
@@ -21,7 +21,7 @@ class DateWindow:
 
     def __post_init__(self) -> None:
         if self.last < self.first:
-            raise ValueError(f"a window cannot end ({self.last}) before it begins ({self.first})")
+            raise ValueError(f"A window cannot end ({self.last}) before it begins ({self.first}).")
 
     def __iter__(self) -> Iterator[date]:
         return (self.first + timedelta(days=n) for n in range(len(self)))
@@ -34,26 +34,26 @@ class DateWindow:
 
 
 def windows_of(days: Iterable[date]) -> Sequence[DateWindow]:
-    """The unbroken runs in a collection of days, in order."""
-    runs: list[DateWindow] = []
+    """Return the windows of consecutive days in a collection of days, in order."""
+    windows: list[DateWindow] = []
     for day in sorted(set(days)):
-        if runs and day == runs[-1].last + timedelta(days=1):
-            runs[-1] = DateWindow(runs[-1].first, day)
+        if windows and day == windows[-1].last + timedelta(days=1):
+            windows[-1] = DateWindow(windows[-1].first, day)
         else:
-            runs.append(DateWindow(day, day))
-    return runs
+            windows.append(DateWindow(day, day))
+    return windows
 
 
 def as_text(windows: Iterable[DateWindow]) -> str:
-    """Windows as text that `from_text` reads: `2025-06-01/2025-06-03,2025-06-07/2025-06-07`."""
+    """Return windows as text: `2025-06-01/2025-06-03,2025-06-07/2025-06-07`."""
     return ",".join(f"{window.first}/{window.last}" for window in windows)
 
 
 def from_text(text: str) -> Sequence[DateWindow]:
-    """The windows of a text that `as_text` has made.
+    """Parse the text of `as_text`.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: the text has another form.
     """
     ends = [window.split("/") for window in text.split(",") if window]
     return [DateWindow(date.fromisoformat(first), date.fromisoformat(last)) for first, last in ends]

@@ -1,8 +1,8 @@
-"""The transactional writer: a table or a partition range is replaced whole, or not at all.
+"""The transactional writer, which replaces a table or a range of partitions atomically.
 
-Every write to a warehouse table goes through here: inside one transaction the table is created from
-its declaration if need be, the old slice deleted, the new rows inserted by column name and cast to
-the declared types, the materialization recorded and the trend flags brought up to date.
+All writes to warehouse tables use it. One transaction creates the table from its declaration if it is
+missing, deletes the old slice, inserts the new rows by column name and cast to the declared types,
+records the materialization and updates the trend flags.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import duckdb
 import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
-from monstera_assets.warehouse.archive import require_kept, require_open
+from monstera_assets.warehouse.archive import require_raw_events, require_recomputable
 from monstera_assets.warehouse.batching import key_batches
 from monstera_assets.warehouse.compiler import Query, compile_query
 from monstera_assets.warehouse.errors import (
@@ -40,14 +40,14 @@ _FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL")
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit on success, roll back on any error; the tables are then as they were."""
+    """Commit on success, roll back on any error."""
     connection.execute("BEGIN TRANSACTION")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # A failed COMMIT has already ended the transaction, and so may a fatal error: rolling back
-        # must not hide what happened.
+        # A failed COMMIT or a fatal error may have ended the transaction. A failing ROLLBACK must not
+        # hide the original error.
         try:
             connection.execute("ROLLBACK")
         except duckdb.Error:
@@ -62,14 +62,14 @@ def replace(
     window: DateWindow | None,
     only_days: str | None = None,
 ) -> int:
-    """Replace the table, or its partitions in `window`, by the rows of an expression or a query.
+    """Replace the table, or its partitions in `window`, in the caller's transaction.
 
-    Runs inside the caller's transaction. Returns the number of rows. `only_days` names a temporary
-    table with the only days of the window, in its column `day`, that are replaced.
+    Return the number of inserted rows. `only_days` names a temporary table whose column `day` restricts
+    the days of the window that are replaced.
 
     Raises:
         SchemaMismatchError: the stored table or the rows' columns differ from the declaration.
-        WarehouseError: a row's partition date lies outside `window`, or a value cannot be cast.
+        WarehouseError: a row's partition date is outside `window`, or a value cannot be cast.
     """
     prepare(connection, table)
     delete(connection, table, window, only_days)
@@ -79,10 +79,10 @@ def replace(
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Create the table from its declaration, or verify that the stored one agrees with it.
+    """Create the table from its declaration, or verify the stored table against it.
 
     Raises:
-        SchemaMismatchError: a table of that name has other columns or types.
+        SchemaMismatchError: the stored table has other columns or types.
     """
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
     stored = stored_columns(connection, table)
@@ -97,17 +97,17 @@ def prepare(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
 
 
 def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Refuse to read a table that was never written, or was with another declaration.
+    """Verify that the table exists and agrees with its declaration.
 
     Raises:
         SchemaMismatchError: the stored table has other columns or types.
-        MissingTableError: there is no such table.
+        MissingTableError: the table does not exist.
     """
     stored = stored_columns(connection, table)
     if not stored:
         raise MissingTableError(
-            f"{table.qualified_name}, on which this result depends, was never materialized."
-            " Materialize it first, for example with: monstera run"
+            f"{table.qualified_name} is required, but was never materialized. Materialize it first,"
+            " for example with: monstera run"
         )
     _verify_stored(table, stored)
 
@@ -126,13 +126,13 @@ def _verify_stored(table: Table, stored: Mapping[str, str]) -> None:
     if differences:
         raise SchemaMismatchError(
             f"{table.qualified_name} was written with another declaration:"
-            f" {'; '.join(sorted(differences))}. Drop that table (or start a new database file) and"
+            f" {'; '.join(sorted(differences))}. Drop the table (or start a new database file) and"
             " materialize all of its partitions again."
         )
 
 
 def stored_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
-    """Column to DuckDB type as stored; empty if the table does not exist."""
+    """Return the stored columns and their DuckDB types; empty if the table does not exist."""
     return dict(
         connection.execute(
             "SELECT column_name, data_type FROM duckdb_columns()"
@@ -151,9 +151,9 @@ def delete(
     """Delete the table's rows, or those of the partitions in `window`; see `replace`.
 
     Raises:
-        ArchivedDaysError: they are raw events of days that cannot be computed anew.
+        ArchivedDaysError: they are raw events of days that cannot be recomputed.
     """
-    require_open(connection, table.name, window)
+    require_recomputable(connection, table.name, window)
     condition = ""
     if window is not None:
         column = _partition_column(table)
@@ -169,15 +169,15 @@ def insert(
     rows: Query | ir.Table | str,
     window: DateWindow | None,
 ) -> int:
-    """Insert the rows of a query or an expression by column name; returns their number.
+    """Insert the rows of a query or an expression by column name; return their number.
 
-    They are cast to the declared types. A compiled query's columns were compared with the declaration
-    when it was compiled; the types of a query in SQL are what the caller makes of them.
+    Values are cast to the declared types. The types of a compiled query were verified when it was
+    compiled; those of a query in SQL are not verified.
 
     Raises:
-        SchemaMismatchError: a declared column is missing, or there is another one.
-        WarehouseError: a row's partition date lies outside `window`, a null in a column that may
-            have none, or a value that cannot be cast without loss.
+        SchemaMismatchError: a declared column is missing, or a column is not declared.
+        WarehouseError: a row's partition date is outside `window`, a non-nullable column is null, or a
+            value cannot be cast without loss.
     """
     if isinstance(rows, ir.Table):
         rows = compile_verified(table, rows)
@@ -189,7 +189,7 @@ def insert(
                 _insert(connection, table, batch, rows.columns, window) for batch in batches
             )
     else:
-        # Not described: for large expressions, DuckDB takes as long to plan as to run them.
+        # Without DESCRIBE: planning a large expression takes DuckDB as long as running it.
         inserted = _insert(connection, table, rows.select, rows.columns, window)
     _refresh_trend_flags(connection, table)
     return inserted
@@ -216,15 +216,15 @@ def _insert(
         (inserted,) = _one(connection, statement)
     except (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException) as error:
         raise WarehouseError(
-            f"{table.qualified_name} was not written and is as it was before: {error}"
+            f"{table.qualified_name} was not written and is unchanged: {error}"
         ) from error
     return int(inserted)
 
 
 def _order(table: Table, window: DateWindow | None) -> str:
-    """In the order of the key, by which rows are looked up: DuckDB then passes over most others.
+    """Return an ORDER BY the key, so that lookups by key skip most row groups.
 
-    Not for many days at once: sorting them would take as long as writing them.
+    A range of days is not sorted, since sorting would take as long as writing.
     """
     is_day_of_keys = window is not None and len(window) == 1 and table.partition_column in table.key
     if table.key and (window is None or is_day_of_keys):
@@ -239,7 +239,7 @@ def _described(connection: duckdb.DuckDBPyConnection, table: Table, select: str)
 
 
 def verify_columns(table: Table, delivered: list[str]) -> None:
-    """Compare the columns that an asset delivers with the declaration.
+    """Compare the delivered columns with the declaration.
 
     Raises:
         SchemaMismatchError: a column is missing, not declared, or delivered twice.
@@ -253,7 +253,7 @@ def verify_columns(table: Table, delivered: list[str]) -> None:
     if problems:
         raise SchemaMismatchError(
             f"{table.qualified_name} was not written: the asset {'; '.join(sorted(problems))}."
-            " Make the asset's columns agree with the table's declaration."
+            " Return the declared columns from the asset, or change the declaration."
         )
 
 
@@ -261,7 +261,8 @@ def verify_schema(table: Table, delivered: Mapping[str, dt.DataType]) -> None:
     """Compare column names and types with the declaration.
 
     Raises:
-        SchemaMismatchError: naming each column that is missing, not declared or of another type.
+        SchemaMismatchError: columns are missing, not declared or of another type; the message names
+            each.
     """
     verify_columns(table, list(delivered))
     declared = table.relation.schema()
@@ -273,22 +274,22 @@ def verify_schema(table: Table, delivered: Mapping[str, dt.DataType]) -> None:
     if wrong:
         raise SchemaMismatchError(
             f"{table.qualified_name} was not written: {'; '.join(wrong)}."
-            " Make the asset's columns agree with the table's declaration."
+            " Return the declared types from the asset, or change the declaration."
         )
 
 
 def compile_verified(table: Table, rows: ir.Table) -> Query:
-    """The query of a table's rows.
+    """Compile the query of a table's rows.
 
     Raises:
-        SchemaMismatchError: its columns or types differ from the declaration.
+        SchemaMismatchError: columns or types differ from the declaration.
     """
     verify_schema(table, rows.schema())
     return compile_query(rows)
 
 
 def record(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None) -> None:
-    """Note that the table, or each partition in `window`, was materialized (also when it is empty)."""
+    """Record the materialization of the table, or of each partition in `window`, even if empty."""
     key = [table.schema, table.name]
     where = "schema_name = ? AND table_name = ?"
     if window is None:
@@ -310,21 +311,21 @@ def record(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWind
 
 
 def next_moment(connection: duckdb.DuckDBPyConnection) -> datetime:
-    """The time for a note in the bookkeeping: later than all notes before it, whatever the clock says.
+    """Return the time for a new record: now, but always later than all earlier records.
 
-    The clock is operational here: no table of the framework reads it.
+    Tables of the framework do not read it.
     """
     (moment,) = _one(
         connection,
         "SELECT greatest(now()::TIMESTAMP, max(materialized_at) + INTERVAL 1 MICROSECOND) FROM"
         f" {_MATERIALIZATIONS}",
     )
-    assert isinstance(moment, datetime)  # noqa: S101  # greatest passes over the null of no notes
+    assert isinstance(moment, datetime)  # noqa: S101  # greatest ignores the null of an empty table
     return moment
 
 
 def materialized_window(connection: duckdb.DuckDBPyConnection, table: Table) -> DateWindow | None:
-    """From the first to the last materialized day of a partitioned table; None if there is none."""
+    """Return the window from the first to the last materialized day of a daily table, or None."""
     first, last = _one(
         connection,
         f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
@@ -335,7 +336,7 @@ def materialized_window(connection: duckdb.DuckDBPyConnection, table: Table) -> 
 
 
 def materialized_days(connection: duckdb.DuckDBPyConnection, table: Table) -> frozenset[date]:
-    """The days of a partitioned table that were materialized."""
+    """Return the materialized days of a daily table."""
     rows = connection.execute(
         f"SELECT partition_date FROM {_MATERIALIZATIONS} WHERE schema_name = ? AND table_name = ?"
         " AND partition_date IS NOT NULL",
@@ -347,14 +348,13 @@ def materialized_days(connection: duckdb.DuckDBPyConnection, table: Table) -> fr
 def require_partitions(
     connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow
 ) -> None:
-    """Refuse to go on if a day in `window` was never materialized.
+    """Verify that each day in `window` was materialized.
 
-    A day that was never loaded looks like a day on which nobody did anything; states computed over
-    it would quietly count people as gone.
+    Otherwise a missing day would look like a day without activity, and states would be wrong.
 
     Raises:
-        MissingPartitionsError: naming the table, the days and the command that loads them.
-        ArchivedDaysError: their raw events were removed.
+        MissingPartitionsError: days are missing; the message names the command that loads them.
+        ArchivedDaysError: their raw events were deleted.
     """
     missing = connection.execute(
         "SELECT CAST(day AS DATE) FROM (SELECT unnest(generate_series("
@@ -366,18 +366,18 @@ def require_partitions(
     ).fetchall()
     if not missing:
         return
-    require_kept(connection, table.name, missing[0][0])
-    runs = windows_of(row[0] for row in missing)
-    named = ", ".join(str(run) for run in runs[:5]) + (" and more" if len(runs) > 5 else "")
+    require_raw_events(connection, table.name, missing[0][0])
+    gaps = windows_of(row[0] for row in missing)
+    named = ", ".join(map(str, gaps[:5])) + (" and more" if len(gaps) > 5 else "")
     raise MissingPartitionsError(
-        f"{table.qualified_name} has no partitions for {named} ({len(missing)} days), on which this"
-        f" result depends. Materialize them first, for example with: monstera run --from"
-        f" {runs[0].first} --to {runs[-1].last}"
+        f"{table.qualified_name} has no partitions for {named} ({len(missing)} days), which are"
+        f" required. Materialize them first, for example with: monstera run --from"
+        f" {gaps[0].first} --to {gaps[-1].last}"
     )
 
 
 def quote(identifier: str) -> str:
-    """An identifier as SQL; identifiers come from declarations, never from data."""
+    """Quote an identifier for SQL."""
     return '"' + identifier.replace('"', '""') + '"'
 
 
@@ -397,14 +397,14 @@ def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: Table) ->
 
 
 def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | None) -> str:
-    """The column, or an error for a value that does not belong here or that a cast would change."""
+    """Return SQL for the column that fails on another day or on a lossy cast."""
     value = quote(column.name)
     faults = {}
     if window is not None and column.name == table.partition_column:
         inside = f"{value} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
         faults[f"({inside}) IS NOT TRUE"] = f"a row for another day than {window}"
     if column.stored_type in _INTEGERS and delivered.startswith(_FRACTIONS):
-        faults[f"{value} <> trunc({value})"] = "a fraction where whole numbers are declared"
+        faults[f"{value} <> trunc({value})"] = "a fraction where integers are declared"
     if column.stored_type == "DATE" and delivered.startswith("TIMESTAMP"):
         faults[f"{value} <> date_trunc('day', {value})"] = "a time of day where dates are declared"
     if not faults:
@@ -419,7 +419,7 @@ def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | 
 
 def _partition_column(table: Table) -> str:
     if table.partition_column is None:
-        raise SchemaMismatchError(f"{table.qualified_name} declares no partition column")
+        raise SchemaMismatchError(f"{table.qualified_name} declares no partition column.")
     return quote(table.partition_column)
 
 
@@ -440,5 +440,5 @@ def _one(
 ) -> tuple[Any, ...]:
     row = connection.execute(statement, parameters or []).fetchone()
     if row is None:
-        raise WarehouseError(f"no result for: {statement}")
+        raise WarehouseError(f"DuckDB returned no result for: {statement}")
     return tuple(row)

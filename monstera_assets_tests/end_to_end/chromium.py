@@ -1,4 +1,4 @@
-"""Chromium without a screen, for the tests that look at pages."""
+"""Headless Chromium, for tests of pages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FLAGS = (
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
-    """Chromium with an empty profile, which fetches only what a page asks for, and logs it.
+    """Start Chromium with an empty profile; it requests and logs only what a page needs.
 
     Raises:
         AssertionError: Chromium or its driver is not on the path.

@@ -1,7 +1,7 @@
-"""The command line as a user has it: processes, their output, exit codes and the tables they leave.
+"""The command line: the output, exit codes and tables of its processes.
 
-A run of the whole graph takes a while, so all processes of this module are started by one fixture,
-two at a time, and each test looks at what its own left behind.
+A run of the whole graph is slow, so one fixture starts all processes of this module, two at a time, and
+each test examines the results of one of them.
 """
 
 import csv
@@ -18,8 +18,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from dagster import DagsterInstance, build_sensor_context
 
+from monstera_assets.cli import main
 from monstera_assets.definitions import build_alerts, build_definitions
 from monstera_assets.operations.alerts.sensors import build_alert_sensors
 from monstera_assets.operations.runs import run_range, whole_graph
@@ -42,17 +44,17 @@ from monstera_assets_tests.integration.example_runs import SeedsRun
 
 FIRST, LAST = date(2024, 7, 1), date(2025, 6, 30)
 UNKNOWN = DateWindow(FIRST, date(2025, 5, 20))
-"""Days that one database has lost the record of; the 30 days up to LAST lie after them."""
+"""Days whose record is deleted from one database; the 30 days up to LAST are later."""
 FUTURE = datetime.now(UTC).date() + timedelta(days=400)
 
 LATE_EVENT = (
     "evt_late,usr_05,user,video_edited,2025-06-13 08:00:00,web_app,,video_studio,true,false,\n"
 )
-"""On 2025-06-13 the seeds have one other user at work, and usr_05 on the days before."""
+"""On 2025-06-13, one other user is active in the seeds; usr_05 is active on the days before."""
 
 
 def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
-    """Write rows with a header."""
+    """Write rows as CSV with a header."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -60,7 +62,7 @@ def write_csv(path: Path, rows: Sequence[dict[str, object]]) -> None:
 
 
 def event(number: int, day: date, user: str = "u1") -> dict[str, object]:
-    """A row of events.csv."""
+    """Return a row of events.csv."""
     return {
         "event_id": f"e{number}",
         "entity_id": user,
@@ -75,7 +77,7 @@ def event(number: int, day: date, user: str = "u1") -> dict[str, object]:
 
 
 def small_source(folder: Path, today: date) -> Path:
-    """One user, with events before, on and after the last few days, and two that are rejected."""
+    """Write one user with events before, in and after the last few days; two are rejected."""
     folder.mkdir(parents=True)
     shutil.copy(SEEDS / "seed_product_catalog.csv", folder / "product_catalog.csv")
     long_ago = f"{today - timedelta(days=100)} 09:00:00"
@@ -123,7 +125,7 @@ def small_source(folder: Path, today: date) -> Path:
 
 
 def on_a_terminal(folder: Path, *arguments: str, source: Path) -> Outcome:
-    """Run with a pseudo-terminal as standard output; its control sequences are left out."""
+    """Run with a pseudo-terminal as standard output, and remove control sequences."""
     controller, terminal = pty.openpty()
     with subprocess.Popen(
         [MONSTERA, "run", *arguments],
@@ -139,7 +141,7 @@ def on_a_terminal(folder: Path, *arguments: str, source: Path) -> Outcome:
         try:
             while part := os.read(controller, 65536):
                 shown += part
-        except OSError:  # how Linux says that the other end is closed
+        except OSError:  # on Linux, the other end is closed
             pass
         os.close(controller)
         _, err = process.communicate()
@@ -154,7 +156,7 @@ def interrupted_run(
     source: Path = SEEDS,
     by: signal.Signals = signal.SIGINT,
 ) -> Outcome:
-    """Run and press Ctrl-C, or kill the process, as soon as the events are loaded."""
+    """Run, and send Ctrl-C or kill the process when the events are loaded."""
     with subprocess.Popen(
         [MONSTERA, "run", *arguments],
         cwd=folder,
@@ -176,7 +178,7 @@ def interrupted_run(
 
 
 def run_on_planted_faults(folder: Path) -> Outcome:
-    """Compute the last day anew, with raw events and the record of older days gone."""
+    """Recompute the last day, without the raw events and records of older days."""
     database = folder / "data" / "monstera.duckdb"
     for statement in (
         f"DELETE FROM bronze.bronze_events WHERE event_date < '{LAST}'",
@@ -189,7 +191,7 @@ def run_on_planted_faults(folder: Path) -> Outcome:
 
 
 def runs_on_changed_source(folder: Path, source: Path) -> dict[str, Outcome]:
-    """Run --changed before a change, on a change but killed, on a terminal, and after all is done."""
+    """Run --changed before a change, on a change but killed, on a terminal, and afterwards."""
     shutil.copytree(SEEDS, source)
     outcomes = {"before": monstera(folder, "run", "--changed", source=source)}
     with (source / "seed_events.csv").open("a", encoding="utf-8") as file:
@@ -201,7 +203,7 @@ def runs_on_changed_source(folder: Path, source: Path) -> dict[str, Outcome]:
 
 
 def runs_on_held_database(folder: Path) -> tuple[Outcome, Outcome]:
-    """Run, and ask for the status, while another process has the database open."""
+    """Run `run` and `status` while another process holds the database."""
     with held(folder / "data" / "monstera.duckdb"):
         held_run, held_status = (
             subprocess.run(
@@ -222,12 +224,12 @@ def runs_on_held_database(folder: Path) -> tuple[Outcome, Outcome]:
 
 
 class Processes:
-    """Everything that is run, started at once and worked off two at a time."""
+    """All processes of this module, run two at a time."""
 
     def __init__(
-        self, folder: Path, pool: ThreadPoolExecutor, told: Service, seeds_run: SeedsRun
+        self, folder: Path, pool: ThreadPoolExecutor, inbox: Service, seeds_run: SeedsRun
     ) -> None:
-        self.told = told
+        self.inbox = inbox
         self.today = datetime.now(UTC).date()
         no_country = shutil.copytree(SEEDS, folder / "no_country")
         users = no_country / "seed_users.csv"
@@ -245,12 +247,11 @@ class Processes:
             source=small,
             MONSTERA_START_DATE=str(self.today - timedelta(days=4)),
             DAGSTER_HOME=str(folder / "small" / "dagster_elsewhere"),
-            MONSTERA_ALERT_URLS=f"P2+team:data-platform={told.url()}",
+            MONSTERA_ALERT_URLS=f"P2+team:data-platform={inbox.url()}",
         )
         self.no_column: Future[Outcome] = pool.submit(
             monstera, folder / "no_column", "run", source=no_country
         )
-        self.help: Future[Outcome] = pool.submit(monstera, folder / "help", "run", "--help")
         self.no_source: Future[Outcome] = pool.submit(
             monstera, folder / "no_source", "run", source=folder / "nowhere"
         )
@@ -272,8 +273,8 @@ class Processes:
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory: pytest.TempPathFactory, seeds_run: SeedsRun) -> Iterator[Processes]:
-    with service() as told, ThreadPoolExecutor(max_workers=2) as pool:
-        yield Processes(tmp_path_factory.mktemp("cli"), pool, told, seeds_run)
+    with service() as inbox, ThreadPoolExecutor(max_workers=2) as pool:
+        yield Processes(tmp_path_factory.mktemp("cli"), pool, inbox, seeds_run)
 
 
 def lines_of(text: str) -> list[str]:
@@ -281,7 +282,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def table_lines(text: str) -> dict[str, list[str]]:
-    """The words of each line of the summary, by table."""
+    """Return the words of each line of the summary, by table."""
     return {
         words[0]: words
         for words in map(str.split, text.splitlines())
@@ -321,13 +322,13 @@ def test_headline_figures(processes: Processes) -> None:
             f" WHERE metric_date = '{LAST}' AND segment_dimension = 'all'",
         )
         assert f"Users Active {period.title()}: {users}" in lines_of(run.out)
-    # By hand from seeds/README.md. On 31 May seven accounts paid 3,120 a month; of these acc_04 has
-    # grown by 200 and acc_06 shrunk by 410 since, and acc_02 has come with 90.
+    # By hand from seeds/README.md. On 31 May, seven accounts paid 3,120 per month. Since then, acc_04
+    # has grown by 200 and acc_06 has shrunk by 410, and acc_02 was added with 90.
     for line in (
         "Users Active Stickiness Monthly: 33.3%",  # 4 of 12
         "Users Created Daily: 0",
-        "Users Activated Share Weekly: not known",  # nobody signed up from 17 to 23 June
-        "Accounts Active Monthly: 8",  # nobody of acc_07 and acc_10 was there in June
+        "Users Activated Share Weekly: not known",  # no signups from 17 to 23 June
+        "Accounts Active Monthly: 8",  # no user of acc_07 and acc_10 was active in June
         "Revenue Closing Daily: 3,000.00",
         "Revenue Retained Net Monthly: 93.3%",  # 2,910 of 3,120
         "Revenue Retained Gross Monthly: 86.9%",  # 2,710 of 3,120
@@ -335,7 +336,7 @@ def test_headline_figures(processes: Processes) -> None:
         assert line in lines_of(run.out)
 
 
-def test_plain_lines_where_there_is_no_terminal(processes: Processes) -> None:
+def test_plain_lines_without_a_terminal(processes: Processes) -> None:
     run = processes.first.result()
     assert "\x1b" not in run.out
     assert "\r" not in run.out
@@ -347,7 +348,7 @@ def test_plain_lines_where_there_is_no_terminal(processes: Processes) -> None:
     assert rows["load_entities"] == "80 rows"  # 10 + 17 + 20 + 23 + 5 rows and 5 ledger entries
 
 
-def test_summary_shows_what_the_tables_hold(
+def test_summary_shows_the_content_of_the_tables(
     processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run = processes.first.result()
@@ -364,7 +365,7 @@ def test_summary_shows_what_the_tables_hold(
     begun_on = datetime.fromtimestamp(begun_at, UTC).date()
     assert begun_on <= materialized_on <= datetime.now(UTC).date()
     lines = lines_of(status.out)
-    assert lines[0].startswith(f"Latest day: {LAST}, late (")  # the seeds end years ago
+    assert lines[0].startswith(f"Latest day: {LAST}, late (")  # the seeds ended years ago
     assert "; failing checks: none; last run: succeeded, " in lines[0]
     assert len(lines) == 2 + len(shown)  # nothing is missing and no check fails
 
@@ -379,13 +380,13 @@ def test_terminal_shows_a_progress_bar(processes: Processes) -> None:
     assert done[0] == 0
     assert total - 2 <= done[-1] <= total
     assert rows == sorted(rows)
-    assert rows[-1] > 18 * 20  # one for each day and user in one table alone
+    assert rows[-1] > 18 * 20  # one table alone has one per day and user
     assert {"load_entities", "load_events"} <= {name for *_, name, _ in bars}
     assert not re.search(r"^\[ *\d+/\d+\]", shown, re.MULTILINE)
     assert "Database: data/monstera.duckdb" in shown
 
 
-def test_range_is_all_that_is_computed(processes: Processes) -> None:
+def test_only_the_range_is_computed(processes: Processes) -> None:
     run = processes.planted.result()
     assert lines_of(run.out)[0].endswith(f": {LAST} (1 day)")
     days = query(
@@ -401,7 +402,7 @@ def test_range_without_its_history(processes: Processes) -> None:
     run = processes.planted.result()
     assert run.code == 1
     [line] = lines_of(run.err)
-    # the first of the tables that look back over these days, and how many more there are
+    # the first tables that look back over these days, and the number of others
     assert line.startswith("monstera: gold_growth_accounting, silver_account_state_intervals, ")
     assert " and 1 more" in line
     assert f"silver_daily_user_activity has no partitions for {UNKNOWN} (324 days)" in line
@@ -409,7 +410,7 @@ def test_range_without_its_history(processes: Processes) -> None:
     assert "Run: failed" in run.out
 
 
-def test_tables_that_could_not_be_computed_are_as_before(processes: Processes) -> None:
+def test_failed_tables_are_unchanged(processes: Processes) -> None:
     name = "silver.silver_user_state_history"
     assert processes.planted.result().tables[name] == processes.first.result().tables[name]
 
@@ -421,38 +422,38 @@ def test_failing_check_of_severity_error(
     assert run.code == 1
     assert re.search(r"^Checks: \d+ passed, [1-9]\d* failed$", run.out, re.MULTILINE)
     assert "  ERROR  gold_users_active_monthly.recomputed_from_raw_events: 1 violation" in run.out
-    assert "check" not in run.err  # checks are in the report, what is on stderr are failed steps
+    assert "check" not in run.err  # checks are in the report; stderr has failed steps only
     lines = lines_of(in_this_process(monkeypatch, run.folder, "status").out)
     assert "gold_users_active_monthly: failing checks: recomputed_from_raw_events" in lines
-    unreached = "silver_user_current_state: [1-9] checks not reached by its last run"
+    unreached = "silver_user_current_state: [1-9] checks not reached by the last run"
     assert any(re.fullmatch(unreached, line) for line in lines)
 
 
-def test_a_failed_check_of_a_run_is_told_once_with_the_daemon_beside_it(
+def test_a_failed_check_is_reported_once_although_the_daemon_runs(
     processes: Processes,
 ) -> None:
     run = processes.small.result()
     assert run.err == ""
     assert SECRET not in run.out
     [run_id] = re.findall(r"Run: succeeded \(([0-9a-f-]+)\)", run.out)
-    alerts = build_alerts(Settings(alert_urls=(processes.told.url(),)))
+    alerts = build_alerts(Settings(alert_urls=(processes.inbox.url(),)))
     with DagsterInstance.from_config(str(run.folder / "dagster_elsewhere")) as instance:
         for sensor in build_alert_sensors(alerts, date.max):  # no day is ever due
             with build_sensor_context(instance=instance) as context:
                 sensor.evaluate_tick(context)
-    [told] = processes.told.received
-    assert told.title == "[P2] Monstera: bronze_rejected_events.nothing_is_rejected fails"
-    assert "  Owner: team:data-platform\n" in told.text
-    assert "  Expected: No row of the source was rejected.\n" in told.text
-    # The two events of a user that there is not.
-    assert re.search(r"^unknown_user +2 +events\.csv$", told.text, re.MULTILINE)
-    assert told.text.endswith(f" UTC: <http://127.0.0.1:3000/runs/{run_id}>")
+    [alert] = processes.inbox.received
+    assert alert.title == "[P2] Monstera: bronze_rejected_events.nothing_is_rejected fails"
+    assert "  Owner: team:data-platform\n" in alert.text
+    assert "  Expected: No row of the source was rejected.\n" in alert.text
+    # The two events of a missing user.
+    assert re.search(r"^unknown_user +2 +events\.csv$", alert.text, re.MULTILINE)
+    assert alert.text.endswith(f" UTC: <http://127.0.0.1:3000/runs/{run_id}>")
 
 
 def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
     run = processes.small.result()
     found = re.search(
-        rf"^The source has dates up to {FUTURE}; (\S+) is the last day that is over\.$",
+        rf"^The source has dates up to {FUTURE}\. (\S+) is the last day that has ended\.$",
         run.out,
         re.MULTILINE,
     )
@@ -487,7 +488,7 @@ def test_dagster_home_is_respected(processes: Processes) -> None:
     assert not (run.folder / "data" / "dagster_home").exists()
 
 
-def test_missing_column_is_of_the_source(processes: Processes) -> None:
+def test_missing_column_is_source_error(processes: Processes) -> None:
     run = processes.no_column.result()
     assert run.code == 2
     [line] = lines_of(run.err)
@@ -507,17 +508,25 @@ def test_missing_source(processes: Processes) -> None:
 @pytest.mark.parametrize(
     ("arguments", "variables", "named"),
     [
-        (["run", "--from", "2024-06-30"], {}, "--from 2024-06-30: there are partitions from 2024"),
-        (["run", "--changed", "--to", "2025-06-30"], {}, "--changed finds the days itself"),
-        (["run", "--to", str(FUTURE)], {}, f"--to {FUTURE}: there are partitions from 2024-07-01"),
+        (
+            ["run", "--from", "2024-06-30"],
+            {},
+            "--from 2024-06-30 has no partition. Choose a day from 2024",
+        ),
+        (["run", "--changed", "--to", "2025-06-30"], {}, "--changed determines the days"),
+        (
+            ["run", "--to", str(FUTURE)],
+            {},
+            f"--to {FUTURE} has no partition. Choose a day from 2024-07-01",
+        ),
         (["run", "--from", "2025-01-02", "--to", "2025-01-01"], {}, "2025-01-01 is empty"),
-        (["run"], {"MONSTERA_START_DATE": str(FUTURE)}, f"start_date: {FUTURE} is not over yet"),
+        (["run"], {"MONSTERA_START_DATE": str(FUTURE)}, f"start_date: {FUTURE} has not ended"),
         (["run"], {"MONSTERA_THREADS": "all"}, "threads (from MONSTERA_THREADS): Input should be"),
         (["run"], {"MONSTERA_DATABASE": "silver.db"}, "silver.db: a database file cannot have"),
-        (["status"], {}, "data/monstera.duckdb does not exist yet; `monstera run` makes it"),
+        (["status"], {}, "data/monstera.duckdb does not exist. Create it with"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line(
+def test_user_errors_are_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
@@ -541,7 +550,7 @@ def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "lacks users. Add users.csv" in line
 
 
-def test_a_day_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = in_this_process(monkeypatch, tmp_path, "run", "--to", "soon")
     assert outcome.code == 2
     assert "Invalid value for '--to': 'soon'" in outcome.err
@@ -552,12 +561,11 @@ def test_locked_database(processes: Processes) -> None:
     assert run.code == 2
     [line] = lines_of(run.err)
     assert line.startswith(
-        "monstera: data/monstera.duckdb is being written by another process and stayed locked"
-        " for 0.2 s."
+        "monstera: data/monstera.duckdb was locked by another process for 0.2 s."
     )
     assert run.tables == processes.first.result().tables
     assert (status.code, status.err) == (0, "")
-    assert lines_of(status.out)[1].startswith("A run holds the database: ")
+    assert lines_of(status.out)[1].startswith("A run holds the database. ")
     whole, known = table_lines(processes.first.result().out), table_lines(status.out)
     assert known.keys() == whole.keys()
     for name, words in whole.items():
@@ -565,7 +573,7 @@ def test_locked_database(processes: Processes) -> None:
         assert known[name][:-2] == [name, words[1] if rows_are_known else "-", *words[2:-2]]
 
 
-def test_database_that_is_locked_between_look_and_run(
+def test_database_that_is_locked_between_check_and_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -582,17 +590,15 @@ def test_database_that_is_locked_between_look_and_run(
     assert not report.healthy
     [failure] = report.failures
     assert failure.kind == "WarehouseLockedError"
-    assert str(failure).startswith(
-        f"{settings.database} is being written by another process and stayed locked for 0 s."
-    )
+    assert str(failure).startswith(f"{settings.database} was locked by another process for 0 s.")
 
 
 def test_interrupted_run(processes: Processes) -> None:
     run = processes.interrupted.result()
     assert run.code == 130
-    assert run.err == ("monstera: interrupted; finished tables are kept, run again to go on.\n")
+    assert run.err.startswith("monstera: Interrupted. Finished tables are kept. ")
     assert "Run:" not in run.out
-    # The source is the same, so a table that is as before and one that is complete are equal.
+    # The source is the same, so an unchanged table and a complete one are equal.
     assert run.tables == processes.first.result().tables
 
 
@@ -601,7 +607,7 @@ def test_changed_without_a_change_does_nothing(processes: Processes) -> None:
     for name in ("before", "after"):
         run = outcomes[name]
         assert (run.code, run.err) == (0, "")
-        assert lines_of(run.out) == ["Nothing has changed: the tables are what the source says."]
+        assert lines_of(run.out) == ["The source has not changed; all tables are up to date."]
     assert outcomes["before"].tables == processes.first.result().tables
     assert outcomes["after"].tables == outcomes["again"].tables
 
@@ -610,18 +616,18 @@ def test_changed_computes_what_a_late_event_affects(processes: Processes) -> Non
     killed = lines_of(processes.changed.result()["killed"].out)
     assert killed[:2] == [
         "Days of events changed: 2025-06-13",
-        "To do: load events of 2025-06-13, compute 2025-06-13 to 2025-06-30 (18 days) anew",
+        "To do: load events of 2025-06-13, recompute 2025-06-13 to 2025-06-30 (18 days)",
     ]
 
 
-def test_changed_finishes_what_a_killed_run_has_left(processes: Processes) -> None:
+def test_changed_completes_a_killed_run(processes: Processes) -> None:
     outcomes = processes.changed.result()
     assert outcomes["killed"].code == -signal.SIGKILL
     run = outcomes["again"]
     assert (run.code, run.err) == (0, "")
     assert lines_of(run.out)[:2] == [
-        "Left undone by an earlier run: 2025-06-13 to 2025-06-30",
-        "To do: load no events, compute 2025-06-13 to 2025-06-30 (18 days) anew",
+        "Not completed by an earlier run: 2025-06-13 to 2025-06-30",
+        "To do: load no events, recompute 2025-06-13 to 2025-06-30 (18 days)",
     ]
     assert re.search(r"^Checks: \d+ passed, 0 failed$", run.out, re.MULTILINE)
     daily = (
@@ -632,16 +638,24 @@ def test_changed_finishes_what_a_killed_run_has_left(processes: Processes) -> No
     assert query(run.database, daily) == [(2,)]
 
 
-def test_help_mentions_every_option_and_variable(processes: Processes) -> None:
-    run = processes.help.result()
-    assert run.code == 0
-    for name in (
-        "--source",
-        "--database",
-        "--from",
-        "--to",
-        "--changed",
-        "DAGSTER_HOME",
-        *variables(),
-    ):
-        assert name in run.out
+@pytest.mark.parametrize("command", ["", *main.commands])
+def test_help_fits_one_screen(command: str) -> None:
+    outcome = CliRunner().invoke(main, [*command.split(), "--help"], terminal_width=80)
+    assert outcome.exit_code == 0
+    assert len(outcome.output.splitlines()) <= 40
+    assert max(map(len, outcome.output.splitlines())) <= 88  # examples are not wrapped
+
+
+def test_without_a_command_the_first_steps_and_all_commands_are_shown() -> None:
+    outcome = CliRunner().invoke(main, [])
+    assert outcome.exit_code == 0
+    assert "monstera run --source FOLDER --database FILE" in outcome.output
+    listed = re.findall(r"^  ([a-z]+)  ", outcome.output.partition("Commands:")[2], re.MULTILINE)
+    assert listed == list(main.commands)
+
+
+def test_settings_lists_every_variable() -> None:
+    outcome = CliRunner().invoke(main, ["settings"])
+    assert outcome.exit_code == 0
+    listed = {line.split()[0] for line in outcome.output.splitlines()}
+    assert listed >= {"DAGSTER_HOME", *variables()}

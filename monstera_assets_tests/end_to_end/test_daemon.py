@@ -1,7 +1,7 @@
 """A morning with the real daemon and webserver.
 
-The schedule fires on a broken day, people are told, the day is mended, the sensor rebuilds it, and
-people are told that too.
+The schedule runs on a broken day, an alert is sent, the source is corrected, the sensor rebuilds the
+day, and the recovery is sent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 600
 DAYS = 4
-EVENTS_A_DAY = 40
+EVENTS_PER_DAY = 40
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def write(path: Path, *lines: str) -> None:
 
 
 def write_source(folder: Path, first: date) -> None:
-    """One user in one account, who uses one product."""
+    """One user in one account, with one product."""
     write(
         folder / "accounts.csv",
         "account_id,account_name,subscription_tier,total_seats,account_created_at,first_paid_at,"
@@ -67,7 +67,7 @@ def write_source(folder: Path, first: date) -> None:
 
 
 def write_day(folder: Path, day: date, *, broken: int = 0) -> None:
-    """A day's events, the first of them in a place that there is not."""
+    """The events of one day; the first has an unknown location."""
     path = folder / "events" / f"event_date={day}" / "part.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     header = [
@@ -78,7 +78,7 @@ def write_day(folder: Path, day: date, *, broken: int = 0) -> None:
     with whole.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        for number in range(EVENTS_A_DAY):
+        for number in range(EVENTS_PER_DAY):
             location = "moon" if number < broken else "web_app"
             at = f"{day} 10:{number:02}:00"
             writer.writerow(
@@ -91,17 +91,19 @@ def write_day(folder: Path, day: date, *, broken: int = 0) -> None:
 
 
 def until(what: Callable[[], bool], name: str, processes: list[subprocess.Popen[bytes]]) -> None:
-    """Wait for something.
+    """Wait until a condition holds.
 
     Raises:
-        AssertionError: it did not happen, or a process has ended.
+        AssertionError: the condition did not hold in time, or a process ended.
     """
     for _ in range(PATIENCE_SECONDS * 2):
         if what():
             return
-        assert all(process.poll() is None for process in processes), f"ended, waiting for {name}"
+        assert all(process.poll() is None for process in processes), (
+            f"A process ended before {name}."
+        )
         time.sleep(0.5)
-    raise AssertionError(f"waited in vain for {name}")
+    raise AssertionError(f"Timed out waiting for {name}.")
 
 
 @contextmanager
@@ -136,7 +138,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_a_broken_day_is_told_mended_and_told_again(tmp_path: Path, receiver: Service) -> None:
+def test_a_broken_day_is_reported_fixed_and_reported_as_recovered(
+    tmp_path: Path, receiver: Service
+) -> None:
     now = datetime.now(UTC)
     soon = now + timedelta(seconds=90)
     yesterday = soon.date() - timedelta(days=1)
@@ -169,11 +173,11 @@ def test_a_broken_day_is_told_mended_and_told_again(tmp_path: Path, receiver: Se
         both = [daemon, webserver]
         until(lambda: _answers(port), "the webserver", both)
         until(lambda: bool(receiver.received), "the alert", both)
-        told = receiver.received[0]
-        assert told.title.startswith("[P1] Monstera: ")
-        assert "bronze_loads.schema_is_complied_with" in told.text
-        assert "/runs/" in told.text
-        assert _accepted(database, yesterday) == EVENTS_A_DAY - 10
+        alert = receiver.received[0]
+        assert alert.title.startswith("[P1] Monstera: ")
+        assert "bronze_loads.schema_is_complied_with" in alert.text
+        assert "/runs/" in alert.text
+        assert _accepted(database, yesterday) == EVENTS_PER_DAY - 10
 
         write_day(source, yesterday)
         started = subprocess.run(
@@ -189,7 +193,7 @@ def test_a_broken_day_is_told_mended_and_told_again(tmp_path: Path, receiver: Se
         recovered = receiver.received[-1]
         assert "recovered" in recovered.title + recovered.text
         assert "bronze_loads.schema_is_complied_with" in recovered.text
-        assert _accepted(database, yesterday) == EVENTS_A_DAY
+        assert _accepted(database, yesterday) == EVENTS_PER_DAY
 
 
 def _answers(port: int) -> bool:

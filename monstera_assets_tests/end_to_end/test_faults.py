@@ -1,10 +1,9 @@
-"""What happens to a run: killed, out of room, shut out, twice at once, over a source that changes.
+"""Faults during a run: kills, full disks, locks, concurrent runs and changing sources.
 
-The database holds one company's data when the fault strikes the load of another's, over the same
-days. So a table that is half written, or that is neither what it was nor what it should become, is
-told from one that has not been touched and from one that is done.
+The database contains the data of one company, and the fault occurs while another company is loaded over
+the same days. Unchanged, partly written and complete tables can therefore be distinguished.
 
-The long ones carry the mark `faults` and are run by `make test-faults`.
+Slow tests have the mark `faults`; `make test-faults` runs them.
 """
 
 from __future__ import annotations
@@ -48,15 +47,15 @@ from monstera_assets_tests.random_source import DAYS, FIRST, write_random_source
 
 WINDOW = DateWindow(FIRST, FIRST + timedelta(days=DAYS - 1))
 LOADS = (*ENTITIES, *EVENTS, "silver_events_enriched", "silver_daily_user_activity")
-"""What the quick ones compute."""
+"""The tables that the quick tests compute."""
 
 OF_NO_COMPANY = {
     *("bronze.bronze_product_catalog", "bronze.bronze_workflows", "gold.gold_metric_catalog"),
     "gold.gold_churn_model_evaluation",
 }
-"""Tables that are the same for all; so small companies have nothing to evaluate."""
+"""Tables that are equal for all companies; such small ones cannot be evaluated."""
 
-# Computes these tables in a process of its own, which says when it begins.
+# Computes these tables in a separate process, which prints when it begins.
 _LOAD = """
 import sys
 from pathlib import Path
@@ -81,7 +80,7 @@ print("ends", flush=True)
 def loading_process(
     folder: Path, source: Path, **variables: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process that computes `LOADS` from a source and has just begun."""
+    """Start a process that computes `LOADS` from a source; return when it begins."""
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _LOAD, str(folder), str(source)],
         env=environment(**variables),
@@ -96,7 +95,7 @@ def loading_process(
 
 
 def load(folder: Path, source: Path, **variables: str) -> Snapshot:
-    """Compute `LOADS` from a source and return what is in the tables."""
+    """Compute `LOADS` from a source and return the content of the tables."""
     with loading_process(folder, source, **variables) as process:
         assert process.communicate()[0] == "ends\n"
     return snapshot(folder / "monstera.duckdb")
@@ -104,7 +103,7 @@ def load(folder: Path, source: Path, **variables: str) -> Snapshot:
 
 @dataclass(frozen=True)
 class Companies:
-    """A database of one company, and what undisturbed runs make of it and of the other company."""
+    """A database of one company, and the results of undisturbed runs over both companies."""
 
     folder: Path
     source: Path
@@ -113,11 +112,11 @@ class Companies:
     seconds: float
 
     def copy(self, folder: Path) -> Path:
-        """A copy of the database of the one company."""
+        """A copy of the database of the first company."""
         return Path(shutil.copytree(self.folder, folder, symlinks=True))
 
     def assert_whole(self, tables: Snapshot) -> None:
-        """Each table is as it was or as it should become, and those of one load are so together."""
+        """Each table is unchanged or complete, and all tables of one load are in the same state."""
         assert tables.keys() == self.before.keys()
         for name, state in tables.items():
             assert state in (self.before[name], self.after[name]), name
@@ -130,7 +129,7 @@ class Companies:
 
 
 def two_companies(folder: Path, run: Callable[[Path, Path], Snapshot]) -> Companies:
-    """Load one company, and elsewhere the other one over it."""
+    """Load one company, and in a copy also the other one."""
     for seed in (1, 2):
         write_random_source(folder / f"source_{seed}", seed, users=12)
     before = run(folder / "one", folder / "source_1")
@@ -153,7 +152,7 @@ def companies(tmp_path_factory: pytest.TempPathFactory) -> Companies:
 
 @pytest.fixture(scope="module")
 def companies_by_runs(tmp_path_factory: pytest.TempPathFactory) -> Companies:
-    """The same of the whole graph."""
+    """The same for the whole graph."""
     return two_companies(tmp_path_factory.mktemp("companies_by_runs"), run_cli)
 
 
@@ -161,7 +160,7 @@ def companies_by_runs(tmp_path_factory: pytest.TempPathFactory) -> Companies:
 
 
 def kill_load(companies: Companies, folder: Path, wait: float) -> None:
-    """Kill a load some time after it has begun, and look at the tables."""
+    """Kill a load after a random time and verify the tables."""
     with loading_process(folder, companies.source) as process:
         time.sleep(wait)
         process.kill()
@@ -169,7 +168,7 @@ def kill_load(companies: Companies, folder: Path, wait: float) -> None:
 
 
 def test_killed_loads(companies: Companies, tmp_path: Path) -> None:
-    random = Random()  # noqa: S311  # any moment will do, and each time another one
+    random = Random()  # noqa: S311  # a different moment in each test run
     waits = [random.uniform(0, 2) for _ in range(3)]
 
     def kill(number: int) -> Snapshot:
@@ -183,7 +182,7 @@ def test_killed_loads(companies: Companies, tmp_path: Path) -> None:
 
 
 def run_cli(folder: Path, source: Path) -> Snapshot:
-    """Run the whole graph and return what is in the tables."""
+    """Run the whole graph and return the content of the tables."""
     with running_cli(folder, source) as process:
         out, err = process.communicate()
     assert process.returncode == 0, out + err
@@ -194,7 +193,7 @@ def run_cli(folder: Path, source: Path) -> Snapshot:
 def running_cli(
     folder: Path, source: Path, limit: Callable[[], None] | None = None, **variables: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """`monstera run` over a source, with database and Dagster's state in a folder."""
+    """Start `monstera run` over a source, with database and Dagster's state in a folder."""
     folder.mkdir(exist_ok=True)
     with subprocess.Popen(
         [
@@ -219,7 +218,7 @@ def test_killed_runs(companies_by_runs: Companies, tmp_path: Path) -> None:
     chains = [[random.uniform(0, companies.seconds) for _ in range(5)] for _ in range(10)]
 
     def kill(number: int) -> Snapshot:
-        """Kill five runs over one database, then let one run to its end."""
+        """Kill five runs over one database, then complete one run."""
         folder = companies.copy(tmp_path / str(number))
         for wait in chains[number]:
             with running_cli(folder, companies.source) as process:
@@ -234,11 +233,11 @@ def test_killed_runs(companies_by_runs: Companies, tmp_path: Path) -> None:
             assert tables == companies.after, (seed, number)
 
 
-# ---------------------------------------------------------------- no room
+# ---------------------------------------------------------------- full disk
 
 
 def lines_of_failed(process: subprocess.Popen[str], code: int) -> list[str]:
-    """What a failed command says itself; the lines of Dagster's own logger are left out."""
+    """The error output of a command, without the lines of Dagster's logger."""
     _, err = process.communicate()
     assert process.returncode == code, err
     assert "Traceback" not in err
@@ -246,11 +245,11 @@ def lines_of_failed(process: subprocess.Popen[str], code: int) -> list[str]:
 
 
 def limited(limit: int) -> Callable[[], None]:
-    """What makes files of a process end at a size, as a full disk does."""
+    """Return a function that limits the size of a process's files, to simulate a full disk."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
-def test_no_room_for_the_state_of_dagster(tmp_path: Path) -> None:
+def test_no_disk_space_for_the_state_of_dagster(tmp_path: Path) -> None:
     with subprocess.Popen(
         [MONSTERA, "run", "--from", "2025-06-30", "--to", "2025-06-30"],
         cwd=tmp_path,
@@ -269,8 +268,8 @@ def test_no_room_for_the_state_of_dagster(tmp_path: Path) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("room", [0, 300_000, 1_500_000, 4_000_000, 9_000_000])
-def test_disk_that_becomes_full(companies_by_runs: Companies, tmp_path: Path, room: int) -> None:
-    """With database, temporary files and Dagster's state on one disk with little room left."""
+def test_full_disk(companies_by_runs: Companies, tmp_path: Path, room: int) -> None:
+    """Put database, temporary files and Dagster's state on one almost full disk."""
     companies = companies_by_runs
     sizes = [path.stat().st_size for path in companies.folder.rglob("*") if path.is_file()]
     with disk(tmp_path / "disk", sizes, room) as limit:
@@ -288,9 +287,9 @@ def test_disk_that_becomes_full(companies_by_runs: Companies, tmp_path: Path, ro
 
 @contextmanager
 def disk(folder: Path, sizes: Sequence[int], room: int) -> Iterator[Callable[[], None] | None]:
-    """A disk for files of these sizes and some room, or what limits a process to as much.
+    """A disk for files of these sizes and some room, or an equivalent limit for a process.
 
-    Only the superuser may mount one. For others, no file may grow by more than there is room.
+    Only the superuser may mount a disk. For other users, no file may grow by more than the room.
     """
     folder.mkdir()
     if os.geteuid() != 0:
@@ -305,11 +304,11 @@ def disk(folder: Path, sizes: Sequence[int], room: int) -> Iterator[Callable[[],
         subprocess.run(["umount", str(folder)], check=True)
 
 
-# ---------------------------------------------------------------- two at once
+# ---------------------------------------------------------------- concurrent runs
 
 
 def test_two_loads_at_once_wait_for_each_other(companies: Companies, tmp_path: Path) -> None:
-    """First for another process too; and in other time zones than the one of the fixture."""
+    """Also in another process first, and in other time zones than that of the fixture."""
     folder = companies.copy(tmp_path / "both")
     began = datetime.now(UTC).replace(tzinfo=None)
     with ExitStack() as holder:
@@ -342,7 +341,7 @@ with open_instance(Settings(database=Path("monstera.duckdb"))) as instance:
 """
 
 
-def test_state_of_dagster_made_by_several_at_once(tmp_path: Path) -> None:
+def test_state_of_dagster_created_concurrently(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", _OPEN_STATE],
@@ -378,7 +377,7 @@ def test_two_runs_at_once(companies_by_runs: Companies, tmp_path: Path) -> None:
         assert snapshot(folder / "monstera.duckdb") == companies.after
 
 
-# ---------------------------------------------------------------- a source that changes
+# ---------------------------------------------------------------- changing sources
 
 
 def cut(path: Path) -> None:
@@ -406,7 +405,7 @@ def test_file_that_changes_after_it_was_read(
     meddle: Callable[[Path], None],
 ) -> None:
     def meddling(file: SourceFile) -> FileFingerprint:
-        """The last look at the file, just after somebody has changed it."""
+        """The last fingerprint of the file, taken just after it was changed."""
         if file.relative_path == name:
             meddle(file.path)
         return fingerprint(file)
@@ -421,7 +420,7 @@ def test_file_that_changes_after_it_was_read(
         before = graph.contents_of(ENTITIES + EVENTS)
         result = graph.run(WINDOW if loads is EVENTS else None, only=loads)
     [failure] = failures_of(result.all_events)
-    assert failure.is_of_the_source
+    assert failure.is_source_error
     assert f"{name} " in str(failure)
     assert_same(graph.contents_of(ENTITIES + EVENTS), before)
 
@@ -431,7 +430,7 @@ def test_file_that_changes_after_it_was_read(
 
 @contextmanager
 def zone(name: str) -> Iterator[None]:
-    """The time zone of the machine."""
+    """Set the time zone of the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", name)
         time.tzset()
@@ -440,7 +439,7 @@ def zone(name: str) -> Iterator[None]:
 
 
 ZONES = ["UTC", "Pacific/Kiritimati", "America/New_York", "Europe/Berlin", "Asia/Kolkata"]
-"""Among them the zone that is ahead of all others, and such as change their clocks."""
+"""Including the zone with the largest offset, and zones with daylight saving time."""
 
 
 @pytest.mark.parametrize("name", ZONES)
@@ -453,7 +452,7 @@ ZONES = ["UTC", "Pacific/Kiritimati", "America/New_York", "Europe/Berlin", "Asia
         ("2024-02-29 23:59:59.999999", "2024-02-28"),
         ("2024-03-01 00:00:00", "2024-02-29"),
         ("2025-03-01 00:00:00", "2025-02-28"),
-        # Berlin's clocks go on at 1:00 UTC and back at 1:00 UTC, New York's on at 7:00 UTC.
+        # Daylight saving time starts and ends at 1:00 UTC in Berlin; it starts at 7:00 UTC in New York.
         *((f"2025-03-30 0{hour}:59:59", "2025-03-29") for hour in range(3)),
         *((f"2024-10-27 0{hour}:00:00", "2024-10-26") for hour in range(4)),
         ("2025-03-30 23:59:59", "2025-03-29"),
@@ -466,16 +465,16 @@ def test_last_partition_is_yesterday_in_utc(name: str, now: str, yesterday: str)
         window = available_partitions(date(2023, 12, 30))
         keys = daily_partitions(date(2023, 12, 30)).get_partition_keys()
     assert window == DateWindow(date(2023, 12, 30), date.fromisoformat(yesterday))
-    # Every day is there once, those with 23 and 25 hours too.
+    # Each day occurs once, including those with 23 and 25 hours.
     assert keys == [str(day) for day in window]
 
 
 @pytest.mark.parametrize("name", ZONES)
-def test_first_day_of_all_is_not_over(name: str) -> None:
+def test_first_day_has_not_ended(name: str) -> None:
     with zone(name):
         with (
             freeze_time(datetime(2025, 1, 1, 23, 59, 59, tzinfo=UTC)),
-            pytest.raises(SettingsError, match="2025-01-01 is not over yet"),
+            pytest.raises(SettingsError, match="2025-01-01 has not ended"),
         ):
             available_partitions(date(2025, 1, 1))
         with freeze_time(datetime(2025, 1, 2, tzinfo=UTC)):

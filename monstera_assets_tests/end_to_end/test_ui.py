@@ -1,8 +1,8 @@
 """The Dagster UI in headless Chromium: the graph by group, a history's partitions, its checks.
 
-Needs Chromium and its driver on the path (Debian's packages chromium and chromium-driver), so it is
-marked as `browser` and not part of `make test`; `make test-ui` runs it. Where the environment variable
-SCREENSHOTS names a folder, the screenshots are kept there.
+The tests need Chromium and its driver (Debian packages chromium and chromium-driver), so they have the
+mark `browser` and only `make test-ui` runs them. To keep the screenshots, set the environment variable
+SCREENSHOTS to a folder.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 HISTORY = "silver_user_state_history"
 PATIENCE = 120
-"""Seconds after which a server or page that has not come up counts as broken."""
+"""Seconds until a server or page that does not respond counts as broken."""
 
 
 @dataclass(frozen=True)
 class Ui:
-    """A browser that looks at a running UI."""
+    """A browser for a running UI."""
 
     driver: webdriver.Chrome
     url: str
@@ -54,14 +54,14 @@ class Ui:
         height: int = 1100,
         closer: int = 0,
     ) -> str:
-        """Open a page, wait until all words are there and nothing loads, and take a screenshot.
+        """Open a page, wait until it is loaded with all words, and take a screenshot.
 
         Args:
-            path: of the page.
-            words: what must be on it.
-            screenshot: its name.
-            height: of the window.
-            closer: how many times the graph's button for zooming in is pressed, which shows more.
+            path: the path of the page.
+            words: the text that must occur.
+            screenshot: the name of the screenshot.
+            height: the height of the window.
+            closer: how often to zoom into the graph, which shows more details.
 
         Returns:
             The text of the page.
@@ -77,18 +77,18 @@ class Ui:
             lambda _: all(word in self.text() for word in words) and "Loading" not in self.text(),
             f"{words} not on {path}",
         )
-        time.sleep(1)  # the graph slides into place
+        time.sleep(1)  # the graph is animated
         self.driver.save_screenshot(str(self.screenshots / f"{screenshot}.png"))
         return self.text()
 
     def text(self) -> str:
-        """What can be read on the page."""
+        """The visible text of the page."""
         return self.driver.find_element(By.TAG_NAME, "body").text
 
 
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    """The UI over a run of the seeds."""
+    """The UI after a run of the seeds."""
     folder = tmp_path_factory.mktemp("ui")
     screenshots = Path(os.environ.get("SCREENSHOTS") or folder / "screenshots")
     screenshots.mkdir(parents=True, exist_ok=True)
@@ -100,16 +100,16 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
         yield Ui(driver, url, screenshots)
 
 
-def test_every_table_stands_materialized_in_its_group(ui: Ui) -> None:
+def test_every_table_is_materialized_in_its_group(ui: Ui) -> None:
     groups = []
     for layer in ("bronze", "silver", "gold"):
         of_layer = [table for table in tables() if table.layer == layer]
         by_day = sum(table.partition_column is not None for table in of_layer)
-        # Kept whole and up to date; in part, since the days after the seeds' last are missing.
+        # Unpartitioned: all materialized. Daily: partly, since days after the seeds' last are missing.
         counts = [str(count) for count in (len(of_layer) - by_day, by_day) if count]
         groups.append("\n".join([layer, *counts]))
     page = ui.show("/asset-groups", groups, "groups")
-    # A third number would be that of tables that failed or are missing.
+    # A third number would count failed or missing tables.
     for group in groups:
         assert not re.search(rf"{group}\n?\d", page)
 
@@ -163,7 +163,7 @@ def test_the_checks_of_a_history_are_green(ui: Ui) -> None:
 
 @contextmanager
 def webserver(environment: Mapping[str, str], folder: Path) -> Iterator[str]:
-    """The UI's server, in a folder and on a free port; gives its address once it answers."""
+    """Start the UI's server on a free port; yield its address when it answers."""
     log = folder / "webserver.log"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -191,7 +191,7 @@ def webserver(environment: Mapping[str, str], folder: Path) -> Iterator[str]:
 
 
 def answers(port: int) -> bool:
-    """Whether the UI's server answers."""
+    """Return whether the UI's server answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", "/server_info")

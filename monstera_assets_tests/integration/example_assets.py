@@ -1,4 +1,4 @@
-"""Small tables, assets and runs with which the tests of the warehouse write and read."""
+"""Small tables, assets and runs for the tests of the warehouse."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ Delivery = Callable[[DateWindow], Any]
 
 
 def day(number: int) -> date:
-    """The n-th day of the calendar, from 1."""
+    """Return the n-th day of the calendar, starting at 1."""
     return FIRST + timedelta(days=number - 1)
 
 
 def expression(types: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -> ir.Table:
-    """Rows as an Ibis expression of literals."""
+    """Return rows as an Ibis expression of literals."""
     one = ibis.literal(0, "int64").name("one").as_table()
     if not rows:
         return one.filter(ibis.literal(value=False)).select(
@@ -124,19 +124,19 @@ def expression(types: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -
 
 
 def types_of(table: Table) -> dict[str, str]:
-    """Name and type of the columns that an asset delivers."""
+    """Return name and type of the columns that an asset delivers."""
     return {
         column.name: column.type for column in table.columns if column.days_before_latest is None
     }
 
 
 def frame(table: Table, rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    """Rows as a DataFrame, typed as pandas types them when it is left alone."""
+    """Return rows as a DataFrame with the types that pandas infers."""
     return pd.DataFrame(rows, columns=list(types_of(table)))
 
 
 def facts(*days: date, note: str | None = None, amount: int = 1) -> list[dict[str, object]]:
-    """One fact for each day."""
+    """Return one fact per day."""
     return [
         {
             "fact_id": f"fact {when}",
@@ -150,12 +150,12 @@ def facts(*days: date, note: str | None = None, amount: int = 1) -> list[dict[st
 
 
 def facts_of(window: DateWindow) -> ir.Table:
-    """One fact for each day of a window, as an expression."""
+    """Return one fact per day of a window, as an expression."""
     return expression(types_of(FACTS), facts(*window))
 
 
 def delivering(table: Table, delivery: Delivery) -> dg.AssetsDefinition:
-    """An asset that delivers what a function of the window says; without partitions, of any day."""
+    """Return an asset that delivers the result of a function of the window."""
     if table.partition_column is None:
         return build(TableAsset(table, lambda: delivery(DateWindow(FIRST, FIRST))))
 
@@ -166,7 +166,7 @@ def delivering(table: Table, delivery: Delivery) -> dg.AssetsDefinition:
 
 
 def reading(days: Days | None, *, table: Table = SEEN) -> dg.AssetsDefinition:
-    """An asset that notes which days of the facts it is given."""
+    """Return an asset that records the days of the facts that it receives."""
 
     def read(silver_facts: ir.Table) -> ir.Table:
         return silver_facts.select(read_date=silver_facts.fact_date).distinct()
@@ -179,7 +179,7 @@ def reading(days: Days | None, *, table: Table = SEEN) -> dg.AssetsDefinition:
 
 
 def reading_frame(days: Days | None, *, table: Table = SEEN) -> dg.AssetsDefinition:
-    """The same with a DataFrame in and out."""
+    """Return the same asset with DataFrames as input and output."""
 
     def read(silver_facts: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({"read_date": silver_facts["fact_date"].drop_duplicates()})
@@ -192,7 +192,7 @@ def reading_frame(days: Days | None, *, table: Table = SEEN) -> dg.AssetsDefinit
 
 
 def build(asset: TableAsset) -> dg.AssetsDefinition:
-    """The asset in the calendar of these tests."""
+    """Build the asset with the calendar of these tests."""
     return asset.build(PARTITIONS, LifecyclePolicy())
 
 
@@ -204,7 +204,7 @@ def run(
     config: Mapping[str, str | int | bool] | None = None,
     lock_timeout_seconds: float = 30.0,
 ) -> dg.ExecuteInProcessResult:
-    """Materialize assets in a real run, for a day, a range in one run, or without partitions."""
+    """Materialize assets in a run, for a day, a range, or without partitions."""
     partition: dict[str, Any] = {}
     if isinstance(days, date):
         partition = {"partition_key": days.isoformat()}
@@ -234,12 +234,12 @@ def run(
 
 @cache
 def in_memory_instance() -> dg.DagsterInstance:
-    """One instance for all runs: making one costs more than most of them, and no run looks back."""
+    """Return one instance for all runs, since creating one takes longer than most runs."""
     return dg.DagsterInstance.ephemeral()
 
 
 def errors(result: dg.ExecuteInProcessResult) -> dict[str, str]:
-    """Class and message of the errors of a failed run, causes included; empty for a success."""
+    """Return class and message of a run's errors and their causes; empty on success."""
     found: dict[str, str] = {}
     for event in result.all_events:
         error = getattr(event.event_specific_data, "error", None)
@@ -251,21 +251,21 @@ def errors(result: dg.ExecuteInProcessResult) -> dict[str, str]:
 
 
 def rows(database: Path, table: Table) -> list[Row]:
-    """The rows of a table, sorted."""
+    """Return the rows of a table, sorted."""
     return query(database, f"SELECT * FROM {table.qualified_name} ORDER BY ALL")
 
 
 def query(database: Path, select: str) -> list[Row]:
-    """The rows of a query."""
+    """Return the rows of a query."""
     with connect(str(database), connection_config(threads=2)) as connection:
         return connection.execute(select).fetchall()
 
 
 def everything(database: Path) -> dict[str, list[Row]]:
-    """All rows of all tables and of the notes about them, if there are any, but not the layout.
+    """Return all rows of all tables and of the bookkeeping, except the layout.
 
-    Reads them with another configuration than the runs, which DuckDB admits only once every
-    connection of a run is closed.
+    The configuration differs from that of runs, which DuckDB admits only if all their connections are
+    closed.
     """
     with duckdb.connect(str(database), config={"threads": 1}) as connection:
         tables = connection.execute(
@@ -283,7 +283,7 @@ def everything(database: Path) -> dict[str, list[Row]]:
 
 @contextmanager
 def process(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run Python code in another process until it has said that it is ready."""
+    """Start Python code in another process, and wait until it prints that it is ready."""
     child = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Runs of the asset graph, or parts of it, over a source."""
+"""Run the asset graph, or parts of it, over a source."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ EVENTS = tuple(table.name for table in load_events.TABLES)
 
 
 def batched_instance(home: Path) -> dg.DagsterInstance:
-    """An instance on real SQLite, with the event log that ranges need."""
+    """Return an instance on SQLite, with the batched event log."""
     shutil.copytree(_new_home().name, home)
     return dg.DagsterInstance.from_config(str(home))
 
 
 @cache
 def _new_home() -> TemporaryDirectory[str]:
-    """The home of an instance without runs: its tables take longer to make than many a run."""
+    """Return the home of an instance without runs, since creating its tables is slow."""
     home = TemporaryDirectory()
     log = BatchedSqliteEventLogStorage
     (Path(home.name) / "dagster.yaml").write_text(
         f"event_log_storage:\n  module: {log.__module__}\n  class: {log.__name__}\n  config: {{}}\n"
     )
     with dg.DagsterInstance.from_config(home.name) as instance:
-        instance.all_asset_keys()  # opens the event log, as the other storages are already
+        instance.all_asset_keys()  # opens the event log; the other storages are open
     return home
 
 
 @dataclass
 class Graph:
-    """The package's assets over one source and into one database."""
+    """The assets of the package, with one source and one database."""
 
     source: Path
     database: Path
@@ -73,7 +73,7 @@ class Graph:
 
     @cached_property
     def definitions(self) -> dg.Definitions:
-        """As Dagster would load them."""
+        """The definitions as Dagster loads them."""
         return build_definitions(self.settings)
 
     @cached_property
@@ -89,8 +89,8 @@ class Graph:
     ) -> dg.ExecuteInProcessResult:
         """Run all assets with their checks, or only the named tables without checks.
 
-        A run of named tables without a range leaves its events in memory: a file for them takes
-        longer to make than most such runs.
+        A run of named tables without a range keeps its events in memory, which is faster than
+        creating a file for them.
         """
         partition: dict[str, Any] = {}
         if tags is not None:
@@ -119,20 +119,20 @@ class Graph:
         )
 
     def compute(self, names: Iterable[str], last: date) -> Graph:
-        """Compute tables up to a day, with all that they are computed from and no other."""
+        """Compute tables and all their upstream tables up to a day."""
         needed = computed_from(names)
         with self.instance:
             assert self.run(DateWindow(self.start, last), only=needed).success
         return self
 
     def contents(self, without: Sequence[str] = ()) -> dict[str, list[Row]]:
-        """The rows of every declared table as a sorted bag; `without` names columns to leave out."""
+        """Return the sorted rows of each declared table, without the columns in `without`."""
         return self.contents_of([table.name for table in tables()], without)
 
     def contents_of(
         self, names: Sequence[str], without: Sequence[str] = ()
     ) -> dict[str, list[Row]]:
-        """The rows of the named tables."""
+        """Return the rows of the named tables."""
         with duckdb.connect(str(self.database), read_only=True) as connection:
             return {
                 table.name: rows_of(connection, table, without)
@@ -144,7 +144,7 @@ class Graph:
 def rows_of(
     connection: duckdb.DuckDBPyConnection, table: Table, without: Sequence[str] = ()
 ) -> list[Row]:
-    """The rows of a table, sorted."""
+    """Return the rows of a table, sorted."""
     columns = ", ".join(
         f'"{column.name}"' for column in table.columns if column.name not in without
     )
@@ -154,7 +154,7 @@ def rows_of(
 
 
 def assert_same(left: Mapping[str, list[Row]], right: Mapping[str, list[Row]]) -> None:
-    """Compare tables both ways and name the first that differs with a few of its rows."""
+    """Compare tables, and show a few rows of the first that differs."""
     assert left.keys() == right.keys()
     for name, rows in left.items():
         if rows != right[name]:
@@ -167,7 +167,7 @@ def assert_same(left: Mapping[str, list[Row]], right: Mapping[str, list[Row]]) -
 
 
 def computed_from(names: Iterable[str]) -> list[str]:
-    """Some tables, and all that they are computed from."""
+    """Return some tables and all their upstream tables."""
     reads = {asset.table.name: asset.inputs for asset in table_assets()}
     needed, pending = set(ENTITIES) | set(EVENTS), list(names)
     while pending:
@@ -179,9 +179,9 @@ def computed_from(names: Iterable[str]) -> list[str]:
 
 
 def waves() -> list[tuple[str, ...]]:
-    """The tables in groups: a table comes after all days of what it reads more than its own day of.
+    """Return the tables in groups, such that those of a group can be computed in any order of days.
 
-    The tables of a group may be computed day by day, in any order of the days.
+    A table is in a later group than the inputs of which it reads other days than its own.
     """
     partitioned = {table.name: table.partition_column is not None for table in tables()}
     wave = {**dict.fromkeys(ENTITIES, 0), **dict.fromkeys(EVENTS, 1)}
@@ -214,20 +214,20 @@ def waves() -> list[tuple[str, ...]]:
 
 
 def is_partitioned(name: str) -> bool:
-    """Whether the table of this name has daily partitions."""
+    """Return whether a table has daily partitions."""
     [table] = [table for table in tables() if table.name == name]
     return table.partition_column is not None
 
 
 @dataclass(frozen=True)
 class SeedsRun:
-    """What one `monstera run` over the seeds has left, and what its event log says.
+    """The result of one `monstera run` over the seeds, and its event log.
 
     Attributes:
-        outcome: of the process.
+        outcome: the outcome of the process.
         days: all days of the seeds.
-        evaluations: of the checks.
-        materializations: the latest one of each asset.
+        evaluations: the evaluations of the checks.
+        materializations: the latest materialization of each asset.
     """
 
     outcome: Outcome
@@ -237,7 +237,7 @@ class SeedsRun:
 
     @classmethod
     def of(cls, outcome: Outcome, days: DateWindow) -> SeedsRun:
-        """Read the event log of a run that has just ended."""
+        """Read the event log of a finished run."""
         [run_id] = re.findall(r"^Run: \w+ \(([0-9a-f-]+)\)$", outcome.out, re.MULTILINE) or [""]
         assert run_id, outcome.out + outcome.err
         with dg.DagsterInstance.from_config(str(outcome.database.parent / "dagster_home")) as log:
@@ -262,5 +262,5 @@ class SeedsRun:
 
     @property
     def success(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no step failed."""
         return self.outcome.code == 0

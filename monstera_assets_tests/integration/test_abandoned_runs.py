@@ -1,4 +1,4 @@
-"""A run whose process was killed is recorded as failed; one whose process lives is left alone."""
+"""A run whose process was killed is recorded as failed; a running one is not changed."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_killed_run_is_recorded_as_failed(tmp_path: Path) -> None:
         with process(_RUNNING, tmp_path / "home", run.run_id):
             assert end_abandoned_runs(instance) == []
             assert _status(instance, run) == DagsterRunStatus.STARTED
-        # The process was killed on leaving.
+        # Leaving the context killed the process.
         assert end_abandoned_runs(instance) == [run.run_id]
         assert _status(instance, run) == DagsterRunStatus.FAILURE
         assert end_abandoned_runs(instance) == []
 
 
-def test_run_that_ends_by_itself_leaves_no_mark(tmp_path: Path) -> None:
+def test_run_that_ends_normally_leaves_no_mark(tmp_path: Path) -> None:
     with batched_instance(tmp_path / "home") as instance:
         run = instance.add_run(DagsterRun("a_job", status=DagsterRunStatus.SUCCESS))
         with marked_as_running(instance, run.run_id):
@@ -48,7 +48,7 @@ def test_run_that_ends_by_itself_leaves_no_mark(tmp_path: Path) -> None:
 
 
 def test_run_whose_end_could_not_be_recorded_is_ended_by_the_next(tmp_path: Path) -> None:
-    """As on a disk that became full."""
+    """As if the disk had become full."""
     with batched_instance(tmp_path / "home") as instance:
         run = instance.add_run(DagsterRun("a_job", status=DagsterRunStatus.STARTED))
         with suppress(OSError), marked_as_running(instance, run.run_id):

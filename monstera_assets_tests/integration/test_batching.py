@@ -1,4 +1,4 @@
-"""Computing in batches, of days or of keys, gives what computing at once gives."""
+"""Batches of days or keys give the same result as one computation."""
 
 from __future__ import annotations
 
@@ -37,16 +37,14 @@ JANUARY = DateWindow(date(2025, 1, 1), date(2025, 1, 31))
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    """A run whose tables are small enough to be computed at once."""
+    """A run without batches."""
     folder = tmp_path_factory.mktemp("batches")
     source = generate(COMPANY, folder / "source").folder
     graph = Graph(source, folder / "w.duckdb", folder / "home", COMPANY.first)
     return graph.compute([asset.table.name for asset in BATCHED], COMPANY.end)
 
 
-def test_batches_of_days_together_are_the_range(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_of_days_equal_one_range(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [asset.table.name for asset in BATCHED]
     at_once = graph.contents_of(names)
     assert all(at_once.values())
@@ -69,7 +67,7 @@ def test_batches_of_days_together_are_the_range(
     assert_same(graph.contents_of(names), at_once)
 
 
-def test_there_are_as_many_batches_of_days_as_the_rows_require(
+def test_the_rows_determine_the_number_of_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     connection = duckdb.connect()
@@ -79,7 +77,7 @@ def test_there_are_as_many_batches_of_days_as_the_rows_require(
         " DATE '2024-12-31' + (i % 40)::INTEGER AS fact_date FROM range(4000) AS r(i)"
     )
     batches = DateBatches([FACTS, FACTS], lambda _: {})
-    # 40 days with 100 rows each, 31 of them in January, read twice over
+    # 40 days with 100 rows each, 31 of them in January, read from two inputs
     for rows, expected in ((6200, 1), (6199, 2), (1000, 7), (1, 31)):
         monkeypatch.setattr(batching, "ROWS_PER_DATE_BATCH", rows)
         windows = batches.windows(connection, JANUARY)
@@ -91,7 +89,7 @@ def test_there_are_as_many_batches_of_days_as_the_rows_require(
     ("parts", "lengths"),
     [(1, [31]), (2, [15, 16]), (4, [7, 8, 8, 8]), (31, [1] * 31), (99, [1] * 31)],
 )
-def test_parts_of_a_window_are_of_like_length(parts: int, lengths: list[int]) -> None:
+def test_parts_of_a_window_have_similar_lengths(parts: int, lengths: list[int]) -> None:
     windows = split_window(JANUARY, parts)
     assert sorted(len(window) for window in windows) == lengths
     assert [day for window in windows for day in window] == list(JANUARY)
@@ -106,11 +104,11 @@ def test_parts_of_a_window_are_of_like_length(parts: int, lengths: list[int]) ->
         {"silver_facts": SAME_DAYS, "silver_names": ALL_DAYS},
     ],
 )
-def test_only_days_that_stand_alone_can_be_in_batches(days: dict[str, Days]) -> None:
+def test_only_independent_days_can_be_batched(days: dict[str, Days]) -> None:
     def function(silver_facts: ir.Table, silver_names: ir.Table) -> ir.Table:
         return silver_facts.semi_join(silver_names, silver_facts.note == silver_names.label)
 
-    with pytest.raises(ValueError, match="silver_facts: batches by date need an input of the same"):
+    with pytest.raises(ValueError, match="silver_facts: `batch_by_date` requires a query"):
         table_asset(FACTS, days, batch_by_date=True)(function)
 
 
@@ -119,7 +117,7 @@ def test_only_days_that_stand_alone_can_be_in_batches(days: dict[str, Days]) -> 
 
 @pytest.fixture
 def connection() -> duckdb.DuckDBPyConnection:
-    """A database with 1,000 facts of 100 users, of whom 50 have names."""
+    """A database with 1,000 facts of 100 users, 50 of them with names."""
     connection = duckdb.connect()
     connection.execute(
         "CREATE TABLE facts AS SELECT 'u' || i % 100 AS user_id, i AS day FROM range(1000) AS r(i)"
@@ -131,7 +129,7 @@ def connection() -> duckdb.DuckDBPyConnection:
 
 
 def latest_days_of_named() -> Query:
-    """By user with a name: the latest day, and whether there are days besides."""
+    """Per user with a name: the latest day, and whether there are other days."""
     facts = by_key(ibis.table({"user_id": "string", "day": "int64"}, name="facts"), "user_id")
     names = by_key(ibis.table({"user_id": "string", "name": "string"}, name="names"), "user_id")
     days = facts.group_by("user_id").aggregate(latest=facts.day.max())
@@ -141,14 +139,14 @@ def latest_days_of_named() -> Query:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 100, 10_000])
-def test_batches_of_keys_together_are_the_whole(
+def test_batches_of_keys_equal_the_whole(
     connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     monkeypatch.setattr(batching, "ROWS_PER_KEY_BATCH", rows)
     query = latest_days_of_named()
     with key_batches(connection, query) as batches:
         found = [connection.execute(batch).fetchall() for batch in batches]
-    # 1,000 facts and 50 names; day i is of user i mod 100, so the latest of user i is 900 + i.
+    # 1,000 facts and 50 names; day i belongs to user i mod 100, so user i's latest day is 900 + i.
     assert len(found) == -(-1050 // rows)
     assert sorted(row for batch in found for row in batch) == sorted(
         (f"u{i}", 900 + i, f"n{i}") for i in range(50)

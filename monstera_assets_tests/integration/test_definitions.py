@@ -1,4 +1,4 @@
-"""What holds of every asset, table and module, whichever there are; and that Dagster loads them."""
+"""Invariants of all assets, tables and modules; and Dagster loads them."""
 
 import ast
 import importlib
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = Path(monstera_assets.__file__).parent
 CONTRACT_OF_ALL = {"types_as_declared", "no_nulls"}
 WITHOUT_KEY = {"bronze_rejected_entities", "bronze_rejected_events"}
-"""Rows that a source had twice are rejected twice: nothing tells them apart."""
+"""Duplicate rows of a source are rejected as identical rows."""
 PERSONAL = ("email", "e_mail", "account_name", "user_name")
 
 MAY_IMPORT = {
@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "checks": {"checks", "warehouse", "lifecycle"},
     "bronze": {"bronze", "authoring", "checks", "warehouse", "lifecycle", "source"},
 }
-"""For the settings and the packages below the assets of silver: the packages that they may know."""
+"""The packages that the settings, and the packages below silver, may import."""
 MUST_NOT_IMPORT = {
     "silver": {"gold", "operations", "source"},
     "gold": {"operations", "source"},
@@ -55,7 +55,7 @@ MUST_NOT_IMPORT = {
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> AssetGraph:
-    """The asset graph as it is built for the seeds."""
+    """The asset graph of the seeds."""
     settings = Settings(
         source=ROOT / "seeds",
         database=tmp_path_factory.mktemp("definitions") / "monstera.duckdb",
@@ -73,7 +73,7 @@ def test_assets_are_the_declared_tables_under_layer_and_name(graph: AssetGraph) 
 
 
 @pytest.mark.parametrize("table", tables(), ids=lambda table: table.name)
-def test_an_asset_says_what_it_is(graph: AssetGraph, table: Table) -> None:
+def test_assets_have_descriptions(graph: AssetGraph, table: Table) -> None:
     node = graph.get(dg.AssetKey([table.layer.value, table.name]))
     assert node.owners
     assert all(owner.startswith("team:") for owner in node.owners)
@@ -133,14 +133,14 @@ def test_a_table_is_declared_in_the_module_of_its_name(table: Table) -> None:
     module: ModuleType = importlib.import_module(f"monstera_assets.{table.layer}.{table.name}")
     if (
         table.name == "gold_videos_created_daily"
-    ):  # made of the settings, whose default the module has
+    ):  # built from the settings; the module contains the default
         assert snake_case(module.VIDEOS_CREATED.metric_name) == table.name.removeprefix("gold_")
     else:
         assert table is module.TABLE
     assert (module.__doc__ or "").startswith(f"{table.name}: ")
 
 
-def test_references_lead_to_a_column_that_there_is() -> None:
+def test_references_name_existing_columns() -> None:
     columns = {(table.name, column.name) for table in tables() for column in table.columns}
     for table in tables():
         for column in table.columns:
@@ -149,7 +149,7 @@ def test_references_lead_to_a_column_that_there_is() -> None:
                 assert target in columns, f"{table.name}.{column.name}"
 
 
-def test_no_e_mail_and_no_name_leaves_bronze() -> None:
+def test_no_email_and_no_name_leaves_bronze() -> None:
     bronze = {
         column.name for table in tables() if table.layer == "bronze" for column in table.columns
     }
@@ -165,7 +165,7 @@ def test_no_e_mail_and_no_name_leaves_bronze() -> None:
 
 
 @pytest.mark.parametrize("package", ["lifecycle", "prediction"])
-def test_pure_packages_know_neither_dagster_nor_duckdb(package: str) -> None:
+def test_pure_packages_import_neither_dagster_nor_duckdb(package: str) -> None:
     imported = {name.split(".")[0] for module in modules(package) for name in imports_of(module)}
     assert imported & {"dagster", "duckdb"} == set()
     assert {"ibis", "monstera_assets"} <= imported
@@ -182,18 +182,18 @@ def test_only_the_command_line_imports_the_definitions() -> None:
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
-def test_a_lower_package_knows_only_those_below_it(package: str) -> None:
+def test_lower_packages_import_only_those_below(package: str) -> None:
     for module in modules(package):
         assert own_packages(module) <= MAY_IMPORT[package], name_of(module)
 
 
 @pytest.mark.parametrize("package", MUST_NOT_IMPORT)
-def test_no_package_knows_those_above_it(package: str) -> None:
+def test_no_package_imports_those_above(package: str) -> None:
     for module in modules(package):
         assert own_packages(module) & MUST_NOT_IMPORT[package] == set(), name_of(module)
 
 
-def test_authoring_knows_nothing_of_the_tables() -> None:
+def test_authoring_does_not_import_the_tables() -> None:
     [facade] = [module for module in modules() if name_of(module) == "monstera_assets.authoring"]
     of_layers = {
         name
@@ -204,7 +204,7 @@ def test_authoring_knows_nothing_of_the_tables() -> None:
     assert own_packages(facade) == {*Layer, "checks", "lifecycle", "warehouse"}
 
 
-def test_loading_uses_no_library_of_models_and_nothing_that_dagster_means_to_drop(
+def test_loading_imports_no_model_library_and_nothing_deprecated_by_dagster(
     tmp_path: Path,
 ) -> None:
     loading = (
@@ -217,13 +217,13 @@ def test_loading_uses_no_library_of_models_and_nothing_that_dagster_means_to_dro
     assert "Supersession" not in err
 
 
-def test_dagster_finds_the_definitions_valid(tmp_path: Path) -> None:
+def test_dagster_validates_the_definitions(tmp_path: Path) -> None:
     said = run([str(Path(sys.executable).with_name("dg")), "check", "defs"], tmp_path)
     assert "Deprecat" not in "".join(said)
 
 
-def test_the_workspace_names_what_the_project_names() -> None:
-    """So what `dg` finds valid in the test above is what `dagster dev` loads."""
+def test_the_workspace_matches_the_project() -> None:
+    """`dagster dev` loads the definitions that `dg` validates in the test above."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["dg"]
     [origin] = location_origins_from_yaml_paths([str(ROOT / "workspace.yaml")])
     assert isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin)
@@ -234,7 +234,7 @@ def test_the_workspace_names_what_the_project_names() -> None:
 
 
 def keys_named_twice(node: yaml.Node) -> list[str]:
-    """The keys that a mapping anywhere in a YAML document names again; YAML lets the last one win."""
+    """Duplicate keys in the mappings of a YAML document, of which YAML silently uses the last."""
     if not isinstance(node, yaml.CollectionNode):
         return []
     children = node.value
@@ -253,7 +253,7 @@ def test_dagster_yaml_names_each_key_once() -> None:
 
 
 def run(command: list[str], home: Path) -> tuple[str, str]:
-    """Run a command in the project with a Dagster home of its own; what it said on each stream."""
+    """Run a command in the project with a separate Dagster home; return stdout and stderr."""
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     outside = {
         name: value for name, value in os.environ.items() if not name.startswith("MONSTERA_")
@@ -277,7 +277,7 @@ def run(command: list[str], home: Path) -> tuple[str, str]:
 
 
 def modules(package: str = "") -> list[Path]:
-    """The files of a package, or of all."""
+    """The files of one package, or of all packages."""
     found = sorted((PACKAGE / package).rglob("*.py"))
     assert found
     return found
@@ -290,7 +290,7 @@ def name_of(module: Path) -> str:
 
 
 def imports_of(module: Path) -> set[str]:
-    """The modules that a module names in its imports, wherever in it they stand."""
+    """The modules that a module imports, anywhere in its code."""
     return set(_imports(ast.parse(module.read_text(encoding="utf-8"))))
 
 
@@ -299,7 +299,7 @@ def _imports(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
+            assert node.level == 0, "Imports must be absolute."
             yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
@@ -311,8 +311,8 @@ def own_packages(module: Path) -> set[str]:
     }
 
 
-def test_the_ui_shows_what_tables_look_like(seeds_run: SeedsRun) -> None:
-    """Of each table's latest materialization; a few of the entries were worked out by hand."""
+def test_the_ui_shows_previews(seeds_run: SeedsRun) -> None:
+    """The previews of each table's latest materialization; some entries are computed by hand."""
     latest = {made.asset_key.path[-1]: made for made in seeds_run.materializations}
     for asset in table_assets():
         metadata = latest[asset.table.name].metadata
@@ -325,8 +325,8 @@ def test_the_ui_shows_what_tables_look_like(seeds_run: SeedsRun) -> None:
     assert "| 2024-07-01 | 3 | 100.0% | 0.0% | 33.3% |" in str(cohorts)
 
 
-def test_a_query_for_people_gives_the_rows_that_it_gives_in_a_run(seeds_run: SeedsRun) -> None:
-    """Of every table that a query computes: formatted, and compared with what the run stored."""
+def test_a_printed_query_returns_the_stored_rows(seeds_run: SeedsRun) -> None:
+    """Run the printed query of each table and compare its rows with the stored ones."""
     settings = Settings(source=ROOT / "seeds", database=seeds_run.database)
     compared = 0
     with duckdb.connect(str(seeds_run.database), read_only=True) as connection:
@@ -350,7 +350,7 @@ def test_a_query_for_people_gives_the_rows_that_it_gives_in_a_run(seeds_run: See
     assert compared > 40
 
 
-def test_a_query_of_no_table_is_an_error_that_names_what_there_is() -> None:
+def test_a_query_of_an_unknown_table_is_an_error_that_names_the_tables() -> None:
     settings = Settings(source=ROOT / "seeds")
     with pytest.raises(SettingsError, match=r"does not exist\. .*silver_user_state_history"):
         table_query("silver_user_state_hystory", settings)

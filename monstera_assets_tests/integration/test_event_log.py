@@ -1,4 +1,4 @@
-"""The batched event log stores what Dagster's own would store, only sooner."""
+"""The batched event log stores the same events as Dagster's own, but faster."""
 
 import inspect
 import json
@@ -46,7 +46,7 @@ DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
 
 @pytest.fixture(autouse=True)
 def _no_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Set before it is deleted: only then is what the storage sets taken away again afterwards.
+    # monkeypatch restores a variable only if it was set before it is deleted.
     monkeypatch.setenv(BATCH_SIZE, "1")
     monkeypatch.delenv(BATCH_SIZE)
 
@@ -153,7 +153,7 @@ def all_sorts_of_events() -> list[EventLogEntry]:
 
 
 def tables(base_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables that events go to, but for the time at which a row was made."""
+    """All rows of the event tables, without their creation times."""
     found: dict[str, list[tuple[Any, ...]]] = {}
     for path in sorted(base_dir.glob("*.db")):
         with closing(sqlite3.connect(path)) as conn:
@@ -184,7 +184,7 @@ def make_instance(home: Path, config: str = "{}") -> dg.DagsterInstance:
 
 
 @pytest.mark.parametrize("batch_size", [0, 1, 3, 1000], ids=lambda size: str(size or "single"))
-def test_batches_leave_the_rows_that_single_events_leave(tmp_path: Path, batch_size: int) -> None:
+def test_batches_store_the_rows_of_single_events(tmp_path: Path, batch_size: int) -> None:
     events = all_sorts_of_events()
     stock = SqliteEventLogStorage(str(tmp_path / "stock"))
     batched = BatchedSqliteEventLogStorage(str(tmp_path / "batched"))
@@ -252,7 +252,7 @@ def without_time(records: Any) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SqliteEventLogStorage]:
-    """Dagster's own log and the batched one, with the same events in them."""
+    """Dagster's own log and the batched one, with the same events."""
     events = all_sorts_of_events()
     stock = SqliteEventLogStorage(str(tmp_path_factory.mktemp("stock")))
     batched = BatchedSqliteEventLogStorage(str(tmp_path_factory.mktemp("batched")))
@@ -263,7 +263,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SqliteEventLogSt
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_batches_answer_queries_as_single_events_do(
+def test_queries_return_the_same_as_for_single_events(
     both: dict[str, SqliteEventLogStorage], query: str
 ) -> None:
     expected = QUERIES[query](both["stock"])
@@ -271,7 +271,7 @@ def test_batches_answer_queries_as_single_events_do(
     assert QUERIES[query](both["batched"]) == expected
 
 
-def test_what_a_step_says_waits_for_its_end_and_for_nobody_who_asks(tmp_path: Path) -> None:
+def test_events_of_a_step_are_buffered_until_it_ends_or_the_log_is_read(tmp_path: Path) -> None:
     writer = BatchedSqliteEventLogStorage(str(tmp_path))
     webserver = SqliteEventLogStorage(str(tmp_path))
 
@@ -298,7 +298,7 @@ def test_what_a_step_says_waits_for_its_end_and_for_nobody_who_asks(tmp_path: Pa
     assert seen(webserver) == [*all_of_it, *["ASSET_CHECK_EVALUATION"] * 2]
 
 
-def test_an_event_that_cannot_be_stored_takes_none_along_that_waited(
+def test_a_failing_event_does_not_discard_buffered_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = BatchedSqliteEventLogStorage(str(tmp_path))
@@ -320,7 +320,7 @@ def test_an_event_that_cannot_be_stored_takes_none_along_that_waited(
     ] == ["ASSET_CHECK_EVALUATION", "STEP_START"]
 
 
-def test_of_events_that_wait_one_that_cannot_be_stored_takes_none_along(
+def test_a_failing_buffered_event_does_not_discard_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = BatchedSqliteEventLogStorage(str(tmp_path))
@@ -351,7 +351,7 @@ def test_an_empty_batch_stores_nothing(tmp_path: Path) -> None:
     assert tables(tmp_path) == before
 
 
-def test_a_batch_may_have_more_values_than_a_statement_of_sqlite(tmp_path: Path) -> None:
+def test_a_batch_may_exceed_the_values_of_one_sqlite_statement(tmp_path: Path) -> None:
     storage = BatchedSqliteEventLogStorage(str(tmp_path))
     tags = {"dagster/data_version": "v1"}
     storage.store_event_batch(
@@ -361,7 +361,7 @@ def test_a_batch_may_have_more_values_than_a_statement_of_sqlite(tmp_path: Path)
     assert len(storage.get_event_tags_for_asset(USERS)) == 6_000
 
 
-def test_words_like_the_stand_ins_are_kept(tmp_path: Path) -> None:
+def test_text_like_a_placeholder_is_kept(tmp_path: Path) -> None:
     storage = BatchedSqliteEventLogStorage(str(tmp_path))
     metadata: Mapping[str, Any] = {"text": event_log._NO_PARTITION, "time": event_log._NO_TIME}
     shared = dg.AssetMaterialization(USERS, metadata=metadata).metadata
@@ -371,10 +371,10 @@ def test_words_like_the_stand_ins_are_kept(tmp_path: Path) -> None:
     assert [record.event_log_entry for record in records] == events
 
 
-# ---------------------------------------------------------------- others at the same time
+# ---------------------------------------------------------------- concurrent writers
 
 
-def test_readers_see_all_of_a_batch_or_nothing(
+def test_readers_see_a_batch_completely_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = BatchedSqliteEventLogStorage(str(tmp_path))
@@ -408,7 +408,7 @@ def test_two_writers_wait_for_each_other(tmp_path: Path) -> None:
         except BaseException as error:
             errors.append(error)
 
-    # Two threads on one storage and a third on another one, as in another process.
+    # Two threads on one storage; a third on its own, like another process.
     jobs = [
         (storages[0], [RUN, OTHER_RUN], "a"),
         (storages[0], [OTHER_RUN, RUN], "b"),
@@ -418,7 +418,7 @@ def test_two_writers_wait_for_each_other(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        # Less than the 30 seconds after which SQLite gives up a lock and a circle would dissolve.
+        # Less than SQLite's lock timeout of 30 seconds, which would resolve a deadlock.
         thread.join(timeout=15)
     assert not errors
     assert not any(thread.is_alive() for thread in threads)
@@ -460,7 +460,7 @@ def run_january(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
 
 
 def counted(instance: dg.DagsterInstance, run_id: str) -> tuple[Counter[str], Counter[str]]:
-    """How often each asset was materialized: by the log of the run and by the index."""
+    """Number of materializations per asset, in the log of the run and in the index."""
     home = Path(instance.root_directory) / "history" / "runs"
     found = []
     for name in (run_id, "index"):
@@ -525,7 +525,7 @@ def test_a_check_is_planned_for_its_partition_or_once_for_the_range(
 @pytest.mark.parametrize(
     "step", ["_rows", "_store_asset_event_tags", "_store_asset_event", "get_asset_tags_to_index"]
 )
-def test_a_failed_batch_is_stored_once_all_the_same(
+def test_a_failed_batch_is_stored_exactly_once(
     instance: dg.DagsterInstance,
     step: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -563,7 +563,7 @@ def test_a_failed_batch_is_stored_once_all_the_same(
 # ---------------------------------------------------------------- configuration
 
 
-def test_batches_are_on_without_being_asked_for(instance: dg.DagsterInstance) -> None:
+def test_batches_are_enabled_by_default(instance: dg.DagsterInstance) -> None:
     assert instance
     assert os.environ[BATCH_SIZE] == str(DEFAULT_EVENT_BATCH_SIZE)
 
@@ -583,7 +583,7 @@ def test_a_batch_size_that_the_user_set_is_kept(
 
         monkeypatch.setattr(storage, "store_event_batch", measure)
         assert run_january(instance).success
-        # The plan is one batch; 31 days are three of ten and one event alone, for each asset.
+        # Per asset: one batch for the plan, and three batches of ten plus one event for 31 days.
         assert sizes == [3, *[10] * 3, *[10] * 3]
         assert len(instance.get_materialized_partitions(numbers.key)) == 31
 
@@ -595,7 +595,7 @@ def test_a_batch_size_that_the_user_set_is_kept(
         ("{base_dir: {env: LOG_DIR}}", "elsewhere"),
     ],
 )
-def test_the_log_lies_in_the_home_unless_told_otherwise(
+def test_the_log_is_in_the_home_by_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, expected: str
 ) -> None:
     monkeypatch.setenv("LOG_DIR", str(tmp_path / "elsewhere"))
@@ -607,7 +607,7 @@ def test_the_log_lies_in_the_home_unless_told_otherwise(
             assert isinstance(in_worker.event_log_storage, BatchedSqliteEventLogStorage)
 
 
-def test_planned_events_can_still_be_one_a_partition(
+def test_planned_events_can_still_be_one_per_partition(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "false")
@@ -618,7 +618,7 @@ def test_planned_events_can_still_be_one_a_partition(
     assert len(planned.records) == 62
 
 
-# ---------------------------------------------------------------- what it takes from Dagster's own
+# ---------------------------------------------------------------- Dagster's internals
 
 
 @pytest.mark.parametrize(
@@ -641,8 +641,8 @@ def test_planned_events_can_still_be_one_a_partition(
         ("_store_asset_check_evaluation_planned", "self event event_id"),
     ],
 )
-def test_a_method_that_is_called_or_overridden_is_as_it_was(method: str, parameters: str) -> None:
-    """Fails first when a new version of Dagster has another: then read what has changed."""
+def test_methods_that_are_called_or_overridden_are_unchanged(method: str, parameters: str) -> None:
+    """Fails if a new version of Dagster changes the internals: read its changes, then update."""
     signature = inspect.signature(getattr(SqliteEventLogStorage, method))
     assert list(signature.parameters) == parameters.split()
 

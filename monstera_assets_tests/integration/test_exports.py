@@ -1,4 +1,4 @@
-"""Exports of a real database: what they hold, and what a reader sees whatever happens to a writer."""
+"""Exports of a real database: their content, and what a reader sees if the writer fails."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def output(tmp_path: Path) -> Path:
 
 
 def content(output: Path) -> dict[str, bytes]:
-    """Every file that a reader finds, but for the one that knows the clock."""
+    """All files of the current export, except the one with the time."""
     return {
         path.name: path.read_bytes()
         for path in (output / "current").iterdir()
@@ -68,7 +68,7 @@ def change(settings: Settings) -> None:
 
 
 def in_a_process(settings: Settings, output: Path, before: str) -> subprocess.CompletedProcess[str]:
-    """Export in a process of its own that runs some statements first."""
+    """Export in a separate process, after running some statements."""
     program = f"""
 import os, resource, sys
 from pathlib import Path
@@ -89,7 +89,7 @@ exports.write_export(settings, Path(sys.argv[2]), chosen, every_table=True)
     )
 
 
-def test_files_hold_the_tables(settings: Settings, output: Path) -> None:
+def test_files_contain_the_tables(settings: Settings, output: Path) -> None:
     report = write_export(settings, output, BOTH, every_table=True)
     assert not report.missing
     entries = {entry["table"]: entry for entry in read_manifest(output)["tables"]}
@@ -108,7 +108,7 @@ def test_files_hold_the_tables(settings: Settings, output: Path) -> None:
             as_parquet, as_csv = (output / "current" / file["path"] for file in entry["files"])
             assert connection.execute(f"FROM read_parquet('{as_parquet}')").fetchall() == stored
             types = {column["name"]: column["type"] for column in entry["columns"]}
-            options = "header = true, allow_quoted_nulls = false"  # "" is a text, nothing is a null
+            options = "header = true, allow_quoted_nulls = false"  # "" is not null
             as_read = f"FROM read_csv('{as_csv}', columns = {types}, {options})"
             assert connection.execute(as_read).fetchall() == stored
             for file in entry["files"]:
@@ -145,13 +145,13 @@ def test_only_gold_and_current_tables_may_be_exported() -> None:
     } <= allowed
     assert not {name for name in allowed if name.startswith("bronze_")}
     assert "silver_events_enriched" not in allowed
-    with pytest.raises(SettingsError, match="--table bronze_users: is not for export"):
+    with pytest.raises(SettingsError, match="--table bronze_users cannot be exported"):
         choose_tables(TABLES, ["bronze_users"])
-    with pytest.raises(SettingsError, match="--table gold_rush: there is no such table"):
+    with pytest.raises(SettingsError, match="--table gold_rush does not exist"):
         choose_tables(TABLES, ["gold_rush"])
 
 
-def test_named_tables_are_replaced_and_the_others_stay(settings: Settings, output: Path) -> None:
+def test_named_tables_are_replaced_and_others_kept(settings: Settings, output: Path) -> None:
     write_export(settings, output, BOTH, every_table=True)
     before = content(output)
     change(settings)
@@ -179,7 +179,7 @@ def test_killed_export_leaves_the_old_one(settings: Settings, output: Path, wher
     assert len(list((output / "snapshots").iterdir())) == 2
     write_export(settings, output, STATES, every_table=True)
     write_export(settings, output, STATES, every_table=True)
-    # This one, and the one before it for readers who have begun with it.
+    # The current one, and the previous one for readers that still use it.
     assert len(list((output / "snapshots").iterdir())) == 2
     assert b"9999" in content(output)["silver_user_current_state.csv"]
 
@@ -188,19 +188,19 @@ def test_full_disk(settings: Settings, output: Path) -> None:
     write_export(settings, output, BOTH, every_table=True)
     before = content(output)
     change(settings)
-    # No file may become larger than this, which is how a full disk looks to a writer.
+    # A limit on the size of files simulates a full disk.
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
     full = in_a_process(settings, output, limit)
     assert full.returncode == 1
     assert "ExportError" in full.stderr
-    assert "The export before it is untouched" in full.stderr
+    assert "The previous export is unchanged" in full.stderr
     assert content(output) == before
     assert len(list((output / "snapshots").iterdir())) == 1
 
 
-def test_folder_that_cannot_be_written_to(settings: Settings, tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="cannot be written to: Not a directory"):
+    with pytest.raises(ExportError, match="cannot be written: Not a directory"):
         write_export(settings, tmp_path / "file" / "exports", STATES, every_table=True)
     (tmp_path / "taken" / "current").mkdir(parents=True)
     with pytest.raises(ExportError, match="is not the link of an earlier export"):
@@ -210,12 +210,15 @@ def test_folder_that_cannot_be_written_to(settings: Settings, tmp_path: Path) ->
 def test_locked_database(settings: Settings, output: Path) -> None:
     write_export(settings, output, STATES, every_table=True)
     before = content(output)
-    with held(settings.database), pytest.raises(WarehouseLockedError, match=r"locked for 0\.2 s"):
+    with (
+        held(settings.database),
+        pytest.raises(WarehouseLockedError, match=r"locked by another process for 0\.2 s"),
+    ):
         write_export(settings, output, STATES, every_table=True)
     assert content(output) == before
 
 
-def test_tables_that_are_missing(settings: Settings, output: Path) -> None:
+def test_missing_tables(settings: Settings, output: Path) -> None:
     with duckdb.connect(str(settings.database)) as connection:
         connection.execute("DROP TABLE gold.gold_overall_metrics")
     report = write_export(settings, output, BOTH, every_table=True)
@@ -224,11 +227,11 @@ def test_tables_that_are_missing(settings: Settings, output: Path) -> None:
         write_export(settings, output, STATES, every_table=False)
     empty = settings.database.with_name("empty.duckdb")
     duckdb.connect(str(empty)).close()
-    with pytest.raises(MissingTableError, match="nothing to export yet"):
+    with pytest.raises(MissingTableError, match="No table can be exported"):
         write_export(Settings(database=empty), output, BOTH, every_table=True)
 
 
-def test_reader_sees_one_export_or_the_other(settings: Settings, output: Path) -> None:
+def test_reader_sees_either_the_old_or_the_new_export(settings: Settings, output: Path) -> None:
     write_export(settings, output, STATES, every_table=True)
     done = threading.Event()
     seen: set[str] = set()
@@ -253,7 +256,7 @@ def test_reader_sees_one_export_or_the_other(settings: Settings, output: Path) -
     thread = threading.Thread(target=reader)
     thread.start()
     try:
-        while len(seen) < len(STATES):  # the reader is at work
+        while len(seen) < len(STATES):  # the reader has started
             assert thread.is_alive()
         change(settings)
         write_export(settings, output, STATES, every_table=True)
@@ -266,7 +269,7 @@ def test_reader_sees_one_export_or_the_other(settings: Settings, output: Path) -
     assert len(seen) == len(STATES) + 1
 
 
-def test_exporting_again_leaves_nothing_older(settings: Settings, output: Path) -> None:
+def test_exporting_again_deletes_older_files(settings: Settings, output: Path) -> None:
     write_export(settings, output, STATES, every_table=True)
     change(settings)
     assert registered(settings.database) == [output]
@@ -283,7 +286,7 @@ def test_exporting_again_leaves_nothing_older(settings: Settings, output: Path) 
 
 
 def test_no_address_is_in_silver_gold_or_exports(settings: Settings, output: Path) -> None:
-    """Looks at every text column of every table, and at every exported byte."""
+    """Checks each text column of each table, and each exported byte."""
     write_export(settings, output, BOTH, every_table=True)
     with duckdb.connect(str(settings.database)) as connection:
         addresses = [

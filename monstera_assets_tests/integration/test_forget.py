@@ -1,7 +1,7 @@
-"""Forgetting people on a real database: nobody finds them again, and every total stays.
+"""Erasure on a real database: no trace of the people remains, and all totals are unchanged.
 
-The source is a random one with rows added in which the people to be forgotten turn up where they are
-easily overlooked: in rejected rows, in lines that are no rows, in other people's metadata.
+A random source is extended by rows in which the people to erase are easily overlooked: rejected rows,
+lines that cannot be parsed, and the metadata of other people's events.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ALL = [table.name for table in TABLES]
 WINDOW = DateWindow(FIRST, FIRST + timedelta(days=DAYS - 1))
 LAST = WINDOW.last.isoformat()
 FORGOTTEN = ("u001", "u002", "u003")
-"""Two of them name each other as targets, and are forgotten in an order in which that matters."""
+"""Two of them have each other as targets, and are erased in an order that matters."""
 GONE = (*FORGOTTEN, *(f"{user}@example.invalid" for user in FORGOTTEN), "other.one@example.invalid")
 
 PRIVATE = {
@@ -55,7 +55,7 @@ PRIVATE = {
     "silver_workflow_steps": {"instance_id"},
     "silver_workflow_runs": {"instance_id"},
 }
-"""Columns of silver in which a keyed hash stands for a thing of the person's."""
+"""Silver columns in which a keyed hash replaces a value of the person."""
 
 
 def _event(number: int, user: str, **values: Any) -> dict[str, Any]:
@@ -84,12 +84,12 @@ def _append(path: Path, rows: list[dict[str, Any]], lines: str = "") -> None:
 
 
 def _shift(source: Path) -> None:
-    """Let everybody have signed up on the first day, so that all have events."""
+    """Move all signups to the first day, so that all users have events."""
     write_random_source(source, seed=3)
     _append(
         source / "users.csv",
         [
-            # A second row of a user, which is rejected, with another address.
+            # A second, rejected row of a user, with another address.
             {
                 "user_id": "u001",
                 "email": "other.one@example.invalid",
@@ -120,7 +120,7 @@ def _shift(source: Path) -> None:
                 )
                 for n, value in enumerate(metadata)
             ),
-            # The person's own steps of workflows: told apart by project, by session, by day.
+            # The person's own workflow steps, distinguished by project, session or day.
             _event(10, "u001", event_type="video_created", metadata='{"project_id": "mine"}'),
             _event(11, "u001", metadata='{"project_id": "mine"}'),
             _event(12, "u001", event_type="video_published", metadata='{"project_id": "mine"}'),
@@ -147,7 +147,7 @@ def _shift(source: Path) -> None:
                 product_id="spaces",
                 metadata='{"target_user_id": "u001"}',
             ),
-            # Rejected: their own, and other people's that name them.
+            # Rejected events: their own, and other people's that name them.
             _event(20, "u001", product_id="nothing", metadata='{"a": "u001@example.invalid"}'),
             _event(21, "u002", metadata="u002 is no JSON"),
             _event(22, "u004", product_id="nothing", metadata='{"target_user_id": "u003"}'),
@@ -159,7 +159,7 @@ def _shift(source: Path) -> None:
 
 @dataclass(frozen=True)
 class Erased:
-    """A warehouse before and after, and after the same source was loaded again."""
+    """A warehouse before and after erasure, and after loading the same source again."""
 
     graph: Graph
     settings: Settings
@@ -172,7 +172,7 @@ class Erased:
 
 
 def occurrences(*paths: Path) -> Counter[str]:
-    """How often each name is in the bytes of files."""
+    """How often each name occurs in the bytes of files."""
     data = [path.read_bytes() for path in paths if path.is_file()]
     return Counter({name: sum(each.count(name.encode()) for each in data) for name in GONE})
 
@@ -208,8 +208,8 @@ def _rows(erased: Erased, contents: dict[str, list[Row]], name: str) -> list[dic
     ]
 
 
-def test_totals_stay(erased: Erased) -> None:
-    """Gold is the same to the last digit, silver and what gold says of each person but for the ids."""
+def test_totals_are_unchanged(erased: Erased) -> None:
+    """Gold is identical to the last digit; silver and per-user gold tables except for the ids."""
     for table in TABLES:
         names_people = any(column.name == "user_id" for column in table.columns)
         if table.layer == "gold" and not names_people:
@@ -235,7 +235,7 @@ def test_totals_stay(erased: Erased) -> None:
             assert rows[0] == rows[1], table.name
 
 
-def test_rows_add_up_as_before(erased: Erased) -> None:
+def test_row_counts_are_unchanged(erased: Erased) -> None:
     for name in ALL:
         assert len(erased.after[name]) == len(erased.before[name]), name
     for name in ("bronze_rejected_events", "bronze_rejected_entities"):
@@ -249,7 +249,7 @@ def test_rows_add_up_as_before(erased: Erased) -> None:
 
 def test_loading_the_same_source_gives_the_same_tables(erased: Erased) -> None:
     after, again = (dict(contents) for contents in (erased.after, erased.again))
-    # The ledger's digest is of the rows as they are taken in: with tombstones only since then.
+    # The ledger's digest covers the rows as loaded, which contain tombstones only after the erasure.
     ledgers = [
         [(*row[:2], *row[3:]) for row in each.pop("bronze_loads")] for each in (after, again)
     ]
@@ -257,8 +257,8 @@ def test_loading_the_same_source_gives_the_same_tables(erased: Erased) -> None:
     assert_same(after, again)
 
 
-def test_what_tells_things_apart_still_does(erased: Erased) -> None:
-    """Each session and project of a person has one stand-in, and no two have the same."""
+def test_distinct_values_stay_distinct(erased: Erased) -> None:
+    """Each session and project of a person has its own replacement."""
     for name, columns in PRIVATE.items():
         for column in columns:
             old = _rows(erased, erased.before, name)
@@ -268,14 +268,14 @@ def test_what_tells_things_apart_still_does(erased: Erased) -> None:
                 after = Counter(row[column] for row in new if row["user_id"] == tombstone)
                 assert sorted(before.values()) == sorted(after.values())
                 kept = set(before) & set(after)
-                assert all(value.startswith("2024-") for value in kept)  # runs told apart by day
+                assert all(value.startswith("2024-") for value in kept)  # runs distinguished by day
 
 
-def test_nobody_is_found_in_the_bytes(erased: Erased) -> None:
-    # All names were there to be found, ids of people in many places, before they were forgotten.
+def test_no_name_is_in_the_bytes(erased: Erased) -> None:
+    # Before the erasure, all names occur, ids in many places.
     assert all(erased.bytes_before[name] for name in GONE)
     files = list(erased.graph.database.parent.glob("warehouse.duckdb*"))
-    assert len(files) == 3  # database, key and register of exports: no log, nothing half written
+    assert len(files) == 3  # database, key and register of exports: no log, no partial file
     found = occurrences(
         *files,
         *(path for path in erased.output.rglob("*") if path.is_file()),
@@ -286,7 +286,7 @@ def test_nobody_is_found_in_the_bytes(erased: Erased) -> None:
 
 
 def test_no_value_of_the_database_names_them(erased: Erased) -> None:
-    """As the bytes say, but whatever the compression: every text of every table."""
+    """Like the bytes, but independent of compression: each text of each table."""
     with duckdb.connect(str(erased.graph.database), read_only=True) as connection:
         columns = connection.execute(
             "SELECT schema_name || '.' || table_name, column_name FROM duckdb_columns()"
@@ -331,7 +331,7 @@ def test_metadata_of_others_and_rejected_rows(erased: Erased) -> None:
     lines = sorted(r["raw_row"] for r in rejected if not r["raw_row"].startswith("{"))
     assert lines == sorted(f"[a line about {who}, removed]" for who in (one, three))
     users = {row["user_id"]: row for row in _rows(erased, erased.after, "bronze_users")}
-    # Of two addresses, other.one@ comes first in the alphabet; the row with it was rejected.
+    # other.one@ is the first of two addresses in the alphabet; its row was rejected.
     assert users[one]["email"] == f"{one}.0002@forgotten.invalid"
     assert users[two]["email"] == f"{two}.0001@forgotten.invalid"
 
@@ -356,10 +356,10 @@ def test_forgetting_again_and_wrong_ids(erased: Erased, monkeypatch: pytest.Monk
     again = forget_person(erased.settings, "u001", TABLES)
     assert (again.tombstone, again.already) == (erased.tombstones["u001"], True)
     for user, message in (
-        ("nobody", "there is no user of that id"),
-        (" ", "the id of the user is empty"),
-        (erased.tombstones["u001"], "is the tombstone of somebody who was forgotten already"),
-        ("acc_00", "there is no user of that id"),
+        ("nobody", "contains no user with this id"),
+        (" ", "The id of the user is empty"),
+        (erased.tombstones["u001"], "is a tombstone"),
+        ("acc_00", "contains no user with this id"),
     ):
         with pytest.raises(ForgetError, match=message):
             forget_person(erased.settings, user, TABLES)
@@ -386,7 +386,7 @@ def test_load_without_the_key_is_refused(erased: Erased, tmp_path: Path) -> None
     assert graph.contents_of(["bronze_users"]) == {"bronze_users": erased.again["bronze_users"]}
 
 
-# What follows needs no second load: it is done to copies of the seeds' database.
+# The following tests need no second load and use copies of the seeds' database.
 
 
 @pytest.fixture
@@ -417,7 +417,7 @@ forget.forget_person(Settings(database=Path(sys.argv[1])), "usr_05", tables())
     )
 
 
-def test_killed_before_the_tables_are_done(seeds: Settings) -> None:
+def test_killed_before_the_tables_are_written(seeds: Settings) -> None:
     before = _hash(seeds.database)
     killed = forget_in_a_process(seeds, "forget._erase_runs = lambda *_: os._exit(9)")
     assert killed.returncode == 9, killed.stderr
@@ -426,7 +426,7 @@ def test_killed_before_the_tables_are_done(seeds: Settings) -> None:
     assert b"usr_05" not in seeds.database.read_bytes()
 
 
-def test_killed_before_the_file_is_done(seeds: Settings) -> None:
+def test_killed_before_the_file_is_rewritten(seeds: Settings) -> None:
     killed = forget_in_a_process(seeds, "compaction.synchronize = lambda *_: os._exit(9)")
     assert killed.returncode == 9, killed.stderr
     assert b"usr_05" in seeds.database.read_bytes()  # in free pages
@@ -443,7 +443,7 @@ def test_disk_without_room_for_a_second_file(seeds: Settings) -> None:
         "forget.compact_file = rewrite",
     )
     assert full.returncode == 1
-    assert "could not be written anew" in full.stderr
+    assert "could not be rewritten" in full.stderr
     assert "usr_05" not in full.stderr
     assert forget_person(seeds, "usr_05", TABLES).already
     assert b"usr_05" not in seeds.database.read_bytes()

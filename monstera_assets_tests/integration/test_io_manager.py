@@ -1,4 +1,4 @@
-"""What the IO manager writes is whole or not there at all, and what it reads is what was asked for."""
+"""The IO manager writes atomically and reads exactly the requested days."""
 
 # mypy: disable-error-code="untyped-decorator, empty-body"
 
@@ -84,7 +84,7 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["ibis", "pandas"])
 def deliver(request: pytest.FixtureRequest) -> Deliver:
-    """Makes an output of rows, once for each of the two kinds of asset."""
+    """Return the rows as an output, for each of the two kinds of asset."""
     if request.param == "pandas":
         return frame
     return lambda table, rows: expression(types_of(table), rows)
@@ -153,7 +153,7 @@ def test_row_that_cannot_be_computed_changes_nothing(database: Path) -> None:
     result = run(database, delivering(FACTS, failing_on_one_row), days=(day(1), day(3)))
 
     message = errors(result)["WarehouseError"]
-    assert "silver.silver_facts was not written and is as it was before" in message
+    assert "silver.silver_facts was not written and is unchanged" in message
     assert "row of the 2nd" in message
     assert everything(database) == before
 
@@ -175,7 +175,7 @@ def test_bad_row_is_refused_with_all_others(
     bad = [*facts(day(2)), facts(day(2))[0] | {column: value}]
     result = run(database, delivering(FACTS, lambda _: deliver(FACTS, bad)), days=day(2))
     assert complaint in errors(result)["WarehouseError"]
-    assert "is as it was before" in errors(result)["WarehouseError"]
+    assert "is unchanged" in errors(result)["WarehouseError"]
     assert everything(database) == before
 
 
@@ -203,7 +203,7 @@ def hang(*_, **__):
 setattr(writer, sys.argv[2], hang)
 
 def many(window):
-    # Enough for DuckDB to put rows into the file before the transaction ends.
+    # Enough rows for DuckDB to write some to the file before the transaction ends.
     numbers = ibis.range(0, 400_000).unnest().name("number").as_table()
     return numbers.select(
         fact_id=numbers.number.cast("string"),
@@ -300,7 +300,7 @@ def test_wrong_types_are_named(
 @pytest.mark.parametrize(
     ("column", "value", "complaint"),
     [
-        ("left_amount", 7.5, "a fraction where whole numbers are declared in"),
+        ("left_amount", 7.5, "a fraction where integers are declared in"),
         ("fact_date", pd.Timestamp("2025-01-01 10:00"), "another day than 2025-01-01"),
     ],
 )
@@ -366,7 +366,7 @@ def test_table_stored_with_an_older_declaration(database: Path, deliver: Deliver
     assert "note is not declared" in message
     assert "left_amount is BIGINT, declared VARCHAR" in message
     assert "right_amount" not in message
-    assert "Drop that table" in message
+    assert "Drop the table" in message
     assert everything(database) == before
 
 
@@ -446,7 +446,7 @@ AWKWARD = (
 )
 
 
-def test_awkward_texts_survive_in_values_and_identifiers(database: Path, deliver: Deliver) -> None:
+def test_awkward_text_is_kept_in_values_and_identifiers(database: Path, deliver: Deliver) -> None:
     odd = Table(
         layer=Layer.SILVER,
         name="silver_odd",
@@ -495,7 +495,7 @@ def test_range_replaces_exactly_its_days(database: Path, deliver: Deliver) -> No
     assert errors(run(database, asset, days=(day(1), day(6)))) == {}
     ledger = everything(database)["operations.materializations"]
 
-    # A fact fewer for one of the days: it must not outlive the rewrite.
+    # One fact fewer on one day: it must be gone after the rewrite.
     replaced = delivering(FACTS, lambda _: deliver(FACTS, facts(day(3), day(5), amount=2)))
     assert errors(run(database, replaced, days=(day(3), day(5)))) == {}
 
@@ -556,7 +556,7 @@ def _read_days(database: Path, table: Table = SEEN) -> list[date]:
 
 @pytest.fixture(params=["ibis", "pandas"])
 def reads(request: pytest.FixtureRequest) -> Callable[..., dg.AssetsDefinition]:
-    """Makes an asset that notes which days arrived, once for each kind of input."""
+    """Return an asset that records the days of its input, for each kind of input."""
     return reading if request.param == "ibis" else reading_frame
 
 
@@ -680,7 +680,7 @@ def test_unpartitioned_input_that_was_never_written(database: Path) -> None:
     upstream = delivering(NAMES, lambda _: frame(NAMES, []))
     downstream = build(TableAsset(SEEN_NOW, copy))
     message = errors(run(database, upstream, downstream, only=downstream))["MissingTableError"]
-    assert "silver.silver_names, on which this result depends, was never materialized" in message
+    assert "silver.silver_names is required, but was never materialized" in message
 
 
 # ---------------------------------------------------------------- trend flags
@@ -790,7 +790,7 @@ def test_batch_that_fails_when_nothing_is_stored_leaves_nothing(database: Path) 
 
 
 def test_batch_cannot_be_empty() -> None:
-    with pytest.raises(ValueError, match="a batch of no tables"):
+    with pytest.raises(ValueError, match="A batch needs at least one table"):
         TableBatch({})
 
 
@@ -805,20 +805,19 @@ sys.stdin.read()
 """
 
 
-def test_locked_file_is_waited_for_then_named(database: Path) -> None:
+def test_write_waits_for_a_lock_and_then_fails(database: Path) -> None:
     asset = delivering(FACTS, facts_of)
     assert errors(run(database, asset, days=day(1))) == {}
     before = everything(database)
     with process(_HOLD, database):
         result = run(database, asset, days=day(1), lock_timeout_seconds=0.3)
         message = errors(result)["WarehouseLockedError"]
-    assert f"{database} is being written by another process" in message
-    assert "stayed locked for 0.3 s" in message
+    assert f"{database} was locked by another process for 0.3 s" in message
     assert "close the program that holds the file" in message
     assert everything(database) == before
 
 
-def test_write_goes_on_when_the_lock_is_released(
+def test_write_continues_when_the_lock_is_released(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -836,7 +835,7 @@ def test_write_goes_on_when_the_lock_is_released(
     assert len(rows(database, FACTS)) == 1
 
 
-def test_open_fault_in_a_folder_called_lock_is_not_taken_for_a_lock(tmp_path: Path) -> None:
+def test_error_in_a_folder_called_lock_is_not_reported_as_a_lock(tmp_path: Path) -> None:
     folder = tmp_path / "locks"
     folder.mkdir()
     with (
@@ -891,7 +890,7 @@ def test_file_that_cannot_be_opened(
 
 @pytest.fixture
 def unprivileged_folder() -> Iterator[Path]:
-    """A folder, and for its time no privilege by which its permissions would not matter."""
+    """A folder whose permissions apply, since the process drops its privileges meanwhile."""
     folder = Path(tempfile.mkdtemp())
     is_root = os.geteuid() == 0
     try:
@@ -916,7 +915,7 @@ def test_read_only_folder_and_file(unprivileged_folder: Path) -> None:
         pass
     with (
         pytest.raises(
-            WarehouseError, match=r"the folder .*below of the database cannot be created"
+            WarehouseError, match=r"The folder .*below of the database cannot be created"
         ),
         connect(str(unprivileged_folder / "below" / "warehouse.duckdb"), connection_config()),
     ):
@@ -941,7 +940,7 @@ def test_database_named_like_one_of_its_schemas(tmp_path: Path, name: str) -> No
     assert not (tmp_path / name).exists()
 
 
-# ---------------------------------------------------------------- no room
+# ---------------------------------------------------------------- full disk
 
 
 def _large(window: DateWindow) -> ir.Table:
@@ -958,13 +957,13 @@ def _large(window: DateWindow) -> ir.Table:
     )
 
 
-def test_too_little_memory_is_said_and_changes_nothing(database: Path) -> None:
+def test_too_little_memory_is_reported_and_changes_nothing(database: Path) -> None:
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(1), day(2)))) == {}
     before = everything(database)
     tight = {"memory_limit": "20MB", "max_temp_directory_size": "1MB"}
     result = run(database, delivering(FACTS, _large), days=day(2), config=tight)
     message = errors(result)["WarehouseError"]
-    assert "Nothing of the interrupted write is kept. Raise memory_limit" in message
+    assert "The interrupted write was rolled back. Raise memory_limit" in message
     assert everything(database) == before
 
 
@@ -982,7 +981,7 @@ print(errors(result).get("WarehouseError"))
 """
 
 
-def test_full_disk_is_said_and_changes_nothing(database: Path) -> None:
+def test_full_disk_is_reported_and_changes_nothing(database: Path) -> None:
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(1), day(2)))) == {}
     before = everything(database)
     said = subprocess.run(
@@ -993,7 +992,7 @@ def test_full_disk_is_said_and_changes_nothing(database: Path) -> None:
         cwd=Path(__file__).parents[2],
     ).stdout
     assert f"{database}: " in said
-    assert "Nothing of the interrupted write is kept. Check that the disk has room" in said
+    assert "The interrupted write was rolled back. Check that the disk has room" in said
     assert everything(database) == before
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(2), day(3)))) == {}
     assert len(rows(database, FACTS)) == 3
@@ -1002,7 +1001,7 @@ def test_full_disk_is_said_and_changes_nothing(database: Path) -> None:
 # ---------------------------------------------------------------- declarations
 
 
-def test_a_table_that_nobody_declared_is_refused() -> None:
+def test_an_undeclared_table_is_refused() -> None:
     with pytest.raises(SchemaMismatchError, match=r"silver\.silver_nowhere is not declared"):
         declaration(TableSlice("silver_nowhere", "silver"))
 
@@ -1015,10 +1014,10 @@ def test_trend_flags_are_not_delivered_by_an_asset() -> None:
 @pytest.mark.parametrize(
     ("columns", "partition_column", "complaint"),
     [
-        ((Column("d", "timestamp", "."),), "d", "must be a date that is never null"),
-        ((Column("d", "date", ".", nullable=True),), "d", "must be a date that is never null"),
+        ((Column("d", "timestamp", "."),), "d", "must be a non-nullable date"),
+        ((Column("d", "date", ".", nullable=True),), "d", "must be a non-nullable date"),
         ((Column("d", "date", "."), *TREND.columns[2:]), None, "needs a partition column"),
-        ((Column("d", "date", "."),), "e", "not declared"),
+        ((Column("d", "date", "."),), "e", "are missing"),
         ((Column("d", "date", "."), Column("d", "date", ".")), None, "declares a column twice"),
     ],
 )

@@ -1,4 +1,4 @@
-"""After late, corrected and withdrawn rows, what is computed anew equals a build from scratch."""
+"""After late, corrected and withdrawn rows, a rebuild equals a build from scratch."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ LAYOUTS = pytest.mark.parametrize("by_day", [False, True], ids=["single_file", "
 
 
 def nth(number: int) -> date:
-    """A day of the calendar, from 0."""
+    """Return day n of the calendar, starting at 0."""
     return FIRST + timedelta(days=number)
 
 
 class Bronze:
-    """A source and the bronze tables that are kept up to date with it, without Dagster."""
+    """A source, and bronze tables that are updated from it without Dagster."""
 
     def __init__(self, folder: Path, source: ChangingSource) -> None:
         self.folder, self.source = folder, source
@@ -76,7 +76,7 @@ class Bronze:
     def load(
         self, database: Path, window: DateWindow, changed: Sequence[DateWindow] | None = None
     ) -> Path:
-        """Do what the two loads of a run do."""
+        """Run the two loads of a run."""
         found = discover_source(self.source.folder)
         events = event_batch(
             found["events"].within(window.first, window.last),
@@ -106,7 +106,7 @@ class Bronze:
         return compare_source(self.settings, [])
 
     def rebuild(self) -> SourceChanges:
-        """Load what has changed, after which nothing has."""
+        """Load the changes; afterwards there are none."""
         changes = self.compare()
         if changes.rebuild is not None:
             self.load(self.database, changes.rebuild, changes.load)
@@ -119,7 +119,7 @@ class Bronze:
             return {table.name: rows_of(connection, table) for table in _BRONZE_TABLES}
 
     def outcomes(self) -> dict[str, list[tuple[str, str | None]]]:
-        """For each event id, on which days it is and why it was rejected there."""
+        """Per event id, its days and the reasons for its rejection."""
         with duckdb.connect(str(self.database), read_only=True) as connection:
             rows = connection.execute(
                 "SELECT event_id, event_date::VARCHAR, NULL FROM bronze.bronze_events UNION ALL"
@@ -158,7 +158,7 @@ def test_bronze_equals_a_load_from_scratch(tmp_path: Path, by_day: bool) -> None
 
 @pytest.mark.slow
 def test_all_tables_equal_those_built_from_scratch(tmp_path: Path) -> None:
-    """Events of some days and entities that can only affect the days from theirs on."""
+    """Events of some days, and entities that can affect only later days."""
     source = ChangingSource(tmp_path / "source", 21, by_day=True)
     source.change_from(nth(40))
     kept, scratch = (
@@ -178,18 +178,20 @@ def test_all_tables_equal_those_built_from_scratch(tmp_path: Path) -> None:
         changes = compare_source(kept.settings, assets)
         assert changes.inputs == ("users", "subscription_events")
         assert changes.rebuild is not None
-        assert changes.rebuild.first >= nth(40), "days before the first change are left alone"
+        assert changes.rebuild.first >= nth(40), (
+            "Days before the first change must not be recomputed."
+        )
         assert errors(kept.run(only=EVERYTHING, tags=rebuild_tags(changes))) == {}
         assert compare_source(kept.settings, assets).rebuild is None
         assert errors(scratch.run(CALENDAR, only=EVERYTHING)) == {}
     assert_same(kept.contents(), scratch.contents())
 
 
-# ---------------------------------------------------------------- what has changed
+# ---------------------------------------------------------------- detected changes
 
 
 @LAYOUTS
-def test_the_days_that_changed_and_no_others(tmp_path: Path, by_day: bool) -> None:
+def test_only_changed_days_are_found(tmp_path: Path, by_day: bool) -> None:
     source = ChangingSource(tmp_path / "source", 3, by_day=by_day, users=30)
     gone, edited, quiet = source.days[5], source.days[9], "2024-03-30"
     source.events = [row for row in source.events if row["timestamp"][:10] != quiet]
@@ -213,7 +215,7 @@ def test_the_days_that_changed_and_no_others(tmp_path: Path, by_day: bool) -> No
     assert f"Days of events removed: {gone}" in said
     assert f"Days of events changed: {edited}" in said
     assert f"Days of events added: {quiet}" in said
-    assert bronze.compare().key == changes.key, "one change has one key"
+    assert bronze.compare().key == changes.key, "The key of a change must not vary."
     row["location"] = "desktop_app"
     source.write_events()
     assert bronze.compare().key != changes.key
@@ -225,7 +227,7 @@ def test_rows_in_another_order_change_nothing_but_a_second_copy_does(tmp_path: P
     source.events.reverse()
     source.write_events()
     assert bronze.compare().rebuild is None
-    # An exclusive or of hashes would see nothing in two further copies.
+    # An exclusive or of hashes would not detect two further copies.
     for _ in range(2):
         source.events.append(dict(source.events[0]))
     source.write_events()
@@ -234,7 +236,7 @@ def test_rows_in_another_order_change_nothing_but_a_second_copy_does(tmp_path: P
 
 
 @LAYOUTS
-def test_days_after_the_last_one_are_loaded_too(tmp_path: Path, by_day: bool) -> None:
+def test_days_after_the_last_one_are_also_loaded(tmp_path: Path, by_day: bool) -> None:
     source = ChangingSource(tmp_path / "source", 5, by_day=by_day)
     last = source.drop_days_after(nth(100))
     bronze = Bronze(tmp_path, source)
@@ -323,14 +325,14 @@ KNOWN: Mapping[str, str] = {
     "is_activation_event": "false",
     "metadata": "",
 }
-"""Values of an event that nothing is wrong with."""
+"""Values of a valid event."""
 
 
 # ---------------------------------------------------------------- entities
 
 
 @pytest.mark.slow
-def test_what_a_change_of_entities_reaches(tmp_path: Path) -> None:
+def test_days_affected_by_changed_entities(tmp_path: Path) -> None:
     source = ChangingSource(tmp_path / "source", 9, by_day=False)
     bronze = Bronze(tmp_path, source)
 
@@ -343,7 +345,7 @@ def test_what_a_change_of_entities_reaches(tmp_path: Path) -> None:
     bronze.rebuild()
     source.add_user(nth(130), user_id="newcomer")
     changes = bronze.rebuild()
-    assert changes.effect.event_days == (nth(20),), "its event is now rejected for another reason"
+    assert changes.effect.event_days == (nth(20),), "Its event is now rejected for another reason."
     assert changes.rebuild == DateWindow(nth(20), CALENDAR.last)
     assert changes.load == tuple(DateWindow(nth(n), nth(n)) for n in (20, 130))
     bronze.assert_as_from_scratch()
@@ -378,10 +380,10 @@ def test_entities_rewritten_without_a_change_affect_no_day(tmp_path: Path) -> No
     assert changes.load == ()
 
 
-# ---------------------------------------------------------------- what a killed run has left
+# ---------------------------------------------------------------- after a killed run
 
 
-def test_a_killed_run_is_noticed_by_what_is_older_than_its_inputs(tmp_path: Path) -> None:
+def test_tables_older_than_their_inputs_reveal_a_killed_run(tmp_path: Path) -> None:
     some = (FACTS, SEEN, SEEN_NOW, NAMES)
     inputs = {"gold_seen": ["silver_facts"], "gold_seen_now": ["silver_facts"]}
     causes = {
@@ -408,7 +410,7 @@ def test_a_killed_run_is_noticed_by_what_is_older_than_its_inputs(tmp_path: Path
         note_change(connection, Cause.EVENTS, day(8))
         assert stale() == ((day(8), day(9), day(10)), ("gold_seen_now",))
         late = DateWindow(day(8), day(10))
-        materialize("silver_facts", days=late)  # and here the run is killed
+        materialize("silver_facts", days=late)  # the run is killed here
         assert stale() == (tuple(late), ("gold_seen_now",))
         materialize("gold_seen", days=late)
         materialize("gold_seen_now")
@@ -418,7 +420,7 @@ def test_a_killed_run_is_noticed_by_what_is_older_than_its_inputs(tmp_path: Path
         assert stale() == (tuple(window), ("gold_seen_now", "silver_names"))
         materialize("silver_names", "silver_facts", "gold_seen", "gold_seen_now")
         assert stale() == ((), ())
-        # A day that is computed again by itself leaves the days after it as they are.
+        # Recomputing a single day does not make later days out of date.
         materialize("silver_facts", "gold_seen", days=DateWindow(day(3), day(3)))
         materialize("gold_seen_now")
         assert stale() == ((), ())
@@ -481,7 +483,7 @@ sys.stdin.read()
 """
 
 
-def test_sensor_says_what_is_wrong_and_goes_on(
+def test_sensor_reports_errors_and_continues(
     sensed: tuple[Bronze, dg.SensorDefinition, dg.DagsterInstance], tmp_path: Path
 ) -> None:
     bronze, sensor, instance = sensed
@@ -497,7 +499,7 @@ def test_sensor_says_what_is_wrong_and_goes_on(
     assert isinstance(_look(sensor, instance), dg.RunRequest)
 
 
-def test_windows_survive_being_text() -> None:
+def test_windows_as_text_round_trip() -> None:
     windows = [DateWindow(nth(1), nth(3)), DateWindow(nth(7), nth(7))]
     assert from_text(as_text(windows)) == windows
     assert as_text(windows) == "2024-01-02/2024-01-04,2024-01-08/2024-01-08"

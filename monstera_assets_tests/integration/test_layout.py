@@ -1,4 +1,4 @@
-"""A warehouse of an older layout is brought up to date, whole or not at all."""
+"""A warehouse with an older layout is upgraded atomically."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def interrupt(connection: duckdb.DuckDBPyConnection) -> None:
 
 @pytest.fixture
 def first_layout(tmp_path: Path) -> Path:
-    """A file from before the version was recorded, with one table of one row."""
+    """A file without a recorded version, with one table of one row."""
     database = tmp_path / "warehouse.duckdb"
     with duckdb.connect(str(database)) as connection:
         connection.execute("CREATE SCHEMA operations; CREATE SCHEMA silver")
@@ -53,7 +53,7 @@ def first_layout(tmp_path: Path) -> Path:
 def upgraded(
     database: Path, *steps: Step
 ) -> tuple[int | None, list[str], list[tuple[object, ...]]]:
-    """Version, columns and rows after the steps; a connection of its own for each look."""
+    """Version, columns and rows after the steps, read in a separate connection."""
     with duckdb.connect(str(database)) as connection:
         if steps:
             bring_up_to_date(connection, str(database), read_only=False, steps=steps)
@@ -63,10 +63,10 @@ def upgraded(
 
 
 @pytest.mark.parametrize("version", range(1, CURRENT))
-def test_a_stored_layout_goes_on_as_if_it_had_been_of_this_version(
+def test_a_stored_layout_is_upgraded_without_a_difference(
     version: int, tmp_path: Path, seeds_run: SeedsRun
 ) -> None:
-    """The file holds all days of the seeds but the last; its README says how it was made."""
+    """The file contains all days of the seeds except the last; see layouts/README.md."""
     database = tmp_path / "warehouse.duckdb"
     packed = LAYOUTS / f"layout_{version}.duckdb.xz"
     database.write_bytes(lzma.decompress(packed.read_bytes()))
@@ -88,22 +88,20 @@ def test_a_new_file_has_the_current_version(tmp_path: Path) -> None:
         assert stored_version(connection) == CURRENT
 
 
-def test_an_older_file_is_brought_up_to_date_once(first_layout: Path) -> None:
+def test_an_older_file_is_upgraded_once(first_layout: Path) -> None:
     assert upgraded(first_layout, rename) == (2, ["new"], [(1,)])
-    # Renaming again would be an error: of two steps, the file lacks the second only.
+    # The file needs only the second step: repeating the first, a renaming, would fail.
     assert upgraded(first_layout, rename, add) == (3, ["new", "added"], [(1, 7)])
     assert upgraded(first_layout, rename, add) == (3, ["new", "added"], [(1, 7)])
 
 
-def test_a_failing_step_leaves_the_file_as_it_was(first_layout: Path) -> None:
-    with pytest.raises(
-        WarehouseError, match=r"has layout 1 and could not be .* layout 4; it is as"
-    ):
+def test_a_failing_step_leaves_the_file_unchanged(first_layout: Path) -> None:
+    with pytest.raises(WarehouseError, match=r"from layout 1 to 4 and is unchanged"):
         upgraded(first_layout, rename, add, fail)
     assert upgraded(first_layout) == (1, ["old"], [(1,)])
 
 
-def test_an_interrupt_leaves_the_file_as_it_was(first_layout: Path) -> None:
+def test_an_interrupt_leaves_the_file_unchanged(first_layout: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         upgraded(first_layout, rename, interrupt)
     assert upgraded(first_layout) == (1, ["old"], [(1,)])

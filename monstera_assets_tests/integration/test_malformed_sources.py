@@ -1324,7 +1324,7 @@ def test_malformed_source(prepared: Prepared, case: Case) -> None:
     assert_bounds_are_known(prepared.graph, case)
     if case.error:
         [failure] = found
-        assert failure.is_of_the_source
+        assert failure.is_source_error
         for part in case.error:
             assert part in str(failure)
         assert_plain(str(failure))

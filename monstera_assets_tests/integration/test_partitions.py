@@ -1,4 +1,4 @@
-"""Every partition can be computed alone, in any order, any number of times, with the same result."""
+"""Partitions can be computed alone, in any order and repeatedly, with the same result."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SEEDS = Path(__file__).parents[2] / "seeds"
 START = date(2025, 1, 1)
 DAYS = DateWindow(START, date(2025, 4, 10))
 LATE = DateWindow(date(2025, 3, 27), DAYS.last)
-"""The last days, on which users have been in every state."""
+"""The last days, by which users have been in each state."""
 LENGTHS = (1, 3, 1, 4, 1, 2, 1, 1, 1)
-"""How many of the late days are computed together."""
+"""Number of late days that are computed together."""
 USERS = 63
 POLICY = LifecyclePolicy(new_user_days=5, active_days=6, dormant_days=12)
-"""Short enough for users to move through all states many times."""
+"""Short enough for users to pass through all states several times."""
 
 EVENT_HEADER = [
     *("event_id", "entity_id", "entity_type", "event_type", "timestamp", "location"),
@@ -53,7 +53,7 @@ def _moment(chance: random.Random, day: date) -> datetime:
 
 
 def write_source(folder: Path) -> Path:
-    """A hundred days of users who come and go, some of them deleted, some accounts in dunning."""
+    """A hundred days of users with changing activity, some deleted, some accounts in dunning."""
     chance = random.Random(20250410)  # noqa: S311
     shutil.copy(SEEDS / "seed_product_catalog.csv", folder / "product_catalog.csv")
     shutil.copy(SEEDS / "seed_workflows.csv", folder / "workflows.csv")
@@ -158,7 +158,7 @@ def source_by_day(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Pat
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Graph]]:
-    """Collects the graphs of this module, whose instances are closed at its end."""
+    """Close the instances of this module's graphs at its end."""
     made: list[Graph] = []
     yield made
     for graph in made:
@@ -181,7 +181,7 @@ def _graph(source: Path, folder: Path, graphs: list[Graph]) -> Graph:
 def in_one_run(
     tmp_path_factory: pytest.TempPathFactory, source: Path, graphs: list[Graph]
 ) -> Graph:
-    """All days computed in a single run."""
+    """All days, computed in one run."""
     graph = _graph(source, tmp_path_factory.mktemp("in_one_run"), graphs)
     assert errors(graph.run(DAYS, only=[name for wave in waves() for name in wave])) == {}
     return graph
@@ -210,7 +210,7 @@ def _alone(day: date) -> DateWindow:
 
 
 def _parts(*lengths: int) -> list[DateWindow | None]:
-    """The calendar as its last days, so many together, and the days before them, in some order."""
+    """The last days in groups of that size, and the earlier days, in random order."""
     parts: list[DateWindow | None] = []
     first = DAYS.last - timedelta(days=sum(lengths) - 1)
     parts.append(DateWindow(START, first - timedelta(days=1)))
@@ -232,7 +232,7 @@ def test_day_by_day_in_any_order_equals_one_run(graph: Graph, in_one_run: Graph)
     expected = in_one_run.contents()
     assert_same(graph.contents(), expected)
 
-    # Computing days again, early and late ones, changes nothing.
+    # Recomputing early and late days changes no row.
     again = [name for wave in waves() for name in wave if is_partitioned(name)]
     for day, names in (
         (date(2025, 2, 3), again),
@@ -280,8 +280,7 @@ def test_history_needs_intervals_that_reach_its_days(graph: Graph) -> None:
             "MissingPartitionsError"
         ]
         assert (
-            "state_intervals describes the days up to 2025-01-09, and this result is of days up to"
-            " 2025-01-10" in message
+            "state_intervals describes days up to 2025-01-09, but days up to 2025-01-10" in message
         )
 
 

@@ -1,4 +1,4 @@
-"""Compiled queries: one text for every run, kept on disk and never trusted blindly."""
+"""Compiled queries: the same SQL in each run, cached on disk, verified before use."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ QUERY = Query("SELECT 1 AS one", {"one": "INTEGER"}, ("window_last_day",), {"f":
 
 
 def never() -> Query:
-    raise AssertionError("a query was compiled that is kept")
+    raise AssertionError("A cached query was compiled again.")
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of the test's own."""
+    """A separate cache for each test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -43,7 +43,7 @@ def test_a_second_process_compiles_nothing() -> None:
     assert open_cache("policy").get("silver_table", never) == QUERY
 
 
-def test_another_policy_has_queries_of_its_own() -> None:
+def test_another_policy_has_separate_queries() -> None:
     other = Query("SELECT 2 AS one", {"one": "INTEGER"})
     open_cache("policy").get("silver_table", lambda: QUERY)
     assert open_cache("other policy").get("silver_table", lambda: other) == other
@@ -75,7 +75,7 @@ def test_folders_are_private(home: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["file", "folder", "root"])
-def test_what_others_may_write_is_ignored(home: Path, which: str) -> None:
+def test_files_that_others_may_write_are_ignored(home: Path, which: str) -> None:
     open_cache().get("silver_table", lambda: QUERY)
     [file] = files(home)
     path = {"file": file, "folder": file.parent, "root": file.parent.parent}[which]
@@ -84,7 +84,7 @@ def test_what_others_may_write_is_ignored(home: Path, which: str) -> None:
     assert open_cache().get("silver_table", lambda: other) == other
 
 
-def test_what_another_user_owns_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_another_user_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     open_cache().get("silver_table", lambda: QUERY)
     other = Query("SELECT 2 AS one", {"one": "INTEGER"})
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
@@ -109,7 +109,7 @@ def test_a_damaged_file_is_replaced(home: Path, text: str) -> None:
     assert json.loads(file.read_text(encoding="utf-8"))["select"] == QUERY.select
 
 
-def test_without_a_folder_that_can_be_written_all_works(
+def test_queries_work_without_a_writable_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_the_way = tmp_path / "a file"
@@ -118,7 +118,7 @@ def test_without_a_folder_that_can_be_written_all_works(
     assert open_cache().get("silver_table", lambda: QUERY) == QUERY
 
 
-def test_what_is_not_to_be_kept_stays_in_memory(home: Path) -> None:
+def test_queries_not_to_be_kept_stay_in_memory(home: Path) -> None:
     cache = open_cache()
     assert cache.get("silver_table", lambda: QUERY, keep=False) == QUERY
     assert cache.get("silver_table", never, keep=False) == QUERY
@@ -126,7 +126,7 @@ def test_what_is_not_to_be_kept_stays_in_memory(home: Path) -> None:
     assert QueryCache().get("silver_table", lambda: QUERY) == QUERY
 
 
-def test_processes_write_beside_each_other(home: Path) -> None:
+def test_processes_can_write_concurrently(home: Path) -> None:
     large = Query("SELECT 1 -- " + "x" * 1_000_000, {"one": "INTEGER"})
 
     def one(_: int) -> Query:
@@ -168,7 +168,7 @@ def test_a_text_is_the_same_in_every_process() -> None:
 
 
 def test_parameters_give_what_literals_give() -> None:
-    """Days 3 to 5 of ten, plus a number: by hand, 3 rows that add up to 12, and 7."""
+    """Days 3 to 5 of ten, plus a number: by hand, 3 rows with the sum 12, and 7."""
     connection = duckdb.connect()
     connection.execute(
         "CREATE TABLE facts AS SELECT DATE '2025-01-01' + i::INTEGER - 1 AS day, i AS n"
@@ -187,6 +187,6 @@ def test_parameters_give_what_literals_give() -> None:
     assert found.fetchall() == [(12, 7, 3)]
     literal = compile_duckdb(between(Window.of(first, last)))
     assert connection.execute(f"SELECT sum(n) FROM ({literal})").fetchall() == [(12,)]
-    # Folded before planning: the filter reaches the scan, as that of a literal does.
+    # Folded before planning: the filter reaches the scan, like that of a literal.
     [(_, plan)] = connection.execute(f"EXPLAIN {query.select}").fetchall()
     assert "2025-01-03" in plan

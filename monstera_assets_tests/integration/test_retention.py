@@ -1,4 +1,4 @@
-"""Raw events are removed when they are old enough, and no published number changes by it."""
+"""Old raw events are deleted, and no published number changes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def settings(graph: Graph, days: int) -> Settings:
 
 
 def raw_events(graph: Graph) -> dict[str, tuple[int, date]]:
-    """Number and first date of the raw events in each table that has them by date."""
+    """Number and first date of the raw events in each daily table."""
     with duckdb.connect(str(graph.database), read_only=True) as connection:
         return {
             name: connection.execute(f"SELECT count(*), min(event_date) FROM {name}").fetchall()[0]
@@ -46,7 +46,9 @@ def raw_events(graph: Graph) -> dict[str, tuple[int, date]]:
         }
 
 
-def test_numbers_stay_and_open_days_can_be_computed_anew(graph: Graph, seeds_run: SeedsRun) -> None:
+def test_numbers_are_kept_and_later_days_can_be_recomputed(
+    graph: Graph, seeds_run: SeedsRun
+) -> None:
     before = graph.contents_of(KEPT)
     # The second of two events of project prj_01; the first is from July.
     assert graph.database.read_bytes().count(b'{"project_id": "prj_01"}')
@@ -68,15 +70,15 @@ def test_numbers_stay_and_open_days_can_be_computed_anew(graph: Graph, seeds_run
         )
         assert not closed.success
         message = str(closed.failure_data_for_node("load_events"))
-        assert f"raw events before {REMOVED_BEFORE} were removed" in message
+        assert f"The retention period deleted raw events before {REMOVED_BEFORE}" in message
         assert f"Run with --from {OPEN_FROM} or later" in message
         assert_same(graph.contents_of(KEPT), before)
 
-        # All tables and all checks, which count raw events over again.
+        # All tables and all checks, which count raw events again.
         assert graph.run(DateWindow(OPEN_FROM, seeds_run.days.last)).success
         assert_same(graph.contents_of(KEPT), before)
 
-        # A table alone, which would have been computed from days without events.
+        # A single table, which would otherwise be computed from days without events.
         alone = graph.run(
             DateWindow(OPEN_FROM - timedelta(days=2), OPEN_FROM),
             only=["silver_user_segment_history"],
@@ -89,7 +91,7 @@ def test_numbers_stay_and_open_days_can_be_computed_anew(graph: Graph, seeds_run
 
     again = expire_raw_events(settings(graph, 200), TODAY)
     assert (again.rows, again.removed_before, again.rewritten) == ({}, None, False)
-    # A longer retention opens no day whose events are gone.
+    # A longer retention does not restore days whose events are deleted.
     assert expire_raw_events(settings(graph, 300), TODAY).removed_before is None
 
 
@@ -99,7 +101,7 @@ def test_days_that_later_days_look_back_on_are_kept(graph: Graph, seeds_run: See
     assert expire_raw_events(settings(graph, 1), TODAY + timedelta(days=999)).rows == {}
 
 
-def test_nothing_is_old_enough(graph: Graph) -> None:
+def test_no_event_is_old_enough(graph: Graph) -> None:
     before = graph.database.read_bytes()
     assert expire_raw_events(settings(graph, 730), TODAY).rows == {}
     assert graph.contents_of(["bronze_events"])["bronze_events"]
@@ -119,7 +121,7 @@ def test_no_table_looks_back_further_on_raw_events() -> None:
     assert looking_back
 
 
-def test_schedule_is_there_and_stopped(graph: Graph) -> None:
+def test_schedule_exists_and_is_stopped(graph: Graph) -> None:
     repository = build_definitions(
         Settings(
             source=SEEDS,
@@ -139,5 +141,5 @@ def test_schedule_is_there_and_stopped(graph: Graph) -> None:
         assert (graph.database.parent / "out" / "current" / "manifest.json").exists()
         job = repository.get_job("expire_raw_events")
         assert job.execute_in_process(instance=graph.instance).success
-    # The day after, whenever this is run: everything is gone but the last 90 days.
+    # Today is long after the seeds: only the last 90 days remain.
     assert {first for _, first in raw_events(graph).values()} == {date(2025, 4, 8)}

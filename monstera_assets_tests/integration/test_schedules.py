@@ -1,4 +1,4 @@
-"""The daily schedule: an ordinary morning, after an outage, and when everything is there."""
+"""The daily schedule: on a normal morning, after an outage, and if no day is missing."""
 
 from __future__ import annotations
 
@@ -58,18 +58,18 @@ def morning(day: date) -> datetime:
     return datetime.combine(day, time(5, 30), tzinfo=UTC)
 
 
-def test_the_first_morning_asks_for_all_days(instance: dg.DagsterInstance) -> None:
+def test_the_first_morning_requests_all_days(instance: dg.DagsterInstance) -> None:
     # 2024 has a 29 February.
     assert asked(tick(instance, morning(date(2024, 3, 1)))) == ("2024-02-26", "2024-02-29")
 
 
-def test_an_ordinary_morning_asks_for_yesterday(instance: dg.DagsterInstance) -> None:
+def test_a_normal_morning_requests_yesterday(instance: dg.DagsterInstance) -> None:
     for key in (A, B):
         materialize(instance, key, DateWindow(FIRST, date(2024, 2, 28)))
     assert asked(tick(instance, morning(date(2024, 3, 1)))) == ("2024-02-29", "2024-02-29")
 
 
-def test_after_an_outage_the_missed_days_are_caught_up(instance: dg.DagsterInstance) -> None:
+def test_after_an_outage_the_missing_days_are_requested(instance: dg.DagsterInstance) -> None:
     for key in (A, B):
         materialize(instance, key, DateWindow(FIRST, date(2024, 2, 27)))
     assert asked(tick(instance, morning(date(2024, 3, 4)))) == ("2024-02-28", "2024-03-03")
@@ -81,17 +81,17 @@ def test_a_day_that_one_table_lacks_is_missing(instance: dg.DagsterInstance) -> 
     assert asked(tick(instance, morning(date(2024, 3, 1)))) == ("2024-02-27", "2024-02-29")
 
 
-def test_nothing_is_asked_for_where_all_is_there(instance: dg.DagsterInstance) -> None:
+def test_no_run_is_requested_if_no_day_is_missing(instance: dg.DagsterInstance) -> None:
     for key in (A, B):
         materialize(instance, key, DateWindow(FIRST, date(2024, 2, 29)))
     result = tick(instance, morning(date(2024, 3, 1)))
     assert isinstance(result, dg.SkipReason)
-    assert result.skip_message == "every daily table has all days up to 2024-02-29"
+    assert result.skip_message == "All daily tables have all days up to 2024-02-29."
     calendar = DateWindow(FIRST, date(2024, 2, 29))
     assert missing_days(instance, [A, B], calendar) is None
 
 
-def test_before_the_first_partition_is_over(instance: dg.DagsterInstance) -> None:
+def test_before_the_first_partition_has_ended(instance: dg.DagsterInstance) -> None:
     assert isinstance(tick(instance, morning(FIRST)), dg.SkipReason)
     assert asked(tick(instance, morning(FIRST + timedelta(days=1)))) == ("2024-02-26", "2024-02-26")
 
@@ -104,19 +104,19 @@ def test_before_the_first_partition_is_over(instance: dg.DagsterInstance) -> Non
         (datetime(2025, 11, 2, 5, 30, tzinfo=UTC), "2025-11-01"),  # America does
     ],
 )
-def test_yesterday_is_that_of_utc(
+def test_yesterday_is_in_utc(
     instance: dg.DagsterInstance, moment: datetime, yesterday: str
 ) -> None:
     assert asked(tick(instance, moment))[1] == yesterday
 
 
-def test_a_run_under_way_is_not_asked_for_again(instance: dg.DagsterInstance) -> None:
+def test_a_run_in_progress_is_not_requested_again(instance: dg.DagsterInstance) -> None:
     job = dg.GraphDefinition(name="waiting", node_defs=[]).to_job()
     tags = {RANGE_START: "2024-02-26", RANGE_END: "2024-02-29"}
     run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
     result = tick(instance, morning(date(2024, 3, 1)))
     assert isinstance(result, dg.SkipReason)
-    assert "under way" in str(result.skip_message)
+    assert "already in progress" in str(result.skip_message)
     instance.delete_run(run.run_id)
     assert isinstance(tick(instance, morning(date(2024, 3, 1))), dg.RunRequest)
 
@@ -138,7 +138,7 @@ def test_the_graph_has_the_schedule_and_every_table_a_freshness_policy() -> None
     assert "15 0 * * *" in str(policy)  # two hours later, past midnight
 
 
-def test_jobs_hold_what_they_are_for() -> None:
+def test_jobs_contain_the_intended_assets() -> None:
     definitions = build_definitions(Settings(start_date=FIRST))
     every = {*(asset_key(table.name) for table in tables()), KEY}
     gold = {key for key in every if key.path[0] in ("gold", "dashboards")}

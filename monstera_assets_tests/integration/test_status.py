@@ -1,4 +1,4 @@
-"""The status of a small warehouse: two tables in DuckDB, and runs of a graph of the same names."""
+"""The status of a small warehouse: two tables in DuckDB, and runs of a graph with these tables."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ from monstera_assets_tests.command_line import held
 
 DAYS = DateWindow(date(2025, 6, 1), date(2025, 6, 3))
 ON_TIME = datetime(2025, 6, 5, 6, 59, tzinfo=UTC)
-"""A minute before 2025-06-04 is due: the daily run begins at 5, and its tables are late at 7."""
+"""A minute before the deadline: the daily run starts at 5:00, and its tables are late at 7:00."""
 TOO_LATE = datetime(2025, 6, 5, 7, 0, tzinfo=UTC)
 PASSING = {"key_is_unique": "P0", "recomputed": "P1", "shifts": "P2", "drifts": "P2"}
 
@@ -38,7 +38,7 @@ PARTITIONS = dg.DailyPartitionsDefinition("2025-06-01", timezone="UTC")
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A warehouse with a daily table of three days and a whole one."""
+    """A warehouse with a daily table of three days and an unpartitioned table."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     database = tmp_path / "monstera.duckdb"
@@ -72,7 +72,7 @@ def run(
     breaks: bool = False,
     job: str = WHOLE_GRAPH,
 ) -> None:
-    """A run of a graph with the tables, in which some checks fail or the daily table breaks."""
+    """Run a graph with the tables, in which some checks or the daily table fail."""
 
     @dg.asset(
         key=["silver", "silver_daily"],
@@ -116,7 +116,7 @@ def run(
 
 
 def shown(status: Status) -> list[str]:
-    """The lines that are printed of a status."""
+    """The printed lines of a status."""
     console = Console(width=120, record=True, file=StringIO())
     status_module.print_status(console, status)
     return [line.strip() for line in console.export_text().splitlines()]
@@ -148,7 +148,7 @@ def test_late(instance: dg.DagsterInstance, settings: Settings) -> None:
     assert shown(status)[0].startswith(
         "Latest day: 2025-06-03, late (2025-06-04 was due by 2025-06-05 07:00 UTC); "
     )
-    # With the daily run at 4:58, its deadline has passed a minute earlier.
+    # With the daily run at 4:58, the deadline passed a minute ago.
     earlier = settings.model_copy(update={"daily_run_at": time(4, 58)})
     assert read_status(instance, earlier, ON_TIME).late
 
@@ -176,7 +176,7 @@ def test_failing_checks_by_level(instance: dg.DagsterInstance, settings: Setting
     assert set(read_status(instance, settings, ON_TIME).failing_checks.values()) == {0}
 
 
-def test_a_check_of_an_earlier_run_that_is_not_declared_any_more_is_left_out(
+def test_a_check_that_is_no_longer_declared_is_omitted(
     instance: dg.DagsterInstance, settings: Settings
 ) -> None:
     run(instance, failing=["shifts"], whole="gold_renamed")
@@ -203,7 +203,7 @@ def test_checks_that_the_last_run_did_not_reach(
     assert status.last_run.outcome == "failed"
     lines = shown(status)
     assert "last run: failed, " in lines[0]
-    assert lines[-1] == "silver_daily: 4 checks not reached by its last run"
+    assert lines[-1] == "silver_daily: 4 checks not reached by the last run"
 
 
 def test_while_another_process_holds_the_database(
@@ -218,9 +218,9 @@ def test_while_another_process_holds_the_database(
     assert daily.failing_checks == {"shifts": "P2"}
     assert whole.rows == 4
     assert shown(status)[1] == (
-        "A run holds the database: rows of daily tables are not known until it ends."
+        "A run holds the database. The rows of daily tables are unknown until it ends."
     )
-    # But for what only the file or only Dagster knows, it is the same.
+    # Identical, except for what only the file or only Dagster records.
     opened = read_status(instance, settings, ON_TIME)
     assert not opened.locked
     assert [table.model_copy(update={"materialized_at": None}) for table in status.tables] == [
@@ -229,9 +229,7 @@ def test_while_another_process_holds_the_database(
     ]
 
 
-def test_a_run_that_goes_on_and_one_that_was_killed(
-    instance: dg.DagsterInstance, settings: Settings
-) -> None:
+def test_a_running_and_a_killed_run(instance: dg.DagsterInstance, settings: Settings) -> None:
     run(instance, failing=["shifts"])
     begun = instance.create_run_for_job(
         dg.Definitions(
@@ -256,7 +254,7 @@ def test_before_any_run(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     assert status.tables == []
 
 
-def test_json_is_what_is_documented(instance: dg.DagsterInstance, settings: Settings) -> None:
+def test_json_matches_the_documentation(instance: dg.DagsterInstance, settings: Settings) -> None:
     run(instance, failing=["shifts"])
     done = CliRunner().invoke(main, ["status", "--json", "--database", str(settings.database)])
     assert (done.exit_code, done.stderr) == (0, "")
@@ -286,7 +284,7 @@ def test_json_is_what_is_documented(instance: dg.DagsterInstance, settings: Sett
         assert f"`{name}`" in page
 
 
-def test_levels_are_read_where_checks_write_them() -> None:
+def test_levels_are_read_from_the_key_that_checks_write() -> None:
     assert status_module.LEVEL == table_checks.LEVEL
 
 

@@ -43,7 +43,7 @@ def test_a_distribution_has_the_most_frequent_first(connection: duckdb.DuckDBPyC
 
 
 def test_the_preview_of_an_empty_table(connection: duckdb.DuckDBPyConnection) -> None:
-    assert rendered(connection, distribution("users", "state")) == "Nothing yet."
+    assert rendered(connection, distribution("users", "state")) == "No rows yet."
 
 
 def test_markup_in_data_is_escaped(connection: duckdb.DuckDBPyConnection) -> None:
