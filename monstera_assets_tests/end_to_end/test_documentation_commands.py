@@ -2,10 +2,10 @@
 
 The console blocks of a page are one shell session, in a folder like the repository after `make demo`:
 
-- `make TARGET` is not run; the target must exist. `make demo`, and `monstera run` without days, must print
-  what the run of the seeds printed.
+- `make TARGET` is not run; the target must exist. `make demo`, and `monstera run` without days, must
+  print what the run of the seeds printed.
 - Servers run in test_daemon.py.
-- Blocks below `<!-- not run: REASON -->` take minutes, or need data that is not in the repository. Their
+- Blocks below `<!-- not run: REASON -->` take minutes, or need data outside the repository. Their
   commands are parsed, as are all others, including those in the text.
 - In shown output, a line `...` stands for any lines; times, durations and ids may differ.
 """
@@ -42,7 +42,9 @@ NOT_RUN = {
     "docs/synthetic.md": ["takes minutes"],
 }
 SERVERS = ("dagster-daemon", "dagster-webserver")
-FENCE = re.compile(r"^(?:<!-- not run: ([^\n]+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?:<!-- not run: ([^\n]+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 MARK = "--- exit code "
 
 
@@ -123,7 +125,7 @@ def assert_parses(words: list[str]) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_parse(page: str) -> None:
-    """D and TABLE stand for values in commands in the text."""
+    """In commands in the text, D is a day."""
     prose = FENCE.sub("", PAGES[page])
     in_text = re.findall(r"`(?:\.venv/bin/)?((?:monstera|make|dagster|dg|apprise) [^`]+)`", prose)
     for command in in_text:
