@@ -1,0 +1,218 @@
+"""The commands of README, seeds and docs run and print what the pages show.
+
+The console blocks of a page are one shell session, in a folder like the repository after `make demo`:
+
+- `make TARGET` is not run; the target must exist. `make demo`, and `monstera run` without days, must
+  print what the run of the seeds printed.
+- Servers run in test_daemon.py.
+- Blocks below `<!-- not run: REASON -->` take minutes, or need data outside the repository. Their
+  commands are parsed, as are all others, including those in the text.
+- In shown output, a line `...` stands for any lines; times, durations and ids may differ.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from monstera_assets.cli import main
+from monstera_assets_tests.command_line import SEEDS, copy_of, environment, monstera
+from monstera_assets_tests.end_to_end.test_cli import LAST, LATE_EVENT
+from monstera_assets_tests.integration.alert_examples import service
+from monstera_assets_tests.integration.example_runs import SeedsRun
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", SEEDS / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+NOT_RUN = {
+    "docs/churn.md": ["takes minutes"],
+    "docs/openstack.md": ["needs the OpenStack data"],
+    "docs/recommendations.md": ["takes minutes", "needs the OpenStack data"],
+    "docs/synthetic.md": ["takes minutes"],
+}
+SERVERS = ("dagster-daemon", "dagster-webserver")
+FENCE = re.compile(
+    r"^(?:<!-- not run: ([^\n]+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+MARK = "--- exit code "
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of a page, and the output shown below it."""
+
+    command: str
+    output: str
+
+    @property
+    def words(self) -> list[str]:
+        """The command without comment, variables before it and the folder of the program."""
+        words = shlex.split(self.command, comments=True)
+        while re.match(r"[A-Z_]+=", words[0]):
+            del words[0]
+        return [words[0].removeprefix(".venv/bin/"), *words[1:]]
+
+    @property
+    def is_of_the_seeds(self) -> bool:
+        """Whether the run of the seeds has run it."""
+        return self.words == ["make", "demo"] or (
+            self.words[:2] == ["monstera", "run"]
+            and not {"--changed", "--from", "--to"} & {*self.words}
+        )
+
+
+def steps(page: str, *, marked: bool = False) -> list[Step]:
+    """Return the steps of the page's console blocks, with or without those that are not run."""
+    return [
+        Step(command.replace("\\\n", " "), output)
+        for mark, language, body in FENCE.findall(PAGES[page])
+        if language == "console" and (marked or not mark)
+        for command, output in re.findall(
+            r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", body, re.MULTILINE
+        )
+    ]
+
+
+def shown(output: str) -> list[str]:
+    """Return the lines of an output without what differs from run to run."""
+    for pattern, name in (
+        (r"\d{4}-\d\d-\d\d( was due by) \d{4}-\d\d-\d\d \d\d:\d\d", r"DAY\1 TIME"),
+        (r"\d{4}-\d\d-\d\d \d\d:\d\d", "TIME"),
+        (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
+        (r"forgotten_[0-9a-f]{16}", "TOMBSTONE"),
+        (r"\d+\.\d s\b", "SECONDS"),
+        (r"\d+\.\d MB", "SIZE"),
+    ):
+        output = re.sub(pattern, name, output)
+    return [" ".join(line.split()) for line in output.splitlines() if line.strip()]
+
+
+def assert_shown(expected: str, actual: str) -> None:
+    """Assert that an output is as shown, if anything is shown."""
+    if expected:
+        pattern = "".join(
+            r"(?:.*\n)*?" if line == "..." else re.escape(line) + r"\n" for line in shown(expected)
+        )
+        text = "".join(f"{line}\n" for line in shown(actual))
+        assert re.fullmatch(pattern, text), f"the page shows\n{expected}\nbut it prints\n{actual}"
+
+
+def assert_parses(words: list[str]) -> None:
+    """Assert that a program exists, a make target too, and that `monstera` takes the arguments."""
+    program, *arguments = words
+    if program == "make":
+        targets = [word for word in arguments if "=" not in word]
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+    elif program == "monstera" and arguments[0] != "--help":
+        command = main.commands[arguments[0]]
+        if len(arguments) > 1 or not command.get_params(command.context_class(command)):
+            command.make_context(arguments[0], arguments[1:])
+    else:
+        assert program == "export" or (BIN / program).exists()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_parse(page: str) -> None:
+    """In commands in the text, D is a day."""
+    prose = FENCE.sub("", PAGES[page])
+    in_text = re.findall(r"`(?:\.venv/bin/)?((?:monstera|make|dagster|dg|apprise) [^`]+)`", prose)
+    for command in in_text:
+        assert_parses(shlex.split(re.sub(r"\bD\b", str(LAST), command)))
+    for step in steps(page, marked=True):
+        assert_parses(step.words)
+
+
+def test_every_command_is_in_a_console_block() -> None:
+    blocks = {page: FENCE.findall(text) for page, text in PAGES.items()}
+    for language, body in [block[1:] for block in chain.from_iterable(blocks.values())]:
+        assert language not in {"bash", "sh", "shell"}
+        assert language == "console" or not re.search(r"^\$ ", body, re.MULTILINE)
+    marks = {page: [mark for mark, *_ in found if mark] for page, found in blocks.items()}
+    assert {page: found for page, found in marks.items() if found} == NOT_RUN
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if steps(page)])
+def test_commands_run_and_print_what_the_page_shows(
+    page: str, seeds_run: SeedsRun, tmp_path: Path
+) -> None:
+    folder = copy_of(seeds_run.outcome, tmp_path / "repository")
+    for name in (".venv", "workspace.yaml"):
+        (folder / name).symlink_to(ROOT / name)
+    source = shutil.copytree(SEEDS, folder / "seeds")
+    for name in ("source", "events"):  # /path/to/source and /data/events
+        (folder / "data" / name).symlink_to(source)
+    if page == "docs/late_data.md":
+        with (source / "seed_events.csv").open("a", encoding="utf-8") as file:
+            file.write(LATE_EVENT)
+
+    def placed(text: str) -> str:
+        return re.sub(r"(?<![\w.])/(data|path/to)(?=/)", f"{folder}/data", text)
+
+    here: list[Step] = []
+    for step in steps(page):
+        if step.is_of_the_seeds:
+            printed = seeds_run.outcome.out.replace(str(SEEDS), "seeds")
+            assert_shown(step.output, printed)
+        elif step.words[0] in SERVERS:
+            assert step.words[0] in (Path(__file__).parent / "test_daemon.py").read_text()
+        elif step.words[0] != "make":
+            here.append(step)
+    script = "exec 2>&1\n" + "".join(f"{step.command}\necho '{MARK}'$?\n" for step in here)
+    done = subprocess.run(
+        ["bash", "-c", placed(script)],
+        cwd=folder,
+        env=environment(
+            MONSTERA_SOURCE="seeds", BROWSER="true", PATH=f"{BIN}:/usr/local/bin:/usr/bin:/bin"
+        ),
+        input="usr_06\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    printed = done.stdout
+    for step in here:
+        output, _, printed = printed.partition(MARK)
+        code, _, printed = printed.partition("\n")
+        assert code == "0", f"{step.command}: exit code {code}\n{output}"
+        assert_shown(placed(step.output), output)
+
+
+def test_alerts_are_those_of_the_page(seeds_run: SeedsRun, tmp_path: Path) -> None:
+    """A row of the seeds three times, twice with an unknown user, once with a wrong type."""
+    rejected = (
+        f"evt_x{number},{user},user,{kind},{LAST} 08:00:00,web_app,,video_studio,true,false,\n"
+        for number, user, kind in (
+            (1, "usr_98", "video_edited"),
+            (2, "usr_99", "video_edited"),
+            (3, "usr_05", "Video Edited"),
+        )
+    )
+    folder = copy_of(seeds_run.outcome, tmp_path / "repository")
+    source = shutil.copytree(SEEDS, tmp_path / "source")
+    with (source / "seed_events.csv").open("a", encoding="utf-8") as file:
+        file.writelines(rejected)
+    days = ("--from", str(LAST), "--to", str(LAST))
+    with service() as receiver:
+        monstera(folder, "run", *days, source=source, MONSTERA_ALERT_URLS=receiver.url())
+        users = source / "seed_users.csv"
+        users.write_text(users.read_text().replace("country", "land", 1))
+        monstera(folder, "run", *days, source=source, MONSTERA_ALERT_URLS=receiver.url())
+    messages = re.findall(
+        r"^```\n(\[P\d\] .*)\n```\n\n((?:>.*\n)+)", PAGES["docs/alerts.md"], re.MULTILINE
+    )
+    assert [title for title, _ in messages] == [one.title for one in receiver.received]
+    for (_, quoted), one in zip(messages, receiver.received, strict=True):
+        text = re.sub(r"^> ?", "", quoted, flags=re.MULTILINE)
+        assert " ".join(shown(text)) == " ".join(shown(one.text))
