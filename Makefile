@@ -14,64 +14,65 @@ COMPANY := data/demo-company
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: setup  ## Run the whole graph on seeds/ and print what it made
+demo: setup  ## Set up and run the whole graph on the example data in seeds/
 	$(BIN)/monstera run
 
-demo-company: setup  ## Make a company of 2,000 users over 18 months and run the whole graph on it
+demo-company: setup  ## Generate a company with 2,000 users over 18 months and run the whole graph on it
 	test -e $(COMPANY)/source || $(BIN)/monstera generate --users 2000 --days 548 --output $(COMPANY)/source
 	$(BIN)/monstera run --source $(COMPANY)/source --database $(COMPANY)/monstera.duckdb
 
 setup: $(STAMP)  ## Create the environment
 
 $(STAMP): requirements.lock requirements-data.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is needed; name another one with make PYTHON=..." >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install it, or name another interpreter: make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements-data.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-test: setup lint  ## Lint, check types and run all tests, some beside others
+test: setup lint  ## Set up, lint, check types and run the tests in parallel
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-test-ui: setup  ## Look at the Dagster UI and the dashboards in headless Chromium, which must be installed
+test-ui: setup  ## Test the Dagster UI, the dashboards and the docs site in headless Chromium (must be installed)
 	$(BIN)/pytest -m browser
 
-test-postgres: setup  ## Test alerts on PostgreSQL as Dagster's storage, which must be installed
+test-postgres: setup  ## Test alerts with PostgreSQL as Dagster's storage (must be installed)
 	$(BIN)/pytest -m postgres
 
-test-daemon: setup  ## Run the real daemon and webserver over a broken day and its repair
+test-daemon: setup  ## Test the daemon and the webserver across a failed day and its repair
 	$(BIN)/pytest -m daemon
 
-test-slow: setup  ## Compare whole warehouses after changes of the source with ones built anew
+test-slow: setup  ## Compare warehouses updated after source changes with ones built from scratch
 	$(BIN)/pytest -m slow
 
-test-faults: setup  ## Kill runs, fill disks and start two runs at once, for a quarter of an hour
+test-faults: setup  ## Test killed runs, full disks and concurrent runs (15 minutes)
 	$(BIN)/pytest -m faults
 
-bench: setup  ## Measure the graph beside plain DuckDB: make bench SIZE=S, M or L, RUNS=1
+bench: setup  ## Measure the graph against plain DuckDB: make bench SIZE=S|M|L RUNS=1
 	$(BIN)/python -m benchmarks.bench --size $(SIZE) --runs $(RUNS)
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python docs/prose_lint.py
 	$(BIN)/mypy
 
 ui: setup  ## Open the Dagster UI on localhost
 	DAGSTER_HOME="$$($(BIN)/monstera home)" $(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
 
-docs: setup  ## Write docs/generated/ anew
+docs: setup  ## Regenerate docs/generated/
 	$(BIN)/monstera docs --source seeds --output docs/generated
 
-docs-site: setup  ## Build the documentation as a site in data/docs-site/
+docs-site: setup  ## Build the documentation site in data/docs-site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	@echo "Documentation: data/docs-site/index.html"
 
-docs-serve: setup  ## Show the documentation on localhost while it is written
+docs-serve: setup  ## Serve the documentation on localhost and reload it on changes
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
-lock: setup  ## Resolve the dependencies anew
+lock: setup  ## Resolve the dependencies and update the lock file
 	$(BIN)/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --extra dev --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file requirements.lock pyproject.toml
 
-clean:  ## Delete the environment and what runs have made
+clean:  ## Delete the environment and everything that runs have written
 	rm -rf $(VENV) data .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -19,8 +19,8 @@ USERS_BY_ACTIVE_DAYS = ma.Metric(
 TABLE = ma.metric_table(
     "gold_engagement_power_curve",
     grain="one date, length of the window and number of active days",
-    description="How many users were active on 1, 2, 3, ... of the last 7 days (L7) and the last 28"
-    " days (L28)? This is the power user curve.",
+    description="On how many of the last 7 (L7) and 28 days (L28) were users active? This is the power"
+    " user curve.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column("window_days", "int64", f"Days in the window: {' or '.join(map(str, WINDOWS))}."),

@@ -80,7 +80,10 @@ def test_assets_have_descriptions(graph: AssetGraph, table: Table) -> None:
     assert node.group_name == table.layer
     assert {"duckdb", str(table.layer)} <= node.kinds
     description, _, grain = (node.description or "").partition("\n\nGrain: ")
-    assert description.endswith(".")
+    question, mark, _ = description.partition("?")
+    assert mark, "the first sentence is the question that the table answers"
+    assert ". " not in question
+    assert description.endswith((".", "?"))
     assert grain == f"{table.grain}."
     assert grain.startswith("one ")
 
