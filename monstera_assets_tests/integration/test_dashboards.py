@@ -173,7 +173,7 @@ def test_a_failed_build_leaves_the_old_site(
         with pytest.raises(SiteError, match=r"No space left on device\. The previous site is"):
             build(database, output)
     with monkeypatch.context() as patched:
-        patched.setattr(Snapshots, "_turn_link", lambda *_: 1 / 0)
+        patched.setattr(Snapshots, "_publish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             build(database, output)
     assert (output / "current").resolve() == before
