@@ -395,7 +395,7 @@ def test_only_the_range_is_computed(processes: Processes) -> None:
         " WHERE materialized_at > '2000-01-01' AND partition_date IS NOT NULL",
     )
     assert days == [(LAST,)]
-    assert f"36 rows of the source are dated outside {LAST} and not part of this run." in run.out
+    assert f"36 rows of the source are dated outside {LAST} and were not loaded." in run.out
 
 
 def test_range_without_its_history(processes: Processes) -> None:
@@ -463,7 +463,7 @@ def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
     assert last + timedelta(days=1) in yesterdays
     first = processes.today - timedelta(days=4)  # MONSTERA_START_DATE
     assert f": {first} to {last} (" in lines_of(run.out)[0]
-    outside = f"2 rows of the source are dated outside {first} to {last} and not part of this run."
+    outside = f"2 rows of the source are dated outside {first} to {last} and were not loaded."
     assert outside in lines_of(run.out)
     assert run.tables["bronze.bronze_loads"][0] == (last - first).days + 1
 
