@@ -396,12 +396,12 @@ def some_account(
 
 # A batch is drawn from a generator that the strategy seeds: choices made one by one by Hypothesis
 # take longer than the queries, and there is no use for shrinking a batch.
-_GENERATORS = st.randoms(use_true_random=True)
+GENERATORS = st.randoms(use_true_random=True)
 
 
 def account_batches(policy: LifecyclePolicy, *, accounts: int) -> st.SearchStrategy[Population]:
     """Accounts without users, some of them created within the span."""
-    return _GENERATORS.map(
+    return GENERATORS.map(
         lambda random: Population(
             accounts=tuple(
                 some_account(random, f"a{n:03}", policy, created=(-40, -1, 0, 0, 30))
@@ -426,4 +426,4 @@ def populations(
             ),
         )
 
-    return _GENERATORS.map(draw)
+    return GENERATORS.map(draw)

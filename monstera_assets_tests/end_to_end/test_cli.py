@@ -189,14 +189,13 @@ def run_on_planted_faults(folder: Path) -> Outcome:
 
 
 def runs_on_changed_source(folder: Path, source: Path) -> dict[str, Outcome]:
-    """Run --changed before a change, on a change but killed, on a terminal, and after all is done."""
+    """Run --changed before a change, on a change but killed, and on a terminal."""
     shutil.copytree(SEEDS, source)
     outcomes = {"before": monstera(folder, "run", "--changed", source=source)}
     with (source / "seed_events.csv").open("a", encoding="utf-8") as file:
         file.write(LATE_EVENT)
     outcomes["killed"] = interrupted_run(folder, "--changed", source=source, by=signal.SIGKILL)
     outcomes["again"] = on_a_terminal(folder, "--changed", source=source)
-    outcomes["after"] = monstera(folder, "run", "--changed", source=source)
     return outcomes
 
 
@@ -229,9 +228,6 @@ class Processes:
     ) -> None:
         self.told = told
         self.today = datetime.now(UTC).date()
-        no_country = shutil.copytree(SEEDS, folder / "no_country")
-        users = no_country / "seed_users.csv"
-        users.write_text(users.read_text(encoding="utf-8").replace("country", "land", 1))
         small = small_source(folder / "small_source", self.today)
 
         of_all = seeds_run.outcome
@@ -246,13 +242,6 @@ class Processes:
             MONSTERA_START_DATE=str(self.today - timedelta(days=4)),
             DAGSTER_HOME=str(folder / "small" / "dagster_elsewhere"),
             MONSTERA_ALERT_URLS=f"P2+team:data-platform={told.url()}",
-        )
-        self.no_column: Future[Outcome] = pool.submit(
-            monstera, folder / "no_column", "run", source=no_country
-        )
-        self.help: Future[Outcome] = pool.submit(monstera, folder / "help", "run", "--help")
-        self.no_source: Future[Outcome] = pool.submit(
-            monstera, folder / "no_source", "run", source=folder / "nowhere"
         )
         self.planted: Future[Outcome] = pool.submit(
             lambda: run_on_planted_faults(copy_of(self.first.result(), folder / "planted"))
@@ -487,8 +476,11 @@ def test_dagster_home_is_respected(processes: Processes) -> None:
     assert not (run.folder / "data" / "dagster_home").exists()
 
 
-def test_missing_column_is_of_the_source(processes: Processes) -> None:
-    run = processes.no_column.result()
+def test_missing_column_is_of_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_country = shutil.copytree(SEEDS, tmp_path / "no_country")
+    users = no_country / "seed_users.csv"
+    users.write_text(users.read_text(encoding="utf-8").replace("country", "land", 1))
+    run = in_this_process(monkeypatch, tmp_path / "here", "run", source=no_country)
     assert run.code == 2
     [line] = lines_of(run.err)
     assert line.startswith("monstera: load_entities: seed_users.csv lacks")
@@ -496,8 +488,8 @@ def test_missing_column_is_of_the_source(processes: Processes) -> None:
     assert run.tables.keys() <= {"gold.gold_metric_catalog"}  # which reads no source
 
 
-def test_missing_source(processes: Processes) -> None:
-    run = processes.no_source.result()
+def test_missing_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = in_this_process(monkeypatch, tmp_path / "here", "run", source=tmp_path / "nowhere")
     assert (run.code, run.out) == (2, "")
     [line] = lines_of(run.err)
     assert line.startswith("monstera: The source folder ")
@@ -596,14 +588,18 @@ def test_interrupted_run(processes: Processes) -> None:
     assert run.tables == processes.first.result().tables
 
 
-def test_changed_without_a_change_does_nothing(processes: Processes) -> None:
+def test_changed_without_a_change_does_nothing(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outcomes = processes.changed.result()
-    for name in ("before", "after"):
-        run = outcomes[name]
+    folder = outcomes["again"].folder
+    source = folder.with_name("changed_source")
+    after = in_this_process(monkeypatch, folder, "run", "--changed", source=source)
+    for run in (outcomes["before"], after):
         assert (run.code, run.err) == (0, "")
         assert lines_of(run.out) == ["Nothing has changed: the tables are what the source says."]
     assert outcomes["before"].tables == processes.first.result().tables
-    assert outcomes["after"].tables == outcomes["again"].tables
+    assert after.tables == outcomes["again"].tables
 
 
 def test_changed_computes_what_a_late_event_affects(processes: Processes) -> None:
@@ -632,8 +628,10 @@ def test_changed_finishes_what_a_killed_run_has_left(processes: Processes) -> No
     assert query(run.database, daily) == [(2,)]
 
 
-def test_help_mentions_every_option_and_variable(processes: Processes) -> None:
-    run = processes.help.result()
+def test_help_mentions_every_option_and_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = in_this_process(monkeypatch, tmp_path, "run", "--help")
     assert run.code == 0
     for name in (
         "--source",
