@@ -123,6 +123,11 @@ class TableAsset:
         returns = inspect.signature(self.function).return_annotation
         return returns in (ir.Table, "ir.Table") and not any(map(self._reads_frame, self.inputs))
 
+    @property
+    def reads_policy(self) -> bool:
+        """Whether the function is given the thresholds."""
+        return "policy" in inspect.signature(self.function).parameters
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the pure function, as unit tests do: a window of dates may stand for one of literals."""
         window = kwargs.get("window")
@@ -157,7 +162,7 @@ class TableAsset:
         Args:
             partitions: the days that there are.
             policy: the thresholds.
-            queries: where compiled queries of this policy are kept.
+            queries: where compiled queries are kept: of this policy, if the function reads it.
         """
         partitioned = bool(self.table.partition_column)
         known = queries or QueryCache()

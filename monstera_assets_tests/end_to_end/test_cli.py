@@ -189,9 +189,9 @@ def run_on_planted_faults(folder: Path) -> Outcome:
 
 
 def runs_on_changed_source(folder: Path, source: Path) -> dict[str, Outcome]:
-    """Run --changed before a change, on a change but killed, and on a terminal."""
+    """Run --changed on a change, but killed, and then on a terminal."""
     shutil.copytree(SEEDS, source)
-    outcomes = {"before": monstera(folder, "run", "--changed", source=source)}
+    outcomes = dict[str, Outcome]()
     with (source / "seed_events.csv").open("a", encoding="utf-8") as file:
         file.write(LATE_EVENT)
     outcomes["killed"] = interrupted_run(folder, "--changed", source=source, by=signal.SIGKILL)
@@ -234,15 +234,6 @@ class Processes:
         self.first: Future[Outcome] = pool.submit(
             lambda: replace(of_all, folder=copy_of(of_all, folder / "seeds"))
         )
-        self.small: Future[Outcome] = pool.submit(
-            monstera,
-            folder / "small",
-            "run",
-            source=small,
-            MONSTERA_START_DATE=str(self.today - timedelta(days=4)),
-            DAGSTER_HOME=str(folder / "small" / "dagster_elsewhere"),
-            MONSTERA_ALERT_URLS=f"P2+team:data-platform={told.url()}",
-        )
         self.planted: Future[Outcome] = pool.submit(
             lambda: run_on_planted_faults(copy_of(self.first.result(), folder / "planted"))
         )
@@ -257,6 +248,15 @@ class Processes:
         self.on_held: Future[tuple[Outcome, Outcome]] = pool.submit(
             lambda: runs_on_held_database(copy_of(self.first.result(), folder / "held"))
         )
+        variables = {
+            "MONSTERA_START_DATE": str(self.today - timedelta(days=4)),
+            "DAGSTER_HOME": str(folder / "small" / "dagster_elsewhere"),
+            "MONSTERA_ALERT_URLS": f"P2+team:data-platform={told.url()}",
+        }
+        with pytest.MonkeyPatch.context() as patch:  # beside the processes
+            self.small = in_this_process(
+                patch, folder / "small", "run", source=small, variables=variables
+            )
 
 
 @pytest.fixture(scope="module")
@@ -420,7 +420,7 @@ def test_failing_check_of_severity_error(
 def test_a_failed_check_of_a_run_is_told_once_with_the_daemon_beside_it(
     processes: Processes,
 ) -> None:
-    run = processes.small.result()
+    run = processes.small
     assert run.err == ""
     assert SECRET not in run.out
     [run_id] = re.findall(r"Run: succeeded \(([0-9a-f-]+)\)", run.out)
@@ -439,7 +439,7 @@ def test_a_failed_check_of_a_run_is_told_once_with_the_daemon_beside_it(
 
 
 def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
-    run = processes.small.result()
+    run = processes.small
     found = re.search(
         rf"^The source has dates up to {FUTURE}; (\S+) is the last day that is over\.$",
         run.out,
@@ -457,7 +457,7 @@ def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
 
 
 def test_rejected_rows_are_a_warning(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = processes.small.result()
+    run = processes.small
     assert (run.code, run.err) == (0, "")
     assert "  WARN  bronze_rejected_events.nothing_is_rejected: 1 violation" in run.out
     assert run.tables["bronze.bronze_events"][0] == 3
@@ -471,7 +471,7 @@ def test_rejected_rows_are_a_warning(processes: Processes, monkeypatch: pytest.M
 
 
 def test_dagster_home_is_respected(processes: Processes) -> None:
-    run = processes.small.result()
+    run = processes.small
     assert (run.folder / "dagster_elsewhere" / "dagster.yaml").exists()
     assert not (run.folder / "data" / "dagster_home").exists()
 
@@ -589,17 +589,20 @@ def test_interrupted_run(processes: Processes) -> None:
 
 
 def test_changed_without_a_change_does_nothing(
-    processes: Processes, monkeypatch: pytest.MonkeyPatch
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    outcomes = processes.changed.result()
-    folder = outcomes["again"].folder
-    source = folder.with_name("changed_source")
-    after = in_this_process(monkeypatch, folder, "run", "--changed", source=source)
-    for run in (outcomes["before"], after):
+    first, again = processes.first.result(), processes.changed.result()["again"]
+    unchanged = copy_of(first, tmp_path / "unchanged"), shutil.copytree(SEEDS, tmp_path / "source")
+    changed = again.folder, again.folder.with_name("changed_source")
+    before, after = (
+        in_this_process(monkeypatch, folder, "run", "--changed", source=source)
+        for folder, source in (unchanged, changed)
+    )
+    for run in (before, after):
         assert (run.code, run.err) == (0, "")
         assert lines_of(run.out) == ["Nothing has changed: the tables are what the source says."]
-    assert outcomes["before"].tables == processes.first.result().tables
-    assert after.tables == outcomes["again"].tables
+    assert before.tables == first.tables
+    assert after.tables == again.tables
 
 
 def test_changed_computes_what_a_late_event_affects(processes: Processes) -> None:
