@@ -103,7 +103,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
 
 def query_caches(settings: Settings) -> dict[bool, QueryCache]:
-    """Where the compiled queries of a configuration are kept, by whether they read the policy."""
+    """Return where compiled queries are kept, by whether they read the policy."""
     created = repr(settings.entities_created)
     return {
         True: open_cache(settings.policy.model_dump_json(), created),

@@ -184,7 +184,7 @@ _FOLLOWS: Mapping[str, Sequence[str]] = {
 def _subscription_events(
     random: Random, account_id: str, created: date, policy: LifecyclePolicy, *, is_loyal: bool
 ) -> tuple[SubscriptionEvent, ...]:
-    """Any sequence; a loyal account has no renewal date to miss and cancels nothing."""
+    """Draw any sequence; a loyal account has no renewal date to miss and cancels nothing."""
     gaps = (
         *(0, 0, 0, 1, 1, 2, 5, 15),
         *edges(30, policy.dunning_days, policy.churn_days, policy.onboarding_days),
@@ -227,7 +227,7 @@ def _days_after(day: date, days: int | None) -> date | None:
 def _first_paid_at(
     random: Random, created: date, events: Sequence[SubscriptionEvent], policy: LifecyclePolicy
 ) -> datetime | None:
-    """Some days after creation, or within an hour of one of the first events; or never."""
+    """Draw a day around creation, a time within an hour of an early event, or none."""
     near, distance = random.choice(
         [
             *((None, None),) * 3,
@@ -243,7 +243,7 @@ def _first_paid_at(
 
 
 def _stretch(random: Random) -> tuple[int, int, int, str | None, int]:
-    """First day after creation, days between, days of use, product, events a day."""
+    """Draw first day after creation, days between, days of use, product, events per day."""
     return (
         random.choice((-10, 0, 0, 1, 20, 31, *edges(60, 90), 120, 150)),
         random.choice((1, 5, 10, 15, 20, 28, 29, 30, 31)),

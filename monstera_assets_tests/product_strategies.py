@@ -96,7 +96,7 @@ def product_of(node_id: str | None) -> str | None:
 
 
 def some_user(random: Random, user_id: str, account_id: str, policy: LifecyclePolicy) -> UserCase:
-    """A user who signs up in the span, or the day after it, and uses up to four nodes."""
+    """Draw a user who signs up in the span, or the day after it, and uses up to four nodes."""
     signup = SPAN.first + timedelta(days=random.choice(_SIGNUPS))
     events = list[ProductEvent]()
     for _ in range(random.randrange(5)):
@@ -121,7 +121,7 @@ def some_user(random: Random, user_id: str, account_id: str, policy: LifecyclePo
 
 @cache
 def _distances(policy: LifecyclePolicy, node_id: str | None) -> Sequence[int]:
-    """How many days there can be between two days of use of a node."""
+    """Return how many days there can be between two days of use of a node."""
     own = next((p for p in PRODUCTS if p.product_id == product_of(node_id)), None)
     active = own.active_days if own and own.active_days else policy.active_days
     dormant = own.dormant_days if own and own.dormant_days else policy.dormant_days

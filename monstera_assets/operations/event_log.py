@@ -203,7 +203,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         super().register_instance(instance)
 
     def has_table(self, table_name: str) -> bool:
-        """Whether the index has a table: asked at every event of a check, and one that is stays."""
+        """Return whether the index has a table; Dagster asks at every event of a check."""
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
         return table_name in self._tables

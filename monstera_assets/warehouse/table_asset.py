@@ -125,7 +125,7 @@ class TableAsset:
 
     @property
     def reads_policy(self) -> bool:
-        """Whether the function is given the thresholds."""
+        """Return whether the function takes the thresholds."""
         return "policy" in inspect.signature(self.function).parameters
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

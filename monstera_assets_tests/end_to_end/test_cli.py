@@ -253,7 +253,7 @@ class Processes:
             "DAGSTER_HOME": str(folder / "small" / "dagster_elsewhere"),
             "MONSTERA_ALERT_URLS": f"P2+team:data-platform={told.url()}",
         }
-        with pytest.MonkeyPatch.context() as patch:  # beside the processes
+        with pytest.MonkeyPatch.context() as patch:  # while the processes run
             self.small = in_this_process(
                 patch, folder / "small", "run", source=small, variables=variables
             )

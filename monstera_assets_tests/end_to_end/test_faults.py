@@ -111,7 +111,7 @@ def load(folder: Path, source: Path, **variables: str) -> Snapshot:
 
 
 def load_here(folder: Path, source: Path) -> Snapshot:
-    """The same in this process."""
+    """Do the same in this process."""
     home = folder.with_name(f"home_of_{folder.name}")
     graph = Graph(source, folder / "monstera.duckdb", home, WINDOW.first)
     with graph.instance:
