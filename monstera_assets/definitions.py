@@ -56,26 +56,30 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     first = first_partition(settings)
     partitions = daily_partitions(first)
     is_fresh = freshness(settings)
-    queries = query_cache(settings)
+    queries = query_caches(settings)
     maintenance = maintenance_jobs(settings, tables(settings))
     return Definitions(
         assets=map_asset_specs(
             lambda spec: apply_freshness_policy(spec, is_fresh),
             [
                 load_entities.build_load_entities(
-                    settings.source, settings.earliest_event_date, queries
+                    settings.source, settings.earliest_event_date, queries[False]
                 ),
                 load_events.build_load_events(
-                    settings.source, partitions, first, settings.earliest_event_date, queries
+                    settings.source,
+                    partitions,
+                    first,
+                    settings.earliest_event_date,
+                    queries[False],
                 ),
                 *(
-                    asset.build(partitions, settings.policy, queries)
+                    asset.build(partitions, settings.policy, queries[asset.reads_policy])
                     for asset in table_assets(settings)
                 ),
                 build_static_site(settings.dashboards, metric_tables(settings)),
             ],
         ),
-        asset_checks=_checks(settings, queries),
+        asset_checks=_checks(settings, queries[True]),
         jobs=[whole_graph_job, daily_job, gold_job, *maintenance],
         schedules=[
             daily_schedule(
@@ -98,9 +102,13 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     )
 
 
-def query_cache(settings: Settings) -> QueryCache:
-    """Open the cache of compiled queries of a configuration."""
-    return open_cache(settings.policy.model_dump_json(), repr(settings.entities_created))
+def query_caches(settings: Settings) -> dict[bool, QueryCache]:
+    """Open the caches of compiled queries: one for queries that read the policy, one for others."""
+    created = repr(settings.entities_created)
+    return {
+        True: open_cache(settings.policy.model_dump_json(), created),
+        False: open_cache(created),
+    }
 
 
 def table_query(name: str, settings: Settings) -> Query:
@@ -115,7 +123,7 @@ def table_query(name: str, settings: Settings) -> Query:
         raise SettingsError(f"Table {name} does not exist. Use {' or '.join(near)}.")
     queries = {asset.table.name: asset for asset in table_assets(settings) if asset.is_query}
     if name in queries:
-        return query_cache(settings).get(
+        return query_caches(settings)[queries[name].reads_policy].get(
             name, lambda: queries[name].query(declared, settings.policy)
         )
     raise SettingsError(f"Table {name} has no query, because Python loads or computes its rows.")

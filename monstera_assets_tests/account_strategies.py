@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import cache
-from typing import TypeAlias
+from random import Random
 
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
@@ -20,7 +19,7 @@ from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.oracle.accounts import TIERS, Use
 from monstera_assets_tests.oracle.billing import AccountRow, SubscriptionEvent
-from monstera_assets_tests.strategies import AccountCase, edges
+from monstera_assets_tests.strategies import GENERATORS, AccountCase, edges
 
 SPAN = DateWindow(date(2023, 12, 1), date(2024, 8, 31))
 """The days compared, enough for a trial, a paid quarter, a lapse and a return."""
@@ -48,7 +47,7 @@ POLICIES = (
 )
 """The framework's thresholds, and others with which other rules coincide."""
 
-_MOMENTS = st.sampled_from((time.min, time(12), time(12), time(18, 30), time.max))
+_MOMENTS = (time.min, time(12), time(12), time(18, 30), time.max)
 
 
 @dataclass(frozen=True)
@@ -112,43 +111,27 @@ class Accounts:
         printer.text(f"{len(self.cases)} accounts")
 
 
-@st.composite
-def batches(draw: st.DrawFn, policy: LifecyclePolicy, *, accounts: int = 25) -> Accounts:
-    return Accounts(tuple(draw(contract_cases(f"a{n:02}", policy)) for n in range(accounts)))
+def batches(policy: LifecyclePolicy, *, accounts: int = 25) -> st.SearchStrategy[Accounts]:
+    """Accounts with anything in their contracts and any use."""
+    return GENERATORS.map(
+        lambda random: Accounts(
+            tuple(some_contract(random, f"a{n:02}", policy) for n in range(accounts))
+        )
+    )
 
 
-_CREATIONS = st.sampled_from((-60, -31, -30, -1, 0, 1, 28, 60, 90, len(SPAN)))
-_IN_TABLE = st.tuples(
-    _MOMENTS,
-    st.sampled_from(TIERS),
-    st.sampled_from((0, 1, 1, 2, 3, 4, 10)),
-    st.sampled_from((0.0, 10.5, 20.0)),
-    st.sampled_from((None, None, 0, 30, 61, 120, 365)),
-)
-"""Time of creation, tier, seats, revenue, days to the renewal date."""
-_CHARACTERS = st.tuples(st.sampled_from((False, True)), st.sampled_from((None, None, 7, 13, 20)))
-"""Whether only use can put the contract at risk, and the interval of days on which all users work."""
-
-
-@st.composite
-def contract_cases(draw: st.DrawFn, account_id: str, policy: LifecyclePolicy) -> ContractCase:
-    """Draw an account created in the span, up to two months before it, or the day after it."""
-    created = SPAN.first + timedelta(days=draw(_CREATIONS))
-    at, tier, seats, revenue, renewal = draw(_IN_TABLE)
-    is_loyal, steady = draw(_CHARACTERS)
-    first, events_after = _subscription_events(policy)
-    first_event = created + timedelta(days=draw(first))
-    events = _dated(account_id, first_event, draw(events_after), is_loyal=is_loyal)
-    first_paid_at = None
-    if (payment := draw(_first_payments(policy))) is not None:
-        near, distance = payment
-        if near is None:
-            first_paid_at = datetime.combine(created, time(9)) + timedelta(days=distance)
-        elif near < len(events):
-            first_paid_at = events[near].timestamp + timedelta(hours=distance)
+def some_contract(random: Random, account_id: str, policy: LifecyclePolicy) -> ContractCase:
+    """An account created in the span, up to two months before it, or on the day after it."""
+    created = SPAN.first + timedelta(
+        days=random.choice((-60, -31, -30, -1, 0, 1, 28, 60, 90, len(SPAN)))
+    )
+    # Loyal: nothing but use puts the contract at risk. Steady: all users work every so many days.
+    is_loyal, steady = random.random() < 0.5, random.choice((None, None, 7, 13, 20))
+    events = _subscription_events(random, account_id, created, policy, is_loyal=is_loyal)
     uses, idle = list[Use](), list[tuple[str, date]]()
-    for n, (stretches, looked) in enumerate(draw(_USE)):
+    for n in range(random.randrange(5)):
         user_id = f"{account_id}-u{n}"
+        stretches = [_stretch(random) for _ in range(random.randint(1, 3))]
         if steady is not None:
             stretches = [*stretches[1:], (0, steady, len(SPAN), "editor", 2)]
         uses += [
@@ -157,16 +140,19 @@ def contract_cases(draw: st.DrawFn, account_id: str, policy: LifecyclePolicy) ->
             for day in range(start, start + step * times, step)
             if created + timedelta(days=day) <= SPAN.last + timedelta(days=1)
         ]
-        idle += [(user_id, created + timedelta(days=day)) for day in looked]
+        if random.random() < 0.5:
+            idle.append((user_id, created + timedelta(days=random.choice((0, 40, 95, 130)))))
     return ContractCase(
         AccountRow(
             account_id=account_id,
-            account_created_at=datetime.combine(created, at),
-            subscription_tier=tier,
-            total_seats=seats,
-            monthly_recurring_revenue=revenue,
-            contract_renewal_date=_days_after(created, renewal),
-            first_paid_at=first_paid_at,
+            account_created_at=datetime.combine(created, random.choice(_MOMENTS)),
+            subscription_tier=random.choice(TIERS),
+            total_seats=random.choice((0, 1, 1, 2, 3, 4, 10)),
+            monthly_recurring_revenue=random.choice((0.0, 10.5, 20.0)),
+            contract_renewal_date=_days_after(
+                created, random.choice((None, None, 0, 30, 61, 120, 365))
+            ),
+            first_paid_at=_first_paid_at(random, created, events, policy),
         ),
         events,
         tuple(uses),
@@ -187,73 +173,45 @@ _FOLLOWS: Mapping[str, Sequence[str]] = {
     "subscription_paused": ("subscription_resumed", *_OPENERS, *_OPENERS, *_ANY),
     "subscription_cancelled": (*_OPENERS, *_OPENERS, *_ANY),
 }
-"""Events that can come next, likely ones repeated; after other types, any event."""
-_CHANGES = ("total_seats", "monthly_recurring_revenue", "subscription_tier")
-
-DrawnEvent: TypeAlias = tuple[
-    int,
-    int,
-    tuple[int | None, float | None, str | None],
-    tuple[bool, int | None],
-    str | None,
-    time,
-    str,
-]
+"""What may come next, the likely more often; after other events, anything."""
 
 
-@cache
 def _subscription_events(
-    policy: LifecyclePolicy,
-) -> tuple[st.SearchStrategy[int], st.SearchStrategy[list[DrawnEvent]]]:
-    """Draw the days from creation to the first event, and the arguments of `_dated` per event."""
-    first = (-3, 0, 0, 1, 10, *edges(policy.trial_days, policy.trial_days + 61))
+    random: Random, account_id: str, created: date, policy: LifecyclePolicy, *, is_loyal: bool
+) -> tuple[SubscriptionEvent, ...]:
+    """Draw any sequence; a loyal account has no renewal date to miss and cancels nothing."""
     gaps = (
         *(0, 0, 0, 1, 1, 2, 5, 15),
         *edges(30, policy.dunning_days, policy.churn_days, policy.onboarding_days),
         *edges(policy.new_paid_days, policy.reactivated_days),
     )
-    ahead = (None, None, None, -2, 0, 1, 5, *edges(30), 60, 90)
-    event = st.tuples(
-        st.sampled_from(gaps),
-        st.integers(0, 51),
-        st.tuples(
-            st.sampled_from((None, None, 0, 1, 1, 2, 3, 4, 6, 7, 10)),
-            st.sampled_from((None, None, 0.0, 10.5, 20.0, 20.0, 30.25)),
-            st.sampled_from((None, None, *TIERS)),
-        ),
-        st.tuples(st.sampled_from((False, False, True)), st.sampled_from(ahead)),
-        st.sampled_from((None, "seasonal", "voluntary_pause")),
-        _MOMENTS,
-        st.sampled_from("abc"),
-    )
-    return st.sampled_from(first), st.lists(event, max_size=9)
-
-
-def _dated(
-    account_id: str, first: date, drawn: Sequence[DrawnEvent], *, is_loyal: bool
-) -> tuple[SubscriptionEvent, ...]:
-    """Date the drawn events; a loyal account misses no renewal date and cancels nothing."""
-    day, kind = first, ""
+    first = (-3, 0, 0, 1, 10, *edges(policy.trial_days, policy.trial_days + 61))
+    day, kind = created, ""
     events = list[SubscriptionEvent]()
-    for n, (gap, choice, values, (says_renewal, ahead), reason, moment, letter) in enumerate(drawn):
-        day += timedelta(days=gap if n else 0)
+    for n in range(random.randrange(10)):
+        day += timedelta(days=random.choice(gaps if n else first))
         kinds = _FOLLOWS.get(kind, _ANY)
         if is_loyal:
             kinds = [k for k in kinds if k != "subscription_cancelled"] if n else _OPENERS
-            ahead = None
-        kind = kinds[choice % len(kinds)]
+        kind = random.choice(kinds)
+        ahead = random.choice((None, None, None, -2, 0, 1, 5, *edges(30), 60, 90))
         metadata = dict[str, object]()
         if kind not in {"payment_failed", "subscription_paused", "subscription_cancelled"}:
-            metadata |= zip(_CHANGES, values, strict=True)
-        if kind in _OPENERS or says_renewal:
-            metadata["contract_renewal_date"] = _days_after(day, ahead)
+            metadata["total_seats"] = random.choice((None, None, 0, 1, 1, 2, 3, 4, 6, 7, 10))
+            metadata["monthly_recurring_revenue"] = random.choice(
+                (None, None, 0.0, 10.5, 20.0, 20.0, 30.25)
+            )
+            metadata["subscription_tier"] = random.choice((None, None, *TIERS))
+        if kind in _OPENERS or random.random() < 1 / 3:
+            metadata["contract_renewal_date"] = None if is_loyal else _days_after(day, ahead)
         if kind == "subscription_cancelled":
             metadata["effective_date"] = _days_after(day, ahead)
         if kind == "subscription_paused":
-            metadata["reason"] = reason
-        # Ids are unique within the account and do not follow the order of drawing.
-        event_id = f"{letter}-{account_id}-{n:02}"
-        events.append(SubscriptionEvent(datetime.combine(day, moment), event_id, kind, metadata))
+            metadata["reason"] = random.choice((None, "seasonal", "voluntary_pause"))
+        # Ids that do not follow the order of drawing, within the account unique.
+        event_id = f"{random.choice('abc')}-{account_id}-{n:02}"
+        moment = datetime.combine(day, random.choice(_MOMENTS))
+        events.append(SubscriptionEvent(moment, event_id, kind, metadata))
     return tuple(events)
 
 
@@ -261,33 +219,30 @@ def _days_after(day: date, days: int | None) -> date | None:
     return None if days is None else day + timedelta(days=days)
 
 
-@cache
-def _first_payments(
-    policy: LifecyclePolicy,
-) -> st.SearchStrategy[tuple[int | None, int] | None]:
-    """Draw first payments: hours from an event, or days from creation, or none."""
-    return st.sampled_from(
+def _first_paid_at(
+    random: Random, created: date, events: Sequence[SubscriptionEvent], policy: LifecyclePolicy
+) -> datetime | None:
+    """Draw a day around creation, a time within an hour of an early event, or none."""
+    near, distance = random.choice(
         [
-            *(None, None, None),
+            *((None, None),) * 3,
             *((None, days) for days in (-5, 0, 10, *edges(policy.trial_days))),
             *((event, hours) for event in range(3) for hours in (-1, 0, 1)),
         ]
     )
+    if distance is None:
+        return None
+    if near is None:
+        return datetime.combine(created, time(9)) + timedelta(days=distance)
+    return events[near].timestamp + timedelta(hours=distance) if near < len(events) else None
 
 
-_STRETCHES = st.tuples(
-    st.sampled_from((-10, 0, 0, 1, 20, 31, *edges(60, 90), 120, 150)),
-    st.sampled_from((1, 5, 10, 15, 20, 28, 29, 30, 31)),
-    st.sampled_from((1, 1, 2, 4, 8, 16)),
-    st.sampled_from((None, "editor", "editor", "boards", "charts", "retired")),
-    st.sampled_from((1, 1, 2, 5, 6, 10, 11)),
-)
-"""First day after creation, days between, days of use, product, events per day."""
-_USE = st.lists(
-    st.tuples(
-        st.lists(_STRETCHES, min_size=1, max_size=3),
-        st.lists(st.sampled_from((0, 40, 95, 130)), max_size=1),
-    ),
-    max_size=4,
-)
-"""Each user's use, and a day with an event that does not qualify."""
+def _stretch(random: Random) -> tuple[int, int, int, str | None, int]:
+    """Draw first day after creation, days between, days of use, product, events per day."""
+    return (
+        random.choice((-10, 0, 0, 1, 20, 31, *edges(60, 90), 120, 150)),
+        random.choice((1, 5, 10, 15, 20, 28, 29, 30, 31)),
+        random.choice((1, 1, 2, 4, 8, 16)),
+        random.choice((None, "editor", "editor", "boards", "charts", "retired")),
+        random.choice((1, 1, 2, 5, 6, 10, 11)),
+    )

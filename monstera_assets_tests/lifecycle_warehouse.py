@@ -8,8 +8,6 @@ from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
-import ibis
-
 from monstera_assets.bronze import (
     bronze_accounts,
     bronze_events,
@@ -18,6 +16,7 @@ from monstera_assets.bronze import (
     bronze_users,
     bronze_workflows,
 )
+from monstera_assets.lifecycle.expressions import Window, parameter, window_parameters
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.silver.silver_cross_product_activity import silver_cross_product_activity
 from monstera_assets.silver.silver_cross_product_analytics import silver_cross_product_analytics
@@ -47,7 +46,7 @@ from monstera_assets.silver.silver_user_state_transitions import silver_user_sta
 from monstera_assets.silver.silver_workflow_funnel import silver_workflow_funnel
 from monstera_assets.silver.silver_workflow_runs import silver_workflow_runs
 from monstera_assets.silver.silver_workflow_steps import silver_workflow_steps
-from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.table_asset import LATEST_DAY, TableAsset
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse, Row
@@ -159,7 +158,8 @@ class LifecycleWarehouse(MemoryWarehouse):
         for intervals in (INTERVALS, PRODUCT_INTERVALS):
             if window is not None and intervals.table.name in asset.inputs:
                 self.compute(intervals, policy, as_of=as_of)
-        self.store(asset.table, _sql(asset.table.name, policy, window, as_of))
+        bind(self.connection, _days(asset, window, as_of))
+        self.store(asset.table, _sql(asset.table.name, policy, in_window=window is not None))
         return self.stored(asset.table)
 
 
@@ -172,10 +172,25 @@ def _dated(rows: Iterable[Mapping[str, object]], through: date) -> list[Mapping[
     return [row for row in rows if str(row["event_date"]) <= through.isoformat()]
 
 
+def _days(asset: TableAsset, window: DateWindow | None, as_of: date) -> dict[str, date]:
+    """Return the parameters of a query, which is compiled once for all days."""
+    if window is None:
+        return {"as_of_day": as_of}
+    days = {
+        f"{read}_first_day": window.first
+        - timedelta(days=min(-read_days.mapping.start_offset, (window.first - date.min).days))
+        for read, read_days in asset.days.items()
+        if read_days.mapping is not None
+    }
+    ends = dict(zip(window_parameters(), (window.first, window.last), strict=True))
+    return {"as_of_day": as_of, **ends, **days}
+
+
 @cache
-def _sql(name: str, policy: LifecyclePolicy | None, window: DateWindow | None, as_of: date) -> str:
+def _sql(name: str, policy: LifecyclePolicy | None, *, in_window: bool) -> str:
     asset = next(asset for asset in _COMPUTED if asset.table.name == name)
     relations = {name: _TABLES[name].relation for name in asset.inputs}
+    window = Window.parameters() if in_window else None
     for read, days in asset.days.items():
         day = _TABLES[read].partition_column
         # The days that the IO manager reads.
@@ -184,14 +199,17 @@ def _sql(name: str, policy: LifecyclePolicy | None, window: DateWindow | None, a
             relations[read] = relations[read].filter(relations[read][day] == latest)
         if window is None or days.mapping is None or day is None:
             continue
-        back = min(-days.mapping.start_offset, (window.first - date.min).days)
         relations[read] = relations[read].filter(
-            relations[read][day].between(window.first - timedelta(days=back), window.last)
+            relations[read][day].between(parameter(f"{read}_first_day", "date"), window.last)
         )
     accepts = inspect.signature(asset.function).parameters
     keywords = {
         name: value
-        for name, value in (("policy", policy), ("window", window), ("as_of", ibis.literal(as_of)))
+        for name, value in (
+            ("policy", policy),
+            ("window", window),
+            ("as_of", parameter("as_of_day", "date")),
+        )
         if name in accepts
     }
     return compile_duckdb(asset(*relations.values(), **keywords))

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from functools import cache
+from random import Random
 
 from hypothesis import strategies as st
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets_tests.oracle.billing import AccountRow
 from monstera_assets_tests.strategies import (
+    GENERATORS,
     SPAN,
     AccountCase,
     Population,
@@ -79,13 +81,11 @@ POLICIES = (
 )
 """The framework's thresholds, and others with which other rules coincide."""
 
-_NODES = st.sampled_from((None, "work", *_PRODUCT_OF))
-_MOMENTS = st.sampled_from((time.min, time(12), time(12), time(18, 30), time.max))
-_KINDS = st.sampled_from(((False, False), (True, False), (True, False), (True, True)))
+_NODES = (None, "work", *_PRODUCT_OF)
+_MOMENTS = (time.min, time(12), time(12), time(18, 30), time.max)
+_KINDS = ((False, False), (True, False), (True, False), (True, True))
 """Whether an event qualifies and activates."""
-_SIGNUPS = st.sampled_from((0, 1, 17, 30, 31, 88, 90, 120, len(SPAN) - 1, len(SPAN)))
-
-Distance = tuple[int, list[tuple[tuple[bool, bool], time]]]
+_SIGNUPS = (0, 1, 17, 30, 31, 88, 90, 120, len(SPAN) - 1, len(SPAN))
 
 
 def product_of(node_id: str | None) -> str | None:
@@ -93,50 +93,47 @@ def product_of(node_id: str | None) -> str | None:
     return _PRODUCT_OF.get(node_id or "")
 
 
-@cache
-def _days(policy: LifecyclePolicy, node_id: str | None) -> st.SearchStrategy[list[Distance]]:
-    """Draw days of use of a node: distances to the previous day, and the events of the day."""
-    own = next((p for p in PRODUCTS if p.product_id == product_of(node_id)), None)
-    active = own.active_days if own and own.active_days else policy.active_days
-    dormant = own.dormant_days if own and own.dormant_days else policy.dormant_days
-    distances = (1, 1, 2, *edges(active, dormant), *edges(policy.new_user_days, active))
-    events = st.lists(st.tuples(_KINDS, _MOMENTS), min_size=1, max_size=3)
-    return st.lists(st.tuples(st.sampled_from(distances), events), min_size=1, max_size=6)
-
-
-@st.composite
-def user_cases(draw: st.DrawFn, user_id: str, account_id: str, policy: LifecyclePolicy) -> UserCase:
-    """Draw a user who signs up in the span, or the day after it."""
-    signup = SPAN.first + timedelta(days=draw(_SIGNUPS))
-    drawn = list[tuple[datetime, str | None, bool, bool]]()
-    for node_id in draw(st.lists(_NODES, max_size=4)):
-        day = signup
-        for distance, events in draw(_days(policy, node_id)):
+def some_user(random: Random, user_id: str, account_id: str, policy: LifecyclePolicy) -> UserCase:
+    """Draw a user who signs up in the span, or the day after it, and uses up to four nodes."""
+    signup = SPAN.first + timedelta(days=random.choice(_SIGNUPS))
+    events = list[ProductEvent]()
+    for _ in range(random.randrange(5)):
+        node_id, day = random.choice(_NODES), signup
+        distances = _distances(policy, node_id)
+        for _ in range(random.randint(1, 6)):
+            distance = random.choice(distances)
             day += timedelta(days=max(0, distance - 1) if day == signup else distance)
-            drawn += [
-                (datetime.combine(day, moment), node_id, is_qualifying, is_activating)
-                for (is_qualifying, is_activating), moment in events
-            ]
+            for _ in range(random.randint(1, 3)):
+                # Ids fall in the order of drawing, so that they decide otherwise than it.
+                event_id = f"{user_id}-{999 - len(events)}"
+                at = datetime.combine(day, random.choice(_MOMENTS))
+                events.append(ProductEvent(at, event_id, node_id, *random.choice(_KINDS)))
     return UserCase(
         user_id=user_id,
         account_id=account_id,
         signed_up_at=datetime.combine(signup, time.min),
-        # Ids decrease in the order of drawing, so that it does not decide ties.
-        events=tuple(
-            ProductEvent(at, f"{user_id}-{999 - n}", node_id, is_qualifying, is_activating)
-            for n, (at, node_id, is_qualifying, is_activating) in enumerate(drawn)
-        ),
+        events=tuple(events),
         deletions=(),
     )
 
 
-@st.composite
-def populations(draw: st.DrawFn, policy: LifecyclePolicy, *, users: int = 20) -> Population:
-    """Draw users of one account without subscription events."""
+@cache
+def _distances(policy: LifecyclePolicy, node_id: str | None) -> Sequence[int]:
+    """Return how many days there can be between two days of use of a node."""
+    own = next((p for p in PRODUCTS if p.product_id == product_of(node_id)), None)
+    active = own.active_days if own and own.active_days else policy.active_days
+    dormant = own.dormant_days if own and own.dormant_days else policy.dormant_days
+    return (1, 1, 2, *edges(active, dormant), *edges(policy.new_user_days, active))
+
+
+def populations(policy: LifecyclePolicy, *, users: int = 20) -> st.SearchStrategy[Population]:
+    """Users of one account, on which nothing happens."""
     account = AccountCase(AccountRow("a0", datetime.combine(SPAN.first, time.min)), ())
-    return Population(
-        accounts=(account,),
-        users=tuple(draw(user_cases(f"u{n:02}", "a0", policy)) for n in range(users)),
+    return GENERATORS.map(
+        lambda random: Population(
+            accounts=(account,),
+            users=tuple(some_user(random, f"u{n:02}", "a0", policy) for n in range(users)),
+        )
     )
 
 

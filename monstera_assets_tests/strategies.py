@@ -382,14 +382,14 @@ def some_account(
     )
 
 
-# The strategy only seeds a generator that draws the batch: separate choices by Hypothesis take longer
-# than the queries, and shrinking a batch is useless.
-_GENERATORS = st.randoms(use_true_random=True)
+# A batch is drawn from a generator that the strategy seeds: choices made one by one by Hypothesis
+# take longer than the queries, and there is no use for shrinking a batch.
+GENERATORS = st.randoms(use_true_random=True)
 
 
 def account_batches(policy: LifecyclePolicy, *, accounts: int) -> st.SearchStrategy[Population]:
-    """Draw accounts without users, some of them created within the span."""
-    return _GENERATORS.map(
+    """Accounts without users, some of them created within the span."""
+    return GENERATORS.map(
         lambda random: Population(
             accounts=tuple(
                 some_account(random, f"a{n:03}", policy, created=(-40, -1, 0, 0, 30))
@@ -414,4 +414,4 @@ def populations(
             ),
         )
 
-    return _GENERATORS.map(draw)
+    return GENERATORS.map(draw)

@@ -166,6 +166,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         self._inst_data = inst_data
         self._open_batch = _OpenBatch()
         self._buffer = _Buffer()
+        self._tables = set[str]()
         # Bounded: a webserver reads the shards of thousands of runs over time.
         self._engine = lru_cache(maxsize=8)(self._new_engine)
         if base_dir is not None:
@@ -198,6 +199,12 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             base_dir = os.path.join(instance.root_directory, "history", "runs")  # noqa: PTH118
             super().__init__(base_dir, self._inst_data)
         super().register_instance(instance)
+
+    def has_table(self, table_name: str) -> bool:
+        """Return whether the index has a table; Dagster asks at every event of a check."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
 
     @property
     def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:

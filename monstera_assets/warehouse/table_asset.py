@@ -124,6 +124,11 @@ class TableAsset:
         returns = inspect.signature(self.function).return_annotation
         return returns in (ir.Table, "ir.Table") and not any(map(self._reads_frame, self.inputs))
 
+    @property
+    def reads_policy(self) -> bool:
+        """Return whether the function takes the thresholds."""
+        return "policy" in inspect.signature(self.function).parameters
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the pure function, as unit tests do; a `DateWindow` is converted to literals."""
         window = kwargs.get("window")
@@ -158,7 +163,7 @@ class TableAsset:
         Args:
             partitions: the available days.
             policy: the thresholds.
-            queries: the cache of compiled queries for this policy.
+            queries: the cache of compiled queries, for this policy if the function reads it.
         """
         partitioned = bool(self.table.partition_column)
         known = queries or QueryCache()

@@ -191,14 +191,13 @@ def run_on_planted_faults(folder: Path) -> Outcome:
 
 
 def runs_on_changed_source(folder: Path, source: Path) -> dict[str, Outcome]:
-    """Run --changed before a change, on a change but killed, on a terminal, and afterwards."""
+    """Run --changed after a change: killed, and then on a terminal."""
     shutil.copytree(SEEDS, source)
-    outcomes = {"before": monstera(folder, "run", "--changed", source=source)}
+    outcomes = dict[str, Outcome]()
     with (source / "seed_events.csv").open("a", encoding="utf-8") as file:
         file.write(LATE_EVENT)
     outcomes["killed"] = interrupted_run(folder, "--changed", source=source, by=signal.SIGKILL)
     outcomes["again"] = on_a_terminal(folder, "--changed", source=source)
-    outcomes["after"] = monstera(folder, "run", "--changed", source=source)
     return outcomes
 
 
@@ -231,29 +230,11 @@ class Processes:
     ) -> None:
         self.inbox = inbox
         self.today = datetime.now(UTC).date()
-        no_country = shutil.copytree(SEEDS, folder / "no_country")
-        users = no_country / "seed_users.csv"
-        users.write_text(users.read_text(encoding="utf-8").replace("country", "land", 1))
         small = small_source(folder / "small_source", self.today)
 
         of_all = seeds_run.outcome
         self.first: Future[Outcome] = pool.submit(
             lambda: replace(of_all, folder=copy_of(of_all, folder / "seeds"))
-        )
-        self.small: Future[Outcome] = pool.submit(
-            monstera,
-            folder / "small",
-            "run",
-            source=small,
-            MONSTERA_START_DATE=str(self.today - timedelta(days=4)),
-            DAGSTER_HOME=str(folder / "small" / "dagster_elsewhere"),
-            MONSTERA_ALERT_URLS=f"P2+team:data-platform={inbox.url()}",
-        )
-        self.no_column: Future[Outcome] = pool.submit(
-            monstera, folder / "no_column", "run", source=no_country
-        )
-        self.no_source: Future[Outcome] = pool.submit(
-            monstera, folder / "no_source", "run", source=folder / "nowhere"
         )
         self.planted: Future[Outcome] = pool.submit(
             lambda: run_on_planted_faults(copy_of(self.first.result(), folder / "planted"))
@@ -269,6 +250,15 @@ class Processes:
         self.on_held: Future[tuple[Outcome, Outcome]] = pool.submit(
             lambda: runs_on_held_database(copy_of(self.first.result(), folder / "held"))
         )
+        variables = {
+            "MONSTERA_START_DATE": str(self.today - timedelta(days=4)),
+            "DAGSTER_HOME": str(folder / "small" / "dagster_elsewhere"),
+            "MONSTERA_ALERT_URLS": f"P2+team:data-platform={inbox.url()}",
+        }
+        with pytest.MonkeyPatch.context() as patch:  # while the processes run
+            self.small = in_this_process(
+                patch, folder / "small", "run", source=small, variables=variables
+            )
 
 
 @pytest.fixture(scope="module")
@@ -432,7 +422,7 @@ def test_failing_check_of_severity_error(
 def test_a_failed_check_is_reported_once_although_the_daemon_runs(
     processes: Processes,
 ) -> None:
-    run = processes.small.result()
+    run = processes.small
     assert run.err == ""
     assert SECRET not in run.out
     [run_id] = re.findall(r"Run: succeeded \(([0-9a-f-]+)\)", run.out)
@@ -451,7 +441,7 @@ def test_a_failed_check_is_reported_once_although_the_daemon_runs(
 
 
 def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
-    run = processes.small.result()
+    run = processes.small
     found = re.search(
         rf"^The source has dates up to {FUTURE}\. (\S+) is the last day that has ended\.$",
         run.out,
@@ -469,7 +459,7 @@ def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
 
 
 def test_rejected_rows_are_a_warning(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = processes.small.result()
+    run = processes.small
     assert (run.code, run.err) == (0, "")
     assert "  WARN  bronze_rejected_events.nothing_is_rejected: 1 violation" in run.out
     assert run.tables["bronze.bronze_events"][0] == 3
@@ -483,13 +473,16 @@ def test_rejected_rows_are_a_warning(processes: Processes, monkeypatch: pytest.M
 
 
 def test_dagster_home_is_respected(processes: Processes) -> None:
-    run = processes.small.result()
+    run = processes.small
     assert (run.folder / "dagster_elsewhere" / "dagster.yaml").exists()
     assert not (run.folder / "data" / "dagster_home").exists()
 
 
-def test_missing_column_is_source_error(processes: Processes) -> None:
-    run = processes.no_column.result()
+def test_missing_column_is_source_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_country = shutil.copytree(SEEDS, tmp_path / "no_country")
+    users = no_country / "seed_users.csv"
+    users.write_text(users.read_text(encoding="utf-8").replace("country", "land", 1))
+    run = in_this_process(monkeypatch, tmp_path / "here", "run", source=no_country)
     assert run.code == 2
     [line] = lines_of(run.err)
     assert line.startswith("monstera: load_entities: seed_users.csv lacks")
@@ -497,8 +490,8 @@ def test_missing_column_is_source_error(processes: Processes) -> None:
     assert run.tables.keys() <= {"gold.gold_metric_catalog"}  # which reads no source
 
 
-def test_missing_source(processes: Processes) -> None:
-    run = processes.no_source.result()
+def test_missing_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = in_this_process(monkeypatch, tmp_path / "here", "run", source=tmp_path / "nowhere")
     assert (run.code, run.out) == (2, "")
     [line] = lines_of(run.err)
     assert line.startswith("monstera: The source folder ")
@@ -602,14 +595,21 @@ def test_interrupted_run(processes: Processes) -> None:
     assert run.tables == processes.first.result().tables
 
 
-def test_changed_without_a_change_does_nothing(processes: Processes) -> None:
-    outcomes = processes.changed.result()
-    for name in ("before", "after"):
-        run = outcomes[name]
+def test_changed_without_a_change_does_nothing(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first, again = processes.first.result(), processes.changed.result()["again"]
+    unchanged = copy_of(first, tmp_path / "unchanged"), shutil.copytree(SEEDS, tmp_path / "source")
+    changed = again.folder, again.folder.with_name("changed_source")
+    before, after = (
+        in_this_process(monkeypatch, folder, "run", "--changed", source=source)
+        for folder, source in (unchanged, changed)
+    )
+    for run in (before, after):
         assert (run.code, run.err) == (0, "")
         assert lines_of(run.out) == ["The source has not changed; all tables are up to date."]
-    assert outcomes["before"].tables == processes.first.result().tables
-    assert outcomes["after"].tables == outcomes["again"].tables
+    assert before.tables == first.tables
+    assert after.tables == again.tables
 
 
 def test_changed_computes_what_a_late_event_affects(processes: Processes) -> None:

@@ -343,10 +343,12 @@ def test_a_printed_query_returns_the_stored_rows(seeds_run: SeedsRun) -> None:
             bind(connection, {f"{name}_first_day": seeds_run.days.last for name in latest})
             names = ", ".join(column.name for column in asset.table.data_columns)
             stored = f"SELECT {names} FROM {asset.table.qualified_name}"
-            printed = f"SELECT {names} FROM ({formatted(query)})"
+            connection.execute(
+                f"CREATE OR REPLACE TEMP TABLE printed AS SELECT {names} FROM ({formatted(query)})"
+            )
             differing = connection.execute(
-                f"SELECT count(*) FROM (({stored} EXCEPT ALL {printed})"
-                f" UNION ALL ({printed} EXCEPT ALL {stored}))"
+                f"SELECT count(*) FROM (({stored} EXCEPT ALL FROM printed)"
+                f" UNION ALL (FROM printed EXCEPT ALL {stored}))"
             ).fetchall()
             assert differing == [(0,)], asset.table.name
             compared += 1

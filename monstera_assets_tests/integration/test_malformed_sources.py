@@ -24,7 +24,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import duckdb
 import pytest
 
@@ -1308,7 +1307,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
     folder = tmp_path_factory.mktemp("malformed")
     source = shutil.copytree(SEEDS, folder / "source")
     graph = Graph(source, folder / "warehouse.duckdb", folder / "home", DAYS.first)
-    graph.instance = dg.DagsterInstance.ephemeral()
     with graph.instance:
         assert graph.run(DAYS, only=BOTH).success
         before = contents(graph)

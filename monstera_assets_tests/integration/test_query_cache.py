@@ -15,7 +15,10 @@ import duckdb
 import ibis
 import pytest
 
+from monstera_assets.definitions import query_caches
 from monstera_assets.lifecycle.expressions import Window, parameter
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.settings import Settings
 from monstera_assets.warehouse import query_cache
 from monstera_assets.warehouse.compiler import Query, bind, compile_duckdb, compile_query
 from monstera_assets.warehouse.query_cache import QueryCache, fingerprint, open_cache
@@ -142,6 +145,17 @@ def test_queries_of_old_code_are_deleted(home: Path) -> None:
         open_cache(f"policy {number}").get("silver_table", lambda: QUERY)
     assert len(files(home)) == 8
     assert open_cache("policy 11").get("silver_table", never) == QUERY
+
+
+def test_another_policy_concerns_the_queries_that_read_it() -> None:
+    one, other = (
+        query_caches(Settings(policy=LifecyclePolicy(active_days=days))) for days in (30, 29)
+    )
+    for reads_policy in (True, False):
+        one[reads_policy].get("silver_table", lambda: QUERY)
+    changed = Query("SELECT 2 AS one", {"one": "INTEGER"})
+    assert other[True].get("silver_table", lambda: changed) == changed
+    assert other[False].get("silver_table", never) == QUERY
 
 
 def test_a_text_is_the_same_in_every_process() -> None:

@@ -143,9 +143,7 @@ def is_at_risk(billing: Sequence[BillingDay], uses: Sequence[Use]) -> bool:
     day = today.snapshot_date
     recent = in_days(uses, day, 0, 29)
     previous = in_days(uses, day, 30, 59)
-    lowest_seats = min(
-        row.total_seats for row in billing if row.snapshot_date >= day - timedelta(days=29)
-    )
+    lowest_seats = min(row.total_seats for row in billing[-30:])
     utilization = utilization_pct(len({use.user_id for use in recent}), lowest_seats)
     recent_events = sum(use.events for use in recent)
     previous_events = sum(use.events for use in previous)
@@ -198,10 +196,9 @@ def account_state(
     if is_at_risk(billing, uses):
         return "at_risk"
     # 7 and 8
-    then = [row for row in billing if row.snapshot_date == day - timedelta(days=30)]
     difference = 0
-    if then and then[0].status == "paid":
-        difference = compare_contracts(today, then[0])
+    if len(billing) > 30 and billing[-31].status == "paid":
+        difference = compare_contracts(today, billing[-31])
     if difference < 0:
         return "contracting"
     if difference > 0:

@@ -75,14 +75,17 @@ def workflow_runs(
         through: The last date whose events are known.
         workflow_days: Maximum difference in days between first and last step.
     """
-    known = sorted((e for e in events if e.at.date() <= through), key=lambda e: (e.at, e.event_id))
+    by_instance: dict[tuple[str, str], list[StepEvent]] = {}
+    for event in sorted(events, key=lambda e: (e.at, e.event_id)):
+        if event.at.date() <= through:
+            by_instance.setdefault(event.instance, []).append(event)
     runs = []
     for workflow_id, steps in workflows.items():
-        for instance in {event.instance for event in known}:
+        for instance, known in by_instance.items():
             reached: list[datetime] = []
             for event in known:
-                if event.instance != instance or len(reached) == len(steps):
-                    continue
+                if len(reached) == len(steps):
+                    break
                 node, event_type = steps[len(reached)]
                 is_next = event.event_type == event_type and node in event.nodes
                 late = reached and (event.at.date() - reached[0].date()).days > workflow_days

@@ -76,7 +76,7 @@ EARLY = DateWindow(SPAN.first, SPAN.first + timedelta(days=140))
 Row = Mapping[str, object]
 
 scenarios = st.sampled_from((POLICIES[0], *POLICIES)).flatmap(
-    lambda policy: st.tuples(st.just(policy), batches(policy))
+    lambda policy: st.tuples(st.just(policy), batches(policy, accounts=40))
 )
 
 
@@ -85,7 +85,7 @@ def warehouse() -> MemoryWarehouse:
     return MemoryWarehouse(_TABLES.values())
 
 
-@examples(36)
+@examples(12)
 @given(scenario=scenarios)
 def test_history_current_state_and_transitions_are_the_oracles(
     warehouse: MemoryWarehouse, scenario: tuple[LifecyclePolicy, Accounts]

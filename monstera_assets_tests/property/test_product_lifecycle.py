@@ -122,7 +122,7 @@ class Relationship:
         ]
 
 
-@examples(20)
+@examples(12)
 @given(scenario=scenarios)
 def test_history_states_and_transitions_are_the_oracles(
     warehouse: LifecycleWarehouse, scenario: tuple[LifecyclePolicy, Population]

@@ -320,13 +320,16 @@ def expected_rows(drawn: Sequence[Person], window: DateWindow) -> list[Mapping[s
 
 
 @pytest.fixture(scope="module")
-def warehouse() -> LifecycleWarehouse:
-    return LifecycleWarehouse()
+def drawn() -> list[Person]:
+    return people(Random(7), 140)  # noqa: S311  # not for secrets
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[Person]:
-    return people(Random(7), 140)  # noqa: S311  # not for secrets
+def warehouse(drawn: list[Person]) -> LifecycleWarehouse:
+    """All facts of the users, which a test that replaces them loads again."""
+    made = LifecycleWarehouse()
+    load(made, drawn)
+    return made
 
 
 NAMES = [column.name for column in SEGMENTS.table.columns]
@@ -344,7 +347,6 @@ def test_the_thresholds_are_the_oracles() -> None:
 def test_segments_and_measures_are_the_oracles(
     warehouse: LifecycleWarehouse, drawn: list[Person]
 ) -> None:
-    load(warehouse, drawn)
     by_id = {person.user_id: str(person) for person in drawn}
     expected = expected_rows(drawn, COMPARED)
     for dimension in (*DIMENSIONS, COMPOSITE):
@@ -356,7 +358,6 @@ def test_segments_and_measures_are_the_oracles(
 def test_days_computed_one_by_one_are_those_of_the_range(
     warehouse: LifecycleWarehouse, drawn: list[Person]
 ) -> None:
-    load(warehouse, drawn)
     at_once = warehouse.compute(SEGMENTS, POLICY, COMPARED)
     for day in (COMPARED.last, COMPARED.first, COMPARED.first + timedelta(days=31)):
         alone = warehouse.compute(SEGMENTS, POLICY, DateWindow(day, day))
@@ -365,7 +366,6 @@ def test_days_computed_one_by_one_are_those_of_the_range(
 
 def test_the_first_days_of_the_facts(warehouse: LifecycleWarehouse, drawn: list[Person]) -> None:
     first = min(person.signup for person in drawn)
-    load(warehouse, drawn)
     window = DateWindow(first, first + timedelta(days=2))
     by_id = {person.user_id: str(person) for person in drawn}
     rows = warehouse.compute(SEGMENTS, POLICY, window)
@@ -385,7 +385,6 @@ def test_later_facts_change_no_earlier_day(
 
 
 def test_runs_are_the_oracles(warehouse: LifecycleWarehouse, drawn: list[Person]) -> None:
-    load(warehouse, drawn)
     as_of = SPAN.last
     expected = [
         {
