@@ -209,10 +209,8 @@ def test_alerts_are_those_of_the_page(seeds_run: SeedsRun, tmp_path: Path) -> No
         users = source / "seed_users.csv"
         users.write_text(users.read_text().replace("country", "land", 1))
         monstera(folder, "run", *days, source=source, MONSTERA_ALERT_URLS=receiver.url())
-    messages = re.findall(
-        r"^```\n(\[P\d\] .*)\n```\n\n((?:>.*\n)+)", PAGES["docs/alerts.md"], re.MULTILINE
+    expected = re.findall(
+        r"^````text\n(.*?)^````$", PAGES["docs/alerts.md"], re.DOTALL | re.MULTILINE
     )
-    assert [title for title, _ in messages] == [one.title for one in receiver.received]
-    for (_, quoted), one in zip(messages, receiver.received, strict=True):
-        text = re.sub(r"^> ?", "", quoted, flags=re.MULTILINE)
-        assert " ".join(shown(text)) == " ".join(shown(one.text))
+    sent = [f"{one.title}\n\n{one.text}" for one in receiver.received]
+    assert [" ".join(shown(text)) for text in expected] == [" ".join(shown(text)) for text in sent]
