@@ -7,7 +7,7 @@ The console blocks of a page are one shell session, in a folder like the reposit
 - Servers run in test_daemon.py.
 - Blocks below `<!-- not run: REASON -->` take minutes, or need data outside the repository. Their
   commands are parsed, as are all others, including those in the text.
-- In shown output, a line `...` stands for any lines; times, durations and ids may differ.
+- In shown output, a line `...` matches any lines; times, durations and ids may differ.
 """
 
 from __future__ import annotations

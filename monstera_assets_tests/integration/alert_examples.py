@@ -217,7 +217,7 @@ class House:
         return self.alerts.after_run(self.instance, run_id)
 
     def tick(self, *names: str) -> str:
-        """Evaluate sensors as the daemon does, all but lateness by default; return what they log."""
+        """Evaluate sensors as the daemon does, by default all but the one for late days; return their logs."""
         logs = []
         for sensor in build_alert_sensors(self.alerts, day(1)):
             if sensor.name not in (names or (OF_SUCCEEDED, OF_FAILED, UNSENT)):
