@@ -95,8 +95,7 @@ def up_to(as_of: ir.DateValue, events: ir.Table) -> ir.Table:
 
 
 def current(intervals: ir.Table) -> ir.Table:
-    """Return the intervals that contain the as-of date and add `state_updated_at`, the end of that
-    day."""
+    """Return the intervals that contain the as-of date, with its end as `state_updated_at`."""
     now = intervals.filter(intervals.valid_to.isnull())
     return now.mutate(state_updated_at=now.as_of_date.cast("timestamp") + ibis.interval(days=1))
 
@@ -154,7 +153,9 @@ def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None
 
 def why_not_evaluated(history: ir.Table, out_of_date: ir.Table) -> ir.StringScalar:
     """Return why the latest day of the history is not compared, or null if the day is up to date."""
-    reason = ibis.literal("the latest day of history is out of date: a day before it has changed")
+    reason = ibis.literal(
+        "the latest day of the history is out of date: an earlier day has changed"
+    )
     days = out_of_date.filter(out_of_date.day == _latest_day(history)).select(reason=reason)
     return days.aggregate(reason=days.reason.max()).as_scalar()
 
