@@ -29,21 +29,17 @@ STATE_COLUMNS = (
     ),
     ma.Column("total_seats", "int64", "Number of seats bought."),
     ma.Column(
-        "active_seats",
-        "int64",
-        "Number of the account's users with a qualifying event in the last 30 days.",
+        "active_seats", "int64", "Number of users with a qualifying event in the last 30 days."
     ),
     ma.Column(
         "seat_utilization_pct",
         "float64",
-        "100 x active_seats / total_seats; 0 if the account has no seats, above 100 if it uses more"
-        " than it bought.",
+        "100 x active_seats / total_seats; 0 if total_seats is 0, above 100 if active_seats exceeds"
+        " it.",
     ),
     ma.Column("health_score", "float64", "Mean of the four health components, between 0 and 100."),
     ma.Column(
-        "seat_utilization_score",
-        "float64",
-        "Health component: seat_utilization_pct, capped at 100.",
+        "seat_utilization_score", "float64", "Health component: seat_utilization_pct, at most 100."
     ),
     ma.Column(
         "product_breadth_score",
@@ -65,8 +61,8 @@ STATE_COLUMNS = (
     ma.Column(
         "health_band",
         "string",
-        "Band of health_score: excellent from 90, good from 70, fair from 50, poor from 30, otherwise"
-        " critical.",
+        "Band of health_score: excellent from 90, good from 70, fair from 50, poor from 30, critical"
+        " below.",
         allowed=tuple(HealthBand),
     ),
     ma.Column(
@@ -75,15 +71,13 @@ STATE_COLUMNS = (
         "Monthly recurring revenue in the company's currency; 0 if the account is not paid.",
     ),
     ma.nullable(
-        "contract_renewal_date",
-        "date",
-        "Renewal date of the contract; null if the contract is open-ended.",
+        "contract_renewal_date", "date", "Renewal date of the contract; null if it is open-ended."
     ),
     ma.nullable(
         "days_to_renewal",
         "int64",
-        "Days until the renewal date, negative after that date; null if the account never paid, has"
-        " lapsed or has an open-ended contract.",
+        "Days until the renewal date, negative after it; null if there is no renewal date, or the"
+        " account never paid or has lapsed.",
     ),
     ma.Column(
         "frozen_reason",
@@ -92,11 +86,7 @@ STATE_COLUMNS = (
         nullable=True,
         allowed=tuple(FrozenReason),
     ),
-    ma.Column(
-        "products_active",
-        "int64",
-        "Number of products with a qualifying event in the last 30 days.",
-    ),
+    ma.Column("products_active", "int64", "Products with a qualifying event in the last 30 days."),
 )
 
 
@@ -114,9 +104,7 @@ TABLE = ma.declare_table(
         state_tables.VALID_TO,
         *(column for column in STATE_COLUMNS if column.name != "days_to_renewal"),
         ma.Column(
-            "is_paid",
-            "boolean",
-            "Whether the account is paid. If not, the history has no days_to_renewal.",
+            "is_paid", "boolean", "Whether the account is paid; if not, it has no days_to_renewal."
         ),
         ma.nullable(
             "subscription_event_id",

@@ -33,7 +33,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "mrr_change",
             "decimal(18, 2)",
-            "Change in monthly recurring revenue since the day before.",
+            "Change in monthly recurring revenue from the day before.",
         ),
         ma.Column("seat_change", "int64", "Change in seats bought since the day before."),
     ),

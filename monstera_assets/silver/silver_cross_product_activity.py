@@ -23,14 +23,13 @@ TABLE = ma.declare_table(
         ma.Column("products_used", "int64", "Number of products with a qualifying event."),
         ma.product_column(
             "primary_product_id",
-            "Product with the most qualifying events; ties go to the product with more events, then to"
-            " the lower id.",
+            "Product with the most qualifying events; ties are broken by total events, then by the"
+            " lower id.",
         ),
         ma.Column(
             "product_switches",
             "int64",
-            "Number of events in a different product than the event before, in order of time and event"
-            " id.",
+            "Number of events in a different product than the event before, by time and event id.",
         ),
         ma.Column("workflows_completed", "int64", "Number of workflow runs completed on that day."),
         ma.Column(

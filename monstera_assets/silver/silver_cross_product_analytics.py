@@ -28,8 +28,7 @@ TABLE = ma.declare_table(
         ),
         ma.product_column(
             "primary_product_id",
-            "Product with the most qualifying events; ties go to the product used last; null if there"
-            " are none.",
+            "Product with the most qualifying events; ties go to the one used last; null if none.",
             nullable=True,
         ),
         ma.nullable(

@@ -41,9 +41,7 @@ TABLE = ma.declare_table(
         ma.nullable("country", "string", "Country of the user; null for other entities."),
         ma.nullable("plan_type", "string", "Plan of the user; null for other entities."),
         ma.nullable(
-            "acquisition_source",
-            "string",
-            "Acquisition source of the user; null for other entities.",
+            "acquisition_source", "string", "User's acquisition source; null for other entities."
         ),
         ma.Column(
             "account_tier",
@@ -53,9 +51,7 @@ TABLE = ma.declare_table(
             allowed=SUBSCRIPTION_TIERS,
         ),
         ma.nullable(
-            "days_since_signup",
-            "int64",
-            "Days from the user's signup to the event; null for other entities.",
+            "days_since_signup", "int64", "Days from signup to the event; null for other entities."
         ),
     ),
 )

@@ -28,14 +28,10 @@ TABLE = ma.declare_table(
         ma.product_column("first_product_id", "First product of the path."),
         ma.product_column("last_product_id", "Last product of the path."),
         ma.nullable(
-            "previous_path",
-            "string",
-            "The path without its last product; null if the path has one product.",
+            "previous_path", "string", "Path without its last product; null if path_length is 1."
         ),
         ma.Column(
-            "users",
-            "int64",
-            "Number of users whose first adoptions are the products of the path, in order.",
+            "users", "int64", "Number of users who adopted these products first, in this order."
         ),
         ma.Column("users_ending", "int64", "Number of those users who adopted no other product."),
         ma.Column("share_of_adopters", "float64", "users / all adopters, between 0 and 1."),
@@ -47,12 +43,10 @@ TABLE = ma.declare_table(
         ma.nullable(
             "median_days_since_previous",
             "float64",
-            "Median number of days between the last two adoptions; null if the path has one product.",
+            "Median days between the last two adoptions; null if path_length is 1.",
         ),
         ma.Column(
-            "median_days_since_signup",
-            "float64",
-            "Median number of days from signup to the last adoption.",
+            "median_days_since_signup", "float64", "Median days from signup to the last adoption."
         ),
         *(
             column
@@ -61,15 +55,13 @@ TABLE = ma.declare_table(
                 ma.Column(
                     f"users_mature_{start}",
                     "int64",
-                    f"Number of users whose last adoption was at least {start + PERIOD_DAYS - 1} days"
-                    " ago.",
+                    f"Users whose last adoption was at least {start + PERIOD_DAYS - 1} days ago.",
                 ),
                 ma.nullable(
                     f"retention_{start}",
                     "float64",
                     f"Share of those users with a qualifying event on days {start} to"
-                    f" {start + PERIOD_DAYS - 1} after the last adoption; null if there are no such"
-                    " users.",
+                    f" {start + PERIOD_DAYS - 1} after the last adoption; null if there are none.",
                 ),
             )
         ),

@@ -43,27 +43,24 @@ TABLE = ma.declare_table(
             "n_ab / (n_a + n_b - n_ab), between 0 and 1; null if nobody adopted either product.",
         ),
         ma.Column(
-            "users_in_order",
-            "int64",
-            "Number of users who adopted the first product before the second.",
+            "users_in_order", "int64", "Users who adopted the first product before the second."
         ),
         ma.nullable(
             "median_days_between",
             "float64",
-            "Median number of days between the two adoptions of users_in_order; null if there are no"
-            " such users.",
+            "Median days between the two adoptions of users_in_order; null if there are no such users.",
         ),
         ma.nullable(
             "monthly_active_share_both",
             "float64",
-            "Share of the users who adopted both products that count toward MAU, between 0 and 1; null"
-            " if there are no such users.",
+            "Share of the adopters of both products who count toward MAU, between 0 and 1; null if"
+            " none.",
         ),
         ma.nullable(
             "monthly_active_share_first_only",
             "float64",
-            "Share of the users who adopted only the first product that count toward MAU, between 0"
-            " and 1; null if there are no such users.",
+            "Share of the adopters of only the first product who count toward MAU, between 0 and 1;"
+            " null if there are no such adopters.",
         ),
         ma.nullable(
             "retention_lift",

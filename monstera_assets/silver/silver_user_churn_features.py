@@ -47,8 +47,8 @@ TABLE = ma.declare_table(
         ma.DAYS_SINCE_SIGNUP,
         ma.Column("days_quiet", "int64", "Days since the last qualifying event."),
         ma.TOTAL_QUALIFYING_EVENTS,
-        ma.Column("active_days_7", "int64", "Number of the last 7 days with a qualifying event."),
-        ma.Column("active_days_90", "int64", "Number of the last 90 days with a qualifying event."),
+        ma.Column("active_days_7", "int64", "Days with a qualifying event in the last 7 days."),
+        ma.Column("active_days_90", "int64", "Days with a qualifying event in the last 90 days."),
         ma.Column(
             "active_days_missed",
             "float64",
@@ -67,18 +67,17 @@ TABLE = ma.declare_table(
         ma.nullable(
             "account_health",
             "float64",
-            "Health score of the account, between 0 and 100; null if the account has no history.",
+            "Health score of the account, between 0 and 100; null if unknown.",
         ),
         ma.nullable(
             "account_contract",
             "float64",
-            "contract_status_score of the account, between 0 and 100; null if the account has no"
-            " history.",
+            "contract_status_score of the account, between 0 and 100; null if unknown.",
         ),
         ma.nullable(
             "account_utilization",
             "float64",
-            "Seat utilization of the account in percent; null if the account has no history.",
+            "Seat utilization of the account, in percent; null if unknown.",
         ),
         ma.nullable(
             "churned",

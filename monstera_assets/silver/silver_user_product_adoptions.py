@@ -23,9 +23,7 @@ TABLE = ma.declare_table(
         ),
         ma.Column("adoption_date", "date", "UTC date of that event."),
         ma.Column(
-            "sequence_number",
-            "int64",
-            "Position of this adoption among the user's adoptions, starting at 1.",
+            "sequence_number", "int64", "Position among the user's adoptions, starting at 1."
         ),
         ma.Column("products_adopted", "int64", "Number of products that the user adopted."),
         ma.Column("days_since_signup", "int64", "Days from signup to the adoption."),

@@ -35,8 +35,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "churn_number",
             "int64",
-            "Position among the user's churns from all products, starting at 1; ties go to the lower"
-            " product id.",
+            "Position among the user's churns from products, from 1; ties go to the lower product id.",
         ),
         ma.Column(
             "from_state",
@@ -62,13 +61,11 @@ TABLE = ma.declare_table(
             "Date of the user's next churn from the platform, on the same day or later; null if none.",
         ),
         ma.nullable(
-            "returned_on",
-            "date",
-            "Date of the user's next reactivation in the product; null if none.",
+            "returned_on", "date", "Date of the next reactivation in the product; null if none."
         ),
         ma.product_column(
             "next_churned_product_id",
-            "Product from which the user churned next; null if none.",
+            "Product that the user left next; null if none.",
             nullable=True,
         ),
         ma.nullable(

@@ -35,18 +35,16 @@ SEGMENT_COLUMNS = (
 )
 MEASURE_COLUMNS = (
     ma.DAYS_SINCE_SIGNUP,
-    ma.Column("events_28", "int64", "Number of qualifying events in the last 28 days."),
-    ma.Column("events_30", "int64", "Number of qualifying events in the last 30 days."),
+    ma.Column("events_28", "int64", "Qualifying events in the last 28 days."),
+    ma.Column("events_30", "int64", "Qualifying events in the last 30 days."),
+    ma.Column("events_before_30", "int64", "Qualifying events in the 30 days before the last 30."),
+    ma.Column("active_days_28", "int64", "Days with a qualifying event in the last 28 days."),
+    ma.Column("active_days_30", "int64", "Days with a qualifying event in the last 30 days."),
+    ma.Column("weeks_active", "int64", "How many of the last 4 weeks have a qualifying event."),
     ma.Column(
-        "events_before_30",
+        "months_active",
         "int64",
-        "Number of qualifying events in the 30 days before the last 30.",
-    ),
-    ma.Column("active_days_28", "int64", "Number of the last 28 days with a qualifying event."),
-    ma.Column("active_days_30", "int64", "Number of the last 30 days with a qualifying event."),
-    ma.Column("weeks_active", "int64", "Number of the last 4 weeks with a qualifying event."),
-    ma.Column(
-        "months_active", "int64", "Number of the last 3 windows of 30 days with a qualifying event."
+        "How many of the last 3 windows of 30 days have a qualifying event.",
     ),
     ma.nullable(
         "days_quiet",
@@ -54,43 +52,29 @@ MEASURE_COLUMNS = (
         f"Days since the last qualifying event; null if {RECENT_DAYS} or more, or if there is none.",
     ),
     ma.Column("is_engaged", "boolean", "Whether the user's activity state is active or returning."),
-    ma.Column(
-        "products_tried", "int64", "Number of active products that the user has ever accessed."
-    ),
+    ma.Column("products_tried", "int64", "Active products that the user has ever accessed."),
     ma.Column(
         "products_active",
         "int64",
-        "Number of products in which the user is active_in_product or reactivated_in_product.",
+        "Products in which the user is active_in_product or reactivated_in_product.",
     ),
     ma.Column("products_active_before", "int64", "products_active as of 30 days earlier."),
-    ma.Column(
-        "products_used_30",
-        "int64",
-        "Number of products with a qualifying event in the last 30 days.",
-    ),
-    ma.Column(
-        "features_used_30",
-        "int64",
-        "Number of features with a qualifying event in the last 30 days.",
-    ),
+    ma.Column("products_used_30", "int64", "Products with a qualifying event in the last 30 days."),
+    ma.Column("features_used_30", "int64", "Features with a qualifying event in the last 30 days."),
     ma.Column(
         "features_available_30",
         "int64",
-        "Number of features that belong to the products used in the last 30 days.",
+        "Features that belong to the products used in the last 30 days.",
     ),
     ma.Column("has_used_features", "boolean", "Whether the user has ever used a feature."),
     ma.Column(
         "people_reached",
         "int64",
-        "Number of people reached by collaboration events in the last 90 days: the distinct targets,"
-        " plus one per event without a target.",
+        "People reached by collaboration events in the last 90 days: the distinct targets, plus one"
+        " per event without a target.",
     ),
-    ma.Column("workflows_started", "int64", "Number of workflow runs started in the last 90 days."),
-    ma.Column(
-        "workflows_completed",
-        "int64",
-        "Number of the runs in workflows_started that are completed.",
-    ),
+    ma.Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
+    ma.Column("workflows_completed", "int64", "Runs in workflows_started that are completed."),
     ma.nullable(
         "days_since_reactivation",
         "int64",
@@ -100,8 +84,7 @@ MEASURE_COLUMNS = (
     ma.Column(
         "is_back_in_season",
         "boolean",
-        "Whether the user was active about a year ago and then quiet for more than seasonal_quiet_days"
-        " days.",
+        "Whether the user was active about a year ago and then quiet for over seasonal_quiet_days.",
     ),
     ma.Column("acquisition_source", "string", "Acquisition source of the user."),
 )

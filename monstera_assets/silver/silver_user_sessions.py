@@ -19,20 +19,10 @@ TABLE = ma.declare_table(
         ma.USER_ID,
         ma.Column("session_id", "string", "Identifier of the session."),
         ma.Column("session_date", "date", "UTC date of the events in this row."),
-        ma.Column(
-            "session_started_at", "timestamp", "Time of the session's first event on that day, UTC."
-        ),
-        ma.Column(
-            "session_ended_at", "timestamp", "Time of the session's last event on that day, UTC."
-        ),
-        ma.Column(
-            "duration_seconds",
-            "int64",
-            "Whole seconds from the first to the last event of the row.",
-        ),
-        ma.Column(
-            "location", "string", "Location of the first event of the row.", allowed=LOCATIONS
-        ),
+        ma.Column("session_started_at", "timestamp", "Time of the first event in the row, UTC."),
+        ma.Column("session_ended_at", "timestamp", "Time of the last event in the row, UTC."),
+        ma.Column("duration_seconds", "int64", "Whole seconds from the first to the last event."),
+        ma.Column("location", "string", "Location of the first event.", allowed=LOCATIONS),
         ma.Column("events", "int64", "Number of events."),
         ma.QUALIFYING_EVENTS,
         ma.Column("products_used", "int64", "Number of distinct products with an event."),

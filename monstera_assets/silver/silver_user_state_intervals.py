@@ -58,15 +58,9 @@ TABLE = ma.declare_table(
         *CURRENT_COLUMNS,
         ma.Column("signup_date", "date", "Date on which the user signed up."),
         ma.nullable(
-            "last_qualifying_date",
-            "date",
-            "Date of the last qualifying event; null if none.",
+            "last_qualifying_date", "date", "Date of the last qualifying event; null if none."
         ),
-        ma.Column(
-            "qualifying_events_count",
-            "int64",
-            "Number of qualifying events on last_qualifying_date.",
-        ),
+        ma.Column("qualifying_events_count", "int64", "Qualifying events on last_qualifying_date."),
         ma.TOTAL_QUALIFYING_EVENTS,
         state_tables.TRIGGERING_EVENT_ID,
         ma.AS_OF_DATE,

@@ -26,13 +26,11 @@ TABLE = ma.declare_table(
         ma.Column(
             "scope",
             "string",
-            "Whether the user changed state on the platform or in a product.",
+            "Whether the state changed on the platform or in a product.",
             allowed=("platform", "product"),
         ),
         ma.nullable(
-            "product_id",
-            "string",
-            "Product in which the user changed state; null for the platform.",
+            "product_id", "string", "Product in which the state changed; null for the platform."
         ),
         ma.Column("from_state", "string", "State at the end of the day before.", allowed=_STATES),
         ma.Column("to_state", "string", "State at the end of the day.", allowed=_STATES),
