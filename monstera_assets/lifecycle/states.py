@@ -169,7 +169,10 @@ PRODUCT_TRANSITIONS: Transitions[ProductState] = {
 }
 """Allowed transitions of a user in a product. The framework publishes none."""
 
-_FROZEN_ON_THE_DAY = "a failed payment or a pause freezes a paying account at once; the framework lacks this transition"
+_FROZEN_ON_THE_DAY = (
+    "a failed payment or a pause freezes a paying account at once; the framework does not publish this"
+    " transition"
+)
 _UNFROZEN = "when the failure or pause ends, the state again depends on the account's other facts"
 _SIGNALS_CHANGE_DAILY = "signals of risk and growth are evaluated every day"
 
