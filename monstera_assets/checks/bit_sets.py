@@ -1,8 +1,8 @@
 """Sets of integers stored as bits, so that a rule can compare sets instead of their members.
 
-A set has one row per word, which represents 32 numbers; words without members have no row. `word_of`
-returns the word of a number, and `bit_of` the bit within the word. `bit_or()` aggregates numbers to
-sets and ignores repetitions. Union, intersection and difference are bitwise operations.
+A set has one row per word of 32 numbers that has members. `word_of` returns the word of a number, and
+`bit_of` the bit within the word. `bit_or()` aggregates numbers to sets and ignores repetitions. Union,
+intersection and difference are bitwise operations.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def bit_of(number: ir.IntegerValue) -> ir.IntegerValue:
 
 @ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]  # Ibis has no stubs
 def bit_count(bits: int) -> int:  # type: ignore[empty-body]
-    """Return the number of members of a word."""
+    """Return the number of members in a word."""
 
 
 def numbers_in(sets: ir.Table, bits: str, *, word: str, number: str) -> ir.Table:

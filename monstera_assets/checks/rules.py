@@ -1,11 +1,11 @@
-"""Rules, the checks of individual tables.
+"""Rules, which are the checks that belong to individual tables.
 
 A rule is a pure function decorated with `@rule`. As for assets, its positional parameters are named
 after the tables it reads. Its keyword-only parameters, all optional, are `policy`, `window` (the days
-that the run computed) and `out_of_date` (a function that returns the days of a partitioned table, given
-by name, that a later change of the source affects). The function returns the rows that break the rule,
-and a failed check shows some of them. If a row has a non-null `not_evaluated`, it is not a violation
-but the reason why something was not evaluated, and a passing check notes it. The first paragraph of the
+that the run computed) and `out_of_date` (a function from the name of a partitioned table to the days
+that a later change of the source affects). The function returns the rows that break the rule, and a
+failed check shows some of them. If a row has a non-null `not_evaluated`, it is not a violation but the
+reason why something was not evaluated, and a passing check notes it. The first paragraph of the
 docstring states what holds if the rule passes. It is the description of the check, unless `@rule` is
 given a different one.
 """
@@ -48,7 +48,7 @@ class AlertLevel(StrEnum):
     P2 = "P2"
     """A value is drifting and should be examined today."""
     P3 = "P3"
-    """There is a slow trend."""
+    """A value shows a slow trend."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Rule:
     """What must hold for a table, as described in the docstring of this module.
 
     `reads` names the tables that the function reads. It is needed if the function serves several
-    tables, so that its parameters cannot name them. `level` is the alert level of a violation. The
+    tables, because its parameters cannot name them. `level` is the alert level of a violation. The
     default is P0 if the rule blocks downstream tables, and P2 otherwise.
     """
 

@@ -333,9 +333,9 @@ def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by
 def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     """Return one row per account and subscription event, with the values that apply after it.
 
-    Columns: `account_id`, `event_id`, `step` (number of the event in the account), `term` (0 before the
-    first payment), `event_type`, `day`, `holds_until` (the day before the next event), `term_last`,
-    `effective_day` (of a cancellation), `renewal_day`, `failure_open`, `open_failures`,
+    Columns: `account_id`, `event_id`, `step` (number of the event among the account's events), `term`
+    (0 before the first payment), `event_type`, `day`, `holds_until` (the day before the next event),
+    `term_last`, `effective_day` (of a cancellation), `renewal_day`, `failure_open`, `open_failures`,
     `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and `closing_day` (of the
     event that closes the failures), `grace_until` (of the latest failure), `paused` (null until an
     event of the term decides it), and the values of the event itself: `seats`, `revenue`, `tier`,
@@ -399,7 +399,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
 
 
 def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
-    """Return the subscription events of accounts and the first payments that only the accounts have."""
+    """Return subscription events of accounts, and first payments found only in the accounts table."""
     known = subscription_events.filter(subscription_events.entity_type == "account")
     known = known.select(
         account_id=known.entity_id,

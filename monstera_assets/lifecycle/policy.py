@@ -1,4 +1,4 @@
-"""Thresholds of the lifecycle rules and the segments, with the defaults of the framework.
+"""Thresholds of the lifecycle rules and segments, with the framework's defaults.
 
 The docstring of a setting is also its description in the documentation.
 """
@@ -33,8 +33,8 @@ class _Policy(BaseModel):
 class SegmentPolicy(_Policy):
     """Thresholds of the behavioral segments (framework, section 7).
 
-    Events are qualifying events, and shares are between 0 and 1. The lengths of the windows are fixed
-    by the framework and set in `lifecycle/behavior.py`.
+    Events are qualifying events, and shares are between 0 and 1. The framework fixes the lengths of the
+    windows, which are set in `lifecycle/behavior.py`.
     """
 
     rising = (
@@ -49,7 +49,7 @@ class SegmentPolicy(_Policy):
     at_risk_min_events_before: Count = 4
     """Minimum number of events in the 30 days before the last 30 for a decline to be detected."""
     at_risk_max_event_share: Share = 0.5
-    """Maximum number of events in the last 30 days for a decline, as a share of the 30 days before."""
+    """Maximum ratio of events in the last 30 days to those in the 30 days before for a decline."""
     at_risk_quiet_days: Count = 15
     """Minimum number of days since the last event for a quiet user to be at risk."""
     at_risk_max_quiet_days: int = Field(30, ge=1, le=89)
@@ -166,7 +166,7 @@ class ChurnPolicy(_Policy):
     )
 
     evaluation_dates: int = Field(6, ge=1, le=24)
-    """Number of snapshots used for evaluation, which are the latest ones with a known outcome."""
+    """Number of evaluation snapshots. The latest snapshots with a known outcome are used."""
     training_dates: int = Field(12, ge=1, le=36)
     """Number of snapshots on which a model is trained, counted back from the date of the model."""
     max_rows_per_date: int = Field(2500, ge=100)

@@ -180,7 +180,7 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     AccountState.TRIAL: {
         **_published(AccountState.NEW_PAID, AccountState.CHURNED),
         **_because(
-            "the first payment and a failure or pause are on the same day", AccountState.FROZEN
+            "the first payment is on the same day as a failure or pause", AccountState.FROZEN
         ),
     },
     AccountState.NEW_PAID: {

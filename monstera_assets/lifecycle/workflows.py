@@ -1,9 +1,9 @@
 """Workflow runs, computed by matching step events in order (framework, section 7).
 
-A run is identified by a user, a workflow and an instance: the project, otherwise the session, otherwise
-the day. The run starts with the first event of step 1 in the instance. It advances with each following
-step, in order, within `workflow_days` of the start. An event counts as at most one step. All other step
-events leave the run unchanged.
+A run is identified by a user, a workflow and an instance, which is the project, otherwise the session,
+otherwise the day. The run starts with the first event of step 1 in the instance. It advances with each
+following step, in order, within `workflow_days` of the start. An event counts as at most one step. All
+other step events leave the run unchanged.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def with_position(workflows: ir.Table) -> ir.Table:
 
 
 def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return the workflow runs that follow from step events.
+    """Return the workflow runs, computed from step events.
 
     A run as of a date depends only on events up to that date. Later events change neither its start nor
     the steps already reached.

@@ -11,7 +11,7 @@ from monstera_assets.prediction.targets import ACCOUNTS
 from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS
 
 _LAPSED = "subscription lapsed"
-"""The text with which the `state_reason` of an account with an ended subscription begins."""
+"""Prefix of the `state_reason` of accounts whose subscription has ended."""
 _WITHOUT_CONTRACT = (ma.AccountState.TRIAL, ma.AccountState.CHURNED)
 _CHANGES = {30: 1, 90: 3}
 """Days over which a change is measured, mapped to the number of snapshots to look back."""

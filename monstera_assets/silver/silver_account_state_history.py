@@ -14,8 +14,8 @@ TABLE = ma.declare_table(
     "silver_account_state_history",
     grain="one account and date",
     description="What were the state and health of each account at the end of each day? The contract"
-    " comes from subscription events and, before the first one, from bronze_accounts. Use is that of"
-    " the account's users. For durations, read silver_account_state_intervals.",
+    " comes from subscription events and, before the first one, from bronze_accounts. Use is measured"
+    " over all users of the account. For durations, read silver_account_state_intervals.",
     key=("account_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.ACCOUNT_ID, ma.SNAPSHOT_DATE, *STATE_COLUMNS),

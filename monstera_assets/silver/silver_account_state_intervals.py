@@ -93,10 +93,9 @@ STATE_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_account_state_intervals",
     grain="one account and interval",
-    description="How did the state and health of each account change over time? An interval is a"
-    " series of consecutive days without a change; the intervals cover the time from creation to the"
-    " as-of date. Use this table for durations and long periods. It has one row per change, whereas"
-    " the history has one per day.",
+    description="How did the state and health of each account change over time? Each interval is a"
+    " series of consecutive days without a change. The intervals cover the time from creation to the"
+    " as-of date. Use this table instead of the history for durations and long periods.",
     key=("account_id", "valid_from"),
     columns=(
         ma.ACCOUNT_ID,

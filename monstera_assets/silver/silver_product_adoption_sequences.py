@@ -18,9 +18,8 @@ TABLE = ma.declare_table(
     "silver_product_adoption_sequences",
     grain="one path, a sequence of products in the order of adoption",
     description="In which order have users adopted products by the as-of date? Each path of n products"
-    " has the number of users whose first n products were these, in this order. The path of all"
-    " products that a user adopted counts the user in users_ending, so users_ending adds up to the"
-    " number of all adopters.",
+    " has the number of users whose first n products were these, in this order. Each adopter is"
+    " counted in users_ending of exactly one path, the one with all products that the user adopted.",
     key=("path",),
     columns=(
         ma.Column("path", "string", f"Product ids, separated by `{ARROW}`."),

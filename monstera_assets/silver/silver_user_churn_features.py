@@ -40,7 +40,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "activity_state",
             "string",
-            "State of the user by activity alone.",
+            "State of the user based on activity alone.",
             allowed=tuple(SCORED_STATES),
         ),
         ma.Column("is_dunning", "boolean", "Whether the user's account was in dunning."),

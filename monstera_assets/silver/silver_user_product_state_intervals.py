@@ -33,10 +33,9 @@ STATE_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_user_product_state_intervals",
     grain="one user, product and interval",
-    description="How did the state of each user in each product change over time? An interval is a"
-    " series of consecutive days without a change; the intervals cover the time from first access to"
-    " the as-of date. Use this table for durations and long periods. It has one row per change,"
-    " whereas the history has one per day.",
+    description="How did the state of each user in each product change over time? Each interval is a"
+    " series of consecutive days without a change. The intervals cover the time from first access to"
+    " the as-of date. Use this table instead of the history for durations and long periods.",
     key=("user_id", "product_id", "valid_from"),
     columns=(
         *KEY_COLUMNS,

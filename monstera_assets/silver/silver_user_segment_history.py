@@ -74,7 +74,9 @@ MEASURE_COLUMNS = (
         " per event without a target.",
     ),
     ma.Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
-    ma.Column("workflows_completed", "int64", "Runs in workflows_started that are completed."),
+    ma.Column(
+        "workflows_completed", "int64", "Runs counted in workflows_started that are completed."
+    ),
     ma.nullable(
         "days_since_reactivation",
         "int64",
@@ -177,7 +179,7 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
 def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
     """Return the workflow runs that started in the window or in the 90 days before, as of its end.
 
-    The runs may also be read as of a later date: later steps change neither the start of a run nor an
+    `runs` may describe a later date, because later steps change neither the start of a run nor an
     earlier completion.
     """
     first, last = ma.day_number(window.first), ma.day_number(window.last)

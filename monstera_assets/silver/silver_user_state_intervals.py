@@ -20,7 +20,7 @@ STATE_COLUMNS = (
     ma.Column(
         "activity_state",
         "string",
-        "State of the user by activity alone, before dunning and deletion apply.",
+        "State of the user based on activity alone, before dunning and deletion apply.",
         allowed=ACTIVITY_STATES,
     ),
     ma.Column("is_dunning", "boolean", "Whether the user's account is in dunning."),
@@ -46,10 +46,9 @@ CURRENT_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_user_state_intervals",
     grain="one user and interval",
-    description="How did the state of each user change over time? An interval is a series of"
-    " consecutive days without a change; the intervals cover the time from signup to the as-of date."
-    " Use this table for durations and long periods. It has one row per change, whereas the history"
-    " has one per day.",
+    description="How did the state of each user change over time? Each interval is a series of"
+    " consecutive days without a change. The intervals cover the time from signup to the as-of date."
+    " Use this table instead of the history for durations and long periods.",
     key=("user_id", "valid_from"),
     columns=(
         ma.USER_ID,

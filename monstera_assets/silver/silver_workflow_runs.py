@@ -51,7 +51,7 @@ def silver_workflow_runs(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Return the workflow runs that follow from the steps up to the as-of date."""
+    """Return the workflow runs, computed from the steps up to the as-of date."""
     runs = runs_up_to(
         as_of_date(silver_user_state_history), silver_workflow_steps, bronze_workflows, policy
     )

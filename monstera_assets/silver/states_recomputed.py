@@ -1,9 +1,9 @@
 """The states on one day, recomputed by the rules in docs/framework.md.
 
 Histories come from intervals, whose computation relies on knowing when a state can change. The checks
-in this module do not. They evaluate every rule for the last day of a run, from the facts dated up to
-that day, and compare the result with the history, so that an error in the intervals does not go
-unnoticed. Only the thresholds and the names of the states are imported from `lifecycle`.
+in this module instead evaluate every rule for the last day of a run, from the facts dated up to that
+day, and compare the result with the history, so that an error in the intervals does not go unnoticed.
+Only the thresholds and the names of the states are imported from `lifecycle`.
 
 The start of a state follows from the day before. If the state has not changed, the start is the same;
 otherwise it is the day itself. The start is compared only if the history contains the day before and
@@ -38,7 +38,7 @@ _PLATFORM = (
     *(UserState.NEW, UserState.ACTIVE, UserState.DORMANT, UserState.CHURNED),
     *(UserState.RETURNING, UserState.REACTIVATED),
 )
-"""The states that depend on use, and then the states on a return from dormant and from churned."""
+"""The states that depend on use, followed by those for a return from dormant and from churned."""
 _IN_PRODUCTS = (
     *(ProductState.NEW, ProductState.ACTIVE, ProductState.DORMANT, ProductState.CHURNED),
     *(ProductState.ACTIVE, ProductState.REACTIVATED),
@@ -113,7 +113,7 @@ def states_recomputed_from_facts(
 def _state_of_use(
     use: ir.Table, day: ir.DateValue, policy: LifecyclePolicy, *, states: Sequence[str]
 ) -> ir.StringValue:
-    """Return the state by use alone.
+    """Return the state based on use alone.
 
     It depends on the days without use or, on a day of return, on the state of the day before.
 

@@ -1344,7 +1344,7 @@ _FACTS_KEY = asset_key(FACTS.name)
 def _job(
     database: Path, checks: dg.AssetChecksDefinition, *delivered: dict[str, object]
 ) -> dg.ExecuteInProcessResult:
-    """Run a table of facts, its checks and a table that reads the facts."""
+    """Materialize facts, run their checks and materialize a table that reads the facts."""
     settings: dict[str, Any] = {
         "database": str(database),
         "connection_config": connection_config(threads=2),

@@ -1,6 +1,6 @@
 """Section 5 of the framework, "Use", "State" and "Health score", day by day for one account.
 
-Billing comes from ``billing``. Where the framework leaves room for interpretation, the oracle assumes:
+Billing comes from ``billing``. Assumptions where the framework leaves room for interpretation:
 
 * Use includes every qualifying event of the account's users: events with or without a product, in
   retired products, and of users who were deleted later. A product counts regardless of its windows.
@@ -137,7 +137,7 @@ def is_at_risk(billing: Sequence[BillingDay], uses: Sequence[Use]) -> bool:
     """Return whether any signal of rule 6 applies to a paid account.
 
     Args:
-        billing: The days of the account from its creation to the day to evaluate, which is the last.
+        billing: The days of the account, from its creation to the day to evaluate.
         uses: The qualifying events of its users up to that day.
     """
     today = billing[-1]
@@ -170,7 +170,7 @@ def account_state(
     """Return the state of an account at the end of a day (section 5, rules 1 to 10).
 
     Args:
-        billing: The days of the account from its creation to the day to evaluate, which is the last.
+        billing: The days of the account, from its creation to the day to evaluate.
         uses: The qualifying events of its users up to that day.
         created: The account's creation date.
         returns: The days up to that day on which the account paid again after it had churned.

@@ -3,7 +3,7 @@
 Within a day, the facts are applied in order of timestamp and event id, and then the end of the day is
 evaluated. Use and states are in ``accounts``.
 
-Where the framework leaves room for interpretation, the oracle assumes:
+Assumptions where the framework leaves room for interpretation:
 
 * The first payment happens at a point in time. If ``first_paid_at`` precedes every start and renewal,
   it takes effect at that time, before events with the same timestamp. Otherwise it changes nothing.
@@ -237,8 +237,8 @@ def billing_history(
     Args:
         row: The row of the account in bronze_accounts.
         events: Its subscription events, in any order.
-        through: The last date, which is included.
-        policy: The thresholds; the framework's by default.
+        through: The last date (inclusive).
+        policy: The thresholds, by default those of the framework.
 
     Raises:
         ValueError: If an event has a type that accounts cannot have.

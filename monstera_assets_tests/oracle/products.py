@@ -1,7 +1,7 @@
 """Section 4 of the framework, day by day: one user and one product.
 
-The caller must roll features and sub-features up to the product and drop retired products. Where the
-framework leaves room for interpretation, the oracle assumes:
+The caller must roll features and sub-features up to the product and drop retired products. Assumptions
+where the framework leaves room for interpretation:
 
 * Rows start on the user's signup date, regardless of when the product was launched. They include
   ``never_adopted`` days, with a flag. The stored history lacks these days, so the first access is not a
@@ -100,7 +100,7 @@ def product_history(
         user_id: The user.
         product_id: The product. Events in its features are already rolled up.
         signup: The signup date of the user, which is the date of the first row.
-        through: The last date, which is included.
+        through: The last date (inclusive).
         first_access: The date of the first event of any kind in the product, ever.
         activation: The date of the first activation event in the product, ever.
         qualifying_days: Dates with qualifying events in the product, in any order.

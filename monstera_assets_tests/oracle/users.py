@@ -1,6 +1,6 @@
 """Section 3 of the framework, day by day: the lifecycle of one user on the platform.
 
-Where the framework leaves room for interpretation, the oracle assumes:
+Assumptions where the framework leaves room for interpretation:
 
 * A transition is "by activity" if it would not have happened without the qualifying events of that day.
   The loop therefore evaluates every day a second time, without these events.
@@ -152,7 +152,7 @@ def user_history(
         user_id: The user.
         signup: The signup date of the user in UTC, which is the date of the first row.
         qualifying_days: Dates with qualifying events in any product, in any order.
-        through: The last date, which is included.
+        through: The last date (inclusive).
         deleted_on: The date of the user's deletion, if any.
         deletion_event_id: The event that deleted the user.
         dunning: A function that returns the dunning of the user's account at the end of a day.

@@ -1,8 +1,7 @@
 """Workflow runs (section 7 of the framework), computed from the events of one user in order.
 
-Where the framework leaves room for interpretation, the oracle assumes that an instance has one run,
-which starts with the first event of step 1, that "within" refers to a difference of dates, and that one
-event counts as at most one step of a run.
+The oracle assumes that an instance has one run, which starts with the first event of step 1, that
+"within" refers to a difference of dates, and that one event counts as at most one step of a run.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -81,7 +81,7 @@ class Use:
 
 
 def some_use(random: Random, user_id: str, product_id: str) -> Use:
-    """Draw use on days whose distances are close to the windows of the key."""
+    """Draw days of use whose distances are close to the lengths of the windows."""
     new_days = random.choice((0, 1, 14, 30))
     active_days = random.choice((1, 5, 30))
     dormant_days = active_days + random.choice((0, 1, 9, 30))

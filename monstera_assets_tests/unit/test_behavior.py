@@ -51,7 +51,7 @@ NODES = [
 
 @dataclass(frozen=True)
 class Use:
-    """An event a number of days before the day that the measures describe."""
+    """An event, dated by the number of days before the day to measure."""
 
     ago: int
     node: str | None = None

@@ -197,7 +197,7 @@ def test_a_threshold_of_two_keeps_a_user_new_until_the_second_event() -> None:
     assert states(user(0, 5, through=6, policy=two)) == ["new"] * 5 + ["active"] * 2
     # With one event, on day 0, the user is no longer new on day 31, when the gap is also 31.
     assert states(user(0, through=32, policy=two)) == ["new"] * 31 + ["dormant"] * 2
-    # With one event, on day 9, the gap on day 31 is 22, so the user becomes active by time.
+    # With one event, on day 9, the gap on day 31 is 22, so time makes the user active.
     moves = user_transitions(user(9, through=32, policy=two))
     assert moves == [Transition("new", "active", on(31), 31, None)]
 
