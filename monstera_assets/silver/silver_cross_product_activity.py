@@ -137,7 +137,7 @@ def agrees_with_daily_activity(
 def counts_are_possible(
     silver_cross_product_activity: ir.Table, silver_workflow_runs: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Product switches and workflow counts fit the products visited and the runs completed."""
+    """Product switches and workflow counts are consistent with the visits and completed runs."""
     rows = ma.within(silver_cross_product_activity, "activity_date", window)
     runs = silver_workflow_runs
     completed = runs.filter(runs.completed_at.notnull())

@@ -95,7 +95,7 @@ class Transition:
 
 
 def no_dunning(day: date) -> Dunning:
-    """Return that there is no dunning, for users whose account has no billing."""
+    """Return an absence of dunning, for users whose account has no billing."""
     del day
     return Dunning()
 

@@ -210,7 +210,7 @@ def test_dunning_types_follow_grace_and_the_number_of_failures() -> None:
 
 def test_dunning_ends_with_the_subscription_30_days_after_the_first_failure() -> None:
     user = OneUser(use(0, 25), [billing(10, "payment_failed"), billing(30, "payment_failed")])
-    assert user.states(39, 41) == ["dunning", "dunning", "active"]  # day 40 is the last paid one
+    assert user.states(39, 41) == ["dunning", "dunning", "active"]  # day 40 is the last paid day
     assert user.moves[1] == ("dunning", "active", 41, None, 31)
 
 
