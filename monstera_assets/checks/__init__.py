@@ -1,6 +1,5 @@
-"""Asset checks: what must hold for a published table.
+"""Asset checks, which verify what must hold for each table.
 
-Belongs here: the contract of every declared table (types, nulls, key, allowed values, references) and
-the code that turns rules into Dagster checks. Does not belong here: the rules of a table, which are in
-the table's module.
+This package has the contract of every declared table (types, nulls, key, allowed values, references)
+and the code that turns rules into Dagster checks. The rules of a table are in the module of the table.
 """

@@ -1,8 +1,8 @@
-"""Sets of integers as bits, so that a rule can compare sets instead of members.
+"""Sets of integers stored as bits, so that a rule can compare sets instead of their members.
 
-A set has one row, a word, per 32 numbers of which it contains any: `word_of` identifies the word,
-`bit_of` the bit in it. `bit_or()` aggregates numbers to sets, ignoring repetitions; union, intersection
-and difference are bitwise.
+A set has one row per word of 32 numbers that has members. `word_of` returns the word of a number, and
+`bit_of` the bit within the word. `bit_or()` aggregates numbers to sets and ignores repetitions. Union,
+intersection and difference are bitwise operations.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ def word_of(number: ir.IntegerValue) -> ir.IntegerValue:
 
 
 def bit_of(number: ir.IntegerValue) -> ir.IntegerValue:
-    """Return a number's bit within its word."""
+    """Return the bit of a number within its word."""
     return ibis.literal(1, "int64") << (number & (_NUMBERS_PER_WORD - 1))
 
 
 @ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]  # Ibis has no stubs
 def bit_count(bits: int) -> int:  # type: ignore[empty-body]
-    """Return how many numbers a word contains."""
+    """Return the number of members in a word."""
 
 
 def numbers_in(sets: ir.Table, bits: str, *, word: str, number: str) -> ir.Table:
-    """Return one row per number of the sets.
+    """Return one row per member of the sets.
 
     Args:
         sets: one row per set and word.

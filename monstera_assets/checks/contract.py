@@ -1,8 +1,8 @@
-"""The contract of a declared table: types, nulls, key, allowed values, references.
+"""The contract of a declared table: types, nulls, key, allowed values and references.
 
-Each rule is one statement that reads only the rule's own columns: one statement for all rules would
-carry all columns through the joins of the references. If the key is unique within a day and a run wrote
-only its own days, only those days are read.
+Each rule is one SQL statement that reads only the columns of that rule. A single statement for all
+rules would carry all columns through the joins for the references. If the key contains the day and a
+run wrote only its own days, only those days are read.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ ALLOWED = "values_allowed"
 REFERENCES = "references_exist"
 
 DESCRIPTIONS = {
-    TYPES: "The stored columns and types are as declared.",
+    TYPES: "The stored columns and their types match the declaration.",
     NOT_NULL: "Columns that are not nullable contain no nulls.",
     UNIQUE: "No two rows have the same key.",
     ALLOWED: "Columns with a list of allowed values contain no other value.",
-    REFERENCES: "Every reference has a row in the table that it refers to.",
+    REFERENCES: "Every referenced row exists in the table to which the column refers.",
 }
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The count for one column in the statement of a rule."""
+    """The part of a rule's statement that counts the violations in one column."""
 
     rule: str
     label: str
@@ -41,7 +41,7 @@ class _Part:
 
 
 def contract_rules(table: Table) -> tuple[str, ...]:
-    """Return the names of the contract's rules that apply to a table."""
+    """Return the names of the contract rules that apply to a table."""
     return tuple(
         name
         for name, applies in (
@@ -58,14 +58,14 @@ def contract_rules(table: Table) -> tuple[str, ...]:
 def evaluate_contract(
     connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None
 ) -> dict[str, Finding]:
-    """Evaluate the contract of a table, over the days of a window or all rows.
+    """Evaluate the contract of a table over the days of a window, or over all rows.
 
     Returns:
         Findings by rule name.
     """
     findings = {TYPES: _types(connection, table)}
     if not findings[TYPES].passed:
-        # The other rules need the declared columns.
+        # The other rules can be evaluated only if the declared columns exist.
         unknown = "not evaluated: the columns are not as declared"
         return {
             name: findings.get(name, Finding(name, 1, note=unknown))
@@ -93,7 +93,7 @@ def _types(connection: duckdb.DuckDBPyConnection, table: Table) -> Finding:
 
 def _null_parts(table: Table) -> list[_Part]:
     return [
-        # DuckDB answers from statistics where a column has no nulls.
+        # If a column has no nulls, DuckDB can answer from statistics.
         _Part(NOT_NULL, column.name, f"count(*) - count({_column(column.name)})")
         for column in table.columns
         if not column.nullable
@@ -149,7 +149,7 @@ def _count(
 def _duplicates(table: Table, window: DateWindow | None) -> str:
     name, day = table.qualified_name, table.partition_column
     if day is not None and day in table.key and window is not None:
-        # One bit per day: as exact as grouping by day, at a tenth of the time and memory.
+        # A bit per day is as exact as grouping by day, and needs a tenth of the time and memory.
         others = [quote(column) for column in table.key if column != day] or ["'all rows'"]
         groups = ", ".join(others)
         return (
@@ -158,14 +158,15 @@ def _duplicates(table: Table, window: DateWindow | None) -> str:
             f" FROM {name}{_where(table, window)} GROUP BY {groups} HAVING repeated > 0"
         )
     keys = ", ".join(quote(column) for column in table.key)
-    # A key without the day must be unique over all days, so look up the checked days' keys in all rows.
+    # A key without the day must be unique over all days, so look up the keys of the checked days in all
+    # rows.
     everywhere = day is None or day not in table.key
     where = "" if everywhere else _where(table, window)
     limited = ""
     if everywhere and day is not None and window is not None:
         limited = f" WHERE hash({keys}) IN (SELECT hash({keys}) FROM {name}{_where(table, window)})"
-    # Keys are long and almost always unique. Comparing hashes first takes a third of the memory; only
-    # rows with equal hashes are compared by key.
+    # Keys are long and almost always unique. Comparing hashes first needs a third of the memory. Only
+    # rows with equal hashes are then compared by key.
     return (
         f"SELECT {keys}, count(*) AS rows FROM {name}{where or ' WHERE true'} AND hash({keys}) IN"
         f" (SELECT hash({keys}) AS hashed FROM {name}{limited or where} GROUP BY hashed"

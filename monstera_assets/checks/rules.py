@@ -1,12 +1,13 @@
-"""Rules: a check is an expression for the rows that break it.
+"""Rules, which are the checks that belong to individual tables.
 
 A rule is a pure function decorated with `@rule`. As for assets, its positional parameters are named
-after the tables it reads; its keyword-only parameters, all optional, are `policy`, `window` (the days
-that the run computed) and `out_of_date` (a function from the name of a partitioned table to its days
-that a later change of the source affects). It returns the offending rows, which a failed check shows. A
-row with a non-null `not_evaluated` is not a violation but a reason why something was not evaluated; a
-passing check notes it. The first paragraph of the docstring states what holds if the rule passes and is
-its description, unless `@rule` is given another.
+after the tables it reads. Its keyword-only parameters, all optional, are `policy`, `window` (the days
+that the run computed) and `out_of_date` (a function from the name of a partitioned table to the days
+that a later change of the source affects). The function returns the rows that break the rule, and a
+failed check shows some of them. If a row has a non-null `not_evaluated`, it is not a violation but the
+reason why something was not evaluated, and a passing check notes it. The first paragraph of the
+docstring states what holds if the rule passes. It is the description of the check, unless `@rule` is
+given a different one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 NOT_EVALUATED = "not_evaluated"
-"""Column of the rows that a rule returns: the reason why a row is not a violation."""
+"""Column in the rows that a rule returns, with the reason why a row is not a violation."""
 
 _EXAMPLES = 5
 _MARKUP = re.compile(r"([\\`*\[\]|])")
@@ -38,21 +39,21 @@ _MARKUP = re.compile(r"([\\`*\[\]|])")
 
 
 class AlertLevel(StrEnum):
-    """Urgency of a failed check (framework, section 9)."""
+    """How urgent a failed check is (framework, section 9)."""
 
     P0 = "P0"
-    """No data at all, or a broken integrity rule in a published table."""
+    """There is no data at all, or an integrity rule of a published table is broken."""
     P1 = "P1"
-    """The input of a key metric fails."""
+    """A check on the input of a key metric fails."""
     P2 = "P2"
-    """Something drifts: look at it today."""
+    """A value is drifting and should be examined today."""
     P3 = "P3"
-    """A slow trend."""
+    """A value shows a slow trend."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of a rule: the number of offending rows, and some of them."""
+    """The outcome of a rule: the number of rows that break it, and some of these rows."""
 
     rule: str
     violations: int
@@ -62,7 +63,7 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Return whether no row breaks the rule."""
+        """Return whether the rule holds for all rows."""
         return self.violations == 0
 
     def as_markdown(self) -> str:
@@ -73,10 +74,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rule:
-    """What must hold for a table; see the module's docstring.
+    """What must hold for a table, as described in the docstring of this module.
 
-    `reads` names the tables that the function reads, if its parameters cannot because it serves several
-    tables. `level` is the alert level of a violation; the default is P0 if the rule blocks, else P2.
+    `reads` names the tables that the function reads. It is needed if the function serves several
+    tables, because its parameters cannot name them. `level` is the alert level of a violation. The
+    default is P0 if the rule blocks downstream tables, and P2 otherwise.
     """
 
     table: Table
@@ -94,7 +96,7 @@ class Rule:
 
     @property
     def severity(self) -> AssetCheckSeverity:
-        """Return ERROR if the rule blocks downstream tables, else WARN."""
+        """Return ERROR if the rule blocks downstream tables, and WARN otherwise."""
         return AssetCheckSeverity.ERROR if self.blocking else AssetCheckSeverity.WARN
 
     @property
@@ -118,14 +120,14 @@ class Rule:
     def not_evaluated(
         self, tables: Sequence[ir.Table], *, policy: LifecyclePolicy, window: DateWindow | None
     ) -> ir.Table | None:
-        """Return the reasons why something was not evaluated; None if the rule has none."""
+        """Return the reasons why something was not evaluated, or None if the rule has no reasons."""
         found = self._found(tables, policy, _of_dates(window))
         if NOT_EVALUATED not in found.columns:
             return None
         return found.filter(found[NOT_EVALUATED].notnull()).select(NOT_EVALUATED).distinct()
 
     def query(self, tables: Sequence[ir.Table], policy: LifecyclePolicy) -> Query:
-        """Compile the query of all rows that the rule returns, with the days as parameters."""
+        """Compile the query for all rows that the rule returns, with the days as parameters."""
         return compile_query(self._found(tables, policy, Window.parameters()))
 
     def _found(
@@ -146,10 +148,10 @@ class Rule:
     def evaluate(
         self, connection: duckdb.DuckDBPyConnection, query: Query, window: DateWindow | None
     ) -> Finding:
-        """Count the offending rows, fetch some of them, and note what was not evaluated.
+        """Count the rows that break the rule, fetch some of them and note what was not evaluated.
 
         Args:
-            connection: connection to the warehouse.
+            connection: a connection to the warehouse.
             query: the result of `query`.
             window: the days that the run computed.
         """
@@ -179,7 +181,7 @@ def rule(
     blocking: bool = True,
     level: AlertLevel | None = None,
 ) -> Callable[[Callable[..., ir.Table]], Rule]:
-    """Declare the decorated function as a rule of a table, named after the function."""
+    """Declare the decorated function as a rule of a table, with the name of the function."""
 
     def decorate(function: Callable[..., ir.Table]) -> Rule:
         text = description or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
@@ -189,7 +191,7 @@ def rule(
 
 
 def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> Finding:
-    """Run a query for offending rows; return their number and the first few in a fixed order."""
+    """Run a query for rows that break a rule, and return their number and the first few in order."""
     counted = connection.execute(f"SELECT count(*) FROM ({select})").fetchall()
     violations = int(counted[0][0])
     if not violations:
@@ -204,12 +206,12 @@ def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: s
 
 
 def within(rows: ir.Table, column: str, window: Window) -> ir.Table:
-    """Return the rows dated in a window."""
+    """Return the rows with a date in a window."""
     return rows.filter(rows[column].between(window.first, window.last))
 
 
 def differing_rows(left: ir.Table, right: ir.Table) -> ir.Table:
-    """Return rows that only one of two tables has; `found_in` names it (left or right)."""
+    """Return the rows that only one of two tables has, with the table (left or right) as `found_in`."""
     right = right.select(*left.columns)
     only_left = left.difference(right).mutate(found_in=ibis.literal("left"))
     only_right = right.difference(left).mutate(found_in=ibis.literal("right"))

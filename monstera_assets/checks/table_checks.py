@@ -1,7 +1,7 @@
-"""Dagster checks of a table: one step evaluates its contract and rules.
+"""Dagster checks of a table, in which one step evaluates the contract and all rules.
 
-An error while a rule is evaluated is a failed result: alerts read evaluations, and a check that raises
-leaves none.
+If the evaluation of a rule raises an error, the result is a failed check. Alerts read check
+evaluations, and a check that raises an error leaves none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ from monstera_assets.warehouse.windows import (
 from monstera_assets.warehouse.writer import materialized_window
 
 LEVEL = "alert_level"
-"""Metadata key of an evaluation: the alert level of a failure."""
+"""Metadata key in a check evaluation for the alert level of a failure."""
 
 
 def build_table_checks(
@@ -53,9 +53,9 @@ def build_table_checks(
     Args:
         table: the table's declaration.
         rules: the rules of this table.
-        relations: returns the unbound Ibis table of a table name.
+        relations: a function that returns the unbound Ibis table with a given name.
         policy: the thresholds.
-        queries: cache of this policy's compiled queries.
+        queries: the cache of queries compiled for this policy.
     """
     known = queries or QueryCache()
     key = asset_key(table.name)
@@ -88,7 +88,7 @@ def build_table_checks(
         name=f"check_{table.name}",
         specs=specs,
         can_subset=True,
-        description=f"Contract and rules of {table.name}.",
+        description=f"The contract and rules of {table.name}.",
     )
     def check(
         context: AssetCheckExecutionContext, warehouse: Warehouse
@@ -134,7 +134,7 @@ def _rule_finding(
 def _open_days(
     connection: duckdb.DuckDBPyConnection, rule: Rule, window: DateWindow | None
 ) -> DateWindow | None:
-    """Return the days of a rule for which the raw events that it reads still exist."""
+    """Return the days to check for which the raw events that the rule reads still exist."""
     archived = archive(connection) if window and set(rule.inputs) & set(RAW_TABLES) else None
     if window is None or archived is None or archived.open_from <= window.first:
         return window
@@ -169,7 +169,7 @@ def _not_evaluated(error: Exception) -> str:
 def _window(
     context: AssetCheckExecutionContext, connection: duckdb.DuckDBPyConnection, table: Table
 ) -> DateWindow | None:
-    """Return the days of the run's partitions, or all materialized days if it has none."""
+    """Return the days of the run's partitions, or all materialized days if it has no partitions."""
     if table.partition_column is None:
         return None
     tags = context.run.tags

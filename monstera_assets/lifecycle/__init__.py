@@ -1,5 +1,5 @@
-"""The framework's logic as Ibis functions: thresholds, states, transitions, intervals, billing.
+"""The logic of the framework as Ibis functions: thresholds, states, transitions, intervals and billing.
 
-Belongs here: everything that decides a state. Does not belong here: Dagster, DuckDB, table declarations
-and files; nothing in this package imports them.
+Everything that decides a state belongs here. Nothing in this package imports Dagster, DuckDB or table
+declarations, or reads files.
 """

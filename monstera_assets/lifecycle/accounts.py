@@ -1,12 +1,13 @@
-"""States and health of accounts (framework, section 5).
+"""The states and health of accounts (framework, section 5).
 
-An account's state depends on its contract, the contract 30 days ago and sliding windows of use. All of
-these are constant for many days, so `account_intervals` evaluates the state only on the days on which
-one of them changes. History, current state and transitions follow from its intervals.
+The state of an account depends on its contract, its contract 30 days ago and its use in sliding windows
+of days. Because these stay the same for many days, `account_intervals` evaluates the state only on the
+days on which one of them changes. The history, current and transition tables are derived from its
+intervals.
 
-Use is a series of changes: a user's qualifying day adds one active seat and removes it 30 days later,
-unless the user was active again in between. Running sums turn changes into levels, without scanning
-windows.
+Use is computed from changes: a day with a qualifying event adds one active seat, which is removed 30
+days later unless the user was active again in between. Running sums turn the changes into levels, so no
+window needs to be scanned.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _LOW_UTILIZATION, _LOW_UTILIZATION_AT_RENEWAL = 30, 50
 _MIN_EVENTS_BEFORE = 10
 
 _RECENCY_SCORES = ((7, 100.0), (14, 75.0), (30, 50.0), (60, 25.0))
-"""Maximum days since the last qualifying event, and the recent_activity score."""
+"""Maximum number of days since the last qualifying event for each recent_activity_score."""
 
 _BANDS = dict(zip(HealthBand, (90, 70, 50, 30, 0), strict=True))
 """Minimum health score of each band, best first."""
@@ -50,7 +51,7 @@ _RESULTS = (
     *("renewal_day", "active_seats", "products_active", "seat_utilization_pct"),
     *(*COMPONENTS, "health_score", "health_band"),
 )
-"""Columns of an interval besides its days; a change in any of them begins a new interval."""
+"""Columns of an interval other than its days. A change in any of them starts a new interval."""
 
 
 def account_intervals(
@@ -62,12 +63,13 @@ def account_intervals(
 ) -> ir.Table:
     """Return the state and health of each account for all days since its creation.
 
-    Reads silver_daily_user_activity since the first day of the data, and bronze tables.
+    Reads bronze tables and silver_daily_user_activity, from the first day of the data.
 
     Returns:
-        Interval table by `account_id`, days as numbers: the columns of silver_account_state_history
-        except `days_to_renewal`, which changes daily; `is_paid`, `tier`, `seats`, `revenue`,
-        `renewal_day`, `state_since` and `event_id` (the subscription event of the first day, if any).
+        Interval table by `account_id`, with days as numbers: the columns of
+        silver_account_state_history except `days_to_renewal`, which changes daily; `is_paid`, `tier`,
+        `seats`, `revenue`, `renewal_day`, `state_since` and `event_id` (the subscription event on the
+        first day, if any).
     """
     created = numbered(
         accounts.select("account_id", created_day=day_number(accounts.account_created_at.date())),
@@ -99,10 +101,10 @@ def account_intervals(
 def _days_of_change(
     contract: ir.Table, changes: ir.Table, created: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """Return the days, one row each, on which the result of a rule may change."""
+    """Return one row per account and day on which the result of a rule may change."""
     candidates = [
         (contract, contract.valid_from),
-        # ends of the 30-day minimum of seats; the contract of 30 days ago changes
+        # the 30-day minimum of seats, or the contract of 30 days ago, may change
         (contract, contract.valid_from + _WINDOW - 1),
         (contract, contract.valid_from + _WINDOW),
         (contract, contract.first_paid_day + policy.onboarding_days + 1),
@@ -124,7 +126,7 @@ def _days_of_change(
 
 
 def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
-    """Add the contract in force, the lowest seats of the last 30 days and the contract 30 days ago."""
+    """Add the current contract, the lowest seats in the last 30 days and the contract 30 days ago."""
     in_force = contract.rename(contract_from="valid_from", contract_to="valid_to")
     at_day = days.asof_join(
         in_force, on=days.day >= in_force.contract_from, predicates=_NUMBER
@@ -157,12 +159,14 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
 
 
 def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
-    """Return the changes in use per account and day; earlier ones count on the day of creation.
+    """Return the changes in use per account and day.
+
+    Changes before the account's creation count on the day of creation.
 
     Returns:
-        One row per account and `day`: changes `seats_in_use`, `products_in_use`, `events_recent`,
-        `events_before` (null if unchanged), and `used_on` and `expanded_on` (the day itself if the
-        account had a qualifying event, or first used another product).
+        One row per account and `day`: the changes `seats_in_use`, `products_in_use`, `events_recent`
+        and `events_before` (null if unchanged), and `used_on` and `expanded_on` (the day itself if the
+        account had a qualifying event or used another product for the first time).
     """
     people = numbered(users.select("user_id", "account_id"), by=["user_id"], number="user_number")
     people = people.inner_join(created, "account_id").select("user_id", "user_number", _NUMBER)
@@ -213,7 +217,7 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
 
 
 def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
-    """Add the running sums of the changes in use, and the latest days of use and of a new product."""
+    """Add the running sums of the changes, and the latest days with use and with a new product."""
     so_far = ibis.cumulative_window(group_by=_NUMBER, order_by="day")
     sums = {
         "active_seats": changes.seats_in_use,
@@ -235,7 +239,7 @@ def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
 
 
 def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Apply the state rules in the framework's order; `state_reason` names the one that applied."""
+    """Apply the state rules in the framework's order. `state_reason` names the first that applies."""
     is_paid, lapsed, never_paid = (
         days.phase == str(phase) for phase in (Phase.PAID, Phase.LAPSED, Phase.NEVER_PAID)
     )
@@ -327,7 +331,7 @@ def _with_health(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def utilization_pct(active_seats: ir.IntegerValue, seats: ir.IntegerValue) -> ir.FloatingValue:
-    """Return 100 x active seats / seats: 0 without seats, and possibly above 100."""
+    """Return 100 x active seats / seats, or 0 if there are no seats. The result can exceed 100."""
     return ibis.ifelse(seats > 0, 100.0 * active_seats.cast("float64") / seats.cast("float64"), 0.0)
 
 

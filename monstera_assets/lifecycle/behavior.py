@@ -1,10 +1,10 @@
-"""Measures behind the behavioral segments, over sliding windows of days (framework, section 7).
+"""The measures from which behavioral segments are derived, in sliding windows (framework, section 7).
 
-Every measure is a level that facts raise and lower: a qualifying event adds one to the events of the
-last 28 days on its day and subtracts one 28 days later. Running sums turn these changes into levels,
-which are constant between changes. `behavior_intervals` is the only computation, for one day or for
-many years. A day depends on at most `ACTIVITY_DAYS` of daily activity; all measures but the seasonal
-one need only the last 90.
+Every measure is a level that facts raise and lower. For example, a qualifying event adds one to the
+number of events in the last 28 days, and subtracts one 28 days later. Running sums turn these changes
+into levels, which stay constant between changes. `behavior_intervals` computes one day and many years
+in the same way. A day depends on at most `ACTIVITY_DAYS` days of daily activity. All measures except
+the seasonal one need only the last 90 days.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.lifecycle.states import UserState
 
 RECENT_DAYS = 90
-"""Length of the longest window of use: three times 30 days."""
+"""Length in days of the longest window of use: three times 30 days."""
 _YEAR = 365
 ACTIVITY_DAYS = _YEAR + 30 + 1
-"""Days of activity that the seasonal pattern needs: a year, the largest tolerance and the day."""
+"""Days of activity for the seasonal pattern: a year, the largest tolerance and the day itself."""
 STATE_DAYS = 61
-"""Days of states to read: the largest `reactivation_days` and the day itself."""
+"""Number of days of states to read: the largest `reactivation_days` and the day itself."""
 
 _ENGAGED = (UserState.ACTIVE, UserState.RETURNING)
 
@@ -54,14 +54,15 @@ _PACKS: tuple[Mapping[str, int], ...] = (
         "last_year": 2,
     },
 )
-"""Measures that are running sums of changes, with the maximum bits of their levels.
+"""Measures that are running sums of changes, with the number of bits that their levels need.
 
-The measures of a pack are summed as one integer, each in its own bits: DuckDB takes as long to sum one
-measure as seven. A change may borrow from the bits above its own; the level is never negative and
-returns them. Twenty bits hold a million products or features.
+The measures of a pack are summed as one integer, in which each has its own bits, because DuckDB then
+sums up to seven measures in the time of one. A negative change borrows from the bits above its own. The
+level is never negative, so the sum restores those bits. Twenty bits are enough for a million products
+or features.
 """
 _LATEST = ("last_day", "quiet_from", "reactivated_on")
-"""Measures that are the latest of the days up to now."""
+"""Measures whose value is the latest day on which something happened."""
 
 _PACK_NAMES = tuple(f"pack_{number}" for number, _ in enumerate(_PACKS, 1))
 
@@ -70,19 +71,19 @@ _ONE = ibis.literal(1, "int32")
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts behind the measures, each reduced to the rows and columns needed; days are numbers.
+    """The facts from which the measures are computed, with days as numbers.
 
     Attributes:
-        use: days with qualifying events, for each day the last `ACTIVITY_DAYS`: `user_id`,
+        use: days with qualifying events, going back `ACTIVITY_DAYS` from each day: `user_id`,
             `product_id`, `day`, `events`.
-        features: days with use of a feature, since the first day: `user_id`, `feature_id`, `day`.
-        engaged: runs of days in the window with activity state active or returning: `user_id`,
+        features: days on which a feature was used, since the first day: `user_id`, `feature_id`, `day`.
+        engaged: consecutive days in the window in activity state active or returning: `user_id`,
             `first_day`, `last_day`.
-        returns: days of reactivation without late first activations, for each day the last
-            `STATE_DAYS`: `user_id`, `day`.
-        product_states: runs of a product state, for each day the last 31 days: `user_id`,
-            `product_id`, `current_state`, `first_day`, `last_day`.
-        reached: one row per user, person reached and day, for each day the last 90: `user_id`,
+        returns: days of reactivation except late first activations, going back `STATE_DAYS` from each
+            day: `user_id`, `day`.
+        product_states: consecutive days in one product state, going back 31 days from each day:
+            `user_id`, `product_id`, `current_state`, `first_day`, `last_day`.
+        reached: one row per user, person reached and day, going back 90 days from each day: `user_id`,
             `person`, `day`.
         runs: workflow runs as of the end of the window: `user_id`, `started_day`, `completed_day`.
         users: `user_id`, `acquisition_source`, `signup_day`.
@@ -111,7 +112,7 @@ class Facts:
         features_of_product: ir.Table,
         **others: ir.Table,
     ) -> Facts:
-        """Collect the facts from daily silver tables, marked `by_key`: users are independent.
+        """Collect the facts from daily silver tables, marked `by_key` because users are independent.
 
         `others` are the facts that come from several tables: `reached`, `runs` and `users`.
         """
@@ -152,17 +153,17 @@ def _runs(states: ir.Table, *by: str) -> ir.Table:
 def behavior_intervals(
     facts: Facts, policy: LifecyclePolicy, first_day: ir.DateValue, last_day: ir.DateValue
 ) -> ir.Table:
-    """Return the measures of each user from a first to a last day, and not before signup.
+    """Return the measures of each user from the first to the last day, starting at signup.
 
     Returns:
-        Interval table by `user_id`, days as numbers: the measures that the segment rules read
+        Interval table by `user_id`, with days as numbers: the measures that the segment rules read
         (columns of silver_user_segment_history), `signup_day`, `last_day` (the last qualifying day,
         null if none in 90 days) and `reactivated_on` (the day of the latest reactivation, null if
         longer ago than the policy's `reactivation_days`).
     """
     first, last = day_number(first_day), day_number(last_day)
     days = _changes(facts, policy, first).mutate(
-        # Changes before the window count from its first day.
+        # Changes before the window take effect on its first day.
         day=ibis.greatest(ibis._.day, first)
     )
     days = days.filter(days.day <= last)
@@ -199,7 +200,7 @@ def _within(day: ir.IntegerValue, today: ir.IntegerValue, days: int) -> ir.Integ
 
 
 def _changes(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> ir.Table:
-    """Return all changes: `user_id`, `day`, additions to the sums, and the latest days."""
+    """Return all changes: `user_id`, `day`, the amounts to add to the sums, and the latest days."""
     return ibis.union(
         *_use(facts, policy, first),
         *_features(facts, first),
@@ -257,13 +258,13 @@ def _use(facts: Facts, policy: LifecyclePolicy, first: ir.IntegerValue) -> list[
 
 
 def _tick_unless_active(spans: ir.Table, days: int) -> ir.Table:
-    """Return the day on which a user has been quiet for `days` days."""
+    """Return the days on which a user has been quiet for `days` days."""
     quiet = spans.filter(spans.next_day.isnull() | (spans.next_day - spans.day > days))
     return _row(quiet, quiet.day + days)
 
 
 def _season(seen: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
-    """Return use about a year ago, and the start of the latest quiet spell."""
+    """Return changes in use about a year ago, and in the start of the latest quiet period."""
     tolerance = policy.segments.seasonal_tolerance_days
     last_year = presence_of(seen, keys=["user_id"], days=2 * tolerance + 1)
     spells = seen.filter(seen.day - seen.previous_day - 1 > policy.segments.seasonal_quiet_days)
@@ -287,7 +288,7 @@ def _features(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
 
 
 def _products(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
-    """Return changes in the product counts, from runs of states."""
+    """Return changes in the product counts, which follow from the product states."""
     runs = facts.product_states
     active = runs.filter(runs.current_state.isin(IN_USE))
     tried = runs.group_by("user_id", "product_id").aggregate(day=runs.first_day.min())
@@ -302,7 +303,7 @@ def _products(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
 
 
 def _states(facts: Facts, policy: LifecyclePolicy) -> list[ir.Table]:
-    """Return changes in being active or returning, and the latest reactivation."""
+    """Return changes in `engaged` and in the latest reactivation."""
     runs, came_back = facts.engaged, facts.returns
     return [
         _row(runs, runs.first_day, engaged=_ONE),
@@ -330,7 +331,7 @@ def _reach_and_runs(facts: Facts) -> list[ir.Table]:
 
 
 def _stages(people: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
-    """Return the days on which a user's age can change a segment, including signup."""
+    """Return the days on which the time since signup can change a segment, and the day of signup."""
     segments = policy.segments
     last_days = {
         *(segments.struggling_days, segments.onboarding_days),
@@ -341,7 +342,7 @@ def _stages(people: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
 
 
 def _row(rows: ir.Table, day: ir.IntegerValue, **changes: ir.IntegerValue) -> ir.Table:
-    """Return changes on a day, or an empty row for a day on which a rule's result may change."""
+    """Return changes on a day. A row without changes marks a day on which a segment may change."""
     return rows.select(
         "user_id",
         day=day.cast("int64"),
@@ -351,7 +352,7 @@ def _row(rows: ir.Table, day: ir.IntegerValue, **changes: ir.IntegerValue) -> ir
 
 
 def _packed(pack: Mapping[str, int], changes: Mapping[str, ir.IntegerValue]) -> ir.IntegerValue:
-    """Return the changes of a pack's measures as one number, the first in the lowest bits."""
+    """Return the changes of a pack as one number, with the first measure in the lowest bits."""
     packed = ibis.literal(0, "int64")
     for name, first_bit in _first_bits(pack).items():
         if name in changes:
@@ -360,7 +361,7 @@ def _packed(pack: Mapping[str, int], changes: Mapping[str, ir.IntegerValue]) -> 
 
 
 def _unpacked(levels: ir.Table) -> ir.Table:
-    """Replace the packs by their measures."""
+    """Replace the packs with their measures."""
     measures = {
         name: (levels[packed] >> first_bit) & (2 ** pack[name] - 1)
         for packed, pack in zip(_PACK_NAMES, _PACKS, strict=True)

@@ -1,18 +1,18 @@
-"""Billing facts of accounts: subscription terms, their ends, and the days of payment failure.
+"""Billing facts of accounts: subscription terms, how they end, and days with a payment failure.
 
-An account's subscription events fall into *terms*: each begins with a start or a renewal (or with a
-first payment that only the accounts table states) and lasts until the day before the next. Within a
-term a subscription can end once, for one of three reasons; after that nothing changes until the next
+The subscription events of an account form *terms*. A term begins with a start, a renewal, or a first
+payment that only the accounts table records, and lasts until the day before the next term. Within a
+term a subscription can end once, for one of three reasons. After that, nothing changes until the next
 term (framework, section 5, "Billing facts").
 
-Two of the reasons, a cancellation that takes effect and a failure that is open for too long, depend
-only on the term's own events. The third, a renewal date reached with no failure or pause open, also
-depends on a pause carried over from the previous term. Each term is therefore evaluated for both
-cases. A term passes the pause on, drops it, or ends it with the subscription. The latest term with
-the same outcome in both cases decides which case holds. One window function over the terms finds
-it.
+Two of the reasons depend only on the events of the term: a cancellation that takes effect, and a
+payment failure that stays open for too long. The third reason is a renewal date that passes without an
+open failure or pause. It also depends on whether a pause is carried over from the previous term, so
+each term is evaluated for both cases. A term keeps the pause, drops it, or ends it with the
+subscription. The latest term with the same outcome in both cases determines which case applies. One
+window function over the terms finds it.
 
-Days are numbers (see `intervals`).
+Days are represented as numbers (see `intervals`).
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def dunning_intervals(
     """Return the days on which an account has an open payment failure.
 
     Returns:
-        Sparse interval table by `account_id`: `dunning_type`, `dunning_since` (day number),
-        `begun_by_event_id` (the first open failure; null if the day before was also in dunning) and
-        `ended_by_event_id` (the last event on the following day that closes a failure; null if the
-        subscription ends first).
+        Sparse interval table by `account_id`: `dunning_type`, `dunning_since` (a day number),
+        `begun_by_event_id` (the first open failure; null if the account was also in dunning on the day
+        before) and `ended_by_event_id` (the last event on the following day that closes a failure; null
+        if the subscription ends first).
     """
     steps = _steps(accounts, subscription_events)
     ends = _terms(steps, policy).select("account_id", "term", "ends_on")
@@ -92,7 +92,7 @@ def dunning_intervals(
 
 
 def _without_repeats(dunning: ir.Table) -> ir.Table:
-    """Merge consecutive intervals where an event between them changed nothing."""
+    """Merge consecutive intervals if the event between them changed nothing."""
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
     repeats = (
         (dunning.valid_to.lag().over(by_account) == dunning.valid_from - 1)
@@ -125,12 +125,12 @@ class ClosedBy(StrEnum):
 def payment_failures(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """Return every payment failure of a paid subscription, and how it closed.
+    """Return every payment failure of a paid subscription and what closed it.
 
     Returns:
         One row per `payment_failed` event that opened a failure: `account_id`, `failure_event_id`,
-        `failed_day`, `closed_day` and `closed_by` (`ClosedBy`; both null while open). A failure that
-        no event closes is closed by the lapse of the subscription, on the first lapsed day.
+        `failed_day`, `closed_day` and `closed_by` (`ClosedBy`; both null while open). If no event
+        closes a failure, the lapse of the subscription closes it on the first lapsed day.
     """
     steps = _steps(accounts, subscription_events)
     ends = _terms(steps, policy).select("account_id", "term", "ends_on")
@@ -160,13 +160,14 @@ def payment_failures(
 
 
 def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return the terms of each account's subscription and the day on which it ends within them.
+    """Return the terms of each account's subscription and the days on which it ends within them.
 
     Returns:
         One row per account and term: `account_id`, `term` (from 1), `from_day`, `ends_on` (the last
-        paid day of a subscription that ends within the term, else null), `begins_paused` (whether a
-        pause is carried in from the previous term) and `returned_on` (the latest day, up to this term's
-        first, on which the account paid again after having lapsed for `churn_days`; null if never).
+        paid day if the subscription ends within the term, otherwise null), `begins_paused` (whether a
+        pause is carried over from the previous term) and `returned_on` (the latest day, up to the first
+        day of this term, on which the account paid again after it had lapsed for `churn_days`; null if
+        it never did).
     """
     steps = steps.filter(steps.term > 0)
     in_force = steps.holds_until
@@ -283,10 +284,11 @@ def billing_intervals(
 
 
 def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.Table:
-    """Return the steps that take effect, since the first payment, with the values in force.
+    """Return the steps that take effect since the first payment, with the values that apply after each.
 
-    Events on a lapsed subscription are dropped. Values of earlier events hold from the first payment;
-    until an event gives a value, the one in the accounts table holds.
+    Events on a lapsed subscription are dropped. From the first payment on, the values of the latest
+    event apply, including events before the payment. Until an event has a value, the one in the
+    accounts table applies.
     """
     term = terms.select("account_id", "term", "ends_on", "begins_paused", "returned_on")
     steps = left_joined(steps, term, on=["account_id", "term"])
@@ -321,7 +323,7 @@ def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.
 
 
 def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by: str) -> ir.Table:
-    """Fill each null of a column with the last value before it in its group, if any."""
+    """Fill each null in a column with the last value before it in its group, if there is one."""
     so_far = ibis.cumulative_window(group_by=group_by, order_by=order_by)
     runs = table.mutate(values_so_far=table[column].count().over(so_far))
     run = ibis.window(group_by=[*group_by, "values_so_far"])
@@ -329,16 +331,16 @@ def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by
 
 
 def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
-    """Return one row per account and subscription event, with the values in force after it.
+    """Return one row per account and subscription event, with the values that apply after it.
 
-    Columns: `account_id`, `event_id`, `step` (order of the account's events), `term` (0 before the
-    first payment), `event_type`, `day`, `holds_until` (the day before the next event), `term_last`,
-    `effective_day` (of a cancellation), `renewal_day`, `failure_open`, `open_failures`,
-    `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and `closing_day` (of
-    the event that closes the failures), `grace_until` (of the latest failure), `paused` (null until
-    the term has an event that decides it), and the values of the event itself: `seats`, `revenue`,
-    `tier`, `pause_reason`. A row holds at the end of the days from `day` to `holds_until`; of several
-    events on one day, only the last one's row has any days.
+    Columns: `account_id`, `event_id`, `step` (number of the event among the account's events), `term`
+    (0 before the first payment), `event_type`, `day`, `holds_until` (the day before the next event),
+    `term_last`, `effective_day` (of a cancellation), `renewal_day`, `failure_open`, `open_failures`,
+    `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and `closing_day` (of the
+    event that closes the failures), `grace_until` (of the latest failure), `paused` (null until an
+    event of the term decides it), and the values of the event itself: `seats`, `revenue`, `tier`,
+    `pause_reason`. A row applies at the end of the days from `day` to `holds_until`. If an account has
+    several events on one day, only the row of the last one covers any days.
     """
     events = _events(accounts, subscription_events)
     ordered = ibis.window(group_by="account_id", order_by=["at", "event_id"])
@@ -348,7 +350,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     steps = events.mutate(
         step=ibis.row_number().over(ordered),
         term=opens.cast("int64").sum().over(so_far).cast("int64"),
-        # A closer belongs to the run of failures that it closes.
+        # An event that closes failures belongs to the same run as these failures.
         run=(closes.cast("int64").sum().over(so_far) - closes.cast("int64")).cast("int64"),
         closes=closes,
         holds_until=(events.day.lead().over(ordered) - 1).fill_null(FOREVER).cast("int64"),
@@ -357,8 +359,8 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
             (events.event_type.isin((_RESUMED, _STARTED, _FIRST_PAYMENT)), False),
         ),
     )
-    # A first payment without an event keeps the renewal date of earlier events, else that of the
-    # accounts table; a start or renewal does not.
+    # A first payment without an event keeps the renewal date of earlier events or, if they have none,
+    # the one in the accounts table. A start or renewal does not keep it.
     steps = steps.mutate(known_in=ibis.ifelse(steps.event_type == _FIRST_PAYMENT, 0, steps.term))
     steps = carry_forward(
         steps, "renewal_day", group_by=["account_id", "known_in"], order_by="step"
@@ -397,7 +399,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
 
 
 def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
-    """Return subscription events of accounts, and first payments that only the accounts state."""
+    """Return subscription events of accounts, and first payments found only in the accounts table."""
     known = subscription_events.filter(subscription_events.entity_type == "account")
     known = known.select(
         account_id=known.entity_id,

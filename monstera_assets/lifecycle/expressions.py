@@ -1,8 +1,8 @@
-"""Extensions of Ibis: parameters, marks for how an expression runs, and shorthands.
+"""Extensions of Ibis: query parameters, hints on how to run an expression, and shorthands.
 
-Parameters and marks are nodes that an engine's compiler renders (for DuckDB, `warehouse.compiler`), so
-expressions name no function of an engine. Only this module, `lifecycle.workflows` and the compiler use
-Ibis internals.
+Parameters and hints are nodes that the compiler of an engine renders (for DuckDB,
+`warehouse.compiler`), so that expressions do not depend on an engine. Only this module,
+`lifecycle.workflows` and the compiler use Ibis internals.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ibis.expr.operations.relations import Simple
 
 
 class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
-    """A value given when a query runs; the text of the query is the same for every run."""
+    """A value that is passed when a query runs, so that every run uses the same query text."""
 
     name: str
     dtype: dt.DataType
@@ -29,7 +29,7 @@ class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
 
 
 class PartitionedByKey(Simple):  # type: ignore[misc]
-    """A table of facts, each about one key, in a computation that is independent per key."""
+    """A table of facts about one key each, in a computation that treats each key independently."""
 
     key: str
 
@@ -38,31 +38,31 @@ def parameter(name: str, dtype: str) -> ir.Scalar:
     """Return a parameter of a query.
 
     Args:
-        name: a lowercase identifier; parameters with the same name have the same value.
-        dtype: its Ibis type, such as `date`.
+        name: a lowercase identifier. Parameters with the same name have the same value.
+        dtype: the Ibis type of the parameter, such as `date`.
     """
     return Parameter(name=name, dtype=dt.dtype(dtype)).to_expr()
 
 
 def materialized(rows: ir.Table) -> ir.Table:
-    """Mark an intermediate table that is read several times, so that it is computed once."""
+    """Mark an intermediate table that is read several times, so that it is computed only once."""
     return rows.view()
 
 
 def left_joined(rows: ir.Table, *others: ir.Table, on: Sequence[str]) -> ir.Table:
-    """Add the columns of other tables with the same keys; null if they have no row."""
+    """Add the columns of other tables with the same keys, null where a table has no row."""
     for other in others:
         rows = rows.left_join(other, list(on)).drop(*(f"{name}_right" for name in on))
     return rows
 
 
 def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
-    """Return a quotient, null if `whole` is 0."""
+    """Return a quotient, or null if `whole` is 0."""
     return part.cast("float64") / whole.cast("float64").nullif(0.0)
 
 
 def union_by_name(*tables: ir.Table) -> ir.Table:
-    """Return the rows of several tables; columns missing from a table are null in its rows."""
+    """Return the rows of several tables. Columns that a table lacks are null in its rows."""
     types = {name: dtype for table in reversed(tables) for name, dtype in table.schema().items()}
     return ibis.union(
         *(
@@ -78,22 +78,23 @@ def union_by_name(*tables: ir.Table) -> ir.Table:
 
 
 def by_key(facts: ir.Table, key: str) -> ir.Table:
-    """Mark facts of a computation that is independent per key; they are also computed once.
+    """Mark facts of a computation that treats each key independently.
 
-    Mark the inputs of computations whose intermediate results are many times larger than their result,
-    such as levels computed from changes. Over many rows they run in batches of keys.
+    Use it for the inputs of computations whose intermediate results are many times larger than their
+    result, such as levels computed from changes. If there are many rows, the computation runs in
+    batches of keys. The facts are computed only once.
 
     Args:
-        facts: a table with the column `key`; every row of the result must depend only on rows of its
-            own key in all marked tables of the computation.
-        key: name of the column.
+        facts: a table with the column `key`. Every row of the result must depend only on rows with the
+            same key, in all marked tables of the computation.
+        key: name of the key column.
     """
     return PartitionedByKey(facts.op(), key=key).to_expr()
 
 
 @dataclass(frozen=True)
 class Window:
-    """The days that a run computes, both ends included, as date expressions."""
+    """The first and last day that a run computes, both included, as date expressions."""
 
     first: ir.DateValue
     last: ir.DateValue

@@ -1,20 +1,21 @@
-"""The state engine: turns dated facts into intervals in which no state changes.
+"""The state engine, which turns dated facts into intervals with a constant state.
 
-Between two facts a state changes only at fixed distances: on the day after a qualifying day, and when
-the active days, the dormant days or the days of being new end. So a key has a handful of intervals per
-qualifying day, and everything else follows from them: history is intervals crossed with a calendar, the
-current state is the interval that contains the as-of date, and a transition is where one interval
-follows another. `activity_intervals` holds the activity rules of users and products; accounts share
-only the operations below it.
+Between two facts, a state can change only at fixed distances: on the day after a day with a qualifying
+event, and when the active days, the dormant days or the days of being new end. A key therefore has only
+a few intervals per qualifying day, and the other state tables are derived from them. The history has
+one row per day of an interval, the current state is the interval that contains the as-of date, and a
+transition occurs where one interval follows another. `activity_intervals` contains the activity rules
+of users and products. Accounts use only the functions below it.
 
 An interval table has key columns, `valid_from` and `valid_to` (both included; the last interval of a
-key ends on `FOREVER`), and payload columns that hold for each of its days. The state on a day depends
-only on facts dated up to that day: a later fact can end an interval but not relabel it. Intervals are
-therefore stored once per run (`silver/state_tables.py`) and read by the other state tables.
+key ends on `FOREVER`), and payload columns whose values apply to each day of the interval. The state on
+a day depends only on facts dated up to that day, so a later fact can end an interval but cannot change
+its state. Each run therefore stores the intervals once (`silver/state_tables.py`), and the other state
+tables read them.
 
-Within the engine a day is its number, days since 1970-01-01, and a key is one number, whatever its
-columns: integers are faster than dates and strings, and behave the same in every database. `day_number`
-and `day_date` convert days; `numbered` numbers keys.
+Within the engine, a day is the number of days since 1970-01-01, and a key is a single number even if it
+has several columns. Integers are faster than dates and strings, and they behave the same in every
+database. `day_number` and `day_date` convert days, and `numbered` assigns numbers to keys.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ from monstera_assets.lifecycle.expressions import materialized, union_by_name
 
 _EPOCH = date(1970, 1, 1)
 FOREVER = (date(9999, 12, 31) - _EPOCH).days
-"""Day number on which an interval that nothing has ended ends."""
+"""Last day number of an interval without an end."""
 ALWAYS = (date(1, 1, 1) - _EPOCH).days
-"""Day number on which an interval without a beginning starts."""
+"""First day number of an interval without a beginning."""
 _ACTIVITY = ("activity_day", "previous_day", "next_day", "activated", "activated_before")
-"""Columns of a qualifying day that the engine reads, besides its key."""
+"""Columns of a qualifying day that the engine reads in addition to the key."""
 
 
 def day_number(day: ir.DateValue | date) -> ir.IntegerValue:
-    """Return the days since 1970-01-01."""
+    """Return the number of days since 1970-01-01."""
     value = ibis.literal(day) if isinstance(day, date) else day
     return value.delta(ibis.literal(_EPOCH), unit="day").cast("int64")
 
 
 def day_date(number: ir.IntegerValue) -> ir.DateValue:
     """Return the date of a day number."""
-    # Ibis drops the cast of a date plus days, which it takes for a date; so add to a timestamp.
+    # Add to a timestamp: Ibis takes a date plus days for a date, and would drop the cast.
     midnight = ibis.literal(datetime.combine(_EPOCH, time.min))
     return (midnight + number.cast("int32").as_interval("D")).cast("date")
 
@@ -56,7 +57,7 @@ def days_earlier(day: ir.DateValue, days: int) -> ir.DateValue:
 
 
 def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
-    """Number the rows of a table in the order of the columns `by`, which identify them."""
+    """Number the rows of a table in the order of the columns `by`, which identify each row."""
     in_order = ibis.window(order_by=list(by))
     return materialized(keys.mutate(**{number: ibis.row_number().over(in_order)}))
 
@@ -64,14 +65,15 @@ def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
 def first_of(
     value: ir.Value, *, order_by: Sequence[ir.Value], where: ir.BooleanValue | None = None
 ) -> ir.Value:
-    """Aggregate to the value of the first row in an order; ties go to the smallest value.
+    """Aggregate to the value of the first row in an order.
 
-    The minimum of a struct keeps one row at a time; a sorted aggregate keeps them all.
+    Ties go to the smallest value. The function takes the minimum of a struct, which keeps only one row
+    in memory, whereas a sorted aggregate keeps all rows.
 
     Args:
         value: the value to return, never null.
-        order_by: the order of the rows, never null.
-        where: the rows that count; the result is null if none does.
+        order_by: the expressions that order the rows, never null.
+        where: the condition that selects rows. The result is null if it selects none.
     """
     keys = {f"key_{number}": key for number, key in enumerate(order_by)}
     return ibis.struct({**keys, "value": value}).min(where=where)["value"]
@@ -79,7 +81,7 @@ def first_of(
 
 def hours_between(start: ir.TimestampValue, end: ir.TimestampValue) -> ir.FloatingValue:
     """Return the hours between two timestamps, to the microsecond."""
-    # A delta in coarser units counts the boundaries crossed, not the time elapsed.
+    # In a coarser unit, a delta counts the boundaries crossed rather than the time elapsed.
     return end.delta(start, unit="microsecond").cast("float64") / 3.6e9
 
 
@@ -87,7 +89,7 @@ def hours_between(start: ir.TimestampValue, end: ir.TimestampValue) -> ir.Floati
 class ActivityLabels:
     """The activity states of a scope.
 
-    `returning` is None if the scope has no state for coming back from dormancy.
+    `returning` is None if the scope has no state for users who return from dormant.
     """
 
     new: str
@@ -104,20 +106,20 @@ def activity_intervals(
     """Return the activity state of each key for all days since its start (framework, sections 3 and 4).
 
     Args:
-        starts: one row per key: `keys`, `start_day` (the first day with a state), `new_until` (the
-            last day on which the key can be new), `active_days` and `dormant_days` (days).
-        activity: one row per key and qualifying day, none before the key's start: `keys`,
+        starts: one row per key, with `keys`, `start_day` (the first day with a state), `new_until` (the
+            last day on which the key can be new), `active_days` and `dormant_days`.
+        activity: one row per key and qualifying day, not before the start of the key, with `keys`,
             `activity_day`, `previous_day` and `next_day` (the neighboring qualifying days; null if
-            none), `activated` (whether the key is activated at the end of that day, which ends being
-            new), `activated_before` (whether it was on the day before) and any payload.
+            none), `activated` (whether the key is activated at the end of that day, after which it is
+            no longer new), `activated_before` (whether it was activated on the day before) and any
+            payload.
         keys: names of the key columns.
-        labels: the scope's states.
+        labels: the activity states of the scope.
 
     Returns:
         Interval table: `keys`, `valid_from`, `valid_to`, `activity_state`, `start_day`,
         `last_activity_day` (null before the first), `activity_decides` (whether the state on the last
-        activity day would have been different without its activity) and the payload of the last
-        activity day.
+        activity day would have been different without the activity) and the payload of that day.
     """
     payload = [name for name in activity.columns if name not in {*keys, *_ACTIVITY}]
     phases = ibis.range(5).unnest().name("phase").as_table()
@@ -138,7 +140,7 @@ def activity_intervals(
     would_be_new = in_new_days & ~spell.activated_before
     gap = spell.activity_day - spell.previous_day
     would_be_active = ~would_be_new & (gap <= spell.active_days).fill_null(False)
-    # Null, hence false, before the first qualifying day.
+    # The condition is null, and therefore false, before the first qualifying day.
     marks_return = comes_back & (settled == spell.activity_day)
     active_until = spell.activity_day + spell.active_days
     dormant_until = spell.activity_day + spell.dormant_days
@@ -147,7 +149,7 @@ def activity_intervals(
         if labels.returning is None
         else ibis.ifelse(was_churned, labels.reactivated, labels.returning)
     )
-    # state, first day and last day of each phase; null if the phase does not occur
+    # State, first day and last day of each phase. The days are null if the phase does not occur.
     phases_of_a_spell = (
         (labels.new, spell.spell_from, ibis.ifelse(spell.activated, None, spell.new_until)),
         (came_back_as, spell.activity_day, ibis.ifelse(marks_return, spell.activity_day, None)),
@@ -167,7 +169,7 @@ def activity_intervals(
         last_activity_day=spell.activity_day,
         activity_decides=(~is_new & ~would_be_active).fill_null(False),
     )
-    # least() skips nulls, so a phase that does not occur would otherwise end with the spell.
+    # least() ignores nulls, so a phase that does not occur would otherwise end with the spell.
     intervals = intervals.filter(intervals.phase_to.notnull()).mutate(
         valid_to=ibis.least(ibis._.phase_to, ibis._.spell_to)
     )
@@ -175,10 +177,10 @@ def activity_intervals(
 
 
 def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Table:
-    """Return one row per key and spell between qualifying days, with the key's start and windows.
+    """Return one row per key and spell, with the start and windows of the key.
 
-    The spell before the first qualifying day has no `activity_day`. A key that starts with a qualifying
-    day has no such spell.
+    A spell lasts from one qualifying day until the day before the next. The spell before the first
+    qualifying day has no `activity_day`. A key that starts with a qualifying day has no such spell.
     """
     after = activity.inner_join(starts, list(keys)).mutate(
         spell_from=ibis._.activity_day,
@@ -199,11 +201,11 @@ def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Tab
 
 
 def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
-    """Extend sparse intervals of a key to all days, from `ALWAYS` to `FOREVER`.
+    """Fill the gaps between the sparse intervals of each key, from `ALWAYS` to `FOREVER`.
 
-    `pieces` is an interval table without overlaps, with `begun_by_event_id` and `ended_by_event_id`.
-    Added intervals have null payload, except that `ended_by_event_id` of the interval before becomes
-    their `begun_by_event_id`.
+    `pieces` is an interval table without overlaps that has `begun_by_event_id` and `ended_by_event_id`.
+    The payload of added intervals is null, except that their `begun_by_event_id` is the
+    `ended_by_event_id` of the interval before.
     """
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
     neighbours = pieces.mutate(
@@ -231,12 +233,12 @@ def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
 def overlay(
     base: ir.Table, cover: ir.Table, *, keys: Sequence[str], columns: Sequence[str]
 ) -> ir.Table:
-    """Split the intervals of `base` where those of `cover` begin and end, and add its columns.
+    """Split the intervals of `base` where those of `cover` begin or end, and add columns of `cover`.
 
     Args:
         base: interval table.
-        cover: interval table that covers all days of each of its keys (see `fill_gaps`). Keys that it
-            lacks pass through, with null in `columns`.
+        cover: interval table that covers all days of each of its keys (see `fill_gaps`). Intervals of
+            keys that it lacks are not split, and their `columns` are null.
         keys: names of the join columns.
         columns: the columns of `cover` to add.
     """
@@ -244,16 +246,16 @@ def overlay(
     meets = (cover.cover_from <= base.valid_to) & (cover.cover_to >= base.valid_from)
     joined = base.left_join(cover, [*keys, meets])
     return joined.mutate(
-        # greatest() and least() skip the nulls of keys without a cover
+        # greatest() and least() ignore nulls, which keys that `cover` lacks have.
         valid_from=ibis.greatest(joined.valid_from, joined.cover_from),
         valid_to=ibis.least(joined.valid_to, joined.cover_to),
     ).select(*base.columns, *columns)
 
 
 def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) -> ir.Table:
-    """Add `state_since`, the first day of the unbroken run of the state, and `previous_state`.
+    """Add `state_since`, the first of the consecutive days in the state, and `previous_state`.
 
-    `previous_state` is the state before the interval; null on the key's first day.
+    `previous_state` is the state before the interval, or null on the first day of the key.
     """
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
     changes = intervals.mutate(previous_state=intervals[state].lag().over(by_key))
@@ -264,9 +266,10 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
 
 
 def neighbours(day: ir.IntegerColumn, *, keys: Sequence[str]) -> dict[str, ir.IntegerValue]:
-    """Return the columns `previous_day` and `next_day`: the key's neighboring days; null if none.
+    """Return the columns `previous_day` and `next_day`, the neighboring days of the key, null if none.
 
-    DuckDB sorts once for these and other columns over windows of the same keys and order.
+    DuckDB sorts the rows only once for these columns and for others over windows with the same keys and
+    order.
     """
     by_key = ibis.window(group_by=list(keys), order_by=day)
     return {"previous_day": day.lag().over(by_key), "next_day": day.lead().over(by_key)}
@@ -275,19 +278,19 @@ def neighbours(day: ir.IntegerColumn, *, keys: Sequence[str]) -> dict[str, ir.In
 def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
     """Return the days on which a key starts and stops counting in a sliding window of days.
 
-    A key counts from an active day until `days` later; another active day before then extends the
-    time, so that no key counts twice. `active_days` has one row per key and active day: `keys` and
-    `day` (number).
+    A key counts for `days` days from an active day on. Another active day within that time extends it,
+    so that no key counts twice. `active_days` has one row per key and active day, with `keys` and `day`
+    (a number).
 
     Returns:
-        `keys`, `day` and `change`: 1 where the key starts counting, -1 where it stops.
+        `keys`, `day` and `change`: 1 if the key starts counting on the day, -1 if it stops.
     """
     spans = active_days.mutate(**neighbours(active_days.day, keys=keys))
     return presence_of(spans, keys=keys, days=days)
 
 
 def presence_of(spans: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
-    """Return the `sliding_presence` of active days that already have their `neighbours`."""
+    """Return the `sliding_presence` of active days that already have the columns of `neighbours`."""
     begins = spans.filter(spans.previous_day.isnull() | (spans.day - spans.previous_day > days))
     ceases = spans.filter(spans.next_day.isnull() | (spans.next_day - spans.day > days))
     return begins.select(*keys, day=begins.day, change=ibis.literal(1, "int64")).union(
@@ -310,14 +313,14 @@ def on_each_day(
     day_column: str,
     order_by: Sequence[str] = (),
 ) -> ir.Table:
-    """Return one row per key and day from `first` to `last`: intervals crossed with a calendar.
+    """Expand intervals to one row per key and day from `first` to `last`.
 
     Args:
         intervals: interval table.
         first: the first day of the calendar.
         last: the last day of the calendar.
         day_column: name of the column of day numbers to add.
-        order_by: key columns by which rows will be looked up. Sorting intervals is cheap, and keeps the
+        order_by: key columns by which readers look up rows. Sorting intervals is cheap and keeps the
             days of a key adjacent in the stored table.
     """
     from_day, to_day = day_number(first), day_number(last)

@@ -1,6 +1,6 @@
-"""Thresholds of the lifecycle rules and segments; the defaults are the framework's.
+"""Thresholds of the lifecycle rules and segments, with the framework's defaults.
 
-The docstring of a setting is its description, also in the documentation.
+The docstring of a setting is also its description in the documentation.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Policy(BaseModel):
-    """Base class of the groups of settings."""
+    """Base class for groups of settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rising: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Pairs of settings; the first must not be above the second."""
+    """Pairs of settings of which the first must not exceed the second."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -33,8 +33,8 @@ class _Policy(BaseModel):
 class SegmentPolicy(_Policy):
     """Thresholds of the behavioral segments (framework, section 7).
 
-    Events are qualifying events; shares are between 0 and 1. The framework fixes the lengths of the
-    windows; see `lifecycle/behavior.py`.
+    Events are qualifying events, and shares are between 0 and 1. The framework fixes the lengths of the
+    windows, which are set in `lifecycle/behavior.py`.
     """
 
     rising = (
@@ -49,7 +49,7 @@ class SegmentPolicy(_Policy):
     at_risk_min_events_before: Count = 4
     """Minimum number of events in the 30 days before the last 30 for a decline to be detected."""
     at_risk_max_event_share: Share = 0.5
-    """Maximum share of that number in the last 30 days for a decline to be detected."""
+    """Maximum ratio of events in the last 30 days to those in the 30 days before for a decline."""
     at_risk_quiet_days: Count = 15
     """Minimum number of days since the last event for a quiet user to be at risk."""
     at_risk_max_quiet_days: int = Field(30, ge=1, le=89)
@@ -57,17 +57,17 @@ class SegmentPolicy(_Policy):
     power_min_events: Count = 20
     """Minimum number of events in 28 days for a power user."""
     power_min_products: Count = 3
-    """Minimum number of products used in 30 days that makes a user with enough events a power user."""
+    """Minimum number of products used in 30 days for a user with enough events to be a power user."""
     power_min_features: Count = 5
-    """Minimum number of features used in 30 days that makes a user with enough events a power user."""
+    """Minimum number of features used in 30 days for a user with enough events to be a power user."""
     power_min_active_days: Count = 20
-    """Minimum number of active days in 30 that makes a user with enough events a power user."""
+    """Minimum number of active days in 30 for a user with enough events to be a power user."""
     regular_min_events: int = Field(4, ge=2)
     """Minimum number of events in 28 days for a regular user."""
     value_high_above: Share = 0.7
-    """Share of workflow runs completed above which value realization is high."""
+    """Share of completed workflow runs above which value realization is high."""
     value_moderate_from: Share = 0.3
-    """Minimum share of workflow runs completed for moderate value realization."""
+    """Minimum share of completed workflow runs for moderate value realization."""
     platform_power_min_products: int = Field(4, ge=3)
     """Minimum number of active products for the platform_power segment."""
     multi_min_products: int = Field(2, ge=2)
@@ -75,7 +75,7 @@ class SegmentPolicy(_Policy):
     explorer_min_products: Count = 3
     """Minimum number of products tried for the explorer segment."""
     reactivation_days: int = Field(30, ge=0, le=60)
-    """Days after a reactivation for which a user is in the reactivation stage."""
+    """Number of days after a reactivation for which a user is in the reactivation stage."""
     onboarding_days: NonNegativeInt = 30
     """Maximum number of days since signup for the onboarding stage."""
     adoption_days: NonNegativeInt = 90
@@ -83,9 +83,9 @@ class SegmentPolicy(_Policy):
     retention_days: NonNegativeInt = 365
     """Maximum number of days since signup for the retention stage."""
     completionist_min_share: float = Field(0.6, gt=0, le=1)
-    """Minimum share of the features of the products in use that a completionist uses."""
+    """Minimum share of the features in the products used for a completionist."""
     completionist_min_features: Count = 2
-    """Minimum number of features that a completionist uses."""
+    """Minimum number of features used for a completionist."""
     collaboration_event_types: tuple[str, ...] = ("member_invited", "project_shared")
     """Event types that count as collaboration."""
     team_leader_min_people: int = Field(6, ge=2)
@@ -101,7 +101,7 @@ class SegmentPolicy(_Policy):
     seasonal_tolerance_days: int = Field(15, ge=0, le=30)
     """Maximum distance in days between last year's use and the date one year ago."""
     seasonal_quiet_days: Count = 60
-    """A seasonal user was quiet for more than this number of days since last year's use."""
+    """Number of quiet days since last year's use that a seasonal user must exceed."""
     struggling_days: NonNegativeInt = 14
     """Maximum number of days since signup for a struggling new user."""
 
@@ -109,45 +109,45 @@ class SegmentPolicy(_Policy):
 class AlertPolicy(_Policy):
     """Alert thresholds (framework, section 9).
 
-    Changes are relative and week on week unless stated otherwise; shares are between 0 and 1.
+    Changes are relative and measured week on week unless stated otherwise. Shares are between 0 and 1.
     """
 
     min_alert_population: Count = 30
     """Minimum number of people, events or rows for a figure to be evaluated."""
     min_schema_compliance: Share = 0.95
-    """Minimum share of a day's rows that must be accepted."""
+    """Minimum share of accepted rows per day."""
     max_churn_increase: NonNegativeFloat = 0.2
-    """Maximum week-on-week increase in the churn rate before alerting."""
+    """Maximum week-on-week increase in the churn rate without an alert."""
     max_dormancy_increase: NonNegativeFloat = 0.1
-    """Maximum week-on-week increase in the dormancy rate before alerting."""
+    """Maximum week-on-week increase in the dormancy rate without an alert."""
     max_activation_decrease: Share = 0.15
-    """Maximum week-on-week decrease in the activation rate before alerting."""
+    """Maximum week-on-week decrease in the activation rate without an alert."""
     max_reactivation_decrease: Share = 0.25
-    """Maximum week-on-week decrease in the reactivation rate before alerting."""
+    """Maximum week-on-week decrease in the reactivation rate without an alert."""
     min_dunning_recovery: Share = 0.6
-    """Minimum share of closed payment failures that must be recovered."""
+    """Minimum share of closed payment failures that were recovered."""
     max_volume_deviation: NonNegativeFloat = 0.2
-    """Maximum deviation of a day's events from the mean of the same weekday in 4 weeks."""
+    """Maximum deviation of a day's events from the mean of the same weekday in the last 4 weeks."""
     max_share_shift: Share = 0.05
-    """Maximum shift of a state's share of users from its mean over the 28 days before."""
+    """Maximum deviation of a state's share of users from its mean over the previous 28 days."""
     max_time_in_new_increase: NonNegativeFloat = 0.2
     """Maximum increase in the mean time in state new between consecutive 28-day periods."""
     max_slow_decline: Share = 0.05
-    """Maximum decline in monthly active users over 4 weeks, if they fell in each."""
+    """Maximum decline in monthly active users over 4 weeks if they fell in each of those weeks."""
 
 
 class AnomalyPolicy(_Policy):
     """Settings of anomaly detection (docs/anomalies.md).
 
-    A series is the daily values of one measure for one segment, product or scope.
+    A series consists of the daily values of one measure for one segment, product or scope.
     """
 
     max_false_alarms: float = Field(0.5, gt=0, le=90)
-    """Expected number of false alarms per quarter over all series."""
+    """Expected number of false alarms per quarter, over all series."""
     min_members: int = Field(100, ge=10)
-    """Minimum number of members of a series for a day to be evaluated."""
+    """Minimum number of members that a series must have for a day to be evaluated."""
     min_relative_deviation: NonNegativeFloat = 0.05
-    """Minimum deviation from the expected activity, as a share of it, for an anomaly."""
+    """Minimum deviation from the expected activity, as a share of that activity, for an anomaly."""
     min_share_deviation: Share = 0.002
     """Minimum deviation from the expected share of a state for an anomaly."""
 
@@ -155,8 +155,9 @@ class AnomalyPolicy(_Policy):
 class ChurnPolicy(_Policy):
     """Settings of the churn models (docs/churn.md).
 
-    A snapshot holds what was known at the end of one day. Snapshots are 30 days apart, counted back
-    from the as-of date. Rows are users or accounts on a snapshot's date. Risks are between 0 and 1.
+    A snapshot contains what was known at the end of one day. Snapshots are 30 days apart, counted back
+    from the as-of date. A row is a user or an account on the date of a snapshot. Risks are between 0
+    and 1.
     """
 
     rising = (
@@ -165,15 +166,15 @@ class ChurnPolicy(_Policy):
     )
 
     evaluation_dates: int = Field(6, ge=1, le=24)
-    """Number of snapshots to evaluate on: the latest with a known outcome."""
+    """Number of evaluation snapshots. The latest snapshots with a known outcome are used."""
     training_dates: int = Field(12, ge=1, le=36)
-    """Number of snapshots before a date that a model is trained on."""
+    """Number of snapshots on which a model is trained, counted back from the date of the model."""
     max_rows_per_date: int = Field(2500, ge=100)
-    """Maximum number of rows per past snapshot; larger snapshots are sampled."""
+    """Maximum number of rows per past snapshot. Larger snapshots are sampled."""
     min_training_rows: int = Field(500, ge=50)
-    """Minimum number of training rows; with fewer, scores are base rates."""
+    """Minimum number of training rows. With fewer rows, base rates are used as scores."""
     min_outcomes: int = Field(50, ge=10)
-    """Minimum number of churned rows, and of others, to train and to evaluate a model."""
+    """Minimum number of churned rows, and of other rows, needed to train and to evaluate a model."""
     medium_risk_from: Share = 0.25
     """Minimum churn probability for a user's risk to be medium."""
     high_risk_from: Share = 0.5
@@ -188,18 +189,18 @@ class RecommendationPolicy(_Policy):
     """Settings of the product recommendations and their evaluation (docs/recommendations.md)."""
 
     prior_users: NonNegativeInt = 10
-    """Number of users added to each pair as a prior, at the product's usual adoption rate."""
+    """Number of users added to each pair as a prior, at the overall adoption rate of the product."""
     evaluation_dates: int = Field(6, ge=1, le=240)
-    """Number of dates to evaluate on, 30 days apart, the latest 30 days before the as-of date."""
+    """Number of evaluation dates, 30 days apart. The latest is 30 days before the as-of date."""
     min_judged_users: Count = 100
-    """Minimum number of evaluated adoptions; with fewer, the most popular products are recommended."""
+    """Minimum number of evaluated adoptions. With fewer, the most popular products are recommended."""
 
 
 class LifecyclePolicy(_Policy):
     """Thresholds of the rules (framework, sections 3 to 7). Days are calendar days."""
 
     new_user_days: NonNegativeInt = 30
-    """Days after signup for which a user who has not activated is new."""
+    """Number of days after signup for which a user who has not activated is new."""
     active_days: Count = 30
     """Maximum number of days since the last qualifying event for an active user."""
     dormant_days: NonNegativeInt = 60
@@ -207,23 +208,23 @@ class LifecyclePolicy(_Policy):
     min_qualifying_events_to_activate: Count = 1
     """Minimum number of qualifying events for a new user to become active."""
     dunning_days: NonNegativeInt = 30
-    """Days from the first open payment failure to the end of the subscription."""
+    """Number of days from the first open payment failure to the end of the subscription."""
     trial_days: NonNegativeInt = 30
-    """Days after creation for which an account that never paid is on trial."""
+    """Number of days after creation for which an account that never paid is in a trial."""
     onboarding_days: NonNegativeInt = 30
-    """Days after first payment for which an account is new_paid, regardless of its use."""
+    """Number of days after the first payment for which an account is new_paid regardless of use."""
     new_paid_days: NonNegativeInt = 90
-    """Days after first payment for which an account with no other signal is new_paid."""
+    """Number of days after the first payment for which an account without other signals is new_paid."""
     churn_days: Count = 61
-    """Days after which a lapsed account is churned."""
+    """Number of days after which a lapsed account is churned."""
     reactivated_days: NonNegativeInt = 90
-    """Days for which an account that paid again after churning is reactivated."""
+    """Number of days for which an account that paid again after it churned is reactivated."""
     breadth_target: Count = 5
     """Number of products in use that gives the full score for product breadth."""
     workflow_days: NonNegativeInt = 7
     """Maximum number of days from the first step to the completion of a workflow run."""
     min_affinity_support: Count = 5
-    """Minimum number of users of both products; the affinity of a pair with fewer is marked as weak."""
+    """Minimum number of users of both products. If a pair has fewer, its affinity is marked as weak."""
     segments: SegmentPolicy = SegmentPolicy()
     """Thresholds of the behavioral segments."""
     alerts: AlertPolicy = AlertPolicy()

@@ -1,6 +1,6 @@
 """The lifecycle of users in each product (framework, section 4).
 
-History, current states and transitions follow from `product_intervals`.
+The history, current and transition tables are derived from `product_intervals`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PRODUCT_LABELS = ActivityLabels(
 KEYS = ("user_id", "product_id")
 _NUMBER = "relationship_number"
 IN_USE = (ProductState.ACTIVE, ProductState.REACTIVATED)
-"""States of a user who is active in a product."""
+"""The states in which a user counts as active in a product."""
 
 
 def active_products(catalog: ir.Table) -> ir.Table:
-    """Return the products that have states: active nodes of tier product, with their own windows."""
+    """Return the active products of the catalog, which have states, with their own windows."""
     return catalog.filter(catalog.tier == "product", catalog.is_active).select(
         "product_id", "active_days", "dormant_days"
     )
@@ -40,14 +40,14 @@ def active_products(catalog: ir.Table) -> ir.Table:
 def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """Return the state of each user in each active product for all days since first access.
 
-    Reads silver_daily_user_activity since the first day of the data, and bronze_product_catalog, whose
-    windows take precedence over those of the policy.
+    Reads bronze_product_catalog, whose windows take precedence over those of the policy, and
+    silver_daily_user_activity from the first day of the data.
 
     Returns:
-        Interval table by `user_id` and `product_id`, days as numbers: `current_state`,
+        Interval table by `user_id` and `product_id`, with days as numbers: `current_state`,
         `state_since`, `first_access_at`, `activation_day`, `last_qualifying_event_at`,
-        `total_qualifying_events` and `triggering_event_id` (the first qualifying event of the
-        interval's first day, if it changed the state).
+        `total_qualifying_events` and `triggering_event_id` (the first qualifying event on the first day
+        of the interval, if it changed the state).
     """
     in_products = activity.semi_join(active_products(catalog), "product_id")
     relationships = _relationships(in_products)
@@ -79,7 +79,7 @@ def _relationships(activity: ir.Table) -> ir.Table:
 def _starts(relationships: ir.Table, catalog: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     joined = relationships.inner_join(active_products(catalog), "product_id")
     active_days = joined.active_days.fill_null(policy.active_days)
-    # A product's own active window may exceed the default dormant window.
+    # The active window of a product may exceed the default dormant window.
     dormant_days = ibis.greatest(joined.dormant_days.fill_null(policy.dormant_days), active_days)
     return joined.select(
         _NUMBER,

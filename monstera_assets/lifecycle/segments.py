@@ -1,7 +1,8 @@
 """Behavioral segments as data: dimensions, values and rules (framework, section 7).
 
-A dimension is a cascade: a user has the value of the first rule that applies, else the last value. The
-rules read the measures of `lifecycle/behavior.py`; engine, checks and docs read the dimensions.
+A user has the value of the first rule of a dimension that applies, or the last value if no rule does.
+The rules read the measures of `lifecycle/behavior.py`. The engine, the checks and the documentation
+read the dimensions.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import ibis.expr.types as ir
 from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
 
 _RULES_VERSION = 1
-"""Increase it when a rule changes in more than its thresholds."""
+"""Increase this number when more than the thresholds of a rule change."""
 
 _STATE_THRESHOLDS = (
     *("new_user_days", "active_days", "dormant_days"),
     *("min_qualifying_events_to_activate", "workflow_days"),
 )
-"""Fields of the lifecycle policy on which the measures depend."""
+"""Fields of the lifecycle policy on which the measures depend, apart from the segment thresholds."""
 
 Condition = Callable[[ir.Table, SegmentPolicy], ir.BooleanValue]
 
@@ -36,7 +37,7 @@ def _always(_: ir.Table, __: SegmentPolicy) -> ir.BooleanValue:
 class Segment:
     """One value of a dimension.
 
-    `meaning` describes the rule, with thresholds by name in braces; `applies` is the rule.
+    `applies` is the rule, and `meaning` describes it, with the names of thresholds in braces.
     """
 
     value: str
@@ -46,7 +47,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A behavioral dimension: segments in the order in which their rules are evaluated."""
+    """A behavioral dimension, with its segments in the order in which their rules are evaluated."""
 
     name: str
     description: str
@@ -55,7 +56,7 @@ class Dimension:
     def __post_init__(self) -> None:
         *cascade, rest = self.segments
         if rest.applies is not _always or any(each.applies is _always for each in cascade):
-            raise ValueError(f"{self.name}: all segments but the last need a rule")
+            raise ValueError(f"{self.name}: every segment except the last must have a rule")
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -63,14 +64,14 @@ class Dimension:
         return tuple(segment.value for segment in self.segments)
 
     def label(self, measures: ir.Table, policy: SegmentPolicy) -> ir.StringValue:
-        """Return the value of each row: the first whose rule applies."""
+        """Return for each row the first value whose rule applies."""
         return ibis.cases(
             *((segment.applies(measures, policy), segment.value) for segment in self.segments)
         )
 
 
 def _is_at_risk(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Select active or returning users who use less than before in one of three ways."""
+    """Select active or returning users whose use has declined in one of three ways."""
     declines = (user.events_before_30 >= policy.at_risk_min_events_before) & (
         _share(user.events_30, user.events_before_30) <= policy.at_risk_max_event_share
     )
@@ -94,7 +95,7 @@ def _is_completionist(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
 
 
 def _is_struggling(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Select new users with no completed workflow and little or no use."""
+    """Select new users with little or no use and no completed workflow."""
     return (
         (user.journey_stage == "onboarding")
         & (user.days_since_signup <= policy.struggling_days)
@@ -112,7 +113,7 @@ def _completion(user: ir.Table) -> ir.FloatingValue:
 
 
 def _share(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
-    """Return a share, rounded once so that it can equal a threshold; 0 of nothing."""
+    """Return a share, or 0 if `whole` is 0. Rounding it only once lets it equal a threshold."""
     return ibis.ifelse(whole > 0, part.cast("float64") / whole.cast("float64"), 0.0)
 
 
@@ -123,16 +124,16 @@ DIMENSIONS = (
         (
             Segment(
                 "at_risk",
-                "active or returning, and: qualifying events of the last 30 days at most"
-                " {at_risk_max_event_share} of those of the 30 before, these being at least"
+                "active or returning, and one of: qualifying events in the last 30 days at most"
+                " {at_risk_max_event_share} of those in the 30 days before, if those are at least"
                 " {at_risk_min_events_before}; or {at_risk_quiet_days} to {at_risk_max_quiet_days}"
-                " days quiet; or fewer active products than 30 days before",
+                " days quiet; or fewer active products than 30 days earlier",
                 _is_at_risk,
             ),
             Segment(
                 "power",
-                "at least {power_min_events} qualifying events in 28 days, and in 30 days at least"
-                " {power_min_products} products or {power_min_features} features used or"
+                "at least {power_min_events} qualifying events in 28 days and, in 30 days, at least"
+                " {power_min_products} products used, {power_min_features} features used or"
                 " {power_min_active_days} active days",
                 _is_power,
             ),
@@ -155,19 +156,21 @@ DIMENSIONS = (
         (
             Segment(
                 "high",
-                "more than {value_high_above} completed",
+                "more than {value_high_above} of the runs completed",
                 lambda user, policy: _completion(user) > policy.value_high_above,
             ),
             Segment(
                 "moderate",
-                "at least {value_moderate_from} completed",
+                "at least {value_moderate_from} of the runs completed",
                 lambda user, policy: (
                     (user.workflows_completed >= 1)
                     & (_completion(user) >= policy.value_moderate_from)
                 ),
             ),
-            Segment("low", "at least one completed", lambda user, _: user.workflows_completed >= 1),
-            Segment("none", "none completed"),
+            Segment(
+                "low", "at least one run completed", lambda user, _: user.workflows_completed >= 1
+            ),
+            Segment("none", "no run completed"),
         ),
     ),
     Dimension(
@@ -186,7 +189,7 @@ DIMENSIONS = (
             ),
             Segment(
                 "explorer",
-                "tried at least {explorer_min_products} products, active in fewer than"
+                "tried at least {explorer_min_products} products, but active in fewer than"
                 " {multi_min_products}",
                 lambda user, policy: user.products_tried >= policy.explorer_min_products,
             ),
@@ -196,7 +199,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "journey_stage",
-        "Stage of the user's life on the platform.",
+        "Stage of the user's journey on the platform.",
         (
             Segment(
                 "reactivation",
@@ -229,38 +232,40 @@ DIMENSIONS = (
         (
             Segment(
                 "completionist",
-                "in 30 days at least {completionist_min_features} features, and at least"
-                " {completionist_min_share} of the features of the products used",
+                "at least {completionist_min_features} features used in 30 days, and at least"
+                " {completionist_min_share} of the features in the products used",
                 _is_completionist,
             ),
             Segment(
                 "advanced",
-                "at least one feature in 30 days",
+                "at least one feature used in 30 days",
                 lambda user, _: user.features_used_30 >= 1,
             ),
             Segment(
                 "abandoner",
-                "features before, but none in 30 days",
+                "features used before, but none in 30 days",
                 lambda user, _: user.has_used_features,
             ),
-            Segment("core", "no features ever"),
+            Segment("core", "no feature ever used"),
         ),
     ),
     Dimension(
         "collaboration_type",
-        "Level of collaboration, by the people reached in the last 90 days.",
+        "Level of collaboration, by the number of people reached in the last 90 days.",
         (
             Segment(
                 "team_leader",
-                "at least {team_leader_min_people} people",
+                "at least {team_leader_min_people} people reached",
                 lambda user, policy: user.people_reached >= policy.team_leader_min_people,
             ),
             Segment(
-                "collaborator", "at least one person", lambda user, _: user.people_reached >= 1
+                "collaborator",
+                "at least one person reached",
+                lambda user, _: user.people_reached >= 1,
             ),
             Segment(
                 "team_member",
-                "nobody, but invited to the platform",
+                "nobody reached, but invited to the platform",
                 lambda user, policy: user.acquisition_source.isin(policy.invitation_sources),
             ),
             Segment("solo", "nobody"),
@@ -272,17 +277,17 @@ DIMENSIONS = (
         (
             Segment(
                 "daily",
-                "at least {daily_min_days} of the last 28 days",
+                "active on at least {daily_min_days} of the last 28 days",
                 lambda user, policy: user.active_days_28 >= policy.daily_min_days,
             ),
             Segment(
                 "weekly",
-                "at least {weekly_min_weeks} of the last 4 weeks",
+                "active in at least {weekly_min_weeks} of the last 4 weeks",
                 lambda user, policy: user.weeks_active >= policy.weekly_min_weeks,
             ),
             Segment(
                 "monthly",
-                "at least {monthly_min_months} of the last 3 windows of 30 days",
+                "active in at least {monthly_min_months} of the last 3 windows of 30 days",
                 lambda user, policy: user.months_active >= policy.monthly_min_months,
             ),
             Segment(
@@ -295,11 +300,11 @@ DIMENSIONS = (
         ),
     ),
 )
-"""The seven dimensions, in the framework's order."""
+"""The seven dimensions, in the order of the framework."""
 
 COMPOSITE = Dimension(
     "composite_segment",
-    "Segment that combines several dimensions.",
+    "Segment that combines several of the dimensions.",
     (
         Segment(
             "struggling_new_user",
@@ -335,7 +340,7 @@ COMPOSITE = Dimension(
         Segment("standard", "everyone else"),
     ),
 )
-"""Reads the other dimensions, so it is evaluated last."""
+"""This dimension reads the others, so it is evaluated last."""
 
 
 def with_segments(measures: ir.Table, policy: LifecyclePolicy) -> ir.Table:
@@ -353,15 +358,15 @@ def with_segments(measures: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 def disagreeing(
     labelled: ir.Table, policy: LifecyclePolicy, dimensions: Iterable[Dimension]
 ) -> ir.BooleanValue:
-    """Select rows with a value whose rule does not apply, or comes after one that does.
+    """Select rows with a value whose rule does not apply, or is preceded by a rule that applies.
 
-    Evaluates each rule separately; `Dimension.label` evaluates them in order.
+    This function evaluates each rule separately, whereas `Dimension.label` evaluates them in order.
     """
     return ibis.or_(*(_disagrees(labelled, policy.segments, dimension) for dimension in dimensions))
 
 
 def segment_version(policy: LifecyclePolicy) -> str:
-    """Return a version that changes with the rules and every threshold behind the segments."""
+    """Return a version that changes with the rules and with every threshold of the segments."""
     thresholds = {
         **{name: getattr(policy, name) for name in _STATE_THRESHOLDS},
         **policy.segments.model_dump(),

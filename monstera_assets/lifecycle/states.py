@@ -1,4 +1,4 @@
-"""States and allowed transitions as data, for the engine, checks, docs and charts."""
+"""States and allowed transitions as data for the engine, the checks, the docs and the charts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ACTIVITY_STATES = (
     UserState.CHURNED,
     UserState.REACTIVATED,
 )
-"""States that depend on activity alone, before dunning and deletion apply."""
+"""The states that depend on activity alone, before dunning and deletion apply."""
 
 
 class ProductState(StrEnum):
@@ -88,7 +88,7 @@ class HealthBand(StrEnum):
 
 @dataclass(frozen=True)
 class Transition:
-    """An allowed transition; `reason` says why an unpublished one is needed."""
+    """An allowed transition. If the framework does not publish it, `reason` says why it is needed."""
 
     published: bool
     reason: str = ""
@@ -96,7 +96,7 @@ class Transition:
 
 State = TypeVar("State", bound=StrEnum)
 Transitions = Mapping[State, Mapping[State, Transition]]
-"""Allowed transitions by origin and target state."""
+"""Allowed transitions by original state and new state."""
 
 
 def _published(*states: State) -> dict[State, Transition]:
@@ -108,8 +108,8 @@ def _because(reason: str, *states: State) -> dict[State, Transition]:
 
 
 _INTO_DUNNING = (
-    "dunning covers only active: a user who becomes active while the account is in dunning enters it"
-    " directly"
+    "dunning applies only to active users, so a user who becomes active while the account is in"
+    " dunning enters it directly"
 )
 
 USER_TRANSITIONS: Transitions[UserState] = {
@@ -117,8 +117,8 @@ USER_TRANSITIONS: Transitions[UserState] = {
         **_published(UserState.ACTIVE, UserState.CHURNED, UserState.DELETED),
         **_because(_INTO_DUNNING, UserState.DUNNING),
         **_because(
-            "with an activation threshold above 1 a user can use the product, fall quiet and only then"
-            " stop being new",
+            "with an activation threshold above 1, a user can use the product, become quiet and only"
+            " then stop being new",
             UserState.DORMANT,
         ),
     },
@@ -139,8 +139,8 @@ USER_TRANSITIONS: Transitions[UserState] = {
     UserState.DUNNING: {
         **_published(UserState.ACTIVE, UserState.CHURNED, UserState.DELETED),
         **_because(
-            "dunning covers only active: a user who falls quiet while the account is in dunning"
-            " becomes dormant",
+            "dunning applies only to active users, so a user who becomes quiet while the account is in"
+            " dunning becomes dormant",
             UserState.DORMANT,
         ),
     },
@@ -157,7 +157,7 @@ PRODUCT_TRANSITIONS: Transitions[ProductState] = {
     ProductState.ACTIVE: {
         **_because("quiet for longer than active_days", ProductState.DORMANT),
         **_because(
-            "quiet, in a product whose dormant_days equal its active_days", ProductState.CHURNED
+            "quiet in a product whose dormant_days and active_days are equal", ProductState.CHURNED
         ),
     },
     ProductState.DORMANT: {
@@ -167,18 +167,21 @@ PRODUCT_TRANSITIONS: Transitions[ProductState] = {
     ProductState.CHURNED: _because("used again after having churned", ProductState.REACTIVATED),
     ProductState.REACTIVATED: _because("the day after reactivation", ProductState.ACTIVE),
 }
-"""Allowed transitions of a user in a product; the framework publishes none."""
+"""Allowed transitions of a user in a product. The framework publishes none."""
 
 _FROZEN_ON_THE_DAY = (
-    "a failed payment or a pause freezes a paying account at once; the framework has no such edge"
+    "a failed payment or a pause freezes a paying account at once; the framework does not publish this"
+    " transition"
 )
-_UNFROZEN = "when the failure or pause ends, the state again follows from the account's other facts"
-_SIGNALS_CHANGE_DAILY = "the signals of risk and growth are evaluated every day"
+_UNFROZEN = "when the failure or pause ends, the state again depends on the account's other facts"
+_SIGNALS_CHANGE_DAILY = "signals of risk and growth are evaluated every day"
 
 ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     AccountState.TRIAL: {
         **_published(AccountState.NEW_PAID, AccountState.CHURNED),
-        **_because("first payment and a failure or pause on the same day", AccountState.FROZEN),
+        **_because(
+            "the first payment is on the same day as a failure or pause", AccountState.FROZEN
+        ),
     },
     AccountState.NEW_PAID: {
         **_published(
@@ -196,8 +199,8 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     },
     AccountState.EXPANDING: {
         **_published(AccountState.ACTIVE, AccountState.CONTRACTING, AccountState.AT_RISK),
-        **_because("growth ends within the first 90 days", AccountState.NEW_PAID),
-        **_because("a lapse is churn at once if churn_days is 1", AccountState.CHURNED),
+        **_because("the growth ends within the first 90 days", AccountState.NEW_PAID),
+        **_because("a lapsed account churns at once if churn_days is 1", AccountState.CHURNED),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
     },
     AccountState.AT_RISK: {
@@ -205,7 +208,7 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
         **_because("the risk ends within the first 90 days", AccountState.NEW_PAID),
         **_because(_SIGNALS_CHANGE_DAILY, AccountState.EXPANDING),
         **_because(
-            "paid again after a short lapse, within the 90 days after an earlier return",
+            "paid again after a short lapse, within 90 days of an earlier return",
             AccountState.REACTIVATED,
         ),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
@@ -222,14 +225,14 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     AccountState.CHURNED: {
         **_published(AccountState.REACTIVATED),
         **_because("first payment after an expired trial", AccountState.NEW_PAID),
-        **_because("paid again, and failed or paused on the same day", AccountState.FROZEN),
+        **_because("paid again, with a failure or pause on the same day", AccountState.FROZEN),
     },
     AccountState.REACTIVATED: {
         **_published(AccountState.ACTIVE, AccountState.AT_RISK, AccountState.CHURNED),
         **_because(_SIGNALS_CHANGE_DAILY, AccountState.EXPANDING, AccountState.CONTRACTING),
         **_because(
-            "churned, returned and settled within new_paid_days, if churn_days and reactivated_days"
-            " are small",
+            "churned, returned and settled within new_paid_days, which is possible if churn_days and"
+            " reactivated_days are small",
             AccountState.NEW_PAID,
         ),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
@@ -245,7 +248,7 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
 }
 """Allowed transitions of an account (framework, section 5).
 
-The published transitions into deleted are omitted: no fact deletes an account.
+The published transitions into deleted are omitted because no fact can delete an account.
 """
 
 

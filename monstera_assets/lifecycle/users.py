@@ -1,6 +1,6 @@
 """The lifecycle of users on the platform (framework, section 3).
 
-History, current state and transitions follow from `platform_intervals`.
+The history, current and transition tables are derived from `platform_intervals`.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def platform_intervals(
 ) -> ir.Table:
     """Return the state of each user on the platform for all days since signup.
 
-    Reads silver_daily_user_activity since the first day of the data, and bronze tables.
+    Reads bronze tables and silver_daily_user_activity, from the first day of the data.
 
     Returns:
-        Interval table by `user_id`, days as numbers: `platform_state`, `state_since`,
+        Interval table by `user_id`, with days as numbers: `platform_state`, `state_since`,
         `activity_state`, `is_dunning`, `dunning_type`, `dunning_since`, `account_id`, `start_day`
         (signup), `last_activity_day`, `last_qualifying_event_at`, `qualifying_events` (on the last
-        activity day), `total_qualifying_events` and `triggering_event_id` (of the interval's first
-        day; null if the state did not change or time alone changed it).
+        activity day), `total_qualifying_events` and `triggering_event_id` (on the first day of the
+        interval; null if the state did not change or only the passage of time changed it).
     """
     people = users.select("user_id", "account_id", "user_created_at")
     people = numbered(people, by=["user_id"], number="user_number")
@@ -81,10 +81,10 @@ def platform_intervals(
 
 
 def _triggering_event_id(states: ir.Table) -> ir.StringValue:
-    """Return the event that caused a transition, null if time alone did.
+    """Return the event that caused a transition, or null if only the passage of time did.
 
-    `dunning_event_id` is the subscription event that started the current dunning, or ended the last
-    one; null if one dunning directly followed another.
+    `dunning_event_id` is the subscription event that started the current dunning period or ended the
+    last one; null if one period directly followed another.
     """
     by_activity = (states.valid_from == states.last_activity_day) & states.activity_decides
     dunning_begins = (states.dunning_since == states.valid_from) & states.dunning_event_id.notnull()
@@ -113,7 +113,7 @@ def _starts(people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return one row per user and qualifying day, in any product or none."""
+    """Return one row per user and day with a qualifying event, with or without a product."""
     qualifying = activity.filter(activity.qualifying_events > 0)
     qualifying = qualifying.inner_join(people.select("user_id", "user_number"), "user_id")
     days = qualifying.group_by("user_number", "activity_date").aggregate(
@@ -137,7 +137,7 @@ def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePoli
 
 
 def _deletions(subscription_events: ir.Table, people: ir.Table) -> ir.Table:
-    """Return one interval per deleted user, from the first deletion on."""
+    """Return one interval per deleted user, which starts on the day of the first deletion."""
     deletions = subscription_events.filter(
         subscription_events.event_type == "user_deleted", subscription_events.entity_type == "user"
     )

@@ -1,8 +1,9 @@
-"""Workflow runs: step events matched in order (framework, section 7).
+"""Workflow runs, computed by matching step events in order (framework, section 7).
 
-A run is a user, a workflow and an instance: the project, else the session, else the day. It starts with
-the instance's first step 1 and advances with each next step, in order, within the policy's
-`workflow_days` after the start. An event makes at most one step. Other steps do not advance the run.
+A run is identified by a user, a workflow and an instance, which is the project, otherwise the session,
+otherwise the day. The run starts with the first event of step 1 in the instance. It advances with each
+following step, in order, within `workflow_days` of the start. An event counts as at most one step. All
+other step events leave the run unchanged.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from monstera_assets.lifecycle.intervals import day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 
 RUN = ("user_id", "workflow_id", "instance_type", "instance_id")
-"""Columns that identify a run."""
+"""The columns that identify a run."""
 
 
 class InstanceType(StrEnum):
-    """Kind of instance that separates the runs of a user in a workflow."""
+    """Kind of instance that distinguishes the runs of one user in one workflow."""
 
     PROJECT = "project"
     SESSION = "session"
@@ -33,7 +34,7 @@ class InstanceType(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """Status of a run on a date."""
+    """Status of a run at the end of a day."""
 
     COMPLETED = "completed"
     OPEN = "open"
@@ -43,10 +44,10 @@ class RunStatus(StrEnum):
 class MatchedInOrder(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
     """The moments of the steps 1, 2, ... that occur in this order among the given steps.
 
-    Ibis has no fold operation; the warehouse's compiler renders the engine's.
+    Ibis has no fold operation, so the compiler in `warehouse` renders the engine's own.
 
     Args:
-        steps: array of structs with `moment` and `minus_number`, the negated step number.
+        steps: array of structs with `moment` and `minus_number`, the negative step number.
     """
 
     steps: ops.Value[dt.Array[dt.Struct]]
@@ -55,28 +56,28 @@ class MatchedInOrder(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
 
     @attribute  # type: ignore[untyped-decorator]  # Ibis has no stubs
     def dtype(self) -> dt.DataType:
-        """Return the type: an array of moments."""
+        """Return the type, an array of moments."""
         return dt.Array(self.steps.dtype.value_type["moment"])
 
 
 def with_position(workflows: ir.Table) -> ir.Table:
-    """Add `position` to the steps of bronze_workflows: 1, 2, ... without gaps."""
+    """Add `position` to the steps of bronze_workflows, numbered 1, 2, ... without gaps."""
     by_step = ibis.window(group_by="workflow_id", order_by="step_number")
     return workflows.mutate(position=workflows.step_number.dense_rank().over(by_step) + 1)
 
 
 def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return the runs that step events make.
+    """Return the workflow runs, computed from step events.
 
-    A run as of a date depends only on events up to that date: later ones change neither its start nor
-    the steps reached.
+    A run as of a date depends only on events up to that date. Later events change neither its start nor
+    the steps already reached.
 
-    Reads bronze_workflows, and silver_workflow_steps since the first day of each instance.
+    Reads bronze_workflows and silver_workflow_steps, from the first day of each instance.
 
     Returns:
         One row per run: `RUN`, `started_at`, `started_day` (number), `steps` (of the workflow),
-        `steps_reached`, `reached_at` (array: when each step was reached), `completed_at` and
-        `completed_day` (null if not completed).
+        `steps_reached`, `reached_at` (an array of the times at which each step was reached),
+        `completed_at` and `completed_day` (null if not completed).
     """
     positions = with_position(workflows).select("workflow_id", "step_number", "position")
     lengths = positions.group_by("workflow_id").aggregate(steps=positions.position.max())
@@ -85,14 +86,14 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
     starts = first_steps.group_by(*RUN).aggregate(
         started_at=first_steps.step_at.min(), started_date=first_steps.step_date.min()
     )
-    # A one-step workflow can start more than once in an instance; all but the first are repeats.
+    # A workflow with one step can start several times in an instance. Only the first start counts.
     in_time = events.inner_join(starts, RUN)
     in_time = in_time.filter(
         in_time.step_at >= in_time.started_at,
         day_number(in_time.step_date) - day_number(in_time.started_date) <= policy.workflow_days,
     )
-    # Sort by moment and event, then later steps first, so that an event that matches two steps makes
-    # only one.
+    # Sort by moment and event, and then later steps first, so that an event that matches two steps
+    # counts as only one of them.
     step = ibis.struct(
         {
             "moment": in_time.step_at,
@@ -119,7 +120,7 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
 
 
 def run_status(runs: ir.Table, day: ir.IntegerValue, policy: LifecyclePolicy) -> ir.StringValue:
-    """Return the status of runs at the end of a day (number)."""
+    """Return the status of runs at the end of a day, given as a day number."""
     return ibis.cases(
         (runs.completed_at.notnull(), RunStatus.COMPLETED),
         (day - runs.started_day <= policy.workflow_days, RunStatus.OPEN),

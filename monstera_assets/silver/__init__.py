@@ -1,7 +1,7 @@
-"""Silver: activity of users and accounts, and the states that follow from it.
+"""Silver tables: the activity of users and accounts, and the states derived from it.
 
-Belongs here: one module per table, with its declaration, the function that computes it and its checks.
-Does not belong here: the rules of the states (lifecycle) and metrics (gold).
+Each table has one module, with its declaration, the function that computes it and its checks. The rules
+that decide states are in `lifecycle`, and metrics are in `gold`.
 """
 
 OWNERS = ("team:analytics-engineering",)

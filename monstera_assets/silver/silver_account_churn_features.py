@@ -1,4 +1,4 @@
-"""silver_account_churn_features: features and outcomes of account churn models."""
+"""silver_account_churn_features: features and outcomes for account churn models."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from monstera_assets.prediction.targets import ACCOUNTS
 from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS
 
 _LAPSED = "subscription lapsed"
-"""Start of the `state_reason` of an account whose subscription has ended."""
+"""Prefix of the `state_reason` of accounts whose subscription has ended."""
 _WITHOUT_CONTRACT = (ma.AccountState.TRIAL, ma.AccountState.CHURNED)
 _CHANGES = {30: 1, 90: 3}
-"""Days over which changes are measured, with the steps between snapshots."""
+"""Days over which a change is measured, mapped to the number of snapshots to look back."""
 _STATE_FEATURES = tuple(column for column in STATE_COLUMNS if column.name in ACCOUNTS.features)
 
 TABLE = ma.declare_table(
     "silver_account_churn_features",
     grain="one snapshot of an account under contract",
-    description="What was known about each account under contract, and did its subscription lapse in"
-    " the 90 days after? Account churn models are trained on these rows and score them. Snapshots"
-    " are the as-of date and every 30 days before; each holds only facts up to its date, and the"
-    " outcome.",
+    description="What was known about each account under contract, and did its subscription lapse"
+    " in the next 90 days? Account churn models are trained on these rows and score them. There is"
+    " one snapshot on the as-of date and one every 30 days before it. Each contains the outcome,"
+    " and otherwise only facts dated up to the snapshot.",
     key=("account_id", "snapshot_date"),
     columns=(
         ma.ACCOUNT_ID,
@@ -35,19 +35,19 @@ TABLE = ma.declare_table(
             ma.nullable(
                 f"{name}_change_{days}",
                 dtype,
-                f"{what} {days} days before; null if the account is younger.",
+                f"{what} {days} days earlier; null if the account is younger.",
             )
             for name, dtype, what in (
-                ("health", "float64", "Change in health_score against"),
-                ("active_seats", "int64", "Change in active seats against"),
+                ("health", "float64", "Change in health_score from"),
+                ("active_seats", "int64", "Change in active seats from"),
             )
             for days in _CHANGES
         ),
         ma.nullable(
             "churned",
             "boolean",
-            "Whether the subscription was lapsed on any of the 90 days after the snapshot; null until"
-            " they have passed.",
+            "Whether the subscription was lapsed on any of the 90 days after the snapshot; null"
+            " until those days have passed.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -63,7 +63,7 @@ def under_contract(rows: ir.Table) -> ir.BooleanValue:
 def silver_account_churn_features(
     silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Select the accounts' history on the dates of the snapshots."""
+    """Select the rows of the account history on the snapshot dates."""
     history = silver_account_state_history
     as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
     oldest = feature_snapshots.oldest_snapshot(policy.churn, ACCOUNTS.horizon_steps)
@@ -104,7 +104,7 @@ def silver_account_churn_features(
 
 
 def _lapses(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """Return the accounts that were not under contract on some day of the 90 after a snapshot."""
+    """Return the accounts without a contract on at least one of the 90 days after a snapshot."""
     lapsed = history.filter(~under_contract(history))
     block = feature_snapshots.block_of(lapsed.snapshot_date, as_of)
     lapsed = lapsed.select("account_id", block=block).distinct()
@@ -118,7 +118,7 @@ def _lapses(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
 def outcomes_recomputed_from_history(
     silver_account_churn_features: ir.Table, silver_account_state_history: ir.Table
 ) -> ir.Table:
-    """Exactly the accounts marked as churned lapsed within the 90 days."""
+    """An account is marked as churned if and only if it lapsed within 90 days of the snapshot."""
     history = silver_account_state_history
     lapsed = history.filter(
         history.state_reason.startswith(_LAPSED) | history.current_state.isin(["churned", "trial"])

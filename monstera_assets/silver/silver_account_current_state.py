@@ -1,4 +1,4 @@
-"""silver_account_current_state: state and health of each account on the as-of date."""
+"""silver_account_current_state: the state and health of each account on the as-of date."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ agrees_with_history = state_tables.agrees_with_history(TABLE, "silver_account_st
 def accounts_table_is_up_to_date(
     silver_account_current_state: ir.Table, bronze_accounts: ir.Table
 ) -> ir.Table:
-    """The accounts table agrees with the last subscription event of each account."""
+    """bronze_accounts agrees with the latest subscription events of every paid account."""
     current = silver_account_current_state
     paid = current.filter(
         current.days_to_renewal.notnull() | (current.monthly_recurring_revenue > 0)

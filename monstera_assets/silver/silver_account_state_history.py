@@ -1,4 +1,4 @@
-"""silver_account_state_history: state and health per account and day."""
+"""silver_account_state_history: the state and health of each account on each day."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS,
 TABLE = ma.declare_table(
     "silver_account_state_history",
     grain="one account and date",
-    description="What were the state and health of each account at the end of each day? Contracts"
-    " follow from subscription events, and before them from bronze_accounts; use follows from the"
-    " users' activity. Read silver_account_state_intervals for durations.",
+    description="What were the state and health of each account at the end of each day? The contract"
+    " comes from subscription events and, before the first one, from bronze_accounts. Use is measured"
+    " over all users of the account. For durations, read silver_account_state_intervals.",
     key=("account_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.ACCOUNT_ID, ma.SNAPSHOT_DATE, *STATE_COLUMNS),
@@ -26,7 +26,7 @@ TABLE = ma.declare_table(
 def silver_account_state_history(
     silver_account_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Cross the intervals with the days of the window."""
+    """Expand the intervals to one row per account and day of the window."""
     days = state_tables.days_of(silver_account_state_intervals, window, keys=["account_id"])
     return days.select(
         "account_id", snapshot_date=ma.day_date(days.day), **states_on(days, days.day)
@@ -68,10 +68,10 @@ def seats_recomputed_from_raw_events(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Active seats equal the distinct users in the raw events.
+    """Active seats equal the number of distinct users with a qualifying event in the raw events.
 
-    Checks only the last day of the window and of each month in it: counting 30 days of events for
-    every day would cost more than the table.
+    Checks only the last day of the window and the last day of each month in it. Counting 30 days of
+    events for every day would take longer than computing the table.
     """
     dates = ma.calendar(window.first, window.last, "snapshot_date")
     next_day = dates.snapshot_date + ibis.interval(days=1)
@@ -97,7 +97,7 @@ def seats_recomputed_from_raw_events(
 
 @ma.rule(TABLE, blocking=False)
 def seats_within_contract(silver_account_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
-    """No account uses more seats than it has bought."""
+    """No account uses more seats than it bought."""
     rows = ma.within(silver_account_state_history, "snapshot_date", window)
     rows = rows.filter(rows.active_seats > rows.total_seats)
     return rows.group_by("account_id").aggregate(

@@ -1,4 +1,4 @@
-"""silver_account_state_intervals: runs of days without a change in an account's state or health."""
+"""silver_account_state_intervals: intervals with a constant state and health of an account."""
 
 from __future__ import annotations
 
@@ -24,57 +24,60 @@ STATE_COLUMNS = (
     ma.Column(
         "subscription_tier",
         "string",
-        "Subscription tier in force; trial before the first payment.",
+        "Current subscription tier; trial before the first payment.",
         allowed=SUBSCRIPTION_TIERS,
     ),
-    ma.Column("total_seats", "int64", "Seats bought."),
+    ma.Column("total_seats", "int64", "Number of seats bought."),
     ma.Column(
-        "active_seats",
-        "int64",
-        "Distinct users of the account with a qualifying event in the last 30 days.",
+        "active_seats", "int64", "Number of users with a qualifying event in the last 30 days."
     ),
     ma.Column(
         "seat_utilization_pct",
         "float64",
-        "100 x active_seats / total_seats; 0 without seats, above 100 if more are used than bought.",
+        "100 x active_seats / total_seats; 0 if total_seats is 0, above 100 if active_seats exceeds"
+        " it.",
     ),
-    ma.Column("health_score", "float64", "Mean of the four components, 0 to 100."),
+    ma.Column("health_score", "float64", "Mean of the four health components, between 0 and 100."),
     ma.Column(
-        "seat_utilization_score", "float64", "Health component: seat utilization, at most 100."
+        "seat_utilization_score", "float64", "Health component: seat_utilization_pct, at most 100."
     ),
     ma.Column(
         "product_breadth_score",
         "float64",
-        "Health component: 100 x products in use / the policy's breadth_target, at most 100.",
+        "Health component: 100 x products_active / the breadth_target setting, capped at 100.",
     ),
     ma.Column(
         "recent_activity_score",
         "float64",
-        "Health component: 100, 75, 50 or 25 if the last qualifying event is at most 7, 14, 30 or 60"
-        " days ago, else 0.",
+        "Health component: 100, 75, 50 or 25 if the last qualifying event was at most 7, 14, 30 or 60"
+        " days ago; otherwise 0.",
     ),
     ma.Column(
         "contract_status_score",
         "float64",
-        "Health component: 0 churned; 25 frozen or lapsed; 50 trial or cancellation pending; 75"
-        " renewal within 30 days; else 100.",
+        "Health component: 0 if churned; 25 if frozen or lapsed; 50 if in trial or if a cancellation"
+        " is pending; 75 if due for renewal within 30 days; otherwise 100.",
     ),
     ma.Column(
         "health_band",
         "string",
-        "excellent from 90, good from 70, fair from 50, poor from 30, else critical.",
+        "Band of health_score: excellent from 90, good from 70, fair from 50, poor from 30, critical"
+        " below.",
         allowed=tuple(HealthBand),
     ),
     ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
-        "Monthly recurring revenue, in the company's currency; 0 unless paid.",
+        "Monthly recurring revenue in the company's currency; 0 if the account is not paid.",
     ),
-    ma.nullable("contract_renewal_date", "date", "Renewal date; null if open-ended."),
+    ma.nullable(
+        "contract_renewal_date", "date", "Renewal date of the contract; null if it is open-ended."
+    ),
     ma.nullable(
         "days_to_renewal",
         "int64",
-        "Days until the renewal date, negative after it; null if never paid or lapsed.",
+        "Days until the renewal date, negative after it; null if there is no renewal date, or the"
+        " account never paid or has lapsed.",
     ),
     ma.Column(
         "frozen_reason",
@@ -83,16 +86,16 @@ STATE_COLUMNS = (
         nullable=True,
         allowed=tuple(FrozenReason),
     ),
-    ma.Column("products_active", "int64", "Products with qualifying use in the last 30 days."),
+    ma.Column("products_active", "int64", "Products with a qualifying event in the last 30 days."),
 )
 
 
 TABLE = ma.declare_table(
     "silver_account_state_intervals",
     grain="one account and interval",
-    description="How did the state and health of each account change over time? Intervals are runs"
-    " of days without a change, from creation to the as-of date. Read this table for durations and"
-    " long ranges: it has one row per change; the history has one per day.",
+    description="How did the state and health of each account change over time? Each interval is a"
+    " series of consecutive days without a change. The intervals cover the time from creation to the"
+    " as-of date. Use this table instead of the history for durations and long periods.",
     key=("account_id", "valid_from"),
     columns=(
         ma.ACCOUNT_ID,
@@ -100,12 +103,12 @@ TABLE = ma.declare_table(
         state_tables.VALID_TO,
         *(column for column in STATE_COLUMNS if column.name != "days_to_renewal"),
         ma.Column(
-            "is_paid", "boolean", "Whether the account is paid; days_to_renewal is null if not."
+            "is_paid", "boolean", "Whether the account is paid; if not, it has no days_to_renewal."
         ),
         ma.nullable(
             "subscription_event_id",
             "string",
-            "Subscription event that changed the contract on the first day; null if none did.",
+            "Subscription event that changed the contract on the first day; null if no event did.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -122,7 +125,7 @@ def silver_account_state_intervals(
     policy: ma.LifecyclePolicy,
     as_of: ir.DateValue,
 ) -> ir.Table:
-    """Apply the lifecycle rules to all facts up to the as-of date."""
+    """Apply the lifecycle rules to all facts dated up to the as-of date."""
     intervals = account_intervals(
         silver_daily_user_activity,
         bronze_users,
@@ -144,7 +147,7 @@ def silver_account_state_intervals(
 
 
 def states_on(days: ir.Table, day: ir.IntegerValue) -> dict[str, ir.Value]:
-    """Return the columns of history and current state, for rows of intervals on a day."""
+    """Return the state columns of the history and current tables, for intervals on a given day."""
     to_renewal = ma.day_number(days.contract_renewal_date) - day
     renewal = {"days_to_renewal": ibis.ifelse(days.is_paid, to_renewal, None)}
     names = ma.column_names(STATE_COLUMNS)

@@ -14,8 +14,8 @@ _STATES = tuple(ma.AccountState)
 TABLE = ma.declare_table(
     "silver_account_state_transitions",
     grain="one account and date with a transition",
-    description="When did accounts change state, and why? Each transition has the rule that led to"
-    " the new state, and that day's changes in revenue and seats.",
+    description="When did accounts change state, and why? Each row names the rule that led to the new"
+    " state and gives that day's changes in revenue and seats.",
     key=("account_id", "transition_date"),
     partition_column="transition_date",
     columns=(
@@ -27,13 +27,13 @@ TABLE = ma.declare_table(
         ma.nullable(
             "triggering_event_id",
             "string",
-            "Subscription event of that day; null if time or use caused the transition.",
+            "Subscription event of the day; null if the passage of time or use caused the transition.",
         ),
         state_tables.DAYS_IN_PREVIOUS_STATE,
         ma.Column(
             "mrr_change",
             "decimal(18, 2)",
-            "Change in monthly recurring revenue since the day before.",
+            "Change in monthly recurring revenue from the day before.",
         ),
         ma.Column("seat_change", "int64", "Change in seats bought since the day before."),
     ),
@@ -44,7 +44,7 @@ TABLE = ma.declare_table(
 def silver_account_state_transitions(
     silver_account_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Return where intervals of different states meet within the window."""
+    """Return the intervals that begin in the window with a new state."""
     intervals = silver_account_state_intervals
     moves = state_tables.transitions_of(intervals, window, keys=["account_id"])
     return moves.mutate(
@@ -71,9 +71,9 @@ def equal_history_differences(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Transitions are exactly the differences between consecutive rows of history.
+    """The transitions are exactly the differences between consecutive days of the history.
 
-    Days whose previous day is not in history are not compared.
+    A day is not compared if the history lacks the day before.
     """
     history = state_tables.with_day_before(silver_account_state_history, window)
     by_day = ibis.window(group_by="account_id", order_by="snapshot_date")

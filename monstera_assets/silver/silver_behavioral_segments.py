@@ -1,4 +1,4 @@
-"""silver_behavioral_segments: behavioral segments of each user on the as-of date."""
+"""silver_behavioral_segments: the behavioral segments of each user on the as-of date."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from monstera_assets.silver.silver_user_segment_history import MEASURE_COLUMNS, 
 TABLE = ma.declare_table(
     "silver_behavioral_segments",
     grain="one user",
-    description="In which behavioral segments is each user now? The table describes the end of the"
-    " as-of date, the latest day of the history, and includes the measures behind the segments.",
+    description="Which behavioral segments does each user currently belong to? The table describes the"
+    " end of the as-of date, the latest day of the history. It includes the measures from which the"
+    " segments are derived.",
     key=("user_id",),
     columns=(
         ma.USER_ID,
@@ -32,7 +33,7 @@ TABLE = ma.declare_table(
     ],
 )
 def silver_behavioral_segments(silver_user_segment_history: ir.Table) -> ir.Table:
-    """Return the latest day of history."""
+    """Return the latest day of the history."""
     latest = silver_user_segment_history.rename(as_of_date="snapshot_date")
     return latest.mutate(
         segments_updated_at=latest.as_of_date.cast("timestamp") + ibis.interval(days=1)
@@ -45,7 +46,7 @@ def agrees_with_history(
     silver_user_segment_history: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """The segments are those of the latest day of history, for every user of that day."""
+    """The segments of every user are those on the latest day of the history."""
     history = silver_user_segment_history
     latest = history.filter(
         history.snapshot_date

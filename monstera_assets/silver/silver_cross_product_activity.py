@@ -1,4 +1,4 @@
-"""silver_cross_product_activity: product use and switches per user and day."""
+"""silver_cross_product_activity: each user's use of products and switches between them on each day."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 TABLE = ma.declare_table(
     "silver_cross_product_activity",
     grain="one user and day with at least one event in a product",
-    description="Which products did each user visit each day, and which workflows were completed?"
-    " Days without an event in a product have no row.",
+    description="How many products did each user visit each day, and how many workflows did the user"
+    " complete? Days without an event in a product have no row.",
     key=("user_id", "activity_date"),
     partition_column="activity_date",
     columns=(
         ma.USER_ID,
         ma.ACTIVITY_DATE,
-        ma.Column("products_visited", "int64", "Products with an event of any kind."),
-        ma.Column("products_used", "int64", "Products with a qualifying event."),
+        ma.Column("products_visited", "int64", "Number of products with an event of any kind."),
+        ma.Column("products_used", "int64", "Number of products with a qualifying event."),
         ma.product_column(
             "primary_product_id",
-            "Product with the most qualifying events; ties are broken by all events, then by lower id.",
+            "Product with the most qualifying events; ties are broken by total events, then by the"
+            " lower id.",
         ),
         ma.Column(
             "product_switches",
             "int64",
-            "Events in another product than the previous event's, by time and event id.",
+            "Number of events in a different product than the event before, by time and event id.",
         ),
-        ma.Column("workflows_completed", "int64", "Workflow runs completed that day."),
+        ma.Column("workflows_completed", "int64", "Number of workflow runs completed on that day."),
         ma.Column(
             "cross_product_workflows_completed",
             "int64",
-            "Completed runs of workflows whose steps are in more than one product.",
+            "Number of the completed runs whose workflow has steps in more than one product.",
         ),
     ),
 )
@@ -54,7 +55,7 @@ def silver_cross_product_activity(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Aggregate the day's events in products, in order, and add completed runs."""
+    """Aggregate each day's product events and add the completed workflow runs."""
     events = silver_events_enriched
     events = events.filter(events.entity_type == "user", events.product_id.notnull())
     by_product = events.group_by(
@@ -77,9 +78,9 @@ def silver_cross_product_activity(
 
 
 def _switches(events: ir.Table, days: ir.Table) -> ir.Table:
-    """Count events in a different product than the previous one, on days with several products.
+    """Count the events in a different product than the event before, on days with several products.
 
-    Most days have one product, and their events need no sorting.
+    Most days have only one product, so their events need no sorting.
     """
     events = events.rename(user_id="entity_id", activity_date="event_date")
     events = events.semi_join(days, TABLE.key)
@@ -97,7 +98,10 @@ def _completions(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count completed runs by user and day; only runs with a step in the window can complete in it."""
+    """Count completed runs per user and day.
+
+    Only runs with a step in the window can complete in it.
+    """
     within_window = steps.filter(steps.step_date.between(window.first, window.last))
     moved = steps.semi_join(within_window.select(*RUN).distinct(), RUN)
     runs = workflow_runs(moved, workflows, policy)
@@ -118,7 +122,7 @@ def agrees_with_daily_activity(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Users, days and products are those of the daily activity."""
+    """The users, days and products are those of silver_daily_user_activity."""
     rows = ma.within(silver_cross_product_activity, "activity_date", window)
     activity = ma.within(silver_daily_user_activity, "activity_date", window)
     activity = activity.filter(activity.product_id.notnull())
@@ -133,7 +137,7 @@ def agrees_with_daily_activity(
 def counts_are_possible(
     silver_cross_product_activity: ir.Table, silver_workflow_runs: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Switches and workflows do not exceed what products and completed runs allow."""
+    """Product switches and workflow counts are consistent with the visits and completed runs."""
     rows = ma.within(silver_cross_product_activity, "activity_date", window)
     runs = silver_workflow_runs
     completed = runs.filter(runs.completed_at.notnull())
@@ -141,7 +145,7 @@ def counts_are_possible(
         user_id="user_id", activity_date=completed.completed_at.date()
     ).aggregate(runs=completed.count())
     both = ma.left_joined(rows, completed, on=TABLE.key)
-    # Runs describe the as-of date and lack what was completed later.
+    # The workflow runs describe the as-of date, so later completions are missing.
     known = both.activity_date <= runs.aggregate(day=runs.as_of_date.max()).day.as_scalar()
     return both.filter(
         (both.product_switches < both.products_visited - 1)

@@ -11,30 +11,32 @@ from monstera_assets.lifecycle.products import IN_USE, active_products
 TABLE = ma.declare_table(
     "silver_cross_product_analytics",
     grain="one user",
-    description="Which products has each user tried, activated and kept using by the as-of date?"
-    " Only active products count; diversity measures how evenly the use is spread over them.",
+    description="Which products has each user tried, activated and kept using by the as-of date? Only"
+    " active products count. `diversity` measures how evenly the user's events are spread over them.",
     key=("user_id",),
     columns=(
         ma.USER_ID,
-        ma.Column("products_tried", "int64", "Products that the user has ever accessed."),
-        ma.Column("products_activated", "int64", "Products with an activation event."),
+        ma.Column("products_tried", "int64", "Number of products that the user has ever accessed."),
+        ma.Column("products_activated", "int64", "Number of products with an activation event."),
         ma.Column(
             "products_active",
             "int64",
-            "Products in which the user is active_in_product or reactivated_in_product.",
+            "Number of products in which the user is active_in_product or reactivated_in_product.",
         ),
-        ma.Column("total_qualifying_events", "int64", "Qualifying events in active products."),
+        ma.Column(
+            "total_qualifying_events", "int64", "Number of qualifying events in active products."
+        ),
         ma.product_column(
             "primary_product_id",
-            "Product with the most qualifying events; ties go to the one used last. Null if none.",
+            "Product with the most qualifying events; ties go to the one used last; null if none.",
             nullable=True,
         ),
         ma.nullable(
             "diversity",
             "float64",
-            "Entropy of the qualifying events over products, divided by the logarithm of the number"
-            " of active products: 0 if one product is used, 1 if all are used equally; null without"
-            " qualifying events.",
+            "Entropy of the qualifying events over products, divided by the logarithm of the number of"
+            " active products: 0 if only one product is used, 1 if all are used equally; null if there"
+            " are no qualifying events.",
         ),
         ma.product_column(
             "first_product_id", "Product adopted first; null if none.", nullable=True
@@ -57,7 +59,7 @@ def silver_cross_product_analytics(
     silver_user_product_states: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Aggregate product states by user."""
+    """Aggregate the product states per user."""
     states = silver_user_product_states
     adopted = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     events = adopted.total_qualifying_events
@@ -79,7 +81,7 @@ def silver_cross_product_analytics(
         products_active=adopted.count(where=adopted.current_state.isin(IN_USE)),
         total_qualifying_events=adopted.total_qualifying_events.sum().cast("int64"),
         primary_product_id=adopted.product_id.first(where=used, order_by=by_use),
-        # In a fixed order, on which the last bits of a sum of floats depend.
+        # The order is fixed because the last bits of a sum of floats depend on it.
         entropy=adopted.term.collect(order_by=adopted.product_id).sums(),
         first_product_id=adopted.product_id.first(order_by=in_order),
         first_adoption_date=adopted.first_access_at.min().date(),
@@ -108,7 +110,7 @@ def agrees_with_product_states(
     silver_user_product_states: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Each user has a portfolio that agrees with the product states."""
+    """Every user has a row, and it agrees with the user's product states."""
     states = silver_user_product_states
     tried = states.current_state != ma.ProductState.NEVER_ADOPTED
     counted = states.group_by(person_id="user_id").aggregate(

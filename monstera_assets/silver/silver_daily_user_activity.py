@@ -1,4 +1,4 @@
-"""silver_daily_user_activity: activity per user, product and day, the input of all histories."""
+"""silver_daily_user_activity: activity per user, product and day, the basis of all histories."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from monstera_assets.bronze.bronze_product_catalog import product_of_node
 TABLE = ma.declare_table(
     "silver_daily_user_activity",
     grain="one user, product and day with at least one event",
-    description="What did each user do in each product each day? Features and sub-features count for"
-    " their product; events without a product have a separate row with a null product.",
+    description="What did each user do in each product each day? Events in features and sub-features"
+    " count toward their product. Events without a product have a row of their own, in which the"
+    " product is null.",
     key=("user_id", "product_id", "activity_date"),
     partition_column="activity_date",
     columns=(
@@ -19,25 +20,29 @@ TABLE = ma.declare_table(
         ma.ACTIVITY_DATE,
         ma.product_column(
             "product_id",
-            "Product to which the events roll up; null for events without one.",
+            "Product to which the events roll up; null for events without a product.",
             nullable=True,
         ),
         ma.Column("events", "int64", "Number of events."),
         ma.QUALIFYING_EVENTS,
         ma.Column("activation_events", "int64", "Number of activation events."),
         ma.Column("sessions", "int64", "Number of distinct sessions."),
-        ma.Column("first_event_at", "timestamp", "First event of the day, UTC."),
-        ma.Column("last_event_at", "timestamp", "Last event of the day, UTC."),
+        ma.Column("first_event_at", "timestamp", "Time of the first event of the day, UTC."),
+        ma.Column("last_event_at", "timestamp", "Time of the last event of the day, UTC."),
         ma.nullable(
-            "first_qualifying_event_at", "timestamp", "First qualifying event of the day, UTC."
+            "first_qualifying_event_at",
+            "timestamp",
+            "Time of the first qualifying event of the day, UTC; null if none.",
         ),
         ma.nullable(
-            "last_qualifying_event_at", "timestamp", "Last qualifying event of the day, UTC."
+            "last_qualifying_event_at",
+            "timestamp",
+            "Time of the last qualifying event of the day, UTC; null if none.",
         ),
         ma.nullable(
             "first_qualifying_event_id",
             "string",
-            "First qualifying event of the day, by timestamp and event_id.",
+            "Id of the first qualifying event of the day, ordered by time and event id; null if none.",
         ),
     ),
 )
@@ -47,12 +52,12 @@ TABLE = ma.declare_table(
 def silver_daily_user_activity(
     bronze_events: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:
-    """Aggregate user events by user, product and day."""
+    """Aggregate the events of users per user, product and day."""
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     events = bronze_events.filter(bronze_events.entity_type == "user")
     events = events.left_join(nodes, events.product_id == nodes.node_id)
     qualifying = events.is_qualifying_event
-    # Grouping by session first avoids a distinct count of sessions.
+    # Grouping by session first avoids a count of distinct sessions.
     parts = events.group_by(
         user_id=events.entity_id,
         activity_date=events.event_date,

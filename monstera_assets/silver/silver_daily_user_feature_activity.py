@@ -1,4 +1,4 @@
-"""silver_daily_user_feature_activity: qualifying use of features per user and day."""
+"""silver_daily_user_feature_activity: qualifying events per user, feature and day."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from monstera_assets.bronze.bronze_product_catalog import feature_of_node
 TABLE = ma.declare_table(
     "silver_daily_user_feature_activity",
     grain="one user, feature and day with at least one qualifying event",
-    description="Which features did each user use each day? Sub-features count for their feature;"
-    " retired features, and features of retired products, are left out.",
+    description="Which features did each user use each day? Events in sub-features count toward their"
+    " feature. Retired features and the features of retired products are excluded.",
     key=("user_id", "feature_id", "activity_date"),
     partition_column="activity_date",
     columns=(
@@ -27,7 +27,7 @@ TABLE = ma.declare_table(
 def silver_daily_user_feature_activity(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:
-    """Aggregate qualifying user events by user, feature and day."""
+    """Aggregate the qualifying events of users per user, feature and day."""
     events = silver_events_enriched
     events = events.filter(events.entity_type == "user", events.is_qualifying_event)
     nodes = feature_of_node(bronze_product_catalog).select(

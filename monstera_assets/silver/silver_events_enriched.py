@@ -1,4 +1,4 @@
-"""silver_events_enriched: accepted events with product, user and account attributes."""
+"""silver_events_enriched: accepted events with attributes of their product, user and account."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ TABLE = ma.declare_table(
     "silver_events_enriched",
     grain="one event",
     description="Which product, user and account does each accepted event belong to? Attributes of"
-    " users and accounts come from their latest rows and are null for other entity types.",
+    " users and accounts come from their latest rows. They are null for events of other entity types.",
     key=("event_id",),
     partition_column="event_date",
     columns=(
         *(column for column in EVENT_COLUMNS if column.name in _KEPT),
         ma.product_column(
             "product_id",
-            "Product to which the event rolls up; null for events without one.",
+            "Product to which the event rolls up; null for events without a product.",
             nullable=True,
         ),
         ma.product_column(
             "feature_id",
-            "Feature or sub-feature that the event names; null if none.",
+            "Feature or sub-feature that the event names; null if it names none.",
             nullable=True,
         ),
         replace(ma.ACCOUNT_OF_USER, nullable=True),
-        ma.nullable("country", "string", "Country of the user."),
-        ma.nullable("plan_type", "string", "Plan of the user."),
-        ma.nullable("acquisition_source", "string", "Acquisition source of the user."),
+        ma.nullable("country", "string", "Country of the user; null for other entities."),
+        ma.nullable("plan_type", "string", "Plan of the user; null for other entities."),
+        ma.nullable(
+            "acquisition_source", "string", "User's acquisition source; null for other entities."
+        ),
         ma.Column(
             "account_tier",
             "string",
@@ -48,7 +50,9 @@ TABLE = ma.declare_table(
             nullable=True,
             allowed=SUBSCRIPTION_TIERS,
         ),
-        ma.nullable("days_since_signup", "int64", "Days from the user's signup to the event."),
+        ma.nullable(
+            "days_since_signup", "int64", "Days from signup to the event; null for other entities."
+        ),
     ),
 )
 
@@ -60,7 +64,7 @@ def silver_events_enriched(
     bronze_users: ir.Table,
     bronze_accounts: ir.Table,
 ) -> ir.Table:
-    """Join events to the catalog, users and accounts."""
+    """Join the events to the catalog, users and accounts."""
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     people = bronze_users.inner_join(
         bronze_accounts.select("account_id", account_tier="subscription_tier"), "account_id"
@@ -84,7 +88,7 @@ def silver_events_enriched(
 def typed_events_have_a_product(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every event whose type belongs to a product names one."""
+    """Every event names a product if its event type belongs to one."""
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.product_id.isnull())
     listed = catalog_event_types(bronze_product_catalog).select("event_type").distinct()
@@ -95,7 +99,7 @@ def typed_events_have_a_product(
 def flags_agree_with_catalog(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Qualifying and activation flags agree with the catalog's lists, where it has any."""
+    """The qualifying and activation flags agree with the catalog wherever it lists event types."""
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.product_id.notnull())
     listed = catalog_event_types(bronze_product_catalog)
@@ -116,9 +120,9 @@ def flags_agree_with_catalog(
 def no_email_leaves_bronze(
     silver_events_enriched: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """No event's metadata contains a user's e-mail address.
+    """No event's `metadata` contains the e-mail address of a user.
 
-    Metadata is the only free text in silver and gold; tests cover all other columns.
+    `metadata` is the only free-text column in silver and gold. Tests cover every other column.
     """
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.metadata.contains("@"))
@@ -135,7 +139,7 @@ def no_email_leaves_bronze(
 
 
 def catalog_event_types(catalog: ir.Table) -> ir.Table:
-    """Return the catalog's lists as one row per node and event type.
+    """Return the event types that the catalog lists, one row per node and event type.
 
     Columns: `node_id`, `event_type`, `qualifies`, `activates`.
     """

@@ -12,14 +12,14 @@ from monstera_assets import authoring as ma
 ARROW = " > "
 PERIOD_DAYS = 30
 RETENTION_FROM = (30, 90)
-"""First days of the periods after an adoption in which retention is measured."""
+"""The day after an adoption on which each retention period starts."""
 
 TABLE = ma.declare_table(
     "silver_product_adoption_sequences",
-    grain="one path: a sequence of products in the order of adoption",
-    description="In which order have users adopted products by the as-of date? Paths form a tree: a"
-    " path of n products counts the users who adopted these products first, in this order. Users end"
-    " on the path of all their adoptions, so users_ending adds up to all adopters.",
+    grain="one path, a sequence of products in the order of adoption",
+    description="In which order have users adopted products by the as-of date? Each path of n products"
+    " has the number of users whose first n products were these, in this order. Each adopter is"
+    " counted in users_ending of exactly one path, the one with all products that the user adopted.",
     key=("path",),
     columns=(
         ma.Column("path", "string", f"Product ids, separated by `{ARROW}`."),
@@ -27,22 +27,22 @@ TABLE = ma.declare_table(
         ma.product_column("first_product_id", "First product of the path."),
         ma.product_column("last_product_id", "Last product of the path."),
         ma.nullable(
-            "previous_path",
-            "string",
-            "Path without its last product; null for a path of one.",
+            "previous_path", "string", "Path without its last product; null if path_length is 1."
         ),
-        ma.Column("users", "int64", "Users whose first adoptions are the path."),
-        ma.Column("users_ending", "int64", "Users who adopted nothing after the path."),
+        ma.Column(
+            "users", "int64", "Number of users who adopted these products first, in this order."
+        ),
+        ma.Column("users_ending", "int64", "Number of those users who adopted no other product."),
         ma.Column("share_of_adopters", "float64", "users / all adopters, between 0 and 1."),
         ma.nullable(
             "share_of_previous",
             "float64",
-            "users / users of the previous path, between 0 and 1; null without one.",
+            "users / users of the previous path, between 0 and 1; null if there is no previous path.",
         ),
         ma.nullable(
             "median_days_since_previous",
             "float64",
-            "Median days between the last two adoptions; null for a path of one.",
+            "Median days between the last two adoptions; null if path_length is 1.",
         ),
         ma.Column(
             "median_days_since_signup", "float64", "Median days from signup to the last adoption."
@@ -60,7 +60,7 @@ TABLE = ma.declare_table(
                     f"retention_{start}",
                     "float64",
                     f"Share of those users with a qualifying event on days {start} to"
-                    f" {start + PERIOD_DAYS - 1} after the last adoption; null without users.",
+                    f" {start + PERIOD_DAYS - 1} after the last adoption; null if there are none.",
                 ),
             )
         ),
@@ -73,7 +73,7 @@ TABLE = ma.declare_table(
 def silver_product_adoption_sequences(
     silver_user_product_adoptions: ir.Table, silver_daily_user_activity: ir.Table
 ) -> ir.Table:
-    """Build the path to each adoption and aggregate by path."""
+    """Build the path that leads to each adoption and aggregate per path."""
     adoptions = _with_retention(silver_user_product_adoptions, silver_daily_user_activity)
     so_far = ibis.cumulative_window(group_by="user_id", order_by="sequence_number")
     before = ibis.window(group_by="user_id", order_by="sequence_number", preceding=(None, 1))
@@ -122,7 +122,7 @@ def silver_product_adoption_sequences(
 
 
 def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
-    """Add whether each adopter could be, and was, active in the periods after the adoption."""
+    """Add whether each period after an adoption is over and whether the adopter was active in it."""
     used = activity.filter(activity.qualifying_events > 0)
     used = used.select("user_id", used_on=used.activity_date).distinct()
     steps = adoptions.select("user_id", "sequence_number", "adoption_date", "as_of_date")
@@ -153,7 +153,7 @@ def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
 def sequences_partition_the_adopters(
     silver_product_adoption_sequences: ir.Table, silver_user_product_adoptions: ir.Table
 ) -> ir.Table:
-    """Paths partition the adopters: each ends on a path or continues on a longer one."""
+    """Every adopter on a path either ends there or continues to a longer path."""
     paths = silver_product_adoption_sequences
     onward = paths.group_by(path=paths.previous_path).aggregate(
         going_on=paths.users.sum().cast("int64")

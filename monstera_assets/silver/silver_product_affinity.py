@@ -1,4 +1,4 @@
-"""silver_product_affinity: how often users adopt pairs of products."""
+"""silver_product_affinity: how often users adopt two products together."""
 
 from __future__ import annotations
 
@@ -8,54 +8,59 @@ import ibis.expr.types as ir
 from monstera_assets import authoring as ma
 
 MAU_GAP = 29
-"""Maximum days since the last qualifying event of a user in MAU."""
+"""Maximum number of days since the last qualifying event for a user to count toward MAU."""
 
 TABLE = ma.declare_table(
     "silver_product_affinity",
     grain="one ordered pair of active, launched products",
     description="How is the adoption of one product associated with that of another as of the as-of"
-    " date? Rates are over all users who have signed up; adoption is first access. Eligible users,"
-    " users of both, support, lift and Jaccard are the same in both orders. None of them implies"
-    " causation.",
+    " date? A product is adopted when it is first accessed. Rates are computed over all users who have"
+    " signed up. users_eligible, users_both, support, lift and jaccard are the same in both orders."
+    " None of the rates implies causation.",
     key=("first_product_id", "second_product_id"),
     columns=(
         ma.product_column("first_product_id", "First product of the pair."),
         ma.product_column("second_product_id", "Second product of the pair."),
-        ma.Column("users_eligible", "int64", "n: users who could use both products."),
-        ma.Column("users_first", "int64", "n_a: users who adopted the first product."),
-        ma.Column("users_second", "int64", "n_b: users who adopted the second product."),
-        ma.Column("users_both", "int64", "n_ab: users who adopted both products."),
-        ma.Column("is_low_support", "boolean", "Whether n_ab is below min_affinity_support."),
-        ma.nullable("support", "float64", "n_ab / n, between 0 and 1; null without users."),
+        ma.Column("users_eligible", "int64", "n: number of users who could use both products."),
+        ma.Column("users_first", "int64", "n_a: number of users who adopted the first product."),
+        ma.Column("users_second", "int64", "n_b: number of users who adopted the second product."),
+        ma.Column("users_both", "int64", "n_ab: number of users who adopted both products."),
+        ma.Column(
+            "is_low_support", "boolean", "Whether n_ab is below the min_affinity_support setting."
+        ),
+        ma.nullable("support", "float64", "n_ab / n, between 0 and 1; null if there are no users."),
         ma.nullable(
             "co_adoption_rate", "float64", "n_ab / n_a, between 0 and 1; null if n_a is 0."
         ),
         ma.nullable(
             "lift",
             "float64",
-            "n n_ab / (n_a n_b): 1 if adoptions are independent; null if n_a or n_b is 0.",
+            "n x n_ab / (n_a x n_b): 1 if the adoptions are independent; null if n_a or n_b is 0.",
         ),
         ma.nullable(
             "jaccard",
             "float64",
             "n_ab / (n_a + n_b - n_ab), between 0 and 1; null if nobody adopted either product.",
         ),
-        ma.Column("users_in_order", "int64", "Users who adopted the first before the second."),
+        ma.Column(
+            "users_in_order", "int64", "Users who adopted the first product before the second."
+        ),
         ma.nullable(
             "median_days_between",
             "float64",
-            "Median days between the two adoptions of users_in_order; null if there are none.",
+            "Median days between the two adoptions of users_in_order; null if there are no such users.",
         ),
         ma.nullable(
             "monthly_active_share_both",
             "float64",
-            "Share of the adopters of both who are in MAU, between 0 and 1; null if there are none.",
+            "Share of the adopters of both products who count toward MAU, between 0 and 1; null if"
+            " none.",
         ),
         ma.nullable(
             "monthly_active_share_first_only",
             "float64",
-            "Share of the adopters of only the first product who are in MAU, between 0 and 1; null if"
-            " there are none.",
+            "Share of the adopters of only the first product who count toward MAU, between 0 and 1;"
+            " null if there are no such adopters.",
         ),
         ma.nullable(
             "retention_lift",
@@ -119,7 +124,7 @@ def silver_product_affinity(
 
 
 def _pairs(catalog: ir.Table, as_of: ir.Table) -> ir.Table:
-    """Return all ordered pairs of products available on the as-of date, with that date."""
+    """Return all ordered pairs of products available on the as-of date."""
     products = catalog.filter(catalog.tier == "product", catalog.is_active).cross_join(as_of)
     products = products.filter(products.created_at.date() <= products.as_of_date)
     first = products.select("as_of_date", "users_eligible", first_product_id=products.product_id)
@@ -147,7 +152,7 @@ def _together(adoptions: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def symmetric_where_it_must_be(silver_product_affinity: ir.Table) -> ir.Table:
-    """Support, lift, Jaccard and users of both are the same in both orders of a pair."""
+    """users_both, support, lift and jaccard are the same in both orders of a pair."""
     same = ("users_eligible", "users_both", "support", "lift", "jaccard", "is_low_support")
     pairs = silver_product_affinity.select(*TABLE.key, "users_first", "users_second", *same)
     turned = pairs.rename(

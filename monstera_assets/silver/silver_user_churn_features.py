@@ -1,4 +1,4 @@
-"""silver_user_churn_features: features and outcomes of user churn models."""
+"""silver_user_churn_features: features and outcomes for user churn models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from monstera_assets.prediction.targets import STEP_DAYS, USERS
 from monstera_assets.silver.silver_user_segment_history import TABLE as SEGMENTS
 
 SCORED_STATES = (ma.UserState.ACTIVE, ma.UserState.RETURNING, ma.UserState.REACTIVATED)
-"""Activity states of users who can churn."""
+"""Activity states in which a user can churn."""
 _SEGMENT_MEASURES = (
     *("events_30", "events_before_30", "active_days_30", "weeks_active"),
     *("months_active", "products_used_30", "products_active_before", "features_used_30"),
@@ -19,7 +19,7 @@ _SEGMENT_MEASURES = (
     *("engagement_intensity", "acquisition_source"),
 )
 _SAMPLED_BY = ("account_id", "days_since_signup", "total_qualifying_events", "days_quiet")
-"""Distinguish users without their ids, so that erasing one does not change the samples."""
+"""Distinguish users without using their ids, so that erasing a user does not change the samples."""
 _LONG_BLOCKS = 3
 _WEEK = 7
 _SEGMENT_COLUMNS = {column.name: column for column in SEGMENTS.columns}
@@ -27,11 +27,11 @@ _SEGMENT_COLUMNS = {column.name: column for column in SEGMENTS.columns}
 TABLE = ma.declare_table(
     "silver_user_churn_features",
     grain="one snapshot of a user who could churn",
-    description="What was known about each user who could churn, and did the user churn in the 30"
-    " days after? Churn models are trained on these rows and score them. Snapshots are the as-of"
-    " date and every 30 days before; each holds only facts up to its date. The as-of date has every"
-    " active, returning or reactivated user; earlier snapshots have a sample of at most"
-    " max_rows_per_date, with outcomes.",
+    description="What was known about each user who could churn, and did the user churn in the next 30"
+    " days? User churn models are trained on these rows and score them. There is one snapshot on the"
+    " as-of date and one every 30 days before it. The features use only facts dated up to the"
+    " snapshot. The latest snapshot contains every active, returning or reactivated user. Earlier ones"
+    " have known outcomes and contain a sample of at most max_rows_per_date users.",
     key=("user_id", "snapshot_date"),
     columns=(
         ma.USER_ID,
@@ -40,23 +40,23 @@ TABLE = ma.declare_table(
         ma.Column(
             "activity_state",
             "string",
-            "State that depends on activity alone.",
+            "State of the user based on activity alone.",
             allowed=tuple(SCORED_STATES),
         ),
-        ma.Column("is_dunning", "boolean", "Whether the account was in dunning."),
+        ma.Column("is_dunning", "boolean", "Whether the user's account was in dunning."),
         ma.DAYS_SINCE_SIGNUP,
         ma.Column("days_quiet", "int64", "Days since the last qualifying event."),
         ma.TOTAL_QUALIFYING_EVENTS,
-        ma.Column("active_days_7", "int64", "Days with a qualifying event in the last 7."),
-        ma.Column("active_days_90", "int64", "Days with a qualifying event in the last 90."),
+        ma.Column("active_days_7", "int64", "Days with a qualifying event in the last 7 days."),
+        ma.Column("active_days_90", "int64", "Days with a qualifying event in the last 90 days."),
         ma.Column(
             "active_days_missed",
             "float64",
-            "Active days expected in the quiet days: days_quiet times the share of active days in the"
-            " last 90 days, or since signup if later.",
+            "Number of active days expected during the quiet days: days_quiet x the share of active"
+            " days in the last 90 days, or since signup if that is more recent.",
         ),
         *(_SEGMENT_COLUMNS[name] for name in _SEGMENT_MEASURES),
-        ma.Column("country", "string", "Country of the user in the latest row."),
+        ma.Column("country", "string", "Country of the user, from the user's latest row."),
         ma.Column(
             "account_state",
             "string",
@@ -64,20 +64,26 @@ TABLE = ma.declare_table(
             allowed=tuple(ma.AccountState),
             nullable=True,
         ),
-        ma.nullable("account_health", "float64", "Health score of the account, 0 to 100."),
+        ma.nullable(
+            "account_health",
+            "float64",
+            "Health score of the account, between 0 and 100; null if unknown.",
+        ),
         ma.nullable(
             "account_contract",
             "float64",
-            "contract_status_score of the account, 0 to 100.",
+            "contract_status_score of the account, between 0 and 100; null if unknown.",
         ),
         ma.nullable(
-            "account_utilization", "float64", "Seat utilization of the account, in percent."
+            "account_utilization",
+            "float64",
+            "Seat utilization of the account, in percent; null if unknown.",
         ),
         ma.nullable(
             "churned",
             "boolean",
             "Whether the user had no qualifying event in the 30 days after the snapshot; null until"
-            " they have passed.",
+            " those days have passed.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -102,7 +108,7 @@ def silver_user_churn_features(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Join the histories on the dates of the snapshots."""
+    """Join the histories on the snapshot dates."""
     history = silver_user_state_history
     as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
     oldest = feature_snapshots.oldest_snapshot(policy.churn, USERS.horizon_steps)
@@ -110,7 +116,7 @@ def silver_user_churn_features(
     outcome = states.select(
         "user_id",
         snapshot=states.snapshot + USERS.horizon_steps,
-        # No event in the 30 days before the next snapshot: none since this one.
+        # No event in the 30 days before the next snapshot means no event since this one.
         churned=states.days_since_last_qualifying_event >= USERS.horizon_days,
     )
     users = states.filter(
@@ -151,7 +157,7 @@ def silver_user_churn_features(
 
 
 def _active_days(activity: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """Count active days in the 7 and 90 days up to each snapshot, by user."""
+    """Count each user's active days in the 7 and in the 90 days up to each snapshot."""
     active = activity.filter(activity.qualifying_events > 0, activity.activity_date <= as_of)
     days = active.select("user_id", "activity_date").distinct()
     days = days.mutate(
@@ -175,7 +181,7 @@ def _active_days(activity: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Ta
 def outcomes_recomputed_from_activity(
     silver_user_churn_features: ir.Table, silver_daily_user_activity: ir.Table
 ) -> ir.Table:
-    """Exactly the users marked as churned had no qualifying event in the 30 days."""
+    """A user is marked as churned if and only if no qualifying event followed within 30 days."""
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
     return feature_snapshots.wrong_outcomes(

@@ -1,4 +1,4 @@
-"""silver_user_current_state: state of each user on the as-of date."""
+"""silver_user_current_state: the state of each user on the as-of date."""
 
 from __future__ import annotations
 

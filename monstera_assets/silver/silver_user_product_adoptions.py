@@ -1,4 +1,4 @@
-"""silver_user_product_adoptions: order and time of each user's product adoptions."""
+"""silver_user_product_adoptions: when and in which order each user adopted products."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from monstera_assets.silver.silver_user_product_state_intervals import CURRENT_S
 TABLE = ma.declare_table(
     "silver_user_product_adoptions",
     grain="one user and adopted active product",
-    description="When and in which order has each user adopted products by the as-of date? Adoption"
-    " is first access; ties go to the lower product id.",
+    description="When and in which order did each user adopt products, up to the as-of date? A product"
+    " is adopted when the user first accesses it. If several are adopted at the same time, the one"
+    " with the lower product id comes first.",
     key=("user_id", "product_id"),
     columns=(
         *KEY_COLUMNS,
-        ma.Column("adopted_at", "timestamp", "First event of any kind in the product, UTC."),
+        ma.Column(
+            "adopted_at", "timestamp", "Time of the first event of any kind in the product, UTC."
+        ),
         ma.Column("adoption_date", "date", "UTC date of that event."),
-        ma.Column("sequence_number", "int64", "Position in the user's adoptions, from 1."),
+        ma.Column(
+            "sequence_number", "int64", "Position among the user's adoptions, starting at 1."
+        ),
         ma.Column("products_adopted", "int64", "Number of products that the user adopted."),
-        ma.Column("days_since_signup", "int64", "Days from signup to adoption."),
+        ma.Column("days_since_signup", "int64", "Days from signup to the adoption."),
         ma.nullable(
             "days_since_previous_adoption",
             "int64",
@@ -43,7 +48,7 @@ TABLE = ma.declare_table(
 def silver_user_product_adoptions(
     silver_user_product_states: ir.Table, bronze_users: ir.Table
 ) -> ir.Table:
-    """Number adopted products in the order of first access."""
+    """Number each user's adopted products in the order of first access."""
     states = silver_user_product_states
     adopted = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     signups = bronze_users.select("user_id", signup_date=bronze_users.user_created_at.date())
@@ -67,7 +72,7 @@ def silver_user_product_adoptions(
 def agree_with_product_states(
     silver_user_product_adoptions: ir.Table, silver_user_product_states: ir.Table
 ) -> ir.Table:
-    """Adoptions are the product states except never_adopted, numbered without gaps."""
+    """The adoptions are all product states except never_adopted, and sequence_number has no gaps."""
     adoptions, states = silver_user_product_adoptions, silver_user_product_states
     states = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     columns = ("user_id", "product_id", "current_state")

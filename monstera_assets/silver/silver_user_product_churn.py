@@ -1,4 +1,4 @@
-"""silver_user_product_churn: churn from products, and what followed."""
+"""silver_user_product_churn: when users churned from products, and what happened next."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_S
 
 
 class WhatFollowed(StrEnum):
-    """First event after a user's churn from a product."""
+    """What happened first after a user churned from a product."""
 
     OFF_THE_PLATFORM = "already_off_the_platform"
     PLATFORM_CHURN = "platform_churn"
@@ -25,57 +25,59 @@ class WhatFollowed(StrEnum):
 TABLE = ma.declare_table(
     "silver_user_product_churn",
     grain="one churn of a user from a product",
-    description="Which product does a user leave first, and what follows? Each row is a transition"
-    " to churned_from_product by the as-of date, with the user's churn from the platform. A user who"
-    " returns can leave a product more than once.",
+    description="Which product does a user leave first, and what happens next? Each row is a"
+    " transition to churned_from_product, up to the as-of date, and shows whether the user then"
+    " churned from the platform. A user who returns to a product can churn from it more than once.",
     key=("user_id", "product_id", "churned_on"),
     columns=(
         *KEY_COLUMNS,
-        ma.Column("churned_on", "date", "First day on which the user is churned from the product."),
+        ma.Column("churned_on", "date", "First day of the state churned_from_product."),
         ma.Column(
             "churn_number",
             "int64",
-            "Position in the user's churns from products, from 1; ties go to the lower product id.",
+            "Position among the user's churns from products, from 1; ties go to the lower product id.",
         ),
         ma.Column(
             "from_state",
             "string",
-            "Previous state in the product; new_to_product if the user never got value from it.",
+            "Previous state in the product; new_to_product if the user was never activated or active"
+            " in it.",
             allowed=ADOPTED_STATES,
         ),
         ma.Column(
             "other_products_active",
             "int64",
-            "Other products in which the user was active that day.",
+            "Number of other products in which the user was active on that day.",
         ),
         ma.Column(
             "platform_state",
             "string",
-            "State of the user on the platform that day.",
+            "State of the user on the platform on that day.",
             allowed=tuple(ma.UserState),
         ),
         ma.nullable(
             "platform_churned_on",
             "date",
-            "The user's next churn from the platform, the same day or later; null if none.",
+            "Date of the user's next churn from the platform, on the same day or later; null if none.",
         ),
         ma.nullable(
-            "returned_on",
-            "date",
-            "The user's next reactivation in the product; null if none.",
+            "returned_on", "date", "Date of the next reactivation in the product; null if none."
         ),
         ma.product_column(
             "next_churned_product_id",
             "Product that the user left next; null if none.",
             nullable=True,
         ),
-        ma.nullable("next_churned_on", "date", "Date of the next churn; null if none."),
+        ma.nullable(
+            "next_churned_on", "date", "Date of the user's next churn from a product; null if none."
+        ),
         ma.Column(
             "what_followed",
             "string",
-            "First event after the churn. On the same day, churn from the platform comes before a"
-            " return, and a return before another churn. already_off_the_platform if the user had"
-            " churned or been deleted before.",
+            "What happened first after the churn. On the same day, churn from the platform takes"
+            " precedence over a return to the product, and a return over churn from another product."
+            " already_off_the_platform means that the user had already churned from the platform or"
+            " been deleted.",
             allowed=tuple(WhatFollowed),
         ),
         ma.AS_OF_DATE,
@@ -95,7 +97,7 @@ def silver_user_product_churn(
     silver_user_product_state_history: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Join each churn from a product to the transitions that followed."""
+    """Join each churn from a product to the transitions that followed it."""
     people = silver_user_current_state
     moves = silver_user_state_transitions.cross_join(
         people.aggregate(as_of_date=people.as_of_date.max())
@@ -148,7 +150,7 @@ def silver_user_product_churn(
 
 
 def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
-    """Count the products in which the user was active on the day; they exclude the churned one."""
+    """Count the products in which the user was active on the day, which exclude the churned product."""
     active = history.filter(history.current_state.isin(IN_USE))
     active = active.select("user_id", churned_on="snapshot_date")
     found = churns.inner_join(active, ["user_id", "churned_on"])
@@ -156,9 +158,10 @@ def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
 
 
 def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) -> ir.Table:
-    """Return the platform state on the day and since when; null if it is the user's first state.
+    """Return the platform state on the day and its first day, null if it is the user's first state.
 
-    It is the state that the next transition leaves, or the current one if there is none.
+    The state is the one before the next transition, or the current state if there is no later
+    transition.
     """
     moved = platform.select("user_id", moved_on="transition_date", moved_from="from_state")
     found = ma.left_joined(churns.drop("from_state"), moved, on=["user_id"])
@@ -180,7 +183,7 @@ def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) ->
 def agree_with_transitions(
     silver_user_product_churn: ir.Table, silver_user_state_transitions: ir.Table
 ) -> ir.Table:
-    """Churns are the transitions to churned_from_product, numbered without gaps."""
+    """The churns are all transitions to churned_from_product, and churn_number has no gaps."""
     churns = silver_user_product_churn
     as_of = churns.aggregate(day=churns.as_of_date.max())
     moves = silver_user_state_transitions
@@ -205,7 +208,7 @@ def agree_with_transitions(
 def platform_state_is_the_historys(
     silver_user_product_churn: ir.Table, silver_user_state_history: ir.Table
 ) -> ir.Table:
-    """The platform state of each churn is that in the state history."""
+    """The platform state on the day of each churn is the one in silver_user_state_history."""
     churns, history = silver_user_product_churn, silver_user_state_history
     days = history.select("user_id", churned_on="snapshot_date", state="platform_state")
     days = days.semi_join(churns, ["user_id", "churned_on"])

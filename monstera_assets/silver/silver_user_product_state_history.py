@@ -1,4 +1,4 @@
-"""silver_user_product_state_history: state per user, adopted product and day."""
+"""silver_user_product_state_history: the state of each user in each adopted product on each day."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUM
 TABLE = ma.declare_table(
     "silver_user_product_state_history",
     grain="one user, product and date",
-    description="In which state was each user in each product at the end of each day? Rows begin at"
-    " first access; never_adopted follows from the absence of a row. Read"
-    " silver_user_product_state_intervals for durations.",
+    description="In which state was each user in each product at the end of each day? Rows start on"
+    " the day of first access. If a user has no row for a product, the state is never_adopted. For"
+    " durations, read silver_user_product_state_intervals.",
     key=(*KEYS, "snapshot_date"),
     partition_column="snapshot_date",
     columns=(*KEY_COLUMNS, ma.SNAPSHOT_DATE, *STATE_COLUMNS),
@@ -27,7 +27,7 @@ TABLE = ma.declare_table(
 def silver_user_product_state_history(
     silver_user_product_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Cross the intervals with the days of the window."""
+    """Expand the intervals to one row per user, product and day of the window."""
     days = state_tables.days_of(silver_user_product_state_intervals, window, keys=KEYS)
     return days.select(*KEYS, *ma.column_names(STATE_COLUMNS), snapshot_date=ma.day_date(days.day))
 
@@ -58,10 +58,12 @@ def reconciles_with_platform(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Platform and product states agree on who is active.
+    """The platform states and the product states agree on which users are active.
 
-    As in the framework, this is checked where all windows are the defaults: for products without their
-    own windows, and conversely for users whose qualifying events are all in such products.
+    As the framework defines it, this holds only for products with the default active and dormant
+    windows. A user who is active in such a product must be active on the platform. A user who is
+    active on the platform must be active in a product, unless some of the user's qualifying events
+    are in other products or in none.
     """
     products = active_products(bronze_product_catalog)
     usual = products.filter(
@@ -99,7 +101,7 @@ def reconciles_with_platform(
 
 
 def _days_of_users(rows: ir.Table, window: ma.Window, **kinds: ir.BooleanValue) -> ir.Table:
-    """Return each user's days of each kind, as sets of days since the window's first."""
+    """Return each user's days of each kind, as bit sets of days counted from the window's first day."""
     day = ma.day_number(rows.snapshot_date) - ma.day_number(window.first)
     return rows.group_by("user_id", word=word_of(day)).aggregate(
         **{name: bit_of(day).bit_or(where=applies) for name, applies in kinds.items()}

@@ -1,4 +1,4 @@
-"""silver_user_product_state_intervals: runs of days without a change for a user in a product."""
+"""silver_user_product_state_intervals: intervals with a constant state of a user in a product."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ CURRENT_STATE = ma.Column(
 STATE_COLUMNS = (
     CURRENT_STATE,
     ma.STATE_SINCE,
-    ma.Column("first_access_at", "timestamp", "First event of any kind in the product, UTC."),
+    ma.Column(
+        "first_access_at", "timestamp", "Time of the first event of any kind in the product, UTC."
+    ),
     ma.LAST_QUALIFYING_EVENT_AT,
     ma.ACTIVATION_DATE,
     ma.TOTAL_QUALIFYING_EVENTS,
@@ -31,9 +33,9 @@ STATE_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_user_product_state_intervals",
     grain="one user, product and interval",
-    description="How did the state of each user in each product change over time? Intervals are runs"
-    " of days without a change, from first access to the as-of date. Read this table for durations"
-    " and long ranges: it has one row per change; the history has one per day.",
+    description="How did the state of each user in each product change over time? Each interval is a"
+    " series of consecutive days without a change. The intervals cover the time from first access to"
+    " the as-of date. Use this table instead of the history for durations and long periods.",
     key=("user_id", "product_id", "valid_from"),
     columns=(
         *KEY_COLUMNS,
@@ -54,7 +56,7 @@ def silver_user_product_state_intervals(
     policy: ma.LifecyclePolicy,
     as_of: ir.DateValue,
 ) -> ir.Table:
-    """Apply the lifecycle rules to all facts up to the as-of date."""
+    """Apply the lifecycle rules to all facts dated up to the as-of date."""
     intervals = product_intervals(silver_daily_user_activity, bronze_product_catalog, policy)
     return state_tables.stored_intervals(
         TABLE,

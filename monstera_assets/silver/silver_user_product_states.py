@@ -1,4 +1,4 @@
-"""silver_user_product_states: state of each user in each active product on the as-of date."""
+"""silver_user_product_states: the state of each user in each active product on the as-of date."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ TABLE = ma.declare_table(
         ma.Column(
             "state_since",
             "date",
-            "First day of the unbroken run of this state; for never_adopted, the signup date.",
+            "First of the consecutive days in this state; for never_adopted, the signup date.",
         ),
         ma.nullable(
             "first_access_at",
             "timestamp",
-            "First event of any kind in the product, UTC; null if none.",
+            "Time of the first event of any kind in the product, UTC; null if none.",
         ),
         ma.LAST_QUALIFYING_EVENT_AT,
         ma.ACTIVATION_DATE,
@@ -48,7 +48,7 @@ def silver_user_product_states(
     silver_user_product_state_intervals: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Return all users who signed up by the as-of date, times all active products."""
+    """Return every user who signed up by the as-of date, combined with every active product."""
     people = state_tables.current(silver_user_state_intervals)
     people = people.select("user_id", "signup_date", "as_of_date", "state_updated_at")
     grid = people.cross_join(active_products(bronze_product_catalog).select("product_id"))

@@ -1,4 +1,4 @@
-"""silver_user_segment_history: behavioral segments and their measures per user and day."""
+"""silver_user_segment_history: the behavioral segments of each user on each day, and their measures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from monstera_assets.lifecycle.segments import (
 )
 
 PRODUCT_DAYS = 31
-"""Days of product states to read: 30 days ago and since."""
+"""Number of days of product states to read, from 30 days ago on."""
 
 SEGMENT_COLUMNS = (
     *(
@@ -40,44 +40,48 @@ MEASURE_COLUMNS = (
     ma.Column("events_before_30", "int64", "Qualifying events in the 30 days before the last 30."),
     ma.Column("active_days_28", "int64", "Days with a qualifying event in the last 28 days."),
     ma.Column("active_days_30", "int64", "Days with a qualifying event in the last 30 days."),
-    ma.Column("weeks_active", "int64", "Weeks with a qualifying event, out of the last 4."),
+    ma.Column("weeks_active", "int64", "How many of the last 4 weeks have a qualifying event."),
     ma.Column(
-        "months_active", "int64", "30-day windows with a qualifying event, out of the last 3."
+        "months_active",
+        "int64",
+        "How many of the last 3 windows of 30 days have a qualifying event.",
     ),
     ma.nullable(
         "days_quiet",
         "int64",
         f"Days since the last qualifying event; null if {RECENT_DAYS} or more, or if there is none.",
     ),
-    ma.Column("is_engaged", "boolean", "Whether the activity state is active or returning."),
+    ma.Column("is_engaged", "boolean", "Whether the user's activity state is active or returning."),
     ma.Column("products_tried", "int64", "Active products that the user has ever accessed."),
     ma.Column(
         "products_active",
         "int64",
         "Products in which the user is active_in_product or reactivated_in_product.",
     ),
-    ma.Column("products_active_before", "int64", "products_active 30 days ago."),
+    ma.Column("products_active_before", "int64", "products_active as of 30 days earlier."),
     ma.Column("products_used_30", "int64", "Products with a qualifying event in the last 30 days."),
     ma.Column("features_used_30", "int64", "Features with a qualifying event in the last 30 days."),
     ma.Column(
         "features_available_30",
         "int64",
-        "Features of the products used in the last 30 days.",
+        "Features that belong to the products used in the last 30 days.",
     ),
     ma.Column("has_used_features", "boolean", "Whether the user has ever used a feature."),
     ma.Column(
         "people_reached",
         "int64",
-        "People reached by collaboration events in the last 90 days: distinct targets, plus one per"
-        " event without a target.",
+        "People reached by collaboration events in the last 90 days: the distinct targets, plus one"
+        " per event without a target.",
     ),
     ma.Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
-    ma.Column("workflows_completed", "int64", "Number of those runs that are completed."),
+    ma.Column(
+        "workflows_completed", "int64", "Runs counted in workflows_started that are completed."
+    ),
     ma.nullable(
         "days_since_reactivation",
         "int64",
-        "Days since the latest reactivation; null if there is none or it is longer ago than the"
-        " policy's reactivation_days. A late first activation is not a reactivation.",
+        "Days since the latest reactivation; null if there is none in the last reactivation_days days."
+        " A late first activation is not a reactivation.",
     ),
     ma.Column(
         "is_back_in_season",
@@ -90,8 +94,8 @@ MEASURE_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_user_segment_history",
     grain="one user and date",
-    description="In which behavioral segments was each user at the end of each day? The columns"
-    " include the measures from which the segments follow.",
+    description="In which behavioral segments was each user at the end of each day? The table includes"
+    " the measures from which the segments are derived.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.USER_ID, ma.SNAPSHOT_DATE, *SEGMENT_COLUMNS, *MEASURE_COLUMNS),
@@ -122,7 +126,7 @@ def silver_user_segment_history(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Compute intervals of behavior, label them and cross them with the days of the window."""
+    """Compute intervals of constant behavior, expand them to days and assign the segments."""
     features = feature_of_node(bronze_product_catalog)
     features = features.filter(features.node_id == features.feature_id)
     signup_day = ma.day_number(bronze_users.user_created_at.date())
@@ -148,7 +152,7 @@ def silver_user_segment_history(
 
 
 def _at(intervals: ir.Table, day: ir.IntegerValue) -> ir.Table:
-    """Add the measures that change daily: days since signup, last use and reactivation."""
+    """Add the measures that change daily: the days since signup, last use and reactivation."""
     return intervals.mutate(
         days_since_signup=day - intervals.signup_day,
         days_quiet=day - intervals.last_day,
@@ -157,7 +161,10 @@ def _at(intervals: ir.Table, day: ir.IntegerValue) -> ir.Table:
 
 
 def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
-    """Return the people reached by collaboration events; an event without a target is one person."""
+    """Return the people reached by collaboration events.
+
+    An event without a target counts as one person.
+    """
     events = events.filter(
         events.entity_type == "user", events.event_type.isin(policy.collaboration_event_types)
     )
@@ -170,9 +177,10 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
 
 
 def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the runs started from 90 days before the window to its end, as of its end.
+    """Return the workflow runs that started in the window or in the 90 days before, as of its end.
 
-    Later steps change neither the start nor the completion of a run, so runs as of a later date agree.
+    `runs` may describe a later date, because later steps change neither the start of a run nor an
+    earlier completion.
     """
     first, last = ma.day_number(window.first), ma.day_number(window.last)
     days = runs.select(
@@ -190,7 +198,7 @@ def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
 def same_days_as_states(
     silver_user_segment_history: ir.Table, silver_user_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Each user has segments on exactly the days on which the user has a state."""
+    """Every user has segments on exactly the days on which the user has a state."""
     segments, states = (
         rows.group_by("user_id").aggregate(
             days=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
@@ -224,9 +232,10 @@ def measures_agree_with_sources(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """On the last day of the window, measures agree with the tables that they are counted from.
+    """On the last day of the window, the measures agree with the tables from which they are counted.
 
-    Counting the 30 days of events of each day would cost more than the table.
+    Checking every day would take longer than computing the table, because each day counts 30 days of
+    events.
     """
     last = ma.day_number(window.last)
     rows = silver_user_segment_history

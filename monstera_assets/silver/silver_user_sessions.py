@@ -10,29 +10,29 @@ from monstera_assets.bronze.event_rules import LOCATIONS
 TABLE = ma.declare_table(
     "silver_user_sessions",
     grain="one user, session and day",
-    description="What did each user do in each session? Sessions are those of the source. A session"
-    " that crosses midnight (UTC) has one row per day, so that a day never waits for the next day's"
-    " events.",
+    description="What did each user do in each session? The source defines the sessions. A session"
+    " that crosses midnight (UTC) has one row per day, so that a day can be computed without the next"
+    " day's events.",
     key=("user_id", "session_id", "session_date"),
     partition_column="session_date",
     columns=(
         ma.USER_ID,
         ma.Column("session_id", "string", "Identifier of the session."),
         ma.Column("session_date", "date", "UTC date of the events in this row."),
-        ma.Column("session_started_at", "timestamp", "First event of the session that day, UTC."),
-        ma.Column("session_ended_at", "timestamp", "Last event of the session that day, UTC."),
+        ma.Column("session_started_at", "timestamp", "Time of the first event in the row, UTC."),
+        ma.Column("session_ended_at", "timestamp", "Time of the last event in the row, UTC."),
         ma.Column("duration_seconds", "int64", "Whole seconds from the first to the last event."),
         ma.Column("location", "string", "Location of the first event.", allowed=LOCATIONS),
         ma.Column("events", "int64", "Number of events."),
         ma.QUALIFYING_EVENTS,
-        ma.Column("products_used", "int64", "Number of distinct products."),
+        ma.Column("products_used", "int64", "Number of distinct products with an event."),
     ),
 )
 
 
 @ma.table_asset(TABLE, days={"silver_events_enriched": ma.SAME_DAYS}, batch_by_date=True)
 def silver_user_sessions(silver_events_enriched: ir.Table) -> ir.Table:
-    """Aggregate user events by session and day."""
+    """Aggregate the events of users per session and day."""
     events = silver_events_enriched
     events = events.filter(events.entity_type == "user", events.session_id.notnull())
     sessions = events.group_by(

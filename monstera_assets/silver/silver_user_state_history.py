@@ -1,4 +1,4 @@
-"""silver_user_state_history: state per user and day."""
+"""silver_user_state_history: the state of each user on each day."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ TABLE = ma.declare_table(
     "silver_user_state_history",
     grain="one user and date",
     description="In which state was each user at the end of each day? The state depends only on the"
-    " entity tables and facts dated up to that day. Read silver_user_state_intervals for durations.",
+    " entity tables and on facts dated up to that day. For durations, read"
+    " silver_user_state_intervals.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(
         ma.USER_ID,
         ma.SNAPSHOT_DATE,
         *STATE_COLUMNS,
-        ma.Column("qualifying_events_count", "int64", "Qualifying events on that day."),
+        ma.Column("qualifying_events_count", "int64", "Number of qualifying events on that day."),
         ma.TOTAL_QUALIFYING_EVENTS,
         ma.DAYS_SINCE_SIGNUP,
         ma.DAYS_SINCE_LAST_QUALIFYING_EVENT,
@@ -32,7 +33,7 @@ TABLE = ma.declare_table(
 def silver_user_state_history(
     silver_user_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Cross the intervals with the days of the window."""
+    """Expand the intervals to one row per user and day of the window."""
     days = state_tables.days_of(silver_user_state_intervals, window, keys=["user_id"])
     last_day = ma.day_number(days.last_qualifying_date)
     return days.mutate(
@@ -47,14 +48,14 @@ def silver_user_state_history(
 def one_row_per_user_and_day(
     silver_user_state_history: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Each user has exactly one row per day since signup, and none before."""
+    """Each user has exactly one row per day since signup and no row before."""
     starts = bronze_users.select("user_id", start_date=bronze_users.user_created_at.date())
     return state_tables.days_not_in_history(silver_user_state_history, starts, ["user_id"], window)
 
 
 @ma.rule(TABLE)
 def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
-    """platform_state_since is the first day of an unbroken run of the state."""
+    """platform_state_since is the first of the consecutive days in the state."""
     runs = state_runs(ma.within(silver_user_state_history, "snapshot_date", window))
     begins = ibis.greatest(runs.platform_state_since, window.first)
     has_gap = runs.rows != ma.day_number(runs.last_day) - ma.day_number(runs.first_day) + 1
@@ -66,11 +67,11 @@ def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: ma.Window)
 
 
 def state_runs(history: ir.Table, by: tuple[str, ...] = ("user_id",)) -> ir.Table:
-    """Return the runs of states in a history, for each value of the columns `by`.
+    """Return each series of consecutive days in one state, per value of the columns `by`.
 
     Returns:
         One row per key, `platform_state` and `platform_state_since`: `rows`, `first_day`, `last_day`,
-        `previous_state` and `previous_since` (of the previous run, null for a key's first).
+        `previous_state` and `previous_since` (of the series before, null for the first one of a key).
     """
     runs = history.group_by(*by, "platform_state", "platform_state_since").aggregate(
         rows=history.count(),

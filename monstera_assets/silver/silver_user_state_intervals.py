@@ -1,4 +1,4 @@
-"""silver_user_state_intervals: runs of days without a change in a user's state."""
+"""silver_user_state_intervals: intervals with a constant state of a user."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ STATE_COLUMNS = (
         "State of the user on the platform at the end of the day.",
         allowed=tuple(ma.UserState),
     ),
-    ma.Column("platform_state_since", "date", "First day of the unbroken run of this state."),
+    ma.Column("platform_state_since", "date", "First of the consecutive days in this state."),
     ma.Column(
         "activity_state",
         "string",
-        "State that depends on activity alone, before dunning and deletion.",
+        "State of the user based on activity alone, before dunning and deletion apply.",
         allowed=ACTIVITY_STATES,
     ),
     ma.Column("is_dunning", "boolean", "Whether the user's account is in dunning."),
     ma.Column(
         "dunning_type",
         "string",
-        "Type of dunning of the account; null if it is not in dunning.",
+        "Type of dunning; null if the account is not in dunning.",
         nullable=True,
         allowed=tuple(DunningType),
     ),
@@ -38,7 +38,7 @@ CURRENT_COLUMNS = (
     ma.nullable(
         "dunning_since",
         "date",
-        "Date of the account's first open payment failure; null if not in dunning.",
+        "Date of the account's first open payment failure; null if the account is not in dunning.",
     ),
     ma.LAST_QUALIFYING_EVENT_AT,
 )
@@ -46,20 +46,18 @@ CURRENT_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_user_state_intervals",
     grain="one user and interval",
-    description="How did the state of each user change over time? Intervals are runs of days without"
-    " a change, from signup to the as-of date. Read this table for durations and long ranges: it has"
-    " one row per change; the history has one per day.",
+    description="How did the state of each user change over time? Each interval is a series of"
+    " consecutive days without a change. The intervals cover the time from signup to the as-of date."
+    " Use this table instead of the history for durations and long periods.",
     key=("user_id", "valid_from"),
     columns=(
         ma.USER_ID,
         state_tables.VALID_FROM,
         state_tables.VALID_TO,
         *CURRENT_COLUMNS,
-        ma.Column("signup_date", "date", "Date of signup."),
+        ma.Column("signup_date", "date", "Date on which the user signed up."),
         ma.nullable(
-            "last_qualifying_date",
-            "date",
-            "Date of the last qualifying event; null if none.",
+            "last_qualifying_date", "date", "Date of the last qualifying event; null if none."
         ),
         ma.Column("qualifying_events_count", "int64", "Qualifying events on last_qualifying_date."),
         ma.TOTAL_QUALIFYING_EVENTS,
@@ -79,7 +77,7 @@ def silver_user_state_intervals(
     policy: ma.LifecyclePolicy,
     as_of: ir.DateValue,
 ) -> ir.Table:
-    """Apply the lifecycle rules to all facts up to the as-of date."""
+    """Apply the lifecycle rules to all facts dated up to the as-of date."""
     intervals = platform_intervals(
         silver_daily_user_activity,
         bronze_users,

@@ -17,15 +17,20 @@ _STATES = (*ma.UserState, *ADOPTED_STATES)
 TABLE = ma.declare_table(
     "silver_user_state_transitions",
     grain="one user, scope and date with a transition",
-    description="When did users change state, on the platform or in a product, and what caused it?"
-    " Transitions equal the differences between consecutive history rows.",
+    description="When did users change state, on the platform or in a product, and what caused it? The"
+    " transitions are exactly the differences between consecutive days of the histories.",
     key=("user_id", "scope", "product_id", "transition_date"),
     partition_column="transition_date",
     columns=(
         ma.USER_ID,
-        ma.Column("scope", "string", "Scope of the transition.", allowed=("platform", "product")),
+        ma.Column(
+            "scope",
+            "string",
+            "Whether the state changed on the platform or in a product.",
+            allowed=("platform", "product"),
+        ),
         ma.nullable(
-            "product_id", "string", "Product of a product-scope row; null for the platform."
+            "product_id", "string", "Product in which the state changed; null for the platform."
         ),
         ma.Column("from_state", "string", "State at the end of the day before.", allowed=_STATES),
         ma.Column("to_state", "string", "State at the end of the day.", allowed=_STATES),
@@ -33,7 +38,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "triggering_event_id",
             "string",
-            "Event that caused the transition; null if time alone did.",
+            "Event that caused the transition; null if only the passage of time did.",
         ),
         state_tables.DAYS_IN_PREVIOUS_STATE,
     ),
@@ -53,7 +58,7 @@ def silver_user_state_transitions(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Return where intervals of different states meet within the window."""
+    """Return the intervals that begin in the window with a new state."""
     platform = silver_user_state_intervals.rename(
         current_state="platform_state", state_since="platform_state_since"
     ).mutate(scope=ibis.literal("platform"), product_id=ibis.null("string"))
@@ -90,10 +95,10 @@ def equal_history_differences(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Transitions are exactly the differences between consecutive rows of history.
+    """The transitions are exactly the differences between consecutive days of the history.
 
-    Days whose previous day is not in history are not compared. Runs of a state represent their days;
-    another rule of history checks that they are unbroken.
+    A day is not compared if the history lacks the day before. Days in the same state are compared as
+    one series; the check runs_are_unbroken ensures that the series has no gaps.
     """
     moves = silver_user_state_transitions
     platform = silver_user_state_history.mutate(product_id=ibis.null("string"))

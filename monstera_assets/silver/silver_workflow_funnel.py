@@ -1,4 +1,4 @@
-"""silver_workflow_funnel: runs of each workflow by step."""
+"""silver_workflow_funnel: the number of workflow runs that reached each step."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from monstera_assets.silver.silver_workflow_runs import as_of_date, runs_up_to
 TABLE = ma.declare_table(
     "silver_workflow_funnel",
     grain="one step of a workflow",
-    description="How many runs of each workflow reached each step by the as-of date? Runs that"
-    " reached the last step are completed.",
+    description="How many runs of each workflow reached each step by the as-of date? A run is"
+    " completed when it reaches the last step.",
     key=("workflow_id", "step_number"),
     columns=(
         ma.WORKFLOW_ID,
         ma.STEP_NUMBER,
         ma.Column("workflow_name", "string", "Name of the workflow."),
         ma.Column("event_type", "string", "Event type of the step."),
-        ma.product_column("product_id", "Product in which the step happens."),
-        ma.Column("position", "int64", "Position of the step in the workflow: 1, 2, ..."),
+        ma.product_column("product_id", "Product in which the step takes place."),
+        ma.Column("position", "int64", "Position of the step in the workflow, starting at 1."),
         ma.Column("is_last_step", "boolean", "Whether the step completes the workflow."),
         ma.Column("products", "int64", "Number of products in the workflow."),
         ma.Column("runs_started", "int64", "Number of runs of the workflow."),
-        ma.Column("runs_reached", "int64", "Runs that reached the step."),
+        ma.Column("runs_reached", "int64", "Number of runs that reached the step."),
         ma.nullable(
             "reach_rate",
             "float64",
             "runs_reached / runs_started, between 0 and 1; null if no run started.",
         ),
-        ma.Column("runs_abandoned", "int64", "Runs that were abandoned after this step."),
-        ma.Column("runs_open", "int64", "Runs that are at this step and still have time left."),
+        ma.Column("runs_abandoned", "int64", "Number of runs that were abandoned after this step."),
+        ma.Column(
+            "runs_open", "int64", "Number of runs at this step that can still be completed in time."
+        ),
         ma.nullable(
             "median_hours_since_start",
             "float64",
@@ -55,7 +57,7 @@ def silver_workflow_funnel(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Count the runs that reached each step, and those that are abandoned or open there."""
+    """Count the runs that reached each step and those that were abandoned or are still open there."""
     as_of = as_of_date(silver_user_state_history)
     runs = ma.materialized(runs_up_to(as_of, silver_workflow_steps, bronze_workflows, policy))
     started = runs.group_by("workflow_id").aggregate(runs_started=runs.count())
@@ -94,7 +96,7 @@ def silver_workflow_funnel(
 
 @ma.rule(TABLE)
 def agrees_with_runs(silver_workflow_funnel: ir.Table, silver_workflow_runs: ir.Table) -> ir.Table:
-    """The funnel agrees with the runs: each run has started and is at one step."""
+    """The funnel agrees with the runs: each run has started and is at exactly one step."""
     funnel = silver_workflow_funnel
     published = funnel.group_by("workflow_id").aggregate(
         started=funnel.runs_started.max(),

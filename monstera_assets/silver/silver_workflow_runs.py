@@ -1,4 +1,4 @@
-"""silver_workflow_runs: progress of each workflow run."""
+"""silver_workflow_runs: the progress of each workflow run."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from monstera_assets.silver.silver_workflow_steps import RUN_COLUMNS
 
 TABLE = ma.declare_table(
     "silver_workflow_runs",
-    grain="one run of a workflow: a user, a workflow and an instance",
-    description="How far did each workflow run get by the end of the as-of date? A run begins with"
-    " its first step, and steps count only in order.",
+    grain="one workflow run, identified by user, workflow and instance",
+    description="How far did each workflow run get by the end of the as-of date? A run starts with"
+    " step 1, and steps count only if they follow in order.",
     key=RUN,
     columns=(
         *RUN_COLUMNS,
-        ma.Column("started_at", "timestamp", "First event of step 1, UTC."),
+        ma.Column("started_at", "timestamp", "Time of the first event of step 1, UTC."),
         ma.Column("steps", "int64", "Number of steps of the workflow."),
-        ma.Column("steps_reached", "int64", "Number of steps made in order, at least 1."),
+        ma.Column("steps_reached", "int64", "Number of steps reached in order, at least 1."),
         ma.Column("last_step_at", "timestamp", "Time of the last step reached, UTC."),
         ma.Column(
             "status",
             "string",
-            "completed; open while there is time left to complete the run; else abandoned.",
+            "completed; open while the run can still be completed in time; otherwise abandoned.",
             allowed=tuple(RunStatus),
         ),
         ma.nullable("completed_at", "timestamp", "Time of completion, UTC; null if not completed."),
@@ -51,7 +51,7 @@ def silver_workflow_runs(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Return the runs that the steps up to the as-of date make."""
+    """Return the workflow runs, computed from the steps up to the as-of date."""
     runs = runs_up_to(
         as_of_date(silver_user_state_history), silver_workflow_steps, bronze_workflows, policy
     )
@@ -69,7 +69,7 @@ def as_of_date(history: ir.Table) -> ir.Table:
 def runs_up_to(
     as_of: ir.Table, steps: ir.Table, workflows: ir.Table, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Return the runs as of a date, with `as_of_date` and their `status` on it."""
+    """Return the runs as of a date, with `as_of_date` and the `status` on that date."""
     steps = steps.filter(steps.step_date <= as_of.as_of_date.as_scalar())
     runs = workflow_runs(steps, workflows, policy).cross_join(as_of)
     return runs.mutate(status=run_status(runs, ma.day_number(runs.as_of_date), policy))
@@ -91,7 +91,7 @@ def runs_have_a_first_step(
 
 @ma.rule(TABLE)
 def status_fits_steps(silver_workflow_runs: ir.Table, *, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Exactly the completed runs have all their steps, made within the policy's workflow_days."""
+    """A run is completed if and only if all its steps were reached within workflow_days."""
     runs = silver_workflow_runs
     completed = runs.status == RunStatus.COMPLETED
     age = ma.day_number(runs.as_of_date) - ma.day_number(runs.started_at.date())

@@ -1,4 +1,4 @@
-"""silver_workflow_steps: user events that are steps of workflows."""
+"""silver_workflow_steps: events of users that are steps of a workflow."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ RUN_COLUMNS = (
     ma.Column(
         "instance_type",
         "string",
-        "Kind of instance that separates the user's runs: project, else session, else day.",
+        "Kind of instance that distinguishes the user's runs: project, otherwise session, otherwise"
+        " day.",
         allowed=tuple(InstanceType),
     ),
     ma.Column("instance_id", "string", "Identifier of the project or session, or the day."),
 )
-"""Columns that identify a run."""
+"""The columns that identify a run."""
 
 TABLE = ma.declare_table(
     "silver_workflow_steps",
     grain="one event and workflow step",
-    description="Which user events are steps of a workflow, and of which run? Steps out of order are"
-    " included; silver_workflow_runs shows how far each run got.",
+    description="Which events of users are steps of a workflow, and to which run do they belong? Steps"
+    " out of order are included. silver_workflow_runs shows how far each run got.",
     key=("event_id", "workflow_id", "step_number"),
     partition_column="step_date",
     columns=(

@@ -1,8 +1,7 @@
-"""Columns and rules that the state tables of users, products and accounts share.
+"""Columns and rules shared by the state tables of users, products and accounts.
 
-The intervals of a scope are computed from the facts once per run; history, current state and
-transitions are read from them. Belongs here: what these tables share. Does not belong here: the rules
-of the states (lifecycle).
+Each run computes the intervals from the facts once. The history, current and transition tables are
+derived from them. The rules that decide states are in `lifecycle`.
 """
 
 from __future__ import annotations
@@ -18,29 +17,31 @@ from monstera_assets.checks.rules import NOT_EVALUATED
 from monstera_assets.lifecycle.intervals import on_each_day
 
 VALID_FROM = ma.Column("valid_from", "date", "First day of the interval.")
-VALID_TO = ma.nullable("valid_to", "date", "First day after the interval; null for the latest.")
+VALID_TO = ma.nullable(
+    "valid_to", "date", "First day after the interval; null for the latest interval."
+)
 TRIGGERING_EVENT_ID = ma.nullable(
     "triggering_event_id",
     "string",
     "Event that caused the transition at the start of the interval; null if there was no transition or"
-    " time alone caused it.",
+    " only the passage of time caused it.",
 )
 TRANSITION_DATE = ma.Column("transition_date", "date", "First day of the new state.")
 DAYS_IN_PREVIOUS_STATE = ma.Column(
-    "days_in_previous_state", "int64", "Number of days that the previous state lasted."
+    "days_in_previous_state", "int64", "Number of days in the previous state."
 )
 
 
 def stored_intervals(
     table: ma.Table, intervals: ir.Table, as_of: ir.DateValue, **columns: ir.Value
 ) -> ir.Table:
-    """Return the intervals that have begun by a date, as rows of a table.
+    """Return the intervals that start on or before a date, as rows of a table.
 
     Args:
         table: the table of the intervals.
-        intervals: interval table of the lifecycle, from facts dated up to `as_of`.
+        intervals: interval table from `lifecycle`, computed from facts dated up to `as_of`.
         as_of: the last date that the stored intervals describe.
-        columns: table columns that the intervals have under another name, or as day numbers.
+        columns: table columns that have another name in the intervals, or are day numbers there.
     """
     today = ma.day_number(as_of)
     begun = intervals.filter(intervals.valid_from <= today)
@@ -48,25 +49,25 @@ def stored_intervals(
     return begun.mutate(
         valid_from=ma.day_date(begun.valid_from),
         valid_to=ma.day_date(ended),
-        # A copy of `as_of`: Ibis would also rename its other uses to the column's name.
+        # Uses a copy of `as_of`, because Ibis would also rename its other uses to the column's name.
         as_of_date=ibis.coalesce(as_of),
         **columns,
     ).select(ma.column_names(table.columns))
 
 
 def days_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) -> ir.Table:
-    """Cross stored intervals with a calendar, up to their as-of date; adds `day`, a number."""
+    """Expand stored intervals to one row per `day`, a day number, up to their as-of date."""
     last_day = (ma.day_number(stored.valid_to) - 1).fill_null(ma.day_number(stored.as_of_date))
     intervals = stored.mutate(valid_from=ma.day_number(stored.valid_from), valid_to=last_day)
     return on_each_day(intervals, window.first, window.last, day_column="day", order_by=keys)
 
 
 def transitions_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) -> ir.Table:
-    """Return the stored intervals that begin within a window with a transition.
+    """Return the stored intervals that begin with a transition in a window.
 
     Returns:
-        Rows with the columns of the previous interval as `previous_*`, and the columns that all
-        transition tables have.
+        The intervals, with the columns of the previous interval as `previous_*` and the columns that
+        all transition tables share.
     """
     begun = stored.filter(stored.valid_from.between(window.first, window.last))
     ended = stored.filter(stored.valid_to.between(window.first, window.last))
@@ -89,22 +90,22 @@ def transitions_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) 
 
 
 def up_to(as_of: ir.DateValue, events: ir.Table) -> ir.Table:
-    """Return the events up to a date; tables of facts about entities also hold later ones."""
+    """Return the events up to a date. The table may also contain later events."""
     return events.filter(events.event_date <= as_of)
 
 
 def current(intervals: ir.Table) -> ir.Table:
-    """Return the intervals that contain the as-of date; adds `state_updated_at`, the end of it."""
+    """Return the intervals that contain the as-of date, with its end as `state_updated_at`."""
     now = intervals.filter(intervals.valid_to.isnull())
     return now.mutate(state_updated_at=now.as_of_date.cast("timestamp") + ibis.interval(days=1))
 
 
 def cover_every_day(table: ma.Table) -> ma.Rule:
-    """Return the rule that a table's intervals have no gaps and do not overlap."""
+    """Return the rule that the intervals of a table have no gaps and do not overlap."""
     keys = [name for name in table.key if name != VALID_FROM.name]
 
     def cover_every_day(intervals: ir.Table) -> ir.Table:
-        """The intervals of each key cover every day from its first to the as-of date exactly once."""
+        """The intervals of each key cover each day from the first to the as-of date exactly once."""
         first = ma.day_number(intervals.valid_from)
         end = ma.day_number(intervals.valid_to).fill_null(ma.day_number(intervals.as_of_date) + 1)
         by_key = intervals.group_by(keys).aggregate(
@@ -123,15 +124,15 @@ def cover_every_day(table: ma.Table) -> ma.Rule:
 
 
 def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None) -> ma.Rule:
-    """Return the rule that current states agree with history's latest day, in shared columns.
+    """Return the rule that the current table agrees with the latest day of the history.
 
-    It is not evaluated if that day is out of date: the current state may include facts that changed
-    after the day was computed.
+    The rule compares the columns that both tables have. It is not evaluated if the latest day is out of
+    date, because the current table may include facts that changed after that day was computed.
 
     Args:
-        table: the table of the current states.
+        table: the current table.
         history: name of the history table.
-        but: a state that history does not have.
+        but: a state that the history does not contain.
     """
 
     def agrees_with_history(
@@ -145,14 +146,16 @@ def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None
         differing = ma.differing_rows(states.select(*shared), latest)
         return differing.mutate(**{NOT_EVALUATED: why_not_evaluated(days, out_of_date(history))})
 
-    text = "The current states are those of the latest day of history"
+    text = "The current states are those on the latest day of the history"
     checked = ma.rule(table, f"{text}, except {but}." if but else f"{text}.")(agrees_with_history)
     return replace(checked, reads=(table.name, history))
 
 
 def why_not_evaluated(history: ir.Table, out_of_date: ir.Table) -> ir.StringScalar:
-    """Return the reason why the latest day of history is not compared; null if it is up to date."""
-    reason = ibis.literal("the latest day of history is out of date: a day before it has changed")
+    """Return why the latest day of the history is not compared, or null if the day is up to date."""
+    reason = ibis.literal(
+        "the latest day of the history is out of date: an earlier day has changed"
+    )
     days = out_of_date.filter(out_of_date.day == _latest_day(history)).select(reason=reason)
     return days.aggregate(reason=days.reason.max()).as_scalar()
 
@@ -164,11 +167,11 @@ def _latest_day(history: ir.Table) -> ir.DateScalar:
 def days_not_in_history(
     history: ir.Table, starts: ir.Table, keys: Sequence[str], window: ma.Window
 ) -> ir.Table:
-    """Return keys that do not have exactly one row per day of the window since their start.
+    """Return the keys that do not have exactly one row on each day of the window since their start.
 
     Args:
         history: one row per key and `snapshot_date`.
-        starts: one row per key: `keys` and `start_date`, the first date with a state.
+        starts: one row per key, with `keys` and `start_date`, the first date with a state.
         keys: names of the key columns.
         window: the days to check.
     """
@@ -189,7 +192,7 @@ def days_not_in_history(
 
 
 def with_day_before(history: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the days of history in a window and the day before it."""
+    """Return the days of the history in a window, and the day before the window."""
     first = ma.days_earlier(window.first, 1)
     return history.filter(history.snapshot_date.between(first, window.last))
 
@@ -197,12 +200,12 @@ def with_day_before(history: ir.Table, window: ma.Window) -> ir.Table:
 def differing_transitions(
     moves: ir.Table, changes: ir.Table, history: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """Return transitions that history does not show, and changes in history without a transition.
+    """Return transitions without a change in the history, and changes without a transition.
 
     Args:
         moves: the transition table.
-        changes: the differences between consecutive days of history, in its columns.
-        history: the days compared; transitions on the first of them are ignored.
+        changes: the differences between consecutive days of the history, with the same columns.
+        history: the days to compare; transitions on the first of them are ignored.
         window: the days to check.
     """
     first_day = history.aggregate(day=history.snapshot_date.min()).as_scalar()

@@ -1,12 +1,13 @@
-"""The states of one day, recomputed by the rules in docs/framework.md.
+"""The states on one day, recomputed by the rules in docs/framework.md.
 
-Histories come from intervals, which depend on knowing when a state can change. Here every rule is
-evaluated for the last day of a run, from the facts dated up to it, and the result is compared with
-history, so that an error in the intervals cannot go unnoticed. Only the thresholds and the names of
-states are imported from the lifecycle.
+Histories come from intervals, whose computation relies on knowing when a state can change. The checks
+in this module instead evaluate every rule for the last day of a run, from the facts dated up to that
+day, and compare the result with the history, so that an error in the intervals does not go unnoticed.
+Only the thresholds and the names of the states are imported from `lifecycle`.
 
-The start of a state follows from the day before: it is the same if the state is, else the day. This is
-compared only if history has the day before and that day is not out of date.
+The start of a state follows from the day before. If the state has not changed, the start is the same;
+otherwise it is the day itself. The start is compared only if the history contains the day before and
+that day is not out of date.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _PLATFORM = (
     *(UserState.NEW, UserState.ACTIVE, UserState.DORMANT, UserState.CHURNED),
     *(UserState.RETURNING, UserState.REACTIVATED),
 )
-"""The states by use, and the states on a day of return from dormant and from churned."""
+"""The states that depend on use, followed by those for a return from dormant and from churned."""
 _IN_PRODUCTS = (
     *(ProductState.NEW, ProductState.ACTIVE, ProductState.DORMANT, ProductState.CHURNED),
     *(ProductState.ACTIVE, ProductState.REACTIVATED),
@@ -57,7 +58,7 @@ def states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """The states on the run's last day follow from the facts by the framework's rules."""
+    """The states on the last day of the run follow from the facts by the rules of the framework."""
     day, events = window.last, bronze_subscription_events
     use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
     users = bronze_users.select(
@@ -112,12 +113,14 @@ def states_recomputed_from_facts(
 def _state_of_use(
     use: ir.Table, day: ir.DateValue, policy: LifecyclePolicy, *, states: Sequence[str]
 ) -> ir.StringValue:
-    """Return the state from use alone: by the gap or, on a day of return, by the day before.
+    """Return the state based on use alone.
+
+    It depends on the days without use or, on a day of return, on the state of the day before.
 
     Args:
-        use: the result of `_use`, with `start_date`, `activated` and `was_activated` (by the end of
-            the day, and of the day before), `active_days` and `dormant_days`.
-        day: the day.
+        use: the result of `_use`, with `start_date`, `activated` and `was_activated` (at the end of the
+            day and of the day before), `active_days` and `dormant_days`.
+        day: the day to evaluate.
         policy: the thresholds.
         states: as in `_PLATFORM`.
     """
@@ -143,7 +146,7 @@ def _state_of_use(
 
 
 def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table:
-    """Return each key's qualifying events on the day and before, and the last date before."""
+    """Return each key's qualifying events on the day and before it, and the last date before it."""
     is_before = activity.activity_date < day
     qualifies = activity.qualifying_events > 0
     known = activity.filter(activity.activity_date <= day)
@@ -161,13 +164,14 @@ def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table
 def _differences(
     expected: ir.Table, history: ir.Table, window: Window, out_of_date: ir.Table
 ) -> ir.Table:
-    """Return rows that only one side has, in the expected columns and `since`.
+    """Return the rows that only one side has, with the expected columns and `since`.
 
     Args:
-        expected: rows of the window's last day: the key, `snapshot_date`, `state`, ...
-        history: history, with `state` and `since`.
+        expected: rows for the last day of the window, with the key, `snapshot_date`, `state` and more
+            columns.
+        history: the history, with columns `state` and `since`.
         window: the days of the run.
-        out_of_date: the days of history that a later change affects.
+        out_of_date: the days of the history that a later change affects.
     """
     keys = [name for name in ("user_id", "product_id", "account_id") if name in expected.columns]
     before = history.filter(history.snapshot_date == _days_before(window.last, 1))
@@ -198,7 +202,7 @@ def product_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """The states on the run's last day follow from the facts by the framework's rules."""
+    """The states on the last day of the run follow from the facts by the rules of the framework."""
     day, products = window.last, bronze_product_catalog
     active_days = products.active_days.fill_null(policy.active_days)
     dormant_days = products.dormant_days.fill_null(policy.dormant_days)
@@ -234,7 +238,7 @@ def account_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """The states on the run's last day follow from the facts by the framework's rules.
+    """The states on the last day of the run follow from the facts by the rules of the framework.
 
     `state_reason` is not compared.
     """
@@ -277,7 +281,7 @@ def account_states_recomputed_from_facts(
     utilization = _percent(a.active_seats, a.lowest_seats)
     renews_soon = (to_renewal <= 30).fill_null(False)
     halved = (a.events_previous >= _EVENTS_TO_HALVE) & (a.events_recent * 2 <= a.events_previous)
-    # Compared field by field: revenue, then tier, then seats.
+    # Contracts are compared by revenue, then by tier, then by seats.
     contract = ibis.struct({"revenue": a.revenue, "rank": _rank(a.tier), "seats": a.seats})
     contract_then = ibis.struct(
         {"revenue": a.revenue_then, "rank": _rank(a.tier_then), "seats": a.seats_then}
@@ -397,10 +401,10 @@ _STEP = {
 
 
 def _steps(accounts: ir.Table, events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return each account's contract after each event and the first payment; step 0 precedes all.
+    """Return the contract of each account after each event and after the first payment.
 
-    A subscription can end without an event. `ends_on` is the day on which it will end if no event
-    comes first; a later event finds it lapsed.
+    Step 0 is the contract before any event. A subscription can also end without an event. It ends on
+    `ends_on`, unless an event comes first. An event after that day finds the subscription lapsed.
     """
     text = f"""
 SELECT * FROM (WITH RECURSIVE facts AS (
@@ -495,12 +499,12 @@ def _contracts(steps: ir.Table, day: ir.DateValue) -> ir.Table:
 
 
 def _days_before(day: ir.DateValue, days: int) -> ir.DateValue:
-    # Via a timestamp: Ibis treats a date minus an interval as a date, DuckDB does not.
+    # Subtract via a timestamp. Ibis takes a date minus an interval for a date, but DuckDB does not.
     return (day.cast("timestamp") - ibis.interval(days=days)).cast("date")
 
 
 def _lowest_seats(steps: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.Table:
-    """Return each account's lowest seats at the end of a day in the last 30, since its creation."""
+    """Return the lowest number of seats of each account at the end of any of the last 30 days."""
     next_day = steps.day.lead().over(group_by="account_id", order_by="n")
     steps = steps.mutate(next_day=next_day.fill_null(ibis.date(9999, 12, 31)))
     seen = steps.inner_join(accounts, "account_id")

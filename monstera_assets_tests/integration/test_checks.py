@@ -55,7 +55,7 @@ POLICY = LifecyclePolicy()
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory, seeds_run: SeedsRun) -> Path:
-    """Copy the seeds' database for this module, which never commits a fault to it."""
+    """Copy the database of the seeds for this module, which never commits a fault to the copy."""
     copy = tmp_path_factory.mktemp("checks") / "warehouse.duckdb"
     shutil.copy(seeds_run.database, copy)
     return copy
@@ -69,7 +69,7 @@ def connection(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextmanager
 def planted(connection: duckdb.DuckDBPyConnection, *statements: str) -> Iterator[None]:
-    """Apply the statements, and roll them back afterwards."""
+    """Apply the statements and roll them back afterward."""
     connection.execute("BEGIN TRANSACTION")
     try:
         for statement in statements:
@@ -88,7 +88,7 @@ def _drop_one(table: str, where: str = "true") -> str:
 
 
 def _chosen(table: str, where: str) -> str:
-    """Select one row, the same in every database, since the order of stored rows is not fixed."""
+    """Select one row, always the same one, although the order of stored rows is not fixed."""
     name = TABLES[table].qualified_name
     return (
         f"rowid = (SELECT rowid FROM {name} AS t WHERE {where}"
@@ -120,7 +120,7 @@ def _broken(
 
 
 def _fill(table: Table) -> list[str]:
-    """Return statements that add a row of the last day to a table that is empty in the seeds."""
+    """Return statements that add a row on the last day to a table that is empty for the seeds."""
     if table.name == _ANOMALIES:
         return [_out()]
     if "rejected" not in table.name:
@@ -191,7 +191,8 @@ def test_null_is_found_in_every_column_that_may_have_none(
                 planted(connection, *_fill(table), null),
             ):
                 pass
-        # A null day belongs to no day; only the table itself can refuse it, as it just did.
+        # A row with a null day belongs to no day, so only the table itself can reject it, as it just
+        # did.
         if column.nullable or column.name == table.partition_column:
             continue
         with planted(
@@ -295,7 +296,7 @@ _FLOWS = "gold_state_transition_metrics"
 
 
 def _not_the_first_of(table: str) -> str:
-    """Return the condition that the row, named t, is not the first interval of its key."""
+    """Return the condition that row `t` is not the first interval of its key."""
     of_key = " AND ".join(f"o.{name} = t.{name}" for name in TABLES[table].key[:-1])
     return f"EXISTS (FROM silver.{table} AS o WHERE {of_key} AND o.valid_from < t.valid_from)"
 
@@ -323,7 +324,7 @@ _LAST = "DATE '2025-06-30'"
 
 
 def _rate_rises(rate: str, state: str, now: float = 0.3) -> list[str]:
-    """Return statements for enough users, and a rate of 0.2 a week before the last day."""
+    """Return statements that set enough users, and a rate of 0.2 one week before the last day."""
     return [
         f"UPDATE gold.{_OVERALL} SET users_in_state_{state}_daily = 40",
         f"UPDATE gold.{_FLOWS} SET {rate} = CASE WHEN metric_date = {_LAST} THEN {now} ELSE 0.2 END"
@@ -332,7 +333,7 @@ def _rate_rises(rate: str, state: str, now: float = 0.3) -> list[str]:
 
 
 def _events_of_last_day(events: int) -> list[str]:
-    """Return statements for 100 events on every other day and the given number on the last."""
+    """Return statements that set the events of the last day, and 100 events on every other day."""
     return [
         f"UPDATE gold.{_ACTIVITY} SET events_recorded_daily ="
         f" CASE WHEN metric_date = {_LAST} THEN {events} ELSE 100 END WHERE product_id = 'all'"
@@ -346,7 +347,7 @@ _IS_ACTIVE = "activity_state = 'active'"
 def _evaluated(
     entity: str, day: str, predictor: str, auc: float, brier: float, *, is_published: bool = False
 ) -> str:
-    """Add an evaluation of 100 rows, 20 of them churned."""
+    """Return a statement that adds an evaluation of 100 rows, 20 of which churned."""
     return (
         f"INSERT INTO gold.{_EVALUATION} BY NAME SELECT '{entity}' AS entity, {day} AS"
         f" evaluation_date, '{predictor}' AS predictor, 0 AS decile, 100 AS rows_scored,"
@@ -361,7 +362,7 @@ _DAY = "metric_date = '2025-06-30'"
 
 
 def _out(**values: str) -> str:
-    """Add a possible anomaly of the last day, with the given values as SQL."""
+    """Return a statement that adds a possible anomaly on the last day, with the given SQL values."""
     row = {
         "metric_date": _LAST,
         "span": "'day'",
@@ -392,7 +393,7 @@ def _out(**values: str) -> str:
 
 
 def _faults_of_scores(entity: str) -> list[list[str]]:
-    """Return faults that apply to scores of users and of accounts."""
+    """Return the faults that apply to both user scores and account scores."""
     name = f"gold_{entity}_churn_scores"
     return [
         [_one(name, "churn_probability = 1.5")],
@@ -744,7 +745,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
             )
         ],
         [_drop_one(_PRODUCT_HISTORY, "snapshot_date = '2025-06-30'")],
-        # product history ends a day before the history of users, so nothing seems adopted
+        # The product history ends a day before the user history, so no product seems to be adopted.
         [
             f"DELETE FROM silver.{_PRODUCT_HISTORY} WHERE snapshot_date = '2025-06-30'",
             "UPDATE silver.silver_user_product_states SET current_state = 'never_adopted'",
@@ -1291,7 +1292,7 @@ def test_rule_finds_its_fault(
 def test_a_figure_of_too_few_passes_with_a_note(
     connection: duckdb.DuckDBPyConnection, seeds_run: SeedsRun
 ) -> None:
-    """The seeds have 20 users; figures of fewer than 30 are not evaluated (framework, section 9)."""
+    """The seeds have 20 users. Figures for fewer than 30 are not evaluated (framework, section 9)."""
     rule = RULES["gold_segment_metrics", "state_shares_are_steady"]
     query = rule.query([TABLES[name].relation for name in rule.inputs], POLICY)
     finding = rule.evaluate(connection, query, seeds_run.days)
@@ -1343,7 +1344,7 @@ _FACTS_KEY = asset_key(FACTS.name)
 def _job(
     database: Path, checks: dg.AssetChecksDefinition, *delivered: dict[str, object]
 ) -> dg.ExecuteInProcessResult:
-    """Run facts, their checks, and a table that reads the facts."""
+    """Materialize facts, run their checks and materialize a table that reads the facts."""
     settings: dict[str, Any] = {
         "database": str(database),
         "connection_config": connection_config(threads=2),
@@ -1384,7 +1385,7 @@ def _materialized(result: dg.ExecuteInProcessResult) -> set[str]:
 
 
 def _notes(silver_facts: ir.Table) -> ir.Table:
-    """Return the facts with a remark."""
+    """Return the facts that have a note."""
     return silver_facts.filter(silver_facts.note.notnull()).select("fact_id", "note")
 
 

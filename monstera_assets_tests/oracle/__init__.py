@@ -1,7 +1,8 @@
-"""The framework's definitions, implemented a second time as plain loops over days.
+"""The definitions of the framework, implemented a second time as plain loops over days.
 
-These modules are an independent reading of the definitions, to compare the set-based engine with. They
-are slow and share nothing with the package. Each function walks from the first day to the last, looks
-only at facts dated up to that day and at its result for the day before, and evaluates the rules in the
-framework's order. They do not read files, roll features up to products, or use tables.
+These modules implement the definitions independently, so that tests can compare the set-based engine
+with them. They are slow and share no code with the package. Each function loops over the days from the
+first to the last. For each day, it evaluates the rules in the order of the framework, using only the
+facts dated up to that day and its result for the day before. The modules do not read files, roll
+features up to products or use tables.
 """

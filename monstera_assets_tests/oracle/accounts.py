@@ -1,20 +1,20 @@
 """Section 5 of the framework, "Use", "State" and "Health score", day by day for one account.
 
-Billing comes from ``billing``. Interpretations where the framework leaves room:
+Billing comes from ``billing``. Assumptions where the framework leaves room for interpretation:
 
-* Use counts every qualifying event of the account's users: with or without a product, of retired
-  products, and of users deleted since. A product counts regardless of its catalog windows.
-* The lowest seat count of D-29...D is taken over the account's own days in it, trial and lapsed
-  days included; with a lowest count of 0 the utilization is 0 %.
-* "Renewal within 30 days" is a difference of at most 30, so it also holds on a paid day after the
-  renewal date (the day on which a pause or a failure over it is closed).
-* "Paid again" is a paid day after a day in state churned, on an account that had paid before. For the
-  next 90 days rule 4 holds on every paid and unfrozen day, even after a short lapse in between.
+* Use includes every qualifying event of the account's users: events with or without a product, in
+  retired products, and of users who were deleted later. A product counts regardless of its windows.
+* The lowest seat count of D-29...D is that of the days on which the account existed, including trial
+  and lapsed days. If the lowest count is 0, the utilization is 0 %.
+* "Renewal within 30 days" means a difference of at most 30. It therefore also holds on a paid day after
+  the renewal date, the day on which a pause or failure that delayed the renewal is closed.
+* "Paid again" means a paid day after a day in state churned, for an account that had paid before. For
+  the next 90 days, rule 4 holds on every paid day that is not frozen, even after a short lapse.
 * "More than 90 days after first payment" in rule 8 refers to D, not to the day of the first use.
-  "Having used another before that" is a first use of another product on an earlier date.
-* Rules 7 and 8 compare nothing if the account did not exist or was not paid at the end of D-30. Use of
-  a new product still counts as expanding: it depends only on the first payment.
-* A tier that is not one of the four is an error.
+  "Having used another before that" means that another product was first used on an earlier date.
+* Rules 7 and 8 do not compare contracts if the account did not exist or was not paid at the end of
+  D-30. Use of a new product still counts as expanding because it depends only on the first payment.
+* A tier other than the four of the framework is an error.
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,8 +35,9 @@ class Use:
     Attributes:
         user_id: A user of the account.
         day: The UTC date.
-        product_id: The product, features already rolled up; None for events without one.
-        events: Number of qualifying events; at least 1.
+        product_id: The product, to which features are already rolled up; None for events without a
+            product.
+        events: The number of qualifying events, at least 1.
     """
 
     user_id: str
@@ -49,8 +50,8 @@ class Use:
 class AccountDay:
     """One account at the end of one day: a row of the account state history (section 6).
 
-    Revenue is per month. ``seat_utilization_pct`` is in percent of seats and scores are from 0 to 100,
-    unrounded. ``days_to_renewal`` is positive before the renewal date.
+    Revenue is per month. ``seat_utilization_pct`` is in percent of the seats. Scores are between 0 and
+    100 and are not rounded. ``days_to_renewal`` is positive before the renewal date.
     """
 
     account_id: str
@@ -78,7 +79,7 @@ class AccountDay:
 class AccountTransition:
     """A change of an account's state between two consecutive days (section 6).
 
-    The changes of revenue (per month) and seats compare the transition date with the day before.
+    The changes in revenue (per month) and in seats are from the day before to the transition date.
     """
 
     from_state: str
@@ -96,15 +97,15 @@ def in_days(uses: Sequence[Use], day: date, newest: int, oldest: int) -> list[Us
 
 
 def utilization_pct(active_seats: int, seats: int) -> float:
-    """Return 100 times active seats over seats, 0 without seats (section 5, Use)."""
+    """Return 100 x active seats / seats, or 0 if there are no seats (section 5, Use)."""
     return 100 * active_seats / seats if seats > 0 else 0.0
 
 
 def compare_contracts(now: BillingDay, then: BillingDay) -> int:
-    """Compare revenue, then tier, then seats; the first that differs decides (rules 7 and 8).
+    """Compare revenue, then tier, then seats. The first difference decides (rules 7 and 8).
 
     Returns:
-        -1 if lower now, 1 if higher, 0 if equal.
+        -1 if the contract is smaller now, 1 if it is larger, 0 if it is equal.
     """
     if now.monthly_recurring_revenue != then.monthly_recurring_revenue:
         return 1 if now.monthly_recurring_revenue > then.monthly_recurring_revenue else -1
@@ -117,7 +118,7 @@ def compare_contracts(now: BillingDay, then: BillingDay) -> int:
 
 
 def first_used_another_product(uses: Sequence[Use], day: date) -> bool:
-    """Return whether D-29...D has the first use of a product after that of another (rule 8)."""
+    """Return whether a product was first used in D-29...D, after another product (rule 8)."""
     first_use: dict[str, date] = {}
     for use in uses:
         if use.product_id is not None and use.day <= day:
@@ -133,11 +134,11 @@ def first_used_another_product(uses: Sequence[Use], day: date) -> bool:
 
 
 def is_at_risk(billing: Sequence[BillingDay], uses: Sequence[Use]) -> bool:
-    """Evaluate rule 6 for a paid account: return whether any of its signals holds.
+    """Return whether any signal of rule 6 applies to a paid account.
 
     Args:
-        billing: The account's days from its creation to the day described, which is the last.
-        uses: The qualifying use of its users up to that day.
+        billing: The days of the account, from its creation to the day to evaluate.
+        uses: The qualifying events of its users up to that day.
     """
     today = billing[-1]
     day = today.snapshot_date
@@ -164,13 +165,13 @@ def account_state(
     returns: Sequence[date],
     policy: OraclePolicy,
 ) -> str:
-    """Return one account's state at the end of a day (section 5, rules 1 to 10).
+    """Return the state of an account at the end of a day (section 5, rules 1 to 10).
 
     Args:
-        billing: The account's days from its creation to the day described, which is the last.
-        uses: The qualifying use of its users up to that day.
+        billing: The days of the account, from its creation to the day to evaluate.
+        uses: The qualifying events of its users up to that day.
         created: The account's creation date.
-        returns: The days on which it paid again after being churned, up to that day.
+        returns: The days up to that day on which the account paid again after it had churned.
         policy: The thresholds.
     """
     today = billing[-1]
@@ -213,7 +214,7 @@ def account_state(
 
 
 def recent_activity_score(days_since_last: int | None) -> float:
-    """Score the days since the account's last qualifying event; None means never."""
+    """Return the score for the days since the account's last qualifying event; None means never."""
     if days_since_last is None:
         return 0.0
     if days_since_last <= 7:
@@ -228,7 +229,7 @@ def recent_activity_score(days_since_last: int | None) -> float:
 
 
 def contract_status_score(state: str, today: BillingDay) -> float:
-    """Score the contract: the first rule that applies (section 5, Health score)."""
+    """Return the contract score by the first rule that applies (section 5, Health score)."""
     if state == "churned":
         return 0.0
     if state == "frozen" or today.status == "lapsed":
@@ -258,12 +259,12 @@ def account_history(
     uses: Iterable[Use],
     policy: OraclePolicy | None = None,
 ) -> list[AccountDay]:
-    """Return one row per billing day of one account, oldest first (section 5).
+    """Return one row per billing day of an account, oldest first (section 5).
 
     Args:
-        billing_days: The result of ``billing_history``, since the account's creation.
-        uses: The qualifying use of all its users, in any order.
-        policy: The thresholds; the framework's by default.
+        billing_days: The result of ``billing_history`` since the creation of the account.
+        uses: The qualifying events of all its users, in any order.
+        policy: The thresholds, by default those of the framework.
     """
     policy = policy or OraclePolicy()
     facts = list(uses)
@@ -327,7 +328,7 @@ def account_history(
 
 
 def account_transitions(rows: Sequence[AccountDay]) -> list[AccountTransition]:
-    """Return the account's transitions from the result of ``account_history`` (section 6)."""
+    """Return the transitions in the result of ``account_history`` (section 6)."""
     return [
         AccountTransition(
             from_state=before.current_state,

@@ -1,32 +1,33 @@
-"""Section 5 of the framework, "Billing facts": one account's subscription, event by event.
+"""Section 5 of the framework, "Billing facts": the subscription of one account, event by event.
 
-Within a day the facts are applied in order of timestamp and event id; then the end of the day is
+Within a day, the facts are applied in order of timestamp and event id, and then the end of the day is
 evaluated. Use and states are in ``accounts``.
 
-Interpretations where the framework leaves room:
+Assumptions where the framework leaves room for interpretation:
 
-* First payment is an instant. A ``first_paid_at`` before any start or renewal takes effect at its time
-  of day, before events with the same timestamp; later ones change nothing.
-* Before the first payment nothing can fail, pause or be cancelled. The values of such and other events
-  are kept and hold once the account pays ("from the last event that carried them"); until then tier
-  is trial, revenue 0, no renewal date, seats from the account row.
-* Any subscription event may carry any of the four values. On a lapsed subscription only a start or a
-  renewal takes effect; the metadata of other events is ignored for good.
-* Recovery, renewal, start and lapse close all open failures; a resumption, a start and a lapse close
-  all open pauses; a renewal and a start void all pending cancellations, regardless of their dates.
-* Of several pending cancellations the earliest effective date ends the subscription. One without an
-  effective date, or with one in the past, ends it on the day of the event.
-* A cancellation is still pending on the day it takes effect, the last paid one.
-* Events of the last paid day are applied before its end is evaluated. The lapse comes at the start of
-  the next day, before that day's events: it closes a failure (no event) even if a renewal follows
-  within the day, in which case no day is lapsed.
-* A renewal date in the past, or on the day itself, has been "reached"; so a renewal that carries one
-  ends the subscription the same day.
-* With several open pauses the latest gives the reason; any reason but seasonal is voluntary_pause.
-* Lapsed accounts keep their last tier, seats and renewal date; only revenue becomes 0.
-* Events dated before the account's creation are applied; rows begin on the creation date.
-* The dunning of a day was opened by its first open failure and closed by the last event that day that
-  closed any failure.
+* The first payment happens at a point in time. If ``first_paid_at`` precedes every start and renewal,
+  it takes effect at that time, before events with the same timestamp. Otherwise it changes nothing.
+* Before the first payment, nothing can fail, pause or be canceled. The values of all events are kept
+  and apply once the account pays ("from the last event that carried them"). Until then, the tier is
+  trial, the revenue is 0, there is no renewal date and the seats are those of the account row.
+* Any subscription event may contain any of the four values. On a lapsed subscription, only a start or a
+  renewal takes effect, and the metadata of other events is never used.
+* A recovery, renewal, start or lapse closes all open failures. A resumption, start or lapse closes all
+  open pauses. A renewal or start voids all pending cancellations, regardless of their dates.
+* If several cancellations are pending, the earliest effective date ends the subscription. A
+  cancellation without an effective date, or with a past one, ends it on the day of the event.
+* A cancellation is still pending on the day on which it takes effect, which is the last paid day.
+* Events of the last paid day are applied before the end of that day is evaluated. The lapse takes place
+  at the start of the next day, before the events of that day. It closes an open failure, without an
+  event, even if a renewal follows on the same day. In that case, no day is lapsed.
+* A renewal date in the past or on the day itself has been "reached". A renewal with such a date
+  therefore ends the subscription on the same day.
+* If several pauses are open, the latest determines the reason. Any reason except seasonal becomes
+  voluntary_pause.
+* Lapsed accounts keep their last tier, seats and renewal date. Only the revenue becomes 0.
+* Events dated before the creation of the account are applied, but rows start on the creation date.
+* The first open failure of a day opened the dunning of that day, and the last event of the day that
+  closed a failure closed it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,9 +53,10 @@ VALUES = ("subscription_tier", "total_seats", "monthly_recurring_revenue", "cont
 
 @dataclass(frozen=True)
 class AccountRow:
-    """One row of bronze_accounts, in the columns that billing reads (section 2).
+    """One row of bronze_accounts, with the columns that billing reads (section 2).
 
-    ``monthly_recurring_revenue`` is per month in the currency of the source; timestamps are naive UTC.
+    ``monthly_recurring_revenue`` is per month, in the currency of the source. Timestamps are naive and
+    in UTC.
     """
 
     account_id: str
@@ -68,7 +70,7 @@ class AccountRow:
 
 @dataclass(frozen=True)
 class SubscriptionEvent:
-    """One subscription event of an account (section 2), with its metadata parsed from JSON."""
+    """One subscription event of an account, with its metadata parsed from JSON (section 2)."""
 
     timestamp: datetime
     event_id: str
@@ -78,28 +80,28 @@ class SubscriptionEvent:
 
 @dataclass(frozen=True)
 class BillingDay:
-    """One account's billing at the end of one day (section 5).
+    """The billing of one account at the end of one day (section 5).
 
     Attributes:
         account_id: The account.
-        snapshot_date: The day described.
+        snapshot_date: The day that the row describes.
         status: never_paid, paid or lapsed.
-        lapsed_days: Days since the last paid day (at least 1); None unless lapsed.
-        subscription_tier: trial before the first payment.
-        total_seats: Seats bought.
-        monthly_recurring_revenue: Per month; 0 while never paid or lapsed.
-        contract_renewal_date: None before the first payment and for an open-ended contract.
-        days_to_renewal: Positive before the renewal date; None while never paid or lapsed.
-        open_failures: Number of open payment failures.
+        lapsed_days: The number of days since the last paid day, at least 1; None unless lapsed.
+        subscription_tier: The tier, which is trial before the first payment.
+        total_seats: The number of seats bought.
+        monthly_recurring_revenue: The revenue per month; 0 if never paid or lapsed.
+        contract_renewal_date: The renewal date; None before the first payment or if open-ended.
+        days_to_renewal: Days until the renewal date, negative after it; None if never paid or lapsed.
+        open_failures: The number of open payment failures.
         dunning_since: The date of the first open failure.
-        latest_grace_until: The end of grace that the latest open failure states, if any.
-        dunning_type: grace_period, soft or hard; None without an open failure.
-        dunning_event_id: The event that opened or closed the dunning on this day.
+        latest_grace_until: The end of the grace period in the latest open failure, if any.
+        dunning_type: grace_period, soft or hard; None if no failure is open.
+        dunning_event_id: The event that opened or closed the dunning on this day, if any.
         is_paused: Whether a pause is open.
-        pause_reason: seasonal or voluntary_pause; None without an open pause.
+        pause_reason: seasonal or voluntary_pause; None if no pause is open.
         cancellation_pending: Whether a cancellation is pending.
-        end_date: The last paid day, once it has come; None again after a resumption.
-        first_payment_date: None before the first payment.
+        end_date: The last paid day once it is reached; None again after the subscription resumes.
+        first_payment_date: The date of the first payment; None before it.
     """
 
     account_id: str
@@ -132,7 +134,7 @@ class _Failure:
 
 @dataclass
 class _Subscription:
-    """The facts about one subscription while events are applied."""
+    """The facts about one subscription, updated as events are applied."""
 
     status: str = "never_paid"
     first_payment: date | None = None
@@ -145,7 +147,7 @@ class _Subscription:
 
 
 def read_date(value: object) -> date | None:
-    """Return a date from metadata: an ISO date, or the date of an ISO timestamp; None if absent."""
+    """Return the date of an ISO date or timestamp in the metadata, or None if there is none."""
     if value is None or value == "":
         return None
     if isinstance(value, datetime):
@@ -228,18 +230,18 @@ def billing_history(
     through: date,
     policy: OraclePolicy | None = None,
 ) -> list[BillingDay]:
-    """Return one row per date of one account's billing since its creation (section 5).
+    """Return one row per date for the billing of one account since its creation (section 5).
 
-    The rows are oldest first; empty if the account was created after ``through``.
+    The rows are sorted, oldest first. There are none if the account was created after ``through``.
 
     Args:
-        row: The account's row in bronze_accounts.
+        row: The row of the account in bronze_accounts.
         events: Its subscription events, in any order.
-        through: The last date, included.
-        policy: The thresholds; the framework's by default.
+        through: The last date (inclusive).
+        policy: The thresholds, by default those of the framework.
 
     Raises:
-        ValueError: An event has a type that accounts cannot have.
+        ValueError: If an event has a type that accounts cannot have.
     """
     policy = policy or OraclePolicy()
     ordered = sorted(events, key=lambda event: (event.timestamp, event.event_id))
@@ -254,14 +256,14 @@ def billing_history(
     was_dunning = False
     day = min([created, *days_with_facts])
     while day <= through:
-        # The start of the day: the day before was the last paid one.
+        # Start of the day: the subscription lapses if the day before was the last paid day.
         if subscription.status == "paid" and subscription.end is not None:
             subscription.status = "lapsed"
             subscription.failures.clear()
             subscription.pauses.clear()
             subscription.cancellations.clear()
 
-        # The day itself.
+        # During the day: events are applied.
         subscription.closed_by = None
         paid_at = first_paid_at if first_paid_at and first_paid_at.date() == day else None
         for event in ordered:
@@ -275,7 +277,7 @@ def billing_history(
         if paid_at is not None and subscription.status == "never_paid":
             _pay(subscription, day)
 
-        # The end of the day.
+        # End of the day: check whether the subscription ends today.
         renewal = _renewal_date(subscription, row)
         if subscription.status == "paid" and _has_ended(subscription, renewal, day, policy):
             subscription.end = day
@@ -293,7 +295,7 @@ def _describe(
     day: date,
     was_dunning: bool,
 ) -> BillingDay:
-    """Return the row for the end of a day."""
+    """Return the row that describes the end of a day."""
     paid = subscription.status == "paid"
     never_paid = subscription.status == "never_paid"
     failures = subscription.failures
@@ -356,7 +358,7 @@ def _describe(
 
 
 def dunning_by_day(rows: Sequence[BillingDay]) -> dict[date, Dunning]:
-    """Return the account's dunning at the end of each date, for the history of its users.
+    """Return the dunning of the account at the end of each date, for the histories of its users.
 
     Args:
         rows: The result of ``billing_history``.

@@ -1,4 +1,4 @@
-"""The thresholds of the framework, written a second time to detect a wrong default in the package."""
+"""The thresholds of the framework, written a second time to detect wrong defaults in the package."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,18 @@ class OraclePolicy:
     """Thresholds in days unless stated otherwise (sections 3, 4 and 5).
 
     Attributes:
-        new_user_days: Maximum days since signup (or first access) of a new user.
-        active_days: Maximum gap since the last qualifying date of an active user.
-        dormant_days: Maximum gap of a dormant user.
-        min_qualifying_events_to_activate: Qualifying events that end the state new (a count).
-        trial_days: Maximum days since creation of an account on trial.
-        onboarding_days: Days since first payment for which an account is always new_paid.
-        new_paid_days: Maximum days since first payment of a new_paid account.
-        churn_days: Minimum days lapsed of a churned account.
-        reactivated_days: Maximum days since the return of a reactivated account.
-        dunning_days: Days after the first open failure at which the subscription ends.
-        breadth_target: Products in use that give the full breadth score (a count).
+        new_user_days: Maximum days since signup (or first access) for a new user.
+        active_days: Maximum days since the last qualifying event for an active user.
+        dormant_days: Maximum days since the last qualifying event for a dormant user.
+        min_qualifying_events_to_activate: Number of qualifying events that end the state new.
+        trial_days: Maximum days since creation for an account in a trial.
+        onboarding_days: Days since the first payment for which an account is new_paid regardless of
+            use.
+        new_paid_days: Maximum days since the first payment for a new_paid account.
+        churn_days: Minimum number of lapsed days for a churned account.
+        reactivated_days: Maximum days since the return for a reactivated account.
+        dunning_days: Days from the first open failure to the end of the subscription.
+        breadth_target: Number of products in use that gives the full breadth score.
     """
 
     new_user_days: int = 30

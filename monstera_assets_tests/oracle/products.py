@@ -1,14 +1,14 @@
 """Section 4 of the framework, day by day: one user and one product.
 
-The caller has rolled features and sub-features up to the product and dropped retired products.
-Interpretations where the framework leaves room:
+The caller must roll features and sub-features up to the product and drop retired products. Assumptions
+where the framework leaves room for interpretation:
 
-* Rows begin at the user's signup, whatever the launch date of the product, and include
-  ``never_adopted``, flagged. The stored history lacks the flagged rows, so the first access is not a
+* Rows start on the user's signup date, regardless of when the product was launched. They include
+  ``never_adopted`` days, with a flag. The stored history lacks these days, so the first access is not a
   transition there.
-* Qualifying work without an activation event leaves the user new_to_product for the first days: rule 2
-  depends only on activation.
-* There is no returning state: dormant_in_product goes back to active_in_product.
+* A user with qualifying events but no activation event stays new_to_product for the first days, because
+  rule 2 depends only on activation.
+* There is no returning state. A user who returns from dormant_in_product is active_in_product.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,10 +22,10 @@ from monstera_assets_tests.oracle.users import ONE_DAY, QualifyingDay, Transitio
 
 @dataclass(frozen=True)
 class ProductDay:
-    """One user and product at the end of one day (section 4).
+    """One user in one product at the end of one day (section 4).
 
-    ``is_stored`` is false on never_adopted days, which the history table lacks. Everything is as known
-    at the end of the day; dates are UTC.
+    ``is_stored`` is false on never_adopted days, which the history table lacks. All values are as known
+    at the end of the day. Dates are UTC dates.
     """
 
     user_id: str
@@ -55,14 +55,14 @@ def product_state(
     """Return the state of one user in one product at the end of a day (section 4, rules 1 to 6).
 
     Args:
-        day: The day described.
+        day: The day to evaluate.
         first_access: The date of the first event of any kind, if it is not after ``day``.
         activation: The date of the first activation event, if it is not after ``day``.
-        qualifying: The qualifying days in this product, up to ``day``.
+        qualifying: The days with qualifying events in the product, up to ``day``.
         yesterday: The state of the day before; None on the signup date.
         new_days: Maximum days since first access for new_to_product.
-        active_days: Maximum gap, in days, that is active.
-        dormant_days: Maximum gap, in days, that is dormant.
+        active_days: Maximum days since the last qualifying event for active_in_product.
+        dormant_days: Maximum days since the last qualifying event for dormant_in_product.
     """
     if first_access is None:
         return "never_adopted"
@@ -94,19 +94,19 @@ def product_history(
     dormant_days: int | None = None,
     policy: OraclePolicy | None = None,
 ) -> list[ProductDay]:
-    """Return one row per date of one user in one product, oldest first (section 4).
+    """Return one row per date for one user in one product, oldest first (section 4).
 
     Args:
         user_id: The user.
-        product_id: The node of tier product; events below it are already rolled up.
-        signup: The user's creation date; the first row.
-        through: The last date, included.
+        product_id: The product. Events in its features are already rolled up.
+        signup: The signup date of the user, which is the date of the first row.
+        through: The last date (inclusive).
         first_access: The date of the first event of any kind in the product, ever.
         activation: The date of the first activation event in the product, ever.
         qualifying_days: Dates with qualifying events in the product, in any order.
-        active_days: The catalog's own window in days, if any.
-        dormant_days: The catalog's own window in days, if any.
-        policy: The thresholds; the framework's by default.
+        active_days: The product's own window from the catalog, in days, if any.
+        dormant_days: The product's own window from the catalog, in days, if any.
+        policy: The thresholds, by default those of the framework.
     """
     policy = policy or OraclePolicy()
     facts = list(qualifying_days)
@@ -169,7 +169,7 @@ def product_history(
 
 
 def product_transitions(rows: Sequence[ProductDay]) -> list[Transition]:
-    """Return the transitions between stored days of ``product_history`` (section 6).
+    """Return the transitions between the stored days of ``product_history`` (section 6).
 
     The first access is not a transition.
     """

@@ -1,6 +1,6 @@
-"""Section 7 of the framework for one user on one day, computed by loops.
+"""Section 7 of the framework, computed by loops for one user on one day.
 
-Interpretations where the framework leaves room are those of docs/decisions.md.
+Where the framework leaves room for interpretation, the oracle follows docs/decisions.md.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -19,10 +19,10 @@ class Use:
 
     Attributes:
         day: The UTC date.
-        is_qualifying: Whether it counts as use.
-        product_id: The product that it rolls up to, if any.
-        feature_id: The active feature of an active product that it rolls up to, if any.
-        reaches: The target of a collaboration event, or the event itself if it has none.
+        is_qualifying: Whether the event counts as use.
+        product_id: The product to which the event rolls up, if any.
+        feature_id: The active feature of an active product to which the event rolls up, if any.
+        reaches: The target of a collaboration event, or the event itself if it has no target.
     """
 
     day: date
@@ -42,7 +42,7 @@ class Life:
         uses: The events.
         activity_states: The activity state by date.
         first_activation: The date of the first qualifying event, if any.
-        product_states: The state by product and date, without never_adopted.
+        product_states: The state by product and date, without never_adopted days.
     """
 
     signup: date
@@ -60,9 +60,9 @@ def measures(
 
     Args:
         life: The user.
-        day: The day; later facts are ignored.
-        runs: The user's workflow runs from the events up to the day.
-        features_of_product: Number of active features by active product.
+        day: The day to describe. Later facts are ignored.
+        runs: The user's workflow runs, computed from events up to the day.
+        features_of_product: The number of active features by active product.
     """
     uses = [use for use in life.uses if use.day <= day]
     qualifying = [use for use in uses if use.is_qualifying]
@@ -119,7 +119,7 @@ def measures(
 
 
 def segments(user: Mapping[str, object]) -> dict[str, str]:
-    """Derive the segments from the measures of a user, rule by rule."""
+    """Derive the segments of a user from the measures, rule by rule."""
     m = _Numbers(user)
     share = m["workflows_completed"] / m["workflows_started"] if m["workflows_started"] else 0.0
     quiet, comeback = user["days_quiet"], user["days_since_reactivation"]
@@ -214,7 +214,7 @@ def _composite(found: Mapping[str, str], age: int) -> str:
 
 
 def _is_back_in_season(active_days: Collection[date], day: date) -> bool:
-    """Return whether the user was active about a year ago and quiet for over 60 days since."""
+    """Return whether the user was active about a year ago and quiet for over 60 days after that."""
     in_order = sorted(active_days)
     for then in in_order:
         if not 350 <= (day - then).days <= 380:
@@ -226,7 +226,7 @@ def _is_back_in_season(active_days: Collection[date], day: date) -> bool:
 
 
 class _Numbers(dict[str, int]):
-    """The measures that are numbers."""
+    """The measures whose values are numbers."""
 
     def __init__(self, user: Mapping[str, object]) -> None:
         super().__init__({k: v for k, v in user.items() if isinstance(v, int)})

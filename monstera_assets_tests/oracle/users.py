@@ -1,13 +1,13 @@
 """Section 3 of the framework, day by day: the lifecycle of one user on the platform.
 
-Interpretations where the framework leaves room:
+Assumptions where the framework leaves room for interpretation:
 
-* A transition is "by activity" if it would not have happened without the qualifying events of its own
-  day, so the loop evaluates every day a second time without them.
-* Transitions into dunning, and from dunning to active, are caused by the subscription event only if
-  the account's dunning began or ended that day. A user who becomes active while the account has been
-  in dunning for a while moves by activity (from new) or by time (the day after a return).
-* Transitions from dunning to dormant or churned are caused by time alone.
+* A transition is "by activity" if it would not have happened without the qualifying events of that day.
+  The loop therefore evaluates every day a second time, without these events.
+* A subscription event causes a transition into dunning, or from dunning to active, only if the dunning
+  of the account began or ended on that day. If the account is already in dunning when a user becomes
+  active, activity causes the transition (from new), or the passage of time (on the day after a return).
+* Only the passage of time causes transitions from dunning to dormant or churned.
 * A user without an account history is never in dunning.
 """
 
@@ -27,8 +27,8 @@ class QualifyingDay:
 
     Attributes:
         day: The UTC date.
-        events: Number of qualifying events; at least 1.
-        first_event_id: The first of them by timestamp and event id, if ids matter.
+        events: The number of qualifying events, at least 1.
+        first_event_id: The first of them by timestamp and event id, if the test needs ids.
     """
 
     day: date
@@ -38,14 +38,14 @@ class QualifyingDay:
 
 @dataclass(frozen=True)
 class Dunning:
-    """An account's dunning at the end of one day (sections 3 and 5).
+    """The dunning of an account at the end of one day (sections 3 and 5).
 
     Attributes:
         is_dunning: Whether a payment failure is open.
-        dunning_type: grace_period, soft or hard; None outside dunning.
-        dunning_since: The date of the first open failure; None outside dunning.
-        changed_by: The event that opened or closed the dunning on this day; None on a day without a
-            change and if the subscription's lapse closed it.
+        dunning_type: grace_period, soft or hard; None if not in dunning.
+        dunning_since: The date of the first open failure; None if not in dunning.
+        changed_by: The event that opened or closed the dunning on this day; None if nothing changed or
+            if the lapse of the subscription closed it.
     """
 
     is_dunning: bool = False
@@ -58,9 +58,9 @@ class Dunning:
 class UserDay:
     """One user at the end of one day: a row of the user state history (section 3).
 
-    Counts are of qualifying events; ``days_since_*`` are calendar days. ``is_first_activation`` marks a
-    reactivation that is a late first activation. ``triggering_event_id`` is the event that caused the
-    transition into the day's state, if any.
+    Counts refer to qualifying events, and ``days_since_*`` are calendar days. ``is_first_activation``
+    marks a reactivation that is a late first activation. ``triggering_event_id`` is the event that
+    caused the transition to the state of the day, if any.
     """
 
     user_id: str
@@ -81,9 +81,10 @@ class UserDay:
 
 @dataclass(frozen=True)
 class Transition:
-    """A change of state between two consecutive days of one history (section 6).
+    """A change of state between two consecutive days of a history (section 6).
 
-    ``days_in_previous_state`` is the transition date minus the first date of the previous state.
+    ``days_in_previous_state`` is the number of days from the start of the previous state to the
+    transition.
     """
 
     from_state: str
@@ -94,7 +95,7 @@ class Transition:
 
 
 def no_dunning(day: date) -> Dunning:
-    """Return no dunning, for users whose account has no billing."""
+    """Return an absence of dunning, for users whose account has no billing."""
     del day
     return Dunning()
 
@@ -106,12 +107,12 @@ def activity_state(
     yesterday: str | None,
     policy: OraclePolicy,
 ) -> str:
-    """Return one user's activity state at the end of a day (section 3, rules 1 to 7).
+    """Return the activity state of a user at the end of a day (section 3, rules 1 to 7).
 
     Args:
-        day: The day described.
-        signup: The user's creation date.
-        qualifying: The user's qualifying days, up to ``day``.
+        day: The day to evaluate.
+        signup: The signup date of the user.
+        qualifying: The user's days with qualifying events, up to ``day``.
         yesterday: The activity state of the day before; None on the signup date.
         policy: The thresholds.
     """
@@ -145,17 +146,17 @@ def user_history(
     dunning: Callable[[date], Dunning] = no_dunning,
     policy: OraclePolicy | None = None,
 ) -> list[UserDay]:
-    """Return one row per date of one user since signup, oldest first (section 3).
+    """Return one row per date for one user since signup, oldest first (section 3).
 
     Args:
         user_id: The user.
-        signup: The UTC date of the user's creation; the first row.
+        signup: The signup date of the user in UTC, which is the date of the first row.
         qualifying_days: Dates with qualifying events in any product, in any order.
-        through: The last date, included.
+        through: The last date (inclusive).
         deleted_on: The date of the user's deletion, if any.
         deletion_event_id: The event that deleted the user.
-        dunning: The dunning of the user's account at the end of a given day.
-        policy: The thresholds; the framework's by default.
+        dunning: A function that returns the dunning of the user's account at the end of a day.
+        policy: The thresholds, by default those of the framework.
     """
     policy = policy or OraclePolicy()
     facts = list(qualifying_days)

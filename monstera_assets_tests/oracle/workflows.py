@@ -1,7 +1,7 @@
-"""Section 7 of the framework on workflow runs: one user's events in order.
+"""Workflow runs (section 7 of the framework), computed from the events of one user in order.
 
-Interpretations where the framework leaves room: an instance has one run, which begins with its first
-step 1; "within" is a difference of dates; one event makes at most one step of a run.
+The oracle assumes that an instance has one run, which starts with the first event of step 1, that
+"within" refers to a difference of dates, and that one event counts as at most one step of a run.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,14 +11,14 @@ from datetime import date, datetime
 
 @dataclass(frozen=True)
 class StepEvent:
-    """One event of a user, in the attributes that workflows depend on.
+    """One event of a user, with the attributes on which workflows depend.
 
     Attributes:
-        at: The time, UTC.
-        event_id: Orders events at the same time.
+        at: The time of the event, UTC.
+        event_id: The event id, which orders events with the same time.
         event_type: The event type.
         nodes: The catalog node that the event names and all nodes above it.
-        project_id: The project in its metadata, if any.
+        project_id: The project in the event's metadata, if any.
         session_id: The session, if any.
     """
 
@@ -31,7 +31,7 @@ class StepEvent:
 
     @property
     def instance(self) -> tuple[str, str]:
-        """Return the project, else the session, else the day."""
+        """Return the project, otherwise the session, otherwise the day."""
         if self.project_id is not None:
             return "project", self.project_id
         if self.session_id is not None:
@@ -41,7 +41,7 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class Run:
-    """One run; ``reached`` has the time of each step made, in order."""
+    """One run. ``reached`` contains the time of each step that was reached, in order."""
 
     workflow_id: str
     instance: tuple[str, str]
@@ -50,11 +50,11 @@ class Run:
 
     @property
     def completed_at(self) -> datetime | None:
-        """Return the time of the last step, if it was made."""
+        """Return the time of the last step if it was reached."""
         return self.reached[-1] if len(self.reached) == self.steps else None
 
     def status(self, day: date, workflow_days: int) -> str:
-        """Return completed, open or abandoned, at the end of a day."""
+        """Return whether the run is completed, open or abandoned at the end of a day."""
         if self.completed_at is not None:
             return "completed"
         age = (day - self.reached[0].date()).days
@@ -67,13 +67,13 @@ def workflow_runs(
     through: date,
     workflow_days: int,
 ) -> list[Run]:
-    """Return the runs of one user from the events up to a date.
+    """Return the runs of one user, computed from the events up to a date.
 
     Args:
         events: The user's events in any order.
-        workflows: The steps of each workflow in order: node and event type of each.
+        workflows: The steps of each workflow in order, each with its node and event type.
         through: The last date whose events are known.
-        workflow_days: Maximum difference in days between first and last step.
+        workflow_days: The maximum number of days between the first and the last step.
     """
     by_instance: dict[tuple[str, str], list[StepEvent]] = {}
     for event in sorted(events, key=lambda e: (e.at, e.event_id)):

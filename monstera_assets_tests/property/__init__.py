@@ -1,4 +1,5 @@
-"""Properties: the set-based engine and the oracle agree on random histories.
+"""Property tests: the set-based engine and the oracle agree on random histories.
 
-Belongs here: what must hold for any facts. Does not belong here: single cases computed by hand (unit).
+These tests cover what must hold for any facts. Single cases with results computed by hand are in
+`unit`.
 """

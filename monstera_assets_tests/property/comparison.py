@@ -18,15 +18,15 @@ def compare(
     expected: Iterable[Mapping[str, object]],
     facts: Callable[[str], str],
 ) -> None:
-    """Fail unless the rows are the expected ones, with the same counts.
+    """Fail unless the rows are the expected rows, each occurring as often as expected.
 
-    A failure shows the first entity that differs, its facts, and its differing rows.
+    The failure message shows the first entity that differs, with its facts and the differing rows.
 
     Args:
-        names: the columns; the first is the entity's id.
+        names: the column names, of which the first is the id of the entity.
         rows: the engine's rows, in the order of the columns.
         expected: the oracle's rows, by column name.
-        facts: returns the facts about an entity, for the failure message.
+        facts: a function that returns the facts about an entity, for the failure message.
     """
     found = Counter(rows)
     wanted = Counter(tuple(row[name] for name in names) for row in expected)

@@ -65,7 +65,7 @@ REASONS = {
     "reactivated": {"paid again after having churned"},
     "frozen": {"payment failed", "subscription paused"},
 }
-"""The possible reasons of each state."""
+"""The reasons that each state can have."""
 EDGES = {
     (str(origin), str(target))
     for origin, targets in ACCOUNT_TRANSITIONS.items()
@@ -105,7 +105,7 @@ def test_history_current_state_and_transitions_are_the_oracles(
     transitions = compute(warehouse, TRANSITIONS, policy)
     compare_common(transitions, [row for days in histories for row in moves(days)], accounts)
 
-    # The oracle has no reasons and triggering events.
+    # The oracle does not compute reasons and triggering events.
     assert all(row["state_reason"] in REASONS[str(row["current_state"])] for row in history)
     reasons = {(row["account_id"], row["snapshot_date"]): row["state_reason"] for row in history}
     events = {
@@ -139,7 +139,7 @@ def test_later_facts_change_nothing_and_windows_agree(
 
 
 def oracle_history(case: ContractCase, policy: LifecyclePolicy) -> list[AccountDay]:
-    """Return the oracle's days of an account, from its creation to the end of the span."""
+    """Return the oracle's rows for an account, from its creation to the end of the span."""
     thresholds = oracle_policy(policy)
     billing = billing_history(case.account, case.events, SPAN.last, thresholds)
     return account_history(billing, case.uses, thresholds)
@@ -169,7 +169,7 @@ def moves(days: Sequence[AccountDay]) -> list[Row]:
 
 
 def compare_common(rows: Sequence[Row], expected: Sequence[Row], accounts: Accounts) -> None:
-    """Compare the oracle's columns: all except reasons and triggering events."""
+    """Compare the columns that the oracle computes: all except reasons and triggering events."""
     unknown = {"state_reason", "reason", "triggering_event_id"}
     names = [name for name in next(iter(rows or expected), {}) if name not in unknown]
     assert all(row.keys() - unknown == set(names) for row in expected)
@@ -180,7 +180,7 @@ def compare_common(rows: Sequence[Row], expected: Sequence[Row], accounts: Accou
 def load(
     warehouse: MemoryWarehouse, cases: Sequence[ContractCase], *, through: date = date.max
 ) -> None:
-    """Replace all facts; keep events and activity dated up to `through`."""
+    """Replace all facts, and keep only events and activity dated up to `through`."""
     warehouse.load(ACCOUNTS, [case.row for case in cases])
     warehouse.load(USERS, [row for case in cases for row in case.user_rows])
     for table, day, rows in (
@@ -196,7 +196,7 @@ def compute(
     policy: LifecyclePolicy,
     window: DateWindow = SPAN,
 ) -> list[Row]:
-    """Compute a table from the stored ones; return its rows by column name."""
+    """Compute a table from the stored tables and return its rows by column name."""
     warehouse.store(asset.table, _sql(asset.table.name, policy, window))
     names = [column.name for column in asset.table.columns]
     return [dict(zip(names, row, strict=True)) for row in warehouse.stored(asset.table)]
@@ -206,7 +206,7 @@ def compute(
 def _sql(name: str, policy: LifecyclePolicy, window: DateWindow) -> str:
     asset = _COMPUTED[name]
     relations = {table: _TABLES[table].relation for table in asset.inputs}
-    # The days that the IO manager reads: up to the last existing one.
+    # These are the days that the IO manager reads, up to the last existing day.
     if ACTIVITY.name in relations:
         activity = relations[ACTIVITY.name]
         relations[ACTIVITY.name] = activity.filter(activity.activity_date <= window.last)

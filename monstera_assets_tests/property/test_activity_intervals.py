@@ -1,4 +1,4 @@
-"""The state engine in another scope: two keys, windows per key, no returning state."""
+"""The state engine with two key columns, windows per key and no returning state."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ ACTIVITY = ibis.table(
 
 @dataclass(frozen=True)
 class Use:
-    """Use of one product by one user; days are offsets to the span's first."""
+    """The use of one product by one user, with days counted from the first day of the span."""
 
     user_id: str
     product_id: str
@@ -81,7 +81,7 @@ class Use:
 
 
 def some_use(random: Random, user_id: str, product_id: str) -> Use:
-    """Draw use on days at distances around the windows of the key."""
+    """Draw days of use whose distances are close to the lengths of the windows."""
     new_days = random.choice((0, 1, 14, 30))
     active_days = random.choice((1, 5, 30))
     dormant_days = active_days + random.choice((0, 1, 9, 30))
@@ -114,7 +114,7 @@ uses = st.randoms(use_true_random=True).map(
 
 @pytest.fixture(scope="module")
 def queries() -> tuple[str, str]:
-    """Return queries for the states on each day of the span and the transitions within it."""
+    """Return the queries for the states on each day of the span and for the transitions within it."""
     by_key = ibis.window(group_by=list(KEYS), order_by="activity_day")
     activity = ACTIVITY.mutate(
         previous_day=ACTIVITY.activity_day.lag().over(by_key),
@@ -182,7 +182,7 @@ def start_rows(batch: list[Use]) -> pd.DataFrame:
 
 
 def activity_rows(batch: list[Use]) -> pd.DataFrame:
-    """Return the engine's `activity`: two events a day, with running totals."""
+    """Return the `activity` input of the engine, with two events per day and running totals."""
     first = (SPAN.first - EPOCH).days
     rows = [
         {

@@ -1,4 +1,4 @@
-"""The billing intervals of the engine agree with the oracle's days."""
+"""The billing intervals of the engine agree with the days that the oracle computes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_contracts_dunning_and_ends_are_the_oracles(
 
     compare(CONTRACT, warehouse.rows(contract_sql(policy)), map(contract_row, days), facts)
 
-    # A start or end before the account's creation is not visible on its first day.
+    # If dunning starts or ends before the creation of the account, its first day does not show it.
     dunning = [
         {**dunning_row(day), "event_id": None}
         if day.snapshot_date == created[day.account_id]
@@ -125,7 +125,7 @@ def dunning_row(day: BillingDay) -> Mapping[str, object]:
 
 @cache
 def contract_sql(policy: LifecyclePolicy) -> str:
-    """Select each account's contract on each day of the span since its creation."""
+    """Select the contract of each account on each day of the span since its creation."""
     contracts = billing_intervals(ACCOUNTS.relation, SUBSCRIPTION_EVENTS.relation, policy)
     days = on_each_day(contracts, SPAN.first, SPAN.last, day_column="number")
     return compile_duckdb(
@@ -149,7 +149,7 @@ def contract_sql(policy: LifecyclePolicy) -> str:
 
 @cache
 def dunning_sql(policy: LifecyclePolicy) -> str:
-    """Select the days of the span on which an account is in dunning or an event has just ended it."""
+    """Select the days on which an account is in dunning or on which an event ended the dunning."""
     dunning = dunning_intervals(ACCOUNTS.relation, SUBSCRIPTION_EVENTS.relation, policy)
     accounts = ACCOUNTS.relation
     created = accounts.select(

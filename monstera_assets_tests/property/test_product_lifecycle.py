@@ -1,4 +1,4 @@
-"""The tables of users in products agree with the oracle."""
+"""The tables about users in products agree with the oracle."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def warehouse() -> LifecycleWarehouse:
 
 @dataclass(frozen=True)
 class Relationship:
-    """A user and an active product: the events in it, and its days by the oracle."""
+    """A user in an active product, with the user's events and the rows that the oracle computes."""
 
     user: UserCase
     product: Node
@@ -74,7 +74,7 @@ class Relationship:
     days: Sequence[ProductDay]
 
     def row(self, day: ProductDay) -> Mapping[str, object]:
-        """Return the columns that history and current state share."""
+        """Return the columns that the history and the current table share."""
         qualifying = [
             event.at
             for event in self.events
@@ -157,7 +157,7 @@ def test_history_states_and_transitions_are_the_oracles(
 
 
 def oracle_relationships(policy: LifecyclePolicy, population: Population) -> list[Relationship]:
-    """Return every user in every active product, up to the end of the span, by the oracle."""
+    """Return the oracle's result for every user in every active product, up to the end of the span."""
     relationships = []
     for user in population.users:
         for product in PRODUCTS:
@@ -183,7 +183,7 @@ def first_day(events: Sequence[ProductEvent]) -> date | None:
 
 
 def load(warehouse: LifecycleWarehouse, population: Population) -> None:
-    """Replace all facts; add events of other entity types with the ids of the users."""
+    """Replace all facts and add events of other entity types that have the ids of users."""
     warehouse.load_facts(population.accounts, population.users)
     of_users = [row for user in population.users for row in user.event_rows]
     of_others: list[Mapping[str, object]] = [

@@ -1,4 +1,4 @@
-"""A day's rows depend only on the facts up to that day."""
+"""The rows of a day depend only on the facts dated up to that day."""
 
 from __future__ import annotations
 

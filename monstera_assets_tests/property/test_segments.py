@@ -59,7 +59,7 @@ TIERS = {"work": "family", "translation": "sub_feature"} | {
 }
 PRODUCTS = ("boards", "canvas", "spaces", "video")
 FEATURES = {"video": 2, "canvas": 2, "spaces": 1}
-"""Number of active features of each active product, counted by hand."""
+"""The number of active features of each active product, counted by hand."""
 NODES = (None, *sorted(PARENTS))
 TYPES = ("made", "made", "changed", "published", "member_invited", "project_shared", "viewed")
 LEADS = ("published", "published", "member_invited")
@@ -73,7 +73,7 @@ FLOWS: Mapping[str, Sequence[tuple[str, str]]] = {
 
 @dataclass(frozen=True)
 class Happening:
-    """A drawn event."""
+    """A randomly drawn event."""
 
     event_id: str
     at: datetime
@@ -97,7 +97,7 @@ class Happening:
 
 @dataclass(frozen=True)
 class Person:
-    """A drawn user."""
+    """A randomly drawn user."""
 
     user_id: str
     signup: date
@@ -110,7 +110,7 @@ class Person:
 
 
 def people(random: Random, count: int) -> list[Person]:
-    """Draw users who are active daily, weekly, monthly, once a year or once, or who drop off."""
+    """Draw users who are active daily, weekly, monthly, once a year or only once, or who leave."""
     drawn = []
     for number in range(count):
         age = random.choice([0, 5, 14, 15, 30, 31, 60, 90, 91, 130, 200, 365, 366, 440, 470])
@@ -179,7 +179,7 @@ def _happening(
 
 
 def load(made: LifecycleWarehouse, drawn: Sequence[Person], through: date = date.max) -> None:
-    """Replace all facts by the drawn ones dated up to a day."""
+    """Replace all facts with the drawn facts dated up to a day."""
     made.load(ACCOUNTS, [{"account_id": "acc", "subscription_tier": "starter"}])
     made.load(
         CATALOG_NODES,
@@ -243,7 +243,7 @@ def load(made: LifecycleWarehouse, drawn: Sequence[Person], through: date = date
 
 
 def life_of(person: Person) -> Life:
-    """Return a user's facts, with states by the oracle."""
+    """Return the facts about a user, with the states that the oracle computes."""
     qualifying = [h for h in person.happenings if h.is_qualifying]
     history = user_history(person.user_id, person.signup, _qualifying_days(qualifying), SPAN.last)
     products = {}

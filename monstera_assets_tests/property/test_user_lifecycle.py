@@ -84,7 +84,7 @@ def test_history_current_state_and_transitions_are_the_oracles(
 def oracle_histories(
     policy: LifecyclePolicy, population: Population
 ) -> list[tuple[UserCase, list[UserDay]]]:
-    """Return the oracle's days of each user up to the end of the span."""
+    """Return the oracle's rows for each user, up to the end of the span."""
     thresholds = oracle_policy(policy)
     dunning = {
         case.account.account_id: dunning_by_day(
@@ -100,7 +100,7 @@ def oracle_histories(
 def oracle_history(
     policy: LifecyclePolicy, user: UserCase, dunning: Mapping[date, Dunning]
 ) -> list[UserDay]:
-    """Return the oracle's days of one user up to the end of the span."""
+    """Return the oracle's rows for one user, up to the end of the span."""
     deleted_at, deletion_event_id = min(user.deletion_events, default=(None, None))
     return user_history(
         user.user_id,

@@ -1,7 +1,7 @@
-"""Accounts of a source without subscription events, against cases computed by hand.
+"""Accounts of a source without subscription events agree with cases computed by hand.
 
 docs/decisions.md describes their states. Accounts are created on day 0, 1 January 2024, and have one
-user, who works on the given days.
+user, who is active on the given days.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def history(
     seats: int = 1,
     work: Mapping[str, Iterable[int]] | None = None,
 ) -> list[dict[str, object]]:
-    """Return the days of an account that is known only from its row in bronze_accounts.
+    """Return the daily rows of an account that is known only from its row in bronze_accounts.
 
     Args:
-        first_paid: day of the first payment.
-        renewal: day of renewal.
-        seats: seats bought.
-        work: days with one qualifying event, by product.
+        first_paid: the day of the first payment.
+        renewal: the day of the renewal.
+        seats: the number of seats bought.
+        work: the days with one qualifying event, by product.
     """
     warehouse = MemoryWarehouse((*INPUTS, HISTORY))
     warehouse.load(
@@ -95,7 +95,7 @@ def history(
 
 
 def runs(days: list[dict[str, object]]) -> list[Run]:
-    """Return state, first and last day of each unbroken run; every day must have a row."""
+    """Return the state, first day and last day of each series of consecutive days in one state."""
     assert [day["snapshot_date"] for day in days] == [on(n) for n in range(LAST + 1)]
     numbered = groupby(enumerate(days), lambda pair: str(pair[1]["current_state"]))
     found = [(state, [n for n, _ in run]) for state, run in numbered]
@@ -134,7 +134,7 @@ def test_few_seats_in_use_are_a_risk_from_day_31_on() -> None:
 
 
 def test_halved_activity_is_a_risk() -> None:
-    # Ten events on days 91 to 110, then one every ten days.
+    # There are ten events on days 91 to 110, and then one every ten days.
     work = [*range(0, 91, 10), *range(92, 111, 2), *range(120, LAST + 1, 10)]
     days = history(first_paid=0, work={"product": work})
     [at_risk] = [run for run in runs(days) if run[0] == "at_risk"]

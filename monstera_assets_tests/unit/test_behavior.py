@@ -1,4 +1,4 @@
-"""The measures behind the segments, on both sides of the edges of their windows.
+"""The measures from which segments are derived, on both sides of the edges of their windows.
 
 All expected values are counted by hand.
 """
@@ -51,7 +51,7 @@ NODES = [
 
 @dataclass(frozen=True)
 class Use:
-    """An event a number of days before the day described."""
+    """An event, dated by the number of days before the day to measure."""
 
     ago: int
     node: str | None = None
@@ -84,7 +84,7 @@ def warehouse() -> LifecycleWarehouse:
 
 
 def measured(made: LifecycleWarehouse, uses: Iterable[Use]) -> dict[str, Any]:
-    """Return the user's row of the day, after exactly the given events."""
+    """Return the user's row for the day if the given events are the only ones."""
     made.load(
         EVENTS,
         [
@@ -181,8 +181,10 @@ def test_products_and_features_used(warehouse: LifecycleWarehouse) -> None:
             Use(29, "layers"),  # canvas and its only feature
             Use(3, "translation"),  # video, and its feature captions
             Use(3, "captions"),
-            Use(3, "old_cut"),  # video; the feature is retired
-            Use(3, "fax_cover"),  # fax is retired: it counts as a product, its features do not
+            Use(3, "old_cut"),  # video, whose feature is retired
+            Use(
+                3, "fax_cover"
+            ),  # fax is retired; it counts as a product, but its features do not count
             Use(30, "cut"),  # a day too early
             Use(3, None),
         ],
@@ -210,7 +212,7 @@ def test_a_product_is_no_feature(warehouse: LifecycleWarehouse) -> None:
 def test_products_active_now_and_before(warehouse: LifecycleWarehouse) -> None:
     row = measured(warehouse, [Use(40, "video"), Use(40, "canvas"), Use(5, "canvas")])
     assert row["products_tried"] == 2
-    assert row["products_active"] == 1  # video has been quiet for 40 days
+    assert row["products_active"] == 1  # video has not been used for 40 days
     assert row["products_active_before"] == 2
 
 
@@ -228,7 +230,7 @@ def test_people_reached(warehouse: LifecycleWarehouse) -> None:
             Use(2, kind="project_shared", target="ada"),
             Use(89, kind="member_invited", target="bob"),
             Use(90, kind="member_invited", target="eve"),  # a day too early
-            Use(1, kind="project_shared"),  # without a target: one person
+            Use(1, kind="project_shared"),  # no target, counts as one person
             Use(1, kind="project_shared", is_qualifying=False),  # and another one
             Use(1, kind="made", target="joe"),  # not a collaboration event
         ],
@@ -291,14 +293,14 @@ def test_engaged_is_active_or_returning(
         ([380, 0], True),
         ([350, 0], True),
         ([349, 0], False),
-        # Quiet spells of 60 days only, then one of 61.
+        # Only quiet periods of 60 days, and then one of 61.
         ([360, 299, 238, 177, 116, 55, 0], False),
         ([360, 299, 238, 177, 116, 54, 0], True),
-        # The quiet spell is before last year's use.
+        # The quiet period was before last year's use.
         ([448, 380, 340, 300, 260, 220, 180, 140, 100, 60, 20, 0], False),
-        # The quiet spell ended a while ago.
+        # The quiet period ended some time ago.
         ([380, 300, 260, 220, 180, 140, 100, 60, 20], True),
-        # The quiet spell has not ended.
+        # The quiet period has not ended yet.
         ([380, 340, 300, 260, 220, 180, 140, 100], False),
     ],
 )

@@ -1,4 +1,4 @@
-"""Sets as bits equal the sets that they are made from, and so do their differences."""
+"""Bit sets and their differences equal the sets of numbers from which they are built."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_numbers_of_one_set_and_not_of_another(left: set[int], right: set[int]) 
     both = lefts.left_join(rights, ["owner", "word"])
     apart = both.select("owner", "word", bits=both.bits & ~both.others.fill_null(0))
     members = [
-        *(("one", "left", number) for number in [*left, *left]),  # twice counts once
+        *(("one", "left", number) for number in [*left, *left]),  # a repeated number counts once
         *(("one", "right", number) for number in right),
         *(("other", "left", number) for number in _EDGES),
     ]

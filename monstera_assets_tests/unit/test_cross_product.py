@@ -1,4 +1,4 @@
-"""Tables across products, against examples computed by hand and a published one."""
+"""Tables across products agree with examples computed by hand and with a published example."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def warehouse() -> LifecycleWarehouse:
 
 
 def load_products(made: LifecycleWarehouse, products: Iterable[str]) -> None:
-    """Replace the catalog by active products, a retired one and one not yet launched."""
+    """Replace the catalog with active products, a retired one and one that is not launched yet."""
     rows: list[Mapping[str, object]] = [
         {"product_id": product, "tier": "product", "is_active": True} for product in products
     ]
@@ -47,7 +47,7 @@ def load_products(made: LifecycleWarehouse, products: Iterable[str]) -> None:
 
 
 def load_people(made: LifecycleWarehouse, quiet: Mapping[str, int | None]) -> None:
-    """Replace the users, with the number of days since each was last active."""
+    """Replace the users, given the number of days since each was last active."""
     made.load(
         CURRENT.table,
         [
@@ -58,7 +58,7 @@ def load_people(made: LifecycleWarehouse, quiet: Mapping[str, int | None]) -> No
 
 
 def load_adoptions(made: LifecycleWarehouse, orders: Mapping[str, Mapping[str, date]]) -> None:
-    """Replace the adoptions: by user, the products in order with the dates."""
+    """Replace the adoptions, given each user's products in order, with the dates."""
     made.load(
         ADOPTIONS.table,
         [
@@ -84,7 +84,7 @@ def affinity(
 def test_affinity_of_ten_users(warehouse: LifecycleWarehouse) -> None:
     load_products(warehouse, ["a", "b", "c"])
     day = date(2025, 1, 1)
-    # u1 to u6 adopt a, u4 to u8 adopt b; u9 and u10 adopt nothing, and nobody adopts c.
+    # u1 to u6 adopt a, and u4 to u8 adopt b. u9 and u10 adopt nothing, and nobody adopts c.
     load_adoptions(
         warehouse,
         {
@@ -116,7 +116,7 @@ def test_affinity_of_ten_users(warehouse: LifecycleWarehouse) -> None:
     same = {
         "users_eligible": 10,
         "users_both": 3,
-        "is_low_support": True,  # 3, and 5 are needed
+        "is_low_support": True,  # 3 users, but 5 are needed
         "support": 3 / 10,
         "lift": 1.0,  # 10 x 3 / (6 x 5)
         "jaccard": 3 / 8,
@@ -160,8 +160,8 @@ def test_affinity_of_ten_users(warehouse: LifecycleWarehouse) -> None:
 def test_affinity_of_tea_and_coffee(warehouse: LifecycleWarehouse) -> None:
     """Table 6.8 of P.-N. Tan, M. Steinbach and V. Kumar, Introduction to Data Mining (2006).
 
-    Of 1,000 people 150 drink tea and coffee, 50 only tea, 650 only coffee and 150 neither. The book's
-    interest factor is the lift, 0.9375.
+    Of 1,000 people, 150 drink tea and coffee, 50 only tea, 650 only coffee and 150 neither. The
+    interest factor in the book is the lift, 0.9375.
     """
     load_products(warehouse, ["tea", "coffee"])
     day = date(2025, 1, 1)
@@ -201,7 +201,7 @@ def test_adoptions_in_order(warehouse: LifecycleWarehouse) -> None:
             }
             for product, state, accessed, activated in (
                 ("b", "dormant_in_product", "2025-01-01 23:30:00", None),
-                # At the same time: the lower id comes first.
+                # Both are adopted at the same time, so the lower id comes first.
                 ("d", "new_to_product", "2025-03-01 12:00:00", None),
                 ("a", "reactivated_in_product", "2025-03-01 12:00:00", "2025-03-02"),
                 ("e", "active_in_product", "2025-03-05 00:00:00", "2025-03-05"),
@@ -231,7 +231,7 @@ def test_adoptions_in_order(warehouse: LifecycleWarehouse) -> None:
 
 def test_paths_of_seven_users(warehouse: LifecycleWarehouse) -> None:
     paths = {
-        # adoption date and days since signup of each product, by user
+        # by user, the adoption date of each product and the days since signup
         "u1": {"a": (date(2025, 1, 1), 0)},
         "u2": {"a": (date(2025, 1, 1), 2), "b": (date(2025, 1, 11), 12)},
         "u3": {"a": (date(2025, 2, 1), 4), "b": (date(2025, 2, 21), 24)},
@@ -265,9 +265,9 @@ def test_paths_of_seven_users(warehouse: LifecycleWarehouse) -> None:
         ],
     )
     used = {
-        "u1": [date(2025, 1, 31), date(2025, 5, 1)],  # days 30 and 120: in the first period only
+        "u1": [date(2025, 1, 31), date(2025, 5, 1)],  # days 30 and 120, only in the first period
         "u2": [date(2025, 3, 1)],  # days 59 after a and 49 after b
-        "u3": [date(2025, 3, 2)],  # days 29 after a and 9 after b: too early for both
+        "u3": [date(2025, 3, 2)],  # days 29 after a and 9 after b, too early for both
         "u4": [date(2025, 5, 31)],  # days 119 after a, 91 after b, 90 after c
         "u6": [date(2025, 6, 3)],
     }
@@ -350,7 +350,8 @@ def test_diversity_where_there_is_one_product(warehouse: LifecycleWarehouse) -> 
 
 
 def test_first_latest_and_primary_product(warehouse: LifecycleWarehouse) -> None:
-    # b and c have most events; c was used later. Products are first accessed in the given order.
+    # b and c have the most events, and c was used later. Products are first accessed in the given
+    # order.
     portfolio = _portfolio(warehouse, "abcd", {"d": 1, "b": 4, "c": 4})
     assert portfolio["primary_product_id"] == "c"
     assert (portfolio["first_product_id"], portfolio["first_adoption_date"]) == (
@@ -367,7 +368,7 @@ def test_first_latest_and_primary_product(warehouse: LifecycleWarehouse) -> None
 def _portfolio(
     made: LifecycleWarehouse, products: str, events: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Return the portfolio of a user with events in products, first accessed a day apart."""
+    """Return the portfolio of a user with events in products that are first accessed a day apart."""
     made.load(
         CATALOG_NODES,
         [

@@ -1,4 +1,4 @@
-"""silver_events_enriched and silver_user_sessions, computed by hand."""
+"""silver_events_enriched and silver_user_sessions agree with results computed by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ NODES = (
 
 @pytest.fixture
 def warehouse() -> MemoryWarehouse:
-    """Load a catalog, and Ada of a starter account and Ben of a trial."""
+    """Load a catalog, and the users Ada, with a starter account, and Ben, with a trial account."""
     warehouse = MemoryWarehouse(TABLES.values())
     warehouse.load(
         bronze_product_catalog.TABLE,
@@ -98,7 +98,7 @@ def warehouse() -> MemoryWarehouse:
 def event(
     event_id: str, at: str, user_id: str = "ada", /, **columns: object
 ) -> Mapping[str, object]:
-    """Return a row of bronze_events: by default of a user and without a product."""
+    """Return a row of bronze_events, by default for a user and without a product."""
     return {
         "event_id": event_id,
         "entity_id": user_id,
@@ -121,7 +121,7 @@ def rows_made(
 
 
 def enriched(warehouse: MemoryWarehouse, *events: Mapping[str, object]) -> dict[str, Any]:
-    """Return the enriched events by id, after checking that none is lost."""
+    """Return the enriched events by id after checking that none is missing."""
     rows = rows_made(warehouse, silver_events_enriched, *events)
     assert len(rows) == len(events)
     return {row["event_id"]: row for row in rows}
@@ -223,11 +223,11 @@ def test_a_session_is_counted_and_timed(warehouse: MemoryWarehouse) -> None:
         "session_started_at": datetime(2024, 3, 5, 9, 30, 15),  # noqa: DTZ001
         "session_ended_at": datetime(2024, 3, 5, 11, 30, 16),  # noqa: DTZ001
         "duration_seconds": 2 * 60 * 60 + 1,
-        # Of two first events, the one with the lower id.
+        # If two events are first, the one with the lower id counts.
         "location": "mobile_app",
         "events": 4,
         "qualifying_events": 2,
-        # The brush counts for the editor, the tray for the fax.
+        # The brush counts toward the editor, and the tray toward the fax.
         "products_used": 2,
     }
 

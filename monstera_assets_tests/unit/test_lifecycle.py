@@ -1,6 +1,6 @@
-"""The lifecycle of users against cases computed by hand (framework, section 3).
+"""The lifecycle of users agrees with cases computed by hand (framework, section 3).
 
-Users sign up on day 0, 1 January 2025; ``on(n)`` is the date n days later.
+Users sign up on day 0, 1 January 2025, and ``on(n)`` is the date n days later.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ def at(n: int, hour: int = 12) -> datetime:
 
 
 def use(*days: int) -> list[ProductEvent]:
-    """Return a qualifying event at noon of each day, named after it."""
+    """Return a qualifying event at noon of each day, whose id contains the day."""
     return [ProductEvent(at(n), f"use-{n}", None, is_qualifying=True) for n in days]
 
 
 def billing(n: int, event_type: str, **metadata: object) -> SubscriptionEvent:
-    """Return a subscription event of day n, named after it and its type."""
+    """Return a subscription event on day n, whose id contains the day and the type."""
     return SubscriptionEvent(at(n), f"{event_type}-{n}", event_type, metadata)
 
 
 class OneUser:
-    """The tables' rows of a user who signed up on day 0 to an account that pays."""
+    """The table rows of a user who signed up on day 0 and whose account is paid."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class OneUser:
             for row in warehouse.compute(TRANSITIONS, policy, window)
             if row[1] == "platform"
         ]
-        """From state, to state, day, triggering event, days in the previous state; sorted."""
+        """Old state, new state, day, triggering event and days in the previous state, sorted."""
         self.moves.sort(key=lambda move: move[2])
 
     def states(self, first: int, last: int) -> list[object]:
@@ -92,7 +92,7 @@ class OneUser:
 
 def test_who_never_comes_is_new_through_day_30_and_then_churned() -> None:
     user = OneUser()
-    # Within 30 days of signup: new up to a difference of 30.
+    # "Within 30 days of signup" means new up to a difference of 30 days.
     assert user.states(0, LAST) == ["new"] * 31 + ["churned"] * 70
     assert user.moves == [("new", "churned", 31, None, 31)]
     assert user.days[LAST]["days_since_last_qualifying_event"] is None
@@ -111,10 +111,10 @@ def test_one_active_day_is_active_to_gap_30_dormant_to_gap_60_then_churned() -> 
     ("gap", "expected"),
     [
         (30, "active"),
-        (31, "active"),  # gap 30 the day before
-        (32, "returning"),  # gap 31 the day before: returning needs 32 <= L-P <= 61
+        (31, "active"),  # gap 30 on the day before
+        (32, "returning"),  # gap 31 on the day before; returning requires 32 <= L-P <= 61
         (61, "returning"),
-        (62, "reactivated"),  # gap 61 the day before: reactivated needs L-P >= 62
+        (62, "reactivated"),  # gap 61 on the day before; reactivated requires L-P >= 62
     ],
 )
 def test_the_distance_between_two_active_days_decides_the_second(gap: int, expected: str) -> None:
@@ -139,7 +139,7 @@ def test_the_day_of_the_first_activity_decides_its_state(first: int, expected: s
 def test_returning_lasts_one_day_even_if_the_next_is_active_too() -> None:
     user = OneUser(use(0, 40, 41))
     assert user.states(39, 41) == ["dormant", "returning", "active"]
-    # Dormant on days 31 to 39; time ends returning, not the event on day 41.
+    # The user is dormant on days 31 to 39. Time ends the state returning, not the event on day 41.
     assert user.moves[1:3] == [
         ("dormant", "returning", 40, "use-40", 9),
         ("returning", "active", 41, None, 1),
@@ -161,13 +161,13 @@ def test_the_first_qualifying_event_of_the_day_is_the_trigger() -> None:
 
 def test_below_the_threshold_a_user_stays_new_and_then_is_what_the_gap_says() -> None:
     few = OneUser(use(0), policy=THREE_TO_ACTIVATE)
-    # On day 31 the user is no longer new and the gap is 31.
+    # On day 31 the user is no longer new, and the gap is 31.
     assert few.moves[0] == ("new", "dormant", 31, None, 31)
 
     enough = OneUser(use(0, 7, 20), policy=THREE_TO_ACTIVATE)
     assert enough.moves[0] == ("new", "active", 20, "use-20", 20)
 
-    # Day 31 ends being new even without its event: the gap would be 1.
+    # On day 31 the user would stop being new even without the event, with a gap of 1.
     late = OneUser(use(30, 31), policy=THREE_TO_ACTIVATE)
     assert late.moves[0] == ("new", "active", 31, None, 31)
 
@@ -185,7 +185,7 @@ def test_dunning_is_a_modifier_on_the_other_states() -> None:
     user = OneUser(use(0), [billing(20, "payment_failed"), billing(35, "payment_recovered")])
     assert user.moves[:3] == [
         ("active", "dunning", 20, "payment_failed-20", 20),
-        ("dunning", "dormant", 31, None, 11),  # the gap passed 30, the failure is still open
+        ("dunning", "dormant", 31, None, 11),  # the gap exceeds 30, and the failure is still open
         ("dormant", "churned", 61, None, 30),
     ]
     assert [user.days[n]["is_dunning"] for n in (19, 20, 34, 35)] == [False, True, True, False]
@@ -199,7 +199,8 @@ def test_dunning_types_follow_grace_and_the_number_of_failures() -> None:
             billing(14, "payment_failed", grace_until=on(14)),
         ],
     )
-    # Grace of the latest failure while it lasts; then soft with one open failure, hard with two.
+    # The grace period of the latest failure comes first, then soft with one open failure or hard with
+    # two.
     assert [user.days[n]["dunning_type"] for n in range(9, 16)] == [
         *(None, "grace_period", "grace_period", "grace_period"),
         *("soft", "grace_period", "hard"),
@@ -209,7 +210,7 @@ def test_dunning_types_follow_grace_and_the_number_of_failures() -> None:
 
 def test_dunning_ends_with_the_subscription_30_days_after_the_first_failure() -> None:
     user = OneUser(use(0, 25), [billing(10, "payment_failed"), billing(30, "payment_failed")])
-    assert user.states(39, 41) == ["dunning", "dunning", "active"]  # day 40 is the last paid one
+    assert user.states(39, 41) == ["dunning", "dunning", "active"]  # day 40 is the last paid day
     assert user.moves[1] == ("dunning", "active", 41, None, 31)
 
 
@@ -266,5 +267,5 @@ def test_a_first_payment_comes_ahead_of_events_of_the_same_instant() -> None:
     warehouse.load_accounts([AccountCase(AccountRow("a", at(0), first_paid_at=at(3)), events)])
     intervals = billing_intervals(ACCOUNTS.relation, SUBSCRIPTION_EVENTS.relation, DEFAULT)
     query = compile_duckdb(intervals.select("valid_from", "phase", "paused"))
-    # The account pays, then pauses; a renewal does not end the pause.
+    # The account pays and then pauses. A renewal does not end the pause.
     assert [row[1:] for row in warehouse.rows(query)] == [("never_paid", False), ("paid", True)]

@@ -1,6 +1,6 @@
-"""The oracle against cases computed by hand.
+"""The oracle agrees with cases computed by hand.
 
-Day 0 is 1 January 2025; ``on(n)`` is the date n days later.
+Day 0 is 1 January 2025, and ``on(n)`` is the date n days later.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def user(
     dunning: Mapping[int, Dunning] | None = None,
     policy: OraclePolicy | None = None,
 ) -> list[UserDay]:
-    """Return the history of a user who signs up on day 0, with one qualifying event per given day."""
+    """Return the history of a user who signs up on day 0 and has one qualifying event per given day."""
     debts = {on(n): debt for n, debt in (dunning or {}).items()}
     return user_history(
         "u",
@@ -112,11 +112,11 @@ def test_the_day_of_the_first_activity_decides_its_state(first: int, expected: s
     ("gap", "day_before", "expected"),
     [
         (30, "active", "active"),
-        (31, "active", "active"),  # gap 30 the day before
-        (32, "dormant", "returning"),  # gap 31 the day before
+        (31, "active", "active"),  # gap 30 on the day before
+        (32, "dormant", "returning"),  # gap 31 on the day before
         (60, "dormant", "returning"),
-        (61, "dormant", "returning"),  # gap 60 the day before
-        (62, "churned", "reactivated"),  # gap 61 the day before
+        (61, "dormant", "returning"),  # gap 60 on the day before
+        (62, "churned", "reactivated"),  # gap 61 on the day before
     ],
 )
 def test_the_gap_between_two_active_days_decides_the_state(
@@ -132,7 +132,7 @@ def test_the_gap_between_two_active_days_decides_the_state(
 def test_returning_lasts_one_day_even_if_the_next_is_active_too() -> None:
     rows = user(0, 40, 41, through=41)
     assert states(rows)[39:] == ["dormant", "returning", "active"]
-    # The return needed day 40's event; day 41 would be active without one.
+    # The return on day 40 needed that day's event. Day 41 would be active even without an event.
     assert user_transitions(rows)[-2:] == [
         Transition("dormant", "returning", on(40), 9, "e40"),
         Transition("returning", "active", on(41), 1, None),
@@ -157,7 +157,8 @@ def test_dunning_covers_active_and_only_marks_the_rest() -> None:
         is_dunning=True, dunning_type="soft", dunning_since=on(20), changed_by="failed"
     )
     rows = user(0, through=45, dunning=debts)
-    # Days 20 to 30: active and in dunning; dormant from day 31, with the flags up to day 39.
+    # The user is active and in dunning on days 20 to 30, and dormant from day 31. The flags stay until
+    # day 39.
     assert states(rows) == ["active"] * 20 + ["dunning"] * 11 + ["dormant"] * 15
     assert rows[35].is_dunning is True
     assert rows[35].dunning_since == on(20)
@@ -173,7 +174,7 @@ def test_recovery_moves_back_to_active_by_the_recovery() -> None:
     rows = user(
         1, 5, through=6, dunning={3: open_debt, 4: open_debt, 5: Dunning(changed_by="recovered")}
     )
-    # The event on day 5 does not end it.
+    # The event on day 5 does not end the dunning.
     assert user_transitions(rows)[-1] == Transition("dunning", "active", on(5), 2, "recovered")
 
 
@@ -182,7 +183,7 @@ def test_entering_an_account_that_is_in_dunning() -> None:
         n: Dunning(is_dunning=True, dunning_type="hard", dunning_since=on(0)) for n in range(80)
     }
     rows = user(4, 50, through=52, dunning=debts)
-    # new -> dunning by the day's activity; dormant -> returning -> dunning by time the day after.
+    # Activity causes new -> dunning. After dormant -> returning, time causes -> dunning the day after.
     assert user_transitions(rows) == [
         Transition("new", "dunning", on(4), 4, "e4"),
         Transition("dunning", "dormant", on(35), 31, None),
@@ -194,9 +195,9 @@ def test_entering_an_account_that_is_in_dunning() -> None:
 def test_a_threshold_of_two_keeps_a_user_new_until_the_second_event() -> None:
     two = OraclePolicy(min_qualifying_events_to_activate=2)
     assert states(user(0, 5, through=6, policy=two)) == ["new"] * 5 + ["active"] * 2
-    # Only one event, on day 0: no longer new on day 31, when the gap is also 31.
+    # With one event, on day 0, the user is no longer new on day 31, when the gap is also 31.
     assert states(user(0, through=32, policy=two)) == ["new"] * 31 + ["dormant"] * 2
-    # Only one event, on day 9: on day 31 the gap is 22, so active by time.
+    # With one event, on day 9, the gap on day 31 is 22, so time makes the user active.
     moves = user_transitions(user(9, through=32, policy=two))
     assert moves == [Transition("new", "active", on(31), 31, None)]
 
@@ -223,7 +224,7 @@ def product(
     activation: int | None = None,
     windows: tuple[int, int] | None = None,
 ) -> list[ProductDay]:
-    """Return the history in one product of a user who signs up on day 0."""
+    """Return the history of a user who signs up on day 0 in one product."""
     return product_history(
         "u",
         "p",
@@ -239,7 +240,7 @@ def product(
 
 def test_access_without_work_is_new_for_30_days_and_then_churned() -> None:
     rows = product(through=40, access=5)
-    # First access on day 5, so new up to day 35.
+    # The first access is on day 5, so the user is new up to day 35.
     assert [row.current_state for row in rows] == (
         ["never_adopted"] * 5 + ["new_to_product"] * 31 + ["churned_from_product"] * 5
     )
@@ -263,7 +264,7 @@ def test_activation_on_the_first_day_skips_new_to_product() -> None:
 
 def test_work_without_activation_stays_new_for_the_first_30_days() -> None:
     rows = product(2, 20, through=51, access=0)
-    # New up to day 30; on day 31 the gap to day 20 is 11; it reaches 31 on day 51.
+    # The user is new up to day 30. On day 31 the gap to day 20 is 11, and it reaches 31 on day 51.
     assert [rows[n].current_state for n in (30, 31, 50, 51)] == [
         "new_to_product",
         "active_in_product",
@@ -291,10 +292,10 @@ def test_there_is_no_returning_in_a_product(gap: int, expected: str) -> None:
 
 
 def test_first_work_after_the_first_30_days_is_a_reactivation() -> None:
-    # Accessed on day 0, churned from day 31, first qualifying event on day 50.
+    # The user has access on day 0, is churned from day 31 and has a first qualifying event on day 50.
     rows = product(50, through=50, access=0)
     assert rows[50].current_state == "reactivated_in_product"
-    # New on the day before day 31.
+    # The user is new on the day before day 31.
     assert product(31, through=31, access=0)[31].current_state == "active_in_product"
 
 
@@ -312,7 +313,7 @@ def test_a_product_may_have_its_own_windows() -> None:
 
 
 def sub(n: int, kind: str, hour: int = 12, **metadata: object) -> SubscriptionEvent:
-    """Return a subscription event on day n, with kind, day and hour in its id."""
+    """Return a subscription event on day n whose id contains its kind, day and hour."""
     return SubscriptionEvent(at(n, hour), f"{kind}@{n}.{hour}", kind, metadata)
 
 
@@ -377,7 +378,8 @@ def test_a_start_or_renewal_without_a_renewal_date_is_open_ended() -> None:
 
 def test_an_unresolved_failure_ends_the_subscription_after_30_days() -> None:
     rows = bill(start(), sub(5, "payment_failed"), through=36)
-    # 34 - 5 = 29: open; 35 - 5 = 30: the last day; day 36: lapsed, which closes the failure.
+    # On day 34 the failure is open (34 - 5 = 29). Day 35 is the last paid day (35 - 5 = 30). On day 36
+    # the subscription is lapsed, which closes the failure.
     assert statuses(rows, 34, 35, 36) == ["paid", "paid", "lapsed"]
     assert [rows[n].open_failures for n in (4, 5, 35, 36)] == [0, 1, 1, 0]
     assert [rows[n].dunning_since for n in (5, 35, 36)] == [on(5), on(5), None]
@@ -400,7 +402,7 @@ def test_dunning_is_grace_then_soft_and_hard_with_a_second_failure() -> None:
         through=15,
     )
     kinds = [rows[n].dunning_type for n in (4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15)]
-    # The latest failure has grace on days 12 and 13 only.
+    # The latest failure has a grace period on days 12 and 13 only.
     assert kinds == [
         None,
         "grace_period",
@@ -415,7 +417,7 @@ def test_dunning_is_grace_then_soft_and_hard_with_a_second_failure() -> None:
         None,
     ]
     assert rows[14].dunning_since == on(5)
-    # One recovery closes all three.
+    # One recovery closes all three failures.
     assert rows[15].open_failures == 0
     assert dunning_by_day(rows)[on(15)] == Dunning(changed_by="payment_recovered@15.12")
 
@@ -423,7 +425,7 @@ def test_dunning_is_grace_then_soft_and_hard_with_a_second_failure() -> None:
 def test_an_open_failure_holds_the_contract_over_its_renewal_date() -> None:
     failed = sub(25, "payment_failed")
     plain = bill(start(0, renewal=30), failed, sub(40, "payment_recovered"), through=41)
-    # Day 40 closes the failure after the renewal date, so it is the last paid day.
+    # The failure is closed on day 40, after the renewal date, so day 40 is the last paid day.
     assert statuses(plain, 31, 40, 41) == ["paid", "paid", "lapsed"]
     extended = bill(
         start(0, renewal=30),
@@ -510,7 +512,7 @@ def test_only_a_start_or_renewal_changes_a_lapsed_subscription() -> None:
 
 def test_a_renewal_the_morning_after_leaves_no_lapsed_day() -> None:
     rows = bill(start(0), sub(2, "payment_failed"), sub(33, "subscription_renewed", 7), through=33)
-    # Day 32 = 2 + 30 is the last paid day; the lapse at midnight closed the failure.
+    # Day 32 (2 + 30) is the last paid day. The lapse at midnight closed the failure.
     assert statuses(rows, 32, 33) == ["paid", "paid"]
     assert rows[33].open_failures == 0
     assert rows[33].dunning_event_id is None
@@ -542,7 +544,7 @@ def test_values_carried_before_the_first_payment_hold_from_then_on() -> None:
 
 def test_first_paid_at_counts_where_no_start_is_known() -> None:
     row = AccountRow("a", at(0, 8), "starter", 5, 50.0, on(100), first_paid_at=at(10, 10))
-    # The failure at 9 precedes the payment at 10, the one on day 20 follows it.
+    # The failure at 9 precedes the payment at 10, and the failure on day 20 follows it.
     rows = bill(sub(10, "payment_failed", 9), sub(20, "payment_failed"), row=row, through=20)
     assert statuses(rows, 9, 10) == ["never_paid", "paid"]
     assert (rows[10].subscription_tier, rows[10].monthly_recurring_revenue) == ("starter", 50)
@@ -565,7 +567,7 @@ def account(
     uses: list[Use] | None = None,
     row: AccountRow | None = None,
 ) -> list[AccountDay]:
-    """Return the history of an account created on day 0; by default eight users work every day."""
+    """Return the history of an account created on day 0, by default with eight daily users."""
     if uses is None:
         uses = busy(through)
     return account_history(bill(*events, through=through, row=row), uses)
@@ -582,13 +584,14 @@ def named(rows: list[AccountDay], *days: int) -> list[str]:
 def test_a_trial_lasts_30_days_and_a_payment_after_it_is_new() -> None:
     rows = account(start(50), through=141)
     assert named(rows, 0, 30, 31, 49) == ["trial", "trial", "churned", "churned"]
-    # Paid on day 50, new_paid up to 50 + 90 = 140. The end of the trial is not a payment.
+    # The account pays on day 50 and is new_paid up to day 140 (50 + 90). The end of the trial is not a
+    # payment.
     assert named(rows, 50, 80, 81, 140, 141) == ["new_paid"] * 4 + ["active"]
 
 
 def test_onboarding_hides_low_use_for_30_days() -> None:
     rows = account(start(), through=40, uses=[Use("u", on(0), "p")])
-    # One user on 10 seats is 10 %; from day 30 the window is empty.
+    # One user on 10 seats is 10 %. From day 30 on, the window contains no events.
     assert named(rows, 30, 31) == ["new_paid", "at_risk"]
     assert [rows[n].active_seats for n in (0, 29, 30)] == [1, 1, 0]
 
@@ -600,7 +603,8 @@ def test_onboarding_hides_low_use_for_30_days() -> None:
 def test_a_payment_after_61_lapsed_days_is_a_reactivation(
     lapse: int, before: str, after: str
 ) -> None:
-    # Paid up to day 100; day 100 + n is the n-th lapsed one; paid again the day after.
+    # The account is paid up to day 100. Day 100 + n is the n-th lapsed day, and the account pays again
+    # on the day after.
     back = 100 + lapse + 1
     rows = account(start(0, renewal=100), start(back, renewal=900), through=back + 91)
     assert named(rows, 100 + lapse) == [before]
@@ -640,13 +644,14 @@ def test_a_pending_cancellation_is_a_risk_until_it_is_voided() -> None:
 
 
 def test_low_use_matters_more_near_the_renewal() -> None:
-    # Four users on 10 seats are 40 %: enough until the renewal on day 200 is 30 days away.
+    # Four users on 10 seats are 40 %, which is enough until the renewal on day 200 is 30 days away.
     rows = account(start(0, renewal=200), through=170, uses=busy(170, users=4))
     assert named(rows, 169, 170) == ["active", "at_risk"]
 
 
 def test_seats_just_bought_do_not_count_against_use() -> None:
-    # Four users: 40 % of 10 seats, then 20 % of 20, but 40 % of the lowest count of 30 days.
+    # Four users are 40 % of 10 seats and then 20 % of 20, but still 40 % of the lowest count in 30
+    # days.
     rows = account(
         start(),
         sub(120, "seats_changed", total_seats=20),
@@ -654,14 +659,14 @@ def test_seats_just_bought_do_not_count_against_use() -> None:
         uses=busy(150, users=4),
     )
     assert rows[120].seat_utilization_pct == 20
-    # The window begins with day 119 and 10 seats on day 148, with day 120 on day 149.
+    # On day 148 the window starts on day 119, with 10 seats. On day 149 it starts on day 120.
     assert named(rows, 119, 120, 148, 149) == ["active", "expanding", "expanding", "at_risk"]
 
 
 def test_use_at_half_of_the_30_days_before_is_a_risk() -> None:
     many = [Use(f"u{k}", on(110), "p") for k in range(10)]
     half = [Use(f"u{k}", on(140), "p") for k in range(5)]
-    # Day 140 compares ten events on D-30 = 110 with five on D.
+    # Day 140 compares the ten events on D-30 = 110 with the five on D.
     assert named(account(start(), through=140, uses=many + half), 140) == ["at_risk"]
     six = [*half, Use("u0", on(139), "p")]
     assert named(account(start(), through=140, uses=many + six), 140) == ["active"]
@@ -674,7 +679,7 @@ def test_changes_show_for_30_days_revenue_first() -> None:
         sub(120, "seats_changed", total_seats=12, monthly_recurring_revenue=900),
         through=150,
     )
-    # More seats but less revenue is lower. D-30 is 119 on day 149, 120 on day 150.
+    # More seats with less revenue are a smaller contract. D-30 is 119 on day 149 and 120 on day 150.
     assert named(rows, 119, 120, 149, 150) == ["active", "contracting", "contracting", "active"]
     by_tier = account(
         start(), sub(120, "tier_changed", subscription_tier="enterprise"), through=120
@@ -686,7 +691,7 @@ def test_changes_show_for_30_days_revenue_first() -> None:
 
 def test_changes_show_within_new_paid_once_day_30_was_paid() -> None:
     rows = account(start(10), sub(35, "seats_changed", total_seats=11), through=66)
-    # Onboarding up to 40. On day 41, D-30 = 11 was paid with 10 seats; on day 65, D-30 = 35.
+    # Onboarding lasts until day 40. On day 41, D-30 = 11 was paid with 10 seats. On day 65, D-30 is 35.
     assert named(rows, 39, 40, 41, 64, 65) == [
         "new_paid",
         "new_paid",
@@ -698,21 +703,23 @@ def test_changes_show_within_new_paid_once_day_30_was_paid() -> None:
 
 def test_a_new_product_in_use_is_an_expansion_after_90_days() -> None:
     early = [*busy(160), Use("u1", on(80), "q")]
-    # First used on day 80, so in the window up to day 109; expanding only from day 91.
+    # The product is first used on day 80, so it is in the window up to day 109. The account is
+    # expanding only from day 91.
     assert named(account(start(), through=110, uses=early), 90, 91, 109, 110) == [
         "new_paid",
         "expanding",
         "expanding",
         "active",
     ]
-    # The first product does not count, nor do two on the same first day.
+    # The first product does not count. Neither do two products with the same first day.
     both = [Use(f"u{k}", on(120), p) for k in range(8) for p in ("p", "q")]
     assert named(account(start(), through=120, uses=both), 120) == ["active"]
 
 
 def test_a_lapse_is_at_risk_and_then_churned() -> None:
     rows = account(start(0, renewal=100), through=162)
-    # Eight of ten seats in use: no risk on the renewal date; lapsed from day 101.
+    # Eight of ten seats are in use, so there is no risk on the renewal date. The account is lapsed from
+    # day 101.
     assert named(rows, 100, 101, 160, 161) == ["active", "at_risk", "at_risk", "churned"]
     assert [
         (move.from_state, move.to_state, move.transition_date, move.days_in_previous_state)
@@ -722,7 +729,8 @@ def test_a_lapse_is_at_risk_and_then_churned() -> None:
 
 
 def test_the_health_score_is_the_mean_of_its_four_components() -> None:
-    # Day 120: 5 of 10 seats, 2 products of 5, last use 10 days ago, renewal in 245 days.
+    # On day 120, 5 of 10 seats and 2 of 5 products are in use. The last use was 10 days ago, and the
+    # renewal is in 245 days.
     uses = [Use(f"u{k}", on(110), "p") for k in range(5)] + [Use("u0", on(105), "q")]
     row = account(start(), through=120, uses=uses)[120]
     assert row.seat_utilization_score == 50
@@ -753,7 +761,7 @@ def test_contract_status_is_graded_by_the_first_that_applies() -> None:
         sub(8, "subscription_renewed", contract_renewal_date=on(100).isoformat()),
         through=161,
     )
-    # Failed, cancelled, renewed, 31 and 30 days to the renewal, lapsed, churned.
+    # The states are failed, canceled, renewed, 31 and 30 days before the renewal, lapsed and churned.
     scores = [rows[n].contract_status_score for n in (4, 5, 6, 7, 8, 69, 70, 101, 160, 161)]
     assert scores == [100, 25, 100, 50, 100, 100, 75, 25, 25, 0]
 

@@ -31,9 +31,9 @@ POLICY = LifecyclePolicy()
 DAY = date(2025, 6, 30)
 
 Moment = tuple[str, str | None, str]
-"""Time, node and event type; types that begin with "look" do not qualify."""
+"""The time, node and event type. Types that start with "look" do not qualify."""
 Move = tuple[str, str, str | None, str, str]
-"""Date, scope, product, from and to."""
+"""The date, scope, product, old state and new state."""
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_day_between_products(warehouse: LifecycleWarehouse) -> None:
     )[DAY]
     assert row["products_visited"] == 3
     assert row["products_used"] == 2
-    assert row["primary_product_id"] == "a"  # two qualifying events, b has one
+    assert row["primary_product_id"] == "a"  # a has two qualifying events, and b has one
     assert row["product_switches"] == 3
 
 
@@ -158,11 +158,11 @@ def churns(
     *,
     active: Mapping[str, Sequence[str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the user's churns from products after some transitions, in order.
+    """Return the user's churns from products that follow from the transitions, in order.
 
     Args:
         made: the warehouse.
-        moves: the transitions; a user without one on the platform is always active.
+        moves: the transitions. A user without a transition on the platform is always active.
         active: the products in which the user is active, by date.
     """
     made.load(
@@ -232,7 +232,7 @@ def test_products_left_one_after_the_other_and_then_the_platform(
     names = ("product_id", "churn_number", "next_churned_product_id", "what_followed")
     assert [tuple(row[name] for name in names) for row in found] == [
         ("b", 1, "a", "another_product_churn"),
-        ("a", 2, "c", "another_product_churn"),  # on the same day: by product id
+        ("a", 2, "c", "another_product_churn"),  # on the same day, ordered by product id
         ("c", 3, None, "platform_churn"),
     ]
     assert [row["platform_state"] for row in found] == ["active", "dormant", "dormant"]
@@ -248,7 +248,8 @@ def test_products_left_one_after_the_other_and_then_the_platform(
         ([back("2025-03-01", "b")], "nothing_yet"),  # to another product
         ([left("2025-03-01", "b"), back("2025-03-02", "a")], "another_product_churn"),
         ([left("2025-03-02", "b"), back("2025-03-01", "a")], "returned"),
-        # On the same day: churn from the platform, then a return, then another product's churn.
+        # On the same day, churn from the platform comes first, then a return, then churn from another
+        # product.
         ([left("2025-03-01", "b"), back("2025-03-01", "a")], "returned"),
         (
             [on_platform("2025-03-01", "dormant", "churned"), back("2025-03-01", "a")],
@@ -277,7 +278,7 @@ def test_a_product_can_be_left_again(warehouse: LifecycleWarehouse) -> None:
 
 
 def test_a_platform_state_that_the_user_began_in(warehouse: LifecycleWarehouse) -> None:
-    """Without a transition before the churn, the state is the one that the next transition leaves."""
+    """Without a transition before the churn, the state is the one before the next transition."""
     [row] = churns(warehouse, [left("2025-02-01", "a"), on_platform("2025-03-01", "new", "active")])
     assert row["platform_state"] == "new"
     [row] = churns(warehouse, [left("2025-02-01", "a")])

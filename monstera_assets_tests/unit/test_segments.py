@@ -29,7 +29,7 @@ QUIET: Mapping[str, object] = {
     "days_since_signup": 1000,
     "acquisition_source": "organic",
 }
-"""A long-standing user who signed up without invitation and has been inactive for long."""
+"""A user who signed up long ago without an invitation and has been inactive for a long time."""
 
 REGULAR = {"events_28": 4, "events_30": 4, "events_before_30": 4, "is_engaged": True}
 DECLINED = {"is_engaged": True, "events_28": 9, "events_30": 2, "events_before_30": 4}
@@ -41,7 +41,7 @@ Case = tuple[Mapping[str, object], str]
 
 CASES: Mapping[str, list[Case]] = {
     "engagement_intensity": [
-        # a decline: at most half of at least 4, for active and returning users only
+        # a decline to at most half of at least 4 events, only for active and returning users
         (DECLINED, "at_risk"),
         ({**DECLINED, "events_30": 3}, "regular"),
         ({**DECLINED, "events_before_30": 3, "events_30": 1}, "regular"),
@@ -55,13 +55,13 @@ CASES: Mapping[str, list[Case]] = {
         ({**REGULAR, "days_quiet": 30}, "at_risk"),
         ({**REGULAR, "days_quiet": 31}, "regular"),
         ({**REGULAR, "days_quiet": 15, "is_engaged": False}, "regular"),
-        # fewer active products than 30 days before
+        # fewer active products than 30 days earlier
         ({**REGULAR, "products_active": 1, "products_active_before": 2}, "at_risk"),
         ({**REGULAR, "products_active": 2, "products_active_before": 2}, "regular"),
         ({**REGULAR, "products_active": 3, "products_active_before": 2}, "regular"),
-        # at_risk precedes power
+        # at_risk takes precedence over power
         ({**POWER, "products_used_30": 3, "is_engaged": True, "events_before_30": 40}, "at_risk"),
-        # power: 20 events, and 3 products or 5 features or 20 days
+        # power requires 20 events, and 3 products, 5 features or 20 days
         ({**POWER, "products_used_30": 3}, "power"),
         ({**POWER, "products_used_30": 2}, "regular"),
         ({**POWER, "features_used_30": 5}, "power"),
@@ -70,7 +70,7 @@ CASES: Mapping[str, list[Case]] = {
         ({**POWER, "active_days_30": 19}, "regular"),
         ({**POWER, "events_28": 19, "products_used_30": 3}, "regular"),
         ({**POWER, "events_28": 19, "events_30": 30, "active_days_30": 30}, "regular"),
-        # by events in 28 days
+        # regular, casual and inactive depend on the events in 28 days
         ({"events_28": 4}, "regular"),
         ({"events_28": 3}, "casual"),
         ({"events_28": 1}, "casual"),
@@ -163,7 +163,7 @@ CASES: Mapping[str, list[Case]] = {
         ),
         ({**DECLINED, **HIGH, "days_since_signup": 90}, "standard"),
         ({**DECLINED, "workflows_started": 4, "workflows_completed": 1}, "standard"),
-        # a leader at risk is at risk first
+        # a team leader who is at risk is at_risk_core_user
         ({**DECLINED, **HIGH, "people_reached": 6}, "at_risk_core_user"),
         ({**HIGH, "people_reached": 6}, "high_value_team_leader"),
         ({**HIGH, "people_reached": 5}, "standard"),
@@ -307,7 +307,9 @@ def test_a_threshold_moves_with_the_policy(
     policy = LifecyclePolicy(segments=SegmentPolicy(**{threshold: value}))
     [before], [after] = labelled([measures]), labelled([measures], policy)
     assert after[dimension] == expected
-    if threshold != "value_moderate_from":  # a share equal to it is in either way
+    if (
+        threshold != "value_moderate_from"
+    ):  # a share equal to this threshold is included in both cases
         assert before[dimension] != expected
     assert after["segment_version"] == segment_version(policy) != before["segment_version"]
 

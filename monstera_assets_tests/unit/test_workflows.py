@@ -1,4 +1,4 @@
-"""Workflow runs and their funnel, from hand-written events."""
+"""Workflow runs and their funnel, computed from events written by hand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NODES = [
 ]
 
 Moment = tuple[str, str, str]
-"""Time, node and event type."""
+"""The time, node and event type."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def warehouse() -> LifecycleWarehouse:
 
 
 def load(made: LifecycleWarehouse, moments: Sequence[Moment], **metadata: str) -> None:
-    """Replace the events: one per moment, in the order of their ids, with the given metadata."""
+    """Replace the events with one per moment, in the order of their ids and with the given metadata."""
     made.load(
         EVENTS,
         [
@@ -166,14 +166,14 @@ def test_two_steps_of_one_kind_take_two_events(
     moments = [("2025-03-01 09:00:00", "captions", "created")] * events
     found = {run["workflow_id"]: run for run in runs(warehouse, moments, project_id="p")}
     assert (found["twice"]["steps_reached"], found["twice"]["status"]) == (reached, status)
-    # Captions are part of video, so the same events begin to publish one.
+    # Captions are part of video, so the same events also start a run of the workflow for video.
     assert found["publish"]["steps_reached"] == 1
 
 
 @pytest.mark.parametrize(
     ("last_step", "status"),
     [
-        ("2025-03-08 00:00:00", "completed"),  # 7 days by date, less in hours
+        ("2025-03-08 00:00:00", "completed"),  # 7 days by date, but less in hours
         ("2025-03-08 23:59:59", "completed"),
         ("2025-03-09 00:00:00", "abandoned"),
     ],
