@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Predictor(StrEnum):
-    """Source of a churn probability, best first."""
+    """Source of a churn probability, from best to worst."""
 
     MODEL = "model"
     BASELINE = "baseline"
@@ -36,7 +36,7 @@ class Prediction:
         rows: features and outcomes of that date, sorted.
         training: the training rows of the models.
         base_rate: the churned share of the training rows; NaN without training rows.
-        model: None without enough training data.
+        model: the fitted model, or None if there is not enough training data.
         probabilities: one probability per row, for each predictor with enough training data.
     """
 
@@ -76,7 +76,7 @@ def predict(
 
 
 def as_of_date(features: pd.DataFrame) -> pd.Timestamp | None:
-    """Return the as-of date of the features, or None without rows."""
+    """Return the as-of date of the features, or None if there are no rows."""
     return None if features.empty else features["as_of_date"].max()
 
 
@@ -101,7 +101,7 @@ def has_both_outcomes(churned: Floats, policy: ChurnPolicy) -> bool:
 
 
 def sort_rows(rows: pd.DataFrame, target: Target, *more: str) -> pd.DataFrame:
-    """Sort rows by date, account, features and more columns, because queries return them unordered.
+    """Sort rows by date, account, features and `more` columns, because queries do not order them.
 
     The user or account ID comes last and only breaks ties between otherwise equal rows.
     """

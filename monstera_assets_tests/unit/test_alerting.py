@@ -147,8 +147,7 @@ def test_a_rate_of_few_people_is_not_evaluated(made: MemoryWarehouse, name: str)
     facts = rate_facts(column, failing, 0.2, fewer)
     assert found(made, rule, facts) == []
     [reason] = reasons(made, rule, facts)
-    assert reason.startswith("not evaluated: Users ")
-    assert reason.endswith(" of 29 people, fewer than 30")
+    assert reason.startswith("not evaluated: only 29 people (minimum 30) for Users ")
     assert reasons(made, rule, rate_facts(column, failing, 0.2, people)) == []
 
 
@@ -187,7 +186,7 @@ def test_the_activation_rate(made: MemoryWarehouse) -> None:
     assert len(found(made, rule, activation(0.339, 0.4, signups=30))) == 1
     assert found(made, rule, activation(0.1, 0.4, signups=29)) == []
     [reason] = reasons(made, rule, activation(0.1, 0.4, signups=29))
-    assert reason == "not evaluated: Users Activated Share Weekly of 29 people, fewer than 30"
+    assert reason == "not evaluated: only 29 people (minimum 30) for Users Activated Share Weekly"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +269,7 @@ def test_state_shares(
     ]
     rule, facts = alerting.state_shares_are_steady, {SEGMENTS.name: rows}
     assert len(found(made, rule, facts)) == count
-    notes = ["not evaluated: State shares of 29 users, fewer than 30"] if users < 30 else []
+    notes = ["not evaluated: only 29 users (minimum 30) for State shares"] if users < 30 else []
     assert reasons(made, rule, facts) == notes
 
 
@@ -307,7 +306,7 @@ def test_volume(
     facts = volume(now, weeks)
     assert bool(found(made, alerting.volume_is_as_expected, facts)) is deviates
     assert bool(found(made, alerting.there_is_data, facts)) is is_missing
-    notes = ["not evaluated: Events Recorded Daily of 29 expected events, fewer than 30"]
+    notes = ["not evaluated: only 29 expected events (minimum 30) for Events Recorded Daily"]
     assert reasons(made, alerting.there_is_data, facts) == (notes if weeks[0] == 29 else [])
 
 
@@ -321,7 +320,7 @@ def test_schema_compliance(made: MemoryWarehouse, accepted: int, read: int, coun
     ]
     rule, facts = alerting.schema_is_complied_with, {LOADS.name: rows}
     assert len(found(made, rule, facts)) == count
-    notes = ["not evaluated: Share of rows accepted of 29 rows read, fewer than 30"]
+    notes = ["not evaluated: only 29 rows read (minimum 30) for Share of rows accepted"]
     assert reasons(made, rule, facts) == (notes if read == 29 else [])
 
 
@@ -340,7 +339,7 @@ def test_slow_decline(made: MemoryWarehouse, weekly: Sequence[int], count: int) 
     ]
     rule, facts = alerting.users_do_not_decline_slowly, {OVERALL.name: rows}
     assert len(found(made, rule, facts)) == count
-    notes = ["not evaluated: Users Active Monthly of 29 users then, fewer than 30"]
+    notes = ["not evaluated: only 29 users 4 weeks before (minimum 30) for Users Active Monthly"]
     assert reasons(made, rule, facts) == (notes if weekly[-1] == 29 else [])
 
 

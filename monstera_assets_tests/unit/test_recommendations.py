@@ -423,7 +423,7 @@ def test_affinity_that_is_not_better_is_not_published(made: Made) -> None:
     assert made.evaluate(more)[None, "popularity"]["is_published"]
     assert _finding(made, more) == (
         True,
-        "not evaluated: 3 adoptions, fewer than 4; the most popular products are recommended",
+        "not evaluated: only 3 adoptions (minimum 4), so the most popular products are recommended",
     )
 
 

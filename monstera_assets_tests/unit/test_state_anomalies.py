@@ -285,5 +285,5 @@ def test_severity_decides_which_alert_is_sent(
     assert violations(made, rule, [], days=needed) == (0, [])
     assert violations(made, rule, [], days=needed - 1) == (
         0,
-        [f"not evaluated: {needed - 1} days of history, fewer than {needed}"],
+        [f"not evaluated: only {needed - 1} days of history (minimum {needed})"],
     )
