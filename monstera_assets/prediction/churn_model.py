@@ -34,7 +34,7 @@ C_GRID = (0.001, 0.01, 0.1)
 """Candidate inverse regularization strengths."""
 _SOLVER = "newton-cholesky"
 _KNOTS = 5
-"""Knots per spline, placed at quantiles: the slope can change at the quartiles."""
+"""Number of knots per spline. Knots are at quantiles, so the slope can change at the quartiles."""
 _MIN_FREQUENCY = 0.01
 """Categories with a smaller share of the rows are pooled."""
 _PRIOR_ROWS = 20.0

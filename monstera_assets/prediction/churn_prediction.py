@@ -83,7 +83,7 @@ def as_of_date(features: pd.DataFrame) -> pd.Timestamp | None:
 def training_rows(
     features: pd.DataFrame, date: pd.Timestamp, target: Target, policy: ChurnPolicy
 ) -> pd.DataFrame:
-    """Return the training rows of a model as of a date: only rows whose outcome was known by then."""
+    """Return the training rows of a model as of a date, which are rows with outcomes known by then."""
     last = date - pd.Timedelta(days=target.horizon_days)
     first = last - pd.Timedelta(days=STEP_DAYS * (policy.training_dates - 1))
     return features[features["snapshot_date"].between(first, last)]

@@ -26,7 +26,7 @@ from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import AnomalyPolicy
 
 MODEL_VERSION = "state-anomaly-1"
-"""Change it whenever the calculation of the expectation, the spread or the threshold changes."""
+"""Version of the method. It changes whenever the expectation, spread or threshold changes."""
 WEEK = 7
 QUARTER = 91
 FEWEST_RESIDUALS = 84

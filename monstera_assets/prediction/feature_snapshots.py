@@ -21,8 +21,9 @@ from monstera_assets.prediction.targets import STEP_DAYS, Target
 def oldest_snapshot(policy: ChurnPolicy, horizon_steps: int) -> int:
     """Return the number of the oldest snapshot in any training data.
 
-    Snapshot `horizon_steps` is the latest one with a known outcome. Models are evaluated on it and
-    trained on snapshots that are older by `horizon_steps`, because their outcomes were known by then.
+    Snapshot `horizon_steps` is the latest one with a known outcome. Evaluated models are trained on
+    snapshots at least `horizon_steps` older than the evaluation date, because their outcomes were known
+    by then.
     """
     return 2 * horizon_steps + policy.evaluation_dates + policy.training_dates - 2
 

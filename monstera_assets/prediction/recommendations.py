@@ -22,7 +22,7 @@ from monstera_assets.prediction.feature_snapshots import block_of
 from monstera_assets.prediction.targets import STEP_DAYS
 
 VERSION = "1"
-"""Change it whenever the calculation of the counts, the score or the order changes."""
+"""Version of the method. It changes whenever the counts, the score or the order change."""
 RECOMMENDATIONS = 3
 """Maximum number of products recommended to a user."""
 EXCLUDED_STATES = (UserState.CHURNED, UserState.DELETED)

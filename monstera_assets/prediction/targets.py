@@ -39,7 +39,7 @@ class Target:
 
     Attributes:
         entity: `user` or `account`.
-        model_version: version, to be changed whenever the features, model or calibration change.
+        model_version: version that changes whenever the features, model or calibration change.
         horizon_steps: number of 30-day steps from a snapshot until its outcome is known.
         age: column with the days since signup or creation.
         baseline: the only column that the baseline uses.

@@ -79,7 +79,7 @@ def generate(
 
 @contextmanager
 def _new_folder(output: Path) -> Iterator[Path]:
-    """Yield a folder next to the output that becomes the output when all files are written."""
+    """Yield a folder next to the output, which becomes the output once all files are written."""
     try:
         if output.is_symlink() or (output.exists() and not output.is_dir()):
             raise GenerationError(f"--output {output} is not a folder. Choose a different path.")
@@ -91,7 +91,7 @@ def _new_folder(output: Path) -> Iterator[Path]:
         try:
             yield folder
             try:
-                # Replaces an empty folder, and fails if another process has filled it.
+                # This replaces an empty folder, and fails if another process has filled it.
                 folder.replace(target)
             except OSError:
                 _require_empty(output)
