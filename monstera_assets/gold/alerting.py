@@ -43,7 +43,7 @@ def _alert(
     figures, the population, and whether the rule `fails`.
 
     Args:
-        table: the table that the rule belongs to.
+        table: the table of the rule.
         figure: name of the figure, or a collective name if the function returns a column `figure`.
         population: column with the size of the population behind a figure.
         counted: noun for the members of the population; by default, the column name.
@@ -89,7 +89,7 @@ def _weekly_rate(
 
     Args:
         threshold: name of the setting: `max_<what>_increase` or `max_<what>_decrease`.
-        rate: the metric to check.
+        rate: the metric.
         level: level of the alert.
         states: states that the users behind the rate were in 7 days earlier. By default, the rate
             covers the users who signed up 13 to 7 days earlier.

@@ -12,7 +12,7 @@ from monstera_assets.gold.gold_state_distribution import SEGMENT_OF_SCOPE
 from monstera_assets.prediction.expected_range import DAYS_OF
 
 BASELINE_DAYS = 28
-"""Number of days before a span over which the usual count of each transition is averaged."""
+"""Days before a span over which the usual count of each transition is averaged."""
 _LISTED = 3
 """Maximum number of transitions per row."""
 

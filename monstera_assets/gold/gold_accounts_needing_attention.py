@@ -58,8 +58,8 @@ TABLE = ma.declare_table(
         *(_OF_STATE[name] for name in ("active_seats", "total_seats")),
         *ma.columns(
             "int64",
-            users_scored="Number of users of the account who have a churn score.",
-            users_at_high_risk="Number of users of the account whose churn risk is high.",
+            users_scored="Users of the account who have a churn score.",
+            users_at_high_risk="Users of the account whose churn risk is high.",
         ),
         ma.AS_OF_DATE,
     ),

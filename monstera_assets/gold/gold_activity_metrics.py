@@ -48,8 +48,8 @@ COMPLETION_RATE = ma.Metric(
 )
 HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",
-    "Median number of hours from the first to the last step of workflow runs completed on the date;"
-    f" null without such runs, and {_ON_PRODUCTS}.",
+    "Median hours from the first to the last step of workflow runs completed on the date; null without"
+    f" such runs, and {_ON_PRODUCTS}.",
     "median(completed_at - started_at)",
     ma.Unit.HOURS,
     nullable=True,
@@ -140,14 +140,13 @@ def gold_activity_metrics(
 
 
 def _of_users(counts: ir.Table, *what: str) -> ir.Table:
-    """Sum the counts by date, user and the given columns."""
     return counts.group_by("metric_date", "entity_id", *what).aggregate(
         events=counts.events.sum(), qualifying=counts.qualifying.sum()
     )
 
 
 def _counted(of_users: ir.Table, *what: str) -> ir.Table:
-    """Count events and users by date and the given columns. The input has one row per user."""
+    """Count events and users by date and the given columns."""
     return of_users.group_by("metric_date", *what).aggregate(
         **{
             EVENTS.column_name: of_users.events.sum().cast("int64"),

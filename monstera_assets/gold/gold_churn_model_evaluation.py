@@ -34,8 +34,8 @@ TABLE = ma.declare_table(
         *ma.columns(
             "int64",
             decile="Tenth of the rows by probability, from 1 (lowest) to 10 (highest); 0 for all rows.",
-            rows_scored="Number of users or accounts with a prediction.",
-            rows_churned="Number of users or accounts with a prediction that churned.",
+            rows_scored="Users or accounts with a prediction.",
+            rows_churned="Users or accounts with a prediction that churned.",
         ),
         *ma.columns(
             "float64",
@@ -69,7 +69,6 @@ TABLE = ma.declare_table(
 
 
 def _overall(relation: ir.Table) -> ir.Table:
-    """Return the rows that cover all dates together, without deciles."""
     return relation.filter(relation.evaluation_date.isnull(), relation.decile == 0)
 
 

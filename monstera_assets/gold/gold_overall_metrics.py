@@ -68,7 +68,7 @@ BIG_NUMBERS = (
     *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE, ACCOUNTS_ACTIVE, HEALTH),
     *revenue.HEADLINES,
 )
-"""The most important metrics, in display order."""
+"""Most important metrics, in display order."""
 
 TABLE = ma.metric_table(
     "gold_overall_metrics",

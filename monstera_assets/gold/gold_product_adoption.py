@@ -10,7 +10,7 @@ from monstera_assets.lifecycle.products import IN_USE, active_products
 
 USERS_ELIGIBLE = ma.Metric(
     "Users Eligible to Date",
-    "Users who could have adopted the product: all users who signed up, including deleted users.",
+    "Users who could have adopted the product: everyone who signed up, including deleted users.",
     "count(user_id)",
 )
 USERS_TRIED = ma.Metric(
@@ -40,8 +40,7 @@ ACTIVATION_RATE = ma.Metric(
 )
 DAYS_TO_ACTIVATION = ma.Metric(
     "Users Days to Activation Median to Date",
-    "Median number of days from a user's first access to the first activation event; null without"
-    " activations.",
+    "Median days from a user's first access to the first activation event; null without activations.",
     "median(activation_date - date of first access)",
     ma.Unit.DAYS,
     nullable=True,

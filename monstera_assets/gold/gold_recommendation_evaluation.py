@@ -49,7 +49,7 @@ TABLE = ma.declare_table(
         ),
         *ma.columns(
             "int64",
-            users_judged="Number of users who adopted another product, counted once per date.",
+            users_judged="Users who adopted another product, counted once per date.",
         ),
         *ma.columns(
             "float64",

@@ -93,7 +93,6 @@ _PERIODS_SHOWN = 12
 
 
 def _monthly_table(cohorts: ir.Table) -> ir.Table:
-    """Return one row per monthly cohort with its retention in the first periods."""
     monthly = cohorts.filter(cohorts.cohort_type == "month")
     users, retained = monthly[USERS_IN_COHORT.column_name], monthly[RETENTION.column_name]
     wide = monthly.group_by("cohort_start").aggregate(

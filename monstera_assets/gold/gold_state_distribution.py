@@ -208,7 +208,6 @@ def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table)
 
 
 def _grid(segments: ir.Table, products: ir.Table, window: ma.Window) -> ir.Table:
-    """Return every date of a window with every segment and state."""
     of_users = segments.select("segment_dimension", "segment_value").distinct()
     of_users = of_users.mutate(scope=ibis.literal(PLATFORM))
     whose = ibis.union(

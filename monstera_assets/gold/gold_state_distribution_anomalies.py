@@ -73,8 +73,8 @@ TABLE = ma.declare_table(
         *ma.columns("string", state=f"The state; `{ma.TOTAL}` for measures of activity."),
         *ma.columns(
             "int64",
-            members="Number of members of the segment. For active_share, users active in the 30 days."
-            " For events_per_active_user, users active on the day. For a week, the daily mean.",
+            members="Members of the segment. For active_share, users active in the 30 days. For"
+            " events_per_active_user, users active on the day. For a week, the daily mean.",
         ),
         *ma.columns(
             "float64",
@@ -85,8 +85,7 @@ TABLE = ma.declare_table(
         ),
         *ma.columns(
             "int64",
-            members_deviating="Observed minus expected number of members or events; for a week, the"
-            " daily mean.",
+            members_deviating="Observed minus expected members or events; for a week, the daily mean.",
         ),
         ma.Column("direction", "string", "Direction of the deviation.", allowed=tuple(Direction)),
         *ma.columns(
@@ -96,10 +95,10 @@ TABLE = ma.declare_table(
         ),
         *ma.columns(
             "int64",
-            series_judged="Number of series of the same kind (state shares, daily activity or weekly"
-            " activity) that were evaluated on the date.",
-            days_in_row="Number of consecutive days, up to the date, on which the series was out of"
-            f" range: 1 on the first day, at most {ROW_DAYS}.",
+            series_judged="Series of the same kind (state shares, daily or weekly activity) that were"
+            " evaluated on the date.",
+            days_in_row="Consecutive days, up to the date, on which the series was out of range: 1 on"
+            f" the first day, at most {ROW_DAYS}.",
         ),
         ma.Column(
             "severity",

@@ -46,8 +46,7 @@ MOVES = ma.Metric(
 )
 DAYS_IN_STATE = ma.Metric(
     "Moves Days in State Mean Daily",
-    "Mean number of days spent in the previous state before the transitions of the date; null without"
-    " transitions.",
+    "Mean days spent in the previous state, for the transitions on the date; null without transitions.",
     "avg(days_in_previous_state)",
     ma.Unit.DAYS,
     nullable=True,
@@ -175,7 +174,6 @@ def gold_state_transition_metrics(
 
 
 def _grid(window: ma.Window) -> ir.Table:
-    """Return every date with every allowed transition and one total per scope."""
     kinds = [
         {"scope": scope, "from_state": str(left), "to_state": str(reached)}
         for scope, moves in _ALLOWED.items()

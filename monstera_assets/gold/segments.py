@@ -122,7 +122,6 @@ def created_by_segment(
 
 
 def _grid(users: ir.Table, accounts: ir.Table, window: ma.Window) -> ir.Table:
-    """Return every date of a window with every segment that any user is in."""
     return dates(window).cross_join(user_segments(users, accounts).drop("user_id").distinct())
 
 

@@ -1,10 +1,9 @@
 """Expected ranges of daily series, computed only from earlier days.
 
-On each day, a series has a number of members and an amount. Examples are monthly and daily active
-users, the users in a segment and the net gain of a state, and active users and their events. The
+On each day, a series has a number of members and an amount, such as monthly and daily active users. The
 expected amount is the number of members times the median rate on the same weekday of earlier weeks. The
-spread is estimated from past absolute residuals. It is at least as large as the spread by chance if
-members act independently, or if the members of each account act together.
+spread is estimated from past absolute residuals. It is at least the spread by chance, whether members
+act independently or the members of each account act together.
 
 A day is out of range if its deviation exceeds a threshold. A Bonferroni correction sets it so that, by
 chance, all series in a quarter together exceed it only as often as configured.
@@ -71,12 +70,12 @@ class _Shape:
 
     @property
     def reach(self) -> int:
-        """Number of days between a date and the first day that its expected range depends on."""
+        """Days between a date and the first day that its expected range depends on."""
         return self.last_residual + self.days - 1 + WEEK * self.last_week
 
     @property
     def ends(self) -> int:
-        """Number of days between a date and the last day that its expected range depends on."""
+        """Days between a date and the last day that its expected range depends on."""
         return min(self.first_residual, WEEK * self.first_week)
 
     @property

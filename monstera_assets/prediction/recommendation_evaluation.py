@@ -145,9 +145,8 @@ def _evaluated_users(
 def _outcomes(users: ir.Table, ranked: ir.Table) -> ir.Table:
     """Count users by snapshot, order, rank of the adopted product, and products left.
 
-    A rank of 0 means that the product had not been launched yet, which is a miss for every order. The
-    figures of a random order depend only on the number of products, and those of the other orders only
-    on the rank.
+    A rank of 0 means that the product had not been launched yet, which is a miss for every order. A
+    random order depends only on the number of products, and the other orders only on the rank.
     """
     key = ["snapshot", "adopted", "product_id"]
     rows = left_joined(users, ranked.drop("users_adopted"), on=key)

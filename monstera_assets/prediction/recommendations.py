@@ -246,7 +246,6 @@ def recommend(
 
 
 def _with_score(rows: ir.Table) -> ir.Table:
-    """Add rank, source, score and reason according to the published order."""
     is_affinity = rows.published == RecommendationSource.AFFINITY
     rank = ibis.ifelse(is_affinity, rows.affinity_rank, rows.popularity_rank)
     has_affinity = is_affinity & rows.affinity.notnull()

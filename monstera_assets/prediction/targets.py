@@ -18,7 +18,7 @@ ACCOUNT = "account_id"
 
 @dataclass(frozen=True)
 class Group:
-    """A group of features that are described by one reason.
+    """A group of features behind one reason.
 
     Attributes:
         reason: sentence with column names in braces.
@@ -35,7 +35,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of entity whose churn is predicted, with the horizon and the features.
+    """An entity whose churn is predicted, with the horizon and the features.
 
     Attributes:
         entity: `user` or `account`.
@@ -44,7 +44,7 @@ class Target:
         age: column with the days since signup or creation.
         baseline: the only column that the baseline uses.
         baseline_edges: lower edges of the bins of this column.
-        baseline_reason: reason that is given for scores from the baseline.
+        baseline_reason: reason given for scores from the baseline.
         risk_settings: the `ChurnPolicy` settings with the thresholds for medium and high risk.
         groups: the feature groups, starting with the most predictive.
     """
@@ -71,7 +71,7 @@ class Target:
 
     @property
     def horizon_days(self) -> int:
-        """Number of days after a snapshot until its outcome is known."""
+        """Days after a snapshot until its outcome is known."""
         return self.horizon_steps * STEP_DAYS
 
     def risk_thresholds(self, policy: ChurnPolicy) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """Simulate accounts day by day: trials, contracts, payment failures, pauses, departures and returns.
 
 People have access while their account is on trial or paid. The events that end access are memoryless,
-and access ends for more than the 30 days that the hazard covers (see `truth`). The hazard can therefore
-be computed exactly:
+and access ends for more than the 30 days that the hazard covers (see `truth`). This makes the hazard
+exact to compute:
 
 - A trial converts with the probability `conversion_per_day` on each of its 30 days. If it does not
   convert, access ends on day 31.
@@ -85,7 +85,7 @@ _CARRIED = {
 
 
 def closing_per_day(rates: Rates) -> float:
-    """Return the daily probability that a paid account closes, which ends access for its people."""
+    """Return the daily probability that a paid account closes."""
     return rates.leaving_per_day + rates.pause_per_day + _fatal_per_day(rates)
 
 

@@ -55,7 +55,7 @@ class Rates(BaseModel):
         "DE": 1.1,
         "FR": 0.9,
     }
-    """Factor on the probability of activation, by the user's country."""
+    """Activation factor by the user's country."""
     activation_by_source: ByName = {
         "organic": 1.0,
         "paid_search": 0.75,
@@ -63,7 +63,7 @@ class Rates(BaseModel):
         "partner": 1.0,
         "invitation": 1.2,
     }
-    """Factor on the probability of activation, by acquisition source."""
+    """Activation factor by acquisition source."""
 
     # Use, lapse and return.
     kinds: dict[str, Kind] = {
@@ -75,11 +75,11 @@ class Rates(BaseModel):
     """For each kind of person: the share of people, the daily probabilities of use while engaged, of
     lapse, and of return after a lapse, and the factor on the events of an active day."""
     use_weekdays: tuple[float, ...] = (1.0, 1.0, 1.0, 0.97, 0.88, 0.35, 0.30)
-    """Factor on the probability of use, from Monday to Sunday."""
+    """Factor on use, from Monday to Sunday."""
     lapse_by_country: ByName = {"US": 1.0, "UK": 1.0, "CA": 0.95, "AU": 1.1, "DE": 0.85, "FR": 1.15}
-    """Factor on the probability of lapse, by the user's country."""
+    """Lapse factor by the user's country."""
     lapse_by_breadth: tuple[float, ...] = (1.3, 1.0, 0.8, 0.65, 0.5)
-    """Factor on the probability of lapse, by the number of products that the person will adopt."""
+    """Lapse factor by the number of products that the person will adopt."""
     deletion_per_day: float = 0.0003
     """Daily probability of deletion, starting on the day after signup."""
     browsing_engaged_per_day: float = 0.08
@@ -121,7 +121,7 @@ class Rates(BaseModel):
 
     # Events.
     events_per_active_day: float = 7.0
-    """Mean number of events on an active day of a person with factor 1. --events overrides it."""
+    """Mean events on an active day of a person with factor 1. --events overrides it."""
     qualifying_share: float = 0.6
     """Share of qualifying events among those after the login and the first work."""
     settings_share: float = 0.04
@@ -149,21 +149,21 @@ class Rates(BaseModel):
     silent_share: float = 0.5
     """Share of accounts leaving 31 to 90 days before their renewal that neither cancel nor renew."""
     second_failure_share: float = 0.5
-    """Share of payment failures still open after 6 days that are followed by a second failure."""
+    """Share of failures still open after 6 days that are followed by a second failure."""
     grace_share: float = 0.7
-    """Share of payment failures with a grace period of 7 days."""
+    """Share of failures with a grace period of 7 days."""
     winback_share: float = 0.6
     """Share of lapsed subscriptions that start again."""
     recovery_days: tuple[int, int] = (2, 26)
-    """Range of days from a payment failure to recovery (uniform)."""
+    """Days from a payment failure to its recovery (uniform)."""
     pause_days: tuple[int, int] = (31, 75)
-    """Range of the length of a pause in days (uniform)."""
+    """Length of a pause in days (uniform)."""
     notice_days: tuple[int, int] = (31, 60)
-    """Range of days from the decision to leave to the end of the contract (uniform)."""
+    """Days from the decision to leave to the end of the contract (uniform)."""
     winback_days: tuple[int, int] = (50, 120)
-    """Range of days from a lapse to a new start (uniform)."""
+    """Days from a lapse to a new start (uniform)."""
     renewal_lead_days: tuple[int, int] = (1, 30)
-    """Range of days from the renewal to the renewal date (uniform)."""
+    """Days from the renewal to the renewal date (uniform)."""
     tiers: ByName = {"starter": 0.50, "professional": 0.38, "enterprise": 0.12}
     """Share of first payments by tier."""
     prices: dict[str, int] = {"starter": 12, "professional": 25, "enterprise": 45}
@@ -171,7 +171,7 @@ class Rates(BaseModel):
     terms: dict[int, float] = {0: 0.3, 91: 0.3, 365: 0.4}
     """Share of accounts by days from start to renewal. 0 means open-ended."""
     seat_headroom: tuple[float, float] = (1.2, 1.8)
-    """Range of the ratio of seats to seats in use at the start (uniform)."""
+    """Ratio of seats to seats in use at the start (uniform)."""
     seat_purchase: float = 1.4
     """Ratio of seats to seats in use after a purchase, which happens when there are too few seats."""
     seat_reserve: float = 1.1
