@@ -1,4 +1,4 @@
-"""Tests of alert rules: both sides of each threshold, and populations too small to evaluate."""
+"""Tests of alert rules on both sides of each threshold and with too small populations."""
 
 from __future__ import annotations
 
@@ -52,7 +52,6 @@ def ago(days: int) -> date:
 def found(
     made: MemoryWarehouse, rule: Rule, facts: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[tuple[Any, ...]]:
-    """Return the violations of a rule for the given rows."""
     for name in rule.inputs:
         made.load(TABLES[name], facts[name])
     relations = [TABLES[name].relation for name in rule.inputs]
@@ -62,7 +61,7 @@ def found(
 def reasons(
     made: MemoryWarehouse, rule: Rule, facts: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[str]:
-    """Return the reasons for which a rule does not evaluate the given rows."""
+    """Return the reasons why a rule does not evaluate the given rows."""
     for name in rule.inputs:
         made.load(TABLES[name], facts[name])
     relations = [TABLES[name].relation for name in rule.inputs]
@@ -92,7 +91,7 @@ def platform(days_ago: int, **rates: float) -> dict[str, Any]:
 def rate_facts(
     column: str, now: float | None, before: float | None, people: Mapping[str, int]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return a rate on the last day and a week before, and the users 7 days before each."""
+    """Return a rate on the last day and a week before, and the users 7 days before each date."""
     return {
         FLOWS.name: [
             platform(0, **{column: now}),  # type: ignore[arg-type]
@@ -104,7 +103,7 @@ def rate_facts(
 
 
 RATES: dict[str, tuple[Rule, str, dict[str, int], float, float]] = {
-    # rule, column, users, then a passing and a failing rate after 0.20
+    # For each rule: the column, the users, and a passing and a failing rate after a rate of 0.20.
     "churn": (
         alerting.churn_rate_is_steady,
         "users_churned_share_weekly",
@@ -166,7 +165,7 @@ def test_dormant_users_can_churn_and_do_not_go_dormant(made: MemoryWarehouse) ->
 
 
 def activation(now: float, before: float, *, signups: int) -> dict[str, list[dict[str, Any]]]:
-    """Return activation rates and the signups 7 to 13 days before each date."""
+    """Return the activation rates and the signups 13 to 7 days before each date."""
     rates = {0: now, 7: before}
     return {
         OVERALL.name: [
