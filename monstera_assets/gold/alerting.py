@@ -125,7 +125,7 @@ def _weekly_rate(
 
 
 def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.Table:
-    """Count, per day, the users in some states 7 days earlier or the signups 13 to 7 days earlier."""
+    """Count the people behind a weekly rate, per day: users in the given states, or signups."""
     day = ma.day_number(headlines.metric_date)
     if states:
         users = ma.metric_columns(headlines, *(overall.USERS_IN_STATE[state] for state in states))

@@ -22,7 +22,7 @@ TABLE = ma.declare_table(
     " revenue at stake.",
     key=("account_id",),
     columns=(
-        *ma.columns("int64", attention_rank="Rank by revenue at stake, 1 for the highest."),
+        *ma.columns("int64", attention_rank="Rank by revenue at stake, where 1 is the highest."),
         ACCOUNT_COLUMN,
         *ma.columns(
             "string",
@@ -127,7 +127,6 @@ def _raising(scores: ir.Table) -> ir.StringValue:
 
 
 def _last_paid(history: ir.Table) -> ir.Table:
-    """Return each account's revenue on its latest day with revenue."""
     paid = history.filter(history.monthly_recurring_revenue > 0)
     return paid.group_by("account_id").aggregate(
         last_paid=ma.first_of(

@@ -164,7 +164,10 @@ def _runs(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count, per date and product of the first step, runs started, ended and `workflow_days` old."""
+    """Count started, completed and mature runs per date and product of the first step, and in total.
+
+    A run is mature `workflow_days` after its start.
+    """
     earliest = ma.first_day(window) - policy.workflow_days
     recent = steps.filter(ma.day_number(steps.step_date) >= earliest)
     runs = workflow_runs(steps.semi_join(recent.select(*RUN).distinct(), RUN), workflows, policy)

@@ -49,8 +49,8 @@ TABLE = ma.declare_table(
             " without rows and for deciles.",
             log_loss="Mean negative logarithm of the probability of the actual outcome (0 is best);"
             " null without rows, for deciles, and if it is infinite because a probability was 0 or 1.",
-            top_tenth_lift="Churned share of the tenth with the highest probabilities, divided by the"
-            " churned share of all rows; null if no row churned and for deciles.",
+            top_tenth_lift="Churned share of the tenth with the highest probabilities, divided by that"
+            " of all rows; null if no row churned and for deciles.",
         ),
         *ma.columns(
             "boolean",

@@ -46,7 +46,7 @@ TABLE = ma.declare_table(
 
 
 def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
-    """Return the asset of the metric catalog, which describes the metrics of the given assets."""
+    """Return the asset of the metric catalog for the metrics of the given assets."""
     rows = catalog_rows(list(assets))
 
     def gold_metric_catalog() -> pd.DataFrame:

@@ -44,7 +44,7 @@ DAYS_TO_ACTIVATION = ma.Metric(
     "median(activation_date - date of first access)",
     ma.Unit.DAYS,
     nullable=True,
-    caveats="Includes only users who were activated.",
+    caveats="Includes only users with an activation event.",
 )
 USERS_STARTED = ma.Metric(
     "Users Started to Date",

@@ -24,9 +24,9 @@ TABLE = ma.declare_table(
     "gold_product_recommendations",
     grain="one user (neither churned nor deleted) and rank from 1 to 3",
     description="Which products should each user adopt next, and why? Up to three active, launched"
-    " products that the user has not adopted are ranked by affinity with the user's products, or by"
-    " popularity unless affinity predicts the next adoption better. gold_recommendation_evaluation"
-    " shows how accurate the rankings were in the past.",
+    " products that the user has not adopted are ranked by affinity with the user's products if"
+    " affinity predicts the next adoption better, and otherwise by popularity."
+    " gold_recommendation_evaluation shows how accurate the rankings were in the past.",
     key=("user_id", "recommendation_rank"),
     columns=(
         *(ma.USER_ID, ma.ACCOUNT_OF_USER),

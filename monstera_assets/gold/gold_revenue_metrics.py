@@ -77,8 +77,7 @@ REVENUE_RETAINED_NET = ma.Metric(
 )
 REVENUE_RETAINED_GROSS = ma.Metric(
     "Revenue Retained Gross Monthly",
-    "Revenue on the date, excluding expansion since 30 days before / revenue 30 days before,"
-    f" {_RETAINED}.",
+    f"Revenue on the date without expansion / revenue 30 days before, {_RETAINED}.",
     "sum(least(now, then)) / sum(then)",
     ma.Unit.SHARE,
 )

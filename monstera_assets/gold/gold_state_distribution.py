@@ -34,7 +34,7 @@ MEMBERS_SHARE = ma.Metric(
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",
-    "Members who entered the state on the date, including members who first appear on that date.",
+    "Members who entered the state on the date, including those who first appear on it.",
     "count(moves by to_state) + count(members whose first day it is)",
 )
 LEFT = ma.Metric(

@@ -55,8 +55,8 @@ TABLE = ma.declare_table(
         ma.Column(
             "span",
             "string",
-            "Evaluated span: the day, or the week that ends on it, which is compared with the weeks 4"
-            " to 15 weeks earlier.",
+            "Evaluated span: the day, or the week that ends on it. A week is compared with those 4 to"
+            " 15 weeks earlier.",
             allowed=tuple(Span),
         ),
         ma.Column(

@@ -229,7 +229,7 @@ def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.T
 
 
 def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
-    """Count, per date, the failures closed in the last 30 days and how many of them by payment."""
+    """Count, per date, the failures closed in the last 30 days and how many of them were paid."""
     paid = failures.closed_by.isin([str(ClosedBy.RECOVERY), str(ClosedBy.RENEWAL)])
     by_day = failures.group_by(day="closed_day").aggregate(
         closed=failures.count(), recovered=failures.count(where=paid)

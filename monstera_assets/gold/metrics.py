@@ -1,8 +1,8 @@
 """Declarations of metrics: name, definition, formula, unit and caveats.
 
 A gold table consists of dimensions and metrics. The declaration of a metric defines its column, its row
-in gold_metric_catalog and its entry on the catalog page. A metric of several tables is declared once,
-in the module of the table that is named after it.
+in gold_metric_catalog and its entry on the catalog page. A metric that several tables contain is
+declared once, in the module of the table that is named after it.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def metric_columns(rows: ir.Table, *metrics: Metric) -> tuple[ir.Column, ...]:
 def counted_by_state(
     rows: ir.Table, state: ir.Value, metrics: Mapping[Any, Metric]
 ) -> dict[str, ir.IntegerValue]:
-    """Return, for each state, the column of its metric: the number of rows in the state."""
+    """Return the number of rows in each state, by the column name of the state's metric."""
     return {
         metric.column_name: rows.count(where=state == str(value))
         for value, metric in metrics.items()
@@ -234,5 +234,5 @@ def snake_case(name: str) -> str:
 
 
 def title_case(name: str) -> str:
-    """Return a snake_case name in Title Case: the inverse of `snake_case`."""
+    """Return a snake_case name in Title Case. This is the inverse of `snake_case`."""
     return " ".join(word if word in _SMALL_WORDS else word.capitalize() for word in name.split("_"))

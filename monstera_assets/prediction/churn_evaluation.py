@@ -98,7 +98,6 @@ def evaluate(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> pd.
 
 
 def _predictions(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> list[Prediction]:
-    """Return one prediction per evaluation date with enough training data, in ascending order."""
     dates = [
         date
         for date in evaluation_dates(features, target, policy)

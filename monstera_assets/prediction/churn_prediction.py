@@ -49,7 +49,7 @@ class Prediction:
 
     @property
     def churned(self) -> Floats:
-        """The outcomes: 1 for a churned row, else 0."""
+        """The outcomes: 1 for churned rows and 0 for all others."""
         return self.rows["churned"].to_numpy(dtype=np.float64)
 
 
@@ -90,7 +90,7 @@ def training_rows(
 
 
 def is_enough(training: pd.DataFrame, policy: ChurnPolicy) -> bool:
-    """Return whether the training data suffices for a model and a baseline."""
+    """Return whether the training data is sufficient for a model and a baseline."""
     churned = training["churned"].to_numpy(dtype=np.float64)
     return len(training) >= policy.min_training_rows and has_both_outcomes(churned, policy)
 

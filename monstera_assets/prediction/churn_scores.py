@@ -33,7 +33,7 @@ RISK_COLUMNS = (
 def score(
     features: pd.DataFrame, published: Predictor, target: Target, policy: ChurnPolicy
 ) -> pd.DataFrame:
-    """Score the rows of the as-of date.
+    """Score the rows on the as-of date.
 
     Args:
         features: rows of all snapshots.

@@ -2,14 +2,14 @@
 
 On each day, a series has a number of members and an amount, such as monthly and daily active users. The
 expected amount is the number of members times the median rate on the same weekday of earlier weeks. The
-spread is estimated from past absolute residuals. It is at least the spread by chance, whether members
-act independently or the members of each account act together.
+spread is estimated from past absolute residuals. It is never below the spread that chance causes if
+members act independently or if whole accounts act together.
 
-A day is out of range if its deviation exceeds a threshold. A Bonferroni correction sets it so that, by
-chance, all series in a quarter together exceed it only as often as configured.
+A day is out of range if its deviation exceeds a threshold. The threshold includes a Bonferroni
+correction: by chance, all series of a quarter together exceed it only at the configured rate.
 
-Two spans are evaluated: each day, and the week that ends on it. The week is compared with the weeks 4
-to 15 weeks earlier, which reveals drift that is too slow to show on a single day.
+Two spans are evaluated: each day, and the week that ends on it. The week is compared with those 4 to 15
+weeks earlier, which reveals drift that is too slow to show on a single day.
 """
 
 from __future__ import annotations
@@ -52,10 +52,11 @@ class _Shape:
 
     Attributes:
         days: number of days in the span.
-        first_week, last_week: range of earlier weeks whose same weekday gives the expected rate.
+        first_week, last_week: range of earlier weeks that give the expected rate for the weekday.
         fewest_weeks: minimum number of these weeks with data.
         first_residual, last_residual: range of earlier days whose residuals give the spread.
-        to_deviation: factor from the spread to the standard deviation of a normal distribution.
+        to_deviation: factor that converts the spread to the standard deviation of a normal
+            distribution.
         freedom: degrees of freedom per residual.
     """
 
@@ -124,7 +125,7 @@ def evaluate(
         `keys`, `metric_date`, `members` and `members_deviating` (the amount minus the expected amount),
         both per day of the span, `observed`, `expected`, `expected_low`, `expected_high` (rates),
         `score` (the deviation in standard deviations), `threshold`, `series_judged` (on the date),
-        `training_first_date` and `training_last_date` (the days that the expectation depends on),
+        `training_first_date` and `training_last_date` (the days that the expectation depends on), and
         `is_out`.
     """
     shape = _SHAPES[span]

@@ -22,7 +22,7 @@ HORIZON_STEPS = 1
 
 
 class Order(StrEnum):
-    """An order of products that is evaluated."""
+    """An order of products to evaluate."""
 
     AFFINITY = str(RecommendationSource.AFFINITY)
     POPULARITY = str(RecommendationSource.POPULARITY)
@@ -38,8 +38,8 @@ def evaluate(
 ) -> ir.Table:
     """Evaluate each order per snapshot and over all snapshots.
 
-    The tables are silver_user_product_adoptions, silver_user_state_history, bronze_product_catalog and
-    silver_user_current_state.
+    The first arguments are silver_user_product_adoptions, silver_user_state_history,
+    bronze_product_catalog and silver_user_current_state.
 
     Returns:
         One row per order and `evaluation_date` (null for all dates together): `users_judged`,

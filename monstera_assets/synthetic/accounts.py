@@ -1,8 +1,8 @@
 """Simulate accounts day by day: trials, contracts, payment failures, pauses, departures and returns.
 
 People have access while their account is on trial or paid. The events that end access are memoryless,
-and access ends for more than the 30 days that the hazard covers (see `truth`). This makes the hazard
-exact to compute:
+and access ends for longer than the 30 days that the hazard covers (see `truth`). The hazard can
+therefore be computed exactly:
 
 - A trial converts with the probability `conversion_per_day` on each of its 30 days. If it does not
   convert, access ends on day 31.
@@ -146,7 +146,7 @@ class Accounts:
         self.phase[accounts] = Phase.TRIAL
 
     def step(self, day: int) -> None:
-        """Simulate the accounts on a day, before the people are simulated."""
+        """Simulate the accounts on a day. The people are simulated afterward."""
         rates = self.company.rates
         details = draw(self._details, day)
         paid_before = self.phase == Phase.PAID

@@ -90,7 +90,7 @@ class Company:
 
     @property
     def accounts(self) -> int:
-        """Number of accounts that have been created by the last day."""
+        """Number of accounts created by the last day."""
         return max(1, self.users // self.rates.users_per_account)
 
     def date_of(self, day: int) -> date:
@@ -102,11 +102,11 @@ class Company:
         return self.date_of(day).weekday()
 
     def whole(self) -> Company:
-        """Return the same company, with all of its days."""
+        """Return the same company without the `until` limit."""
         return replace(self, until=None)
 
     def lapse_factors(self, day: int) -> Mapping[str, float]:
-        """Return, per country, the factor of disturbances on the probability of lapse on a day."""
+        """Return each country's factor on the probability of lapse on a day, given the disturbances."""
         today = self.date_of(day)
         factors = dict.fromkeys(self.rates.countries, 1.0)
         for spike in self._planted(ChurnSpike):

@@ -59,7 +59,7 @@ class EventMaker:
     """Generate the events of one day at a time."""
 
     def __init__(self, simulation: Simulation, mean_events: float) -> None:
-        """Prepare to generate events, with a mean of `mean_events` on an active day for factor 1."""
+        """Prepare to generate a mean of `mean_events` on an active day of a person with factor 1."""
         self._company = simulation.company
         self._people = simulation.people
         self._mean_events = mean_events
@@ -185,7 +185,7 @@ class EventMaker:
 
 
 def mean_events(company: Company) -> float:
-    """Return the mean events on an active day of a person with factor 1.
+    """Return the mean number of events on an active day of a person with factor 1.
 
     If `company.events` is set, the company is simulated once to find the mean that reaches it.
 

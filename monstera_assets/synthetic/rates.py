@@ -36,7 +36,7 @@ class Rates(BaseModel):
     countries: ByName = {"US": 0.42, "UK": 0.16, "CA": 0.10, "AU": 0.08, "DE": 0.14, "FR": 0.10}
     """Share of accounts by country."""
     in_country_of_account: float = 0.85
-    """Share of people in the country of the account they join. Others are drawn from all countries."""
+    """Share of people from the country of the account they join. The others come from any country."""
     invited_share: float = 0.5
     """Share of invited people among those who join an existing account."""
     sources: ByName = {"organic": 0.45, "paid_search": 0.30, "referral": 0.15, "partner": 0.10}
@@ -99,7 +99,7 @@ class Rates(BaseModel):
         "live_review": 0.06,
         "insight_dashboards": 0.10,
     }
-    """Share of people by first product; also the weight of later products."""
+    """Share of people by first product, also used as the weight of later products."""
     affinities: ByName = {
         "video_studio > design_canvas": 3.0,
         "design_canvas > video_studio": 2.0,
@@ -125,7 +125,7 @@ class Rates(BaseModel):
     qualifying_share: float = 0.6
     """Share of qualifying events among those after the login and the first work."""
     settings_share: float = 0.04
-    """Share of settings changes among the other events."""
+    """Share of settings changes among the non-qualifying events."""
     second_session_share: float = 0.25
     """Share of active days with two sessions."""
     locations: ByName = {"web_app": 0.60, "mobile_app": 0.20, "desktop_app": 0.15, "api": 0.05}

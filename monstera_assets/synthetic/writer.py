@@ -1,8 +1,8 @@
 """Write a company as a source folder, completely or not at all.
 
 DuckDB writes the files from NumPy columns, one day at a time, in a second thread. Each file is written
-by one thread and rows have a fixed order, so the same company gives the same bytes with the same
-versions of DuckDB and NumPy.
+by one thread, and its rows have a fixed order. The same company therefore gives the same bytes with the
+same versions of DuckDB and NumPy.
 """
 
 from __future__ import annotations
@@ -115,8 +115,6 @@ def _require_empty(output: Path) -> None:
 
 
 class _Writer:
-    """Write one company into one folder."""
-
     def __init__(self, company: Company, folder: Path, kind: FileFormat) -> None:
         self._company = company
         self._folder = folder
