@@ -105,7 +105,7 @@ WORKFLOWS = (
     ("live_approval", "Live Approval", "live_review", 1, "review_started"),
     ("live_approval", "Live Approval", "live_review", 2, "review_completed"),
 )
-"""Rows of the input `workflows`, with `WORKFLOW_COLUMNS`."""
+"""Rows of the input `workflows`, with the columns `WORKFLOW_COLUMNS`."""
 
 WORKFLOW_COLUMNS = ("workflow_id", "workflow_name", "product_id", "step_number", "event_type")
 

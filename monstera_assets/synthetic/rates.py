@@ -123,7 +123,7 @@ class Rates(BaseModel):
     events_per_active_day: float = 7.0
     """Mean events on an active day of a person with factor 1. --events overrides it."""
     qualifying_share: float = 0.6
-    """Share of qualifying events among those after the login and the first work."""
+    """Share of qualifying events among those after the login and the first qualifying event."""
     settings_share: float = 0.04
     """Share of settings changes among the non-qualifying events."""
     second_session_share: float = 0.25
@@ -137,13 +137,13 @@ class Rates(BaseModel):
     conversion_per_day: float = 0.035
     """Daily probability of the first payment on each of the 30 days of the trial."""
     leaving_per_day: float = 0.0008
-    """Daily probability, while paid, of a decision to leave, which ends all use."""
+    """Daily probability that a paid account decides to leave, which ends all use."""
     failure_per_day: float = 0.0022
-    """Daily probability, while paid, of a payment failure."""
+    """Daily probability of a payment failure in a paid account."""
     recovered_share: float = 0.85
     """Share of payment failures that are recovered."""
     pause_per_day: float = 0.0005
-    """Daily probability, while paid, of a pause, which suspends all use."""
+    """Daily probability that a paid account is paused, which suspends all use."""
     seasonal_share: float = 0.5
     """Share of pauses that are seasonal."""
     silent_share: float = 0.5
@@ -177,9 +177,9 @@ class Rates(BaseModel):
     seat_reserve: float = 1.1
     """Ratio of seats to seats in use after spare seats are dropped."""
     downsizing_per_day: float = 0.003
-    """Daily probability, while paid, of dropping spare seats, or one tier if there are none."""
+    """Daily probability that a paid account drops spare seats, or one tier if there are none."""
     upgrade_per_day: float = 0.0008
-    """Daily probability, while paid, of an upgrade to the next tier."""
+    """Daily probability that a paid account upgrades to the next tier."""
 
 
 DEFAULT_RATES = Rates()
