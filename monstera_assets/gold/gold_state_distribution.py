@@ -59,9 +59,9 @@ TABLE = ma.metric_table(
     "gold_state_distribution",
     grain="one date, scope, segment and state, including states without members",
     description="How are users, product relationships and accounts distributed over their states on"
-    f" each date? Users are counted in total (`{ma.TOTAL}`) and by {', '.join(ma.SEGMENT_DIMENSIONS)}"
-    " taken from the latest row of the user and account. Relationships are counted by product, and"
-    " accounts only in total.",
+    f" each date? Users are counted in total (`{ma.TOTAL}`) and by"
+    f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, taken from the latest"
+    " row of the user and account. Relationships are counted by product, and accounts only in total.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,

@@ -35,9 +35,9 @@ def segmented_table(metric: Metric) -> MetricTable:
     return metric_table(
         f"gold_{metric.column_name}",
         grain="one date, segment dimension and segment value that any user has",
-        description=f"What was {metric.name} on each date, in total and by"
-        f" {', '.join(SEGMENT_DIMENSIONS)}? The total has `{TOTAL}` in both segment columns. Segments"
-        " are taken from the latest row of the user and account.",
+        description=f"What was the value of {metric.name} on each date, in total and by"
+        f" {', '.join(SEGMENT_DIMENSIONS[:-1])} and {SEGMENT_DIMENSIONS[-1]}? The total has `{TOTAL}`"
+        " in both segment columns. Segments are taken from the latest row of the user and account.",
         dimensions=(ma.METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
         metrics=(metric,),
     )
