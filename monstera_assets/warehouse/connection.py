@@ -81,7 +81,7 @@ def connect(
     except duckdb.IOException as error:
         raise WarehouseError(
             f"{database}: {error}. The interrupted write was rolled back. Check that the disk has"
-            " space for the database and its temporary files, then run again."
+            " free space for the database and its temporary files, then run again."
         ) from error
     except duckdb.OutOfMemoryException as error:
         raise WarehouseError(

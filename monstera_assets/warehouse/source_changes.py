@@ -83,7 +83,7 @@ def days_out_of_date(table_name: str) -> ir.Table:
 def note_change(connection: duckdb.DuckDBPyConnection, cause: Cause, affects_from: date) -> None:
     """Record a change in the caller's transaction."""
     moment = next_moment(connection)
-    # The new record covers those of the same or later days.
+    # The new record makes those for the same day or later days redundant.
     connection.execute(
         f"DELETE FROM {_NOTES} WHERE cause = ? AND affects_from >= ?", [cause, affects_from]
     )

@@ -262,7 +262,7 @@ def test_no_disk_space_for_the_state_of_dagster(tmp_path: Path) -> None:
         [said] = lines_of_failed(process, 2)
     home = tmp_path / "data" / "dagster_home"
     assert said.startswith(f"monstera: {home}: Dagster's state cannot be read or written: ")
-    assert "Check that the disk has room" in said
+    assert "Check that the disk has free space" in said
     assert snapshot(tmp_path / "data" / "monstera.duckdb") == {}
 
 
@@ -280,7 +280,7 @@ def test_full_disk(companies_by_runs: Companies, tmp_path: Path, room: int) -> N
     assert process.returncode in (1, 2), out
     assert "Traceback" not in err
     said = [line for line in err.splitlines() if line.startswith("monstera: ")]
-    assert any("Check that the disk has room" in line for line in said), err
+    assert any("Check that the disk has free space" in line for line in said), err
     companies.assert_whole(snapshot(kept / "monstera.duckdb"))
     assert run_cli(kept, companies.source) == companies.after
 

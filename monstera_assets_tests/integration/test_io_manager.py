@@ -992,7 +992,7 @@ def test_full_disk_is_reported_and_changes_nothing(database: Path) -> None:
         cwd=Path(__file__).parents[2],
     ).stdout
     assert f"{database}: " in said
-    assert "The interrupted write was rolled back. Check that the disk has room" in said
+    assert "The interrupted write was rolled back. Check that the disk has free space" in said
     assert everything(database) == before
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(2), day(3)))) == {}
     assert len(rows(database, FACTS)) == 3

@@ -70,7 +70,7 @@ def test_numbers_are_kept_and_later_days_can_be_recomputed(
         )
         assert not closed.success
         message = str(closed.failure_data_for_node("load_events"))
-        assert f"The retention period deleted raw events before {REMOVED_BEFORE}" in message
+        assert f"Raw events before {REMOVED_BEFORE} were deleted" in message
         assert f"Run with --from {OPEN_FROM} or later" in message
         assert_same(graph.contents_of(KEPT), before)
 
