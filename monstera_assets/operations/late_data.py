@@ -110,7 +110,9 @@ def source_changes_sensor(
         try:
             changes = compare_source(fixed, assets, lock_timeout_seconds=0)
         except WarehouseLockedError:
-            return SkipReason("A run is writing to the warehouse. The next tick will compare again.")
+            return SkipReason(
+                "A run is writing to the warehouse. The next tick will compare again."
+            )
         except (SettingsError, SourceError, WarehouseError) as error:
             # The error is not raised, since each tick would fail until the user fixes the cause.
             context.log.error(str(error))

@@ -607,7 +607,7 @@ def test_changed_without_a_change_does_nothing(processes: Processes) -> None:
     for name in ("before", "after"):
         run = outcomes[name]
         assert (run.code, run.err) == (0, "")
-        assert lines_of(run.out) == ["The source has not changed; all tables are up to date."]
+        assert lines_of(run.out) == ["The source has not changed. All tables are up to date."]
     assert outcomes["before"].tables == processes.first.result().tables
     assert outcomes["after"].tables == outcomes["again"].tables
 
