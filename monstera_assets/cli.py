@@ -253,9 +253,10 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
 )
 @click.option("--no-open", is_flag=True, help="Do not open the site in the browser.")
 def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
-    """Build the dashboards from the stored tables, and open them in the browser.
+    """Build the dashboards and open them in the browser.
 
-    The site requires neither a network nor a server. Each `monstera run` also builds it.
+    The site shows the stored tables and requires no network or server. Each `monstera run` also
+    builds it.
     """
     from monstera_assets.dashboards.site import write_site
     from monstera_assets.definitions import metric_tables
@@ -470,7 +471,7 @@ def expire(settings: Settings) -> None:
 @main.command(epilog=_SETTINGS_HINT)
 @_with_settings()
 def home(settings: Settings) -> None:
-    """Print the value of DAGSTER_HOME, which is the folder for Dagster's state."""
+    """Print DAGSTER_HOME, the folder for Dagster's state."""
     from monstera_assets.operations.home import dagster_home
 
     click.echo(dagster_home(settings))

@@ -453,7 +453,7 @@ def test_a_failed_check_is_reported_once_although_the_daemon_runs(
 def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
     run = processes.small.result()
     found = re.search(
-        rf"^The source has dates up to {FUTURE}\. (\S+) is the last day that has ended\.$",
+        rf"^The source has dates up to {FUTURE}, but (\S+) is the last day that has ended\.$",
         run.out,
         re.MULTILINE,
     )

@@ -39,7 +39,7 @@ class Service:
         plugin = None
         try:
             plugin = apprise.Apprise.instantiate(url.get_secret_value(), asset=asset)
-        except Exception:  # its message may contain the URL
+        except Exception:  # the error message may contain the URL
             plugin = None
         if not isinstance(plugin, NotifyBase):
             raise ValueError(
@@ -69,5 +69,5 @@ class Service:
                     notify_type=kind if message.failing else NotifyType.SUCCESS,
                 )
             )
-        except Exception:  # its message may contain the URL
+        except Exception:  # the error message may contain the URL
             return False
