@@ -1,4 +1,4 @@
-"""Tests of alert rules: both sides of each threshold, and populations too small to evaluate."""
+"""Test alert rules on both sides of each threshold, and with too few rows to evaluate."""
 
 from __future__ import annotations
 
