@@ -272,8 +272,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
         In a run over a range, the evaluation of a check names no partition. Dagster's own log writes
         one planned row per partition, which no evaluation completes. For sixteen years of days, this
-        takes seconds and megabytes per check, and the check stays planned. The event in the log of
-        the run keeps its range.
+        takes seconds and megabytes per check, and the check stays planned. The run's log keeps the
+        range.
         """
         dagster_event = event.get_dagster_event()
         planned = dagster_event.asset_check_planned_data
@@ -316,7 +316,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                     self._store_asset_event(conn, event, event_id)
 
     def _rows(self, events: Sequence["EventLogEntry"]) -> list[dict[str, Any]]:
-        """Return the rows of the events. What consecutive events share is serialized only once.
+        """Return the rows of the events, and serialize the data that consecutive events share once.
 
         Serialization is the most expensive part of storing an event, and the materializations of a
         range differ only in partition and time.

@@ -100,7 +100,7 @@ def write_export(
 
     Raises:
         WarehouseLockedError: the database stayed locked.
-        MissingTableError: no table was ever materialized, or a required one was not.
+        MissingTableError: no table, or not each required table, was materialized.
         ExportError: the folder cannot be written, or the disk is full.
     """
     # Register the export before writing it, since an erasure would miss an unregistered one.

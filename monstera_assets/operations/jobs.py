@@ -23,7 +23,7 @@ def deadline(settings: Settings) -> time:
 
 @dataclass(frozen=True)
 class Due:
-    """The day that daily tables must contain, and the time by which they must contain it."""
+    """The day that daily tables must contain, and its deadline."""
 
     day: date
     deadline: datetime

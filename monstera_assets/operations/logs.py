@@ -58,7 +58,7 @@ class _Replacement:
         forms: set[str] = set()
         patterns: list[str] = []
         for name in names:
-            # The name as it is, as a check's example shows it, and both forms in JSON.
+            # The name itself, its form in a check's example, and both of them in JSON.
             shown = Finding("", 1, (name,)).as_markdown().splitlines()[0].strip("| ")
             variants = {name, shown, json.dumps(name)[1:-1], json.dumps(shown)[1:-1]}
             forms |= variants

@@ -35,8 +35,8 @@ class Snapshots:
 
     Attributes:
         output: the folder, which the first write creates.
-        what: what messages call a snapshot.
-        command: the command that messages recommend for a retry.
+        what: the name of a snapshot in messages.
+        command: the command to retry, for messages.
         error: the class of errors to raise.
     """
 

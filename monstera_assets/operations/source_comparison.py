@@ -118,7 +118,7 @@ def compare_source(
         settings: the configuration. Without a `start_date`, the calendar begins at the first day of
             the source or the first loaded day, whichever is earlier.
         assets: the silver and gold tables.
-        lock_timeout_seconds: seconds to wait for a lock. The default is the configured value.
+        lock_timeout_seconds: seconds to wait for a lock, by default the configured value.
 
     Raises:
         SettingsError: no day in the source has ended.

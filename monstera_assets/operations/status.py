@@ -247,7 +247,7 @@ def _days(first: date | None, last: date | None, number: int, has_due_day: bool)
 
 
 def _runs(instance: DagsterInstance) -> tuple[list[RunRecord], bool]:
-    """Return the latest run of the whole graph and later runs, and whether the former exists."""
+    """Return the runs since the latest run of the whole graph, and whether it was found."""
     runs: list[RunRecord] = []
     for record in instance.get_run_records(limit=_RUNS_READ):
         if record.dagster_run.job_name not in (EXPIRE_RAW_EVENTS, EXPORT_TABLES):
@@ -340,7 +340,7 @@ def print_status(console: Console, status: Status) -> None:
 
 
 def print_tables(console: Console, tables: Sequence[TableStatus]) -> None:
-    """Print the rows, days and last materialization per table, one line each; then missing days."""
+    """Print one line per table with its rows, days and last materialization; then missing days."""
     grid = Grid(box=None, pad_edge=False, header_style="bold")
     for heading in ("table", "rows", "from", "to", "materialized (UTC)"):
         grid.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=True)

@@ -30,7 +30,7 @@ ENVIRONMENT_PREFIX = "MONSTERA_"
 NESTED = "__"
 
 OTHER_VARIABLES = frozenset({"MONSTERA_EXAMPLES_FACTOR"})
-"""Variables with the prefix that are not settings. This one scales the number of test examples."""
+"""Variables with the prefix that are not settings. This one scales the number of examples."""
 
 RENAMED_SETTINGS: Mapping[str, str] = {}
 """The new name of each renamed setting. An error about an old name shows the new one."""

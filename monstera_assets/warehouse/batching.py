@@ -28,7 +28,7 @@ ROWS_PER_KEY_BATCH = 400_000
 """Facts per batch. The activity levels of a year use up to 2 KB of memory per fact."""
 
 _HASHES = 2**63
-"""Number of hash values; the compiler's `visit_Hash` returns 0 to 2**63 - 1."""
+"""Number of hash values. The compiler's `visit_Hash` returns 0 to 2**63 - 1."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ def split_window(window: DateWindow, parts: int) -> Sequence[DateWindow]:
 def key_batches(connection: duckdb.DuckDBPyConnection, query: Query) -> Iterator[Iterator[str]]:
     """Yield an iterator over the query of each batch of keys.
 
-    Run each query before you request the next one: all have the same text and differ only in the
-    bound parameters. The temporary tables of facts exist until the context exits.
+    Run each query before you request the next one, since they differ only in the bound parameters.
+    The temporary tables of facts exist until the context exits.
     """
     rows = 0
     for name, select in query.facts.items():

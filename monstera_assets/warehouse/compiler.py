@@ -206,8 +206,8 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
 def gc_disabled() -> Iterator[None]:
     """Disable garbage collection while expressions are built and compiled.
 
-    Collection would take a tenth of the time and free nothing: the hundreds of thousands of small
-    objects in an expression are all needed until its SQL is complete.
+    Collection would take a tenth of the time and free nothing, since all objects in an expression
+    are needed until its SQL is complete.
     """
     was_enabled = gc.isenabled()
     gc.disable()

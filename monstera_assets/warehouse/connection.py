@@ -1,7 +1,7 @@
 """Connect to the DuckDB file with one configuration, wait for its lock, and explain errors.
 
-DuckDB allows one writing process per file and requires the same configuration for all connections of
-a process. Therefore, all code that opens the file uses this module.
+DuckDB allows one writing process per file, and requires the same configuration for all connections of
+a process. All code that opens the file uses this module.
 """
 
 from __future__ import annotations

@@ -137,8 +137,8 @@ class WarehouseIOManager(DuckDBIOManager):
     def yield_for_execution(self, context: InitResourceContext) -> Generator[Any, None, None]:
         """Keep the file open and locked for the whole run.
 
-        If each step opened and checkpointed the file, this would take longer than most steps, and
-        other processes could write between two steps.
+        Opening and checkpointing the file in each step would take longer than most steps, and other
+        processes could write between two steps.
         """
         with (
             connect(

@@ -21,7 +21,7 @@ _FIRST_VERSION = 1
 
 
 def _record_the_version(_connection: duckdb.DuckDBPyConnection) -> None:
-    """Upgrade from version 1 to 2, which only records the version. The tables do not change."""
+    """Upgrade from version 1 to 2, which only records the version."""
 
 
 STEPS: Sequence[Step] = (_record_the_version,)

@@ -75,10 +75,7 @@ class Preview:
 
 
 def distribution(entities: str, column: str) -> Preview:
-    """Return a preview that counts the entities per value of a column.
-
-    The table must have one row per entity.
-    """
+    """Return a preview that counts entities per value of a column, for one row per entity."""
 
     def rows(relation: ir.Table) -> ir.Table:
         counted = relation.group_by(column).aggregate(**{entities: relation.count()})

@@ -68,10 +68,7 @@ def latest_day(table_name: str) -> ir.DateScalar:
 
 
 def days_out_of_date(table_name: str) -> ir.Table:
-    """Return the days of a daily table that were computed before a change affected them.
-
-    The table must depend on events and entities.
-    """
+    """Return the days of a table that were computed before a change in events or entities."""
     days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
     late = days.inner_join(
         _NOTED,
@@ -116,8 +113,8 @@ def out_of_date(
     )
     _pairs(connection, "due_to", ((name, cause) for name in by_day for cause in causes[name]))
     notes = _NOTES if _exists(connection, "source_changes") else f"({_NO_NOTES})"
-    # For a daily input, only the same day is compared. If a day is recomputed from unchanged inputs,
-    # later days stay up to date. If its inputs changed, a recorded change covers them.
+    # For a daily input, only the same day is compared. If it was recomputed from unchanged inputs,
+    # later days stay up to date. Otherwise, a recorded change covers them.
     days = connection.execute(
         f"""
         WITH calendar AS (

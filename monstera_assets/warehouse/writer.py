@@ -1,8 +1,8 @@
 """The transactional writer, which replaces a table or a range of partitions atomically.
 
-All writes to warehouse tables use it. One transaction creates the table from its declaration if it is
-missing, deletes the old slice, inserts the new rows by column name, casts their values to the declared
-types, records the materialization and updates the trend flags.
+All writes to warehouse tables use it. One transaction creates a missing table from its declaration,
+deletes the old slice, inserts the new rows by column name and with declared types, records the
+materialization and updates the trend flags.
 """
 
 from __future__ import annotations
@@ -171,8 +171,8 @@ def insert(
 ) -> int:
     """Insert the rows of a query or an expression by column name, and return their number.
 
-    Values are cast to the declared types. The types of a compiled query were verified when it was
-    compiled. The types of a SQL query are not verified.
+    Values are cast to the declared types. The types of an expression are verified when it is compiled.
+    The types of a SQL query are not verified.
 
     Raises:
         SchemaMismatchError: a declared column is missing, or a column is not declared.

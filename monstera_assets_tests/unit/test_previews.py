@@ -56,7 +56,7 @@ def test_a_note_states_that_rows_are_omitted(connection: duckdb.DuckDBPyConnecti
     fill(connection, ["active"] * 61)
     drawn = rendered(connection, Preview("All", lambda users: users.order_by("name")))
     assert drawn.count("| active |") == 60
-    assert drawn.endswith("The first 60 rows.")
+    assert drawn.endswith("Only the first 60 rows are shown.")
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ class Catalog:
         )
 
     def owners_of_step(self, name: str) -> tuple[str, ...]:
-        """Return the owners of the table that a step computes or checks, or none if it has several."""
+        """Return the owners of the table that a step computes or checks; none if it loads several."""
         return self.owners.get(name.removeprefix("check_"), ())
 
 

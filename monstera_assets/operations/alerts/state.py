@@ -25,7 +25,7 @@ from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome
 FILE = "alerts.sqlite"
 
 REMIND_AFTER_DAYS = 7
-"""Calendar days between reminders. Hours would skip a reminder if a run starts a minute early."""
+"""Calendar days between reminders, so that a run that starts a minute early is not skipped."""
 CATCH_UP_DAYS = 7
 """Maximum age of undelivered messages for a new channel, and of missed runs to process."""
 KEEP_DAYS = 30
@@ -35,7 +35,7 @@ _DAY_SECONDS = 86_400.0
 _FIRST_RETRY_SECONDS = 60.0
 _LAST_RETRY_SECONDS = 3600.0
 _LEASE_SECONDS = 300.0
-"""Duration of a lease, which exceeds the time to send one message. A killed process keeps it."""
+"""A lease expires after this time, which is longer than it takes to send a message."""
 _BUSY_SECONDS = 30.0
 _VERSION = 1
 
@@ -278,7 +278,7 @@ def _record(
     ).fetchone()
     failed, level, seen_at, reported_at, *first = known or (0, "", 0.0, 0.0)
     if known is not None and outcome.at <= seen_at:
-        return None  # runs may be processed in an order other than that of their ends
+        return None  # runs may be processed in a different order than they ended
     if not failed:
         first = [outcome.at, run.days, run.run_id]
     news = None
