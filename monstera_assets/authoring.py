@@ -1,7 +1,7 @@
-"""Names that table modules need: `from monstera_assets import authoring as ma`.
+"""The names that table modules need: `from monstera_assets import authoring as ma`.
 
-Gold modules import `monstera_assets.gold.authoring`, which adds metrics. The state rules are in
-`lifecycle`, the models in `prediction`.
+Gold modules import `monstera_assets.gold.authoring`, which adds metrics. The rules for states are in
+`lifecycle`, and the models are in `prediction`.
 """
 
 from __future__ import annotations
@@ -81,15 +81,15 @@ def declare_table(
     columns: tuple[Column, ...],
     partition_column: str | None = None,
 ) -> Table:
-    """Return a table whose layer and owners follow from the prefix of its name.
+    """Return a table whose layer and owners are determined by the prefix of its name.
 
     Args:
-        name: starts with the layer, as in `silver_user_sessions`.
+        name: the name, which starts with the layer, as in `silver_user_sessions`.
         grain: what one row represents, such as "one user and date".
-        description: starts with the question that the table answers.
-        key: columns that identify a row.
-        columns: in stored order.
-        partition_column: date column of a daily table.
+        description: the description, which starts with the question that the table answers.
+        key: the columns that identify a row.
+        columns: the columns in stored order.
+        partition_column: the date column of a daily table.
     """
     layer = Layer(name.split("_", 1)[0])
     return Table(layer, name, grain, description, columns, key, _OWNERS[layer], partition_column)

@@ -63,7 +63,7 @@ class _Main(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(self.commands)  # in the order of this file
+        return list(self.commands)  # in the order in which this file defines them
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
@@ -85,18 +85,19 @@ class _Main(click.Group):
 _source_option = click.option(
     "--source",
     type=_FOLDER,
-    help="Folder of the input files; docs/own_data.md describes them."
+    metavar="FOLDER",
+    help="The folder with the input files, which docs/own_data.md describes."
     "  [MONSTERA_SOURCE; default: seeds]",
 )
 _database_option = click.option(
     "--database",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="DuckDB file of the warehouse.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
+    help="The DuckDB file of the warehouse.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
 )
 
 
 def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Command]:
-    """Add `--source` and `--database`, and pass the command the settings."""
+    """Add the options `--source` and `--database`, and pass the settings to the command."""
 
     def decorate(command: Command) -> Command:
         @_source_option
@@ -107,7 +108,7 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
             if database_exists and not settings.database.exists():
                 raise SettingsError(
                     f"The database {settings.database} does not exist. Create it with `monstera run`,"
-                    " or pass another file as --database."
+                    " or pass another file with --database."
                 )
             command(settings, **arguments)
 
@@ -124,13 +125,13 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
 @click.version_option(package_name="monstera-assets")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Compute the lifecycle state of every user on every day, and the metrics.
+    """Compute the lifecycle state of every user on every day, and metrics from these states.
 
     \b
     Get started:
       monstera run                    Compute all tables from the data in seeds/.
       monstera run --source FOLDER --database FILE
-                                      Compute them from your own data.
+                                      Compute all tables from your own data.
       monstera status                 Check that the tables are complete.
       monstera dashboard              Open the dashboards in the browser.
     """  # noqa: D301  # \b keeps click from wrapping the paragraph
@@ -145,27 +146,29 @@ def main(ctx: click.Context) -> None:
     "first",
     type=_DAY,
     metavar="DATE",
-    help="First day to compute, YYYY-MM-DD.  [default: MONSTERA_START_DATE, else the earliest date"
-    " in the source]",
+    help="The first day to compute, as YYYY-MM-DD.  [default: MONSTERA_START_DATE, or else the"
+    " earliest date in the source]",
 )
 @click.option(
     "--to",
     "last",
     type=_DAY,
     metavar="DATE",
-    help="Last day to compute.  [default: the latest date in the source, at most yesterday (UTC)]",
+    help="The last day to compute.  [default: the latest date in the source, or yesterday (UTC) if"
+    " that is earlier]",
 )
 @click.option(
     "--changed",
     is_flag=True,
     help="Load only the days whose events changed in the source, and recompute all tables from the"
-    " first affected day.",
+    " first affected day on.",
 )
 def run(settings: Settings, first: datetime | None, last: datetime | None, changed: bool) -> None:
     """Compute all tables and checks for a range of days.
 
-    Existing partitions are replaced. The same source and range give the same tables. The exit code
-    is 1 if the run or a check of severity ERROR fails, and 2 if a setting or the source is wrong.
+    Existing partitions are replaced. The same source and range always produce the same tables. The
+    exit code is 1 if the run or a check with severity ERROR fails, and 2 if a setting or the source
+    is invalid.
 
     \b
     Examples:
@@ -176,7 +179,7 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
     """  # noqa: D301
     if changed and (first or last):
         raise SettingsError("--changed determines the days. Remove --from and --to.")
-    # Slow imports wait until the source and the days are known to exist.
+    # Slow imports are delayed until the source and the days are known to exist.
     discover_source(settings.source)
     console = _console()
     tags: Mapping[str, str] = {}
@@ -198,7 +201,7 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
     else:
         from monstera_assets.operations import partitions
 
-        # Scanning a large source is slow: at most once, and only if an option is missing.
+        # Scanning a large source is slow. It happens at most once, and only if an option is missing.
         in_source = cache(lambda: partitions.source_range(settings))
         first_partition = settings.start_date or in_source().first
         available = partitions.available_partitions(first_partition)
@@ -213,7 +216,9 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
     show(f"{settings.source} into {settings.database}: {window} ({count})")
     if not changed and last is None and in_source().last > window.last:
         latest = in_source().last
-        show(f"The source has dates up to {latest}. {window.last} is the last day that has ended.")
+        show(
+            f"The source has dates up to {latest}, but {window.last} is the last day that has ended."
+        )
     job = runs.whole_graph(definitions)
     alerts = build_alerts(settings)
     with home.open_instance(settings) as instance:
@@ -242,20 +247,22 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
 @click.option(
     "--output",
     type=_FOLDER,
-    help="Folder of the site. Open current/index.html in it."
+    metavar="FOLDER",
+    help="The folder to which the site is written. Its home page is current/index.html."
     "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards, next to the database]",
 )
 @click.option("--no-open", is_flag=True, help="Do not open the site in the browser.")
 def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
-    """Build the dashboards from the current tables and open them.
+    """Build the dashboards and open them in the browser.
 
-    The site needs no network and no server. Each `monstera run` builds it too.
+    The site shows the stored tables and requires no network or server. Each `monstera run` also
+    builds it.
     """
     from monstera_assets.dashboards.site import write_site
     from monstera_assets.definitions import metric_tables
 
     report = write_site(settings, output or settings.dashboards, metric_tables(settings))
-    until = f"data to {report.as_of}" if report.as_of else "no data; start with `monstera run`"
+    until = f"data up to {report.as_of}" if report.as_of else "no data; start with `monstera run`"
     click.echo(f"{report.pages} pages, {report.bytes / 1e6:.1f} MB, {until}")
     click.echo(f"Dashboards: {report.index}")
     if not no_open:
@@ -267,28 +274,29 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
 @click.option(
     "--output",
     type=_FOLDER,
-    help="Folder of the exports. Readers follow the link `current` in it."
-    "  [MONSTERA_EXPORT_DIRECTORY; default: exports]",
+    metavar="FOLDER",
+    help="The folder to which tables are exported. Consumers read the latest export through the"
+    " `current` link in this folder.  [MONSTERA_EXPORT_DIRECTORY; default: exports]",
 )
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["parquet", "csv", "both"]),
     default="both",
-    help="File format.",
+    help="The file format.",
 )
 @click.option(
     "--table",
     "names",
     multiple=True,
     metavar="NAME",
-    help="Export only this table; repeatable. Other tables of the export are kept."
-    "  [default: all gold tables and the unpartitioned silver tables]",
+    help="Export only this table, and keep the other tables of the last export. You can repeat this"
+    " option.  [default: all gold tables and the unpartitioned silver tables]",
 )
 def export(settings: Settings, output: Path | None, kind: str, names: tuple[str, ...]) -> None:
     """Export tables as Parquet and CSV files.
 
-    The export is replaced atomically. Its readers do not need the lock of the database.
+    The export is replaced atomically. Consumers of the files do not lock the database.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.exports import choose_tables, write_export
@@ -310,11 +318,11 @@ def export(settings: Settings, output: Path | None, kind: str, names: tuple[str,
 def status(settings: Settings, as_json: bool) -> None:
     """Show the health of the warehouse and of each table.
 
-    The first line is a summary. One line per table shows its rows and days. While a run locks the
-    database, Dagster's records are shown instead. The exit code is 2 if the database does not exist,
-    otherwise 0.
+    The first line is a summary. The lines below show the rows and days of each table. While a run
+    locks the database, Dagster's records are shown instead. The exit code is 2 if the database does
+    not exist, and otherwise 0.
     """
-    gc.disable()  # Collecting garbage during imports takes a sixth of the time.
+    gc.disable()  # Garbage collection during imports would take a sixth of the time.
     from monstera_assets.operations.home import open_instance
     from monstera_assets.operations.status import print_status, read_status
 
@@ -330,7 +338,7 @@ def status(settings: Settings, as_json: bool) -> None:
 @main.command()
 @click.argument("table")
 def sql(table: str) -> None:
-    """Print the SQL query of a table."""
+    """Print the SQL query that computes a table."""
     from monstera_assets.definitions import table_query
     from monstera_assets.warehouse.compiler import formatted
 
@@ -338,14 +346,15 @@ def sql(table: str) -> None:
 
 
 @main.command()
-@click.option("--users", default=DEFAULT_USERS, help="Users who sign up by the last day.")
-@click.option("--days", default=DEFAULT_DAYS, help="Number of days up to the last day.")
-@click.option("--seed", default=DEFAULT_SEED, help="Seed of the random numbers.")
+@click.option("--users", default=DEFAULT_USERS, help="Number of users who sign up by the last day.")
+@click.option("--days", default=DEFAULT_DAYS, help="Number of days, including the last day.")
+@click.option("--seed", default=DEFAULT_SEED, help="The seed for the random numbers.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder of the source. It must be empty or not exist.",
+    metavar="FOLDER",
+    help="The folder to which the source is written. It must be empty or not exist yet.",
 )
 @click.option(
     "--end-date",
@@ -353,32 +362,32 @@ def sql(table: str) -> None:
     type=_DAY,
     metavar="DATE",
     default=str(DEFAULT_END),
-    help="Last day, YYYY-MM-DD.",
+    help="The last day, as YYYY-MM-DD.",
 )
 @click.option(
     "--until",
     type=_DAY,
     metavar="DATE",
-    help="Write the source of the same company as it was on this day.  [default: all days]",
+    help="Write the source as it was at the end of this day.  [default: all days]",
 )
 @click.option(
     "--events",
     type=int,
-    help="Number of events, within 5 %.  [default: determined by the rates]",
+    help="Number of events, accurate to 5 %.  [default: determined by the rates]",
 )
 @click.option(
     "--format",
     "kind",
     type=click.Choice(["parquet", "csv"]),
     default="parquet",
-    help="File format.",
+    help="The file format.",
 )
 @click.option(
     "--truth",
     "with_truth",
     is_flag=True,
-    help="Also write truth/user_hazards.parquet: for every 7th day, each user's true probability of"
-    " no qualifying event in the next 30 days. Runs do not read it.",
+    help="Also write truth/user_hazards.parquet, which contains each user's true probability of having"
+    " no qualifying event in the next 30 days, for every 7th day. Runs do not read this file.",
 )
 def generate(
     users: int,
@@ -393,15 +402,15 @@ def generate(
 ) -> None:
     """Write the source of a synthetic company.
 
-    The same arguments give the same files; docs/synthetic.md lists the rates. The folder is written
-    atomically, and no file is overwritten.
+    The same arguments always produce the same files. docs/synthetic.md lists the rates of events. The
+    folder is written atomically, and no file is overwritten.
 
     \b
     Examples:
       monstera generate --output data/demo-company/source
       monstera generate --users 10000 --days 365 --events 1000000 --output /data/benchmark
     """  # noqa: D301
-    # NumPy is slow to import; `--help` must not need it.
+    # NumPy is slow to import, and `--help` must not need it.
     from monstera_assets.synthetic import writer
     from monstera_assets.synthetic.company import Company
 
@@ -424,9 +433,9 @@ def generate(
 def forget(settings: Settings, user_id: str) -> None:
     """Erase a person from the warehouse, exports and logs.
 
-    USER_ID is the user's id in the source. Pass - to read it from standard input, so that it stays
-    out of the shell history. A random tombstone id replaces it, also in later loads of the source.
-    This cannot be undone.
+    USER_ID is the user's id in the source. Pass - to read it from standard input, so that it does not
+    appear in the shell history. A random tombstone id replaces it everywhere, and also in later loads
+    of the source. This cannot be undone.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.forget import forget_person
@@ -448,7 +457,7 @@ def expire(settings: Settings) -> None:
     """Delete raw events older than the retention period.
 
     MONSTERA_RAW_EVENT_RETENTION_DAYS sets the period. States and totals are kept, but the affected
-    days cannot be recomputed afterwards.
+    days can no longer be recomputed.
     """
     from monstera_assets.operations.retention import expire_raw_events
 
@@ -462,7 +471,7 @@ def expire(settings: Settings) -> None:
 @main.command(epilog=_SETTINGS_HINT)
 @_with_settings()
 def home(settings: Settings) -> None:
-    """Print the value of DAGSTER_HOME, the folder of Dagster's state."""
+    """Print DAGSTER_HOME, the folder for Dagster's state."""
     from monstera_assets.operations.home import dagster_home
 
     click.echo(dagster_home(settings))
@@ -475,7 +484,7 @@ def list_settings() -> None:
     Flags override environment variables, which override monstera.toml in the current folder. In
     monstera.toml, MONSTERA_POLICY__ACTIVE_DAYS is active_days under [policy].
     """
-    home = "Folder of Dagster's state.  [default: dagster_home, next to the database]"
+    home = "The folder for Dagster's state.  [default: dagster_home, next to the database]"
     formatter = click.HelpFormatter()
     formatter.write_dl([*map(_described, variables().items()), ("DAGSTER_HOME", home)])
     click.echo(formatter.getvalue(), nl=False)
@@ -487,7 +496,8 @@ def list_settings() -> None:
     "--output",
     type=_FOLDER,
     default=Path("docs/generated"),
-    help="Output folder. Pages of the same name are replaced.",
+    metavar="FOLDER",
+    help="The folder to which the pages are written. Pages with the same name are replaced.",
 )
 def docs(source: Path | None, output: Path) -> None:
     """Generate the documentation pages that describe the tables."""
@@ -524,8 +534,8 @@ def _console() -> Console:
     try:
         # While steps run, Dagster redirects standard output to a log file.
         file = open(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding)  # noqa: PTH123, SIM115
-    except OSError:  # standard output is replaced by an object without a descriptor
+    except OSError:  # standard output was replaced with an object without a file descriptor
         file = None
     console = Console(file=file)
-    # Without a terminal, lines are not cut to its width.
+    # If the output is not a terminal, a fixed width keeps lines complete.
     return console if console.is_terminal else Console(file=file, width=120)

@@ -1,4 +1,4 @@
-"""The Dagster definitions of the project; `defs` is the entry point."""
+"""The Dagster definitions of the project. The entry point is `defs`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
     Raises:
         SettingsError: a setting is invalid.
-        SourceError: the first partition depends on the source, which cannot be read.
+        SourceError: the first partition depends on the source, but the source cannot be read.
     """
     settings = settings or load_settings()
     first = first_partition(settings)
@@ -97,7 +97,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
             IO_MANAGER_KEY: WarehouseIOManager(**_warehouse(settings)),
             "warehouse": Warehouse(**_warehouse(settings)),
         },
-        # Only one process can write to the DuckDB file, and DuckDB uses all cores.
+        # Only one process can write to the DuckDB file, and DuckDB already uses all cores.
         executor=in_process_executor,
     )
 
@@ -112,10 +112,10 @@ def query_caches(settings: Settings) -> dict[bool, QueryCache]:
 
 
 def table_query(name: str, settings: Settings) -> Query:
-    """Return the query of a table, as runs execute it.
+    """Return the query that runs execute for a table.
 
     Raises:
-        SettingsError: the table does not exist, or Python computes or loads its rows.
+        SettingsError: the table does not exist, or its rows are computed or loaded by Python.
     """
     declared = {table.name: table for table in tables(settings)}
     if name not in declared:
@@ -133,16 +133,16 @@ def build_alerts(settings: Settings) -> Alerts:
     """Return the object that processes finished runs and sends alerts.
 
     Raises:
-        SettingsError: a URL of `alert_urls` is invalid or routes to an unknown owner.
+        SettingsError: a URL in `alert_urls` is invalid, or its route names an unknown owner.
     """
     return Alerts(settings, tables(settings), rules(settings))
 
 
 def table_assets(settings: Settings | None = None) -> list[TableAsset]:
-    """Return the silver and gold table assets: one per module, and those added by settings.
+    """Return the silver and gold table assets: one per module, and those that settings add.
 
     Args:
-        settings: the configuration; None means all defaults.
+        settings: the configuration, or None for all defaults.
 
     Raises:
         SettingsError: a setting adds a table that already exists.
@@ -161,7 +161,7 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
 
 
 def rules(settings: Settings | None = None) -> list[Rule]:
-    """Return the rules that supplement table contracts, including those added by settings."""
+    """Return the rules that supplement table contracts, including those that settings add."""
     return [
         *_declared(Rule, bronze, silver, gold),
         *(rule for _, its_rules in _entities_created(settings) for rule in its_rules),
@@ -229,5 +229,5 @@ def _declared(kind: type[Declared], *packages: ModuleType) -> list[Declared]:
 
 @definitions
 def defs() -> Definitions:
-    """Return the definitions configured by the environment and `monstera.toml`."""
+    """Return the definitions for the configuration in the environment and `monstera.toml`."""
     return build_definitions()

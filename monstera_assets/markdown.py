@@ -1,4 +1,4 @@
-"""Markdown: escaped text, code, tables and links."""
+"""Write Markdown: escaped text, code, tables and links."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def text(value: str) -> str:
 
 
 def code(value: str) -> str:
-    """Return text as inline code that is safe in table cells; empty text stays empty."""
+    """Return text as inline code that is safe in table cells. Empty text stays empty."""
     value = " ".join(value.split()).replace("|", "\\|")
     longest = max((len(run) for run in re.findall("`+", value)), default=0)
     if not longest:
@@ -30,11 +30,11 @@ def codes(values: Iterable[str]) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; cells are Markdown from the functions above."""
+    """Return a table whose cells are Markdown from the functions above."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def anchor(heading: str) -> str:
-    """Return a link to a heading of letters, digits and underscores on the same page."""
+    """Return a link to a heading on the same page that has only letters, digits and underscores."""
     return f"[{code(heading)}](#{heading})"

@@ -1,4 +1,4 @@
-"""Run the command line, in a new process or in this one."""
+"""Run the command line in a new process or in this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operate the graph: partitions, runs, Dagster's storage, status, exports, erasure, alerts.
+"""Operate the graph: partitions, runs, Dagster's storage, status, exports, erasure and alerts.
 
-In this package: when and how assets are materialized. Elsewhere: what they contain.
+This package decides when and how assets are materialized. Other packages define their contents.
 """

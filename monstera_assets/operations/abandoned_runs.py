@@ -1,7 +1,7 @@
-"""Find abandoned runs: their process was killed, or could not record the end of the run.
+"""Find abandoned runs, whose process was killed or could not record the end of the run.
 
-Dagster would show such a run as started indefinitely, and would not start another. A process that
-executes a run therefore locks a file and deletes it after recording the end of the run. The system
+Dagster would show such a run as started indefinitely, and would not start another one. Therefore, a
+process that executes a run locks a file, and deletes it after recording the end of the run. The system
 releases the lock when the process ends, so a file that can be locked marks an abandoned run.
 """
 
@@ -33,7 +33,7 @@ def marked_as_running(instance: DagsterInstance, run_id: str) -> Iterator[None]:
 
 
 def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
-    """Record abandoned runs as failed; return their ids."""
+    """Record abandoned runs as failed, and return their ids."""
     ended = []
     for path in sorted(_folder(instance).iterdir()):
         with path.open("a") as file:

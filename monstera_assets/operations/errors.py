@@ -1,4 +1,4 @@
-"""The error of Dagster's state, importable without Dagster."""
+"""The error for Dagster's state. This module does not import Dagster."""
 
 
 class StateError(RuntimeError):

@@ -1,14 +1,14 @@
-"""An event log with which one run records thousands of partitions in seconds.
+"""An event log that can record thousands of partitions for one run in seconds.
 
 Dagster's SQLite event log opens four connections and commits four times per event, so recording a long
 range of partitions takes far longer than computing it. This class stores the same events in the same
-files and tables, but one batch per transaction. Queries return the same results, except for planned
-checks (`_store_asset_check_evaluation_planned`).
+files and tables, but in one transaction per batch. Queries return the same results, except for planned
+checks (see `_store_asset_check_evaluation_planned`).
 
-Events about the inputs, outputs and checks of a step are buffered until the next event of another kind,
-or until this process reads the log: dozens of them occur within milliseconds, and one transaction per
-event would take longer than the step. A killed process loses the buffered events of its current step;
-that step must be computed again anyway.
+Events about the inputs, outputs and checks of a step are buffered until an event of another kind
+arrives or this process reads the log. Dozens of them occur within milliseconds, and one transaction per
+event would take longer than the step. A killed process loses the buffered events of its current step,
+which must be computed again anyway.
 
 The class is configured in dagster.yaml and does not depend on the asset graph:
 
@@ -17,7 +17,7 @@ The class is configured in dagster.yaml and does not depend on the asset graph:
       class: BatchedSqliteEventLogStorage
       config: {}
 
-It never changes which events exist or what they contain.
+It never adds, drops or changes events.
 """
 
 import json
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 DEFAULT_EVENT_BATCH_SIZE = 1000
-"""Beyond a few hundred events per batch, Dagster's own work per event dominates."""
+"""Larger batches save little, since Dagster's own work for each event dominates."""
 
 _OF_STEP = frozenset(
     {
@@ -69,31 +69,31 @@ _IN_INDEX = (
     | frozenset(ASSET_CHECK_EVENTS)
     | frozenset(EVENT_TYPE_TO_PIPELINE_RUN_STATUS)
 )
-"""Event types that are also stored in the index over all runs."""
+"""Event types that are also stored in the index of all runs."""
 
 _LOCK_TIMEOUT_SECONDS = 30
-"""The same timeout as that of Dagster's own connections."""
+"""The timeout of Dagster's own connections."""
 
 _NO_PARTITION = "partition, left out by BatchedSqliteEventLogStorage"
 _NO_TIME = -123456789.987654321
 
 
 class _OpenBatch(threading.local):
-    """The connections of the batch that this thread is writing, by shard."""
+    """The connections of the batch that this thread is writing, one per shard."""
 
     def __init__(self) -> None:
         self.connections: dict[str, Connection] = {}
 
 
 class _Buffer:
-    """Events that are not stored yet, in order of arrival."""
+    """Events that have not been stored yet, in order of arrival."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._events: list[EventLogEntry] = []
 
     def add(self, event: "EventLogEntry") -> int:
-        """Buffer an event; return the number of buffered events."""
+        """Buffer an event, and return the number of buffered events."""
         with self._lock:
             self._events.append(event)
             return len(self._events)
@@ -108,7 +108,7 @@ class _Buffer:
 
 
 class _EventTemplate(NamedTuple):
-    """The materialization of a partition, with placeholders for the partition and the time."""
+    """The materialization event of a partition, with placeholders for the partition and time."""
 
     event: "EventLogEntry"
     metadata: "Mapping[str, MetadataValue[Any]]"
@@ -117,7 +117,7 @@ class _EventTemplate(NamedTuple):
 
     @classmethod
     def of(cls, event: "EventLogEntry") -> "_EventTemplate | None":
-        """Return the template of an event; None if it is not the materialization of a partition."""
+        """Return an event's template, or None if it is not the materialization of a partition."""
         dagster_event = event.dagster_event
         if dagster_event is None:
             return None
@@ -136,7 +136,7 @@ class _EventTemplate(NamedTuple):
         )
 
     def matches(self, other: "_EventTemplate") -> bool:
-        """Return whether both have the same JSON; equality does not suffice, since 1 == True."""
+        """Return whether both have the same JSON. Equality is not enough, since 1 == True."""
         return (
             self.event == other.event
             and list(self.metadata) == list(other.metadata)
@@ -144,7 +144,7 @@ class _EventTemplate(NamedTuple):
         )
 
     def render(self, template_json: str) -> str | None:
-        """Return the event's JSON; None if the event itself contains a placeholder."""
+        """Return the event's JSON, or None if the event itself contains a placeholder."""
         partition, time = json.dumps(_NO_PARTITION), json.dumps(_NO_TIME)
         if template_json.count(partition) != 1 or template_json.count(time) != 1:
             return None
@@ -154,10 +154,10 @@ class _EventTemplate(NamedTuple):
 
 
 class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
-    """SQLite event log that writes each batch of events in one transaction per file.
+    """A SQLite event log that writes each batch of events in one transaction per file.
 
-    By default, `base_dir` is that of Dagster's own event log: `history/runs` in the home of the
-    instance, even if `dagster dev` created that home for one session.
+    By default, `base_dir` is the same as for Dagster's own event log: `history/runs` in the home of
+    the instance, even if `dagster dev` created that home for one session.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         self._open_batch = _OpenBatch()
         self._buffer = _Buffer()
         self._tables = set[str]()
-        # Bounded: a webserver reads the shards of thousands of runs over time.
+        # The cache is limited, because a webserver reads the shards of thousands of runs over time.
         self._engine = lru_cache(maxsize=8)(self._new_engine)
         if base_dir is not None:
             super().__init__(base_dir, inst_data)
@@ -183,8 +183,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     ) -> Self:
         """Build the storage from dagster.yaml, and enable batches in Dagster.
 
-        Dagster batches events only if an environment variable is set, which dagster.yaml cannot set.
-        Each process that writes events builds its storage here first. An existing value is kept.
+        Dagster batches events only if an environment variable is set, which dagster.yaml cannot do.
+        Each process that writes events calls this method first. An existing value is kept.
         """
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(DEFAULT_EVENT_BATCH_SIZE))
         return cls(inst_data=inst_data, **config_value)
@@ -192,8 +192,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def register_instance(self, instance: "DagsterInstance") -> None:
         """Set the instance and, without a `base_dir`, the default directory.
 
-        The home of the instance is known only here: dagster.yaml has no relative paths, and a
-        session without DAGSTER_HOME sets no variable. Dagster calls this before the first use.
+        Only this method knows the home of the instance: dagster.yaml has no relative paths, and a
+        session without DAGSTER_HOME sets no variable. Dagster calls it before the first use.
         """
         if not hasattr(self, "_base_dir"):
             base_dir = os.path.join(instance.root_directory, "history", "runs")  # noqa: PTH118
@@ -208,7 +208,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @property
     def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
-        """Whether one planned event per asset and run names a range, instead of one per partition."""
+        """Whether Dagster plans a range of partitions with one event per asset and run."""
         asked = os.getenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
         return asked.lower() not in ("false", "none", "0", "")
 
@@ -223,18 +223,18 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             self._store([event])
 
     def store_event_batch(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store all events or none; after an error, Dagster stores them again one by one."""
+        """Store all events or none. After an error, Dagster stores them again one by one."""
         self._store(events)
 
     def _store(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store events, after the buffered ones."""
+        """Store the buffered events, then these events."""
         buffered = self._buffer.drain()
         try:
             self._store_batch([*buffered, *events])
         except Exception:
             if not buffered:
                 raise
-            # A failing event must not discard the buffered ones.
+            # An event that cannot be stored must not discard the buffered events.
             self._store_each(buffered)
             self._store_batch(events)
 
@@ -277,10 +277,10 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     ) -> None:
         """Record a planned check once per range, not once per partition.
 
-        The evaluation of a check in a run over a range names no partition. Dagster's own log writes
-        one planned row per partition, which no evaluation completes: for sixteen years, this takes
-        seconds and megabytes per check, and the check stays planned. The event in the log of the run
-        keeps its range.
+        In a run over a range, the evaluation of a check names no partition. Dagster's own log writes
+        one planned row per partition, which no evaluation completes. For sixteen years of days, this
+        takes seconds and megabytes per check, and the check stays planned. The run's log keeps the
+        range.
         """
         dagster_event = event.get_dagster_event()
         planned = dagster_event.asset_check_planned_data
@@ -293,7 +293,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         super()._store_asset_check_evaluation_planned(event, event_id)
 
     def _store_asset_events(self, events: Sequence["EventLogEntry"]) -> None:
-        """Do what `store_event` does for asset events, but table by table, not event by event."""
+        """Store asset events as `store_event` does, but table by table instead of one by one."""
         rows = self._rows(events)
         for run_id in dict.fromkeys(row["run_id"] for row in rows):
             with self.run_connection(run_id) as conn:
@@ -302,8 +302,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                     [row for row in rows if row["run_id"] == run_id],
                 )
         with self.index_connection() as conn:
-            # executemany has no limit on the number of values, but returns no keys. They are assigned
-            # here, which is safe because the transaction already holds the write lock.
+            # executemany has no limit on the number of values, but returns no keys. The keys are
+            # assigned here, which is safe because the transaction already holds the write lock.
             last_id = conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar() or 0
             ids = range(last_id + 1, last_id + 1 + len(rows))
             conn.execute(
@@ -312,7 +312,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             )
             self._store_asset_event_tags(conn, events, ids)
             # Each event type always sets the same columns of the asset's row, so only the last event
-            # per type matters; pop keeps the order of these last events.
+            # per type matters. `pop` keeps these last events in order.
             last: dict[str, dict[str, tuple[EventLogEntry, int]]] = {}
             for event, event_id, row in zip(events, ids, rows, strict=True):
                 of_asset = last.setdefault(row["asset_key"], {})
@@ -323,7 +323,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                     self._store_asset_event(conn, event, event_id)
 
     def _rows(self, events: Sequence["EventLogEntry"]) -> list[dict[str, Any]]:
-        """Return the rows of the events; serialize what consecutive events share only once.
+        """Return the rows of the events, and serialize the data that consecutive events share once.
 
         Serialization is the most expensive part of storing an event, and the materializations of a
         range differ only in partition and time.
@@ -349,16 +349,16 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _one_transaction(self, shards: Sequence[str]) -> Iterator[None]:
-        """Open one transaction over shards for this thread: runs first, then the index, if any.
+        """Open one transaction over shards for this thread: the runs first, then any index.
 
-        BEGIN IMMEDIATE acquires the write lock at once, since a transaction that reads before it
-        writes fails if another process wrote in between. All processes lock in the same order, so
-        they cannot deadlock. All files are written before the first commit; only a disk failure
-        between commits can leave them inconsistent.
+        BEGIN IMMEDIATE acquires the write lock at once. A transaction that reads before it writes
+        would fail if another process wrote in between. All processes lock in the same order, so they
+        cannot deadlock. All files are written before the first commit, so only a disk failure between
+        commits can leave them inconsistent.
         """
         with self._db_lock, ExitStack() as stack:
-            # Before the first lock: creating the tables of a new shard also acquires locks, in a
-            # different order.
+            # This must precede the first lock, because creating the tables of a new shard also
+            # acquires locks, but in a different order.
             engines = [self._initialized_engine(shard) for shard in shards]
             connections: dict[str, Connection] = {}
             for shard, engine in zip(shards, engines, strict=True):
@@ -374,7 +374,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator["Connection"]:
-        """Connect to a shard; in a batch, use the connection of the batch."""
+        """Connect to a shard. In a batch, use the connection of the batch."""
         conn = self._open_batch.connections.get(shard)
         if conn is not None:
             yield conn
@@ -391,10 +391,10 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         return engine
 
     def _new_engine(self, shard: str) -> "Engine":
-        """Return the engine of a shard, cached for the statements that SQLAlchemy compiles.
+        """Return the engine of a shard, which is cached because it stores compiled statements.
 
-        It keeps no connection open: closing the last one moves the write-ahead log into the database
-        file, which the live log of the UI watches.
+        It keeps no connection open. Closing the last one writes the write-ahead log to the database
+        file, which the live log in the UI watches.
         """
         return create_engine(
             self.conn_string_for_shard(shard),

@@ -1,8 +1,8 @@
 """Export tables as Parquet and CSV files, for tools that must not wait for the writer's lock.
 
-`snapshots` replaces the files atomically. A folder of exports contains:
+`snapshots` replaces the files atomically. An export folder contains:
 
-    current/manifest.json     tables, columns, rows, as-of dates, SHA-256 of the files
+    current/manifest.json     tables, columns, rows, as-of dates and SHA-256 hashes of the files
     current/exported_at.json  time of the export; all other files are reproducible
     current/TABLE.parquet, current/TABLE.csv
 """
@@ -36,7 +36,7 @@ _REGISTER_SUFFIX = ".exports"
 
 
 class ExportError(WarehouseError):
-    """An export could not be written; the previous one is unchanged."""
+    """An export could not be written. The previous export is unchanged."""
 
 
 _OPTIONS = {
@@ -47,7 +47,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class ExportReport:
-    """The result of an export: rows per table, and tables that were never materialized."""
+    """The result of an export: rows per table, and the tables that were never materialized."""
 
     folder: Path
     rows: Mapping[str, int]
@@ -55,9 +55,9 @@ class ExportReport:
 
 
 def exportable(tables: Sequence[Table]) -> list[Table]:
-    """Return the tables that may be exported: gold, and the unpartitioned tables of silver.
+    """Return the tables that may be exported: the gold tables and unpartitioned silver tables.
 
-    Bronze contains e-mail addresses. The daily tables of silver contain the metadata of raw events, or
+    Bronze tables contain e-mail addresses. Daily silver tables contain the metadata of raw events, or
     are aggregated in gold.
     """
     return [
@@ -69,7 +69,7 @@ def exportable(tables: Sequence[Table]) -> list[Table]:
 
 
 def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
-    """Return the tables to export: the named ones, or by default all exportable tables.
+    """Return the tables to export: those in `names`, or all exportable tables if it is empty.
 
     Raises:
         SettingsError: a table does not exist or may not be exported.
@@ -93,17 +93,17 @@ def write_export(
     *,
     every_table: bool,
 ) -> ExportReport:
-    """Export tables to a folder atomically, one file per table and format.
+    """Export tables to a folder atomically, with one file per table and format.
 
-    Unless `every_table` is set, the other tables of the previous export are kept, and each of `tables`
-    must have been materialized.
+    Unless `every_table` is set, the other tables of the previous export are kept, and each table in
+    `tables` must have been materialized.
 
     Raises:
         WarehouseLockedError: the database stayed locked.
-        MissingTableError: no table, or not each named table, was ever materialized.
+        MissingTableError: no table, or not each required table, was materialized.
         ExportError: the folder cannot be written, or the disk is full.
     """
-    # Before writing: an erasure would miss an export that is not registered.
+    # Register the export before writing it, since an erasure would miss an unregistered one.
     register(settings.database, output)
     database, timeout = str(settings.database), settings.lock_timeout_seconds
     with (
@@ -123,8 +123,8 @@ def write_export(
             }
         if not entries:
             raise MissingTableError(
-                "No table can be exported, since none was materialized. Materialize them first, for"
-                " example with: monstera run"
+                "No table can be exported, since none was materialized. Materialize the tables first,"
+                " for example with: monstera run"
             )
         kept = {} if every_table else _keep_others(output, snapshot, entries.keys())
         _write_manifest(snapshot, {**kept, **entries})
@@ -135,7 +135,7 @@ def write_export(
 def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
     """Export all exportable tables, in both formats, to the configured folder."""
     if settings.export_directory is None:
-        raise SettingsError("export_directory is not set. Set it to the folder of the exports.")
+        raise SettingsError("export_directory is not set. Set it to the folder for exports.")
     chosen = dict.fromkeys(exportable(tables), tuple(FileFormat))
     return write_export(settings, settings.export_directory, chosen, every_table=True)
 
@@ -144,7 +144,7 @@ def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
     """Rewrite each existing export of this warehouse, and delete older files.
 
     Raises:
-        ExportError: a folder cannot be written; others may have been rewritten.
+        ExportError: a folder cannot be written. Other folders may have been rewritten.
     """
     allowed = {table.name: table for table in exportable(tables)}
     folders = registered(settings.database)
@@ -166,7 +166,7 @@ def read_manifest(output: Path) -> dict[str, Any]:
 
 
 def register(database: Path, output: Path) -> None:
-    """Record a folder of exports in a file next to the database, for later erasures.
+    """Record an export folder in a file next to the database, for later erasures.
 
     Raises:
         ExportError: the file cannot be written.
@@ -180,7 +180,7 @@ def register(database: Path, output: Path) -> None:
     except OSError as error:
         raise ExportError(
             f"No table was exported, since {path} cannot be written: {error.strerror}. `monstera"
-            " forget` needs this list of exports. Check its permissions, then export again."
+            " forget` needs this list of exports. Check the file's permissions, then export again."
         ) from error
 
 
@@ -206,9 +206,9 @@ def _write_table(
     table: Table,
     formats: Sequence[FileFormat],
 ) -> dict[str, Any]:
-    """Write the files of a table; return its entry in the manifest."""
+    """Write the files of a table, and return its entry in the manifest."""
     writer.require_table(connection, table)
-    # In the declared order: an altered table may store its columns in another one.
+    # Name the columns in the declared order, since an altered table may store them in another.
     columns = ", ".join(writer.quote(column.name) for column in table.columns)
     order = ", ".join(map(writer.quote, table.key)) or "ALL"
     files = []

@@ -1,10 +1,11 @@
-"""Erase a person on request: replace the id everywhere by a random tombstone.
+"""Erase a person on request: replace the id everywhere with a random tombstone.
 
 This module rewrites stored tables, the database file, Dagster's logs and exports. The rules for
 pseudonymizing rows are in `monstera_assets.bronze.forgotten`, since loads apply them too.
 
-The order makes an erasure resumable: first the logs, while id and address are known; then all tables
-in one transaction; then the file and the exports, which need neither. Repeat it to complete it.
+The order makes an erasure resumable. The logs are rewritten first, while the id and the address are
+known, then all tables in one transaction, then the file and the exports, which need neither. Repeat an
+interrupted erasure to complete it.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ _USERS = "bronze.bronze_users"
 _ROWS = "forgotten_rows"
 
 Columns = Mapping[str, str]
-"""Column name to DuckDB type."""
+"""The DuckDB type of each column, by name."""
 
 
 class ForgetError(WarehouseError):
-    """The id does not identify a person; no data was erased."""
+    """The id does not identify a person. No data was erased."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Forgotten:
 
     Attributes:
         already: whether the person had been erased before.
-        logs: Dagster's files that contained the id or address.
-        exports: the rewritten folders.
+        logs: the files of Dagster that contained the id or address.
+        exports: the rewritten export folders.
     """
 
     tombstone: str
@@ -75,7 +76,7 @@ class Forgotten:
 
 
 def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> Forgotten:
-    """Replace a person by a tombstone in the warehouse, its exports, its logs and all later loads.
+    """Replace a person with a tombstone in the warehouse, its exports, logs and all later loads.
 
     Args:
         settings: the settings of the warehouse.
@@ -84,12 +85,12 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
 
     Raises:
         ForgetError: the id is unknown.
-        ForgottenKeyError: others were erased before, and the key of their hashes is missing.
+        ForgottenKeyError: others were erased before, and the key for their hashes is missing.
         WarehouseLockedError: the database stayed locked.
-        WarehouseError: the disk is full; call again to complete the erasure.
+        WarehouseError: the disk is full. Repeat the call to complete the erasure.
     """
     if not user_id.strip():
-        raise ForgetError("The id of the user is empty. Pass the id that the source contains.")
+        raise ForgetError("The user id is empty. Pass the id that the source contains.")
     logs: list[Path] = []
     with _writing(settings) as connection:
         known = forgetting(connection)
@@ -127,7 +128,7 @@ def _tombstone_of(
         f"SELECT 1 FROM {FORGOTTEN} WHERE kind = 'user_id' AND tombstone = ?", [user_id]
     ).fetchall():
         raise ForgetError(
-            f"{user_id} is a tombstone: this person is already erased. Pass an id from the source."
+            f"{user_id} is a tombstone: this person was already erased. Pass an id from the source."
         )
     return None
 
@@ -339,7 +340,7 @@ def _erase_runs(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         f"UPDATE {name} AS t SET instance_id = v.replacement FROM {VALUES} AS v"
         " WHERE v.kind = t.instance_type AND t.user_id = v.real_id AND t.instance_id = v.value"
     )
-    # Other users' projects whose name contains the id or address.
+    # Projects of other users whose name contains the id or address.
     connection.execute(
         f"UPDATE {name} AS t SET instance_id = json_extract_string(n.pseudonymized, '$')"
         f" FROM {TEXTS} AS n WHERE t.instance_type = 'project'"
@@ -349,7 +350,7 @@ def _erase_runs(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 
 
 def _rejected_as_events(name: str) -> str:
-    """Return SQL for the rejected events of a table: their raw columns, and `raw_row`."""
+    """Return SQL for the rejected events of a table: their raw columns and `raw_row`."""
     inputs = "" if name == _REJECTED_EVENTS else "input_name = 'subscription_events'"
     return _fields(name, _EVENT_FIELDS, inputs)
 
@@ -391,7 +392,7 @@ def _event_tables(stored: Mapping[str, Columns]) -> list[str]:
 
 
 def _stored(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    """Return the columns of each stored table, declared or not."""
+    """Return the columns of each stored table, whether or not it is declared."""
     schemas = ", ".join(literal(str(schema)) for schema in (*Layer, OPERATIONS_SCHEMA))
     tables: dict[str, dict[str, str]] = {}
     for schema, table, column, dtype in connection.execute(

@@ -1,4 +1,4 @@
-"""The folder of Dagster's state: `DAGSTER_HOME` if set, else a folder next to the database."""
+"""The folder for Dagster's state: `DAGSTER_HOME` if set, or else a folder next to the database."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _LOCK = ".monstera.lock"
 
 
 def dagster_home(settings: Settings) -> Path:
-    """Return the absolute folder of Dagster's state, and create it if it is missing.
+    """Return the absolute path of the folder for Dagster's state, and create it if missing.
 
-    If it has no `dagster.yaml`, copy that of this project, whose event log writes in batches.
+    If it has no `dagster.yaml`, this project's file is copied, whose event log writes in batches.
 
     Raises:
         SettingsError: the folder cannot be created or written.
@@ -51,14 +51,14 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
     """Open the Dagster instance of a configuration.
 
     Raises:
-        SettingsError: the folder of Dagster's state cannot be created or written.
-        StateError: its files cannot be read or written, now or while the instance is used.
+        SettingsError: the folder for Dagster's state cannot be created or written.
+        StateError: its files cannot be read or written, either now or while the instance is used.
     """
     home = dagster_home(settings)
     try:
         with _one_at_a_time(home):
             instance = DagsterInstance.from_config(str(home))
-            # Created under the lock, not on first use.
+            # The files must be created under the lock, not on first use.
             _ = (instance.run_storage, instance.event_log_storage, instance.schedule_storage)
         with instance:
             yield instance
@@ -71,7 +71,7 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def _one_at_a_time(home: Path) -> Iterator[None]:
-    """Lock out other processes: if two create the same SQLite files, Dagster fails in one.
+    """Lock out other processes, since Dagster fails if two create the same SQLite files at once.
 
     The system releases the lock when the process ends.
     """

@@ -1,8 +1,8 @@
 """Late and corrected data: request the run that a changed source requires.
 
-A changed day affects all later days, since states look back without limit. One run therefore covers
-the first affected day to the latest day, but loads only the days whose events differ, which a tag of
-the run lists. The command line and the sensor share this logic.
+A changed day affects all later days, since states depend on the whole history. Therefore, one run
+covers all days from the first affected day to the latest. It loads only the days whose events differ,
+which are listed in a tag of the run. The command line and the sensor share this logic.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import as_text, windows_of
 
 SENSOR = "source_changes"
-UNCHANGED = "The source has not changed; all tables are up to date."
+UNCHANGED = "The source has not changed. All tables are up to date."
 
 _SECONDS_BETWEEN_TICKS = 300
 _WINDOWS_SHOWN = 5
@@ -88,11 +88,11 @@ def describe_changes(changes: SourceChanges) -> Iterator[str]:
 def source_changes_sensor(
     settings: Settings, assets: Sequence[TableAsset], first_partition: date
 ) -> SensorDefinition:
-    """Return the sensor that requests one run per change of the source.
+    """Return the sensor that requests one run per change in the source.
 
     Args:
         settings: the configuration.
-        assets: the tables of silver and gold.
+        assets: the silver and gold tables.
         first_partition: the first day of the definitions' calendar.
     """
     fixed = settings.model_copy(update={"start_date": first_partition})
@@ -102,17 +102,19 @@ def source_changes_sensor(
         job=whole_graph_job,
         minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
         default_status=DefaultSensorStatus.STOPPED,
-        description="Compares the source with what was loaded, and requests one run per change:"
-        " it loads the changed days of events and computes all tables from the first affected day."
-        " The sensor is off by default.",
+        description="Compares the source with what was loaded, and requests one run per change. The"
+        " run loads events for the changed days and recomputes all tables from the first affected"
+        " day. The sensor is off by default.",
     )
     def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         try:
             changes = compare_source(fixed, assets, lock_timeout_seconds=0)
         except WarehouseLockedError:
-            return SkipReason("A run is writing to the warehouse. The next tick compares again.")
+            return SkipReason(
+                "A run is writing to the warehouse. The next tick will compare again."
+            )
         except (SettingsError, SourceError, WarehouseError) as error:
-            # Not raised: otherwise each tick would fail until the user fixes the cause.
+            # The error is not raised, since each tick would fail until the user fixes the cause.
             context.log.error(str(error))
             return SkipReason(f"The source cannot be compared: {error}")
         for line in describe_changes(changes):

@@ -1,7 +1,7 @@
 """Erase a person from Dagster's state: its SQLite files and the output of steps.
 
-Failed checks show examples of rows and errors quote values, so the event log can contain personal data.
-Storage outside Dagster's home, such as a PostgreSQL server, is not covered.
+The event log can contain personal data, because failed checks show example rows and errors quote
+values. Storage outside `DAGSTER_HOME`, such as a PostgreSQL server, is not covered.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _NUMBER = re.compile(r"-?[0-9.]+")
 
 
 class LogError(WarehouseError):
-    """A file of Dagster could not be rewritten; the person is not erased yet."""
+    """One of Dagster's files could not be rewritten. The person is not erased yet."""
 
 
 def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Path]:
-    """Replace ids and addresses by a tombstone in Dagster's home; return the changed files.
+    """Replace ids and addresses with a tombstone in Dagster's home; return the changed files.
 
-    A name is replaced as a whole word; a number only as a cell of a check's examples.
+    A name is replaced only as a whole word, and a number only as a cell in a check's examples.
 
     Raises:
         LogError: a file is locked or cannot be written.
@@ -45,8 +45,8 @@ def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Pat
                 continue
         except (OSError, sqlite3.Error) as error:
             raise LogError(
-                f"{path} cannot be rewritten ({error}). The person is not erased. Stop Dagster if it"
-                " is running, check the disk space and permissions, then run the command again."
+                f"{path} cannot be rewritten ({error}). The person is not erased yet. Stop Dagster if"
+                " it is running, check the disk space and permissions, then run the command again."
             ) from error
         if found:
             changed.append(path)
@@ -58,7 +58,7 @@ class _Replacement:
         forms: set[str] = set()
         patterns: list[str] = []
         for name in names:
-            # Unchanged, as a check's example shows it, and both in JSON.
+            # The name itself, its form in a check's example, and both of them in JSON.
             shown = Finding("", 1, (name,)).as_markdown().splitlines()[0].strip("| ")
             variants = {name, shown, json.dumps(name)[1:-1], json.dumps(shown)[1:-1]}
             forms |= variants
@@ -73,7 +73,7 @@ class _Replacement:
                 )
                 patterns.append(around[0] + re.escape(variant) + around[1])
         self.forms = sorted(forms)
-        # Longest first: an address may begin with an id.
+        # Longest first, because an address may begin with an id.
         self._pattern = re.compile("|".join(sorted(patterns, key=len, reverse=True)))
         self._tombstone = tombstone
 

@@ -1,4 +1,4 @@
-"""Dagster's maintenance jobs: exports, and the deletion of expired raw events."""
+"""The maintenance jobs in Dagster: exports and the deletion of expired raw events."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ _RESOURCES = {IO_MANAGER_KEY: dg.mem_io_manager}
 
 
 def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.JobDefinition]:
-    """Return the job that deletes old raw events and, if a folder is configured, that of exports."""
+    """Return the job that deletes old raw events and, if its folder is set, the export job."""
 
     @dg.op(name="remove_old_raw_events")
     def expire(context: dg.OpExecutionContext) -> None:

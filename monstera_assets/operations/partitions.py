@@ -27,7 +27,7 @@ def first_partition(settings: Settings) -> date:
 
 
 def source_range(settings: Settings) -> DateWindow:
-    """Return the earliest to the latest date of creations, events and subscription events.
+    """Return the range of dates of creations, events and subscription events.
 
     Raises:
         SourceError: the source cannot be read or has no readable date.
@@ -44,10 +44,10 @@ def source_range(settings: Settings) -> DateWindow:
 def choose_window(
     available: DateWindow, source: Callable[[], DateWindow], first: date | None, last: date | None
 ) -> DateWindow:
-    """Return the range of a run: as requested, by default all days of the source.
+    """Return the requested days of a run, which are by default all days of the source.
 
-    `available` are the existing partitions. `source` returns the range of the source, and is called
-    only if needed.
+    `available` contains the existing partitions. `source` returns the range of the source, and is
+    called only if needed.
 
     Raises:
         SettingsError: a requested day has no partition, or the range is empty.
@@ -66,7 +66,7 @@ def choose_window(
 
 
 def available_partitions(first: date) -> DateWindow:
-    """Return the existing partitions: from the first day to yesterday.
+    """Return the existing partitions, from the first day to yesterday.
 
     Raises:
         SettingsError: the first day has not ended.

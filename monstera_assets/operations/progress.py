@@ -1,4 +1,4 @@
-"""Show the progress of a run: a bar on a terminal, otherwise plain lines."""
+"""Show the progress of a run: as a bar on a terminal, or else as plain lines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROW_COUNTS = ("dagster/row_count", "dagster/partition_row_count", "rows_written
 
 
 class RunProgress(Progress):
-    """Show finished steps, the current table and the rows written; a listener of `run_range`."""
+    """A listener for `run_range` that shows finished steps, the current table and rows written."""
 
     def __init__(self, console: Console, steps: int) -> None:
         super().__init__(
@@ -53,7 +53,7 @@ class RunProgress(Progress):
             made = event.step_materialization_data.materialization
             counts = (made.metadata[key] for key in _ROW_COUNTS if key in made.metadata)
             if (count := next(counts, None)) is not None:
-                # All partitions of a range report the same metadata: use the first.
+                # All partitions of a range report the same metadata, so the first one is enough.
                 of_step = self._rows.setdefault(step, {})
                 of_step.setdefault(made.asset_key.path[-1], int(str(count.value)))
         elif kind == DagsterEventType.STEP_START:

@@ -44,7 +44,7 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
 
 
 def headline(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    """Yield an empty line and the figures of the as-of date; no lines if no states exist."""
+    """Yield an empty line and the figures for the as-of date, or nothing if no states exist."""
     if not stored_columns(connection, STATES):
         return
     states = connection.execute(

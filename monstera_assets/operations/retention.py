@@ -1,7 +1,7 @@
-"""Delete raw events that are older than the retention period; states and totals do not change.
+"""Delete raw events that are older than the retention period. States and totals do not change.
 
-Assets read raw events of their own day and at most `LOOK_BACK_DAYS` before it, which a test verifies.
-These days are always kept. All other tables, including the steps of workflows, are kept too.
+For each day, assets read raw events of that day and at most `LOOK_BACK_DAYS` before it, which a test
+verifies. These days are always kept. All other tables, including workflow steps, are also kept.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 
 LOOK_BACK_DAYS = RECENT_DAYS
-"""The longest look-back on raw events of any table or check: behavior over 90 days."""
+"""The longest period of raw events that a table or check reads, namely 90 days of behavior."""
 
-# The ledger of loads is kept, but no longer matches any table for these days.
+# The record of loads is kept, but for these days it no longer matches any table.
 _LOADS = "bronze_loads"
 _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
 
 
 @dataclass(frozen=True)
 class Expired:
-    """Deleted rows by table; `removed_before` is None if no raw events were old enough."""
+    """The deleted rows by table. `removed_before` is None if no raw events were old enough."""
 
     rows: dict[str, int]
     removed_before: date | None
@@ -37,11 +37,11 @@ class Expired:
 
 
 def expire_raw_events(settings: Settings, today: date) -> Expired:
-    """Delete raw events older than `raw_event_retention_days` on a date, and record the cut-off.
+    """Delete raw events older than `raw_event_retention_days`, and record the cut-off.
 
     Raises:
         WarehouseLockedError: the database stayed locked.
-        WarehouseError: the disk is full; call again to complete it.
+        WarehouseError: the disk is full. Repeat the call to complete the deletion.
     """
     rows: dict[str, int] = {}
     with connect(
@@ -78,7 +78,7 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
 
 
 def _cutoff(connection: duckdb.DuckDBPyConnection, oldest: date) -> date | None:
-    """Return the first day whose raw events are kept; None if no earlier day is loaded."""
+    """Return the first day whose raw events are kept, or None if no earlier day is loaded."""
     [(first, last)] = connection.execute(
         f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
         " WHERE table_name = 'bronze_events'"

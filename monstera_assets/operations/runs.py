@@ -33,7 +33,7 @@ from monstera_assets.warehouse.windows import RANGE_END_TAG, RANGE_START_TAG, Da
 whole_graph_job = define_asset_job(
     WHOLE_GRAPH,
     selection=AssetSelection.all(),
-    description="All tables and checks, for a partition or a range of partitions.",
+    description="Computes all tables and checks for a partition or a range of partitions.",
 )
 
 Listener = Callable[[DagsterEvent], None]
@@ -44,7 +44,7 @@ _ENDS_OF_STEPS = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE)
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """A failed check, with the number of rows that break its rule."""
+    """A failed check, with the number of rows that violate it."""
 
     table: str
     name: str
@@ -55,7 +55,7 @@ class FailedCheck:
 
 @dataclass(frozen=True)
 class Failure:
-    """The cause of a failure, and the steps that failed; empty if the run failed before the first."""
+    """The cause of a failure, and the failed steps. If no step was started, there are none."""
 
     kind: str
     message: str
@@ -63,7 +63,7 @@ class Failure:
 
     @property
     def is_source_error(self) -> bool:
-        """Whether the source must be corrected."""
+        """Whether an error in the source caused the failure."""
         return self.kind == SourceError.__name__
 
     def __str__(self) -> str:
@@ -111,14 +111,14 @@ def run_range(
     listener: Listener | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> RunReport:
-    """Materialize the whole graph for a range of days in one run; return failures in the report.
+    """Materialize the whole graph for a range of days in one run, and report any failures.
 
     Args:
         job: the job to run.
         instance: the instance that records the run.
         window: the partitions.
         listener: called with each event of the run.
-        tags: further tags of the run.
+        tags: additional tags for the run.
     """
     run_id = str(uuid.uuid4())
     end_abandoned_runs(instance)
@@ -131,8 +131,8 @@ def run_range(
             if listener is not None:
                 listener(event)
             if event.event_type in _ENDS_OF_STEPS and interrupted():
-                # DuckDB turned the interrupt into an error, which ended only the step. Raise it again
-                # between two steps, so that Dagster ends the run.
+                # DuckDB turned the interrupt into an error, which ended only the step. The interrupt
+                # is raised again between two steps, so that Dagster ends the run.
                 signal.raise_signal(signal.SIGINT)
 
         instance.add_event_listener(run_id, on_event)
@@ -201,7 +201,7 @@ def _report(result: ExecuteInProcessResult, window: DateWindow, *, interrupted: 
 
 
 def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
-    """Return the root causes of failures, except failed checks, which are reported separately."""
+    """Return the root causes of failures. Failed checks are reported separately."""
     own_errors = set(_names_with_subclasses(SettingsError, SourceError, WarehouseError))
     steps_of: dict[tuple[str, str], list[str]] = {}
     messages: dict[tuple[str, str], str] = {}
@@ -210,7 +210,7 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
         if event.event_type == DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
         elif event.event_type == DagsterEventType.RUN_FAILURE and not messages:
-            # If the process of a run was lost, another process records the failure without data.
+            # If the process of a run was killed, another process records the failure without data.
             error = getattr(event.event_specific_data, "error", None)
         if error is None:
             continue
@@ -224,8 +224,8 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
             message = message.split(": ", 1)[-1]
         cause = (kind, message)
         if kind == MissingPartitionsError.__name__:
-            # Tables look back over different periods. The smallest message about a table names the
-            # earliest day, and its command materializes the days for all.
+            # Tables read different periods. The smallest message about a table names the earliest
+            # day, and the command in it materializes the days that all of them need.
             cause = (kind, message.split(" for ", 1)[0])
         steps_of.setdefault(cause, []).extend([step_name(event)] if event.step_key else [])
         messages[cause] = min(messages.get(cause, message), message)

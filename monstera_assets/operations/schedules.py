@@ -1,7 +1,7 @@
 """The daily run, which computes yesterday and any earlier missing days.
 
-The schedule reads the materialized days of each daily table from Dagster, and requests one run from the
-first missing day to yesterday.
+The schedule reads the materialized days of each daily table from Dagster, and requests one run for all
+days from the first missing day to yesterday.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from monstera_assets.warehouse.windows import RANGE_END_TAG, DateWindow
 TRANSIENT_RETRIES = dg.RetryPolicy(
     max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
-"""Retries of steps, for files that are being replaced and databases that stay locked."""
+"""Retry failed steps, since files may be about to be replaced and the database may be locked."""
 
 daily_job = dg.define_asset_job(
     DAILY,
     selection=dg.AssetSelection.all(),
     op_retry_policy=TRANSIENT_RETRIES,
     tags={"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_FAILURE"},
-    description="All tables and checks for yesterday and earlier missing days.",
+    description="Computes all tables and checks for yesterday and any earlier missing days.",
 )
 gold_job = dg.define_asset_job(
     "gold_only",
     selection=dg.AssetSelection.groups("gold", "dashboards"),
-    description="Metrics, their checks and the dashboards, from the existing bronze and silver tables.",
+    description="Computes metrics, their checks and dashboards from existing bronze and silver tables.",
 )
 
 _UNFINISHED = [
@@ -43,7 +43,7 @@ _UNFINISHED = [
 
 
 def freshness(settings: Settings) -> dg.FreshnessPolicy:
-    """Return the policy that each table is materialized within two hours after `daily_run_at`."""
+    """Return the policy that each table must be materialized within two hours of `daily_run_at`."""
     late = deadline(settings)
     return dg.FreshnessPolicy.cron(
         deadline_cron=f"{late.minute} {late.hour} * * *", lower_bound_delta=LATE_AFTER
@@ -53,7 +53,7 @@ def freshness(settings: Settings) -> dg.FreshnessPolicy:
 def daily_schedule(
     settings: Settings, first_partition: date, daily_tables: Sequence[dg.AssetKey]
 ) -> dg.ScheduleDefinition:
-    """Return the schedule of the daily run, at `daily_run_at` (UTC), for all daily tables."""
+    """Return the schedule that runs all daily tables at `daily_run_at` (UTC)."""
     at = settings.daily_run_at
 
     @dg.schedule(
@@ -62,7 +62,7 @@ def daily_schedule(
         cron_schedule=f"{at.minute} {at.hour} * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Computes yesterday and earlier missing days, every day at {at:%H:%M} UTC.",
+        description=f"Computes yesterday and any earlier missing days, daily at {at:%H:%M} UTC.",
     )
     def daily_run(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         yesterday = context.scheduled_execution_time.date() - timedelta(days=1)
@@ -84,9 +84,9 @@ def daily_schedule(
 def missing_days(
     instance: dg.DagsterInstance, tables: Sequence[dg.AssetKey], calendar: DateWindow
 ) -> DateWindow | None:
-    """Return the first day missing in any table to the calendar's last day; None if none is missing.
+    """Return the days from the first one missing in any table, or None if no day is missing.
 
-    Later days are recomputed, since they can depend on earlier days.
+    The window ends with the calendar, since later days can depend on earlier days.
     """
     materialized = [set(instance.get_materialized_partitions(table)) for table in tables]
     for day in calendar:

@@ -1,12 +1,12 @@
-"""Folders whose files are replaced atomically: exports, dashboards.
+"""Folders whose files are replaced atomically, such as exports and dashboards.
 
 Such a folder contains:
 
-    current -> snapshots/8f0c2a91    the link that readers follow
+    current -> snapshots/8f0c2a91    the link through which consumers read
     snapshots/8f0c2a91/              the files
 
-The link is replaced in one step, after the new snapshot is complete and on disk. The previous snapshot
-is kept until the next write, for readers that still use it.
+The link is replaced in one step after the new snapshot is complete and on disk. The previous snapshot
+is kept until the next write, for consumers that still read it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Snapshots:
     """A folder of snapshots.
 
     Attributes:
-        output: the folder, created on the first write.
-        what: what a snapshot is called in messages.
-        command: the command to retry, in messages.
+        output: the folder, which the first write creates.
+        what: the name of a snapshot in messages.
+        command: the command to retry, for messages.
         error: the class of errors to raise.
     """
 
@@ -47,15 +47,16 @@ class Snapshots:
 
     @property
     def current(self) -> Path:
-        """The link that readers follow."""
+        """The link through which consumers read the latest snapshot."""
         return self.output / CURRENT
 
     @contextmanager
     def replacing(self) -> Iterator[Path]:
-        """Yield a new folder to fill; publish it when the body ends.
+        """Yield a new folder to fill, and publish it when the body ends.
 
         Raises:
-            WarehouseError: as `error`: the folder cannot be written, or another process writes to it.
+            WarehouseError: the folder cannot be written, or another process is writing to it. The
+                class is `error`.
         """
         try:
             with self._locked():
@@ -83,19 +84,19 @@ class Snapshots:
         """Delete all snapshots except the current one.
 
         Raises:
-            WarehouseError: as `error`: another process writes to the folder.
+            WarehouseError: another process is writing to the folder. The class is `error`.
         """
         with self._locked():
             self._clean()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Lock the folder for one writer; the system releases the lock when the process ends."""
+        """Lock the folder for one writer. The system releases the lock when the process ends."""
         self.output.mkdir(parents=True, exist_ok=True)
         if self.current.exists() and not self.current.is_symlink():
             raise self.error(
-                f"{self.current} is not the link of an earlier {self.what}. Choose another folder with"
-                " --output, or delete it."
+                f"{self.current} is not a link that an earlier {self.what} created. Choose another"
+                " folder with --output, or delete it."
             )
         with (self.output / _LOCK).open("w") as file:
             try:
@@ -108,7 +109,7 @@ class Snapshots:
             yield
 
     def _clean(self) -> None:
-        """Delete the previous snapshot and the files of killed writers."""
+        """Delete the previous snapshot and the files that killed writers left."""
         current = self.current.resolve()
         (self.output / f".{CURRENT}").unlink(missing_ok=True)
         for snapshot in (self.output / _SNAPSHOTS).glob("*"):

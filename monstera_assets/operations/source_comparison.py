@@ -1,10 +1,12 @@
 """Compare the source with what was loaded, and determine what must be loaded and computed.
 
-The ledgers record the files of each loaded day and input. With events laid out by day, the fingerprints
-of a day's files are compared with them; otherwise those of all files and, if any differs, the digest of
-each day's rows. Files are always read completely, since equal size and time do not prove equal content.
+The ledgers, which are the tables `bronze_loads` and `bronze_entity_loads`, record the files of each
+loaded day and input. If events are stored by day, the fingerprints of each day's files are compared
+with them. Otherwise, those of all files are compared and, if any differs, the digest of each day's
+rows. Files are always read completely, since equal size and time do not prove equal content.
 
-Changed settings, such as a threshold or `earliest_event_date`, are not detected: run all days again.
+Changed settings, such as a threshold or `earliest_event_date`, are not detected. After such a change,
+run all days again.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class EventDays:
         changed: days with different rows.
         removed: days that had rows and now have none.
         never_loaded: days that were never loaded, with or without rows.
-        rows_outside: number of rows dated outside the available days; None if not counted.
+        rows_outside: number of rows dated outside the available days, or None if not counted.
         content: digests of the current rows of these days.
     """
 
@@ -75,13 +77,13 @@ class EventDays:
 
     @property
     def every(self) -> frozenset[date]:
-        """All these days."""
+        """All days whose events differ."""
         return frozenset([*self.added, *self.changed, *self.removed, *self.never_loaded])
 
 
 @dataclass(frozen=True)
 class SourceChanges:
-    """The changes of a source, and the run that they require.
+    """The changes in a source, and the run that they require.
 
     Attributes:
         days: the days that should exist.
@@ -89,9 +91,9 @@ class SourceChanges:
         inputs: names of the other inputs whose files differ.
         effect: the days that these inputs affect.
         unfinished: days and tables that an earlier run did not complete.
-        rebuild: the days to recompute; None if no run is required.
-        load: the days of `rebuild` whose events must be loaded.
-        key: a unique key of the change.
+        rebuild: the days to recompute, or None if no run is required.
+        load: the days in `rebuild` whose events must be loaded.
+        key: a unique key for the change.
     """
 
     days: DateWindow
@@ -115,11 +117,11 @@ def compare_source(
     Args:
         settings: the configuration. Without a `start_date`, the calendar begins at the first day of
             the source or the first loaded day, whichever is earlier.
-        assets: the tables of silver and gold.
-        lock_timeout_seconds: seconds to wait for a lock; by default as configured.
+        assets: the silver and gold tables.
+        lock_timeout_seconds: seconds to wait for a lock, by default the configured value.
 
     Raises:
-        SettingsError: no day of the source has ended.
+        SettingsError: no day in the source has ended.
         SourceError: the source cannot be read.
         WarehouseLockedError: a run is writing to the warehouse.
         SchemaMismatchError: the ledger has another version.
@@ -127,7 +129,7 @@ def compare_source(
     """
     in_source = source_range(settings)
     inputs = discover_source(settings.source)
-    # Before opening the warehouse, which blocks runs from writing to it.
+    # Read the source before opening the warehouse, which blocks runs from writing to it.
     prints: Prints = {
         name: tuple(fingerprint(file) for file in found.files) for name, found in inputs.items()
     }
@@ -145,7 +147,7 @@ def compare_source(
             last = max(last, loaded.last)
         if last < first:
             raise SettingsError(
-                f"The source has no day from {first} that has ended. Set an earlier start_date, or"
+                f"The source has no day since {first} that has ended. Set an earlier start_date, or"
                 " wait for more data."
             )
         days = DateWindow(first, last)
@@ -187,7 +189,7 @@ def compare_source(
 
 
 def _causes(assets: Sequence[TableAsset]) -> Mapping[str, frozenset[Cause]]:
-    """Return the loads that each table depends on directly or indirectly."""
+    """Return the loads on which each table depends, directly or indirectly."""
     inputs = {asset.table.name: asset.inputs for asset in assets}
     causes = {table.name: frozenset({Cause.ENTITIES}) for table in load_entities.TABLES}
     causes |= {table.name: frozenset(Cause) for table in load_events.TABLES}
@@ -313,7 +315,7 @@ def _keep_files(
 
 
 def _other_files(connection: duckdb.DuckDBPyConnection, ledger: str, days: DateWindow) -> bool:
-    """Return whether a day was loaded from other files, or undated rows belonged to another day."""
+    """Return whether a day was loaded from other files, or undated rows with another day."""
     [(other, first)] = connection.execute(
         f"SELECT coalesce(bool_or(files <> coalesce((SELECT list(file ORDER BY file.path) FROM"
         f" compared_files), [])), false), min(partition_date) FROM ({ledger})"
@@ -363,7 +365,7 @@ def _compare_entities(
     inputs: Mapping[str, SourceInput],
     prints: Prints,
 ) -> tuple[tuple[str, ...], EntityEffect]:
-    """Return the inputs whose files differ from the ledger, and the effect of their rows."""
+    """Return the inputs whose files differ from the ledger, and the days that they affect."""
     names = [_input_name(table) for table in COMPARED]
     if not _has(connection, bronze_entity_loads.TABLE):
         return tuple(names), EntityEffect(every_day=True)
@@ -412,8 +414,8 @@ def _input_name(table: Table) -> str:
 def _key(events: EventDays, inputs: Prints, unfinished: OutOfDate) -> str:
     """Return a digest of the change.
 
-    It includes the time of the latest loaded change, so that a source that is reverted and changed
-    again gets a new key.
+    The digest includes the time of the latest loaded change, so that a source that is reverted and
+    changed again gets a new key.
     """
     document = {
         "events": events.content,

@@ -1,7 +1,7 @@
-"""The status of the warehouse: rows, ranges of days, last run, failing checks, late days.
+"""The status of the warehouse: rows, ranges of days, the last run, failing checks and late days.
 
-It is read from Dagster's storage and, if it can be opened, from the DuckDB file. Table declarations are
-not imported, since importing them takes longer than reading the status.
+The status is read from Dagster's storage and, if it can be opened, from the DuckDB file. Table
+declarations are not imported, since importing them takes longer than reading the status.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from dagster._core.storage.event_log.base import AssetEntry
 
 LEVEL = "alert_level"
-"""Metadata key of an evaluation: the alert level of the check (checks/table_checks.py)."""
+"""The metadata key for the alert level of a check evaluation (see checks/table_checks.py)."""
 
 Outcome = Literal["succeeded", "failed", "canceled", "running", "abandoned"]
 
@@ -59,7 +59,8 @@ class TableStatus(BaseModel):
     """The status of a table.
 
     Attributes:
-        rows: None if the table does not exist, or if the file is locked and they are unknown.
+        rows: number of rows, or None if the table does not exist or its rows are unknown because the
+            file is locked.
         failing_checks: name and level of each check whose latest evaluation failed.
         checks_not_reached: checks that the last run planned but did not evaluate.
     """
@@ -76,7 +77,7 @@ class TableStatus(BaseModel):
 
 
 class LastRun(BaseModel):
-    """The latest run of the graph; `at` is its end, or its start if it has not ended."""
+    """The latest run of the graph. `at` is its end, or its start if it has not ended."""
 
     run_id: str
     job: str
@@ -85,9 +86,10 @@ class LastRun(BaseModel):
 
 
 class Status(BaseModel):
-    """The health of the warehouse and its tables, sorted by layer and name; also the JSON output.
+    """The health of the warehouse and its tables, which are sorted by layer and name.
 
-    If `locked`, another process holds the file, and rows and days are those that Dagster recorded.
+    This is also the JSON output. If `locked` is true, another process holds the file, and Dagster's
+    records provide the rows and days.
     """
 
     due: Due
@@ -98,13 +100,13 @@ class Status(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def latest_day(self) -> date | None:
-        """The latest day that all daily tables have reached; None without daily tables."""
+        """The latest day that all daily tables have reached, or None if there is no daily table."""
         return min((table.last_day for table in self.tables if table.last_day), default=None)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def late(self) -> bool:
-        """Whether a daily table lacks the due day, or another table was never materialized.
+        """Whether the due day is missing in a daily table, or another table was never materialized.
 
         A warehouse that is empty or begins after the due day is not late.
         """
@@ -137,7 +139,7 @@ def read_status(
     failing, not_reached = _checks(instance, runs)
     keys = [key for key in instance.all_asset_keys() if key.path[0] in _LAYERS]
     entries = [record.asset_entry for record in instance.get_asset_records(keys)]
-    # Dagster's storage keeps renamed and removed tables; the last run of the whole graph omits them.
+    # Dagster's storage keeps renamed and removed tables. The last run of the whole graph omits them.
     recent = {record.dagster_run.run_id for record in runs}
     current = {
         (entry.asset_key.path[0], entry.asset_key.path[-1]): entry
@@ -170,7 +172,7 @@ def read_status(
 
 
 def ensure_writable(settings: Settings) -> None:
-    """Open and close the database for writing, so that a run that cannot write fails early.
+    """Open the database for writing and close it, so that a run that cannot write fails early.
 
     Raises:
         WarehouseError: another process holds the database, or it cannot be opened.
@@ -218,7 +220,7 @@ def _stored(
 def _recorded(instance: DagsterInstance, entry: AssetEntry, due_day: date) -> dict[str, Any]:
     """Return what Dagster recorded about a table, for a locked file.
 
-    The rows of a daily table are unknown, since each run records only those of its own days.
+    The number of rows in a daily table is unknown, since each run records only its own days.
     """
     latest = entry.last_materialization
     if latest is None or latest.asset_materialization is None:
@@ -245,7 +247,7 @@ def _days(first: date | None, last: date | None, number: int, has_due_day: bool)
 
 
 def _runs(instance: DagsterInstance) -> tuple[list[RunRecord], bool]:
-    """Return the runs since the latest run of the whole graph, and whether there is such a run."""
+    """Return the runs since the latest run of the whole graph, and whether it was found."""
     runs: list[RunRecord] = []
     for record in instance.get_run_records(limit=_RUNS_READ):
         if record.dagster_run.job_name not in (EXPIRE_RAW_EVENTS, EXPORT_TABLES):
@@ -262,7 +264,7 @@ def _is_running(instance: DagsterInstance, record: RunRecord) -> bool:
 
 def _is_whole(record: RunRecord) -> bool:
     run = record.dagster_run
-    # Retrying a failed run skips the steps that succeeded.
+    # The retry of a failed run skips the steps that succeeded.
     return (
         run.job_name in (WHOLE_GRAPH, DAILY)
         and run.parent_run_id is None
@@ -274,7 +276,7 @@ def _is_whole(record: RunRecord) -> bool:
 def _checks(
     instance: DagsterInstance, runs: Sequence[RunRecord]
 ) -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
-    """Return, per table, the failing checks and the checks that the last run did not reach."""
+    """Return the failing checks of each table, and the checks that the last run did not reach."""
     planned = {
         AssetCheckKey(check.asset_key, check.check_name)
         for record in runs
@@ -338,7 +340,7 @@ def print_status(console: Console, status: Status) -> None:
 
 
 def print_tables(console: Console, tables: Sequence[TableStatus]) -> None:
-    """Print one line per table (rows, range of days, last materialization), then missing days."""
+    """Print one line per table with its rows, days and last materialization; then missing days."""
     grid = Grid(box=None, pad_edge=False, header_style="bold")
     for heading in ("table", "rows", "from", "to", "materialized (UTC)"):
         grid.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=True)
@@ -358,7 +360,7 @@ def print_tables(console: Console, tables: Sequence[TableStatus]) -> None:
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print text without wrapping and markup."""
+    """Print text without wrapping or markup."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -30,14 +30,14 @@ ENVIRONMENT_PREFIX = "MONSTERA_"
 NESTED = "__"
 
 OTHER_VARIABLES = frozenset({"MONSTERA_EXAMPLES_FACTOR"})
-"""Variables with the prefix that are not settings: the number of examples in tests."""
+"""Variables with the prefix that are not settings. This one scales the number of examples."""
 
 RENAMED_SETTINGS: Mapping[str, str] = {}
-"""Old to new setting names, as in `policy.active_days`; the error for an old name shows the new."""
+"""The new name of each renamed setting. An error about an old name shows the new one."""
 
 
 class SettingsError(ValueError):
-    """A setting is invalid; the message says which one and where it was set."""
+    """A setting is invalid. The message says which one, and where it was set."""
 
 
 class Settings(BaseSettings):
@@ -50,16 +50,16 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         validate_default=True,
-        # An invalid input may be a secret. `load_settings` adds the inputs that are not.
+        # An invalid value may be a secret. `load_settings` adds only values that are not secret.
         hide_input_in_errors=True,
     )
 
-    source: Path = Field(Path("seeds"), description="Folder of the input files.")
+    source: Path = Field(Path("seeds"), description="The folder with the input files.")
     database: Path = Field(
-        Path("data/monstera.duckdb"), description="DuckDB file of the warehouse."
+        Path("data/monstera.duckdb"), description="The DuckDB file of the warehouse."
     )
     start_date: date | None = Field(
-        None, description="First daily partition. Default: the earliest date in the source."
+        None, description="The first daily partition. Default: the earliest date in the source."
     )
     earliest_event_date: date = Field(
         date(1990, 1, 1), description="Events before this date are rejected."
@@ -67,51 +67,52 @@ class Settings(BaseSettings):
     memory_limit: str | None = Field(
         None,
         pattern=r"^\d+(\.\d+)?\s*([KMGT]i?B|%)$",
-        description="Memory limit of DuckDB, such as 4GB. Default: 80 % of the machine's memory.",
+        description="The memory limit for DuckDB, such as 4GB. Default: 80 % of the machine's memory.",
     )
     threads: int | None = Field(
         None, ge=1, description="Number of threads that DuckDB uses. Default: one per core."
     )
     temp_directory: Path | None = Field(
-        None, description="Folder for DuckDB's temporary files. Default: next to the database."
+        None, description="The folder for DuckDB's temporary files. Default: next to the database."
     )
     lock_timeout_seconds: float = Field(
         30.0, ge=0, description="Seconds to wait for another process to release the database."
     )
     daily_run_at: time = Field(
         time(5, 0),
-        description="Start of the daily run, HH:MM in UTC. The source must have yesterday's data then.",
+        description="Start time of the daily run, as HH:MM in UTC. By then, the source must contain"
+        " yesterday's data.",
     )
     export_directory: Path | None = Field(
         None,
-        description="Folder to which each run exports the tables for BI tools. Default: no export.",
+        description="The folder to which each run exports tables for BI tools. Default: no export.",
     )
     dashboard_directory: Path | None = Field(
         None,
-        description="Folder of the dashboard site, with the home page current/index.html. Default:"
+        description="The folder for the dashboards, whose home page is current/index.html. Default:"
         " dashboards, next to the database.",
     )
     raw_event_retention_days: int = Field(
         730,
         ge=1,
-        description="Days for which `monstera expire` keeps raw events.",
+        description="Number of days for which `monstera expire` keeps raw events.",
     )
     entities_created: tuple[EntityCreated, ...] = Field(
         DEFAULT_ENTITIES_CREATED,
-        description="Entities that users create, with the event types that count as creation. Each"
-        " adds a table gold_ENTITY_created_daily.",
+        description="The entities that users create, with the event types that count as creation. Each"
+        " entity adds a table gold_ENTITY_created_daily.",
     )
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="Apprise URLs that receive alerts, such as slack://..., separated by commas or"
-        " spaces or as a JSON list; kept secret. Prefix a URL with a level, owners or both to limit"
-        " its alerts: P1+team:data-platform=slack://... receives P0 and P1 alerts for tables of that"
-        " owner. Without URLs, alerts are only logged.",
+        " spaces, or as a JSON list. They are kept secret. To limit the alerts for a URL, prefix it"
+        " with a level, owners or both. For example, P1+team:data-platform=slack://... receives P0"
+        " and P1 alerts for this owner's tables. Without URLs, alerts are only logged.",
     )
     ui_url: str = Field(
         "http://127.0.0.1:3000",
         pattern=r"^https?://[^\s@<>]+$",
-        description="Address of the Dagster UI, used for links in alerts.",
+        description="The address of the Dagster UI, which is used for links in alerts.",
     )
     policy: LifecyclePolicy = Field(
         default_factory=LifecyclePolicy, description="Lifecycle thresholds."
@@ -119,7 +120,7 @@ class Settings(BaseSettings):
 
     @property
     def dashboards(self) -> Path:
-        """The folder of the dashboard site."""
+        """The folder for the dashboards."""
         return self.dashboard_directory or self.database.parent / "dashboards"
 
     @field_validator("alert_urls", mode="before")
@@ -148,10 +149,10 @@ class Settings(BaseSettings):
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Read the settings; flags that are None count as not given.
+    """Read the settings. Flags that are None count as not given.
 
     Raises:
-        SettingsError: a setting is invalid; the message says which one, where it was set and why.
+        SettingsError: a setting is invalid. The message says which one, where it was set and why.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     in_file = _read_file()
@@ -168,7 +169,7 @@ def load_settings(**flags: Any) -> Settings:
 def variables(
     model: type[BaseModel] = Settings, prefix: str = ENVIRONMENT_PREFIX
 ) -> dict[str, FieldInfo]:
-    """Return every environment variable that is a setting, with its field."""
+    """Return the field of every setting, by environment variable."""
     found: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
         variable = f"{prefix}{name.upper()}"

@@ -1,8 +1,8 @@
-"""Routing of alerts: the entries of the setting `alert_urls`.
+"""Routes for alerts, from the entries of the setting `alert_urls`.
 
-An entry is an Apprise URL or `ROUTE=URL`. A route limits what the URL receives: a level (this and
-more urgent ones), owners, or both joined by `+`, as in `P1+team:data-platform=slack://...`. URLs
-contain passwords and tokens, so errors never quote an entry.
+An entry is an Apprise URL or `ROUTE=URL`. A route limits what the URL receives: alerts of at least a
+level, alerts for owners, or both joined by `+`, as in `P1+team:data-platform=slack://...`. URLs contain
+passwords and tokens, so errors never quote an entry.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 LEVELS = ("P0", "P1", "P2", "P3")
-"""From most to least urgent, which is also their string order."""
+"""The levels from most to least urgent, which is also their alphabetical order."""
 
 _SERVICE = r"[A-Za-z0-9][A-Za-z0-9+._-]*://"
 _ENTRY = re.compile(rf"(?:(?P<route>[^=\s,/]*)=)?(?P<url>{_SERVICE}.+)", re.DOTALL)
@@ -25,13 +25,13 @@ _OWNER = re.compile(r"team:\S+")
 
 @dataclass(frozen=True)
 class Route:
-    """The alerts that a URL receives: up to a level, and of some owners (all if empty)."""
+    """The alerts that a URL receives: those of at least a level, for some owners or for all."""
 
     least_urgent: str = LEVELS[-1]
     owners: frozenset[str] = frozenset()
 
     def accepts(self, level: str, owners: Collection[str]) -> bool:
-        """Return whether the route covers an alert; one without owners matches any owner."""
+        """Return whether the route accepts an alert. An alert without owners matches any route."""
         return level <= self.least_urgent and (
             not self.owners or not owners or not self.owners.isdisjoint(owners)
         )
@@ -39,7 +39,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Entry:
-    """A URL with its route; messages refer to it by `position`, counted from 1."""
+    """A URL with its route. Messages refer to it by `position`, which starts at 1."""
 
     position: int
     route: Route
@@ -61,7 +61,7 @@ def split_entries(value: object) -> object:
         try:
             listed = json.loads(text)
         except ValueError:
-            # Not chained, because the original error contains the text.
+            # The errors are not chained, because the original one contains the text.
             raise ValueError("starts with [ but is not a JSON list") from None
         for position, entry in enumerate(listed, 1):
             if not isinstance(entry, str):
@@ -74,7 +74,7 @@ def parse_entries(entries: Sequence[SecretStr]) -> tuple[Entry, ...]:
     """Return the entries with their routes.
 
     Raises:
-        ValueError: an entry is invalid; the message gives its position.
+        ValueError: an entry is invalid. The message contains its position.
     """
     return tuple(_parse(position, entry) for position, entry in enumerate(entries, 1))
 

@@ -1,4 +1,4 @@
-"""Entries of the setting `entities_created`: what users create, and by which event types."""
+"""Entries of the setting `entities_created`: what users create, and which event types create it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class EntityCreated(BaseModel):
     """A kind of entity that users create.
 
     Attributes:
-        entity: name of the entity in the plural and in Title Case, such as Videos; the table name
-            is derived from it.
-        event_types: an event of one of these types creates one entity.
+        entity: plural name of the entity in title case, such as Videos. The table name is derived
+            from it.
+        event_types: the event types. Each event of one of these types creates one entity.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,7 +25,7 @@ class EntityCreated(BaseModel):
 
     @property
     def metric_name(self) -> str:
-        """The conventional name of the metric."""
+        """The name of the metric, such as Videos Created Daily."""
         return f"{self.entity} Created Daily"
 
 

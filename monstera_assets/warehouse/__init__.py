@@ -1,6 +1,6 @@
 """Declare tables, and write and read them in DuckDB.
 
-In this package: table declarations, the DuckDB connection, the transactional writer, the IO manager
-and `table_asset`. Elsewhere: the contents of tables (bronze, silver, gold) and the rules for states
-(lifecycle).
+This package contains table declarations, the DuckDB connection, the transactional writer, the IO
+manager and `table_asset`. The contents of the tables are defined in the packages bronze, silver and
+gold, and the rules for states in the package lifecycle.
 """

@@ -1,8 +1,8 @@
 """The retention cut-off: which raw events were deleted, and which days can still be recomputed.
 
-Tables computed from deleted events are kept. A day can be recomputed if its raw events, and those
-that its tables and checks look back on, are still stored. Loading an earlier day is an error, so that
-published numbers do not change silently.
+Tables computed from deleted events are kept. A day can be recomputed if its raw events are still
+stored, and so are the earlier ones that its tables and checks read. Loading an earlier day is an
+error, so that published numbers do not change silently.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from monstera_assets.warehouse.windows import DateWindow
 _ARCHIVE = f"{OPERATIONS_SCHEMA}.archived_days"
 
 RAW_TABLES = ("bronze_events", "bronze_rejected_events", "silver_events_enriched")
-"""Tables with raw events, from which the retention deletes rows."""
+"""Tables with raw events. Rows older than the retention period are deleted from them."""
 
 
 class ArchivedDaysError(WarehouseError):
@@ -28,14 +28,14 @@ class ArchivedDaysError(WarehouseError):
 
 @dataclass(frozen=True)
 class Archive:
-    """Raw events before `removed_before` are deleted; `open_from` is the first recomputable day."""
+    """Raw events before `removed_before` were deleted. Days from `open_from` can be recomputed."""
 
     removed_before: date
     open_from: date
 
 
 def archive(connection: duckdb.DuckDBPyConnection) -> Archive | None:
-    """Return the retention cut-off; None if no raw events were ever deleted."""
+    """Return the retention cut-off, or None if no raw events were ever deleted."""
     found = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
         " AND schema_name || '.' || table_name = ?",
@@ -89,7 +89,7 @@ def require_raw_events(connection: duckdb.DuckDBPyConnection, table_name: str, d
 
 def _not_recomputable(archived: Archive) -> ArchivedDaysError:
     return ArchivedDaysError(
-        f"The retention period deleted raw events before {archived.removed_before}. Days before"
-        f" {archived.open_from} need these events: they keep their numbers and cannot be recomputed."
+        f"Raw events before {archived.removed_before} were deleted after the retention period. Days"
+        f" before {archived.open_from} need these events, so they cannot be recomputed."
         f" Run with --from {archived.open_from} or later."
     )

@@ -1,4 +1,4 @@
-"""Table batches: several tables that one read of a source fills in one transaction."""
+"""Write several tables from one read of a source, in one transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 Rows = Callable[[duckdb.DuckDBPyConnection], ir.Table | str]
-"""Returns the rows of a table as an expression or SQL; may first create temporary tables."""
+"""Returns the rows of a table as an expression or SQL. It may first create temporary tables."""
 
 Step = Callable[[duckdb.DuckDBPyConnection], None]
 
@@ -26,13 +26,14 @@ class TableBatch:
     """The result of an asset that fills several tables from one read of a source.
 
     Args:
-        contents: the rows of each table, in the order of writing; later tables may read earlier ones.
-        counts: filled with the number of rows written per table name; the contents may add entries.
-        only_days: temporary table, created by the contents, whose only column `day` lists the days to
-            replace; None to replace all days of the window.
+        contents: the rows of each table, in the order in which the tables are written. Later tables
+            may read earlier ones.
+        counts: the number of rows written, by table name. `contents` may add entries.
+        only_days: the temporary table whose only column, `day`, lists the days to replace. `contents`
+            creates it. None replaces all days of the window.
         before: called before any rows are computed or replaced.
-        after: called after all tables are written, in the same transaction.
-        explain: called when DuckDB or a write fails; may raise a more specific error.
+        after: called in the same transaction after all tables are written.
+        explain: called when DuckDB or a write fails. It may raise a more specific error.
     """
 
     contents: Mapping[Table, Rows]
@@ -61,7 +62,7 @@ class TableBatch:
 
     def _write(self, connection: duckdb.DuckDBPyConnection, window: DateWindow | None) -> None:
         for table in self.contents:
-            # All tables first: the rows of one table may depend on the stored rows of another.
+            # Create all tables first: the rows of one may depend on the stored rows of another.
             writer.prepare(connection, table)
         if self.before is not None:
             self.before(connection)
@@ -78,13 +79,13 @@ class TableBatch:
 
 
 def temporary_table(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
-    """Create a temporary table from a query; it lives as long as the connection."""
+    """Create a temporary table from a query. It exists as long as the connection."""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
 
 def temporary_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
-    """Create a temporary view of a query; its rows are computed on each read."""
+    """Create a temporary view of a query. Its rows are computed on each read."""
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 

@@ -1,11 +1,11 @@
 """Compute a large range in batches, each of which fits into memory.
 
-By date: if each day depends on the same day of an input and on no later day, days can be computed
-separately. On large data this is faster than all days at once: the hash tables of a few days fit into
-memory, while those of a year spill to disk.
+Batches by date: if each day depends only on the same day of its inputs, the days can be computed
+separately. On large data, this is faster than computing all days at once, because the hash tables of
+a few days fit into memory, while those of a year spill to disk.
 
-By key: facts marked with `by_key` are computed once, into temporary tables sorted by the hash of the
-key. A batch is a range of hashes and reads one contiguous part of each table.
+Batches by key: facts marked with `by_key` are computed once and written to temporary tables, sorted
+by the hash of the key. Each batch is a range of hashes and reads one contiguous part of each table.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 ROWS_PER_DATE_BATCH = 25_000_000
-"""Input rows per batch. Grouping takes up to 100 bytes of memory per row."""
+"""Input rows per batch. Grouping uses up to 100 bytes of memory per row."""
 ROWS_PER_KEY_BATCH = 400_000
-"""Facts per batch. The levels of a year take up to 2 KB of memory per fact."""
+"""Facts per batch. The activity levels of a year use up to 2 KB of memory per fact."""
 
 _HASHES = 2**63
-"""Number of hash values; the compiler's `visit_Hash` returns 0 to 2**63 - 1."""
+"""Number of hash values. The compiler's `visit_Hash` returns 0 to 2**63 - 1."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DateBatches:
     """How to split a range of independent days into batches.
 
     Attributes:
-        inputs: the tables of which each day reads only the same day.
+        inputs: the tables from which each day reads only the same day.
         parameters: returns the query parameters for the days of a batch.
     """
 
@@ -46,7 +46,7 @@ class DateBatches:
     def windows(
         self, connection: duckdb.DuckDBPyConnection, window: DateWindow
     ) -> Sequence[DateWindow]:
-        """Split the range into batches of equal length, as many as the input rows require."""
+        """Split the range into equally long batches of at most about `ROWS_PER_DATE_BATCH` rows."""
         rows = sum(_count_rows(connection, table, window) for table in self.inputs)
         return split_window(window, max(1, -(-rows // ROWS_PER_DATE_BATCH)))
 
@@ -65,8 +65,8 @@ def split_window(window: DateWindow, parts: int) -> Sequence[DateWindow]:
 def key_batches(connection: duckdb.DuckDBPyConnection, query: Query) -> Iterator[Iterator[str]]:
     """Yield an iterator over the query of each batch of keys.
 
-    Run each query before requesting the next: all share one text and differ in bound parameters. The
-    temporary tables of the facts exist until the context exits.
+    Run each query before you request the next one, since they differ only in the bound parameters.
+    The temporary tables of facts exist until the context exits.
     """
     rows = 0
     for name, select in query.facts.items():

@@ -8,7 +8,7 @@ from monstera_assets.warehouse.tables import Column, Reference
 
 
 def nullable(name: str, dtype: str, description: str) -> Column:
-    """Return a nullable column; its description says when it is null."""
+    """Return a nullable column, whose description says when it is null."""
     return Column(name, dtype, description, nullable=True)
 
 

@@ -1,4 +1,4 @@
-"""Rewrite the warehouse file, to remove deleted rows from its free pages.
+"""Rewrite the warehouse file to remove deleted rows from its free pages.
 
 DuckDB marks the blocks of deleted rows as free, but leaves their bytes in the file until it reuses
 them. Rows that were erased or have expired must not remain there.
@@ -21,21 +21,21 @@ _SUFFIX = ".rewriting"
 
 
 def request_compaction(connection: duckdb.DuckDBPyConnection) -> None:
-    """Record in the caller's transaction that the file must be rewritten."""
+    """Record, in the caller's transaction, that the file must be rewritten."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
     connection.execute(f"CREATE TABLE IF NOT EXISTS {_REQUESTS} (requested_at TIMESTAMP NOT NULL)")
     connection.execute(f"INSERT INTO {_REQUESTS} SELECT now()::TIMESTAMP")
 
 
 def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
-    """Rewrite the file if a request is pending; return whether it was rewritten.
+    """Rewrite the file if a request is pending, and return whether it was rewritten.
 
-    The complete new file replaces the old one atomically. If the process is killed before that, the
-    old file stays and the next call starts again.
+    Once the new file is complete, it replaces the old one atomically. If the process is killed before
+    that, the old file stays in use and the next call starts again.
 
     Raises:
-        WarehouseError: the database stayed locked, or the disk has no room for a second file; the old
-            file stays in use.
+        WarehouseError: the database stayed locked, or the disk has no space for a second file. The
+            old file stays in use.
     """
     path = database.absolute()
     incoming = path.with_name(path.name + _SUFFIX)
@@ -44,7 +44,7 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
             str(database),
             {},
             lock_timeout_seconds=lock_timeout_seconds,
-            # The lock keeps writers out, and closing a read-only file does not touch the new one.
+            # The lock excludes writers, and closing a read-only connection leaves the new file alone.
             read_only=True,
         ) as connection:
             if not is_requested(connection):

@@ -27,21 +27,21 @@ from monstera_assets.lifecycle.workflows import MatchedInOrder
 from monstera_assets.warehouse.tables import duckdb_type
 
 FIRST_HASH, LAST_HASH = "first_hash_of_batch", "last_hash_of_batch"
-"""Parameters of a query over a batch of keys: the range of hashes."""
+"""Query parameters: the range of hashes in a batch of keys."""
 HASH = "hash_of_key"
-"""Column with the hash of the key, in the temporary tables of facts."""
+"""The column with the hash of the key in the temporary tables of facts."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """The SQL of an expression, the same for every run.
+    """The SQL of an expression, which is the same for every run.
 
     Attributes:
         select: the query over all rows.
-        columns: column name to DuckDB type, in order.
-        parameters: names of the parameters in the SQL; `bind` sets their values.
-        facts: temporary table name to query, for facts that the expression marks with `by_key`.
-        batch: the query over one range of hashes of these temporary tables.
+        columns: the DuckDB type of each column, in order.
+        parameters: the names of the parameters in the SQL. `bind` sets their values.
+        facts: the query of each temporary table, for the facts marked with `by_key`.
+        batch: the query over one range of hashes in these temporary tables.
     """
 
     select: str
@@ -52,18 +52,18 @@ class Query:
 
 
 class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no stubs
-    """Ibis's compiler for DuckDB, extended by the operations of this project."""
+    """The DuckDB compiler of Ibis, extended with the operations of this project."""
 
     def visit_Parameter(  # noqa: N802  # Ibis finds a visitor by the name of the operation
         self, op: Parameter, *, name: str, dtype: dt.DataType
     ) -> sge.Expression:
-        """Compile to a connection variable, which DuckDB folds to a constant before planning."""
+        """Compile to a connection variable, which DuckDB replaces with a constant before planning."""
         del op
         value: sge.Expression = self.cast(self.f.getvariable(sge.convert(name)), dtype)
         return value
 
     def visit_Hash(self, op: ops.Hash, *, arg: sge.Expression) -> sge.Expression:  # noqa: N802
-        """Use 63 of the 64 bits of DuckDB's unsigned hash, without Ibis's cast to a bit string."""
+        """Use 63 bits of DuckDB's unsigned 64-bit hash, without the cast to a bit string by Ibis."""
         shifted = sge.BitwiseRightShift(this=self.f.hash(arg), expression=sge.convert(1))
         hashed: sge.Expression = self.cast(shifted, op.dtype)
         return hashed
@@ -71,20 +71,20 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
     def visit_DropColumns(  # noqa: N802
         self, op: ops.DropColumns, *, parent: Any, columns_to_drop: frozenset[str]
     ) -> Any:
-        """Sort the columns: Ibis keeps a set, so the SQL would differ between processes."""
+        """Sort the columns: Ibis stores them in a set, so the SQL would differ between processes."""
         return super().visit_DropColumns(op, parent=parent, columns_to_drop=sorted(columns_to_drop))
 
     def visit_PartitionedByKey(  # noqa: N802
         self, op: PartitionedByKey, *, parent: Any, key: str
     ) -> Any:
-        """Compile to the facts; only execution in batches uses the mark."""
+        """Compile to the facts. Only execution in batches uses the mark."""
         del op, key
         return parent
 
     def visit_MatchedInOrder(  # noqa: N802
         self, op: MatchedInOrder, *, steps: sge.Expression
     ) -> sge.Expression:
-        """Fold the steps into the list of matched moments; its length is the last step matched."""
+        """Fold the steps into a list of matched times, whose length is the last matched step."""
         matched, step = sg.to_identifier("matched"), sg.to_identifier("step")
         minus_number, moment = (
             self.f.struct_extract(step, name) for name in ("minus_number", "moment")
@@ -101,7 +101,7 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
 
 
 _COMPILER = WarehouseCompiler()
-# DuckDB merges nested selections itself. To merge them in Python took a quarter of all compilation.
+# DuckDB merges nested selections itself. Merging them in Python took a quarter of the compile time.
 ibis.options.sql.fuse_selects = False
 _MARKS = (ops.SelfReference, PartitionedByKey)
 
@@ -125,7 +125,7 @@ def compile_query(expression: ir.Table) -> Query:
 
 
 def formatted(query: Query) -> str:
-    """Return the SQL of a query, pretty-printed, with the parameters listed in a comment."""
+    """Return the pretty-printed SQL of a query, with its parameters listed in a comment."""
     given = [f"-- Parameters, set for each run: {', '.join(query.parameters)}\n"]
     text = sg.parse_one(query.select, dialect="duckdb").sql(dialect="duckdb", pretty=True)
     return "".join(given if query.parameters else []) + text
@@ -136,7 +136,7 @@ def bind(connection: duckdb.DuckDBPyConnection, values: Mapping[str, object]) ->
 
     Args:
         connection: the connection.
-        values: parameter name (an identifier from the code) to a date or an integer.
+        values: the date or integer for each parameter. The names must be identifiers from the code.
     """
     if values:
         statements = "; ".join(f"SET VARIABLE {name} = {_literal(v)}" for name, v in values.items())
@@ -164,7 +164,7 @@ def _hashed(facts: PartitionedByKey) -> ir.Table:
 
 
 def _over_all_keys(batch: str, facts: Mapping[str, str]) -> str:
-    """The query of a batch that holds every key, over facts that are computed on the way."""
+    """Return the query of a batch with every key, which computes the facts in CTEs."""
     for name, bound in ((FIRST_HASH, 0), (LAST_HASH, 2**63 - 1)):
         batch = batch.replace(f"GETVARIABLE('{name}')", str(bound))
     named = ", ".join(f"{name} AS MATERIALIZED ({select})" for name, select in facts.items())
@@ -187,7 +187,7 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
     }
 
     def rewrite(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
-        """Rebuild a node on its rewritten inputs; replace a shared node by the table of a stage."""
+        """Rebuild a node on its rewritten inputs, and replace a shared node with a stage's table."""
         rewritten = node.__recreate__(below) if below else node
         if node not in shared:
             return rewritten
@@ -197,7 +197,7 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
 
     if not shared:
         return _compile(root)
-    # One pass from the leaves up: a stage reads only earlier stages.
+    # One pass from the leaves to the root, so that a stage reads only earlier stages.
     last = root.replace(rewrite)
     return f"WITH {', '.join(stages)} SELECT * FROM ({_compile(last)})"
 
@@ -206,8 +206,8 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
 def gc_disabled() -> Iterator[None]:
     """Disable garbage collection while expressions are built and compiled.
 
-    It takes a tenth of the time, and the hundreds of thousands of small objects of an expression all
-    live until its SQL is complete.
+    Collection would take a tenth of the time and free nothing, since all objects in an expression
+    are needed until its SQL is complete.
     """
     was_enabled = gc.isenabled()
     gc.disable()

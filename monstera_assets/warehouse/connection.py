@@ -1,7 +1,7 @@
-"""Connect to the DuckDB file: one configuration, a wait for the lock, clear errors.
+"""Connect to the DuckDB file with one configuration, wait for its lock, and explain errors.
 
-DuckDB admits one writing process per file and requires the same configuration for all connections of
-a process. All code that opens the file therefore uses this module.
+DuckDB allows one writing process per file, and requires the same configuration for all connections of
+a process. All code that opens the file uses this module.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOCKED = "Could not set lock on file"
 _RESERVED_NAMES = {*Layer, OPERATIONS_SCHEMA}
 
 _connections: Counter[str] = Counter()
-"""Number of open connections of this process per database; each holds the lock."""
+"""Number of open connections of this process, by database. Each one holds the lock."""
 
 Configuration = Mapping[str, str | int | bool]
 
@@ -36,7 +36,7 @@ def connection_config(
 ) -> dict[str, str | int | bool]:
     """Return DuckDB settings for the warehouse.
 
-    Insertion order is not preserved, so that large inserts run in parallel and in bounded memory.
+    Insertion order is not preserved, so that large inserts run in parallel and with limited memory.
     """
     config: dict[str, str | int | bool] = {
         "preserve_insertion_order": False,
@@ -60,9 +60,9 @@ def connect(
     lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
     read_only: bool = False,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the database, after waiting for its lock; close it on exit.
+    """Wait for the database's lock and open it; close it on exit.
 
-    The first connection upgrades a file with an older layout.
+    The first connection upgrades a file that has an older layout.
 
     Raises:
         WarehouseLockedError: the lock was not released within `lock_timeout_seconds`.
@@ -81,17 +81,17 @@ def connect(
     except duckdb.IOException as error:
         raise WarehouseError(
             f"{database}: {error}. The interrupted write was rolled back. Check that the disk has"
-            " room for the database and its temporary files, then run again."
+            " free space for the database and its temporary files, then run again."
         ) from error
     except duckdb.OutOfMemoryException as error:
         raise WarehouseError(
             f"{database}: {error}. The interrupted write was rolled back. Raise memory_limit, or set"
-            " temp_directory to a disk with more room, then run again."
+            " temp_directory to a disk with more space, then run again."
         ) from error
     except (duckdb.FatalException, duckdb.InternalException) as error:
         raise WarehouseError(
             f"{database}: {error}. The interrupted write was rolled back. Check that the disk has"
-            " room and that the file is not damaged, then run again in a new process."
+            " free space and that the file is not damaged, then run again in a new process."
         ) from error
     finally:
         connection.close()
@@ -99,7 +99,7 @@ def connect(
 
 
 def _check_name(database: str) -> None:
-    # DuckDB names a database after its file. `silver.t` would then be ambiguous: schema or database.
+    # DuckDB names a database after its file. If that were `silver`, `silver.t` would be ambiguous.
     name = Path(database).name.split(".")[0].lower()
     if name in _RESERVED_NAMES:
         raise WarehouseError(
@@ -132,7 +132,7 @@ def _open(
         except duckdb.IOException as error:
             if _LOCKED not in str(error):
                 raise WarehouseError(
-                    f"{database} cannot be opened: {error}. Check the path, its permissions and"
+                    f"{database} cannot be opened: {error}. Check the path and its permissions, and"
                     " that the file is a DuckDB database."
                 ) from error
             if time.monotonic() >= deadline:

@@ -2,7 +2,7 @@
 
 
 class WarehouseError(RuntimeError):
-    """An operation on the warehouse failed; its tables are unchanged."""
+    """An operation on the warehouse failed. Its tables are unchanged."""
 
 
 class WarehouseLockedError(WarehouseError):

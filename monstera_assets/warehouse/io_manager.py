@@ -1,7 +1,7 @@
-"""The DuckDB IO manager: dagster-duckdb's, with atomic writes, declared types and ranges of days.
+"""The IO manager of dagster-duckdb, extended with atomic writes, declared types and ranges of days.
 
-An asset returns a query, which runs inside DuckDB, or a pandas DataFrame. An input is loaded as its
-table and the days to read, or as a DataFrame. Days that were never materialized raise an error.
+An asset returns a pandas DataFrame or a query that runs inside DuckDB. An input is loaded as a
+DataFrame, or as its table and the days to read. Days that were never materialized raise an error.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -52,14 +52,14 @@ READS = "monstera/reads"
 """Metadata key of an asset's input: the days that it reads from a daily table."""
 
 AS_OF_DATE = "as_of_date"
-"""Column of current tables with the date that they describe; also a metadata key."""
+"""The column of current tables with the date that they describe. Also a metadata key."""
 
 _FRAME = "delivered_frame"
 _NO_TYPE = '"NULL"'  # DuckDB's type for a DataFrame column without values
 
 
 class Reads(StrEnum):
-    """The days that an asset reads from an input; all of them must be materialized."""
+    """The days that an asset reads from an input. All of them must be materialized."""
 
     MAPPED_DAYS = "the days of the partition mapping"
     ALL_DAYS = "from the first partition to the latest materialized day"
@@ -76,7 +76,7 @@ class InputRows:
 
     Attributes:
         table: the table.
-        days: first and last day to read from a daily table; the last is before the first for no days.
+        days: first and last day to read from a daily table. If none, the last is before the first.
     """
 
     table: Table
@@ -89,9 +89,9 @@ class Computed:
 
     Attributes:
         rows: a query, an expression or the rows themselves.
-        parameters: the parameters of the query, by name.
+        parameters: the values of the query parameters, by name.
         previews: the previews, each with its query.
-        batches: how to compute the days in batches; None if days depend on each other.
+        batches: how to compute the days in batches, or None if days depend on each other.
     """
 
     rows: Query | ir.Table | pd.DataFrame
@@ -101,9 +101,9 @@ class Computed:
 
 
 class WarehouseIOManager(DuckDBIOManager):
-    """Write assets to, and read them from, the warehouse.
+    """Write assets to the warehouse and read them from it.
 
-    The two parts of the asset key are the schema and the table, which identify the declaration.
+    The asset key consists of the schema and the table, which identify the declaration.
     """
 
     lock_timeout_seconds: float = Field(
@@ -159,7 +159,7 @@ class WarehouseClient(DuckDbClient):
     def connect(
         context: OutputContext | InputContext, table_slice: TableSlice
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Connect; for an output, in a transaction that also records the materialization."""
+        """Connect. For an output, begin a transaction that also records the materialization."""
         config: Mapping[str, Any] = context.resource_config or {}
         with connect(
             config["database"],
@@ -178,14 +178,14 @@ class WarehouseClient(DuckDbClient):
     def ensure_schema_exists(
         context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
-        """Create the schema and table from the declaration, or verify them."""
+        """Create the schema and the table from the declaration, or verify them."""
         writer.prepare(connection, declaration(table_slice))
 
     @staticmethod
     def delete_table_slice(
         context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
-        """Do nothing: the handlers delete, since a batch may read or keep stored rows."""
+        """Do nothing: the handlers delete rows, since a batch may read or keep stored rows."""
 
 
 class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
@@ -218,7 +218,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         if window is None:
             return {**row_count_metadata(rows, window), **_as_of(connection, table), **seen}
         if seen:
-            # A preview describes the whole table: attach it to the last partition of the range.
+            # A preview describes the whole table, so it is attached to the range's last partition.
             context.step_context.add_asset_metadata(seen, context.asset_key, str(window.last))
         return row_count_metadata(rows, window)
 
@@ -228,7 +228,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> InputRows:
-        """Return the upstream table and the days to read, all of which exist.
+        """Return the upstream table and the days to read, after verifying that they exist.
 
         Raises:
             MissingTableError: the table, or a mapped partition, was never materialized.
@@ -238,7 +238,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        """Ibis tables and `Computed`."""
+        """Return the types of Ibis tables and `Computed`."""
         return [ir.Table, Computed]
 
 
@@ -263,17 +263,17 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> TableBatch:
-        """Raise an error: batches are only written."""
+        """Raise an error, since batches can only be written."""
         raise SchemaMismatchError("A batch of tables cannot be an input. Name one of its tables.")
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        """Batches of tables."""
+        """Return the type of table batches."""
         return [TableBatch]
 
 
 class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
-    """Write DataFrames by column name and declared type, including empty ones."""
+    """Write DataFrames by column name and declared type, even if they are empty."""
 
     def handle_output(
         self,
@@ -284,8 +284,8 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
     ) -> Mapping[str, RawMetadataValue]:
         """Insert the rows of the DataFrame.
 
-        Missing values (NaN, NaT, None) become null. Whole floats in integer columns and midnights in
-        date columns are converted, since pandas has no nullable integers and no dates.
+        Missing values (NaN, NaT, None) become null. Whole floats in integer columns and timestamps at
+        midnight in date columns are converted, since pandas lacks nullable integers and dates.
 
         Raises:
             SchemaMismatchError: columns or types differ from the declaration.
@@ -301,7 +301,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> pd.DataFrame:
-        """Return the rows of the mapped partitions, all of which exist.
+        """Return the rows of the mapped partitions, after verifying that they exist.
 
         Raises:
             MissingTableError: the table, or a mapped partition, was never materialized.
@@ -346,7 +346,7 @@ def _insert(
     computed: Computed,
     window: DateWindow | None,
 ) -> int:
-    """Insert the result, in batches of days if it is large; return the number of rows."""
+    """Insert the result, in batches of days if it is large, and return the number of rows."""
     if isinstance(computed.rows, Query):
         query = computed.rows
     else:
@@ -374,19 +374,19 @@ def _replace_by_frame(
     frame: pd.DataFrame,
     window: DateWindow | None,
 ) -> int:
-    """Replace the table's slice by the rows of a DataFrame; return their number."""
+    """Replace the table's slice with the rows of a DataFrame, and return their number."""
     writer.verify_columns(table, [str(name) for name in frame.columns])
     connection.register(_FRAME, _without_types_of_empty_columns(frame))
     writer.verify_schema(table, _delivered_schema(connection, table))
     writer.delete(connection, table, window)
     rows = writer.insert(connection, table, f"SELECT * FROM {_FRAME}", window)
-    # Not in a `finally`: after an error the transaction accepts no further statement.
+    # Not in a `finally` block: after an error, the transaction accepts no further statements.
     connection.unregister(_FRAME)
     return rows
 
 
 def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with None in columns without values, whose pandas type is arbitrary."""
+    """Return the frame with None in each column without values, since its type is arbitrary."""
     frame = frame.copy(deep=False)
     for name in frame.columns[frame.isna().all()]:
         frame[name] = None
@@ -396,7 +396,7 @@ def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
 def _delivered_schema(
     connection: duckdb.DuckDBPyConnection, table: Table
 ) -> dict[str, dt.DataType]:
-    """Return the types of a DataFrame; floats in declared integer columns count as integers."""
+    """Return the types of a DataFrame, with floats in declared integer columns as integers."""
     declared = table.relation.schema()
     delivered: dict[str, dt.DataType] = {}
     for name, stored_type, *_ in connection.execute(f"DESCRIBE {_FRAME}").fetchall():
@@ -425,7 +425,7 @@ def declaration(table_slice: TableSlice) -> Table:
 
 
 def slice_window(table_slice: TableSlice) -> DateWindow | None:
-    """Return the days of a table slice; None for a whole table or a slice without partitions."""
+    """Return the days of a table slice, or None for a whole table or a slice with no partitions."""
     for dimension in table_slice.partition_dimensions or []:
         if isinstance(dimension.partitions, TimeWindow):
             start, end = dimension.partitions
@@ -434,17 +434,17 @@ def slice_window(table_slice: TableSlice) -> DateWindow | None:
 
 
 def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, RawMetadataValue]:
-    """Return the row count under Dagster's metadata key; under another key for a range of days."""
+    """Return the row count under Dagster's metadata key, or another key for a range of days."""
     if window is None:
         return {"dagster/row_count": rows}
     if len(window) == 1:
         return {"dagster/partition_row_count": rows}
-    # All partitions of the range share this metadata, so it must not look like one partition's count.
+    # All partitions of a range share this metadata, so it must not look like the count of each one.
     return {"rows_written": rows, "days_written": str(window)}
 
 
 def _as_of(connection: duckdb.DuckDBPyConnection, table: Table) -> Mapping[str, RawMetadataValue]:
-    """Return the as-of date of a current table as metadata; empty for other tables."""
+    """Return the as-of date of a current table as metadata. Other tables have none."""
     if not any(column.name == AS_OF_DATE for column in table.columns):
         return {}
     [(latest,)] = connection.execute(
@@ -466,7 +466,7 @@ def _require_as_of(
     ).fetchall()
     if as_of is not None and str(as_of) < last:
         raise MissingPartitionsError(
-            f"{table.qualified_name} describes days up to {as_of}, but days up to {last} are computed."
+            f"{table.qualified_name} describes days up to {as_of}, but days up to {last} are required."
             f" Materialize it first, for example with: monstera run --from {last} --to {last}"
         )
 

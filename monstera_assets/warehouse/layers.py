@@ -1,15 +1,15 @@
-"""The schemas of the warehouse, importable without Ibis and Dagster."""
+"""The schemas of the warehouse. This module imports neither Ibis nor Dagster."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 OPERATIONS_SCHEMA = "operations"
-"""The schema for bookkeeping; it contains no declared table."""
+"""The schema for bookkeeping. It contains no declared tables."""
 
 
 class Layer(StrEnum):
-    """The medallion layers; each is a DuckDB schema and a group in the Dagster UI."""
+    """The medallion layers. Each one is a DuckDB schema and a group in the Dagster UI."""
 
     BRONZE = "bronze"
     SILVER = "silver"

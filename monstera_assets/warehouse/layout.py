@@ -1,7 +1,7 @@
 """Version the layout of the warehouse file, and upgrade older files.
 
-The layout is the names and types of stored tables and columns. A change that makes the tables of older
-files unreadable needs a step in `STEPS`. A new table needs none: the next run creates it.
+The layout consists of the names and types of stored tables and columns. A change that makes older
+tables unreadable needs a step in `STEPS`. A new table needs no step, since the next run creates it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ Step = Callable[[duckdb.DuckDBPyConnection], None]
 
 _VERSION = f"{OPERATIONS_SCHEMA}.layout"
 _FIRST_VERSION = 1
-"""The version of files without a recorded version."""
+"""The layout version of a file that has no recorded version."""
 
 
 def _record_the_version(_connection: duckdb.DuckDBPyConnection) -> None:
-    """Upgrade 1 to 2: record the version; the tables do not change."""
+    """Upgrade from version 1 to 2, which only records the version."""
 
 
 STEPS: Sequence[Step] = (_record_the_version,)
-"""The first step upgrades version 1 to 2, and so on. Each runs in the caller's transaction."""
+"""The first step upgrades version 1 to 2, and so on. Steps run in the caller's transaction."""
 
 
 def bring_up_to_date(
@@ -40,14 +40,14 @@ def bring_up_to_date(
     If the connection is not read-only, also create the tables of the schema `operations`.
 
     Args:
-        connection: close it after an error, which rolls the transaction back.
+        connection: after an error, the caller must close it, which rolls back the transaction.
         database: the path of the file, for messages.
         read_only: whether the connection is read-only.
-        steps: by default `STEPS`.
+        steps: the upgrade steps.
 
     Raises:
-        WarehouseError: the version is newer than the last step, it is older and the connection is
-            read-only, or a step failed and the file is unchanged.
+        WarehouseError: the version is newer than the last step, the version is older and the
+            connection is read-only, or a step failed. The file is unchanged.
     """
     steps = STEPS if steps is None else steps
     current = _FIRST_VERSION + len(steps)
@@ -84,7 +84,7 @@ def bring_up_to_date(
 
 
 def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
-    """Return the version of an open file; None if the file is empty."""
+    """Return the layout version of an open file, or None if the file is empty."""
     tables = connection.execute(
         "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
         " AND schema_name = ? AND table_name IN ('layout', 'materializations') ORDER BY ALL",
@@ -97,7 +97,7 @@ def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
 
 
 def create_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the tables of the schema `operations` that the writer fills, if they are missing."""
+    """Create the tables in the schema `operations` that the writer fills, if they are missing."""
     connection.execute(
         f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA};"
         f"CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.materializations (schema_name VARCHAR NOT"

@@ -1,7 +1,7 @@
 """Previews of tables in the Dagster UI.
 
-A preview is a Markdown table of a few rows, optionally with bars. It is queried from the whole table
-after each write, and declared with the asset.
+A preview is a Markdown table with a few rows and optional bars. It is declared with the asset, and
+queried from the whole table after each write.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Preview:
 
     Attributes:
         title: the title of the preview.
-        rows: returns the rows to show, in order, from the whole table.
-        bar: the column of non-negative numbers to draw as bars; None for no bars.
-        is_share: whether fractional numbers are shares, shown as percentages.
+        rows: selects the rows to show from the whole table, in order.
+        bar: the column whose non-negative numbers are drawn as bars, or None for no bars.
+        is_share: whether fractional numbers are shares, which are shown as percentages.
     """
 
     title: str
@@ -41,11 +41,11 @@ class Preview:
     is_share: bool = False
 
     def query(self, relation: ir.Table) -> Query:
-        """Return the query of the rows, with one row more than is shown."""
+        """Return the query for the rows, which returns one row more than is shown."""
         return compile_query(self.rows(relation).limit(_MAX_ROWS + 1))
 
     def render(self, connection: duckdb.DuckDBPyConnection, query: Query) -> str:
-        """Return the preview as Markdown: at most `_MAX_ROWS` rows, with a note if it is cut."""
+        """Return the preview as Markdown, with at most `_MAX_ROWS` rows and a note if more exist."""
         cursor = connection.execute(query.select)
         names = [column[0] for column in cursor.description]
         rows: Sequence[Sequence[Any]] = cursor.fetchall()
@@ -75,7 +75,7 @@ class Preview:
 
 
 def distribution(entities: str, column: str) -> Preview:
-    """Return a preview that counts the entities per value of a column, for one row per entity."""
+    """Return a preview that counts entities per value of a column, for one row per entity."""
 
     def rows(relation: ir.Table) -> ir.Table:
         counted = relation.group_by(column).aggregate(**{entities: relation.count()})
@@ -88,7 +88,7 @@ def distribution(entities: str, column: str) -> Preview:
 
 
 def bar(value: float, maximum: float) -> str:
-    """Return a bar of up to `_WIDTH` characters, precise to an eighth of a character."""
+    """Return a bar of up to `_WIDTH` characters, accurate to an eighth of a character."""
     if maximum <= 0:
         return ""
     whole, part = divmod(round(8 * _WIDTH * value / maximum), 8)

@@ -1,9 +1,9 @@
-"""Cache compiled queries on disk: one SQL text per table, policy and version of the code.
+"""Cache compiled queries on disk, with one SQL text per table, policy and version of the code.
 
-A process that finds the SQL of a query does not build its expression. The cache has one file per query
-in a folder of the user, below a fingerprint of everything that the SQL depends on. A file is therefore
-never outdated; it is written atomically and shared by all processes. If the folder cannot be written,
-queries are compiled when needed.
+A process that finds a query in the cache does not build its expression. The user's cache folder has a
+subfolder for each fingerprint of everything that the SQL depends on, with one file per query. A file
+is therefore never outdated. It is written atomically and shared by all processes. If the folder
+cannot be written, each process compiles the queries that it needs.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _FINGERPRINTS_KEPT = 8
 
 
 class QueryCache:
-    """Queries by name, in memory and optionally on disk.
+    """A cache of queries by name, in memory and optionally on disk.
 
     Args:
-        folder: the folder of the files, see `open_cache`; None for memory only.
+        folder: the folder with the files (see `open_cache`), or None to cache only in memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -43,12 +43,12 @@ class QueryCache:
         self._queries: dict[str, Query] = {}
 
     def get(self, name: str, compile_it: Callable[[], Query], *, keep: bool = True) -> Query:
-        """Return the query of a name, and compile it if it is not cached.
+        """Return the query with a name, and compile it if it is not cached.
 
         Args:
-            name: a table name, optionally with a suffix; used as file name.
+            name: a table name, optionally with a suffix. It becomes the file name.
             compile_it: compiles the query.
-            keep: whether to cache it on disk; only if the fingerprint covers all that it depends on.
+            keep: whether to cache it on disk. The fingerprint must cover all that it depends on.
         """
         if name in self._queries:
             return self._queries[name]
@@ -68,17 +68,17 @@ class QueryCache:
         Args:
             name: prefix of the file name.
             build: builds the expression.
-            depends_on: these values, such as schemas and dates, identified by their `repr`.
+            depends_on: these values, such as schemas and dates, which their `repr` identifies.
         """
         digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
         return self.get(f"{name}.{digest}", lambda: compile_query(build())).select
 
 
 def open_cache(*depends_on: str) -> QueryCache:
-    """Open the cache for this version of the code, of the compiling libraries and of the settings.
+    """Open the cache for this version of the code, the compiling libraries and the settings.
 
     Args:
-        depends_on: settings that queries depend on, such as the policy, as text.
+        depends_on: the text of each setting that queries depend on, such as the policy.
     """
     root = cache_folder()
     sources = sorted(_PACKAGE.rglob("*.py"))
@@ -96,7 +96,7 @@ def open_cache(*depends_on: str) -> QueryCache:
 
 
 def cache_folder() -> Path | None:
-    """Return the user's folder for compiled queries; None if the user has no home folder."""
+    """Return the user's folder for compiled queries, or None if the user has no home folder."""
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:
@@ -105,7 +105,7 @@ def cache_folder() -> Path | None:
 
 
 def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
-    """Return a digest of source files, the versions of compiling libraries, and further texts."""
+    """Return a digest of the source files, the versions of compiling libraries and other texts."""
     digest = hashlib.sha256()
     parts = [
         sys.version,
@@ -122,7 +122,7 @@ def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
 
 
 def _read(path: Path) -> Query | None:
-    """Return the query of a file; None if it is missing, damaged or writable by other users."""
+    """Return the query in a file, or None if it is missing, damaged or writable by other users."""
     try:
         if not _is_private(path):
             return None
@@ -133,7 +133,7 @@ def _read(path: Path) -> Query | None:
 
 
 def _write(path: Path, query: Query) -> None:
-    """Write a file atomically; ignore errors, since the cache only saves time."""
+    """Write a file atomically. Errors are ignored, since the cache only saves time."""
     with suppress(OSError):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
@@ -151,7 +151,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _is_private(path: Path) -> bool:
-    """Return whether only this user owns and can write a file or folder, and it is not a link."""
+    """Return whether a file or folder is no link, and only this user owns it and can write it."""
     found = path.lstat()
     return (
         found.st_uid == os.geteuid()
@@ -161,7 +161,7 @@ def _is_private(path: Path) -> bool:
 
 
 def _prune(root: Path) -> None:
-    """Delete the queries of older code and settings, except for the latest few."""
+    """Delete the queries for older code and settings, except for the latest few."""
     folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
     for folder in folders[_FINGERPRINTS_KEPT - 1 :]:
         shutil.rmtree(folder, ignore_errors=True)

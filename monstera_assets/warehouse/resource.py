@@ -1,4 +1,4 @@
-"""The warehouse as a Dagster resource, with which checks read tables."""
+"""The Dagster resource through which checks read the tables of the warehouse."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

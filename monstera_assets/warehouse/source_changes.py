@@ -1,9 +1,9 @@
-"""Record changes of the source, and find the tables and days that must be recomputed.
+"""Record changes in the source, and find the tables and days that must be recomputed.
 
-A load that finds changed rows records, in its own transaction, the first affected day. A partition
-that was last materialized before this record is out of date, even if the run was killed right after.
+A load that finds changed rows records the first affected day in its own transaction. A partition that
+was last materialized before this record is out of date, even if the run was killed right after it.
 
-Changes themselves are detected in bronze and operations.
+The packages bronze and operations detect the changes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
 
 
 class Cause(StrEnum):
-    """The load that found a change."""
+    """The kind of load that found a change."""
 
     EVENTS = "events"
     ENTITIES = "entities"
@@ -48,12 +48,12 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class OutOfDate:
-    """Days and tables that were last computed before their inputs.
+    """The days and tables that were last computed before their inputs changed.
 
     Attributes:
         days: days of daily tables, in order.
         whole_tables: names of unpartitioned tables.
-        noted_at: the time at which the latest change of the source was recorded.
+        noted_at: the time at which the latest change in the source was recorded.
     """
 
     days: tuple[date, ...]
@@ -62,13 +62,13 @@ class OutOfDate:
 
 
 def latest_day(table_name: str) -> ir.DateScalar:
-    """Return the latest materialized day of a daily table; null if it has none."""
+    """Return the latest materialized day of a daily table, or null if it has none."""
     days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
     return days.aggregate(day=days.partition_date.max()).as_scalar()
 
 
 def days_out_of_date(table_name: str) -> ir.Table:
-    """Return the days of a daily table, made from events and entities, that a later change affects."""
+    """Return the days of a table that were computed before a change in events or entities."""
     days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
     late = days.inner_join(
         _NOTED,
@@ -80,7 +80,7 @@ def days_out_of_date(table_name: str) -> ir.Table:
 def note_change(connection: duckdb.DuckDBPyConnection, cause: Cause, affects_from: date) -> None:
     """Record a change in the caller's transaction."""
     moment = next_moment(connection)
-    # The new record covers those of the same or later days.
+    # The new record makes those for the same day or later days redundant.
     connection.execute(
         f"DELETE FROM {_NOTES} WHERE cause = ? AND affects_from >= ?", [cause, affects_from]
     )
@@ -94,13 +94,13 @@ def out_of_date(
     causes: Mapping[str, Collection[Cause]],
     window: DateWindow,
 ) -> OutOfDate:
-    """Return the days and tables that were not materialized since their inputs or source changed.
+    """Return the days and tables that were not recomputed after their inputs or source changed.
 
     Args:
         connection: may be read-only.
         tables: the tables to examine.
-        inputs: for each table, the names of the tables that it is made from.
-        causes: for each table, the loads that it depends on directly or indirectly.
+        inputs: for each table, the names of the tables from which it is computed.
+        causes: for each table, the loads that it depends on, directly or indirectly.
         window: the days that should exist.
     """
     if not _exists(connection, "materializations"):
@@ -113,8 +113,8 @@ def out_of_date(
     )
     _pairs(connection, "due_to", ((name, cause) for name in by_day for cause in causes[name]))
     notes = _NOTES if _exists(connection, "source_changes") else f"({_NO_NOTES})"
-    # For a daily input, only the same day is compared. Recomputing a day from unchanged inputs does not
-    # make later days out of date; if the inputs changed, a record says so.
+    # For a daily input, only the same day is compared. If it was recomputed from unchanged inputs,
+    # later days stay up to date. Otherwise, a recorded change covers them.
     days = connection.execute(
         f"""
         WITH calendar AS (

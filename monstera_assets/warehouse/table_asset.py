@@ -1,14 +1,14 @@
 """Build a Dagster asset from a declared table and a pure function.
 
-A module of silver or gold declares its `Table` and decorates one function with `@table_asset`. The
-positional parameters are named after the tables that the function reads, and receive Ibis tables, or
-DataFrames if annotated with `pd.DataFrame`. The keyword-only parameters are optional: `policy` (the
+A module in silver or gold declares its `Table` and decorates one function with `@table_asset`. The
+positional parameters have the names of the tables that the function reads. They receive Ibis tables,
+or DataFrames if annotated with `pd.DataFrame`. The keyword-only parameters are optional: `policy` (the
 thresholds), `window` (the days to compute, for a daily table) and `as_of` (the latest day of the input
 that is read with `ALL_DAYS`).
 
-A function annotated to return an Ibis table is called once per policy and version of the code. Days are
-parameters of its query, whose SQL is cached. Any other function is called in each run with actual
-dates, and returns a pandas DataFrame or an Ibis expression.
+If its return annotation is an Ibis table, the function is called once per policy and version of the
+code. Its SQL is cached and has the days as parameters. Any other function is called in each run with
+actual dates, and returns a pandas DataFrame or an Ibis expression.
 """
 
 import inspect
@@ -45,7 +45,7 @@ from monstera_assets.warehouse.tables import Layer, Table, register
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_verified
 
-# Ranges of days need both beta features; the lock file pins their behavior.
+# Ranges of days require both beta features. The lock file pins the version of Dagster.
 warnings.filterwarnings(
     "ignore",
     message=r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`",
@@ -55,19 +55,19 @@ warnings.filterwarnings(
 IO_MANAGER_KEY = "io_manager"
 
 _SINCE_THE_FIRST_DAY = 36_600
-"""A hundred years in days; the partition mapping clips it to the first partition."""
+"""A hundred years in days. The partition mapping clips it to the first partition."""
 
 
 @dataclass(frozen=True)
 class Days:
-    """The days that an asset reads from a daily input; all of them must be materialized."""
+    """The days that an asset reads from a daily input. All of them must be materialized."""
 
     reads: Reads
     mapping: TimeWindowPartitionMapping | None = None
 
 
 def last_days(count: int) -> Days:
-    """Read the computed days and the days before, `count` days for each computed day."""
+    """Read `count` days for each computed day: the day itself and the days before it."""
     mapping = TimeWindowPartitionMapping(
         start_offset=1 - count, allow_nonexistent_upstream_partitions=True
     )
@@ -88,7 +88,7 @@ UP_TO_AS_OF = Days(Reads.UP_TO_AS_OF)
 
 @dataclass(frozen=True)
 class TableAsset:
-    """A table, the function that computes it, the days that it reads, and its previews.
+    """A table with its previews, the function that computes it, and the days that it reads.
 
     Raises:
         ValueError: `batch_by_date` is set, but the days depend on each other.
@@ -104,8 +104,8 @@ class TableAsset:
         independent = self.is_query and set(self.days.values()) <= {SAME_DAYS, UP_TO_DAY}
         if self.batch_by_date and not (independent and SAME_DAYS in self.days.values()):
             raise ValueError(
-                f"{self.table.name}: `batch_by_date` requires a query with an input that is read"
-                " with SAME_DAYS, and no input that is read with other days than SAME_DAYS or"
+                f"{self.table.name}: `batch_by_date` requires a query that reads at least one input"
+                " with SAME_DAYS, and no input with days other than SAME_DAYS or"
                 " UP_TO_DAY."
             )
 
@@ -120,7 +120,7 @@ class TableAsset:
 
     @property
     def is_query(self) -> bool:
-        """Whether the function maps expressions to an expression that is the same in every run."""
+        """Whether the function returns an expression that is the same in every run."""
         returns = inspect.signature(self.function).return_annotation
         return returns in (ir.Table, "ir.Table") and not any(map(self._reads_frame, self.inputs))
 
@@ -130,14 +130,14 @@ class TableAsset:
         return "policy" in inspect.signature(self.function).parameters
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the pure function, as unit tests do; a `DateWindow` is converted to literals."""
+        """Call the pure function, as unit tests do. A `DateWindow` is converted to literals."""
         window = kwargs.get("window")
         if isinstance(window, DateWindow) and self.is_query:
             kwargs["window"] = Window.of(window.first, window.last)
         return self.function(*args, **kwargs)
 
     def query(self, relations: Mapping[str, Table], policy: LifecyclePolicy) -> Query:
-        """Compile the query of the table, with its days and those of its inputs as parameters.
+        """Compile the query of the table. Its days and those of its inputs are parameters.
 
         Args:
             relations: the input tables, by name.
@@ -210,7 +210,7 @@ class TableAsset:
 
     @property
     def _as_of(self) -> ir.DateScalar | None:
-        """The latest day of the input that is read with `ALL_DAYS`; None unless it is exactly one."""
+        """Return the latest day of the only input read with `ALL_DAYS`, or None if not one."""
         read = [name for name, days in self.days.items() if days is ALL_DAYS]
         return latest_day(read[0]) if len(read) == 1 else None
 
@@ -231,7 +231,7 @@ class TableAsset:
         window: DateWindow | None,
         batch: DateWindow | None = None,
     ) -> dict[str, date]:
-        """Return the first and last day of the window, or batch, and of each input as parameters."""
+        """Return parameters: the first and last day of the window or batch, and of each input."""
         ends = [("window", (window.first, window.last))] if window else []
         for name, rows in inputs.items():
             if rows.days is not None:
@@ -273,8 +273,8 @@ def table_asset(
         table: the declaration.
         days: for each partitioned input, the days that the function reads.
         previews: the previews in the Dagster UI.
-        batch_by_date: whether to compute a range over many rows in batches of days; for tables with
-            groups or joins as large as the inputs that they read with `SAME_DAYS`.
+        batch_by_date: whether to compute a range with many rows in batches of days. Set it if groups
+            or joins are as large as the inputs that the table reads with `SAME_DAYS`.
     """
 
     def decorate(function: Callable[..., Any]) -> TableAsset:
@@ -284,7 +284,7 @@ def table_asset(
 
 
 def _days_of(table: Table) -> ir.Table:
-    """Return a table as an expression, restricted to the days between its parameters."""
+    """Return a table as an expression, restricted to the days that its parameters span."""
     if table.partition_column is None:
         return table.relation
     days, window = table.relation[table.partition_column], Window.parameters(table.name)
@@ -292,7 +292,7 @@ def _days_of(table: Table) -> ir.Table:
 
 
 def asset_key(table_name: str) -> AssetKey:
-    """Return the asset key of a table: the layer, which is the prefix of its name, and the name."""
+    """Return the asset key of a table: its layer (the prefix of its name) and its name."""
     return AssetKey([Layer(table_name.split("_", 1)[0]).value, table_name])
 
 
@@ -314,7 +314,7 @@ def batch_outs(tables: Sequence[Table]) -> dict[str, AssetOut]:
 
 
 def describe(table: Table) -> str:
-    """Return the asset description for the Dagster UI: the table's description and grain."""
+    """Return the table's description and grain as the asset description for the Dagster UI."""
     return f"{table.description}\n\nGrain: {table.grain}."
 
 
@@ -332,7 +332,7 @@ def asset_attributes(table: Table, partitions: DailyPartitionsDefinition) -> dic
 
 
 def table_metadata(table: Table) -> dict[str, Any]:
-    """Return the column schema and, for a daily table, the partition column, as asset metadata."""
+    """Return the asset metadata: the column schema and, for a daily table, the partition column."""
     register(table)
     metadata: dict[str, Any] = {"dagster/column_schema": table.to_dagster()}
     if table.partition_column:

@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Reference:
-    """A column whose values occur in a column of another table."""
+    """A reference to the column of another table in which all values must occur."""
 
     table: str
     column: str
@@ -45,7 +45,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: name, Ibis type (`string`, `date`, `int64`, ...) and description with unit."""
+    """A column: its name, Ibis type (such as `string` or `int64`) and description with unit."""
 
     name: str
     type: str
@@ -54,7 +54,7 @@ class Column:
     allowed: tuple[str, ...] | None = None
     references: Reference | None = None
     days_before_latest: int | None = None
-    """For trend flags only: true on the latest date of the table and this many days before it."""
+    """For trend flags: the flag is true on the table's latest date and this many days before."""
 
     @cached_property
     def dtype(self) -> dt.DataType:
@@ -63,13 +63,13 @@ class Column:
 
     @cached_property
     def stored_type(self) -> str:
-        """The DuckDB type, as used in DDL and casts."""
+        """The DuckDB type in DDL and casts."""
         return duckdb_type(self.dtype)
 
 
 @cache
 def duckdb_type(dtype: dt.DataType) -> str:
-    """Return the DuckDB spelling of an Ibis type, as used in DDL and casts."""
+    """Return the DuckDB name of an Ibis type for DDL and casts."""
     return str(DuckDBType.to_string(dtype)).replace("TEXT", "VARCHAR")
 
 
@@ -79,7 +79,7 @@ def _ibis_type(stored_type: str) -> dt.DataType:
 
 
 def same_type(left: str, right: str) -> bool:
-    """Return whether two spellings denote the same DuckDB type."""
+    """Return whether two type names denote the same DuckDB type."""
     return left == right or bool(DuckDBType.from_string(left) == DuckDBType.from_string(right))
 
 
@@ -97,10 +97,10 @@ TREND_FLAGS = (
         days_before_latest=89,
     ),
 )
-"""Columns for trend charts, filled by the writer: they depend on the latest date of the table."""
+"""Columns for trend charts. The writer fills them, as they depend on the table's latest date."""
 
 _DECLARED: dict[str, Table] = {}
-"""Declarations by qualified name: Dagster passes an IO manager only the key of an asset."""
+"""Declarations by qualified name. Dagster passes only the key of an asset to an IO manager."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class Table:
     """A declared table.
 
     Attributes:
-        grain: what one row is.
-        key: the columns that identify a row; they may be nullable.
+        grain: what one row represents.
+        key: the columns that identify a row. They may be nullable.
         partition_column: the DATE column of a daily table.
     """
 
@@ -146,7 +146,7 @@ class Table:
 
     @property
     def qualified_name(self) -> str:
-        """`schema.table`, as written in SQL."""
+        """The name `schema.table` for SQL."""
         return f"{self.layer}.{self.name}"
 
     @property
@@ -156,7 +156,7 @@ class Table:
 
     @property
     def data_columns(self) -> tuple[Column, ...]:
-        """The columns that an asset delivers: all except the trend flags."""
+        """The columns that an asset delivers: all columns except the trend flags."""
         return tuple(column for column in self.columns if column.days_before_latest is None)
 
     @property
@@ -172,8 +172,8 @@ class Table:
     def relation(self) -> ir.Table:
         """The table as an unbound Ibis table.
 
-        All columns are nullable, because Ibis unites only tables of equal nullability. DDL and
-        contract checks enforce non-null columns.
+        All columns are nullable, because Ibis can only union tables with the same nullability. DDL
+        and contract checks enforce non-null columns.
         """
         schema = {column.name: _ibis_type(column.stored_type) for column in self.columns}
         return ibis.table(schema, name=self.name, database=self.schema)
@@ -199,12 +199,12 @@ class Table:
 
 
 def register(table: Table) -> None:
-    """Register a declaration, by which the IO manager writes and reads the asset of its name."""
+    """Register a declaration, so that the IO manager can write and read the asset."""
     _DECLARED[table.qualified_name] = table
 
 
 def declared(qualified_name: str) -> Table | None:
-    """Return the registered declaration of a table; None if it is not registered."""
+    """Return the registered declaration of a table, or None if it is not registered."""
     return _DECLARED.get(qualified_name)
 
 

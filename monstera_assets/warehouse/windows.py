@@ -1,4 +1,4 @@
-"""Windows of consecutive days, the unit in which partitions are read and written."""
+"""Windows of consecutive days, which are the unit in which partitions are read and written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import date, timedelta
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
-"""Dagster's tags for the partitions of a run: the ends of a range, or a single partition."""
+"""Dagster's tags for the partitions of a run: the ends of a range or a single partition."""
 
 
 @dataclass(frozen=True, order=True)
@@ -45,15 +45,15 @@ def windows_of(days: Iterable[date]) -> Sequence[DateWindow]:
 
 
 def as_text(windows: Iterable[DateWindow]) -> str:
-    """Return windows as text: `2025-06-01/2025-06-03,2025-06-07/2025-06-07`."""
+    """Return windows as text, such as `2025-06-01/2025-06-03,2025-06-07/2025-06-07`."""
     return ",".join(f"{window.first}/{window.last}" for window in windows)
 
 
 def from_text(text: str) -> Sequence[DateWindow]:
-    """Parse the text of `as_text`.
+    """Parse a text that `as_text` returned.
 
     Raises:
-        ValueError: the text has another form.
+        ValueError: the text has another format.
     """
     ends = [window.split("/") for window in text.split(",") if window]
     return [DateWindow(date.fromisoformat(first), date.fromisoformat(last)) for first, last in ends]

@@ -1,8 +1,8 @@
 """The transactional writer, which replaces a table or a range of partitions atomically.
 
-All writes to warehouse tables use it. One transaction creates the table from its declaration if it is
-missing, deletes the old slice, inserts the new rows by column name and cast to the declared types,
-records the materialization and updates the trend flags.
+All writes to warehouse tables use it. One transaction creates a missing table from its declaration,
+deletes the old slice, inserts the new rows by column name and with declared types, records the
+materialization and updates the trend flags.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FRACTIONS = ("FLOAT", "DOUBLE", "DECIMAL")
 
 @contextmanager
 def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Commit on success, roll back on any error."""
+    """Commit on success, or roll back on any error."""
     connection.execute("BEGIN TRANSACTION")
     try:
         yield
@@ -64,8 +64,8 @@ def replace(
 ) -> int:
     """Replace the table, or its partitions in `window`, in the caller's transaction.
 
-    Return the number of inserted rows. `only_days` names a temporary table whose column `day` restricts
-    the days of the window that are replaced.
+    Return the number of inserted rows. If `only_days` names a temporary table, only the days of the
+    window that are in its column `day` are replaced.
 
     Raises:
         SchemaMismatchError: the stored table or the rows' columns differ from the declaration.
@@ -97,7 +97,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
 
 
 def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Verify that the table exists and agrees with its declaration.
+    """Verify that the table exists and matches its declaration.
 
     Raises:
         SchemaMismatchError: the stored table has other columns or types.
@@ -132,7 +132,7 @@ def _verify_stored(table: Table, stored: Mapping[str, str]) -> None:
 
 
 def stored_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
-    """Return the stored columns and their DuckDB types; empty if the table does not exist."""
+    """Return the stored columns and their DuckDB types, or nothing if the table does not exist."""
     return dict(
         connection.execute(
             "SELECT column_name, data_type FROM duckdb_columns()"
@@ -148,10 +148,10 @@ def delete(
     window: DateWindow | None,
     only_days: str | None = None,
 ) -> None:
-    """Delete the table's rows, or those of the partitions in `window`; see `replace`.
+    """Delete the table's rows, or those of the partitions in `window` (see `replace`).
 
     Raises:
-        ArchivedDaysError: they are raw events of days that cannot be recomputed.
+        ArchivedDaysError: the rows are raw events of days that cannot be recomputed.
     """
     require_recomputable(connection, table.name, window)
     condition = ""
@@ -169,10 +169,10 @@ def insert(
     rows: Query | ir.Table | str,
     window: DateWindow | None,
 ) -> int:
-    """Insert the rows of a query or an expression by column name; return their number.
+    """Insert the rows of a query or an expression by column name, and return their number.
 
-    Values are cast to the declared types. The types of a compiled query were verified when it was
-    compiled; those of a query in SQL are not verified.
+    Values are cast to the declared types. The types of an expression are verified when it is compiled.
+    The types of a SQL query are not verified.
 
     Raises:
         SchemaMismatchError: a declared column is missing, or a column is not declared.
@@ -189,7 +189,7 @@ def insert(
                 _insert(connection, table, batch, rows.columns, window) for batch in batches
             )
     else:
-        # Without DESCRIBE: planning a large expression takes DuckDB as long as running it.
+        # Without DESCRIBE: for DuckDB, planning a large expression takes as long as running it.
         inserted = _insert(connection, table, rows.select, rows.columns, window)
     _refresh_trend_flags(connection, table)
     return inserted
@@ -222,7 +222,7 @@ def _insert(
 
 
 def _order(table: Table, window: DateWindow | None) -> str:
-    """Return an ORDER BY the key, so that lookups by key skip most row groups.
+    """Return an ORDER BY clause for the key, so that lookups by key skip most row groups.
 
     A range of days is not sorted, since sorting would take as long as writing.
     """
@@ -261,8 +261,8 @@ def verify_schema(table: Table, delivered: Mapping[str, dt.DataType]) -> None:
     """Compare column names and types with the declaration.
 
     Raises:
-        SchemaMismatchError: columns are missing, not declared or of another type; the message names
-            each.
+        SchemaMismatchError: columns are missing, are not declared or have another type. The message
+            names each one.
     """
     verify_columns(table, list(delivered))
     declared = table.relation.schema()
@@ -279,7 +279,7 @@ def verify_schema(table: Table, delivered: Mapping[str, dt.DataType]) -> None:
 
 
 def compile_verified(table: Table, rows: ir.Table) -> Query:
-    """Compile the query of a table's rows.
+    """Compile the query for a table's rows.
 
     Raises:
         SchemaMismatchError: columns or types differ from the declaration.
@@ -289,7 +289,7 @@ def compile_verified(table: Table, rows: ir.Table) -> Query:
 
 
 def record(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None) -> None:
-    """Record the materialization of the table, or of each partition in `window`, even if empty."""
+    """Record that the table, or each partition in `window`, was materialized, even if empty."""
     key = [table.schema, table.name]
     where = "schema_name = ? AND table_name = ?"
     if window is None:
@@ -311,9 +311,9 @@ def record(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWind
 
 
 def next_moment(connection: duckdb.DuckDBPyConnection) -> datetime:
-    """Return the time for a new record: now, but always later than all earlier records.
+    """Return the time for a new record, which is now, but always later than all earlier records.
 
-    Tables of the framework do not read it.
+    The bronze, silver and gold tables do not depend on it.
     """
     (moment,) = _one(
         connection,
@@ -350,11 +350,11 @@ def require_partitions(
 ) -> None:
     """Verify that each day in `window` was materialized.
 
-    Otherwise a missing day would look like a day without activity, and states would be wrong.
+    Otherwise, a missing day would look like a day without activity, and states would be wrong.
 
     Raises:
-        MissingPartitionsError: days are missing; the message names the command that loads them.
-        ArchivedDaysError: their raw events were deleted.
+        MissingPartitionsError: days are missing. The message names the command that loads them.
+        ArchivedDaysError: days are missing because their raw events were deleted.
     """
     missing = connection.execute(
         "SELECT CAST(day AS DATE) FROM (SELECT unnest(generate_series("
@@ -397,7 +397,7 @@ def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: Table) ->
 
 
 def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | None) -> str:
-    """Return SQL for the column that fails on another day or on a lossy cast."""
+    """Return SQL for the column that raises an error for another day or a lossy cast."""
     value = quote(column.name)
     faults = {}
     if window is not None and column.name == table.partition_column:

@@ -1,7 +1,7 @@
-"""The command line: the output, exit codes and tables of its processes.
+"""Test the output, exit codes and tables of command-line processes.
 
-A run of the whole graph is slow, so one fixture starts all processes of this module, two at a time, and
-each test examines the results of one of them.
+A run of the whole graph is slow. Therefore, one fixture starts all processes in this module, two at a
+time, and each test examines the results of one process.
 """
 
 import csv
@@ -77,7 +77,7 @@ def event(number: int, day: date, user: str = "u1") -> dict[str, object]:
 
 
 def small_source(folder: Path, today: date) -> Path:
-    """Write one user with events before, in and after the last few days; two are rejected."""
+    """Write one user with events before, in and after the last few days, two of which are rejected."""
     folder.mkdir(parents=True)
     shutil.copy(SEEDS / "seed_product_catalog.csv", folder / "product_catalog.csv")
     long_ago = f"{today - timedelta(days=100)} 09:00:00"
@@ -125,7 +125,7 @@ def small_source(folder: Path, today: date) -> Path:
 
 
 def on_a_terminal(folder: Path, *arguments: str, source: Path) -> Outcome:
-    """Run with a pseudo-terminal as standard output, and remove control sequences."""
+    """Run with a pseudo-terminal as standard output, and remove control sequences from the output."""
     controller, terminal = pty.openpty()
     with subprocess.Popen(
         [MONSTERA, "run", *arguments],
@@ -156,7 +156,7 @@ def interrupted_run(
     source: Path = SEEDS,
     by: signal.Signals = signal.SIGINT,
 ) -> Outcome:
-    """Run, and send Ctrl-C or kill the process when the events are loaded."""
+    """Start a run, and interrupt or kill the process when the events are loaded."""
     with subprocess.Popen(
         [MONSTERA, "run", *arguments],
         cwd=folder,
@@ -178,7 +178,7 @@ def interrupted_run(
 
 
 def run_on_planted_faults(folder: Path) -> Outcome:
-    """Recompute the last day, without the raw events and records of older days."""
+    """Recompute the last day in a warehouse without raw events and records for older days."""
     database = folder / "data" / "monstera.duckdb"
     for statement in (
         f"DELETE FROM bronze.bronze_events WHERE event_date < '{LAST}'",
@@ -223,7 +223,7 @@ def runs_on_held_database(folder: Path) -> tuple[Outcome, Outcome]:
 
 
 class Processes:
-    """All processes of this module, run two at a time."""
+    """All processes in this module, of which two run at a time."""
 
     def __init__(
         self, folder: Path, pool: ThreadPoolExecutor, inbox: Service, seeds_run: SeedsRun
@@ -312,7 +312,7 @@ def test_headline_figures(processes: Processes) -> None:
             f" WHERE metric_date = '{LAST}' AND segment_dimension = 'all'",
         )
         assert f"Users Active {period.title()}: {users}" in lines_of(run.out)
-    # By hand from seeds/README.md. On 31 May, seven accounts paid 3,120 per month. Since then, acc_04
+    # From seeds/README.md. On 31 May, seven accounts paid 3,120 per month. Since then, acc_04
     # has grown by 200 and acc_06 has shrunk by 410, and acc_02 was added with 90.
     for line in (
         "Users Active Stickiness Monthly: 33.3%",  # 4 of 12
@@ -370,7 +370,7 @@ def test_terminal_shows_a_progress_bar(processes: Processes) -> None:
     assert done[0] == 0
     assert total - 2 <= done[-1] <= total
     assert rows == sorted(rows)
-    assert rows[-1] > 18 * 20  # one table alone has one per day and user
+    assert rows[-1] > 18 * 20  # a single table has one row per day and user
     assert {"load_entities", "load_events"} <= {name for *_, name, _ in bars}
     assert not re.search(r"^\[ *\d+/\d+\]", shown, re.MULTILINE)
     assert "Database: data/monstera.duckdb" in shown
@@ -392,7 +392,7 @@ def test_range_without_its_history(processes: Processes) -> None:
     run = processes.planted.result()
     assert run.code == 1
     [line] = lines_of(run.err)
-    # the first tables that look back over these days, and the number of others
+    # the first tables that require these days, and the number of others
     assert line.startswith("monstera: gold_growth_accounting, silver_account_state_intervals, ")
     assert " and 1 more" in line
     assert f"silver_daily_user_activity has no partitions for {UNKNOWN} (324 days)" in line
@@ -412,7 +412,7 @@ def test_failing_check_of_severity_error(
     assert run.code == 1
     assert re.search(r"^Checks: \d+ passed, [1-9]\d* failed$", run.out, re.MULTILINE)
     assert "  ERROR  gold_users_active_monthly.recomputed_from_raw_events: 1 violation" in run.out
-    assert "check" not in run.err  # checks are in the report; stderr has failed steps only
+    assert "check" not in run.err  # checks are in the report, and stderr has only failed steps
     lines = lines_of(in_this_process(monkeypatch, run.folder, "status").out)
     assert "gold_users_active_monthly: failing checks: recomputed_from_raw_events" in lines
     unreached = "silver_user_current_state: [1-9] checks not reached by the last run"
@@ -428,7 +428,7 @@ def test_a_failed_check_is_reported_once_although_the_daemon_runs(
     [run_id] = re.findall(r"Run: succeeded \(([0-9a-f-]+)\)", run.out)
     alerts = build_alerts(Settings(alert_urls=(processes.inbox.url(),)))
     with DagsterInstance.from_config(str(run.folder / "dagster_elsewhere")) as instance:
-        for sensor in build_alert_sensors(alerts, date.max):  # no day is ever due
+        for sensor in build_alert_sensors(alerts, date.max):  # no day becomes due
             with build_sensor_context(instance=instance) as context:
                 sensor.evaluate_tick(context)
     [alert] = processes.inbox.received
@@ -443,7 +443,7 @@ def test_a_failed_check_is_reported_once_although_the_daemon_runs(
 def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
     run = processes.small
     found = re.search(
-        rf"^The source has dates up to {FUTURE}\. (\S+) is the last day that has ended\.$",
+        rf"^The source has dates up to {FUTURE}, but (\S+) is the last day that has ended\.$",
         run.out,
         re.MULTILINE,
     )
@@ -607,7 +607,7 @@ def test_changed_without_a_change_does_nothing(
     )
     for run in (before, after):
         assert (run.code, run.err) == (0, "")
-        assert lines_of(run.out) == ["The source has not changed; all tables are up to date."]
+        assert lines_of(run.out) == ["The source has not changed. All tables are up to date."]
     assert before.tables == first.tables
     assert after.tables == again.tables
 

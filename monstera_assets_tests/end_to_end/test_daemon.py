@@ -1,7 +1,7 @@
-"""A morning with the real daemon and webserver.
+"""Simulate a morning with the real daemon and webserver.
 
-The schedule runs on a broken day, an alert is sent, the source is corrected, the sensor rebuilds the
-day, and the recovery is sent.
+The schedule starts a run with invalid data, and an alert is sent. After the source is corrected, the
+sensor rebuilds the day, and the recovery is sent.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def write_source(folder: Path, first: date) -> None:
 
 
 def write_day(folder: Path, day: date, *, broken: int = 0) -> None:
-    """The events of one day; the first has an unknown location."""
+    """Return the events of one day. The first event has an unknown location."""
     path = folder / "events" / f"event_date={day}" / "part.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     header = [
@@ -94,7 +94,7 @@ def until(what: Callable[[], bool], name: str, processes: list[subprocess.Popen[
     """Wait until a condition holds.
 
     Raises:
-        AssertionError: the condition did not hold in time, or a process ended.
+        AssertionError: the condition did not become true in time, or a process ended.
     """
     for _ in range(PATIENCE_SECONDS * 2):
         if what():

@@ -1,4 +1,4 @@
-"""Faults during a run: kills, full disks, locks, concurrent runs and changing sources.
+"""Test faults during a run: kills, full disks, locks, concurrent runs and changing sources.
 
 The database contains the data of one company, and the fault occurs while another company is loaded over
 the same days. Unchanged, partly written and complete tables can therefore be distinguished.
@@ -86,7 +86,7 @@ print("ends", flush=True)
 def loading_process(
     folder: Path, source: Path, **variables: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a process that computes `LOADS` from a source; return when it begins."""
+    """Start a process that computes `LOADS` from a source, and return when it begins."""
     home = Path(mkdtemp(dir=folder)) / "home"
     batched_instance(home).dispose()
     with subprocess.Popen(
@@ -169,7 +169,7 @@ def companies(tmp_path_factory: pytest.TempPathFactory) -> Companies:
 
 @pytest.fixture(scope="module")
 def companies_by_runs(tmp_path_factory: pytest.TempPathFactory) -> Companies:
-    """The same for the whole graph."""
+    """Do the same for the whole graph."""
     return two_companies(tmp_path_factory.mktemp("companies_by_runs"), run_cli)
 
 
@@ -210,7 +210,7 @@ def run_cli(folder: Path, source: Path) -> Snapshot:
 def running_cli(
     folder: Path, source: Path, limit: Callable[[], None] | None = None, **variables: str
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start `monstera run` over a source, with database and Dagster's state in a folder."""
+    """Start `monstera run` for a source, with the database and Dagster's state in a folder."""
     folder.mkdir(exist_ok=True)
     with subprocess.Popen(
         [
@@ -254,7 +254,7 @@ def test_killed_runs(companies_by_runs: Companies, tmp_path: Path) -> None:
 
 
 def lines_of_failed(process: subprocess.Popen[str], code: int) -> list[str]:
-    """The error output of a command, without the lines of Dagster's logger."""
+    """Return the error output of a command without the lines from Dagster's logger."""
     _, err = process.communicate()
     assert process.returncode == code, err
     assert "Traceback" not in err
@@ -279,14 +279,14 @@ def test_no_disk_space_for_the_state_of_dagster(tmp_path: Path) -> None:
         [said] = lines_of_failed(process, 2)
     home = tmp_path / "data" / "dagster_home"
     assert said.startswith(f"monstera: {home}: Dagster's state cannot be read or written: ")
-    assert "Check the disk space and the permissions" in said
+    assert "Check that the disk has free space" in said
     assert snapshot(tmp_path / "data" / "monstera.duckdb") == {}
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("room", [0, 300_000, 1_500_000, 4_000_000, 9_000_000])
 def test_full_disk(companies_by_runs: Companies, tmp_path: Path, room: int) -> None:
-    """Put database, temporary files and Dagster's state on one almost full disk."""
+    """Put the database, temporary files and Dagster's state on a disk that is almost full."""
     companies = companies_by_runs
     sizes = [path.stat().st_size for path in companies.folder.rglob("*") if path.is_file()]
     with disk(tmp_path / "disk", sizes, room) as limit:
@@ -297,16 +297,16 @@ def test_full_disk(companies_by_runs: Companies, tmp_path: Path, room: int) -> N
     assert process.returncode in (1, 2), out
     assert "Traceback" not in err
     said = [line for line in err.splitlines() if line.startswith("monstera: ")]
-    assert any("Check that the disk has room" in line for line in said), err
+    assert any("Check that the disk has free space" in line for line in said), err
     companies.assert_whole(snapshot(kept / "monstera.duckdb"))
     assert run_cli(kept, companies.source) == companies.after
 
 
 @contextmanager
 def disk(folder: Path, sizes: Sequence[int], room: int) -> Iterator[Callable[[], None] | None]:
-    """A disk for files of these sizes and some room, or an equivalent limit for a process.
+    """Yield a disk with space for files of these sizes, or set an equivalent limit for a process.
 
-    Only the superuser may mount a disk. For other users, no file may grow by more than the room.
+    Only the superuser may mount a disk. For other users, no file may grow by more than this space.
     """
     folder.mkdir()
     if os.geteuid() != 0:
@@ -325,7 +325,7 @@ def disk(folder: Path, sizes: Sequence[int], room: int) -> Iterator[Callable[[],
 
 
 def test_two_loads_at_once_wait_for_each_other(companies: Companies, tmp_path: Path) -> None:
-    """Also in another process first, and in other time zones than that of the fixture."""
+    """Other time zones than the fixture's, and another process at the start, change nothing."""
     folder = companies.copy(tmp_path / "both")
     began = datetime.now(UTC).replace(tzinfo=None)
     with ExitStack() as holder:
@@ -422,7 +422,7 @@ def test_file_that_changes_after_it_was_read(
     meddle: Callable[[Path], None],
 ) -> None:
     def meddling(file: SourceFile) -> FileFingerprint:
-        """The last fingerprint of the file, taken just after it was changed."""
+        """Return the last fingerprint of the file, which was computed just after the file changed."""
         if file.relative_path == name:
             meddle(file.path)
         return fingerprint(file)

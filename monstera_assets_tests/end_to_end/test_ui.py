@@ -1,4 +1,4 @@
-"""The Dagster UI in headless Chromium: the graph by group, a history's partitions, its checks.
+"""Test the Dagster UI in headless Chromium: groups in the graph, partitions and checks.
 
 The tests need Chromium and its driver (Debian packages chromium and chromium-driver), so they have the
 mark `browser` and only `make test-ui` runs them. To keep the screenshots, set the environment variable
@@ -54,14 +54,14 @@ class Ui:
         height: int = 1100,
         closer: int = 0,
     ) -> str:
-        """Open a page, wait until it is loaded with all words, and take a screenshot.
+        """Open a page, wait until it contains all words, and take a screenshot.
 
         Args:
             path: the path of the page.
-            words: the text that must occur.
+            words: the words that must occur in the page.
             screenshot: the name of the screenshot.
             height: the height of the window.
-            closer: how often to zoom into the graph, which shows more details.
+            closer: how many times to zoom into the graph, to show more details.
 
         Returns:
             The text of the page.
@@ -105,7 +105,7 @@ def test_every_table_is_materialized_in_its_group(ui: Ui) -> None:
     for layer in ("bronze", "silver", "gold"):
         of_layer = [table for table in tables() if table.layer == layer]
         by_day = sum(table.partition_column is not None for table in of_layer)
-        # Unpartitioned: all materialized. Daily: partly, since days after the seeds' last are missing.
+        # Unpartitioned tables are complete. Daily tables lack the days after the last day of the seeds.
         counts = [str(count) for count in (len(of_layer) - by_day, by_day) if count]
         groups.append("\n".join([layer, *counts]))
     page = ui.show("/asset-groups", groups, "groups")
@@ -163,7 +163,7 @@ def test_the_checks_of_a_history_are_green(ui: Ui) -> None:
 
 @contextmanager
 def webserver(environment: Mapping[str, str], folder: Path) -> Iterator[str]:
-    """Start the UI's server on a free port; yield its address when it answers."""
+    """Start the UI's server on a free port, and yield its address when it responds."""
     log = folder / "webserver.log"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -191,7 +191,7 @@ def webserver(environment: Mapping[str, str], folder: Path) -> Iterator[str]:
 
 
 def answers(port: int) -> bool:
-    """Return whether the UI's server answers."""
+    """Return whether the UI's server responds."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", "/server_info")

@@ -57,14 +57,14 @@ SECRET = "hunter2-is-a-token"  # noqa: S105
 
 @rule(FACTS, "No fact has a remark.", blocking=False)
 def no_remarks(silver_facts: ir.Table, *, window: Window) -> ir.Table:
-    """Facts with a remark; P2 is the default of a non-blocking rule."""
+    """Each fact has a remark. The default level of a non-blocking rule is P2."""
     rows = within(silver_facts, "fact_date", window)
     return rows.filter(rows.note.notnull()).select("fact_id", "note")
 
 
 @rule(FACTS, "Every amount is below ten.", blocking=False, level=AlertLevel.P1)
 def amounts_are_small(silver_facts: ir.Table) -> ir.Table:
-    """Facts with an amount of ten or more."""
+    """Each fact has an amount of at least ten."""
     return silver_facts.filter(silver_facts.left_amount >= 10).select("fact_id", "left_amount")
 
 
@@ -73,7 +73,7 @@ RULES = (no_remarks, amounts_are_small)
 
 @dataclass(frozen=True)
 class Received:
-    """A message that a service received, and the path of the request."""
+    """A message that a service received, with the path of the request."""
 
     path: str
     title: str
@@ -83,7 +83,7 @@ class Received:
 
 @dataclass
 class Service:
-    """A service on localhost; it refuses messages while `status` is an error."""
+    """A service on localhost, which refuses messages while `status` is an error."""
 
     port: int = 0
     status: int = 200
@@ -131,7 +131,7 @@ def service() -> Iterator[Service]:
 
 @dataclass
 class House:
-    """Two tables with checks, an instance that records runs, and a clock that the test sets."""
+    """Two tables with checks, an instance that records runs, and a clock that tests set."""
 
     folder: Path
     instance: dg.DagsterInstance
@@ -142,7 +142,7 @@ class House:
     cursors: dict[str, str | None] = field(default_factory=dict)
 
     def clock(self) -> float:
-        """Return the time that alerts use; runs keep the real time."""
+        """Return the time for alerts. Runs use the real time."""
         return self.built_at + self.days_later * 86_400.0 + self.seconds_later
 
     @property
@@ -163,7 +163,7 @@ class House:
         error: str | None = None,
         names: Sequence[Row] | None = None,
     ) -> str:
-        """Materialize and check the facts of a day, and the names if given; return the run id."""
+        """Materialize and check the facts of a day, and any given names, and return the run id."""
 
         def deliver_facts(window: DateWindow) -> Any:
             if error is not None:
@@ -217,7 +217,7 @@ class House:
         return self.alerts.after_run(self.instance, run_id)
 
     def tick(self, *names: str) -> str:
-        """Evaluate sensors as the daemon does, by default all but the one for late days; return their logs."""
+        """Evaluate all sensors but the one for late days, or the named ones; return their log."""
         logs = []
         for sensor in build_alert_sensors(self.alerts, day(1)):
             if sensor.name not in (names or (OF_SUCCEEDED, OF_FAILED, UNSENT)):

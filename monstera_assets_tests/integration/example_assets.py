@@ -1,4 +1,4 @@
-"""Small tables, assets and runs for the tests of the warehouse."""
+"""Small tables, assets and runs for warehouse tests."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def expression(types: Mapping[str, str], rows: Sequence[Mapping[str, object]]) -
 
 
 def types_of(table: Table) -> dict[str, str]:
-    """Return name and type of the columns that an asset delivers."""
+    """Return the name and type of each column that an asset delivers."""
     return {
         column.name: column.type for column in table.columns if column.days_before_latest is None
     }
@@ -239,7 +239,7 @@ def in_memory_instance() -> dg.DagsterInstance:
 
 
 def errors(result: dg.ExecuteInProcessResult) -> dict[str, str]:
-    """Return class and message of a run's errors and their causes; empty on success."""
+    """Return the class and message of each error in a run and of its causes, if any."""
     found: dict[str, str] = {}
     for event in result.all_events:
         error = getattr(event.event_specific_data, "error", None)
@@ -262,9 +262,9 @@ def query(database: Path, select: str) -> list[Row]:
 
 
 def everything(database: Path) -> dict[str, list[Row]]:
-    """Return all rows of all tables and of the bookkeeping, except the layout.
+    """Return all rows of all tables and of the bookkeeping tables, except for the layout.
 
-    The configuration differs from that of runs, which DuckDB admits only if all their connections are
+    The configuration differs from that of runs, which DuckDB allows only if all their connections are
     closed.
     """
     with duckdb.connect(str(database), config={"threads": 1}) as connection:

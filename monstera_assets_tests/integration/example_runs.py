@@ -1,4 +1,4 @@
-"""Run the asset graph, or parts of it, over a source."""
+"""Run the whole asset graph or parts of it for a source."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _new_home() -> TemporaryDirectory[str]:
         f"event_log_storage:\n  module: {log.__module__}\n  class: {log.__name__}\n  config: {{}}\n"
     )
     with dg.DagsterInstance.from_config(home.name) as instance:
-        instance.all_asset_keys()  # opens the event log; the other storages are open
+        instance.all_asset_keys()  # this opens the event log, while the other storages are already open
     return home
 
 
@@ -73,7 +73,7 @@ class Graph:
 
     @cached_property
     def definitions(self) -> dg.Definitions:
-        """The definitions as Dagster loads them."""
+        """The definitions that Dagster loads."""
         return build_definitions(self.settings)
 
     @cached_property
@@ -154,7 +154,7 @@ def rows_of(
 
 
 def assert_same(left: Mapping[str, list[Row]], right: Mapping[str, list[Row]]) -> None:
-    """Compare tables, and show a few rows of the first that differs."""
+    """Compare tables, and show a few rows of the first table that differs."""
     assert left.keys() == right.keys()
     for name, rows in left.items():
         if rows != right[name]:
@@ -179,9 +179,9 @@ def computed_from(names: Iterable[str]) -> list[str]:
 
 
 def waves() -> list[tuple[str, ...]]:
-    """Return the tables in groups, such that those of a group can be computed in any order of days.
+    """Return the tables in groups, so that the days of a group can be computed in any order.
 
-    A table is in a later group than the inputs of which it reads other days than its own.
+    A table is in a later group than the inputs from which it reads days other than its own.
     """
     partitioned = {table.name: table.partition_column is not None for table in tables()}
     wave = {**dict.fromkeys(ENTITIES, 0), **dict.fromkeys(EVENTS, 1)}

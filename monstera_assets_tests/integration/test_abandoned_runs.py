@@ -1,4 +1,4 @@
-"""A run whose process was killed is recorded as failed; a running one is not changed."""
+"""A run whose process was killed is recorded as failed, while an active run is not changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_killed_run_is_recorded_as_failed(tmp_path: Path) -> None:
         with process(_RUNNING, tmp_path / "home", run.run_id):
             assert end_abandoned_runs(instance) == []
             assert _status(instance, run) == DagsterRunStatus.STARTED
-        # Leaving the context killed the process.
+        # The process was killed when the context exited.
         assert end_abandoned_runs(instance) == [run.run_id]
         assert _status(instance, run) == DagsterRunStatus.FAILURE
         assert end_abandoned_runs(instance) == []

@@ -1,4 +1,4 @@
-"""Alerts of real runs on a real event log, as a local service receives them."""
+"""Test alerts from real runs with a real event log, which a local service receives."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_a_service_that_is_down_gets_everything_in_order_when_it_is_back(
         house.run()
         house.tick(OF_SUCCEEDED)
         assert other.titles("up") == TWO
-        assert receiver.refused == 1  # the next attempt is not due, also for the second message
+        assert receiver.refused == 1  # the next attempt is not due for either message
         house.seconds_later += 60
         assert "next attempt is in 120 s" in house.tick(UNSENT)
         assert receiver.refused == 2
@@ -388,7 +388,7 @@ def check_lateness(house: House, when: datetime) -> None:
 def test_a_late_day_is_reported_once_and_once_when_complete(
     house: House, receiver: Service
 ) -> None:
-    """The daily run starts at 5:00; two hours later, yesterday is late (framework, section 9)."""
+    """The daily run starts at 5:00. Two hours later, yesterday is late (framework, section 9)."""
     check_lateness(house, datetime(2025, 1, 2, 12, tzinfo=UTC))
     assert receiver.received == []  # an empty warehouse is not late
     names = [("n1", "one")]

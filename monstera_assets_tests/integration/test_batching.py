@@ -129,7 +129,7 @@ def connection() -> duckdb.DuckDBPyConnection:
 
 
 def latest_days_of_named() -> Query:
-    """Per user with a name: the latest day, and whether there are other days."""
+    """Return the latest day of each user with a name, and whether the user has other days."""
     facts = by_key(ibis.table({"user_id": "string", "day": "int64"}, name="facts"), "user_id")
     names = by_key(ibis.table({"user_id": "string", "name": "string"}, name="names"), "user_id")
     days = facts.group_by("user_id").aggregate(latest=facts.day.max())
@@ -146,7 +146,7 @@ def test_batches_of_keys_equal_the_whole(
     query = latest_days_of_named()
     with key_batches(connection, query) as batches:
         found = [connection.execute(batch).fetchall() for batch in batches]
-    # 1,000 facts and 50 names; day i belongs to user i mod 100, so user i's latest day is 900 + i.
+    # There are 1,000 facts and 50 names. Day i has user i mod 100, so user i's latest day is 900 + i.
     assert len(found) == -(-1050 // rows)
     assert sorted(row for batch in found for row in batch) == sorted(
         (f"u{i}", 900 + i, f"n{i}") for i in range(50)

@@ -1,4 +1,4 @@
-"""Invariants of all assets, tables and modules; and Dagster loads them."""
+"""Test invariants of all assets, tables and modules, and that Dagster loads the definitions."""
 
 import ast
 import importlib
@@ -237,7 +237,7 @@ def test_the_workspace_matches_the_project() -> None:
 
 
 def keys_named_twice(node: yaml.Node) -> list[str]:
-    """Duplicate keys in the mappings of a YAML document, of which YAML silently uses the last."""
+    """Return the duplicate keys in a YAML document, of which YAML silently uses the last one."""
     if not isinstance(node, yaml.CollectionNode):
         return []
     children = node.value
@@ -256,7 +256,7 @@ def test_dagster_yaml_names_each_key_once() -> None:
 
 
 def run(command: list[str], home: Path) -> tuple[str, str]:
-    """Run a command in the project with a separate Dagster home; return stdout and stderr."""
+    """Run a command in the project with a separate `DAGSTER_HOME`; return stdout and stderr."""
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     outside = {
         name: value for name, value in os.environ.items() if not name.startswith("MONSTERA_")
@@ -315,7 +315,7 @@ def own_packages(module: Path) -> set[str]:
 
 
 def test_the_ui_shows_previews(seeds_run: SeedsRun) -> None:
-    """The previews of each table's latest materialization; some entries are computed by hand."""
+    """Test the previews of each table's latest materialization. Some are computed by hand."""
     latest = {made.asset_key.path[-1]: made for made in seeds_run.materializations}
     for asset in table_assets():
         metadata = latest[asset.table.name].metadata

@@ -124,7 +124,7 @@ def all_sorts_of_events() -> list[EventLogEntry]:
             materialization(USERS, f"2024-01-{day:02}", metadata=shared, tags=tags)
             for day in range(1, 6)
         ),
-        # Equal in Python, not in JSON.
+        # These values are equal in Python, but not in JSON.
         materialization(USERS, "2024-01-06", metadata={"rows": 1}, tags=tags),
         materialization(USERS, "2024-01-07", metadata={"rows": True}, tags=tags),
         materialization(USERS, "2024-01-08", metadata={"rows": 1.0}, tags=tags),
@@ -153,7 +153,7 @@ def all_sorts_of_events() -> list[EventLogEntry]:
 
 
 def tables(base_dir: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of the event tables, without their creation times."""
+    """Return all rows of the event tables without their creation times."""
     found: dict[str, list[tuple[Any, ...]]] = {}
     for path in sorted(base_dir.glob("*.db")):
         with closing(sqlite3.connect(path)) as conn:
@@ -408,7 +408,7 @@ def test_two_writers_wait_for_each_other(tmp_path: Path) -> None:
         except BaseException as error:
             errors.append(error)
 
-    # Two threads on one storage; a third on its own, like another process.
+    # Two threads share a storage. A third one has its own, like another process.
     jobs = [
         (storages[0], [RUN, OTHER_RUN], "a"),
         (storages[0], [OTHER_RUN, RUN], "b"),
@@ -460,7 +460,7 @@ def run_january(instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
 
 
 def counted(instance: dg.DagsterInstance, run_id: str) -> tuple[Counter[str], Counter[str]]:
-    """Number of materializations per asset, in the log of the run and in the index."""
+    """Return the number of materializations per asset in the run's log and in the index."""
     home = Path(instance.root_directory) / "history" / "runs"
     found = []
     for name in (run_id, "index"):
@@ -583,7 +583,7 @@ def test_a_batch_size_that_the_user_set_is_kept(
 
         monkeypatch.setattr(storage, "store_event_batch", measure)
         assert run_january(instance).success
-        # Per asset: one batch for the plan, and three batches of ten plus one event for 31 days.
+        # Each asset has one batch for the plan, and for 31 days three batches of ten plus one event.
         assert sizes == [3, *[10] * 3, *[10] * 3]
         assert len(instance.get_materialized_partitions(numbers.key)) == 31
 
@@ -642,7 +642,7 @@ def test_planned_events_can_still_be_one_per_partition(
     ],
 )
 def test_methods_that_are_called_or_overridden_are_unchanged(method: str, parameters: str) -> None:
-    """Fails if a new version of Dagster changes the internals: read its changes, then update."""
+    """If this fails, a new version of Dagster changed its internals. Review the changes."""
     signature = inspect.signature(getattr(SqliteEventLogStorage, method))
     assert list(signature.parameters) == parameters.split()
 

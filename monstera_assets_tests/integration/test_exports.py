@@ -1,4 +1,4 @@
-"""Exports of a real database: their content, and what a reader sees if the writer fails."""
+"""Test the content of exports, and what a consumer reads if the writer fails."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def output(tmp_path: Path) -> Path:
 
 
 def content(output: Path) -> dict[str, bytes]:
-    """All files of the current export, except the one with the time."""
+    """Return all files of the current export except the one that contains the time."""
     return {
         path.name: path.read_bytes()
         for path in (output / "current").iterdir()
@@ -179,7 +179,7 @@ def test_killed_export_leaves_the_old_one(settings: Settings, output: Path, wher
     assert len(list((output / "snapshots").iterdir())) == 2
     write_export(settings, output, STATES, every_table=True)
     write_export(settings, output, STATES, every_table=True)
-    # The current one, and the previous one for readers that still use it.
+    # The current snapshot, and the previous one for consumers that still read it.
     assert len(list((output / "snapshots").iterdir())) == 2
     assert b"9999" in content(output)["silver_user_current_state.csv"]
 
@@ -203,7 +203,7 @@ def test_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> No
     with pytest.raises(ExportError, match="cannot be written: Not a directory"):
         write_export(settings, tmp_path / "file" / "exports", STATES, every_table=True)
     (tmp_path / "taken" / "current").mkdir(parents=True)
-    with pytest.raises(ExportError, match="is not the link of an earlier export"):
+    with pytest.raises(ExportError, match="is not a link that an earlier export created"):
         write_export(settings, tmp_path / "taken", STATES, every_table=True)
 
 
@@ -286,7 +286,7 @@ def test_exporting_again_deletes_older_files(settings: Settings, output: Path) -
 
 
 def test_no_address_is_in_silver_gold_or_exports(settings: Settings, output: Path) -> None:
-    """Checks each text column of each table, and each exported byte."""
+    """The test examines each text column of each table, and each exported byte."""
     write_export(settings, output, BOTH, every_table=True)
     with duckdb.connect(str(settings.database)) as connection:
         addresses = [

@@ -1,6 +1,6 @@
-"""Erasure on a real database: no trace of the people remains, and all totals are unchanged.
+"""Erasure in a real database leaves no trace of the people, and all totals are unchanged.
 
-A random source is extended by rows in which the people to erase are easily overlooked: rejected rows,
+A random source is extended with rows in which the people to erase are easily missed: rejected rows,
 lines that cannot be parsed, and the metadata of other people's events.
 """
 
@@ -147,7 +147,7 @@ def _shift(source: Path) -> None:
                 product_id="spaces",
                 metadata='{"target_user_id": "u001"}',
             ),
-            # Rejected events: their own, and other people's that name them.
+            # Rejected events of these people, and those of other people that name them.
             _event(20, "u001", product_id="nothing", metadata='{"a": "u001@example.invalid"}'),
             _event(21, "u002", metadata="u002 is no JSON"),
             _event(22, "u004", product_id="nothing", metadata='{"target_user_id": "u003"}'),
@@ -172,7 +172,7 @@ class Erased:
 
 
 def occurrences(*paths: Path) -> Counter[str]:
-    """How often each name occurs in the bytes of files."""
+    """Return how often each name occurs in the bytes of files."""
     data = [path.read_bytes() for path in paths if path.is_file()]
     return Counter({name: sum(each.count(name.encode()) for each in data) for name in GONE})
 
@@ -272,7 +272,7 @@ def test_distinct_values_stay_distinct(erased: Erased) -> None:
 
 
 def test_no_name_is_in_the_bytes(erased: Erased) -> None:
-    # Before the erasure, all names occur, ids in many places.
+    # Before the erasure, all names occur, and ids occur in many places.
     assert all(erased.bytes_before[name] for name in GONE)
     files = list(erased.graph.database.parent.glob("warehouse.duckdb*"))
     assert len(files) == 3  # database, key and register of exports: no log, no partial file
@@ -286,7 +286,7 @@ def test_no_name_is_in_the_bytes(erased: Erased) -> None:
 
 
 def test_no_value_of_the_database_names_them(erased: Erased) -> None:
-    """Like the bytes, but independent of compression: each text of each table."""
+    """This test examines each text in each table, so it does not depend on compression."""
     with duckdb.connect(str(erased.graph.database), read_only=True) as connection:
         columns = connection.execute(
             "SELECT schema_name || '.' || table_name, column_name FROM duckdb_columns()"

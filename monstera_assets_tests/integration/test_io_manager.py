@@ -495,7 +495,7 @@ def test_range_replaces_exactly_its_days(database: Path, deliver: Deliver) -> No
     assert errors(run(database, asset, days=(day(1), day(6)))) == {}
     ledger = everything(database)["operations.materializations"]
 
-    # One fact fewer on one day: it must be gone after the rewrite.
+    # One day has one fact less, which must not remain after the rewrite.
     replaced = delivering(FACTS, lambda _: deliver(FACTS, facts(day(3), day(5), amount=2)))
     assert errors(run(database, replaced, days=(day(3), day(5)))) == {}
 
@@ -890,7 +890,7 @@ def test_file_that_cannot_be_opened(
 
 @pytest.fixture
 def unprivileged_folder() -> Iterator[Path]:
-    """A folder whose permissions apply, since the process drops its privileges meanwhile."""
+    """Yield a folder whose permissions apply, because the process drops its privileges."""
     folder = Path(tempfile.mkdtemp())
     is_root = os.geteuid() == 0
     try:
@@ -992,7 +992,7 @@ def test_full_disk_is_reported_and_changes_nothing(database: Path) -> None:
         cwd=Path(__file__).parents[2],
     ).stdout
     assert f"{database}: " in said
-    assert "The interrupted write was rolled back. Check that the disk has room" in said
+    assert "The interrupted write was rolled back. Check that the disk has free space" in said
     assert everything(database) == before
     assert errors(run(database, delivering(FACTS, facts_of), days=(day(2), day(3)))) == {}
     assert len(rows(database, FACTS)) == 3

@@ -106,7 +106,7 @@ class Bronze:
         return compare_source(self.settings, [])
 
     def rebuild(self) -> SourceChanges:
-        """Load the changes; afterwards there are none."""
+        """Load the changes, and verify that none remain."""
         changes = self.compare()
         if changes.rebuild is not None:
             self.load(self.database, changes.rebuild, changes.load)
@@ -119,7 +119,7 @@ class Bronze:
             return {table.name: rows_of(connection, table) for table in _BRONZE_TABLES}
 
     def outcomes(self) -> dict[str, list[tuple[str, str | None]]]:
-        """Per event id, its days and the reasons for its rejection."""
+        """Return the days of each event id and the reasons for its rejection."""
         with duckdb.connect(str(self.database), read_only=True) as connection:
             rows = connection.execute(
                 "SELECT event_id, event_date::VARCHAR, NULL FROM bronze.bronze_events UNION ALL"
@@ -158,7 +158,7 @@ def test_bronze_equals_a_load_from_scratch(tmp_path: Path, by_day: bool) -> None
 
 @pytest.mark.slow
 def test_all_tables_equal_those_built_from_scratch(tmp_path: Path) -> None:
-    """Events of some days, and entities that can affect only later days."""
+    """Events on some days, and entities that can affect only later days."""
     source = ChangingSource(tmp_path / "source", 21, by_day=True)
     source.change_from(nth(40))
     kept, scratch = (
@@ -227,7 +227,7 @@ def test_rows_in_another_order_change_nothing_but_a_second_copy_does(tmp_path: P
     source.events.reverse()
     source.write_events()
     assert bronze.compare().rebuild is None
-    # An exclusive or of hashes would not detect two further copies.
+    # An XOR of hashes would not detect two additional copies.
     for _ in range(2):
         source.events.append(dict(source.events[0]))
     source.write_events()

@@ -54,7 +54,7 @@ def first_layout(tmp_path: Path) -> Path:
 def upgraded(
     database: Path, *steps: Step
 ) -> tuple[int | None, list[str], list[tuple[object, ...]]]:
-    """Version, columns and rows after the steps, read in a separate connection."""
+    """Return the version, columns and rows after the steps, using a separate connection."""
     with duckdb.connect(str(database)) as connection:
         if steps:
             bring_up_to_date(connection, str(database), read_only=False, steps=steps)
@@ -67,7 +67,7 @@ def upgraded(
 def test_a_stored_layout_is_upgraded_without_a_difference(
     version: int, tmp_path: Path, seeds_run: SeedsRun
 ) -> None:
-    """The file contains all days of the seeds except the last; see layouts/README.md."""
+    """The file contains all days of the seeds except the last one (see layouts/README.md)."""
     database = tmp_path / "warehouse.duckdb"
     packed = LAYOUTS / f"layout_{version}.duckdb.xz"
     database.write_bytes(lzma.decompress(packed.read_bytes()))
@@ -91,7 +91,7 @@ def test_a_new_file_has_the_current_version(tmp_path: Path) -> None:
 
 def test_an_older_file_is_upgraded_once(first_layout: Path) -> None:
     assert upgraded(first_layout, rename) == (2, ["new"], [(1,)])
-    # The file needs only the second step: repeating the first, a renaming, would fail.
+    # The file needs only the second step. The first one, a renaming, would fail if repeated.
     assert upgraded(first_layout, rename, add) == (3, ["new", "added"], [(1, 7)])
     assert upgraded(first_layout, rename, add) == (3, ["new", "added"], [(1, 7)])
 

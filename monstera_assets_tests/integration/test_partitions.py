@@ -1,4 +1,4 @@
-"""Partitions can be computed alone, in any order and repeatedly, with the same result."""
+"""Partitions can be computed alone, repeatedly and in any order, with the same result."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def source_by_day(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Pat
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Graph]]:
-    """Close the instances of this module's graphs at its end."""
+    """Close the instances of all graphs after the tests in this module."""
     made: list[Graph] = []
     yield made
     for graph in made:
@@ -167,7 +167,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Graph]]:
 
 @pytest.fixture
 def graph(tmp_path: Path, source: Path, graphs: list[Graph]) -> Graph:
-    """The assets over the source, with an empty database."""
+    """The assets for the source, with an empty database."""
     return _graph(source, tmp_path, graphs)
 
 
@@ -210,7 +210,7 @@ def _alone(day: date) -> DateWindow:
 
 
 def _parts(*lengths: int) -> list[DateWindow | None]:
-    """The last days in groups of that size, and the earlier days, in random order."""
+    """Return the last days in groups of this size and the earlier days, in random order."""
     parts: list[DateWindow | None] = []
     first = DAYS.last - timedelta(days=sum(lengths) - 1)
     parts.append(DateWindow(START, first - timedelta(days=1)))
@@ -290,7 +290,7 @@ ABOUT_FILES = ("source_file", "files", "raw_row", "rows_digest")
 def test_source_by_day_gives_the_same_tables(
     tmp_path: Path, source_by_day: Path, in_one_run: Graph, graphs: list[Graph]
 ) -> None:
-    # All other tables are functions of these.
+    # All other tables are computed from these tables.
     bronze_and_same_day = [name for wave in waves()[:2] for name in wave]
     graph = _graph(source_by_day, tmp_path, graphs)
     assert errors(graph.run(DAYS, only=bronze_and_same_day)) == {}

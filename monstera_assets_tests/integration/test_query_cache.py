@@ -1,4 +1,4 @@
-"""Compiled queries: the same SQL in each run, cached on disk, verified before use."""
+"""Compiled queries have the same SQL in each run, and are cached on disk."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_a_text_is_the_same_in_every_process() -> None:
 
 
 def test_parameters_give_what_literals_give() -> None:
-    """Days 3 to 5 of ten, plus a number: by hand, 3 rows with the sum 12, and 7."""
+    """By hand, days 3 to 5 have 3 rows with the sum 12. The extra parameter is 7."""
     connection = duckdb.connect()
     connection.execute(
         "CREATE TABLE facts AS SELECT DATE '2025-01-01' + i::INTEGER - 1 AS day, i AS n"
@@ -201,6 +201,6 @@ def test_parameters_give_what_literals_give() -> None:
     assert found.fetchall() == [(12, 7, 3)]
     literal = compile_duckdb(between(Window.of(first, last)))
     assert connection.execute(f"SELECT sum(n) FROM ({literal})").fetchall() == [(12,)]
-    # Folded before planning: the filter reaches the scan, like that of a literal.
+    # Parameters are replaced before planning, so the filter reaches the scan, as with literals.
     [(_, plan)] = connection.execute(f"EXPLAIN {query.select}").fetchall()
     assert "2025-01-03" in plan

@@ -38,7 +38,7 @@ def settings(graph: Graph, days: int) -> Settings:
 
 
 def raw_events(graph: Graph) -> dict[str, tuple[int, date]]:
-    """Number and first date of the raw events in each daily table."""
+    """Return the number and first date of the raw events in each daily table."""
     with duckdb.connect(str(graph.database), read_only=True) as connection:
         return {
             name: connection.execute(f"SELECT count(*), min(event_date) FROM {name}").fetchall()[0]
@@ -53,7 +53,7 @@ def test_numbers_are_kept_and_later_days_can_be_recomputed(
     # The second of two events of project prj_01; the first is from July.
     assert graph.database.read_bytes().count(b'{"project_id": "prj_01"}')
     expired = expire_raw_events(settings(graph, 200), TODAY)
-    # By hand from seeds/seed_events.csv: evt_001 to evt_006.
+    # Selected by hand from seeds/seed_events.csv: evt_001 to evt_006.
     assert expired.rows == {
         "bronze_events": 6,
         "bronze_rejected_events": 0,
@@ -70,7 +70,7 @@ def test_numbers_are_kept_and_later_days_can_be_recomputed(
         )
         assert not closed.success
         message = str(closed.failure_data_for_node("load_events"))
-        assert f"The retention period deleted raw events before {REMOVED_BEFORE}" in message
+        assert f"Raw events before {REMOVED_BEFORE} were deleted" in message
         assert f"Run with --from {OPEN_FROM} or later" in message
         assert_same(graph.contents_of(KEPT), before)
 
@@ -78,7 +78,7 @@ def test_numbers_are_kept_and_later_days_can_be_recomputed(
         assert graph.run(DateWindow(OPEN_FROM, seeds_run.days.last)).success
         assert_same(graph.contents_of(KEPT), before)
 
-        # A single table, which would otherwise be computed from days without events.
+        # Select a single table, which would otherwise be computed from days without events.
         alone = graph.run(
             DateWindow(OPEN_FROM - timedelta(days=2), OPEN_FROM),
             only=["silver_user_segment_history"],
@@ -91,7 +91,7 @@ def test_numbers_are_kept_and_later_days_can_be_recomputed(
 
     again = expire_raw_events(settings(graph, 200), TODAY)
     assert (again.rows, again.removed_before, again.rewritten) == ({}, None, False)
-    # A longer retention does not restore days whose events are deleted.
+    # A longer retention period does not restore days whose events were deleted.
     assert expire_raw_events(settings(graph, 300), TODAY).removed_before is None
 
 
@@ -141,5 +141,5 @@ def test_schedule_exists_and_is_stopped(graph: Graph) -> None:
         assert (graph.database.parent / "out" / "current" / "manifest.json").exists()
         job = repository.get_job("expire_raw_events")
         assert job.execute_in_process(instance=graph.instance).success
-    # Today is long after the seeds: only the last 90 days remain.
+    # Today is long after the last day of the seeds, so only the last 90 days remain.
     assert {first for _, first in raw_events(graph).values()} == {date(2025, 4, 8)}

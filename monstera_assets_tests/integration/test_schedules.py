@@ -1,4 +1,4 @@
-"""The daily schedule: on a normal morning, after an outage, and if no day is missing."""
+"""Test the daily schedule on a normal morning, after an outage, and if no day is missing."""
 
 from __future__ import annotations
 

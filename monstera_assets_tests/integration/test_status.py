@@ -1,4 +1,4 @@
-"""The status of a small warehouse: two tables in DuckDB, and runs of a graph with these tables."""
+"""Test the status of a small warehouse with two DuckDB tables and runs that compute them."""
 
 import json
 import subprocess
@@ -72,7 +72,7 @@ def run(
     breaks: bool = False,
     job: str = WHOLE_GRAPH,
 ) -> None:
-    """Run a graph with the tables, in which some checks or the daily table fail."""
+    """Run a graph with the tables, in which some checks or the daily table can fail."""
 
     @dg.asset(
         key=["silver", "silver_daily"],
@@ -220,7 +220,7 @@ def test_while_another_process_holds_the_database(
     assert shown(status)[1] == (
         "A run holds the database. The rows of daily tables are unknown until it ends."
     )
-    # Identical, except for what only the file or only Dagster records.
+    # Both are identical, except for what only the file or only Dagster records.
     opened = read_status(instance, settings, ON_TIME)
     assert not opened.locked
     assert [table.model_copy(update={"materialized_at": None}) for table in status.tables] == [

@@ -1,4 +1,4 @@
-"""The setting `alert_urls`, and the text and length of messages."""
+"""Test the setting `alert_urls`, and the text and length of messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The alert file: what is reported and when, and the queues of channels."""
+"""Test what the alert file reports and when, and the message queues of channels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Diary:
     runs: int = 0
 
     def run(self, *, at: float, level: str = "P2", **failing: bool) -> dict[str, AlertEvent]:
-        """Process a run that ends at `at` and return what was reported, by subject."""
+        """Process a run that ends at `at`, and return what is reported, by subject."""
         self.runs += 1
         self.clock.now = max(self.clock.now, at)
         message = self.state.process(

@@ -1,4 +1,4 @@
-"""Tests of alert rules on both sides of each threshold and with too small populations."""
+"""Test alert rules on both sides of each threshold, and with too few rows to evaluate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Previews of tables; expected bars and shares are computed by hand."""
+"""Test table previews. The expected bars and shares were computed by hand."""
 
 from __future__ import annotations
 

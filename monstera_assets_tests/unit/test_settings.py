@@ -1,4 +1,4 @@
-"""Sources of settings, their precedence, and error messages."""
+"""Test the sources of settings, their precedence and error messages."""
 
 import os
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def test_defaults() -> None:
 
 
 class Given(NamedTuple):
-    """Values of `source` in the three places, and the one that takes effect."""
+    """The values of `source` in the three places, and the one that takes effect."""
 
     flag: str | None
     variable: str | None

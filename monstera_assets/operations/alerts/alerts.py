@@ -38,7 +38,7 @@ class _Channel:
 
     @property
     def label(self) -> str:
-        """Name for logs, which must not contain the URL."""
+        """The name for logs, which must not contain the URL."""
         return f"alert URL {self.entry.position} ({self.service.name})"
 
 
@@ -52,10 +52,10 @@ class Alerts:
         rules: Iterable[Rule],
         clock: Clock = time.time,
     ) -> None:
-        """Parse the URLs without connecting; `clock` returns seconds since 1970.
+        """Parse the URLs without connecting. `clock` returns seconds since the Unix epoch.
 
         Raises:
-            SettingsError: a URL is invalid, or routes to an unknown owner.
+            SettingsError: a URL is invalid, or its route names an unknown owner.
         """
         self._settings = settings
         self._tables = list(tables)
@@ -71,10 +71,10 @@ class Alerts:
         return bool(self._channels)
 
     def process_run(self, instance: DagsterInstance, run: DagsterRun) -> Message | None:
-        """Queue the message of a finished run that was not processed before.
+        """Queue the message for a finished run that was not processed before.
 
         Returns:
-            The message; None if there is nothing to report.
+            The message, or None if there is nothing to report.
 
         Raises:
             AlertStateError: the alert file cannot be used.
@@ -91,7 +91,7 @@ class Alerts:
     ) -> list[Message]:
         """Process recent finished runs that were not processed and for which `ours` is true.
 
-        A run is missed if its process is killed or cannot write to the alert file.
+        A run is missed if its process was killed or could not write to the alert file.
 
         Raises:
             AlertStateError: the alert file cannot be used.
@@ -119,7 +119,7 @@ class Alerts:
         """Check whether the daily tables contain the day that is due.
 
         Returns:
-            A message that the day is late or no longer late; None if nothing changed.
+            A message that the day is late or no longer late, or None if nothing changed.
 
         Raises:
             AlertStateError: the alert file cannot be used.
@@ -133,10 +133,10 @@ class Alerts:
         return state.process(observed) if observed else None
 
     def send(self, instance: DagsterInstance) -> list[str]:
-        """Send the queued messages of each channel in order; a failing channel delays no other.
+        """Send the queued messages of each channel in order.
 
         Returns:
-            A line for each channel that refused a message.
+            One line for each channel that refused a message. Such a channel does not delay others.
 
         Raises:
             AlertStateError: the alert file cannot be used.
@@ -144,7 +144,7 @@ class Alerts:
         if not self._channels:
             return []
         state = self._state(instance)
-        # A URL configured with several routes gets what any of them accepts.
+        # A URL that is configured with several routes receives what any of them accepts.
         by_id: dict[str, list[_Channel]] = {}
         for channel in self._channels:
             by_id.setdefault(state.channel_id(channel.entry.url), []).append(channel)
@@ -153,10 +153,10 @@ class Alerts:
         return [error for error in errors if error is not None]
 
     def after_run(self, instance: DagsterInstance, run_id: str) -> list[str]:
-        """Process a run of the command line and the runs it missed, and send the messages.
+        """Process a run of the command line and any earlier missed runs, and send the messages.
 
         Returns:
-            A line for each problem; problems with alerts do not fail the run.
+            One line for each problem. Problems with alerts do not make the run fail.
         """
         try:
             self.process_missed_runs(instance, lambda run: run.remote_job_origin is None)
@@ -168,7 +168,7 @@ class Alerts:
             return [str(error)]
 
     def text_of(self, message: Message) -> str:
-        """Return a message as it is logged when no channel is configured."""
+        """Return the text that is logged for a message if no channel is configured."""
         return f"{message.subject()}\n\n{message.body(self._settings.ui_url)}"
 
     def _send_to(self, state: AlertState, name: str, channels: Sequence[_Channel]) -> str | None:
@@ -189,7 +189,7 @@ class Alerts:
         return None
 
     def _service(self, entry: Entry) -> Service:
-        # Imported late because most runs have no channel.
+        # This import is delayed, since most runs have no channel.
         from monstera_assets.operations.alerts.sending import Service
 
         where = f"Invalid setting: alert_urls: entry {entry.position}"

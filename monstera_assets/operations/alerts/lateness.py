@@ -1,7 +1,7 @@
-"""Detect late days, which no run reports because it is the run that is missing.
+"""Detect late days, which no run can report because the run itself is missing.
 
-A late day is reported like a failing check: once when it begins, again after a week, and once when it
-has ended.
+A late day is reported like a failing check: when it becomes late, again each week, and when it is
+complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMED = 5
 
 
 def observation(due: Due, *, is_late: bool) -> str:
-    """Return an artificial run id, so that a day is reported once as late and once as complete."""
+    """Return an artificial run id, so that a day is reported as late once and as complete once."""
     return f"{OBSERVATION}{due.day}:{'late' if is_late else 'there'}"
 
 
@@ -36,7 +36,7 @@ def observe(
     """Check whether the daily tables contain the day that is due.
 
     Returns:
-        The outcome in the form of a run; None if no day is due yet or no daily table was ever
+        The outcome in the form of a run, or None if no day is due yet or no daily table was ever
         materialized, because an empty warehouse is not late.
     """
     daily = [table for table in tables if table.partition_column]

@@ -1,6 +1,6 @@
-"""The message of a run: its subject and its text, in Markdown that is also readable as plain text.
+"""The message for a run: its subject, and its body in Markdown that is readable as plain text.
 
-Text from data is put in code spans and code blocks, where markup has no effect.
+Text from data is placed in code spans and code blocks, where markup has no effect.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from monstera_assets.operations.alerts.outcomes import OBSERVATION, FinishedRun,
 from monstera_assets.operations.alerts.text import code, grid, shorten
 
 BODY_LIMIT = 8000
-"""Maximum characters of a message; services with a lower limit get a shorter one."""
+"""Maximum length of a message in characters. Services with a lower limit get a shorter message."""
 
 _SUBJECT_LIMIT = 150
 _STEPS_SHOWN = 5
 
 
 class AlertEvent(StrEnum):
-    """Reason to report an outcome."""
+    """The reason to report an outcome."""
 
     NEW = "new"
-    """It fails and passed before, or its failure is more urgent than last reported."""
+    """It fails and passed before, or it is now more urgent than in the last report."""
     REMINDER = "reminder"
     """It still fails, and the last report is a week old."""
     RECOVERED = "recovered"
-    """It passes and failed before."""
+    """It passes and had failed before."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An outcome to report, the reason, and the time, days and run of the first failure."""
+    """An outcome to report, with the reason and the time, days and run of the first failure."""
 
     news: AlertEvent
     outcome: Outcome
@@ -53,7 +53,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Message:
-    """All items to report of a run."""
+    """All items to report for a run."""
 
     run_id: str
     job: str
@@ -63,20 +63,20 @@ class Message:
 
     @classmethod
     def of(cls, run: FinishedRun, items: Iterable[Item]) -> Message:
-        """Create the message of a run, with the most urgent item first and recoveries last."""
+        """Create the message for a run, with the most urgent item first and recoveries last."""
         ordered = sorted(
             items, key=lambda item: (not item.failing, item.outcome.level, item.outcome.title)
         )
         return cls(run.run_id, run.job, run.days, run.ended_at, tuple(ordered))
 
     def only(self, accepts: Callable[[Item], bool]) -> Message | None:
-        """Return the message with only the accepted items; None if there are none."""
+        """Return the message with only the accepted items, or None if there are none."""
         items = tuple(item for item in self.items if accepts(item))
         return replace(self, items=items) if items else None
 
     @property
     def failing(self) -> tuple[Item, ...]:
-        """The items that fail."""
+        """The items whose outcome is a failure."""
         return tuple(item for item in self.items if item.failing)
 
     @property
@@ -96,13 +96,13 @@ class Message:
         return shorten(f"[{mark}] Monstera: {what} {verb}", _SUBJECT_LIMIT)
 
     def body(self, ui_url: str, limit: int = BODY_LIMIT) -> str:
-        """Return the text, at most `limit` characters; it states how many items were omitted."""
+        """Return the text with at most `limit` characters. It says how many items were omitted."""
         what = f"Run of {code(self.job)}{self._for_days}, ended"
         if self.run_id.startswith(OBSERVATION):
             what = "Checked"
         end = f"{what} {moment(self.ended_at)}: <{_link(ui_url, self.run_id)}>"
         shown: list[str] = []
-        left = limit - len(end) - 80  # room for the line that counts the omitted items
+        left = limit - len(end) - 80  # space for the line that counts the omitted items
         blocks = [block for group in self._groups(ui_url) for block in group]
         for number, (block, short) in enumerate(blocks):
             text = block if len(block) + 2 <= left else short
@@ -118,7 +118,7 @@ class Message:
         return f" for {self.days}" if self.days else ""
 
     def _groups(self, ui_url: str) -> Iterable[list[tuple[str, str]]]:
-        """Return per level, and for recoveries, the items as full text and as one line."""
+        """Return each level's items, and then recoveries, as full text and as one line."""
         for heading, group in groupby(
             _merged(self.items),
             key=lambda item: item.outcome.level if item.failing else "Recovered",
@@ -187,7 +187,7 @@ def _item(given: dict[str, Any]) -> Item:
 
 
 def _merged(items: Sequence[Item]) -> list[Item]:
-    """Merge steps with the same reason, because a locked database fails every step of a run."""
+    """Merge steps with the same reason, since a locked database makes every step of a run fail."""
     merged: dict[object, Item] = {}
     for item in items:
         outcome = item.outcome

@@ -29,10 +29,10 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 
 OBSERVATION = "observation:"
-"""Prefix of the run id of an observation, which is not a Dagster run."""
+"""The run id prefix of an observation, which is not a Dagster run."""
 
 FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE)
-"""Statuses of runs to report. Canceled runs are omitted, because someone canceled them on purpose."""
+"""The run statuses to report. Canceled runs are omitted, since someone canceled them on purpose."""
 
 _READ = {
     DagsterEventType.ASSET_CHECK_EVALUATION,
@@ -48,8 +48,8 @@ _EXAMPLES = 5
 class Outcome:
     """The outcome of a check, a step or a run, with cleaned and shortened texts.
 
-    `subject` identifies it across runs; `at` is when it ended, in seconds since 1970; `examples` are
-    the header and some of the violating rows.
+    `subject` identifies it across runs. `at` is its end, in seconds since the Unix epoch. `examples`
+    contains the header and some of the violating rows.
     """
 
     subject: str
@@ -66,7 +66,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has ended; `days` are its partitions, `ended_at` is in seconds since 1970."""
+    """A run that ended at `ended_at` (in seconds since the Unix epoch), with partitions `days`."""
 
     run_id: str
     job: str
@@ -77,14 +77,14 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Owners by table, and descriptions by table and check."""
+    """The owners of each table, and the descriptions by table and check."""
 
     owners: Mapping[str, tuple[str, ...]]
     descriptions: Mapping[tuple[str, str], str]
 
     @classmethod
     def of(cls, tables: Iterable[Table], rules: Iterable[Rule]) -> Catalog:
-        """Read the catalog from declared tables and rules."""
+        """Create the catalog from declared tables and rules."""
         declared = list(tables)
         return cls(
             owners={table.name: table.owners for table in declared},
@@ -125,7 +125,7 @@ def read_run(instance: DagsterInstance, run: DagsterRun, catalog: Catalog) -> Fi
 
 
 def _checks(entries: Sequence[EventLogEntry], catalog: Catalog) -> Iterable[Outcome]:
-    """Return one outcome per check; it fails if any of the check's evaluations in the run failed."""
+    """Return one outcome per check. It fails if any evaluation of the check in the run failed."""
     outcomes: dict[str, Outcome] = {}
     for entry in entries:
         event = entry.get_dagster_event()
@@ -186,7 +186,7 @@ def _steps(entries: Sequence[EventLogEntry], catalog: Catalog) -> Iterable[Outco
 def _whole(
     run: DagsterRun, entries: Sequence[EventLogEntry], ended_at: float, parts: Sequence[Outcome]
 ) -> Iterable[Outcome]:
-    """Return the outcome of the run, unless a failed check or step explains its failure."""
+    """Return the outcome of the run itself, unless a failed check or step explains its failure."""
     failed = run.status == DagsterRunStatus.FAILURE
     if failed and any(part.failing for part in parts):
         return
@@ -211,5 +211,5 @@ def _days(tags: Mapping[str, str]) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Return a time for display, in UTC."""
+    """Return a time in UTC as text."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,6 +1,6 @@
-"""Send messages through Apprise, which supports e-mail, Slack and many other services by URL.
+"""Send messages through Apprise, which supports URLs for e-mail, Slack and many other services.
 
-Messages of Apprise and its HTTP library may contain a URL, so they are neither logged nor raised.
+Errors of Apprise and its HTTP library may contain a URL, so they are neither logged nor raised.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from monstera_assets.operations.alerts.message import BODY_LIMIT, Message
 
-# They log hosts, paths with tokens and responses. To debug a URL, use Apprise's own command line.
+# These loggers write hosts, paths with tokens, and responses. To debug a URL, use Apprise's own
+# command line.
 for _name in ("apprise", "urllib3", "requests"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
 
@@ -24,13 +25,13 @@ _TYPES = {"P0": NotifyType.FAILURE, "P1": NotifyType.FAILURE}
 
 
 class Service:
-    """The service that an Apprise URL addresses."""
+    """The service at an Apprise URL."""
 
     def __init__(self, url: SecretStr) -> None:
         """Parse the URL without connecting.
 
         Raises:
-            ValueError: Apprise does not support the URL, or parts of it are missing.
+            ValueError: Apprise does not support the URL, or a part of the URL is missing.
         """
         asset = apprise.AppriseAsset(
             app_id="Monstera", app_desc="Monstera", async_mode=False, secure_logging=True
@@ -38,21 +39,21 @@ class Service:
         plugin = None
         try:
             plugin = apprise.Apprise.instantiate(url.get_secret_value(), asset=asset)
-        except Exception:  # its message may contain the URL
+        except Exception:  # the error message may contain the URL
             plugin = None
         if not isinstance(plugin, NotifyBase):
             raise ValueError(
                 "is not a URL supported by Apprise. Run `apprise --details` to list the services."
             )
         if plugin.overflow_mode == OverflowMode.UPSTREAM:
-            # Otherwise the service would refuse a message that is too long on every attempt.
+            # Otherwise, the service would refuse a message that is too long on every attempt.
             plugin.overflow_mode = OverflowMode.SPLIT
         self._plugin = plugin
         self._apprise = apprise.Apprise(plugin, asset=asset)
 
     @property
     def name(self) -> str:
-        """Name of the service, such as Slack."""
+        """The name of the service, such as Slack."""
         return str(self._plugin.service_name)
 
     def send(self, message: Message, ui_url: str) -> bool:
@@ -68,5 +69,5 @@ class Service:
                     notify_type=kind if message.failing else NotifyType.SUCCESS,
                 )
             )
-        except Exception:  # its message may contain the URL
+        except Exception:  # the error message may contain the URL
             return False

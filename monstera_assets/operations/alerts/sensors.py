@@ -1,7 +1,7 @@
 """The daemon's sensors.
 
-Two process runs as they end, one sends queued messages and processes missed runs, one checks for late
-days.
+Two sensors process runs when they end. A third one sends queued messages and processes missed runs,
+and a fourth one checks for late days.
 
 Dagster advances the cursor of a run status sensor even when a tick fails. The third sensor therefore
 looks for runs that were not processed, including those of the command line.
@@ -37,18 +37,18 @@ OF_SUCCEEDED, OF_FAILED, OF_LATENESS, UNSENT = (
     "alerts_of_lateness",
     "alerts_unsent",
 )
-# Setting a URL is enough to get alerts. Without a URL the sensors only write to their own log.
+# To get alerts, it is enough to set a URL. Without one, the sensors only write to their own log.
 _STATUS = DefaultSensorStatus.RUNNING
 _LATENESS_INTERVAL_SECONDS = 300
 
 
 def build_alert_sensors(alerts: Alerts, first_partition: date) -> list[SensorDefinition]:
-    """Return the four alert sensors; `first_partition` is the first possible day."""
+    """Return the four alert sensors. `first_partition` is the first day that can be late."""
 
     @run_status_sensor(
         run_status=DagsterRunStatus.SUCCESS,
         name=OF_SUCCEEDED,
-        description="Reports failing checks of successful runs, and recoveries.",
+        description="Reports failing checks in successful runs, and recoveries.",
         default_status=_STATUS,
     )
     def of_succeeded(context: RunStatusSensorContext) -> None:
@@ -75,7 +75,7 @@ def build_alert_sensors(alerts: Alerts, first_partition: date) -> list[SensorDef
 
     @sensor(
         name=OF_LATENESS,
-        description="Reports a day that is missing two hours after its daily run was due to start.",
+        description="Reports a day that is still missing two hours after its daily run was due.",
         default_status=_STATUS,
         minimum_interval_seconds=_LATENESS_INTERVAL_SECONDS,
     )

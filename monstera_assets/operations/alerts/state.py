@@ -1,8 +1,8 @@
-"""Reported outcomes and unsent messages, in an SQLite file in Dagster's home.
+"""Store reported outcomes and unsent messages in a SQLite file in `DAGSTER_HOME`.
 
-Every method is one transaction that acquires the write lock immediately, so concurrent processes
-work in sequence and a killed process leaves no partial change. The file identifies a channel (an alert
-URL, called sink in the tables) by a slow, salted hash and never contains the URL.
+Every method is one transaction that acquires the write lock immediately. Concurrent processes therefore
+work in sequence, and a killed process leaves no partial change. The file identifies a channel (an alert
+URL, called sink in the tables) by a slow, salted hash. It never contains the URL.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome
 FILE = "alerts.sqlite"
 
 REMIND_AFTER_DAYS = 7
-"""Calendar days between reminders, so that a run that starts a minute early does not skip one."""
+"""Calendar days between reminders, so that a run that starts a minute early is not skipped."""
 CATCH_UP_DAYS = 7
-"""Age up to which a new channel gets undelivered messages, and missed runs are processed."""
+"""Maximum age of undelivered messages for a new channel, and of missed runs to process."""
 KEEP_DAYS = 30
-"""Days after which messages, sent or not, and the ids of runs are deleted."""
+"""Days after which sent and unsent messages and the ids of runs are deleted."""
 
 _DAY_SECONDS = 86_400.0
 _FIRST_RETRY_SECONDS = 60.0
 _LAST_RETRY_SECONDS = 3600.0
 _LEASE_SECONDS = 300.0
-"""Longer than sending one message takes. The lease of a killed process expires after it."""
+"""A lease expires after this time, which is longer than it takes to send a message."""
 _BUSY_SECONDS = 30.0
 _VERSION = 1
 
@@ -64,28 +64,28 @@ class AlertState:
     """The alert file of a Dagster instance."""
 
     def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
-        """Use the file in Dagster's home; `clock` returns seconds since 1970."""
+        """Use the file in `folder`. `clock` returns the time in seconds since the Unix epoch."""
         self._path = folder / FILE
         self._clock = clock
 
     def since(self) -> float:
-        """Return when the file was created, in seconds since 1970; earlier runs are ignored."""
+        """Return the time of the file's creation (Unix epoch seconds). Earlier runs are ignored."""
         with self._transaction() as connection:
             return float(connection.execute("SELECT since FROM meta").fetchone()[0])
 
     def processed(self, run_ids: Collection[str]) -> set[str]:
-        """Return those of the runs that were processed."""
+        """Return the ids of the runs that were already processed."""
         with self._transaction() as connection:
             return {run_id for run_id in run_ids if _is_processed(connection, run_id)}
 
     def process(self, run: FinishedRun) -> Message | None:
-        """Record the outcomes of a run and queue a message with those to report.
+        """Record the outcomes of a run, and queue a message with those to report.
 
         Returns:
-            The message; None if there is nothing to report, or the run was processed before.
+            The message, or None if there is nothing to report or the run was processed before.
 
         Raises:
-            AlertStateError: the file cannot be used; the run stays unprocessed.
+            AlertStateError: the file cannot be used. The run stays unprocessed.
         """
         now = self._clock()
         with self._transaction() as connection:
@@ -110,16 +110,16 @@ class AlertState:
         """Return the hash by which the file identifies a URL."""
         with self._transaction() as connection:
             salt = connection.execute("SELECT salt FROM meta").fetchone()[0]
-        # Slow, so that the file does not help to guess a weak password in a URL.
+        # The hash is slow, so that a weak password in a URL cannot be guessed from the file.
         return hashlib.scrypt(
             url.get_secret_value().encode(), salt=salt, n=2**14, r=8, p=1, dklen=16
         ).hex()
 
     def queue(self, channels: Collection[str]) -> None:
-        """Queue for each channel the messages that were made since the last call.
+        """Queue the messages that were created since the last call for each channel.
 
         A new channel gets the messages of the last `CATCH_UP_DAYS` that reached no channel, or that
-        wait for a removed channel, such as a wrong URL that was corrected since.
+        wait for a removed channel, such as a wrong URL that has since been corrected.
         """
         now = self._clock()
         known = ", ".join("?" for _ in channels)
@@ -156,10 +156,10 @@ class AlertState:
                 )
 
     def lease(self, channel: str) -> str | None:
-        """Reserve a channel for this process if it has queued messages and its retry time is reached.
+        """Reserve a channel for this process if it has queued messages and may be tried now.
 
         Returns:
-            A token for the other methods; None if nothing is due or another process has the lease.
+            A token for the other methods, or None if nothing is due or another process has the lease.
         """
         now, token = self._clock(), uuid.uuid4().hex
         with self._transaction() as connection:
@@ -173,10 +173,10 @@ class AlertState:
         return token if leased else None
 
     def next_message(self, channel: str, token: str) -> tuple[int, Message] | None:
-        """Return the oldest queued message of a channel and extend the lease.
+        """Return the oldest queued message of a channel, and extend the lease.
 
         Returns:
-            Its id and the message; None if the queue is empty or another process has the lease.
+            The message and its id, or None if the queue is empty or another process has the lease.
         """
         with self._transaction() as connection:
             extended = connection.execute(
@@ -191,7 +191,7 @@ class AlertState:
         return (int(waiting[0]), Message.from_json(waiting[1])) if extended and waiting else None
 
     def sent(self, channel: str, message_id: int) -> None:
-        """Record that a channel accepted a message, or that none of its items are for the channel."""
+        """Record that a channel accepted a message, or that its routes accept none of the items."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE outbox SET sent_at = ? WHERE message_id = ? AND sink = ?",
@@ -205,7 +205,7 @@ class AlertState:
         """Record that a channel refused a message.
 
         Returns:
-            Seconds until the next attempt: doubled after each failure, at most an hour.
+            Seconds until the next attempt. They double after each failure, up to one hour.
         """
         with self._transaction() as connection:
             [count] = connection.execute(
@@ -241,7 +241,7 @@ class AlertState:
         except sqlite3.Error as error:
             raise AlertStateError(
                 f"The alert file {self._path} cannot be used: {error}. Check its permissions and the"
-                " free disk space. If it is damaged, move it away: Monstera creates a new one and"
+                " free disk space. If it is damaged, move it away: Monstera then creates a new one and"
                 " reports all failures again."
             ) from error
 
@@ -253,9 +253,9 @@ class AlertState:
             raise AlertStateError(
                 f"The alert file {self._path} has format version {version}, but this version of"
                 f" Monstera uses {_VERSION}. Use the version of Monstera that wrote it, or move it"
-                " away: Monstera creates a new one and reports all failures again."
+                " away: Monstera then creates a new one and reports all failures again."
             )
-        # Not `executescript`, which would commit the open transaction.
+        # `executescript` would commit the open transaction.
         for statement in _SCHEMA.split(";"):
             connection.execute(statement)
         connection.execute("INSERT INTO meta VALUES (?, ?)", (os.urandom(16), self._clock()))
@@ -270,7 +270,7 @@ def _is_processed(connection: sqlite3.Connection, run_id: str) -> bool:
 def _record(
     connection: sqlite3.Connection, outcome: Outcome, run: FinishedRun, now: float
 ) -> Item | None:
-    """Record the outcome of a check, step or run; return an item if it is to be reported."""
+    """Record the outcome of a check, step or run, and return an item if it must be reported."""
     known = connection.execute(
         "SELECT failing, level, seen_at, told_at, since, since_days, since_run FROM subjects"
         " WHERE subject = ?",
@@ -278,7 +278,7 @@ def _record(
     ).fetchone()
     failed, level, seen_at, reported_at, *first = known or (0, "", 0.0, 0.0)
     if known is not None and outcome.at <= seen_at:
-        return None  # runs may be processed in another order than they ended
+        return None  # runs may be processed in a different order than they ended
     if not failed:
         first = [outcome.at, run.days, run.run_id]
     news = None
@@ -293,7 +293,7 @@ def _record(
         (
             outcome.subject,
             outcome.failing,
-            # The reported level: a failure that becomes less urgent is not reported again.
+            # Keep the reported level: a failure that becomes less urgent is not reported again.
             outcome.level if news or not failed else level,
             outcome.at,
             *first,

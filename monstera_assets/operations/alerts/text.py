@@ -1,4 +1,4 @@
-"""Make text from data safe for messages: no markup, control characters or e-mail addresses."""
+"""Remove markup, control characters and e-mail addresses from text for use in messages."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ _ESCAPED = re.compile(r"\\([\\`*\[\]|])")
 
 
 def clean(text: str, limit: int) -> str:
-    """Return one line without control characters and e-mail addresses, at most `limit` characters.
+    """Return the text as one line of at most `limit` characters, without addresses.
 
-    Addresses are replaced before the text is cut, so that no part of one remains.
+    Control characters are removed. E-mail addresses are replaced before the text is cut, so that no
+    part of an address remains.
     """
     printable = "".join(character if character.isprintable() else " " for character in text)
     return shorten(_E_MAIL.sub(_E_MAIL_HIDDEN, " ".join(printable.split())), limit)
 
 
 def shorten(text: str, limit: int) -> str:
-    """Return the text, or its beginning with an ellipsis."""
+    """Return the text, or its beginning and an ellipsis if it is too long."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
@@ -38,7 +39,7 @@ def rows_of(markdown: str, *, rows: int, width: int) -> tuple[tuple[str, ...], .
 
 
 def _cells(line: str, width: int) -> tuple[str, ...]:
-    # A bar within a cell is escaped, so an unescaped bar between spaces is a border.
+    # A bar inside a cell is escaped, so an unescaped bar between spaces is a border.
     cells = line.strip().removeprefix("| ").removesuffix(" |").split(" | ")
     return tuple(clean(_unescaped(cell), width) for cell in cells)
 
@@ -48,7 +49,7 @@ def _unescaped(cell: str) -> str:
 
 
 def grid(lines: tuple[tuple[str, ...], ...]) -> str:
-    """Return a code block with the cells aligned in columns; the first line is the header."""
+    """Return a code block with the cells aligned in columns. The first line is the header."""
     columns = max(len(line) for line in lines)
     padded = [line + ("",) * (columns - len(line)) for line in lines]
     widths = [max(len(line[column]) for line in padded) for column in range(columns)]
