@@ -31,7 +31,7 @@ class Route:
     owners: frozenset[str] = frozenset()
 
     def accepts(self, level: str, owners: Collection[str]) -> bool:
-        """Return whether the route accepts an alert. An alert without owners matches any route."""
+        """Return whether the route accepts an alert. An alert without owners matches any owner."""
         return level <= self.least_urgent and (
             not self.owners or not owners or not self.owners.isdisjoint(owners)
         )

@@ -325,7 +325,7 @@ def disk(folder: Path, sizes: Sequence[int], room: int) -> Iterator[Callable[[],
 
 
 def test_two_loads_at_once_wait_for_each_other(companies: Companies, tmp_path: Path) -> None:
-    """Other time zones than the fixture's, and another process at the start, change nothing."""
+    """The result depends neither on which process is first nor on the time zones."""
     folder = companies.copy(tmp_path / "both")
     began = datetime.now(UTC).replace(tzinfo=None)
     with ExitStack() as holder:

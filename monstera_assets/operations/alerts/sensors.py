@@ -1,4 +1,4 @@
-"""The daemon's sensors.
+"""The sensors of the daemon.
 
 Two sensors process runs when they end. A third one sends queued messages and processes missed runs,
 and a fourth one checks for late days.
