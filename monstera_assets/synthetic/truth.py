@@ -3,7 +3,7 @@
 It is computed for each person with access at the end of a day, given the hidden state. Let p be the
 daily probability of use, and f the weekday factor. Let h, r, a, b and d be the daily probabilities of
 lapse, return, activation, giving up and deletion. Let g be the daily probability that a paid account
-closes, and c that a trial converts. The probability of no use from a day onward follows from that for
+closes, and c that a trial converts. The probability of no events from a day onward follows from that for
 the next day (marked by '), which is 1 after 30 days:
 
     engaged        E = (1 - h) (1 - p f) E' + h L'
@@ -12,7 +12,7 @@ the next day (marked by '), which is 1 after 30 days:
     paid           X = d + (1 - d) (g + (1 - g) X)
     on trial       X = d + (1 - d) (c X of paid + (1 - c) X of trial), or 1 after the trial's 30 days
 
-X stands for E, L or N. In the last line, "X of paid" does not include d and g, because an account does
+X is E, L or N. In the last line, "X of paid" does not include d and g, because an account does
 not close on the day of its first payment. The recursion is exact, because access that ends does not
 return within 30 days and the disturbances of h are known.
 """
