@@ -5,7 +5,7 @@ evaluated. Use and states are in ``accounts``.
 
 Assumptions where the framework leaves room for interpretation:
 
-* The first payment happens at one moment. If ``first_paid_at`` precedes every start and renewal,
+* The first payment is an instant, not a day. If ``first_paid_at`` precedes every start and renewal,
   it takes effect at that time, before events with the same timestamp. Otherwise it changes nothing.
 * Before the first payment, nothing can fail, pause or be canceled. The values of all events are kept
   and apply once the account pays ("from the last event that carried them"). Until then, the tier is
