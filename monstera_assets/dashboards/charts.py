@@ -1,6 +1,6 @@
 """Charts as SVG: line charts, column charts over time, bar charts, and small multiples of lines.
 
-Margins, ticks and labels are placed without measuring text, so the same data give the same bytes on
+Margins, ticks and labels are placed without measuring text, so the same data gives the same bytes on
 every machine. Colors are names of `design.COLORS`, which are variables of the style sheet. All texts
 are escaped.
 """
@@ -49,11 +49,11 @@ _TIMES = 10
 _MANY_DAYS = 200
 """Number of points above which lines are thinner."""
 _LONG_NAME = 18
-"""Letters of a name above which small lines span the whole width."""
+"""Number of letters in a name above which small lines span the whole width."""
 _BAR_STEP, _BAR_HEIGHT = 34, 8
 _PANEL_HEIGHT, _PANEL_STEP, _PANEL_GAP = 38, 70, 26
 _STYLES = ((PRIMARY, 2.2, ""), (PRIMARY, 1.8, "5,3"), (SECONDARY, 2.2, "1.5,2.5"))
-"""Color, thickness and dash of the first, second and third line; colors repeat, dashes differ."""
+"""Color, thickness and dash of the first, second and third line. Colors repeat; dashes differ."""
 
 
 @dataclass(frozen=True)
