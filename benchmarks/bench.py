@@ -240,7 +240,7 @@ class Bench:
         return source, database
 
     def _of_days(self, days: Sequence[Measured], short_days: Sequence[Measured]) -> list[Row]:
-        """Return the rows of the last day's run after all days and after a short history."""
+        """Return the rows of runs of the last day after the whole history and after a short one."""
         ratio = median(m.wall for m in days) / median(m.wall for m in short_days)
         return [
             of_processes(f"reference: the last day after {SHORT_DAYS} days of history", short_days),

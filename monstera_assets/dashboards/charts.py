@@ -45,7 +45,7 @@ _MIDDLE, _HANGING = 4, 9
 _LABEL_STEP = 15
 """Minimum distance between the middles of two labels, vertically."""
 _TIMES = 10
-"""Ratio from which a tick is a multiple, such as 10x, because a percentage would be too long."""
+"""Ratio from which ticks are multiples, such as 10x, because percentages would be too long."""
 _MANY_DAYS = 200
 """Number of points above which lines are thinner."""
 _LONG_NAME = 18
@@ -184,7 +184,7 @@ class _Axes(_Sketch):
 def line_chart(
     days: Sequence[date], series: Sequence[Series], unit: Unit, *, size: tuple[int, int] = CARD
 ) -> Drawing:
-    """Draw up to three lines over days, labeled with their name and latest value.
+    """Draw up to three lines over days, labeled with their names and latest values.
 
     Raises:
         ValueError: there are no days, more than three series, or too many points.
@@ -258,7 +258,7 @@ def column_chart(
 def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
     """Draw one horizontal bar per category, with its name above and its value on the right.
 
-    `most` is the value of a bar over the whole width; by default, it is the highest value.
+    `most` is the value whose bar has the full width; by default, it is the highest value.
 
     Raises:
         ValueError: there are no categories.
@@ -346,7 +346,7 @@ def tick_text(value: float, unit: Unit) -> str:
 def day_ticks(days: Sequence[date], width: float) -> list[tuple[date, str]]:
     """Return the days to mark below a chart, with their labels.
 
-    These are first days of months; January is labeled with the year. Without a first day of a month,
+    These are the first days of months. January is labeled with the year. Without a first day of a month,
     the middle day is marked.
     """
     begins = [day for before, day in pairwise(days) if before.month != day.month]

@@ -211,7 +211,7 @@ def states_now(heading: str, reader: ma.Reader, entities: str) -> ma.Item:
 
 @ma.item(ma.headline("Users", "Active per Window", f"Last {_POWER_WINDOW} Days", "Active Days"))
 def power(heading: str, reader: ma.Reader) -> ma.Item:
-    """Chart users by number of active days, in steps of four."""
+    """Chart users by their number of active days, in steps of four."""
     metric, source = power_curve.USERS_BY_ACTIVE_DAYS, power_curve.TABLE
     rows = reader.rows(
         [source],

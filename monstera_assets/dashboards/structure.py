@@ -63,7 +63,7 @@ def read_catalog(reader: Reader) -> Catalog:
 
 
 def file_names(ids: Sequence[str]) -> dict[str, str]:
-    """Return a unique, safe part of a file name for each id."""
+    """Return a unique part of a file name, with only safe characters, for each id."""
     names: dict[str, str] = {}
     for node in ids:
         plain = re.sub(r"[^a-z0-9]+", "_", node.lower()).strip("_")[:60] or "product"
