@@ -346,7 +346,7 @@ def tick_text(value: float, unit: Unit) -> str:
 def day_ticks(days: Sequence[date], width: float) -> list[tuple[date, str]]:
     """Return the days to mark below a chart, with their labels.
 
-    These are the first days of months. January is labeled with the year. Without a first day of a month,
+    These are the first days of months. January is labeled with the year. If there is no first day,
     the middle day is marked.
     """
     begins = [day for before, day in pairwise(days) if before.month != day.month]
