@@ -1,7 +1,7 @@
-"""Gold layer: business metrics, one module per table.
+"""The gold layer: business metrics, with one module per table.
 
-Contains the declarations of metric tables and the functions that compute them from silver. State
-rules belong in `lifecycle`.
+The modules declare the metric tables and compute them from the silver tables. The rules of the
+lifecycle states belong in `lifecycle`.
 """
 
 OWNERS = ("team:product-analytics",)

@@ -1,9 +1,9 @@
-"""Alert rules that fail if a published figure of the last day crosses a threshold.
+"""Alert rules that fail if a published figure for the last day crosses a threshold.
 
-The thresholds are the settings of `AlertPolicy` (framework, section 9). None of these rules blocks,
-because the tables are correct. A figure of fewer than `min_alert_population` people, events or rows
-passes with a note; a figure without history to compare with passes. Violations contain the observed
-and the expected figure.
+The thresholds are the settings of `AlertPolicy` (framework, section 9). None of these rules is
+blocking, because the tables themselves are correct. A figure that is based on fewer than
+`min_alert_population` people, events or rows passes with a note. A figure that has no history to
+compare it with also passes. Each violation contains the observed and the expected figure.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def _alert(
     level: ma.AlertLevel = P2,
     reads: Sequence[str] = (),
 ) -> Callable[[Callable[..., ir.Table]], ma.Rule]:
-    """Turn a function that computes figures into a rule that returns those that fail.
+    """Turn a function that computes figures into a rule that returns the failing ones.
 
     The function takes the tables, the thresholds and the window. It returns the observed and expected
-    figures, the population and `fails`.
+    figures, the population, and whether the rule `fails`.
 
     Args:
-        table: the table that the rule belongs to.
-        figure: name of the figure; a common name if the function returns a column `figure`.
+        table: the table of the rule.
+        figure: name of the figure, or a collective name if the function returns a column `figure`.
         population: column with the size of the population behind a figure.
-        counted: what the population counts, by default the column name.
+        counted: noun for the members of the population; by default, the column name.
         level: level of the alert.
-        reads: names of the tables that the function takes, by default only `table`.
+        reads: names of the tables that are passed to the function; by default, only `table`.
     """
 
     def decorate(figures: Callable[..., ir.Table]) -> ma.Rule:
@@ -56,8 +56,8 @@ def _alert(
             rows = figures(*tables, policy.alerts, window)
             least, size = policy.alerts.min_alert_population, rows[population].fill_null(0)
             number = size.cast("int64").cast("string")
-            what = f" {counted or population}, fewer than {least}"
-            reason = ibis.literal(f"not evaluated: {figure} of ") + number + what
+            what = f" {counted or population} (minimum {least}) for {figure}"
+            reason = ibis.literal("not evaluated: only ") + number + what
             rows = rows.select(
                 figure=rows.figure if "figure" in rows.columns else ibis.literal(figure),
                 metric_date=window.last,
@@ -74,7 +74,7 @@ def _alert(
 
 
 def _rounded(figure: ir.FloatingValue) -> ir.FloatingValue:
-    """Round away floating-point noise, so that a figure on its threshold does not exceed it."""
+    """Round away floating-point noise, so that a figure equal to its threshold does not exceed it."""
     return figure.round(9)
 
 
@@ -85,14 +85,14 @@ def _ago(rows: ir.Table, window: ma.Window) -> ir.IntegerValue:
 def _weekly_rate(
     threshold: str, rate: ma.Metric, level: ma.AlertLevel, states: Sequence[ma.UserState] = ()
 ) -> ma.Rule:
-    """Return the rule that limits the relative change of a weekly rate from the week before.
+    """Return the rule that limits the relative change in a weekly rate since the week before.
 
     Args:
         threshold: name of the setting: `max_<what>_increase` or `max_<what>_decrease`.
         rate: the metric.
         level: level of the alert.
-        states: states, 7 days before, of the users behind the rate; by default, the rate is of the
-            signups of D-13 to D-7.
+        states: states that the users behind the rate were in 7 days earlier. By default, the rate
+            covers the users who signed up 13 to 7 days earlier.
     """
     _, what, direction = threshold.split("_")
     table = transitions.TABLE if states else overall.TABLE
@@ -125,7 +125,7 @@ def _weekly_rate(
 
 
 def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.Table:
-    """Count, per day, the users in given states 7 days before or the signups of D-13 to D-7."""
+    """Count the people behind a weekly rate, per day: users in the given states, or signups."""
     day = ma.day_number(headlines.metric_date)
     if states:
         users = ma.metric_columns(headlines, *(overall.USERS_IN_STATE[state] for state in states))
@@ -147,9 +147,9 @@ reactivation_rate_is_steady = _weekly_rate(
 activation_rate_is_steady = _weekly_rate("max_activation_decrease", overall.ACTIVATION_RATE, P1)
 
 
-@_alert(transitions.TABLE, transitions.RECOVERY_RATE.name, "failures", level=P1)
+@_alert(transitions.TABLE, transitions.RECOVERY_RATE.name, "failures", "payment failures", level=P1)
 def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """At least min_dunning_recovery of the payment failures closed in 30 days were recovered."""
+    """The recovered share of payment failures closed in 30 days is at least min_dunning_recovery."""
     recovered = rows[transitions.RECOVERY_RATE.column_name]
     closed = rows[transitions.FAILURES_CLOSED.column_name]
     least = alerts.min_dunning_recovery
@@ -160,7 +160,7 @@ def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window)
 
 @_alert(loads.TABLE, "Share of rows accepted", "rows_read", "rows read", level=P1)
 def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """At least min_schema_compliance of the day's event rows were accepted."""
+    """The accepted share of the day's event rows is at least min_schema_compliance."""
     accepted = ma.ratio(rows.rows_accepted, rows.rows_read)
     least = alerts.min_schema_compliance
     return rows.filter(rows.partition_date == window.last).select(
@@ -173,10 +173,10 @@ def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Wind
 
 @_alert(transitions.TABLE, "Mean days in the state new", "users", level=P3)
 def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Mean days in the state new rose by at most max_time_in_new_increase from the 28 days before."""
+    """The mean time in the state new has not risen by more than max_time_in_new_increase in 28 days."""
     rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(ma.UserState.NEW))
     left = rows[transitions.MOVES.column_name]
-    # Sums of integers do not depend on the order.
+    # Sums of integers do not depend on the order of the rows.
     days = (left * rows[transitions.DAYS_IN_STATE.column_name].fill_null(0.0)).round()
     now = _ago(rows, window).between(0, BASELINE_DAYS - 1)
     before = _ago(rows, window).between(BASELINE_DAYS, 2 * BASELINE_DAYS - 1)
@@ -198,7 +198,7 @@ def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window
 
 @_alert(segments.TABLE, "State shares", "people", "users")
 def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Each state's share of users is within max_share_shift of its mean over the 28 days before."""
+    """Each state's share of users is within max_share_shift of its mean over the previous 28 days."""
     rows = rows.filter(rows.segment_dimension == "platform_state")
     shares = rows[segments.SEGMENT_SHARE.column_name]
     ago = _ago(rows, window)
@@ -220,9 +220,9 @@ def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Wind
 
 
 def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the last day's events and the mean of the same weekday in the 4 weeks before.
+    """Return the events of the last day and their mean on the same weekday of the previous 4 weeks.
 
-    The result is empty if one of these weeks is missing.
+    The result is empty if any of these 4 days is missing.
     """
     rows = rows.filter(rows.product_id == ma.TOTAL)
     events = rows[activity.EVENTS.column_name]
@@ -238,7 +238,7 @@ def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
 
 @_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events")
 def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Events differ by at most max_volume_deviation from their weekday's mean of the last 4 weeks."""
+    """The number of events is within max_volume_deviation of its 4-week mean for the weekday."""
     day = _volume(rows, window)
     deviation = _rounded((ma.ratio(day.seen, day.expected) - 1).abs())
     return day.mutate(fails=(day.seen > 0) & (deviation > alerts.max_volume_deviation))
@@ -246,14 +246,14 @@ def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window
 
 @_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events", level=P0)
 def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The day has events if its weekday had events in the 4 weeks before."""
+    """The day has events if the same weekday had events in the previous 4 weeks."""
     day = _volume(rows, window)
     return day.mutate(fails=day.seen == 0)
 
 
-@_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users then", level=P3)
+@_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users 4 weeks before", level=P3)
 def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Monthly active users have not fallen for 4 weeks by more than max_slow_decline in total."""
+    """Monthly active users have not fallen 4 weeks in a row by more than max_slow_decline in total."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
     weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})
     weeks = weeks.filter(weeks.ago_4.notnull())

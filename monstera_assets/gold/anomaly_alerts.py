@@ -1,4 +1,4 @@
-"""Alert rules that fail if the last day, or the week that ends on it, is out of its expected range."""
+"""Alert rules that fail if the last day, or the week ending on it, is outside its expected range."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monstera_assets.prediction.expected_range import DAYS_BEFORE_JUDGED, Span
 
 
 def _alert(name: str, severity: Severity, level: ma.AlertLevel, description: str) -> ma.Rule:
-    """Return the rule that the last day has no anomaly of a severity."""
+    """Return the rule that fails if the last day has an anomaly of the given severity."""
     needed = DAYS_BEFORE_JUDGED[Span.WEEK if severity == Severity.LOW else Span.DAY] + 1
 
     def anomalies(rows: ir.Table, states: ir.Table, *, window: ma.Window) -> ir.Table:
@@ -25,8 +25,8 @@ def _alert(name: str, severity: Severity, level: ma.AlertLevel, description: str
         )
         days = states.filter(states.metric_date <= window.last)
         days = days.aggregate(number=days.metric_date.nunique())
-        history = days.number.cast("string") + f" days of history, fewer than {needed}"
-        reason = "not evaluated: " + history
+        history = days.number.cast("string") + f" days of history (minimum {needed})"
+        reason = "not evaluated: only " + history
         nothing = {column: ibis.null(dtype) for column, dtype in found.schema().items()}
         young = days.filter(days.number < needed).select(**nothing, **{ma.NOT_EVALUATED: reason})
         return found.mutate(**{ma.NOT_EVALUATED: ibis.null("string")}).union(young)

@@ -1,4 +1,4 @@
-"""The series that gold_state_distribution_anomalies evaluates: shares of states and activity."""
+"""The series that gold_state_distribution_anomalies evaluates: state shares and user activity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SERIES = ("measure", *distribution.SEGMENT_OF_SCOPE, "state")
 
 
 class Measure(StrEnum):
-    """Measure of a segment that is evaluated."""
+    """A measure that is evaluated for each segment."""
 
     STATE_SHARE = "state_share"
     ACTIVE_SHARE = "active_share"
@@ -27,7 +27,7 @@ class Measure(StrEnum):
 
 
 def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Return the net gain of each state: its members minus those expected from the previous share."""
+    """Return the net gain of each state: its members minus the number implied by its previous share."""
     members, _, reached, departed, together = ma.metric_columns(rows, *distribution.TABLE.metrics)
     of_segment = ibis.window(group_by=["metric_date", *distribution.SEGMENT_OF_SCOPE])
     rows = rows.mutate(in_state=members, everybody=members.sum().over(of_segment).cast("int64"))
@@ -50,7 +50,7 @@ def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
 
 
 def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Return users active on the day relative to users active in the 30 days that end on it."""
+    """Return the users active on a day relative to those active in the 30 days that end on it."""
     rows = daily.inner_join(monthly, ["metric_date", "segment_dimension", "segment_value"])
     return _of_activity(
         rows,
@@ -62,7 +62,7 @@ def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy
 
 
 def events_per_user(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Return qualifying events of the day relative to users active on it."""
+    """Return the qualifying events of a day relative to the users active on that day."""
     rows = rows.filter(*(rows[name] == ma.TOTAL for name in activity.WHAT))
     rows = rows.mutate(**dict.fromkeys(ma.SEGMENT, ibis.literal(ma.TOTAL)))
     return _of_activity(

@@ -1,4 +1,4 @@
-"""Columns, scoring and checks that both tables of churn scores use."""
+"""Columns, scoring and checks that the two churn score tables share."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ TRAINING_COLUMNS = (
     *ma.columns(
         "date",
         nullable=True,
-        training_first_date="First snapshot of the training data; null without training data.",
-        training_last_date="Last snapshot of the training data; null without training data.",
+        training_first_date="Date of the first training snapshot; null without training data.",
+        training_last_date="Date of the last training snapshot; null without training data.",
     ),
     *ma.columns("int64", training_rows="Number of rows in the training data."),
 )
 
 
 def risk_columns(target: Target, outcome: str) -> tuple[ma.Column, ...]:
-    """Return the columns of a score, where `outcome` describes the predicted outcome."""
+    """Return the columns of a churn score. `outcome` describes the predicted outcome in words."""
     probability = f"Probability of {outcome}, between 0 and 1; null if no outcome is known yet."
     band = (
-        "Risk band of the probability, by the policy's thresholds; null for a base rate, which is the"
-        f" same for every {target.entity}."
+        "Risk band of the probability, according to the thresholds of the policy; null for a base"
+        f" rate, which is the same for every {target.entity}."
     )
-    moves = "Feature group with the {}largest effect on the probability; null if none."
-    effect = "The probability minus the probability with an average feature group; null if none."
+    moves = "Feature group with the {}largest effect on the probability; null if there is none."
+    effect = "The probability minus that with an average feature group; null if there is none."
     return (
         *ma.columns("float64", nullable=True, churn_probability=probability),
         ma.Column("risk_band", "string", band, nullable=True, allowed=BANDS),
@@ -53,8 +53,8 @@ def risk_columns(target: Target, outcome: str) -> tuple[ma.Column, ...]:
         ma.Column(
             "score_source",
             "string",
-            "Source of the probability: the model; the single-feature baseline if the model was not"
-            " better in the evaluation; the base rate without enough data.",
+            "Source of the probability: the model, the single-feature baseline if the model was not"
+            " better in the evaluation, or the base rate if there is not enough data.",
             allowed=tuple(Predictor),
         ),
         *TRAINING_COLUMNS,
@@ -69,7 +69,7 @@ def scored(
     target: Target,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Return the rows of a table of scores, computed with the published predictor."""
+    """Return the rows of a churn score table, computed with the published predictor."""
     scores = score(features, published_of(evaluation, target), target, policy.churn)
     return scores[[column.name for column in table.columns]]
 
@@ -81,16 +81,16 @@ def differing_scores(
     history: ir.Table,
     out_of_date: ir.Table,
 ) -> ir.Table:
-    """Return users or accounts with an unexpected or a missing score.
+    """Return the users or accounts with an unexpected or missing score.
 
-    The check is not evaluated if the latest day of the history behind the features is out of date.
+    The check is not evaluated if the latest day of the history used for the features is out of date.
     """
     differing = ma.differing_rows(scores.select(*columns), expected.select(*columns))
     return differing.mutate(**{ma.NOT_EVALUATED: why_not_evaluated(history, out_of_date)})
 
 
 def scores_are_consistent_in(table: ma.Table, target: Target) -> ma.Rule:
-    """Return the rule that scores agree with their bands, reasons and the evaluation."""
+    """Return the rule that each score agrees with its band, its reasons and the evaluation."""
 
     def scores_are_consistent(
         scores: ir.Table, evaluation: ir.Table, *, policy: ma.LifecyclePolicy

@@ -1,4 +1,4 @@
-"""Text about the transitions that contribute most to an anomaly."""
+"""Description of the transitions that contribute most to an anomaly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monstera_assets.gold.gold_state_distribution import SEGMENT_OF_SCOPE
 from monstera_assets.prediction.expected_range import DAYS_OF
 
 BASELINE_DAYS = 28
-"""Days before a span over which the usual number of a transition is averaged."""
+"""Days before a span over which the usual count of each transition is averaged."""
 _LISTED = 3
 """Maximum number of transitions per row."""
 
@@ -20,17 +20,18 @@ _LISTED = 3
 def contributing_transitions(
     rows: ir.Table, transitions: ir.Table, keys: Sequence[str]
 ) -> ir.Table:
-    """Describe the transitions whose number differs most from the usual number.
+    """Describe the transitions whose count differs most from the usual count.
 
     Args:
-        rows: one row per `keys`, which contain `metric_date`, `span` and `SEGMENT_OF_SCOPE`.
-        transitions: the result of `segment_transitions` for the spans and the `BASELINE_DAYS` before.
+        rows: one row per `keys`, which include `metric_date`, `span` and `SEGMENT_OF_SCOPE`.
+        transitions: the result of `segment_transitions` for the spans and the `BASELINE_DAYS` before
+            them.
         keys: columns that identify a row.
 
     Returns:
-        `keys` and `moves_behind`: the transitions in the segment within the span, each with its count
-        and the usual count for as many days. Rows without a transition that differs by at least one
-        are omitted.
+        `keys` and `moves_behind`: the transitions in the segment during the span, each with its count
+        and the usual count for a span of this length. A row is omitted if no count differs by at least
+        one.
     """
     transitions = transitions.select(
         made_on="metric_date",

@@ -1,4 +1,4 @@
-"""Builder of the tables `gold_<entity>_created_daily` from the setting `EntityCreated`."""
+"""Build the tables `gold_<entity>_created_daily` from the `EntityCreated` settings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
     def recomputed_from_raw_events(
         rows: ir.Table, bronze_events: ir.Table, *, window: ma.Window
     ) -> ir.Table:
-        """The total equals the count of the raw events."""
+        """The total equals the number of creations in the raw events."""
         return total_differs(table, rows, creations(bronze_events), window)
 
     recomputed = replace(

@@ -42,7 +42,7 @@ def gold_account_churn_scores(
     *,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Score the accounts of the as-of date with the published predictor."""
+    """Score the accounts on the as-of date with the published predictor."""
     evaluation = gold_churn_model_evaluation
     return scored(TABLE, silver_account_churn_features, evaluation, ACCOUNTS, policy)
 
@@ -55,7 +55,7 @@ def every_account_is_scored(
     *,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Exactly the accounts under contract have a score."""
+    """All accounts under contract have a score, and no other accounts do."""
     accounts = silver_account_current_state
     return differing_scores(
         gold_account_churn_scores,

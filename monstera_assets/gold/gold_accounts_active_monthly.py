@@ -1,4 +1,4 @@
-"""gold_accounts_active_monthly: accounts in use, with a qualifying event in the last 30 days."""
+"""gold_accounts_active_monthly: accounts with a qualifying event in the last 30 days."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DAYS = 30
 
 ACCOUNTS_ACTIVE = ma.Metric(
     "Accounts Active Monthly",
-    "Accounts whose users had a qualifying event in the 30 days that end on the date.",
+    "Accounts with at least one user who had a qualifying event in the 30 days that end on the date.",
     "count(account_id) where active_seats > 0",
     caveats="An account in use is not necessarily in the state active, and vice versa.",
 )
@@ -22,13 +22,13 @@ _DIMENSIONS = {
     "account_tier": ("subscription_tier", SUBSCRIPTION_TIERS),
     "account_state": ("current_state", tuple(map(str, ma.AccountState))),
 }
-"""History column and values of each dimension."""
+"""The history column and the possible values of each dimension."""
 
 TABLE = ma.metric_table(
     f"gold_{ACCOUNTS_ACTIVE.column_name}",
     grain="one date, segment dimension and possible segment value",
     description="How many accounts were in use in the 30 days that end on each date, in total and by"
-    f" tier and state? The total has `{ma.TOTAL}` in both segment columns. Tier and state are those at"
+    f" tier and state? The total has `{ma.TOTAL}` in both segment columns. The tier and state are as of"
     " the end of the date.",
     dimensions=(ma.METRIC_DATE, *ma.segment_columns(tuple(_DIMENSIONS), "accounts")),
     metrics=(ACCOUNTS_ACTIVE,),
@@ -62,7 +62,7 @@ def recomputed_from_raw_events(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The total equals the count of distinct accounts in the raw events."""
+    """The total equals the number of distinct accounts in the raw events."""
     accounts = bronze_users.select(entity_id="user_id", account_id="account_id")
     events = bronze_events.inner_join(accounts, "entity_id")
     return active_entities_differ(

@@ -1,4 +1,4 @@
-"""gold_accounts_needing_attention: accounts that may churn or contract, with reason and revenue."""
+"""gold_accounts_needing_attention: accounts that may churn or contract, and why."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ TABLE = ma.declare_table(
     " revenue at stake.",
     key=("account_id",),
     columns=(
-        *ma.columns("int64", attention_rank="Rank by revenue at stake, 1 for the highest."),
+        *ma.columns("int64", attention_rank="Rank by revenue at stake, where 1 is the highest."),
         ACCOUNT_COLUMN,
         *ma.columns(
             "string",
-            why="The rule behind the state; if the churn risk is high, also the reasons that raise it"
-            " most.",
+            why="The rule that led to the state, the main reasons for a high churn risk, or both.",
         ),
         *(_OF_STATE[name] for name in ("current_state", "state_since", "frozen_reason")),
         *ma.columns(
@@ -45,7 +44,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "risk_band",
             "string",
-            "Risk band of the probability; null without a probability and for base rates.",
+            "Risk band of the probability; null if there is no probability or it is a base rate.",
             nullable=True,
             allowed=BANDS,
         ),
@@ -53,14 +52,14 @@ TABLE = ma.declare_table(
         *ma.columns(
             "float64",
             nullable=True,
-            health_change_30="Change of the health score in 30 days, in points; null if the account is"
-            " younger or has lapsed.",
+            health_change_30="Change in the health score over 30 days, in points; null if the account"
+            " is younger than that or has lapsed.",
         ),
         *(_OF_STATE[name] for name in ("active_seats", "total_seats")),
         *ma.columns(
             "int64",
-            users_scored="Users of the account with a churn score.",
-            users_at_high_risk="Users of the account with a high churn risk.",
+            users_scored="Users of the account who have a churn score.",
+            users_at_high_risk="Users of the account whose churn risk is high.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -119,7 +118,7 @@ def gold_accounts_needing_attention(
 
 
 def _raising(scores: ir.Table) -> ir.StringValue:
-    """Return the reasons that raise a score, after a colon; empty if there are none."""
+    """Return a colon and the reasons that raise a score, or an empty string if there are none."""
     words = ibis.literal("")
     for place in range(1, REASONS + 1):
         raises = (scores[f"reason_{place}_effect"] > 0).fill_null(False)
@@ -128,7 +127,6 @@ def _raising(scores: ir.Table) -> ir.StringValue:
 
 
 def _last_paid(history: ir.Table) -> ir.Table:
-    """Return each account's revenue on its latest day with revenue."""
     paid = history.filter(history.monthly_recurring_revenue > 0)
     return paid.group_by("account_id").aggregate(
         last_paid=ma.first_of(
@@ -143,7 +141,7 @@ def all_are_listed(
     silver_account_current_state: ir.Table,
     gold_account_churn_scores: ir.Table,
 ) -> ir.Table:
-    """Exactly the accounts in these states or with a high churn risk are listed."""
+    """Exactly the accounts that are at risk, contracting, frozen or at high churn risk are listed."""
     high = gold_account_churn_scores.filter(gold_account_churn_scores.risk_band == HIGH)
     accounts = silver_account_current_state
     of_state = accounts.filter(accounts.current_state.isin([str(state) for state in STATES]))
@@ -153,7 +151,7 @@ def all_are_listed(
 
 @ma.rule(TABLE)
 def ranks_follow_revenue(gold_accounts_needing_attention: ir.Table) -> ir.Table:
-    """Ranks are consecutive from 1 and follow revenue at stake, which is never negative."""
+    """Ranks start at 1, have no gaps and follow the revenue at stake, which is never negative."""
     rows = gold_accounts_needing_attention
     in_order = ibis.window(order_by="attention_rank")
     rows = rows.mutate(

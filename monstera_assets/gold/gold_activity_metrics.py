@@ -11,7 +11,7 @@ from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
 from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_runs
 
 NONE = "none"
-"""Product or feature of events without one."""
+"""Placeholder for the product or feature of events that have none."""
 
 EVENTS = ma.Metric("Events Recorded Daily", "All events of users.", "count(event_id)")
 EVENTS_QUALIFYING = ma.Metric(
@@ -23,31 +23,33 @@ USERS_PRESENT = ma.Metric(
     "Users Present Daily",
     "Distinct users with an event of any kind.",
     "count(distinct user_id)",
-    caveats="Users count once per row, so rows do not add up to totals.",
+    caveats="Each user is counted once per row, so the rows do not add up to the totals.",
 )
-_ON_PRODUCTS = "null on rows of a feature, event type and location"
+_ON_PRODUCTS = "null in rows other than totals"
 WORKFLOWS_STARTED = ma.Metric(
     "Workflows Started Daily",
-    f"Workflow runs started on the date in the product of their first step; {_ON_PRODUCTS}.",
+    "Workflow runs that started on the date, counted in the product of their first step;"
+    f" {_ON_PRODUCTS}.",
     "count(runs) by the date of the first step",
     nullable=True,
 )
 WORKFLOWS_COMPLETED = ma.Metric(
     "Workflows Completed Daily",
-    f"Workflow runs completed on the date, in the product of their first step; {_ON_PRODUCTS}.",
+    "Workflow runs that were completed on the date, counted in the product of their first step;"
+    f" {_ON_PRODUCTS}.",
     "count(runs) by the date of the last step",
     nullable=True,
 )
 COMPLETION_RATE = ma.Metric(
     "Workflows Completed Share Weekly",
-    "Share of the workflow runs started workflow_days (7) before the date that were completed; null"
-    f" without such runs, and {_ON_PRODUCTS}.",
+    "Share of workflow runs that were completed, among those started workflow_days (7 days) before the"
+    f" date; null without such runs, and {_ON_PRODUCTS}.",
     "count(completed) / count(started) of the runs started workflow_days before",
 )
 HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",
-    "Median hours from the first to the last step of the workflow runs completed on the date; null"
-    f" without such runs, and {_ON_PRODUCTS}.",
+    "Median hours from the first to the last step of workflow runs completed on the date; null without"
+    f" such runs, and {_ON_PRODUCTS}.",
     "median(completed_at - started_at)",
     ma.Unit.HOURS,
     nullable=True,
@@ -57,15 +59,17 @@ _OF_RUNS = (WORKFLOWS_STARTED, WORKFLOWS_COMPLETED, COMPLETION_RATE, HOURS_TO_CO
 
 TABLE = ma.metric_table(
     "gold_activity_metrics",
-    grain="one date, product, feature, event type and location that occur, and totals",
-    description="What did users do on each date, in which product and feature? Rows with"
-    f" `{ma.TOTAL}` in feature, event type and location are product totals, one per date and product,"
-    f" including inactive products and `{NONE}`; `{ma.TOTAL}` also in the product is the total of the"
-    f" date. `{NONE}` is the product or feature of events without one.",
+    grain="one combination of date, product, feature, event type and location that occurs, plus totals",
+    description="What did users do on each date, and in which product and feature? Rows with"
+    f" `{ma.TOTAL}` as feature, event type and location are product totals, one per date and product,"
+    f" including inactive products and `{NONE}`. If the product is also `{ma.TOTAL}`, the row is the"
+    f" total of the date. Events without a product or feature have `{NONE}` instead.",
     dimensions=(
         ma.METRIC_DATE,
-        ma.Column("product_id", "string", f"The product; `{NONE}` or `{ma.TOTAL}`."),
-        ma.Column("feature_id", "string", f"Feature or sub-feature; `{NONE}` or `{ma.TOTAL}`."),
+        ma.Column("product_id", "string", f"The product, `{NONE}`, or `{ma.TOTAL}` for the total."),
+        ma.Column(
+            "feature_id", "string", f"Feature or sub-feature, `{NONE}`, or `{ma.TOTAL}` for totals."
+        ),
         ma.Column("event_type", "string", f"Type of the events; `{ma.TOTAL}` for totals."),
         ma.Column("location", "string", f"Location of the events; `{ma.TOTAL}` for totals."),
     ),
@@ -89,9 +93,9 @@ def gold_activity_metrics(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count events per combination that occurs, per product and in total; add runs to the totals."""
+    """Count events per combination, per product and in total, and add workflow runs to the totals."""
     events = silver_events_enriched.filter(silver_events_enriched.entity_type == "user")
-    # Each aggregation uses the previous one, which avoids counting distinct users over events.
+    # Each aggregation builds on the previous one, so that distinct users are never counted from events.
     by_what = ma.materialized(
         events.group_by(
             "entity_id",
@@ -136,14 +140,13 @@ def gold_activity_metrics(
 
 
 def _of_users(counts: ir.Table, *what: str) -> ir.Table:
-    """Sum the counts by date, user and the given columns."""
     return counts.group_by("metric_date", "entity_id", *what).aggregate(
         events=counts.events.sum(), qualifying=counts.qualifying.sum()
     )
 
 
 def _counted(of_users: ir.Table, *what: str) -> ir.Table:
-    """Return events and users by date and the given columns, from counts with one row per user."""
+    """Count events and users by date and the given columns."""
     return of_users.group_by("metric_date", *what).aggregate(
         **{
             EVENTS.column_name: of_users.events.sum().cast("int64"),
@@ -161,7 +164,10 @@ def _runs(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count runs started, completed and matured, by date and product of the first step and in total."""
+    """Count started, completed and mature runs per date and product of the first step, and in total.
+
+    A run is mature `workflow_days` after its start.
+    """
     earliest = ma.first_day(window) - policy.workflow_days
     recent = steps.filter(ma.day_number(steps.step_date) >= earliest)
     runs = workflow_runs(steps.semi_join(recent.select(*RUN).distinct(), RUN), workflows, policy)
@@ -200,7 +206,7 @@ def _runs(
 def events_add_up(
     gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The rows of a date add up to its product totals and its total, and agree with raw events."""
+    """The rows of each date add up to its product totals, its overall total and the raw events."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     is_total = rows.product_id == ma.TOTAL
     is_product = ~is_total & (rows.event_type == ma.TOTAL)
@@ -233,7 +239,7 @@ def events_add_up(
 def users_agree_with_daily_activity(
     gold_activity_metrics: ir.Table, silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The users per product agree with silver_daily_user_activity."""
+    """The number of users of each product agrees with silver_daily_user_activity."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     rows = rows.filter(rows.event_type == ma.TOTAL, rows.product_id != ma.TOTAL)
     columns = (USERS_PRESENT.column_name, USERS_ACTIVE.column_name)

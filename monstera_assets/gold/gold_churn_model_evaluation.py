@@ -14,12 +14,12 @@ from monstera_assets.prediction.targets import ACCOUNTS, USERS
 
 TABLE = ma.declare_table(
     "gold_churn_model_evaluation",
-    grain="one entity (user or account), evaluation date (or all together), predictor, and decile (or"
-    " all rows)",
+    grain="one entity (user or account), evaluation date (or all dates together), predictor and decile"
+    " (or all rows)",
     description="How accurately was churn predicted in the past? For each evaluation date, a model is"
-    " trained on outcomes known by then. Model, baseline (a single feature: days since the last"
-    " qualifying event for users, health score for accounts) and base rate are compared on later"
-    " outcomes.",
+    " trained on the outcomes known by then. The model, the baseline and the base rate are compared on"
+    " later outcomes. The baseline uses a single feature: days since the last qualifying event for"
+    " users, and the health score for accounts.",
     key=("entity", "evaluation_date", "predictor", "decile"),
     columns=(
         ma.Column(
@@ -33,9 +33,9 @@ TABLE = ma.declare_table(
         ma.Column("predictor", "string", "Source of the probabilities.", allowed=tuple(Predictor)),
         *ma.columns(
             "int64",
-            decile="Tenth of the rows by probability, 1 the lowest and 10 the highest; 0 for all rows.",
+            decile="Tenth of the rows by probability, from 1 (lowest) to 10 (highest); 0 for all rows.",
             rows_scored="Users or accounts with a prediction.",
-            rows_churned="Users or accounts that churned, among those with a prediction.",
+            rows_churned="Users or accounts with a prediction that churned.",
         ),
         *ma.columns(
             "float64",
@@ -43,19 +43,20 @@ TABLE = ma.declare_table(
             predicted_share="Mean predicted probability, between 0 and 1; null without rows.",
             observed_share="Share of rows that churned, between 0 and 1; null without rows.",
             auc="Area under the ROC curve: the probability that a churned row scores higher than a"
-            " retained one, where ties count half; null without both outcomes and for tenths.",
-            brier_score="Mean squared difference between probability and outcome, 0 at best; null"
-            " without rows and for tenths.",
-            log_loss="Mean negative logarithm of the probability of the outcome, 0 at best; null"
-            " without rows, for tenths, and if infinite because a probability was 0 or 1.",
-            top_tenth_lift="Churned share of the tenth with the highest probabilities, divided by the"
-            " overall share; null if no row churned and for tenths.",
+            " retained one, where ties count as one half; null for deciles, and unless both outcomes"
+            " occur.",
+            brier_score="Mean squared difference between probability and outcome (0 is best); null"
+            " without rows and for deciles.",
+            log_loss="Mean negative logarithm of the probability of the actual outcome (0 is best);"
+            " null without rows, for deciles, and if it is infinite because a probability was 0 or 1.",
+            top_tenth_lift="Churned share of the tenth with the highest probabilities, divided by that"
+            " of all rows; null if no row churned and for deciles.",
         ),
         *ma.columns(
             "boolean",
-            is_published="Whether scores come from this predictor: the model if it beats the baseline"
-            " on both AUC and Brier score over all dates, else the baseline; the base rate without"
-            " enough data.",
+            is_published="Whether scores come from this predictor. The model is published if it beats"
+            " the baseline on both AUC and Brier score over all dates. Otherwise the baseline is"
+            " published, or the base rate if there is not enough data.",
         ),
         *TRAINING_COLUMNS,
         *ma.columns(
@@ -68,7 +69,6 @@ TABLE = ma.declare_table(
 
 
 def _overall(relation: ir.Table) -> ir.Table:
-    """Return the rows for all dates together without deciles."""
     return relation.filter(relation.evaluation_date.isnull(), relation.decile == 0)
 
 
@@ -116,7 +116,7 @@ def gold_churn_model_evaluation(
         evaluate(silver_user_churn_features, USERS, policy.churn),
         evaluate(silver_account_churn_features, ACCOUNTS, policy.churn),
     ]
-    # Concatenating frames would mix dtypes: a column without values has an arbitrary one.
+    # Concatenating the frames would mix dtypes, because a column without values has an arbitrary dtype.
     records = [record for frame in found for record in frame.to_dict("records")]
     return pd.DataFrame(records, columns=[column.name for column in TABLE.columns])
 
@@ -149,7 +149,7 @@ def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) ->
 
 @ma.rule(TABLE)
 def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """The deciles add up to the row of all rows."""
+    """The deciles add up to the row that covers all rows."""
     rows = gold_churn_model_evaluation.filter(
         gold_churn_model_evaluation.predictor != str(Predictor.BASE_RATE)
     )
@@ -191,7 +191,7 @@ def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
     reason = (
         ibis.literal("not evaluated: too little data to predict the churn of ")
         + figures.entity
-        + "s; base rates are published"
+        + "s, so base rates are published"
     )
     return (
         figures.filter(~figures.is_evaluated | ~is_better.fill_null(False))

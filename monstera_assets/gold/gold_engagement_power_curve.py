@@ -19,8 +19,8 @@ USERS_BY_ACTIVE_DAYS = ma.Metric(
 TABLE = ma.metric_table(
     "gold_engagement_power_curve",
     grain="one date, length of the window and number of active days",
-    description="On how many of the last 7 (L7) and 28 days (L28) were users active? This is the power"
-    " user curve.",
+    description="On how many of the last 7 days (L7) and 28 days (L28) were users active? This is the"
+    " power user curve.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column("window_days", "int64", f"Days in the window: {' or '.join(map(str, WINDOWS))}."),
@@ -34,7 +34,7 @@ TABLE = ma.metric_table(
 def gold_engagement_power_curve(
     silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Sum the changes of users between numbers of active days."""
+    """Compute running totals of the users who enter and leave each number of active days."""
     active = ma.materialized(ma.active_days(silver_daily_user_activity))
     changes = ibis.union(*(_changes(active, days, window) for days in WINDOWS))
     grid = ibis.union(
@@ -53,7 +53,7 @@ def gold_engagement_power_curve(
 
 
 def _changes(active: ir.Table, days: int, window: ma.Window) -> ir.Table:
-    """Return the net change of users per day and number of active days."""
+    """Return the net change in users per day and number of active days."""
     recent = active.filter(active.day > ma.first_day(window) - days)
     one = ibis.literal(1, "int64")
     moves = recent.select("user_id", day=recent.day, change=one).union(
@@ -78,7 +78,7 @@ def _changes(active: ir.Table, days: int, window: ma.Window) -> ir.Table:
 def days_add_up_to_users_active_daily(
     gold_engagement_power_curve: ir.Table, gold_users_active_daily: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The active days of all users in a window equal the sum of users active daily."""
+    """In each window, the active days of all users add up to the daily active users of its days."""
     rows = ma.within(gold_engagement_power_curve, "metric_date", window)
     users = rows[USERS_BY_ACTIVE_DAYS.column_name]
     published = rows.group_by("metric_date", "window_days").aggregate(

@@ -1,4 +1,4 @@
-"""gold_growth_accounting: new, retained, resurrected and churned users of a window."""
+"""gold_growth_accounting: new, retained, resurrected and churned users per window."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from monstera_assets.gold import authoring as ma
 from monstera_assets.lifecycle.intervals import sliding_presence
 
 WINDOWS = {1: "daily", 7: "weekly", 30: "monthly"}
-"""Window length in days to the period of the metric of users active."""
+"""Period in the name of the users-active metric for each window length in days."""
 
 _S, _P = "the window that ends on the date", "the window before it"
 
@@ -18,20 +18,20 @@ def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Me
     return ma.Metric(f"Users {name} per Window", definition, formula, caveats=caveats)
 
 
-USERS_ACTIVE = _users("Active", f"Users active in {_S}: S.", "|S|")
-USERS_ACTIVE_BEFORE = _users("Active Before", f"Users active in {_P}: P.", "|P|")
+USERS_ACTIVE = _users("Active", f"Users active in {_S} (S).", "|S|")
+USERS_ACTIVE_BEFORE = _users("Active Before", f"Users active in {_P} (P).", "|P|")
 USERS_NEW = _users(
     "New",
     f"Users whose first qualifying event ever is in {_S}.",
     "first day in S",
-    "Only loaded events count. If the source starts later than its users, old users appear as new.",
+    "Only loaded events count. If users were active before the source begins, they appear as new.",
 )
 USERS_RETAINED = _users("Retained", "Users active in both windows.", "|S and P|")
 USERS_RESURRECTED = _users(
     "Resurrected",
-    "Users active in S, not active in P and active before P.",
+    "Users active in S and before P, but not in P.",
     "|S without P| - new",
-    "There is no threshold: for windows of 7 days, a week without qualifying events is enough.",
+    "There is no threshold: for a window of 7 days, one week without qualifying events is enough.",
 )
 USERS_CHURNED = _users(
     "Churned",
@@ -41,7 +41,7 @@ USERS_CHURNED = _users(
 )
 QUICK_RATIO = ma.Metric(
     "Users Quick Ratio per Window",
-    "(New + resurrected) / churned users; null if none churned.",
+    "(New + resurrected users) / churned users; null if no users churned.",
     "(new + resurrected) / churned",
     ma.Unit.RATIO,
 )
@@ -66,7 +66,7 @@ TABLE = ma.metric_table(
 
 @ma.table_asset(TABLE, days={"silver_daily_user_activity": ma.UP_TO_DAY})
 def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Sum the changes of users who enter and leave the two windows."""
+    """Compute running totals of the users who enter and leave the two windows."""
     active = ma.materialized(ma.active_days(silver_daily_user_activity))
     first_days = active.group_by("user_id").aggregate(day=active.day.min())
     changes = ibis.union(*(_changes(active, first_days, days, window) for days in WINDOWS))
@@ -92,7 +92,7 @@ def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.W
 
 
 def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.Window) -> ir.Table:
-    """Return the net change per day of users retained, gained (in S, not in P), churned and new."""
+    """Return the net change per day in retained, gained (in S but not in P), churned and new users."""
     recent = active.filter(active.day > ma.first_day(window) - 2 * days)
     in_s = sliding_presence(recent, keys=["user_id"], days=days)
     none = ibis.literal(0, "int64")
@@ -153,7 +153,7 @@ def agrees_with_users_active(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Active users equal the metrics of users active daily, weekly and monthly."""
+    """The active users of each window equal Users Active Daily, Weekly or Monthly."""
     tables = (gold_users_active_daily, gold_users_active_weekly, gold_users_active_monthly)
     published = ma.materialized(
         ibis.union(
@@ -169,7 +169,7 @@ def agrees_with_users_active(
     )
     rows = ma.within(gold_growth_accounting, "metric_date", window)
     now = rows.select("metric_date", "window_days", active=rows[USERS_ACTIVE.column_name])
-    # For the window before, only dates on which the metric exists are compared.
+    # The window before is compared only on dates for which the metric exists.
     earlier = published.select(
         day=ma.day_number(published.metric_date) + published.window_days,
         window=published.window_days,

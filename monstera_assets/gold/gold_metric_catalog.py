@@ -1,4 +1,4 @@
-"""gold_metric_catalog: the metrics of the gold tables with their definitions."""
+"""gold_metric_catalog: the metrics of the gold tables and their definitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLE = ma.declare_table(
     columns=(
         *ma.columns(
             "string",
-            metric_name="Name: [Entity] [Action or State] [Time Period] [by Segment], in Title Case.",
+            metric_name="Name in Title Case: [Entity] [Action or State] [Time Period] [by Segment].",
             table_name="Gold table that contains the metric.",
             column_name="Column that contains the metric.",
             description="Definition of the metric.",
@@ -39,14 +39,14 @@ TABLE = ma.declare_table(
             dashboard_owner="Team that owns the dashboards with the metric.",
             refresh="How often the metric is computed, and for which dates.",
             source_tables="Tables that the metric is computed from, separated by commas.",
-            caveats="Warnings for the reader; may be empty.",
+            caveats="What to consider when reading the metric; may be empty.",
         ),
     ),
 )
 
 
 def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
-    """Return the asset of the metric catalog for the given assets."""
+    """Return the asset of the metric catalog for the metrics of the given assets."""
     rows = catalog_rows(list(assets))
 
     def gold_metric_catalog() -> pd.DataFrame:
@@ -56,7 +56,7 @@ def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
 
 
 def catalog_rows(assets: Sequence[ma.TableAsset]) -> list[dict[str, object]]:
-    """Return the rows of the catalog, sorted by table and in column order."""
+    """Return the rows of the catalog, sorted by table and then by column order."""
     return [
         {
             "metric_name": metric.name,
@@ -90,7 +90,7 @@ def _metric_tables(
 
 @ma.rule(TABLE)
 def names_follow_convention(gold_metric_catalog: ir.Table) -> ir.Table:
-    """Each metric name follows the naming convention, and its column name is the snake_case of it."""
+    """Each metric name follows the naming convention, and the column name is its snake_case form."""
     name = gold_metric_catalog.metric_name
     return gold_metric_catalog.filter(
         ~name.re_search(NAMING_CONVENTION)

@@ -32,8 +32,9 @@ STICKINESS = ma.Metric(
 )
 ACTIVATION_RATE = ma.Metric(
     "Users Activated Share Weekly",
-    "Share of the signups of D-13 to D-7 with a qualifying event within 7 days of signup; null without"
-    " signups, and if any of these signups was before the first partition.",
+    "Of the users who signed up 13 to 7 days before the date, the share with a qualifying event within"
+    " 7 days of signup; null without such users, and if any of them signed up before the first"
+    " partition.",
     "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
     caveats="Covers the latest week of signups for which 7 days have passed.",
 )
@@ -61,7 +62,7 @@ HEALTH = ma.Metric(
     nullable=True,
 )
 HEADLINES = (DAILY, WEEKLY, MONTHLY, CREATED, ACCOUNTS_ACTIVE, revenue.REVENUE_CLOSING)
-"""Metrics with changes over a week and a month."""
+"""Metrics whose changes over a week and a month are also published."""
 
 BIG_NUMBERS = (
     *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE, ACCOUNTS_ACTIVE, HEALTH),
@@ -72,8 +73,8 @@ BIG_NUMBERS = (
 TABLE = ma.metric_table(
     "gold_overall_metrics",
     grain="one date",
-    description="What are the company's headline metrics on each date? They cover users active,"
-    " created, activated and by state, accounts in use and by state, revenue and its retention, health"
+    description="What are the company's headline metrics on each date? They cover active, new and"
+    " activated users, accounts in use, users and accounts by state, revenue and its retention, health"
     " scores, and weekly and monthly changes.",
     dimensions=(ma.METRIC_DATE,),
     metrics=(
@@ -116,7 +117,7 @@ def gold_overall_metrics(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Combine the totals of the metric tables, the counts by state and the activation of signups."""
+    """Combine the totals of the metric tables, the counts by state and the activation rate."""
     created = _total(gold_users_created_daily, CREATED)
     of_revenue = [metric.column_name for metric in revenue.HEADLINES]
     headlines = ma.left_joined(
@@ -171,7 +172,7 @@ def _total(rows: ir.Table, metric: ma.Metric) -> ir.Table:
 
 
 def _before(headlines: ir.Table, days: int) -> ir.Table:
-    """Return the headline metrics `days` days before each date, in columns with suffix `_{days}`."""
+    """Return the headline metrics of `days` days before each date, with the column suffix `_{days}`."""
     return headlines.select(
         metric_date=ma.day_date(ma.day_number(headlines.metric_date) + days),
         **{f"{metric.column_name}_{days}": headlines[metric.column_name] for metric in HEADLINES},
@@ -181,7 +182,7 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
 def _activation(
     users: ir.Table, activity: ir.Table, created: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """Count, per date, the signups of D-13 to D-7 and those activated within 7 days.
+    """Count, per date, the users who signed up 13 to 7 days earlier and how many activated in 7 days.
 
     `created` has one row per loaded date. Activity before the first of these dates is unknown.
     """

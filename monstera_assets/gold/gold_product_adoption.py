@@ -10,12 +10,12 @@ from monstera_assets.lifecycle.products import IN_USE, active_products
 
 USERS_ELIGIBLE = ma.Metric(
     "Users Eligible to Date",
-    "Users who could have adopted the product: all signups, including deleted users.",
+    "Users who could have adopted the product: everyone who signed up, including deleted users.",
     "count(user_id)",
 )
 USERS_TRIED = ma.Metric(
     "Users Tried to Date",
-    "Users who ever accessed the product.",
+    "Users who have ever accessed the product.",
     "count(user_id) where current_state <> 'never_adopted'",
 )
 USERS_ACTIVATED = ma.Metric(
@@ -30,7 +30,7 @@ USERS_IN_USE = ma.Metric(
 )
 ADOPTION_RATE = ma.Metric(
     "Users Tried Share to Date",
-    "Users who tried the product / users eligible; null without eligible users.",
+    "Users who tried the product / eligible users; null without eligible users.",
     "tried / eligible",
 )
 ACTIVATION_RATE = ma.Metric(
@@ -44,11 +44,11 @@ DAYS_TO_ACTIVATION = ma.Metric(
     "median(activation_date - date of first access)",
     ma.Unit.DAYS,
     nullable=True,
-    caveats="Includes only users who were activated.",
+    caveats="Includes only users with an activation event.",
 )
 USERS_STARTED = ma.Metric(
     "Users Started to Date",
-    "Users who adopted the product first, among the currently active products.",
+    "Users who adopted this product before any other currently active product.",
     "count(user_id) where sequence_number = 1",
 )
 SEQUENCE_POSITION = ma.Metric(
@@ -72,8 +72,8 @@ FUNNEL = (USERS_ELIGIBLE, USERS_TRIED, USERS_ACTIVATED, USERS_IN_USE)
 TABLE = ma.metric_table(
     "gold_product_adoption",
     grain="one active product",
-    description="How far has each active product been adopted by the as-of date? Users are counted by"
-    " step (tried, activated, in use) and by state. Features count toward their product.",
+    description="How widely has each active product been adopted by the as-of date? Users are counted"
+    " by step (tried, activated, in use) and by state. Use of a feature counts as use of its product.",
     dimensions=(ma.PRODUCT_ID, ma.AS_OF_DATE),
     key=("product_id",),
     metrics=(
@@ -156,7 +156,7 @@ def agrees_with_raw_events(
     silver_user_product_adoptions: ir.Table,
     silver_daily_user_activity: ir.Table,
 ) -> ir.Table:
-    """Each adopter started with one product, and users tried agree with daily activity."""
+    """Each adopter has one first product, and users who tried a product agree with daily activity."""
     rows = gold_product_adoption
     adopters = silver_user_product_adoptions.aggregate(
         adopters=silver_user_product_adoptions.user_id.nunique()

@@ -18,15 +18,15 @@ from monstera_assets.prediction.recommendations import (
 
 _AFFINITY = str(RecommendationSource.AFFINITY)
 
-_OF_PAIR = "{}, as in silver_product_affinity; null without a pair."
+_OF_PAIR = "{}, as in silver_product_affinity; null for popularity."
 
 TABLE = ma.declare_table(
     "gold_product_recommendations",
-    grain="one user who is neither churned nor deleted, and rank from 1 to 3",
+    grain="one user (neither churned nor deleted) and rank from 1 to 3",
     description="Which products should each user adopt next, and why? Up to three active, launched"
     " products that the user has not adopted are ranked by affinity with the user's products if"
-    " affinity predicts the next adoption better than popularity, else by popularity."
-    " gold_recommendation_evaluation shows how accurate this was in the past.",
+    " affinity predicts the next adoption better, and otherwise by popularity."
+    " gold_recommendation_evaluation shows how accurate the rankings were in the past.",
     key=("user_id", "recommendation_rank"),
     columns=(
         *(ma.USER_ID, ma.ACCOUNT_OF_USER),
@@ -42,28 +42,30 @@ TABLE = ma.declare_table(
             "recommendation_source",
             "string",
             "Basis of the rank: affinity, or popularity if the product has no affinity with an adopted"
-            " product. Always popularity if affinity was not better or there was too little data.",
+            " product. It is always popularity if affinity was not better or data was insufficient.",
             allowed=tuple(RecommendationSource),
         ),
         *ma.columns(
             "float64",
-            score="Between 0 and 1. For affinity: the share of users with because_product_id but not"
-            " the product who adopted it later, shrunk toward the product's average share. For"
-            " popularity: the share of all users who adopted it. The two are not comparable.",
+            score="Score between 0 and 1. For affinity, the share of users who adopted the product"
+            " later, among those who had because_product_id without it, shrunk toward the product's"
+            " average share. For popularity, the share of all users who have adopted the product. The"
+            " two kinds of scores are not comparable.",
         ),
         ma.product_column(
             "because_product_id",
             "The adopted product with the highest affinity; null for popularity.",
             nullable=True,
         ),
-        *ma.columns("string", why="The reason as text, with the counts behind it."),
+        *ma.columns("string", why="The reason in words, with the underlying counts."),
         *ma.columns("int64", users_adopted="Users who have adopted the product."),
         *ma.columns(
             "int64",
             nullable=True,
-            users_without="Users who adopted because_product_id without having the product; null for"
+            users_without="Users who had not adopted the product when they adopted because_product_id;"
+            " null for popularity.",
+            users_in_order="Users counted in users_without who adopted the product later; null for"
             " popularity.",
-            users_in_order="Users in users_without who adopted the product later; null for popularity.",
             users_both=_OF_PAIR.format("Users who adopted both products of the pair"),
         ),
         *ma.columns(
@@ -71,9 +73,9 @@ TABLE = ma.declare_table(
             nullable=True,
             support=_OF_PAIR.format("users_both as a share of all users"),
             co_adoption_rate=_OF_PAIR.format(
-                "users_both as a share of users of because_product_id"
+                "users_both as a share of the users who adopted because_product_id"
             ),
-            lift=_OF_PAIR.format("Lift of the pair; 1 if the two products are independent"),
+            lift=_OF_PAIR.format("Lift of the pair (1 if the two products are independent)"),
         ),
         *COUNTED_COLUMNS,
         ma.AS_OF_DATE,
@@ -107,7 +109,7 @@ def gold_product_recommendations(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Recommend products to the users of the as-of date by the published order."""
+    """Recommend products to the users on the as-of date, in the published order."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.evaluation_date.isnull(), evaluation.is_published)
     rows = recommend(
@@ -135,7 +137,7 @@ def everybody_has_what_is_left(
     silver_user_product_states: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Each user has all eligible products that are left, at most three, ranked from 1."""
+    """Each user has three recommendations, or as many as there are products left, ranked from 1."""
     people = silver_user_current_state
     people = people.filter(is_eligible(people.platform_state))
     states = silver_user_product_states
@@ -169,7 +171,7 @@ def nothing_adopted_is_recommended(
     silver_user_product_adoptions: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Recommended products are active, launched and not adopted by the user."""
+    """Recommended products are active, have been launched and have not been adopted by the user."""
     rows = gold_product_recommendations.select("user_id", "product_id", "as_of_date")
     catalog = bronze_product_catalog
     products = catalog.filter(catalog.tier == "product", catalog.is_active).select(
@@ -190,7 +192,7 @@ def reasons_are_those_of_affinity(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Reasons are adopted products, and their numbers agree with silver_product_affinity."""
+    """Users have adopted because_product_id, and counts agree with silver_product_affinity."""
     rows = gold_product_recommendations
     by_affinity = rows.recommendation_source == _AFFINITY
     numbers = ("users_without", "users_in_order", *_OF_PAIRS)
@@ -228,7 +230,7 @@ def reasons_are_those_of_affinity(
 def scores_are_consistent(
     gold_product_recommendations: ir.Table, gold_recommendation_evaluation: ir.Table
 ) -> ir.Table:
-    """Scores are shares that decrease with the rank, by affinity only if affinity is published."""
+    """Scores are shares that do not rise with the rank, and use affinity only if it is published."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.is_published).aggregate(
         published=evaluation.predictor.max()

@@ -16,7 +16,7 @@ from monstera_assets.prediction.recommendation_evaluation import (
 from monstera_assets.prediction.recommendations import VERSION
 
 COUNTED_COLUMNS = (
-    *ma.columns("string", recommendation_version="Version of the counts, the score and the order."),
+    *ma.columns("string", recommendation_version="Version of the method: counts, score and order."),
     *ma.columns(
         "date",
         nullable=True,
@@ -28,11 +28,12 @@ COUNTED_COLUMNS = (
 
 TABLE = ma.declare_table(
     "gold_recommendation_evaluation",
-    grain="one evaluation date (or all together) and order of products",
+    grain="one evaluation date (or all dates together) and order of products",
     description="How accurately was the next adopted product predicted in the past? The evaluation"
-    " covers users who had adopted a product by the evaluation date and adopted another within 30 days;"
-    " the first of these is the product to predict. Affinity, popularity and a random order are"
-    " compared on the same users. A product not launched by then is a miss.",
+    " covers users who had adopted a product by the evaluation date and adopted another within 30 days."
+    " The first product adopted in these 30 days is the one to predict. Affinity, popularity and a"
+    " random order are compared on the same users. A product that had not been launched by the"
+    " evaluation date counts as a miss.",
     key=("evaluation_date", "predictor"),
     columns=(
         *ma.columns(
@@ -43,11 +44,12 @@ TABLE = ma.declare_table(
         ma.Column(
             "predictor",
             "string",
-            "Order of the products; chance is the expected result of a random order.",
+            "Order in which products are ranked; chance is the expected result of a random order.",
             allowed=tuple(Order),
         ),
         *ma.columns(
-            "int64", users_judged="Users who adopted another product, counted once per date."
+            "int64",
+            users_judged="Users who adopted another product, counted once per date.",
         ),
         *ma.columns(
             "float64",
@@ -55,14 +57,14 @@ TABLE = ma.declare_table(
             hit_rate_at_1="Share of users who adopted the product ranked first; null without users.",
             hit_rate_at_3="Share of users who adopted one of the first three products; null without"
             " users.",
-            mean_reciprocal_rank="Mean of 1 / rank of the adopted product, 0 if it was not ranked; null"
-            " without users.",
+            mean_reciprocal_rank="Mean of 1 / rank of the adopted product, or 0 if it was not ranked;"
+            " null without users.",
         ),
         *ma.columns(
             "boolean",
-            is_published="Whether recommendations follow this order: affinity if, over all dates, its"
-            " mean reciprocal rank is higher than that of popularity and its hit rate at 3 not lower,"
-            " else popularity.",
+            is_published="Whether recommendations follow this order. Affinity is published if, over all"
+            " dates, its mean reciprocal rank is higher than that of popularity and its hit rate at 3"
+            " is not lower. Otherwise popularity is published.",
         ),
         *COUNTED_COLUMNS,
         *ma.columns(
@@ -139,7 +141,7 @@ def gold_recommendation_evaluation(
 def the_better_one_is_published(
     gold_recommendation_evaluation: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """The published order is the one that the figures of the evaluation determine."""
+    """The published order follows from the figures of the evaluation."""
     rows = gold_recommendation_evaluation
     found = rows.cross_join(published_of(overall(rows), policy))
     return found.filter(found.is_published != (found.predictor == found.published)).select(
@@ -149,7 +151,7 @@ def the_better_one_is_published(
 
 @ma.rule(TABLE)
 def nothing_is_learned_from_the_future(gold_recommendation_evaluation: ir.Table) -> ir.Table:
-    """Counted adoptions are not later than the evaluation date."""
+    """No counted adoption is later than its evaluation date."""
     rows = gold_recommendation_evaluation
     return rows.filter(rows.training_last_date > rows.evaluation_date).select(
         "evaluation_date", "predictor", "training_last_date"
@@ -194,10 +196,10 @@ def affinity_beats_popularity(
     figures = compared(overall(gold_recommendation_evaluation))
     is_enough = figures.users_judged >= policy.recommendations.min_judged_users
     reason = (
-        ibis.literal("not evaluated: ")
+        ibis.literal("not evaluated: only ")
         + figures.users_judged.cast("string")
         + ibis.literal(
-            f" adoptions, fewer than {policy.recommendations.min_judged_users}; the most popular"
+            f" adoptions (minimum {policy.recommendations.min_judged_users}), so the most popular"
             " products are recommended"
         )
     )

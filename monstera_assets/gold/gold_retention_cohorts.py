@@ -8,9 +8,9 @@ import ibis.expr.types as ir
 from monstera_assets.gold import authoring as ma
 
 COHORT_TYPES = {"month": ("M", 30), "week": ("W", 7)}
-"""Cohort type to the Ibis unit of the signup date and the days per period."""
+"""For each cohort type, the Ibis unit that truncates signup dates, and the days per period."""
 
-_IMMATURE = "null until every member has completed the period, and if it began before the history"
+_IMMATURE = "null if the period began before the history, and until every member has completed it"
 
 
 def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
@@ -26,27 +26,27 @@ def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Me
 def _share(name: str, of: str) -> ma.Metric:
     return ma.Metric(
         f"Users {name} Share per Period",
-        f"{of} / users of the cohort; {_IMMATURE}.",
+        f"{of} / users in the cohort; {_IMMATURE}.",
         f"{of} / cohort",
     )
 
 
 USERS_IN_COHORT = ma.Metric(
     "Users in Cohort per Period",
-    "Users who signed up in the month or week; the same in every period.",
+    "Users who signed up in the month or week. The number is the same in every period.",
     "count(user_id) by the month or week of user_created_at",
 )
 USERS_RETAINED = _users(
     "Retained",
-    "Bracket retention: users with a qualifying event in the period after their own signup",
+    "Users with a qualifying event in the period, counted from their own signup (bracket retention)",
     "count(distinct user_id) where days since signup are in the period",
 )
 RETENTION = _share("Retained", "Users retained")
 USERS_RETAINED_UNBOUNDED = _users(
     "Retained Unbounded",
-    "Users with a qualifying event in the period or after it, up to the as-of date",
+    "Users with a qualifying event in the period or later, up to the as-of date",
     "count(distinct user_id) where days since signup are in the period or after it",
-    "Old cohorts had more time to come back than recent ones.",
+    "Users in older cohorts have had more time to come back.",
 )
 RETENTION_UNBOUNDED = _share("Retained Unbounded", "Users retained unbounded")
 USERS_IN_STATE = {
@@ -61,9 +61,10 @@ USERS_IN_STATE = {
 TABLE = ma.metric_table(
     "gold_retention_cohorts",
     grain="one cohort and period after signup",
-    description="What share of each signup cohort came back in each period after signup? Monthly"
-    " cohorts have periods of 30 days after each user's own signup, weekly cohorts periods of 7 days."
-    " Period 0 begins with the signup. Periods that the first member has entered have a row.",
+    description="What share of each signup cohort came back in each period after signup? Periods are"
+    " counted from each user's own signup and last 30 days for monthly cohorts and 7 days for weekly"
+    " cohorts. Period 0 begins on the day of signup. A period has a row once the first member of the"
+    " cohort has entered it.",
     dimensions=(
         ma.Column(
             "cohort_type",
@@ -92,7 +93,6 @@ _PERIODS_SHOWN = 12
 
 
 def _monthly_table(cohorts: ir.Table) -> ir.Table:
-    """Return one row per monthly cohort with the retention in its first periods."""
     monthly = cohorts.filter(cohorts.cohort_type == "month")
     users, retained = monthly[USERS_IN_COHORT.column_name], monthly[RETENTION.column_name]
     wide = monthly.group_by("cohort_start").aggregate(
@@ -119,7 +119,7 @@ def gold_retention_cohorts(
     silver_daily_user_activity: ir.Table,
     silver_user_state_history: ir.Table,
 ) -> ir.Table:
-    """Count users, their active days and their states by cohort and period."""
+    """Count users, retained users and users by state per cohort and period."""
     as_of = silver_user_current_state.aggregate(
         as_of_date=silver_user_current_state.as_of_date.max()
     )
@@ -220,7 +220,7 @@ def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir
 
 @ma.rule(TABLE)
 def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
-    """Bracket retention is at most unbounded retention, and neither exceeds the cohort."""
+    """Bracket retention is at most unbounded retention, and neither exceeds the size of the cohort."""
     rows = gold_retention_cohorts
     members, retained, unbounded = ma.metric_columns(
         rows, USERS_IN_COHORT, USERS_RETAINED, USERS_RETAINED_UNBOUNDED
@@ -245,7 +245,7 @@ def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
 def immature_cells_are_null(
     gold_retention_cohorts: ir.Table, bronze_users: ir.Table, silver_user_state_history: ir.Table
 ) -> ir.Table:
-    """A period has numbers if and only if the history covers it completely for every member."""
+    """A period has values if and only if the history covers it completely for every member."""
     rows = gold_retention_cohorts
     history = silver_user_state_history
     first_date = history.aggregate(day=history.snapshot_date.min()).day.as_scalar()

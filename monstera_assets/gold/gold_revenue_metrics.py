@@ -11,7 +11,7 @@ from monstera_assets.lifecycle.intervals import FOREVER, overlay
 
 RETENTION_DAYS = 30
 
-_LOST = "Revenue lost is negative, so that the movements add up."
+_LOST = "Lost revenue is negative, so that the movements add up."
 
 
 def _money(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
@@ -31,53 +31,53 @@ REVENUE_CLOSING = _money(
 MOVEMENTS = {
     "new": _money(
         "New",
-        "Revenue of accounts that never had revenue before.",
+        "Revenue from accounts that have revenue for the first time.",
         "sum(now) where then = 0 and never paid before",
     ),
     "expansion": _money(
         "Expansion",
-        "Increase of the revenue of paying accounts from the day before.",
+        "Increase in revenue since the day before, from accounts that paid on both days.",
         "sum(now - then) where now > then > 0",
     ),
     "contraction": _money(
         "Contraction",
-        "Decrease of the revenue of paying accounts from the day before, as a negative amount.",
+        "Decrease in revenue since the day before, from accounts that paid on both days, as a negative"
+        " amount.",
         "sum(now - then) where 0 < now < then",
         _LOST,
     ),
     "churned": _money(
         "Churned",
-        "Lost revenue of accounts on their first day without revenue, as a negative amount: they lapsed"
-        " or now pay nothing.",
+        "Revenue lost from accounts on their first day without revenue, as a negative amount. These"
+        " accounts have lapsed or now pay nothing.",
         "sum(- then) where now = 0",
         f"{_LOST} Revenue churns on the day on which a subscription lapses; the account's state changes"
         " only after churn_days.",
     ),
     "reactivated": _money(
         "Reactivated",
-        "Revenue of former payers that had no revenue the day before, even after a short gap.",
+        "Revenue from accounts that paid earlier but not on the day before, even if the gap was short.",
         "sum(now) where then = 0 and paid before",
     ),
 }
-"""Movements of revenue by kind: differences of an account's revenue from the day before."""
+"""Revenue movements by kind: differences between an account's revenue and that of the day before."""
 ACCOUNTS_PAYING = ma.Metric(
     "Accounts Paying Daily",
     "Accounts with recurring revenue at the end of the day.",
     "count(account_id) where monthly_recurring_revenue > 0",
 )
-_RETAINED = "over the accounts that paid 30 days before; null without such accounts"
+_RETAINED = "for the accounts that paid 30 days before; null without such accounts"
 REVENUE_RETAINED_NET = ma.Metric(
     "Revenue Retained Net Monthly",
-    f"Revenue now / revenue 30 days before, {_RETAINED}.",
+    f"Revenue on the date / revenue 30 days before, {_RETAINED}.",
     "sum(now) / sum(then)",
     ma.Unit.RATIO,
-    caveats="Accounts that did not pay 30 days before are in neither sum. Expansion can raise it above"
-    " 1.",
+    caveats="Accounts that did not pay 30 days before are in neither sum. Expansion can raise the ratio"
+    " above 1.",
 )
 REVENUE_RETAINED_GROSS = ma.Metric(
     "Revenue Retained Gross Monthly",
-    "Sum of each account's lesser revenue of now and 30 days before / revenue 30 days before,"
-    f" {_RETAINED}.",
+    f"Revenue on the date without expansion / revenue 30 days before, {_RETAINED}.",
     "sum(least(now, then)) / sum(then)",
     ma.Unit.SHARE,
 )
@@ -88,7 +88,7 @@ TABLE = ma.metric_table(
     "gold_revenue_metrics",
     grain="one date",
     description="How did monthly recurring revenue change on each date, and how much of it was"
-    " retained? The figures come from billing facts and do not depend on the activity of users.",
+    " retained? The figures come from billing facts and do not depend on user activity.",
     dimensions=(ma.METRIC_DATE,),
     metrics=(
         REVENUE_OPENING,
@@ -135,7 +135,7 @@ def gold_revenue_metrics(
 
 
 def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the changes in revenue and paying accounts by day, and by kind within the window."""
+    """Return the daily changes in revenue and paying accounts, and the movements within the window."""
     by_account = ibis.window(group_by="account_id", order_by="valid_from")
     earlier = ibis.window(group_by="account_id", order_by="valid_from", preceding=(None, 1))
     changes = revenue.mutate(
@@ -165,7 +165,7 @@ def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
 
 
 def _retained(revenue: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the changes in revenue of accounts that paid 30 days before: now, then, the lesser."""
+    """Return the changes in revenue (now, then, lesser) of accounts that paid 30 days before."""
     shifted = revenue.select(
         "account_id",
         valid_from=revenue.valid_from + RETENTION_DAYS,
@@ -189,7 +189,7 @@ def _by_day(changes: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Opening revenue plus movements equals closing revenue; opening equals the previous closing."""
+    """Opening plus movements equals closing revenue, which is the opening revenue of the next day."""
     rows = gold_revenue_metrics
     before = rows.select(
         metric_date=ma.day_date(ma.day_number(rows.metric_date) + 1),

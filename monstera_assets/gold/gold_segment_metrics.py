@@ -27,17 +27,17 @@ SEGMENT_SHARE = ma.Metric(
 )
 SEGMENT_ACTIVE_DAILY = ma.Metric(
     "Users in Segment Active Daily",
-    f"Users {_IN} with a qualifying event on it.",
+    f"Users {_IN} who had a qualifying event on that date.",
     "count(user_id) where days_quiet = 0",
 )
 SEGMENT_ACTIVE_MONTHLY = ma.Metric(
     "Users in Segment Active Monthly",
-    f"Users {_IN} with a qualifying event in the 30 days that end on it.",
+    f"Users {_IN} who had a qualifying event in the 30 days that end on that date.",
     "count(user_id) where days_quiet <= 29",
 )
 SEGMENT_EVENTS = ma.Metric(
     "Events in Segment Qualifying Monthly",
-    f"Qualifying events, in the 30 days that end on the date, of the users {_IN}.",
+    f"Qualifying events in the 30 days that end on the date, from users {_IN}.",
     "sum(events_30)",
 )
 _COUNTS = (USERS_IN_SEGMENT, SEGMENT_ACTIVE_DAILY, SEGMENT_ACTIVE_MONTHLY, SEGMENT_EVENTS)
@@ -45,7 +45,7 @@ _COUNT_COLUMNS = tuple(metric.column_name for metric in _COUNTS)
 
 TABLE = ma.metric_table(
     "gold_segment_metrics",
-    grain="one date, dimension and segment, with users or without",
+    grain="one date, dimension and segment, including segments without users",
     description="How many users are in each lifecycle state and behavioral segment on each date, and"
     " how active are they? Each user is in one segment per dimension, so the segments of a dimension"
     " add up to all users.",
@@ -77,7 +77,7 @@ def gold_segment_metrics(
     )
     segments = silver_user_segment_history
     users = ma.materialized(segments.inner_join(states, ["user_id", "snapshot_date"]))
-    # Few combinations of the dimensions occur, so pre-aggregating them scans the users only once.
+    # Few combinations of dimensions occur. Aggregating them first means scanning the users only once.
     combined = users.group_by("snapshot_date", *SEGMENT_VALUES).aggregate(
         **{
             USERS_IN_SEGMENT.column_name: users.count(),

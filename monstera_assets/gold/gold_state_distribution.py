@@ -34,7 +34,7 @@ MEMBERS_SHARE = ma.Metric(
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",
-    "Members who entered the state on the date, including those whose first day it is.",
+    "Members who entered the state on the date, including those who first appear on it.",
     "count(moves by to_state) + count(members whose first day it is)",
 )
 LEFT = ma.Metric(
@@ -44,11 +44,11 @@ LEFT = ma.Metric(
 )
 NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
-    "Sum over accounts of the squared net change of the account's members in the state. It equals the"
-    " number of moves if each was in a different account, and is much larger if members of one account"
-    " moved together.",
+    "Sum over accounts of the squared net change in the account's members in the state. It equals the"
+    " number of transitions if each was in a different account, and is much larger if members of one"
+    " account changed state together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
-    caveats="The variance of the net moves if accounts move independently of each other.",
+    caveats="This is the variance of the net change if accounts act independently of each other.",
 )
 
 SEGMENT_OF_SCOPE = ("scope", "segment_dimension", "segment_value")
@@ -57,10 +57,11 @@ _KEY = (*SEGMENT_OF_SCOPE, "state")
 
 TABLE = ma.metric_table(
     "gold_state_distribution",
-    grain="one date, scope, segment and state, with or without members",
+    grain="one date, scope, segment and state, including states without members",
     description="How are users, product relationships and accounts distributed over their states on"
     f" each date? Users are counted in total (`{ma.TOTAL}`) and by {', '.join(ma.SEGMENT_DIMENSIONS)}"
-    " from the latest row of user and account, relationships by product, accounts in total.",
+    " taken from the latest row of the user and account. Relationships are counted by product, and"
+    " accounts only in total.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
@@ -93,7 +94,7 @@ def gold_state_distribution(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Count members at the end of each date and transitions on it."""
+    """Count the members at the end of each date and the transitions on that date."""
     segments = ma.materialized(segments_and_accounts(bronze_users, bronze_accounts))
     histories = with_entry(
         silver_user_state_history,
@@ -135,7 +136,7 @@ def segments_and_accounts(users: ir.Table, accounts: ir.Table) -> ir.Table:
 def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
     people = user_dimensions(users, accounts).drop("account_id")
     rows = history.inner_join(people, "user_id")
-    # Few combinations of the dimensions occur, so pre-aggregating them scans the users only once.
+    # Few combinations of dimensions occur. Aggregating them first means scanning the users only once.
     combined = ma.materialized(
         rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS).aggregate(
             members=rows.count(), entered=rows.count(where=rows.enters)
@@ -160,7 +161,7 @@ def _counted(
 
 
 def _transitioned(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
-    """Count transitions into and out of each state by date and segment, and net by account."""
+    """Count transitions into and out of each state, and sum the squared net change per account."""
     made = segment_transitions(users, accounts, segments)
     whose = ("metric_date", *SEGMENT_OF_SCOPE, "account_id")
     both = made.select(*whose, state="to_state", into=ibis.literal(1, "int64")).union(
@@ -178,9 +179,9 @@ def _transitioned(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir
 
 
 def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
-    """Return transitions, one row per transition and segment.
+    """Return one row per transition and segment.
 
-    Reads silver_user_state_transitions, silver_account_state_transitions and the result of
+    The arguments are silver_user_state_transitions, silver_account_state_transitions and the result of
     `segments_and_accounts`.
 
     Returns:
@@ -207,7 +208,6 @@ def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table)
 
 
 def _grid(segments: ir.Table, products: ir.Table, window: ma.Window) -> ir.Table:
-    """Return every date of a window with every segment and state."""
     of_users = segments.select("segment_dimension", "segment_value").distinct()
     of_users = of_users.mutate(scope=ibis.literal(PLATFORM))
     whose = ibis.union(
@@ -240,7 +240,7 @@ def states_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The members in all states of a dimension add up to the rows of the history."""
+    """For each dimension, the members in all states add up to the rows of the history."""
     rows = ma.within(gold_state_distribution, "metric_date", window)
     published = rows.group_by("metric_date", "scope", "segment_dimension").aggregate(
         members=rows[MEMBERS.column_name].sum().cast("int64")
@@ -266,7 +266,7 @@ def states_add_up(
 
 @ma.rule(TABLE)
 def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Members in a state equal those of the day before plus entries minus departures."""
+    """The members of a state equal those of the day before plus entries minus departures."""
     rows = gold_state_distribution
     nearby = ma.materialized(
         rows.filter(rows.metric_date.between(ma.days_earlier(window.first, 1), window.last))

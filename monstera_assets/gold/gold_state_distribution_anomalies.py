@@ -1,4 +1,4 @@
-"""gold_state_distribution_anomalies: days on which states or activity are out of range."""
+"""gold_state_distribution_anomalies: days on which state shares or activity are out of range."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from monstera_assets.prediction.expected_range import (
 )
 
 ROW_DAYS = 28
-"""Maximum of `days_in_row`: consecutive days on which a series is out of range."""
+"""Maximum value of `days_in_row`."""
 _ROUNDING = 1e-9
 
 
@@ -44,9 +44,9 @@ class Severity(StrEnum):
 
 TABLE = ma.declare_table(
     "gold_state_distribution_anomalies",
-    grain="one date, span, measure and segment (for state shares, state) out of its expected range",
-    description="On which days and in which weeks was a state's share, the share of the month's users"
-    " who were active, or the number of events per active user out of its expected range? The expected"
+    grain="one date, span, measure and segment (and state, for state shares) outside its range",
+    description="On which days and in which weeks was the share of a state, the daily share of monthly"
+    " active users, or the number of events per active user outside its expected range? The expected"
     " range of a date is computed only from earlier days.",
     key=("metric_date", "span", *SERIES),
     partition_column=ma.METRIC_DATE.name,
@@ -55,17 +55,17 @@ TABLE = ma.declare_table(
         ma.Column(
             "span",
             "string",
-            "Evaluated span: the single day, or the week that ends on it, compared with weeks 4 to 15"
-            " before.",
+            "Evaluated span: the day, or the week that ends on it. A week is compared with those 4 to"
+            " 15 weeks earlier.",
             allowed=tuple(Span),
         ),
         ma.Column(
             "measure",
             "string",
             "Evaluated measure. state_share: members in the state / members of the segment, evaluated"
-            " by its change from the day before. active_share: users active on the day / users active"
-            " in the 30 days that end on it. events_per_active_user: qualifying events of the day /"
-            " users active on it.",
+            " by its change since the day before. active_share: users active on the day / users active"
+            " in the 30 days that end on it. events_per_active_user: qualifying events on the day /"
+            " users active on that day.",
             allowed=tuple(Measure),
         ),
         SCOPE,
@@ -73,12 +73,12 @@ TABLE = ma.declare_table(
         *ma.columns("string", state=f"The state; `{ma.TOTAL}` for measures of activity."),
         *ma.columns(
             "int64",
-            members="Members of the segment; for active_share, users active in 30 days; for"
-            " events_per_active_user, users active on the day. For a week, the mean of its days.",
+            members="Members of the segment. For active_share, users active in the 30 days. For"
+            " events_per_active_user, users active on the day. For a week, the daily mean.",
         ),
         *ma.columns(
             "float64",
-            observed="The measure: a share between 0 and 1, or events per user.",
+            observed="Observed value: a share between 0 and 1, or events per user.",
             expected="Expected value, in the unit of `observed`.",
             expected_low="Lower end of the expected range.",
             expected_high="Upper end of the expected range.",
@@ -95,29 +95,30 @@ TABLE = ma.declare_table(
         ),
         *ma.columns(
             "int64",
-            series_judged="Series evaluated on the date among the same kind: state shares, daily"
-            " activity or weekly activity.",
-            days_in_row="Consecutive days out of range up to the date: 1 on the first day, at most"
-            f" {ROW_DAYS}.",
+            series_judged="Series of the same kind (state shares, daily or weekly activity) that were"
+            " evaluated on the date.",
+            days_in_row="Consecutive days, up to the date, on which the series was out of range: 1 on"
+            f" the first day, at most {ROW_DAYS}.",
         ),
         ma.Column(
             "severity",
             "string",
-            "high for the daily activity or events of all users, medium for other days, low for weeks.",
+            "high for the daily activity of all users, medium for other daily anomalies, low for weekly"
+            " anomalies.",
             allowed=tuple(Severity),
         ),
-        *ma.columns("string", model_version="Version of the method."),
+        *ma.columns("string", model_version="Version of the detection method."),
         *ma.columns(
             "date",
             training_first_date="First day that the expected value depends on.",
-            training_last_date="Last day that the expected value depends on; before the date.",
+            training_last_date="Last day that the expected value depends on, which is before the date.",
         ),
         *ma.columns(
             "string",
             nullable=True,
-            moves_behind="The transitions in the segment and span whose number differs most from the"
-            f" usual one (the mean of the {BASELINE_DAYS} days before), with both numbers; null if none"
-            " differs.",
+            moves_behind="The transitions in the segment and span whose count differs most from the"
+            f" usual count (the mean of the previous {BASELINE_DAYS} days), with both counts; null if"
+            " none differs.",
         ),
     ),
 )
@@ -168,12 +169,13 @@ def gold_state_distribution_anomalies(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Evaluate all series per day, and shares of active users also per week."""
+    """Evaluate every series per day, and the shares of active users also per week."""
     active = active_shares(gold_users_active_daily, gold_users_active_monthly, policy)
     activity = active.union(events_per_user(gold_activity_metrics, policy))
     states = state_shares(gold_state_distribution, policy)
     families = ((states, Span.DAY), (activity, Span.DAY), (active, Span.WEEK))
-    # False alarms are divided among families, so that many state series do not widen other ranges.
+    # The false-alarm budget is divided among families of series, so that the many state series do not
+    # widen the ranges of the others.
     false_alarms = policy.anomalies.max_false_alarms / len(families)
     rows = ibis.union(
         *(_out_of_range(series, span, false_alarms, policy) for series, span in families)
@@ -199,7 +201,7 @@ def gold_state_distribution_anomalies(
 def _out_of_range(
     series: ir.Table, span: Span, false_alarms: float, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Return the days out of range, with the number of consecutive days."""
+    """Return the days that are out of range, with the number of consecutive days so far."""
     rows = evaluate(
         series, keys=SERIES, span=span, policy=policy.anomalies, false_alarms=false_alarms
     )
@@ -221,7 +223,7 @@ def _out_of_range(
 def rows_are_out_of_range(
     gold_state_distribution_anomalies: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Each row is out of range, exceeds its threshold and was evaluated from earlier days only."""
+    """Each row is out of range, exceeds its threshold and was evaluated only from earlier days."""
     rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)
     is_up = rows.direction == str(Direction.UP)
     is_out = ibis.ifelse(
@@ -247,7 +249,7 @@ def observed_is_published(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The observed value of a day equals the value in the tables of states and activity."""
+    """The observed value of each day equals the value in the state and activity tables."""
     rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)
     rows = rows.filter(rows.span == str(Span.DAY), rows.measure != str(Measure.EVENTS_PER_USER))
     states = ma.within(gold_state_distribution, ma.METRIC_DATE.name, window)

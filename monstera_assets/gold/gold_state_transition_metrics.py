@@ -24,7 +24,7 @@ PLATFORM, PRODUCT, ACCOUNT = SCOPES = ("platform", "product", "account")
 SCOPE = ma.Column(
     "scope",
     "string",
-    "Scope of the states: users, product relationships or accounts.",
+    "What the states describe: users (platform), product relationships or accounts.",
     allowed=SCOPES,
 )
 _ALLOWED: Mapping[str, Mapping[Any, Mapping[Any, Transition]]] = {
@@ -46,7 +46,7 @@ MOVES = ma.Metric(
 )
 DAYS_IN_STATE = ma.Metric(
     "Moves Days in State Mean Daily",
-    "Mean days spent in the previous state before the date's transitions; null without transitions.",
+    "Mean days spent in the previous state, for the transitions on the date; null without transitions.",
     "avg(days_in_previous_state)",
     ma.Unit.DAYS,
     nullable=True,
@@ -56,8 +56,8 @@ DAYS_IN_STATE = ma.Metric(
 def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
     return ma.Metric(
         f"Users {name} Share Weekly",
-        f"{moved} in the 7 days that end on the date / users {then} 7 days before; null without such"
-        " users, and on rows other than the total of the platform.",
+        f"{moved} in the 7 days that end on the date / users who were {then} 7 days before; null"
+        " without such users, and in rows other than the platform total.",
         f"count(transitions of 7 days) / count(users {then} 7 days before)",
         caveats=caveats,
     )
@@ -70,25 +70,25 @@ CHURN_RATE = _rate(
     "Users who churn from the state new are in the numerator but not in the denominator.",
 )
 DORMANCY_RATE = _rate(
-    "Dormant", "Transitions to dormant", "active, returning, reactivated or in dunning"
+    "Dormant", "Transitions to dormant", "active, returning, reactivated or dunning"
 )
 WIN_BACK_RATE = _rate("Won Back", "Transitions from dormant to returning", "dormant")
 REACTIVATION_RATE = _rate(
     "Reactivated",
     "Transitions from churned to reactivated, excluding late activations,",
-    "churned with earlier activity",
+    "churned after earlier activity",
 )
 RECOVERY_RATE = ma.Metric(
     "Accounts Dunning Recovered Share Monthly",
     "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days that end"
-    " on the date; null without closed failures, and on rows other than the total of accounts. A lapse"
-    " closes failures on its first day; a new subscription closes them without recovery.",
+    " on the date; null without closed failures, and in rows other than the account total. A lapse"
+    " closes failures on its first day. A new subscription closes them without recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
 )
 FAILURES_CLOSED = ma.Metric(
     "Accounts Dunning Failures Closed Monthly",
-    "Payment failures closed in the 30 days that end on the date; null on rows other than the total of"
-    " accounts.",
+    "Payment failures closed in the 30 days that end on the date; null in rows other than the account"
+    " total.",
     "count(failures closed)",
     ma.Unit.FAILURES,
     nullable=True,
@@ -97,7 +97,7 @@ RATES = (CHURN_RATE, DORMANCY_RATE, WIN_BACK_RATE, REACTIVATION_RATE, RECOVERY_R
 
 TABLE = ma.metric_table(
     "gold_state_transition_metrics",
-    grain="one date, scope and allowed transition, and one for all transitions of the scope",
+    grain="one date, scope and allowed transition, plus one total per date and scope",
     description="How many users, product relationships (of all products together) and accounts changed"
     " state on each date, and how high are the churn, dormancy, win-back, reactivation and recovery"
     f" rates? Rows with `{ma.TOTAL}` in both states contain the total and the rates.",
@@ -131,7 +131,7 @@ def gold_state_transition_metrics(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count transitions by date and kind, and compute rates per users in states a week before."""
+    """Count transitions by date and kind, and compute rates relative to the users a week before."""
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
     columns = ("transition_date", "from_state", "to_state", "days_in_previous_state")
     transitions = users.select("scope", *columns).union(
@@ -174,7 +174,6 @@ def gold_state_transition_metrics(
 
 
 def _grid(window: ma.Window) -> ir.Table:
-    """Return every date with every allowed transition and one total per scope."""
     kinds = [
         {"scope": scope, "from_state": str(left), "to_state": str(reached)}
         for scope, moves in _ALLOWED.items()
@@ -230,7 +229,7 @@ def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.T
 
 
 def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
-    """Count, per date, the failures closed in the last 30 days and those closed by payment."""
+    """Count, per date, the failures closed in the last 30 days and how many of them were paid."""
     paid = failures.closed_by.isin([str(ClosedBy.RECOVERY), str(ClosedBy.RENEWAL)])
     by_day = failures.group_by(day="closed_day").aggregate(
         closed=failures.count(), recovered=failures.count(where=paid)
@@ -247,7 +246,7 @@ def agree_with_transitions(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The moves of each scope add up to its total and agree with the transitions."""
+    """The transitions of each scope add up to its total and agree with the silver tables."""
     rows = ma.within(gold_state_transition_metrics, "metric_date", window)
     moves = rows[MOVES.column_name]
     published = rows.group_by("metric_date", "scope").aggregate(
@@ -278,9 +277,9 @@ def flows_equal_differences_of_counts(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Transitions explain the change in the number of entities per state from the day before.
+    """Transitions explain the change in the number of entities per state since the day before.
 
-    Entities without a row the day before count as entries, not transitions. The first day of the
+    Entities without a row on the day before count as entries, not transitions. The first day of the
     history is not compared.
     """
     histories = with_entry(
@@ -328,7 +327,7 @@ def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
 def with_entry(
     users: ir.Table, products: ir.Table, accounts: ir.Table, bronze_accounts: ir.Table
 ) -> dict[str, ir.Table]:
-    """Return the history of each scope with `state` and `enters` (the entity's first row)."""
+    """Return the history of each scope with `state` and `enters` (whether it is the first row)."""
     created = bronze_accounts.select(
         "account_id", created_on=bronze_accounts.account_created_at.date()
     )

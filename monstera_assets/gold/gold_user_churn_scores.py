@@ -21,14 +21,15 @@ TABLE = ma.declare_table(
     "gold_user_churn_scores",
     grain="one user who is active, returning or reactivated on the as-of date",
     description="How likely is each active user to have no qualifying event in the 30 days after the"
-    " as-of date, and why? gold_churn_model_evaluation shows how accurate these scores were.",
+    " as-of date, and why? gold_churn_model_evaluation shows how accurate these scores were in the"
+    " past.",
     key=("user_id",),
     columns=(
         *(ma.USER_ID, ma.ACCOUNT_OF_USER),
         ma.Column(
             "activity_state",
             "string",
-            "State by activity alone, disregarding dunning.",
+            "State of the user by activity alone, regardless of dunning.",
             allowed=tuple(SCORED_STATES),
         ),
         *risk_columns(USERS, "no qualifying event in the 30 days after the as-of date"),
@@ -43,7 +44,7 @@ def gold_user_churn_scores(
     *,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Score the users of the as-of date with the published predictor."""
+    """Score the users on the as-of date with the published predictor."""
     evaluation = gold_churn_model_evaluation
     return scored(TABLE, silver_user_churn_features, evaluation, USERS, policy)
 
@@ -56,7 +57,7 @@ def everybody_is_scored(
     *,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Exactly the users who are active, returning or reactivated have a score."""
+    """All users who are active, returning or reactivated have a score, and no other users do."""
     users = silver_user_current_state
     return differing_scores(
         gold_user_churn_scores,

@@ -33,7 +33,7 @@ def gold_users_created_daily(
 def recomputed_from_users(
     gold_users_created_daily: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The total equals the count of signups."""
+    """The total equals the number of signups."""
     return total_differs(TABLE, gold_users_created_daily, _signups(bronze_users), window)
 
 

@@ -1,8 +1,8 @@
 """Declarations of metrics: name, definition, formula, unit and caveats.
 
 A gold table consists of dimensions and metrics. The declaration of a metric defines its column, its row
-in gold_metric_catalog and its entry on the catalog page. A metric in several tables is one object,
-imported from the module of the table that is named after it.
+in gold_metric_catalog and its entry on the catalog page. A metric that several tables contain is
+declared once, in the module of the table that is named after it.
 """
 
 from __future__ import annotations
@@ -81,16 +81,16 @@ class Metric:
     """A metric.
 
     Attributes:
-        name: follows `NAMING_CONVENTION`; its snake_case is the column name.
-        definition: one sentence; the description of the column.
-        formula: the computation.
-        unit: counts are integers, money has two decimals. The default follows from the name: a share,
-            or the unit of its first word.
-        nullable: whether it can be null. Quotients always can; the definition says when.
-        caveats: warnings for the reader, if any.
+        name: name that follows `NAMING_CONVENTION`; the column name is its snake_case form.
+        definition: one sentence, which is also the description of the column.
+        formula: how the metric is computed.
+        unit: counts are integers, and money has two decimals. By default, the unit follows from the
+            name: share if it contains `Share`, and otherwise the unit of the first word.
+        nullable: whether the metric can be null, as quotients always can. The definition says when.
+        caveats: what to consider when reading the metric.
 
     Raises:
-        ValueError: the name does not follow the convention or implies no unit.
+        ValueError: the name does not follow the convention or does not imply a unit.
     """
 
     name: str
@@ -140,8 +140,8 @@ class Metric:
         period = {7: "Week on Week", 30: "Month on Month"}[days]
         return Metric(
             f"{self.name} {period}",
-            f"Relative change of {self.name} from {days} days before; null if the earlier value is 0 or"
-            " unknown.",
+            f"Relative change in {self.name} compared with {days} days before; null if the earlier"
+            " value is 0 or unknown.",
             f"({self.column_name} - the same {days} days before) / the same {days} days before",
             Unit.CHANGE,
         )
@@ -177,12 +177,12 @@ def metric_table(
 
     Args:
         name: name of the table.
-        grain: what one row is.
-        description: the question that the table answers, and notes.
+        grain: what one row represents.
+        description: the question that the table answers, followed by notes.
         dimensions: the columns that are not metrics; in a daily table, `metric_date` comes first.
         metrics: the metrics, in column order.
         key: names of the columns that identify a row, by default all dimensions.
-        is_daily: whether the table is partitioned by `metric_date` and has trend flags; otherwise it
+        is_daily: whether the table is partitioned by `metric_date` and has trend flags. If not, it
             describes the as-of date.
     """
     return MetricTable(
@@ -204,14 +204,14 @@ def metric_table(
 
 
 def metric_columns(rows: ir.Table, *metrics: Metric) -> tuple[ir.Column, ...]:
-    """Return the columns of metrics in a table."""
+    """Return the columns of the given metrics in a table."""
     return tuple(rows[metric.column_name] for metric in metrics)
 
 
 def counted_by_state(
     rows: ir.Table, state: ir.Value, metrics: Mapping[Any, Metric]
 ) -> dict[str, ir.IntegerValue]:
-    """Return, for each state, the column of its metric: the number of rows in the state."""
+    """Return the number of rows in each state, by the column name of the state's metric."""
     return {
         metric.column_name: rows.count(where=state == str(value))
         for value, metric in metrics.items()
@@ -219,12 +219,12 @@ def counted_by_state(
 
 
 def zero_filled(rows: ir.Table, metrics: Iterable[Metric]) -> dict[str, ir.Value]:
-    """Return the columns of metrics with 0 in place of null."""
+    """Return the columns of the given metrics with 0 in place of null."""
     return {metric.column_name: rows[metric.column_name].fill_null(0) for metric in metrics}
 
 
 def columns(kind: str, *, nullable: bool = False, **descriptions: str) -> tuple[Column, ...]:
-    """Return columns of one type from names and descriptions."""
+    """Return columns of the same type, given their names and descriptions."""
     return tuple(Column(name, kind, text, nullable) for name, text in descriptions.items())
 
 
@@ -234,5 +234,5 @@ def snake_case(name: str) -> str:
 
 
 def title_case(name: str) -> str:
-    """Return a snake_case name in Title Case: the inverse of `snake_case`."""
+    """Return a snake_case name in Title Case. This is the inverse of `snake_case`."""
     return " ".join(word if word in _SMALL_WORDS else word.capitalize() for word in name.split("_"))

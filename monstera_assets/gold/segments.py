@@ -1,7 +1,7 @@
-"""Tall metric tables: one value per date and segment, including the total.
+"""Tall metric tables, which have one value per date and segment, including the total.
 
 Each user is in one segment per dimension, so counts of users per segment add up to the total. Each date
-has a row for every segment value of any user, even if the count is 0.
+has a row for every segment value that any user has, even if the count is 0.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def segmented_table(metric: Metric) -> MetricTable:
         grain="one date, segment dimension and segment value that any user has",
         description=f"What was {metric.name} on each date, in total and by"
         f" {', '.join(SEGMENT_DIMENSIONS)}? The total has `{TOTAL}` in both segment columns. Segments"
-        " come from the latest row of the user and account.",
+        " are taken from the latest row of the user and account.",
         dimensions=(ma.METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
         metrics=(metric,),
     )
@@ -93,10 +93,11 @@ def users_active(
 ) -> ir.Table:
     """Count distinct users with a qualifying event in the `days` days that end on each date.
 
-    A qualifying day counts its user for `days` days or until the next qualifying day. The metric is the
-    running total of users who start and stop being counted, so each day is read only once.
+    From each day with a qualifying event, a user is counted for `days` days or until the next such day.
+    The metric is a running total of the users who start and stop being counted, so each day is read
+    only once.
 
-    `activity` is silver_daily_user_activity of the window and the `days - 1` days before it.
+    `activity` is silver_daily_user_activity for the window and the `days - 1` days before it.
     """
     presence = sliding_presence(active_days(activity), keys=["user_id"], days=days)
     changes = _by_segment(from_first_day(presence, window), users, accounts)
@@ -109,7 +110,7 @@ def users_active(
 def created_by_segment(
     facts: ir.Table, users: ir.Table, accounts: ir.Table, window: ma.Window, metric: Metric
 ) -> ir.Table:
-    """Count creations per date of a window and segment of the users.
+    """Count creations per date of a window and segment of the user.
 
     `facts` has one row per creation: `user_id` and `created_on`.
     """
@@ -121,7 +122,6 @@ def created_by_segment(
 
 
 def _grid(users: ir.Table, accounts: ir.Table, window: ma.Window) -> ir.Table:
-    """Return every date of a window with every segment of any user."""
     return dates(window).cross_join(user_segments(users, accounts).drop("user_id").distinct())
 
 
@@ -178,8 +178,8 @@ def active_entities_differ(
 ) -> ir.Table:
     """Return the dates on which the total differs from a count of distinct entities in raw events.
 
-    The entities in the sliding window of `days` days are the union of the entities of its days.
-    `events` is bronze_events with the counted column `entity`.
+    The entities in a sliding window of `days` days are the union of the entities of its days. `events`
+    is bronze_events with the column named `entity`, which is counted.
     """
     [column] = (each.column_name for each in metric.metrics)
     all_days = ma.Window(ma.days_earlier(window.first, days - 1), window.last)

@@ -1,4 +1,4 @@
-"""Daily series: changes summed over every date of a window, including dates without changes."""
+"""Daily series: sums of changes for every date of a window, including dates without changes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def active_days(activity: ir.Table) -> ir.Table:
 def totals_of_day(
     changes: ir.Table, grid: ir.Table, *, keys: Sequence[str] = (), values: Sequence[str]
 ) -> ir.Table:
-    """Return the changes for each row of a grid, 0 where there are none.
+    """Return the changes for each row of a grid, or 0 where there are none.
 
     Args:
         changes: one row per `keys` and `day` (day number), with `values`.
@@ -53,7 +53,7 @@ def running_totals(
 ) -> ir.Table:
     """Return the running totals of changes for each row of a grid, starting at 0.
 
-    Changes before the first date count only if they are dated on it; see `from_first_day`.
+    Changes from before the first date count only if `from_first_day` has moved them to it.
     """
     dense = totals_of_day(changes, grid, keys=keys, values=values)
     so_far = ibis.window(
@@ -64,7 +64,7 @@ def running_totals(
 
 
 def sums(rows: ir.Table, *names: str) -> dict[str, ir.Value]:
-    """Return the sums of columns, cast back to the column types, because DuckDB's sums are wider."""
+    """Return the sums of columns, cast back to the column types, because DuckDB widens sums."""
     return {name: rows[name].sum().cast(rows[name].type()) for name in names}
 
 
@@ -84,7 +84,7 @@ def from_first_day(changes: ir.Table, window: Window) -> ir.Table:
 
 
 def weekly_trend(title: str, metric: Metric, **row: str) -> Preview:
-    """Return a preview of a metric on the latest date and the same weekday of the 25 weeks before.
+    """Return a preview of a metric on the latest date and that weekday of the previous 25 weeks.
 
     Args:
         title: title of the preview.

@@ -1,4 +1,4 @@
-"""Builder of the tables of users active daily, weekly and monthly."""
+"""Build the tables of users active daily, weekly and monthly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def users_active_table(
         period: time period in the metric's name.
         days: length of the sliding window.
         caveats: caveats of the metric.
-        trend: title of a preview of the total over 26 weeks; without a title there is none.
+        trend: title of a preview of the total over 26 weeks; if empty, there is no preview.
     """
     on, of = f"in the {days} days that end on the date", f"of the {days} days"
     if days == 1:

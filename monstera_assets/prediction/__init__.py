@@ -1,5 +1,5 @@
 """Churn models, recommendations and anomaly detection, with back-testing.
 
-Contains models and their evaluation as pure functions, without Dagster. Tables and checks belong in
-`gold`, state rules in `lifecycle`.
+The package contains models and their evaluation as pure functions that do not depend on Dagster. Tables
+and checks belong in `gold`, and the rules of the lifecycle states in `lifecycle`.
 """

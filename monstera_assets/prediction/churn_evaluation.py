@@ -1,7 +1,7 @@
 """Back-testing of churn predictions.
 
-For each evaluation date, a model is trained on dates whose outcomes were known by then. Model, baseline
-and base rate are compared on the same rows, and the best one is published.
+For each evaluation date, a model is trained on dates whose outcomes were known by then. The model, the
+baseline and the base rate are compared on the same rows, and `best_of` chooses the one to publish.
 """
 
 from __future__ import annotations
@@ -98,7 +98,6 @@ def evaluate(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> pd.
 
 
 def _predictions(features: pd.DataFrame, target: Target, policy: ChurnPolicy) -> list[Prediction]:
-    """Return one prediction per evaluation date with enough training data, in ascending order."""
     dates = [
         date
         for date in evaluation_dates(features, target, policy)
@@ -108,7 +107,7 @@ def _predictions(features: pd.DataFrame, target: Target, policy: ChurnPolicy) ->
         return []
     from monstera_assets.prediction.churn_model import one_thread
 
-    # Dates run in parallel, one thread each, so that the results are identical on any machine.
+    # The dates run in parallel, with one thread each, so that the results are identical on any machine.
     with one_thread(), ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(threads.map(lambda date: predict(features, date, target, policy), dates))
 
@@ -120,8 +119,8 @@ def _pooled(parts: Iterable[Floats]) -> Floats:
 def best_of(overall: Mapping[Predictor, Figures], is_enough: bool) -> Predictor:
     """Return the predictor to publish.
 
-    This is the model if it beats the baseline on both Brier score and AUC, else the baseline. Without
-    enough data to compare them, it is the base rate.
+    The model is published if it beats the baseline on both Brier score and AUC. Otherwise the baseline
+    is published, or the base rate if there is not enough data to compare them.
     """
     if not is_enough:
         return Predictor.BASE_RATE
@@ -154,7 +153,7 @@ def figures(churned: Floats, probabilities: Floats) -> Figures:
         shares,
         auc=area_under_curve(churned, probabilities),
         brier_score=float(np.mean((probabilities - churned) ** 2)),
-        # With a base rate of 0 or 1 the loss can be infinite.
+        # With a base rate of 0 or 1, the loss can be infinite.
         log_loss=float(-np.log(of_outcome).mean()) if of_outcome.min() > 0 else None,
         top_tenth_lift=top_lift(churned, probabilities),
     )

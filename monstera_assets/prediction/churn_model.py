@@ -1,9 +1,9 @@
 """The churn model and the baseline that it must beat, built with scikit-learn.
 
 The model is a logistic regression on linear-spline features. Cross-validation selects the
-regularization strength and the out-of-fold logits for Platt scaling, with each user in one fold if
-possible.
-The model is additive, so the contribution of each feature group to a logit is exact.
+regularization strength and yields the out-of-fold logits for Platt scaling. If possible, all rows of a
+user are in the same fold. The model is additive, so the contribution of each feature group to a logit
+is exact.
 
 Results are bit-for-bit reproducible: folds are seeded and linear algebra runs on one thread.
 
@@ -34,13 +34,13 @@ C_GRID = (0.001, 0.01, 0.1)
 """Candidate inverse regularization strengths."""
 _SOLVER = "newton-cholesky"
 _KNOTS = 5
-"""Knots per spline, placed at quantiles: the slope can change at the quartiles."""
+"""Number of knots per spline. Knots are at quantiles, so the slope can change at the quartiles."""
 _MIN_FREQUENCY = 0.01
-"""Share of the rows below which categories are pooled."""
+"""Categories with a smaller share of the rows are pooled."""
 _PRIOR_ROWS = 20.0
-"""Pseudo-rows at the base rate that are added to each bin of the baseline."""
+"""Number of pseudo-rows at the base rate that are added to each bin of the baseline."""
 _CLIP = 1e-4
-"""Minimum distance of a probability from 0 and 1: no sample supports a more extreme value."""
+"""Minimum distance of a probability from 0 and 1, because no sample supports more extreme values."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Model:
 
     Attributes:
         target: the prediction target.
-        preprocessor: turns features into standardized columns.
+        preprocessor: pipeline that turns features into standardized columns.
         column_groups: index of the feature group of each column.
         weights: change in the logit per unit of each column.
         intercept: logit of the average row.
@@ -125,7 +125,7 @@ def fit_baseline(
 def one_thread() -> Iterator[None]:
     """Run linear algebra on one thread, so that sums do not depend on the number of cores.
 
-    The limit applies to the process. If several threads fit models, enclose all of them in one more
+    The limit applies to the whole process. If several threads fit models, wrap all of them in an outer
     `one_thread()`. Otherwise the first thread to finish lifts the limit for the others.
     """
     with threadpool_limits(limits=1):
@@ -138,8 +138,8 @@ def probability(logits: Floats) -> Floats:
 
 
 def _preprocessor(rows: pd.DataFrame, target: Target) -> Pipeline:
-    """Return the preprocessor: linear splines of numbers and indicators of categories."""
-    # For a missing number, all basis functions are 0, so it forms a separate level.
+    """Return the preprocessor, which uses linear splines for numbers and indicators for categories."""
+    # If a number is missing, all basis functions are 0, so that missing numbers form a separate level.
     splines = SplineTransformer(_KNOTS, degree=1, knots="quantile", handle_missing="zeros")
     indicators = OneHotEncoder(
         min_frequency=_MIN_FREQUENCY, handle_unknown="infrequent_if_exist", sparse_output=False
@@ -153,7 +153,7 @@ def _preprocessor(rows: pd.DataFrame, target: Target) -> Pipeline:
 
 
 def _features(rows: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """Return numbers as floats and categories as strings; missing values are NaN and `""`."""
+    """Return numbers as floats and categories as strings; missing values are NaN or `""`."""
     categories = {name for group in target.groups for name in group.categories}
     return pd.DataFrame(
         {
@@ -166,9 +166,9 @@ def _features(rows: pd.DataFrame, target: Target) -> pd.DataFrame:
 
 
 def _folds(rows: pd.DataFrame, churned: Floats, target: Target) -> list[tuple[Floats, Floats]]:
-    """Return the training and test rows of each fold, if possible without users in both.
+    """Return the training and test rows of each fold. If possible, no user is in both.
 
-    Users are grouped by account and signup date, which do not change when a user ID is erased.
+    Users are identified by account and signup date, which do not change when a user ID is erased.
     """
     since = rows["snapshot_date"] - pd.to_timedelta(rows[target.age], unit="D")
     groups = rows.groupby([rows[ACCOUNT], since]).ngroup().to_numpy()
@@ -177,5 +177,5 @@ def _folds(rows: pd.DataFrame, churned: Floats, target: Target) -> list[tuple[Fl
         folds = list(splitter.split(rows, groups=groups))
         if all(np.ptp(churned[part]) > 0 for fold in folds for part in fold):
             return folds
-    # Too few users for grouped folds.
+    # There are too few users for grouped folds.
     return list(StratifiedKFold(FOLDS).split(rows, churned))

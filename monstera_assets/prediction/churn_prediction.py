@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Predictor(StrEnum):
-    """Source of a churn probability, best first."""
+    """Source of a churn probability, from best to worst."""
 
     MODEL = "model"
     BASELINE = "baseline"
@@ -36,7 +36,7 @@ class Prediction:
         rows: features and outcomes of that date, sorted.
         training: the training rows of the models.
         base_rate: the churned share of the training rows; NaN without training rows.
-        model: None without enough training data.
+        model: the fitted model, or None if there is not enough training data.
         probabilities: one probability per row, for each predictor with enough training data.
     """
 
@@ -49,7 +49,7 @@ class Prediction:
 
     @property
     def churned(self) -> Floats:
-        """The outcomes: 1 for a churned row, else 0."""
+        """The outcomes: 1 for churned rows and 0 for all others."""
         return self.rows["churned"].to_numpy(dtype=np.float64)
 
 
@@ -76,21 +76,21 @@ def predict(
 
 
 def as_of_date(features: pd.DataFrame) -> pd.Timestamp | None:
-    """Return the as-of date of the features, or None without rows."""
+    """Return the as-of date of the features, or None if there are no rows."""
     return None if features.empty else features["as_of_date"].max()
 
 
 def training_rows(
     features: pd.DataFrame, date: pd.Timestamp, target: Target, policy: ChurnPolicy
 ) -> pd.DataFrame:
-    """Return the training rows of a model as of a date: only rows whose outcome was known by then."""
+    """Return the training rows of a model as of a date, which are rows with outcomes known by then."""
     last = date - pd.Timedelta(days=target.horizon_days)
     first = last - pd.Timedelta(days=STEP_DAYS * (policy.training_dates - 1))
     return features[features["snapshot_date"].between(first, last)]
 
 
 def is_enough(training: pd.DataFrame, policy: ChurnPolicy) -> bool:
-    """Return whether the training data suffices for a model and a baseline."""
+    """Return whether the training data is sufficient for a model and a baseline."""
     churned = training["churned"].to_numpy(dtype=np.float64)
     return len(training) >= policy.min_training_rows and has_both_outcomes(churned, policy)
 
@@ -101,7 +101,7 @@ def has_both_outcomes(churned: Floats, policy: ChurnPolicy) -> bool:
 
 
 def sort_rows(rows: pd.DataFrame, target: Target, *more: str) -> pd.DataFrame:
-    """Sort rows by date, account, features and more columns, because queries return them unordered.
+    """Sort rows by date, account, features and `more` columns, because queries do not order them.
 
     The user or account ID comes last and only breaks ties between otherwise equal rows.
     """

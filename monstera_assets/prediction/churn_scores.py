@@ -33,17 +33,17 @@ RISK_COLUMNS = (
 def score(
     features: pd.DataFrame, published: Predictor, target: Target, policy: ChurnPolicy
 ) -> pd.DataFrame:
-    """Score the rows of the as-of date.
+    """Score the rows on the as-of date.
 
     Args:
         features: rows of all snapshots.
-        published: the predictor to use; the base rate replaces it without enough training data.
+        published: the predictor to use; replaced by the base rate if there is not enough training data.
         target: the prediction target.
-        policy: the thresholds.
+        policy: provides the thresholds.
 
     Returns:
-        The features with `RISK_COLUMNS`. Scores from the base rate have no band and no reasons, and no
-        probability if no outcome is known.
+        The features with `RISK_COLUMNS`. Scores from the base rate have no band or reasons. They have
+        no probability if no outcome is known.
     """
     as_of = as_of_date(features)
     if as_of is None:
@@ -80,13 +80,13 @@ def score(
 def _reasons(rows: pd.DataFrame, model: Model) -> dict[str, Any]:
     """Return the feature groups with the largest contributions to each logit, in descending order.
 
-    The effect of a reason is the probability minus the probability with an average group.
+    The effect of a reason is the probability minus what it would be with an average feature group.
     """
     from monstera_assets.prediction.churn_model import probability
 
     parts = model.contributions(rows)
     logits = model.intercept + parts.sum(axis=1)
-    # The stable sort keeps ties in the order of the target.
+    # The stable sort keeps tied groups in the order in which the target lists them.
     by_size = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :REASONS]
     sentences = np.full(parts.shape, None, dtype=object)
     for number, group in enumerate(model.target.groups):

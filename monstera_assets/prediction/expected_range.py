@@ -1,16 +1,15 @@
 """Expected ranges of daily series, computed only from earlier days.
 
-Per day, a series has a number of members and an amount, such as monthly and daily active users, users
-in a segment and the net gain of a state, or active users and their events. The expected amount is the
-median rate of the same weekday in the preceding weeks, times the members. Dispersion is estimated from
-past absolute residuals. Its minimum is the dispersion by chance: of members who act independently, or
-of accounts whose members act together.
+On each day, a series has a number of members and an amount, such as monthly and daily active users. The
+expected amount is the number of members times the median rate on the same weekday of earlier weeks. The
+spread is estimated from past absolute residuals. It is never below the spread that chance causes if
+members act independently or if whole accounts act together.
 
-A day is out of range if its deviation exceeds a threshold. All days and series of a quarter together
-exceed it by chance at the configured false-alarm rate (Bonferroni correction).
+A day is out of range if its deviation exceeds a threshold. The threshold includes a Bonferroni
+correction: by chance, all series of a quarter together exceed it only at the configured rate.
 
-Two spans are evaluated: each day, and the week that ends on it, compared with weeks 4 to 15 before. The
-week detects drift that is too slow to show in a single day.
+Two spans are evaluated: each day, and the week that ends on it. The week is compared with those 4 to 15
+weeks earlier, which reveals drift that is too slow to show on a single day.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import AnomalyPolicy
 
 MODEL_VERSION = "state-anomaly-1"
-"""Changes with any change to the expectation, the spread or the threshold."""
+"""Version of the method. It changes whenever the expectation, spread or threshold changes."""
 WEEK = 7
 QUARTER = 91
 FEWEST_RESIDUALS = 84
@@ -52,11 +51,12 @@ class _Shape:
     """Parameters of the comparison for one span.
 
     Attributes:
-        days: days in the span.
-        first_week, last_week: preceding weeks whose same weekday gives the expected rate.
-        fewest_weeks: minimum number of these weeks.
-        first_residual, last_residual: preceding days whose residuals give the spread.
-        to_deviation: factor from the spread to the standard deviation of a normal distribution.
+        days: number of days in the span.
+        first_week, last_week: range of earlier weeks that give the expected rate for the weekday.
+        fewest_weeks: minimum number of these weeks with data.
+        first_residual, last_residual: range of earlier days whose residuals give the spread.
+        to_deviation: factor that converts the spread to the standard deviation of a normal
+            distribution.
         freedom: degrees of freedom per residual.
     """
 
@@ -71,12 +71,12 @@ class _Shape:
 
     @property
     def reach(self) -> int:
-        """Days from a date back to the first day that its expected range depends on."""
+        """Days between a date and the first day that its expected range depends on."""
         return self.last_residual + self.days - 1 + WEEK * self.last_week
 
     @property
     def ends(self) -> int:
-        """Days from a date back to the last day that its expected range depends on."""
+        """Days between a date and the last day that its expected range depends on."""
         return min(self.first_residual, WEEK * self.first_week)
 
     @property
@@ -87,8 +87,8 @@ class _Shape:
 
 
 # Factor and efficiency under a normal distribution (P. J. Huber, Robust Statistics, 1981): 1.4826 and
-# 37% for the median absolute residual, sqrt(pi / 2) and 88% for the mean. Residuals of weekly sums
-# overlap, so seven count as one.
+# 37% for the median absolute residual, sqrt(pi / 2) and 88% for the mean absolute residual. Residuals
+# of weekly sums overlap, so seven count as one.
 _SHAPES = {
     Span.DAY: _Shape(1, 1, 6, 4, 1, 84, 1.4826, 0.37),
     Span.WEEK: _Shape(WEEK, 4, 15, 6, 28, 111, 1.2533, 0.88 / WEEK),
@@ -96,7 +96,7 @@ _SHAPES = {
 DAYS_OF = {span: shape.days for span, shape in _SHAPES.items()}
 """Number of days per span."""
 DAYS_NEEDED = max(shape.reach for shape in _SHAPES.values()) + 1
-"""Preceding days that an expected range can depend on, plus one for day-over-day changes."""
+"""Number of earlier days that an expected range depends on, plus one for day-over-day changes."""
 DAYS_BEFORE_JUDGED = {span: shape.days_before_judged for span, shape in _SHAPES.items()}
 """Days of history before the first day that can be evaluated, per span."""
 _MAX_DAILY_RESIDUAL = 3.0
@@ -110,21 +110,22 @@ def evaluate(
 
     Args:
         series: one row per series and date, without gaps: `keys`, `metric_date`, `members`, `amount`,
-            `turnover` (members that changed the amount), `together` (the variance of the amount if
-            accounts act as one, 0 if unknown), `base` (the rate to which amount / members is added),
-            `least_deviation` and `least_relative_deviation` (minimum deviation of the rate, the latter
-            relative to the expected rate, for a day to be out of range), `is_proportion` (whether the
-            amount counts members; if not, the variance by chance is the turnover).
+            `turnover` (members that changed the amount), `together` (the variance of the amount if the
+            members of each account act together, 0 if unknown), `base` (the rate to which amount /
+            members is added), `least_deviation` and `least_relative_deviation` (minimum deviation of
+            the rate for a day to be out of range, absolute and relative to the expected rate), and
+            `is_proportion` (whether the amount is a number of members; if not, the turnover is the
+            variance by chance).
         keys: columns that identify a series.
         span: the days that are evaluated together.
-        policy: the minimum number of members.
+        policy: provides the minimum number of members.
         false_alarms: expected false alarms per quarter over all these series.
 
     Returns:
         `keys`, `metric_date`, `members` and `members_deviating` (the amount minus the expected amount),
         both per day of the span, `observed`, `expected`, `expected_low`, `expected_high` (rates),
         `score` (the deviation in standard deviations), `threshold`, `series_judged` (on the date),
-        `training_first_date` and `training_last_date` (the days that the expectation depends on),
+        `training_first_date` and `training_last_date` (the days that the expectation depends on), and
         `is_out`.
     """
     shape = _SHAPES[span]
@@ -147,7 +148,7 @@ def evaluate(
 
 
 def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Add `expected_amount`, its `chance` variance, and the `residual` in standard deviations."""
+    """Add `expected_amount`, its variance by `chance`, and the `residual` in standard deviations."""
     members = rows.members.cast("float64")
     rows = rows.mutate(
         rate=rows.amount / members.nullif(0.0),
@@ -169,7 +170,7 @@ def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Tab
     )
     rate = rows.expected_rate
     per_member = ibis.ifelse(rows.is_proportion, rate * (1.0 - rate), rows.expected_turned)
-    # Adding 1 keeps a single transition in range where transitions are rare.
+    # Where transitions are rare, adding 1 keeps a single transition in range.
     independent = rows.members * per_member + 1.0
     rows = rows.mutate(
         expected_amount=rows.members * rate,
@@ -180,9 +181,9 @@ def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Tab
 
 
 def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Sum days over spans, excluding spans that contain a day without an expectation.
+    """Sum the days of each span, and drop spans that contain a day without an expectation.
 
-    Residuals are clipped at `_MAX_DAILY_RESIDUAL`: an extreme day is not drift.
+    Residuals are clipped at `_MAX_DAILY_RESIDUAL`, because one extreme day is not drift.
     """
     span = ibis.window(
         group_by=list(keys), order_by="metric_date", preceding=shape.days - 1, following=0
@@ -208,7 +209,7 @@ def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
 
 
 def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Add `spread` (in standard deviations by chance, at least 1) and the count of `residuals`."""
+    """Add the `spread` (in standard deviations by chance, at least 1) and the number of `residuals`."""
     before = ibis.window(
         group_by=list(keys),
         order_by="metric_date",
@@ -228,7 +229,7 @@ def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table
 
 
 def _in_micro(value: ir.FloatingValue) -> ir.IntegerValue:
-    """Return millionths as integers, whose sum does not depend on the order."""
+    """Convert to integer millionths, because sums of integers do not depend on the order."""
     return (value * _MICRO).round().cast("int64")
 
 
@@ -263,9 +264,9 @@ def _out(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
     )
 
 
-# DuckDB has no quantile functions of distributions. Source: M. Abramowitz and I. A. Stegun (eds.),
-# Handbook of Mathematical Functions, 1964: formula 26.2.23 for the normal distribution (error below
-# 4.5e-4) and expansion 26.7.5 for Student's t.
+# DuckDB has no quantile functions for these distributions. Source: M. Abramowitz and I. A. Stegun
+# (eds.), Handbook of Mathematical Functions, 1964: formula 26.2.23 for the normal distribution (error
+# below 4.5e-4) and expansion 26.7.5 for Student's t.
 
 
 def normal_quantile(tail: ir.FloatingValue) -> ir.FloatingValue:
@@ -281,7 +282,7 @@ def student_quantile(tail: ir.FloatingValue, freedom: ir.FloatingValue) -> ir.Fl
 
     Args:
         tail: the probability.
-        freedom: degrees of freedom; from 10, the error is below 2% for tails down to 1e-5.
+        freedom: degrees of freedom; if at least 10, the error is below 2% for tails down to 1e-5.
     """
     x = normal_quantile(tail)
     square = x * x

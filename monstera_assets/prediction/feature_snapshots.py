@@ -1,8 +1,9 @@
-"""Feature snapshots, 30 days apart: features known on a date, and the outcome after it.
+"""Feature snapshots, 30 days apart: the features known on a date and the outcome after that date.
 
-Snapshot 0 is as of the latest date of the history, snapshot n as of 30 * n days earlier. The 30 days
-that end on a snapshot date are its block. Blocks partition all days, so a sum over the 90 days before a
-date is a sum over three blocks. The outcome of snapshot n comes from the blocks n - 1, n - 2, ...
+Snapshot 0 is taken on the latest date of the history, and snapshot n is taken 30 * n days earlier. The
+30 days that end on a snapshot date form its block. Every day is in exactly one block, so a sum over the
+90 days up to a snapshot is a sum over three blocks. The outcome of snapshot n comes from the blocks n -
+1, n - 2, ...
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from monstera_assets.prediction.targets import STEP_DAYS, Target
 def oldest_snapshot(policy: ChurnPolicy, horizon_steps: int) -> int:
     """Return the number of the oldest snapshot in any training data.
 
-    Snapshot `horizon_steps` has the latest known outcome. Evaluated models are trained on snapshots
-    `horizon_steps` older than the evaluation date, whose outcomes were known by then.
+    Snapshot `horizon_steps` is the latest one with a known outcome. Evaluated models are trained on
+    snapshots at least `horizon_steps` older than the evaluation date, because their outcomes were known
+    by then.
     """
     return 2 * horizon_steps + policy.evaluation_dates + policy.training_dates - 2
 
@@ -47,8 +49,8 @@ def sampled(rows: ir.Table, by: Sequence[str], key: str, policy: ChurnPolicy) ->
     Args:
         rows: one row per key and `snapshot_date`, with `snapshot`.
         by: columns that are hashed together with the date.
-        key: breaks ties between rows with the same hash.
-        policy: the sample size.
+        key: column that breaks ties between rows with the same hash.
+        policy: provides the sample size.
     """
     text = rows.snapshot_date.cast("string")
     for name in by:
@@ -68,9 +70,9 @@ def wrong_outcomes(
 
     Args:
         features: one row per key and `snapshot_date`, with `churned` and `as_of_date`.
-        days: key and day number `day` of each day that decides an outcome.
+        days: the key and the day number (`day`) of each day that decides an outcome.
         target: the prediction target, which sets the horizon.
-        churned_if_any: whether such a day within the horizon means churned or retained.
+        churned_if_any: whether such a day within the horizon means churned (true) or retained (false).
     """
     rows = features.select(target.key, "snapshot_date", "churned", "as_of_date")
     since = day_number(rows.snapshot_date)

@@ -1,8 +1,8 @@
 """Back-testing of product recommendations against the products that users adopted next.
 
 At each snapshot, products are ranked by the adoptions known on that date. The evaluation covers users
-who had adopted a product by then and adopted another within 30 days. The first of these is the product
-to predict. Affinity, popularity and a random order are compared on the same users.
+who had adopted a product by then and adopted another within 30 days. The first product adopted in these
+30 days is the one to predict. Affinity, popularity and a random order are compared on the same users.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from monstera_assets.prediction import recommendations
 from monstera_assets.prediction.recommendations import RECOMMENDATIONS, RecommendationSource
 
 HORIZON_STEPS = 1
-"""Steps of 30 days after a snapshot in which an adoption counts."""
+"""Number of 30-day steps after a snapshot in which an adoption counts."""
 
 
 class Order(StrEnum):
-    """Ranking of products that is evaluated."""
+    """An order of products to evaluate."""
 
     AFFINITY = str(RecommendationSource.AFFINITY)
     POPULARITY = str(RecommendationSource.POPULARITY)
@@ -38,11 +38,11 @@ def evaluate(
 ) -> ir.Table:
     """Evaluate each order per snapshot and over all snapshots.
 
-    Reads silver_user_product_adoptions, silver_user_state_history, bronze_product_catalog and
-    silver_user_current_state.
+    The first arguments are silver_user_product_adoptions, silver_user_state_history,
+    bronze_product_catalog and silver_user_current_state.
 
     Returns:
-        One row per order and `evaluation_date`, null for all dates together: `users_judged`,
+        One row per order and `evaluation_date` (null for all dates together): `users_judged`,
         `hit_rate_at_1`, `hit_rate_at_3` and `mean_reciprocal_rank` (null without users), the date range
         of the counted adoptions, and `as_of_date`.
     """
@@ -79,7 +79,7 @@ def evaluate(
 
 
 def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return the published order, from the figures over all dates: one row, `published`.
+    """Return one row with the order to publish (`published`), given the figures over all dates.
 
     Affinity is published if enough users were evaluated, its mean reciprocal rank is higher than that
     of popularity and its hit rate at 3 is not lower. Otherwise popularity is published.
@@ -106,7 +106,7 @@ def compared(overall: ir.Table) -> ir.Table:
 
 
 def is_better(figures: ir.Table) -> ir.BooleanValue:
-    """Return whether affinity outperforms popularity in the figures of `compared`."""
+    """Return whether affinity outperforms popularity, given the result of `compared`."""
     return (
         (figures.affinity_mean_reciprocal_rank > figures.popularity_mean_reciprocal_rank)
         & (figures.affinity_hit_rate_at_3 >= figures.popularity_hit_rate_at_3)
@@ -118,8 +118,8 @@ def _evaluated_users(
 ) -> ir.Table:
     """Count users by snapshot, products adopted by then and first product adopted afterward.
 
-    Only users who were eligible at the snapshot and had adopted a product by then are included: for
-    users without products, affinity and popularity rank equally.
+    Only users who were eligible at the snapshot and had adopted a product by then are included, because
+    affinity and popularity give the same order for users without products.
     """
     new = adoptions.filter(adoptions.block < oldest)
     first = new.group_by("user_id", "block").aggregate(number=new.sequence_number.min())
@@ -145,8 +145,8 @@ def _evaluated_users(
 def _outcomes(users: ir.Table, ranked: ir.Table) -> ir.Table:
     """Count users by snapshot, order, rank of the adopted product, and products left.
 
-    A rank of 0 is a product that was not launched yet: a miss for every order. A random order depends
-    only on the number of products, the other orders only on the rank.
+    A rank of 0 means that the product had not been launched yet, which is a miss for every order. A
+    random order depends only on the number of products, and the other orders only on the rank.
     """
     key = ["snapshot", "adopted", "product_id"]
     rows = left_joined(users, ranked.drop("users_adopted"), on=key)

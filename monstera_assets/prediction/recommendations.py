@@ -1,7 +1,7 @@
 """Product recommendations by affinity with a user's products and by popularity.
 
 Snapshots are taken on the as-of date and 30, 60, 90, ... days before it. Adoptions are counted once per
-block of days and summed per snapshot, so additional snapshots cost little.
+block of 30 days and summed per snapshot, so additional snapshots cost little.
 
 Products are ranked once per set of adopted products, not once per user, because users with the same
 products have the same affinities.
@@ -22,7 +22,7 @@ from monstera_assets.prediction.feature_snapshots import block_of
 from monstera_assets.prediction.targets import STEP_DAYS
 
 VERSION = "1"
-"""Changes with any change to the counts, the score or the order."""
+"""Version of the method. It changes whenever the counts, the score or the order change."""
 RECOMMENDATIONS = 3
 """Maximum number of products recommended to a user."""
 EXCLUDED_STATES = (UserState.CHURNED, UserState.DELETED)
@@ -46,7 +46,7 @@ def snapshot_dates(as_of: ir.DateScalar, first: int, last: int) -> ir.Table:
 
 
 def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """Add the number of the block of days to each adoption.
+    """Add to each adoption the number of the 30-day block that contains it.
 
     Args:
         adoptions: `silver_user_product_adoptions`.
@@ -55,7 +55,7 @@ def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Tabl
 
     Returns:
         One row per user and product: `user_id`, `product_id`, `sequence_number`, `adoption_date`,
-        `block`. The adoptions known at snapshot n have a block of n or higher.
+        `block`. The adoptions known at snapshot n are in block n or higher.
     """
     block = ibis.least(block_of(adoptions.adoption_date, as_of), oldest).cast("int64")
     columns = ("user_id", "product_id", "sequence_number", "adoption_date")
@@ -65,11 +65,11 @@ def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Tabl
 def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) -> ir.Table:
     """Return the products that could be recommended at each snapshot, with their adoptions.
 
-    Takes the results of `in_blocks` and `snapshot_dates`.
+    `adoptions` comes from `in_blocks`, and `snapshots` from `snapshot_dates`.
 
     Returns:
         One row per snapshot and currently active product launched by then: `users_adopted` and the
-        dates of the first and last of these adoptions, null without adoptions.
+        dates of the first and last adoption, which are null without adoptions.
     """
     counted = adoptions.group_by("product_id", "block").aggregate(
         users=adoptions.count(),
@@ -96,10 +96,10 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
     """Return the affinity of each ordered pair of products at each snapshot.
 
     Affinity is the share of users who later adopted the second product, among those who adopted the
-    first without having the second. It is shrunk by adding `prior_users` users at the average rate for
-    the second product after any other.
+    first without having the second. It is shrunk by adding `prior_users` users who adopt the second
+    product at its average rate.
 
-    Takes the results of `in_blocks` and `known_products`.
+    `adoptions` comes from `in_blocks`, and `products` from `known_products`.
 
     Returns:
         One row per snapshot and ordered pair that at least `min_affinity_support` users adopted in this
@@ -166,9 +166,9 @@ def is_eligible(platform_state: ir.StringValue) -> ir.BooleanValue:
 def ranked_products(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Table:
     """Rank the products that are not adopted yet, for each set of adopted products.
 
-    The affinity rank orders products by their highest affinity to an adopted product; products without
-    one follow. The popularity rank orders by number of users who adopted the product. Ties are broken
-    by popularity, then by ID.
+    The affinity rank orders products by their highest affinity to an adopted product, followed by
+    products without any affinity. The popularity rank orders them by the number of users who adopted
+    them. Ties are broken by popularity, then by ID.
 
     Args:
         patterns: one row per `snapshot` and array `adopted` of adopted product IDs.
@@ -222,7 +222,7 @@ def recommend(
         adoptions: `silver_user_product_adoptions`.
         catalog: `bronze_product_catalog`.
         published: one row with the `RecommendationSource` to rank by.
-        policy: the thresholds.
+        policy: provides the thresholds.
 
     Returns:
         One row per user and `recommendation_rank`, from 1 to at most `RECOMMENDATIONS`: the product,
@@ -246,7 +246,6 @@ def recommend(
 
 
 def _with_score(rows: ir.Table) -> ir.Table:
-    """Add rank, source, score and reason according to the published order."""
     is_affinity = rows.published == RecommendationSource.AFFINITY
     rank = ibis.ifelse(is_affinity, rows.affinity_rank, rows.popularity_rank)
     has_affinity = is_affinity & rows.affinity.notnull()

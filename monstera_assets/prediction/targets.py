@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from monstera_assets.lifecycle.policy import ChurnPolicy
 
 STEP_DAYS = 30
-"""Days between two snapshots. A user without a qualifying event in this time has churned."""
+"""Days between two snapshots. A user who has no qualifying event for this long has churned."""
 ACCOUNT = "account_id"
 """Name of the account column in the features of users and accounts."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Group of features behind one reason.
+    """A group of features behind one reason.
 
     Attributes:
         reason: sentence with column names in braces.
-        numbers: numeric columns; a missing value forms a separate level.
+        numbers: numeric columns; missing values form a separate level.
         categories: text columns.
         reason_if_unknown: sentence for rows in which a named column is missing.
     """
@@ -35,18 +35,18 @@ class Group:
 
 @dataclass(frozen=True)
 class Target:
-    """Entity whose churn is predicted, with horizon and features.
+    """An entity whose churn is predicted, with the horizon and the features.
 
     Attributes:
-        entity: user or account.
-        model_version: changes with any change to features, model or calibration.
-        horizon_steps: steps of 30 days from a snapshot until its outcome is known.
+        entity: `user` or `account`.
+        model_version: version that changes whenever the features, model or calibration change.
+        horizon_steps: number of 30-day steps from a snapshot until its outcome is known.
         age: column with the days since signup or creation.
         baseline: the only column that the baseline uses.
-        baseline_edges: lower edges of its bins.
-        baseline_reason: reason of scores from the baseline.
-        risk_settings: the `ChurnPolicy` settings for the thresholds of medium and high risk.
-        groups: the features, most predictive first.
+        baseline_edges: lower edges of the bins of this column.
+        baseline_reason: reason given for scores from the baseline.
+        risk_settings: the `ChurnPolicy` settings with the thresholds for medium and high risk.
+        groups: the feature groups, starting with the most predictive.
     """
 
     entity: str
@@ -66,7 +66,7 @@ class Target:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Feature columns of all groups."""
+        """The feature columns of all groups."""
         return tuple(name for group in self.groups for name in (*group.numbers, *group.categories))
 
     @property
@@ -75,7 +75,7 @@ class Target:
         return self.horizon_steps * STEP_DAYS
 
     def risk_thresholds(self, policy: ChurnPolicy) -> tuple[float, float]:
-        """Return the probability thresholds of medium and high risk."""
+        """Return the probability thresholds for medium and high risk."""
         medium, high = (float(getattr(policy, name)) for name in self.risk_settings)
         return medium, high
 

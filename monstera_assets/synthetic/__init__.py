@@ -1,7 +1,7 @@
-"""A synthetic company as a source: people, accounts and events with known rates, for demos and tests.
+"""Generator of a synthetic company: people, accounts and events with known rates, for demos and tests.
 
-The package contains the rates, the processes that they drive, and the writer of the source folder. It
-shares only the layout of a source with the graph, which does not depend on it.
+The package contains the rates, the simulation that they drive, and the writer of the source folder. It
+shares only the layout of a source with the asset graph. The graph does not depend on this package.
 """
 
 from datetime import date

@@ -1,13 +1,15 @@
-"""Accounts day by day: trial, contract, payment failures, pauses, leaving and returning.
+"""Simulate accounts day by day: trials, contracts, payment failures, pauses, departures and returns.
 
-People have access while their account is on trial or paid. The events that end access are memoryless
-and end it for longer than the hazard's 30 days, so the hazard can be computed exactly:
+People have access while their account is on trial or paid. The events that end access are memoryless,
+and access ends for longer than the 30 days that the hazard covers (see `truth`). The hazard can
+therefore be computed exactly:
 
-- A trial converts with `conversion_per_day` on each of its 30 days; otherwise access ends on the 31st.
-- A paid account closes with `closing_per_day`, starting on the day after its first payment: it decides
-  to leave, is paused, or stops paying. Closing first settles an open payment failure.
+- A trial converts with the probability `conversion_per_day` on each of its 30 days. If it does not
+  convert, access ends on day 31.
+- From the day after its first payment, a paid account closes with the probability `closing_per_day`: it
+  decides to leave, is paused or stops paying. An open payment failure is settled first.
 
-A subscription lapses at least 31 days after closing, when no user is active.
+A subscription lapses at least 31 days after the account closes, when none of its users is active.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ _GRACE_DAYS = 7
 _SILENT_WITHIN = 90
 _LEAST_SEATS = 2
 
-# Hour of each kind of fact, which fixes the order of facts within a day.
+# Hour at which each kind of fact occurs, which fixes the order of facts within a day.
 _RECOVERED, _SECOND, _RESUMED, _STARTED, _CLOSED, _RENEWED, _CHANGED = 3, 5, 6, 8, 10, 12, 20
 
 
@@ -58,7 +60,7 @@ class Phase(IntEnum):
 
 
 class Facts(NamedTuple):
-    """Subscription events of one type and day, one row per account; -1 is a missing value."""
+    """Subscription events of one type on one day, with one row per account. Missing values are -1."""
 
     event_type: str
     account: Ints
@@ -79,11 +81,11 @@ _CARRIED = {
     "seats_changed": ("seats", "revenue"),
     "tier_changed": ("seats", "revenue", "tier"),
 }
-"""Current values of the account that facts of a type carry."""
+"""The current account values that facts of each type contain."""
 
 
 def closing_per_day(rates: Rates) -> float:
-    """Return the daily probability that a paid account closes, which ends its people's access."""
+    """Return the daily probability that a paid account closes."""
     return rates.leaving_per_day + rates.pause_per_day + _fatal_per_day(rates)
 
 
@@ -92,7 +94,7 @@ def _fatal_per_day(rates: Rates) -> float:
 
 
 class Accounts:
-    """The accounts of a company as arrays with one row per account; `step` simulates a day."""
+    """The accounts of a company, as arrays with one row per account. `step` simulates one day."""
 
     def __init__(self, company: Company) -> None:
         rates, number, seed = company.rates, company.accounts, company.seed
@@ -128,12 +130,12 @@ class Accounts:
 
     @property
     def open(self) -> Bools:
-        """Whether the people of each account have access, by account."""
+        """Whether the people of each account have access."""
         return np.isin(self.phase, (Phase.TRIAL, Phase.PAID))
 
     @property
     def revenue(self) -> Ints:
-        """Monthly revenue of the current contract, by account."""
+        """Monthly revenue of each account under its current contract."""
         revenue: Ints = self.seats * self.prices[self.tier]
         return revenue
 
@@ -144,7 +146,7 @@ class Accounts:
         self.phase[accounts] = Phase.TRIAL
 
     def step(self, day: int) -> None:
-        """Simulate the accounts on a day, before people work."""
+        """Simulate the accounts on a day. The people are simulated afterward."""
         rates = self.company.rates
         details = draw(self._details, day)
         paid_before = self.phase == Phase.PAID
@@ -164,9 +166,10 @@ class Accounts:
         self._renew(day, details)
 
     def settle_seats(self, day: int, used: Ints) -> None:
-        """Change seats and tiers after the day's work: buy missing seats, drop spare ones.
+        """Change seats and tiers at the end of a day: buy missing seats and drop spare ones.
 
-        `used` is, per account, the number of people with qualifying use in the 30 days up to the day.
+        `used` is the number of people per account with qualifying use in the 30 days that end on the
+        day.
         """
         rates = self.company.rates
         self.used_seats = used
@@ -273,7 +276,7 @@ class Accounts:
         self._note("subscription_cancelled", day, cancels, _CLOSED, effective=last)
 
     def _fail(self, day: int) -> None:
-        """Open payment failures that will recover and do not end access."""
+        """Start payment failures that will be recovered and do not end access."""
         rates = self.company.rates
         numbers = uniform(draw(self._failure, day))
         hazard = rates.failure_per_day * rates.recovered_share
@@ -298,12 +301,12 @@ class Accounts:
         self._note("subscription_renewed", day, who, _RENEWED)
 
     def _seconds(self, day: int, hour: int) -> Ints:
-        """Return a second of the day within the hour, per account."""
+        """Return a random second of the day within the given hour, per account."""
         numbers = draw(self._details, day + ((hour + 1) << 32))
         return hour * 3600 + between(part(numbers, 0), (0, 3599))
 
     def _note(self, event_type: str, day: int, who: Bools, hour: int, **values: Ints) -> None:
-        """Record a fact of some accounts with the given values and those that its type carries."""
+        """Record a fact about some accounts, with the given values and those that its type contains."""
         accounts = np.flatnonzero(who)
         if not len(accounts):
             return

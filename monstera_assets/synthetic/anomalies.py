@@ -1,4 +1,4 @@
-"""Disturbances that can be added to a company, to test how they are detected."""
+"""Disturbances that can be added to a company to test how well they are detected."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Days:
 
 @dataclass(frozen=True)
 class TrackingOutage(_Days):
-    """On these days, a share of the events is not recorded; people behave as usual."""
+    """On these days, a share of the events is not recorded, although people behave as usual."""
 
     missing_share: float
 
@@ -33,7 +33,7 @@ class TrackingOutage(_Days):
 
 @dataclass(frozen=True)
 class ChurnSpike(_Days):
-    """On these days, the hazard of lapse in a country is multiplied by a factor."""
+    """On these days, the daily probability of lapse in a country is multiplied by a factor."""
 
     country: str
     factor: float
@@ -45,14 +45,14 @@ class ChurnSpike(_Days):
 
 @dataclass(frozen=True)
 class DoubledLoad:
-    """The events of a day are written twice, the second time with other ids."""
+    """The events of a day are written twice, the second time with different IDs."""
 
     day: date
 
 
 @dataclass(frozen=True)
 class SlowDrift(_Days):
-    """The hazard of lapse is multiplied by a factor that grows linearly from 1, then stays."""
+    """The factor on the daily probability of lapse grows linearly from 1, then stays constant."""
 
     factor: float
 

@@ -10,7 +10,7 @@ FAMILIES = ("content_creation", "collaboration", "analytics")
 
 @dataclass(frozen=True)
 class Act:
-    """A kind of qualifying event: its type, its node, and its share of the product's events."""
+    """A kind of qualifying event: its type, its catalog node, and its share of the product's events."""
 
     event_type: str
     node: str
@@ -20,9 +20,9 @@ class Act:
 
 @dataclass(frozen=True)
 class Product:
-    """A product with its acts, the first of which activates, and its features.
+    """A product with its features and its acts, of which the first one activates users.
 
-    `above` holds pairs of a feature and its parent node.
+    `above` contains pairs of a feature and its parent node.
     """
 
     product_id: str
@@ -94,7 +94,7 @@ VIEWED = "page_viewed"
 CHANGED_SETTINGS = "settings_changed"
 
 WITH_TARGET = ("member_invited", "project_shared")
-"""Event types that have another person of the account as target."""
+"""Event types whose target is another person in the account."""
 
 WORKFLOWS = (
     ("video_publishing", "Video Publishing", "video_studio", 1, "video_created"),
@@ -105,7 +105,7 @@ WORKFLOWS = (
     ("live_approval", "Live Approval", "live_review", 1, "review_started"),
     ("live_approval", "Live Approval", "live_review", 2, "review_completed"),
 )
-"""Rows of the input `workflows`, with `WORKFLOW_COLUMNS`."""
+"""Rows of the input `workflows`, with the columns `WORKFLOW_COLUMNS`."""
 
 WORKFLOW_COLUMNS = ("workflow_id", "workflow_name", "product_id", "step_number", "event_type")
 
@@ -149,7 +149,7 @@ CATALOG_COLUMNS = (
 
 
 def catalog_rows(first_day: date) -> list[tuple[str | bool | int | None, ...]]:
-    """Return the rows of `product_catalog`; all nodes are created a year before the first day."""
+    """Return the rows of `product_catalog`. All nodes are created a year before the first day."""
     nodes: list[tuple[str, str, str, str | None, tuple[Act, ...]]] = [
         (family, family, "family", None, ()) for family in FAMILIES
     ]

@@ -34,8 +34,8 @@ class Company:
         days: number of days up to and including `end`. Days are numbered from 0.
         seed: seed of the random numbers, at least 0.
         end: the last day.
-        events: approximate number of events, within 5 %; None to use the rate.
-        until: last day to generate of the same company; None for all days.
+        events: target number of events, which is met within 5%; None to use the rate.
+        until: last day to generate; None for all days. It does not affect earlier days.
         rates: probabilities and distributions.
         anomalies: disturbances.
 
@@ -98,15 +98,15 @@ class Company:
         return self.first + timedelta(days=day)
 
     def weekday(self, day: int) -> int:
-        """Return 0 for Monday to 6 for Sunday."""
+        """Return the weekday of a day, from 0 for Monday to 6 for Sunday."""
         return self.date_of(day).weekday()
 
     def whole(self) -> Company:
-        """Return the same company with all days."""
+        """Return the same company without the `until` limit."""
         return replace(self, until=None)
 
     def lapse_factors(self, day: int) -> Mapping[str, float]:
-        """Return, per country, the factor of disturbances on the hazard of lapse on a day."""
+        """Return each country's factor on the probability of lapse on a day, given the disturbances."""
         today = self.date_of(day)
         factors = dict.fromkeys(self.rates.countries, 1.0)
         for spike in self._planted(ChurnSpike):
@@ -120,7 +120,7 @@ class Company:
         return factors
 
     def missing_share(self, day: int) -> float:
-        """Return the share of the day's events that outages lose."""
+        """Return the share of the day's events that are lost in outages."""
         today = self.date_of(day)
         kept = 1.0
         for outage in self._planted(TrackingOutage):

@@ -1,4 +1,4 @@
-"""The error of generating a company, in its own module so that it can be imported without NumPy."""
+"""The error raised by the generator, in its own module so that it can be imported without NumPy."""
 
 
 class GenerationError(ValueError):

@@ -1,4 +1,4 @@
-"""Generate the events of a day from the people who worked and browsed, in whole columns."""
+"""Generate the events of a day, in whole columns, from the people who worked or browsed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from monstera_assets.synthetic.simulation import Simulation
 BROWSING_EVENTS = 2
 """Events of a person who only browses: the login and a page view."""
 LEAST_EVENTS = 2
-"""Minimum events on an active day: the login and the first work."""
+"""Minimum events on an active day: the login and the first qualifying event."""
 
 _DAY_SECONDS = 86_400
 _MEMBERS_EVERY_DAYS = 7
@@ -44,7 +44,7 @@ _HAS_TARGET = np.array([kind.event_type in WITH_TARGET for kind in EVENT_TYPES])
 
 
 class Events(NamedTuple):
-    """The events of a day in order of time, one row per event; -1 is a missing value."""
+    """The events of a day in chronological order, with one row per event. Missing values are -1."""
 
     user: Ints
     code: Ints
@@ -59,7 +59,7 @@ class EventMaker:
     """Generate the events of one day at a time."""
 
     def __init__(self, simulation: Simulation, mean_events: float) -> None:
-        """Generate for a simulation; `mean_events` is the mean on an active day for factor 1."""
+        """Prepare to generate a mean of `mean_events` on an active day of a person with factor 1."""
         self._company = simulation.company
         self._people = simulation.people
         self._mean_events = mean_events
@@ -106,7 +106,7 @@ class EventMaker:
         return events
 
     def _counts(self, base: Keys, factor: Floats) -> Ints:
-        """Return event counts: the login, the first work, and a geometric number of others."""
+        """Return the number of events: the login, the first work, and a geometric number of others."""
         further = np.maximum(self._mean_events * factor - LEAST_EVENTS, 0.0)
         numbers = uniform(draw(base, 1 << 40))
         return LEAST_EVENTS - 1 + geometric(numbers, 1 / (1 + further)).astype(np.int64)
@@ -126,7 +126,7 @@ class EventMaker:
         first = position == 1
         adopts = first & is_new
         rank = np.where(adopts, latest, rank)
-        # People who only browse view the first product, or the next one.
+        # People who only browse view their first product, or the one that they will adopt next.
         further = np.minimum(adopted, len(PRODUCTS) - 1)
         looks = np.where(part(bits, 1) < rates.looking_further, further, 0)
         rank = np.where(works, rank, looks)
@@ -147,7 +147,7 @@ class EventMaker:
         """Return the second of the day of each event, and whether it is in the second session."""
         people = self._people
         bits = draw(base, 1 << 41)
-        # The sum of two numbers peaks around 13:00 local time.
+        # The sum of two random numbers makes the distribution peak at 13:00 local time.
         local = 7.0 + 6.0 * (part(bits, 0) + part(bits, 1))
         start = ((local - self._zones[people.country[who]]) % 24) * 3600
         new = people.signup[who] == day
@@ -156,14 +156,14 @@ class EventMaker:
         step = 45.0 + 300.0 * part(bits, 3)
         later = two[row] & (position > 0) & (2 * position >= count[row])
         moment = start[row] + step[row] * position + 3.0 * 3600 * later
-        # Compress the times of events that would exceed the day.
+        # Compress the times of events that would fall after the end of the day.
         end = start + step * count + 3.0 * 3600 * two
         room = (_DAY_SECONDS - 1 - start) / np.maximum(end - start, 1.0)
         squeezed = start[row] + (moment - start[row]) * np.minimum(room, 1.0)[row]
         return np.minimum(squeezed, _DAY_SECONDS - 1).astype(np.int64), later
 
     def _targets(self, day: int, user: Ints, numbers: Floats) -> Ints:
-        """Return another member of the account as of the start of the 7 days, or -1."""
+        """Return another member of the account, or -1. The members are updated every 7 days."""
         if self._members is None or day % _MEMBERS_EVERY_DAYS == 0:
             self._members = self._members_on(day)
         members, start, size = self._members
@@ -185,12 +185,12 @@ class EventMaker:
 
 
 def mean_events(company: Company) -> float:
-    """Return the mean events on an active day for factor 1.
+    """Return the mean number of events on an active day of a person with factor 1.
 
-    If `company.events` is set, simulate the company once to find the mean that reaches it.
+    If `company.events` is set, the company is simulated once to find the mean that reaches it.
 
     Raises:
-        GenerationError: `company.events` is below the minimum for its active days.
+        GenerationError: `company.events` is too low for the number of active days.
     """
     if company.events is None:
         return company.rates.events_per_active_day
@@ -211,7 +211,7 @@ def mean_events(company: Company) -> float:
 
 
 def _solve(events: float, days: Floats, factors: Floats) -> float:
-    """Solve sum over kinds of days x max(m x factor, LEAST_EVENTS) = events for m, by bisection."""
+    """Solve sum(days x max(m x factor, LEAST_EVENTS)) = events for m by bisection, over all kinds."""
     low, high = 0.0, events / float((days * factors).sum())
     for _ in range(100):
         middle = (low + high) / 2
@@ -221,7 +221,7 @@ def _solve(events: float, days: Floats, factors: Floats) -> float:
 
 
 def _act_bounds(*, features: bool) -> Floats:
-    """Return, per product, cumulative shares of its acts, with or without acts in features."""
+    """Return the cumulative shares of each product's acts, with or without acts in features."""
     most = max(len(product.acts) for product in PRODUCTS)
     bounds = np.ones((len(PRODUCTS), most))
     for number, product in enumerate(PRODUCTS):
@@ -234,7 +234,7 @@ def _act_bounds(*, features: bool) -> Floats:
 
 
 def _rank_bounds(weights: Floats) -> Floats:
-    """Return, per rank of the latest adopted product, cumulative shares of the ranks up to it."""
+    """Return, per rank of the latest adopted product, the cumulative shares of the ranks up to it."""
     count = len(weights)
     bounds = np.ones((count, count))
     for last in range(count):

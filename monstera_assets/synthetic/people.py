@@ -1,14 +1,15 @@
-"""People day by day: a hidden Markov chain (not activated, engaged, lapsed), and use while engaged.
+"""Simulate people day by day: a hidden Markov chain (not activated, engaged, lapsed) drives their use.
 
 On each day from signup on, in this order:
 
 1. A person has access if the account is open and the person is not deleted.
-2. The hidden state changes: not activated to engaged with the probability of activation, or to lapsed
-   with that of giving up; engaged to lapsed with that of lapse; lapsed to engaged with that of return.
-3. A person with access works, that is, has qualifying events: always on the day of activation, and with
-   the probability of use times the weekday factor on other days while engaged.
+2. The hidden state can change: from not activated to engaged (activation) or lapsed (giving up), from
+   engaged to lapsed (lapse), or from lapsed to engaged (return). Each change has a daily probability.
+3. A person with access works, that is, has qualifying events. This always happens on the day of
+   activation. On other days while engaged, it happens with the probability of use times the weekday
+   factor.
 
-The hidden state also changes without access. `truth` computes the resulting hazards.
+The hidden state also changes while a person has no access. `truth` computes the resulting hazards.
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ class State(IntEnum):
 
 
 class Day(NamedTuple):
-    """Indexes of people who worked on a day, and of people who only browsed."""
+    """Indexes of the people who worked on a day, and of those who only browsed."""
 
     working: Ints
     browsing: Ints
 
 
 class People:
-    """The people of a company as arrays with one row per person, in order of signup."""
+    """The people of a company, as arrays with one row per person, in order of signup."""
 
     def __init__(self, company: Company) -> None:
         rates, number, seed = company.rates, company.users, company.seed
@@ -63,7 +64,7 @@ class People:
         self._signups(company)
         self.account = np.zeros(number, dtype=np.int64)
         self.founds = np.zeros(number, dtype=np.bool_)
-        # The latest account at the signup of each person, and whether the person creates it.
+        # The newest account at the time each person signs up, and whether the person creates it.
         self.latest_account = np.arange(number) * company.accounts // number
         self.founds[1:] = np.diff(self.latest_account) > 0
         self.founds[0] = True
@@ -106,7 +107,7 @@ class People:
         return int(np.searchsorted(self.signup, day, side="right"))
 
     def join(self, first: int, last: int, accounts: Ints, country_of_account: Ints) -> None:
-        """Assign the people from `first` to `last` (excluded) to accounts, and set their rates."""
+        """Assign the people from `first` to `last` (exclusive) to accounts, and set their rates."""
         rates = self.company.rates
         new = slice(first, last)
         self.account[new] = accounts
@@ -126,7 +127,7 @@ class People:
         )
 
     def lapse_on(self, day: int, number: int) -> Floats:
-        """Return the hazard of lapse on a day, including disturbances, of the first `number` people."""
+        """Return the lapse probability of the first `number` people on a day, with any disturbances."""
         factors = list(self.company.lapse_factors(day).values())
         if all(factor == 1.0 for factor in factors):
             return self.lapse[:number]
@@ -134,7 +135,7 @@ class People:
         return np.minimum(hazard, 1.0)
 
     def step(self, day: int, account_open: Bools) -> Day:
-        """Simulate all people who have signed up on a day."""
+        """Simulate one day for all people who have signed up."""
         rates = self.company.rates
         number = self.signed_up_by(day)
         access = account_open[self.account[:number]] & (self.deleted[:number] > day)
@@ -161,13 +162,13 @@ class People:
         return Day(np.flatnonzero(works), np.flatnonzero(browses))
 
     def seats_in_use(self, day: int, accounts: int, window_days: int) -> Ints:
-        """Return, per account, the people with qualifying use in the window that ends on a day."""
+        """Return, per account, how many people had qualifying use in the window that ends on a day."""
         number = self.signed_up_by(day)
         used = self.last_used[:number] > day - window_days
         return np.bincount(self.account[:number][used], minlength=accounts).astype(np.int64)
 
     def _signups(self, company: Company) -> None:
-        """Draw times of signup, sorted, with a density given by growth and weekdays."""
+        """Draw the sorted times of signup, with a density that depends on growth and weekday."""
         rates, days = company.rates, np.arange(company.days)
         growth = rates.growth_per_year ** (days / 365.0)
         weekdays = np.array(rates.signup_weekdays)[(company.weekday(0) + days) % 7]
@@ -180,7 +181,7 @@ class People:
         self.signup_second = np.minimum(seconds, 86_399)
 
     def _products(self, company: Company) -> None:
-        """Draw each person's order of products, the active day of each adoption, and which are kept."""
+        """Draw each person's order of products, the days of adoption, and which products are kept."""
         rates, number = company.rates, company.users
         count = len(PRODUCTS)
         names = [product.product_id for product in PRODUCTS]

@@ -1,4 +1,4 @@
-"""The rates of the synthetic company. They are chosen, not measured; see docs/synthetic.md."""
+"""The rates of the synthetic company. They are chosen, not measured. See docs/synthetic.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Rates(BaseModel):
     growth_per_year: float = 2.0
     """Factor by which daily signups grow in a year."""
     signup_weekdays: tuple[float, ...] = (1.0, 1.0, 1.0, 0.95, 0.85, 0.4, 0.4)
-    """Signups of Monday to Sunday, relative to Monday."""
+    """Signups from Monday to Sunday, relative to Monday."""
     users_per_account: int = 20
     """Mean number of users per account."""
     size_exponent: float = 0.4
@@ -36,17 +36,17 @@ class Rates(BaseModel):
     countries: ByName = {"US": 0.42, "UK": 0.16, "CA": 0.10, "AU": 0.08, "DE": 0.14, "FR": 0.10}
     """Share of accounts by country."""
     in_country_of_account: float = 0.85
-    """Share of joiners in their account's country; the others are drawn from all countries."""
+    """Share of people from the country of the account they join. The others come from any country."""
     invited_share: float = 0.5
-    """Share of people joining an existing account who were invited."""
+    """Share of invited people among those who join an existing account."""
     sources: ByName = {"organic": 0.45, "paid_search": 0.30, "referral": 0.15, "partner": 0.10}
-    """Acquisition source of all other people."""
+    """Shares of the acquisition sources of all other people."""
 
     # Activation.
     activation_per_day: float = 0.22
     """Daily probability of the first qualifying use, for people who have not given up."""
     giving_up_per_day: float = 0.12
-    """Daily probability of giving up before the first use; a later return is possible."""
+    """Daily probability of giving up before the first use. A later return is possible."""
     activation_by_country: ByName = {
         "US": 1.0,
         "UK": 1.05,
@@ -55,7 +55,7 @@ class Rates(BaseModel):
         "DE": 1.1,
         "FR": 0.9,
     }
-    """Factor on activation by the user's country."""
+    """Activation factor by the user's country."""
     activation_by_source: ByName = {
         "organic": 1.0,
         "paid_search": 0.75,
@@ -63,7 +63,7 @@ class Rates(BaseModel):
         "partner": 1.0,
         "invitation": 1.2,
     }
-    """Factor on activation by acquisition source."""
+    """Activation factor by acquisition source."""
 
     # Use, lapse and return.
     kinds: dict[str, Kind] = {
@@ -72,16 +72,16 @@ class Rates(BaseModel):
         "casual": Kind(0.40, 0.13, 0.0100, 0.008, 0.7),
         "rare": Kind(0.20, 0.04, 0.0120, 0.006, 0.5),
     }
-    """By kind of person: share of people; daily probabilities of use while engaged, of lapse, and of
-    return after a lapse; factor on the events of an active day."""
+    """For each kind of person: the share of people, the daily probabilities of use while engaged, of
+    lapse, and of return after a lapse, and the factor on the events of an active day."""
     use_weekdays: tuple[float, ...] = (1.0, 1.0, 1.0, 0.97, 0.88, 0.35, 0.30)
-    """Factor on use from Monday to Sunday."""
+    """Factor on use, from Monday to Sunday."""
     lapse_by_country: ByName = {"US": 1.0, "UK": 1.0, "CA": 0.95, "AU": 1.1, "DE": 0.85, "FR": 1.15}
-    """Factor on lapse by the user's country."""
+    """Lapse factor by the user's country."""
     lapse_by_breadth: tuple[float, ...] = (1.3, 1.0, 0.8, 0.65, 0.5)
-    """Factor on lapse by the number of products that the person will adopt."""
+    """Lapse factor by the number of products that the person will adopt."""
     deletion_per_day: float = 0.0003
-    """Daily probability of deletion, from the day after signup on."""
+    """Daily probability of deletion, starting on the day after signup."""
     browsing_engaged_per_day: float = 0.08
     """Daily probability of only logging in and browsing on a day without use, while engaged."""
     browsing_other_per_day: float = 0.015
@@ -99,7 +99,7 @@ class Rates(BaseModel):
         "live_review": 0.06,
         "insight_dashboards": 0.10,
     }
-    """Share of people by first product; also the weight of later products."""
+    """Share of people by first product, also used as the weight of later products."""
     affinities: ByName = {
         "video_studio > design_canvas": 3.0,
         "design_canvas > video_studio": 2.0,
@@ -107,7 +107,7 @@ class Rates(BaseModel):
         "video_studio > live_review": 2.0,
         "insight_dashboards > team_spaces": 2.0,
     }
-    """Factor on the weight of the next product, by the product adopted before it."""
+    """Factor on the weight of the next product, by the product adopted just before it."""
     kept_share: float = 0.75
     """Share of later products that are used again after the first day."""
     product_ranks: tuple[float, ...] = (0.60, 0.22, 0.10, 0.05, 0.03)
@@ -121,68 +121,68 @@ class Rates(BaseModel):
 
     # Events.
     events_per_active_day: float = 7.0
-    """Mean events on an active day of a person with factor 1; --events replaces it."""
+    """Mean events on an active day of a person with factor 1. --events overrides it."""
     qualifying_share: float = 0.6
-    """Share of qualifying events among those after the login and the first work."""
+    """Share of qualifying events among those after the login and the first qualifying event."""
     settings_share: float = 0.04
-    """Share of settings changes among the other events."""
+    """Share of settings changes among the non-qualifying events."""
     second_session_share: float = 0.25
     """Share of active days with two sessions."""
     locations: ByName = {"web_app": 0.60, "mobile_app": 0.20, "desktop_app": 0.15, "api": 0.05}
-    """Share of people by event location."""
+    """Share of people by the location of their events."""
     days_per_project: int = 3
-    """Active days after which a person starts a new project."""
+    """Number of active days after which a person starts a new project."""
 
     # Accounts.
     conversion_per_day: float = 0.035
-    """Daily probability of the first payment, on the 30 days of trial after creation."""
+    """Daily probability of the first payment on each of the 30 days of the trial."""
     leaving_per_day: float = 0.0008
-    """Daily probability, while paid, of the decision to leave, which ends all use."""
+    """Daily probability that a paid account decides to leave, which ends all use."""
     failure_per_day: float = 0.0022
-    """Daily probability, while paid, of a payment failure."""
+    """Daily probability of a payment failure in a paid account."""
     recovered_share: float = 0.85
-    """Share of failures that recover."""
+    """Share of payment failures that are recovered."""
     pause_per_day: float = 0.0005
-    """Daily probability, while paid, of a pause, which suspends all use."""
+    """Daily probability that a paid account is paused, which suspends all use."""
     seasonal_share: float = 0.5
     """Share of pauses that are seasonal."""
     silent_share: float = 0.5
-    """Share of leavers due for renewal in 31 to 90 days who do not renew and do not cancel."""
+    """Share of accounts leaving 31 to 90 days before their renewal that neither cancel nor renew."""
     second_failure_share: float = 0.5
-    """Share of failures open after 6 days that are followed by a second one."""
+    """Share of failures still open after 6 days that are followed by a second failure."""
     grace_share: float = 0.7
     """Share of failures with a grace period of 7 days."""
     winback_share: float = 0.6
     """Share of lapsed subscriptions that start again."""
     recovery_days: tuple[int, int] = (2, 26)
-    """Days from failure to recovery, uniform."""
+    """Days from a payment failure to its recovery (uniform)."""
     pause_days: tuple[int, int] = (31, 75)
-    """Length of a pause in days, uniform."""
+    """Length of a pause in days (uniform)."""
     notice_days: tuple[int, int] = (31, 60)
-    """Days from the decision to leave to the end, uniform."""
+    """Days from the decision to leave to the end of the contract (uniform)."""
     winback_days: tuple[int, int] = (50, 120)
-    """Days from lapse to a new start, uniform."""
+    """Days from a lapse to a new start (uniform)."""
     renewal_lead_days: tuple[int, int] = (1, 30)
-    """Days from renewal to the renewal date, uniform."""
+    """Days from the renewal to the renewal date (uniform)."""
     tiers: ByName = {"starter": 0.50, "professional": 0.38, "enterprise": 0.12}
     """Share of first payments by tier."""
     prices: dict[str, int] = {"starter": 12, "professional": 25, "enterprise": 45}
     """Revenue per seat and month by tier, in the company's currency."""
     terms: dict[int, float] = {0: 0.3, 91: 0.3, 365: 0.4}
-    """Share of accounts by days from start to renewal; 0 is open-ended."""
+    """Share of accounts by days from start to renewal. 0 means open-ended."""
     seat_headroom: tuple[float, float] = (1.2, 1.8)
-    """Ratio of seats to seats in use at the start, uniform."""
+    """Ratio of seats to seats in use at the start (uniform)."""
     seat_purchase: float = 1.4
-    """Ratio of seats to seats in use after a purchase, which happens when seats are missing."""
+    """Ratio of seats to seats in use after a purchase, which happens when there are too few seats."""
     seat_reserve: float = 1.1
-    """Ratio of seats to seats in use after spare seats were dropped."""
+    """Ratio of seats to seats in use after spare seats are dropped."""
     downsizing_per_day: float = 0.003
-    """Daily probability, while paid, of dropping spare seats, or a tier if there are none."""
+    """Daily probability that a paid account drops spare seats, or one tier if there are none."""
     upgrade_per_day: float = 0.0008
-    """Daily probability, while paid, of an upgrade to the next tier."""
+    """Daily probability that a paid account upgrades to the next tier."""
 
 
 DEFAULT_RATES = Rates()
 
 HORIZON_DAYS = 30
-"""Horizon of the hazard. Trials last as long, and no loss of access is shorter."""
+"""Days covered by the hazard. Trials last just as long, and every loss of access lasts longer."""

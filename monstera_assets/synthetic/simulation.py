@@ -1,6 +1,6 @@
-"""Simulate the company day by day: accounts, then new people, their work, and seats.
+"""Simulate the company day by day: accounts, then signups, work and seats.
 
-Each day is computed in whole columns. The time per day depends on the number of people, not on the
+Each day is computed on whole columns. The time per day depends on the number of people, not on the
 number of past days.
 """
 
@@ -18,7 +18,7 @@ from monstera_assets.synthetic.rates import HORIZON_DAYS
 
 
 class Simulation:
-    """Accounts and people of a company, as of the day that `run` yielded last."""
+    """The accounts and people of a company, as of the last day that `run` yielded."""
 
     def __init__(self, company: Company) -> None:
         self.company = company
@@ -27,7 +27,7 @@ class Simulation:
         self._joining = keys(company.seed, Purpose.ACCOUNT, company.users)
 
     def run(self) -> Iterator[tuple[int, Day]]:
-        """Yield the number of each day and the people who did something on it."""
+        """Yield the number of each day and the people who worked or browsed on it."""
         signed_up = 0
         for day in range(self.company.last_day + 1):
             self.accounts.step(day)
@@ -40,7 +40,7 @@ class Simulation:
             yield day, done
 
     def _join(self, day: int, first: int, last: int) -> None:
-        """Let the day's signups create accounts, or join one that was open on the day before."""
+        """Let the people who sign up on a day create accounts or join existing open accounts."""
         if first == last:
             return
         people, accounts = self.people, self.accounts

@@ -1,10 +1,10 @@
 """The true hazard: the probability that a person has no qualifying event in the next 30 days.
 
 It is computed for each person with access at the end of a day, given the hidden state. Let p be the
-daily probability of use, f the weekday factor, and h, r, a, b, d the daily probabilities of lapse,
-return, activation, giving up and deletion; g that a paid account closes, and c that a trial converts.
-The probability of no use from a day onward follows from that of the next day (marked by '), which is 1
-after 30 days:
+daily probability of use, and f the weekday factor. Let h, r, a, b and d be the daily probabilities of
+lapse, return, activation, giving up and deletion. Let g be the daily probability that a paid account
+closes, and c that a trial converts. The probability of no use from a day onward follows from that for
+the next day (marked by '), which is 1 after 30 days:
 
     engaged        E = (1 - h) (1 - p f) E' + h L'
     lapsed         L = r (1 - p f) E' + (1 - r) L'
@@ -12,9 +12,9 @@ after 30 days:
     paid           X = d + (1 - d) (g + (1 - g) X)
     on trial       X = d + (1 - d) (c X of paid + (1 - c) X of trial), or 1 after the trial's 30 days
 
-X stands for E, L and N. In the last line, "X of paid" excludes d and closing, because an account does
-not close on the day of its first payment. The recursion is exact: access that ends does not return
-within 30 days, and disturbances of h are known.
+X stands for E, L or N. In the last line, "X of paid" does not include d and g, because an account does
+not close on the day of its first payment. The recursion is exact, because access that ends does not
+return within 30 days and the disturbances of h are known.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EVERY_DAYS = 7
 
 
 class Hazards(NamedTuple):
-    """People with access at the end of a day, with hidden state and true hazard."""
+    """People with access at the end of a day, with their hidden states and true hazards."""
 
     user: Ints
     state: Ints

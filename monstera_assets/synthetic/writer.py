@@ -1,8 +1,8 @@
 """Write a company as a source folder, completely or not at all.
 
 DuckDB writes the files from NumPy columns, one day at a time, in a second thread. Each file is written
-by one thread and rows have a fixed order, so the same company gives the same bytes with the same
-versions of DuckDB and NumPy.
+by one thread, and its rows have a fixed order. The same company therefore gives the same bytes with the
+same versions of DuckDB and NumPy.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def generate(
 
 @contextmanager
 def _new_folder(output: Path) -> Iterator[Path]:
-    """Yield a folder next to the output that becomes the output when all files are written."""
+    """Yield a folder next to the output, which becomes the output once all files are written."""
     try:
         if output.is_symlink() or (output.exists() and not output.is_dir()):
             raise GenerationError(f"--output {output} is not a folder. Choose a different path.")
@@ -91,7 +91,7 @@ def _new_folder(output: Path) -> Iterator[Path]:
         try:
             yield folder
             try:
-                # Replaces an empty folder, and fails if another process has filled it.
+                # This replaces an empty folder, and fails if another process has filled it.
                 folder.replace(target)
             except OSError:
                 _require_empty(output)
@@ -115,8 +115,6 @@ def _require_empty(output: Path) -> None:
 
 
 class _Writer:
-    """Write one company into one folder."""
-
     def __init__(self, company: Company, folder: Path, kind: FileFormat) -> None:
         self._company = company
         self._folder = folder

@@ -1296,7 +1296,7 @@ def test_a_figure_of_too_few_passes_with_a_note(
     query = rule.query([TABLES[name].relation for name in rule.inputs], POLICY)
     finding = rule.evaluate(connection, query, seeds_run.days)
     assert finding.passed
-    assert finding.note == "not evaluated: State shares of 20 users, fewer than 30"
+    assert finding.note == "not evaluated: only 20 users (minimum 30) for State shares"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Integration tests of churn predictions: literal counts, independence of the future, true hazards."""
+"""Integration tests of churn predictions: literal counts, no use of later data, and true hazards."""
 
 from __future__ import annotations
 
@@ -62,7 +62,6 @@ def connection(graph: Graph) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def features(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    """Return the features of users, computed from the current tables."""
     asset = silver_user_churn_features
     rows = asset(*(TABLES[name].relation for name in asset.inputs), policy=POLICY)
     return connection.execute(compile_duckdb(rows)).fetchdf()
@@ -106,7 +105,7 @@ def test_features_are_what_a_literal_count_says(graph: Graph) -> None:
     ],
 )
 def test_another_future_moves_no_score(connection: duckdb.DuckDBPyConnection, change: str) -> None:
-    """Changes to later data leave the predictions as of a day bit for bit identical."""
+    """Changes to later data leave the predictions as of a day bit-for-bit identical."""
     day = pd.Timestamp(EARLIER)
     before = features(connection)
     predicted = predict(before, day, USERS, POLICY.churn)
@@ -167,7 +166,7 @@ def test_all_predictors_were_evaluated(graph: Graph) -> None:
 
 @pytest.mark.slow
 def test_scores_rank_and_calibrate_as_the_true_hazards_do(tmp_path: Path) -> None:
-    """docs/churn.md: 3,000 users over 78 weeks with known hazards."""
+    """The company of docs/churn.md: 3,000 users over 78 weeks with known hazards."""
     company = Company(users=3000, days=546)
     made = generate(company, tmp_path / "source", with_truth=True)
     graph = Graph(made.folder, tmp_path / "w.duckdb", tmp_path / "home", company.first)

@@ -1,9 +1,9 @@
-"""Each gold table equals the result of a plain query on bronze.
+"""Test that each gold table equals the result of a plain query on bronze tables.
 
-The queries, one file per table in `recomputed/`, are slow and literal: they join dates with events and
+The queries, one file per table in `recomputed/`, are slow and literal. They join dates with events and
 count distinct users, without intervals, sliding sums or partitions. They were written from the
-definitions, not from the code that they check. For metrics of states they read the state histories,
-which other tests compare with oracles. `dates` has one row per partition date: `metric_date`.
+definitions, not from the code that they check. For state metrics, they read the state histories, which
+other tests compare with oracles. `dates` has one row per partition date: `metric_date`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GOLD = [table for table in tables() if isinstance(table, MetricTable)]
 def connection(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, seeds_run: SeedsRun
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the database of a source after a run over all days, with `dates`."""
+    """A connection to the warehouse after a run over all days of a source, with `dates`."""
     if request.param == "seeds":
         database, days = seeds_run.database, seeds_run.days
     else:
@@ -94,7 +94,7 @@ def test_trend_flags_follow_the_latest_date(
 
 
 def test_users_and_accounts_older_than_the_first_partition(tmp_path: Path) -> None:
-    """Cohorts with unknown activity are null, and no check fails with an error."""
+    """Cohorts with unknown activity have null metrics, and no check raises an error."""
     write_random_source(tmp_path / "source", seed=1)
     days = DateWindow(date(2024, 3, 1), RANDOM_DAYS.last)
     graph = Graph(tmp_path / "source", tmp_path / "db.duckdb", tmp_path / "home", days.first)

@@ -1,4 +1,4 @@
-"""Integration tests of recommendations: literal counts, independence of the future, earlier runs."""
+"""Integration tests of recommendations: literal counts, no use of later data, and earlier runs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,6 @@ def connection(graph: Graph) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def computed(connection: duckdb.DuckDBPyConnection, name: str) -> list[Row]:
-    """Return the rows of a table, computed from the current tables."""
     asset = ASSETS[name]
     rows = asset(*(TABLES[read].relation for read in asset.inputs), policy=POLICY)
     return connection.execute(f"SELECT * FROM ({compile_duckdb(rows)}) ORDER BY ALL").fetchall()
@@ -63,7 +62,7 @@ def computed(connection: duckdb.DuckDBPyConnection, name: str) -> list[Row]:
 class Literal:
     """Adoptions known on a day, counted user by user from raw events.
 
-    Affinities are fractions, so that rounding hides no difference.
+    Affinities are fractions, so that rounding does not hide differences.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, day: date) -> None:
@@ -102,7 +101,7 @@ class Literal:
         self.day = day
 
     def without(self, first: str, second: str) -> tuple[int, int]:
-        """Count users who adopted the first without the second, and those who then adopted it."""
+        """Count users who adopted the first product without the second, and those who later did."""
         had = went_on = 0
         for products in self.adopted.values():
             if first not in products:
@@ -125,12 +124,11 @@ class Literal:
         return (went_on + prior * usual) / (had + prior)
 
     def popular(self, had: Sequence[str]) -> list[str]:
-        """Return the products that are left, by popularity."""
         left = [product for product in self.launched if product not in had]
         return sorted(left, key=lambda product: (-self.users[product], product))
 
     def affinities(self, had: Sequence[str]) -> dict[str, tuple[Fraction, str]]:
-        """Return, per product that is left, the highest affinity and its product."""
+        """Return the highest affinity of each remaining product, and the product behind it."""
         found = {}
         for product in self.popular(had):
             pairs = [
@@ -145,7 +143,6 @@ class Literal:
         return found
 
     def by_affinity(self, had: Sequence[str]) -> list[str]:
-        """Return the products that are left, by affinity."""
         affinities = self.affinities(had)
         popular = self.popular(had)
         first = [product for product in popular if product in affinities]
@@ -155,11 +152,9 @@ class Literal:
         ]
 
     def is_eligible(self, user: str) -> bool:
-        """Return whether a user gets recommendations."""
         return self.states.get(user) not in (None, "churned", "deleted")
 
     def evaluated(self) -> list[tuple[tuple[str, ...], str]]:
-        """Return the products of each evaluated user and the product adopted next."""
         last = self.day + timedelta(days=30)
         return [
             (tuple(sorted(self.adopted[user])), later[0][0])
@@ -169,7 +164,7 @@ class Literal:
 
 
 def figures(cases: Sequence[tuple[Sequence[str], str]]) -> tuple[int, float, float, float]:
-    """Return users, hit rates at 1 and 3 and mean reciprocal rank for orders and adoptions."""
+    """Return the users, the hit rates at 1 and 3 and the mean reciprocal rank."""
     places = [order.index(adopted) + 1 for order, adopted in cases]
     number = len(places)
     return (
@@ -280,7 +275,7 @@ def test_recommendations_are_what_a_literal_count_says(
 def test_another_future_moves_nothing_of_earlier_dates(
     connection: duckdb.DuckDBPyConnection, change: str
 ) -> None:
-    """Changes to later data leave evaluations bit for bit identical.
+    """Changes to later data leave evaluations bit-for-bit identical.
 
     The evaluation 60 days before the end depends on adoptions up to 30 days before it.
     """
@@ -296,7 +291,7 @@ def test_another_future_moves_nothing_of_earlier_dates(
 def test_those_who_come_later_move_nothing_of_a_day(
     connection: duckdb.DuckDBPyConnection,
 ) -> None:
-    """Users who adopt on the next day, in reverse order, are neither counted nor evaluated."""
+    """Users who adopt products on the next day, in reverse order, are not counted or evaluated."""
     before = computed(connection, EVALUATION)
     connection.execute(
         "INSERT INTO silver.silver_user_product_adoptions SELECT * EXCLUDE (n) REPLACE"

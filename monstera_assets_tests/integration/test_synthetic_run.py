@@ -1,4 +1,4 @@
-"""A small synthetic company runs through the whole graph without rejected rows or failed checks."""
+"""Test that a small synthetic company causes no rejected rows and no failed checks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_no_row_is_rejected(
 def test_every_check_passes(
     loaded: tuple[Generated, Graph, dg.ExecuteInProcessResult],
 ) -> None:
-    """Except alerts on change, which can fail by chance with few people."""
+    """Alerts on changes are excluded, because they can fail by chance with few people."""
     _, _, result = loaded
     assert result.success
     alerts = {rule.name for rule in rules() if rule.function.__module__ == alerting.__name__}
@@ -56,7 +56,7 @@ def test_every_check_passes(
 
 @pytest.mark.slow
 def test_the_default_company_has_every_state_on_its_last_day_and_no_alert(tmp_path: Path) -> None:
-    """The claims of docs/synthetic.md about the default seed."""
+    """The claims about the default seed in docs/synthetic.md hold."""
     company = Company()
     source = generate(company, tmp_path / "source")
     graph = Graph(source.folder, tmp_path / "w.duckdb", tmp_path / "home", company.first)

@@ -1,4 +1,4 @@
-"""Tests of the accounts that need attention, with expected rows computed by hand."""
+"""Tests of gold_accounts_needing_attention, with expected rows computed by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TODAY = date(2025, 6, 30)
 
 
 def listed() -> pd.DataFrame:
-    """Return the result for five accounts: steady, high risk, lapsed, frozen and contracting."""
+    """Return the rows for five accounts: steady, at high risk, lapsed, frozen and contracting."""
     connection = duckdb.connect()
     for schema in ("silver", "gold"):
         connection.execute(f"CREATE SCHEMA {schema}")
@@ -50,7 +50,7 @@ def listed() -> pd.DataFrame:
             monthly_recurring_revenue=revenue,
             as_of_date=TODAY,
         )
-    # The last revenue above 0 is at stake.
+    # The last revenue above 0 is at stake for a lapsed account.
     for day, revenue in ((1, 700), (2, 400), (3, 0)):
         add(
             "silver.silver_account_state_history",

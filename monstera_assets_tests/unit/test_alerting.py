@@ -1,4 +1,4 @@
-"""Tests of alert rules: both sides of each threshold, and populations too small to evaluate."""
+"""Tests of alert rules on both sides of each threshold and with too small populations."""
 
 from __future__ import annotations
 
@@ -52,7 +52,6 @@ def ago(days: int) -> date:
 def found(
     made: MemoryWarehouse, rule: Rule, facts: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[tuple[Any, ...]]:
-    """Return the violations of a rule for the given rows."""
     for name in rule.inputs:
         made.load(TABLES[name], facts[name])
     relations = [TABLES[name].relation for name in rule.inputs]
@@ -62,7 +61,7 @@ def found(
 def reasons(
     made: MemoryWarehouse, rule: Rule, facts: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> list[str]:
-    """Return the reasons for which a rule does not evaluate the given rows."""
+    """Return the reasons why a rule does not evaluate the given rows."""
     for name in rule.inputs:
         made.load(TABLES[name], facts[name])
     relations = [TABLES[name].relation for name in rule.inputs]
@@ -92,7 +91,7 @@ def platform(days_ago: int, **rates: float) -> dict[str, Any]:
 def rate_facts(
     column: str, now: float | None, before: float | None, people: Mapping[str, int]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return a rate on the last day and a week before, and the users 7 days before each."""
+    """Return a rate on the last day and a week before, and the users 7 days before each date."""
     return {
         FLOWS.name: [
             platform(0, **{column: now}),  # type: ignore[arg-type]
@@ -104,7 +103,7 @@ def rate_facts(
 
 
 RATES: dict[str, tuple[Rule, str, dict[str, int], float, float]] = {
-    # rule, column, users, then a passing and a failing rate after 0.20
+    # For each rule: the column, the users, and a passing and a failing rate after a rate of 0.20.
     "churn": (
         alerting.churn_rate_is_steady,
         "users_churned_share_weekly",
@@ -147,8 +146,7 @@ def test_a_rate_of_few_people_is_not_evaluated(made: MemoryWarehouse, name: str)
     facts = rate_facts(column, failing, 0.2, fewer)
     assert found(made, rule, facts) == []
     [reason] = reasons(made, rule, facts)
-    assert reason.startswith("not evaluated: Users ")
-    assert reason.endswith(" of 29 people, fewer than 30")
+    assert reason.startswith("not evaluated: only 29 people (minimum 30) for Users ")
     assert reasons(made, rule, rate_facts(column, failing, 0.2, people)) == []
 
 
@@ -167,7 +165,7 @@ def test_dormant_users_can_churn_and_do_not_go_dormant(made: MemoryWarehouse) ->
 
 
 def activation(now: float, before: float, *, signups: int) -> dict[str, list[dict[str, Any]]]:
-    """Return activation rates and the signups 7 to 13 days before each date."""
+    """Return the activation rates and the signups 13 to 7 days before each date."""
     rates = {0: now, 7: before}
     return {
         OVERALL.name: [
@@ -187,7 +185,7 @@ def test_the_activation_rate(made: MemoryWarehouse) -> None:
     assert len(found(made, rule, activation(0.339, 0.4, signups=30))) == 1
     assert found(made, rule, activation(0.1, 0.4, signups=29)) == []
     [reason] = reasons(made, rule, activation(0.1, 0.4, signups=29))
-    assert reason == "not evaluated: Users Activated Share Weekly of 29 people, fewer than 30"
+    assert reason == "not evaluated: only 29 people (minimum 30) for Users Activated Share Weekly"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +268,7 @@ def test_state_shares(
     ]
     rule, facts = alerting.state_shares_are_steady, {SEGMENTS.name: rows}
     assert len(found(made, rule, facts)) == count
-    notes = ["not evaluated: State shares of 29 users, fewer than 30"] if users < 30 else []
+    notes = ["not evaluated: only 29 users (minimum 30) for State shares"] if users < 30 else []
     assert reasons(made, rule, facts) == notes
 
 
@@ -307,7 +305,7 @@ def test_volume(
     facts = volume(now, weeks)
     assert bool(found(made, alerting.volume_is_as_expected, facts)) is deviates
     assert bool(found(made, alerting.there_is_data, facts)) is is_missing
-    notes = ["not evaluated: Events Recorded Daily of 29 expected events, fewer than 30"]
+    notes = ["not evaluated: only 29 expected events (minimum 30) for Events Recorded Daily"]
     assert reasons(made, alerting.there_is_data, facts) == (notes if weeks[0] == 29 else [])
 
 
@@ -321,7 +319,7 @@ def test_schema_compliance(made: MemoryWarehouse, accepted: int, read: int, coun
     ]
     rule, facts = alerting.schema_is_complied_with, {LOADS.name: rows}
     assert len(found(made, rule, facts)) == count
-    notes = ["not evaluated: Share of rows accepted of 29 rows read, fewer than 30"]
+    notes = ["not evaluated: only 29 rows read (minimum 30) for Share of rows accepted"]
     assert reasons(made, rule, facts) == (notes if read == 29 else [])
 
 
@@ -340,7 +338,7 @@ def test_slow_decline(made: MemoryWarehouse, weekly: Sequence[int], count: int) 
     ]
     rule, facts = alerting.users_do_not_decline_slowly, {OVERALL.name: rows}
     assert len(found(made, rule, facts)) == count
-    notes = ["not evaluated: Users Active Monthly of 29 users then, fewer than 30"]
+    notes = ["not evaluated: only 29 users 4 weeks before (minimum 30) for Users Active Monthly"]
     assert reasons(made, rule, facts) == (notes if weekly[-1] == 29 else [])
 
 

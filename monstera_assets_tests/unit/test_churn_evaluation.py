@@ -1,4 +1,4 @@
-"""Tests of the churn evaluation: figures by hand and against scikit-learn, published predictor."""
+"""Tests of the churn evaluation, by hand and against scikit-learn, and of the published predictor."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_figures_without_rows_are_unknown() -> None:
 
 
 def test_lift_of_the_top_tenth() -> None:
-    """5 of 20 churned, and 1 of the top 2: 1/2 divided by 1/4."""
+    """5 of 20 rows and 1 of the top 2 churned, so the lift is 1/2 divided by 1/4."""
     churned = outcomes(1, 0, 1, 1, 1, 1, *[0] * 14)
     assert top_lift(churned, np.linspace(0.9, 0.1, 20)) == pytest.approx(2.0)
 
@@ -110,7 +110,7 @@ def test_the_model_is_published_if_it_is_better_on_both(
 
 
 def snapshots(target: Target, days_before: list[int], each: int = 1) -> pd.DataFrame:
-    """Return rows on dates before the last one; only dates and keys matter."""
+    """Return rows on dates before the last one. Only their dates and keys matter."""
     dates = [LAST - pd.Timedelta(days=days) for days in days_before for _ in range(each)]
     return pd.DataFrame(
         {

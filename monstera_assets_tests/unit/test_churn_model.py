@@ -44,7 +44,7 @@ def people(is_only_quiet: bool = False, dates: int = 7, each: int = 600) -> pd.D
     """Return synthetic users with a known hazard.
 
     Args:
-        is_only_quiet: whether the hazard depends only on quiet days, as in the baseline.
+        is_only_quiet: whether the hazard depends only on the quiet days, like the baseline.
         dates: number of snapshots.
         each: users per snapshot.
     """
@@ -165,7 +165,7 @@ def test_reasons_are_about_the_row_whichever_groups_weigh_most() -> None:
         assert len(reasons) == REASONS
         assert reasons <= set(possible.values())
         named |= {reason for reason, text in possible.items() if text in reasons}
-    # Rows have different groups as reasons.
+    # Different rows have different feature groups as their reasons.
     assert len(named) > REASONS
 
 
@@ -193,7 +193,7 @@ def test_the_same_rows_in_any_order_give_the_same_bits() -> None:
 
 
 def test_the_ids_of_people_move_no_score() -> None:
-    """Erasing users replaces their IDs; scores and figures stay identical."""
+    """Erasing users replaces their IDs but changes no score or figure."""
     rows = people()
     other = rows.assign(user_id=["x" + user[::-1] for user in rows.user_id])
     before, after = scored(rows), scored(other)
@@ -278,7 +278,7 @@ def test_the_baseline_is_the_share_of_each_bin_drawn_to_the_base_rate() -> None:
         }
     )
     baseline = fit_baseline(rows, rows.churned.to_numpy(dtype=np.float64), TOY)
-    # 180 of 600 churned; each bin gets 20 pseudo-rows at that rate.
+    # 180 of 600 rows churned. Each bin gets 20 pseudo-rows at that rate.
     asked = pd.DataFrame({"days_quiet": [0, 9, 10, 19, 20, 400]})
     assert baseline(asked).tolist() == pytest.approx([36 / 320] * 2 + [156 / 320] * 2 + [0.3] * 2)
 

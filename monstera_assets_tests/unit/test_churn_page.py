@@ -1,4 +1,4 @@
-"""Tests of the settings of churn scores: documentation page and validation."""
+"""Tests of the churn settings: their documentation page and their validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of expected ranges: by hand, against a literal implementation, and without the future."""
+"""Tests of expected ranges: by hand, against a literal implementation, and without later data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Day:
-    """Input of a series on a day."""
+    """The input of a series on one day."""
 
     members: int
     amount: float
@@ -56,7 +56,7 @@ class Day:
 def ranges(
     series: Mapping[str, Sequence[Day]], span: Span, false_alarms: float = 2 * 91 * 0.001
 ) -> dict[tuple[str, int], dict[str, Any]]:
-    """Return the evaluated days by series and day number."""
+    """Return the evaluated days, by series and day number."""
     rows = pd.DataFrame(
         [
             {
@@ -95,7 +95,6 @@ def ranges(
 
 
 def computed(figure: ir.FloatingValue) -> float:
-    """Return the value of an expression without tables."""
     with duckdb.connect() as connection:
         [(value,)] = connection.execute(compile_duckdb(figure.name("x").as_table())).fetchall()
     return float(value)
@@ -127,7 +126,7 @@ def test_quantiles_of_students_distribution_as_tabled(
 
 
 def test_a_day_by_hand() -> None:
-    """200 of 1,000 every day, then 150. The deviation by chance is sqrt(1000 x 0.2 x 0.8 + 1)."""
+    """200 of 1,000 members every day, then 150. Chance deviates by sqrt(1000 x 0.2 x 0.8 + 1)."""
     last = DAYS_BEFORE_JUDGED[Span.DAY]
     found = ranges({"a": [Day(1000, 200)] * last + [Day(1000, 150)]}, Span.DAY)
     assert list(found) == [("a", last)]
@@ -144,7 +143,7 @@ def test_a_day_by_hand() -> None:
 
 
 def test_a_week_by_hand() -> None:
-    """A week at 180 of 1,000 after half a year at 200. The daily deviation by chance is sqrt(161)."""
+    """A week at 180 of 1,000 after half a year at 200. Chance deviates by sqrt(161) per day."""
     days = [Day(1000, 200)] * (DAYS_BEFORE_JUDGED[Span.WEEK] - 6) + [Day(1000, 180)] * 7
     found = ranges({"a": days}, Span.WEEK)
     row = found["a", len(days) - 1]
@@ -159,7 +158,7 @@ def test_a_week_by_hand() -> None:
 
 @pytest.mark.parametrize("span", list(Span))
 def test_the_days_learned_from_are_all_that_matter(span: Span) -> None:
-    """Changes outside the training days leave a row unchanged; changes within them do not."""
+    """Changes outside the training days leave a row unchanged, but changes within them do not."""
     series = random_series(4, 300)["many"]
     row = ranges({"a": series}, span)["a", 299]
     first, last = ((row[f"training_{e}_date"].date() - FIRST).days for e in ("first", "last"))
@@ -170,7 +169,7 @@ def test_the_days_learned_from_are_all_that_matter(span: Span) -> None:
     for number in (0, first - 1, *range(last + 1, of_span)):
         changed = [*series[:number], other, *series[number + 1 :]]
         assert ranges({"a": changed}, span)["a", 299] == row, number
-    # A single day may not change a median.
+    # Changing a single day might not change a median.
     for part in (slice(first, first + 60), slice(last - 59, last + 1)):
         changed = list(series)
         changed[part] = [other] * 60
@@ -214,7 +213,7 @@ def test_more_series_make_a_wider_range() -> None:
 
 
 def test_members_of_one_account_count_as_one() -> None:
-    """Forty of a thousand members leave a state, in forty accounts or in one."""
+    """40 of 1,000 members leave a state, either in 40 accounts or in a single one."""
     days = DAYS_BEFORE_JUDGED[Span.DAY]
     calm = [Day(1000, 0, turnover=2, is_proportion=False)] * days
     for together, score in ((40, -40 / math.sqrt(40)), (1600, -1.0)):
@@ -248,7 +247,7 @@ def random_series(seed: int, days: int) -> dict[str, list[Day]]:
 
 
 def literal(days: Sequence[Day], span: Span) -> dict[int, tuple[float, float]]:
-    """Return expected rate and score by day number, computed literally from the definitions."""
+    """Return the expected rate and the score by day number, literally by the definitions."""
     first_week, last_week, fewest = (1, 6, 4) if span == Span.DAY else (4, 15, 6)
     amounts: dict[int, float] = {}
     distance: dict[int, float] = {}

@@ -1,4 +1,4 @@
-"""Tests of metric declarations: names, columns and the catalog."""
+"""Tests of the metric declarations: names, columns and the catalog."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ PREDICTIONS = {
     "gold_product_recommendations",
     "gold_recommendation_evaluation",
 }
-"""Tables without metrics."""
+"""The gold tables that have no metrics."""
 
 
 def test_the_gold_tables_are_the_frameworks() -> None:
@@ -201,7 +201,7 @@ def test_wrong_entities_are_refused(given: dict[str, object]) -> None:
 
 
 def test_entities_created_are_counted_by_segment() -> None:
-    """Only events of users with a configured type count, on their dates."""
+    """Only user events of a configured type count, each on its own date."""
     songs = EntityCreated(entity="Songs", event_types=("song_uploaded", "song_recorded"))
     asset, rules = entity_created_daily(songs)
     made = MemoryWarehouse((ACCOUNTS, USERS, ENRICHED, bronze_events.TABLE, asset.table))

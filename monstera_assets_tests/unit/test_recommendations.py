@@ -1,4 +1,4 @@
-"""Tests of recommendations and their evaluation, by hand, and of the documented settings."""
+"""Tests of recommendations and their evaluation by hand, and of the documented settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EVALUATION = gold_recommendation_evaluation
 AFFINITY = silver_product_affinity
 AS_OF = date(2025, 6, 30)
 LONG_AGO = 400
-"""Days before the as-of date, and before all evaluation dates."""
+"""A number of days before the as-of date that precedes all evaluation dates."""
 STORED = (CATALOG, ADOPTIONS, CURRENT, HISTORY)
 RELATIONS = {
     table.name: table.relation
@@ -50,7 +50,7 @@ class Made:
         )
 
     def products(self, names: Sequence[str], launched: Mapping[str, int] | None = None) -> None:
-        """Load active products, launched the given days ago, an inactive one and a feature."""
+        """Load active products with their launch in days ago, an inactive product and a feature."""
         rows: list[dict[str, object]] = [
             {
                 "product_id": name,
@@ -71,7 +71,7 @@ class Made:
         states: Mapping[str, str] | None = None,
         states_before: Mapping[str, str] | None = None,
     ) -> None:
-        """Load users, by default active, with the days since each adoption, in order."""
+        """Load users, who are active by default, with the days since each of their adoptions."""
         self.warehouse.load(
             CURRENT,
             [
@@ -112,13 +112,12 @@ class Made:
         )
 
     def compute(self, asset: TableAsset, policy: LifecyclePolicy) -> list[dict[str, Any]]:
-        """Compute and store a table and return its rows."""
         relations = [RELATIONS[name] for name in asset.inputs]
         self.warehouse.store(asset.table, compile_duckdb(asset(*relations, policy=policy)))
         return as_mappings(asset, self.warehouse.stored(asset.table))
 
     def evaluate(self, policy: LifecyclePolicy) -> dict[tuple[Any, str], dict[str, Any]]:
-        """Return the evaluation by order and date (days before the as-of date)."""
+        """Return the evaluation by order and date, as a number of days before the as-of date."""
         rows = self.compute(EVALUATION, policy)
         return {
             (
@@ -183,7 +182,7 @@ def test_affinity_is_the_share_that_went_on(made: Made) -> None:
     assert first["co_adoption_rate"] == 5 / 6
     assert first["lift"] == pytest.approx(13 * 5 / (6 * 5), rel=1e-15)
     assert first["support"] == 5 / 13
-    # No user adopted c after a, so c ranks by popularity: 6 of 13 users.
+    # No user adopted c after a, so c is ranked by popularity: 6 of 13 users.
     assert second["product_id"] == "c"
     assert second["recommendation_source"] == "popularity"
     assert second["score"] == 6 / 13
@@ -325,8 +324,8 @@ def test_without_users(made: Made) -> None:
 def test_evaluation_of_two_dates(made: Made) -> None:
     """u1 and u2 adopt b in the last 30 days, u3 adopts c in the 30 days before.
 
-    60 days ago, u4 and u5 had adopted b after a, and c had the most users. 30 days ago, u3 had also
-    adopted c.
+    By 60 days ago, u4 and u5 had adopted b after a, and c had the most users. By 30 days ago, u3 had
+    also adopted c.
     """
     made.products("abc")
     made.people(
@@ -371,14 +370,14 @@ def test_chance_among_five_and_a_product_not_launched_then(made: Made) -> None:
     made.products("abcdefg", launched={"g": 29})
     made.people({"u": {"a": LONG_AGO, "d": 3}, "v": {"a": LONG_AGO, "g": 3}})
     found = made.evaluate(policy(evaluation_dates=1))
-    # u has five products left; the product that v adopted was not launched, so it is a miss.
+    # u has five products left. The product that v adopted had not been launched, so it is a miss.
     chance = found[30, "chance"]
     assert chance["users_judged"] == 2
     assert chance["hit_rate_at_1"] == pytest.approx(1 / 5 / 2, rel=1e-15)
     assert chance["hit_rate_at_3"] == pytest.approx(3 / 5 / 2, rel=1e-15)
     harmonic = 1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5
     assert chance["mean_reciprocal_rank"] == pytest.approx(harmonic / 5 / 2, rel=1e-15)
-    # b to f have no users and rank by ID: d is third.
+    # b to f have no users and are ranked by ID, so d is third.
     popular = found[30, "popularity"]
     assert (popular["hit_rate_at_1"], popular["hit_rate_at_3"]) == (0.0, 1 / 2)
     assert popular["mean_reciprocal_rank"] == pytest.approx(1 / 3 / 2, rel=1e-15)
@@ -401,7 +400,7 @@ def _finding(made: Made, chosen: LifecyclePolicy) -> tuple[bool, str]:
 
 def test_affinity_that_is_not_better_is_not_published(made: Made) -> None:
     made.products("abc")
-    # b was adopted after a and c was popular; then all adopted c.
+    # b was adopted after a, and c was popular. Then all users adopted c.
     made.people(
         {
             "u1": {"a": LONG_AGO, "b": 300},
@@ -418,12 +417,12 @@ def test_affinity_that_is_not_better_is_not_published(made: Made) -> None:
     assert [order for (_, order), row in found.items() if row["is_published"]] == ["popularity"] * 2
     assert _finding(made, chosen) == (False, "")
     assert {row["recommendation_source"] for row in made.recommend(chosen)["u1"]} == {"popularity"}
-    # One more required user prevents the evaluation.
+    # If one more user is required, there is no evaluation.
     more = policy(evaluation_dates=1, min_judged_users=4)
     assert made.evaluate(more)[None, "popularity"]["is_published"]
     assert _finding(made, more) == (
         True,
-        "not evaluated: 3 adoptions, fewer than 4; the most popular products are recommended",
+        "not evaluated: only 3 adoptions (minimum 4), so the most popular products are recommended",
     )
 
 

@@ -1,4 +1,4 @@
-"""The rules of the behavioral segments, on both sides of each threshold (framework, section 7)."""
+"""Tests of the behavioral segments on both sides of each threshold (framework, section 7)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUIET: Mapping[str, object] = {
     "days_since_signup": 1000,
     "acquisition_source": "organic",
 }
-"""A long-standing user who signed up without invitation and has been inactive for long."""
+"""A long-standing user who signed up without an invitation and has long been inactive."""
 
 REGULAR = {"events_28": 4, "events_30": 4, "events_before_30": 4, "is_engaged": True}
 DECLINED = {"is_engaged": True, "events_28": 9, "events_30": 2, "events_before_30": 4}

@@ -1,4 +1,4 @@
-"""Tests of anomalies of states and activity: series, contributing transitions, severity and alerts."""
+"""Tests of state and activity anomalies: series, contributing transitions, severity and alerts."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ LAST = date(2025, 6, 29)
 DAYS = 320
 FIRST = LAST - timedelta(days=DAYS - 1)
 OUTAGE = LAST - timedelta(days=40)
-"""Half of the activity is missing on this day, and all users of FR become dormant."""
+"""On this day, half of the activity is missing, and all users in FR become dormant."""
 
 
 @pytest.fixture(scope="module")
 def made() -> MemoryWarehouse:
-    """A warehouse with 1,100 users of two countries, 30% of them active per day."""
+    """A warehouse with 1,100 users in two countries. Each day, 30% of them are active."""
     made = MemoryWarehouse((*INPUTS, TABLE))
     made.connection.execute(
         "CREATE TABLE days AS SELECT unnest(generate_series(?::DATE, ?::DATE, INTERVAL 1 DAY))::DATE"
@@ -130,7 +130,7 @@ def made() -> MemoryWarehouse:
                 for number in range(150)
             ),
             *(
-                # 14 in the 28 days before: usually one every second day.
+                # There are 14 in the 28 days before, so one every second day is usual.
                 {"user_id": f"u{day}", "transition_date": OUTAGE - timedelta(days=day), **moved}
                 for day in range(1, 29, 2)
             ),
@@ -141,7 +141,6 @@ def made() -> MemoryWarehouse:
 
 
 def found(made: MemoryWarehouse, window: DateWindow) -> list[dict[str, Any]]:
-    """Return the anomalies of a window."""
     asset = anomalies.gold_state_distribution_anomalies
     rows = asset(*(table.relation for table in INPUTS), policy=POLICY, window=window)
     names = rows.columns
@@ -177,12 +176,12 @@ def test_figures_of_an_anomaly_by_hand(made: MemoryWarehouse) -> None:
     assert (everybody["observed"], everybody["members"]) == (165 / 1100, 1100)
     assert everybody["expected"] == pytest.approx(0.3, abs=5 / 1100)
     dormant = rows["state_share", "FR", "dormant"]
-    # Of 300, half were dormant the day before; 150 more follow, each in another account.
+    # Half of 300 users were dormant the day before. The other 150 follow, each in a different account.
     assert (dormant["observed"], dormant["expected"], dormant["members"]) == (1.0, 0.5, 300)
     assert dormant["members_deviating"] == 150
     assert dormant["score"] == pytest.approx(150 / 150**0.5)
     assert dormant["moves_behind"] == "active → dormant: 150 (usual 1)"
-    # All of these transitions are of users of FR, who are part of the total.
+    # All of these transitions are by users in FR, who are part of the total.
     assert everybody["moves_behind"] == dormant["moves_behind"]
     assert rows["active_share", "DE", "all"]["moves_behind"] is None
 
@@ -205,7 +204,7 @@ def test_the_share_of_a_state_is_that_of_its_segment(made: MemoryWarehouse) -> N
 
 
 def test_usual_moves_of_a_week_are_those_of_seven_days(made: MemoryWarehouse) -> None:
-    """14 transitions in 28 days are 3.5 per week; later transitions do not count."""
+    """14 transitions in 28 days are 3.5 per week. Later transitions do not count."""
     made.connection.execute("DROP VIEW IF EXISTS out")
     made.connection.execute(
         f"CREATE VIEW out AS SELECT DATE '{OUTAGE - timedelta(days=1)}' AS metric_date, 'week' AS span,"
@@ -227,7 +226,7 @@ def test_usual_moves_of_a_week_are_those_of_seven_days(made: MemoryWarehouse) ->
         MOVES.relation, ACCOUNT_TRANSITIONS.relation, segments
     )
     texts = contributing_transitions(out, moves, TABLE.key)
-    # Days 1, 3, 5 and 7 before the outage are in the week, days 9 to 27 in the 28 days before it.
+    # Days 1, 3, 5 and 7 before the outage are in the week, and days 9 to 27 in the 28 days before it.
     assert [row[-1] for row in made.rows(compile_duckdb(texts))] == [
         "active → dormant: 4 (usual 3)"
     ]
@@ -244,7 +243,7 @@ def violations(
     rows: Sequence[Mapping[str, Any]],
     days: int = DAYS_BEFORE_JUDGED[Span.WEEK] + 1,
 ) -> tuple[int, list[str]]:
-    """Return the number of violations and the notes of a rule for `days` days of history."""
+    """Return the number of violations and the notes of a rule with `days` days of history."""
     made.load(TABLE, rows)
     stored = made.connection.execute(f"SELECT * FROM {STATES.qualified_name}").df()
     made.load(STATES, [{"metric_date": LAST - timedelta(days=ago)} for ago in range(days)])
@@ -285,5 +284,5 @@ def test_severity_decides_which_alert_is_sent(
     assert violations(made, rule, [], days=needed) == (0, [])
     assert violations(made, rule, [], days=needed - 1) == (
         0,
-        [f"not evaluated: {needed - 1} days of history, fewer than {needed}"],
+        [f"not evaluated: only {needed - 1} days of history (minimum {needed})"],
     )

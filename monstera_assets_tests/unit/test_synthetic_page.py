@@ -1,4 +1,4 @@
-"""docs/synthetic.md documents all rates of the code, and its figures follow from them."""
+"""Test that docs/synthetic.md documents all rates, with figures that follow from them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_every_rate_has_a_reason() -> None:
 
 
 def test_figures_in_the_reasons_follow_from_the_rates() -> None:
-    """Shares over 30 days, of trials, and of people who activate, computed from the rates."""
+    """Shares over 30 days, of converted trials and of activated people follow from the rates."""
     why = {row["rate"]: row["reason"] for row in documented()}
     rates = DEFAULT_RATES
     by_decision = 1 - (1 - rates.leaving_per_day) ** 30

@@ -1,4 +1,4 @@
-"""A synthetic company behaves according to its rates.
+"""Test that a synthetic company behaves according to its rates.
 
 Observed counts are compared with sums of probabilities that the tests derive from the rates alone. The
 tolerance is four standard errors of a sum of independent Bernoulli draws.
@@ -39,7 +39,7 @@ SOURCES = [*RATES.sources, "invitation"]
 
 @dataclass
 class Tally:
-    """Observed and expected counts, and the variance of their difference."""
+    """The observed and the expected count, and the variance of their difference."""
 
     seen: float = 0.0
     expected: float = 0.0
@@ -58,7 +58,7 @@ class Tally:
 
 @dataclass
 class Observed:
-    """A company after its last day, and tallies by event and group."""
+    """A company after its last day, and the tallies by event and group."""
 
     simulation: Simulation
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
@@ -202,7 +202,7 @@ def shares() -> Iterator[tuple[str, Sequence[float], np.ndarray]]:
     second = people.breadth > 1
     kept = people.kept[second, 1]
     yield "kept", [1 - RATES.kept_share, RATES.kept_share], kept
-    # Weights by hand: products after team_spaces, the third product, times affinity.
+    # Weights by hand: those of the products after team_spaces, the third product, times affinity.
     after = second & (people.order[:, 0] == 2)
     weights = [0.34, 0.26, 0.0, 0.06 * 8, 0.10]
     yield "after team_spaces", [w / sum(weights) for w in weights], people.order[after, 1]
@@ -283,7 +283,7 @@ def day_events(company: Company) -> Iterator[tuple[int, Simulation, Events]]:
 
 
 def test_events_of_an_active_day() -> None:
-    """Each active day has a login and work; the number of events has the documented mean."""
+    """Each active day has a login and work, and the number of events has the documented mean."""
     qualifies = np.array([kind.qualifies for kind in EVENT_TYPES])
     counts: dict[int, list[int]] = {kind: [] for kind in range(len(KINDS))}
     for _, simulation, events in day_events(Company(users=1_500, days=120, seed=5)):

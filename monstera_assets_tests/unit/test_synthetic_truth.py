@@ -1,4 +1,4 @@
-"""The true hazard equals the result of simulating the documented chain step by step."""
+"""Test that the true hazard equals a step-by-step simulation of the documented chain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def known() -> tuple[Simulation, Hazards]:
 
 
 def no_use(random: Random, simulation: Simulation, user: int, state: int, on_trial: int) -> bool:
-    """Simulate 30 days by the rules of docs/synthetic.md and return whether there is no use."""
+    """Simulate 30 days by the rules of docs/synthetic.md, and return whether there was no use."""
     people, accounts = simulation.people, simulation.accounts
     kind = list(RATES.kinds.values())[people.kind[user]]
     country = list(RATES.countries)[people.country[user]]
@@ -115,7 +115,7 @@ def test_the_true_hazard_equals_that_of_simulated_walks() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_true_hazard_is_calibrated(seed: int) -> None:
-    """Compare sums per account, because the people of one account are not independent."""
+    """Compare sums per account, because people in the same account are not independent."""
     company = Company(users=6_000, days=150, seed=seed)
     simulation = Simulation(company)
     day = company.days - 31

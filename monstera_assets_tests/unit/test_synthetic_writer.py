@@ -1,4 +1,4 @@
-"""The folder of a synthetic company: reproducible bytes, complete or absent, and its contents."""
+"""Tests of the source folder of a synthetic company: its bytes, completeness and contents."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def digests(folder: Path) -> Mapping[str, str]:
 
 
 def rows(folder: Path, name: str, kind: FileFormat = FileFormat.PARQUET) -> list[Row]:
-    """Return the rows of an input in written order; events by day."""
+    """Return the rows of an input in the order in which they were written, and events by day."""
     file = f"events/*/*.{kind}" if name == "events" else f"{name}.{kind}"
     read = "read_parquet" if kind is FileFormat.PARQUET else "read_csv"
     columns = "* EXCLUDE (event_date)" if name == "events" else "*"

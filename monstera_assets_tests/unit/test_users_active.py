@@ -1,6 +1,6 @@
-"""Tests of sliding distinct counts of users against published examples and a literal count.
+"""Tests of sliding distinct user counts against published examples and a literal count.
 
-Input and output of the examples come from the Azure Data Explorer documentation (repository
+The input and output of the examples come from the Azure Data Explorer documentation (repository
 MicrosoftDocs/dataexplorer-docs, `sliding-window-counts-plugin.md` and
 `activity-counts-metrics-plugin.md`).
 """
@@ -37,7 +37,7 @@ ACTIVITY = silver_daily_user_activity.TABLE
 
 AUGUST_1 = date(2017, 8, 1)
 
-# Active users per day, with the repetitions of the page.
+# The active users per day, with the repetitions on the page.
 SLIDING_WINDOW_EVENTS = {
     AUGUST_1: ["Bob", "David", "David", "John", "Bob"],
     date(2017, 8, 2): ["Ananda", "Atul", "John"],
@@ -61,7 +61,6 @@ Events = Mapping[date, Iterable[str]]
 
 
 def warehouse(events: Events, people: Iterable[str] = ()) -> MemoryWarehouse:
-    """Return a warehouse of users in one account with qualifying events."""
     made = MemoryWarehouse((USERS, ACCOUNTS, ACTIVITY))
     names = sorted({*people, *(name for day in events.values() for name in day)})
     made.load(ACCOUNTS, [{"account_id": "acc", "subscription_tier": "starter"}])
@@ -97,7 +96,7 @@ def warehouse(events: Events, people: Iterable[str] = ()) -> MemoryWarehouse:
 
 
 def counts(made: MemoryWarehouse, window: DateWindow, days: int) -> dict[str, list[int]]:
-    """Return the metric per dimension and date, summed over segments."""
+    """Return the metric per dimension and date, as a sum over segments."""
     relation = ACTIVITY.relation
     expression = users_active(
         relation.filter(
@@ -127,7 +126,7 @@ def test_sliding_window_counts_worked_example() -> None:
 
 
 def test_activity_counts_metrics_worked_example() -> None:
-    """Distinct users per day, up to each day and, as their difference, new users."""
+    """Compare distinct users per day and up to each day, and new users as the difference."""
     made = warehouse(ACTIVITY_COUNTS_EVENTS)
     window = DateWindow(AUGUST_1, date(2017, 8, 4))
     assert counts(made, window, days=1)[TOTAL] == DCOUNTS
@@ -175,7 +174,7 @@ def test_users_created_has_a_row_for_days_without_signups() -> None:
 
 PEOPLE = ("ann", "ben", "cat", "dan", "eve")
 INDIFFERENT = (("plan_type", "-"), ("acquisition_source", "-"))
-"""Segments of the columns with default values."""
+"""The segments of the columns that have default values."""
 ON_AND_OFF = st.lists(st.tuples(st.integers(-45, 40), st.booleans()), max_size=8)
 
 
@@ -187,7 +186,7 @@ def one_warehouse() -> MemoryWarehouse:
 
 @settings(deadline=None, max_examples=20, derandomize=True)
 @given(
-    # Per user: days after August 1 and whether they qualify, signup, segments.
+    # For each user: days after August 1 and whether they qualify, the signup and the segments.
     users=st.lists(
         st.tuples(ON_AND_OFF, st.integers(-5, 40), st.sampled_from("ABC"), st.sampled_from("XY")),
         min_size=1,
@@ -267,7 +266,7 @@ def test_every_segment_equals_a_literal_count(
 
 
 def test_first_active_users_by_the_state_history() -> None:
-    """New users are those whose qualifying events up to a day are all on that day."""
+    """New users have all of their qualifying events up to a day on that day."""
     made = LifecycleWarehouse()
     made.load(ACCOUNTS, [{"account_id": "acc", "subscription_tier": "starter"}])
     names = sorted({name for day in ACTIVITY_COUNTS_EVENTS.values() for name in day})
