@@ -2,13 +2,14 @@
 
     python -m benchmarks.anomalies_found [--users 20000] [--calm-seeds 1 2 3] [--work FOLDER]
 
-Generates one company per disturbance and undisturbed companies, computes
-gold_state_distribution_anomalies with its upstream tables, and prints Markdown tables: per disturbance
-the first day on which an affected series is out of its range, and per undisturbed company the false
-positives by quarter. A false positive is a series that leaves its range after at least a week inside
-it; segments with the same people, such as plan and tier, count as one series. If the work folder holds
-a company of an earlier run, only its anomalies are computed again. The exit code is 1 if a disturbance
-is detected too late, or if there is more than one false positive per quarter on average.
+It generates one company per disturbance and several undisturbed companies, computes
+gold_state_distribution_anomalies with its upstream tables, and prints two Markdown tables. The first
+has the first day on which each disturbance puts a series out of range. The second has the false
+positives of each undisturbed company by quarter. A false positive is a series that leaves its range
+after at least a week inside it. Segments with the same people, such as plan and tier, count as one
+series. If the work folder contains a company of an earlier run, only its anomalies are computed again.
+The exit code is 1 if a disturbance is detected too late, or if there is more than one false positive
+per quarter on average.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ COLUMNS = "metric_date, span, measure, segment_value, observed, expected, score,
 
 @dataclass(frozen=True)
 class Planted:
-    """A disturbance, its description, the filter of the affected rows, and the detection limit."""
+    """A disturbance with its description, the filter for affected rows, and the limit of detection."""
 
     words: str
     anomaly: Anomaly
@@ -66,14 +67,14 @@ class Planted:
 
 PLANTED = (
     Planted(
-        "half of the events of two days are not recorded",
+        "half of the events on two days are not recorded",
         TrackingOutage(DAY, DAY + timedelta(days=1), missing_share=0.5),
         DAY,
         "severity = 'high'",
         2,
     ),
     Planted(
-        "40 times the usual lapses in Germany for a week",
+        "lapses are 40 times as frequent in Germany for a week",
         ChurnSpike(DAY, DAY + timedelta(days=6), country="DE", factor=40),
         DAY,
         "segment_value = 'DE'",
@@ -87,7 +88,7 @@ PLANTED = (
         2,
     ),
     Planted(
-        "lapses of all users grow fourfold over 4 weeks",
+        "lapses become more frequent everywhere, up to 4 times in 4 weeks",
         SlowDrift(DAY - timedelta(days=13), DAY + timedelta(days=14), factor=4),
         DAY - timedelta(days=13),
         "segment_dimension = 'all' AND measure = 'active_share'",

@@ -3,14 +3,14 @@
     python -m benchmarks.bench [--size S|M|L] [--folder FOLDER] [--runs N] [--memory-limit 6GB]
         [--also short-history seeds event-log sample]
 
-Generates the source of a synthetic company if it does not exist, runs the whole graph from scratch, and
-measures two references: loading the same Parquet files into a table, and copying the rows of the three
-state histories to another database. Each measurement runs in its own process. Prints a Markdown table
-of medians with a digest of all tables, to compare two runs, and saves it with the figures as JSON in
-the folder. The exit code is 1 if a run fails.
+It generates the source of a synthetic company if it does not exist, runs the whole graph from scratch,
+and measures two references: loading the same Parquet files into a table, and copying the rows of the
+three state histories to another database. Each measurement runs in its own process. The command prints
+a Markdown table of medians, with a digest of all tables by which two runs can be compared, and saves it
+and the figures as JSON in the folder. The exit code is 1 if a run fails.
 
-`--also` adds the last day after the whole history and after 60 days, the seeds from a cold start, a
-partition in Dagster's event log, and a comparison of sampled users with the test oracle.
+`--also` adds measurements: the last day after the whole history and after 60 days, the seeds from a
+cold start, and a partition in Dagster's event log. It also compares sampled users with the test oracle.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A table row: medians in seconds and MB, the ratio to the reference and its limit."""
+    """A table row with medians in seconds and MB, the ratio to the reference, and its limit."""
 
     what: str
     seconds: float
@@ -101,7 +101,7 @@ def of_processes(
 
 
 class Bench:
-    """Measure one size several times, with alternating stages."""
+    """Measure the stages of one size alternately, several times."""
 
     def __init__(
         self, name: str, folder: Path, runs: int, memory_limit: str | None, further: Sequence[str]
@@ -227,7 +227,7 @@ class Bench:
         ]
 
     def _short_history(self) -> tuple[Path, Path]:
-        """Create a source of the last days, with all users, and its warehouse."""
+        """Create a source of the last days with all users, and the warehouse of this source."""
         source = self._folder / "short_source"
         database = self._folder / "short_warehouse" / "monstera.duckdb"
         if not source.exists():
@@ -240,7 +240,7 @@ class Bench:
         return source, database
 
     def _of_days(self, days: Sequence[Measured], short_days: Sequence[Measured]) -> list[Row]:
-        """Return the rows of the last day's run after all days and after a short history."""
+        """Return the rows of runs of the last day after the whole history and after a short one."""
         ratio = median(m.wall for m in days) / median(m.wall for m in short_days)
         return [
             of_processes(f"reference: the last day after {SHORT_DAYS} days of history", short_days),
@@ -248,7 +248,7 @@ class Bench:
         ]
 
     def _write(self, rows: Sequence[Row]) -> None:
-        """Print the table, and save it with the figures as JSON."""
+        """Print the table, and save it and the figures as JSON."""
         tables = ("bronze.bronze_events", *(f"silver.{history}" for history in HISTORIES))
         with duckdb.connect(str(self._database), read_only=True) as connection:
             events, *histories = (connection.table(table).shape[0] for table in tables)

@@ -1,8 +1,8 @@
-"""Measure the cost of a partition in Dagster's event log, if one run covers a range of partitions.
+"""Measure what each partition costs in Dagster's event log if one run covers a range of partitions.
 
     python -m benchmarks.event_log [--partitions N]
 
-Runs an empty asset over one partition and over N partitions, each in a new home with the project's
+It runs an empty asset over one partition and over N partitions, each in a new home with the project's
 dagster.yaml, and prints the milliseconds per additional partition.
 """
 
@@ -25,7 +25,7 @@ FIRST = date(2000, 1, 1)
 
 
 def seconds_of(partitions: int, folder: Path) -> float:
-    """Return the seconds of one run over a number of partitions."""
+    """Return the seconds that one run over a number of partitions takes."""
 
     @dg.asset(
         partitions_def=dg.DailyPartitionsDefinition(FIRST.isoformat()),
@@ -46,7 +46,7 @@ def seconds_of(partitions: int, folder: Path) -> float:
 
 
 def milliseconds_per_partition(partitions: int) -> float:
-    """Return the milliseconds per partition after the first."""
+    """Return the milliseconds that each partition after the first takes."""
     with tempfile.TemporaryDirectory() as folder:
         one = seconds_of(1, Path(folder))
         return 1000 * (seconds_of(partitions, Path(folder)) - one) / (partitions - 1)

@@ -5,12 +5,12 @@
 The reference ("floor") is Dagster running `floor_graph.json` with empty functions and the project's
 dagster.yaml. It has the assets, partitions, dependencies and checks of the graph before its steps were
 merged, so that the gain from merging is measured. `monstera run` on the seeds and quick commands run
-alternately with it, each in its own process. Prints the median CPU seconds (user and system) of whole
-processes with their ratios.
+alternately with it, each in its own process. The command prints the median CPU seconds (user and
+system) of whole processes and their ratios.
 
 `--against` also measures the commands of another checkout, which has its own virtual environment.
-`--large` also measures the last day of a large source, such as that of `benchmarks.bench`, minus the
-last day of the seeds.
+`--large` also measures the last day of a large source, such as one of `benchmarks.bench`, and subtracts
+the last day of the seeds.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ class Checkout:
 
 
 def of_table(checkout: Checkout, against: Checkout | None) -> list[str]:
-    """Return the Markdown table: medians, and ratios to the reference and to another checkout."""
+    """Return a Markdown table of medians and of their ratios to the reference and another checkout."""
     lines = [
-        "| what | CPU s | : reference | at most | other checkout, CPU s | : other |",
+        "| what | CPU s | ratio to reference | at most | other checkout, CPU s | ratio to other |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for what, seconds in checkout.cpu.items():

@@ -3,7 +3,7 @@
     python -m benchmarks.floor_graph HOME FIRST LAST
 
 `floor_graph.json` describes the graph. HOME is the folder of a Dagster instance. The module imports no
-code of the project, except what the instance's dagster.yaml names.
+code of the project, except the classes that the instance's dagster.yaml names.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def key(text: str) -> dg.AssetKey:
 
 
 def mapping(offset: int | str | None) -> dg.TimeWindowPartitionMapping | None:
-    """Return the partition mapping of a value in the file; see its notes."""
+    """Return the partition mapping for a value in the file, as explained in the file's notes."""
     if offset is None or isinstance(offset, str):
         return dg.TimeWindowPartitionMapping() if offset else None
     return dg.TimeWindowPartitionMapping(

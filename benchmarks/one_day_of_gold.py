@@ -1,6 +1,6 @@
 """Compare the cost of one day of gold after a long history with that after a short one.
 
-Builds two warehouses from one source, one from its first day and one from a later date. It then runs
+It builds two warehouses from one source, one from its first day and one from a later date. It then runs
 the same last day in both alternately, each in its own process, and compares the seconds of the gold
 steps. A ratio near 1 means that the cost of a day does not depend on the length of the history.
 

@@ -16,7 +16,7 @@ _STEP = re.compile(r"^\[ *\d+/\d+\] (\w+) .*?(\d+\.\d) s$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Measured:
-    """Wall and CPU time in seconds, peak memory in MB, and output of a process that has ended."""
+    """The wall and CPU time in seconds, peak memory in MB, and output of a process that has ended."""
 
     wall: float
     cpu: float
@@ -65,12 +65,12 @@ def run_graph(
 
 
 def seconds_by_step(run: Measured) -> dict[str, float]:
-    """Return the seconds per step that a run printed."""
+    """Return the seconds of each step, which the run printed."""
     return {step: float(seconds) for step, seconds in _STEP.findall(run.output)}
 
 
 def in_duckdb(*statements: str) -> list[str]:
-    """Return a command that runs statements in DuckDB; the first argument is the database file."""
+    """Return a command that runs statements on a DuckDB file, which is the first argument."""
     program = (
         "import sys, duckdb\nc = duckdb.connect(sys.argv[1])\nfor s in sys.argv[2:]: c.execute(s)"
     )

@@ -4,10 +4,11 @@
 
 SOURCE is a folder with events.parquet including `received_at`, users.parquet, accounts.parquet and
 product_catalog.csv, such as the OpenStack data. The replay uses events dated FIRST to LAST and received
-by LAST. For each day, it adds the events received on that day to a source with daily folders, together
-with the users and accounts that they mention first, and updates the tables like `monstera run
---changed`, without checks; with --every 7, once per week. At the end, all tables are compared row by
-row with those of one run over the same source from scratch. The exit code is 1 if a table differs.
+by LAST. For each day, it adds the events received on that day, and the users and accounts that they are
+the first to mention, to a source with daily folders. It then updates the tables like `monstera run
+--changed`, but without checks. With `--every 7`, it does so once per week. At the end, all tables are
+compared row by row with the tables of a single run over the same source from scratch. The exit code is
+1 if a table differs.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def warehouse(source: Path, folder: Path, first: date) -> Iterator[Warehouse]:
 
 
 class Inbox:
-    """The events of a source by the day on which they were received."""
+    """The events of a source, by the day on which they were received."""
 
     def __init__(self, source: Path, target: Path, days: DateWindow) -> None:
         self.target = target
@@ -102,7 +103,7 @@ class Inbox:
     def lateness(self) -> tuple[Any, ...]:
         """Return the number of events, the share received late, and the median and maximum delay.
 
-        Delays are in days.
+        The delays are in days.
         """
         return self.connection.execute(
             "SELECT count(*), avg((received_on > event_date)::INT), median(late), max(late)"
@@ -110,7 +111,7 @@ class Inbox:
         ).fetchall()[0]
 
     def hand_over(self, days: DateWindow) -> int:
-        """Add the rows received on some days to the source and return the number of events."""
+        """Add the rows received on these days to the source and return the number of events."""
         today = f"received WHERE received_on BETWEEN '{days.first}' AND '{days.last}'"
         rows = self.connection.execute(f"SELECT event_date, count(*) FROM {today} GROUP BY ALL")  # noqa: S608
         counts = dict(rows.fetchall())

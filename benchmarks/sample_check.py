@@ -2,9 +2,9 @@
 
     python -m benchmarks.sample_check DATABASE [--users N]
 
-Samples users by the hash of their id, lets the oracle compute all days of these users, their products
-and their accounts from bronze, and compares all rows of the three state histories. The oracle uses the
-default thresholds. The exit code is 1 if a row differs.
+It samples users by the hash of their ids. From bronze, the oracle computes all days of these users,
+their products and their accounts, which are compared with all rows of the three state histories. The
+oracle uses the default thresholds. The exit code is 1 if a row differs.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class Sample:
         }
 
     def _grouped(self, query: str) -> dict[str, list[Row]]:
-        """Return the rows of a query by their first column."""
+        """Return the rows of a query, grouped by their first column."""
         found: dict[str, list[Row]] = defaultdict(list)
         for key, *values in self._rows(query):
             found[key].append(tuple(values))
@@ -191,7 +191,7 @@ def qualifying_days(events: Iterable[Row]) -> list[QualifyingDay]:
 
 
 def differences(sample: Sample) -> Iterable[tuple[str, int, int, int]]:
-    """Yield per history its name, the rows compared, the rows missing and the rows unexpected."""
+    """Yield for each history its name and the numbers of compared, missing and unexpected rows."""
     for history, key, kind, days in (
         ("silver_user_state_history", "user_id", UserDay, sample.user_days()),
         ("silver_user_product_state_history", "user_id", ProductDay, sample.product_days()),

@@ -1,4 +1,4 @@
-"""Compute tables in this process, and compare them with those of another warehouse."""
+"""Compute tables in this process, and compare the tables of two warehouses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def compute(
     tags: Mapping[str, str],
     selection: dg.AssetSelection | None = None,
 ) -> None:
-    """Compute the selected tables, by default all, for the days in the tags, without checks."""
+    """Compute the selected tables (all by default) for the days in the tags, without checks."""
     dg.materialize(
         [a for a in definitions.assets or [] if isinstance(a, dg.AssetsDefinition)],
         selection=selection,
@@ -35,7 +35,7 @@ def compute(
 def digest(connection: duckdb.DuckDBPyConnection) -> str:
     """Return a digest of all declared tables, computed from row counts and row hashes.
 
-    It does not depend on the order of rows, but on the version of DuckDB.
+    The digest does not depend on the order of rows, but it depends on the version of DuckDB.
     """
     of_all = hashlib.sha256()
     for table in tables():

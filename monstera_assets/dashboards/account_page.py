@@ -29,7 +29,7 @@ _AT_RISK = f"FROM {CURRENT.qualified_name} WHERE current_state = '{ma.AccountSta
 
 
 def accounts_page(reader: ma.Reader) -> ma.Page:
-    """Create the accounts page, over 18 months."""
+    """Create the accounts page, which covers 18 months."""
     period, headlines = ma.LAST_18_MONTHS, reader.daily(overall.TABLE)
     daily = reader.daily(revenue.TABLE)
     states = [health(reader), states_now(reader, "Accounts"), states_over_time(reader)]
@@ -70,7 +70,7 @@ def health(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.headline("Accounts", "at Risk", ma.LATEST_DAY.name, "Account"))
 def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
-    """List accounts at risk with revenue and days to renewal, by descending revenue."""
+    """List the accounts at risk with their revenue and days to renewal, by descending revenue."""
     [(count, total)] = reader.rows(
         [CURRENT], f"SELECT count(*), sum(monthly_recurring_revenue) {_AT_RISK}"
     )
@@ -116,7 +116,7 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
             ],
         ),
         searchable=True,
-        footnote=f"The {_LISTED} of {count:,} accounts with the highest revenue."
+        footnote=f"The table shows the {_LISTED} of {count:,} accounts with the highest revenue."
         if count > _LISTED
         else "",
     )

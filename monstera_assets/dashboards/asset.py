@@ -22,7 +22,7 @@ KEY = AssetKey(["dashboards", "static_site"])
 GROUP = "dashboards"
 
 OTHER_TABLES = (CATALOG, ACCOUNTS, PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY)
-"""Tables outside gold that pages read: product names, and facts that gold does not aggregate."""
+"""Other tables that pages read, for product names and for facts that gold does not aggregate."""
 
 
 def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefinition:
@@ -34,8 +34,9 @@ def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefi
         group_name=GROUP,
         owners=list(OWNERS),
         kinds={"html"},
-        description="How do the platform, each product and the accounts perform? A static site of the"
-        " metrics that opens from disk, without network or server. Each build replaces all pages."
+        description="How do the platform, each product and the accounts perform? This static site"
+        " shows the metrics and opens from disk, without network or server. Each build replaces all"
+        " pages."
         "\n\nGrain: one page per view, for the platform and for each active product.",
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:

@@ -1,6 +1,6 @@
 """Charts as SVG: line charts, column charts over time, bar charts, and small multiples of lines.
 
-Margins, ticks and labels are placed without measuring text, so the same data give the same bytes on
+Margins, ticks and labels are placed without measuring text, so the same data gives the same bytes on
 every machine. Colors are names of `design.COLORS`, which are variables of the style sheet. All texts
 are escaped.
 """
@@ -45,15 +45,15 @@ _MIDDLE, _HANGING = 4, 9
 _LABEL_STEP = 15
 """Minimum distance between the middles of two labels, vertically."""
 _TIMES = 10
-"""Ratio from which a tick is a multiple, such as 10x, because a percentage would be too long."""
+"""Ratio from which ticks are multiples, such as 10x, because percentages would be too long."""
 _MANY_DAYS = 200
 """Number of points above which lines are thinner."""
 _LONG_NAME = 18
-"""Letters of a name above which small lines span the whole width."""
+"""Number of letters in a name above which small lines span the whole width."""
 _BAR_STEP, _BAR_HEIGHT = 34, 8
 _PANEL_HEIGHT, _PANEL_STEP, _PANEL_GAP = 38, 70, 26
 _STYLES = ((PRIMARY, 2.2, ""), (PRIMARY, 1.8, "5,3"), (SECONDARY, 2.2, "1.5,2.5"))
-"""Color, thickness and dash of the first, second and third line; colors repeat, dashes differ."""
+"""Color, thickness and dash of the first, second and third line. Colors repeat; dashes differ."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class _Axes(_Sketch):
 def line_chart(
     days: Sequence[date], series: Sequence[Series], unit: Unit, *, size: tuple[int, int] = CARD
 ) -> Drawing:
-    """Draw up to three lines over days, labeled with their name and latest value.
+    """Draw up to three lines over days, labeled with their names and latest values.
 
     Raises:
         ValueError: there are no days, more than three series, or too many points.
@@ -258,7 +258,7 @@ def column_chart(
 def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
     """Draw one horizontal bar per category, with its name above and its value on the right.
 
-    `most` is the value of a bar over the whole width; by default, it is the highest value.
+    `most` is the value whose bar has the full width; by default, it is the highest value.
 
     Raises:
         ValueError: there are no categories.
@@ -346,7 +346,7 @@ def tick_text(value: float, unit: Unit) -> str:
 def day_ticks(days: Sequence[date], width: float) -> list[tuple[date, str]]:
     """Return the days to mark below a chart, with their labels.
 
-    These are first days of months; January is labeled with the year. Without a first day of a month,
+    These are the first days of months. January is labeled with the year. If there is no first day,
     the middle day is marked.
     """
     begins = [day for before, day in pairwise(days) if before.month != day.month]

@@ -41,8 +41,8 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
             ma.section(
                 "Affinity",
                 affinities,
-                "Rows are the given product, columns the compared product, over all users who could"
-                " use both.",
+                "Each row is a given product, and each column is the product compared with it. All"
+                " users who could use both are included.",
             ),
             ma.section("Paths", [paths(reader, catalog)]),
         ),
@@ -51,7 +51,7 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 @ma.item(lambda name: ma.headline("Users", f"with Products {name}", "to Date", "Products"))
 def breadth(heading: str, reader: ma.Reader, column: str, name: str) -> ma.Item:
-    """Chart users by number of products."""
+    """Chart users by their number of products."""
     rows = reader.rows(
         [PORTFOLIOS],
         f"SELECT least({column}, ?) AS products, count(*) FROM {PORTFOLIOS.qualified_name}"
@@ -127,7 +127,7 @@ def by_product(
 def affinity(
     heading: str, reader: ma.Reader, catalog: ma.Catalog, column: str, name: str
 ) -> ma.Item:
-    """Tabulate ordered pairs of products, with shades."""
+    """Show a measure of each ordered pair of products in a shaded table."""
     products = [
         product
         for (product,) in reader.rows(
@@ -180,8 +180,8 @@ def affinity(
             ),
         ),
         about=ma.about_columns(AFFINITY, [column, "users_both", "is_low_support"]),
-        footnote="* Too few users adopted both products for a reliable value. Empty cells: the same"
-        " product, or no user adopted one of the two.",
+        footnote="* Too few users adopted both products for a reliable value. A cell is empty if"
+        " its two products are the same or if nobody adopted one of them.",
     )
 
 
@@ -237,7 +237,7 @@ def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
         ),
         about=ma.about_columns(PATHS, columns),
         searchable=True,
-        footnote=f"The {_PATHS_SHOWN} most frequent of {every:,} paths."
+        footnote=f"The table shows the {_PATHS_SHOWN} most frequent of {every:,} paths."
         if every > _PATHS_SHOWN
         else "",
     )

@@ -1,6 +1,6 @@
 """The design rules: colors, sizes, limits, timeframes and titles.
 
-Sizes are in pixels of a drawing, which is displayed at about its own size.
+Sizes are in pixels. A drawing is displayed at about its own size.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from monstera_assets.gold.metrics import Metric
 PRIMARY, SECONDARY, DECLINING, RISING = "primary", "secondary", "declining", "rising"
 INK, MUTED, LINE, TRACK = "ink", "muted", "line", "track"
 COLORS = (PRIMARY, SECONDARY, DECLINING, RISING, INK, MUTED, LINE, TRACK)
-"""Variables of the style sheet, so that one drawing works in light and dark mode and in print."""
+"""Variables of the style sheet, so that a drawing works in light mode, in dark mode and in print."""
 
 MAX_CHARTS = 20
 """Maximum number of charts per page."""
 MAX_POINTS = 1000
-"""Maximum number of points per chart; a longer series is shown by week."""
+"""Maximum number of points per chart. A longer series is shown by week."""
 SHADES = 9
-"""The darkest shade of a table cell; 0 is none."""
+"""The darkest shade of a table cell; 0 means no shade."""
 
 CARD, WIDE = (368, 190), (770, 250)
-"""Width and height of a normal chart and of a wide one, which spans two columns."""
+"""Width and height of a normal chart and of a wide chart, which spans two columns."""
 FONT_SIZE = 12
 
 
@@ -42,9 +42,10 @@ LATEST_DAY = Timeframe(1, "Latest Day")
 
 
 def title(metric: Metric, timeframe: str, by: str = "", *, what: str = "") -> str:
-    """Return `[Entities], [Metric], [Timeframe], [by Segment]`; the metric gives the first two parts.
+    """Return the title `[Entities], [Metric], [Timeframe], [by Segment]` of a figure.
 
-    `what` replaces the metric if the figure shows several.
+    The first two parts come from the metric. `what` replaces its name if the figure shows several
+    metrics.
     """
     entities, _, rest = metric.name.partition(" by ")[0].partition(" ")
     return headline(entities, what or rest, timeframe, by)

@@ -1,7 +1,7 @@
-"""Create figures from declared metrics: query, chart, finding, data and definition in one call.
+"""Create figures of declared metrics, with chart, finding, data and definition, in one call.
 
-A note replaces a figure without data or whose table was never materialized, so the site can be built
-from any part of the graph.
+A figure is replaced by a note if it has no data or if its table was never materialized. The site can
+therefore be built from any part of the graph.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.tables import Table
 
 MAX_PANELS = 8
-"""Maximum number of small lines in a figure; the segments with the highest values are shown."""
+"""Maximum number of small lines in a figure. The segments with the highest values are shown."""
 
 WEEK_TO = "Week to"
 _Arguments = ParamSpec("_Arguments")
@@ -86,10 +86,10 @@ def trend(
     what: str = "",
     wide: bool = False,
 ) -> Item:
-    """Create lines of up to three metrics, by day, or by week if there are too many points.
+    """Create a line chart of up to three metrics by day, or by week if there are too many points.
 
-    `metrics` gives the name of each line. `what` replaces the first metric in the title. A `wide` chart
-    spans two columns.
+    `metrics` maps each metric to the name of its line. `what` replaces the first metric in the title. A
+    `wide` chart spans two columns.
     """
     days = daily.reader.frame(timeframe).days
     frame = daily.reader.frame(timeframe, resolution(len(days), len(metrics)))
@@ -117,7 +117,7 @@ def line_figure(
     first_heading: str = "Day",
     wide: bool = False,
 ) -> Figure:
-    """Create lines of metrics with the same unit, by day or week."""
+    """Create a line chart of metrics with the same unit, by day or week."""
     series = [
         Series(label, numbers(values[metric]), _last(metric, values[metric]))
         for metric, label in labels.items()
@@ -173,13 +173,13 @@ def small_multiples_figure(
     """Create one small line per segment, by week.
 
     Args:
-        heading: title, from the metric, the timeframe and `by`.
-        daily: rows of a table.
+        heading: title, made of the metric, the timeframe and `by`.
+        daily: the rows to show.
         metric: metric of the lines.
         timeframe: timeframe of the chart.
         dimension: column of the segments.
         by: name of the dimension in the title.
-        order: segments; by default the `MAX_PANELS` segments with the highest values.
+        order: the segments to show; by default the `MAX_PANELS` segments with the highest values.
         name: returns the display name of a segment.
         added_up: whether to sum each week's days instead of showing its last day.
     """
@@ -226,7 +226,7 @@ def bars(
     name: str,
     share: bool = False,
 ) -> Item:
-    """Create bars of counts (`what`, such as `users`) by category.
+    """Create a bar chart of counts (`what`, such as `users`) by category.
 
     `name` is the heading of the category column; `share` states that the counts are parts of a whole.
     """
@@ -254,7 +254,7 @@ def metric_bars(
     source: Table,
     name: str = "",
 ) -> Item:
-    """Create bars with one metric per category; without `name`, the categories are states."""
+    """Create a bar chart with one metric per category; without `name`, the categories are states."""
     rows = zip(map(words, metrics), values, strict=True)
     described = about(metrics.values(), source)
     return bars(heading, what, rows, described, name=name or "State", share=not name)
@@ -269,13 +269,13 @@ def charted(
     *,
     wide: bool = False,
 ) -> Figure:
-    """Create a figure, with a second, wide drawing if requested."""
+    """Create a figure, with an additional wide drawing if requested."""
     in_full = draw(size=WIDE) if wide else None
     return Figure(heading, finding, draw(size=CARD), data, described, in_full)
 
 
 def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
-    """Create tiles of metrics on the as-of date with their change over a week; none without data."""
+    """Create tiles of metrics on the as-of date and their change over a week; none without data."""
     try:
         as_of = daily.reader.as_of
         values = daily.by_day(metrics, Frame(as_of - timedelta(days=WEEK), as_of, WEEK))
@@ -298,20 +298,20 @@ def definition(metric: Metric) -> Definition:
 
 
 def about(metrics: Iterable[Metric], source: Table) -> About:
-    """Return definitions, source and owners for a figure of metrics."""
+    """Return the definitions, source and owners for a figure that shows metrics."""
     definitions = tuple(definition(metric) for metric in metrics)
     return About(definitions, source.qualified_name, owners(source))
 
 
 def about_columns(source: Table, names: Sequence[str]) -> About:
-    """Return definitions, source and owners for a figure of columns, as in silver tables."""
+    """Return the definitions, source and owners for a figure that shows columns of a table."""
     texts = {column.name: column.description for column in source.columns}
     definitions = tuple(Definition(words(name), texts[name]) for name in names)
     return About(definitions, source.qualified_name, owners(source))
 
 
 def owners(source: Table) -> str:
-    """Return the owners of a table's definition, computation and dashboards."""
+    """Return the owners of the definition, computation and dashboards of a table."""
     computed = f"{', '.join(source.owners)} (computation)"
     if isinstance(source, MetricTable):
         definition_and_computation = f"{source.business_owner} (definition), {computed}"

@@ -1,7 +1,7 @@
 """Findings: sentences that summarize a chart, computed from its numbers.
 
-A finding is shown below the title and is also the chart's alternative text. Numbers are formatted as
-the metric declares.
+A finding is shown below the title and is also the alternative text of the chart. The metric's
+declaration determines the format of numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from monstera_assets.gold.metrics import Metric, Unit
 
 _IN_POINTS = (Unit.SHARE, Unit.RATIO)
 _NAMED = 3
-"""Maximum number of names in a tie."""
+"""Maximum number of names that a finding lists in a tie."""
 _SMALLEST_PART = 0.0005
 """Smaller relative changes are omitted because they would read as 0.0 %."""
 
@@ -87,7 +87,7 @@ def ranking(
         what: plural noun for what is counted, such as `users`.
         bars: name, value, and the value for display.
         share: whether to state the highest value as a share of the total.
-        on: the day to name, if any.
+        on: the day to state, if any.
     """
     when = f"On {on}, " if on else ""
     added = sum(value for _, value, _ in bars)

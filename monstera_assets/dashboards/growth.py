@@ -1,4 +1,4 @@
-"""Figures of growth accounting and of state transitions."""
+"""Figures of growth accounting and of the transitions between states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LENGTHS = {7: "Week", 30: "30 Days"}
     )
 )
 def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window: int) -> ma.Item:
-    """Chart active users gained and lost per window, in adjacent windows up to the as-of date."""
+    """Chart the active users gained and lost in adjacent windows up to the as-of date."""
     metrics = (growth.USERS_NEW, growth.USERS_RESURRECTED, growth.USERS_CHURNED)
     frame = reader.frame(period, window)
     days = frame.days

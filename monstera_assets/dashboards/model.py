@@ -1,6 +1,6 @@
 """The parts of a page (tiles, figures and tables in sections) as plain data.
 
-Texts are not escaped; the templates escape them.
+Texts are not escaped here. The templates escape them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class About:
-    """Definitions, source table and owners of numbers."""
+    """The definitions, source table and owners of the numbers in an item."""
 
     definitions: tuple[Definition, ...]
     source: str
@@ -58,7 +58,7 @@ class Cell(NamedTuple):
         text: displayed text.
         order: sort key; None to sort by the text.
         shade: from 0 (none) to 9; None in a table without shades.
-        quiet: whether only screen readers get the text and the cell looks empty.
+        quiet: whether the cell looks empty and only screen readers read its text.
         link: target page of the text.
         links: links to display instead of the text.
     """
@@ -110,7 +110,7 @@ class Plot:
         width: distance to the last point, or to the last bar's right edge.
         top: upper edge.
         height: distance to the lower edge.
-        columns: columns of the figure's table, counted from 0, that the area shows.
+        columns: the columns of the figure's table, counted from 0, that the area shows.
     """
 
     left: float
@@ -134,7 +134,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with its finding, data and definitions."""
+    """A chart with its finding, its data and the definitions of its numbers."""
 
     title: str
     finding: str
@@ -163,7 +163,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """A note in place of an item that cannot be shown: the reason and what to do."""
+    """A note in place of an item that cannot be shown, with the reason and what to do."""
 
     title: str
     reason: str
@@ -190,10 +190,10 @@ class Page:
         title: heading.
         lead: one sentence about the content.
         up: breadcrumbs, from the home page to the parent.
-        siblings: pages of the same level, including this one.
+        siblings: links to the pages of the same level, including this one.
         below: links to pages below this one, under `below_heading`.
         tiles: big numbers.
-        sections: everything below the big numbers.
+        sections: all content below the big numbers.
 
     Raises:
         ValueError: the page has more than `MAX_CHARTS` charts.

@@ -73,7 +73,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 
 def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
-    """Create the page of users by state, behavior and origin, and of their cohorts, over 18 months."""
+    """Create the page of users by state, behavior and origin, and by cohort, over 18 months."""
 
     def by(
         source: MetricTable,
@@ -119,8 +119,8 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
                     by(created, overall.CREATED, "acquisition_source", added_up=True),
                     by(created, overall.CREATED, "country", added_up=True),
                 ],
-                "From the latest row of the user and account. Charts show the eight segments with the"
-                " highest values.",
+                "Segments come from the latest row of the user and the account. Each chart shows the"
+                " eight segments with the highest values.",
             ),
         ],
     )
@@ -211,7 +211,7 @@ def states_now(heading: str, reader: ma.Reader, entities: str) -> ma.Item:
 
 @ma.item(ma.headline("Users", "Active per Window", f"Last {_POWER_WINDOW} Days", "Active Days"))
 def power(heading: str, reader: ma.Reader) -> ma.Item:
-    """Chart users by number of active days, in steps of four."""
+    """Chart users by their number of active days, in steps of four."""
     metric, source = power_curve.USERS_BY_ACTIVE_DAYS, power_curve.TABLE
     rows = reader.rows(
         [source],
@@ -227,7 +227,7 @@ def power(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.title(cohorts.RETENTION, ma.LAST_18_MONTHS.name, "Month of Signup"))
 def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
-    """Tabulate the retention of the latest monthly cohorts, with shades."""
+    """Show the retention of the latest monthly cohorts in a shaded table."""
     rows = reader.rows(
         [cohorts.TABLE],
         f"SELECT cohort_start, period_number, {cohorts.USERS_IN_COHORT.column_name},"

@@ -1,6 +1,6 @@
-"""Queries of the dashboards: windows that end on the as-of date, weeks, and missing tables.
+"""Queries of the dashboards, over days and weeks up to the as-of date.
 
-Rows that grow with users or events are aggregated in DuckDB; only displayed values are fetched.
+DuckDB aggregates tables that grow with users or events. Only the displayed values are fetched.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Frame:
 
 
 class Reader:
-    """Run the queries of the pages and cache their results."""
+    """Run the queries of the pages, and cache the results."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, daily: Sequence[MetricTable]) -> None:
         """Read from a connection; the latest day of the tables in `daily` is the as-of date."""
@@ -66,7 +66,7 @@ class Reader:
     ) -> list[tuple[Any, ...]]:
         """Return the rows of a query over `tables`; the result is cached.
 
-        `select` is built from declarations. Values from data must be `parameters`.
+        `select` is built from declarations only. Values from data must be passed as `parameters`.
 
         Raises:
             MissingTableError: a table was never materialized.
@@ -148,14 +148,14 @@ class Daily:
         return self.reader.by_key(self.table, METRIC_DATE.name, within, bounds)
 
     def by_day(self, metrics: Iterable[Metric], frame: Frame) -> dict[Metric, list[Any]]:
-        """Return metrics on each day of a frame; None on days that the table lacks."""
+        """Return metrics on each day of a frame; None on days without a row."""
         found = [self._metrics.get(day, {}) for day in frame.days]
         return {metric: [row.get(metric) for row in found] for metric in metrics}
 
     def by_week(self, metrics: Iterable[Metric], frame: Frame) -> dict[Metric, list[Any]]:
         """Return sums of daily metrics over the complete weeks of a frame.
 
-        A week is None if the table lacks one of its days.
+        A week is None if one of its days has no row.
         """
         sums: dict[Metric, list[Any]] = {metric: [] for metric in metrics}
         for last, metric in product(frame.whole_weeks, sums):
@@ -181,8 +181,9 @@ class Daily:
     ) -> dict[str, list[Any]]:
         """Return a metric by the values of a dimension, at most `top`, in descending order.
 
-        A day without a row is None. With `added_up`, the days of each complete week are summed: a
-        segment without rows has 0, and a week is None if the table lacks one of its days.
+        A day without a row is None. With `added_up`, the days of each complete week are summed. A
+        segment without rows then has 0, and a week is None if the table has no rows for one of its
+        days.
         """
         rows, column, segment = self.reader.rows, quote(metric.column_name), quote(dimension)
         name, bounds = self.table.qualified_name, [frame.first, frame.last]

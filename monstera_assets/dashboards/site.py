@@ -1,7 +1,7 @@
 """Render all pages of the site and replace its folder in one step.
 
-A page is one file that contains its style and script, and its content policy forbids connections. It
-can be opened from disk, copied and mailed. The same tables give the same bytes.
+A page is a single file, which can be opened from disk, copied and sent by e-mail. It contains its style
+and script, and its content policy forbids connections. The same tables give the same bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from monstera_assets.warehouse.connection import connect
 
 @dataclass(frozen=True)
 class SiteReport:
-    """Location, size and as-of date (None without data) of a site that was built."""
+    """The location, size and as-of date (None without data) of a site that was built."""
 
     index: Path
     pages: int
@@ -46,7 +46,7 @@ class SiteReport:
 def build_site(
     connection: duckdb.DuckDBPyConnection, output: Path, tables: Sequence[MetricTable]
 ) -> SiteReport:
-    """Build all pages and replace the previous ones in `output`, all or nothing.
+    """Build all pages and replace all previous pages in `output` in one step.
 
     The connection must not be in a transaction.
 

@@ -1,4 +1,4 @@
-"""Figures of events by feature, type and location, and of workflows, for one or all products."""
+"""Figures of workflows, and of events by feature, type and location, for one or all products."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def workflow_figures(
     lambda period: ma.headline("Workflows", "Started and Completed Daily", period.name, "Week")
 )
 def runs_by_week(heading: str, totals: ma.Daily, period: ma.Timeframe) -> ma.Item:
-    """Plot workflow runs started and completed per week."""
+    """Plot the workflow runs that were started and completed per week."""
     labels = {activity.WORKFLOWS_STARTED: "Started", activity.WORKFLOWS_COMPLETED: "Completed"}
     frame = totals.reader.frame(period)
     days, values = frame.whole_weeks, totals.by_week(labels, frame)

@@ -69,7 +69,7 @@ return [...document.querySelectorAll('h1,h2,h3,p,summary,a,.tile,.tile p')]
 
 @dataclass(frozen=True)
 class Browser:
-    """Chromium with the pages opened from disk."""
+    """A Chromium browser that opens the pages from disk."""
 
     driver: webdriver.Chrome
     site: Path

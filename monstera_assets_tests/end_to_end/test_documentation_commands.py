@@ -57,7 +57,7 @@ class Step:
 
     @property
     def words(self) -> list[str]:
-        """The command without comment, variables before it and the folder of the program."""
+        """The command without its comment, leading variables and the folder of the program."""
         words = shlex.split(self.command, comments=True)
         while re.match(r"[A-Z_]+=", words[0]):
             del words[0]
@@ -65,7 +65,7 @@ class Step:
 
     @property
     def is_of_the_seeds(self) -> bool:
-        """Whether the run of the seeds has run it."""
+        """Whether the command was already executed by the run of the seeds."""
         return self.words == ["make", "demo"] or (
             self.words[:2] == ["monstera", "run"]
             and not {"--changed", "--from", "--to"} & {*self.words}
@@ -85,7 +85,7 @@ def steps(page: str, *, marked: bool = False) -> list[Step]:
 
 
 def shown(output: str) -> list[str]:
-    """Return the lines of an output without what differs from run to run."""
+    """Return the lines of an output without the parts that differ between runs."""
     for pattern, name in (
         (r"\d{4}-\d\d-\d\d( was due by) \d{4}-\d\d-\d\d \d\d:\d\d", r"DAY\1 TIME"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d", "TIME"),
@@ -99,7 +99,7 @@ def shown(output: str) -> list[str]:
 
 
 def assert_shown(expected: str, actual: str) -> None:
-    """Assert that an output is as shown, if anything is shown."""
+    """Assert that an output equals the output on the page, if there is one."""
     if expected:
         pattern = "".join(
             r"(?:.*\n)*?" if line == "..." else re.escape(line) + r"\n" for line in shown(expected)
@@ -109,7 +109,7 @@ def assert_shown(expected: str, actual: str) -> None:
 
 
 def assert_parses(words: list[str]) -> None:
-    """Assert that a program exists, a make target too, and that `monstera` takes the arguments."""
+    """Assert that a program or make target exists and that `monstera` accepts the arguments."""
     program, *arguments = words
     if program == "make":
         targets = [word for word in arguments if "=" not in word]
@@ -125,7 +125,7 @@ def assert_parses(words: list[str]) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_parse(page: str) -> None:
-    """In commands in the text, D is a day."""
+    """D is a placeholder for a day in commands within the text."""
     prose = FENCE.sub("", PAGES[page])
     in_text = re.findall(r"`(?:\.venv/bin/)?((?:monstera|make|dagster|dg|apprise) [^`]+)`", prose)
     for command in in_text:
@@ -190,7 +190,7 @@ def test_commands_run_and_print_what_the_page_shows(
 
 
 def test_alerts_are_those_of_the_page(seeds_run: SeedsRun, tmp_path: Path) -> None:
-    """A row of the seeds three times, twice with an unknown user, once with a wrong type."""
+    """Three copies of a row of the seeds: two with an unknown user, one with an invalid type."""
     rejected = (
         f"evt_x{number},{user},user,{kind},{LAST} 08:00:00,web_app,,video_studio,true,false,\n"
         for number, user, kind in (

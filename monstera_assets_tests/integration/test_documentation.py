@@ -172,7 +172,7 @@ def test_each_row_of_the_catalog_is_listed_under_its_product(name: str, column: 
         types = row[column].replace("|", ", ") or "none"
         assert line[column.replace("_", " ")] == types
         assert ("Retired" in under.body) is (product["is_active"] == "false")
-        windows = f"active up to {product['active_days']} days, dormant up to"
+        windows = f"active up to {product['active_days']} days and dormant up to"
         assert (f"{windows} {product['dormant_days']} days" in under.body) is bool(
             product["active_days"]
         )

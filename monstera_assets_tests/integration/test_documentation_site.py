@@ -58,7 +58,7 @@ def test_the_site_builds_without_warnings_and_links_to_every_page(tmp_path: Path
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_paths_lead_to_files(page: Path) -> None:
-    """MkDocs checks anchors between pages of the site, this test those from pages outside it."""
+    """MkDocs checks anchors between pages of the site. This test checks links from other pages."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r'\]\(([^)\s]+)\)|(?:src|href)="([^"]+)"', text)
     for link in ("".join(link) for link in links):
@@ -82,7 +82,7 @@ def test_settings_on_the_pages_exist(page: Path) -> None:
 
 
 def test_the_example_of_a_table_works() -> None:
-    """Three events of two users, one of them seen before signup; worked out by hand."""
+    """Three events of two users. One user was seen before signup. Results are worked out by hand."""
     module = types.ModuleType("silver_user_first_events")
     exec(blocks("extending.md", "python")[0], vars(module))  # noqa: S102
     asset, rule = module.silver_user_first_events, module.seen_after_signup

@@ -47,7 +47,7 @@ def test_the_query_returns_the_columns_of_the_table(
 
 
 def test_paths_of_the_seeds_by_the_pages_query(connection: duckdb.DuckDBPyConnection) -> None:
-    """First products of the 19 users with a product, by hand from seeds/README.md."""
+    """First products of the 19 users with a product, determined by hand from seeds/README.md."""
     first = dict(connection.execute(f"SELECT project, users FROM ({QUERIES[0][0]})").fetchall())
     assert first == {
         "video_studio": 5,  # usr_01, 02, 06, 13, 15

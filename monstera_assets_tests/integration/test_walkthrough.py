@@ -256,7 +256,7 @@ def test_the_transitions_of_the_account(seeds: duckdb.DuckDBPyConnection) -> Non
         row["days"] for row in section(PAGE, "States of acc_08").rows if row["state"] == "at_risk"
     ]
     assert (
-        f"{sum(map(int, at_risk))} days is the three stretches above, {' + '.join(at_risk)}"
+        f"{sum(map(int, at_risk))} days in at_risk are the three rows above: {' + '.join(at_risk)}"
         in " ".join(found.body.split())
     )
 
