@@ -279,7 +279,7 @@ def test_no_disk_space_for_the_state_of_dagster(tmp_path: Path) -> None:
         [said] = lines_of_failed(process, 2)
     home = tmp_path / "data" / "dagster_home"
     assert said.startswith(f"monstera: {home}: Dagster's state cannot be read or written: ")
-    assert "Check that the disk has free space" in said
+    assert "Check the disk space and the permissions" in said
     assert snapshot(tmp_path / "data" / "monstera.duckdb") == {}
 
 

@@ -357,7 +357,7 @@ def test_forgetting_again_and_wrong_ids(erased: Erased, monkeypatch: pytest.Monk
     assert (again.tombstone, again.already) == (erased.tombstones["u001"], True)
     for user, message in (
         ("nobody", "contains no user with this id"),
-        (" ", "The id of the user is empty"),
+        (" ", "The user id is empty"),
         (erased.tombstones["u001"], "is a tombstone"),
         ("acc_00", "contains no user with this id"),
     ):
