@@ -1,8 +1,8 @@
 """The contract of a declared table: types, nulls, key, allowed values and references.
 
-Each rule is one SQL statement that reads only the columns of that rule. A single statement for all
-rules would carry all columns through the joins for the references. If the key contains the day and a
-run wrote only its own days, only those days are read.
+Each rule is one SQL statement that reads only the columns it needs. A single statement for all
+rules would carry all columns through the reference joins. If the key contains the day, the
+rules read only the days that the run wrote.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ IN_USE = (ProductState.ACTIVE, ProductState.REACTIVATED)
 
 
 def active_products(catalog: ir.Table) -> ir.Table:
-    """Return the active products of the catalog, which have states, with their own windows."""
+    """Return the active products in the catalog, the only ones with states, and their own windows."""
     return catalog.filter(catalog.tier == "product", catalog.is_active).select(
         "product_id", "active_days", "dormant_days"
     )

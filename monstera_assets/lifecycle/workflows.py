@@ -1,9 +1,9 @@
 """Workflow runs, computed by matching step events in order (framework, section 7).
 
-A run is identified by a user, a workflow and an instance, which is the project, otherwise the session,
-otherwise the day. The run starts with the first event of step 1 in the instance. It advances with each
-following step, in order, within `workflow_days` of the start. An event counts as at most one step. All
-other step events leave the run unchanged.
+A run is identified by a user, a workflow and an instance, which is the project, otherwise the
+session, otherwise the day. The run starts with the first event of step 1 in the instance. It
+advances with each subsequent step that occurs in order and within `workflow_days` of the start. An
+event counts as at most one step. All other step events leave the run unchanged.
 """
 
 from __future__ import annotations

@@ -20,10 +20,10 @@ _STATE_FEATURES = tuple(column for column in STATE_COLUMNS if column.name in ACC
 TABLE = ma.declare_table(
     "silver_account_churn_features",
     grain="one snapshot of an account under contract",
-    description="What was known about each account under contract, and did its subscription lapse"
-    " in the next 90 days? Account churn models are trained on these rows and score them. There is"
-    " one snapshot on the as-of date and one every 30 days before it. Each contains the outcome,"
-    " and otherwise only facts dated up to the snapshot.",
+    description="What was known about each account under contract, and did its subscription lapse in"
+    " the next 90 days? Account churn models use these rows for training and scoring. Snapshots are"
+    " taken on the as-of date and every 30 days before it. Apart from the outcome, a snapshot"
+    " contains only facts up to its date.",
     key=("account_id", "snapshot_date"),
     columns=(
         ma.ACCOUNT_ID,

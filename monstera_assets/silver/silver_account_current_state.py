@@ -12,7 +12,7 @@ from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS,
 TABLE = ma.declare_table(
     "silver_account_current_state",
     grain="one account",
-    description="What are the current state and health of each account? The table describes the end"
+    description="What are the current state and health of each account? The values apply at the end"
     " of the as-of date, the latest day of the history.",
     key=("account_id",),
     columns=(ma.ACCOUNT_ID, *STATE_COLUMNS, ma.AS_OF_DATE, ma.STATE_UPDATED_AT),

@@ -11,9 +11,9 @@ from monstera_assets.silver.silver_user_segment_history import MEASURE_COLUMNS, 
 TABLE = ma.declare_table(
     "silver_behavioral_segments",
     grain="one user",
-    description="Which behavioral segments does each user currently belong to? The table describes the"
-    " end of the as-of date, the latest day of the history. It includes the measures from which the"
-    " segments are derived.",
+    description="Which behavioral segments does each user currently belong to? The values apply at"
+    " the end of the as-of date, the latest day of the history. The table includes the measures from"
+    " which the segments are derived.",
     key=("user_id",),
     columns=(
         ma.USER_ID,

@@ -29,13 +29,14 @@ TABLE = ma.declare_table(
         ma.Column(
             "product_switches",
             "int64",
-            "Number of events in a different product than the event before, by time and event id.",
+            "Number of events in a different product from the previous event, ordered by time and"
+            " event id.",
         ),
         ma.Column("workflows_completed", "int64", "Number of workflow runs completed on that day."),
         ma.Column(
             "cross_product_workflows_completed",
             "int64",
-            "Number of the completed runs whose workflow has steps in more than one product.",
+            "Number of completed runs of workflows with steps in more than one product.",
         ),
     ),
 )

@@ -11,8 +11,8 @@ TABLE = ma.declare_table(
     "silver_daily_user_activity",
     grain="one user, product and day with at least one event",
     description="What did each user do in each product each day? Events in features and sub-features"
-    " count toward their product. Events without a product have a row of their own, in which the"
-    " product is null.",
+    " count toward their product. Events without a product have a separate row, in which the product"
+    " is null.",
     key=("user_id", "product_id", "activity_date"),
     partition_column="activity_date",
     columns=(

@@ -34,7 +34,7 @@ TABLE = ma.declare_table(
         ),
         ma.product_column(
             "feature_id",
-            "Feature or sub-feature that the event names; null if it names none.",
+            "Feature or sub-feature named in the event; null if none.",
             nullable=True,
         ),
         replace(ma.ACCOUNT_OF_USER, nullable=True),

@@ -17,9 +17,9 @@ RETENTION_FROM = (30, 90)
 TABLE = ma.declare_table(
     "silver_product_adoption_sequences",
     grain="one path, a sequence of products in the order of adoption",
-    description="In which order have users adopted products by the as-of date? Each path of n products"
-    " has the number of users whose first n products were these, in this order. Each adopter is"
-    " counted in users_ending of exactly one path, the one with all products that the user adopted.",
+    description="In what order have users adopted products, up to the as-of date? Each row counts"
+    " the users whose first adoptions match its path, in order. In users_ending, each adopter counts"
+    " toward exactly one path, which contains all products that the user adopted.",
     key=("path",),
     columns=(
         ma.Column("path", "string", f"Product ids, separated by `{ARROW}`."),

@@ -26,7 +26,7 @@ TABLE = ma.declare_table(
     "silver_user_product_churn",
     grain="one churn of a user from a product",
     description="Which product does a user leave first, and what happens next? Each row is a"
-    " transition to churned_from_product, up to the as-of date, and shows whether the user then"
+    " transition to churned_from_product, up to the as-of date. It shows whether the user then"
     " churned from the platform. A user who returns to a product can churn from it more than once.",
     key=("user_id", "product_id", "churned_on"),
     columns=(
@@ -35,7 +35,8 @@ TABLE = ma.declare_table(
         ma.Column(
             "churn_number",
             "int64",
-            "Position among the user's churns from products, from 1; ties go to the lower product id.",
+            "Position among the user's churns from products, starting at 1; ties are ordered by"
+            " product id.",
         ),
         ma.Column(
             "from_state",
@@ -74,8 +75,8 @@ TABLE = ma.declare_table(
         ma.Column(
             "what_followed",
             "string",
-            "What happened first after the churn. On the same day, churn from the platform takes"
-            " precedence over a return to the product, and a return over churn from another product."
+            "What happened first after the churn. If several occur on the same day, churn from the"
+            " platform comes first, then a return to the product, then churn from another product."
             " already_off_the_platform means that the user had already churned from the platform or"
             " been deleted.",
             allowed=tuple(WhatFollowed),

@@ -40,11 +40,13 @@ MEASURE_COLUMNS = (
     ma.Column("events_before_30", "int64", "Qualifying events in the 30 days before the last 30."),
     ma.Column("active_days_28", "int64", "Days with a qualifying event in the last 28 days."),
     ma.Column("active_days_30", "int64", "Days with a qualifying event in the last 30 days."),
-    ma.Column("weeks_active", "int64", "How many of the last 4 weeks have a qualifying event."),
+    ma.Column(
+        "weeks_active", "int64", "Number of weeks with a qualifying event, out of the last 4."
+    ),
     ma.Column(
         "months_active",
         "int64",
-        "How many of the last 3 windows of 30 days have a qualifying event.",
+        "Number of 30-day windows with a qualifying event, out of the last 3.",
     ),
     ma.nullable(
         "days_quiet",
@@ -75,18 +77,19 @@ MEASURE_COLUMNS = (
     ),
     ma.Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
     ma.Column(
-        "workflows_completed", "int64", "Runs counted in workflows_started that are completed."
+        "workflows_completed", "int64", "Completed workflow runs among those in workflows_started."
     ),
     ma.nullable(
         "days_since_reactivation",
         "int64",
-        "Days since the latest reactivation; null if there is none in the last reactivation_days days."
-        " A late first activation is not a reactivation.",
+        "Days since the latest reactivation; null if none occurred in the last reactivation_days"
+        " days. A late first activation does not count as a reactivation.",
     ),
     ma.Column(
         "is_back_in_season",
         "boolean",
-        "Whether the user was active about a year ago and then quiet for over seasonal_quiet_days.",
+        "Whether the user was active about a year ago and then quiet for longer than"
+        " seasonal_quiet_days.",
     ),
     ma.Column("acquisition_source", "string", "Acquisition source of the user."),
 )
@@ -94,8 +97,8 @@ MEASURE_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_user_segment_history",
     grain="one user and date",
-    description="In which behavioral segments was each user at the end of each day? The table includes"
-    " the measures from which the segments are derived.",
+    description="Which behavioral segments did each user belong to at the end of each day? The table"
+    " includes the measures from which the segments are derived.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.USER_ID, ma.SNAPSHOT_DATE, *SEGMENT_COLUMNS, *MEASURE_COLUMNS),

@@ -18,7 +18,7 @@ TABLE = ma.declare_table(
     "silver_workflow_runs",
     grain="one workflow run, identified by user, workflow and instance",
     description="How far did each workflow run get by the end of the as-of date? A run starts with"
-    " step 1, and steps count only if they follow in order.",
+    " step 1, and steps count only if they occur in order.",
     key=RUN,
     columns=(
         *RUN_COLUMNS,

@@ -23,8 +23,8 @@ VALID_TO = ma.nullable(
 TRIGGERING_EVENT_ID = ma.nullable(
     "triggering_event_id",
     "string",
-    "Event that caused the transition at the start of the interval; null if there was no transition or"
-    " only the passage of time caused it.",
+    "Event that caused the transition at the start of the interval; null if there was no transition"
+    " or if only the passage of time caused it.",
 )
 TRANSITION_DATE = ma.Column("transition_date", "date", "First day of the new state.")
 DAYS_IN_PREVIOUS_STATE = ma.Column(
