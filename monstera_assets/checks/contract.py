@@ -33,7 +33,7 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class _Part:
-    """The part of a rule's statement that counts the violations in one column."""
+    """The part of a rule's statement that counts violations in one column."""
 
     rule: str
     label: str

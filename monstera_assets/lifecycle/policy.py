@@ -99,7 +99,7 @@ class SegmentPolicy(_Policy):
     monthly_min_months: int = Field(2, ge=1, le=3)
     """Minimum number of active 30-day windows in the last 3 for the monthly pattern."""
     seasonal_tolerance_days: int = Field(15, ge=0, le=30)
-    """Maximum distance in days between last year's use and the date one year ago."""
+    """Maximum number of days between last year's use and the date one year ago."""
     seasonal_quiet_days: Count = 60
     """Number of quiet days that a seasonal user must exceed after last year's use."""
     struggling_days: NonNegativeInt = 14
@@ -131,7 +131,7 @@ class AlertPolicy(_Policy):
     max_share_shift: Share = 0.05
     """Maximum deviation of a state's share of users from its mean over the previous 28 days."""
     max_time_in_new_increase: NonNegativeFloat = 0.2
-    """Maximum increase in the mean time in state new between consecutive 28-day periods."""
+    """Maximum increase in the mean time in the state new between consecutive 28-day periods."""
     max_slow_decline: Share = 0.05
     """Maximum decline in monthly active users over 4 consecutive weeks of decline."""
 
@@ -174,7 +174,7 @@ class ChurnPolicy(_Policy):
     min_training_rows: int = Field(500, ge=50)
     """Minimum number of training rows. With fewer rows, base rates are used as scores."""
     min_outcomes: int = Field(50, ge=10)
-    """Minimum number of churned rows, and of other rows, that is needed to train and evaluate a model."""
+    """Minimum number of churned rows, and of other rows, needed to train and evaluate a model."""
     medium_risk_from: Share = 0.25
     """Minimum churn probability for a user's risk to be medium."""
     high_risk_from: Share = 0.5

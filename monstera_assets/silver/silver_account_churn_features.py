@@ -63,7 +63,7 @@ def under_contract(rows: ir.Table) -> ir.BooleanValue:
 def silver_account_churn_features(
     silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Select the rows of the account history on the snapshot dates."""
+    """Select the rows of the account history for the snapshot dates."""
     history = silver_account_state_history
     as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
     oldest = feature_snapshots.oldest_snapshot(policy.churn, ACCOUNTS.horizon_steps)

@@ -60,7 +60,7 @@ def accounts_table_is_up_to_date(
 def nobody_is_active_on_a_lapsed_account(
     silver_account_current_state: ir.Table, silver_user_current_state: ir.Table
 ) -> ir.Table:
-    """No user is active on an account whose subscription has lapsed."""
+    """No user is active in an account whose subscription has lapsed."""
     accounts, users = silver_account_current_state, silver_user_current_state
     lapsed = accounts.filter(accounts.state_reason.startswith("subscription lapsed"))
     active = users.filter(users.platform_state == ma.UserState.ACTIVE)

@@ -1,4 +1,4 @@
-"""silver_account_state_intervals: intervals with a constant state and health of an account."""
+"""silver_account_state_intervals: intervals of constant state and health per account."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def silver_account_state_intervals(
 
 
 def states_on(days: ir.Table, day: ir.IntegerValue) -> dict[str, ir.Value]:
-    """Return the state columns of the history and current tables, for intervals on a given day."""
+    """Return the state columns of the history and current tables for intervals on a given day."""
     to_renewal = ma.day_number(days.contract_renewal_date) - day
     renewal = {"days_to_renewal": ibis.ifelse(days.is_paid, to_renewal, None)}
     names = ma.column_names(STATE_COLUMNS)

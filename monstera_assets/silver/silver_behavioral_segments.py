@@ -46,7 +46,7 @@ def agrees_with_history(
     silver_user_segment_history: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """The segments of every user are those on the latest day of the history."""
+    """Every user's segments match the segments on the latest day of the history."""
     history = silver_user_segment_history
     latest = history.filter(
         history.snapshot_date

@@ -52,7 +52,7 @@ TABLE = ma.declare_table(
 def silver_daily_user_activity(
     bronze_events: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:
-    """Aggregate the events of users per user, product and day."""
+    """Aggregate user events per user, product and day."""
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     events = bronze_events.filter(bronze_events.entity_type == "user")
     events = events.left_join(nodes, events.product_id == nodes.node_id)

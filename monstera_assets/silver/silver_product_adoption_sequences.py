@@ -122,7 +122,7 @@ def silver_product_adoption_sequences(
 
 
 def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
-    """Add whether each period after an adoption is over and whether the adopter was active in it."""
+    """Add whether each period after an adoption has ended and whether the adopter was active in it."""
     used = activity.filter(activity.qualifying_events > 0)
     used = used.select("user_id", used_on=used.activity_date).distinct()
     steps = adoptions.select("user_id", "sequence_number", "adoption_date", "as_of_date")

@@ -157,7 +157,7 @@ def silver_user_churn_features(
 
 
 def _active_days(activity: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """Count each user's active days in the 7 and in the 90 days up to each snapshot."""
+    """Count each user's active days in the 7 days and in the 90 days up to each snapshot."""
     active = activity.filter(activity.qualifying_events > 0, activity.activity_date <= as_of)
     days = active.select("user_id", "activity_date").distinct()
     days = days.mutate(

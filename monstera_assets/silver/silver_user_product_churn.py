@@ -151,7 +151,7 @@ def silver_user_product_churn(
 
 
 def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
-    """Count the products in which the user was active on the day, which exclude the churned product."""
+    """Count the products in which the user was active on that day, excluding the churned product."""
     active = history.filter(history.current_state.isin(IN_USE))
     active = active.select("user_id", churned_on="snapshot_date")
     found = churns.inner_join(active, ["user_id", "churned_on"])
@@ -159,7 +159,7 @@ def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
 
 
 def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) -> ir.Table:
-    """Return the platform state on the day and its first day, null if it is the user's first state.
+    """Return the platform state on the day, and its first day (null for the user's first state).
 
     The state is the one before the next transition, or the current state if there is no later
     transition.
@@ -209,7 +209,7 @@ def agree_with_transitions(
 def platform_state_is_the_historys(
     silver_user_product_churn: ir.Table, silver_user_state_history: ir.Table
 ) -> ir.Table:
-    """The platform state on the day of each churn is the one in silver_user_state_history."""
+    """The platform state on the day of each churn matches silver_user_state_history."""
     churns, history = silver_user_product_churn, silver_user_state_history
     days = history.select("user_id", churned_on="snapshot_date", state="platform_state")
     days = days.semi_join(churns, ["user_id", "churned_on"])

@@ -1,4 +1,4 @@
-"""silver_user_product_state_intervals: intervals with a constant state of a user in a product."""
+"""silver_user_product_state_intervals: intervals of constant state per user and product."""
 
 from __future__ import annotations
 

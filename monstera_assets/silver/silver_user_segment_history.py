@@ -180,9 +180,9 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
 
 
 def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the workflow runs that started in the window or in the 90 days before, as of its end.
+    """Return the workflow runs started in the window or in the 90 days before, as of the window's end.
 
-    `runs` may describe a later date, because later steps change neither the start of a run nor an
+    `runs` may be as of a later date, because later steps change neither the start of a run nor an
     earlier completion.
     """
     first, last = ma.day_number(window.first), ma.day_number(window.last)
@@ -235,7 +235,7 @@ def measures_agree_with_sources(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """On the last day of the window, the measures agree with the tables from which they are counted.
+    """On the last day of the window, the measures agree with the tables from which they are computed.
 
     Checking every day would take longer than computing the table, because each day counts 30 days of
     events.

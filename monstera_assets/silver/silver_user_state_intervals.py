@@ -1,4 +1,4 @@
-"""silver_user_state_intervals: intervals with a constant state of a user."""
+"""silver_user_state_intervals: intervals of constant state per user."""
 
 from __future__ import annotations
 

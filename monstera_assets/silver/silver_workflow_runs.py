@@ -91,7 +91,7 @@ def runs_have_a_first_step(
 
 @ma.rule(TABLE)
 def status_fits_steps(silver_workflow_runs: ir.Table, *, policy: ma.LifecyclePolicy) -> ir.Table:
-    """A run is completed if and only if all its steps were reached within workflow_days."""
+    """A run is completed if and only if it reached all steps within workflow_days."""
     runs = silver_workflow_runs
     completed = runs.status == RunStatus.COMPLETED
     age = ma.day_number(runs.as_of_date) - ma.day_number(runs.started_at.date())
