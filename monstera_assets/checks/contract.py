@@ -58,7 +58,7 @@ def contract_rules(table: Table) -> tuple[str, ...]:
 def evaluate_contract(
     connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None
 ) -> dict[str, Finding]:
-    """Evaluate the contract of a table over the days of a window, or over all rows.
+    """Evaluate the contract of a table for the days of a window or for all rows.
 
     Returns:
         Findings by rule name.

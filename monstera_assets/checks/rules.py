@@ -2,12 +2,12 @@
 
 A rule is a pure function decorated with `@rule`. As with assets, its positional parameters are
 named after the tables it reads. Its keyword-only parameters, all optional, are `policy`, `window`
-(the days that the run computed) and `out_of_date` (a function from the name of a partitioned table
-to the days that a later change of the source affects). The function returns the rows that break the
+(the days that the run computed) and `out_of_date` (a function that maps the name of a partitioned
+table to the days affected by a later source change). The function returns the rows that break the
 rule, and a failed check shows some of them. A row with a non-null `not_evaluated` is not a
-violation. Its value says why something was not evaluated, and a passing check shows the
-value as a note. The first paragraph of the docstring states what holds if the rule passes. It is
-also the description of the check, unless `@rule` specifies another.
+violation. Its value says why something was not evaluated, and a passing check shows the value as a
+note. The first paragraph of the docstring states what holds if the rule passes. It is also the
+description of the check, unless `@rule` specifies another.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Rule:
     def not_evaluated(
         self, tables: Sequence[ir.Table], *, policy: LifecyclePolicy, window: DateWindow | None
     ) -> ir.Table | None:
-        """Return the reasons for what was not evaluated, or None if the rule gives no reasons."""
+        """Return the `not_evaluated` reasons, or None if the rule does not return that column."""
         found = self._found(tables, policy, _of_dates(window))
         if NOT_EVALUATED not in found.columns:
             return None

@@ -1,9 +1,9 @@
 """The states and health of accounts (framework, section 5).
 
-The state of an account depends on its contract, its contract 30 days ago and its use in sliding windows
-of days. Because these stay the same for many days, `account_intervals` evaluates the state only on the
-days on which one of them changes. The history, current and transition tables are derived from its
-intervals.
+The state of an account depends on its contract, its contract 30 days ago and its use in sliding
+windows of days. Because these inputs stay the same for many days, `account_intervals` evaluates the
+state only on days when one of them changes. The history, current and transition tables are derived
+from its intervals.
 
 Use is computed from changes: a day with a qualifying event adds one active seat, which is removed 30
 days later unless the user was active again in between. Running sums turn the changes into levels, so no
@@ -63,7 +63,7 @@ def account_intervals(
 ) -> ir.Table:
     """Return the state and health of each account for all days since its creation.
 
-    Reads bronze tables and silver_daily_user_activity, from the first day of the data.
+    Reads bronze tables and all days of silver_daily_user_activity.
 
     Returns:
         Interval table by `account_id`, with days as numbers: the columns of

@@ -1,8 +1,8 @@
 """Extensions of Ibis: query parameters, hints on how to run an expression, and shorthands.
 
-Parameters and hints are nodes that the compiler of an engine renders (for DuckDB,
-`warehouse.compiler`), so that expressions do not depend on an engine. Only this module,
-`lifecycle.workflows` and the compiler use Ibis internals.
+Parameters and hints are nodes that an engine's compiler renders (for DuckDB, `warehouse.compiler`),
+so that expressions do not depend on an engine. Only this module, `lifecycle.workflows` and the
+compiler use Ibis internals.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ qualifying event, and at the end of the active, dormant or new period. A key the
 few intervals per qualifying day, and the other state tables are derived from them. The history has
 one row per day of an interval, the current state is the interval that contains the as-of date, and
 a transition occurs where one interval follows another. `activity_intervals` contains the activity
-rules for users and products. Accounts use only the functions below it.
+rules for users and products. The account logic uses only the functions below it.
 
 An interval table has key columns, `valid_from` and `valid_to` (both included; the last interval of a
 key ends on `FOREVER`), and payload columns whose values apply to each day of the interval. The state on
@@ -204,8 +204,8 @@ def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
     """Fill the gaps between the sparse intervals of each key, from `ALWAYS` to `FOREVER`.
 
     `pieces` is an interval table without overlaps that has `begun_by_event_id` and
-    `ended_by_event_id`. The payload of added intervals is null, except that their
-    `begun_by_event_id` is the `ended_by_event_id` of the previous interval.
+    `ended_by_event_id`. Added intervals have a null payload, except that their `begun_by_event_id`
+    is the `ended_by_event_id` of the previous interval.
     """
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
     neighbours = pieces.mutate(

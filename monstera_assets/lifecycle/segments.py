@@ -124,10 +124,10 @@ DIMENSIONS = (
         (
             Segment(
                 "at_risk",
-                "active or returning, and one of: qualifying events in the last 30 days at most"
-                " {at_risk_max_event_share} of those in the 30 days before, if those are at least"
-                " {at_risk_min_events_before}; or {at_risk_quiet_days} to {at_risk_max_quiet_days}"
-                " days quiet; or fewer active products than 30 days earlier",
+                "active or returning, and one of: at least {at_risk_min_events_before} qualifying"
+                " events in the 30 days before the last 30, and at most {at_risk_max_event_share} of"
+                " that number in the last 30; or {at_risk_quiet_days} to {at_risk_max_quiet_days}"
+                " quiet days; or fewer active products than 30 days earlier",
                 _is_at_risk,
             ),
             Segment(
@@ -358,7 +358,7 @@ def with_segments(measures: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 def disagreeing(
     labelled: ir.Table, policy: LifecyclePolicy, dimensions: Iterable[Dimension]
 ) -> ir.BooleanValue:
-    """Select rows with a value whose rule does not apply, or is preceded by a rule that applies.
+    """Select rows with a value whose rule does not apply or comes after a rule that applies.
 
     This function evaluates each rule separately, whereas `Dimension.label` evaluates them in order.
     """

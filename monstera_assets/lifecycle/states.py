@@ -69,7 +69,7 @@ class AccountState(StrEnum):
 
 
 class FrozenReason(StrEnum):
-    """Reason why an account is frozen."""
+    """Reason an account is frozen."""
 
     PAYMENT_DUNNING = "payment_dunning"
     SEASONAL = "seasonal"

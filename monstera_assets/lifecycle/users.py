@@ -39,7 +39,7 @@ def platform_intervals(
 ) -> ir.Table:
     """Return the state of each user on the platform for all days since signup.
 
-    Reads bronze tables and silver_daily_user_activity, from the first day of the data.
+    Reads bronze tables and all days of silver_daily_user_activity.
 
     Returns:
         Interval table by `user_id`, with days as numbers: `platform_state`, `state_since`,

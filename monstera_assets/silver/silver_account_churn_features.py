@@ -46,7 +46,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "churned",
             "boolean",
-            "Whether the subscription was lapsed on any of the 90 days after the snapshot; null"
+            "Whether the subscription had lapsed on any of the 90 days after the snapshot; null"
             " until those days have passed.",
         ),
         ma.AS_OF_DATE,

@@ -111,7 +111,7 @@ def agrees_with_product_states(
     silver_user_product_states: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Every user has a row, and it agrees with the user's product states."""
+    """Every user has a row that agrees with the user's product states."""
     states = silver_user_product_states
     tried = states.current_state != ma.ProductState.NEVER_ADOPTED
     counted = states.group_by(person_id="user_id").aggregate(

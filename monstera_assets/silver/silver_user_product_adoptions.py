@@ -74,7 +74,7 @@ def silver_user_product_adoptions(
 def agree_with_product_states(
     silver_user_product_adoptions: ir.Table, silver_user_product_states: ir.Table
 ) -> ir.Table:
-    """The adoptions are all product states except never_adopted, and sequence_number has no gaps."""
+    """The adoptions match all product states except never_adopted, and sequence_number has no gaps."""
     adoptions, states = silver_user_product_adoptions, silver_user_product_states
     states = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     columns = ("user_id", "product_id", "current_state")

@@ -184,7 +184,7 @@ def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) ->
 def agree_with_transitions(
     silver_user_product_churn: ir.Table, silver_user_state_transitions: ir.Table
 ) -> ir.Table:
-    """The churns are all transitions to churned_from_product, and churn_number has no gaps."""
+    """The churns match all transitions to churned_from_product, and churn_number has no gaps."""
     churns = silver_user_product_churn
     as_of = churns.aggregate(day=churns.as_of_date.max())
     moves = silver_user_state_transitions

@@ -1,8 +1,8 @@
 """The states on one day, recomputed with the rules in docs/framework.md.
 
 Histories are derived from intervals, whose computation relies on when a state can change. To detect
-errors in the intervals, the checks in this module evaluate every rule for the last day of a run,
-using the facts up to that day, and compare the result with the history. Only the thresholds and the
+errors in the intervals, the checks in this module evaluate every rule for the last day of a run and
+compare the result with the history. They use only facts up to that day. Only the thresholds and the
 names of the states are imported from `lifecycle`.
 
 The start of a state depends on the previous day. If the state has not changed, the start is the
