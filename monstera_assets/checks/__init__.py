@@ -1,5 +1,6 @@
-"""Asset checks, which verify what must hold for each table.
+"""Asset checks, which verify the rules of each table.
 
-This package has the contract of every declared table (types, nulls, key, allowed values, references)
-and the code that turns rules into Dagster checks. The rules of a table are in the module of the table.
+This package contains the contract of every declared table (types, nulls, key, allowed values,
+references) and the code that turns rules into Dagster checks. The rules of a table are in the
+table's module.
 """

@@ -1,8 +1,8 @@
 """Sets of integers stored as bits, so that a rule can compare sets instead of their members.
 
-A set has one row per word of 32 numbers that has members. `word_of` returns the word of a number, and
-`bit_of` the bit within the word. `bit_or()` aggregates numbers to sets and ignores repetitions. Union,
-intersection and difference are bitwise operations.
+A set has one row per non-empty word of 32 numbers. `word_of` returns the word of a
+number, and `bit_of` returns its bit within that word. `bit_or()` aggregates numbers into sets and
+ignores duplicates. Union, intersection and difference are bitwise operations.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The contract of a declared table: types, nulls, key, allowed values and references.
 
-Each rule is one SQL statement that reads only the columns of that rule. A single statement for all
-rules would carry all columns through the joins for the references. If the key contains the day and a
-run wrote only its own days, only those days are read.
+Each rule is one SQL statement that reads only the columns it needs. A single statement for all
+rules would carry all columns through the reference joins. If the key contains the day, the
+rules read only the days that the run wrote.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DESCRIPTIONS = {
 
 @dataclass(frozen=True)
 class _Part:
-    """The part of a rule's statement that counts the violations in one column."""
+    """The part of a rule's statement that counts violations in one column."""
 
     rule: str
     label: str
@@ -58,7 +58,7 @@ def contract_rules(table: Table) -> tuple[str, ...]:
 def evaluate_contract(
     connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None
 ) -> dict[str, Finding]:
-    """Evaluate the contract of a table over the days of a window, or over all rows.
+    """Evaluate the contract of a table for the days of a window or for all rows.
 
     Returns:
         Findings by rule name.

@@ -1,13 +1,13 @@
-"""Rules, which are the checks that belong to individual tables.
+"""Rules, which are checks of individual tables.
 
-A rule is a pure function decorated with `@rule`. As for assets, its positional parameters are named
-after the tables it reads. Its keyword-only parameters, all optional, are `policy`, `window` (the days
-that the run computed) and `out_of_date` (a function from the name of a partitioned table to the days
-that a later change of the source affects). The function returns the rows that break the rule, and a
-failed check shows some of them. If a row has a non-null `not_evaluated`, it is not a violation but the
-reason why something was not evaluated, and a passing check notes it. The first paragraph of the
-docstring states what holds if the rule passes. It is the description of the check, unless `@rule` is
-given a different one.
+A rule is a pure function decorated with `@rule`. As with assets, its positional parameters are
+named after the tables it reads. Its keyword-only parameters, all optional, are `policy`, `window`
+(the days that the run computed) and `out_of_date` (a function that maps the name of a partitioned
+table to the days affected by a later source change). The function returns the rows that break the
+rule, and a failed check shows some of them. A row with a non-null `not_evaluated` is not a
+violation. Its value says why something was not evaluated, and a passing check shows the value as a
+note. The first paragraph of the docstring states what holds if the rule passes. It is also the
+description of the check, unless `@rule` specifies another.
 """
 
 from __future__ import annotations
@@ -67,18 +67,18 @@ class Finding:
         return self.violations == 0
 
     def as_markdown(self) -> str:
-        """Return the examples as a Markdown table, with cells escaped."""
+        """Return the examples as a Markdown table with escaped cells."""
         lines = [self.columns, tuple("---" for _ in self.columns), *self.examples]
         return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What must hold for a table, as described in the docstring of this module.
+    """A condition that must hold for a table, as described in the module docstring.
 
-    `reads` names the tables that the function reads. It is needed if the function serves several
-    tables, because its parameters cannot name them. `level` is the alert level of a violation. The
-    default is P0 if the rule blocks downstream tables, and P2 otherwise.
+    `reads` names the tables that the function reads. It is required if several tables share the
+    function, because the parameters then cannot name them. `level` is the alert level of a
+    violation. The default is P0 if the rule blocks downstream tables, and P2 otherwise.
     """
 
     table: Table
@@ -120,7 +120,7 @@ class Rule:
     def not_evaluated(
         self, tables: Sequence[ir.Table], *, policy: LifecyclePolicy, window: DateWindow | None
     ) -> ir.Table | None:
-        """Return the reasons why something was not evaluated, or None if the rule has no reasons."""
+        """Return the `not_evaluated` reasons, or None if the rule does not return that column."""
         found = self._found(tables, policy, _of_dates(window))
         if NOT_EVALUATED not in found.columns:
             return None
@@ -181,7 +181,7 @@ def rule(
     blocking: bool = True,
     level: AlertLevel | None = None,
 ) -> Callable[[Callable[..., ir.Table]], Rule]:
-    """Declare the decorated function as a rule of a table, with the name of the function."""
+    """Declare the decorated function as a rule of a table, named after the function."""
 
     def decorate(function: Callable[..., ir.Table]) -> Rule:
         text = description or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
@@ -206,12 +206,12 @@ def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: s
 
 
 def within(rows: ir.Table, column: str, window: Window) -> ir.Table:
-    """Return the rows with a date in a window."""
+    """Return the rows whose date is in a window."""
     return rows.filter(rows[column].between(window.first, window.last))
 
 
 def differing_rows(left: ir.Table, right: ir.Table) -> ir.Table:
-    """Return the rows that only one of two tables has, with the table (left or right) as `found_in`."""
+    """Return the rows in only one of two tables, with the table (left or right) as `found_in`."""
     right = right.select(*left.columns)
     only_left = left.difference(right).mutate(found_in=ibis.literal("left"))
     only_right = right.difference(left).mutate(found_in=ibis.literal("right"))

@@ -1,7 +1,7 @@
-"""Dagster checks of a table, in which one step evaluates the contract and all rules.
+"""Dagster checks of a table: one step evaluates the contract and all rules.
 
-If the evaluation of a rule raises an error, the result is a failed check. Alerts read check
-evaluations, and a check that raises an error leaves none.
+If evaluating a rule raises an error, the check fails. Alerts read check evaluations, which a check
+that raises an error does not record.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -134,7 +134,7 @@ def _rule_finding(
 def _open_days(
     connection: duckdb.DuckDBPyConnection, rule: Rule, window: DateWindow | None
 ) -> DateWindow | None:
-    """Return the days to check for which the raw events that the rule reads still exist."""
+    """Return the days to check, limited to days with raw events if the rule reads raw events."""
     archived = archive(connection) if window and set(rule.inputs) & set(RAW_TABLES) else None
     if window is None or archived is None or archived.open_from <= window.first:
         return window
@@ -169,7 +169,7 @@ def _not_evaluated(error: Exception) -> str:
 def _window(
     context: AssetCheckExecutionContext, connection: duckdb.DuckDBPyConnection, table: Table
 ) -> DateWindow | None:
-    """Return the days of the run's partitions, or all materialized days if it has no partitions."""
+    """Return the days of the run's partitions, or all materialized days if the run has none."""
     if table.partition_column is None:
         return None
     tags = context.run.tags

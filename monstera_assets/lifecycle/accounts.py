@@ -1,9 +1,9 @@
 """The states and health of accounts (framework, section 5).
 
-The state of an account depends on its contract, its contract 30 days ago and its use in sliding windows
-of days. Because these stay the same for many days, `account_intervals` evaluates the state only on the
-days on which one of them changes. The history, current and transition tables are derived from its
-intervals.
+The state of an account depends on its contract, its contract 30 days ago and its use in sliding
+windows of days. Because these inputs stay the same for many days, `account_intervals` evaluates the
+state only on days when one of them changes. The history, current and transition tables are derived
+from its intervals.
 
 Use is computed from changes: a day with a qualifying event adds one active seat, which is removed 30
 days later unless the user was active again in between. Running sums turn the changes into levels, so no
@@ -63,7 +63,7 @@ def account_intervals(
 ) -> ir.Table:
     """Return the state and health of each account for all days since its creation.
 
-    Reads bronze tables and silver_daily_user_activity, from the first day of the data.
+    Reads bronze tables and all days of silver_daily_user_activity.
 
     Returns:
         Interval table by `account_id`, with days as numbers: the columns of
@@ -126,7 +126,7 @@ def _days_of_change(
 
 
 def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
-    """Add the current contract, the lowest seats in the last 30 days and the contract 30 days ago."""
+    """Add the current contract, the fewest seats in the last 30 days and the contract 30 days ago."""
     in_force = contract.rename(contract_from="valid_from", contract_to="valid_to")
     at_day = days.asof_join(
         in_force, on=days.day >= in_force.contract_from, predicates=_NUMBER
@@ -161,7 +161,7 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
 def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
     """Return the changes in use per account and day.
 
-    Changes before the account's creation count on the day of creation.
+    Changes before the account's creation count toward the day of creation.
 
     Returns:
         One row per account and `day`: the changes `seats_in_use`, `products_in_use`, `events_recent`
@@ -239,7 +239,7 @@ def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
 
 
 def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Apply the state rules in the framework's order. `state_reason` names the first that applies."""
+    """Apply the state rules in framework order. `state_reason` names the first rule that applies."""
     is_paid, lapsed, never_paid = (
         days.phase == str(phase) for phase in (Phase.PAID, Phase.LAPSED, Phase.NEVER_PAID)
     )

@@ -1,10 +1,10 @@
 """The measures from which behavioral segments are derived, in sliding windows (framework, section 7).
 
-Every measure is a level that facts raise and lower. For example, a qualifying event adds one to the
-number of events in the last 28 days, and subtracts one 28 days later. Running sums turn these changes
-into levels, which stay constant between changes. `behavior_intervals` computes one day and many years
-in the same way. A day depends on at most `ACTIVITY_DAYS` days of daily activity. All measures except
-the seasonal one need only the last 90 days.
+Every measure is a level that facts increase or decrease. For example, a qualifying event adds one
+to the number of events in the last 28 days, and subtracts one 28 days later. Running sums turn
+these changes into levels, which stay constant between changes. `behavior_intervals` computes one
+day or many years in the same way. The measures on a day depend on at most `ACTIVITY_DAYS` days of
+activity. All measures except the seasonal one need only the last 90 days.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Facts:
         features_of_product: ir.Table,
         **others: ir.Table,
     ) -> Facts:
-        """Collect the facts from daily silver tables, marked `by_key` because users are independent.
+        """Collect facts from daily silver tables and mark them `by_key` because users are independent.
 
         `others` are the facts that come from several tables: `reached`, `runs` and `users`.
         """

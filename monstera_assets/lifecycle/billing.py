@@ -6,11 +6,11 @@ term a subscription can end once, for one of three reasons. After that, nothing 
 term (framework, section 5, "Billing facts").
 
 Two of the reasons depend only on the events of the term: a cancellation that takes effect, and a
-payment failure that stays open for too long. The third reason is a renewal date that passes without an
-open failure or pause. It also depends on whether a pause is carried over from the previous term, so
-each term is evaluated for both cases. A term keeps the pause, drops it, or ends it with the
+payment failure that stays open for too long. The third reason is a renewal date that passes without
+an open failure or pause. It also depends on whether a pause is carried over from the previous term,
+so each term is evaluated for both cases. A term keeps the pause, drops it, or ends it with the
 subscription. The latest term with the same outcome in both cases determines which case applies. One
-window function over the terms finds it.
+window function over the terms finds this term.
 
 Days are represented as numbers (see `intervals`).
 """
@@ -160,7 +160,7 @@ def payment_failures(
 
 
 def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return the terms of each account's subscription and the days on which it ends within them.
+    """Return the terms of each account's subscription and the days on which it ends in each term.
 
     Returns:
         One row per account and term: `account_id`, `term` (from 1), `from_day`, `ends_on` (the last
@@ -284,11 +284,11 @@ def billing_intervals(
 
 
 def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.Table:
-    """Return the steps that take effect since the first payment, with the values that apply after each.
+    """Return the effective steps since the first payment, with the values that apply after each one.
 
     Events on a lapsed subscription are dropped. From the first payment on, the values of the latest
-    event apply, including events before the payment. Until an event has a value, the one in the
-    accounts table applies.
+    event apply, including events before the payment. Until an event provides a value, the value in
+    the accounts table applies.
     """
     term = terms.select("account_id", "term", "ends_on", "begins_paused", "returned_on")
     steps = left_joined(steps, term, on=["account_id", "term"])
@@ -323,7 +323,7 @@ def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.
 
 
 def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by: str) -> ir.Table:
-    """Fill each null in a column with the last value before it in its group, if there is one."""
+    """Fill each null in a column with the previous non-null value in its group, if any."""
     so_far = ibis.cumulative_window(group_by=group_by, order_by=order_by)
     runs = table.mutate(values_so_far=table[column].count().over(so_far))
     run = ibis.window(group_by=[*group_by, "values_so_far"])
@@ -333,14 +333,15 @@ def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by
 def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     """Return one row per account and subscription event, with the values that apply after it.
 
-    Columns: `account_id`, `event_id`, `step` (number of the event among the account's events), `term`
-    (0 before the first payment), `event_type`, `day`, `holds_until` (the day before the next event),
-    `term_last`, `effective_day` (of a cancellation), `renewal_day`, `failure_open`, `open_failures`,
-    `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and `closing_day` (of the
-    event that closes the failures), `grace_until` (of the latest failure), `paused` (null until an
-    event of the term decides it), and the values of the event itself: `seats`, `revenue`, `tier`,
-    `pause_reason`. A row applies at the end of the days from `day` to `holds_until`. If an account has
-    several events on one day, only the row of the last one covers any days.
+    Columns: `account_id`, `event_id`, `step` (number of the event among the account's events),
+    `term` (0 before the first payment), `event_type`, `day`, `holds_until` (the day before the next
+    event), `term_last`, `effective_day` (of a cancellation), `renewal_day`, `failure_open`,
+    `open_failures`, `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and
+    `closing_day` (of the event that closes the failures), `grace_until` (of the latest failure),
+    `paused` (null until an event of the term decides it), and the values of the event itself:
+    `seats`, `revenue`, `tier`, `pause_reason`. A row applies at the end of each day from `day` to
+    `holds_until`. If an account has several events on one day, only the row for the last event
+    covers any days.
     """
     events = _events(accounts, subscription_events)
     ordered = ibis.window(group_by="account_id", order_by=["at", "event_id"])

@@ -1,8 +1,8 @@
 """Extensions of Ibis: query parameters, hints on how to run an expression, and shorthands.
 
-Parameters and hints are nodes that the compiler of an engine renders (for DuckDB,
-`warehouse.compiler`), so that expressions do not depend on an engine. Only this module,
-`lifecycle.workflows` and the compiler use Ibis internals.
+Parameters and hints are nodes that an engine's compiler renders (for DuckDB, `warehouse.compiler`),
+so that expressions do not depend on an engine. Only this module, `lifecycle.workflows` and the
+compiler use Ibis internals.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
 
 
 class PartitionedByKey(Simple):  # type: ignore[misc]
-    """A table of facts about one key each, in a computation that treats each key independently."""
+    """A table in which each fact concerns one key, for computations that treat keys independently."""
 
     key: str
 
 
 def parameter(name: str, dtype: str) -> ir.Scalar:
-    """Return a parameter of a query.
+    """Return a query parameter.
 
     Args:
         name: a lowercase identifier. Parameters with the same name have the same value.
@@ -78,11 +78,11 @@ def union_by_name(*tables: ir.Table) -> ir.Table:
 
 
 def by_key(facts: ir.Table, key: str) -> ir.Table:
-    """Mark facts of a computation that treats each key independently.
+    """Mark facts for a computation that treats each key independently.
 
-    Use it for the inputs of computations whose intermediate results are many times larger than their
-    result, such as levels computed from changes. If there are many rows, the computation runs in
-    batches of keys. The facts are computed only once.
+    Use it for the inputs of computations whose intermediate results are many times larger than the
+    final result, such as levels computed from changes. If there are many rows, the computation runs
+    in batches of keys. The facts are computed only once.
 
     Args:
         facts: a table with the column `key`. Every row of the result must depend only on rows with the

@@ -1,11 +1,11 @@
 """The state engine, which turns dated facts into intervals with a constant state.
 
-Between two facts, a state can change only at fixed distances: on the day after a day with a qualifying
-event, and when the active days, the dormant days or the days of being new end. A key therefore has only
-a few intervals per qualifying day, and the other state tables are derived from them. The history has
-one row per day of an interval, the current state is the interval that contains the as-of date, and a
-transition occurs where one interval follows another. `activity_intervals` contains the activity rules
-of users and products. Accounts use only the functions below it.
+Between two facts, a state can change only after a fixed number of days: on the day after a
+qualifying event, and at the end of the active, dormant or new period. A key therefore has only a
+few intervals per qualifying day, and the other state tables are derived from them. The history has
+one row per day of an interval, the current state is the interval that contains the as-of date, and
+a transition occurs where one interval follows another. `activity_intervals` contains the activity
+rules for users and products. The account logic uses only the functions below it.
 
 An interval table has key columns, `valid_from` and `valid_to` (both included; the last interval of a
 key ends on `FOREVER`), and payload columns whose values apply to each day of the interval. The state on
@@ -52,7 +52,7 @@ def day_date(number: ir.IntegerValue) -> ir.DateValue:
 
 
 def days_earlier(day: ir.DateValue, days: int) -> ir.DateValue:
-    """Return the date `days` days before another."""
+    """Return the date `days` days before another date."""
     return day_date(day_number(day) - days)
 
 
@@ -65,10 +65,10 @@ def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
 def first_of(
     value: ir.Value, *, order_by: Sequence[ir.Value], where: ir.BooleanValue | None = None
 ) -> ir.Value:
-    """Aggregate to the value of the first row in an order.
+    """Aggregate to the value in the first row of an ordering.
 
-    Ties go to the smallest value. The function takes the minimum of a struct, which keeps only one row
-    in memory, whereas a sorted aggregate keeps all rows.
+    If rows tie, the smallest value is used. The function takes the minimum of a struct, which keeps
+    only one row in memory, whereas a sorted aggregate keeps all rows.
 
     Args:
         value: the value to return, never null.
@@ -203,9 +203,9 @@ def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Tab
 def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
     """Fill the gaps between the sparse intervals of each key, from `ALWAYS` to `FOREVER`.
 
-    `pieces` is an interval table without overlaps that has `begun_by_event_id` and `ended_by_event_id`.
-    The payload of added intervals is null, except that their `begun_by_event_id` is the
-    `ended_by_event_id` of the interval before.
+    `pieces` is an interval table without overlaps that has `begun_by_event_id` and
+    `ended_by_event_id`. Added intervals have a null payload, except that their `begun_by_event_id`
+    is the `ended_by_event_id` of the previous interval.
     """
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
     neighbours = pieces.mutate(
@@ -233,7 +233,7 @@ def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
 def overlay(
     base: ir.Table, cover: ir.Table, *, keys: Sequence[str], columns: Sequence[str]
 ) -> ir.Table:
-    """Split the intervals of `base` where those of `cover` begin or end, and add columns of `cover`.
+    """Split the intervals of `base` where `cover` intervals begin or end, and add columns of `cover`.
 
     Args:
         base: interval table.
@@ -268,8 +268,7 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
 def neighbours(day: ir.IntegerColumn, *, keys: Sequence[str]) -> dict[str, ir.IntegerValue]:
     """Return the columns `previous_day` and `next_day`, the neighboring days of the key, null if none.
 
-    DuckDB sorts the rows only once for these columns and for others over windows with the same keys and
-    order.
+    DuckDB sorts the rows only once for these and other window columns with the same keys and order.
     """
     by_key = ibis.window(group_by=list(keys), order_by=day)
     return {"previous_day": day.lag().over(by_key), "next_day": day.lead().over(by_key)}
@@ -278,9 +277,9 @@ def neighbours(day: ir.IntegerColumn, *, keys: Sequence[str]) -> dict[str, ir.In
 def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
     """Return the days on which a key starts and stops counting in a sliding window of days.
 
-    A key counts for `days` days from an active day on. Another active day within that time extends it,
-    so that no key counts twice. `active_days` has one row per key and active day, with `keys` and `day`
-    (a number).
+    A key counts for `days` days, starting on an active day. Another active day within that period
+    extends it, so that no key counts twice. `active_days` has one row per key and active day, with
+    `keys` and `day` (a number).
 
     Returns:
         `keys`, `day` and `change`: 1 if the key starts counting on the day, -1 if it stops.

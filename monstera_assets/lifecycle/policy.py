@@ -19,7 +19,7 @@ class _Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     rising: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Pairs of settings of which the first must not exceed the second."""
+    """Pairs of settings in which the first must not exceed the second."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -49,7 +49,7 @@ class SegmentPolicy(_Policy):
     at_risk_min_events_before: Count = 4
     """Minimum number of events in the 30 days before the last 30 for a decline to be detected."""
     at_risk_max_event_share: Share = 0.5
-    """Maximum ratio of events in the last 30 days to those in the 30 days before for a decline."""
+    """Maximum ratio of events in the last 30 days to events in the previous 30 days for a decline."""
     at_risk_quiet_days: Count = 15
     """Minimum number of days since the last event for a quiet user to be at risk."""
     at_risk_max_quiet_days: int = Field(30, ge=1, le=89)
@@ -75,7 +75,7 @@ class SegmentPolicy(_Policy):
     explorer_min_products: Count = 3
     """Minimum number of products tried for the explorer segment."""
     reactivation_days: int = Field(30, ge=0, le=60)
-    """Number of days after a reactivation for which a user is in the reactivation stage."""
+    """Number of days during which a user is in the reactivation stage after a reactivation."""
     onboarding_days: NonNegativeInt = 30
     """Maximum number of days since signup for the onboarding stage."""
     adoption_days: NonNegativeInt = 90
@@ -83,9 +83,9 @@ class SegmentPolicy(_Policy):
     retention_days: NonNegativeInt = 365
     """Maximum number of days since signup for the retention stage."""
     completionist_min_share: float = Field(0.6, gt=0, le=1)
-    """Minimum share of the features in the products used for a completionist."""
+    """Minimum share of the features in the products used that a completionist uses."""
     completionist_min_features: Count = 2
-    """Minimum number of features used for a completionist."""
+    """Minimum number of features that a completionist uses."""
     collaboration_event_types: tuple[str, ...] = ("member_invited", "project_shared")
     """Event types that count as collaboration."""
     team_leader_min_people: int = Field(6, ge=2)
@@ -99,9 +99,9 @@ class SegmentPolicy(_Policy):
     monthly_min_months: int = Field(2, ge=1, le=3)
     """Minimum number of active 30-day windows in the last 3 for the monthly pattern."""
     seasonal_tolerance_days: int = Field(15, ge=0, le=30)
-    """Maximum distance in days between last year's use and the date one year ago."""
+    """Maximum number of days between last year's use and the date one year ago."""
     seasonal_quiet_days: Count = 60
-    """Number of quiet days since last year's use that a seasonal user must exceed."""
+    """Number of quiet days that a seasonal user must exceed after last year's use."""
     struggling_days: NonNegativeInt = 14
     """Maximum number of days since signup for a struggling new user."""
 
@@ -127,13 +127,13 @@ class AlertPolicy(_Policy):
     min_dunning_recovery: Share = 0.6
     """Minimum share of closed payment failures that were recovered."""
     max_volume_deviation: NonNegativeFloat = 0.2
-    """Maximum deviation of a day's events from the mean of the same weekday in the last 4 weeks."""
+    """Maximum deviation of a day's events from the mean for the same weekday over the last 4 weeks."""
     max_share_shift: Share = 0.05
     """Maximum deviation of a state's share of users from its mean over the previous 28 days."""
     max_time_in_new_increase: NonNegativeFloat = 0.2
-    """Maximum increase in the mean time in state new between consecutive 28-day periods."""
+    """Maximum increase in the mean time in the state new between consecutive 28-day periods."""
     max_slow_decline: Share = 0.05
-    """Maximum decline in monthly active users over 4 weeks if they fell in each of those weeks."""
+    """Maximum decline in monthly active users over 4 consecutive weeks of decline."""
 
 
 class AnomalyPolicy(_Policy):
@@ -143,13 +143,13 @@ class AnomalyPolicy(_Policy):
     """
 
     max_false_alarms: float = Field(0.5, gt=0, le=90)
-    """Expected number of false alarms per quarter, over all series."""
+    """Expected number of false alarms per quarter, across all series."""
     min_members: int = Field(100, ge=10)
     """Minimum number of members that a series must have for a day to be evaluated."""
     min_relative_deviation: NonNegativeFloat = 0.05
-    """Minimum deviation from the expected activity, as a share of that activity, for an anomaly."""
+    """Minimum deviation for an anomaly in activity, as a share of the expected activity."""
     min_share_deviation: Share = 0.002
-    """Minimum deviation from the expected share of a state for an anomaly."""
+    """Minimum deviation for an anomaly in the share of members in a state."""
 
 
 class ChurnPolicy(_Policy):
@@ -168,13 +168,13 @@ class ChurnPolicy(_Policy):
     evaluation_dates: int = Field(6, ge=1, le=24)
     """Number of evaluation snapshots. The latest snapshots with a known outcome are used."""
     training_dates: int = Field(12, ge=1, le=36)
-    """Number of snapshots on which a model is trained, counted back from the date of the model."""
+    """Number of snapshots on which a model is trained, counted back from the model date."""
     max_rows_per_date: int = Field(2500, ge=100)
     """Maximum number of rows per past snapshot. Larger snapshots are sampled."""
     min_training_rows: int = Field(500, ge=50)
     """Minimum number of training rows. With fewer rows, base rates are used as scores."""
     min_outcomes: int = Field(50, ge=10)
-    """Minimum number of churned rows, and of other rows, needed to train and to evaluate a model."""
+    """Minimum number of churned rows, and of other rows, needed to train and evaluate a model."""
     medium_risk_from: Share = 0.25
     """Minimum churn probability for a user's risk to be medium."""
     high_risk_from: Share = 0.5
@@ -200,7 +200,7 @@ class LifecyclePolicy(_Policy):
     """Thresholds of the rules (framework, sections 3 to 7). Days are calendar days."""
 
     new_user_days: NonNegativeInt = 30
-    """Number of days after signup for which a user who has not activated is new."""
+    """Number of days after signup during which a user who has not activated is new."""
     active_days: Count = 30
     """Maximum number of days since the last qualifying event for an active user."""
     dormant_days: NonNegativeInt = 60
@@ -210,17 +210,17 @@ class LifecyclePolicy(_Policy):
     dunning_days: NonNegativeInt = 30
     """Number of days from the first open payment failure to the end of the subscription."""
     trial_days: NonNegativeInt = 30
-    """Number of days after creation for which an account that never paid is in a trial."""
+    """Number of days after creation during which an account that never paid is in a trial."""
     onboarding_days: NonNegativeInt = 30
-    """Number of days after the first payment for which an account is new_paid regardless of use."""
+    """Days after the first payment during which an account is new_paid regardless of use."""
     new_paid_days: NonNegativeInt = 90
-    """Number of days after the first payment for which an account without other signals is new_paid."""
+    """Days after the first payment during which an account without other signals is new_paid."""
     churn_days: Count = 61
     """Number of days after which a lapsed account is churned."""
     reactivated_days: NonNegativeInt = 90
-    """Number of days for which an account that paid again after it churned is reactivated."""
+    """Number of days during which an account that paid again after churning is reactivated."""
     breadth_target: Count = 5
-    """Number of products in use that gives the full score for product breadth."""
+    """Number of products in use for a full product breadth score."""
     workflow_days: NonNegativeInt = 7
     """Maximum number of days from the first step to the completion of a workflow run."""
     min_affinity_support: Count = 5

@@ -1,8 +1,8 @@
 """Behavioral segments as data: dimensions, values and rules (framework, section 7).
 
-A user has the value of the first rule of a dimension that applies, or the last value if no rule does.
-The rules read the measures of `lifecycle/behavior.py`. The engine, the checks and the documentation
-read the dimensions.
+In each dimension, a user has the value of the first rule that applies, or the last value if none
+applies. The rules read the measures of `lifecycle/behavior.py`. The engine, the checks and the
+documentation read the dimensions.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Dimension:
         return tuple(segment.value for segment in self.segments)
 
     def label(self, measures: ir.Table, policy: SegmentPolicy) -> ir.StringValue:
-        """Return for each row the first value whose rule applies."""
+        """For each row, return the first value whose rule applies."""
         return ibis.cases(
             *((segment.applies(measures, policy), segment.value) for segment in self.segments)
         )
@@ -113,7 +113,7 @@ def _completion(user: ir.Table) -> ir.FloatingValue:
 
 
 def _share(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
-    """Return a share, or 0 if `whole` is 0. Rounding it only once lets it equal a threshold."""
+    """Return a share, or 0 if `whole` is 0. It is rounded only once, so it can equal a threshold."""
     return ibis.ifelse(whole > 0, part.cast("float64") / whole.cast("float64"), 0.0)
 
 
@@ -124,10 +124,10 @@ DIMENSIONS = (
         (
             Segment(
                 "at_risk",
-                "active or returning, and one of: qualifying events in the last 30 days at most"
-                " {at_risk_max_event_share} of those in the 30 days before, if those are at least"
-                " {at_risk_min_events_before}; or {at_risk_quiet_days} to {at_risk_max_quiet_days}"
-                " days quiet; or fewer active products than 30 days earlier",
+                "active or returning, and one of: at least {at_risk_min_events_before} qualifying"
+                " events in the 30 days before the last 30, and at most {at_risk_max_event_share} of"
+                " that number in the last 30; or {at_risk_quiet_days} to {at_risk_max_quiet_days}"
+                " quiet days; or fewer active products than 30 days earlier",
                 _is_at_risk,
             ),
             Segment(
@@ -152,7 +152,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "value_realization",
-        "Level of completion of the workflow runs started in the last 90 days.",
+        "Completion of the workflow runs started in the last 90 days.",
         (
             Segment(
                 "high",
@@ -228,7 +228,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "feature_adoption",
-        "Level of use of features beyond the core of the products.",
+        "Use of features beyond the core of each product.",
         (
             Segment(
                 "completionist",
@@ -304,7 +304,7 @@ DIMENSIONS = (
 
 COMPOSITE = Dimension(
     "composite_segment",
-    "Segment that combines several of the dimensions.",
+    "Segment that combines several dimensions.",
     (
         Segment(
             "struggling_new_user",
@@ -358,7 +358,7 @@ def with_segments(measures: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 def disagreeing(
     labelled: ir.Table, policy: LifecyclePolicy, dimensions: Iterable[Dimension]
 ) -> ir.BooleanValue:
-    """Select rows with a value whose rule does not apply, or is preceded by a rule that applies.
+    """Select rows with a value whose rule does not apply or comes after a rule that applies.
 
     This function evaluates each rule separately, whereas `Dimension.label` evaluates them in order.
     """

@@ -69,7 +69,7 @@ class AccountState(StrEnum):
 
 
 class FrozenReason(StrEnum):
-    """Reason why an account is frozen."""
+    """Reason an account is frozen."""
 
     PAYMENT_DUNNING = "payment_dunning"
     SEASONAL = "seasonal"
@@ -170,8 +170,8 @@ PRODUCT_TRANSITIONS: Transitions[ProductState] = {
 """Allowed transitions of a user in a product. The framework publishes none."""
 
 _FROZEN_ON_THE_DAY = (
-    "a failed payment or a pause freezes a paying account at once; the framework does not publish this"
-    " transition"
+    "a failed payment or a pause freezes a paying account immediately; the framework does not"
+    " publish this transition"
 )
 _UNFROZEN = "when the failure or pause ends, the state again depends on the account's other facts"
 _SIGNALS_CHANGE_DAILY = "signals of risk and growth are evaluated every day"
@@ -200,7 +200,7 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     AccountState.EXPANDING: {
         **_published(AccountState.ACTIVE, AccountState.CONTRACTING, AccountState.AT_RISK),
         **_because("the growth ends within the first 90 days", AccountState.NEW_PAID),
-        **_because("a lapsed account churns at once if churn_days is 1", AccountState.CHURNED),
+        **_because("a lapsed account churns immediately if churn_days is 1", AccountState.CHURNED),
         **_because(_FROZEN_ON_THE_DAY, AccountState.FROZEN),
     },
     AccountState.AT_RISK: {

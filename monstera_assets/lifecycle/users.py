@@ -39,7 +39,7 @@ def platform_intervals(
 ) -> ir.Table:
     """Return the state of each user on the platform for all days since signup.
 
-    Reads bronze tables and silver_daily_user_activity, from the first day of the data.
+    Reads bronze tables and all days of silver_daily_user_activity.
 
     Returns:
         Interval table by `user_id`, with days as numbers: `platform_state`, `state_since`,
@@ -81,7 +81,7 @@ def platform_intervals(
 
 
 def _triggering_event_id(states: ir.Table) -> ir.StringValue:
-    """Return the event that caused a transition, or null if only the passage of time did.
+    """Return the event that caused a transition, or null if only the passage of time caused it.
 
     `dunning_event_id` is the subscription event that started the current dunning period or ended the
     last one; null if one period directly followed another.
@@ -137,7 +137,7 @@ def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePoli
 
 
 def _deletions(subscription_events: ir.Table, people: ir.Table) -> ir.Table:
-    """Return one interval per deleted user, which starts on the day of the first deletion."""
+    """Return one interval per deleted user, starting on the day of the first deletion."""
     deletions = subscription_events.filter(
         subscription_events.event_type == "user_deleted", subscription_events.entity_type == "user"
     )

@@ -1,9 +1,9 @@
 """Workflow runs, computed by matching step events in order (framework, section 7).
 
-A run is identified by a user, a workflow and an instance, which is the project, otherwise the session,
-otherwise the day. The run starts with the first event of step 1 in the instance. It advances with each
-following step, in order, within `workflow_days` of the start. An event counts as at most one step. All
-other step events leave the run unchanged.
+A run is identified by a user, a workflow and an instance: the project, otherwise the session,
+otherwise the day. The run starts with the first event of step 1 in the instance. It advances with
+each subsequent step that occurs in order and within `workflow_days` of the start. An event counts
+as at most one step. All other step events leave the run unchanged.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
     A run as of a date depends only on events up to that date. Later events change neither its start nor
     the steps already reached.
 
-    Reads bronze_workflows and silver_workflow_steps, from the first day of each instance.
+    Reads bronze_workflows and silver_workflow_steps, starting on the first day of each instance.
 
     Returns:
         One row per run: `RUN`, `started_at`, `started_day` (number), `steps` (of the workflow),

@@ -20,10 +20,10 @@ _STATE_FEATURES = tuple(column for column in STATE_COLUMNS if column.name in ACC
 TABLE = ma.declare_table(
     "silver_account_churn_features",
     grain="one snapshot of an account under contract",
-    description="What was known about each account under contract, and did its subscription lapse"
-    " in the next 90 days? Account churn models are trained on these rows and score them. There is"
-    " one snapshot on the as-of date and one every 30 days before it. Each contains the outcome,"
-    " and otherwise only facts dated up to the snapshot.",
+    description="What was known about each account under contract, and did its subscription lapse in"
+    " the next 90 days? Account churn models use these rows for training and scoring. Snapshots are"
+    " taken on the as-of date and every 30 days before it. Apart from the outcome, a snapshot"
+    " contains only facts up to its date.",
     key=("account_id", "snapshot_date"),
     columns=(
         ma.ACCOUNT_ID,
@@ -46,7 +46,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "churned",
             "boolean",
-            "Whether the subscription was lapsed on any of the 90 days after the snapshot; null"
+            "Whether the subscription had lapsed on any of the 90 days after the snapshot; null"
             " until those days have passed.",
         ),
         ma.AS_OF_DATE,
@@ -63,7 +63,7 @@ def under_contract(rows: ir.Table) -> ir.BooleanValue:
 def silver_account_churn_features(
     silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Select the rows of the account history on the snapshot dates."""
+    """Select the rows of the account history for the snapshot dates."""
     history = silver_account_state_history
     as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
     oldest = feature_snapshots.oldest_snapshot(policy.churn, ACCOUNTS.horizon_steps)

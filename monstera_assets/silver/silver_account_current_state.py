@@ -12,7 +12,7 @@ from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS,
 TABLE = ma.declare_table(
     "silver_account_current_state",
     grain="one account",
-    description="What are the current state and health of each account? The table describes the end"
+    description="What are the current state and health of each account? The values apply at the end"
     " of the as-of date, the latest day of the history.",
     key=("account_id",),
     columns=(ma.ACCOUNT_ID, *STATE_COLUMNS, ma.AS_OF_DATE, ma.STATE_UPDATED_AT),
@@ -60,7 +60,7 @@ def accounts_table_is_up_to_date(
 def nobody_is_active_on_a_lapsed_account(
     silver_account_current_state: ir.Table, silver_user_current_state: ir.Table
 ) -> ir.Table:
-    """No user is active on an account whose subscription has lapsed."""
+    """No user is active in an account whose subscription has lapsed."""
     accounts, users = silver_account_current_state, silver_user_current_state
     lapsed = accounts.filter(accounts.state_reason.startswith("subscription lapsed"))
     active = users.filter(users.platform_state == ma.UserState.ACTIVE)

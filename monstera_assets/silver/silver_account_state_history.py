@@ -13,9 +13,9 @@ from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS,
 TABLE = ma.declare_table(
     "silver_account_state_history",
     grain="one account and date",
-    description="What were the state and health of each account at the end of each day? The contract"
-    " comes from subscription events and, before the first one, from bronze_accounts. Use is measured"
-    " over all users of the account. For durations, read silver_account_state_intervals.",
+    description="What were the state and health of each account at the end of each day? Contract"
+    " values come from subscription events or, before the first event, from bronze_accounts. Use is"
+    " measured across all users of the account. For durations, read silver_account_state_intervals.",
     key=("account_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.ACCOUNT_ID, ma.SNAPSHOT_DATE, *STATE_COLUMNS),

@@ -1,4 +1,4 @@
-"""silver_account_state_intervals: intervals with a constant state and health of an account."""
+"""silver_account_state_intervals: intervals of constant state and health per account."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATE_COLUMNS = (
         allowed=tuple(ma.AccountState),
     ),
     ma.STATE_SINCE,
-    ma.Column("state_reason", "string", "Rule that led to the state."),
+    ma.Column("state_reason", "string", "Rule that determined the state."),
     ma.Column(
         "subscription_tier",
         "string",
@@ -62,7 +62,7 @@ STATE_COLUMNS = (
         "health_band",
         "string",
         "Band of health_score: excellent from 90, good from 70, fair from 50, poor from 30, critical"
-        " below.",
+        " below 30.",
         allowed=tuple(HealthBand),
     ),
     ma.Column(
@@ -71,18 +71,20 @@ STATE_COLUMNS = (
         "Monthly recurring revenue in the company's currency; 0 if the account is not paid.",
     ),
     ma.nullable(
-        "contract_renewal_date", "date", "Renewal date of the contract; null if it is open-ended."
+        "contract_renewal_date",
+        "date",
+        "Contract renewal date; null if the contract is open-ended.",
     ),
     ma.nullable(
         "days_to_renewal",
         "int64",
-        "Days until the renewal date, negative after it; null if there is no renewal date, or the"
-        " account never paid or has lapsed.",
+        "Days until the renewal date, negative after that date; null if there is no renewal date, or"
+        " if the account never paid or has lapsed.",
     ),
     ma.Column(
         "frozen_reason",
         "string",
-        "Reason why the account is frozen; null if it is not.",
+        "Reason the account is frozen; null if it is not frozen.",
         nullable=True,
         allowed=tuple(FrozenReason),
     ),
@@ -95,7 +97,7 @@ TABLE = ma.declare_table(
     grain="one account and interval",
     description="How did the state and health of each account change over time? Each interval is a"
     " series of consecutive days without a change. The intervals cover the time from creation to the"
-    " as-of date. Use this table instead of the history for durations and long periods.",
+    " as-of date. To query durations or long periods, use this table instead of the history.",
     key=("account_id", "valid_from"),
     columns=(
         ma.ACCOUNT_ID,
@@ -103,12 +105,12 @@ TABLE = ma.declare_table(
         state_tables.VALID_TO,
         *(column for column in STATE_COLUMNS if column.name != "days_to_renewal"),
         ma.Column(
-            "is_paid", "boolean", "Whether the account is paid; if not, it has no days_to_renewal."
+            "is_paid", "boolean", "Whether the account is paid; if not, days_to_renewal is null."
         ),
         ma.nullable(
             "subscription_event_id",
             "string",
-            "Subscription event that changed the contract on the first day; null if no event did.",
+            "Subscription event that changed the contract on the first day; null if none.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -147,7 +149,7 @@ def silver_account_state_intervals(
 
 
 def states_on(days: ir.Table, day: ir.IntegerValue) -> dict[str, ir.Value]:
-    """Return the state columns of the history and current tables, for intervals on a given day."""
+    """Return the state columns of the history and current tables for intervals on a given day."""
     to_renewal = ma.day_number(days.contract_renewal_date) - day
     renewal = {"days_to_renewal": ibis.ifelse(days.is_paid, to_renewal, None)}
     names = ma.column_names(STATE_COLUMNS)

@@ -14,28 +14,33 @@ _STATES = tuple(ma.AccountState)
 TABLE = ma.declare_table(
     "silver_account_state_transitions",
     grain="one account and date with a transition",
-    description="When did accounts change state, and why? Each row names the rule that led to the new"
-    " state and gives that day's changes in revenue and seats.",
+    description="When did accounts change state, and why? Each row shows the rule that determined"
+    " the new state and the day's changes in revenue and seats.",
     key=("account_id", "transition_date"),
     partition_column="transition_date",
     columns=(
         ma.ACCOUNT_ID,
-        ma.Column("from_state", "string", "State at the end of the day before.", allowed=_STATES),
+        ma.Column("from_state", "string", "State at the end of the previous day.", allowed=_STATES),
         ma.Column("to_state", "string", "State at the end of the day.", allowed=_STATES),
         state_tables.TRANSITION_DATE,
-        ma.Column("reason", "string", "Rule that led to the new state."),
+        ma.Column("reason", "string", "Rule that determined the new state."),
         ma.nullable(
             "triggering_event_id",
             "string",
-            "Subscription event of the day; null if the passage of time or use caused the transition.",
+            "Subscription event on that day; null if use or the passage of time caused the"
+            " transition.",
         ),
         state_tables.DAYS_IN_PREVIOUS_STATE,
         ma.Column(
             "mrr_change",
             "decimal(18, 2)",
-            "Change in monthly recurring revenue from the day before.",
+            "Change in monthly recurring revenue since the previous day.",
         ),
-        ma.Column("seat_change", "int64", "Change in seats bought since the day before."),
+        ma.Column(
+            "seat_change",
+            "int64",
+            "Change in the number of seats bought, compared with the previous day.",
+        ),
     ),
 )
 

@@ -11,9 +11,9 @@ from monstera_assets.silver.silver_user_segment_history import MEASURE_COLUMNS, 
 TABLE = ma.declare_table(
     "silver_behavioral_segments",
     grain="one user",
-    description="Which behavioral segments does each user currently belong to? The table describes the"
-    " end of the as-of date, the latest day of the history. It includes the measures from which the"
-    " segments are derived.",
+    description="Which behavioral segments does each user currently belong to? The values apply at"
+    " the end of the as-of date, the latest day of the history. The table includes the measures from"
+    " which the segments are derived.",
     key=("user_id",),
     columns=(
         ma.USER_ID,
@@ -46,7 +46,7 @@ def agrees_with_history(
     silver_user_segment_history: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """The segments of every user are those on the latest day of the history."""
+    """Every user's segments match the segments on the latest day of the history."""
     history = silver_user_segment_history
     latest = history.filter(
         history.snapshot_date

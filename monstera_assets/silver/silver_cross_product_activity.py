@@ -1,4 +1,4 @@
-"""silver_cross_product_activity: each user's use of products and switches between them on each day."""
+"""silver_cross_product_activity: each user's product use and product switches on each day."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ TABLE = ma.declare_table(
         ma.Column(
             "product_switches",
             "int64",
-            "Number of events in a different product than the event before, by time and event id.",
+            "Number of events in a different product from the previous event, ordered by time and"
+            " event id.",
         ),
         ma.Column("workflows_completed", "int64", "Number of workflow runs completed on that day."),
         ma.Column(
             "cross_product_workflows_completed",
             "int64",
-            "Number of the completed runs whose workflow has steps in more than one product.",
+            "Number of completed runs of workflows with steps in more than one product.",
         ),
     ),
 )
@@ -78,9 +79,9 @@ def silver_cross_product_activity(
 
 
 def _switches(events: ir.Table, days: ir.Table) -> ir.Table:
-    """Count the events in a different product than the event before, on days with several products.
+    """Count the events in a different product from the previous event, on days with several products.
 
-    Most days have only one product, so their events need no sorting.
+    Most days have only one product, so their events need not be sorted.
     """
     events = events.rename(user_id="entity_id", activity_date="event_date")
     events = events.semi_join(days, TABLE.key)
@@ -100,7 +101,7 @@ def _completions(
 ) -> ir.Table:
     """Count completed runs per user and day.
 
-    Only runs with a step in the window can complete in it.
+    Only runs with a step in the window can be completed in it.
     """
     within_window = steps.filter(steps.step_date.between(window.first, window.last))
     moved = steps.semi_join(within_window.select(*RUN).distinct(), RUN)
@@ -122,7 +123,7 @@ def agrees_with_daily_activity(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The users, days and products are those of silver_daily_user_activity."""
+    """The users, days and products match silver_daily_user_activity."""
     rows = ma.within(silver_cross_product_activity, "activity_date", window)
     activity = ma.within(silver_daily_user_activity, "activity_date", window)
     activity = activity.filter(activity.product_id.notnull())

@@ -11,8 +11,9 @@ from monstera_assets.lifecycle.products import IN_USE, active_products
 TABLE = ma.declare_table(
     "silver_cross_product_analytics",
     grain="one user",
-    description="Which products has each user tried, activated and kept using by the as-of date? Only"
-    " active products count. `diversity` measures how evenly the user's events are spread over them.",
+    description="Which products has each user tried, activated and kept using by the as-of date?"
+    " Only active products count. `diversity` measures how evenly the user's events are spread"
+    " across these products.",
     key=("user_id",),
     columns=(
         ma.USER_ID,
@@ -28,15 +29,15 @@ TABLE = ma.declare_table(
         ),
         ma.product_column(
             "primary_product_id",
-            "Product with the most qualifying events; ties go to the one used last; null if none.",
+            "Product with the most qualifying events; if tied, the most recently used; null if none.",
             nullable=True,
         ),
         ma.nullable(
             "diversity",
             "float64",
-            "Entropy of the qualifying events over products, divided by the logarithm of the number of"
-            " active products: 0 if only one product is used, 1 if all are used equally; null if there"
-            " are no qualifying events.",
+            "Entropy of the qualifying events across products, divided by the logarithm of the"
+            " number of active products: 0 if only one product is used, 1 if all are used equally;"
+            " null if there are no qualifying events.",
         ),
         ma.product_column(
             "first_product_id", "Product adopted first; null if none.", nullable=True
@@ -110,7 +111,7 @@ def agrees_with_product_states(
     silver_user_product_states: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Every user has a row, and it agrees with the user's product states."""
+    """Every user has a row that agrees with the user's product states."""
     states = silver_user_product_states
     tried = states.current_state != ma.ProductState.NEVER_ADOPTED
     counted = states.group_by(person_id="user_id").aggregate(

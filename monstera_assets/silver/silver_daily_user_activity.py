@@ -11,8 +11,8 @@ TABLE = ma.declare_table(
     "silver_daily_user_activity",
     grain="one user, product and day with at least one event",
     description="What did each user do in each product each day? Events in features and sub-features"
-    " count toward their product. Events without a product have a row of their own, in which the"
-    " product is null.",
+    " count toward their product. Events without a product have a separate row, in which the product"
+    " is null.",
     key=("user_id", "product_id", "activity_date"),
     partition_column="activity_date",
     columns=(
@@ -52,7 +52,7 @@ TABLE = ma.declare_table(
 def silver_daily_user_activity(
     bronze_events: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:
-    """Aggregate the events of users per user, product and day."""
+    """Aggregate user events per user, product and day."""
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     events = bronze_events.filter(bronze_events.entity_type == "user")
     events = events.left_join(nodes, events.product_id == nodes.node_id)

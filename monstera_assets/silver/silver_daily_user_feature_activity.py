@@ -27,7 +27,7 @@ TABLE = ma.declare_table(
 def silver_daily_user_feature_activity(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table
 ) -> ir.Table:
-    """Aggregate the qualifying events of users per user, feature and day."""
+    """Aggregate qualifying user events per user, feature and day."""
     events = silver_events_enriched
     events = events.filter(events.entity_type == "user", events.is_qualifying_event)
     nodes = feature_of_node(bronze_product_catalog).select(

@@ -34,7 +34,7 @@ TABLE = ma.declare_table(
         ),
         ma.product_column(
             "feature_id",
-            "Feature or sub-feature that the event names; null if it names none.",
+            "Feature or sub-feature named in the event; null if none.",
             nullable=True,
         ),
         replace(ma.ACCOUNT_OF_USER, nullable=True),
@@ -88,7 +88,7 @@ def silver_events_enriched(
 def typed_events_have_a_product(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every event names a product if its event type belongs to one."""
+    """Every event names a product if its event type belongs to a product."""
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.product_id.isnull())
     listed = catalog_event_types(bronze_product_catalog).select("event_type").distinct()

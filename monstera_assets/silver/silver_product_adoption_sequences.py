@@ -17,9 +17,9 @@ RETENTION_FROM = (30, 90)
 TABLE = ma.declare_table(
     "silver_product_adoption_sequences",
     grain="one path, a sequence of products in the order of adoption",
-    description="In which order have users adopted products by the as-of date? Each path of n products"
-    " has the number of users whose first n products were these, in this order. Each adopter is"
-    " counted in users_ending of exactly one path, the one with all products that the user adopted.",
+    description="In what order have users adopted products, up to the as-of date? Each row counts"
+    " the users whose first adoptions match its path, in order. In users_ending, each adopter counts"
+    " toward exactly one path, which contains all products that the user adopted.",
     key=("path",),
     columns=(
         ma.Column("path", "string", f"Product ids, separated by `{ARROW}`."),
@@ -122,7 +122,7 @@ def silver_product_adoption_sequences(
 
 
 def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
-    """Add whether each period after an adoption is over and whether the adopter was active in it."""
+    """Add whether each period after an adoption has ended and whether the adopter was active in it."""
     used = activity.filter(activity.qualifying_events > 0)
     used = used.select("user_id", used_on=used.activity_date).distinct()
     steps = adoptions.select("user_id", "sequence_number", "adoption_date", "as_of_date")

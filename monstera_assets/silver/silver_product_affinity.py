@@ -13,10 +13,10 @@ MAU_GAP = 29
 TABLE = ma.declare_table(
     "silver_product_affinity",
     grain="one ordered pair of active, launched products",
-    description="How is the adoption of one product associated with that of another as of the as-of"
-    " date? A product is adopted when it is first accessed. Rates are computed over all users who have"
-    " signed up. users_eligible, users_both, support, lift and jaccard are the same in both orders."
-    " None of the rates implies causation.",
+    description="How is the adoption of one product associated with the adoption of another, up to"
+    " the as-of date? A product is adopted when it is first accessed. Rates are computed over all"
+    " users who have signed up. users_eligible, users_both, support, lift and jaccard are the same"
+    " in both orders. None of the rates implies causation.",
     key=("first_product_id", "second_product_id"),
     columns=(
         ma.product_column("first_product_id", "First product of the pair."),
@@ -43,24 +43,26 @@ TABLE = ma.declare_table(
             "n_ab / (n_a + n_b - n_ab), between 0 and 1; null if nobody adopted either product.",
         ),
         ma.Column(
-            "users_in_order", "int64", "Users who adopted the first product before the second."
+            "users_in_order",
+            "int64",
+            "Number of users who adopted the first product before the second.",
         ),
         ma.nullable(
             "median_days_between",
             "float64",
-            "Median days between the two adoptions of users_in_order; null if there are no such users.",
+            "Median days between the two adoptions of the users in users_in_order; null if none.",
         ),
         ma.nullable(
             "monthly_active_share_both",
             "float64",
-            "Share of the adopters of both products who count toward MAU, between 0 and 1; null if"
-            " none.",
+            "Among adopters of both products, the share who count toward MAU, between 0 and 1; null"
+            " if there are none.",
         ),
         ma.nullable(
             "monthly_active_share_first_only",
             "float64",
-            "Share of the adopters of only the first product who count toward MAU, between 0 and 1;"
-            " null if there are no such adopters.",
+            "Among adopters of only the first product, the share who count toward MAU, between 0 and"
+            " 1; null if there are none.",
         ),
         ma.nullable(
             "retention_lift",

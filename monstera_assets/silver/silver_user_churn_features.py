@@ -27,10 +27,10 @@ _SEGMENT_COLUMNS = {column.name: column for column in SEGMENTS.columns}
 TABLE = ma.declare_table(
     "silver_user_churn_features",
     grain="one snapshot of a user who could churn",
-    description="What was known about each user who could churn, and did the user churn in the next 30"
-    " days? User churn models are trained on these rows and score them. There is one snapshot on the"
-    " as-of date and one every 30 days before it. The features use only facts dated up to the"
-    " snapshot. The latest snapshot contains every active, returning or reactivated user. Earlier ones"
+    description="What was known about each user who could churn, and did the user churn in the next"
+    " 30 days? User churn models use these rows for training and scoring. Snapshots are taken on the"
+    " as-of date and every 30 days before it. The features use only facts up to the snapshot date."
+    " The latest snapshot contains every active, returning or reactivated user. Earlier snapshots"
     " have known outcomes and contain a sample of at most max_rows_per_date users.",
     key=("user_id", "snapshot_date"),
     columns=(
@@ -52,8 +52,8 @@ TABLE = ma.declare_table(
         ma.Column(
             "active_days_missed",
             "float64",
-            "Number of active days expected during the quiet days: days_quiet x the share of active"
-            " days in the last 90 days, or since signup if that is more recent.",
+            "Expected number of active days during the quiet period: days_quiet x the share of"
+            " active days in the last 90 days, or since signup if that is more recent.",
         ),
         *(_SEGMENT_COLUMNS[name] for name in _SEGMENT_MEASURES),
         ma.Column("country", "string", "Country of the user, from the user's latest row."),
@@ -77,7 +77,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "account_utilization",
             "float64",
-            "Seat utilization of the account, in percent; null if unknown.",
+            "Seat utilization of the account, as a percentage; null if unknown.",
         ),
         ma.nullable(
             "churned",
@@ -157,7 +157,7 @@ def silver_user_churn_features(
 
 
 def _active_days(activity: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """Count each user's active days in the 7 and in the 90 days up to each snapshot."""
+    """Count each user's active days in the 7 days and in the 90 days up to each snapshot."""
     active = activity.filter(activity.qualifying_events > 0, activity.activity_date <= as_of)
     days = active.select("user_id", "activity_date").distinct()
     days = days.mutate(

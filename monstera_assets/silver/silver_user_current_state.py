@@ -11,7 +11,7 @@ from monstera_assets.silver.silver_user_state_intervals import CURRENT_COLUMNS
 TABLE = ma.declare_table(
     "silver_user_current_state",
     grain="one user",
-    description="What is the current state of each user? The table describes the end of the as-of"
+    description="What is the current state of each user? The values apply at the end of the as-of"
     " date, the latest day of the history.",
     key=("user_id",),
     columns=(

@@ -12,16 +12,18 @@ from monstera_assets.silver.silver_user_product_state_intervals import CURRENT_S
 TABLE = ma.declare_table(
     "silver_user_product_adoptions",
     grain="one user and adopted active product",
-    description="When and in which order did each user adopt products, up to the as-of date? A product"
-    " is adopted when the user first accesses it. If several are adopted at the same time, the one"
-    " with the lower product id comes first.",
+    description="When and in what order did each user adopt products, up to the as-of date? A"
+    " product is adopted when the user first accesses it. If a user adopts several products at the"
+    " same time, the lower product id comes first.",
     key=("user_id", "product_id"),
     columns=(
         *KEY_COLUMNS,
         ma.Column(
             "adopted_at", "timestamp", "Time of the first event of any kind in the product, UTC."
         ),
-        ma.Column("adoption_date", "date", "UTC date of that event."),
+        ma.Column(
+            "adoption_date", "date", "UTC date of the first event of any kind in the product."
+        ),
         ma.Column(
             "sequence_number", "int64", "Position among the user's adoptions, starting at 1."
         ),
@@ -30,7 +32,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "days_since_previous_adoption",
             "int64",
-            "Days from the user's previous adoption to this one; null for the first.",
+            "Days from the user's previous adoption to this one; null for the first adoption.",
         ),
         ma.ACTIVATION_DATE,
         CURRENT_STATE,
@@ -72,7 +74,7 @@ def silver_user_product_adoptions(
 def agree_with_product_states(
     silver_user_product_adoptions: ir.Table, silver_user_product_states: ir.Table
 ) -> ir.Table:
-    """The adoptions are all product states except never_adopted, and sequence_number has no gaps."""
+    """The adoptions match all product states except never_adopted, and sequence_number has no gaps."""
     adoptions, states = silver_user_product_adoptions, silver_user_product_states
     states = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
     columns = ("user_id", "product_id", "current_state")

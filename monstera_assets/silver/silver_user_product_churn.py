@@ -26,7 +26,7 @@ TABLE = ma.declare_table(
     "silver_user_product_churn",
     grain="one churn of a user from a product",
     description="Which product does a user leave first, and what happens next? Each row is a"
-    " transition to churned_from_product, up to the as-of date, and shows whether the user then"
+    " transition to churned_from_product, up to the as-of date. It shows whether the user then"
     " churned from the platform. A user who returns to a product can churn from it more than once.",
     key=("user_id", "product_id", "churned_on"),
     columns=(
@@ -35,7 +35,8 @@ TABLE = ma.declare_table(
         ma.Column(
             "churn_number",
             "int64",
-            "Position among the user's churns from products, from 1; ties go to the lower product id.",
+            "Position among the user's churns from products, starting at 1; ties are ordered by"
+            " product id.",
         ),
         ma.Column(
             "from_state",
@@ -74,8 +75,8 @@ TABLE = ma.declare_table(
         ma.Column(
             "what_followed",
             "string",
-            "What happened first after the churn. On the same day, churn from the platform takes"
-            " precedence over a return to the product, and a return over churn from another product."
+            "What happened first after the churn. If several occur on the same day, churn from the"
+            " platform comes first, then a return to the product, then churn from another product."
             " already_off_the_platform means that the user had already churned from the platform or"
             " been deleted.",
             allowed=tuple(WhatFollowed),
@@ -150,7 +151,7 @@ def silver_user_product_churn(
 
 
 def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
-    """Count the products in which the user was active on the day, which exclude the churned product."""
+    """Count the products in which the user was active on that day, excluding the churned product."""
     active = history.filter(history.current_state.isin(IN_USE))
     active = active.select("user_id", churned_on="snapshot_date")
     found = churns.inner_join(active, ["user_id", "churned_on"])
@@ -158,7 +159,7 @@ def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
 
 
 def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) -> ir.Table:
-    """Return the platform state on the day and its first day, null if it is the user's first state.
+    """Return the platform state on the day, and its first day (null for the user's first state).
 
     The state is the one before the next transition, or the current state if there is no later
     transition.
@@ -183,7 +184,7 @@ def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) ->
 def agree_with_transitions(
     silver_user_product_churn: ir.Table, silver_user_state_transitions: ir.Table
 ) -> ir.Table:
-    """The churns are all transitions to churned_from_product, and churn_number has no gaps."""
+    """The churns match all transitions to churned_from_product, and churn_number has no gaps."""
     churns = silver_user_product_churn
     as_of = churns.aggregate(day=churns.as_of_date.max())
     moves = silver_user_state_transitions
@@ -208,7 +209,7 @@ def agree_with_transitions(
 def platform_state_is_the_historys(
     silver_user_product_churn: ir.Table, silver_user_state_history: ir.Table
 ) -> ir.Table:
-    """The platform state on the day of each churn is the one in silver_user_state_history."""
+    """The platform state on the day of each churn matches silver_user_state_history."""
     churns, history = silver_user_product_churn, silver_user_state_history
     days = history.select("user_id", churned_on="snapshot_date", state="platform_state")
     days = days.semi_join(churns, ["user_id", "churned_on"])

@@ -60,7 +60,7 @@ def reconciles_with_platform(
 ) -> ir.Table:
     """The platform states and the product states agree on which users are active.
 
-    As the framework defines it, this holds only for products with the default active and dormant
+    As defined in the framework, this holds only for products with the default active and dormant
     windows. A user who is active in such a product must be active on the platform. A user who is
     active on the platform must be active in a product, unless some of the user's qualifying events
     are in other products or in none.

@@ -1,4 +1,4 @@
-"""silver_user_product_state_intervals: intervals with a constant state of a user in a product."""
+"""silver_user_product_state_intervals: intervals of constant state per user and product."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TABLE = ma.declare_table(
     grain="one user, product and interval",
     description="How did the state of each user in each product change over time? Each interval is a"
     " series of consecutive days without a change. The intervals cover the time from first access to"
-    " the as-of date. Use this table instead of the history for durations and long periods.",
+    " the as-of date. To query durations or long periods, use this table instead of the history.",
     key=("user_id", "product_id", "valid_from"),
     columns=(
         *KEY_COLUMNS,

@@ -12,8 +12,8 @@ from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUM
 TABLE = ma.declare_table(
     "silver_user_product_states",
     grain="one user and active product",
-    description="What is the current state of each user in each active product, adopted or not? The"
-    " table describes the end of the as-of date, the latest day of the history.",
+    description="What is the current state of each user in each active product, whether adopted or"
+    " not? The values apply at the end of the as-of date, the latest day of the history.",
     key=KEYS,
     columns=(
         *KEY_COLUMNS,

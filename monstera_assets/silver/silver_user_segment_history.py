@@ -40,11 +40,13 @@ MEASURE_COLUMNS = (
     ma.Column("events_before_30", "int64", "Qualifying events in the 30 days before the last 30."),
     ma.Column("active_days_28", "int64", "Days with a qualifying event in the last 28 days."),
     ma.Column("active_days_30", "int64", "Days with a qualifying event in the last 30 days."),
-    ma.Column("weeks_active", "int64", "How many of the last 4 weeks have a qualifying event."),
+    ma.Column(
+        "weeks_active", "int64", "Number of weeks with a qualifying event, out of the last 4."
+    ),
     ma.Column(
         "months_active",
         "int64",
-        "How many of the last 3 windows of 30 days have a qualifying event.",
+        "Number of 30-day windows with a qualifying event, out of the last 3.",
     ),
     ma.nullable(
         "days_quiet",
@@ -75,18 +77,19 @@ MEASURE_COLUMNS = (
     ),
     ma.Column("workflows_started", "int64", "Workflow runs started in the last 90 days."),
     ma.Column(
-        "workflows_completed", "int64", "Runs counted in workflows_started that are completed."
+        "workflows_completed", "int64", "Completed workflow runs among those in workflows_started."
     ),
     ma.nullable(
         "days_since_reactivation",
         "int64",
-        "Days since the latest reactivation; null if there is none in the last reactivation_days days."
-        " A late first activation is not a reactivation.",
+        "Days since the latest reactivation; null if none occurred in the last reactivation_days"
+        " days. A late first activation does not count as a reactivation.",
     ),
     ma.Column(
         "is_back_in_season",
         "boolean",
-        "Whether the user was active about a year ago and then quiet for over seasonal_quiet_days.",
+        "Whether the user was active about a year ago and then quiet for longer than"
+        " seasonal_quiet_days.",
     ),
     ma.Column("acquisition_source", "string", "Acquisition source of the user."),
 )
@@ -94,8 +97,8 @@ MEASURE_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_user_segment_history",
     grain="one user and date",
-    description="In which behavioral segments was each user at the end of each day? The table includes"
-    " the measures from which the segments are derived.",
+    description="Which behavioral segments did each user belong to at the end of each day? The table"
+    " includes the measures from which the segments are derived.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.USER_ID, ma.SNAPSHOT_DATE, *SEGMENT_COLUMNS, *MEASURE_COLUMNS),
@@ -177,9 +180,9 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
 
 
 def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the workflow runs that started in the window or in the 90 days before, as of its end.
+    """Return the workflow runs started in the window or in the 90 days before, as of the window's end.
 
-    `runs` may describe a later date, because later steps change neither the start of a run nor an
+    `runs` may be as of a later date, because later steps change neither the start of a run nor an
     earlier completion.
     """
     first, last = ma.day_number(window.first), ma.day_number(window.last)
@@ -198,7 +201,7 @@ def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
 def same_days_as_states(
     silver_user_segment_history: ir.Table, silver_user_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every user has segments on exactly the days on which the user has a state."""
+    """Every user has segments on exactly the days with a state."""
     segments, states = (
         rows.group_by("user_id").aggregate(
             days=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
@@ -232,7 +235,7 @@ def measures_agree_with_sources(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """On the last day of the window, the measures agree with the tables from which they are counted.
+    """On the last day of the window, the measures agree with the tables from which they are computed.
 
     Checking every day would take longer than computing the table, because each day counts 30 days of
     events.

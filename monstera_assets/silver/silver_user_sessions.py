@@ -32,7 +32,7 @@ TABLE = ma.declare_table(
 
 @ma.table_asset(TABLE, days={"silver_events_enriched": ma.SAME_DAYS}, batch_by_date=True)
 def silver_user_sessions(silver_events_enriched: ir.Table) -> ir.Table:
-    """Aggregate the events of users per session and day."""
+    """Aggregate user events per session and day."""
     events = silver_events_enriched
     events = events.filter(events.entity_type == "user", events.session_id.notnull())
     sessions = events.group_by(

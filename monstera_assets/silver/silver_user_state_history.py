@@ -67,7 +67,7 @@ def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: ma.Window)
 
 
 def state_runs(history: ir.Table, by: tuple[str, ...] = ("user_id",)) -> ir.Table:
-    """Return each series of consecutive days in one state, per value of the columns `by`.
+    """Return each series of consecutive days in one state, grouped by the columns `by`.
 
     Returns:
         One row per key, `platform_state` and `platform_state_since`: `rows`, `first_day`, `last_day`,

@@ -1,4 +1,4 @@
-"""silver_user_state_intervals: intervals with a constant state of a user."""
+"""silver_user_state_intervals: intervals of constant state per user."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TABLE = ma.declare_table(
     grain="one user and interval",
     description="How did the state of each user change over time? Each interval is a series of"
     " consecutive days without a change. The intervals cover the time from signup to the as-of date."
-    " Use this table instead of the history for durations and long periods.",
+    " To query durations or long periods, use this table instead of the history.",
     key=("user_id", "valid_from"),
     columns=(
         ma.USER_ID,

@@ -17,7 +17,7 @@ _STATES = (*ma.UserState, *ADOPTED_STATES)
 TABLE = ma.declare_table(
     "silver_user_state_transitions",
     grain="one user, scope and date with a transition",
-    description="When did users change state, on the platform or in a product, and what caused it? The"
+    description="When did users change state on the platform or in a product, and why? The"
     " transitions are exactly the differences between consecutive days of the histories.",
     key=("user_id", "scope", "product_id", "transition_date"),
     partition_column="transition_date",
@@ -32,13 +32,13 @@ TABLE = ma.declare_table(
         ma.nullable(
             "product_id", "string", "Product in which the state changed; null for the platform."
         ),
-        ma.Column("from_state", "string", "State at the end of the day before.", allowed=_STATES),
+        ma.Column("from_state", "string", "State at the end of the previous day.", allowed=_STATES),
         ma.Column("to_state", "string", "State at the end of the day.", allowed=_STATES),
         state_tables.TRANSITION_DATE,
         ma.nullable(
             "triggering_event_id",
             "string",
-            "Event that caused the transition; null if only the passage of time did.",
+            "Event that caused the transition; null if only the passage of time caused it.",
         ),
         state_tables.DAYS_IN_PREVIOUS_STATE,
     ),

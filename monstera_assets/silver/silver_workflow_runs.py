@@ -18,7 +18,7 @@ TABLE = ma.declare_table(
     "silver_workflow_runs",
     grain="one workflow run, identified by user, workflow and instance",
     description="How far did each workflow run get by the end of the as-of date? A run starts with"
-    " step 1, and steps count only if they follow in order.",
+    " step 1, and steps count only if they occur in order.",
     key=RUN,
     columns=(
         *RUN_COLUMNS,
@@ -91,7 +91,7 @@ def runs_have_a_first_step(
 
 @ma.rule(TABLE)
 def status_fits_steps(silver_workflow_runs: ir.Table, *, policy: ma.LifecyclePolicy) -> ir.Table:
-    """A run is completed if and only if all its steps were reached within workflow_days."""
+    """A run is completed if and only if it reached all steps within workflow_days."""
     runs = silver_workflow_runs
     completed = runs.status == RunStatus.COMPLETED
     age = ma.day_number(runs.as_of_date) - ma.day_number(runs.started_at.date())

@@ -27,8 +27,8 @@ RUN_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_workflow_steps",
     grain="one event and workflow step",
-    description="Which events of users are steps of a workflow, and to which run do they belong? Steps"
-    " out of order are included. silver_workflow_runs shows how far each run got.",
+    description="Which user events are workflow steps, and which run do they belong to? Out-of-order"
+    " steps are included. silver_workflow_runs shows how far each run got.",
     key=("event_id", "workflow_id", "step_number"),
     partition_column="step_date",
     columns=(

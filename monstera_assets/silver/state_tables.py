@@ -23,8 +23,8 @@ VALID_TO = ma.nullable(
 TRIGGERING_EVENT_ID = ma.nullable(
     "triggering_event_id",
     "string",
-    "Event that caused the transition at the start of the interval; null if there was no transition or"
-    " only the passage of time caused it.",
+    "Event that caused the transition at the start of the interval; null if there was no transition"
+    " or if only the passage of time caused it.",
 )
 TRANSITION_DATE = ma.Column("transition_date", "date", "First day of the new state.")
 DAYS_IN_PREVIOUS_STATE = ma.Column(
@@ -95,13 +95,13 @@ def up_to(as_of: ir.DateValue, events: ir.Table) -> ir.Table:
 
 
 def current(intervals: ir.Table) -> ir.Table:
-    """Return the intervals that contain the as-of date, with its end as `state_updated_at`."""
+    """Return the intervals that contain the as-of date, whose end becomes `state_updated_at`."""
     now = intervals.filter(intervals.valid_to.isnull())
     return now.mutate(state_updated_at=now.as_of_date.cast("timestamp") + ibis.interval(days=1))
 
 
 def cover_every_day(table: ma.Table) -> ma.Rule:
-    """Return the rule that the intervals of a table have no gaps and do not overlap."""
+    """Return a rule that requires the intervals of a table to have no gaps and no overlaps."""
     keys = [name for name in table.key if name != VALID_FROM.name]
 
     def cover_every_day(intervals: ir.Table) -> ir.Table:
@@ -124,10 +124,11 @@ def cover_every_day(table: ma.Table) -> ma.Rule:
 
 
 def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None) -> ma.Rule:
-    """Return the rule that the current table agrees with the latest day of the history.
+    """Return a rule that compares the current table with the latest day of the history.
 
-    The rule compares the columns that both tables have. It is not evaluated if the latest day is out of
-    date, because the current table may include facts that changed after that day was computed.
+    The comparison covers the columns that both tables have. The rule is not evaluated if the latest
+    day is out of date, because the current table may include facts that changed after that day was
+    computed.
 
     Args:
         table: the current table.

@@ -1,13 +1,13 @@
-"""The states on one day, recomputed by the rules in docs/framework.md.
+"""The states on one day, recomputed with the rules in docs/framework.md.
 
-Histories come from intervals, whose computation relies on knowing when a state can change. The checks
-in this module instead evaluate every rule for the last day of a run, from the facts dated up to that
-day, and compare the result with the history, so that an error in the intervals does not go unnoticed.
-Only the thresholds and the names of the states are imported from `lifecycle`.
+Histories are derived from intervals, whose computation relies on when a state can change. To detect
+errors in the intervals, the checks in this module evaluate every rule for the last day of a run and
+compare the result with the history. They use only facts up to that day. Only the thresholds and the
+names of the states are imported from `lifecycle`.
 
-The start of a state follows from the day before. If the state has not changed, the start is the same;
-otherwise it is the day itself. The start is compared only if the history contains the day before and
-that day is not out of date.
+The start of a state depends on the previous day. If the state has not changed, the start is the
+same; otherwise it is the day itself. The start is compared only if the history contains the day
+before and that day is not out of date.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """The states on the last day of the run follow from the facts by the rules of the framework."""
+    """Applying the framework's rules to the facts gives the states on the last day of the run."""
     day, events = window.last, bronze_subscription_events
     use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
     users = bronze_users.select(
@@ -115,7 +115,7 @@ def _state_of_use(
 ) -> ir.StringValue:
     """Return the state based on use alone.
 
-    It depends on the days without use or, on a day of return, on the state of the day before.
+    It depends on the number of days without use or, on a day of return, on the previous day's state.
 
     Args:
         use: the result of `_use`, with `start_date`, `activated` and `was_activated` (at the end of the
@@ -146,7 +146,7 @@ def _state_of_use(
 
 
 def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table:
-    """Return each key's qualifying events on the day and before it, and the last date before it."""
+    """Count each key's qualifying events on the day and before it, and find the last date before it."""
     is_before = activity.activity_date < day
     qualifies = activity.qualifying_events > 0
     known = activity.filter(activity.activity_date <= day)
@@ -164,7 +164,7 @@ def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table
 def _differences(
     expected: ir.Table, history: ir.Table, window: Window, out_of_date: ir.Table
 ) -> ir.Table:
-    """Return the rows that only one side has, with the expected columns and `since`.
+    """Return the rows found on only one side, with the expected columns and `since`.
 
     Args:
         expected: rows for the last day of the window, with the key, `snapshot_date`, `state` and more
@@ -202,7 +202,7 @@ def product_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """The states on the last day of the run follow from the facts by the rules of the framework."""
+    """Applying the framework's rules to the facts gives the states on the last day of the run."""
     day, products = window.last, bronze_product_catalog
     active_days = products.active_days.fill_null(policy.active_days)
     dormant_days = products.dormant_days.fill_null(policy.dormant_days)
@@ -238,7 +238,7 @@ def account_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """The states on the last day of the run follow from the facts by the rules of the framework.
+    """Applying the framework's rules to the facts gives the states on the last day of the run.
 
     `state_reason` is not compared.
     """
@@ -403,8 +403,9 @@ _STEP = {
 def _steps(accounts: ir.Table, events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """Return the contract of each account after each event and after the first payment.
 
-    Step 0 is the contract before any event. A subscription can also end without an event. It ends on
-    `ends_on`, unless an event comes first. An event after that day finds the subscription lapsed.
+    Step 0 is the contract before any event. A subscription can also end without an event. It ends
+    on `ends_on`, unless an event comes first. For events after that day, the subscription has
+    lapsed.
     """
     text = f"""
 SELECT * FROM (WITH RECURSIVE facts AS (
@@ -504,7 +505,7 @@ def _days_before(day: ir.DateValue, days: int) -> ir.DateValue:
 
 
 def _lowest_seats(steps: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.Table:
-    """Return the lowest number of seats of each account at the end of any of the last 30 days."""
+    """Return each account's lowest number of seats at the end of any of the last 30 days."""
     next_day = steps.day.lead().over(group_by="account_id", order_by="n")
     steps = steps.mutate(next_day=next_day.fill_null(ibis.date(9999, 12, 31)))
     seen = steps.inner_join(accounts, "account_id")
