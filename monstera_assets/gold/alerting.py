@@ -2,8 +2,8 @@
 
 The thresholds are the settings of `AlertPolicy` (framework, section 9). None of these rules is
 blocking, because the tables themselves are correct. A figure that is based on fewer than
-`min_alert_population` people, events or rows passes with a note. A figure that has no history to
-compare it with also passes. Each violation contains the observed and the expected figure.
+`min_alert_population` people, events or rows passes with a note. A figure also passes if there is no
+history to compare it with. Each violation shows the observed and expected figures.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def _alert(
     level: ma.AlertLevel = P2,
     reads: Sequence[str] = (),
 ) -> Callable[[Callable[..., ir.Table]], ma.Rule]:
-    """Turn a function that computes figures into a rule that returns the failing ones.
+    """Turn a function that computes figures into a rule that returns the failing figures.
 
     The function takes the tables, the thresholds and the window. It returns the observed and expected
     figures, the population, and whether the rule `fails`.
 
     Args:
-        table: the table of the rule.
+        table: the table that the rule checks.
         figure: name of the figure, or a collective name if the function returns a column `figure`.
         population: column with the size of the population behind a figure.
         counted: noun for the members of the population; by default, the column name.
@@ -253,7 +253,7 @@ def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table
 
 @_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users 4 weeks before", level=P3)
 def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Monthly active users have not fallen 4 weeks in a row by more than max_slow_decline in total."""
+    """Monthly active users have not fallen by more than max_slow_decline over 4 weeks of decline."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
     weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})
     weeks = weeks.filter(weeks.ago_4.notnull())

@@ -28,28 +28,28 @@ USERS_PRESENT = ma.Metric(
 _ON_PRODUCTS = "null in rows other than totals"
 WORKFLOWS_STARTED = ma.Metric(
     "Workflows Started Daily",
-    "Workflow runs that started on the date, counted in the product of their first step;"
+    "Workflow runs that started on the date, counted under the product of their first step;"
     f" {_ON_PRODUCTS}.",
     "count(runs) by the date of the first step",
     nullable=True,
 )
 WORKFLOWS_COMPLETED = ma.Metric(
     "Workflows Completed Daily",
-    "Workflow runs that were completed on the date, counted in the product of their first step;"
-    f" {_ON_PRODUCTS}.",
+    "Workflow runs that were completed on the date, counted under the product of their first"
+    f" step; {_ON_PRODUCTS}.",
     "count(runs) by the date of the last step",
     nullable=True,
 )
 COMPLETION_RATE = ma.Metric(
     "Workflows Completed Share Weekly",
-    "Share of workflow runs that were completed, among those started workflow_days (7 days) before the"
-    f" date; null without such runs, and {_ON_PRODUCTS}.",
+    "Of the workflow runs that started workflow_days (7 days) before the date, the share that"
+    f" were completed; null if there are no such runs, and {_ON_PRODUCTS}.",
     "count(completed) / count(started) of the runs started workflow_days before",
 )
 HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",
-    "Median hours from the first to the last step of workflow runs completed on the date; null without"
-    f" such runs, and {_ON_PRODUCTS}.",
+    "Median hours from the first to the last step of workflow runs completed on the date; null if"
+    f" there are no such runs, and {_ON_PRODUCTS}.",
     "median(completed_at - started_at)",
     ma.Unit.HOURS,
     nullable=True,
@@ -206,7 +206,7 @@ def _runs(
 def events_add_up(
     gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The rows of each date add up to its product totals, its overall total and the raw events."""
+    """The rows for each date add up to its product totals, its overall total and the raw events."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     is_total = rows.product_id == ma.TOTAL
     is_product = ~is_total & (rows.event_type == ma.TOTAL)
