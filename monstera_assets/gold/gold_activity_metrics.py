@@ -164,7 +164,7 @@ def _runs(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count started, completed and mature runs per date and product of the first step, and in total.
+    """Count started, completed and mature runs per date and first-step product, and in total.
 
     A run is mature `workflow_days` after its start.
     """

@@ -34,7 +34,7 @@ TABLE = ma.metric_table(
 def gold_engagement_power_curve(
     silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Compute running totals of the users who enter and leave each number of active days."""
+    """Compute running totals of the users who reach and leave each number of active days."""
     active = ma.materialized(ma.active_days(silver_daily_user_activity))
     changes = ibis.union(*(_changes(active, days, window) for days in WINDOWS))
     grid = ibis.union(

@@ -20,7 +20,7 @@ def _money(name: str, definition: str, formula: str, caveats: str = "") -> ma.Me
 
 REVENUE_OPENING = _money(
     "Opening",
-    "Monthly recurring revenue at the end of the day before.",
+    "Monthly recurring revenue at the end of the previous day.",
     "sum(monthly_recurring_revenue) of the day before",
 )
 REVENUE_CLOSING = _money(
@@ -226,7 +226,7 @@ def agrees_with_account_history(
 
 @ma.rule(TABLE)
 def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Gross retention exceeds neither 1 nor net retention, and neither retention is negative."""
+    """Retention is not negative, and gross retention does not exceed 1 or net retention."""
     rows = ma.within(gold_revenue_metrics, "metric_date", window)
     net, gross = ma.metric_columns(rows, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
     impossible = (gross > 1) | (gross > net) | (gross < 0)

@@ -41,7 +41,7 @@ IN_USE = (
 
 MOVES = ma.Metric(
     "Moves Made Daily",
-    "Transitions from one state to the other on the date.",
+    "Transitions from the previous state to the new state on the date.",
     "count(*) by transition_date",
 )
 DAYS_IN_STATE = ma.Metric(
@@ -56,7 +56,7 @@ DAYS_IN_STATE = ma.Metric(
 def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
     return ma.Metric(
         f"Users {name} Share Weekly",
-        f"{moved} in the 7 days that end on the date / users who were {then} 7 days before; null"
+        f"{moved} in the 7 days that end on the date / users who, 7 days before, were {then}; null"
         " if there are no such users or the row is not the platform total.",
         f"count(transitions of 7 days) / count(users {then} 7 days before)",
         caveats=caveats,

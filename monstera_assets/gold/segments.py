@@ -34,7 +34,7 @@ def segmented_table(metric: Metric) -> MetricTable:
     """Declare the tall table of a metric, by date, segment dimension and segment value."""
     return metric_table(
         f"gold_{metric.column_name}",
-        grain="one date, segment dimension and segment value that any user has",
+        grain="one date, segment dimension and segment value that at least one user has",
         description=f"What was the value of {metric.name} on each date, in total and by"
         f" {', '.join(SEGMENT_DIMENSIONS[:-1])} and {SEGMENT_DIMENSIONS[-1]}? The total has"
         f" `{TOTAL}` in both segment columns. Segments come from the latest row of the user and"

@@ -48,7 +48,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class _Shape:
-    """Parameters of the comparison for one span.
+    """Comparison parameters for one span.
 
     Attributes:
         days: number of days in the span.

@@ -97,7 +97,7 @@ def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def compared(overall: ir.Table) -> ir.Table:
-    """Return the figures of affinity and popularity over all dates in one row."""
+    """Return the figures for affinity and popularity over all dates in one row."""
     values = {
         f"{order}_{name}": overall[name].max(where=overall.predictor == str(order))
         for order in (Order.AFFINITY, Order.POPULARITY)

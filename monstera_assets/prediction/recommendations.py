@@ -1,7 +1,7 @@
 """Product recommendations by affinity with a user's products and by popularity.
 
-Snapshots are taken on the as-of date and 30, 60, 90, ... days before it. Adoptions are counted once per
-block of 30 days and summed per snapshot, so additional snapshots cost little.
+Snapshots are taken on the as-of date and 30, 60, 90, ... days before it. Adoptions are counted once
+per 30-day block and summed per snapshot, so additional snapshots cost little.
 
 Products are ranked once per set of adopted products, not once per user, because users with the same
 products have the same affinities.
@@ -166,7 +166,7 @@ def is_eligible(platform_state: ir.StringValue) -> ir.BooleanValue:
 def ranked_products(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Table:
     """Rank the products not yet adopted, for each set of adopted products.
 
-    The affinity rank orders products by their highest affinity to an adopted product, followed by
+    The affinity rank orders products by their highest affinity with an adopted product, followed by
     products without any affinity. The popularity rank orders products by the number of users who
     adopted them. Ties are broken by popularity, then by ID.
 

@@ -35,7 +35,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Target:
-    """An entity whose churn is predicted, with the horizon and the features.
+    """An entity whose churn is predicted, with its horizon and features.
 
     Attributes:
         entity: `user` or `account`.
