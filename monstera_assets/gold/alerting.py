@@ -253,7 +253,7 @@ def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table
 
 @_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users 4 weeks before", level=P3)
 def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Monthly active users have not fallen by over max_slow_decline in 4 straight weeks of decline."""
+    """Monthly active users have not fallen 4 weeks in a row by more than max_slow_decline in total."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
     weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})
     weeks = weeks.filter(weeks.ago_4.notnull())

@@ -13,10 +13,10 @@ from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_run
 NONE = "none"
 """Placeholder for the product or feature of events that have none."""
 
-EVENTS = ma.Metric("Events Recorded Daily", "All events of users.", "count(event_id)")
+EVENTS = ma.Metric("Events Recorded Daily", "All user events.", "count(event_id)")
 EVENTS_QUALIFYING = ma.Metric(
     "Events Qualifying Daily",
-    "Qualifying events of users.",
+    "Qualifying user events.",
     "count(event_id) where is_qualifying_event",
 )
 USERS_PRESENT = ma.Metric(
@@ -63,7 +63,7 @@ TABLE = ma.metric_table(
     description="What did users do on each date, and in which product and feature? Rows with"
     f" `{ma.TOTAL}` as feature, event type and location are product totals, one per date and product,"
     f" including inactive products and `{NONE}`. If the product is also `{ma.TOTAL}`, the row is the"
-    f" total of the date. Events without a product or feature have `{NONE}` instead.",
+    f" total for the date. Events without a product or feature have `{NONE}` instead.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column("product_id", "string", f"The product, `{NONE}`, or `{ma.TOTAL}` for the total."),
