@@ -2,8 +2,8 @@
 
 The thresholds are the settings of `AlertPolicy` (framework, section 9). None of these rules is
 blocking, because the tables themselves are correct. A figure that is based on fewer than
-`min_alert_population` people, events or rows passes with a note. A figure that has no history to
-compare it with also passes. Each violation contains the observed and the expected figure.
+`min_alert_population` people, events or rows passes with a note. A figure also passes if there is no
+history to compare it with. Each violation shows the observed and expected figures.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def _alert(
     level: ma.AlertLevel = P2,
     reads: Sequence[str] = (),
 ) -> Callable[[Callable[..., ir.Table]], ma.Rule]:
-    """Turn a function that computes figures into a rule that returns the failing ones.
+    """Turn a function that computes figures into a rule that returns the failing figures.
 
     The function takes the tables, the thresholds and the window. It returns the observed and expected
     figures, the population, and whether the rule `fails`.
 
     Args:
-        table: the table of the rule.
+        table: the table that the rule checks.
         figure: name of the figure, or a collective name if the function returns a column `figure`.
         population: column with the size of the population behind a figure.
         counted: noun for the members of the population; by default, the column name.
@@ -220,7 +220,7 @@ def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Wind
 
 
 def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the events of the last day and their mean on the same weekday of the previous 4 weeks.
+    """Return the events on the last day and their mean on the same weekday of the previous 4 weeks.
 
     The result is empty if any of these 4 days is missing.
     """

@@ -50,7 +50,7 @@ def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
 
 
 def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Return the users active on a day relative to those active in the 30 days that end on it."""
+    """Return the users active on a day relative to the users active in the 30 days that end on it."""
     rows = daily.inner_join(monthly, ["metric_date", "segment_dimension", "segment_value"])
     return _of_activity(
         rows,

@@ -1,4 +1,4 @@
-"""Columns, scoring and checks that the two churn score tables share."""
+"""Columns, scoring and checks shared by the two churn score tables."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ TRAINING_COLUMNS = (
     *ma.columns(
         "date",
         nullable=True,
-        training_first_date="Date of the first training snapshot; null without training data.",
-        training_last_date="Date of the last training snapshot; null without training data.",
+        training_first_date="Date of the first training snapshot; null if there is no training data.",
+        training_last_date="Date of the last training snapshot; null if there is no training data.",
     ),
     *ma.columns("int64", training_rows="Number of rows in the training data."),
 )
@@ -34,11 +34,14 @@ def risk_columns(target: Target, outcome: str) -> tuple[ma.Column, ...]:
     """Return the columns of a churn score. `outcome` describes the predicted outcome in words."""
     probability = f"Probability of {outcome}, between 0 and 1; null if no outcome is known yet."
     band = (
-        "Risk band of the probability, according to the thresholds of the policy; null for a base"
+        "Risk band of the probability, based on the thresholds in the policy; null for a base"
         f" rate, which is the same for every {target.entity}."
     )
     moves = "Feature group with the {}largest effect on the probability; null if there is none."
-    effect = "The probability minus that with an average feature group; null if there is none."
+    effect = (
+        "The probability minus what it would be if the feature group were average; null if there is"
+        " no reason."
+    )
     return (
         *ma.columns("float64", nullable=True, churn_probability=probability),
         ma.Column("risk_band", "string", band, nullable=True, allowed=BANDS),
@@ -90,7 +93,7 @@ def differing_scores(
 
 
 def scores_are_consistent_in(table: ma.Table, target: Target) -> ma.Rule:
-    """Return the rule that each score agrees with its band, its reasons and the evaluation."""
+    """Return the rule that checks each score against its band, its reasons and the evaluation."""
 
     def scores_are_consistent(
         scores: ir.Table, evaluation: ir.Table, *, policy: ma.LifecyclePolicy

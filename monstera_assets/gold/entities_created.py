@@ -1,6 +1,6 @@
 """Configurable tables of entities created per day, such as gold_videos_created_daily (the default).
 
-Each setting `EntityCreated` names an entity and the events that create it. The tables are built by
+Each `EntityCreated` setting names an entity and the events that create it. The tables are built by
 `entity_created_table`.
 """
 

@@ -53,7 +53,7 @@ def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma
 def total_differs(
     table: ma.MetricTable, rows: ir.Table, facts: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """Return the dates on which the total of a table differs from the number of creations."""
+    """Return the dates on which a table's total differs from the number of creations."""
     [column] = (metric.column_name for metric in table.metrics)
     rows = ma.within(rows, ma.METRIC_DATE.name, window)
     published = rows.filter(rows.segment_dimension == ma.TOTAL, rows[column] > 0)

@@ -52,14 +52,14 @@ TABLE = ma.declare_table(
         *ma.columns(
             "float64",
             nullable=True,
-            health_change_30="Change in the health score over 30 days, in points; null if the account"
-            " is younger than that or has lapsed.",
+            health_change_30="Change in the health score over 30 days, in points; null if the"
+            " account is less than 30 days old or has lapsed.",
         ),
         *(_OF_STATE[name] for name in ("active_seats", "total_seats")),
         *ma.columns(
             "int64",
-            users_scored="Users of the account who have a churn score.",
-            users_at_high_risk="Users of the account whose churn risk is high.",
+            users_scored="Users of the account with a churn score.",
+            users_at_high_risk="Users of the account with a high churn risk.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -141,7 +141,7 @@ def all_are_listed(
     silver_account_current_state: ir.Table,
     gold_account_churn_scores: ir.Table,
 ) -> ir.Table:
-    """Exactly the accounts that are at risk, contracting, frozen or at high churn risk are listed."""
+    """All accounts at risk, contracting, frozen or at high churn risk are listed, and no others."""
     high = gold_account_churn_scores.filter(gold_account_churn_scores.risk_band == HIGH)
     accounts = silver_account_current_state
     of_state = accounts.filter(accounts.current_state.isin([str(state) for state in STATES]))

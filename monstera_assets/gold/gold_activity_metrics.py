@@ -13,10 +13,10 @@ from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_run
 NONE = "none"
 """Placeholder for the product or feature of events that have none."""
 
-EVENTS = ma.Metric("Events Recorded Daily", "All events of users.", "count(event_id)")
+EVENTS = ma.Metric("Events Recorded Daily", "All user events.", "count(event_id)")
 EVENTS_QUALIFYING = ma.Metric(
     "Events Qualifying Daily",
-    "Qualifying events of users.",
+    "Qualifying user events.",
     "count(event_id) where is_qualifying_event",
 )
 USERS_PRESENT = ma.Metric(
@@ -28,28 +28,28 @@ USERS_PRESENT = ma.Metric(
 _ON_PRODUCTS = "null in rows other than totals"
 WORKFLOWS_STARTED = ma.Metric(
     "Workflows Started Daily",
-    "Workflow runs that started on the date, counted in the product of their first step;"
+    "Workflow runs that started on the date, counted under the product of their first step;"
     f" {_ON_PRODUCTS}.",
     "count(runs) by the date of the first step",
     nullable=True,
 )
 WORKFLOWS_COMPLETED = ma.Metric(
     "Workflows Completed Daily",
-    "Workflow runs that were completed on the date, counted in the product of their first step;"
-    f" {_ON_PRODUCTS}.",
+    "Workflow runs that were completed on the date, counted under the product of their first"
+    f" step; {_ON_PRODUCTS}.",
     "count(runs) by the date of the last step",
     nullable=True,
 )
 COMPLETION_RATE = ma.Metric(
     "Workflows Completed Share Weekly",
-    "Share of workflow runs that were completed, among those started workflow_days (7 days) before the"
-    f" date; null without such runs, and {_ON_PRODUCTS}.",
+    "Of the workflow runs that started workflow_days (7 days) before the date, the share that"
+    f" were completed; null if there are no such runs, and {_ON_PRODUCTS}.",
     "count(completed) / count(started) of the runs started workflow_days before",
 )
 HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",
-    "Median hours from the first to the last step of workflow runs completed on the date; null without"
-    f" such runs, and {_ON_PRODUCTS}.",
+    "Median hours from the first to the last step of workflow runs completed on the date; null if"
+    f" there are no such runs, and {_ON_PRODUCTS}.",
     "median(completed_at - started_at)",
     ma.Unit.HOURS,
     nullable=True,
@@ -63,7 +63,7 @@ TABLE = ma.metric_table(
     description="What did users do on each date, and in which product and feature? Rows with"
     f" `{ma.TOTAL}` as feature, event type and location are product totals, one per date and product,"
     f" including inactive products and `{NONE}`. If the product is also `{ma.TOTAL}`, the row is the"
-    f" total of the date. Events without a product or feature have `{NONE}` instead.",
+    f" total for the date. Events without a product or feature have `{NONE}` instead.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column("product_id", "string", f"The product, `{NONE}`, or `{ma.TOTAL}` for the total."),
@@ -164,7 +164,7 @@ def _runs(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count started, completed and mature runs per date and product of the first step, and in total.
+    """Count started, completed and mature runs per date and first-step product, and in total.
 
     A run is mature `workflow_days` after its start.
     """
@@ -206,7 +206,7 @@ def _runs(
 def events_add_up(
     gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The rows of each date add up to its product totals, its overall total and the raw events."""
+    """The rows for each date add up to its product totals, its overall total and the raw events."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     is_total = rows.product_id == ma.TOTAL
     is_product = ~is_total & (rows.event_type == ma.TOTAL)

@@ -28,41 +28,42 @@ TABLE = ma.declare_table(
         *ma.columns(
             "date",
             nullable=True,
-            evaluation_date="Date as of which churn is predicted; null for all dates together.",
+            evaluation_date="Date as of which churn is predicted; null for rows over all dates.",
         ),
         ma.Column("predictor", "string", "Source of the probabilities.", allowed=tuple(Predictor)),
         *ma.columns(
             "int64",
-            decile="Tenth of the rows by probability, from 1 (lowest) to 10 (highest); 0 for all rows.",
+            decile="Decile of the probability, from 1 (lowest) to 10 (highest); 0 for all rows.",
             rows_scored="Users or accounts with a prediction.",
-            rows_churned="Users or accounts with a prediction that churned.",
+            rows_churned="Users or accounts that had a prediction and churned.",
         ),
         *ma.columns(
             "float64",
             nullable=True,
-            predicted_share="Mean predicted probability, between 0 and 1; null without rows.",
-            observed_share="Share of rows that churned, between 0 and 1; null without rows.",
+            predicted_share="Mean predicted probability, between 0 and 1; null if there are no rows.",
+            observed_share="Share of rows that churned, between 0 and 1; null if there are no rows.",
             auc="Area under the ROC curve: the probability that a churned row scores higher than a"
-            " retained one, where ties count as one half; null for deciles, and unless both outcomes"
-            " occur.",
+            " retained row, with ties counted as one half; null for deciles or if one of the outcomes"
+            " does not occur.",
             brier_score="Mean squared difference between probability and outcome (0 is best); null"
-            " without rows and for deciles.",
-            log_loss="Mean negative logarithm of the probability of the actual outcome (0 is best);"
-            " null without rows, for deciles, and if it is infinite because a probability was 0 or 1.",
-            top_tenth_lift="Churned share of the tenth with the highest probabilities, divided by that"
-            " of all rows; null if no row churned and for deciles.",
+            " for deciles or if there are no rows.",
+            log_loss="Mean negative logarithm of the probability of the actual outcome (0 is"
+            " best); null for deciles, if there are no rows, or if the value is infinite because a"
+            " probability was 0 or 1.",
+            top_tenth_lift="Churned share of the 10% of rows with the highest probabilities,"
+            " divided by the churned share of all rows; null for deciles or if no row churned.",
         ),
         *ma.columns(
             "boolean",
-            is_published="Whether scores come from this predictor. The model is published if it beats"
-            " the baseline on both AUC and Brier score over all dates. Otherwise the baseline is"
-            " published, or the base rate if there is not enough data.",
+            is_published="Whether the published scores come from this predictor. The model is"
+            " published if it beats the baseline on both AUC and Brier score over all dates."
+            " Otherwise the baseline is published, or the base rate if there is not enough data.",
         ),
         *TRAINING_COLUMNS,
         *ma.columns(
             "date",
             nullable=True,
-            as_of_date="Latest date for which history exists; null without rows to predict.",
+            as_of_date="Latest date for which history exists; null if there are no rows to predict.",
         ),
     ),
 )
@@ -101,7 +102,7 @@ def _comparison(relation: ir.Table) -> ir.Table:
 @ma.table_asset(
     TABLE,
     previews=[
-        ma.Preview("Users by tenth of probability", _calibration, bar="churned", is_share=True),
+        ma.Preview("Users by decile of probability", _calibration, bar="churned", is_share=True),
         ma.Preview("All evaluation dates together", _comparison),
     ],
 )
@@ -149,7 +150,7 @@ def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) ->
 
 @ma.rule(TABLE)
 def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """The deciles add up to the row that covers all rows."""
+    """The rows for deciles 1 to 10 add up to the row for all rows."""
     rows = gold_churn_model_evaluation.filter(
         gold_churn_model_evaluation.predictor != str(Predictor.BASE_RATE)
     )

@@ -18,7 +18,7 @@ USERS_BY_ACTIVE_DAYS = ma.Metric(
 
 TABLE = ma.metric_table(
     "gold_engagement_power_curve",
-    grain="one date, length of the window and number of active days",
+    grain="one date, window length and number of active days",
     description="On how many of the last 7 days (L7) and 28 days (L28) were users active? This is the"
     " power user curve.",
     dimensions=(
@@ -34,7 +34,7 @@ TABLE = ma.metric_table(
 def gold_engagement_power_curve(
     silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Compute running totals of the users who enter and leave each number of active days."""
+    """Compute running totals of the users who reach and leave each number of active days."""
     active = ma.materialized(ma.active_days(silver_daily_user_activity))
     changes = ibis.union(*(_changes(active, days, window) for days in WINDOWS))
     grid = ibis.union(
@@ -78,7 +78,7 @@ def _changes(active: ir.Table, days: int, window: ma.Window) -> ir.Table:
 def days_add_up_to_users_active_daily(
     gold_engagement_power_curve: ir.Table, gold_users_active_daily: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """In each window, the active days of all users add up to the daily active users of its days."""
+    """In each window, the total number of active days equals the sum of daily active users."""
     rows = ma.within(gold_engagement_power_curve, "metric_date", window)
     users = rows[USERS_BY_ACTIVE_DAYS.column_name]
     published = rows.group_by("metric_date", "window_days").aggregate(

@@ -24,14 +24,14 @@ USERS_NEW = _users(
     "New",
     f"Users whose first qualifying event ever is in {_S}.",
     "first day in S",
-    "Only loaded events count. If users were active before the source begins, they appear as new.",
+    "Only loaded events count. Users who were active before the source begins appear as new.",
 )
 USERS_RETAINED = _users("Retained", "Users active in both windows.", "|S and P|")
 USERS_RESURRECTED = _users(
     "Resurrected",
     "Users active in S and before P, but not in P.",
     "|S without P| - new",
-    "There is no threshold: for a window of 7 days, one week without qualifying events is enough.",
+    "There is no threshold: with a 7-day window, one week without qualifying events is enough.",
 )
 USERS_CHURNED = _users(
     "Churned",
@@ -52,10 +52,10 @@ _COUNTS = (
 
 TABLE = ma.metric_table(
     "gold_growth_accounting",
-    grain="one date and length of the window",
+    grain="one date and window length",
     description="How do new, resurrected and churned users explain the change in active users? For"
-    " windows of 1, 7 and 30 days, |S| = |P| + new + resurrected - churned, where S are the users"
-    " active in the window and P those active in the window before it.",
+    " windows of 1, 7 and 30 days, |S| = |P| + new + resurrected - churned, where S is the set of"
+    " users active in the window and P the set of users active in the window before it.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column("window_days", "int64", f"Days in each window: {', '.join(map(str, WINDOWS))}."),
@@ -153,7 +153,7 @@ def agrees_with_users_active(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The active users of each window equal Users Active Daily, Weekly or Monthly."""
+    """The number of active users in each window equals Users Active Daily, Weekly or Monthly."""
     tables = (gold_users_active_daily, gold_users_active_weekly, gold_users_active_monthly)
     published = ma.materialized(
         ibis.union(
@@ -169,7 +169,7 @@ def agrees_with_users_active(
     )
     rows = ma.within(gold_growth_accounting, "metric_date", window)
     now = rows.select("metric_date", "window_days", active=rows[USERS_ACTIVE.column_name])
-    # The window before is compared only on dates for which the metric exists.
+    # The previous window is compared only on dates for which the metric exists.
     earlier = published.select(
         day=ma.day_number(published.metric_date) + published.window_days,
         window=published.window_days,

@@ -30,23 +30,23 @@ TABLE = ma.declare_table(
             unit="Unit of the metric.",
         ),
         *ma.columns(
-            "boolean", is_nullable="Whether the metric can be null; the description says when."
+            "boolean", is_nullable="Whether the metric can be null; `description` says when."
         ),
         *ma.columns(
             "string",
             business_owner="Team that defines the metric.",
             technical_owner="Team that computes the metric.",
-            dashboard_owner="Team that owns the dashboards with the metric.",
+            dashboard_owner="Team that owns the dashboards that show the metric.",
             refresh="How often the metric is computed, and for which dates.",
             source_tables="Tables that the metric is computed from, separated by commas.",
-            caveats="What to consider when reading the metric; may be empty.",
+            caveats="What to consider when interpreting the metric; may be empty.",
         ),
     ),
 )
 
 
 def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
-    """Return the asset of the metric catalog for the metrics of the given assets."""
+    """Return the metric catalog asset for the metrics of the given assets."""
     rows = catalog_rows(list(assets))
 
     def gold_metric_catalog() -> pd.DataFrame:
@@ -56,7 +56,7 @@ def metric_catalog_asset(assets: Iterable[ma.TableAsset]) -> ma.TableAsset:
 
 
 def catalog_rows(assets: Sequence[ma.TableAsset]) -> list[dict[str, object]]:
-    """Return the rows of the catalog, sorted by table and then by column order."""
+    """Return the catalog rows, sorted by table and then by column order."""
     return [
         {
             "metric_name": metric.name,

@@ -32,11 +32,11 @@ STICKINESS = ma.Metric(
 )
 ACTIVATION_RATE = ma.Metric(
     "Users Activated Share Weekly",
-    "Of the users who signed up 13 to 7 days before the date, the share with a qualifying event within"
-    " 7 days of signup; null without such users, and if any of them signed up before the first"
-    " partition.",
+    "Of the users who signed up 13 to 7 days before the date, the share with a qualifying event"
+    " within 7 days of signup; null if there are no such users or if any of them signed up before"
+    " the first partition.",
     "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
-    caveats="Covers the latest week of signups for which 7 days have passed.",
+    caveats="Covers the most recent week of signups that are all at least 7 days old.",
 )
 USERS_IN_STATE = {
     state: ma.Metric(
@@ -56,13 +56,13 @@ ACCOUNTS_IN_STATE = {
 }
 HEALTH = ma.Metric(
     "Accounts Health Mean Daily",
-    "Mean health score of all accounts at the end of the day; null without accounts.",
+    "Mean health score of all accounts at the end of the day; null if there are no accounts.",
     "avg(health_score)",
     ma.Unit.SCORE,
     nullable=True,
 )
 HEADLINES = (DAILY, WEEKLY, MONTHLY, CREATED, ACCOUNTS_ACTIVE, revenue.REVENUE_CLOSING)
-"""Metrics whose changes over a week and a month are also published."""
+"""Metrics that are also published as weekly and monthly changes."""
 
 BIG_NUMBERS = (
     *(DAILY, WEEKLY, MONTHLY, STICKINESS, CREATED, ACTIVATION_RATE, ACCOUNTS_ACTIVE, HEALTH),
@@ -172,7 +172,7 @@ def _total(rows: ir.Table, metric: ma.Metric) -> ir.Table:
 
 
 def _before(headlines: ir.Table, days: int) -> ir.Table:
-    """Return the headline metrics of `days` days before each date, with the column suffix `_{days}`."""
+    """Return the headline metrics from `days` days before each date, with the suffix `_{days}`."""
     return headlines.select(
         metric_date=ma.day_date(ma.day_number(headlines.metric_date) + days),
         **{f"{metric.column_name}_{days}": headlines[metric.column_name] for metric in HEADLINES},
@@ -182,7 +182,7 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
 def _activation(
     users: ir.Table, activity: ir.Table, created: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """Count, per date, the users who signed up 13 to 7 days earlier and how many activated in 7 days.
+    """Count, per date, signups from 13 to 7 days earlier and activations within 7 days of signup.
 
     `created` has one row per loaded date. Activity before the first of these dates is unknown.
     """

@@ -30,7 +30,7 @@ USERS_IN_USE = ma.Metric(
 )
 ADOPTION_RATE = ma.Metric(
     "Users Tried Share to Date",
-    "Users who tried the product / eligible users; null without eligible users.",
+    "Users who tried the product / eligible users; null if no users are eligible.",
     "tried / eligible",
 )
 ACTIVATION_RATE = ma.Metric(
@@ -40,7 +40,8 @@ ACTIVATION_RATE = ma.Metric(
 )
 DAYS_TO_ACTIVATION = ma.Metric(
     "Users Days to Activation Median to Date",
-    "Median days from a user's first access to the first activation event; null without activations.",
+    "Median days from a user's first access to the first activation event; null if there are no"
+    " activations.",
     "median(activation_date - date of first access)",
     ma.Unit.DAYS,
     nullable=True,
@@ -134,7 +135,7 @@ def gold_product_adoption(
 
 @ma.rule(TABLE)
 def counts_fit_together(gold_product_adoption: ir.Table) -> ir.Table:
-    """Each user has one state per product, and no step of the funnel exceeds the one before."""
+    """Each user has one state per product, and no funnel step exceeds the previous step."""
     rows = gold_product_adoption
     eligible, tried, activated, in_use = ma.metric_columns(rows, *FUNNEL)
     started = rows[USERS_STARTED.column_name]
@@ -156,7 +157,7 @@ def agrees_with_raw_events(
     silver_user_product_adoptions: ir.Table,
     silver_daily_user_activity: ir.Table,
 ) -> ir.Table:
-    """Each adopter has one first product, and users who tried a product agree with daily activity."""
+    """Each adopter has one first product, and users who tried a product match daily activity."""
     rows = gold_product_adoption
     adopters = silver_user_product_adoptions.aggregate(
         adopters=silver_user_product_adoptions.user_id.nunique()

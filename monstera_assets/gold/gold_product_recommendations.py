@@ -23,10 +23,10 @@ _OF_PAIR = "{}, as in silver_product_affinity; null for popularity."
 TABLE = ma.declare_table(
     "gold_product_recommendations",
     grain="one user (neither churned nor deleted) and rank from 1 to 3",
-    description="Which products should each user adopt next, and why? Up to three active, launched"
-    " products that the user has not adopted are ranked by affinity with the user's products if"
-    " affinity predicts the next adoption better, and otherwise by popularity."
-    " gold_recommendation_evaluation shows how accurate the rankings were in the past.",
+    description="Which products should each user adopt next, and why? For each user, the table"
+    " lists up to three active, launched products that the user has not adopted. They are ranked by"
+    " affinity with the user's products if affinity predicts the next adoption better, and otherwise by"
+    " popularity. gold_recommendation_evaluation shows how accurate the rankings were in the past.",
     key=("user_id", "recommendation_rank"),
     columns=(
         *(ma.USER_ID, ma.ACCOUNT_OF_USER),
@@ -41,16 +41,17 @@ TABLE = ma.declare_table(
         ma.Column(
             "recommendation_source",
             "string",
-            "Basis of the rank: affinity, or popularity if the product has no affinity with an adopted"
-            " product. It is always popularity if affinity was not better or data was insufficient.",
+            "Basis of the rank: affinity, or popularity if the product has no affinity with an"
+            " adopted product. If affinity was not better or there was not enough data, it is"
+            " always popularity.",
             allowed=tuple(RecommendationSource),
         ),
         *ma.columns(
             "float64",
-            score="Score between 0 and 1. For affinity, the share of users who adopted the product"
-            " later, among those who had because_product_id without it, shrunk toward the product's"
-            " average share. For popularity, the share of all users who have adopted the product. The"
-            " two kinds of scores are not comparable.",
+            score="Score between 0 and 1. For affinity, the share of users with"
+            " because_product_id but not this product who later adopted it, shrunk toward the"
+            " product's average share. For popularity, the share of all users who have adopted the"
+            " product. The two kinds of scores are not comparable.",
         ),
         ma.product_column(
             "because_product_id",
@@ -64,7 +65,7 @@ TABLE = ma.declare_table(
             nullable=True,
             users_without="Users who had not adopted the product when they adopted because_product_id;"
             " null for popularity.",
-            users_in_order="Users counted in users_without who adopted the product later; null for"
+            users_in_order="Users counted in users_without who later adopted the product; null for"
             " popularity.",
             users_both=_OF_PAIR.format("Users who adopted both products of the pair"),
         ),
@@ -137,7 +138,7 @@ def everybody_has_what_is_left(
     silver_user_product_states: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Each user has three recommendations, or as many as there are products left, ranked from 1."""
+    """Each user has three recommendations, or fewer if fewer products are left, ranked from 1."""
     people = silver_user_current_state
     people = people.filter(is_eligible(people.platform_state))
     states = silver_user_product_states
@@ -192,7 +193,7 @@ def reasons_are_those_of_affinity(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Users have adopted because_product_id, and counts agree with silver_product_affinity."""
+    """Each user has adopted because_product_id, and counts agree with silver_product_affinity."""
     rows = gold_product_recommendations
     by_affinity = rows.recommendation_source == _AFFINITY
     numbers = ("users_without", "users_in_order", *_OF_PAIRS)
@@ -230,7 +231,7 @@ def reasons_are_those_of_affinity(
 def scores_are_consistent(
     gold_product_recommendations: ir.Table, gold_recommendation_evaluation: ir.Table
 ) -> ir.Table:
-    """Scores are shares that do not rise with the rank, and use affinity only if it is published."""
+    """Scores are shares, do not increase with the rank, and use affinity only if it is published."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.is_published).aggregate(
         published=evaluation.predictor.max()

@@ -20,8 +20,8 @@ COUNTED_COLUMNS = (
     *ma.columns(
         "date",
         nullable=True,
-        training_first_date="Date of the first counted adoption; null without adoptions.",
-        training_last_date="Date of the last counted adoption; null without adoptions.",
+        training_first_date="Date of the first counted adoption; null if there are none.",
+        training_last_date="Date of the last counted adoption; null if there are none.",
     ),
     *ma.columns("int64", training_rows="Number of counted adoptions."),
 )
@@ -30,16 +30,16 @@ TABLE = ma.declare_table(
     "gold_recommendation_evaluation",
     grain="one evaluation date (or all dates together) and order of products",
     description="How accurately was the next adopted product predicted in the past? The evaluation"
-    " covers users who had adopted a product by the evaluation date and adopted another within 30 days."
-    " The first product adopted in these 30 days is the one to predict. Affinity, popularity and a"
-    " random order are compared on the same users. A product that had not been launched by the"
-    " evaluation date counts as a miss.",
+    " covers users who had adopted a product by the evaluation date and adopted another within 30"
+    " days. The product to predict is the first one adopted in these 30 days. Affinity, popularity"
+    " and a random order are compared for the same users. A product that had not been launched by"
+    " the evaluation date counts as a miss.",
     key=("evaluation_date", "predictor"),
     columns=(
         *ma.columns(
             "date",
             nullable=True,
-            evaluation_date="Date as of which products are ranked; null for all dates together.",
+            evaluation_date="Date as of which products are ranked; null for rows over all dates.",
         ),
         ma.Column(
             "predictor",
@@ -54,23 +54,24 @@ TABLE = ma.declare_table(
         *ma.columns(
             "float64",
             nullable=True,
-            hit_rate_at_1="Share of users who adopted the product ranked first; null without users.",
-            hit_rate_at_3="Share of users who adopted one of the first three products; null without"
-            " users.",
-            mean_reciprocal_rank="Mean of 1 / rank of the adopted product, or 0 if it was not ranked;"
-            " null without users.",
+            hit_rate_at_1="Share of users who adopted the product ranked first; null if there are"
+            " no users.",
+            hit_rate_at_3="Share of users who adopted one of the first three products; null if"
+            " there are no users.",
+            mean_reciprocal_rank="Mean of 1 / rank of the adopted product, or 0 if it was not"
+            " ranked; null if there are no users.",
         ),
         *ma.columns(
             "boolean",
-            is_published="Whether recommendations follow this order. Affinity is published if, over all"
-            " dates, its mean reciprocal rank is higher than that of popularity and its hit rate at 3"
-            " is not lower. Otherwise popularity is published.",
+            is_published="Whether recommendations follow this order. Affinity is published if,"
+            " over all dates, its mean reciprocal rank is higher than popularity's and its hit rate"
+            " at 3 is not lower. Otherwise popularity is published.",
         ),
         *COUNTED_COLUMNS,
         *ma.columns(
             "date",
             nullable=True,
-            as_of_date="Latest date for which history exists; null without users.",
+            as_of_date="Latest date for which history exists; null if there are no users.",
         ),
     ),
 )
@@ -141,7 +142,7 @@ def gold_recommendation_evaluation(
 def the_better_one_is_published(
     gold_recommendation_evaluation: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """The published order follows from the figures of the evaluation."""
+    """The published order follows from the evaluation results."""
     rows = gold_recommendation_evaluation
     found = rows.cross_join(published_of(overall(rows), policy))
     return found.filter(found.is_published != (found.predictor == found.published)).select(
@@ -160,7 +161,7 @@ def nothing_is_learned_from_the_future(gold_recommendation_evaluation: ir.Table)
 
 @ma.rule(TABLE)
 def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
-    """Rates are within their bounds, and all orders are evaluated on the same users."""
+    """Rates are within their bounds, and all orders are evaluated for the same users."""
     rows = gold_recommendation_evaluation
     at_1, at_3, mean = (rows[name] for name in _RATES)
     is_possible = ibis.and_(

@@ -10,7 +10,7 @@ from monstera_assets.gold import authoring as ma
 COHORT_TYPES = {"month": ("M", 30), "week": ("W", 7)}
 """For each cohort type, the Ibis unit that truncates signup dates, and the days per period."""
 
-_IMMATURE = "null if the period began before the history, and until every member has completed it"
+_IMMATURE = "null if the period began before the history or if not every member has completed it"
 
 
 def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
@@ -220,7 +220,7 @@ def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir
 
 @ma.rule(TABLE)
 def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
-    """Bracket retention is at most unbounded retention, and neither exceeds the size of the cohort."""
+    """Bracket retention does not exceed unbounded retention, and neither exceeds the cohort size."""
     rows = gold_retention_cohorts
     members, retained, unbounded = ma.metric_columns(
         rows, USERS_IN_COHORT, USERS_RETAINED, USERS_RETAINED_UNBOUNDED
@@ -245,7 +245,7 @@ def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
 def immature_cells_are_null(
     gold_retention_cohorts: ir.Table, bronze_users: ir.Table, silver_user_state_history: ir.Table
 ) -> ir.Table:
-    """A period has values if and only if the history covers it completely for every member."""
+    """A period has values if and only if the history covers the whole period for every member."""
     rows = gold_retention_cohorts
     history = silver_user_state_history
     first_date = history.aggregate(day=history.snapshot_date.min()).day.as_scalar()

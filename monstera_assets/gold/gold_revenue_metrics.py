@@ -20,7 +20,7 @@ def _money(name: str, definition: str, formula: str, caveats: str = "") -> ma.Me
 
 REVENUE_OPENING = _money(
     "Opening",
-    "Monthly recurring revenue at the end of the day before.",
+    "Monthly recurring revenue at the end of the previous day.",
     "sum(monthly_recurring_revenue) of the day before",
 )
 REVENUE_CLOSING = _money(
@@ -51,7 +51,7 @@ MOVEMENTS = {
         "Revenue lost from accounts on their first day without revenue, as a negative amount. These"
         " accounts have lapsed or now pay nothing.",
         "sum(- then) where now = 0",
-        f"{_LOST} Revenue churns on the day on which a subscription lapses; the account's state changes"
+        f"{_LOST} Revenue churns on the day a subscription lapses; the account's state changes"
         " only after churn_days.",
     ),
     "reactivated": _money(
@@ -60,20 +60,20 @@ MOVEMENTS = {
         "sum(now) where then = 0 and paid before",
     ),
 }
-"""Revenue movements by kind: differences between an account's revenue and that of the day before."""
+"""Revenue movements by kind: day-over-day differences in an account's revenue."""
 ACCOUNTS_PAYING = ma.Metric(
     "Accounts Paying Daily",
     "Accounts with recurring revenue at the end of the day.",
     "count(account_id) where monthly_recurring_revenue > 0",
 )
-_RETAINED = "for the accounts that paid 30 days before; null without such accounts"
+_RETAINED = "for the accounts that paid 30 days before; null if there are none"
 REVENUE_RETAINED_NET = ma.Metric(
     "Revenue Retained Net Monthly",
     f"Revenue on the date / revenue 30 days before, {_RETAINED}.",
     "sum(now) / sum(then)",
     ma.Unit.RATIO,
-    caveats="Accounts that did not pay 30 days before are in neither sum. Expansion can raise the ratio"
-    " above 1.",
+    caveats="Neither sum includes accounts that did not pay 30 days before. Expansion can raise"
+    " the ratio above 1.",
 )
 REVENUE_RETAINED_GROSS = ma.Metric(
     "Revenue Retained Gross Monthly",
@@ -189,7 +189,7 @@ def _by_day(changes: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Opening plus movements equals closing revenue, which is the opening revenue of the next day."""
+    """Opening revenue plus movements equals closing revenue and the next day's opening revenue."""
     rows = gold_revenue_metrics
     before = rows.select(
         metric_date=ma.day_date(ma.day_number(rows.metric_date) + 1),
@@ -226,7 +226,7 @@ def agrees_with_account_history(
 
 @ma.rule(TABLE)
 def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Gross retention is at most 1 and at most net retention, and neither is negative."""
+    """Retention is not negative, and gross retention does not exceed 1 or net retention."""
     rows = ma.within(gold_revenue_metrics, "metric_date", window)
     net, gross = ma.metric_columns(rows, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
     impossible = (gross > 1) | (gross > net) | (gross < 0)

@@ -22,7 +22,7 @@ _IN = "in the segment at the end of the date"
 USERS_IN_SEGMENT = ma.Metric("Users in Segment Daily", f"Users {_IN}.", "count(user_id)")
 SEGMENT_SHARE = ma.Metric(
     "Users in Segment Share Daily",
-    "Users in the segment / all users who have signed up; null without users.",
+    "Users in the segment / all users who have signed up; null if there are no users.",
     "in segment / count(user_id)",
 )
 SEGMENT_ACTIVE_DAILY = ma.Metric(
@@ -77,7 +77,7 @@ def gold_segment_metrics(
     )
     segments = silver_user_segment_history
     users = ma.materialized(segments.inner_join(states, ["user_id", "snapshot_date"]))
-    # Few combinations of dimensions occur. Aggregating them first means scanning the users only once.
+    # Only a few combinations of dimensions occur, so aggregating first scans the users only once.
     combined = users.group_by("snapshot_date", *SEGMENT_VALUES).aggregate(
         **{
             USERS_IN_SEGMENT.column_name: users.count(),

@@ -29,12 +29,12 @@ MEMBERS = ma.Metric(
 )
 MEMBERS_SHARE = ma.Metric(
     "Members in State Share Daily",
-    "Members in the state / members of the segment in any state; null without members.",
+    "Members in the state / members of the segment in any state; null if there are no members.",
     "in state / count(members)",
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",
-    "Members who entered the state on the date, including those who first appear on it.",
+    "Members who entered the state on the date, including members who first appear on that date.",
     "count(moves by to_state) + count(members whose first day it is)",
 )
 LEFT = ma.Metric(
@@ -44,9 +44,9 @@ LEFT = ma.Metric(
 )
 NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
-    "Sum over accounts of the squared net change in the account's members in the state. It equals the"
-    " number of transitions if each was in a different account, and is much larger if members of one"
-    " account changed state together.",
+    "Sum over accounts of the squared net change in the account's members in the state. It equals"
+    " the number of transitions if each transition was in a different account, and is much larger"
+    " if members of the same account changed state together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
     caveats="This is the variance of the net change if accounts act independently of each other.",
 )
@@ -58,9 +58,9 @@ _KEY = (*SEGMENT_OF_SCOPE, "state")
 TABLE = ma.metric_table(
     "gold_state_distribution",
     grain="one date, scope, segment and state, including states without members",
-    description="How are users, product relationships and accounts distributed over their states on"
-    f" each date? Users are counted in total (`{ma.TOTAL}`) and by"
-    f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, taken from the latest"
+    description="How are users, product relationships and accounts distributed over their states"
+    f" on each date? Users are counted in total (`{ma.TOTAL}`) and by"
+    f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, using the latest"
     " row of the user and account. Relationships are counted by product, and accounts only in total.",
     dimensions=(
         ma.METRIC_DATE,
@@ -136,7 +136,7 @@ def segments_and_accounts(users: ir.Table, accounts: ir.Table) -> ir.Table:
 def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
     people = user_dimensions(users, accounts).drop("account_id")
     rows = history.inner_join(people, "user_id")
-    # Few combinations of dimensions occur. Aggregating them first means scanning the users only once.
+    # Only a few combinations of dimensions occur, so aggregating first scans the users only once.
     combined = ma.materialized(
         rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS).aggregate(
             members=rows.count(), entered=rows.count(where=rows.enters)
@@ -153,7 +153,7 @@ def _counted(
     values: Mapping[str, ir.Value | str],
     counts: Mapping[str, ir.Value] | None = None,
 ) -> ir.Table:
-    """Count members, and those on their first day, by date, segment and state."""
+    """Count members, and members on their first day, by date, segment and state."""
     counts = counts or {"members": rows.count(), "entered": rows.count(where=rows.enters)}
     by = {"metric_date": "snapshot_date", "scope": ibis.literal(scope), "state": "state"}
     counted = ma.counted_by_dimension(rows, values, counts, **by)
@@ -266,7 +266,7 @@ def states_add_up(
 
 @ma.rule(TABLE)
 def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.Window) -> ir.Table:
-    """The members of a state equal those of the day before plus entries minus departures."""
+    """The members in a state equal the previous day's members plus entries minus departures."""
     rows = gold_state_distribution
     nearby = ma.materialized(
         rows.filter(rows.metric_date.between(ma.days_earlier(window.first, 1), window.last))

@@ -45,9 +45,9 @@ class Severity(StrEnum):
 TABLE = ma.declare_table(
     "gold_state_distribution_anomalies",
     grain="one date, span, measure and segment (and state, for state shares) outside its range",
-    description="On which days and in which weeks was the share of a state, the daily share of monthly"
-    " active users, or the number of events per active user outside its expected range? The expected"
-    " range of a date is computed only from earlier days.",
+    description="On which days and in which weeks did a measure fall outside its expected range?"
+    " The measures are state shares, the daily share of monthly active users, and events per active"
+    " user. The expected range for a date is computed only from earlier days.",
     key=("metric_date", "span", *SERIES),
     partition_column=ma.METRIC_DATE.name,
     columns=(
@@ -55,8 +55,8 @@ TABLE = ma.declare_table(
         ma.Column(
             "span",
             "string",
-            "Evaluated span: the day, or the week that ends on it. A week is compared with those 4 to"
-            " 15 weeks earlier.",
+            "Evaluated span: the day, or the week that ends on it. A week is compared with the"
+            " weeks that ended 4 to 15 weeks earlier.",
             allowed=tuple(Span),
         ),
         ma.Column(
@@ -116,9 +116,9 @@ TABLE = ma.declare_table(
         *ma.columns(
             "string",
             nullable=True,
-            moves_behind="The transitions in the segment and span whose count differs most from the"
-            f" usual count (the mean of the previous {BASELINE_DAYS} days), with both counts; null if"
-            " none differs.",
+            moves_behind="The transitions in the segment and span whose count differs most from"
+            f" the usual count (the mean of the previous {BASELINE_DAYS} days), with both counts;"
+            " null if no count differs.",
         ),
     ),
 )
@@ -154,7 +154,9 @@ def _by_severity(relation: ir.Table) -> ir.Table:
         "silver_user_state_transitions": _TRANSITION_DAYS,
         "silver_account_state_transitions": _TRANSITION_DAYS,
     },
-    previews=[ma.Preview("Anomalies that began in the 28 days up to the latest one", _by_severity)],
+    previews=[
+        ma.Preview("Anomalies that began in the 28 days up to the latest anomaly", _by_severity)
+    ],
 )
 def gold_state_distribution_anomalies(
     gold_state_distribution: ir.Table,
@@ -169,7 +171,7 @@ def gold_state_distribution_anomalies(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Evaluate every series per day, and the shares of active users also per week."""
+    """Evaluate every series per day and, for the shares of active users, also per week."""
     active = active_shares(gold_users_active_daily, gold_users_active_monthly, policy)
     activity = active.union(events_per_user(gold_activity_metrics, policy))
     states = state_shares(gold_state_distribution, policy)
@@ -223,7 +225,7 @@ def _out_of_range(
 def rows_are_out_of_range(
     gold_state_distribution_anomalies: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Each row is out of range, exceeds its threshold and was evaluated only from earlier days."""
+    """Each row is out of range, exceeds its threshold and was evaluated using only earlier days."""
     rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)
     is_up = rows.direction == str(Direction.UP)
     is_out = ibis.ifelse(

@@ -41,12 +41,12 @@ IN_USE = (
 
 MOVES = ma.Metric(
     "Moves Made Daily",
-    "Transitions from one state to the other on the date.",
+    "Transitions from the previous state to the new state on the date.",
     "count(*) by transition_date",
 )
 DAYS_IN_STATE = ma.Metric(
     "Moves Days in State Mean Daily",
-    "Mean days spent in the previous state, for the transitions on the date; null without transitions.",
+    "Mean days spent in the previous state, for the transitions on the date; null if there are none.",
     "avg(days_in_previous_state)",
     ma.Unit.DAYS,
     nullable=True,
@@ -56,8 +56,8 @@ DAYS_IN_STATE = ma.Metric(
 def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
     return ma.Metric(
         f"Users {name} Share Weekly",
-        f"{moved} in the 7 days that end on the date / users who were {then} 7 days before; null"
-        " without such users, and in rows other than the platform total.",
+        f"{moved} in the 7 days that end on the date / users who, 7 days before, were {then}; null"
+        " if there are no such users or the row is not the platform total.",
         f"count(transitions of 7 days) / count(users {then} 7 days before)",
         caveats=caveats,
     )
@@ -67,7 +67,7 @@ CHURN_RATE = _rate(
     "Churned",
     "Transitions to churned",
     "active, returning, reactivated, dunning or dormant",
-    "Users who churn from the state new are in the numerator but not in the denominator.",
+    "The numerator includes users who churn from the state new, but the denominator does not.",
 )
 DORMANCY_RATE = _rate(
     "Dormant", "Transitions to dormant", "active, returning, reactivated or dunning"
@@ -80,9 +80,9 @@ REACTIVATION_RATE = _rate(
 )
 RECOVERY_RATE = ma.Metric(
     "Accounts Dunning Recovered Share Monthly",
-    "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days that end"
-    " on the date; null without closed failures, and in rows other than the account total. A lapse"
-    " closes failures on its first day. A new subscription closes them without recovery.",
+    "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days that"
+    " end on the date; null if no failures were closed or the row is not the account total. A"
+    " lapse closes failures on its first day. A new subscription closes them without recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
 )
 FAILURES_CLOSED = ma.Metric(

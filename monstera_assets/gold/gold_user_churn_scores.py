@@ -29,7 +29,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "activity_state",
             "string",
-            "State of the user by activity alone, regardless of dunning.",
+            "State of the user based on activity alone, regardless of dunning.",
             allowed=tuple(SCORED_STATES),
         ),
         *risk_columns(USERS, "no qualifying event in the 30 days after the as-of date"),

@@ -1,7 +1,7 @@
 """Declarations of metrics: name, definition, formula, unit and caveats.
 
 A gold table consists of dimensions and metrics. The declaration of a metric defines its column, its row
-in gold_metric_catalog and its entry on the catalog page. A metric that several tables contain is
+in gold_metric_catalog and its entry on the catalog page. A metric that appears in several tables is
 declared once, in the module of the table that is named after it.
 """
 
@@ -84,8 +84,8 @@ class Metric:
         name: name that follows `NAMING_CONVENTION`; the column name is its snake_case form.
         definition: one sentence, which is also the description of the column.
         formula: how the metric is computed.
-        unit: counts are integers, and money has two decimals. By default, the unit follows from the
-            name: share if it contains `Share`, and otherwise the unit of the first word.
+        unit: counts are integers, and money has two decimal places. By default, the unit follows
+            from the name: share if it contains `Share`, and otherwise the unit of the first word.
         nullable: whether the metric can be null, as quotients always can. The definition says when.
         caveats: what to consider when reading the metric.
 
@@ -103,9 +103,9 @@ class Metric:
     def __post_init__(self) -> None:
         if not re.fullmatch(NAMING_CONVENTION, self.name):
             raise ValueError(
-                f"The metric {self.name!r} is not named [Entity] [Action or State] [Time Period]"
-                f" [by Segment]. Rename it in Title Case, with one of the time periods"
-                f" {', '.join(PERIODS)}."
+                f"The metric {self.name!r} does not follow the pattern [Entity] [Action or State]"
+                " [Time Period] [by Segment]. Rename it in Title Case, using one of the time"
+                f" periods {', '.join(PERIODS)}."
             )
         if not self.unit:
             words = self.name.split()
@@ -130,7 +130,7 @@ class Metric:
         )
 
     def format(self, value: Any) -> str:
-        """Format a value for display: shares and changes in percent, money with two decimals."""
+        """Format a value: shares and changes as percentages, money with two decimal places."""
         if value is None:
             return "not known"
         return _FORMATS.get(self.unit, "{:,.1f}").format(value)

@@ -34,10 +34,11 @@ def segmented_table(metric: Metric) -> MetricTable:
     """Declare the tall table of a metric, by date, segment dimension and segment value."""
     return metric_table(
         f"gold_{metric.column_name}",
-        grain="one date, segment dimension and segment value that any user has",
+        grain="one date, segment dimension and segment value that at least one user has",
         description=f"What was the value of {metric.name} on each date, in total and by"
-        f" {', '.join(SEGMENT_DIMENSIONS[:-1])} and {SEGMENT_DIMENSIONS[-1]}? The total has `{TOTAL}`"
-        " in both segment columns. Segments are taken from the latest row of the user and account.",
+        f" {', '.join(SEGMENT_DIMENSIONS[:-1])} and {SEGMENT_DIMENSIONS[-1]}? The total has"
+        f" `{TOTAL}` in both segment columns. Segments come from the latest row of the user and"
+        " account.",
         dimensions=(ma.METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
         metrics=(metric,),
     )
@@ -93,9 +94,9 @@ def users_active(
 ) -> ir.Table:
     """Count distinct users with a qualifying event in the `days` days that end on each date.
 
-    From each day with a qualifying event, a user is counted for `days` days or until the next such day.
-    The metric is a running total of the users who start and stop being counted, so each day is read
-    only once.
+    Starting on each day with a qualifying event, a user is counted for `days` days or until the next
+    such day. The metric is a running total of the users who start and stop being counted, so each day
+    is read only once.
 
     `activity` is silver_daily_user_activity for the window and the `days - 1` days before it.
     """
@@ -110,7 +111,7 @@ def users_active(
 def created_by_segment(
     facts: ir.Table, users: ir.Table, accounts: ir.Table, window: ma.Window, metric: Metric
 ) -> ir.Table:
-    """Count creations per date of a window and segment of the user.
+    """Count creations per date and user segment in a window.
 
     `facts` has one row per creation: `user_id` and `created_on`.
     """
@@ -176,10 +177,10 @@ def active_entities_differ(
     days: int,
     window: ma.Window,
 ) -> ir.Table:
-    """Return the dates on which the total differs from a count of distinct entities in raw events.
+    """Return the dates on which the total differs from the count of distinct entities in raw events.
 
-    The entities in a sliding window of `days` days are the union of the entities of its days. `events`
-    is bronze_events with the column named `entity`, which is counted.
+    The entities in a sliding window of `days` days are the union of the entities on its days. `entity`
+    is the name of the bronze_events column that is counted.
     """
     [column] = (each.column_name for each in metric.metrics)
     all_days = ma.Window(ma.days_earlier(window.first, days - 1), window.last)
@@ -213,7 +214,7 @@ def active_entities_differ(
 
 
 def segments_add_up_in(table: MetricTable) -> ma.Rule:
-    """Return the rule that the segments of each dimension add up to the total."""
+    """Return the rule that checks that the segments of each dimension add up to the total."""
     [column] = (metric.column_name for metric in table.metrics)
 
     def segments_add_up(rows: ir.Table, *, window: ma.Window) -> ir.Table:

@@ -53,7 +53,7 @@ def running_totals(
 ) -> ir.Table:
     """Return the running totals of changes for each row of a grid, starting at 0.
 
-    Changes from before the first date count only if `from_first_day` has moved them to it.
+    Changes from before the first date count only if `from_first_day` has moved them to that date.
     """
     dense = totals_of_day(changes, grid, keys=keys, values=values)
     so_far = ibis.window(
@@ -84,7 +84,7 @@ def from_first_day(changes: ir.Table, window: Window) -> ir.Table:
 
 
 def weekly_trend(title: str, metric: Metric, **row: str) -> Preview:
-    """Return a preview of a metric on the latest date and that weekday of the previous 25 weeks.
+    """Return a preview of a metric on the latest date and the same weekday of the 25 weeks before it.
 
     Args:
         title: title of the preview.

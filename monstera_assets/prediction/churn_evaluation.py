@@ -35,7 +35,7 @@ _TOP_SHARE = 0.1
 class Figures:
     """Accuracy of the predictions for a set of rows.
 
-    Figures that cannot be computed, such as the AUC without both outcomes, are None.
+    Figures that cannot be computed, such as the AUC if one of the outcomes does not occur, are None.
     """
 
     rows_scored: int
@@ -173,7 +173,7 @@ def area_under_curve(churned: Floats, probabilities: Floats) -> float | None:
 
 
 def top_lift(churned: Floats, probabilities: Floats) -> float | None:
-    """Return the churned share of the top tenth by probability, divided by that of all rows.
+    """Return the churned share of the top 10% of rows divided by the churned share of all rows.
 
     Rows tied at the cutoff are weighted proportionally. Return None if no row churned.
     """

@@ -56,7 +56,7 @@ class Prediction:
 def predict(
     features: pd.DataFrame, date: pd.Timestamp, target: Target, policy: ChurnPolicy
 ) -> Prediction:
-    """Train on the outcomes known by a date and predict the outcomes of the rows of that date."""
+    """Train on the outcomes known by a date and predict the outcomes for the rows of that date."""
     training = training_rows(features, date, target, policy)
     rows = sort_rows(features[features["snapshot_date"] == date], target)
     model: Model | None = None
@@ -83,7 +83,7 @@ def as_of_date(features: pd.DataFrame) -> pd.Timestamp | None:
 def training_rows(
     features: pd.DataFrame, date: pd.Timestamp, target: Target, policy: ChurnPolicy
 ) -> pd.DataFrame:
-    """Return the training rows of a model as of a date, which are rows with outcomes known by then."""
+    """Return the training rows for a model as of a date: rows with outcomes known by then."""
     last = date - pd.Timedelta(days=target.horizon_days)
     first = last - pd.Timedelta(days=STEP_DAYS * (policy.training_dates - 1))
     return features[features["snapshot_date"].between(first, last)]
@@ -101,7 +101,7 @@ def has_both_outcomes(churned: Floats, policy: ChurnPolicy) -> bool:
 
 
 def sort_rows(rows: pd.DataFrame, target: Target, *more: str) -> pd.DataFrame:
-    """Sort rows by date, account, features and `more` columns, because queries do not order them.
+    """Sort rows by date, account, features and `more` columns, because query results are unordered.
 
     The user or account ID comes last and only breaks ties between otherwise equal rows.
     """

@@ -80,7 +80,7 @@ def score(
 def _reasons(rows: pd.DataFrame, model: Model) -> dict[str, Any]:
     """Return the feature groups with the largest contributions to each logit, in descending order.
 
-    The effect of a reason is the probability minus what it would be with an average feature group.
+    The effect of a reason is the probability minus what it would be if the feature group were average.
     """
     from monstera_assets.prediction.churn_model import probability
 

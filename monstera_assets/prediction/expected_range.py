@@ -2,14 +2,14 @@
 
 On each day, a series has a number of members and an amount, such as monthly and daily active users. The
 expected amount is the number of members times the median rate on the same weekday of earlier weeks. The
-spread is estimated from past absolute residuals. It is never below the spread that chance causes if
-members act independently or if whole accounts act together.
+spread is estimated from past absolute residuals. It is never below the spread expected by chance,
+whether members act independently or whole accounts act together.
 
 A day is out of range if its deviation exceeds a threshold. The threshold includes a Bonferroni
-correction: by chance, all series of a quarter together exceed it only at the configured rate.
+correction: by chance, all series together exceed it only at the configured rate per quarter.
 
-Two spans are evaluated: each day, and the week that ends on it. The week is compared with those 4 to 15
-weeks earlier, which reveals drift that is too slow to show on a single day.
+Two spans are evaluated: each day, and the week that ends on it. Each week is compared with the weeks
+that ended 4 to 15 weeks earlier, to reveal drift that is too slow to show on a single day.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class _Shape:
-    """Parameters of the comparison for one span.
+    """Comparison parameters for one span.
 
     Attributes:
         days: number of days in the span.
@@ -119,7 +119,7 @@ def evaluate(
         keys: columns that identify a series.
         span: the days that are evaluated together.
         policy: provides the minimum number of members.
-        false_alarms: expected false alarms per quarter over all these series.
+        false_alarms: expected false alarms per quarter across all these series.
 
     Returns:
         `keys`, `metric_date`, `members` and `members_deviating` (the amount minus the expected amount),
@@ -181,7 +181,7 @@ def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Tab
 
 
 def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Sum the days of each span, and drop spans that contain a day without an expectation.
+    """Sum the days of each span, and drop spans that contain a day without an expected value.
 
     Residuals are clipped at `_MAX_DAILY_RESIDUAL`, because one extreme day is not drift.
     """
@@ -209,7 +209,7 @@ def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
 
 
 def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Add the `spread` (in standard deviations by chance, at least 1) and the number of `residuals`."""
+    """Add the `spread` (relative to chance, at least 1) and the number of `residuals`."""
     before = ibis.window(
         group_by=list(keys),
         order_by="metric_date",
@@ -229,7 +229,7 @@ def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table
 
 
 def _in_micro(value: ir.FloatingValue) -> ir.IntegerValue:
-    """Convert to integer millionths, because sums of integers do not depend on the order."""
+    """Convert to integer millionths, because sums of integers do not depend on their order."""
     return (value * _MICRO).round().cast("int64")
 
 

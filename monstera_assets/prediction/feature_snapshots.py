@@ -22,7 +22,7 @@ def oldest_snapshot(policy: ChurnPolicy, horizon_steps: int) -> int:
     """Return the number of the oldest snapshot in any training data.
 
     Snapshot `horizon_steps` is the latest one with a known outcome. Evaluated models are trained on
-    snapshots at least `horizon_steps` older than the evaluation date, because their outcomes were known
+    snapshots at least `horizon_steps` older than the evaluation date, so that the outcomes were known
     by then.
     """
     return 2 * horizon_steps + policy.evaluation_dates + policy.training_dates - 2

@@ -1,8 +1,9 @@
 """Back-testing of product recommendations against the products that users adopted next.
 
 At each snapshot, products are ranked by the adoptions known on that date. The evaluation covers users
-who had adopted a product by then and adopted another within 30 days. The first product adopted in these
-30 days is the one to predict. Affinity, popularity and a random order are compared on the same users.
+who had adopted a product by then and adopted another within 30 days. The product to predict is the
+first one adopted in these 30 days. Affinity, popularity and a random order are compared for the same
+users.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from monstera_assets.prediction import recommendations
 from monstera_assets.prediction.recommendations import RECOMMENDATIONS, RecommendationSource
 
 HORIZON_STEPS = 1
-"""Number of 30-day steps after a snapshot in which an adoption counts."""
+"""Number of 30-day steps after a snapshot during which adoptions count."""
 
 
 class Order(StrEnum):
-    """An order of products to evaluate."""
+    """A product order to evaluate."""
 
     AFFINITY = str(RecommendationSource.AFFINITY)
     POPULARITY = str(RecommendationSource.POPULARITY)
@@ -42,9 +43,9 @@ def evaluate(
     bronze_product_catalog and silver_user_current_state.
 
     Returns:
-        One row per order and `evaluation_date` (null for all dates together): `users_judged`,
-        `hit_rate_at_1`, `hit_rate_at_3` and `mean_reciprocal_rank` (null without users), the date range
-        of the counted adoptions, and `as_of_date`.
+        One row per order and `evaluation_date` (null for rows over all dates): `users_judged`,
+        `hit_rate_at_1`, `hit_rate_at_3` and `mean_reciprocal_rank` (null if there are no users), the
+        date range of the counted adoptions, and `as_of_date`.
     """
     as_of = people.aggregate(day=people.as_of_date.max()).day.as_scalar()
     oldest = HORIZON_STEPS + policy.recommendations.evaluation_dates - 1
@@ -81,8 +82,8 @@ def evaluate(
 def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """Return one row with the order to publish (`published`), given the figures over all dates.
 
-    Affinity is published if enough users were evaluated, its mean reciprocal rank is higher than that
-    of popularity and its hit rate at 3 is not lower. Otherwise popularity is published.
+    Affinity is published if enough users were evaluated, its mean reciprocal rank is higher than
+    popularity's and its hit rate at 3 is not lower. Otherwise popularity is published.
     """
     figures = compared(overall)
     is_enough = figures.users_judged >= policy.recommendations.min_judged_users
@@ -96,7 +97,7 @@ def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def compared(overall: ir.Table) -> ir.Table:
-    """Return the figures of affinity and popularity over all dates in one row."""
+    """Return the figures for affinity and popularity over all dates in one row."""
     values = {
         f"{order}_{name}": overall[name].max(where=overall.predictor == str(order))
         for order in (Order.AFFINITY, Order.POPULARITY)
@@ -118,8 +119,8 @@ def _evaluated_users(
 ) -> ir.Table:
     """Count users by snapshot, products adopted by then and first product adopted afterward.
 
-    Only users who were eligible at the snapshot and had adopted a product by then are included, because
-    affinity and popularity give the same order for users without products.
+    The count includes only users who were eligible at the snapshot and had adopted a product by then,
+    because affinity and popularity give the same order for users without products.
     """
     new = adoptions.filter(adoptions.block < oldest)
     first = new.group_by("user_id", "block").aggregate(number=new.sequence_number.min())
@@ -145,8 +146,9 @@ def _evaluated_users(
 def _outcomes(users: ir.Table, ranked: ir.Table) -> ir.Table:
     """Count users by snapshot, order, rank of the adopted product, and products left.
 
-    A rank of 0 means that the product had not been launched yet, which is a miss for every order. A
-    random order depends only on the number of products, and the other orders only on the rank.
+    A rank of 0 means that the product had not been launched yet, which is a miss for every order. The
+    result of a random order depends only on the number of products, and the results of the other
+    orders depend only on the rank.
     """
     key = ["snapshot", "adopted", "product_id"]
     rows = left_joined(users, ranked.drop("users_adopted"), on=key)

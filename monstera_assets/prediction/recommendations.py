@@ -1,7 +1,7 @@
 """Product recommendations by affinity with a user's products and by popularity.
 
-Snapshots are taken on the as-of date and 30, 60, 90, ... days before it. Adoptions are counted once per
-block of 30 days and summed per snapshot, so additional snapshots cost little.
+Snapshots are taken on the as-of date and 30, 60, 90, ... days before it. Adoptions are counted once
+per 30-day block and summed per snapshot, so additional snapshots cost little.
 
 Products are ranked once per set of adopted products, not once per user, because users with the same
 products have the same affinities.
@@ -26,7 +26,7 @@ VERSION = "1"
 RECOMMENDATIONS = 3
 """Maximum number of products recommended to a user."""
 EXCLUDED_STATES = (UserState.CHURNED, UserState.DELETED)
-"""States of users who get no recommendations."""
+"""States of users who receive no recommendations."""
 
 
 class RecommendationSource(StrEnum):
@@ -69,7 +69,7 @@ def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) 
 
     Returns:
         One row per snapshot and currently active product launched by then: `users_adopted` and the
-        dates of the first and last adoption, which are null without adoptions.
+        dates of the first and last adoption, which are null if there are no adoptions.
     """
     counted = adoptions.group_by("product_id", "block").aggregate(
         users=adoptions.count(),
@@ -95,9 +95,9 @@ def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) 
 def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """Return the affinity of each ordered pair of products at each snapshot.
 
-    Affinity is the share of users who later adopted the second product, among those who adopted the
-    first without having the second. It is shrunk by adding `prior_users` users who adopt the second
-    product at its average rate.
+    Of the users who adopted the first product without having the second, affinity is the share who
+    later adopted the second. It is shrunk by adding `prior_users` users who adopt the second product at
+    its average rate.
 
     `adoptions` comes from `in_blocks`, and `products` from `known_products`.
 
@@ -159,16 +159,16 @@ def counted_adoptions(products: ir.Table) -> ir.Table:
 
 
 def is_eligible(platform_state: ir.StringValue) -> ir.BooleanValue:
-    """Return whether users in a state get recommendations."""
+    """Return whether users in a state receive recommendations."""
     return ~platform_state.isin([str(state) for state in EXCLUDED_STATES])
 
 
 def ranked_products(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Table:
-    """Rank the products that are not adopted yet, for each set of adopted products.
+    """Rank the products not yet adopted, for each set of adopted products.
 
-    The affinity rank orders products by their highest affinity to an adopted product, followed by
-    products without any affinity. The popularity rank orders them by the number of users who adopted
-    them. Ties are broken by popularity, then by ID.
+    The affinity rank orders products by their highest affinity with an adopted product, followed by
+    products without any affinity. The popularity rank orders products by the number of users who
+    adopted them. Ties are broken by popularity, then by ID.
 
     Args:
         patterns: one row per `snapshot` and array `adopted` of adopted product IDs.
@@ -177,7 +177,7 @@ def ranked_products(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> 
 
     Returns:
         One row per pattern and product not in it: `users_adopted`, the pair with the highest affinity
-        (null without one), `affinity_rank` and `popularity_rank` from 1, and `products_left`, the
+        (null if there is none), `affinity_rank` and `popularity_rank` from 1, and `products_left`, the
         number of products not in the pattern.
     """
     best = patterns.select(

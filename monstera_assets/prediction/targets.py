@@ -18,7 +18,7 @@ ACCOUNT = "account_id"
 
 @dataclass(frozen=True)
 class Group:
-    """A group of features behind one reason.
+    """A group of features described by one reason.
 
     Attributes:
         reason: sentence with column names in braces.
@@ -35,7 +35,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Target:
-    """An entity whose churn is predicted, with the horizon and the features.
+    """An entity whose churn is predicted, with its horizon and features.
 
     Attributes:
         entity: `user` or `account`.
@@ -71,7 +71,7 @@ class Target:
 
     @property
     def horizon_days(self) -> int:
-        """Days after a snapshot until its outcome is known."""
+        """Days from a snapshot until its outcome is known."""
         return self.horizon_steps * STEP_DAYS
 
     def risk_thresholds(self, policy: ChurnPolicy) -> tuple[float, float]:

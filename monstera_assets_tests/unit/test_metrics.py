@@ -82,7 +82,7 @@ def test_names_by_the_convention(name: str) -> None:
     ],
 )
 def test_other_names_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"is not named \[Entity\]"):
+    with pytest.raises(ValueError, match=r"does not follow the pattern \[Entity\]"):
         metric(name)
 
 
