@@ -31,7 +31,7 @@ def home_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     return ma.Page(
         file=ma.HOME,
         title="The Company at a Glance",
-        lead="The key figures of the latest day, and links to all views.",
+        lead="Key figures for the latest day, and links to all views.",
         up=(),
         below=(
             *(ma.Link(ma.VIEWS[v], ma.view_file(v, None), note) for v, note in _BELOW.items()),

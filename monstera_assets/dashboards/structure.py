@@ -21,7 +21,7 @@ VIEWS = {OVERALL: "Overall View", SEGMENTS: "Segment View", ACTIVITY: "Activity 
 
 @dataclass(frozen=True)
 class Product:
-    """An active product; `slug` is the product's part of the file names."""
+    """An active product; `slug` identifies it in file names."""
 
     id: str
     name: str
@@ -45,7 +45,7 @@ class Catalog:
 
 
 def read_catalog(reader: Reader) -> Catalog:
-    """Read the catalog, with products sorted by name; empty if it was never materialized."""
+    """Return the catalog, sorted by product name, or an empty one if it was never materialized."""
     try:
         nodes = reader.rows(
             [CATALOG],
@@ -63,7 +63,7 @@ def read_catalog(reader: Reader) -> Catalog:
 
 
 def file_names(ids: Sequence[str]) -> dict[str, str]:
-    """Return a unique part of a file name, with only safe characters, for each id."""
+    """Return a unique slug for each id, with only characters that are safe in file names."""
     names: dict[str, str] = {}
     for node in ids:
         plain = re.sub(r"[^a-z0-9]+", "_", node.lower()).strip("_")[:60] or "product"

@@ -1,4 +1,4 @@
-"""Figures of workflows, and of events by feature, type and location, for one or all products."""
+"""Figures for workflows and for events by feature, type and location, in one or all products."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOTALS = dict.fromkeys(activity.WHAT[1:], ma.TOTAL)
 
 
 def product_totals(reader: ma.Reader, product: ma.Product | None) -> ma.Daily:
-    """Return the totals of one or all products in gold_activity_metrics."""
+    """Return the totals for one or all products from gold_activity_metrics."""
     return reader.daily(activity.TABLE, product_id=product.id if product else ma.TOTAL, **TOTALS)
 
 
@@ -77,7 +77,7 @@ def by_location(
 def workflow_figures(
     reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
 ) -> list[ma.Item]:
-    """Return figures of workflow runs: started and completed, completion rate and duration."""
+    """Return figures for workflow runs: started and completed, completion rate and duration."""
     totals = product_totals(reader, product)
     return [
         runs_by_week(totals, period),
@@ -90,7 +90,7 @@ def workflow_figures(
     lambda period: ma.headline("Workflows", "Started and Completed Daily", period.name, "Week")
 )
 def runs_by_week(heading: str, totals: ma.Daily, period: ma.Timeframe) -> ma.Item:
-    """Plot the workflow runs that were started and completed per week."""
+    """Plot workflow runs started and completed per week."""
     labels = {activity.WORKFLOWS_STARTED: "Started", activity.WORKFLOWS_COMPLETED: "Completed"}
     frame = totals.reader.frame(period)
     days, values = frame.whole_weeks, totals.by_week(labels, frame)

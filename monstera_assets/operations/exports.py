@@ -69,7 +69,7 @@ def exportable(tables: Sequence[Table]) -> list[Table]:
 
 
 def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
-    """Return the tables to export: those in `names`, or all exportable tables if it is empty.
+    """Return the tables in `names`, or all exportable tables if `names` is empty.
 
     Raises:
         SettingsError: a table does not exist or may not be exported.
@@ -123,7 +123,7 @@ def write_export(
             }
         if not entries:
             raise MissingTableError(
-                "No table can be exported, since none was materialized. Materialize the tables first,"
+                "No table can be exported because none was materialized. Materialize the tables first,"
                 " for example with: monstera run"
             )
         kept = {} if every_table else _keep_others(output, snapshot, entries.keys())

@@ -58,7 +58,7 @@ def part(bits: Keys, number: int) -> Floats:
 
 
 def geometric(numbers: Floats, probability: Floats | float) -> Floats:
-    """Return the number of trials up to the first success (1 or more), or infinity if impossible."""
+    """Return the number of trials up to the first success, or infinity if success is impossible."""
     with np.errstate(divide="ignore"):
         trials: Floats = np.floor(np.log1p(-numbers) / np.log1p(-np.asarray(probability))) + 1.0
     return trials
@@ -71,7 +71,7 @@ def between(numbers: Floats, bounds: tuple[int, int]) -> Ints:
 
 
 def choice(numbers: Floats, shares: Floats | list[float]) -> Ints:
-    """Convert numbers in [0, 1) to indexes with probabilities in proportion to the shares."""
+    """Convert numbers in [0, 1) to indexes with probabilities proportional to the shares."""
     bounds = np.cumsum(shares)
     return np.minimum(
         np.searchsorted(bounds / bounds[-1], numbers, side="right"), len(bounds) - 1
