@@ -41,11 +41,11 @@ _BOLD_LETTER = 8.4
 """`_LETTER` for bold text."""
 _TOP, _BOTTOM, _LEFT = 10, 24, 44
 _MIDDLE, _HANGING = 4, 9
-"""Distance from the middle and from the top of a text down to its baseline."""
+"""Distance from the middle and top of text down to its baseline."""
 _LABEL_STEP = 15
-"""Minimum distance between the middles of two labels, vertically."""
+"""Minimum vertical distance between the centers of two labels."""
 _TIMES = 10
-"""Ratio from which ticks are multiples, such as 10x, because percentages would be too long."""
+"""Ratio from which ticks show multiples, such as 10x, because percentages would be too long."""
 _MANY_DAYS = 200
 """Number of points above which lines are thinner."""
 _LONG_NAME = 18

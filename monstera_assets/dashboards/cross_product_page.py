@@ -200,7 +200,7 @@ def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     )
     [(every,)] = reader.rows([PATHS], f"SELECT count(*) FROM {PATHS.qualified_name}")
     if not rows:
-        return ma.Unavailable(heading, "No user has adopted a product.")
+        return ma.Unavailable(heading, "No users have adopted a product.")
 
     def named(path: str) -> str:
         return " → ".join(map(catalog.name, path.split(ARROW)))

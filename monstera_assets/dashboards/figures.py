@@ -173,7 +173,7 @@ def small_multiples_figure(
     """Create one small line per segment, by week.
 
     Args:
-        heading: title, made of the metric, the timeframe and `by`.
+        heading: title, composed of the metric, the timeframe and `by`.
         daily: the rows to show.
         metric: metric of the lines.
         timeframe: timeframe of the chart.

@@ -239,7 +239,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
         [_COHORTS, _COHORTS],
     )
     if not rows:
-        return ma.Unavailable(heading, "No user has signed up.")
+        return ma.Unavailable(heading, "No users have signed up.")
     shares = {(start, period): share for start, period, _, share in rows}
     sizes = {start: users for start, _, users, _ in rows}
     periods = range(max(period for _, period in shares) + 1)

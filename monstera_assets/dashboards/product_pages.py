@@ -124,7 +124,7 @@ def states_over_time(heading: str, reader: ma.Reader, product: ma.Product) -> ma
     )
     found = {(day, state): users for day, state, users in rows}
     if not found:
-        return ma.Unavailable(heading, "No user has accessed the product.")
+        return ma.Unavailable(heading, "No users have accessed the product.")
     values = {
         ma.words(state): [found.get((day, str(state)), 0) for day in frame.days]
         for state in _STATES

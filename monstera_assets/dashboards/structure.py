@@ -16,7 +16,7 @@ HOME_LINK = Link("Home", HOME)
 OVERALL, SEGMENTS, ACTIVITY = "overall", "segments", "activity"
 ACCOUNTS, CROSS_PRODUCT = "accounts.html", "cross_product.html"
 VIEWS = {OVERALL: "Overall View", SEGMENTS: "Segment View", ACTIVITY: "Activity View"}
-"""Title of each view of the platform and of a product, by the view's part of the file name."""
+"""Title of each platform or product view, by the view's part of the file name."""
 
 
 @dataclass(frozen=True)

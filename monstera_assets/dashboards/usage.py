@@ -11,7 +11,7 @@ _SHOWN = 10
 _BY = {"event_type": "Event Type", "feature_id": "Feature", "location": "Location"}
 _EVENTS = activity.EVENTS_QUALIFYING
 TOTALS = dict.fromkeys(activity.WHAT[1:], ma.TOTAL)
-"""Values that the totals of a product in gold_activity_metrics have in the other dimensions."""
+"""Values of the other dimensions in a product's totals in gold_activity_metrics."""
 
 
 def product_totals(reader: ma.Reader, product: ma.Product | None) -> ma.Daily:
@@ -95,7 +95,7 @@ def runs_by_week(heading: str, totals: ma.Daily, period: ma.Timeframe) -> ma.Ite
     frame = totals.reader.frame(period)
     days, values = frame.whole_weeks, totals.by_week(labels, frame)
     if not any(value for one in values.values() for value in one):
-        return ma.Unavailable(heading, "No workflow was started or completed in these weeks.")
+        return ma.Unavailable(heading, "No workflows were started or completed in these weeks.")
     finding = " ".join(
         ma.total(metric, ma.points(days, one), "week") for metric, one in values.items()
     )

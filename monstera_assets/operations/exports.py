@@ -100,7 +100,7 @@ def write_export(
 
     Raises:
         WarehouseLockedError: the database stayed locked.
-        MissingTableError: no table, or not each required table, was materialized.
+        MissingTableError: no table was materialized, or a required table was not.
         ExportError: the folder cannot be written, or the disk is full.
     """
     # Register the export before writing it, since an erasure would miss an unregistered one.
@@ -179,7 +179,7 @@ def register(database: Path, output: Path) -> None:
         incoming.replace(path)
     except OSError as error:
         raise ExportError(
-            f"No table was exported, since {path} cannot be written: {error.strerror}. `monstera"
+            f"No table was exported because {path} cannot be written: {error.strerror}. `monstera"
             " forget` needs this list of exports. Check the file's permissions, then export again."
         ) from error
 

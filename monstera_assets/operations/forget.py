@@ -65,7 +65,7 @@ class Forgotten:
 
     Attributes:
         already: whether the person had been erased before.
-        logs: the files of Dagster that contained the id or address.
+        logs: the Dagster files that contained the id or address.
         exports: the rewritten export folders.
     """
 
@@ -85,7 +85,7 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
 
     Raises:
         ForgetError: the id is unknown.
-        ForgottenKeyError: others were erased before, and the key for their hashes is missing.
+        ForgottenKeyError: other people were erased before, and the key for their hashes is missing.
         WarehouseLockedError: the database stayed locked.
         WarehouseError: the disk is full. Repeat the call to complete the erasure.
     """

@@ -43,7 +43,7 @@ _UNFINISHED = [
 
 
 def freshness(settings: Settings) -> dg.FreshnessPolicy:
-    """Return the policy that each table must be materialized within two hours of `daily_run_at`."""
+    """Return a policy requiring each table to be materialized within two hours of `daily_run_at`."""
     late = deadline(settings)
     return dg.FreshnessPolicy.cron(
         deadline_cron=f"{late.minute} {late.hour} * * *", lower_bound_delta=LATE_AFTER

@@ -2,9 +2,9 @@
 
 The ledgers (the tables `bronze_loads` and `bronze_entity_loads`) record the files of each loaded
 day and input. If events are stored by day, the fingerprints of each day's files are compared with
-the ledgers. Otherwise, the fingerprints of all files are compared. If any differs, so are the
-digests of each day's rows. Files are always read completely, since the same size and timestamp do
-not prove the same content.
+the ledgers. Otherwise, the fingerprints of all files are compared. If any differs, the digests of
+each day's rows are also compared. Files are always read completely, since the same size and
+timestamp do not prove the same content.
 
 Changes to settings, such as a threshold or `earliest_event_date`, are not detected. After such a
 change, rerun all days.

@@ -235,7 +235,7 @@ def _act_bounds(*, features: bool) -> Floats:
 
 
 def _rank_bounds(weights: Floats) -> Floats:
-    """Return, per rank of the latest adopted product, the cumulative shares of the ranks up to it."""
+    """For each rank of the latest adopted product, return the cumulative shares of ranks up to it."""
     count = len(weights)
     bounds = np.ones((count, count))
     for last in range(count):

@@ -27,7 +27,7 @@ Purpose = IntEnum(
     "SIGNUP ACCOUNT ACCOUNT_SIZE COUNTRY SOURCE KIND BREADTH PRODUCTS ADOPTION KEEPING FEATURES PLACE"
     " DELETION ENGAGEMENT USE EVENTS TERMS CONVERSION CLOSING FAILURE DETAILS CONTRACT OUTAGE",
 )
-"""What a random number is used for. Numbers for different purposes are independent."""
+"""The purpose of a random number. Numbers for different purposes are independent."""
 
 
 def keys(seed: int, purpose: Purpose, number: int) -> Keys:
