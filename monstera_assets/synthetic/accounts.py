@@ -306,7 +306,7 @@ class Accounts:
         return hour * 3600 + between(part(numbers, 0), (0, 3599))
 
     def _note(self, event_type: str, day: int, who: Bools, hour: int, **values: Ints) -> None:
-        """Record a fact about some accounts, including the account values that its type contains."""
+        """Record a fact about some accounts: `values` and the account values that its type contains."""
         accounts = np.flatnonzero(who)
         if not len(accounts):
             return
