@@ -75,7 +75,7 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
         [CURRENT], f"SELECT count(*), sum(monthly_recurring_revenue) {_AT_RISK}"
     )
     if not count:
-        return ma.Unavailable(heading, "No account is at risk.")
+        return ma.Unavailable(heading, "No accounts are at risk.")
     rows = reader.rows(
         [CURRENT],
         "SELECT account_id, subscription_tier, monthly_recurring_revenue, days_to_renewal,"

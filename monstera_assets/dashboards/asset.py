@@ -26,7 +26,7 @@ OTHER_TABLES = (CATALOG, ACCOUNTS, PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY)
 
 
 def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefinition:
-    """Return the asset that builds the site of all declared metric tables in a folder."""
+    """Return the asset that builds the site for all declared metric tables in a folder."""
 
     @asset(
         key=KEY,
@@ -35,8 +35,8 @@ def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefi
         owners=list(OWNERS),
         kinds={"html"},
         description="How do the platform, each product and the accounts perform? This static site"
-        " shows the metrics and opens from disk, without network or server. Each build replaces all"
-        " pages."
+        " shows the metrics and opens from disk, without a network or server. Each build replaces"
+        " all pages."
         "\n\nGrain: one page per view, for the platform and for each active product.",
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:

@@ -1,8 +1,8 @@
 """Charts as SVG: line charts, column charts over time, bar charts, and small multiples of lines.
 
-Margins, ticks and labels are placed without measuring text, so the same data gives the same bytes on
-every machine. Colors are names of `design.COLORS`, which are variables of the style sheet. All texts
-are escaped.
+Margins, ticks and labels are placed without measuring text, so the same data produces the same
+bytes on every machine. Colors are names in `design.COLORS`, which are variables in the style sheet.
+All text is escaped.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _BOLD_LETTER = 8.4
 """`_LETTER` for bold text."""
 _TOP, _BOTTOM, _LEFT = 10, 24, 44
 _MIDDLE, _HANGING = 4, 9
-"""Distance from the middle and from the top of a text down to its baseline."""
+"""Distance from the middle and top of text down to its baseline."""
 _LABEL_STEP = 15
-"""Minimum distance between the middles of two labels, vertically."""
+"""Minimum vertical distance between the centers of two labels."""
 _TIMES = 10
-"""Ratio from which ticks are multiples, such as 10x, because percentages would be too long."""
+"""Ratio from which ticks show multiples, such as 10x, because percentages would be too long."""
 _MANY_DAYS = 200
 """Number of points above which lines are thinner."""
 _LONG_NAME = 18
@@ -58,7 +58,7 @@ _STYLES = ((PRIMARY, 2.2, ""), (PRIMARY, 1.8, "5,3"), (SECONDARY, 2.2, "1.5,2.5"
 
 @dataclass(frozen=True)
 class Series:
-    """A named series with one value per day; None if it is unknown."""
+    """A named series with one value per day; unknown values are None."""
 
     name: str
     values: Sequence[Value]
@@ -147,7 +147,7 @@ class _Sketch:
 
 
 class _Axes(_Sketch):
-    """A sketch with grid lines at round values, room for labels on the right, and days below."""
+    """A sketch with grid lines at round values, room for labels on the right, and day labels below."""
 
     def __init__(
         self,
@@ -227,7 +227,7 @@ def column_chart(
 ) -> Drawing:
     """Draw columns over days or weeks: gains above zero and, if given, losses below.
 
-    `columns` are the columns of the figure's table that the pointer shows.
+    `columns` are the columns in the figure's table to show on hover.
 
     Raises:
         ValueError: there are no days, or too many points.
@@ -258,7 +258,7 @@ def column_chart(
 def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
     """Draw one horizontal bar per category, with its name above and its value on the right.
 
-    `most` is the value whose bar has the full width; by default, it is the highest value.
+    `most` is the value at which a bar has full width, by default the highest value.
 
     Raises:
         ValueError: there are no categories.
@@ -346,8 +346,8 @@ def tick_text(value: float, unit: Unit) -> str:
 def day_ticks(days: Sequence[date], width: float) -> list[tuple[date, str]]:
     """Return the days to mark below a chart, with their labels.
 
-    These are the first days of months. January is labeled with the year. If there is no first day,
-    the middle day is marked.
+    These are the first days of months. January is labeled with the year. If no month begins in the
+    chart, the middle day is marked.
     """
     begins = [day for before, day in pairwise(days) if before.month != day.month]
     per_tick = 46.0
@@ -363,7 +363,7 @@ def day_ticks(days: Sequence[date], width: float) -> list[tuple[date, str]]:
 
 
 def resolution(days: int, series: int) -> int:
-    """Return the days between points of a chart: 1, or 7 if daily points exceed the limit."""
+    """Return the number of days between points: 1, or 7 if daily points exceed the limit."""
     return 1 if days * series <= MAX_POINTS else 7
 
 

@@ -33,7 +33,7 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     return ma.Page(
         file=ma.CROSS_PRODUCT,
         title="Cross-Product",
-        lead="Which products the same users adopt, in which order, and whether users of more products"
+        lead="Which products the same users adopt, in which order, and whether users with more products"
         " stay longer. These figures show correlation, not causation.",
         up=(ma.HOME_LINK,),
         sections=(
@@ -127,7 +127,7 @@ def by_product(
 def affinity(
     heading: str, reader: ma.Reader, catalog: ma.Catalog, column: str, name: str
 ) -> ma.Item:
-    """Show a measure of each ordered pair of products in a shaded table."""
+    """Show a measure for each ordered pair of products in a shaded table."""
     products = [
         product
         for (product,) in reader.rows(
@@ -200,7 +200,7 @@ def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     )
     [(every,)] = reader.rows([PATHS], f"SELECT count(*) FROM {PATHS.qualified_name}")
     if not rows:
-        return ma.Unavailable(heading, "No user has adopted a product.")
+        return ma.Unavailable(heading, "No users have adopted a product.")
 
     def named(path: str) -> str:
         return " → ".join(map(catalog.name, path.split(ARROW)))

@@ -1,6 +1,6 @@
 """The design rules: colors, sizes, limits, timeframes and titles.
 
-Sizes are in pixels. A drawing is displayed at about its own size.
+Sizes are in pixels. Drawings are displayed at about their native size.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FONT_SIZE = 12
 
 @dataclass(frozen=True)
 class Timeframe:
-    """A number of days that end on the as-of date."""
+    """A number of days ending on the as-of date."""
 
     days: int
     name: str

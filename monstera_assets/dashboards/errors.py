@@ -4,4 +4,4 @@ from monstera_assets.warehouse.errors import WarehouseError
 
 
 class SiteError(WarehouseError):
-    """The site cannot be written; the previous one is unchanged."""
+    """The site could not be written; the previous site is unchanged."""

@@ -1,4 +1,4 @@
-"""Create figures of declared metrics, with chart, finding, data and definition, in one call.
+"""Create figures with a chart, finding, data and definitions for declared metrics, in one call.
 
 A figure is replaced by a note if it has no data or if its table was never materialized. The site can
 therefore be built from any part of the graph.
@@ -173,7 +173,7 @@ def small_multiples_figure(
     """Create one small line per segment, by week.
 
     Args:
-        heading: title, made of the metric, the timeframe and `by`.
+        heading: title, composed of the metric, the timeframe and `by`.
         daily: the rows to show.
         metric: metric of the lines.
         timeframe: timeframe of the chart.
@@ -254,7 +254,7 @@ def metric_bars(
     source: Table,
     name: str = "",
 ) -> Item:
-    """Create a bar chart with one metric per category; without `name`, the categories are states."""
+    """Create a bar chart with one metric per category; categories are states unless `name` is set."""
     rows = zip(map(words, metrics), values, strict=True)
     described = about(metrics.values(), source)
     return bars(heading, what, rows, described, name=name or "State", share=not name)
@@ -275,7 +275,7 @@ def charted(
 
 
 def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
-    """Create tiles of metrics on the as-of date and their change over a week; none without data."""
+    """Create tiles with metrics on the as-of date and their change over a week, if there is data."""
     try:
         as_of = daily.reader.as_of
         values = daily.by_day(metrics, Frame(as_of - timedelta(days=WEEK), as_of, WEEK))
@@ -311,7 +311,7 @@ def about_columns(source: Table, names: Sequence[str]) -> About:
 
 
 def owners(source: Table) -> str:
-    """Return the owners of the definition, computation and dashboards of a table."""
+    """Return the owners of a table's definition, computation and dashboards."""
     computed = f"{', '.join(source.owners)} (computation)"
     if isinstance(source, MetricTable):
         definition_and_computation = f"{source.business_owner} (definition), {computed}"
@@ -322,7 +322,7 @@ def owners(source: Table) -> str:
 def day_table(
     days: Sequence[date], values: Mapping[Metric, Sequence[Any]], heading: str = "Day"
 ) -> DataTable:
-    """Create a table of metrics by day, the latest first."""
+    """Create a table of metrics by day, with the latest day first."""
     rows = (
         [
             Cell(str(day)),

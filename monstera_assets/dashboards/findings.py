@@ -24,7 +24,7 @@ _SMALLEST_PART = 0.0005
 
 @dataclass(frozen=True)
 class Point:
-    """A value on a day; None if it is unknown."""
+    """A value on a day, or None if it is unknown."""
 
     day: date
     value: Any
@@ -81,7 +81,7 @@ def ranking(
     share: bool = False,
     on: date | None = None,
 ) -> str:
-    """Name the categories with the highest and the second highest value.
+    """Name the categories with the highest and second-highest values.
 
     Args:
         what: plural noun for what is counted, such as `users`.
@@ -109,7 +109,7 @@ def ranking(
 
 
 def week_on_week(metric: Metric, now: Any, then: Any) -> Change:
-    """Return the change from a week earlier: relative, or in percentage points for a share."""
+    """Return the relative change from a week earlier, or the difference for shares and scores."""
     if now is None or then is None:
         return Change(Direction.UNKNOWN, "change not known", "from a week earlier")
     if metric.format(now) == metric.format(then):

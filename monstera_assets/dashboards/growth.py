@@ -1,4 +1,4 @@
-"""Figures of growth accounting and of the transitions between states."""
+"""Figures for growth accounting and state transitions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
 
 
 def rates(reader: ma.Reader, period: ma.Timeframe) -> list[ma.Item]:
-    """Return figures of the churn, dormancy, win-back and reactivation rates."""
+    """Return figures for the churn, dormancy, win-back and reactivation rates."""
     daily = reader.daily(moves.TABLE, scope=moves.PLATFORM, from_state=ma.TOTAL, to_state=ma.TOTAL)
     return [
         ma.trend(

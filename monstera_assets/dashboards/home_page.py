@@ -31,7 +31,7 @@ def home_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     return ma.Page(
         file=ma.HOME,
         title="The Company at a Glance",
-        lead="The key figures of the latest day, and links to all views.",
+        lead="Key figures for the latest day, and links to all views.",
         up=(),
         below=(
             *(ma.Link(ma.VIEWS[v], ma.view_file(v, None), note) for v, note in _BELOW.items()),
@@ -52,7 +52,7 @@ def products(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
     """List the active products with their adoption and links to their pages."""
     found = reader.by_key(adoption.TABLE, "product_id")
     if not catalog.products:
-        return ma.Unavailable(heading, "The catalog has no active product.")
+        return ma.Unavailable(heading, "The catalog has no active products.")
     unknown: dict[Metric, Any] = dict.fromkeys(_COLUMNS)
     values = {product: found.get(product.id, unknown) for product in catalog.products}
     in_order = sorted(values, key=lambda product: -(values[product][_COLUMNS[0]] or 0))

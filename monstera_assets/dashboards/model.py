@@ -1,6 +1,6 @@
 """The parts of a page (tiles, figures and tables in sections) as plain data.
 
-Texts are not escaped here. The templates escape them.
+Text is not escaped here. The templates escape it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class About:
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a page of the site; `current` marks the page that shows it."""
+    """A link to a page of the site; `current` is true if it links to the page being shown."""
 
     text: str
     href: str
@@ -83,7 +83,7 @@ class DataTable:
 
 @dataclass(frozen=True)
 class Change:
-    """The change of a number from a week earlier."""
+    """The change in a number from a week earlier."""
 
     direction: Direction
     text: str
@@ -122,7 +122,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A chart as SVG markup with escaped texts."""
+    """A chart as SVG markup with escaped text."""
 
     svg: str
     width: int
@@ -215,12 +215,12 @@ class Page:
             raise ValueError(f"{self.file} has {charts} charts; the limit is {MAX_CHARTS}")
 
     def items(self) -> Iterator[Item]:
-        """Return the items of all sections."""
+        """Return the items in all sections."""
         return (item for section in self.sections for item in section.items)
 
 
 def section(heading: str, items: Iterable[Item | None], lead: str = "") -> Section:
-    """Create a section of the items that are not None."""
+    """Create a section from the items that are not None."""
     return Section(heading, tuple(item for item in items if item is not None), lead)
 
 

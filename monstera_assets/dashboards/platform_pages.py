@@ -35,7 +35,7 @@ _CREATED_SHOWN, _PRODUCTS_SHOWN = 4, 16
 
 
 def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
-    """Create the page of headline figures, with weekly changes and trends over 90 days."""
+    """Create the page with headline figures, weekly changes, and trends over 90 days."""
     period, headlines = ma.LAST_90_DAYS, reader.daily(overall.TABLE)
 
     def line(metric: Metric, name: str, *, wide: bool = False) -> ma.Item:
@@ -59,8 +59,8 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         ma.OVERALL,
         catalog,
         None,
-        "The headline figures of the platform: the latest day, compared with a week earlier, and the"
-        " last 90 days.",
+        "Headline figures for the platform: the latest day, compared with a week earlier, and the last"
+        " 90 days.",
         [
             ma.section("Use", use),
             ma.section(
@@ -73,7 +73,7 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 
 
 def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
-    """Create the page of users by state, behavior and origin, and by cohort, over 18 months."""
+    """Create the page that shows users by state, behavior, origin and cohort over 18 months."""
 
     def by(
         source: MetricTable,
@@ -109,7 +109,7 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
                     for name, values in segment_metrics.SEGMENT_VALUES.items()
                     if name != "activity_state"
                 ],
-                "Each dimension divides all users into segments. The small lines of a chart share one"
+                "Each dimension divides all users into segments. The small lines in a chart share one"
                 " scale.",
             ),
             ma.section(
@@ -119,8 +119,8 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
                     by(created, overall.CREATED, "acquisition_source", added_up=True),
                     by(created, overall.CREATED, "country", added_up=True),
                 ],
-                "Segments come from the latest row of the user and the account. Each chart shows the"
-                " eight segments with the highest values.",
+                "Segments come from the latest user and account rows. Each chart shows the eight"
+                " segments with the highest values.",
             ),
         ],
     )
@@ -129,7 +129,7 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
 def activity_page(
     reader: ma.Reader, catalog: ma.Catalog, created: Sequence[MetricTable]
 ) -> ma.Page:
-    """Create the page of user activity over 18 months."""
+    """Create the page that shows user activity over 18 months."""
     period = ma.LAST_18_MONTHS
     events, totals = activity.EVENTS_QUALIFYING, product_totals(reader, None)
     use = [
@@ -239,7 +239,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
         [_COHORTS, _COHORTS],
     )
     if not rows:
-        return ma.Unavailable(heading, "No user has signed up.")
+        return ma.Unavailable(heading, "No users have signed up.")
     shares = {(start, period): share for start, period, _, share in rows}
     sizes = {start: users for start, _, users, _ in rows}
     periods = range(max(period for _, period in shares) + 1)

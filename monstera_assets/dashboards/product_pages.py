@@ -27,7 +27,7 @@ _NO_ROW = "The adoption table has no row for this product."
 
 
 def overall_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -> ma.Page:
-    """Create the page of a product's figures, with weekly changes and trends over 90 days."""
+    """Create the page with a product's figures, weekly changes, and trends over 90 days."""
     period, totals = ma.LAST_90_DAYS, product_totals(reader, product)
     use = [
         ma.trend(
@@ -46,31 +46,30 @@ def overall_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) ->
         ma.OVERALL,
         catalog,
         product,
-        "Use and adoption of the product: the latest day, compared with a week earlier, and the last"
-        " 90 days.",
+        "Product use and adoption: the latest day, compared with a week earlier, and the last 90 days.",
         [ma.section("Use", use)],
         [*ma.tiles(totals, _DAILY), *_tiles_to_date(reader, product)],
     )
 
 
 def segments_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -> ma.Page:
-    """Create the page of a product's users by state."""
+    """Create the page that shows a product's users by state."""
     states = ma.section(
         "States",
         [states_over_time(reader, product), states_now(reader, product)],
-        "Users who never adopted the product have no history in it.",
+        "Users who never adopted the product have no history for it.",
     )
     return ma.view_page(
         ma.SEGMENTS,
         catalog,
         product,
-        "All users who ever accessed the product, by their state in it, per week over 18 months.",
+        "All users who ever accessed the product, by product state, per week over 18 months.",
         [states],
     )
 
 
 def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -> ma.Page:
-    """Create the page of user activity in a product."""
+    """Create the page that shows user activity in a product."""
     period, totals = ma.LAST_18_MONTHS, product_totals(reader, product)
     use = [
         ma.column_chart_figure(totals, activity.EVENTS_QUALIFYING, period, weekly=True, wide=True),
@@ -93,7 +92,7 @@ def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
 
 @ma.item(ma.headline("Users", "Eligible, Tried, Activated and in Use", "to Date"))
 def funnel(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Chart users who are eligible for the product, tried it, were activated and use it."""
+    """Chart how many users are eligible for the product, tried it, were activated, and use it."""
     values = _adoption(reader, product, _FUNNEL.values())
     if not values:
         return ma.Unavailable(heading, _NO_ROW)
@@ -125,7 +124,7 @@ def states_over_time(heading: str, reader: ma.Reader, product: ma.Product) -> ma
     )
     found = {(day, state): users for day, state, users in rows}
     if not found:
-        return ma.Unavailable(heading, "No user has accessed the product.")
+        return ma.Unavailable(heading, "No users have accessed the product.")
     values = {
         ma.words(state): [found.get((day, str(state)), 0) for day in frame.days]
         for state in _STATES
@@ -146,6 +145,6 @@ def _tiles_to_date(reader: ma.Reader, product: ma.Product) -> list[ma.Tile]:
 
 
 def _adoption(reader: ma.Reader, product: ma.Product, metrics: Iterable[Metric]) -> list[Any]:
-    """Return adoption metrics of a product; an empty list if it has no row."""
+    """Return adoption metrics for a product, or an empty list if it has no row."""
     found = reader.by_key(adoption.TABLE, "product_id").get(product.id)
     return [found[metric] for metric in metrics] if found else []

@@ -1,6 +1,7 @@
-"""Queries of the dashboards, over days and weeks up to the as-of date.
+"""Dashboard queries over days and weeks up to the as-of date.
 
-DuckDB aggregates tables that grow with users or events. Only the displayed values are fetched.
+Tables that grow with users or events are aggregated in DuckDB. Only the displayed values are
+fetched.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _EVERY = 1_000_000
 
 @dataclass(frozen=True)
 class Frame:
-    """A window of days that ends on the as-of date, and the days in it that are shown.
+    """A window of days ending on the as-of date, and the days to show from it.
 
     `step` is the number of days from one shown day to the next.
     """
@@ -83,7 +84,7 @@ class Reader:
 
     @cached_property
     def days(self) -> tuple[date, date] | None:
-        """First and last day of the daily metrics; None without data."""
+        """First and last day of the daily metrics, or None if there is no data."""
         bounds = []
         for table in self._daily:
             with suppress(MissingTableError):
@@ -106,7 +107,7 @@ class Reader:
         return self._known_days()[1]
 
     def frame(self, timeframe: Timeframe, step: int = 1) -> Frame:
-        """Return the days of a timeframe for which metrics exist.
+        """Return the days in a timeframe for which metrics exist.
 
         Raises:
             MissingTableError: there are no daily metrics.
@@ -117,14 +118,14 @@ class Reader:
     def by_key(
         self, table: MetricTable, key: str, within: str = "", parameters: Sequence[Any] = ()
     ) -> dict[Any, dict[Metric, Any]]:
-        """Return all metrics of a table by the values of a column."""
+        """Return all metrics in a table, grouped by a column."""
         columns = ", ".join(quote(metric.column_name) for metric in table.metrics)
         select = f"SELECT {quote(key)}, {columns} FROM {table.qualified_name} {within}"
         rows = self.rows([table], select, parameters)
         return {value: dict(zip(table.metrics, row, strict=True)) for value, *row in rows}
 
     def daily(self, table: MetricTable, **where: Any) -> Daily:
-        """Return the rows of a daily table in which the columns in `where` have the given values."""
+        """Return the rows of a daily table that match the column values in `where`."""
         return self._daily_rows.setdefault((table.name, *where.items()), Daily(self, table, where))
 
     def _known_days(self) -> tuple[date, date]:
@@ -135,7 +136,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class Daily:
-    """The rows of a daily table in which the columns in `where` have the given values."""
+    """The rows of a daily table that match the column values in `where`."""
 
     reader: Reader
     table: MetricTable
@@ -148,7 +149,7 @@ class Daily:
         return self.reader.by_key(self.table, METRIC_DATE.name, within, bounds)
 
     def by_day(self, metrics: Iterable[Metric], frame: Frame) -> dict[Metric, list[Any]]:
-        """Return metrics on each day of a frame; None on days without a row."""
+        """Return metrics on each day of a frame, with None for days without a row."""
         found = [self._metrics.get(day, {}) for day in frame.days]
         return {metric: [row.get(metric) for row in found] for metric in metrics}
 
@@ -166,7 +167,7 @@ class Daily:
         return sums
 
     def latest(self, metrics: Iterable[Metric]) -> list[Any]:
-        """Return metrics on the as-of date; None if the table has no row."""
+        """Return metrics on the as-of date; all are None if the table has no row."""
         row = self._metrics.get(self.reader.as_of, {})
         return [row.get(metric) for metric in metrics]
 
@@ -179,10 +180,10 @@ class Daily:
         top: int | None = None,
         added_up: bool = False,
     ) -> dict[str, list[Any]]:
-        """Return a metric by the values of a dimension, at most `top`, in descending order.
+        """Return a metric for at most `top` values of a dimension, in descending order.
 
-        A day without a row is None. With `added_up`, the days of each complete week are summed. A
-        segment without rows then has 0, and a week is None if the table has no rows for one of its
+        Days without a row are None. With `added_up`, the days of each complete week are summed. A
+        segment without rows is then 0, and a week is None if the table has no rows for one of its
         days.
         """
         rows, column, segment = self.reader.rows, quote(metric.column_name), quote(dimension)
@@ -225,7 +226,7 @@ class Daily:
         return {value: [numbers.get(day) for day in days] for value, numbers in found.items()}
 
     def _within(self, frame: Frame) -> tuple[str, list[Any]]:
-        """Return the filter on the days of a frame and on `where` as SQL and its parameters."""
+        """Return the SQL filter, with its parameters, for the days of a frame and for `where`."""
         conditions = "".join(f" AND {quote(name)} = ?" for name in self.where)
         bounds = [frame.first, frame.last, *self.where.values()]
         return f"WHERE {METRIC_DATE.name} BETWEEN ? AND ?{conditions}", bounds

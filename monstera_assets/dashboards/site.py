@@ -1,7 +1,8 @@
 """Render all pages of the site and replace its folder in one step.
 
-A page is a single file, which can be opened from disk, copied and sent by e-mail. It contains its style
-and script, and its content policy forbids connections. The same tables give the same bytes.
+Each page is a single file that can be opened from disk, copied and sent by e-mail. It contains its
+own style and script, and its content policy forbids connections. The same tables produce the same
+bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from monstera_assets.warehouse.connection import connect
 
 @dataclass(frozen=True)
 class SiteReport:
-    """The location, size and as-of date (None without data) of a site that was built."""
+    """The location, size and as-of date of a built site; the date is None if there is no data."""
 
     index: Path
     pages: int
@@ -83,7 +84,7 @@ def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) 
 
 
 def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]:
-    """Return the HTML of each page by file name, with all texts escaped."""
+    """Return the HTML of each page by file name, with all text escaped."""
     loader = PackageLoader("monstera_assets.dashboards")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -112,7 +113,7 @@ def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]
 
 
 def make_pages(reader: Reader, tables: Sequence[MetricTable]) -> Iterator[Page]:
-    """Yield all pages, the home page first."""
+    """Yield all pages, starting with the home page."""
     catalog = read_catalog(reader)
     created = [
         table

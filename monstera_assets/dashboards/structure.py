@@ -16,12 +16,12 @@ HOME_LINK = Link("Home", HOME)
 OVERALL, SEGMENTS, ACTIVITY = "overall", "segments", "activity"
 ACCOUNTS, CROSS_PRODUCT = "accounts.html", "cross_product.html"
 VIEWS = {OVERALL: "Overall View", SEGMENTS: "Segment View", ACTIVITY: "Activity View"}
-"""Title of each view of the platform and of a product, by the view's part of the file name."""
+"""Title of each platform or product view, by the view's part of the file name."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """An active product; `slug` is the product's part of the file names."""
+    """An active product; `slug` identifies it in file names."""
 
     id: str
     name: str
@@ -45,7 +45,7 @@ class Catalog:
 
 
 def read_catalog(reader: Reader) -> Catalog:
-    """Read the catalog, with products sorted by name; empty if it was never materialized."""
+    """Return the catalog, sorted by product name, or an empty one if it was never materialized."""
     try:
         nodes = reader.rows(
             [CATALOG],
@@ -63,7 +63,7 @@ def read_catalog(reader: Reader) -> Catalog:
 
 
 def file_names(ids: Sequence[str]) -> dict[str, str]:
-    """Return a unique part of a file name, with only safe characters, for each id."""
+    """Return a unique slug for each id, with only characters that are safe in file names."""
     names: dict[str, str] = {}
     for node in ids:
         plain = re.sub(r"[^a-z0-9]+", "_", node.lower()).strip("_")[:60] or "product"

@@ -1,4 +1,4 @@
-"""Figures of workflows, and of events by feature, type and location, for one or all products."""
+"""Figures for workflows and for events by feature, type and location, in one or all products."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _SHOWN = 10
 _BY = {"event_type": "Event Type", "feature_id": "Feature", "location": "Location"}
 _EVENTS = activity.EVENTS_QUALIFYING
 TOTALS = dict.fromkeys(activity.WHAT[1:], ma.TOTAL)
-"""Values that the totals of a product in gold_activity_metrics have in the other dimensions."""
+"""Values of the other dimensions in a product's totals in gold_activity_metrics."""
 
 
 def product_totals(reader: ma.Reader, product: ma.Product | None) -> ma.Daily:
-    """Return the totals of one or all products in gold_activity_metrics."""
+    """Return the totals for one or all products from gold_activity_metrics."""
     return reader.daily(activity.TABLE, product_id=product.id if product else ma.TOTAL, **TOTALS)
 
 
@@ -77,7 +77,7 @@ def by_location(
 def workflow_figures(
     reader: ma.Reader, period: ma.Timeframe, product: ma.Product | None
 ) -> list[ma.Item]:
-    """Return figures of workflow runs: started and completed, completion rate and duration."""
+    """Return figures for workflow runs: started and completed, completion rate and duration."""
     totals = product_totals(reader, product)
     return [
         runs_by_week(totals, period),
@@ -90,12 +90,12 @@ def workflow_figures(
     lambda period: ma.headline("Workflows", "Started and Completed Daily", period.name, "Week")
 )
 def runs_by_week(heading: str, totals: ma.Daily, period: ma.Timeframe) -> ma.Item:
-    """Plot the workflow runs that were started and completed per week."""
+    """Plot workflow runs started and completed per week."""
     labels = {activity.WORKFLOWS_STARTED: "Started", activity.WORKFLOWS_COMPLETED: "Completed"}
     frame = totals.reader.frame(period)
     days, values = frame.whole_weeks, totals.by_week(labels, frame)
     if not any(value for one in values.values() for value in one):
-        return ma.Unavailable(heading, "No workflow was started or completed in these weeks.")
+        return ma.Unavailable(heading, "No workflows were started or completed in these weeks.")
     finding = " ".join(
         ma.total(metric, ma.points(days, one), "week") for metric, one in values.items()
     )

@@ -1,8 +1,8 @@
 """Find abandoned runs, whose process was killed or could not record the end of the run.
 
-Dagster would show such a run as started indefinitely, and would not start another one. Therefore, a
-process that executes a run locks a file, and deletes it after recording the end of the run. The system
-releases the lock when the process ends, so a file that can be locked marks an abandoned run.
+Dagster would show such a run as started indefinitely, and would not start another run. Therefore, a
+process that executes a run locks a file, and deletes it after recording the end of the run. The
+system releases the lock when the process ends, so a file that can be locked marks an abandoned run.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
                 continue
             run = instance.get_run_by_id(path.name)
             if run is not None and not run.is_finished:
-                instance.report_run_failed(run, "The process of this run ended before the run did.")
+                instance.report_run_failed(run, "This run's process ended before the run did.")
             path.unlink(missing_ok=True)
             ended.append(path.name)
     return ended
 
 
 def is_abandoned(instance: DagsterInstance, run_id: str) -> bool:
-    """Return whether a run is marked as running, but its process has ended."""
+    """Return whether a run is marked as running although its process has ended."""
     path = _folder(instance) / run_id
     try:
         with path.open() as file:

@@ -136,7 +136,7 @@ class _EventTemplate(NamedTuple):
         )
 
     def matches(self, other: "_EventTemplate") -> bool:
-        """Return whether both have the same JSON. Equality is not enough, since 1 == True."""
+        """Return whether both values have the same JSON. Equality is not enough, since 1 == True."""
         return (
             self.event == other.event
             and list(self.metadata) == list(other.metadata)
@@ -156,8 +156,8 @@ class _EventTemplate(NamedTuple):
 class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     """A SQLite event log that writes each batch of events in one transaction per file.
 
-    By default, `base_dir` is the same as for Dagster's own event log: `history/runs` in the home of
-    the instance, even if `dagster dev` created that home for one session.
+    By default, `base_dir` is the same as for Dagster's own event log: `history/runs` in the
+    instance's home, even if `dagster dev` created that home for one session.
     """
 
     def __init__(
@@ -183,14 +183,14 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     ) -> Self:
         """Build the storage from dagster.yaml, and enable batches in Dagster.
 
-        Dagster batches events only if an environment variable is set, which dagster.yaml cannot do.
-        Each process that writes events calls this method first. An existing value is kept.
+        Dagster batches events only if an environment variable is set, and dagster.yaml cannot set
+        one. Each process that writes events calls this method first. An existing value is kept.
         """
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(DEFAULT_EVENT_BATCH_SIZE))
         return cls(inst_data=inst_data, **config_value)
 
     def register_instance(self, instance: "DagsterInstance") -> None:
-        """Set the instance and, without a `base_dir`, the default directory.
+        """Set the instance and, if `base_dir` is not set, the default directory.
 
         Only this method knows the home of the instance: dagster.yaml has no relative paths, and a
         session without DAGSTER_HOME sets no variable. Dagster calls it before the first use.
@@ -201,7 +201,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         super().register_instance(instance)
 
     def has_table(self, table_name: str) -> bool:
-        """Return whether the index has a table; Dagster asks at every event of a check."""
+        """Return whether the index has a table; Dagster calls this for every check event."""
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
         return table_name in self._tables
@@ -277,10 +277,10 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     ) -> None:
         """Record a planned check once per range, not once per partition.
 
-        In a run over a range, the evaluation of a check names no partition. Dagster's own log writes
-        one planned row per partition, which no evaluation completes. For sixteen years of days, this
-        takes seconds and megabytes per check, and the check stays planned. The run's log keeps the
-        range.
+        In a run over a range, check evaluations do not name a partition. Dagster's own log writes
+        one planned row per partition, and no evaluation completes these rows. For sixteen years of
+        partitions, this takes seconds and megabytes per check, and the check remains planned. The
+        run's log keeps the range.
         """
         dagster_event = event.get_dagster_event()
         planned = dagster_event.asset_check_planned_data
@@ -323,7 +323,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                     self._store_asset_event(conn, event, event_id)
 
     def _rows(self, events: Sequence["EventLogEntry"]) -> list[dict[str, Any]]:
-        """Return the rows of the events, and serialize the data that consecutive events share once.
+        """Return the rows for the events, serializing data shared by consecutive events only once.
 
         Serialization is the most expensive part of storing an event, and the materializations of a
         range differ only in partition and time.
@@ -349,7 +349,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _one_transaction(self, shards: Sequence[str]) -> Iterator[None]:
-        """Open one transaction over shards for this thread: the runs first, then any index.
+        """Open one transaction across shards for this thread: the runs first, then any index.
 
         BEGIN IMMEDIATE acquires the write lock at once. A transaction that reads before it writes
         would fail if another process wrote in between. All processes lock in the same order, so they
@@ -374,7 +374,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator["Connection"]:
-        """Connect to a shard. In a batch, use the connection of the batch."""
+        """Connect to a shard. In a batch, use the batch's connection."""
         conn = self._open_batch.connections.get(shard)
         if conn is not None:
             yield conn
@@ -393,8 +393,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def _new_engine(self, shard: str) -> "Engine":
         """Return the engine of a shard, which is cached because it stores compiled statements.
 
-        It keeps no connection open. Closing the last one writes the write-ahead log to the database
-        file, which the live log in the UI watches.
+        It keeps no connection open. Closing the last connection writes the write-ahead log to the
+        database file, which the live log in the UI watches.
         """
         return create_engine(
             self.conn_string_for_shard(shard),

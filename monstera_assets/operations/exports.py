@@ -69,7 +69,7 @@ def exportable(tables: Sequence[Table]) -> list[Table]:
 
 
 def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
-    """Return the tables to export: those in `names`, or all exportable tables if it is empty.
+    """Return the tables in `names`, or all exportable tables if `names` is empty.
 
     Raises:
         SettingsError: a table does not exist or may not be exported.
@@ -100,7 +100,7 @@ def write_export(
 
     Raises:
         WarehouseLockedError: the database stayed locked.
-        MissingTableError: no table, or not each required table, was materialized.
+        MissingTableError: no table was materialized, or a required table was not.
         ExportError: the folder cannot be written, or the disk is full.
     """
     # Register the export before writing it, since an erasure would miss an unregistered one.
@@ -123,7 +123,7 @@ def write_export(
             }
         if not entries:
             raise MissingTableError(
-                "No table can be exported, since none was materialized. Materialize the tables first,"
+                "No table can be exported because none was materialized. Materialize the tables first,"
                 " for example with: monstera run"
             )
         kept = {} if every_table else _keep_others(output, snapshot, entries.keys())
@@ -179,7 +179,7 @@ def register(database: Path, output: Path) -> None:
         incoming.replace(path)
     except OSError as error:
         raise ExportError(
-            f"No table was exported, since {path} cannot be written: {error.strerror}. `monstera"
+            f"No table was exported because {path} cannot be written: {error.strerror}. `monstera"
             " forget` needs this list of exports. Check the file's permissions, then export again."
         ) from error
 

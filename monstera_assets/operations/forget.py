@@ -3,9 +3,9 @@
 This module rewrites stored tables, the database file, Dagster's logs and exports. The rules for
 pseudonymizing rows are in `monstera_assets.bronze.forgotten`, since loads apply them too.
 
-The order makes an erasure resumable. The logs are rewritten first, while the id and the address are
-known, then all tables in one transaction, then the file and the exports, which need neither. Repeat an
-interrupted erasure to complete it.
+The order of the steps makes an erasure resumable. The logs are rewritten first, while the id and
+the address are known, then all tables in one transaction. The file and the exports come last, since
+they need neither the id nor the address. Repeat an interrupted erasure to complete it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Forgotten:
 
     Attributes:
         already: whether the person had been erased before.
-        logs: the files of Dagster that contained the id or address.
+        logs: the Dagster files that contained the id or address.
         exports: the rewritten export folders.
     """
 
@@ -85,7 +85,7 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
 
     Raises:
         ForgetError: the id is unknown.
-        ForgottenKeyError: others were erased before, and the key for their hashes is missing.
+        ForgottenKeyError: other people were erased before, and the key for their hashes is missing.
         WarehouseLockedError: the database stayed locked.
         WarehouseError: the disk is full. Repeat the call to complete the erasure.
     """
@@ -350,7 +350,7 @@ def _erase_runs(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 
 
 def _rejected_as_events(name: str) -> str:
-    """Return SQL for the rejected events of a table: their raw columns and `raw_row`."""
+    """Return SQL for the rejected events in a table: their raw columns and `raw_row`."""
     inputs = "" if name == _REJECTED_EVENTS else "input_name = 'subscription_events'"
     return _fields(name, _EVENT_FIELDS, inputs)
 

@@ -22,7 +22,8 @@ _LOCK = ".monstera.lock"
 def dagster_home(settings: Settings) -> Path:
     """Return the absolute path of the folder for Dagster's state, and create it if missing.
 
-    If it has no `dagster.yaml`, this project's file is copied, whose event log writes in batches.
+    If the folder has no `dagster.yaml`, this project's file is copied to it; that file configures
+    the event log to write in batches.
 
     Raises:
         SettingsError: the folder cannot be created or written.
@@ -48,7 +49,7 @@ def dagster_home(settings: Settings) -> Path:
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
-    """Open the Dagster instance of a configuration.
+    """Open the Dagster instance for a configuration.
 
     Raises:
         SettingsError: the folder for Dagster's state cannot be created or written.
@@ -71,7 +72,7 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def _one_at_a_time(home: Path) -> Iterator[None]:
-    """Lock out other processes, since Dagster fails if two create the same SQLite files at once.
+    """Lock out other processes, since Dagster fails if two create the same SQLite file at once.
 
     The system releases the lock when the process ends.
     """

@@ -1,8 +1,8 @@
 """Late and corrected data: request the run that a changed source requires.
 
 A changed day affects all later days, since states depend on the whole history. Therefore, one run
-covers all days from the first affected day to the latest. It loads only the days whose events differ,
-which are listed in a tag of the run. The command line and the sensor share this logic.
+covers all days from the first affected day to the latest. It loads only the days whose events
+differ; a tag of the run lists these days. The command line and the sensor share this logic.
 """
 
 from __future__ import annotations

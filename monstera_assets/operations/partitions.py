@@ -27,7 +27,7 @@ def first_partition(settings: Settings) -> date:
 
 
 def source_range(settings: Settings) -> DateWindow:
-    """Return the range of dates of creations, events and subscription events.
+    """Return the date range of creations, events and subscription events.
 
     Raises:
         SourceError: the source cannot be read or has no readable date.
@@ -44,7 +44,7 @@ def source_range(settings: Settings) -> DateWindow:
 def choose_window(
     available: DateWindow, source: Callable[[], DateWindow], first: date | None, last: date | None
 ) -> DateWindow:
-    """Return the requested days of a run, which are by default all days of the source.
+    """Return the days requested for a run, by default all days in the source.
 
     `available` contains the existing partitions. `source` returns the range of the source, and is
     called only if needed.

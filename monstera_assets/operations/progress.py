@@ -1,4 +1,4 @@
-"""Show the progress of a run: as a bar on a terminal, or else as plain lines."""
+"""Show the progress of a run: as a bar on a terminal, otherwise as plain lines."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RunProgress(Progress):
         self._steps = self.add_task("starting", total=steps, rows=0)
 
     def __call__(self, event: DagsterEvent) -> None:
-        """Update the progress for an event of the run."""
+        """Update the progress after an event in the run."""
         kind, step = event.event_type, step_name(event)
         if kind == DagsterEventType.ASSET_MATERIALIZATION:
             made = event.step_materialization_data.materialization

@@ -1,6 +1,6 @@
 """Delete raw events that are older than the retention period. States and totals do not change.
 
-For each day, assets read raw events of that day and at most `LOOK_BACK_DAYS` before it, which a test
+For each day, assets read raw events from that day and at most `LOOK_BACK_DAYS` before it, as a test
 verifies. These days are always kept. All other tables, including workflow steps, are also kept.
 """
 

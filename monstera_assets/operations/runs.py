@@ -55,7 +55,7 @@ class FailedCheck:
 
 @dataclass(frozen=True)
 class Failure:
-    """The cause of a failure, and the failed steps. If no step was started, there are none."""
+    """The cause of a failure, and the failed steps. There are no failed steps if none was started."""
 
     kind: str
     message: str
@@ -100,7 +100,7 @@ def range_tags(window: DateWindow) -> dict[str, str]:
 
 
 def whole_graph(definitions: Definitions) -> JobDefinition:
-    """Return the job over all assets and checks."""
+    """Return the job for all assets and checks."""
     return definitions.resolve_job_def(WHOLE_GRAPH)
 
 

@@ -43,7 +43,7 @@ _UNFINISHED = [
 
 
 def freshness(settings: Settings) -> dg.FreshnessPolicy:
-    """Return the policy that each table must be materialized within two hours of `daily_run_at`."""
+    """Return a policy requiring each table to be materialized within two hours of `daily_run_at`."""
     late = deadline(settings)
     return dg.FreshnessPolicy.cron(
         deadline_cron=f"{late.minute} {late.hour} * * *", lower_bound_delta=LATE_AFTER
@@ -84,9 +84,9 @@ def daily_schedule(
 def missing_days(
     instance: dg.DagsterInstance, tables: Sequence[dg.AssetKey], calendar: DateWindow
 ) -> DateWindow | None:
-    """Return the days from the first one missing in any table, or None if no day is missing.
+    """Return all days from the first day missing in any table, or None if none is missing.
 
-    The window ends with the calendar, since later days can depend on earlier days.
+    The window extends to the end of the calendar, since later days can depend on earlier days.
     """
     materialized = [set(instance.get_materialized_partitions(table)) for table in tables]
     for day in calendar:

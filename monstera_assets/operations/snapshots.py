@@ -95,7 +95,7 @@ class Snapshots:
         self.output.mkdir(parents=True, exist_ok=True)
         if self.current.exists() and not self.current.is_symlink():
             raise self.error(
-                f"{self.current} is not a link that an earlier {self.what} created. Choose another"
+                f"{self.current} is not a link created by an earlier {self.what}. Choose another"
                 " folder with --output, or delete it."
             )
         with (self.output / _LOCK).open("w") as file:
@@ -109,7 +109,7 @@ class Snapshots:
             yield
 
     def _clean(self) -> None:
-        """Delete the previous snapshot and the files that killed writers left."""
+        """Delete the previous snapshot and any files left behind by killed writers."""
         current = self.current.resolve()
         (self.output / f".{CURRENT}").unlink(missing_ok=True)
         for snapshot in (self.output / _SNAPSHOTS).glob("*"):

@@ -1,12 +1,13 @@
 """Compare the source with what was loaded, and determine what must be loaded and computed.
 
-The ledgers, which are the tables `bronze_loads` and `bronze_entity_loads`, record the files of each
-loaded day and input. If events are stored by day, the fingerprints of each day's files are compared
-with them. Otherwise, those of all files are compared and, if any differs, the digest of each day's
-rows. Files are always read completely, since equal size and time do not prove equal content.
+The ledgers (the tables `bronze_loads` and `bronze_entity_loads`) record the files of each loaded
+day and input. If events are stored by day, the fingerprints of each day's files are compared with
+the ledgers. Otherwise, the fingerprints of all files are compared. If any differs, the digests of
+each day's rows are also compared. Files are always read completely, since the same size and
+timestamp do not prove the same content.
 
-Changed settings, such as a threshold or `earliest_event_date`, are not detected. After such a change,
-run all days again.
+Changes to settings, such as a threshold or `earliest_event_date`, are not detected. After such a
+change, rerun all days.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ def compare_source(
             last = max(last, loaded.last)
         if last < first:
             raise SettingsError(
-                f"The source has no day since {first} that has ended. Set an earlier start_date, or"
+                f"No day in the source since {first} has ended. Set an earlier start_date, or"
                 " wait for more data."
             )
         days = DateWindow(first, last)
@@ -315,7 +316,7 @@ def _keep_files(
 
 
 def _other_files(connection: duckdb.DuckDBPyConnection, ledger: str, days: DateWindow) -> bool:
-    """Return whether a day was loaded from other files, or undated rows with another day."""
+    """Return whether a day was loaded from different files, or undated rows with a different day."""
     [(other, first)] = connection.execute(
         f"SELECT coalesce(bool_or(files <> coalesce((SELECT list(file ORDER BY file.path) FROM"
         f" compared_files), [])), false), min(partition_date) FROM ({ledger})"

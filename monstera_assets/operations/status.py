@@ -77,7 +77,7 @@ class TableStatus(BaseModel):
 
 
 class LastRun(BaseModel):
-    """The latest run of the graph. `at` is its end, or its start if it has not ended."""
+    """The latest run of the graph. `at` is its end time, or its start time if it has not ended."""
 
     run_id: str
     job: str
@@ -86,7 +86,7 @@ class LastRun(BaseModel):
 
 
 class Status(BaseModel):
-    """The health of the warehouse and its tables, which are sorted by layer and name.
+    """The health of the warehouse and of its tables, sorted by layer and name.
 
     This is also the JSON output. If `locked` is true, another process holds the file, and Dagster's
     records provide the rows and days.
@@ -106,7 +106,7 @@ class Status(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def late(self) -> bool:
-        """Whether the due day is missing in a daily table, or another table was never materialized.
+        """Whether the due day is missing from a daily table, or another table was never materialized.
 
         A warehouse that is empty or begins after the due day is not late.
         """
@@ -218,7 +218,7 @@ def _stored(
 
 
 def _recorded(instance: DagsterInstance, entry: AssetEntry, due_day: date) -> dict[str, Any]:
-    """Return what Dagster recorded about a table, for a locked file.
+    """Return what Dagster recorded about a table, for use when the file is locked.
 
     The number of rows in a daily table is unknown, since each run records only its own days.
     """
@@ -276,7 +276,7 @@ def _is_whole(record: RunRecord) -> bool:
 def _checks(
     instance: DagsterInstance, runs: Sequence[RunRecord]
 ) -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
-    """Return the failing checks of each table, and the checks that the last run did not reach."""
+    """Return the failing checks for each table, and the checks that the last run did not reach."""
     planned = {
         AssetCheckKey(check.asset_key, check.check_name)
         for record in runs
@@ -328,7 +328,8 @@ def print_status(console: Console, status: Status) -> None:
     print_line(console, _health(status))
     if status.locked:
         print_line(
-            console, "A run holds the database. The rows of daily tables are unknown until it ends."
+            console,
+            "A run holds the database. Row counts of daily tables are unknown until it ends.",
         )
     print_tables(console, status.tables)
     for table in status.tables:

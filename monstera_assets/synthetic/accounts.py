@@ -4,9 +4,9 @@ People have access while their account is on trial or paid. The events that end 
 and access ends for longer than the 30 days that the hazard covers (see `truth`). The hazard can
 therefore be computed exactly:
 
-- A trial converts with the probability `conversion_per_day` on each of its 30 days. If it does not
+- A trial converts with probability `conversion_per_day` on each of its 30 days. If it does not
   convert, access ends on day 31.
-- From the day after its first payment, a paid account closes with the probability `closing_per_day`: it
+- From the day after its first payment, a paid account closes with probability `closing_per_day`: it
   decides to leave, is paused or stops paying. An open payment failure is settled first.
 
 A subscription lapses at least 31 days after the account closes, when none of its users is active.
@@ -238,7 +238,7 @@ class Accounts:
         self.second_failure_on[who] = NEVER
 
     def _close(self, paid: Bools, day: int, details: Keys) -> None:
-        """Let some of the accounts that were paid on the day before leave, pause or stop paying."""
+        """Make some of the accounts that were paid on the previous day leave, pause or stop paying."""
         rates = self.company.rates
         numbers = uniform(draw(self._closing, day))
         leaves = paid & (numbers < rates.leaving_per_day)
@@ -301,12 +301,12 @@ class Accounts:
         self._note("subscription_renewed", day, who, _RENEWED)
 
     def _seconds(self, day: int, hour: int) -> Ints:
-        """Return a random second of the day within the given hour, per account."""
+        """For each account, return a random second of the day within the given hour."""
         numbers = draw(self._details, day + ((hour + 1) << 32))
         return hour * 3600 + between(part(numbers, 0), (0, 3599))
 
     def _note(self, event_type: str, day: int, who: Bools, hour: int, **values: Ints) -> None:
-        """Record a fact about some accounts, with the given values and those that its type contains."""
+        """Record a fact about some accounts: `values` and the account values that its type contains."""
         accounts = np.flatnonzero(who)
         if not len(accounts):
             return

@@ -33,7 +33,7 @@ class TrackingOutage(_Days):
 
 @dataclass(frozen=True)
 class ChurnSpike(_Days):
-    """On these days, the daily probability of lapse in a country is multiplied by a factor."""
+    """On these days, the daily lapse probability in a country is multiplied by a factor."""
 
     country: str
     factor: float
@@ -52,7 +52,7 @@ class DoubledLoad:
 
 @dataclass(frozen=True)
 class SlowDrift(_Days):
-    """The factor on the daily probability of lapse grows linearly from 1, then stays constant."""
+    """The factor applied to the daily lapse probability grows linearly from 1, then stays constant."""
 
     factor: float
 

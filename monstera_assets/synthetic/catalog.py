@@ -20,7 +20,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Product:
-    """A product with its features and its acts, of which the first one activates users.
+    """A product with its features and its acts; the first act activates users.
 
     `above` contains pairs of a feature and its parent node.
     """

@@ -62,8 +62,8 @@ class Company:
                 raise GenerationError(f"--{name}: {value} is not between {low:,} and {high:,}.")
         if self.first < EARLIEST:
             raise GenerationError(
-                f"--end-date: {self.days:,} days up to {self.end} begin before {EARLIEST}. Choose a"
-                " later date or fewer days."
+                f"--end-date: a period of {self.days:,} days up to {self.end} begins before {EARLIEST}."
+                " Choose a later date or fewer days."
             )
         if self.end > LATEST:
             raise GenerationError(f"--end-date: {self.end} is after {LATEST}.")
@@ -85,7 +85,7 @@ class Company:
 
     @property
     def last_day(self) -> int:
-        """The number of the last day that is generated."""
+        """The number of the last generated day."""
         return ((self.until or self.end) - self.first).days
 
     @property
@@ -106,7 +106,7 @@ class Company:
         return replace(self, until=None)
 
     def lapse_factors(self, day: int) -> Mapping[str, float]:
-        """Return each country's factor on the probability of lapse on a day, given the disturbances."""
+        """Return each country's lapse probability factor for a day, given the disturbances."""
         today = self.date_of(day)
         factors = dict.fromkeys(self.rates.countries, 1.0)
         for spike in self._planted(ChurnSpike):

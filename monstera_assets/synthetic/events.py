@@ -1,4 +1,4 @@
-"""Generate the events of a day, in whole columns, from the people who worked or browsed."""
+"""Generate a day's events, as whole columns, from the people who worked or browsed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class EventMaker:
         self._members: tuple[Ints, Ints, Ints] | None = None
 
     def of_day(self, day: int, done: Day) -> Events:
-        """Return the events of a day without those lost in an outage."""
+        """Return the events of a day, excluding events lost in an outage."""
         people = self._people
         who = np.concatenate([done.working, done.browsing])
         works = np.arange(len(who)) < len(done.working)
@@ -144,7 +144,7 @@ class EventMaker:
     def _seconds(
         self, day: int, base: Keys, who: Ints, count: Ints, row: Ints, position: Ints
     ) -> tuple[Ints, Bools]:
-        """Return the second of the day of each event, and whether it is in the second session."""
+        """Return each event's second of the day, and whether the event is in the second session."""
         people = self._people
         bits = draw(base, 1 << 41)
         # The sum of two random numbers makes the distribution peak at 13:00 local time.
@@ -187,7 +187,8 @@ class EventMaker:
 def mean_events(company: Company) -> float:
     """Return the mean number of events on an active day of a person with factor 1.
 
-    If `company.events` is set, the company is simulated once to find the mean that reaches it.
+    If `company.events` is set, the company is simulated once to find the mean that yields this
+    number.
 
     Raises:
         GenerationError: `company.events` is too low for the number of active days.
@@ -202,9 +203,9 @@ def mean_events(company: Company) -> float:
     least = fixed + LEAST_EVENTS * float(weights.sum())
     if company.events < least or not weights.sum():
         raise GenerationError(
-            f"--events: {company.events:,} is too few for {company.users:,} users over"
-            f" {company.days:,} days, who have at least {least:,.0f} events. Increase --events, or"
-            " reduce --users or --days."
+            f"--events: {company.events:,} is too few, since {company.users:,} users have at least"
+            f" {least:,.0f} events over {company.days:,} days. Increase --events, or reduce"
+            " --users or --days."
         )
     by_kind = np.array([kind.events_factor for kind in company.rates.kinds.values()])
     return _solve(company.events - fixed, weights, by_kind)
@@ -234,7 +235,7 @@ def _act_bounds(*, features: bool) -> Floats:
 
 
 def _rank_bounds(weights: Floats) -> Floats:
-    """Return, per rank of the latest adopted product, the cumulative shares of the ranks up to it."""
+    """For each rank of the latest adopted product, return the cumulative shares of ranks up to it."""
     count = len(weights)
     bounds = np.ones((count, count))
     for last in range(count):

@@ -6,8 +6,8 @@ On each day from signup on, in this order:
 2. The hidden state can change: from not activated to engaged (activation) or lapsed (giving up), from
    engaged to lapsed (lapse), or from lapsed to engaged (return). Each change has a daily probability.
 3. A person with access works, that is, has qualifying events. This always happens on the day of
-   activation. On other days while engaged, it happens with the probability of use times the weekday
-   factor.
+   activation. On other days while engaged, its probability is the probability of use times the
+   weekday factor.
 
 The hidden state also changes while a person has no access. `truth` computes the resulting hazards.
 """
@@ -162,13 +162,13 @@ class People:
         return Day(np.flatnonzero(works), np.flatnonzero(browses))
 
     def seats_in_use(self, day: int, accounts: int, window_days: int) -> Ints:
-        """Return, per account, how many people had qualifying use in the window that ends on a day."""
+        """Return the number of people per account with qualifying use in the window ending on a day."""
         number = self.signed_up_by(day)
         used = self.last_used[:number] > day - window_days
         return np.bincount(self.account[:number][used], minlength=accounts).astype(np.int64)
 
     def _signups(self, company: Company) -> None:
-        """Draw the sorted times of signup, with a density that depends on growth and weekday."""
+        """Draw sorted signup times, with a density that depends on growth and weekday."""
         rates, days = company.rates, np.arange(company.days)
         growth = rates.growth_per_year ** (days / 365.0)
         weekdays = np.array(rates.signup_weekdays)[(company.weekday(0) + days) % 7]
@@ -181,7 +181,7 @@ class People:
         self.signup_second = np.minimum(seconds, 86_399)
 
     def _products(self, company: Company) -> None:
-        """Draw each person's order of products, the days of adoption, and which products are kept."""
+        """Draw each person's product order and adoption days, and which products are kept."""
         rates, number = company.rates, company.users
         count = len(PRODUCTS)
         names = [product.product_id for product in PRODUCTS]

@@ -27,7 +27,7 @@ Purpose = IntEnum(
     "SIGNUP ACCOUNT ACCOUNT_SIZE COUNTRY SOURCE KIND BREADTH PRODUCTS ADOPTION KEEPING FEATURES PLACE"
     " DELETION ENGAGEMENT USE EVENTS TERMS CONVERSION CLOSING FAILURE DETAILS CONTRACT OUTAGE",
 )
-"""What a random number is used for. Numbers for different purposes are independent."""
+"""The purpose of a random number. Numbers for different purposes are independent."""
 
 
 def keys(seed: int, purpose: Purpose, number: int) -> Keys:
@@ -58,7 +58,7 @@ def part(bits: Keys, number: int) -> Floats:
 
 
 def geometric(numbers: Floats, probability: Floats | float) -> Floats:
-    """Return the number of trials up to the first success (1 or more), or infinity if impossible."""
+    """Return the number of trials up to the first success, or infinity if success is impossible."""
     with np.errstate(divide="ignore"):
         trials: Floats = np.floor(np.log1p(-numbers) / np.log1p(-np.asarray(probability))) + 1.0
     return trials
@@ -71,7 +71,7 @@ def between(numbers: Floats, bounds: tuple[int, int]) -> Ints:
 
 
 def choice(numbers: Floats, shares: Floats | list[float]) -> Ints:
-    """Convert numbers in [0, 1) to indexes with probabilities in proportion to the shares."""
+    """Convert numbers in [0, 1) to indexes with probabilities proportional to the shares."""
     bounds = np.cumsum(shares)
     return np.minimum(
         np.searchsorted(bounds / bounds[-1], numbers, side="right"), len(bounds) - 1

@@ -75,7 +75,7 @@ class Rates(BaseModel):
     """For each kind of person: the share of people, the daily probabilities of use while engaged, of
     lapse, and of return after a lapse, and the factor on the events of an active day."""
     use_weekdays: tuple[float, ...] = (1.0, 1.0, 1.0, 0.97, 0.88, 0.35, 0.30)
-    """Factor on use, from Monday to Sunday."""
+    """Usage factor, from Monday to Sunday."""
     lapse_by_country: ByName = {"US": 1.0, "UK": 1.0, "CA": 0.95, "AU": 1.1, "DE": 0.85, "FR": 1.15}
     """Lapse factor by the user's country."""
     lapse_by_breadth: tuple[float, ...] = (1.3, 1.0, 0.8, 0.65, 0.5)
@@ -107,7 +107,7 @@ class Rates(BaseModel):
         "video_studio > live_review": 2.0,
         "insight_dashboards > team_spaces": 2.0,
     }
-    """Factor on the weight of the next product, by the product adopted just before it."""
+    """Factor for the weight of the next product, by the product adopted just before it."""
     kept_share: float = 0.75
     """Share of later products that are used again after the first day."""
     product_ranks: tuple[float, ...] = (0.60, 0.22, 0.10, 0.05, 0.03)
@@ -123,7 +123,7 @@ class Rates(BaseModel):
     events_per_active_day: float = 7.0
     """Mean events on an active day of a person with factor 1. --events overrides it."""
     qualifying_share: float = 0.6
-    """Share of qualifying events among those after the login and the first qualifying event."""
+    """Share of qualifying events among events after the login and the first qualifying event."""
     settings_share: float = 0.04
     """Share of settings changes among the non-qualifying events."""
     second_session_share: float = 0.25

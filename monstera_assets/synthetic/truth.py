@@ -1,10 +1,10 @@
 """The true hazard: the probability that a person has no qualifying event in the next 30 days.
 
 It is computed for each person with access at the end of a day, given the hidden state. Let p be the
-daily probability of use, and f the weekday factor. Let h, r, a, b and d be the daily probabilities of
-lapse, return, activation, giving up and deletion. Let g be the daily probability that a paid account
-closes, and c that a trial converts. The probability of no events from a day onward follows from that of
-the next day (marked by '), which is 1 after 30 days:
+daily probability of use, and f the weekday factor. Let h, r, a, b and d be the daily probabilities
+of lapse, return, activation, giving up and deletion. Let g be the daily probability that a paid
+account closes, and c the daily probability that a trial converts. The probability of no events from
+a day onward follows from that of the next day (marked by '), which is 1 after 30 days:
 
     engaged        E = (1 - h) (1 - p f) E' + h L'
     lapsed         L = r (1 - p f) E' + (1 - r) L'

@@ -1,8 +1,8 @@
 """Write a company as a source folder, completely or not at all.
 
-DuckDB writes the files from NumPy columns, one day at a time, in a second thread. Each file is written
-by one thread, and its rows have a fixed order. The same company therefore gives the same bytes with the
-same versions of DuckDB and NumPy.
+DuckDB writes the files from NumPy columns, one day at a time, in a second thread. Each file is
+written by one thread, and its rows have a fixed order. The same company therefore produces the same
+bytes with the same versions of DuckDB and NumPy.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _require_empty(output: Path) -> None:
     if output.exists() and any(output.iterdir()):
         raise GenerationError(
             f"--output {output} is not empty, and existing files are never overwritten. Choose a"
-            " different folder, or remove it first."
+            " different folder, or remove this one first."
         )
 
 
@@ -359,7 +359,7 @@ class _Writer:
         return f"('u' || lpad(({column} + 1)::VARCHAR, {self._users}, '0'))"
 
     def _date(self, column: str) -> str:
-        """Return SQL for the date of a numbered day; null if the number is negative."""
+        """Return SQL for the date of a numbered day, or for null if the number is negative."""
         first = date_literal(self._company.first)
         return f"(CASE WHEN {column} >= 0 THEN {first} + {column}::INTEGER END)"
 
@@ -373,7 +373,7 @@ def _account_id(column: str) -> str:
 
 
 def _pick(texts: Sequence[str | None], column: str) -> str:
-    """Return SQL for the text at a 0-based index; null if the index is negative."""
+    """Return SQL for the text at a 0-based index, or for null if the index is negative."""
     listed = ", ".join(_constant(text) for text in texts)
     return f"(CASE WHEN {column} >= 0 THEN (CAST([{listed}] AS VARCHAR[]))[{column} + 1] END)"
 

@@ -203,7 +203,7 @@ def test_folder_that_cannot_be_written(settings: Settings, tmp_path: Path) -> No
     with pytest.raises(ExportError, match="cannot be written: Not a directory"):
         write_export(settings, tmp_path / "file" / "exports", STATES, every_table=True)
     (tmp_path / "taken" / "current").mkdir(parents=True)
-    with pytest.raises(ExportError, match="is not a link that an earlier export created"):
+    with pytest.raises(ExportError, match="is not a link created by an earlier export"):
         write_export(settings, tmp_path / "taken", STATES, every_table=True)
 
 

@@ -71,7 +71,7 @@ class Alerts:
         return bool(self._channels)
 
     def process_run(self, instance: DagsterInstance, run: DagsterRun) -> Message | None:
-        """Queue the message for a finished run that was not processed before.
+        """Queue the message for a finished run unless it has already been processed.
 
         Returns:
             The message, or None if there is nothing to report.
@@ -89,7 +89,7 @@ class Alerts:
     def process_missed_runs(
         self, instance: DagsterInstance, ours: Callable[[DagsterRun], bool]
     ) -> list[Message]:
-        """Process recent finished runs that were not processed and for which `ours` is true.
+        """Process recent finished runs that were missed and for which `ours` is true.
 
         A run is missed if its process was killed or could not write to the alert file.
 
@@ -153,7 +153,7 @@ class Alerts:
         return [error for error in errors if error is not None]
 
     def after_run(self, instance: DagsterInstance, run_id: str) -> list[str]:
-        """Process a run of the command line and any earlier missed runs, and send the messages.
+        """Process a command-line run and any earlier missed runs, and send the messages.
 
         Returns:
             One line for each problem. Problems with alerts do not make the run fail.
@@ -168,7 +168,7 @@ class Alerts:
             return [str(error)]
 
     def text_of(self, message: Message) -> str:
-        """Return the text that is logged for a message if no channel is configured."""
+        """Return the text to log for a message when no channel is configured."""
         return f"{message.subject()}\n\n{message.body(self._settings.ui_url)}"
 
     def _send_to(self, state: AlertState, name: str, channels: Sequence[_Channel]) -> str | None:

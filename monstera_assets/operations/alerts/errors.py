@@ -2,4 +2,4 @@
 
 
 class AlertStateError(RuntimeError):
-    """The alert file cannot be read or written. No alert was sent, and none is lost."""
+    """The alert file cannot be read or written. No alert was sent or lost."""

@@ -81,7 +81,7 @@ class Message:
 
     @property
     def worst_level(self) -> str:
-        """The most urgent level of the failures, or of the recoveries if nothing fails."""
+        """The most urgent level of the failures, or of the recoveries if there are no failures."""
         return min(item.outcome.level for item in self.failing or self.items)
 
     def subject(self) -> str:
@@ -187,7 +187,7 @@ def _item(given: dict[str, Any]) -> Item:
 
 
 def _merged(items: Sequence[Item]) -> list[Item]:
-    """Merge steps with the same reason, since a locked database makes every step of a run fail."""
+    """Merge steps that failed for the same reason, since a locked database makes every step fail."""
     merged: dict[object, Item] = {}
     for item in items:
         outcome = item.outcome

@@ -46,10 +46,10 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a check, a step or a run, with cleaned and shortened texts.
+    """The outcome of a check, a step or a run, with cleaned and shortened text.
 
-    `subject` identifies it across runs. `at` is its end, in seconds since the Unix epoch. `examples`
-    contains the header and some of the violating rows.
+    `subject` identifies it across runs. `at` is its end time, in seconds since the Unix epoch.
+    `examples` contains the header and some of the violating rows.
     """
 
     subject: str
@@ -99,7 +99,7 @@ class Catalog:
         )
 
     def owners_of_step(self, name: str) -> tuple[str, ...]:
-        """Return the owners of the table that a step computes or checks; none if it loads several."""
+        """Return the owners of the table that a step computes or checks, if it is a single table."""
         return self.owners.get(name.removeprefix("check_"), ())
 
 

@@ -1,10 +1,10 @@
 """The sensors of the daemon.
 
-Two sensors process runs when they end. A third one sends queued messages and processes missed runs,
-and a fourth one checks for late days.
+Two sensors process runs when they end. The third sends queued messages and processes missed runs,
+and the fourth checks for late days.
 
-Dagster advances the cursor of a run status sensor even when a tick fails. The third sensor therefore
-looks for runs that were not processed, including those of the command line.
+Dagster advances the cursor of a run status sensor even when a tick fails. The third sensor
+therefore looks for runs that were not processed, including command-line runs.
 """
 
 from __future__ import annotations

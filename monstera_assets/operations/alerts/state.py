@@ -69,7 +69,7 @@ class AlertState:
         self._clock = clock
 
     def since(self) -> float:
-        """Return the time of the file's creation (Unix epoch seconds). Earlier runs are ignored."""
+        """Return the file's creation time in Unix epoch seconds. Earlier runs are ignored."""
         with self._transaction() as connection:
             return float(connection.execute("SELECT since FROM meta").fetchone()[0])
 
@@ -79,7 +79,7 @@ class AlertState:
             return {run_id for run_id in run_ids if _is_processed(connection, run_id)}
 
     def process(self, run: FinishedRun) -> Message | None:
-        """Record the outcomes of a run, and queue a message with those to report.
+        """Record the outcomes of a run, and queue a message with the outcomes to report.
 
         Returns:
             The message, or None if there is nothing to report or the run was processed before.
@@ -116,10 +116,10 @@ class AlertState:
         ).hex()
 
     def queue(self, channels: Collection[str]) -> None:
-        """Queue the messages that were created since the last call for each channel.
+        """For each channel, queue the messages created since the last call.
 
-        A new channel gets the messages of the last `CATCH_UP_DAYS` that reached no channel, or that
-        wait for a removed channel, such as a wrong URL that has since been corrected.
+        A new channel gets the messages from the last `CATCH_UP_DAYS` that reached no channel or are
+        still queued for a removed channel, such as a URL that has since been corrected.
         """
         now = self._clock()
         known = ", ".join("?" for _ in channels)
