@@ -31,7 +31,7 @@ TABLE = ma.declare_table(
 
 
 def partition_dates(rows: ir.Table, earliest: date, first_partition: date) -> ir.DateColumn:
-    """Return the partition of each staged row: the date of its folder, else of the event."""
+    """Return the partition of each staged row: its folder's date or else its event's date."""
     moment = ma.read_as(rows.timestamp, TABLE.relation.event_timestamp.type())
     return partition_date(rows.folder_date, trusted_date(moment, earliest), first_partition)
 
@@ -72,11 +72,11 @@ class Classification:
         return counted.filter(counted.times > 1).select("repeated_key")
 
     def of_single(self, rows: ir.Table) -> ir.Table:
-        """Classify staged rows whose id occurs once; return the columns of `of_repeated`."""
+        """Classify staged rows whose id occurs once; return the same columns as `of_repeated`."""
         return self._placed(self._by_rules(self._read_single(rows)))
 
     def hashes_of_single(self, rows: ir.Table) -> ir.Table:
-        """Return partition and hash of the same rows, which do not depend on the rules."""
+        """Return the partition and hash of the same rows; neither depends on the rules."""
         return self._placed(self._read_single(rows)).select("partition_date", HASH)
 
     def of_repeated(self, rows: ir.Table) -> ir.Table:
@@ -113,7 +113,7 @@ def event_key(rows: ir.Table) -> ir.IntegerValue:
 
 
 def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table) -> ir.Table:
-    """Reject events whose id an earlier day has accepted.
+    """Reject events whose id was already accepted on an earlier day.
 
     Each day has at most one unrejected row per id, and it does not matter which earlier day has the
     id. The outcome is therefore the same whether days are loaded in sequence or in one run.

@@ -31,7 +31,7 @@ REQUIRED = ma.required_columns(TABLE)
 
 
 def classify(rows: ir.Table, accounts: ir.Table) -> ir.Table:
-    """Return typed rows with the rejection reason of each, null if accepted."""
+    """Return typed rows, each with its rejection reason (null if accepted)."""
     rows = ma.typed(rows, TABLE)
     rows = ma.rank_duplicates(
         rows, TABLE.key, [rows.user_created_at, rows.source_file, rows.email, rows.account_id]

@@ -36,7 +36,7 @@ def typed(rows: ir.Table, table: Table, source_names: Mapping[str, str] | None =
 
 
 def read_as(raw: ir.Value, dtype: dt.DataType) -> ir.Value:
-    """Return a raw value as a type; null if empty or not of that type, even if a cast accepts it."""
+    """Read a raw value as a type; null if empty or not of that type, even if a cast accepts it."""
     dtype = dtype.copy(nullable=True)
     if dtype.is_string():
         return raw.cast("string").nullif("")
@@ -87,7 +87,7 @@ def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rejection]:
 def unreadable(
     rows: ir.Table, columns: Iterable[str], source_names: Mapping[str, str] | None = None
 ) -> list[Rejection]:
-    """Return rules that reject values not of their type; for `source_names`, see `typed`."""
+    """Return rules that reject values of the wrong type; for `source_names`, see `typed`."""
     named = [(name, (source_names or {}).get(name, name)) for name in columns]
     return [
         (f"unreadable_{source}", rows[name].isnull() & ~_is_blank(rows[f"raw_{source}"]))
@@ -134,7 +134,7 @@ def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Va
 
 
 def first_reason(rules: Sequence[Rejection]) -> ir.StringValue:
-    """Return the first reason that applies to a row, null if none does."""
+    """Return the first reason that applies to a row, or null if none does."""
     return ibis.cases(*((condition, reason) for reason, condition in rules))
 
 
@@ -144,7 +144,7 @@ def with_reason(rows: ir.Table, rules: Sequence[Rejection]) -> ir.Table:
 
 
 def raw_row(rows: ir.Table) -> ir.StringValue:
-    """Return the row as delivered, in JSON text."""
+    """Return the row as delivered, as JSON text."""
     raw = {
         name.removeprefix("raw_"): rows[name].cast("string")
         for name in rows.columns

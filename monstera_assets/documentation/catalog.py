@@ -32,7 +32,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All nodes of the taxonomy, in order of their ids."""
+    """All nodes of the taxonomy, ordered by id."""
 
     nodes: Sequence[Node]
 

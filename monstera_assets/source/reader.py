@@ -60,7 +60,7 @@ def stage_rows(
 ) -> StagedInput:
     """Read an input into the temporary tables ``<name>_rows`` and ``<name>_malformed``.
 
-    Each record is in exactly one of the two. Columns are VARCHAR, with null for empty values. If
+    Each record is in exactly one of the two tables. Columns are VARCHAR, with null for empty values. If
     all files are Parquet and agree on a plain scalar type, a column keeps that type.
 
     Args:
@@ -75,7 +75,7 @@ def stage_rows(
         SourceError: a file lacks a required column, cannot be read, is missing, or has changed.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name of lowercase letters, digits and underscores.")
+        raise ValueError(f"{name!r} must consist of lowercase letters, digits and underscores.")
     in_place = not copy and all(file.format == "parquet" for file in source_input.files)
     staged = StagedInput(
         f"{name}_rows_in_place" if in_place else f"{name}_rows", f"{name}_malformed"
