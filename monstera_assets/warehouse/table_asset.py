@@ -209,7 +209,7 @@ class TableAsset:
 
     @property
     def _as_of(self) -> ir.DateScalar | None:
-        """Return the latest day of the input read with `ALL_DAYS` if there is exactly one, else None."""
+        """Return the latest day of the only input read with `ALL_DAYS`; None for none or several."""
         read = [name for name, days in self.days.items() if days is ALL_DAYS]
         return latest_day(read[0]) if len(read) == 1 else None
 
