@@ -57,7 +57,7 @@ class _Command(click.Command):
 
 
 class _Main(click.Group):
-    """Report an error that the user can fix as one line on standard error, without a traceback."""
+    """For errors that the user can fix, print one line to standard error instead of a traceback."""
 
     command_class = _Command
 

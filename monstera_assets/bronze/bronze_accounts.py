@@ -25,13 +25,13 @@ TABLE = ma.declare_table(
         ma.Column(
             "first_paid_at",
             "timestamp",
-            "Time of the first payment, UTC; null if never paid.",
+            "Time of the first payment, UTC; null if there was none.",
             nullable=True,
         ),
         ma.Column(
             "contract_renewal_date",
             "date",
-            "Date on which the contract renews; null if open-ended or never paid.",
+            "Contract renewal date; null if open-ended or without a payment.",
             nullable=True,
         ),
         ma.Column(

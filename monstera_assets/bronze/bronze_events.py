@@ -60,8 +60,8 @@ class Classification:
     def repeated(self, rows: ir.Table) -> ir.Table:
         """Return the keys (`repeated_key`) of staged ids that may occur more than once.
 
-        Almost all ids occur once; only rows of repeated ids need ordering. Keys are hashes, whose
-        collisions only add rows to order.
+        Almost all ids occur once; only rows with repeated ids need ordering. Keys are hashes;
+        collisions only add rows to be ordered.
         """
         keys = rows.select(repeated_key=event_key(rows))
         keys = keys.filter(keys.repeated_key.notnull())
@@ -107,7 +107,7 @@ class Classification:
 
 
 def event_key(rows: ir.Table) -> ir.IntegerValue:
-    """Return the hash of `event_id`, null if missing."""
+    """Return the hash of `event_id`, or null if there is none."""
     key = rows.event_id.cast("string")
     return ibis.ifelse(key.notnull(), key.hash(), None)
 
@@ -137,5 +137,5 @@ def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table)
 def partition_date(
     folder_date: ir.DateColumn, event_date: ir.DateColumn, first_partition: date
 ) -> ir.DateColumn:
-    """Return the partition: the folder's date in a layout by day, else the event's, else the first."""
+    """Return the partition: the folder's date in a layout by day, else the event's or the first."""
     return ibis.coalesce(folder_date, event_date, first_partition)

@@ -31,7 +31,8 @@ TABLE = ma.declare_table(
     "bronze_loads",
     grain="one daily partition of events",
     description="From which files was each day of events loaded, and how many of its rows were"
-    " accepted? Days without events also have a row. Comparing it with a source reveals changes.",
+    " accepted? Days without events also have a row. Comparing the ledger with a source reveals"
+    " changes.",
     key=("partition_date",),
     partition_column="partition_date",
     columns=(

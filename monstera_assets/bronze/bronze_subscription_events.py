@@ -43,8 +43,12 @@ _FROM_METADATA = (
         allowed=SUBSCRIPTION_TIERS,
     ),
     ma.Column("contract_renewal_date", "date", "Renewal date after the change.", nullable=True),
-    ma.Column("effective_date", "date", "Date a cancellation takes effect.", nullable=True),
-    ma.Column("grace_until", "date", "Last day of grace after a failed payment.", nullable=True),
+    ma.Column(
+        "effective_date", "date", "Date on which a cancellation takes effect.", nullable=True
+    ),
+    ma.Column(
+        "grace_until", "date", "Last day of the grace period after a failed payment.", nullable=True
+    ),
     ma.Column(
         "pause_reason",
         "string",

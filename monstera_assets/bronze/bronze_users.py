@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
         ma.Column("user_created_at", "timestamp", "Time of signup, UTC."),
         ma.Column("country", "string", "Country of the user."),
         ma.Column("plan_type", "string", "Plan of the user."),
-        ma.Column("acquisition_source", "string", "Source from which the user was acquired."),
+        ma.Column("acquisition_source", "string", "Acquisition source of the user."),
     ),
 )
 

@@ -89,7 +89,7 @@ def accepted(table: Table, classified: str) -> str:
 def with_files(
     connection: duckdb.DuckDBPyConnection, entries: str, source_input: SourceInput
 ) -> str:
-    """Return a query that adds `files`, with size and hash, to a query of ledger entries.
+    """Return a query that adds `files`, with size and hash, to a query for ledger entries.
 
     In a layout by day, entries get the files of their `partition_date`; otherwise all files.
     """

@@ -1,4 +1,4 @@
-"""Rules for accepting source rows, as Ibis expressions; the first broken rule is the reason."""
+"""Rules for accepting source rows, in Ibis; the first broken rule is the rejection reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REASON = "rejection_reason"
 def typed(rows: ir.Table, table: Table, source_names: Mapping[str, str] | None = None) -> ir.Table:
     """Read the raw columns of a source as the declared types; unreadable values become null.
 
-    The raw columns are kept with the prefix `raw_`. Table columns missing in the source are omitted;
+    The raw columns are kept with the prefix `raw_`. Table columns missing from the source are omitted;
     `source_names` maps columns to their names in the source, if different.
     """
     names = source_names or {}
@@ -103,7 +103,7 @@ def unknown_values(rows: ir.Table, columns: Iterable[Column]) -> list[Rejection]
 def unknown_reference(
     rows: ir.Table, column: str, reference: ir.Table, reason: str
 ) -> tuple[ir.Table, Rejection]:
-    """Look a column up in another table; return the joined rows and a rule against unknown values."""
+    """Look up a column in another table; return joined rows and a rule that rejects unknown values."""
     known = reference.select(
         **{f"known_{column}": reference[column], f"is_known_{column}": True}
     ).distinct()
@@ -139,7 +139,7 @@ def first_reason(rules: Sequence[Rejection]) -> ir.StringValue:
 
 
 def with_reason(rows: ir.Table, rules: Sequence[Rejection]) -> ir.Table:
-    """Add the first reason that applies to each row, null if accepted."""
+    """Add the first reason that applies to each row, or null if it is accepted."""
     return rows.mutate(**{REASON: first_reason(rules)})
 
 

@@ -42,8 +42,8 @@ def date_bounds(
     """Return the first and last day of users, accounts, events and subscription events, if any.
 
     Days, and times without an offset, are in UTC. Dates that are unreadable, before ``earliest``
-    or after the year 9999 do not count. An input laid out by day is dated by its folders, without
-    opening a file; for other inputs, only one column is read. The connection may be inside a
+    or after the year 9999 do not count. For an input laid out by day, the folder names suffice and
+    no file is opened; for other inputs, only one column is read. The connection may be inside a
     transaction and is left unchanged.
 
     Raises:

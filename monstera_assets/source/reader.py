@@ -29,7 +29,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class RawColumn:
-    """A column to read, with its exact name in the source; null where optional and absent."""
+    """A column to read, with its exact name in the source; optional columns are null where absent."""
 
     name: str
     required: bool
@@ -155,7 +155,7 @@ def _check_columns(
 def _common_types(
     columns: Sequence[RawColumn], files: Sequence[ParquetFile], *, has_csv: bool
 ) -> Mapping[str, str]:
-    """Return the type of each column: the one shared by all files, else VARCHAR."""
+    """Return the type of each column: the type shared by all files, otherwise VARCHAR."""
     types: dict[str, str] = {}
     for column in columns:
         kinds = {raw_type(item.types[column.name]) for item in files if column.name in item.types}

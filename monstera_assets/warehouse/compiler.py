@@ -84,7 +84,7 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
     def visit_MatchedInOrder(  # noqa: N802
         self, op: MatchedInOrder, *, steps: sge.Expression
     ) -> sge.Expression:
-        """Fold the steps into a list of matched times, whose length is the last matched step."""
+        """Fold the steps into a list of matched times, whose length is the number of matched steps."""
         matched, step = sg.to_identifier("matched"), sg.to_identifier("step")
         minus_number, moment = (
             self.f.struct_extract(step, name) for name in ("minus_number", "moment")

@@ -397,7 +397,7 @@ def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
 def _delivered_schema(
     connection: duckdb.DuckDBPyConnection, table: Table
 ) -> dict[str, dt.DataType]:
-    """Return the types of a DataFrame, with floats in declared integer columns as integers."""
+    """Return the types of a DataFrame, treating floats in declared integer columns as integers."""
     declared = table.relation.schema()
     delivered: dict[str, dt.DataType] = {}
     for name, stored_type, *_ in connection.execute(f"DESCRIBE {_FRAME}").fetchall():

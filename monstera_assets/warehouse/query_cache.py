@@ -43,7 +43,7 @@ class QueryCache:
         self._queries: dict[str, Query] = {}
 
     def get(self, name: str, compile_it: Callable[[], Query], *, keep: bool = True) -> Query:
-        """Return the query with a name, and compile it if it is not cached.
+        """Return the query with this name, compiling it if it is not cached.
 
         Args:
             name: a table name, optionally with a suffix. It becomes the file name.

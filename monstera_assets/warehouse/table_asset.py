@@ -7,7 +7,7 @@ thresholds), `window` (the days to compute, for a daily table) and `as_of` (the 
 that is read with `ALL_DAYS`).
 
 If its return annotation is an Ibis table, the function is called once per policy and version of the
-code. Its SQL is cached and has the days as parameters. Any other function is called in each run with
+code. Its SQL is cached, with the days as parameters. Any other function is called in each run with
 actual dates, and returns a pandas DataFrame or an Ibis expression.
 """
 

@@ -82,7 +82,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Create the table from its declaration, or verify the stored table against it.
 
     Raises:
-        SchemaMismatchError: the stored table has other columns or types.
+        SchemaMismatchError: the stored table has different columns or types.
     """
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
     stored = stored_columns(connection, table)
@@ -100,7 +100,7 @@ def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Verify that the table exists and matches its declaration.
 
     Raises:
-        SchemaMismatchError: the stored table has other columns or types.
+        SchemaMismatchError: the stored table has different columns or types.
         MissingTableError: the table does not exist.
     """
     stored = stored_columns(connection, table)
