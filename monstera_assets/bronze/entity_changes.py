@@ -6,7 +6,7 @@ none before creation or first payment, and billing facts count from their date. 
 added user reach further back: events that were rejected because the user was unknown become valid,
 and a new segment value has rows on every date.
 
-The catalog and workflows determine the meaning of all events, so their changes can affect any day.
+The catalog and workflows determine the meaning of all events, so changes to them can affect any day.
 """
 
 from __future__ import annotations

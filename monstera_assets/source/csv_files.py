@@ -226,7 +226,7 @@ def _balances(census: _Census, header: Header, account: _Account) -> bool:
     """Return whether rows, header and separators account for the whole file.
 
     The number of commas reveals extra fields; the number of line feeds reveals missing records.
-    Files with empty lines or other line ends than LF and CR LF fail; the grammar handles them.
+    Files with empty lines or unusual line ends fail this test; the grammar handles them.
     """
     commas = header.commas + account.rows * (len(header.names) - 1) + account.commas
     ends = 1 + account.rows if census.ends_with_newline else account.rows
