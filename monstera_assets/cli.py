@@ -44,7 +44,7 @@ _OPTION_GROUPS: Mapping[str | None, str] = {
 
 
 class _Command(click.Command):
-    """A command whose help groups the options."""
+    """A command that groups its options in the help text."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -57,7 +57,7 @@ class _Command(click.Command):
 
 
 class _Main(click.Group):
-    """Report an error that the user can fix as one line on standard error, without a traceback."""
+    """For errors that the user can fix, print one line to standard error instead of a traceback."""
 
     command_class = _Command
 
@@ -296,7 +296,7 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
 def export(settings: Settings, output: Path | None, kind: str, names: tuple[str, ...]) -> None:
     """Export tables as Parquet and CSV files.
 
-    The export is replaced atomically. Consumers of the files do not lock the database.
+    The export is replaced atomically. Reading the files does not lock the database.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.exports import choose_tables, write_export
@@ -402,7 +402,7 @@ def generate(
 ) -> None:
     """Write the source of a synthetic company.
 
-    The same arguments always produce the same files. docs/synthetic.md lists the rates of events. The
+    The same arguments always produce the same files. docs/synthetic.md lists the event rates. The
     folder is written atomically, and no file is overwritten.
 
     \b
@@ -434,7 +434,7 @@ def forget(settings: Settings, user_id: str) -> None:
     """Erase a person from the warehouse, exports and logs.
 
     USER_ID is the user's id in the source. Pass - to read it from standard input, so that it does not
-    appear in the shell history. A random tombstone id replaces it everywhere, and also in later loads
+    appear in the shell history. A random tombstone id replaces it everywhere, including in later loads
     of the source. This cannot be undone.
     """
     from monstera_assets.definitions import tables
@@ -463,7 +463,7 @@ def expire(settings: Settings) -> None:
 
     done = expire_raw_events(settings, datetime.now(UTC).date())
     if done.removed_before is None:
-        click.echo("No raw events are older than the retention period.")
+        click.echo("There are no raw events older than the retention period.")
     for name, rows in done.rows.items():
         click.echo(f"{name}  {rows:,} rows before {done.removed_before} deleted")
 

@@ -25,13 +25,13 @@ TABLE = ma.declare_table(
         ma.Column(
             "first_paid_at",
             "timestamp",
-            "Time of the first payment, UTC; null if never paid.",
+            "Time of the first payment, UTC; null if there was none.",
             nullable=True,
         ),
         ma.Column(
             "contract_renewal_date",
             "date",
-            "Date on which the contract renews; null if open-ended or never paid.",
+            "Contract renewal date; null if open-ended or without a payment.",
             nullable=True,
         ),
         ma.Column(
@@ -45,7 +45,7 @@ TABLE = ma.declare_table(
 
 
 def classify(rows: ir.Table) -> ir.Table:
-    """Return typed rows with the rejection reason of each, null if accepted."""
+    """Return typed rows, each with its rejection reason (null if accepted)."""
     rows = ma.typed(rows, TABLE)
     rows = ma.rank_duplicates(
         rows, TABLE.key, [rows.account_created_at, rows.source_file, rows.account_name]

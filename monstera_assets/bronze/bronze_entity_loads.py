@@ -17,7 +17,9 @@ TABLE = ma.declare_table(
     columns=(
         ma.Column("input_name", "string", "Name of the input."),
         ma.Column(
-            "files", FILES_TYPE, "Files read: path in the source folder, size in bytes, SHA-256."
+            "files",
+            FILES_TYPE,
+            "Files read, each with its path in the source folder, size in bytes and SHA-256.",
         ),
         *COUNTS,
     ),

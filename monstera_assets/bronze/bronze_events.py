@@ -31,7 +31,7 @@ TABLE = ma.declare_table(
 
 
 def partition_dates(rows: ir.Table, earliest: date, first_partition: date) -> ir.DateColumn:
-    """Return the partition of each staged row: the date of its folder, else of the event."""
+    """Return the partition of each staged row: its folder's date or else its event's date."""
     moment = ma.read_as(rows.timestamp, TABLE.relation.event_timestamp.type())
     return partition_date(rows.folder_date, trusted_date(moment, earliest), first_partition)
 
@@ -60,8 +60,8 @@ class Classification:
     def repeated(self, rows: ir.Table) -> ir.Table:
         """Return the keys (`repeated_key`) of staged ids that may occur more than once.
 
-        Almost all ids occur once; only rows of repeated ids need ordering. Keys are hashes, whose
-        collisions only add rows to order.
+        Almost all ids occur once; only rows with repeated ids need ordering. Keys are hashes;
+        collisions only add rows to be ordered.
         """
         keys = rows.select(repeated_key=event_key(rows))
         keys = keys.filter(keys.repeated_key.notnull())
@@ -72,11 +72,11 @@ class Classification:
         return counted.filter(counted.times > 1).select("repeated_key")
 
     def of_single(self, rows: ir.Table) -> ir.Table:
-        """Classify staged rows whose id occurs once; return the columns of `of_repeated`."""
+        """Classify staged rows whose id occurs once; return the same columns as `of_repeated`."""
         return self._placed(self._by_rules(self._read_single(rows)))
 
     def hashes_of_single(self, rows: ir.Table) -> ir.Table:
-        """Return partition and hash of the same rows, which do not depend on the rules."""
+        """Return the partition and hash of the same rows; neither depends on the rules."""
         return self._placed(self._read_single(rows)).select("partition_date", HASH)
 
     def of_repeated(self, rows: ir.Table) -> ir.Table:
@@ -107,13 +107,13 @@ class Classification:
 
 
 def event_key(rows: ir.Table) -> ir.IntegerValue:
-    """Return the hash of `event_id`, null if missing."""
+    """Return the hash of `event_id`, or null if there is none."""
     key = rows.event_id.cast("string")
     return ibis.ifelse(key.notnull(), key.hash(), None)
 
 
 def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table) -> ir.Table:
-    """Reject events whose id an earlier day has accepted.
+    """Reject events whose id was already accepted on an earlier day.
 
     Each day has at most one unrejected row per id, and it does not matter which earlier day has the
     id. The outcome is therefore the same whether days are loaded in sequence or in one run.
@@ -137,5 +137,5 @@ def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table)
 def partition_date(
     folder_date: ir.DateColumn, event_date: ir.DateColumn, first_partition: date
 ) -> ir.DateColumn:
-    """Return the partition: the folder's date in a layout by day, else the event's, else the first."""
+    """Return the partition: the folder's date in a layout by day, else the event's or the first."""
     return ibis.coalesce(folder_date, event_date, first_partition)

@@ -31,7 +31,8 @@ TABLE = ma.declare_table(
     "bronze_loads",
     grain="one daily partition of events",
     description="From which files was each day of events loaded, and how many of its rows were"
-    " accepted? Days without events have a row too. Comparing them with a source reveals changes.",
+    " accepted? Days without events also have a row. Comparing the ledger with a source reveals"
+    " changes.",
     key=("partition_date",),
     partition_column="partition_date",
     columns=(
@@ -39,13 +40,15 @@ TABLE = ma.declare_table(
         ma.Column(
             "files",
             FILES_TYPE,
-            "Files read: path in the source folder, size in bytes, SHA-256. In a layout by day, the"
-            " files of the day; otherwise all files, as of the last run that found the day unchanged.",
+            "Files read, each with its path in the source folder, size in bytes and SHA-256. In a"
+            " layout by day, these are the day's files; otherwise, all files as of the last run that"
+            " found the day unchanged.",
         ),
         ma.Column(
             DIGEST,
             "string",
-            "Digest of the day's raw rows: row count, colon, sum of row hashes. Row order is ignored.",
+            "Digest of the day's raw rows, in the form `row count:sum of row hashes`. Row order is"
+            " ignored.",
         ),
         *COUNTS,
     ),

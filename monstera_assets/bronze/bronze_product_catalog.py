@@ -39,13 +39,13 @@ TABLE = ma.declare_table(
         ma.Column(
             "active_days",
             "int64",
-            "Maximum days since the last qualifying event while active; null for the policy's.",
+            "Maximum days since the last qualifying event while active; null to use the policy's.",
             nullable=True,
         ),
         ma.Column(
             "dormant_days",
             "int64",
-            "Maximum days since the last qualifying event while dormant; null for the policy's.",
+            "Maximum days since the last qualifying event while dormant; null to use the policy's.",
             nullable=True,
         ),
     ),
@@ -58,9 +58,9 @@ REQUIRED = (*_FILLED, "parent_product_id", *_LISTS)
 
 
 def classify(rows: ir.Table) -> ir.Table:
-    """Return typed rows with the rejection reason of each, null if accepted.
+    """Return typed rows, each with its rejection reason (null if accepted).
 
-    Nodes below a rejected node are rejected too, because their events would count for no product.
+    Nodes below a rejected node are rejected too, because their events would not count for any product.
     """
     rows = ma.typed(rows, TABLE)
     rows = ma.rank_duplicates(
@@ -78,7 +78,7 @@ def classify(rows: ir.Table) -> ir.Table:
 
 
 def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[ma.Rejection]]:
-    """Check the place of each row in the taxonomy of `nodes`, which are valid on their own.
+    """Check the place of each row in the taxonomy of `nodes`, which are individually valid.
 
     Each node is compared with up to three nodes above it. In a valid chain, each node is one tier
     below the next, so no further nodes matter.
@@ -177,7 +177,7 @@ def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def taxonomy_is_a_tree(bronze_product_catalog: ir.Table) -> ir.Table:
-    """Except for families, each node has a parent of the tier above in the same family."""
+    """Except for families, each node's parent is in the same family, one tier above."""
     nodes = bronze_product_catalog
     parents = nodes.select(
         found_id=nodes.product_id, parent_tier=nodes.tier, parent_family_id=nodes.product_family_id

@@ -9,7 +9,7 @@ from monstera_assets.bronze import authoring as ma
 TABLE = ma.declare_table(
     "bronze_rejected_entities",
     grain="one rejected row of users, accounts, product catalog, workflows or subscription events",
-    description="Which rows of the inputs that are loaded in full break a rule, and why? Rows are"
+    description="Which rows of the fully loaded inputs break a rule, and why? Rows are"
     " stored as delivered, with the first reason that applies.",
     key=(),
     columns=(

@@ -17,8 +17,8 @@ TABLE = ma.declare_table(
         ma.Column(
             "partition_date",
             "date",
-            "Partition of the row: the date of its folder in a layout by day, else its own date,"
-            " else the first partition.",
+            "Partition of the row: in a layout by day, its folder's date; otherwise its own date, or"
+            " the first partition if it has none.",
         ),
         ma.Column("event_date", "date", "UTC date of the event, if readable.", nullable=True),
         *ma.REJECTED_ROW,

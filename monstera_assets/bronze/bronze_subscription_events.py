@@ -43,8 +43,12 @@ _FROM_METADATA = (
         allowed=SUBSCRIPTION_TIERS,
     ),
     ma.Column("contract_renewal_date", "date", "Renewal date after the change.", nullable=True),
-    ma.Column("effective_date", "date", "Date a cancellation takes effect.", nullable=True),
-    ma.Column("grace_until", "date", "Last day of grace after a failed payment.", nullable=True),
+    ma.Column(
+        "effective_date", "date", "Date on which a cancellation takes effect.", nullable=True
+    ),
+    ma.Column(
+        "grace_until", "date", "Last day of the grace period after a failed payment.", nullable=True
+    ),
     ma.Column(
         "pause_reason",
         "string",
@@ -58,8 +62,8 @@ _METADATA_KEYS = {"pause_reason": "reason"}
 TABLE = ma.declare_table(
     "bronze_subscription_events",
     grain="one billing or subscription fact of an account, or one deletion of a user",
-    description="Which billing facts do accounts have, and which users were deleted? Rows follow the"
-    " event schema; additional columns contain the metadata values after the change.",
+    description="Which billing facts are recorded for accounts, and which users were deleted? Rows"
+    " follow the event schema; additional columns contain the metadata values after the change.",
     key=("event_id",),
     columns=(*EVENT_COLUMNS, *_FROM_METADATA),
 )
@@ -68,7 +72,7 @@ TABLE = ma.declare_table(
 def classify(
     rows: ir.Table, users: ir.Table, accounts: ir.Table, catalog: ir.Table, *, earliest: date
 ) -> ir.Table:
-    """Return typed rows with the rejection reason of each, null if accepted."""
+    """Return typed rows, each with its rejection reason (null if accepted)."""
     rows = rank_events(read_events(rows, TABLE, earliest))
     rows, rules = event_rules(rows, TABLE, users=users, catalog=catalog, deletions=None)
     of_account = ibis.ifelse(rows.entity_type == "account", rows.entity_id, None)

@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
         ma.Column("user_created_at", "timestamp", "Time of signup, UTC."),
         ma.Column("country", "string", "Country of the user."),
         ma.Column("plan_type", "string", "Plan of the user."),
-        ma.Column("acquisition_source", "string", "Source from which the user was acquired."),
+        ma.Column("acquisition_source", "string", "Acquisition source of the user."),
     ),
 )
 
@@ -31,7 +31,7 @@ REQUIRED = ma.required_columns(TABLE)
 
 
 def classify(rows: ir.Table, accounts: ir.Table) -> ir.Table:
-    """Return typed rows with the rejection reason of each, null if accepted."""
+    """Return typed rows, each with its rejection reason (null if accepted)."""
     rows = ma.typed(rows, TABLE)
     rows = ma.rank_duplicates(
         rows, TABLE.key, [rows.user_created_at, rows.source_file, rows.email, rows.account_id]

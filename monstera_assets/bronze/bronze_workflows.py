@@ -28,7 +28,7 @@ TABLE = ma.declare_table(
 
 
 def classify(rows: ir.Table, catalog: ir.Table) -> ir.Table:
-    """Return typed rows with the rejection reason of each, null if accepted."""
+    """Return typed rows, each with its rejection reason (null if accepted)."""
     rows = ma.typed(rows, TABLE)
     rows = ma.rank_duplicates(
         rows, TABLE.key, [rows.source_file, rows.product_id, rows.event_type, rows.workflow_name]

@@ -1,4 +1,4 @@
-"""Determine which computed days are affected by changes of the inputs that are loaded in full.
+"""Determine which computed days are affected by changes to the inputs that are loaded in full.
 
 The latest rows of users and accounts apply to past days too, so a changed or removed row can affect
 any day. An added row cannot affect days before its date: users have no state before signup, accounts
@@ -6,7 +6,7 @@ none before creation or first payment, and billing facts count from their date. 
 added user reach further back: events that were rejected because the user was unknown become valid,
 and a new segment value has rows on every date.
 
-Catalog and workflows determine the meaning of all events, so their changes can affect any day.
+The catalog and workflows determine the meaning of all events, so changes to them can affect any day.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _SEGMENTS = ("country", "plan_type", "acquisition_source", "subscription_tier")
 
 @dataclass(frozen=True)
 class EntityEffect:
-    """The days affected by changes of entities.
+    """The days affected by changes to entities.
 
     Attributes:
         every_day: whether any day may be affected; the other attributes are then unset.

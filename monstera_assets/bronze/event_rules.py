@@ -34,16 +34,26 @@ EVENT_COLUMNS = (
     ma.Column("event_id", "string", "Identifier of the event."),
     ma.Column("entity_id", "string", "Identifier of the entity that the event is about."),
     ma.Column("entity_type", "string", "Type of the entity.", allowed=ENTITY_TYPES),
-    ma.Column("event_type", "string", "Type of the event, as [object or product]_[action]."),
+    ma.Column(
+        "event_type", "string", "Type of the event, in the form [object or product]_[action]."
+    ),
     ma.Column("event_timestamp", "timestamp", "Time of the event, UTC."),
     ma.Column("event_date", "date", "UTC date of the event."),
-    ma.Column("location", "string", "App or interface of the event.", allowed=LOCATIONS),
-    ma.Column("session_id", "string", "Session of the event, if any.", nullable=True),
+    ma.Column(
+        "location", "string", "App or interface in which the event occurred.", allowed=LOCATIONS
+    ),
+    ma.Column(
+        "session_id", "string", "Session in which the event occurred, if any.", nullable=True
+    ),
     ma.product_column(
         "product_id", "Product, feature or sub-feature of the event, if any.", nullable=True
     ),
-    ma.Column("is_qualifying_event", "boolean", "Whether it is intentional, value-creating work."),
-    ma.Column("is_activation_event", "boolean", "Whether it activates the user in the product."),
+    ma.Column(
+        "is_qualifying_event", "boolean", "Whether the event is intentional, value-creating work."
+    ),
+    ma.Column(
+        "is_activation_event", "boolean", "Whether the event activates the user in the product."
+    ),
     ma.Column("metadata", "string", "Additional facts, as a JSON object.", nullable=True),
     ma.Column("received_at", "timestamp", "Time when the event was received, UTC.", nullable=True),
 )
@@ -79,7 +89,7 @@ def event_rules(
 ) -> tuple[ir.Table, list[ma.Rejection]]:
     """Return the rows joined to their lookups, and the event rules in order (framework, section 2).
 
-    `rows` come from `rank_events`; without `deletions`, the rule on them is omitted.
+    `rows` come from `rank_events`; without `deletions`, the rule for deletions is omitted.
     """
     rows, unknown_product = ma.unknown_reference(rows, "product_id", catalog, "unknown_product")
     people = users.select(person_id=users.user_id, person_created_on=users.user_created_at.date())

@@ -132,7 +132,7 @@ def read_key(path: Path) -> Key:
     except FileNotFoundError as error:
         raise ForgottenKeyError(
             f"{path} is missing. It is the key that identifies erased people; without it, a load"
-            " would restore their data. Copy it from where the warehouse was copied from."
+            " would restore their data. Copy it from the original warehouse's folder."
         ) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it contains no key"
@@ -166,7 +166,7 @@ def forgetting(connection: duckdb.DuckDBPyConnection) -> Forgetting | None:
     key = read_key(key_path(Path(path)))
     if (key.check,) not in checks:
         raise ForgottenKeyError(
-            f"{key_path(Path(path))} is the key of another warehouse; with it, a load would restore"
+            f"{key_path(Path(path))} is the key of another warehouse; loading with it would restore"
             " the data of erased people. Replace it with the key of this warehouse."
         )
     return Forgetting(connection, key)
@@ -372,7 +372,7 @@ class Forgetting:
             self._connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
 
     def _known(self, tokens: str) -> str:
-        """Return the query of `token` and `value` rows that name erased people, with `tombstone`."""
+        """Return the query for `token` and `value` rows that name erased people, with `tombstone`."""
         by_id, by_email = (
             keyed_hash_sql(kind, value)
             for kind, value in (("user_id", "value"), ("email", "lower(value)"))
@@ -404,12 +404,12 @@ def keyed_hash_sql(kind: str, value: str) -> str:
 
 
 def is_person(prefix: str = "") -> str:
-    """Return the SQL condition that an entity can be a person; an account may have the same id."""
+    """Return the SQL condition for entities that can be people; an account may have the same id."""
     return f"coalesce(CAST({prefix}entity_type AS VARCHAR), '') NOT IN ('account', 'system')"
 
 
 def personal_values(relations: Sequence[str]) -> dict[str, str]:
-    """Return queries of people's sessions, projects and targets in events, for `find_values`."""
+    """Return queries for people's sessions, projects and targets in events, for `find_values`."""
     values = {
         "session": "session_id",
         "project": _text_at("CAST(metadata AS VARCHAR)", "project_id"),

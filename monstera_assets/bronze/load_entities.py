@@ -68,7 +68,7 @@ class _Entity:
         queries: QueryCache,
         connection: duckdb.DuckDBPyConnection,
     ) -> str:
-        """Stage and classify the input, and return the query of the accepted rows."""
+        """Stage and classify the input, and return the query for the accepted rows."""
         required = self.required or required_columns(self.table)
         nullable = [column.name for column in self.table.columns if column.nullable]
         optional = self.optional or [name for name in nullable if name not in required]
@@ -85,7 +85,7 @@ class _Entity:
 
     @property
     def rejected(self) -> str:
-        """The query of the rejected rows and malformed records."""
+        """The query for the rejected rows and malformed records."""
         name = self.input_name
         return (
             f"SELECT '{name}' AS input_name, {REASON}, source_file, raw_row FROM {name}_classified"
@@ -94,7 +94,7 @@ class _Entity:
         )
 
     def ledger_entry(self, source_input: SourceInput, connection: duckdb.DuckDBPyConnection) -> str:
-        """Return the query of the input's row counts and files."""
+        """Return the query for the input's row counts and files."""
         name = self.input_name
         taken = accepted(self.table, f"{name}_classified")
         counts = (
@@ -207,7 +207,7 @@ def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _note_what_changed(connection: duckdb.DuckDBPyConnection) -> None:
-    """Record the first day that changes of entities affect."""
+    """Record the first day affected by changes to entities."""
     events = (bronze_events.TABLE, bronze_rejected_events.TABLE)
     if not all(stored_columns(connection, table) for table in events):
         return  # no day has been loaded

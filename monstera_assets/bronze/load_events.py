@@ -206,7 +206,7 @@ class _EventLoad:
         )
 
     def accepted_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """Choose the days, classify their rows, and return the query of the accepted ones."""
+        """Choose the days, classify their rows, and return the query for the accepted ones."""
         if self.changed is None:
             return self._classified(connection, list(self.window))
         known = materialized_days(connection, bronze_loads.TABLE)
@@ -217,7 +217,7 @@ class _EventLoad:
         return rows
 
     def _classified(self, connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> str:
-        """Stage and classify the rows of days, and return the query of the accepted ones.
+        """Stage and classify the rows of days, and return the query for the accepted ones.
 
         A full range is read in place and classified on demand, which avoids storing each row twice.
         Rows of selected days are stored, because they are read repeatedly.
@@ -342,10 +342,10 @@ class _EventLoad:
         return [day for (day,) in found]
 
     def _days_with_other_duplicates(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
-        """Return the days not loaded on which an event became or stopped being a duplicate.
+        """Return the days outside this load on which an event became or stopped being a duplicate.
 
-        An accepted event became one if an earlier day has its id. If all rows of one id and day were
-        rejected as duplicates, they stopped being duplicates if no earlier day has the id.
+        An accepted event became a duplicate if an earlier day has its id. If all rows with one id
+        and day were rejected as duplicates, they stopped being duplicates if no earlier day has the id.
         """
         rejected = bronze_rejected_events.TABLE.qualified_name
         found = connection.execute(
@@ -400,7 +400,7 @@ class _EventLoad:
         )
 
     def rejected_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """Return the query of the days' rejected rows."""
+        """Return the query for the days' rejected rows."""
         self.digests(connection)
         broken = (
             "SELECT day AS partition_date, CAST(NULL AS DATE) AS event_date,"
@@ -415,7 +415,7 @@ class _EventLoad:
         )
 
     def ledger(self, connection: duckdb.DuckDBPyConnection) -> str:
-        """Return the query of the days' ledger entries."""
+        """Return the query for the days' ledger entries."""
         return with_files(connection, f"SELECT * FROM {_ENTRIES}", self.source_input)
 
     def explain(self, connection: duckdb.DuckDBPyConnection, error: Exception) -> None:

@@ -34,7 +34,7 @@ def stage(
 ) -> tuple[ir.Table, ir.Table]:
     """Stage an input's files, and return the rows and the malformed records.
 
-    Both have tombstones instead of the ids of erased people. For `copy`, see `stage_rows`.
+    Both contain tombstones instead of the ids of erased people. For `copy`, see `stage_rows`.
 
     Raises:
         ForgottenKeyError: people were erased, and the key is missing, unusable or wrong.
@@ -51,7 +51,7 @@ def stage(
 
 
 def raw_columns(required: Sequence[str], optional: Sequence[str]) -> list[RawColumn]:
-    """Return the columns of an input to read."""
+    """Return the columns to read from an input."""
     return [
         *(RawColumn(name, required=True) for name in required),
         *(RawColumn(name, required=False) for name in optional),
@@ -81,7 +81,7 @@ def forget_in_rejected(connection: duckdb.DuckDBPyConnection, classified: str) -
 
 
 def accepted(table: Table, classified: str) -> str:
-    """Return the query of the accepted rows of a temporary table, in the table's columns."""
+    """Return the query for the accepted rows of a temporary table, in the table's columns."""
     columns = ", ".join(quote(column.name) for column in table.columns)
     return f"SELECT {columns} FROM {quote(classified)} WHERE {REASON} IS NULL"
 
@@ -89,7 +89,7 @@ def accepted(table: Table, classified: str) -> str:
 def with_files(
     connection: duckdb.DuckDBPyConnection, entries: str, source_input: SourceInput
 ) -> str:
-    """Return a query that adds `files`, with size and hash, to a query of ledger entries.
+    """Return a query that adds `files`, with size and hash, to a query for ledger entries.
 
     In a layout by day, entries get the files of their `partition_date`; otherwise all files.
     """

@@ -33,7 +33,7 @@ def malformed_hash(malformed: ir.Table) -> ir.IntegerValue:
 
 
 def digests_by_day(hashed: ir.Table) -> ir.Table:
-    """Aggregate row hashes to `rows_read` and `rows_digest` (rows:sum) per `partition_date`."""
+    """Aggregate row hashes into `rows_read` and `rows_digest` (rows:sum) per `partition_date`."""
     counted = hashed.group_by("partition_date").aggregate(
         rows_read=hashed.count(), total=hashed[HASH].sum()
     )

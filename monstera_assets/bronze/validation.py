@@ -1,4 +1,4 @@
-"""Rules for accepting source rows, as Ibis expressions; the first broken rule is the reason."""
+"""Rules for accepting source rows, in Ibis; the first broken rule is the rejection reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REASON = "rejection_reason"
 def typed(rows: ir.Table, table: Table, source_names: Mapping[str, str] | None = None) -> ir.Table:
     """Read the raw columns of a source as the declared types; unreadable values become null.
 
-    The raw columns are kept with the prefix `raw_`. Table columns missing in the source are omitted;
+    The raw columns are kept with the prefix `raw_`. Table columns missing from the source are omitted;
     `source_names` maps columns to their names in the source, if different.
     """
     names = source_names or {}
@@ -36,7 +36,7 @@ def typed(rows: ir.Table, table: Table, source_names: Mapping[str, str] | None =
 
 
 def read_as(raw: ir.Value, dtype: dt.DataType) -> ir.Value:
-    """Return a raw value as a type; null if empty or not of that type, even if a cast accepts it."""
+    """Read a raw value as a type; null if empty or not of that type, even if a cast accepts it."""
     dtype = dtype.copy(nullable=True)
     if dtype.is_string():
         return raw.cast("string").nullif("")
@@ -87,7 +87,7 @@ def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rejection]:
 def unreadable(
     rows: ir.Table, columns: Iterable[str], source_names: Mapping[str, str] | None = None
 ) -> list[Rejection]:
-    """Return rules that reject values not of their type; for `source_names`, see `typed`."""
+    """Return rules that reject values of the wrong type; for `source_names`, see `typed`."""
     named = [(name, (source_names or {}).get(name, name)) for name in columns]
     return [
         (f"unreadable_{source}", rows[name].isnull() & ~_is_blank(rows[f"raw_{source}"]))
@@ -103,7 +103,7 @@ def unknown_values(rows: ir.Table, columns: Iterable[Column]) -> list[Rejection]
 def unknown_reference(
     rows: ir.Table, column: str, reference: ir.Table, reason: str
 ) -> tuple[ir.Table, Rejection]:
-    """Look a column up in another table; return the joined rows and a rule against unknown values."""
+    """Look up a column in another table; return joined rows and a rule that rejects unknown values."""
     known = reference.select(
         **{f"known_{column}": reference[column], f"is_known_{column}": True}
     ).distinct()
@@ -134,17 +134,17 @@ def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Va
 
 
 def first_reason(rules: Sequence[Rejection]) -> ir.StringValue:
-    """Return the first reason that applies to a row, null if none does."""
+    """Return the first reason that applies to a row, or null if none does."""
     return ibis.cases(*((condition, reason) for reason, condition in rules))
 
 
 def with_reason(rows: ir.Table, rules: Sequence[Rejection]) -> ir.Table:
-    """Add the first reason that applies to each row, null if accepted."""
+    """Add the first reason that applies to each row, or null if it is accepted."""
     return rows.mutate(**{REASON: first_reason(rules)})
 
 
 def raw_row(rows: ir.Table) -> ir.StringValue:
-    """Return the row as delivered, in JSON text."""
+    """Return the row as delivered, as JSON text."""
     raw = {
         name.removeprefix("raw_"): rows[name].cast("string")
         for name in rows.columns

@@ -17,7 +17,7 @@ from monstera_assets.warehouse.connection import connection_config
 
 @dataclass(frozen=True)
 class Node:
-    """One node of the taxonomy, with columns of bronze_product_catalog."""
+    """One node of the taxonomy, with the columns of bronze_product_catalog."""
 
     product_id: str
     product_name: str
@@ -32,7 +32,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All nodes of the taxonomy, in order of their ids."""
+    """All nodes of the taxonomy, ordered by id."""
 
     nodes: Sequence[Node]
 
@@ -53,7 +53,7 @@ class Catalog:
 
     @property
     def outside(self) -> list[Node]:
-        """The nodes that are not in the branch of a family."""
+        """The nodes that are not in the branch of any family."""
         placed = [node for family in self.families for node in self.branch(family)]
         return [node for node in self.nodes if node not in placed]
 

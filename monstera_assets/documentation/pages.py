@@ -28,7 +28,7 @@ def render_pages(
     rules: Sequence[Rule],
     catalog: Catalog,
 ) -> Mapping[str, str]:
-    """Return the content of each page by file name.
+    """Return the content of each page, keyed by file name.
 
     `graph` is the asset graph that Dagster loads; `assets` are the table assets of silver and gold.
     """

@@ -37,7 +37,7 @@ RENAMED_SETTINGS: Mapping[str, str] = {}
 
 
 class SettingsError(ValueError):
-    """A setting is invalid. The message says which one, and where it was set."""
+    """A setting is invalid. The message says which setting, and where it was set."""
 
 
 class Settings(BaseSettings):
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Read the settings. Flags that are None count as not given.
+    """Read the settings. Flags that are None are ignored.
 
     Raises:
         SettingsError: a setting is invalid. The message says which one, where it was set and why.

@@ -1,8 +1,8 @@
 """Routes for alerts, from the entries of the setting `alert_urls`.
 
-An entry is an Apprise URL or `ROUTE=URL`. A route limits what the URL receives: alerts of at least a
-level, alerts for owners, or both joined by `+`, as in `P1+team:data-platform=slack://...`. URLs contain
-passwords and tokens, so errors never quote an entry.
+An entry is an Apprise URL or `ROUTE=URL`. A route limits the alerts that the URL receives by a
+minimum level, by owners, or by both, joined by `+`, as in `P1+team:data-platform=slack://...`. URLs
+contain passwords and tokens, so errors never quote an entry.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OWNER = re.compile(r"team:\S+")
 
 @dataclass(frozen=True)
 class Route:
-    """The alerts that a URL receives: those of at least a level, for some owners or for all."""
+    """The alerts that a URL receives: those at or above a level, for some or all owners."""
 
     least_urgent: str = LEVELS[-1]
     owners: frozenset[str] = frozenset()

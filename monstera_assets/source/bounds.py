@@ -1,6 +1,6 @@
 """The first and last day with facts in a source: the default range of a run.
 
-A readable date counts even if its row is invalid otherwise.
+A readable date counts even if its row is otherwise invalid.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def date_bounds(
 ) -> DateBounds | None:
     """Return the first and last day of users, accounts, events and subscription events, if any.
 
-    Times without an offset are UTC, and so are days. Dates that are unreadable, before ``earliest``
-    or after the year 9999 do not count. An input laid out by day is dated by its folders, without
-    opening a file; for other inputs, only one column is read. The connection may be inside a
+    Days, and times without an offset, are in UTC. Dates that are unreadable, before ``earliest``
+    or after the year 9999 do not count. For an input laid out by day, the folder names suffice and
+    no file is opened; for other inputs, only one column is read. The connection may be inside a
     transaction and is left unchanged.
 
     Raises:

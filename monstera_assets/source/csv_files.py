@@ -1,13 +1,13 @@
 """Stage CSV files as tables, with DuckDB's parser where its result is provably correct.
 
-DuckDB's strict parser is fast, but one bad record fails the whole statement, a row with extra empty
-fields is accepted, and an unterminated record at the end of a file can vanish without an error.
-`store_rejects` does not help: in parallel it turns lines inside a quoted value into rows, an
-unterminated quote also discards the valid rows after it, and mixed line ends still fail the file.
+DuckDB's strict parser is fast, but one bad record makes the whole statement fail, a row with extra
+empty fields is accepted, and an unterminated record at the end of a file can vanish without an
+error. `store_rejects` does not help: in parallel it turns lines inside a quoted value into rows, an
+unterminated quote also discards the valid rows after it, and mixed line ends still cause an error.
 
 The parsed rows are therefore accepted only if they account for every comma and every line feed in
 the file. Any other file is split by the grammar in `csv_records`: DuckDB reads its rows from a
-rewritten file, and its other records are listed with a reason each.
+rewritten file, and its other records are listed, each with a reason.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class CsvStager:
     malformed: list[Path] = field(default_factory=list)
 
     def stage(self, files: Sequence[CsvFile]) -> None:
-        """Stage files, those with the same header together where possible.
+        """Stage files, grouping those with the same header where possible.
 
         Raises:
             SourceError: a file is missing, has changed, or cannot be accounted for.
@@ -226,7 +226,7 @@ def _balances(census: _Census, header: Header, account: _Account) -> bool:
     """Return whether rows, header and separators account for the whole file.
 
     The number of commas reveals extra fields; the number of line feeds reveals missing records.
-    Empty lines, and line ends other than LF and CR LF, do not balance; the grammar handles them.
+    Files with empty lines or unusual line ends fail this test; the grammar handles them.
     """
     commas = header.commas + account.rows * (len(header.names) - 1) + account.commas
     ends = 1 + account.rows if census.ends_with_newline else account.rows

@@ -2,7 +2,7 @@
 
 DuckDB parses files where its result provably follows this grammar; `split_records` parses the rest.
 
-A record is one line, ended by LF, CR LF or CR, of fields separated by commas. A field that begins
+A record is one line of comma-separated fields, ended by LF, CR LF or CR. A field that begins
 with a double quote (after at most one space) ends at the next quote that is not doubled, optionally
 followed by spaces; it may contain commas, doubled quotes and line ends. Any other field is taken
 literally, including quotes inside it. An empty line is not a record.
@@ -67,7 +67,7 @@ class Record(NamedTuple):
     """One record; it is a row if ``reason`` is None.
 
     ``line_number`` is that of its first line; the header is line 1. ``text`` excludes the line end
-    and is cut if too long.
+    and is truncated if too long.
     """
 
     line_number: int
@@ -107,8 +107,8 @@ def read_header(path: Path, shown: str) -> Header:
     names = tuple(_value(field).strip() for field in _FIELDS.findall(record.text))
     if len(names) > MAX_COLUMNS:
         raise SourceError(
-            f"The header of {shown} names {len(names):,} columns, more than {MAX_COLUMNS:,}. Remove "
-            "the columns that are not needed."
+            f"The header of {shown} names {len(names):,} columns; the limit is {MAX_COLUMNS:,}. "
+            "Remove the columns that are not needed."
         )
     twice = sorted(name for name, times in Counter(names).items() if name and times > 1)
     if twice:
@@ -119,7 +119,7 @@ def read_header(path: Path, shown: str) -> Header:
 
 
 def split_records(path: Path, field_count: int) -> Iterator[Record]:
-    """Yield every record after the header, row or not, in file order."""
+    """Yield every record after the header, whether or not it is a row, in file order."""
     row = re.compile(rf"{_FIELD}(?:,{_FIELD}){{{field_count - 1}}}")
     with _open_text(path) as text:
         lines = _lines(text)

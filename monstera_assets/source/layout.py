@@ -62,7 +62,7 @@ class SourceFile:
         if self.stamp is not None and now != self.stamp:
             raise SourceError(
                 f"{self.relative_path} has changed since the source was scanned. "
-                "Run again when nothing writes to the source."
+                "Run again when no process is writing to the source."
             )
 
 
@@ -147,7 +147,7 @@ def _find(root: Path, name: str, entries: Mapping[str, os.DirEntry[str]]) -> Sou
     other = [e for e in of_input if e not in candidates and _OTHER_DATA.search(e)]
     if other:
         raise SourceError(
-            f"{other[0]} is named like the input {name}, but its format is not supported. "
+            f"{other[0]} has the name of the input {name}, but its format is not supported. "
             f"Save it as {name}.csv or {name}.parquet, or move it out of the source folder."
         )
     if len(candidates) > 1:
@@ -177,8 +177,8 @@ def _folder_input(root: Path, name: str, folder: str) -> SourceInput:
     if day_folders and flat:
         raise SourceError(
             f"The input {name} mixes event_date= folders with files outside them, such as "
-            f"{flat[0].relative_path}. Move every file into the folder of its day, or use no such "
-            "folders."
+            f"{flat[0].relative_path}. Move every file into the folder for its day, or do not "
+            "use such folders."
         )
     return SourceInput(name, tuple(files), by_day=day_folders)
 
@@ -223,7 +223,7 @@ def _day(folder: Path, folder_date: date | None) -> date | None:
         ) from error
     if folder_date is not None and folder_date != day:
         raise SourceError(
-            f"The folder {folder.as_posix()} is inside the folder of another day "
+            f"The folder {folder.as_posix()} is inside the folder for another day "
             f"({folder_date.isoformat()}). Move it out."
         )
     return day

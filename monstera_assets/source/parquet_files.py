@@ -58,7 +58,7 @@ def open_parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> Par
 
 
 def raw_type(kind: str) -> str:
-    """Return the type of raw values of a column of this type: a plain scalar type or VARCHAR."""
+    """Return the type for a column's raw values: a plain scalar type or VARCHAR."""
     if _SAME.fullmatch(kind):
         return kind
     return "TIMESTAMP" if kind in _OTHER_TIMESTAMPS else TEXT
@@ -94,7 +94,7 @@ def parquet_scan(paths: Sequence[Path]) -> str:
 def _broken(file: SourceFile, error: duckdb.Error) -> SourceError:
     """Return the error for a file that cannot be read as Parquet.
 
-    Raise it from None: DuckDB's message may quote a value, and errors are stored.
+    Raise it from None: DuckDB's message may quote a value, which would then be stored with the error.
     """
     file.check_unchanged()
     reason = _QUOTED_VALUE.sub("a value", str(error)).strip().partition("\n")[0]

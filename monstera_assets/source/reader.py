@@ -29,7 +29,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class RawColumn:
-    """A column to read, with its exact name in the source; null where optional and absent."""
+    """A column to read, with its exact name in the source; optional columns are null where absent."""
 
     name: str
     required: bool
@@ -60,7 +60,7 @@ def stage_rows(
 ) -> StagedInput:
     """Read an input into the temporary tables ``<name>_rows`` and ``<name>_malformed``.
 
-    Each record is in exactly one of the two. Columns are VARCHAR, with null for empty values. If
+    Each record is in exactly one of the two tables. Columns are VARCHAR, with null for empty values. If
     all files are Parquet and agree on a plain scalar type, a column keeps that type.
 
     Args:
@@ -75,7 +75,7 @@ def stage_rows(
         SourceError: a file lacks a required column, cannot be read, is missing, or has changed.
     """
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a name of lowercase letters, digits and underscores.")
+        raise ValueError(f"{name!r} must consist of lowercase letters, digits and underscores.")
     in_place = not copy and all(file.format == "parquet" for file in source_input.files)
     staged = StagedInput(
         f"{name}_rows_in_place" if in_place else f"{name}_rows", f"{name}_malformed"
@@ -155,7 +155,7 @@ def _check_columns(
 def _common_types(
     columns: Sequence[RawColumn], files: Sequence[ParquetFile], *, has_csv: bool
 ) -> Mapping[str, str]:
-    """Return the type of each column: the one shared by all files, else VARCHAR."""
+    """Return the type of each column: the type shared by all files, otherwise VARCHAR."""
     types: dict[str, str] = {}
     for column in columns:
         kinds = {raw_type(item.types[column.name]) for item in files if column.name in item.types}

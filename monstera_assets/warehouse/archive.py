@@ -1,7 +1,7 @@
 """The retention cut-off: which raw events were deleted, and which days can still be recomputed.
 
 Tables computed from deleted events are kept. A day can be recomputed if its raw events are still
-stored, and so are the earlier ones that its tables and checks read. Loading an earlier day is an
+stored, as are the earlier events that its tables and checks read. Loading an earlier day is an
 error, so that published numbers do not change silently.
 """
 

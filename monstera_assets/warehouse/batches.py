@@ -79,7 +79,7 @@ class TableBatch:
 
 
 def temporary_table(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
-    """Create a temporary table from a query. It exists as long as the connection."""
+    """Create a temporary table from a query. It exists until the connection is closed."""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 

@@ -46,7 +46,7 @@ class DateBatches:
     def windows(
         self, connection: duckdb.DuckDBPyConnection, window: DateWindow
     ) -> Sequence[DateWindow]:
-        """Split the range into equally long batches of at most about `ROWS_PER_DATE_BATCH` rows."""
+        """Split the range into equally long batches of about `ROWS_PER_DATE_BATCH` rows or fewer."""
         rows = sum(_count_rows(connection, table, window) for table in self.inputs)
         return split_window(window, max(1, -(-rows // ROWS_PER_DATE_BATCH)))
 

@@ -65,7 +65,7 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
         _remove(incoming)
         raise WarehouseError(
             f"The rows are deleted from the tables, but {database} could not be rewritten, so its"
-            f" free pages may still hold them: {error} Free disk space for a second file of its size,"
+            f" free pages may still hold them: {error} Free enough disk space for a copy of the file,"
             " then run the same command again."
         ) from error
     return True

@@ -63,7 +63,7 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
         return value
 
     def visit_Hash(self, op: ops.Hash, *, arg: sge.Expression) -> sge.Expression:  # noqa: N802
-        """Use 63 bits of DuckDB's unsigned 64-bit hash, without the cast to a bit string by Ibis."""
+        """Use 63 bits of DuckDB's unsigned 64-bit hash, without Ibis's cast to a bit string."""
         shifted = sge.BitwiseRightShift(this=self.f.hash(arg), expression=sge.convert(1))
         hashed: sge.Expression = self.cast(shifted, op.dtype)
         return hashed
@@ -84,7 +84,7 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
     def visit_MatchedInOrder(  # noqa: N802
         self, op: MatchedInOrder, *, steps: sge.Expression
     ) -> sge.Expression:
-        """Fold the steps into a list of matched times, whose length is the last matched step."""
+        """Fold the steps into a list of matched times, whose length is the number of matched steps."""
         matched, step = sg.to_identifier("matched"), sg.to_identifier("step")
         minus_number, moment = (
             self.f.struct_extract(step, name) for name in ("minus_number", "moment")
@@ -164,7 +164,7 @@ def _hashed(facts: PartitionedByKey) -> ir.Table:
 
 
 def _over_all_keys(batch: str, facts: Mapping[str, str]) -> str:
-    """Return the query of a batch with every key, which computes the facts in CTEs."""
+    """Return the query for one batch of all keys, which computes the facts in CTEs."""
     for name, bound in ((FIRST_HASH, 0), (LAST_HASH, 2**63 - 1)):
         batch = batch.replace(f"GETVARIABLE('{name}')", str(bound))
     named = ", ".join(f"{name} AS MATERIALIZED ({select})" for name, select in facts.items())
@@ -187,7 +187,7 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
     }
 
     def rewrite(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
-        """Rebuild a node on its rewritten inputs, and replace a shared node with a stage's table."""
+        """Rebuild a node from its rewritten inputs, and replace a shared node with a stage's table."""
         rewritten = node.__recreate__(below) if below else node
         if node not in shared:
             return rewritten

@@ -60,7 +60,7 @@ def connect(
     lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
     read_only: bool = False,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Wait for the database's lock and open it; close it on exit.
+    """Wait until the database is unlocked and open it; close it on exit.
 
     The first connection upgrades a file that has an older layout.
 

@@ -1,7 +1,8 @@
 """The IO manager of dagster-duckdb, extended with atomic writes, declared types and ranges of days.
 
 An asset returns a pandas DataFrame or a query that runs inside DuckDB. An input is loaded as a
-DataFrame, or as its table and the days to read. Days that were never materialized raise an error.
+DataFrame, or as its table and the days to read. Reading days that were never materialized
+raises an error.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -232,7 +233,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
 
         Raises:
             MissingTableError: the table, or a mapped partition, was never materialized.
-            SchemaMismatchError: the table was written with another declaration.
+            SchemaMismatchError: the table was written with a different declaration.
         """
         return rows_to_read(context, table_slice, connection)
 
@@ -305,7 +306,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
 
         Raises:
             MissingTableError: the table, or a mapped partition, was never materialized.
-            SchemaMismatchError: the table was written with another declaration.
+            SchemaMismatchError: the table was written with a different declaration.
         """
         rows = rows_to_read(context, table_slice, connection)
         where = f" WHERE {rows.table.partition_column} BETWEEN ? AND ?" if rows.days else ""
@@ -326,7 +327,7 @@ def rows_to_read(
     """
     upstream = context.upstream_output
     if upstream is None:
-        raise SchemaMismatchError(f"No asset produces {table_slice.table}, which is an input.")
+        raise SchemaMismatchError(f"{table_slice.table} is an input, but no asset produces it.")
     table = declaration(table_slice)
     if table.partition_column is None:
         writer.require_table(connection, table)
@@ -386,7 +387,7 @@ def _replace_by_frame(
 
 
 def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with None in each column without values, since its type is arbitrary."""
+    """Return the frame with None in columns that have no values, whose types are arbitrary."""
     frame = frame.copy(deep=False)
     for name in frame.columns[frame.isna().all()]:
         frame[name] = None
@@ -396,7 +397,7 @@ def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
 def _delivered_schema(
     connection: duckdb.DuckDBPyConnection, table: Table
 ) -> dict[str, dt.DataType]:
-    """Return the types of a DataFrame, with floats in declared integer columns as integers."""
+    """Return the types of a DataFrame, treating floats in declared integer columns as integers."""
     declared = table.relation.schema()
     delivered: dict[str, dt.DataType] = {}
     for name, stored_type, *_ in connection.execute(f"DESCRIBE {_FRAME}").fetchall():

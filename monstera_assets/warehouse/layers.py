@@ -9,7 +9,7 @@ OPERATIONS_SCHEMA = "operations"
 
 
 class Layer(StrEnum):
-    """The medallion layers. Each one is a DuckDB schema and a group in the Dagster UI."""
+    """The medallion layers. Each layer is a DuckDB schema and a group in the Dagster UI."""
 
     BRONZE = "bronze"
     SILVER = "silver"

@@ -41,7 +41,7 @@ class Preview:
     is_share: bool = False
 
     def query(self, relation: ir.Table) -> Query:
-        """Return the query for the rows, which returns one row more than is shown."""
+        """Return the query for the rows; it returns one more row than is shown."""
         return compile_query(self.rows(relation).limit(_MAX_ROWS + 1))
 
     def render(self, connection: duckdb.DuckDBPyConnection, query: Query) -> str:
@@ -75,7 +75,7 @@ class Preview:
 
 
 def distribution(entities: str, column: str) -> Preview:
-    """Return a preview that counts entities per value of a column, for one row per entity."""
+    """Return a preview of a table with one row per entity: entity counts per value of a column."""
 
     def rows(relation: ir.Table) -> ir.Table:
         counted = relation.group_by(column).aggregate(**{entities: relation.count()})

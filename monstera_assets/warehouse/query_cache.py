@@ -3,7 +3,7 @@
 A process that finds a query in the cache does not build its expression. The user's cache folder has a
 subfolder for each fingerprint of everything that the SQL depends on, with one file per query. A file
 is therefore never outdated. It is written atomically and shared by all processes. If the folder
-cannot be written, each process compiles the queries that it needs.
+is not writable, each process compiles the queries that it needs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class QueryCache:
         self._queries: dict[str, Query] = {}
 
     def get(self, name: str, compile_it: Callable[[], Query], *, keep: bool = True) -> Query:
-        """Return the query with a name, and compile it if it is not cached.
+        """Return the query with this name, compiling it if it is not cached.
 
         Args:
             name: a table name, optionally with a suffix. It becomes the file name.
@@ -151,7 +151,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _is_private(path: Path) -> bool:
-    """Return whether a file or folder is no link, and only this user owns it and can write it."""
+    """Return whether a path is not a link, and only this user owns it and can write to it."""
     found = path.lstat()
     return (
         found.st_uid == os.geteuid()

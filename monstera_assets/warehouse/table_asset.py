@@ -7,7 +7,7 @@ thresholds), `window` (the days to compute, for a daily table) and `as_of` (the 
 that is read with `ALL_DAYS`).
 
 If its return annotation is an Ibis table, the function is called once per policy and version of the
-code. Its SQL is cached and has the days as parameters. Any other function is called in each run with
+code. Its SQL is cached, with the days as parameters. Any other function is called in each run with
 actual dates, and returns a pandas DataFrame or an Ibis expression.
 """
 
@@ -105,8 +105,7 @@ class TableAsset:
         if self.batch_by_date and not (independent and SAME_DAYS in self.days.values()):
             raise ValueError(
                 f"{self.table.name}: `batch_by_date` requires a query that reads at least one input"
-                " with SAME_DAYS, and no input with days other than SAME_DAYS or"
-                " UP_TO_DAY."
+                " with SAME_DAYS. All other inputs with days must use SAME_DAYS or UP_TO_DAY."
             )
 
     @property
@@ -137,7 +136,7 @@ class TableAsset:
         return self.function(*args, **kwargs)
 
     def query(self, relations: Mapping[str, Table], policy: LifecyclePolicy) -> Query:
-        """Compile the query of the table. Its days and those of its inputs are parameters.
+        """Compile the query for the table. The days of the table and of its inputs are parameters.
 
         Args:
             relations: the input tables, by name.
@@ -210,7 +209,7 @@ class TableAsset:
 
     @property
     def _as_of(self) -> ir.DateScalar | None:
-        """Return the latest day of the only input read with `ALL_DAYS`, or None if not one."""
+        """Return the latest day of the only input read with `ALL_DAYS`; None for none or several."""
         read = [name for name, days in self.days.items() if days is ALL_DAYS]
         return latest_day(read[0]) if len(read) == 1 else None
 
@@ -231,7 +230,7 @@ class TableAsset:
         window: DateWindow | None,
         batch: DateWindow | None = None,
     ) -> dict[str, date]:
-        """Return parameters: the first and last day of the window or batch, and of each input."""
+        """Return the parameters: the first and last day of the window or batch, and of each input."""
         ends = [("window", (window.first, window.last))] if window else []
         for name, rows in inputs.items():
             if rows.days is not None:

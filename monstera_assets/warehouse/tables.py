@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference to the column of another table in which all values must occur."""
+    """A reference to a column of another table that must contain all values."""
 
     table: str
     column: str

@@ -53,7 +53,7 @@ def from_text(text: str) -> Sequence[DateWindow]:
     """Parse a text that `as_text` returned.
 
     Raises:
-        ValueError: the text has another format.
+        ValueError: the text has a different format.
     """
     ends = [window.split("/") for window in text.split(",") if window]
     return [DateWindow(date.fromisoformat(first), date.fromisoformat(last)) for first, last in ends]

@@ -82,7 +82,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Create the table from its declaration, or verify the stored table against it.
 
     Raises:
-        SchemaMismatchError: the stored table has other columns or types.
+        SchemaMismatchError: the stored table has different columns or types.
     """
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
     stored = stored_columns(connection, table)
@@ -100,7 +100,7 @@ def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Verify that the table exists and matches its declaration.
 
     Raises:
-        SchemaMismatchError: the stored table has other columns or types.
+        SchemaMismatchError: the stored table has different columns or types.
         MissingTableError: the table does not exist.
     """
     stored = stored_columns(connection, table)
@@ -125,7 +125,7 @@ def _verify_stored(table: Table, stored: Mapping[str, str]) -> None:
     ]
     if differences:
         raise SchemaMismatchError(
-            f"{table.qualified_name} was written with another declaration:"
+            f"{table.qualified_name} was written with a different declaration:"
             f" {'; '.join(sorted(differences))}. Drop the table (or start a new database file) and"
             " materialize all of its partitions again."
         )
@@ -311,7 +311,7 @@ def record(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWind
 
 
 def next_moment(connection: duckdb.DuckDBPyConnection) -> datetime:
-    """Return the time for a new record, which is now, but always later than all earlier records.
+    """Return the time for a new record: the current time, but later than all earlier records.
 
     The bronze, silver and gold tables do not depend on it.
     """
@@ -370,8 +370,8 @@ def require_partitions(
     gaps = windows_of(row[0] for row in missing)
     named = ", ".join(map(str, gaps[:5])) + (" and more" if len(gaps) > 5 else "")
     raise MissingPartitionsError(
-        f"{table.qualified_name} has no partitions for {named} ({len(missing)} days), which are"
-        f" required. Materialize them first, for example with: monstera run --from"
+        f"{table.qualified_name} has no partitions for {named} ({len(missing)} days)."
+        f" Materialize these required days first, for example with: monstera run --from"
         f" {gaps[0].first} --to {gaps[-1].last}"
     )
 
@@ -397,7 +397,7 @@ def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: Table) ->
 
 
 def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | None) -> str:
-    """Return SQL for the column that raises an error for another day or a lossy cast."""
+    """Return SQL for the column; it raises an error for another day or a lossy cast."""
     value = quote(column.name)
     faults = {}
     if window is not None and column.name == table.partition_column:

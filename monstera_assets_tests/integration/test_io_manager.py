@@ -361,7 +361,7 @@ def test_table_stored_with_an_older_declaration(database: Path, deliver: Deliver
     row = {"fact_id": "a", "fact_date": day(1), "left_amount": "x"}
     result = run(database, delivering(newer, lambda _: deliver(newer, [row])), days=day(1))
     message = errors(result)["SchemaMismatchError"]
-    assert "silver.silver_facts was written with another declaration" in message
+    assert "silver.silver_facts was written with a different declaration" in message
     assert "colour is missing" in message
     assert "note is not declared" in message
     assert "left_amount is BIGINT, declared VARCHAR" in message

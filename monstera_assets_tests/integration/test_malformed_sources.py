@@ -1119,7 +1119,7 @@ FILES = [
         "a compressed copy",
         copied("seed_users.csv", "users.csv.gz"),
         loads=ENTITIES,
-        error=("users.csv.gz is named like the input users, but its format",),
+        error=("users.csv.gz has the name of the input users, but its format",),
     ),
     unchanged(
         "unusual file names",
