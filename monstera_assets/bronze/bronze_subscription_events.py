@@ -43,12 +43,8 @@ _FROM_METADATA = (
         allowed=SUBSCRIPTION_TIERS,
     ),
     ma.Column("contract_renewal_date", "date", "Renewal date after the change.", nullable=True),
-    ma.Column(
-        "effective_date", "date", "Date on which a cancellation takes effect.", nullable=True
-    ),
-    ma.Column(
-        "grace_until", "date", "Last day of the grace period after a failed payment.", nullable=True
-    ),
+    ma.nullable("effective_date", "date", "Date on which a cancellation takes effect."),
+    ma.nullable("grace_until", "date", "Last day of the grace period after a failed payment."),
     ma.Column(
         "pause_reason",
         "string",

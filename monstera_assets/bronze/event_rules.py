@@ -34,17 +34,11 @@ EVENT_COLUMNS = (
     ma.Column("event_id", "string", "Identifier of the event."),
     ma.Column("entity_id", "string", "Identifier of the entity that the event is about."),
     ma.Column("entity_type", "string", "Type of the entity.", allowed=ENTITY_TYPES),
-    ma.Column(
-        "event_type", "string", "Type of the event, in the form [object or product]_[action]."
-    ),
+    ma.Column("event_type", "string", "Type of the event: [object or product]_[action]."),
     ma.Column("event_timestamp", "timestamp", "Time of the event, UTC."),
     ma.Column("event_date", "date", "UTC date of the event."),
-    ma.Column(
-        "location", "string", "App or interface in which the event occurred.", allowed=LOCATIONS
-    ),
-    ma.Column(
-        "session_id", "string", "Session in which the event occurred, if any.", nullable=True
-    ),
+    ma.Column("location", "string", "App or interface that sent the event.", allowed=LOCATIONS),
+    ma.nullable("session_id", "string", "Session in which the event occurred, if any."),
     ma.product_column(
         "product_id", "Product, feature or sub-feature of the event, if any.", nullable=True
     ),

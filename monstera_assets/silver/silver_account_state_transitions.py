@@ -36,11 +36,7 @@ TABLE = ma.declare_table(
             "decimal(18, 2)",
             "Change in monthly recurring revenue since the previous day.",
         ),
-        ma.Column(
-            "seat_change",
-            "int64",
-            "Change in the number of seats bought, compared with the previous day.",
-        ),
+        ma.Column("seat_change", "int64", "Change in the number of seats since the previous day."),
     ),
 )
 
