@@ -64,8 +64,8 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
     except (OSError, duckdb.Error, WarehouseError) as error:
         _remove(incoming)
         raise WarehouseError(
-            f"The rows are deleted from the tables, but {database} could not be rewritten, so its"
-            f" free pages may still hold them: {error} Free enough disk space for a copy of the file,"
+            f"The rows were deleted from the tables, but {database} could not be rewritten, so its"
+            f" free pages may still contain them: {error} Free up disk space for a copy of the file,"
             " then run the same command again."
         ) from error
     return True
