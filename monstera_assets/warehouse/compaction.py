@@ -65,8 +65,8 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
         _remove(incoming)
         raise WarehouseError(
             f"The rows were deleted from the tables, but {database} could not be rewritten, so its"
-            f" free pages may still contain them: {error} Free up disk space for a copy of the file,"
-            " then run the same command again."
+            f" free pages may still contain them: {error} Free up disk space for a copy of the"
+            " file, then run the same command again."
         ) from error
     return True
 
