@@ -128,7 +128,8 @@ def _tombstone_of(
         f"SELECT 1 FROM {FORGOTTEN} WHERE kind = 'user_id' AND tombstone = ?", [user_id]
     ).fetchall():
         raise ForgetError(
-            f"{user_id} is a tombstone: this person has already been erased. Pass an id from the source."
+            f"{user_id} is a tombstone: this person has already been erased. Pass an id that the"
+            " source contains."
         )
     return None
 
