@@ -1,8 +1,8 @@
-"""Find abandoned runs, whose process was killed or could not record the end of the run.
+"""Find abandoned runs: runs whose process was killed or could not record the end of the run.
 
-Dagster would show such a run as started indefinitely, and would not start another run. Therefore, a
-process that executes a run locks a file, and deletes it after recording the end of the run. The
-system releases the lock when the process ends, so a file that can be locked marks an abandoned run.
+Dagster would keep showing such a run as started, and would not start another. Therefore, a process
+that executes a run locks a file, and deletes it after recording the run's end. The system releases the
+lock when the process ends, so a file that can be locked belongs to an abandoned run.
 """
 
 from __future__ import annotations

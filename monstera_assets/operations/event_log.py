@@ -192,8 +192,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def register_instance(self, instance: "DagsterInstance") -> None:
         """Set the instance and, if `base_dir` is not set, the default directory.
 
-        Only this method knows the home of the instance: dagster.yaml has no relative paths, and a
-        session without DAGSTER_HOME sets no variable. Dagster calls it before the first use.
+        Only this method knows the home of the instance: dagster.yaml does not support relative paths,
+        and a session without DAGSTER_HOME sets no variable. Dagster calls it before the first use.
         """
         if not hasattr(self, "_base_dir"):
             base_dir = os.path.join(instance.root_directory, "history", "runs")  # noqa: PTH118
@@ -279,7 +279,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
         In a run over a range, check evaluations do not name a partition. Dagster's own log writes
         one planned row per partition, and no evaluation completes these rows. For sixteen years of
-        partitions, this takes seconds and megabytes per check, and the check remains planned. The
+        partitions, this costs seconds and megabytes per check, and the check remains planned. The
         run's log keeps the range.
         """
         dagster_event = event.get_dagster_event()

@@ -166,7 +166,7 @@ def read_manifest(output: Path) -> dict[str, Any]:
 
 
 def register(database: Path, output: Path) -> None:
-    """Record an export folder in a file next to the database, for later erasures.
+    """Record an export folder in a file next to the database, so that later erasures find it.
 
     Raises:
         ExportError: the file cannot be written.
@@ -239,7 +239,7 @@ def _write_table(
 def _keep_others(
     output: Path, snapshot: Path, written: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """Link the other tables of the current export into the new one."""
+    """Link the other tables from the current export into the new export."""
     if not (output / CURRENT / MANIFEST).exists():
         return {}
     kept = {}

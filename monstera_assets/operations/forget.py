@@ -3,9 +3,9 @@
 This module rewrites stored tables, the database file, Dagster's logs and exports. The rules for
 pseudonymizing rows are in `monstera_assets.bronze.forgotten`, since loads apply them too.
 
-The order of the steps makes an erasure resumable. The logs are rewritten first, while the id and
-the address are known, then all tables in one transaction. The file and the exports come last, since
-they need neither the id nor the address. Repeat an interrupted erasure to complete it.
+The order of the steps makes an erasure resumable. The logs are rewritten first, while the id and the
+address are still known, and then all tables in one transaction. The file and the exports come last,
+since they need neither the id nor the address. Repeat an interrupted erasure to complete it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Forgotten:
 
 
 def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> Forgotten:
-    """Replace a person with a tombstone in the warehouse, its exports, logs and all later loads.
+    """Replace a person with a tombstone in the warehouse, its exports, the logs and all later loads.
 
     Args:
         settings: the settings of the warehouse.

@@ -72,7 +72,7 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def _one_at_a_time(home: Path) -> Iterator[None]:
-    """Lock out other processes, since Dagster fails if two create the same SQLite file at once.
+    """Lock out other processes: Dagster fails if two processes create the same SQLite file at once.
 
     The system releases the lock when the process ends.
     """

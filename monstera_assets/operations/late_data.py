@@ -1,4 +1,4 @@
-"""Late and corrected data: request the run that a changed source requires.
+"""Request the run that late or corrected data in the source requires.
 
 A changed day affects all later days, since states depend on the whole history. Therefore, one run
 covers all days from the first affected day to the latest. It loads only the days whose events

@@ -19,7 +19,7 @@ _RESOURCES = {IO_MANAGER_KEY: dg.mem_io_manager}
 
 
 def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.JobDefinition]:
-    """Return the job that deletes old raw events and, if its folder is set, the export job."""
+    """Return the job that deletes old raw events and, if an export folder is set, the export job."""
 
     @dg.op(name="remove_old_raw_events")
     def expire(context: dg.OpExecutionContext) -> None:

@@ -1,4 +1,4 @@
-"""Show the progress of a run: as a bar on a terminal, otherwise as plain lines."""
+"""Show the progress of a run, as a bar in a terminal and as plain lines elsewhere."""
 
 from __future__ import annotations
 

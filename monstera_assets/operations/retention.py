@@ -1,7 +1,7 @@
 """Delete raw events that are older than the retention period. States and totals do not change.
 
-For each day, assets read raw events from that day and at most `LOOK_BACK_DAYS` before it, as a test
-verifies. These days are always kept. All other tables, including workflow steps, are also kept.
+For each day, assets read raw events from that day and at most `LOOK_BACK_DAYS` days before it; a test
+verifies this. These days are always kept. All other tables, including workflow steps, are also kept.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class FailedCheck:
 
 @dataclass(frozen=True)
 class Failure:
-    """The cause of a failure, and the failed steps. There are no failed steps if none was started."""
+    """The cause of a failure, and the failed steps (none if no step was started)."""
 
     kind: str
     message: str

@@ -84,7 +84,7 @@ def daily_schedule(
 def missing_days(
     instance: dg.DagsterInstance, tables: Sequence[dg.AssetKey], calendar: DateWindow
 ) -> DateWindow | None:
-    """Return all days from the first day missing in any table, or None if none is missing.
+    """Return all days from the first day missing from any table, or None if none is missing.
 
     The window extends to the end of the calendar, since later days can depend on earlier days.
     """

@@ -2,8 +2,8 @@
 
 The ledgers (the tables `bronze_loads` and `bronze_entity_loads`) record the files of each loaded
 day and input. If events are stored by day, the fingerprints of each day's files are compared with
-the ledgers. Otherwise, the fingerprints of all files are compared. If any differs, the digests of
-each day's rows are also compared. Files are always read completely, since the same size and
+the ledgers. Otherwise, the fingerprints of all files are compared. If any of them differ, the digests
+of each day's rows are also compared. Files are always read completely, since the same size and
 timestamp do not prove the same content.
 
 Changes to settings, such as a threshold or `earliest_event_date`, are not detected. After such a
@@ -316,7 +316,7 @@ def _keep_files(
 
 
 def _other_files(connection: duckdb.DuckDBPyConnection, ledger: str, days: DateWindow) -> bool:
-    """Return whether a day was loaded from different files, or undated rows with a different day."""
+    """Return whether the ledger has different files, or another day for undated rows."""
     [(other, first)] = connection.execute(
         f"SELECT coalesce(bool_or(files <> coalesce((SELECT list(file ORDER BY file.path) FROM"
         f" compared_files), [])), false), min(partition_date) FROM ({ledger})"

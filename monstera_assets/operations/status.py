@@ -341,7 +341,7 @@ def print_status(console: Console, status: Status) -> None:
 
 
 def print_tables(console: Console, tables: Sequence[TableStatus]) -> None:
-    """Print one line per table with its rows, days and last materialization; then missing days."""
+    """Print one line per table with its rows, days and last materialization, then missing days."""
     grid = Grid(box=None, pad_edge=False, header_style="bold")
     for heading in ("table", "rows", "from", "to", "materialized (UTC)"):
         grid.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=True)

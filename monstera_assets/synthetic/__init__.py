@@ -1,7 +1,7 @@
 """Generate a synthetic company: people, accounts and events with known rates, for demos and tests.
 
 The package contains the rates, the simulation that they drive, and the writer of the source folder. It
-shares only the layout of a source with the asset graph. The graph does not depend on this package.
+has only the source layout in common with the asset graph, which does not depend on this package.
 """
 
 from datetime import date

@@ -1,8 +1,8 @@
 """Simulate accounts day by day: trials, contracts, payment failures, pauses, departures and returns.
 
 People have access while their account is on trial or paid. The events that end access are memoryless,
-and access ends for longer than the 30 days that the hazard covers (see `truth`). The hazard can
-therefore be computed exactly:
+and access that ends is not restored within the 30 days that the hazard covers (see `truth`). The
+hazard can therefore be computed exactly:
 
 - A trial converts with probability `conversion_per_day` on each of its 30 days. If it does not
   convert, access ends on day 31.
@@ -168,7 +168,7 @@ class Accounts:
     def settle_seats(self, day: int, used: Ints) -> None:
         """Change seats and tiers at the end of a day: buy missing seats and drop spare ones.
 
-        `used` is the number of people per account with qualifying use in the 30 days that end on the
+        `used` is the number of people per account with qualifying use in the 30 days ending on that
         day.
         """
         rates = self.company.rates
@@ -257,7 +257,7 @@ class Accounts:
         self._note("subscription_paused", day, pauses, _CLOSED, reason=seasonal)
 
     def _leave(self, who: Bools, day: int, details: Keys) -> None:
-        """End contracts by notice, by not renewing, or after a last short extension."""
+        """End contracts by notice, by nonrenewal, or after a last short extension."""
         rates = self.company.rates
         notice = day + between(part(details, 0), rates.notice_days)
         has_term = self.renewal >= 0
@@ -306,7 +306,7 @@ class Accounts:
         return hour * 3600 + between(part(numbers, 0), (0, 3599))
 
     def _note(self, event_type: str, day: int, who: Bools, hour: int, **values: Ints) -> None:
-        """Record a fact about some accounts: `values` and the account values that its type contains."""
+        """Record an event for some accounts: `values` and the account values that its type contains."""
         accounts = np.flatnonzero(who)
         if not len(accounts):
             return

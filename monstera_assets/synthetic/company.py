@@ -27,7 +27,7 @@ EARLIEST, LATEST = date(1990, 1, 2), date(2200, 1, 1)
 
 @dataclass(frozen=True)
 class Company:
-    """A company that starts on its first day.
+    """A company without any history before its first day.
 
     Attributes:
         users: people who have signed up by the last day.
@@ -90,11 +90,11 @@ class Company:
 
     @property
     def accounts(self) -> int:
-        """Number of accounts created by the last day."""
+        """The number of accounts created by the last day."""
         return max(1, self.users // self.rates.users_per_account)
 
     def date_of(self, day: int) -> date:
-        """Return the date of a day by its number."""
+        """Return the date of a numbered day."""
         return self.first + timedelta(days=day)
 
     def weekday(self, day: int) -> int:

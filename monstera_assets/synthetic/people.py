@@ -5,9 +5,9 @@ On each day from signup on, in this order:
 1. A person has access if the account is open and the person is not deleted.
 2. The hidden state can change: from not activated to engaged (activation) or lapsed (giving up), from
    engaged to lapsed (lapse), or from lapsed to engaged (return). Each change has a daily probability.
-3. A person with access works, that is, has qualifying events. This always happens on the day of
-   activation. On other days while engaged, its probability is the probability of use times the
-   weekday factor.
+3. A person with access can work, that is, have qualifying events. Everyone with access works on the
+   day of activation. On other days while engaged, the probability of working is the probability of
+   use times the weekday factor.
 
 The hidden state also changes while a person has no access. `truth` computes the resulting hazards.
 """
@@ -41,7 +41,7 @@ _FAR = np.int32(1 << 30)
 
 
 class State(IntEnum):
-    """Hidden state of a person."""
+    """The hidden state of a person."""
 
     NOT_ACTIVATED = 0
     ENGAGED = 1
@@ -49,7 +49,7 @@ class State(IntEnum):
 
 
 class Day(NamedTuple):
-    """Indexes of the people who worked on a day, and of those who only browsed."""
+    """The indexes of the people who worked on a day, and of those who only browsed."""
 
     working: Ints
     browsing: Ints

@@ -13,8 +13,8 @@ a day onward follows from that of the next day (marked by '), which is 1 after 3
     on trial       X = d + (1 - d) (c X of paid + (1 - c) X of trial), or 1 after the trial's 30 days
 
 X is E, L or N. In the last line, "X of paid" does not include d and g, because an account does
-not close on the day of its first payment. The recursion is exact, because access that ends does not
-return within 30 days and the disturbances of h are known.
+not close on the day of its first payment. The recursion is exact, because access that ends is not
+restored within 30 days and the disturbances of h are known.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The retention cut-off: which raw events were deleted, and which days can still be recomputed.
 
-Tables computed from deleted events are kept. A day can be recomputed if its raw events are still
-stored, as are the earlier events that its tables and checks read. Loading an earlier day is an
-error, so that published numbers do not change silently.
+Tables computed from deleted events are kept. A day can be recomputed if its raw events, and the
+earlier events that its tables and checks read, are still stored. Loading an earlier day is an error,
+so that published numbers do not change silently.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def record_archive(connection: duckdb.DuckDBPyConnection, archived: Archive) -> 
 def require_recomputable(
     connection: duckdb.DuckDBPyConnection, table_name: str, window: DateWindow | None
 ) -> None:
-    """Refuse to write raw events of days before the retention cut-off.
+    """Refuse to write raw events for days before the retention cut-off.
 
     Raises:
         ArchivedDaysError: the message names the first recomputable day.

@@ -2,7 +2,7 @@
 
 Batches by date: if each day depends only on the same day of its inputs, the days can be computed
 separately. On large data, this is faster than computing all days at once, because the hash tables of
-a few days fit into memory, while those of a year spill to disk.
+a few days fit into memory, while the hash tables of a year spill to disk.
 
 Batches by key: facts marked with `by_key` are computed once and written to temporary tables, sorted
 by the hash of the key. Each batch is a range of hashes and reads one contiguous part of each table.
@@ -63,9 +63,9 @@ def split_window(window: DateWindow, parts: int) -> Sequence[DateWindow]:
 
 @contextmanager
 def key_batches(connection: duckdb.DuckDBPyConnection, query: Query) -> Iterator[Iterator[str]]:
-    """Yield an iterator over the query of each batch of keys.
+    """Yield an iterator over the queries, one per batch of keys.
 
-    Run each query before you request the next one, since they differ only in the bound parameters.
+    Run each query before requesting the next, since the queries differ only in the bound parameters.
     The temporary tables of facts exist until the context exits.
     """
     rows = 0

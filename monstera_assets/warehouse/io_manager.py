@@ -387,7 +387,7 @@ def _replace_by_frame(
 
 
 def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with None in columns that have no values, whose types are arbitrary."""
+    """Return the frame with None in columns without values, since their types are arbitrary."""
     frame = frame.copy(deep=False)
     for name in frame.columns[frame.isna().all()]:
         frame[name] = None

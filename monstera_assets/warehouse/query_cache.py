@@ -2,7 +2,7 @@
 
 A process that finds a query in the cache does not build its expression. The user's cache folder has a
 subfolder for each fingerprint of everything that the SQL depends on, with one file per query. A file
-is therefore never outdated. It is written atomically and shared by all processes. If the folder
+is therefore never outdated. Files are written atomically and shared by all processes. If the folder
 is not writable, each process compiles the queries that it needs.
 """
 

@@ -1,12 +1,12 @@
 """Build a Dagster asset from a declared table and a pure function.
 
 A module in silver or gold declares its `Table` and decorates one function with `@table_asset`. The
-positional parameters have the names of the tables that the function reads. They receive Ibis tables,
+positional parameters are named after the tables that the function reads. They receive Ibis tables,
 or DataFrames if annotated with `pd.DataFrame`. The keyword-only parameters are optional: `policy` (the
 thresholds), `window` (the days to compute, for a daily table) and `as_of` (the latest day of the input
 that is read with `ALL_DAYS`).
 
-If its return annotation is an Ibis table, the function is called once per policy and version of the
+If the return annotation is an Ibis table, the function is called once per policy and version of the
 code. Its SQL is cached, with the days as parameters. Any other function is called in each run with
 actual dates, and returns a pandas DataFrame or an Ibis expression.
 """

@@ -32,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference to a column of another table that must contain all values."""
+    """A reference to a column in another table, which must contain all values of this column."""
 
     table: str
     column: str

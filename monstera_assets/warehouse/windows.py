@@ -50,7 +50,7 @@ def as_text(windows: Iterable[DateWindow]) -> str:
 
 
 def from_text(text: str) -> Sequence[DateWindow]:
-    """Parse a text that `as_text` returned.
+    """Parse text returned by `as_text`.
 
     Raises:
         ValueError: the text has a different format.

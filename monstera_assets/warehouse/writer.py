@@ -397,7 +397,7 @@ def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: Table) ->
 
 
 def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | None) -> str:
-    """Return SQL for the column; it raises an error for another day or a lossy cast."""
+    """Return SQL for the column; the SQL raises an error for a day outside `window` or a lossy cast."""
     value = quote(column.name)
     faults = {}
     if window is not None and column.name == table.partition_column:

@@ -96,7 +96,7 @@ class Message:
         return shorten(f"[{mark}] Monstera: {what} {verb}", _SUBJECT_LIMIT)
 
     def body(self, ui_url: str, limit: int = BODY_LIMIT) -> str:
-        """Return the text with at most `limit` characters. It says how many items were omitted."""
+        """Return the text in at most `limit` characters, including how many items were omitted."""
         what = f"Run of {code(self.job)}{self._for_days}, ended"
         if self.run_id.startswith(OBSERVATION):
             what = "Checked"
@@ -118,7 +118,7 @@ class Message:
         return f" for {self.days}" if self.days else ""
 
     def _groups(self, ui_url: str) -> Iterable[list[tuple[str, str]]]:
-        """Return each level's items, and then recoveries, as full text and as one line."""
+        """Return the items of each level, then the recoveries, both in full and as one line."""
         for heading, group in groupby(
             _merged(self.items),
             key=lambda item: item.outcome.level if item.failing else "Recovered",
@@ -163,7 +163,7 @@ class Message:
 
     @classmethod
     def from_json(cls, text: str) -> Message:
-        """Read a message that `to_json` wrote."""
+        """Read a message written by `to_json`."""
         given = json.loads(text)
         return cls(**{**given, "items": tuple(map(_item, given["items"]))})
 
@@ -187,7 +187,7 @@ def _item(given: dict[str, Any]) -> Item:
 
 
 def _merged(items: Sequence[Item]) -> list[Item]:
-    """Merge steps that failed for the same reason, since a locked database makes every step fail."""
+    """Merge steps that failed for the same reason, such as a locked database."""
     merged: dict[object, Item] = {}
     for item in items:
         outcome = item.outcome

@@ -48,8 +48,8 @@ _EXAMPLES = 5
 class Outcome:
     """The outcome of a check, a step or a run, with cleaned and shortened text.
 
-    `subject` identifies it across runs. `at` is its end time, in seconds since the Unix epoch.
-    `examples` contains the header and some of the violating rows.
+    `subject` identifies the check, step or run across runs. `at` is its end time, in seconds since the
+    Unix epoch. `examples` contains the header and some of the violating rows.
     """
 
     subject: str
@@ -125,7 +125,7 @@ def read_run(instance: DagsterInstance, run: DagsterRun, catalog: Catalog) -> Fi
 
 
 def _checks(entries: Sequence[EventLogEntry], catalog: Catalog) -> Iterable[Outcome]:
-    """Return one outcome per check. It fails if any evaluation of the check in the run failed."""
+    """Return one outcome per check. A check fails if any of its evaluations in the run failed."""
     outcomes: dict[str, Outcome] = {}
     for entry in entries:
         event = entry.get_dagster_event()
@@ -161,7 +161,7 @@ def _level(given: str | None, otherwise: AlertLevel) -> str:
 
 
 def _steps(entries: Sequence[EventLogEntry], catalog: Catalog) -> Iterable[Outcome]:
-    """Return one outcome per step, except steps that failed because a blocking check failed."""
+    """Return one outcome per step, except for steps that failed because a blocking check failed."""
     reasons = {
         step: failure.message
         for failure in failures_of([entry.get_dagster_event() for entry in entries])

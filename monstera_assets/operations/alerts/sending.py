@@ -1,6 +1,6 @@
 """Send messages through Apprise, which supports URLs for e-mail, Slack and many other services.
 
-Errors of Apprise and its HTTP library may contain a URL, so they are neither logged nor raised.
+Errors from Apprise and its HTTP library may contain a URL, so they are neither logged nor raised.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ class AlertState:
                 )
 
     def lease(self, channel: str) -> str | None:
-        """Reserve a channel for this process if it has queued messages and may be tried now.
+        """Reserve a channel for this process if the channel has queued messages and may be tried now.
 
         Returns:
             A token for the other methods, or None if nothing is due or another process has the lease.
