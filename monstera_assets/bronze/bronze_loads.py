@@ -41,8 +41,8 @@ TABLE = ma.declare_table(
             "files",
             FILES_TYPE,
             "Files read, each with its path in the source folder, size in bytes and SHA-256. In a"
-            " layout by day, these are the day's files; otherwise, all files as of the last run that"
-            " found the day unchanged.",
+            " layout by day, these are the day's files. In other layouts, they are all files as of"
+            " the last run that found the day unchanged.",
         ),
         ma.Column(
             DIGEST,

@@ -15,7 +15,7 @@ TABLE = ma.declare_table(
     "bronze_product_catalog",
     grain="one node of the product taxonomy",
     description="Which product families, products, features and sub-features exist, and which event"
-    " types qualify or activate in each?",
+    " types are qualifying or activation events in each?",
     key=("product_id",),
     columns=(
         ma.Column("product_id", "string", "Identifier of the node."),
@@ -34,18 +34,18 @@ TABLE = ma.declare_table(
         ma.Column(
             "qualifying_event_types",
             "string",
-            "Event types that qualify in the product, separated by |; empty if none.",
+            "Event types that count as qualifying in the product, separated by |; empty if none.",
         ),
         ma.Column(
             "active_days",
             "int64",
-            "Maximum days since the last qualifying event while active; null to use the policy's.",
+            "Maximum days since the last qualifying event while active; null for the policy's limit.",
             nullable=True,
         ),
         ma.Column(
             "dormant_days",
             "int64",
-            "Maximum days since the last qualifying event while dormant; null to use the policy's.",
+            "Maximum days since the last qualifying event while dormant; null for the policy's limit.",
             nullable=True,
         ),
     ),

@@ -9,7 +9,7 @@ from monstera_assets.bronze import authoring as ma
 TABLE = ma.declare_table(
     "bronze_users",
     grain="one user",
-    description="Who are the users, and by which attributes are they segmented?",
+    description="Who are the users, and which attributes are used to segment them?",
     key=("user_id",),
     columns=(
         ma.Column("user_id", "string", "Identifier of the user."),

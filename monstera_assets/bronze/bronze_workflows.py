@@ -9,8 +9,8 @@ from monstera_assets.bronze import authoring as ma
 TABLE = ma.declare_table(
     "bronze_workflows",
     grain="one step of a workflow",
-    description="Which steps does each workflow have, and in which order? A step is one event type in"
-    " one product.",
+    description="What are the steps of each workflow, and in what order do they occur? A step is"
+    " one event type in one product.",
     key=("workflow_id", "step_number"),
     columns=(
         ma.Column("workflow_id", "string", "Identifier of the workflow."),

@@ -41,8 +41,8 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
             ma.section(
                 "Affinity",
                 affinities,
-                "Each row is a given product, and each column is the product compared with it. All"
-                " users who could use both are included.",
+                "Each row represents a given product, and each column a product compared with it."
+                " All users who could use both products are included.",
             ),
             ma.section("Paths", [paths(reader, catalog)]),
         ),

@@ -99,7 +99,7 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
         ma.SEGMENTS,
         catalog,
         None,
-        "Users by lifecycle state, behavior and origin, per week over 18 months.",
+        "Users by lifecycle state, behavior and origin, by week over 18 months.",
         [
             ma.section("Retention", [cohort_table(reader)]),
             ma.section(
@@ -109,8 +109,8 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
                     for name, values in segment_metrics.SEGMENT_VALUES.items()
                     if name != "activity_state"
                 ],
-                "Each dimension divides all users into segments. The small lines in a chart share one"
-                " scale.",
+                "Each dimension divides all users into segments. The small lines in a chart all use"
+                " the same scale.",
             ),
             ma.section(
                 "Origin",

@@ -63,7 +63,7 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
         ma.SEGMENTS,
         catalog,
         product,
-        "All users who ever accessed the product, by product state, per week over 18 months.",
+        "All users who ever accessed the product, by product state and week over 18 months.",
         [states],
     )
 

@@ -28,7 +28,7 @@ TABLE = ma.declare_table(
         *ma.columns(
             "date",
             nullable=True,
-            evaluation_date="Date as of which churn is predicted; null for rows over all dates.",
+            evaluation_date="Date as of which churn is predicted; null for rows that cover all dates.",
         ),
         ma.Column("predictor", "string", "Source of the probabilities.", allowed=tuple(Predictor)),
         *ma.columns(
@@ -43,15 +43,15 @@ TABLE = ma.declare_table(
             predicted_share="Mean predicted probability, between 0 and 1; null if there are no rows.",
             observed_share="Share of rows that churned, between 0 and 1; null if there are no rows.",
             auc="Area under the ROC curve: the probability that a churned row scores higher than a"
-            " retained row, with ties counted as one half; null for deciles or if one of the outcomes"
-            " does not occur.",
+            " retained row, with ties counted as one half; null for deciles or if only one of the"
+            " two outcomes occurs.",
             brier_score="Mean squared difference between probability and outcome (0 is best); null"
             " for deciles or if there are no rows.",
             log_loss="Mean negative logarithm of the probability of the actual outcome (0 is"
             " best); null for deciles, if there are no rows, or if the value is infinite because a"
             " probability was 0 or 1.",
-            top_tenth_lift="Churned share of the 10% of rows with the highest probabilities,"
-            " divided by the churned share of all rows; null for deciles or if no row churned.",
+            top_tenth_lift="Churn rate among the 10% of rows with the highest probabilities,"
+            " divided by the churn rate among all rows; null for deciles or if no row churned.",
         ),
         *ma.columns(
             "boolean",

@@ -29,13 +29,13 @@ USERS_NEW = _users(
 USERS_RETAINED = _users("Retained", "Users active in both windows.", "|S and P|")
 USERS_RESURRECTED = _users(
     "Resurrected",
-    "Users active in S and before P, but not in P.",
+    "Users active in window S and before window P, but not in P.",
     "|S without P| - new",
     "There is no threshold: with a 7-day window, one week without qualifying events is enough.",
 )
 USERS_CHURNED = _users(
     "Churned",
-    "Users active in P and not in S.",
+    "Users active in window P but not in window S.",
     "|P without S|",
     "This is not the state churned, which starts after dormant_days.",
 )

@@ -32,11 +32,11 @@ STICKINESS = ma.Metric(
 )
 ACTIVATION_RATE = ma.Metric(
     "Users Activated Share Weekly",
-    "Of the users who signed up 13 to 7 days before the date, the share with a qualifying event"
+    "Among users who signed up 7 to 13 days before the date, the share with a qualifying event"
     " within 7 days of signup; null if there are no such users or if any of them signed up before"
     " the first partition.",
     "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
-    caveats="Covers the most recent week of signups that are all at least 7 days old.",
+    caveats="The metric covers the most recent week whose signups are all at least 7 days old.",
 )
 USERS_IN_STATE = {
     state: ma.Metric(

@@ -42,16 +42,16 @@ TABLE = ma.declare_table(
             "recommendation_source",
             "string",
             "Basis of the rank: affinity, or popularity if the product has no affinity with an"
-            " adopted product. If affinity was not better or there was not enough data, it is"
-            " always popularity.",
+            " adopted product. The basis is always popularity if affinity was not better or there"
+            " was not enough data.",
             allowed=tuple(RecommendationSource),
         ),
         *ma.columns(
             "float64",
-            score="Score between 0 and 1. For affinity, the share of users with"
-            " because_product_id but not this product who later adopted it, shrunk toward the"
-            " product's average share. For popularity, the share of all users who have adopted the"
-            " product. The two kinds of scores are not comparable.",
+            score="Score between 0 and 1. For affinity, the share of users with because_product_id"
+            " but not this product who later adopted this product, shrunk toward the product's"
+            " average share. For popularity, the share of all users who have adopted the product."
+            " The two kinds of scores are not comparable.",
         ),
         ma.product_column(
             "because_product_id",

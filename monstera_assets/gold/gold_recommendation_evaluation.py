@@ -16,7 +16,7 @@ from monstera_assets.prediction.recommendation_evaluation import (
 from monstera_assets.prediction.recommendations import VERSION
 
 COUNTED_COLUMNS = (
-    *ma.columns("string", recommendation_version="Version of the method: counts, score and order."),
+    *ma.columns("string", recommendation_version="Version of the method for ranking products."),
     *ma.columns(
         "date",
         nullable=True,
@@ -39,12 +39,12 @@ TABLE = ma.declare_table(
         *ma.columns(
             "date",
             nullable=True,
-            evaluation_date="Date as of which products are ranked; null for rows over all dates.",
+            evaluation_date="Date as of which products are ranked; null for rows that cover all dates.",
         ),
         ma.Column(
             "predictor",
             "string",
-            "Order in which products are ranked; chance is the expected result of a random order.",
+            "Ranking order of the products; chance is the expected result of a random order.",
             allowed=tuple(Order),
         ),
         *ma.columns(

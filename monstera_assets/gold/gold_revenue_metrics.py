@@ -72,7 +72,7 @@ REVENUE_RETAINED_NET = ma.Metric(
     f"Revenue on the date / revenue 30 days before, {_RETAINED}.",
     "sum(now) / sum(then)",
     ma.Unit.RATIO,
-    caveats="Neither sum includes accounts that did not pay 30 days before. Expansion can raise"
+    caveats="Neither sum includes accounts that did not pay 30 days earlier. Expansion can raise"
     " the ratio above 1.",
 )
 REVENUE_RETAINED_GROSS = ma.Metric(

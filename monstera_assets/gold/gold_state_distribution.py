@@ -44,11 +44,11 @@ LEFT = ma.Metric(
 )
 NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
-    "Sum over accounts of the squared net change in the account's members in the state. It equals"
-    " the number of transitions if each transition was in a different account, and is much larger"
-    " if members of the same account changed state together.",
+    "Sum, over all accounts, of the squared net change in the number of the account's members in"
+    " the state. It equals the number of transitions if each transition was in a different account,"
+    " and is much larger if members of the same account changed state together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
-    caveats="This is the variance of the net change if accounts act independently of each other.",
+    caveats="If accounts act independently of each other, this is the variance of the net change.",
 )
 
 SEGMENT_OF_SCOPE = ("scope", "segment_dimension", "segment_value")

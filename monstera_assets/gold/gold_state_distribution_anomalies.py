@@ -55,7 +55,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "span",
             "string",
-            "Evaluated span: the day, or the week that ends on it. A week is compared with the"
+            "Evaluated period: the day, or the week that ends on that day. A week is compared with the"
             " weeks that ended 4 to 15 weeks earlier.",
             allowed=tuple(Span),
         ),
@@ -73,8 +73,8 @@ TABLE = ma.declare_table(
         *ma.columns("string", state=f"The state; `{ma.TOTAL}` for measures of activity."),
         *ma.columns(
             "int64",
-            members="Members of the segment. For active_share, users active in the 30 days. For"
-            " events_per_active_user, users active on the day. For a week, the daily mean.",
+            members="Members of the segment; for active_share, users active in the 30 days; for"
+            " events_per_active_user, users active on the day. Values for a week are daily means.",
         ),
         *ma.columns(
             "float64",

@@ -80,9 +80,9 @@ REACTIVATION_RATE = _rate(
 )
 RECOVERY_RATE = ma.Metric(
     "Accounts Dunning Recovered Share Monthly",
-    "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days that"
-    " end on the date; null if no failures were closed or the row is not the account total. A"
-    " lapse closes failures on its first day. A new subscription closes them without recovery.",
+    "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days that end"
+    " on the date; null if no failures were closed or the row is not the account total. A lapse closes"
+    " failures on its first day. A new subscription also closes them but is not a recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
 )
 FAILURES_CLOSED = ma.Metric(

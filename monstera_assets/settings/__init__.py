@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         description="Apprise URLs that receive alerts, such as slack://..., separated by commas or"
         " spaces, or as a JSON list. They are kept secret. To limit the alerts for a URL, prefix it"
         " with a level, owners or both. For example, P1+team:data-platform=slack://... receives P0"
-        " and P1 alerts for this owner's tables. Without URLs, alerts are only logged.",
+        " and P1 alerts for this owner's tables. If no URLs are set, alerts are only logged.",
     )
     ui_url: str = Field(
         "http://127.0.0.1:3000",

@@ -12,8 +12,8 @@ from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 TABLE = ma.declare_table(
     "silver_cross_product_activity",
     grain="one user and day with at least one event in a product",
-    description="How many products did each user visit each day, and how many workflows did the user"
-    " complete? Days without an event in a product have no row.",
+    description="How many products did each user visit each day, and how many workflows did the"
+    " user complete? Days without an event in any product have no row.",
     key=("user_id", "activity_date"),
     partition_column="activity_date",
     columns=(
@@ -29,7 +29,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "product_switches",
             "int64",
-            "Number of events in a different product from the previous event, ordered by time and"
+            "Number of events in a different product from the previous event, when ordered by time and"
             " event id.",
         ),
         ma.Column("workflows_completed", "int64", "Number of workflow runs completed on that day."),

@@ -32,7 +32,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "users", "int64", "Number of users who adopted these products first, in this order."
         ),
-        ma.Column("users_ending", "int64", "Number of those users who adopted no other product."),
+        ma.Column("users_ending", "int64", "Users who adopted only these products, in this order."),
         ma.Column("share_of_adopters", "float64", "users / all adopters, between 0 and 1."),
         ma.nullable(
             "share_of_previous",

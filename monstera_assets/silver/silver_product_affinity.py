@@ -50,7 +50,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "median_days_between",
             "float64",
-            "Median days between the two adoptions of the users in users_in_order; null if none.",
+            "Median days between the two adoptions for users in users_in_order; null if none.",
         ),
         ma.nullable(
             "monthly_active_share_both",

@@ -75,10 +75,10 @@ TABLE = ma.declare_table(
         ma.Column(
             "what_followed",
             "string",
-            "What happened first after the churn. If several occur on the same day, churn from the"
-            " platform comes first, then a return to the product, then churn from another product."
-            " already_off_the_platform means that the user had already churned from the platform or"
-            " been deleted.",
+            "What happened first after the churn. If several outcomes occur on the same day, churn"
+            " from the platform comes first, then a return to the product, then churn from another"
+            " product. already_off_the_platform means that the user had already churned from the"
+            " platform or been deleted.",
             allowed=tuple(WhatFollowed),
         ),
         ma.AS_OF_DATE,

@@ -39,7 +39,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "median_hours_since_start",
             "float64",
-            "Median hours from the first step to this one; null if no run reached it.",
+            "Median hours from the first step to this step; null if no run reached it.",
         ),
         ma.AS_OF_DATE,
     ),

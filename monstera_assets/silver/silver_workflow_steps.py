@@ -16,8 +16,8 @@ RUN_COLUMNS = (
     ma.Column(
         "instance_type",
         "string",
-        "Kind of instance that distinguishes the user's runs: project, otherwise session, otherwise"
-        " day.",
+        "What distinguishes the user's runs: the project if there is one, otherwise the session if"
+        " there is one, otherwise the day.",
         allowed=tuple(InstanceType),
     ),
     ma.Column("instance_id", "string", "Identifier of the project or session, or the day."),
