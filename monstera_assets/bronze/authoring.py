@@ -1,4 +1,4 @@
-"""Names that bronze table modules need: `monstera_assets.authoring`, and rules for source rows."""
+"""Names that bronze table modules need: The names in `monstera_assets.authoring`, and the rules for source rows."""
 
 from __future__ import annotations
 
