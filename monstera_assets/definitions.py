@@ -46,7 +46,7 @@ Declared = TypeVar("Declared", TableAsset, Rule)
 
 
 def build_definitions(settings: Settings | None = None) -> Definitions:
-    """Return all assets, checks, jobs, schedules, sensors and resources of a configuration.
+    """Return all assets, checks, jobs, schedules, sensors and resources for a configuration.
 
     Raises:
         SettingsError: a setting is invalid.
@@ -103,7 +103,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
 
 def query_caches(settings: Settings) -> dict[bool, QueryCache]:
-    """Open the caches of compiled queries: one for queries that read the policy, one for others."""
+    """Open two caches of compiled queries: one for queries that read the policy, one for others."""
     created = repr(settings.entities_created)
     return {
         True: open_cache(settings.policy.model_dump_json(), created),
@@ -139,7 +139,7 @@ def build_alerts(settings: Settings) -> Alerts:
 
 
 def table_assets(settings: Settings | None = None) -> list[TableAsset]:
-    """Return the silver and gold table assets: one per module, and those that settings add.
+    """Return the silver and gold table assets: one per module, plus those that settings add.
 
     Args:
         settings: the configuration, or None for all defaults.

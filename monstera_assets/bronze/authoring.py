@@ -1,4 +1,4 @@
-"""Names that bronze table modules need: `monstera_assets.authoring`, and rules for source rows."""
+"""Names for bronze table modules: `monstera_assets.authoring`, plus rules for source rows."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ TABLE = ma.declare_table(
 
 
 def partition_dates(rows: ir.Table, earliest: date, first_partition: date) -> ir.DateColumn:
-    """Return the partition of each staged row: its folder's date or else its event's date."""
+    """Return the partition of each staged row: its folder's date, otherwise its event's date."""
     moment = ma.read_as(rows.timestamp, TABLE.relation.event_timestamp.type())
     return partition_date(rows.folder_date, trusted_date(moment, earliest), first_partition)
 
@@ -60,8 +60,8 @@ class Classification:
     def repeated(self, rows: ir.Table) -> ir.Table:
         """Return the keys (`repeated_key`) of staged ids that may occur more than once.
 
-        Almost all ids occur once; only rows with repeated ids need ordering. Keys are hashes;
-        collisions only add rows to be ordered.
+        Almost all ids occur once; only rows with repeated ids need ordering. Keys are hashes, and a
+        collision only adds rows to order.
         """
         keys = rows.select(repeated_key=event_key(rows))
         keys = keys.filter(keys.repeated_key.notnull())
@@ -76,7 +76,7 @@ class Classification:
         return self._placed(self._by_rules(self._read_single(rows)))
 
     def hashes_of_single(self, rows: ir.Table) -> ir.Table:
-        """Return the partition and hash of the same rows; neither depends on the rules."""
+        """Return the partition and hash of the rows that `of_single` classifies, without the rules."""
         return self._placed(self._read_single(rows)).select("partition_date", HASH)
 
     def of_repeated(self, rows: ir.Table) -> ir.Table:
@@ -137,5 +137,5 @@ def _without_repeats_of_earlier_days(classified: ir.Table, other_days: ir.Table)
 def partition_date(
     folder_date: ir.DateColumn, event_date: ir.DateColumn, first_partition: date
 ) -> ir.DateColumn:
-    """Return the partition: the folder's date in a layout by day, else the event's or the first."""
+    """Return the first that is not null: the folder's date, the event's date or `first_partition`."""
     return ibis.coalesce(folder_date, event_date, first_partition)

@@ -18,7 +18,7 @@ COUNTS = (
 
 
 def counts_differ(rows: ir.Table) -> ir.BooleanValue:
-    """Return whether a ledger entry's counts differ from the rows `in_table` and `in_rejected`."""
+    """Return whether a ledger entry's counts differ from the counts `in_table` and `in_rejected`."""
     return (
         rows.rows_read.isnull()
         | (rows.rows_read != rows.in_table + rows.in_rejected)

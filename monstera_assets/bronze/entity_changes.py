@@ -1,10 +1,10 @@
 """Determine which computed days are affected by changes to the inputs that are loaded in full.
 
 The latest rows of users and accounts apply to past days too, so a changed or removed row can affect
-any day. An added row cannot affect days before its date: users have no state before signup, accounts
-none before creation or first payment, and billing facts count from their date. Two effects of an
-added user reach further back: events that were rejected because the user was unknown become valid,
-and a new segment value has rows on every date.
+any day. An added row cannot affect days before its date: users have no state before signup,
+accounts have none before creation or first payment, and billing facts count only from their date.
+Two effects of an added user reach further back: events that were rejected because the user was
+unknown become valid, and a new segment value has rows on every date.
 
 The catalog and workflows determine the meaning of all events, so changes to them can affect any day.
 """

@@ -54,7 +54,7 @@ EVENT_COLUMNS = (
 
 
 def trusted_date(moment: ir.TimestampColumn, earliest: date) -> ir.DateColumn:
-    """Return the UTC date of a moment; null if unreadable or before `earliest`."""
+    """Return the UTC date of a moment, or null if the moment is unreadable or before `earliest`."""
     return ibis.ifelse(moment >= earliest, moment.date(), None)
 
 

@@ -196,7 +196,7 @@ class Forgetting:
         self.drop_temporary()
 
     def texts(self, table: str, column: str, where: str = "TRUE") -> None:
-        """Replace ids and addresses of erased people inside the texts of a column."""
+        """Replace the ids and addresses of erased people in the texts of a column."""
         self.find_texts([f"SELECT {column} FROM {table} WHERE {where}"])
         self._connection.execute(
             f"UPDATE {table} SET {column} = t.pseudonymized FROM {TEXTS} AS t"
@@ -204,7 +204,7 @@ class Forgetting:
         )
 
     def lines(self, table: str, column: str, where: str = "TRUE") -> None:
-        """Replace malformed lines that name an erased person; their fields cannot be located."""
+        """Replace malformed lines that name an erased person, as their fields cannot be located."""
         candidates = " UNION ALL ".join(
             f"SELECT {column} AS line, trim(unnest(regexp_extract_all({column}, '{pattern}'))) AS token"
             f" FROM {table} WHERE {where}"
@@ -231,7 +231,7 @@ class Forgetting:
         )
 
     def find_emails(self, queries: Iterable[str]) -> None:
-        """Number the addresses of each person in `PEOPLE`, from queries of (real_id, email).
+        """Number the addresses of each person in `PEOPLE`, given queries for (real_id, email).
 
         The order of addresses is preserved, because it decides which duplicate of a user is kept.
         """

@@ -27,5 +27,5 @@ def is_json_object(text: ir.StringValue) -> ir.BooleanValue:
 
 
 def text_at(document: ir.StringValue, key: str) -> ir.StringValue:
-    """Return the value of a key of a JSON object as text; null if absent or null."""
+    """Return the value of a key in a JSON object as text, or null if it is absent or null."""
     return _json_extract_string(document, f"$.{key}")

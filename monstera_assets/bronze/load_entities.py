@@ -1,7 +1,7 @@
 """Load the inputs that are loaded in full: accounts, catalog, users, billing and workflows.
 
 All five are loaded in one transaction, because they refer to each other: a user is accepted only if
-its account is, and a subscription event only if its account or user is.
+the user's account is accepted, and a subscription event only if its account or user is accepted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -172,7 +172,7 @@ def event_batch(
 def day_digests(
     rows: ir.Table, malformed: ir.Table, *, by_day: bool, earliest: date, first_partition: date
 ) -> ir.Table:
-    """Return `partition_date`, `rows_read` and `rows_digest` of each day with rows in a source."""
+    """Return `partition_date`, `rows_read` and `rows_digest` for each day with rows in a source."""
     read = event_rules.read_events(rows, bronze_events.TABLE, earliest)
     read = event_rules.rank_events(read, by_day=by_day)
     dated = read.select(
@@ -248,7 +248,7 @@ class _EventLoad:
         return accepted(bronze_events.TABLE, _CLASSIFIED)
 
     def _select(self, name: str, build: Callable[[], ir.Table], *depends_on: object) -> str:
-        """Return the SQL of an expression of this load, compiled unless cached."""
+        """Return the SQL for an expression in this load, and compile it unless it is cached."""
         given = (self.source_input.by_day, self.earliest, self.first_partition, *depends_on)
         return self.queries.select(f"{bronze_events.TABLE.name}.{name}", build, *given)
 
@@ -344,8 +344,8 @@ class _EventLoad:
     def _days_with_other_duplicates(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
         """Return the days outside this load on which an event became or stopped being a duplicate.
 
-        An accepted event became a duplicate if an earlier day has its id. If all rows with one id
-        and day were rejected as duplicates, they stopped being duplicates if no earlier day has the id.
+        An accepted event became a duplicate if an earlier day has its id. Rows with one id and day
+        that were all rejected as duplicates stopped being duplicates if no earlier day has the id.
         """
         rejected = bronze_rejected_events.TABLE.qualified_name
         found = connection.execute(
@@ -429,7 +429,7 @@ class _EventLoad:
             explain_failure(connection, self.read, columns, error)
 
     def note_what_changed(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Record the first affected day, and the current files for days that match them.
+        """Record the first affected day, and the current files of days whose rows have not changed.
 
         Raises:
             SourceError: a file is missing or has changed since discovery.

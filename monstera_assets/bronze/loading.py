@@ -91,7 +91,7 @@ def with_files(
 ) -> str:
     """Return a query that adds `files`, with size and hash, to a query for ledger entries.
 
-    In a layout by day, entries get the files of their `partition_date`; otherwise all files.
+    In a layout by day, each entry gets the files of its `partition_date`; otherwise, all files.
     """
     prints = [fingerprint(file) for file in source_input.files]
     name = quote(f"{source_input.name}_files")

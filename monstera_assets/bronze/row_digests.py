@@ -1,11 +1,11 @@
 """Digests of raw event rows, which show whether a day's rows have changed.
 
 A digest contains the sum of the day's row hashes, which does not depend on row order. Unlike an
-exclusive or, a sum detects a row that was added twice. A hash includes the row's file, which rejected
-rows record, and whether the row repeats an `event_id`, which can change with rows of other days.
+exclusive or, a sum detects a row that was added twice. A hash includes the row's file, because rejected
+rows record it, and whether the row repeats an `event_id`, because rows of other days can change that.
 
-DuckDB's 63-bit hash is many times faster than a cryptographic one, and forgery is not a concern.
-Another version of DuckDB may hash differently; all days then appear changed once.
+DuckDB's 63-bit hash is many times faster than a cryptographic one, and forgery is not a concern. If
+another version of DuckDB hashes differently, all days appear changed once.
 """
 
 from __future__ import annotations

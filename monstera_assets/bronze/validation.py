@@ -36,7 +36,7 @@ def typed(rows: ir.Table, table: Table, source_names: Mapping[str, str] | None =
 
 
 def read_as(raw: ir.Value, dtype: dt.DataType) -> ir.Value:
-    """Read a raw value as a type; null if empty or not of that type, even if a cast accepts it."""
+    """Read a raw value as a type; empty and invalid values become null, even if a cast accepts them."""
     dtype = dtype.copy(nullable=True)
     if dtype.is_string():
         return raw.cast("string").nullif("")
@@ -68,8 +68,8 @@ def column_rules(
 ) -> list[Rejection]:
     """Return the rules common to entity tables, for rows from `rank_duplicates`.
 
-    `duplicate` is the reason for rows with a repeated key; `required` are the columns that must not
-    be empty, by default all that are not nullable.
+    `duplicate` is the reason for rows with a repeated key; `required` lists the columns that must
+    not be empty, by default all non-nullable columns.
     """
     return [
         *missing(rows, required_columns(table) if required is None else required),
@@ -112,7 +112,7 @@ def unknown_reference(
 
 
 def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Value]) -> ir.Table:
-    """Add `duplicate_rank`: 0 for the kept row of each key, higher for its other rows.
+    """Add `duplicate_rank`, which is 0 for the kept row of each key and higher for the others.
 
     Almost all keys are unique, so only rows whose key hash repeats are ordered; keys with the same
     hash are ordered separately.
@@ -144,7 +144,7 @@ def with_reason(rows: ir.Table, rules: Sequence[Rejection]) -> ir.Table:
 
 
 def raw_row(rows: ir.Table) -> ir.StringValue:
-    """Return the row as delivered, as JSON text."""
+    """Return the delivered row as JSON text."""
     raw = {
         name.removeprefix("raw_"): rows[name].cast("string")
         for name in rows.columns

@@ -5,8 +5,8 @@ named after the tables it reads. Its keyword-only parameters, all optional, are 
 (the days that the run computed) and `out_of_date` (a function that maps the name of a partitioned
 table to the days affected by a later source change). The function returns the rows that break the
 rule, and a failed check shows some of them. A row with a non-null `not_evaluated` is not a
-violation. Its value says why something was not evaluated, and a passing check shows the value as a
-note. The first paragraph of the docstring states what holds if the rule passes. It is also the
+violation. Its value states why something was not evaluated, and a passing check shows the value as
+a note. The first paragraph of the docstring states what holds if the rule passes. It is also the
 description of the check, unless `@rule` specifies another.
 """
 
@@ -39,7 +39,7 @@ _MARKUP = re.compile(r"([\\`*\[\]|])")
 
 
 class AlertLevel(StrEnum):
-    """How urgent a failed check is (framework, section 9)."""
+    """The urgency of a failed check (framework, section 9)."""
 
     P0 = "P0"
     """There is no data at all, or an integrity rule of a published table is broken."""

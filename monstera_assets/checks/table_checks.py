@@ -1,7 +1,7 @@
 """Dagster checks of a table: one step evaluates the contract and all rules.
 
-If evaluating a rule raises an error, the check fails. Alerts read check evaluations, which a check
-that raises an error does not record.
+If evaluating a rule raises an error, the check fails. Alerts are based on check
+evaluations, and a check that raises an error records none.
 """
 
 from collections.abc import Callable, Iterator, Sequence

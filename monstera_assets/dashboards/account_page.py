@@ -70,7 +70,7 @@ def health(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.headline("Accounts", "at Risk", ma.LATEST_DAY.name, "Account"))
 def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
-    """List the accounts at risk with their revenue and days to renewal, by descending revenue."""
+    """List the accounts at risk with their revenue and days to renewal, highest revenue first."""
     [(count, total)] = reader.rows(
         [CURRENT], f"SELECT count(*), sum(monthly_recurring_revenue) {_AT_RISK}"
     )

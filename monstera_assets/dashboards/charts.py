@@ -227,7 +227,7 @@ def column_chart(
 ) -> Drawing:
     """Draw columns over days or weeks: gains above zero and, if given, losses below.
 
-    `columns` are the columns in the figure's table to show on hover.
+    `columns` are the columns of the figure's table that are shown on hover.
 
     Raises:
         ValueError: there are no days, or too many points.

@@ -29,7 +29,7 @@ FONT_SIZE = 12
 
 @dataclass(frozen=True)
 class Timeframe:
-    """A number of days ending on the as-of date."""
+    """A period, in days, that ends on the as-of date."""
 
     days: int
     name: str

@@ -228,7 +228,7 @@ def bars(
 ) -> Item:
     """Create a bar chart of counts (`what`, such as `users`) by category.
 
-    `name` is the heading of the category column; `share` states that the counts are parts of a whole.
+    `name` is the heading of the category column; `share` means that the counts are parts of a whole.
     """
     rows = [*rows]
     known = [(label, float(count), count_text(count)) for label, count in rows if count is not None]

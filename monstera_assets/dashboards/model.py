@@ -163,7 +163,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """A note in place of an item that cannot be shown, with the reason and what to do."""
+    """A note that replaces an item that cannot be shown, and says why and what to do."""
 
     title: str
     reason: str

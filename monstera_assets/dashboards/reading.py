@@ -31,7 +31,7 @@ _EVERY = 1_000_000
 class Frame:
     """A window of days ending on the as-of date, and the days to show from it.
 
-    `step` is the number of days from one shown day to the next.
+    `step` is the number of days between one day to show and the next.
     """
 
     first: date
@@ -40,13 +40,13 @@ class Frame:
 
     @property
     def days(self) -> list[date]:
-        """The shown days, counted back from the as-of date."""
+        """The days to show, counted back from the as-of date."""
         count = (self.last - self.first).days // self.step + 1
         return [self.last - timedelta(days=n * self.step) for n in reversed(range(count))]
 
     @property
     def whole_weeks(self) -> list[date]:
-        """Last days of the complete weeks in the window."""
+        """The last day of each complete week in the window."""
         count = ((self.last - self.first).days + 1) // WEEK
         return [self.last - timedelta(days=n * WEEK) for n in reversed(range(count))]
 
@@ -84,7 +84,7 @@ class Reader:
 
     @cached_property
     def days(self) -> tuple[date, date] | None:
-        """First and last day of the daily metrics, or None if there is no data."""
+        """The first and last days of the daily metrics, or None if there is no data."""
         bounds = []
         for table in self._daily:
             with suppress(MissingTableError):
@@ -144,7 +144,7 @@ class Daily:
 
     @cached_property
     def _metrics(self) -> dict[date, dict[Metric, Any]]:
-        """All metrics by day over the longest timeframe, if `where` selects one row per day."""
+        """All metrics by day over the longest timeframe; `where` must select one row per day."""
         within, bounds = self._within(self.reader.frame(LAST_18_MONTHS))
         return self.reader.by_key(self.table, METRIC_DATE.name, within, bounds)
 
@@ -182,9 +182,9 @@ class Daily:
     ) -> dict[str, list[Any]]:
         """Return a metric for at most `top` values of a dimension, in descending order.
 
-        Days without a row are None. With `added_up`, the days of each complete week are summed. A
-        segment without rows is then 0, and a week is None if the table has no rows for one of its
-        days.
+        Days without a row are None. If `added_up` is set, the values of each complete week are
+        summed. A segment without rows is then 0, and a week is None if the table has no rows for
+        one of its days.
         """
         rows, column, segment = self.reader.rows, quote(metric.column_name), quote(dimension)
         name, bounds = self.table.qualified_name, [frame.first, frame.last]

@@ -1,6 +1,6 @@
 """Render all pages of the site and replace its folder in one step.
 
-Each page is a single file that can be opened from disk, copied and sent by e-mail. It contains its
+Each page is a single file that can be opened from disk, copied and sent by email. It contains its
 own style and script, and its content policy forbids connections. The same tables produce the same
 bytes.
 """

@@ -50,7 +50,7 @@ def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
 
 
 def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Return the users active on a day relative to the users active in the 30 days that end on it."""
+    """Return the ratio of users active on a day to users active in the 30 days ending that day."""
     rows = daily.inner_join(monthly, ["metric_date", "segment_dimension", "segment_value"])
     return _of_activity(
         rows,
@@ -62,7 +62,7 @@ def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy
 
 
 def events_per_user(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Return the qualifying events of a day relative to the users active on that day."""
+    """Return the number of qualifying events per active user for each day."""
     rows = rows.filter(*(rows[name] == ma.TOTAL for name in activity.WHAT))
     rows = rows.mutate(**dict.fromkeys(ma.SEGMENT, ibis.literal(ma.TOTAL)))
     return _of_activity(

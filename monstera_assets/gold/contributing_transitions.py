@@ -1,4 +1,4 @@
-"""Description of the transitions that contribute most to an anomaly."""
+"""Describe the transitions that contribute most to an anomaly."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
 def _activation(
     users: ir.Table, activity: ir.Table, created: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """Count, per date, signups from 13 to 7 days earlier and activations within 7 days of signup.
+    """For each date, count signups 13 to 7 days earlier and their activations within 7 days.
 
     `created` has one row per loaded date. Activity before the first of these dates is unknown.
     """

@@ -157,7 +157,7 @@ def agrees_with_raw_events(
     silver_user_product_adoptions: ir.Table,
     silver_daily_user_activity: ir.Table,
 ) -> ir.Table:
-    """Each adopter has one first product, and users who tried a product match daily activity."""
+    """Each adopter has one first product, and Users Tried to Date agrees with daily activity."""
     rows = gold_product_adoption
     adopters = silver_user_product_adoptions.aggregate(
         adopters=silver_user_product_adoptions.user_id.nunique()

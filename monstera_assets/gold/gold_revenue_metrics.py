@@ -165,7 +165,7 @@ def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
 
 
 def _retained(revenue: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the changes in revenue (now, then, lesser) of accounts that paid 30 days before."""
+    """Return the changes in revenue (now, then, lesser) of accounts that paid 30 days earlier."""
     shifted = revenue.select(
         "account_id",
         valid_from=revenue.valid_from + RETENTION_DAYS,

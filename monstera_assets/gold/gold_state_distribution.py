@@ -240,7 +240,7 @@ def states_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """For each dimension, the members in all states add up to the rows of the history."""
+    """For each dimension, the counts of all states add up to the number of rows in the history."""
     rows = ma.within(gold_state_distribution, "metric_date", window)
     published = rows.group_by("metric_date", "scope", "segment_dimension").aggregate(
         members=rows[MEMBERS.column_name].sum().cast("int64")
@@ -266,7 +266,7 @@ def states_add_up(
 
 @ma.rule(TABLE)
 def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.Window) -> ir.Table:
-    """The members in a state equal the previous day's members plus entries minus departures."""
+    """The count of each state is the previous day's count plus entries minus departures."""
     rows = gold_state_distribution
     nearby = ma.materialized(
         rows.filter(rows.metric_date.between(ma.days_earlier(window.first, 1), window.last))

@@ -187,7 +187,7 @@ def _grid(window: ma.Window) -> ir.Table:
 
 
 def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.Table:
-    """Count, per date, the transitions of the last 7 days and the users by state 7 days before."""
+    """For each date, count transitions in the last 7 days and users by state 7 days earlier."""
     platform = transitions.filter(transitions.scope == PLATFORM)
     # A late first qualifying event is an activation, not a reactivation.
     first_ever = history.filter(
@@ -229,7 +229,7 @@ def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.T
 
 
 def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
-    """Count, per date, the failures closed in the last 30 days and how many of them were paid."""
+    """For each date, count the failures closed in the last 30 days and how many were paid."""
     paid = failures.closed_by.isin([str(ClosedBy.RECOVERY), str(ClosedBy.RENEWAL)])
     by_day = failures.group_by(day="closed_day").aggregate(
         closed=failures.count(), recovered=failures.count(where=paid)
@@ -327,7 +327,7 @@ def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
 def with_entry(
     users: ir.Table, products: ir.Table, accounts: ir.Table, bronze_accounts: ir.Table
 ) -> dict[str, ir.Table]:
-    """Return the history of each scope with `state` and `enters` (whether it is the first row)."""
+    """Return the history of each scope with `state` and `enters` (true on the first day)."""
     created = bronze_accounts.select(
         "account_id", created_on=bronze_accounts.account_created_at.date()
     )

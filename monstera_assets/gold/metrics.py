@@ -211,7 +211,7 @@ def metric_columns(rows: ir.Table, *metrics: Metric) -> tuple[ir.Column, ...]:
 def counted_by_state(
     rows: ir.Table, state: ir.Value, metrics: Mapping[Any, Metric]
 ) -> dict[str, ir.IntegerValue]:
-    """Return the number of rows in each state, by the column name of the state's metric."""
+    """Return the number of rows in each state, keyed by the column name of the state's metric."""
     return {
         metric.column_name: rows.count(where=state == str(value))
         for value, metric in metrics.items()

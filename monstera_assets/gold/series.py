@@ -69,7 +69,7 @@ def sums(rows: ir.Table, *names: str) -> dict[str, ir.Value]:
 
 
 def totals_of_last_days(changes: ir.Table, window: Window, days: int) -> ir.Table:
-    """Return, for each date of a window, the sums of changes over the `days` days that end on it."""
+    """For each date of a window, sum the changes over the `days` days ending on that date."""
     every = dates(window)
     today = day_number(every.metric_date)
     rows = every.left_join(changes, [changes.day <= today, changes.day > today - days])
@@ -84,7 +84,7 @@ def from_first_day(changes: ir.Table, window: Window) -> ir.Table:
 
 
 def weekly_trend(title: str, metric: Metric, **row: str) -> Preview:
-    """Return a preview of a metric on the latest date and the same weekday of the 25 weeks before it.
+    """Return a preview of a metric on the latest date and the same weekday in the 25 weeks before it.
 
     Args:
         title: title of the preview.
