@@ -63,7 +63,7 @@ def account_intervals(
 ) -> ir.Table:
     """Return the state and health of each account for all days since its creation.
 
-    Reads bronze tables and all days of silver_daily_user_activity.
+    The inputs are bronze tables and all days of silver_daily_user_activity.
 
     Returns:
         Interval table by `account_id`, with days as numbers: the columns of
@@ -159,7 +159,7 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
 
 
 def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
-    """Return the changes in use per account and day.
+    """Return the changes in each account's use by day.
 
     Changes before the account's creation count toward the day of creation.
 

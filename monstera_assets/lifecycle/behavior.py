@@ -4,7 +4,7 @@ Every measure is a level that facts increase or decrease. For example, a qualify
 to the number of events in the last 28 days, and subtracts one 28 days later. Running sums turn
 these changes into levels, which stay constant between changes. `behavior_intervals` computes one
 day or many years in the same way. The measures on a day depend on at most `ACTIVITY_DAYS` days of
-activity. All measures except the seasonal one need only the last 90 days.
+activity. All measures except the seasonal measure need only the last 90 days.
 """
 
 from __future__ import annotations

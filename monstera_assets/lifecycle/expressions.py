@@ -50,7 +50,7 @@ def materialized(rows: ir.Table) -> ir.Table:
 
 
 def left_joined(rows: ir.Table, *others: ir.Table, on: Sequence[str]) -> ir.Table:
-    """Add the columns of other tables with the same keys, null where a table has no row."""
+    """Add the columns of other tables with the same keys, or null where a table has no row."""
     for other in others:
         rows = rows.left_join(other, list(on)).drop(*(f"{name}_right" for name in on))
     return rows
@@ -94,7 +94,7 @@ def by_key(facts: ir.Table, key: str) -> ir.Table:
 
 @dataclass(frozen=True)
 class Window:
-    """The first and last day that a run computes, both included, as date expressions."""
+    """The first and last day that a run computes, both inclusive, as date expressions."""
 
     first: ir.DateValue
     last: ir.DateValue

@@ -3,19 +3,19 @@
 Between two facts, a state can change only after a fixed number of days: on the day after a
 qualifying event, and at the end of the active, dormant or new period. A key therefore has only a
 few intervals per qualifying day, and the other state tables are derived from them. The history has
-one row per day of an interval, the current state is the interval that contains the as-of date, and
-a transition occurs where one interval follows another. `activity_intervals` contains the activity
-rules for users and products. The account logic uses only the functions below it.
+one row per day of an interval. The current state comes from the interval that contains the
+as-of date. A transition occurs where one interval follows another. `activity_intervals` contains the
+activity rules for users and products. The account logic uses only the functions below it.
 
-An interval table has key columns, `valid_from` and `valid_to` (both included; the last interval of a
+An interval table has key columns, `valid_from` and `valid_to` (both inclusive; the last interval of a
 key ends on `FOREVER`), and payload columns whose values apply to each day of the interval. The state on
 a day depends only on facts dated up to that day, so a later fact can end an interval but cannot change
 its state. Each run therefore stores the intervals once (`silver/state_tables.py`), and the other state
 tables read them.
 
-Within the engine, a day is the number of days since 1970-01-01, and a key is a single number even if it
-has several columns. Integers are faster than dates and strings, and they behave the same in every
-database. `day_number` and `day_date` convert days, and `numbered` assigns numbers to keys.
+Within the engine, a day is represented by the number of days since 1970-01-01, and a key by one
+number, even if the key has several columns. Integers are faster than dates and strings and behave the
+same in every database. `day_number` and `day_date` convert days; `numbered` assigns key numbers.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
 
 
 def neighbours(day: ir.IntegerColumn, *, keys: Sequence[str]) -> dict[str, ir.IntegerValue]:
-    """Return the columns `previous_day` and `next_day`, the neighboring days of the key, null if none.
+    """Return the columns `previous_day` and `next_day`, the neighboring days of the key, or null.
 
     DuckDB sorts the rows only once for these and other window columns with the same keys and order.
     """

@@ -31,7 +31,7 @@ IN_USE = (ProductState.ACTIVE, ProductState.REACTIVATED)
 
 
 def active_products(catalog: ir.Table) -> ir.Table:
-    """Return the active products in the catalog, the only ones with states, and their own windows."""
+    """Return the active products in the catalog (only these have states) and their own windows."""
     return catalog.filter(catalog.tier == "product", catalog.is_active).select(
         "product_id", "active_days", "dormant_days"
     )
@@ -40,8 +40,8 @@ def active_products(catalog: ir.Table) -> ir.Table:
 def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """Return the state of each user in each active product for all days since first access.
 
-    Reads bronze_product_catalog, whose windows take precedence over the policy, and all days of
-    silver_daily_user_activity.
+    The inputs are bronze_product_catalog, whose windows take precedence over the policy, and all
+    days of silver_daily_user_activity.
 
     Returns:
         Interval table by `user_id` and `product_id`, with days as numbers: `current_state`,

@@ -113,7 +113,7 @@ def _completion(user: ir.Table) -> ir.FloatingValue:
 
 
 def _share(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
-    """Return a share, or 0 if `whole` is 0. It is rounded only once, so it can equal a threshold."""
+    """Return the share, rounded only once so that it can equal a threshold, or 0 if `whole` is 0."""
     return ibis.ifelse(whole > 0, part.cast("float64") / whole.cast("float64"), 0.0)
 
 

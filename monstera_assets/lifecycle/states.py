@@ -88,7 +88,7 @@ class HealthBand(StrEnum):
 
 @dataclass(frozen=True)
 class Transition:
-    """An allowed transition. If the framework does not publish it, `reason` says why it is needed."""
+    """An allowed transition. `reason` says why it is needed if the framework does not publish it."""
 
     published: bool
     reason: str = ""

@@ -39,7 +39,7 @@ def platform_intervals(
 ) -> ir.Table:
     """Return the state of each user on the platform for all days since signup.
 
-    Reads bronze tables and all days of silver_daily_user_activity.
+    The inputs are bronze tables and all days of silver_daily_user_activity.
 
     Returns:
         Interval table by `user_id`, with days as numbers: `platform_state`, `state_since`,
@@ -83,8 +83,8 @@ def platform_intervals(
 def _triggering_event_id(states: ir.Table) -> ir.StringValue:
     """Return the event that caused a transition, or null if only the passage of time caused it.
 
-    `dunning_event_id` is the subscription event that started the current dunning period or ended the
-    last one; null if one period directly followed another.
+    `dunning_event_id` is the subscription event that started the current dunning period or ended
+    the last period. It is null if one period directly followed another.
     """
     by_activity = (states.valid_from == states.last_activity_day) & states.activity_decides
     dunning_begins = (states.dunning_since == states.valid_from) & states.dunning_event_id.notnull()
@@ -113,7 +113,7 @@ def _starts(people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return one row per user and day with a qualifying event, with or without a product."""
+    """Return one row per user and day with a qualifying event in any product or none."""
     qualifying = activity.filter(activity.qualifying_events > 0)
     qualifying = qualifying.inner_join(people.select("user_id", "user_number"), "user_id")
     days = qualifying.group_by("user_number", "activity_date").aggregate(

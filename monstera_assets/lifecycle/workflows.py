@@ -1,9 +1,9 @@
 """Workflow runs, computed by matching step events in order (framework, section 7).
 
-A run is identified by a user, a workflow and an instance: the project, otherwise the session,
-otherwise the day. The run starts with the first event of step 1 in the instance. It advances with
-each subsequent step that occurs in order and within `workflow_days` of the start. An event counts
-as at most one step. All other step events leave the run unchanged.
+A run is identified by a user, a workflow and an instance (the project if any, otherwise the session
+if any, otherwise the day). The run starts with the first event of step 1 in the instance. It
+advances with each subsequent step that occurs in order and within `workflow_days` of the start. An
+event counts as at most one step. All other step events leave the run unchanged.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class RunStatus(StrEnum):
 
 
 class MatchedInOrder(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
-    """The moments of the steps 1, 2, ... that occur in this order among the given steps.
+    """The moments of steps 1, 2, ... that occur in this order among the given steps.
 
-    Ibis has no fold operation, so the compiler in `warehouse` renders the engine's own.
+    Ibis has no fold operation, so the compiler in `warehouse` renders the engine's own fold.
 
     Args:
         steps: array of structs with `moment` and `minus_number`, the negative step number.
@@ -72,7 +72,7 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
     A run as of a date depends only on events up to that date. Later events change neither its start nor
     the steps already reached.
 
-    Reads bronze_workflows and silver_workflow_steps, starting on the first day of each instance.
+    The inputs are bronze_workflows and silver_workflow_steps from the first day of each instance.
 
     Returns:
         One row per run: `RUN`, `started_at`, `started_day` (number), `steps` (of the workflow),

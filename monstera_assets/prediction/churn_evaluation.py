@@ -1,7 +1,7 @@
 """Back-testing of churn predictions.
 
 For each evaluation date, a model is trained on dates whose outcomes were known by then. The model, the
-baseline and the base rate are compared on the same rows, and `best_of` chooses the one to publish.
+baseline and the base rate are compared on the same rows, and `best_of` chooses which to publish.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TOP_SHARE = 0.1
 class Figures:
     """Accuracy of the predictions for a set of rows.
 
-    Figures that cannot be computed, such as the AUC if one of the outcomes does not occur, are None.
+    A figure is None if it cannot be computed, such as the AUC if only one outcome occurs.
     """
 
     rows_scored: int
@@ -194,7 +194,7 @@ def _rows_of(
     probabilities: Floats,
     predictions: list[Prediction],
 ) -> Iterator[dict[str, object]]:
-    """Yield a row for decile 0 (all rows), then one row per decile.
+    """Yield one row for decile 0 (all rows) and then one row per decile.
 
     The training columns summarize the training data of all given predictions.
     """

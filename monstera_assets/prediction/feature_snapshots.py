@@ -1,9 +1,9 @@
 """Feature snapshots, 30 days apart: the features known on a date and the outcome after that date.
 
-Snapshot 0 is taken on the latest date of the history, and snapshot n is taken 30 * n days earlier. The
-30 days that end on a snapshot date form its block. Every day is in exactly one block, so a sum over the
-90 days up to a snapshot is a sum over three blocks. The outcome of snapshot n comes from the blocks n -
-1, n - 2, ...
+Snapshot 0 is taken on the latest date of the history, and snapshot n is taken 30 * n days earlier.
+The 30 days that end on a snapshot date form its block. Every day is in exactly one block, so a sum
+over the 90 days up to a snapshot is a sum over three blocks. The outcome of snapshot n comes from
+blocks n - 1, n - 2, ...
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Back-testing of product recommendations against the products that users adopted next.
 
-At each snapshot, products are ranked by the adoptions known on that date. The evaluation covers users
-who had adopted a product by then and adopted another within 30 days. The product to predict is the
-first one adopted in these 30 days. Affinity, popularity and a random order are compared for the same
-users.
+At each snapshot, products are ranked by the adoptions known on that date. The evaluation covers
+users who had adopted a product by then and adopted another within the next 30 days. The product to
+predict is the first one adopted in these 30 days. Affinity, popularity and a random order are
+compared for the same users.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ def evaluate(
 def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """Return one row with the order to publish (`published`), given the figures over all dates.
 
-    Affinity is published if enough users were evaluated, its mean reciprocal rank is higher than
-    popularity's and its hit rate at 3 is not lower. Otherwise popularity is published.
+    Affinity is published if enough users were evaluated and if its mean reciprocal rank is higher
+    and its hit rate at 3 no lower than popularity's. Otherwise popularity is published.
     """
     figures = compared(overall)
     is_enough = figures.users_judged >= policy.recommendations.min_judged_users
@@ -97,7 +97,7 @@ def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def compared(overall: ir.Table) -> ir.Table:
-    """Return the figures for affinity and popularity over all dates in one row."""
+    """Return one row with the figures for affinity and popularity over all dates."""
     values = {
         f"{order}_{name}": overall[name].max(where=overall.predictor == str(order))
         for order in (Order.AFFINITY, Order.POPULARITY)
@@ -144,11 +144,11 @@ def _evaluated_users(
 
 
 def _outcomes(users: ir.Table, ranked: ir.Table) -> ir.Table:
-    """Count users by snapshot, order, rank of the adopted product, and products left.
+    """Count users by snapshot, order, rank of the adopted product, and number of products left.
 
-    A rank of 0 means that the product had not been launched yet, which is a miss for every order. The
-    result of a random order depends only on the number of products, and the results of the other
-    orders depend only on the rank.
+    A rank of 0 means that the product had not been launched yet, which counts as a miss for every
+    order. The result of a random order depends only on the number of products, and the results of
+    the other orders depend only on the rank.
     """
     key = ["snapshot", "adopted", "product_id"]
     rows = left_joined(users, ranked.drop("users_adopted"), on=key)

@@ -96,8 +96,8 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
     """Return the affinity of each ordered pair of products at each snapshot.
 
     Of the users who adopted the first product without having the second, affinity is the share who
-    later adopted the second. It is shrunk by adding `prior_users` users who adopt the second product at
-    its average rate.
+    later adopted the second. This share is shrunk by adding `prior_users` users who adopt the
+    second product at its average rate.
 
     `adoptions` comes from `in_blocks`, and `products` from `known_products`.
 
@@ -202,7 +202,7 @@ def ranked_products(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> 
 
 
 def adopted_by(adoptions: ir.Table, keys: list[str]) -> ir.Table:
-    """Return the array `adopted` of product IDs per key, in ascending order."""
+    """Return each key's product IDs, in ascending order, as the array `adopted`."""
     return adoptions.group_by(keys).aggregate(
         adopted=adoptions.product_id.collect(order_by=adoptions.product_id)
     )

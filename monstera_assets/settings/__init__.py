@@ -37,7 +37,7 @@ RENAMED_SETTINGS: Mapping[str, str] = {}
 
 
 class SettingsError(ValueError):
-    """A setting is invalid. The message says which setting, and where it was set."""
+    """A setting is invalid. The message names it and says where it was set."""
 
 
 class Settings(BaseSettings):

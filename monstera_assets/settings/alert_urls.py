@@ -25,7 +25,7 @@ _OWNER = re.compile(r"team:\S+")
 
 @dataclass(frozen=True)
 class Route:
-    """The alerts that a URL receives: those at or above a level, for some or all owners."""
+    """The alerts that a URL receives: alerts at or above a level, for some or all owners."""
 
     least_urgent: str = LEVELS[-1]
     owners: frozenset[str] = frozenset()
@@ -47,7 +47,7 @@ class Entry:
 
 
 def split_entries(value: object) -> object:
-    """Split text into entries: a JSON list, or entries separated by commas or spaces.
+    """Split a JSON list, or text separated by commas or spaces, into entries.
 
     Return any other value unchanged.
 

@@ -1,4 +1,4 @@
-"""Entries of the setting `entities_created`: what users create, and which event types create it."""
+"""The setting `entities_created`: kinds of entities that users create, and their event types."""
 
 from __future__ import annotations
 

@@ -70,8 +70,8 @@ def seats_recomputed_from_raw_events(
 ) -> ir.Table:
     """Active seats equal the number of distinct users with a qualifying event in the raw events.
 
-    Checks only the last day of the window and the last day of each month in it. Counting 30 days of
-    events for every day would take longer than computing the table.
+    The check covers only the last day of the window and the last day of each month in it. Counting 30
+    days of events for every day would take longer than computing the table.
     """
     dates = ma.calendar(window.first, window.last, "snapshot_date")
     next_day = dates.snapshot_date + ibis.interval(days=1)

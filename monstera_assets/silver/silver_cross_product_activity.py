@@ -79,7 +79,7 @@ def silver_cross_product_activity(
 
 
 def _switches(events: ir.Table, days: ir.Table) -> ir.Table:
-    """Count the events in a different product from the previous event, on days with several products.
+    """On days with several products, count events in a different product from the previous event.
 
     Most days have only one product, so their events need not be sorted.
     """

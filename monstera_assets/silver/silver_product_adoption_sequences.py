@@ -73,7 +73,7 @@ TABLE = ma.declare_table(
 def silver_product_adoption_sequences(
     silver_user_product_adoptions: ir.Table, silver_daily_user_activity: ir.Table
 ) -> ir.Table:
-    """Build the path that leads to each adoption and aggregate per path."""
+    """Build the path that leads to each adoption and aggregate by path."""
     adoptions = _with_retention(silver_user_product_adoptions, silver_daily_user_activity)
     so_far = ibis.cumulative_window(group_by="user_id", order_by="sequence_number")
     before = ibis.window(group_by="user_id", order_by="sequence_number", preceding=(None, 1))

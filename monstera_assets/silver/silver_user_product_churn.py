@@ -159,10 +159,10 @@ def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
 
 
 def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) -> ir.Table:
-    """Return the platform state on the day, and its first day (null for the user's first state).
+    """Return the platform state on the day of each churn, and the first day of that state.
 
-    The state is the one before the next transition, or the current state if there is no later
-    transition.
+    This is the state before the next transition, or the current state if there is no later
+    transition. The first day is null for the user's first state.
     """
     moved = platform.select("user_id", moved_on="transition_date", moved_from="from_state")
     found = ma.left_joined(churns.drop("from_state"), moved, on=["user_id"])

@@ -63,7 +63,7 @@ def reconciles_with_platform(
     As defined in the framework, this holds only for products with the default active and dormant
     windows. A user who is active in such a product must be active on the platform. A user who is
     active on the platform must be active in a product, unless some of the user's qualifying events
-    are in other products or in none.
+    are in other products or in no product.
     """
     products = active_products(bronze_product_catalog)
     usual = products.filter(
@@ -101,7 +101,7 @@ def reconciles_with_platform(
 
 
 def _days_of_users(rows: ir.Table, window: ma.Window, **kinds: ir.BooleanValue) -> ir.Table:
-    """Return each user's days of each kind, as bit sets of days counted from the window's first day."""
+    """Return bit sets of each user's days of each kind, counted from the window's first day."""
     day = ma.day_number(rows.snapshot_date) - ma.day_number(window.first)
     return rows.group_by("user_id", word=word_of(day)).aggregate(
         **{name: bit_of(day).bit_or(where=applies) for name, applies in kinds.items()}

@@ -182,7 +182,7 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
 def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
     """Return the workflow runs started in the window or in the 90 days before, as of the window's end.
 
-    `runs` may be as of a later date, because later steps change neither the start of a run nor an
+    `runs` may have a later as-of date, because later steps change neither the start of a run nor an
     earlier completion.
     """
     first, last = ma.day_number(window.first), ma.day_number(window.last)
@@ -201,7 +201,7 @@ def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
 def same_days_as_states(
     silver_user_segment_history: ir.Table, silver_user_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every user has segments on exactly the days with a state."""
+    """Every user has segments on exactly the days on which the user has a state."""
     segments, states = (
         rows.group_by("user_id").aggregate(
             days=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
@@ -237,8 +237,8 @@ def measures_agree_with_sources(
 ) -> ir.Table:
     """On the last day of the window, the measures agree with the tables from which they are computed.
 
-    Checking every day would take longer than computing the table, because each day counts 30 days of
-    events.
+    Checking every day would take longer than computing the table, because 30 days of events would
+    be counted for each day.
     """
     last = ma.day_number(window.last)
     rows = silver_user_segment_history

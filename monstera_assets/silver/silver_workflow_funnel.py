@@ -57,7 +57,7 @@ def silver_workflow_funnel(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """For each step, count the runs that reached it and those abandoned or still open there."""
+    """For each step, count the runs that reached it, and the runs abandoned or still open there."""
     as_of = as_of_date(silver_user_state_history)
     runs = ma.materialized(runs_up_to(as_of, silver_workflow_steps, bronze_workflows, policy))
     started = runs.group_by("workflow_id").aggregate(runs_started=runs.count())

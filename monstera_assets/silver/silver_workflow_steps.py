@@ -1,4 +1,4 @@
-"""silver_workflow_steps: events of users that are steps of a workflow."""
+"""silver_workflow_steps: user events that are steps of a workflow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Columns and rules shared by the state tables of users, products and accounts.
 
-Each run computes the intervals from the facts once. The history, current and transition tables are
-derived from them. The rules that decide states are in `lifecycle`.
+Each run computes the intervals from the facts only once. The history, current and transition tables
+are derived from them. The rules that decide states are in `lifecycle`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def up_to(as_of: ir.DateValue, events: ir.Table) -> ir.Table:
 
 
 def current(intervals: ir.Table) -> ir.Table:
-    """Return the intervals that contain the as-of date, whose end becomes `state_updated_at`."""
+    """Return the intervals that contain the as-of date, with its end as `state_updated_at`."""
     now = intervals.filter(intervals.valid_to.isnull())
     return now.mutate(state_updated_at=now.as_of_date.cast("timestamp") + ibis.interval(days=1))
 

@@ -1,9 +1,9 @@
 """The states on one day, recomputed with the rules in docs/framework.md.
 
-Histories are derived from intervals, whose computation relies on when a state can change. To detect
-errors in the intervals, the checks in this module evaluate every rule for the last day of a run and
-compare the result with the history. They use only facts up to that day. Only the thresholds and the
-names of the states are imported from `lifecycle`.
+Histories are derived from intervals. Computing the intervals relies on assumptions about when a
+state can change. To detect errors in the intervals, the checks in this module evaluate every rule
+for the last day of a run and compare the result with the history. The checks use only facts up to
+that day. Only the thresholds and the names of the states are imported from `lifecycle`.
 
 The start of a state depends on the previous day. If the state has not changed, the start is the
 same; otherwise it is the day itself. The start is compared only if the history contains the day
@@ -146,7 +146,7 @@ def _state_of_use(
 
 
 def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table:
-    """Count each key's qualifying events on the day and before it, and find the last date before it."""
+    """Count each key's qualifying events on and before the day, and find the last earlier date."""
     is_before = activity.activity_date < day
     qualifies = activity.qualifying_events > 0
     known = activity.filter(activity.activity_date <= day)

@@ -1,5 +1,5 @@
 """Read a folder of files into raw rows in DuckDB.
 
-Belongs here: finding the files of a source, checking that they are readable, and parsing records.
-Does not belong here: interpreting values, validating rows, and anything that depends on Dagster.
+This package finds the files of a source, checks that they are readable, and parses records. It does
+not interpret values, validate rows or depend on Dagster.
 """

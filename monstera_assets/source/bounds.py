@@ -1,4 +1,4 @@
-"""The first and last day with facts in a source: the default range of a run.
+"""The first and last day with facts in a source, which are the default range of a run.
 
 A readable date counts even if its row is otherwise invalid.
 """

@@ -1,13 +1,13 @@
-"""Stage CSV files as tables, with DuckDB's parser where its result is provably correct.
+"""Stage CSV files as tables, using DuckDB's parser where its result is provably correct.
 
-DuckDB's strict parser is fast, but one bad record makes the whole statement fail, a row with extra
-empty fields is accepted, and an unterminated record at the end of a file can vanish without an
-error. `store_rejects` does not help: in parallel it turns lines inside a quoted value into rows, an
+DuckDB's strict parser is fast but has three flaws: one bad record makes the whole statement fail, a row
+with extra empty fields is accepted, and an unterminated record at the end of a file can vanish without
+an error. `store_rejects` does not help: in parallel it turns lines inside a quoted value into rows, an
 unterminated quote also discards the valid rows after it, and mixed line ends still cause an error.
 
 The parsed rows are therefore accepted only if they account for every comma and every line feed in
-the file. Any other file is split by the grammar in `csv_records`: DuckDB reads its rows from a
-rewritten file, and its other records are listed, each with a reason.
+the file. Any other file is split by the grammar in `csv_records`: DuckDB reads the file's rows from
+a rewritten copy, and all other records are listed with a reason.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def open_csv(file: SourceFile) -> CsvFile:
 
 
 def csv_scan(paths: Sequence[Path], field_count: int, *, parallel: bool) -> str:
-    """Return the table function that reads files of `field_count` columns, named c0, c1 etc."""
+    """Return the table function that reads files of `field_count` columns, named c0, c1, and so on."""
     columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(field_count))
     return (
         f"read_csv({path_list(paths)}, columns = {{{columns}}}, auto_detect = false, "
@@ -95,9 +95,9 @@ class CsvStager:
     """Stages the rows of CSV files as tables and their other records as files.
 
     After `stage`, every record is in exactly one table of ``tables`` or one file of ``malformed``.
-    The tables have ``columns`` as VARCHAR (null where a file lacks one) and `PATH_COLUMN`;
-    ``tables`` maps each to the source files by path. The files are CSV with the columns
-    source_file, line_number, raw_line and reason.
+    The tables have ``columns`` as VARCHAR (null where a file lacks a column) and `PATH_COLUMN`;
+    ``tables`` maps each table to its source files by path. The files in ``malformed`` are CSV files
+    with the columns source_file, line_number, raw_line and reason.
     """
 
     staging: Staging

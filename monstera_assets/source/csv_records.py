@@ -54,7 +54,7 @@ class MalformedReason(StrEnum):
 class Header:
     """The first record of a file.
 
-    ``names`` are trimmed and in file order; an empty name is an unnamed column. ``commas`` and
+    ``names`` are trimmed and in file order; an empty name means an unnamed column. ``commas`` and
     ``newlines`` are counts in its text, excluding the line end.
     """
 

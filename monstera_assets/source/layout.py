@@ -1,4 +1,4 @@
-"""Find the files of a source folder, with the input and day of each."""
+"""Find the files in a source folder, and the input and day of each file."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class FileStamp(NamedTuple):
 class SourceFile:
     """One file of an input.
 
-    ``relative_path`` is relative to the source folder, with ``/`` on every system. ``folder_date``
-    is the date of its ``event_date=`` folder, if any.
+    ``relative_path`` is relative to the source folder and uses ``/`` on every system.
+    ``folder_date`` is the date of its ``event_date=`` folder, if any.
     """
 
     path: Path
@@ -87,7 +87,7 @@ class SourceInput:
 
 
 def discover_source(folder: Path) -> Mapping[str, SourceInput]:
-    """Return the inputs of a source folder by name: all required ones, and optional ones if present.
+    """Return the inputs in a source folder by name: required inputs, and optional inputs if present.
 
     An input is ``<name>.csv``, ``<name>.parquet`` or a folder ``<name>/`` of such files, flat or laid
     out by day (``event_date=2025-06-01/``), with or without the prefix ``seed_``.

@@ -67,8 +67,8 @@ def raw_type(kind: str) -> str:
 def raw_value(name: str, kind: str, target: str) -> str:
     """Return the expression that reads a column as raw values of the type ``target``.
 
-    Instants become naive UTC timestamps; lists of strings are joined by ``|``, the list notation of
-    sources; other nested values become JSON. Empty text is null, as in CSV.
+    Instants become naive UTC timestamps, lists of strings are joined by ``|`` (the list notation of
+    sources), and other nested values become JSON. Empty text is null, as in CSV.
     """
     value = identifier(name)
     if kind == _ZONED:

@@ -40,10 +40,10 @@ class StagedInput:
     r"""The names of the two temporary tables of an input; ``rows`` may also be a view.
 
     ``rows`` has the declared columns, source_file (VARCHAR, relative path) and folder_date (DATE,
-    null unless by day). ``malformed`` has one row per CSV record that is not a row: source_file,
-    line_number (BIGINT, of its first line; the header is line 1), raw_line (VARCHAR, at most 10,000
-    characters, bytes that are not UTF-8 shown as ``\xff``), reason (VARCHAR, a `MalformedReason`)
-    and folder_date.
+    null unless the input is laid out by day). ``malformed`` has one row per CSV record that is not
+    a row: source_file, line_number (BIGINT, of its first line; the header is line 1), raw_line
+    (VARCHAR, at most 10,000 characters, bytes that are not UTF-8 shown as ``\xff``), reason
+    (VARCHAR, a `MalformedReason`) and folder_date.
     """
 
     rows: str
@@ -60,8 +60,8 @@ def stage_rows(
 ) -> StagedInput:
     """Read an input into the temporary tables ``<name>_rows`` and ``<name>_malformed``.
 
-    Each record is in exactly one of the two tables. Columns are VARCHAR, with null for empty values. If
-    all files are Parquet and agree on a plain scalar type, a column keeps that type.
+    Each record is in exactly one of the two tables. Columns are VARCHAR, and empty values are null.
+    If all files are Parquet and agree on a plain scalar type, a column keeps that type.
 
     Args:
         connection: may be inside a transaction, which faulty CSV files do not abort.
@@ -195,7 +195,7 @@ def _parquet_rows(files: Iterable[ParquetFile], types: Mapping[str, str]) -> lis
 
 
 def _rows(columns: Iterable[str], relation: str, files: Mapping[str, SourceFile]) -> str:
-    """Return the query of a relation's rows with the source file and day of each path."""
+    """Return the query for a relation's rows with the source file and day of each path."""
     selected = "".join(f"{column}, " for column in columns)
     if len(files) == 1:
         [file] = files.values()

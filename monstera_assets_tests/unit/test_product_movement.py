@@ -278,7 +278,7 @@ def test_a_product_can_be_left_again(warehouse: LifecycleWarehouse) -> None:
 
 
 def test_a_platform_state_that_the_user_began_in(warehouse: LifecycleWarehouse) -> None:
-    """Without a transition before the churn, the state is the one before the next transition."""
+    """Without a transition before the churn, the state before the next transition applies."""
     [row] = churns(warehouse, [left("2025-02-01", "a"), on_platform("2025-03-01", "new", "active")])
     assert row["platform_state"] == "new"
     [row] = churns(warehouse, [left("2025-02-01", "a")])
