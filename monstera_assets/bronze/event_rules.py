@@ -65,7 +65,7 @@ def read_events(rows: ir.Table, table: ma.Table, earliest: date) -> ir.Table:
 
 
 def rank_events(rows: ir.Table, *, by_day: bool = False) -> ir.Table:
-    """Add `duplicate_rank` to typed event rows; in a layout by day, rank each folder separately."""
+    """Add `duplicate_rank` to typed event rows, within each folder if the input has one per day."""
     return ma.rank_duplicates(
         rows,
         ["event_id", "folder_date"] if by_day else ["event_id"],

@@ -44,7 +44,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "predictor",
             "string",
-            "Ranking order of the products; chance is the expected result of a random order.",
+            "How the products were ranked; `chance` is the expected result of a random order.",
             allowed=tuple(Order),
         ),
         *ma.columns(

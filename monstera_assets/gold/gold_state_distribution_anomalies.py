@@ -73,8 +73,8 @@ TABLE = ma.declare_table(
         *ma.columns("string", state=f"The state; `{ma.TOTAL}` for measures of activity."),
         *ma.columns(
             "int64",
-            members="Members of the segment; for active_share, users active in the 30 days; for"
-            " events_per_active_user, users active on the day. Values for a week are daily means.",
+            members="Members of the segment. For active_share, only users active in the last 30 days"
+            " count; for events_per_active_user, only users active on the day. Weeks have daily means.",
         ),
         *ma.columns(
             "float64",
