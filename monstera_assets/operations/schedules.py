@@ -31,7 +31,7 @@ daily_job = dg.define_asset_job(
 gold_job = dg.define_asset_job(
     "gold_only",
     selection=dg.AssetSelection.groups("gold", "dashboards"),
-    description="Computes and checks metrics and dashboards from existing bronze and silver tables.",
+    description="Computes and checks metrics and builds dashboards without recomputing other tables.",
 )
 
 _UNFINISHED = [
