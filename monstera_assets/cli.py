@@ -354,7 +354,7 @@ def sql(table: str) -> None:
     type=click.Path(path_type=Path),
     required=True,
     metavar="FOLDER",
-    help="The folder to which the source is written. It must be empty or not exist yet.",
+    help="The folder to which the source is written. It must be empty or must not exist yet.",
 )
 @click.option(
     "--end-date",
@@ -386,8 +386,8 @@ def sql(table: str) -> None:
     "--truth",
     "with_truth",
     is_flag=True,
-    help="Also write truth/user_hazards.parquet, which contains each user's true probability of having"
-    " no qualifying event in the next 30 days, for every 7th day. Runs do not read this file.",
+    help="Also write truth/user_hazards.parquet, which contains, for every seventh day, each user's"
+    " true probability of having no qualifying event in the next 30 days. Runs do not read this file.",
 )
 def generate(
     users: int,
@@ -497,7 +497,7 @@ def list_settings() -> None:
     type=_FOLDER,
     default=Path("docs/generated"),
     metavar="FOLDER",
-    help="The folder to which the pages are written. Pages with the same name are replaced.",
+    help="The folder to which the pages are written. Existing pages with the same name are replaced.",
 )
 def docs(source: Path | None, output: Path) -> None:
     """Generate the documentation pages that describe the tables."""

@@ -31,7 +31,7 @@ USERS_RESURRECTED = _users(
     "Resurrected",
     "Users active in window S and before window P, but not in P.",
     "|S without P| - new",
-    "There is no threshold: with a 7-day window, one week without qualifying events is enough.",
+    "There is no threshold. With a 7-day window, one week without qualifying events is enough.",
 )
 USERS_CHURNED = _users(
     "Churned",

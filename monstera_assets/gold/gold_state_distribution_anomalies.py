@@ -95,8 +95,8 @@ TABLE = ma.declare_table(
         ),
         *ma.columns(
             "int64",
-            series_judged="Series of the same kind (state shares, daily or weekly activity) that were"
-            " evaluated on the date.",
+            series_judged="Number of series of the same kind (state shares, daily or weekly activity)"
+            " that were evaluated on the date.",
             days_in_row="Consecutive days, up to the date, on which the series was out of range: 1 on"
             f" the first day, at most {ROW_DAYS}.",
         ),

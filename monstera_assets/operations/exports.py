@@ -123,8 +123,8 @@ def write_export(
             }
         if not entries:
             raise MissingTableError(
-                "No table can be exported because none was materialized. Materialize the tables first,"
-                " for example with: monstera run"
+                "No tables can be exported because none have been materialized. Materialize the tables"
+                " first, for example with: monstera run"
             )
         kept = {} if every_table else _keep_others(output, snapshot, entries.keys())
         _write_manifest(snapshot, {**kept, **entries})

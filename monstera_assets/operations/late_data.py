@@ -102,9 +102,9 @@ def source_changes_sensor(
         job=whole_graph_job,
         minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
         default_status=DefaultSensorStatus.STOPPED,
-        description="Compares the source with what was loaded, and requests one run per change. The"
-        " run loads events for the changed days and recomputes all tables from the first affected"
-        " day. The sensor is off by default.",
+        description="Compares the source with the loaded data, and requests one run per change. The run"
+        " loads events for the changed days and recomputes all tables from the first affected day. The"
+        " sensor is off by default.",
     )
     def look(context: SensorEvaluationContext) -> RunRequest | SkipReason:
         try:

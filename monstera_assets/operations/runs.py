@@ -33,7 +33,7 @@ from monstera_assets.warehouse.windows import RANGE_END_TAG, RANGE_START_TAG, Da
 whole_graph_job = define_asset_job(
     WHOLE_GRAPH,
     selection=AssetSelection.all(),
-    description="Computes all tables and checks for a partition or a range of partitions.",
+    description="Computes all tables and runs all checks for a partition or a range of partitions.",
 )
 
 Listener = Callable[[DagsterEvent], None]

@@ -26,12 +26,12 @@ daily_job = dg.define_asset_job(
     selection=dg.AssetSelection.all(),
     op_retry_policy=TRANSIENT_RETRIES,
     tags={"dagster/max_retries": "2", "dagster/retry_strategy": "FROM_FAILURE"},
-    description="Computes all tables and checks for yesterday and any earlier missing days.",
+    description="Computes all tables and runs all checks for yesterday and any earlier missing days.",
 )
 gold_job = dg.define_asset_job(
     "gold_only",
     selection=dg.AssetSelection.groups("gold", "dashboards"),
-    description="Computes metrics, their checks and dashboards from existing bronze and silver tables.",
+    description="Computes and checks metrics and builds dashboards without recomputing other tables.",
 )
 
 _UNFINISHED = [

@@ -329,7 +329,7 @@ def print_status(console: Console, status: Status) -> None:
     if status.locked:
         print_line(
             console,
-            "A run holds the database. Row counts of daily tables are unknown until it ends.",
+            "A run holds the database. Row counts of daily tables are unknown until the run ends.",
         )
     print_tables(console, status.tables)
     for table in status.tables:

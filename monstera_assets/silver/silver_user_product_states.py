@@ -26,7 +26,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "state_since",
             "date",
-            "First of the consecutive days in this state; for never_adopted, the signup date.",
+            "First day of the unbroken period in this state; for never_adopted, the signup date.",
         ),
         ma.nullable(
             "first_access_at",

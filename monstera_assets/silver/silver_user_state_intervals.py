@@ -16,7 +16,7 @@ STATE_COLUMNS = (
         "State of the user on the platform at the end of the day.",
         allowed=tuple(ma.UserState),
     ),
-    ma.Column("platform_state_since", "date", "First of the consecutive days in this state."),
+    ma.Column("platform_state_since", "date", "First day of the unbroken period in this state."),
     ma.Column(
         "activity_state",
         "string",

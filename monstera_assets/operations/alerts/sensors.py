@@ -82,7 +82,7 @@ def build_alert_sensors(alerts: Alerts, first_partition: date) -> list[SensorDef
     def of_lateness(context: SensorEvaluationContext) -> SkipReason:
         message = alerts.observe_lateness(context.instance, first_partition)
         _notify(alerts, context.instance, context.log, [message] if message else [])
-        return SkipReason("Checked for a late day. Nothing to run.")
+        return SkipReason("The check for late days is done. It starts no runs.")
 
     return [of_succeeded, of_failed, unsent, of_lateness]
 
