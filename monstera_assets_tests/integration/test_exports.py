@@ -227,7 +227,7 @@ def test_missing_tables(settings: Settings, output: Path) -> None:
         write_export(settings, output, STATES, every_table=False)
     empty = settings.database.with_name("empty.duckdb")
     duckdb.connect(str(empty)).close()
-    with pytest.raises(MissingTableError, match="No table can be exported"):
+    with pytest.raises(MissingTableError, match="No tables can be exported"):
         write_export(Settings(database=empty), output, BOTH, every_table=True)
 
 
