@@ -200,7 +200,8 @@ def test_all_products_of_the_user(seeds: duckdb.DuckDBPyConnection) -> None:
     found = section(PAGE, "All products of usr_05 on the last day")
     assert found.rows == expected
     assert sum(int(row["events"]) for row in found.rows) == 4
-    assert "4 events, compared with 5 on the platform" in " ".join(found.body.split())
+    body = " ".join(found.body.split())
+    assert "4 events, compared with 5 on the platform" in body
 
 
 def test_the_billing_of_the_account_is_the_files() -> None:
@@ -256,7 +257,8 @@ def test_the_transitions_of_the_account(seeds: duckdb.DuckDBPyConnection) -> Non
         row["days"] for row in section(PAGE, "States of acc_08").rows if row["state"] == "at_risk"
     ]
     assert (
-        f"{sum(map(int, at_risk))} days in at_risk are the sum of three rows above: {' + '.join(at_risk)}"
+        f"{sum(map(int, at_risk))} days in at_risk are the sum of three rows above:"
+        f" {' + '.join(at_risk)}"
         in " ".join(found.body.split())
     )
 
