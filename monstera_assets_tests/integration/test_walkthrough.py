@@ -258,8 +258,7 @@ def test_the_transitions_of_the_account(seeds: duckdb.DuckDBPyConnection) -> Non
     ]
     assert (
         f"{sum(map(int, at_risk))} days in at_risk are the sum of three rows above:"
-        f" {' + '.join(at_risk)}"
-        in " ".join(found.body.split())
+        f" {' + '.join(at_risk)}" in " ".join(found.body.split())
     )
 
 
