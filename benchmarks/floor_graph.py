@@ -94,7 +94,7 @@ def run(home: Path, first: str, last: str) -> None:
     """Run the frozen graph over a range of partitions in one run, in this process.
 
     Raises:
-        RuntimeError: the run failed.
+        RuntimeError: If the run failed.
     """
     steps = json.loads(Path(__file__).with_suffix(".json").read_text())["steps"]
     job = dg.Definitions(

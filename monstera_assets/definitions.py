@@ -49,8 +49,8 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     """Return all assets, checks, jobs, schedules, sensors and resources for a configuration.
 
     Raises:
-        SettingsError: a setting is invalid.
-        SourceError: the first partition depends on the source, but the source cannot be read.
+        SettingsError: If a setting is invalid.
+        SourceError: If the first partition depends on the source, but the source cannot be read.
     """
     settings = settings or load_settings()
     first = first_partition(settings)
@@ -115,7 +115,7 @@ def table_query(name: str, settings: Settings) -> Query:
     """Return the query that runs execute for a table.
 
     Raises:
-        SettingsError: the table does not exist, or its rows are computed or loaded by Python.
+        SettingsError: If the table does not exist, or its rows are computed or loaded by Python.
     """
     declared = {table.name: table for table in tables(settings)}
     if name not in declared:
@@ -133,7 +133,7 @@ def build_alerts(settings: Settings) -> Alerts:
     """Return the object that processes finished runs and sends alerts.
 
     Raises:
-        SettingsError: a URL in `alert_urls` is invalid, or its route names an unknown owner.
+        SettingsError: If a URL in `alert_urls` is invalid, or its route names an unknown owner.
     """
     return Alerts(settings, tables(settings), rules(settings))
 
@@ -145,7 +145,7 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
         settings: the configuration, or None for all defaults.
 
     Raises:
-        SettingsError: a setting adds a table that already exists.
+        SettingsError: If a setting adds a table that already exists.
     """
     assets = [
         *_declared(TableAsset, silver, gold),

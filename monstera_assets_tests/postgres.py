@@ -23,7 +23,7 @@ def postgres_server() -> Iterator[Path]:
     """Start a server; yield its folder, which also contains its socket.
 
     Raises:
-        FileNotFoundError: PostgreSQL is not installed.
+        FileNotFoundError: If PostgreSQL is not installed.
     """
     folder = Path(tempfile.mkdtemp(prefix="monstera-postgres-"))
     if os.geteuid() == 0:  # the server does not run as root

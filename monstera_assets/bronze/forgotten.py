@@ -104,7 +104,7 @@ def make_key(path: Path) -> Key:
     """Read the key, or create one that only the owner can read.
 
     Raises:
-        ForgottenKeyError: the file cannot be created or read.
+        ForgottenKeyError: If the file cannot be created or read.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
@@ -123,7 +123,7 @@ def read_key(path: Path) -> Key:
     """Read the key.
 
     Raises:
-        ForgottenKeyError: the file is missing, contains no key, or is readable by other users.
+        ForgottenKeyError: If the file is missing, contains no key, or is readable by other users.
     """
     try:
         mode = path.stat().st_mode
@@ -148,7 +148,7 @@ def forgetting(connection: duckdb.DuckDBPyConnection) -> Forgetting | None:
     """Return a `Forgetting`, or None if no one was erased.
 
     Raises:
-        ForgottenKeyError: people were erased, and the key is missing, unusable or wrong.
+        ForgottenKeyError: If people were erased, and the key is missing, unusable or wrong.
     """
     found = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"

@@ -422,7 +422,7 @@ class _EventLoad:
         """Find the file that caused an error, if any.
 
         Raises:
-            SourceError: a file cannot be read.
+            SourceError: If a file cannot be read.
         """
         if self.read is not None:
             columns = raw_columns(event_rules.REQUIRED, event_rules.OPTIONAL)
@@ -432,7 +432,7 @@ class _EventLoad:
         """Record the first affected day, and the current files of days whose rows have not changed.
 
         Raises:
-            SourceError: a file is missing or has changed since discovery.
+            SourceError: If a file is missing or has changed since discovery.
         """
         if self.read is not None:
             check_unchanged(self.read)

@@ -37,8 +37,8 @@ def stage(
     Both contain tombstones instead of the ids of erased people. For `copy`, see `stage_rows`.
 
     Raises:
-        ForgottenKeyError: people were erased, and the key is missing, unusable or wrong.
-        SourceError: a file lacks a required column or cannot be read.
+        ForgottenKeyError: If people were erased, and the key is missing, unusable or wrong.
+        SourceError: If a file lacks a required column or cannot be read.
     """
     forgotten = forgetting(connection)
     columns = raw_columns(required, optional)

@@ -187,7 +187,7 @@ def line_chart(
     """Draw up to three lines over days, labeled with their names and latest values.
 
     Raises:
-        ValueError: there are no days, more than three series, or too many points.
+        ValueError: If there are no days, more than three series, or too many points.
     """
     _require(days, len(days) * len(series))
     if len(series) > len(_STYLES):
@@ -230,7 +230,7 @@ def column_chart(
     `columns` are the columns of the figure's table that are shown on hover.
 
     Raises:
-        ValueError: there are no days, or too many points.
+        ValueError: If there are no days, or too many points.
     """
     parts = [(gains, PRIMARY)] if losses is None else [(gains, RISING), (losses, DECLINING)]
     _require(days, len(days) * len(parts))
@@ -261,7 +261,7 @@ def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
     `most` is the value at which a bar has full width, by default the highest value.
 
     Raises:
-        ValueError: there are no categories.
+        ValueError: If there are no categories.
     """
     if not bars:
         raise ValueError("a bar chart needs at least one bar")
@@ -285,7 +285,7 @@ def small_multiples(days: Sequence[date], panels: Sequence[Series]) -> Drawing:
     """Draw each series in its own panel with its name and latest value, on a shared scale.
 
     Raises:
-        ValueError: there are no days or series, or too many points.
+        ValueError: If there are no days or series, or too many points.
     """
     _require(days, len(days) * len(panels))
     known = [value for panel in panels for value in panel.values if value is not None]

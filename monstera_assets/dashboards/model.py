@@ -196,7 +196,7 @@ class Page:
         sections: all content below the big numbers.
 
     Raises:
-        ValueError: the page has more than `MAX_CHARTS` charts.
+        ValueError: If the page has more than `MAX_CHARTS` charts.
     """
 
     file: str

@@ -70,8 +70,8 @@ class Reader:
         `select` is built from declarations only. Values from data must be passed as `parameters`.
 
         Raises:
-            MissingTableError: a table was never materialized.
-            SchemaMismatchError: a stored table differs from its declaration.
+            MissingTableError: If a table was never materialized.
+            SchemaMismatchError: If a stored table differs from its declaration.
         """
         for table in tables:
             if table.name not in self._verified:
@@ -102,7 +102,7 @@ class Reader:
         """The latest day of the daily metrics.
 
         Raises:
-            MissingTableError: there are no daily metrics.
+            MissingTableError: If there are no daily metrics.
         """
         return self._known_days()[1]
 
@@ -110,7 +110,7 @@ class Reader:
         """Return the days in a timeframe for which metrics exist.
 
         Raises:
-            MissingTableError: there are no daily metrics.
+            MissingTableError: If there are no daily metrics.
         """
         first, last = self._known_days()
         return Frame(max(first, last - timedelta(days=timeframe.days - 1)), last, step)

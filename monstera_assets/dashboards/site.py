@@ -52,8 +52,8 @@ def build_site(
     The connection must not be in a transaction.
 
     Raises:
-        SiteError: the folder cannot be written to.
-        SchemaMismatchError: a stored table differs from its declaration.
+        SiteError: If the folder cannot be written to.
+        SchemaMismatchError: If a stored table differs from its declaration.
     """
     with writer.transaction(connection):
         reader = Reader(connection, [table for table in tables if table.partition_column])
@@ -71,8 +71,8 @@ def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) 
     """Build the site from a warehouse that is opened read-only.
 
     Raises:
-        WarehouseLockedError: the database stayed locked.
-        WarehouseError: an error of `build_site`, or the database cannot be opened.
+        WarehouseLockedError: If the database stayed locked.
+        WarehouseError: If `build_site` fails with one, or the database cannot be opened.
     """
     with connect(
         str(settings.database),

@@ -62,7 +62,7 @@ def read_catalog(source: Path) -> Catalog:
     """Return the accepted rows of a source's product catalog.
 
     Raises:
-        SourceError: the source cannot be read.
+        SourceError: If the source cannot be read.
     """
     batch = entity_batch(discover_source(source), earliest=date.min)
     columns = ", ".join(field.name for field in fields(Node))

@@ -90,7 +90,7 @@ class Metric:
         caveats: what to consider when reading the metric.
 
     Raises:
-        ValueError: the name does not follow the convention or does not imply a unit.
+        ValueError: If the name does not follow the convention or does not imply a unit.
     """
 
     name: str

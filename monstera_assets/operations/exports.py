@@ -72,7 +72,7 @@ def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
     """Return the tables in `names`, or all exportable tables if `names` is empty.
 
     Raises:
-        SettingsError: a table does not exist or may not be exported.
+        SettingsError: If a table does not exist or may not be exported.
     """
     allowed = {table.name: table for table in exportable(tables)}
     for name in names:
@@ -99,9 +99,9 @@ def write_export(
     `tables` must have been materialized.
 
     Raises:
-        WarehouseLockedError: the database stayed locked.
-        MissingTableError: no table was materialized, or a required table was not.
-        ExportError: the folder cannot be written, or the disk is full.
+        WarehouseLockedError: If the database stayed locked.
+        MissingTableError: If no table was materialized, or a required table was not.
+        ExportError: If the folder cannot be written, or the disk is full.
     """
     # Register the export before writing it, since an erasure would miss an unregistered one.
     register(settings.database, output)
@@ -144,7 +144,7 @@ def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
     """Rewrite each existing export of this warehouse, and delete older files.
 
     Raises:
-        ExportError: a folder cannot be written. Other folders may have been rewritten.
+        ExportError: If a folder cannot be written. Other folders may have been rewritten.
     """
     allowed = {table.name: table for table in exportable(tables)}
     folders = registered(settings.database)
@@ -169,7 +169,7 @@ def register(database: Path, output: Path) -> None:
     """Record an export folder in a file next to the database, so that later erasures find it.
 
     Raises:
-        ExportError: the file cannot be written.
+        ExportError: If the file cannot be written.
     """
     path = _register(database)
     try:

@@ -84,10 +84,11 @@ def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> 
         tables: all declared tables.
 
     Raises:
-        ForgetError: the id is unknown.
-        ForgottenKeyError: other people were erased before, and the key for their hashes is missing.
-        WarehouseLockedError: the database stayed locked.
-        WarehouseError: the disk is full. Repeat the call to complete the erasure.
+        ForgetError: If the id is unknown.
+        ForgottenKeyError: If other people were erased before, and the key for their hashes is
+            missing.
+        WarehouseLockedError: If the database stayed locked.
+        WarehouseError: If the disk is full. Repeat the call to complete the erasure.
     """
     if not user_id.strip():
         raise ForgetError("The user id is empty. Pass the id that the source contains.")

@@ -26,7 +26,7 @@ def dagster_home(settings: Settings) -> Path:
     the event log to write in batches.
 
     Raises:
-        SettingsError: the folder cannot be created or written.
+        SettingsError: If the folder cannot be created or written.
     """
     given = os.environ.get("DAGSTER_HOME")
     home = Path(given) if given else settings.database.absolute().parent / "dagster_home"
@@ -52,8 +52,9 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
     """Open the Dagster instance for a configuration.
 
     Raises:
-        SettingsError: the folder for Dagster's state cannot be created or written.
-        StateError: its files cannot be read or written, either now or while the instance is used.
+        SettingsError: If the folder for Dagster's state cannot be created or written.
+        StateError: If its files cannot be read or written, either now or while the instance is
+            used.
     """
     home = dagster_home(settings)
     try:

@@ -39,7 +39,7 @@ def rebuild_tags(changes: SourceChanges) -> Mapping[str, str]:
     """Return the tags of the run that the changes require.
 
     Raises:
-        ValueError: the changes require no run.
+        ValueError: If the changes require no run.
     """
     if changes.rebuild is None:
         raise ValueError("The source has not changed.")

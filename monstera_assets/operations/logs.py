@@ -31,7 +31,7 @@ def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Pat
     A name is replaced only as a whole word, and a number only as a cell in a check's examples.
 
     Raises:
-        LogError: a file is locked or cannot be written.
+        LogError: If a file is locked or cannot be written.
     """
     replaced = _Replacement(names, tombstone)
     changed = []

@@ -30,7 +30,7 @@ def source_range(settings: Settings) -> DateWindow:
     """Return the date range of creations, events and subscription events.
 
     Raises:
-        SourceError: the source cannot be read or has no readable date.
+        SourceError: If the source cannot be read or has no readable date.
     """
     with duckdb.connect(config=dict(connection_config())) as connection:
         bounds = date_bounds(
@@ -50,7 +50,7 @@ def choose_window(
     called only if needed.
 
     Raises:
-        SettingsError: a requested day has no partition, or the range is empty.
+        SettingsError: If a requested day has no partition, or the range is empty.
     """
     for flag, day in (("--from", first), ("--to", last)):
         if day is not None and not available.first <= day <= available.last:
@@ -69,7 +69,7 @@ def available_partitions(first: date) -> DateWindow:
     """Return the existing partitions, from the first day to yesterday.
 
     Raises:
-        SettingsError: the first day has not ended.
+        SettingsError: If the first day has not ended.
     """
     last_key = daily_partitions(first).get_last_partition_key()
     if last_key is None:

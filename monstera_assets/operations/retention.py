@@ -40,8 +40,8 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
     """Delete raw events older than `raw_event_retention_days`, and record the cut-off.
 
     Raises:
-        WarehouseLockedError: the database stayed locked.
-        WarehouseError: the disk is full. Repeat the call to complete the deletion.
+        WarehouseLockedError: If the database stayed locked.
+        WarehouseError: If the disk is full. Repeat the call to complete the deletion.
     """
     rows: dict[str, int] = {}
     with connect(

@@ -55,8 +55,8 @@ class Snapshots:
         """Yield a new folder to fill, and publish it when the body ends.
 
         Raises:
-            WarehouseError: the folder cannot be written, or another process is writing to it. The
-                class is `error`.
+            WarehouseError: If the folder cannot be written, or another process is writing to it.
+                The class is `error`.
         """
         try:
             with self._locked():
@@ -84,7 +84,7 @@ class Snapshots:
         """Delete all snapshots except the current one.
 
         Raises:
-            WarehouseError: another process is writing to the folder. The class is `error`.
+            WarehouseError: If another process is writing to the folder. The class is `error`.
         """
         with self._locked():
             self._clean()

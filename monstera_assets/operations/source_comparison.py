@@ -122,11 +122,11 @@ def compare_source(
         lock_timeout_seconds: seconds to wait for a lock, by default the configured value.
 
     Raises:
-        SettingsError: no day in the source has ended.
-        SourceError: the source cannot be read.
-        WarehouseLockedError: a run is writing to the warehouse.
-        SchemaMismatchError: the ledger has another version.
-        WarehouseError: the warehouse cannot be opened.
+        SettingsError: If no day in the source has ended.
+        SourceError: If the source cannot be read.
+        WarehouseLockedError: If a run is writing to the warehouse.
+        SchemaMismatchError: If the ledger has another version.
+        WarehouseError: If the warehouse cannot be opened.
     """
     in_source = source_range(settings)
     inputs = discover_source(settings.source)

@@ -132,7 +132,7 @@ def read_status(
     """Read the status at the time `now`, which determines the due day.
 
     Raises:
-        WarehouseError: the file cannot be opened for a reason other than a lock.
+        WarehouseError: If the file cannot be opened for a reason other than a lock.
     """
     due = Due.at(now, settings)
     runs, with_whole = _runs(instance)
@@ -175,7 +175,7 @@ def ensure_writable(settings: Settings) -> None:
     """Open the database for writing and close it, so that a run that cannot write fails early.
 
     Raises:
-        WarehouseError: another process holds the database, or it cannot be opened.
+        WarehouseError: If another process holds the database, or it cannot be opened.
     """
     with connect(
         str(settings.database),

@@ -152,7 +152,8 @@ def load_settings(**flags: Any) -> Settings:
     """Read the settings. Flags that are None are ignored.
 
     Raises:
-        SettingsError: a setting is invalid. The message says which one, where it was set and why.
+        SettingsError: If a setting is invalid. The message says which one, where it was set and
+            why.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     in_file = _read_file()

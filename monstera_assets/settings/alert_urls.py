@@ -52,7 +52,7 @@ def split_entries(value: object) -> object:
     Return any other value unchanged.
 
     Raises:
-        ValueError: the text starts with `[` but is not a JSON list of strings.
+        ValueError: If the text starts with `[` but is not a JSON list of strings.
     """
     if not isinstance(value, str):
         return value
@@ -74,7 +74,7 @@ def parse_entries(entries: Sequence[SecretStr]) -> tuple[Entry, ...]:
     """Return the entries with their routes.
 
     Raises:
-        ValueError: an entry is invalid. The message contains its position.
+        ValueError: If an entry is invalid. The message contains its position.
     """
     return tuple(_parse(position, entry) for position, entry in enumerate(entries, 1))
 

@@ -47,7 +47,7 @@ def date_bounds(
     transaction and is left unchanged.
 
     Raises:
-        SourceError: a file cannot be read or lacks its date column.
+        SourceError: If a file cannot be read or lacks its date column.
     """
     days: list[date] = []
     with connection.cursor() as cursor:

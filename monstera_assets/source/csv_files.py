@@ -69,7 +69,7 @@ def open_csv(file: SourceFile) -> CsvFile:
     """Read the header of a CSV file.
 
     Raises:
-        SourceError: the file has no readable header, is missing, or has changed since discovery.
+        SourceError: If the file has no readable header, is missing, or has changed since discovery.
     """
     file.check_unchanged()
     try:
@@ -109,7 +109,7 @@ class CsvStager:
         """Stage files, grouping those with the same header where possible.
 
         Raises:
-            SourceError: a file is missing, has changed, or cannot be accounted for.
+            SourceError: If a file is missing, has changed, or cannot be accounted for.
         """
         batches: dict[Header, list[SourceFile]] = {}
         for item in files:

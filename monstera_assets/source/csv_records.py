@@ -85,8 +85,8 @@ def read_header(path: Path, shown: str) -> Header:
     """Read the header of a file.
 
     Raises:
-        SourceError: the header is missing, is not CSV text in UTF-8, repeats a column name, or has
-            more than `MAX_COLUMNS` columns.
+        SourceError: If the header is missing, is not CSV text in UTF-8, repeats a column name, or
+            has more than `MAX_COLUMNS` columns.
     """
     with path.open("rb") as stream:
         if stream.read(2) in _UTF_16_MARKS:

@@ -20,7 +20,7 @@ def fingerprint(file: SourceFile) -> FileFingerprint:
     """Read a file once, in blocks, and return its fingerprint.
 
     Raises:
-        SourceError: the file is missing, unreadable, or has changed since discovery.
+        SourceError: If the file is missing, unreadable, or has changed since discovery.
     """
     file.check_unchanged()
     try:

@@ -93,7 +93,7 @@ def discover_source(folder: Path) -> Mapping[str, SourceInput]:
     out by day (``event_date=2025-06-01/``), with or without the prefix ``seed_``.
 
     Raises:
-        SourceError: the folder cannot be listed; a required input is missing; or an input exists
+        SourceError: If the folder cannot be listed; a required input is missing; or an input exists
             twice, mixes day folders with other files, contains a file that is unreadable or not CSV
             or Parquet, has a folder with an unreadable date, or points outside the source folder.
     """

@@ -43,7 +43,7 @@ def open_parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> Par
     """Read the footer of a Parquet file.
 
     Raises:
-        SourceError: the file is not Parquet, is truncated, is missing, or has changed.
+        SourceError: If the file is not Parquet, is truncated, is missing, or has changed.
     """
     file.check_unchanged()
     try:
@@ -109,7 +109,7 @@ def check_parquet(
     """Read these columns of each file separately, to find an unreadable file.
 
     Raises:
-        SourceError: a file cannot be read to its end.
+        SourceError: If a file cannot be read to its end.
     """
     for item in files:
         values = ["1", *(identifier(name) for name in columns if name in item.types)]

@@ -72,7 +72,7 @@ def stage_rows(
             ``<name>_rows_in_place``. Then call `check_unchanged`, or `explain_failure` on errors.
 
     Raises:
-        SourceError: a file lacks a required column, cannot be read, is missing, or has changed.
+        SourceError: If a file lacks a required column, cannot be read, is missing, or has changed.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} must consist of lowercase letters, digits and underscores.")
@@ -104,7 +104,7 @@ def check_unchanged(source_input: SourceInput) -> None:
     """Verify that the files have not changed since discovery.
 
     Raises:
-        SourceError: a file is missing or has changed.
+        SourceError: If a file is missing or has changed.
     """
     for file in source_input.files:
         file.check_unchanged()
@@ -119,7 +119,7 @@ def explain_failure(
     """Find the file that made reading in place fail, if any.
 
     Raises:
-        SourceError: a file cannot be read to its end, is missing, or has changed.
+        SourceError: If a file cannot be read to its end, is missing, or has changed.
     """
     if isinstance(error.__cause__ or error, NOT_THE_FILE):
         return

@@ -34,7 +34,7 @@ def path_literal(path: Path) -> str:
     """Return a literal that makes DuckDB open exactly this file, even if its name has wildcards.
 
     Raises:
-        SourceError: the path contains both a backslash and a wildcard.
+        SourceError: If the path contains both a backslash and a wildcard.
     """
     text = str(path)
     if _GLOB.search(text):

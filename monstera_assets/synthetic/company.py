@@ -40,7 +40,7 @@ class Company:
         anomalies: disturbances.
 
     Raises:
-        GenerationError: an argument is out of bounds.
+        GenerationError: If an argument is out of bounds.
     """
 
     users: int = DEFAULT_USERS

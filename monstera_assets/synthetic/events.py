@@ -191,7 +191,7 @@ def mean_events(company: Company) -> float:
     number.
 
     Raises:
-        GenerationError: `company.events` is too low for the number of active days.
+        GenerationError: If `company.events` is too low for the number of active days.
     """
     if company.events is None:
         return company.rates.events_per_active_day

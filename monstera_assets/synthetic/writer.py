@@ -70,7 +70,8 @@ def generate(
     """Write a company as a source folder, with the true hazards as Parquet if requested.
 
     Raises:
-        GenerationError: the folder is not empty or cannot be written, or `company.events` is too low.
+        GenerationError: If the folder is not empty or cannot be written, or `company.events` is too
+            low.
     """
     with _new_folder(output) as folder:
         rows = _Writer(company, folder, kind).write(with_truth=with_truth)

@@ -51,7 +51,7 @@ class TableBatch:
         """Replace each table's slice in the caller's transaction.
 
         Raises:
-            SchemaMismatchError: a table's rows differ from its declaration.
+            SchemaMismatchError: If a table's rows differ from its declaration.
         """
         try:
             self._write(connection, window)

@@ -34,8 +34,8 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
     that, the old file stays in use and the next call starts again.
 
     Raises:
-        WarehouseError: the database stayed locked, or the disk has no space for a second file. The
-            old file stays in use.
+        WarehouseError: If the database stayed locked, or the disk has no space for a second file.
+            The old file stays in use.
     """
     path = database.absolute()
     incoming = path.with_name(path.name + _SUFFIX)

@@ -65,9 +65,9 @@ def connect(
     The first connection upgrades a file that has an older layout.
 
     Raises:
-        WarehouseLockedError: the lock was not released within `lock_timeout_seconds`.
-        WarehouseError: the file cannot be opened, is not a DuckDB database, has a newer layout, has
-            an older layout on a read-only connection, or the disk is full.
+        WarehouseLockedError: If the lock was not released within `lock_timeout_seconds`.
+        WarehouseError: If the file cannot be opened, is not a DuckDB database, has a newer layout,
+            has an older layout on a read-only connection, or the disk is full.
     """
     _check_name(database)
     if not read_only:

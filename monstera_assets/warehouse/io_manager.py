@@ -202,7 +202,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         """Insert the rows of a query or a DataFrame, and render the previews.
 
         Raises:
-            SchemaMismatchError: columns or types differ from the declaration.
+            SchemaMismatchError: If columns or types differ from the declaration.
         """
         computed = obj if isinstance(obj, Computed) else Computed(obj)
         window = slice_window(table_slice)
@@ -232,8 +232,8 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         """Return the upstream table and the days to read, after verifying that they exist.
 
         Raises:
-            MissingTableError: the table, or a mapped partition, was never materialized.
-            SchemaMismatchError: the table was written with a different declaration.
+            MissingTableError: If the table, or a mapped partition, was never materialized.
+            SchemaMismatchError: If the table was written with a different declaration.
         """
         return rows_to_read(context, table_slice, connection)
 
@@ -289,7 +289,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         midnight in date columns are converted, since pandas lacks nullable integers and dates.
 
         Raises:
-            SchemaMismatchError: columns or types differ from the declaration.
+            SchemaMismatchError: If columns or types differ from the declaration.
         """
         window = slice_window(table_slice)
         table = declaration(table_slice)
@@ -305,8 +305,8 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         """Return the rows of the mapped partitions, after verifying that they exist.
 
         Raises:
-            MissingTableError: the table, or a mapped partition, was never materialized.
-            SchemaMismatchError: the table was written with a different declaration.
+            MissingTableError: If the table, or a mapped partition, was never materialized.
+            SchemaMismatchError: If the table was written with a different declaration.
         """
         rows = rows_to_read(context, table_slice, connection)
         where = f" WHERE {rows.table.partition_column} BETWEEN ? AND ?" if rows.days else ""
@@ -321,9 +321,10 @@ def rows_to_read(
     """Return an input's table and the days that the asset reads from it.
 
     Raises:
-        MissingTableError: the table, or a day to read, was never materialized.
-        MissingPartitionsError: the table's as-of date is before the days to compute.
-        SchemaMismatchError: the table was written with another declaration, or no asset produces it.
+        MissingTableError: If the table, or a day to read, was never materialized.
+        MissingPartitionsError: If the table's as-of date is before the days to compute.
+        SchemaMismatchError: If the table was written with another declaration, or no asset produces
+            it.
     """
     upstream = context.upstream_output
     if upstream is None:
@@ -414,7 +415,7 @@ def declaration(table_slice: TableSlice) -> Table:
     """Return the declaration of the table that an asset fills.
 
     Raises:
-        SchemaMismatchError: the table is not declared.
+        SchemaMismatchError: If the table is not declared.
     """
     table = declared(f"{table_slice.schema}.{table_slice.table}")
     if table is None:

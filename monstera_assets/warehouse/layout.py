@@ -46,7 +46,7 @@ def bring_up_to_date(
         steps: the upgrade steps.
 
     Raises:
-        WarehouseError: the version is newer than the last step, the version is older and the
+        WarehouseError: If the version is newer than the last step, the version is older and the
             connection is read-only, or a step failed. The file is unchanged.
     """
     steps = STEPS if steps is None else steps

@@ -91,7 +91,7 @@ class TableAsset:
     """A table with its previews, the function that computes it, and the days that it reads.
 
     Raises:
-        ValueError: `batch_by_date` is set, but the days depend on each other.
+        ValueError: If `batch_by_date` is set, but the days depend on each other.
     """
 
     table: Table
@@ -143,7 +143,7 @@ class TableAsset:
             policy: the thresholds.
 
         Raises:
-            SchemaMismatchError: columns or types differ from the declaration.
+            SchemaMismatchError: If columns or types differ from the declaration.
         """
         rows = self.function(
             *(_days_of(relations[name]) for name in self.inputs),

@@ -53,7 +53,7 @@ def from_text(text: str) -> Sequence[DateWindow]:
     """Parse text returned by `as_text`.
 
     Raises:
-        ValueError: the text has a different format.
+        ValueError: If the text has a different format.
     """
     ends = [window.split("/") for window in text.split(",") if window]
     return [DateWindow(date.fromisoformat(first), date.fromisoformat(last)) for first, last in ends]

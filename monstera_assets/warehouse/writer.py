@@ -68,8 +68,8 @@ def replace(
     window that are in its column `day` are replaced.
 
     Raises:
-        SchemaMismatchError: the stored table or the rows' columns differ from the declaration.
-        WarehouseError: a row's partition date is outside `window`, or a value cannot be cast.
+        SchemaMismatchError: If the stored table or the rows' columns differ from the declaration.
+        WarehouseError: If a row's partition date is outside `window`, or a value cannot be cast.
     """
     prepare(connection, table)
     delete(connection, table, window, only_days)
@@ -82,7 +82,7 @@ def prepare(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Create the table from its declaration, or verify the stored table against it.
 
     Raises:
-        SchemaMismatchError: the stored table has different columns or types.
+        SchemaMismatchError: If the stored table has different columns or types.
     """
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
     stored = stored_columns(connection, table)
@@ -100,8 +100,8 @@ def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Verify that the table exists and matches its declaration.
 
     Raises:
-        SchemaMismatchError: the stored table has different columns or types.
-        MissingTableError: the table does not exist.
+        SchemaMismatchError: If the stored table has different columns or types.
+        MissingTableError: If the table does not exist.
     """
     stored = stored_columns(connection, table)
     if not stored:
@@ -151,7 +151,7 @@ def delete(
     """Delete the table's rows, or those of the partitions in `window` (see `replace`).
 
     Raises:
-        ArchivedDaysError: the rows are raw events of days that cannot be recomputed.
+        ArchivedDaysError: If the rows are raw events of days that cannot be recomputed.
     """
     require_recomputable(connection, table.name, window)
     condition = ""
@@ -175,9 +175,9 @@ def insert(
     The types of a SQL query are not verified.
 
     Raises:
-        SchemaMismatchError: a declared column is missing, or a column is not declared.
-        WarehouseError: a row's partition date is outside `window`, a non-nullable column is null, or a
-            value cannot be cast without loss.
+        SchemaMismatchError: If a declared column is missing, or a column is not declared.
+        WarehouseError: If a row's partition date is outside `window`, a non-nullable column is
+            null, or a value cannot be cast without loss.
     """
     if isinstance(rows, ir.Table):
         rows = compile_verified(table, rows)
@@ -242,7 +242,7 @@ def verify_columns(table: Table, delivered: list[str]) -> None:
     """Compare the delivered columns with the declaration.
 
     Raises:
-        SchemaMismatchError: a column is missing, not declared, or delivered twice.
+        SchemaMismatchError: If a column is missing, not declared, or delivered twice.
     """
     expected = [column.name for column in table.data_columns]
     problems = [
@@ -261,8 +261,8 @@ def verify_schema(table: Table, delivered: Mapping[str, dt.DataType]) -> None:
     """Compare column names and types with the declaration.
 
     Raises:
-        SchemaMismatchError: columns are missing, are not declared or have another type. The message
-            names each one.
+        SchemaMismatchError: If columns are missing, are not declared or have another type. The
+            message names each one.
     """
     verify_columns(table, list(delivered))
     declared = table.relation.schema()
@@ -282,7 +282,7 @@ def compile_verified(table: Table, rows: ir.Table) -> Query:
     """Compile the query for a table's rows.
 
     Raises:
-        SchemaMismatchError: columns or types differ from the declaration.
+        SchemaMismatchError: If columns or types differ from the declaration.
     """
     verify_schema(table, rows.schema())
     return compile_query(rows)
@@ -353,8 +353,8 @@ def require_partitions(
     Otherwise, a missing day would look like a day without activity, and states would be wrong.
 
     Raises:
-        MissingPartitionsError: days are missing. The message names the command that loads them.
-        ArchivedDaysError: days are missing because their raw events were deleted.
+        MissingPartitionsError: If days are missing. The message names the command that loads them.
+        ArchivedDaysError: If days are missing because their raw events were deleted.
     """
     missing = connection.execute(
         "SELECT CAST(day AS DATE) FROM (SELECT unnest(generate_series("

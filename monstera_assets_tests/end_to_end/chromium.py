@@ -28,7 +28,7 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
     """Start Chromium with an empty profile; it requests and logs only what a page needs.
 
     Raises:
-        AssertionError: Chromium or its driver is not on the path.
+        AssertionError: If Chromium or its driver is not on the path.
     """
     binary = shutil.which("chromium") or shutil.which("chromium-browser")
     driver = shutil.which("chromedriver")

@@ -94,7 +94,7 @@ def until(what: Callable[[], bool], name: str, processes: list[subprocess.Popen[
     """Wait until a condition holds.
 
     Raises:
-        AssertionError: the condition did not become true in time, or a process ended.
+        AssertionError: If the condition did not become true in time, or a process ended.
     """
     for _ in range(PATIENCE_SECONDS * 2):
         if what():

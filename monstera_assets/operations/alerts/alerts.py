@@ -55,7 +55,7 @@ class Alerts:
         """Parse the URLs without connecting. `clock` returns seconds since the Unix epoch.
 
         Raises:
-            SettingsError: a URL is invalid, or its route names an unknown owner.
+            SettingsError: If a URL is invalid, or its route names an unknown owner.
         """
         self._settings = settings
         self._tables = list(tables)
@@ -77,7 +77,7 @@ class Alerts:
             The message, or None if there is nothing to report.
 
         Raises:
-            AlertStateError: the alert file cannot be used.
+            AlertStateError: If the alert file cannot be used.
         """
         if run.status not in FINISHED:
             return None
@@ -94,7 +94,7 @@ class Alerts:
         A run is missed if its process was killed or could not write to the alert file.
 
         Raises:
-            AlertStateError: the alert file cannot be used.
+            AlertStateError: If the alert file cannot be used.
         """
         state = self._state(instance)
         after = max(state.since(), self._clock() - CATCH_UP_DAYS * 86_400)
@@ -122,7 +122,7 @@ class Alerts:
             A message that the day is late or no longer late, or None if nothing changed.
 
         Raises:
-            AlertStateError: the alert file cannot be used.
+            AlertStateError: If the alert file cannot be used.
         """
         now = datetime.fromtimestamp(self._clock(), UTC)
         due = Due.at(now, self._settings)
@@ -139,7 +139,7 @@ class Alerts:
             One line for each channel that refused a message. Such a channel does not delay others.
 
         Raises:
-            AlertStateError: the alert file cannot be used.
+            AlertStateError: If the alert file cannot be used.
         """
         if not self._channels:
             return []

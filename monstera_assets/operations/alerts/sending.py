@@ -31,7 +31,7 @@ class Service:
         """Parse the URL without connecting.
 
         Raises:
-            ValueError: Apprise does not support the URL, or a part of the URL is missing.
+            ValueError: If Apprise does not support the URL, or a part of the URL is missing.
         """
         asset = apprise.AppriseAsset(
             app_id="Monstera", app_desc="Monstera", async_mode=False, secure_logging=True

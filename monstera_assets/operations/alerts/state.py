@@ -85,7 +85,7 @@ class AlertState:
             The message, or None if there is nothing to report or the run was processed before.
 
         Raises:
-            AlertStateError: the file cannot be used. The run stays unprocessed.
+            AlertStateError: If the file cannot be used. The run stays unprocessed.
         """
         now = self._clock()
         with self._transaction() as connection:
