@@ -1,7 +1,7 @@
 """Back-testing of churn predictions.
 
-For each evaluation date, a model is trained on dates whose outcomes were known by then. The model, the
-baseline and the base rate are compared on the same rows, and `best_of` chooses which to publish.
+For each evaluation date, a model is trained on snapshots whose outcomes were known by then. The model,
+the baseline and the base rate are compared on the same rows, and `best_of` chooses which to publish.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _TOP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Figures:
-    """Accuracy of the predictions for a set of rows.
+    """Prediction accuracy for a set of rows.
 
-    A figure is None if it cannot be computed, such as the AUC if only one outcome occurs.
+    Figures that cannot be computed are None, such as the AUC when only one outcome occurs.
     """
 
     rows_scored: int
@@ -59,7 +59,7 @@ class Figures:
 def evaluation_dates(
     features: pd.DataFrame, target: Target, policy: ChurnPolicy
 ) -> list[pd.Timestamp]:
-    """Return the latest dates whose outcomes are known, in ascending order."""
+    """Return the latest snapshot dates with known outcomes, in ascending order."""
     as_of = as_of_date(features)
     if as_of is None:
         return []
@@ -107,7 +107,7 @@ def _predictions(features: pd.DataFrame, target: Target, policy: ChurnPolicy) ->
         return []
     from monstera_assets.prediction.churn_model import one_thread
 
-    # The dates run in parallel, with one thread each, so that the results are identical on any machine.
+    # Each date runs on its own single thread, so the results are identical on every machine.
     with one_thread(), ThreadPoolExecutor(os.cpu_count()) as threads:
         return list(threads.map(lambda date: predict(features, date, target, policy), dates))
 
@@ -119,8 +119,8 @@ def _pooled(parts: Iterable[Floats]) -> Floats:
 def best_of(overall: Mapping[Predictor, Figures], is_enough: bool) -> Predictor:
     """Return the predictor to publish.
 
-    The model is published if it beats the baseline on both Brier score and AUC. Otherwise the baseline
-    is published, or the base rate if there is not enough data to compare them.
+    The model is published if it beats the baseline on both Brier score and AUC. Otherwise, the baseline
+    is published. If there is not enough data to compare them, the base rate is published.
     """
     if not is_enough:
         return Predictor.BASE_RATE
@@ -129,7 +129,7 @@ def best_of(overall: Mapping[Predictor, Figures], is_enough: bool) -> Predictor:
 
 
 def published_of(evaluation: pd.DataFrame, target: Target) -> Predictor:
-    """Return the predictor that is marked as published in an evaluation."""
+    """Return the predictor marked as published in an evaluation."""
     is_its = (evaluation["entity"] == target.entity) & evaluation["is_published"]
     return Predictor(evaluation.loc[is_its, "predictor"].iloc[0])
 
@@ -153,7 +153,7 @@ def figures(churned: Floats, probabilities: Floats) -> Figures:
         shares,
         auc=area_under_curve(churned, probabilities),
         brier_score=float(np.mean((probabilities - churned) ** 2)),
-        # With a base rate of 0 or 1, the loss can be infinite.
+        # If the base rate is 0 or 1, the loss can be infinite.
         log_loss=float(-np.log(of_outcome).mean()) if of_outcome.min() > 0 else None,
         top_tenth_lift=top_lift(churned, probabilities),
     )
@@ -162,7 +162,7 @@ def figures(churned: Floats, probabilities: Floats) -> Figures:
 def area_under_curve(churned: Floats, probabilities: Floats) -> float | None:
     """Return the probability that a churned row scores higher than a retained row.
 
-    Ties count as one half. Return None unless both outcomes occur.
+    Ties count as one half. The result is None unless both outcomes occur.
     """
     lost = float(churned.sum())
     kept = len(churned) - lost
@@ -173,9 +173,9 @@ def area_under_curve(churned: Floats, probabilities: Floats) -> float | None:
 
 
 def top_lift(churned: Floats, probabilities: Floats) -> float | None:
-    """Return the churned share of the top 10% of rows divided by the churned share of all rows.
+    """Return the churn rate of the top 10% of rows divided by the overall churn rate.
 
-    Rows tied at the cutoff are weighted proportionally. Return None if no row churned.
+    Rows tied at the cutoff are weighted proportionally. The result is None if no row churned.
     """
     if not churned.any():
         return None
@@ -196,7 +196,7 @@ def _rows_of(
 ) -> Iterator[dict[str, object]]:
     """Yield one row for decile 0 (all rows) and then one row per decile.
 
-    The training columns summarize the training data of all given predictions.
+    The training columns summarize the training data for all given predictions.
     """
     dates = [day for each in predictions for day in each.training["snapshot_date"].unique()]
     about = {

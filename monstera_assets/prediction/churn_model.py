@@ -1,8 +1,8 @@
 """The churn model and the baseline that it must beat, built with scikit-learn.
 
 The model is a logistic regression on linear-spline features. Cross-validation selects the
-regularization strength and yields the out-of-fold logits for Platt scaling. If possible, all rows of a
-user are in the same fold. The model is additive, so the contribution of each feature group to a logit
+regularization strength and provides the out-of-fold logits for Platt scaling. If possible, all of a
+user's rows are in the same fold. The model is additive, so each feature group's contribution to a logit
 is exact.
 
 Results are bit-for-bit reproducible: folds are seeded and linear algebra runs on one thread.
@@ -36,11 +36,11 @@ _SOLVER = "newton-cholesky"
 _KNOTS = 5
 """Number of knots per spline. Knots are at quantiles, so the slope can change at the quartiles."""
 _MIN_FREQUENCY = 0.01
-"""Categories with a smaller share of the rows are pooled."""
+"""Minimum share of rows for a category. Rarer categories are pooled."""
 _PRIOR_ROWS = 20.0
-"""Number of pseudo-rows at the base rate that are added to each bin of the baseline."""
+"""Number of pseudo-rows at the base rate to add to each baseline bin."""
 _CLIP = 1e-4
-"""Minimum distance of a probability from 0 and 1, because no sample supports more extreme values."""
+"""Minimum distance of probabilities from 0 and 1. No sample supports more extreme values."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Model:
     Attributes:
         target: the prediction target.
         preprocessor: pipeline that turns features into standardized columns.
-        column_groups: index of the feature group of each column.
+        column_groups: index of each column's feature group.
         weights: change in the logit per unit of each column.
-        intercept: logit of the average row.
+        intercept: logit of an average row.
     """
 
     target: Target
@@ -62,18 +62,18 @@ class Model:
     intercept: float
 
     def contributions(self, rows: pd.DataFrame) -> Floats:
-        """Return the contributions to the logits as an array of rows x feature groups."""
+        """Return the contributions to the logits, with one column per feature group."""
         parts = self.preprocessor.transform(_features(rows, self.target)) * self.weights
         groups = range(len(self.target.groups))
         return np.column_stack([parts[:, self.column_groups == g].sum(axis=1) for g in groups])
 
     def predict(self, rows: pd.DataFrame) -> Floats:
-        """Return the churn probability of each row."""
+        """Return the churn probability for each row."""
         return probability(self.intercept + self.contributions(rows).sum(axis=1))
 
 
 def fit_model(rows: pd.DataFrame, churned: Floats, target: Target) -> Model:
-    """Fit the model to rows with known outcomes. Both outcomes must occur."""
+    """Fit the model to rows with known outcomes, which must include both outcomes."""
     preprocessor = _preprocessor(rows, target)
     folds = _folds(rows, churned, target)
     with one_thread():
@@ -93,7 +93,7 @@ def fit_model(rows: pd.DataFrame, churned: Floats, target: Target) -> Model:
         platt = LogisticRegression(C=np.inf, solver=_SOLVER)
         platt.fit(out_of_fold_logits.reshape(-1, 1), churned)
     platt_slope, platt_intercept = platt.coef_[0, 0], platt.intercept_[0]
-    # Column names start with the index of the feature group.
+    # Each column name starts with the index of its feature group.
     names = preprocessor.get_feature_names_out()
     return Model(
         target,
@@ -107,9 +107,9 @@ def fit_model(rows: pd.DataFrame, churned: Floats, target: Target) -> Model:
 def fit_baseline(
     rows: pd.DataFrame, churned: Floats, target: Target
 ) -> Callable[[pd.DataFrame], Floats]:
-    """Return a predictor that bins rows by one feature and returns the churned share of each bin.
+    """Return a predictor that bins rows by one feature and returns each bin's churn rate.
 
-    The shares are shrunk toward the base rate.
+    Churn rates are shrunk toward the base rate.
     """
 
     def bins(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
@@ -123,23 +123,23 @@ def fit_baseline(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run linear algebra on one thread, so that sums do not depend on the number of cores.
+    """Run linear algebra on one thread so that sums do not depend on the number of cores.
 
     The limit applies to the whole process. If several threads fit models, wrap all of them in an outer
-    `one_thread()`. Otherwise the first thread to finish lifts the limit for the others.
+    `one_thread()`. Otherwise, the first thread to finish lifts the limit for the others.
     """
     with threadpool_limits(limits=1):
         yield
 
 
 def probability(logits: Floats) -> Floats:
-    """Return the probabilities of logits, clipped to the range 0.0001 to 0.9999."""
+    """Convert logits to probabilities, clipped to between 0.0001 and 0.9999."""
     return np.clip(1.0 / (1.0 + np.exp(-logits)), _CLIP, 1.0 - _CLIP)
 
 
 def _preprocessor(rows: pd.DataFrame, target: Target) -> Pipeline:
-    """Return the preprocessor, which uses linear splines for numbers and indicators for categories."""
-    # If a number is missing, all basis functions are 0, so that missing numbers form a separate level.
+    """Return a preprocessor with linear splines for numbers and indicators for categories."""
+    # For missing numbers, all basis functions are 0, so missing numbers form a separate level.
     splines = SplineTransformer(_KNOTS, degree=1, knots="quantile", handle_missing="zeros")
     indicators = OneHotEncoder(
         min_frequency=_MIN_FREQUENCY, handle_unknown="infrequent_if_exist", sparse_output=False
@@ -153,7 +153,7 @@ def _preprocessor(rows: pd.DataFrame, target: Target) -> Pipeline:
 
 
 def _features(rows: pd.DataFrame, target: Target) -> pd.DataFrame:
-    """Return numbers as floats and categories as strings; missing values are NaN or `""`."""
+    """Convert numbers to floats and categories to strings, with NaN or `""` for missing values."""
     categories = {name for group in target.groups for name in group.categories}
     return pd.DataFrame(
         {
@@ -166,9 +166,9 @@ def _features(rows: pd.DataFrame, target: Target) -> pd.DataFrame:
 
 
 def _folds(rows: pd.DataFrame, churned: Floats, target: Target) -> list[tuple[Floats, Floats]]:
-    """Return the training and test rows of each fold. If possible, no user is in both.
+    """Return the training and test rows of each fold. No user is in both, if possible.
 
-    Users are identified by account and signup date, which do not change when a user ID is erased.
+    Users are identified by account and signup date, because these do not change when a user is erased.
     """
     since = rows["snapshot_date"] - pd.to_timedelta(rows[target.age], unit="D")
     groups = rows.groupby([rows[ACCOUNT], since]).ngroup().to_numpy()
@@ -177,5 +177,5 @@ def _folds(rows: pd.DataFrame, churned: Floats, target: Target) -> list[tuple[Fl
         folds = list(splitter.split(rows, groups=groups))
         if all(np.ptp(churned[part]) > 0 for fold in folds for part in fold):
             return folds
-    # There are too few users for grouped folds.
+    # Too few users for grouped folds.
     return list(StratifiedKFold(FOLDS).split(rows, churned))

@@ -1,4 +1,4 @@
-"""Churn predictions as of a date, from models trained on outcomes known by that date."""
+"""Churn predictions as of a date, made by models trained on outcomes known by that date."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Prediction:
 
     Attributes:
         rows: features and outcomes of that date, sorted.
-        training: the training rows of the models.
-        base_rate: the churned share of the training rows; NaN without training rows.
+        training: the rows that the models are trained on.
+        base_rate: the churn rate of the training rows, or NaN if there are none.
         model: the fitted model, or None if there is not enough training data.
-        probabilities: one probability per row, for each predictor with enough training data.
+        probabilities: one probability per row for each predictor that has enough training data.
     """
 
     date: pd.Timestamp
@@ -49,14 +49,14 @@ class Prediction:
 
     @property
     def churned(self) -> Floats:
-        """The outcomes: 1 for churned rows and 0 for all others."""
+        """The outcome of each row: 1 if churned, otherwise 0."""
         return self.rows["churned"].to_numpy(dtype=np.float64)
 
 
 def predict(
     features: pd.DataFrame, date: pd.Timestamp, target: Target, policy: ChurnPolicy
 ) -> Prediction:
-    """Train on the outcomes known by a date and predict the outcomes for the rows of that date."""
+    """Train on the outcomes known by a date and predict the outcomes of that date's rows."""
     training = training_rows(features, date, target, policy)
     rows = sort_rows(features[features["snapshot_date"] == date], target)
     model: Model | None = None
@@ -83,14 +83,14 @@ def as_of_date(features: pd.DataFrame) -> pd.Timestamp | None:
 def training_rows(
     features: pd.DataFrame, date: pd.Timestamp, target: Target, policy: ChurnPolicy
 ) -> pd.DataFrame:
-    """Return the training rows for a model as of a date: rows with outcomes known by then."""
+    """Return the training rows for a date, which are rows whose outcomes are known by then."""
     last = date - pd.Timedelta(days=target.horizon_days)
     first = last - pd.Timedelta(days=STEP_DAYS * (policy.training_dates - 1))
     return features[features["snapshot_date"].between(first, last)]
 
 
 def is_enough(training: pd.DataFrame, policy: ChurnPolicy) -> bool:
-    """Return whether the training data is sufficient for a model and a baseline."""
+    """Return whether there is enough training data for a model and a baseline."""
     churned = training["churned"].to_numpy(dtype=np.float64)
     return len(training) >= policy.min_training_rows and has_both_outcomes(churned, policy)
 
@@ -101,9 +101,9 @@ def has_both_outcomes(churned: Floats, policy: ChurnPolicy) -> bool:
 
 
 def sort_rows(rows: pd.DataFrame, target: Target, *more: str) -> pd.DataFrame:
-    """Sort rows by date, account, features and `more` columns, because query results are unordered.
+    """Sort query results, which have no defined order, by date, account, features and `more` columns.
 
-    The user or account ID comes last and only breaks ties between otherwise equal rows.
+    User or account IDs come last, so they only break ties between otherwise equal rows.
     """
     by = ["snapshot_date", ACCOUNT, *target.features, *more, target.key]
     return rows.sort_values(list(dict.fromkeys(by)), kind="stable", ignore_index=True)

@@ -36,14 +36,14 @@ def score(
     """Score the rows on the as-of date.
 
     Args:
-        features: rows of all snapshots.
-        published: the predictor to use; replaced by the base rate if there is not enough training data.
+        features: the rows from all snapshots.
+        published: the predictor to use. With too little training data, the base rate is used instead.
         target: the prediction target.
         policy: provides the thresholds.
 
     Returns:
-        The features with `RISK_COLUMNS`. Scores from the base rate have no band or reasons. They have
-        no probability if no outcome is known.
+        The features plus `RISK_COLUMNS`. Scores from the base rate have no risk band or reasons. If no
+        outcome is known, they have no probability either.
     """
     as_of = as_of_date(features)
     if as_of is None:
@@ -60,7 +60,7 @@ def score(
     elif source is Predictor.BASELINE:
         columns["reason_1"] = _sentences(rows, target.baseline_reason, "")
         columns["reason_1_effect"] = probabilities - prediction.base_rate
-    # The base rate is the same for all rows, so it cannot rank them.
+    # The base rate is the same for every row, so it cannot rank them.
     if source is not Predictor.BASE_RATE:
         medium, high = target.risk_thresholds(policy)
         bands = [probabilities >= high, probabilities >= medium]
@@ -78,15 +78,15 @@ def score(
 
 
 def _reasons(rows: pd.DataFrame, model: Model) -> dict[str, Any]:
-    """Return the feature groups with the largest contributions to each logit, in descending order.
+    """Return the feature groups that contribute most to each logit, in descending order.
 
-    The effect of a reason is the probability minus what it would be if the feature group were average.
+    A reason's effect is the probability minus what it would be if the feature group were average.
     """
     from monstera_assets.prediction.churn_model import probability
 
     parts = model.contributions(rows)
     logits = model.intercept + parts.sum(axis=1)
-    # The stable sort keeps tied groups in the order in which the target lists them.
+    # The stable sort keeps tied groups in the target's order.
     by_size = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :REASONS]
     sentences = np.full(parts.shape, None, dtype=object)
     for number, group in enumerate(model.target.groups):
@@ -102,7 +102,7 @@ def _reasons(rows: pd.DataFrame, model: Model) -> dict[str, Any]:
 
 
 def _sentences(rows: pd.DataFrame, reason: str, if_unknown: str) -> list[str]:
-    """Return one sentence per row, with column values in place of the names in braces."""
+    """Return one sentence per row, with the names in braces replaced by column values."""
     names = [name for name in rows.columns if "{" + name in reason]
     known = rows[names].notna().all(axis=1)
     values = zip(*(rows[name] for name in names), strict=True)

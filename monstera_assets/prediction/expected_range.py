@@ -2,14 +2,15 @@
 
 On each day, a series has a number of members and an amount, such as monthly and daily active users. The
 expected amount is the number of members times the median rate on the same weekday of earlier weeks. The
-spread is estimated from past absolute residuals. It is never below the spread expected by chance,
+spread is estimated from past absolute residuals. It is never less than the spread expected by chance,
 whether members act independently or whole accounts act together.
 
 A day is out of range if its deviation exceeds a threshold. The threshold includes a Bonferroni
-correction: by chance, all series together exceed it only at the configured rate per quarter.
+correction, so chance alone causes such deviations only at the configured rate per quarter across all
+series.
 
-Two spans are evaluated: each day, and the week that ends on it. Each week is compared with the weeks
-that ended 4 to 15 weeks earlier, to reveal drift that is too slow to show on a single day.
+Two spans are evaluated: each day and the week ending on it. Each week is compared with the weeks that
+ended 4 to 15 weeks earlier, which reveals drift that is too slow to show on a single day.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from monstera_assets.lifecycle.intervals import day_date, day_number
 from monstera_assets.lifecycle.policy import AnomalyPolicy
 
 MODEL_VERSION = "state-anomaly-1"
-"""Version of the method. It changes whenever the expectation, spread or threshold changes."""
+"""Method version, which changes whenever the expectation, spread or threshold changes."""
 WEEK = 7
 QUARTER = 91
 FEWEST_RESIDUALS = 84
-"""Minimum number of past residuals for a day to be evaluated."""
+"""Minimum number of past residuals needed to evaluate a day."""
 
 
 class Span(StrEnum):
@@ -52,9 +53,9 @@ class _Shape:
 
     Attributes:
         days: number of days in the span.
-        first_week, last_week: range of earlier weeks that give the expected rate for the weekday.
-        fewest_weeks: minimum number of these weeks with data.
-        first_residual, last_residual: range of earlier days whose residuals give the spread.
+        first_week, last_week: range of earlier weeks that determine the expected weekday rate.
+        fewest_weeks: minimum number of those weeks with data.
+        first_residual, last_residual: range of earlier days whose residuals determine the spread.
         to_deviation: factor that converts the spread to the standard deviation of a normal
             distribution.
         freedom: degrees of freedom per residual.
@@ -81,14 +82,14 @@ class _Shape:
 
     @property
     def days_before_judged(self) -> int:
-        """Days of history before the first day that can be evaluated."""
+        """Days of history needed before a day can be evaluated."""
         weeks = self.first_week - 1 + self.fewest_weeks
         return self.days - 1 + WEEK * weeks + self.first_residual - 1 + FEWEST_RESIDUALS
 
 
 # Factor and efficiency under a normal distribution (P. J. Huber, Robust Statistics, 1981): 1.4826 and
-# 37% for the median absolute residual, sqrt(pi / 2) and 88% for the mean absolute residual. Residuals
-# of weekly sums overlap, so seven count as one.
+# 37% for the median absolute residual, sqrt(pi / 2) and 88% for the mean absolute residual. Weekly sums
+# overlap, so seven of their residuals count as one.
 _SHAPES = {
     Span.DAY: _Shape(1, 1, 6, 4, 1, 84, 1.4826, 0.37),
     Span.WEEK: _Shape(WEEK, 4, 15, 6, 28, 111, 1.2533, 0.88 / WEEK),
@@ -96,9 +97,9 @@ _SHAPES = {
 DAYS_OF = {span: shape.days for span, shape in _SHAPES.items()}
 """Number of days per span."""
 DAYS_NEEDED = max(shape.reach for shape in _SHAPES.values()) + 1
-"""Number of earlier days that an expected range depends on, plus one for day-over-day changes."""
+"""Number of earlier days needed for an expected range, plus one for day-over-day changes."""
 DAYS_BEFORE_JUDGED = {span: shape.days_before_judged for span, shape in _SHAPES.items()}
-"""Days of history before the first day that can be evaluated, per span."""
+"""Days of history needed before a day can be evaluated, by span."""
 _MAX_DAILY_RESIDUAL = 3.0
 _MICRO = 1_000_000
 
@@ -110,21 +111,21 @@ def evaluate(
 
     Args:
         series: one row per series and date, without gaps: `keys`, `metric_date`, `members`, `amount`,
-            `turnover` (members that changed the amount), `together` (the variance of the amount if the
-            members of each account act together, 0 if unknown), `base` (the rate to which amount /
-            members is added), `least_deviation` and `least_relative_deviation` (minimum deviation of
-            the rate for a day to be out of range, absolute and relative to the expected rate), and
+            `turnover` (members that changed the amount), `together` (the variance of the amount if
+            each account's members act together, 0 if unknown), `base` (the rate to which amount /
+            members is added), `least_deviation` and `least_relative_deviation` (the minimum rate
+            deviation for a day to be out of range, absolute and relative to the expected rate), and
             `is_proportion` (whether the amount is a number of members; if not, the turnover is the
-            variance by chance).
+            variance due to chance).
         keys: columns that identify a series.
-        span: the days that are evaluated together.
+        span: the days to evaluate together.
         policy: provides the minimum number of members.
-        false_alarms: expected false alarms per quarter across all these series.
+        false_alarms: expected number of false alarms per quarter across all of these series.
 
     Returns:
         `keys`, `metric_date`, `members` and `members_deviating` (the amount minus the expected amount),
         both per day of the span, `observed`, `expected`, `expected_low`, `expected_high` (rates),
-        `score` (the deviation in standard deviations), `threshold`, `series_judged` (on the date),
+        `score` (the deviation in standard deviations), `threshold`, `series_judged` (on that date),
         `training_first_date` and `training_last_date` (the days that the expectation depends on), and
         `is_out`.
     """
@@ -148,7 +149,7 @@ def evaluate(
 
 
 def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Add `expected_amount`, its variance by `chance`, and the `residual` in standard deviations."""
+    """Add `expected_amount`, its variance due to `chance`, and the standardized `residual`."""
     members = rows.members.cast("float64")
     rows = rows.mutate(
         rate=rows.amount / members.nullif(0.0),
@@ -170,7 +171,7 @@ def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Tab
     )
     rate = rows.expected_rate
     per_member = ibis.ifelse(rows.is_proportion, rate * (1.0 - rate), rows.expected_turned)
-    # Where transitions are rare, adding 1 keeps a single transition in range.
+    # If transitions are rare, adding 1 keeps a single transition in range.
     independent = rows.members * per_member + 1.0
     rows = rows.mutate(
         expected_amount=rows.members * rate,
@@ -181,9 +182,9 @@ def _with_expected(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Tab
 
 
 def _added_up(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
-    """Sum the days of each span, and drop spans that contain a day without an expected value.
+    """Sum the days of each span, dropping spans with a day that has no expected value.
 
-    Residuals are clipped at `_MAX_DAILY_RESIDUAL`, because one extreme day is not drift.
+    Residuals are clipped to `_MAX_DAILY_RESIDUAL`, because one extreme day is not a drift.
     """
     span = ibis.window(
         group_by=list(keys), order_by="metric_date", preceding=shape.days - 1, following=0
@@ -229,7 +230,7 @@ def _with_spread(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table
 
 
 def _in_micro(value: ir.FloatingValue) -> ir.IntegerValue:
-    """Convert to integer millionths, because sums of integers do not depend on their order."""
+    """Convert to integer millionths, because integer sums do not depend on the order of their terms."""
     return (value * _MICRO).round().cast("int64")
 
 
@@ -270,7 +271,7 @@ def _out(rows: ir.Table, keys: Sequence[str], shape: _Shape) -> ir.Table:
 
 
 def normal_quantile(tail: ir.FloatingValue) -> ir.FloatingValue:
-    """Return the standard normal quantile for an upper tail probability of at most one half."""
+    """Return the standard normal quantile for an upper-tail probability of at most one half."""
     t = (-2.0 * tail.ln()).sqrt()
     above = 2.515517 + t * (0.802853 + t * 0.010328)
     below = 1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308))
@@ -278,11 +279,11 @@ def normal_quantile(tail: ir.FloatingValue) -> ir.FloatingValue:
 
 
 def student_quantile(tail: ir.FloatingValue, freedom: ir.FloatingValue) -> ir.FloatingValue:
-    """Return the quantile of Student's t distribution for a small upper tail probability.
+    """Return the Student's t quantile for a small upper-tail probability.
 
     Args:
-        tail: the probability.
-        freedom: degrees of freedom; if at least 10, the error is below 2% for tails down to 1e-5.
+        tail: the upper-tail probability.
+        freedom: degrees of freedom. From 10 up, the error is below 2% for tails down to 1e-5.
     """
     x = normal_quantile(tail)
     square = x * x

@@ -2,7 +2,7 @@
 
 At each snapshot, products are ranked by the adoptions known on that date. The evaluation covers
 users who had adopted a product by then and adopted another within the next 30 days. The product to
-predict is the first one adopted in these 30 days. Affinity, popularity and a random order are
+predict is the first one adopted in those 30 days. The affinity, popularity and random orders are
 compared for the same users.
 """
 
@@ -19,11 +19,11 @@ from monstera_assets.prediction import recommendations
 from monstera_assets.prediction.recommendations import RECOMMENDATIONS, RecommendationSource
 
 HORIZON_STEPS = 1
-"""Number of 30-day steps after a snapshot during which adoptions count."""
+"""Number of 30-day steps after a snapshot in which adoptions count."""
 
 
 class Order(StrEnum):
-    """A product order to evaluate."""
+    """A method of ordering products."""
 
     AFFINITY = str(RecommendationSource.AFFINITY)
     POPULARITY = str(RecommendationSource.POPULARITY)
@@ -37,13 +37,17 @@ def evaluate(
     people: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """Evaluate each order per snapshot and over all snapshots.
+    """Evaluate each order at each snapshot and across all snapshots.
 
-    The first arguments are silver_user_product_adoptions, silver_user_state_history,
-    bronze_product_catalog and silver_user_current_state.
+    Args:
+        adoptions: `silver_user_product_adoptions`.
+        history: `silver_user_state_history`.
+        catalog: `bronze_product_catalog`.
+        people: `silver_user_current_state`.
+        policy: provides the settings.
 
     Returns:
-        One row per order and `evaluation_date` (null for rows over all dates): `users_judged`,
+        One row per order and `evaluation_date` (null for all dates combined): `users_judged`,
         `hit_rate_at_1`, `hit_rate_at_3` and `mean_reciprocal_rank` (null if there are no users), the
         date range of the counted adoptions, and `as_of_date`.
     """
@@ -58,7 +62,7 @@ def evaluate(
         patterns, products, recommendations.affinity(adopted, products, policy)
     )
     outcomes = _outcomes(users, ranked)
-    # The rows over all dates always exist, because they determine the published order.
+    # Rows for all dates combined always exist, because they determine the published order.
     orders = ibis.array([str(order) for order in Order]).unnest().name("predictor").as_table()
     overall = left_joined(orders, _figures(outcomes, ["predictor"]), on=["predictor"])
     known = recommendations.counted_adoptions(products)
@@ -80,10 +84,10 @@ def evaluate(
 
 
 def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return one row with the order to publish (`published`), given the figures over all dates.
+    """Return one row with the order to publish (`published`), given the figures across all dates.
 
-    Affinity is published if enough users were evaluated and if its mean reciprocal rank is higher
-    and its hit rate at 3 no lower than popularity's. Otherwise popularity is published.
+    Affinity is published if enough users were evaluated, its mean reciprocal rank is higher than
+    popularity's, and its hit rate at 3 is not lower. Otherwise, popularity is published.
     """
     figures = compared(overall)
     is_enough = figures.users_judged >= policy.recommendations.min_judged_users
@@ -97,7 +101,7 @@ def published_of(overall: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def compared(overall: ir.Table) -> ir.Table:
-    """Return one row with the figures for affinity and popularity over all dates."""
+    """Return one row with the figures for affinity and popularity across all dates."""
     values = {
         f"{order}_{name}": overall[name].max(where=overall.predictor == str(order))
         for order in (Order.AFFINITY, Order.POPULARITY)
@@ -107,7 +111,7 @@ def compared(overall: ir.Table) -> ir.Table:
 
 
 def is_better(figures: ir.Table) -> ir.BooleanValue:
-    """Return whether affinity outperforms popularity, given the result of `compared`."""
+    """Return whether affinity outperforms popularity, given the output of `compared`."""
     return (
         (figures.affinity_mean_reciprocal_rank > figures.popularity_mean_reciprocal_rank)
         & (figures.affinity_hit_rate_at_3 >= figures.popularity_hit_rate_at_3)
@@ -119,8 +123,8 @@ def _evaluated_users(
 ) -> ir.Table:
     """Count users by snapshot, products adopted by then and first product adopted afterward.
 
-    The count includes only users who were eligible at the snapshot and had adopted a product by then,
-    because affinity and popularity give the same order for users without products.
+    Only users who were eligible at the snapshot and had already adopted a product are counted. For
+    users without products, affinity and popularity give the same order.
     """
     new = adoptions.filter(adoptions.block < oldest)
     first = new.group_by("user_id", "block").aggregate(number=new.sequence_number.min())
@@ -144,10 +148,10 @@ def _evaluated_users(
 
 
 def _outcomes(users: ir.Table, ranked: ir.Table) -> ir.Table:
-    """Count users by snapshot, order, rank of the adopted product, and number of products left.
+    """Count users by snapshot, order, adopted product's rank, and number of products left.
 
     A rank of 0 means that the product had not been launched yet, which counts as a miss for every
-    order. The result of a random order depends only on the number of products, and the results of
+    order. The result for a random order depends only on the number of products, and the results for
     the other orders depend only on the rank.
     """
     key = ["snapshot", "adopted", "product_id"]
@@ -191,7 +195,7 @@ def _figures(outcomes: ir.Table, keys: list[str]) -> ir.Table:
         ),
     }
     rows = rows.mutate(**{name: rows.users * value for name, value in values.items()})
-    # The fixed order of summation keeps floating-point results reproducible.
+    # A fixed summation order makes floating-point results reproducible.
     return rows.group_by(keys).aggregate(
         users_judged=rows.users.sum().cast("int64"),
         **{

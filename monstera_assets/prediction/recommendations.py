@@ -1,7 +1,7 @@
-"""Product recommendations by affinity with a user's products and by popularity.
+"""Product recommendations based on popularity and on affinity with a user's products.
 
 Snapshots are taken on the as-of date and 30, 60, 90, ... days before it. Adoptions are counted once
-per 30-day block and summed per snapshot, so additional snapshots cost little.
+per 30-day block and summed per snapshot, so additional snapshots are cheap.
 
 Products are ranked once per set of adopted products, not once per user, because users with the same
 products have the same affinities.
@@ -22,7 +22,7 @@ from monstera_assets.prediction.feature_snapshots import block_of
 from monstera_assets.prediction.targets import STEP_DAYS
 
 VERSION = "1"
-"""Version of the method. It changes whenever the counts, the score or the order change."""
+"""Method version, which changes whenever the counts, score or order changes."""
 RECOMMENDATIONS = 3
 """Maximum number of products recommended to a user."""
 EXCLUDED_STATES = (UserState.CHURNED, UserState.DELETED)
@@ -30,14 +30,14 @@ EXCLUDED_STATES = (UserState.CHURNED, UserState.DELETED)
 
 
 class RecommendationSource(StrEnum):
-    """Basis of a recommendation."""
+    """What a recommendation is based on."""
 
     AFFINITY = "affinity"
     POPULARITY = "popularity"
 
 
 def snapshot_dates(as_of: ir.DateScalar, first: int, last: int) -> ir.Table:
-    """Return the snapshots numbered `first` to `last`: `snapshot`, `snapshot_date`."""
+    """Return the number and date of snapshots `first` through `last`."""
     numbers = ibis.range(first, last + 1).unnest().name("number").as_table()
     return numbers.select(
         snapshot=numbers.number.cast("int64"),
@@ -46,12 +46,12 @@ def snapshot_dates(as_of: ir.DateScalar, first: int, last: int) -> ir.Table:
 
 
 def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """Add to each adoption the number of the 30-day block that contains it.
+    """Return the adoptions with the number of the 30-day block that contains each one.
 
     Args:
         adoptions: `silver_user_product_adoptions`.
         as_of: the as-of date.
-        oldest: number of the oldest snapshot; earlier blocks are merged into it.
+        oldest: number of the oldest snapshot. Earlier blocks are merged into its block.
 
     Returns:
         One row per user and product: `user_id`, `product_id`, `sequence_number`, `adoption_date`,
@@ -63,13 +63,13 @@ def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Tabl
 
 
 def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) -> ir.Table:
-    """Return the products that could be recommended at each snapshot, with their adoptions.
+    """Return the products that could be recommended at each snapshot, with their adoption counts.
 
     `adoptions` comes from `in_blocks`, and `snapshots` from `snapshot_dates`.
 
     Returns:
-        One row per snapshot and currently active product launched by then: `users_adopted` and the
-        dates of the first and last adoption, which are null if there are no adoptions.
+        One row per snapshot and currently active product that was launched by then: `users_adopted` and
+        the dates of the first and last adoptions, which are null if there are none.
     """
     counted = adoptions.group_by("product_id", "block").aggregate(
         users=adoptions.count(),
@@ -96,13 +96,13 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
     """Return the affinity of each ordered pair of products at each snapshot.
 
     Of the users who adopted the first product without having the second, affinity is the share who
-    later adopted the second. This share is shrunk by adding `prior_users` users who adopt the
+    later adopted the second. The share is shrunk by adding `prior_users` users who adopt the
     second product at its average rate.
 
     `adoptions` comes from `in_blocks`, and `products` from `known_products`.
 
     Returns:
-        One row per snapshot and ordered pair that at least `min_affinity_support` users adopted in this
+        One row per snapshot and ordered pair that at least `min_affinity_support` users adopted in that
         order: `first_product_id`, `first_product_name`, `second_product_id`, `users_without` (users who
         adopted the first without having the second), `users_in_order` and `affinity`, from 0 to 1.
     """
@@ -150,7 +150,7 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
 
 
 def counted_adoptions(products: ir.Table) -> ir.Table:
-    """Return the date range and number of adoptions per snapshot in `known_products`."""
+    """Return the date range and number of adoptions for each snapshot in `known_products`."""
     return products.group_by("snapshot").aggregate(
         training_first_date=products.first_adoption_date.min(),
         training_last_date=products.last_adoption_date.max(),
@@ -159,21 +159,21 @@ def counted_adoptions(products: ir.Table) -> ir.Table:
 
 
 def is_eligible(platform_state: ir.StringValue) -> ir.BooleanValue:
-    """Return whether users in a state receive recommendations."""
+    """Return whether users in the given state receive recommendations."""
     return ~platform_state.isin([str(state) for state in EXCLUDED_STATES])
 
 
 def ranked_products(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Table:
     """Rank the products not yet adopted, for each set of adopted products.
 
-    The affinity rank orders products by their highest affinity with an adopted product, followed by
-    products without any affinity. The popularity rank orders products by the number of users who
-    adopted them. Ties are broken by popularity, then by ID.
+    The affinity rank orders products by their highest affinity with an adopted product. Products
+    without any affinity come last. The popularity rank orders products by the number of users who
+    adopted them. Ties are broken by popularity and then by ID.
 
     Args:
-        patterns: one row per `snapshot` and array `adopted` of adopted product IDs.
-        products: the result of `known_products`.
-        pairs: the result of `affinity`.
+        patterns: one row per `snapshot` and `adopted`, an array of adopted product IDs.
+        products: the output of `known_products`.
+        pairs: the output of `affinity`.
 
     Returns:
         One row per pattern and product not in it: `users_adopted`, the pair with the highest affinity
@@ -202,7 +202,7 @@ def ranked_products(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> 
 
 
 def adopted_by(adoptions: ir.Table, keys: list[str]) -> ir.Table:
-    """Return each key's product IDs, in ascending order, as the array `adopted`."""
+    """Return the adopted product IDs for each key as a sorted array, `adopted`."""
     return adoptions.group_by(keys).aggregate(
         adopted=adoptions.product_id.collect(order_by=adoptions.product_id)
     )
@@ -215,13 +215,13 @@ def recommend(
     published: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """Return the recommended products of each user who is neither churned nor deleted.
+    """Return the products recommended to each user who is neither churned nor deleted.
 
     Args:
         people: `silver_user_current_state`.
         adoptions: `silver_user_product_adoptions`.
         catalog: `bronze_product_catalog`.
-        published: one row with the `RecommendationSource` to rank by.
+        published: one row with the `RecommendationSource` to rank products by.
         policy: provides the thresholds.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Prediction targets of the churn models for users and accounts: features, horizon and reasons.
+"""Churn prediction targets for users and accounts, with their features, horizons and reasons.
 
-A reason describes a group of features. The features of a group are correlated, so their individual
-weights have little meaning.
+Each reason describes a feature group, because the features in a group are correlated and their
+individual weights have little meaning.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from monstera_assets.lifecycle.policy import ChurnPolicy
 
 STEP_DAYS = 30
-"""Days between two snapshots. A user who has no qualifying event for this long has churned."""
+"""Days between snapshots. A user with no qualifying event for this long has churned."""
 ACCOUNT = "account_id"
-"""Name of the account column in the features of users and accounts."""
+"""Name of the account column in user and account features."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """A group of features described by one reason.
+    """A group of features that share one reason.
 
     Attributes:
-        reason: sentence with column names in braces.
+        reason: sentence template with column names in braces.
         numbers: numeric columns; missing values form a separate level.
         categories: text columns.
-        reason_if_unknown: sentence for rows in which a named column is missing.
+        reason_if_unknown: sentence for rows with a missing value in one of those columns.
     """
 
     reason: str
@@ -35,18 +35,18 @@ class Group:
 
 @dataclass(frozen=True)
 class Target:
-    """An entity whose churn is predicted, with its horizon and features.
+    """An entity whose churn is predicted, with the horizon and features.
 
     Attributes:
         entity: `user` or `account`.
-        model_version: version that changes whenever the features, model or calibration change.
+        model_version: version that changes whenever the features, model or calibration changes.
         horizon_steps: number of 30-day steps from a snapshot until its outcome is known.
-        age: column with the days since signup or creation.
+        age: column with the number of days since signup or creation.
         baseline: the only column that the baseline uses.
-        baseline_edges: lower edges of the bins of this column.
-        baseline_reason: reason given for scores from the baseline.
-        risk_settings: the `ChurnPolicy` settings with the thresholds for medium and high risk.
-        groups: the feature groups, starting with the most predictive.
+        baseline_edges: lower edges of this column's bins.
+        baseline_reason: reason given for baseline scores.
+        risk_settings: names of the `ChurnPolicy` settings for medium and high risk.
+        groups: feature groups, starting with the most predictive.
     """
 
     entity: str
@@ -61,12 +61,12 @@ class Target:
 
     @property
     def key(self) -> str:
-        """The column that identifies the user or account of a row."""
+        """The column that contains the user or account ID."""
         return f"{self.entity}_id"
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The feature columns of all groups."""
+        """The feature columns in all groups."""
         return tuple(name for group in self.groups for name in (*group.numbers, *group.categories))
 
     @property
