@@ -1,4 +1,4 @@
-"""Back-testing of churn predictions.
+"""Backtesting for churn predictions.
 
 For each evaluation date, a model is trained on snapshots whose outcomes were known by then. The model,
 the baseline and the base rate are compared on the same rows, and `best_of` chooses which to publish.
@@ -194,7 +194,7 @@ def _rows_of(
     probabilities: Floats,
     predictions: list[Prediction],
 ) -> Iterator[dict[str, object]]:
-    """Yield one row for decile 0 (all rows) and then one row per decile.
+    """Yield one row for decile 0 (all rows), then one row per decile.
 
     The training columns summarize the training data for all given predictions.
     """

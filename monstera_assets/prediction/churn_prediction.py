@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Predictor(StrEnum):
-    """Source of a churn probability, from best to worst."""
+    """Source of a churn probability, listed from best to worst."""
 
     MODEL = "model"
     BASELINE = "baseline"
@@ -83,7 +83,7 @@ def as_of_date(features: pd.DataFrame) -> pd.Timestamp | None:
 def training_rows(
     features: pd.DataFrame, date: pd.Timestamp, target: Target, policy: ChurnPolicy
 ) -> pd.DataFrame:
-    """Return the training rows for a date, which are rows whose outcomes are known by then."""
+    """Return the rows to train on as of a date, whose outcomes are known by then."""
     last = date - pd.Timedelta(days=target.horizon_days)
     first = last - pd.Timedelta(days=STEP_DAYS * (policy.training_dates - 1))
     return features[features["snapshot_date"].between(first, last)]

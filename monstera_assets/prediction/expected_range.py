@@ -34,7 +34,7 @@ FEWEST_RESIDUALS = 84
 
 
 class Span(StrEnum):
-    """Days that are evaluated together."""
+    """Time span that is evaluated as a unit."""
 
     DAY = "day"
     WEEK = "week"
@@ -279,11 +279,11 @@ def normal_quantile(tail: ir.FloatingValue) -> ir.FloatingValue:
 
 
 def student_quantile(tail: ir.FloatingValue, freedom: ir.FloatingValue) -> ir.FloatingValue:
-    """Return the Student's t quantile for a small upper-tail probability.
+    """Return the quantile of Student's t-distribution for a small upper-tail probability.
 
     Args:
         tail: the upper-tail probability.
-        freedom: degrees of freedom. From 10 up, the error is below 2% for tails down to 1e-5.
+        freedom: degrees of freedom. From 10 on, the error is below 2% for tails down to 1e-5.
     """
     x = normal_quantile(tail)
     square = x * x

@@ -1,4 +1,4 @@
-"""Back-testing of product recommendations against the products that users adopted next.
+"""Backtesting for product recommendations, based on the products that users adopted next.
 
 At each snapshot, products are ranked by the adoptions known on that date. The evaluation covers
 users who had adopted a product by then and adopted another within the next 30 days. The product to
@@ -148,7 +148,7 @@ def _evaluated_users(
 
 
 def _outcomes(users: ir.Table, ranked: ir.Table) -> ir.Table:
-    """Count users by snapshot, order, adopted product's rank, and number of products left.
+    """Count users by snapshot, order, rank of the adopted product and number of products left.
 
     A rank of 0 means that the product had not been launched yet, which counts as a miss for every
     order. The result for a random order depends only on the number of products, and the results for

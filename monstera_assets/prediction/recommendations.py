@@ -30,7 +30,7 @@ EXCLUDED_STATES = (UserState.CHURNED, UserState.DELETED)
 
 
 class RecommendationSource(StrEnum):
-    """What a recommendation is based on."""
+    """Basis for a recommendation."""
 
     AFFINITY = "affinity"
     POPULARITY = "popularity"
@@ -65,7 +65,7 @@ def in_blocks(adoptions: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Tabl
 def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) -> ir.Table:
     """Return the products that could be recommended at each snapshot, with their adoption counts.
 
-    `adoptions` comes from `in_blocks`, and `snapshots` from `snapshot_dates`.
+    `adoptions` is the output of `in_blocks`, and `snapshots` is the output of `snapshot_dates`.
 
     Returns:
         One row per snapshot and currently active product that was launched by then: `users_adopted` and
@@ -99,7 +99,7 @@ def affinity(adoptions: ir.Table, products: ir.Table, policy: LifecyclePolicy) -
     later adopted the second. The share is shrunk by adding `prior_users` users who adopt the
     second product at its average rate.
 
-    `adoptions` comes from `in_blocks`, and `products` from `known_products`.
+    `adoptions` is the output of `in_blocks`, and `products` is the output of `known_products`.
 
     Returns:
         One row per snapshot and ordered pair that at least `min_affinity_support` users adopted in that
@@ -164,7 +164,7 @@ def is_eligible(platform_state: ir.StringValue) -> ir.BooleanValue:
 
 
 def ranked_products(patterns: ir.Table, products: ir.Table, pairs: ir.Table) -> ir.Table:
-    """Rank the products not yet adopted, for each set of adopted products.
+    """Rank the remaining products for each set of adopted products.
 
     The affinity rank orders products by their highest affinity with an adopted product. Products
     without any affinity come last. The popularity rank orders products by the number of users who
