@@ -1,4 +1,4 @@
-"""Replay a source's events on the days they were received, and compare with a single load.
+"""Replay a source's events in the order received, and compare the result with a single load.
 
     python -m benchmarks.replay_received SOURCE FIRST LAST [--every DAYS] [--work FOLDER]
 

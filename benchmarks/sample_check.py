@@ -191,7 +191,7 @@ def qualifying_days(events: Iterable[Row]) -> list[QualifyingDay]:
 
 
 def differences(sample: Sample) -> Iterable[tuple[str, int, int, int]]:
-    """Yield each history's name and its numbers of compared, missing and unexpected rows."""
+    """Yield each history's name and its counts of compared, missing and unexpected rows."""
     for history, key, kind, days in (
         ("silver_user_state_history", "user_id", UserDay, sample.user_days()),
         ("silver_user_product_state_history", "user_id", ProductDay, sample.product_days()),

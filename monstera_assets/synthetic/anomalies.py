@@ -52,7 +52,7 @@ class DoubledLoad:
 
 @dataclass(frozen=True)
 class SlowDrift(_Days):
-    """A factor on the daily lapse probability grows linearly from 1 and then stays constant."""
+    """A factor applied to the daily lapse probability grows linearly from 1 and then stays constant."""
 
     factor: float
 

@@ -46,7 +46,7 @@ class Rates(BaseModel):
     activation_per_day: float = 0.22
     """Daily probability of the first qualifying use, for people who have not given up."""
     giving_up_per_day: float = 0.12
-    """Daily probability of giving up before the first use. A later return is possible."""
+    """Daily probability of giving up before the first use. People can still return later."""
     activation_by_country: ByName = {
         "US": 1.0,
         "UK": 1.05,
@@ -86,7 +86,7 @@ class Rates(BaseModel):
     browsing_engaged_per_day: float = 0.08
     """Daily probability that an engaged person only logs in and browses on a day without use."""
     browsing_other_per_day: float = 0.015
-    """The same probability for all other people."""
+    """Daily probability that any other person only logs in and browses."""
 
     # Products.
     breadths: tuple[float, ...] = (0.35, 0.27, 0.20, 0.12, 0.06)
@@ -148,7 +148,7 @@ class Rates(BaseModel):
     seasonal_share: float = 0.5
     """Share of pauses that are seasonal."""
     silent_share: float = 0.5
-    """Share of accounts leaving 31 to 90 days before their renewal that neither cancel nor renew."""
+    """Of accounts leaving 31 to 90 days before renewal, the share that neither cancel nor renew."""
     second_failure_share: float = 0.5
     """Share of failures still open after 6 days that are followed by a second failure."""
     grace_share: float = 0.7
