@@ -1,1 +1,1 @@
-"""Benchmarks, each compared with a reference in the same run. They are not part of the package."""
+"""Benchmarks, each compared with a reference in the same run. The package does not include them."""

@@ -1,15 +1,15 @@
-"""Measure how soon disturbances of a synthetic company are detected, and the rate of false positives.
+"""Measure how soon disturbances in a synthetic company are detected, and the false-positive rate.
 
     python -m benchmarks.anomalies_found [--users 20000] [--calm-seeds 1 2 3] [--work FOLDER]
 
 It generates one company per disturbance and several undisturbed companies, computes
 gold_state_distribution_anomalies with its upstream tables, and prints two Markdown tables. The first
-has the first day on which each disturbance puts a series out of range. The second has the false
-positives of each undisturbed company by quarter. A false positive is a series that leaves its range
-after at least a week inside it. Segments with the same people, such as plan and tier, count as one
-series. If the work folder contains a company of an earlier run, only its anomalies are computed again.
-The exit code is 1 if a disturbance is detected too late, or if there is more than one false positive
-per quarter on average.
+shows the first day on which each disturbance pushes a series out of its range. The second shows each
+undisturbed company's false positives by quarter. A false positive is a series that leaves its range
+after at least a week within it. Segments with the same people, such as plan and tier, count as one
+series. If the work folder contains a company from an earlier run, only its anomalies are computed
+again. The exit code is 1 if a disturbance is detected too late, or if there is more than one false
+positive per quarter on average.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ COLUMNS = "metric_date, span, measure, segment_value, observed, expected, score,
 
 @dataclass(frozen=True)
 class Planted:
-    """A disturbance with its description, the filter for affected rows, and the limit of detection."""
+    """A disturbance with its description, the filter for affected rows, and the detection limit."""
 
     words: str
     anomaly: Anomaly
@@ -98,7 +98,7 @@ PLANTED = (
 
 
 def anomalies_of(company: Company, folder: Path) -> duckdb.DuckDBPyConnection:
-    """Return the database of a company with its anomalies and their upstream tables."""
+    """Return a company's database, with its anomalies and their upstream tables."""
     source, database = folder / "source", folder / "anomalies.duckdb"
     selection: dg.AssetSelection = dg.AssetSelection.assets(asset_key(TABLE.name))
     if not database.exists():
@@ -112,7 +112,7 @@ def anomalies_of(company: Company, folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 def detect(planted: Planted, users: int, folder: Path) -> tuple[str, bool]:
-    """Return the table row of a disturbance, and whether it was detected in time."""
+    """Return the table row for a disturbance, and whether it was detected in time."""
     company = Company(users, DAYS, SEED, END, anomalies=(planted.anomaly,))
     with anomalies_of(company, folder) as connection:
         found = connection.execute(
@@ -136,7 +136,7 @@ def detect(planted: Planted, users: int, folder: Path) -> tuple[str, bool]:
 
 
 def false_positives(seed: int, users: int, folder: Path) -> list[int]:
-    """Return the false positives of an undisturbed year, by quarter."""
+    """Return the number of false positives in an undisturbed year, by quarter."""
     with anomalies_of(Company(users, DAYS, seed, END), folder) as connection:
         rows = connection.execute(
             f"SELECT (? - metric_date) // 91, count(DISTINCT ({PEOPLE})) FROM (SELECT *, metric_date"  # noqa: S608

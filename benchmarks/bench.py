@@ -1,16 +1,17 @@
-"""Compare the cost of the graph with that of plain DuckDB for the same rows.
+"""Compare the graph's cost with that of plain DuckDB for the same rows.
 
     python -m benchmarks.bench [--size S|M|L] [--folder FOLDER] [--runs N] [--memory-limit 6GB]
         [--also short-history seeds event-log sample]
 
-It generates the source of a synthetic company if it does not exist, runs the whole graph from scratch,
-and measures two references: loading the same Parquet files into a table, and copying the rows of the
-three state histories to another database. Each measurement runs in its own process. The command prints
-a Markdown table of medians, with a digest of all tables by which two runs can be compared, and saves it
-and the figures as JSON in the folder. The exit code is 1 if a run fails.
+It generates a synthetic company's source if there is none yet, runs the whole graph from scratch, and
+measures two references: loading the same Parquet files into a table, and copying the rows of the three
+state histories to another database. Each measurement runs in its own process. The command prints a
+Markdown table of medians and a digest of all tables, by which two runs can be compared. It saves the
+table and, as JSON, the figures in the folder. The exit code is 1 if a run fails.
 
 `--also` adds measurements: the last day after the whole history and after 60 days, the seeds from a
-cold start, and a partition in Dagster's event log. It also compares sampled users with the test oracle.
+cold start, and a partition in Dagster's event log. It can also compare sampled users with the test
+oracle.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A table row with medians in seconds and MB, the ratio to the reference, and its limit."""
+    """A table row: medians in seconds and MB, the ratio to the reference, and the maximum ratio."""
 
     what: str
     seconds: float
@@ -77,7 +78,7 @@ class Row:
 
     @property
     def markdown(self) -> str:
-        """The row in Markdown."""
+        """The row as Markdown."""
         seconds = f"{self.seconds:.2g}" if self.seconds < 1 else f"{self.seconds:.1f}"
         others = (
             (self.cpu, ",.1f"),
@@ -95,13 +96,13 @@ def of_processes(
     ratio: float | None = None,
     at_most: float | None = None,
 ) -> Row:
-    """Create the row of a stage that ran in its own process."""
+    """Create the row for a stage that ran in its own process."""
     wall, cpu = median(m.wall for m in measured), median(m.cpu for m in measured)
     return Row(what, wall, cpu, median(m.memory for m in measured), ratio, at_most)
 
 
 class Bench:
-    """Measure the stages of one size alternately, several times."""
+    """Measure all stages for one size, alternately and several times."""
 
     def __init__(
         self, name: str, folder: Path, runs: int, memory_limit: str | None, further: Sequence[str]
@@ -146,7 +147,7 @@ class Bench:
             print(f"run {number + 1} of {self._runs}: {seconds:.0f} s", flush=True)
         rows = [
             *self._of_graph(measured["load"], measured["graph"], measured["copy"]),
-            Row("look-up of one user", median(lookups), at_most=0.05),
+            Row("lookup of one user", median(lookups), at_most=0.05),
         ]
         if "short-history" in self._further:
             rows += self._of_days(measured["day"], measured["short day"])
@@ -227,7 +228,7 @@ class Bench:
         ]
 
     def _short_history(self) -> tuple[Path, Path]:
-        """Create a source of the last days with all users, and the warehouse of this source."""
+        """Create a source with all users but only the last days, and its warehouse."""
         source = self._folder / "short_source"
         database = self._folder / "short_warehouse" / "monstera.duckdb"
         if not source.exists():
@@ -240,7 +241,7 @@ class Bench:
         return source, database
 
     def _of_days(self, days: Sequence[Measured], short_days: Sequence[Measured]) -> list[Row]:
-        """Return the rows of runs of the last day after the whole history and after a short one."""
+        """Return the rows for the last day, run after the whole history and after a short one."""
         ratio = median(m.wall for m in days) / median(m.wall for m in short_days)
         return [
             of_processes(f"reference: the last day after {SHORT_DAYS} days of history", short_days),
@@ -248,7 +249,7 @@ class Bench:
         ]
 
     def _write(self, rows: Sequence[Row]) -> None:
-        """Print the table, and save it and the figures as JSON."""
+        """Print and save the table, and save the figures as JSON."""
         tables = ("bronze.bronze_events", *(f"silver.{history}" for history in HISTORIES))
         with duckdb.connect(str(self._database), read_only=True) as connection:
             events, *histories = (connection.table(table).shape[0] for table in tables)

@@ -1,9 +1,8 @@
-"""Draw the chart of docs/benchmarks.md: the ratio of each stage to its reference, by size.
+"""Draw the chart in docs/benchmarks.md: the ratio of each stage to its reference, by size.
 
     python -m benchmarks.chart FOLDER IMAGE
 
-FOLDER is the folder of the benchmark, with one subfolder of results per size. IMAGE is the SVG file to
-write.
+FOLDER is the benchmark folder, with one results subfolder per size. IMAGE is the SVG file to write.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ SHORT = {
     "the last day after 365 days": "day after 365 days / after 60",
 }
 _LABELS, _PLOT, _STEP = 270, 420, 24
-"""Widths of the labels and of the plot, and height of a bar with its gap, in pixels."""
+"""Widths of the labels and the plot, and height of a bar including its gap, in pixels."""
 
 
 def chart(folder: Path) -> str:
-    """Return the chart as SVG: bars of the measured ratios, and marks at their limits."""
+    """Return the chart as SVG: bars for the measured ratios, and marks at their limits."""
     rows = [
         (f"{SHORT[what]}, {size}", row["ratio"], row["at_most"])
         for what in SHORT

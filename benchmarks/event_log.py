@@ -1,9 +1,9 @@
-"""Measure what each partition costs in Dagster's event log if one run covers a range of partitions.
+"""Measure what each partition costs in Dagster's event log when one run covers a range of partitions.
 
     python -m benchmarks.event_log [--partitions N]
 
-It runs an empty asset over one partition and over N partitions, each in a new home with the project's
-dagster.yaml, and prints the milliseconds per additional partition.
+It runs an empty asset over one partition and over N partitions, each time in a new home with the
+project's dagster.yaml, and prints the milliseconds per additional partition.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FIRST = date(2000, 1, 1)
 
 
 def seconds_of(partitions: int, folder: Path) -> float:
-    """Return the seconds that one run over a number of partitions takes."""
+    """Return the seconds taken by one run over a number of partitions."""
 
     @dg.asset(
         partitions_def=dg.DailyPartitionsDefinition(FIRST.isoformat()),
@@ -46,7 +46,7 @@ def seconds_of(partitions: int, folder: Path) -> float:
 
 
 def milliseconds_per_partition(partitions: int) -> float:
-    """Return the milliseconds that each partition after the first takes."""
+    """Return the milliseconds taken by each partition after the first."""
     with tempfile.TemporaryDirectory() as folder:
         one = seconds_of(1, Path(folder))
         return 1000 * (seconds_of(partitions, Path(folder)) - one) / (partitions - 1)

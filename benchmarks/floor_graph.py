@@ -1,9 +1,9 @@
-"""Run a frozen graph with empty functions over a range of partitions: the cost of Dagster alone.
+"""Run a frozen graph with empty functions over a range of partitions, to measure Dagster alone.
 
     python -m benchmarks.floor_graph HOME FIRST LAST
 
-`floor_graph.json` describes the graph. HOME is the folder of a Dagster instance. The module imports no
-code of the project, except the classes that the instance's dagster.yaml names.
+`floor_graph.json` describes the graph. HOME is a Dagster instance's folder. The module imports no
+project code except the classes named in the instance's dagster.yaml.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class StoresNothing(dg.IOManager):
 
 
 def key(text: str) -> dg.AssetKey:
-    """Parse a key that is separated by slashes."""
+    """Parse a slash-separated key."""
     return dg.AssetKey(text.split("/"))
 
 
@@ -91,10 +91,10 @@ def checks(step: dict[str, Any]) -> dg.AssetChecksDefinition:
 
 
 def run(home: Path, first: str, last: str) -> None:
-    """Run the frozen graph over a range of partitions in one run, in this process.
+    """Run the frozen graph over a range of partitions in one run, in-process.
 
     Raises:
-        RuntimeError: If the run failed.
+        RuntimeError: If the run fails.
     """
     steps = json.loads(Path(__file__).with_suffix(".json").read_text())["steps"]
     job = dg.Definitions(

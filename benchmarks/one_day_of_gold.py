@@ -1,8 +1,8 @@
 """Compare the cost of one day of gold after a long history with that after a short one.
 
-It builds two warehouses from one source, one from its first day and one from a later date. It then runs
-the same last day in both alternately, each in its own process, and compares the seconds of the gold
-steps. A ratio near 1 means that the cost of a day does not depend on the length of the history.
+It builds two warehouses from one source: one starts on the first day, the other on a later date. It
+then runs the same last day in both alternately, each in its own process, and compares how long the gold
+steps take. A ratio near 1 means that a day's cost does not depend on the length of the history.
 
     python -m benchmarks.one_day_of_gold SOURCE FOLDER --short-from 2025-07-31 --day 2026-07-30
 """
@@ -21,7 +21,7 @@ def main() -> None:
     """Build both warehouses, run them alternately, and print the medians and their ratio."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("source", type=Path)
-    parser.add_argument("folder", type=Path, help="folder of the two warehouses")
+    parser.add_argument("folder", type=Path, help="folder for the two warehouses")
     parser.add_argument("--short-from", type=date.fromisoformat, required=True)
     parser.add_argument("--day", type=date.fromisoformat, required=True)
     parser.add_argument("--runs", type=int, default=3)

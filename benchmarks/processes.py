@@ -16,7 +16,7 @@ _STEP = re.compile(r"^\[ *\d+/\d+\] (\w+) .*?(\d+\.\d) s$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Measured:
-    """The wall and CPU time in seconds, peak memory in MB, and output of a process that has ended."""
+    """The wall and CPU time in seconds, peak memory in MB, and output of a finished process."""
 
     wall: float
     cpu: float
@@ -30,7 +30,7 @@ def measure(
     variables: Mapping[str, str] | None = None,
     exit_code: int = 0,
 ) -> Measured:
-    """Run a command in its own process; exit the program unless it ends with `exit_code`."""
+    """Run a command in its own process; exit this program unless the command returns `exit_code`."""
     before = time.perf_counter()
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -41,14 +41,12 @@ def measure(
     wall = time.perf_counter() - before
     output = log.read_text(errors="replace")
     if process.returncode != exit_code:
-        sys.exit(
-            f"`{' '.join(command)}` ended with exit code {process.returncode}:\n{output[-3000:]}"
-        )
+        sys.exit(f"`{' '.join(command)}` exited with code {process.returncode}:\n{output[-3000:]}")
     return Measured(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output)
 
 
 def monstera(*arguments: str) -> list[str]:
-    """Return a command of the `monstera` program of this environment."""
+    """Return a command for this environment's `monstera` program."""
     return [str(Path(sys.executable).with_name("monstera")), *arguments]
 
 
@@ -65,12 +63,12 @@ def run_graph(
 
 
 def seconds_by_step(run: Measured) -> dict[str, float]:
-    """Return the seconds of each step, which the run printed."""
+    """Return each step's seconds, as printed by the run."""
     return {step: float(seconds) for step, seconds in _STEP.findall(run.output)}
 
 
 def in_duckdb(*statements: str) -> list[str]:
-    """Return a command that runs statements on a DuckDB file, which is the first argument."""
+    """Return a command that runs statements on the DuckDB file named by the first argument."""
     program = (
         "import sys, duckdb\nc = duckdb.connect(sys.argv[1])\nfor s in sys.argv[2:]: c.execute(s)"
     )

@@ -1,14 +1,14 @@
-"""Replay a source by the days on which its events were received, and compare with a single load.
+"""Replay a source's events in the order received, and compare the result with a single load.
 
     python -m benchmarks.replay_received SOURCE FIRST LAST [--every DAYS] [--work FOLDER]
 
 SOURCE is a folder with events.parquet including `received_at`, users.parquet, accounts.parquet and
 product_catalog.csv, such as the OpenStack data. The replay uses events dated FIRST to LAST and received
-by LAST. For each day, it adds the events received on that day, and the users and accounts that they are
-the first to mention, to a source with daily folders. It then updates the tables like `monstera run
---changed`, but without checks. With `--every 7`, it does so once per week. At the end, all tables are
-compared row by row with the tables of a single run over the same source from scratch. The exit code is
-1 if a table differs.
+by LAST. For each day, it adds the events received on that day, and the users and accounts that they
+mention for the first time, to a source with daily folders. It then updates the tables as `monstera run
+--changed` does, but without checks. With `--every 7`, it does so once per week. At the end, all tables
+are compared row by row with those from a single run over the same source. The exit code is 1 if a table
+differs.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Warehouse:
         compute(self.definitions, self.instance, tags)
 
     def published(self) -> dict[tuple[date, str], Any]:
-        """Return the published totals of `METRICS` by date and metric."""
+        """Return the published totals for `METRICS` by date and metric."""
         with duckdb.connect(str(self.settings.database), read_only=True) as connection:
             return {
                 (day, metric): value
@@ -73,7 +73,7 @@ def warehouse(source: Path, folder: Path, first: date) -> Iterator[Warehouse]:
 
 
 class Inbox:
-    """The events of a source, by the day on which they were received."""
+    """A source's events, by the day on which they were received."""
 
     def __init__(self, source: Path, target: Path, days: DateWindow) -> None:
         self.target = target
@@ -144,7 +144,7 @@ def steps(days: DateWindow, every: int) -> Iterator[DateWindow]:
 def replay(
     kept: Warehouse, inbox: Inbox, days: DateWindow, every: int
 ) -> list[tuple[date, SourceChanges]]:
-    """Update the tables after each window and return the changes of each update."""
+    """Update the tables after each window and return the changes from each update."""
     done = []
     first_published: dict[tuple[date, str], Any] = {}
     before: dict[tuple[date, str], Any] = {}

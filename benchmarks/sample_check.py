@@ -1,10 +1,10 @@
-"""Compare the state histories of sampled users with the oracle, the slow implementation of the tests.
+"""Compare sampled users' state histories with those of the oracle, the tests' slow implementation.
 
     python -m benchmarks.sample_check DATABASE [--users N]
 
-It samples users by the hash of their ids. From bronze, the oracle computes all days of these users,
-their products and their accounts, which are compared with all rows of the three state histories. The
-oracle uses the default thresholds. The exit code is 1 if a row differs.
+It samples users by the hash of their ids. From bronze, the oracle computes every day for these users,
+their products and their accounts. The results are compared with all of their rows in the three state
+histories. The oracle uses the default thresholds. The exit code is 1 if any row differs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Row = tuple[Any, ...]
 
 
 class Sample:
-    """Sampled users of a warehouse, and the bronze rows of these users and their accounts."""
+    """Users sampled from a warehouse, and the bronze rows for these users and their accounts."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, users: int) -> None:
         self._connection = connection
@@ -80,7 +80,7 @@ class Sample:
         )
 
     def user_days(self) -> list[UserDay]:
-        """Return the oracle's rows of silver_user_state_history."""
+        """Return the oracle's rows for silver_user_state_history."""
         dunning: dict[str, Mapping[date, Dunning]] = {
             account: dunning_by_day(days) for account, days in self._billing().items()
         }
@@ -99,7 +99,7 @@ class Sample:
         return found
 
     def product_days(self) -> list[ProductDay]:
-        """Return the oracle's rows of silver_user_product_state_history."""
+        """Return the oracle's rows for silver_user_product_state_history."""
         own_days = {
             product: days
             for product, *days in self._rows(
@@ -128,7 +128,7 @@ class Sample:
         return [day for day in found if day.is_stored]
 
     def account_days(self) -> list[AccountDay]:
-        """Return the oracle's rows of silver_account_state_history."""
+        """Return the oracle's rows for silver_account_state_history."""
         uses = self._grouped(
             "SELECT account_id, user_id, event_date, nodes.product_id, count(*) FROM"
             " bronze.bronze_events JOIN bronze.bronze_users ON user_id = entity_id LEFT JOIN nodes"
@@ -142,14 +142,14 @@ class Sample:
         return found
 
     def stored(self, history: str, key: str, names: Sequence[str]) -> list[Row]:
-        """Return the stored rows of a history for the sample."""
+        """Return the sample's stored rows from a history."""
         return self._rows(
             f"SELECT {', '.join(names)} FROM silver.{history}"  # noqa: S608
             f" WHERE {key} IN (SELECT {key} FROM sampled)"
         )
 
     def columns(self, history: str) -> set[str]:
-        """Return the columns of a history."""
+        """Return a history's columns."""
         return {name for name, *_ in self._rows(f"DESCRIBE silver.{history}")}
 
     def _billing(self) -> dict[str, list[BillingDay]]:
@@ -171,7 +171,7 @@ class Sample:
         }
 
     def _grouped(self, query: str) -> dict[str, list[Row]]:
-        """Return the rows of a query, grouped by their first column."""
+        """Return a query's rows, grouped by their first column."""
         found: dict[str, list[Row]] = defaultdict(list)
         for key, *values in self._rows(query):
             found[key].append(tuple(values))
@@ -191,7 +191,7 @@ def qualifying_days(events: Iterable[Row]) -> list[QualifyingDay]:
 
 
 def differences(sample: Sample) -> Iterable[tuple[str, int, int, int]]:
-    """Yield for each history its name and the numbers of compared, missing and unexpected rows."""
+    """Yield each history's name and its counts of compared, missing and unexpected rows."""
     for history, key, kind, days in (
         ("silver_user_state_history", "user_id", UserDay, sample.user_days()),
         ("silver_user_product_state_history", "user_id", ProductDay, sample.product_days()),

@@ -35,7 +35,7 @@ def compute(
 def digest(connection: duckdb.DuckDBPyConnection) -> str:
     """Return a digest of all declared tables, computed from row counts and row hashes.
 
-    The digest does not depend on the order of rows, but it depends on the version of DuckDB.
+    The digest does not depend on row order, but it does depend on the DuckDB version.
     """
     of_all = hashlib.sha256()
     for table in tables():

@@ -1,7 +1,7 @@
 """Generate a synthetic company: people, accounts and events with known rates, for demos and tests.
 
-The package contains the rates, the simulation that they drive, and the writer of the source folder. It
-has only the source layout in common with the asset graph, which does not depend on this package.
+The package contains the rates, the simulation that they drive, and the writer for the source folder. It
+shares only the source layout with the asset graph, which does not depend on this package.
 """
 
 from datetime import date
@@ -10,4 +10,4 @@ DEFAULT_USERS = 2_000
 DEFAULT_DAYS = 548
 DEFAULT_SEED = 7
 DEFAULT_END = date(2025, 6, 30)
-"""Defaults of `monstera generate`, in this module so that they can be imported without NumPy."""
+"""Defaults for `monstera generate`, defined here so that they can be imported without NumPy."""

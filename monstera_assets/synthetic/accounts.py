@@ -1,15 +1,15 @@
 """Simulate accounts day by day: trials, contracts, payment failures, pauses, departures and returns.
 
 People have access while their account is on trial or paid. The events that end access are memoryless,
-and access that ends is not restored within the 30 days that the hazard covers (see `truth`). The
+and access, once ended, is not restored within the 30 days that the hazard covers (see `truth`). The
 hazard can therefore be computed exactly:
 
 - A trial converts with probability `conversion_per_day` on each of its 30 days. If it does not
   convert, access ends on day 31.
 - From the day after its first payment, a paid account closes with probability `closing_per_day`: it
-  decides to leave, is paused or stops paying. An open payment failure is settled first.
+  decides to leave, is paused or stops paying. Any open payment failure is settled first.
 
-A subscription lapses at least 31 days after the account closes, when none of its users is active.
+A subscription lapses at least 31 days after the account closes, when none of its users are active.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ _CARRIED = {
     "seats_changed": ("seats", "revenue"),
     "tier_changed": ("seats", "revenue", "tier"),
 }
-"""The current account values that facts of each type contain."""
+"""The current account values that each type of fact includes."""
 
 
 def closing_per_day(rates: Rates) -> float:
@@ -94,7 +94,7 @@ def _fatal_per_day(rates: Rates) -> float:
 
 
 class Accounts:
-    """The accounts of a company, as arrays with one row per account. `step` simulates one day."""
+    """A company's accounts, as arrays with one row per account. `step` simulates one day."""
 
     def __init__(self, company: Company) -> None:
         rates, number, seed = company.rates, company.accounts, company.seed
@@ -130,12 +130,12 @@ class Accounts:
 
     @property
     def open(self) -> Bools:
-        """Whether the people of each account have access."""
+        """Whether each account's people have access."""
         return np.isin(self.phase, (Phase.TRIAL, Phase.PAID))
 
     @property
     def revenue(self) -> Ints:
-        """Monthly revenue of each account under its current contract."""
+        """Each account's monthly revenue under its current contract."""
         revenue: Ints = self.seats * self.prices[self.tier]
         return revenue
 
@@ -146,7 +146,7 @@ class Accounts:
         self.phase[accounts] = Phase.TRIAL
 
     def step(self, day: int) -> None:
-        """Simulate the accounts on a day. The people are simulated afterward."""
+        """Simulate one day for the accounts. The people are simulated afterward."""
         rates = self.company.rates
         details = draw(self._details, day)
         paid_before = self.phase == Phase.PAID
@@ -168,7 +168,7 @@ class Accounts:
     def settle_seats(self, day: int, used: Ints) -> None:
         """Change seats and tiers at the end of a day: buy missing seats and drop spare ones.
 
-        `used` is the number of people per account with qualifying use in the 30 days ending on that
+        `used` is the number of people in each account with qualifying use in the 30 days ending on that
         day.
         """
         rates = self.company.rates
@@ -238,7 +238,7 @@ class Accounts:
         self.second_failure_on[who] = NEVER
 
     def _close(self, paid: Bools, day: int, details: Keys) -> None:
-        """Make some of the accounts that were paid on the previous day leave, pause or stop paying."""
+        """Let some accounts that were paid on the previous day leave, pause or stop paying."""
         rates = self.company.rates
         numbers = uniform(draw(self._closing, day))
         leaves = paid & (numbers < rates.leaving_per_day)
@@ -257,7 +257,7 @@ class Accounts:
         self._note("subscription_paused", day, pauses, _CLOSED, reason=seasonal)
 
     def _leave(self, who: Bools, day: int, details: Keys) -> None:
-        """End contracts by notice, by nonrenewal, or after a last short extension."""
+        """End contracts by notice, by nonrenewal or after a final short extension."""
         rates = self.company.rates
         notice = day + between(part(details, 0), rates.notice_days)
         has_term = self.renewal >= 0
@@ -301,12 +301,12 @@ class Accounts:
         self._note("subscription_renewed", day, who, _RENEWED)
 
     def _seconds(self, day: int, hour: int) -> Ints:
-        """For each account, return a random second of the day within the given hour."""
+        """Return, for each account, a random second of the day within the given hour."""
         numbers = draw(self._details, day + ((hour + 1) << 32))
         return hour * 3600 + between(part(numbers, 0), (0, 3599))
 
     def _note(self, event_type: str, day: int, who: Bools, hour: int, **values: Ints) -> None:
-        """Record an event for some accounts: `values` and the account values that its type contains."""
+        """Record an event for some accounts, with `values` and the account values its type includes."""
         accounts = np.flatnonzero(who)
         if not len(accounts):
             return

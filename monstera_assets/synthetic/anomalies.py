@@ -21,7 +21,7 @@ class _Days:
 
 @dataclass(frozen=True)
 class TrackingOutage(_Days):
-    """On these days, a share of the events is not recorded, although people behave as usual."""
+    """On these days, a share of the events goes unrecorded, although people behave as usual."""
 
     missing_share: float
 
@@ -45,14 +45,14 @@ class ChurnSpike(_Days):
 
 @dataclass(frozen=True)
 class DoubledLoad:
-    """The events of a day are written twice, the second time with different IDs."""
+    """A day's events are written twice, the second time with different ids."""
 
     day: date
 
 
 @dataclass(frozen=True)
 class SlowDrift(_Days):
-    """The factor applied to the daily lapse probability grows linearly from 1, then stays constant."""
+    """A factor applied to the daily lapse probability grows linearly from 1 and then stays constant."""
 
     factor: float
 

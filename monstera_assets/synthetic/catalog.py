@@ -22,7 +22,7 @@ class Act:
 class Product:
     """A product with its features and its acts; the first act activates users.
 
-    `above` contains pairs of a feature and its parent node.
+    `above` pairs each feature with its parent node.
     """
 
     product_id: str
@@ -105,7 +105,7 @@ WORKFLOWS = (
     ("live_approval", "Live Approval", "live_review", 1, "review_started"),
     ("live_approval", "Live Approval", "live_review", 2, "review_completed"),
 )
-"""Rows of the input `workflows`, with the columns `WORKFLOW_COLUMNS`."""
+"""Rows of the `workflows` input, with the columns in `WORKFLOW_COLUMNS`."""
 
 WORKFLOW_COLUMNS = ("workflow_id", "workflow_name", "product_id", "step_number", "event_type")
 

@@ -1,4 +1,4 @@
-"""Parameters of a company: size, days, seed, rates and disturbances."""
+"""A company's parameters: size, days, seed, rates and disturbances."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ EARLIEST, LATEST = date(1990, 1, 2), date(2200, 1, 1)
 
 @dataclass(frozen=True)
 class Company:
-    """A company without any history before its first day.
+    """A company with no history before its first day.
 
     Attributes:
         users: people who have signed up by the last day.
         days: number of days up to and including `end`. Days are numbered from 0.
-        seed: seed of the random numbers, at least 0.
+        seed: seed for the random numbers, at least 0.
         end: the last day.
-        events: target number of events, which is met within 5%; None to use the rate.
+        events: target number of events, met to within 5%; None to use the rate.
         until: last day to generate; None for all days. It does not affect earlier days.
         rates: probabilities and distributions.
         anomalies: disturbances.
@@ -62,8 +62,8 @@ class Company:
                 raise GenerationError(f"--{name}: {value} is not between {low:,} and {high:,}.")
         if self.first < EARLIEST:
             raise GenerationError(
-                f"--end-date: a period of {self.days:,} days up to {self.end} begins before {EARLIEST}."
-                " Choose a later date or fewer days."
+                f"--end-date: a period of {self.days:,} days ending on {self.end} starts before"
+                f" {EARLIEST}. Choose a later date or fewer days."
             )
         if self.end > LATEST:
             raise GenerationError(f"--end-date: {self.end} is after {LATEST}.")
@@ -94,11 +94,11 @@ class Company:
         return max(1, self.users // self.rates.users_per_account)
 
     def date_of(self, day: int) -> date:
-        """Return the date of a numbered day."""
+        """Return the date for a day number."""
         return self.first + timedelta(days=day)
 
     def weekday(self, day: int) -> int:
-        """Return the weekday of a day, from 0 for Monday to 6 for Sunday."""
+        """Return a day's weekday, from 0 for Monday to 6 for Sunday."""
         return self.date_of(day).weekday()
 
     def whole(self) -> Company:
@@ -106,7 +106,7 @@ class Company:
         return replace(self, until=None)
 
     def lapse_factors(self, day: int) -> Mapping[str, float]:
-        """Return each country's lapse probability factor for a day, given the disturbances."""
+        """Return each country's lapse probability factor on a day, given the disturbances."""
         today = self.date_of(day)
         factors = dict.fromkeys(self.rates.countries, 1.0)
         for spike in self._planted(ChurnSpike):

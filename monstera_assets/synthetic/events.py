@@ -1,4 +1,4 @@
-"""Generate a day's events, as whole columns, from the people who worked or browsed."""
+"""Generate a day's events as whole columns from the people who worked or browsed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from monstera_assets.synthetic.simulation import Simulation
 BROWSING_EVENTS = 2
 """Events of a person who only browses: the login and a page view."""
 LEAST_EVENTS = 2
-"""Minimum events on an active day: the login and the first qualifying event."""
+"""Minimum number of events on an active day: the login and the first qualifying event."""
 
 _DAY_SECONDS = 86_400
 _MEMBERS_EVERY_DAYS = 7
@@ -44,7 +44,7 @@ _HAS_TARGET = np.array([kind.event_type in WITH_TARGET for kind in EVENT_TYPES])
 
 
 class Events(NamedTuple):
-    """The events of a day in chronological order, with one row per event. Missing values are -1."""
+    """A day's events in chronological order, with one row per event. Missing values are -1."""
 
     user: Ints
     code: Ints
@@ -56,10 +56,10 @@ class Events(NamedTuple):
 
 
 class EventMaker:
-    """Generate the events of one day at a time."""
+    """Generate events one day at a time."""
 
     def __init__(self, simulation: Simulation, mean_events: float) -> None:
-        """Prepare to generate a mean of `mean_events` on an active day of a person with factor 1."""
+        """Generate `mean_events` events per active day, on average, for a person with factor 1."""
         self._company = simulation.company
         self._people = simulation.people
         self._mean_events = mean_events
@@ -73,7 +73,7 @@ class EventMaker:
         self._members: tuple[Ints, Ints, Ints] | None = None
 
     def of_day(self, day: int, done: Day) -> Events:
-        """Return the events of a day, excluding events lost in an outage."""
+        """Return a day's events, excluding those lost in an outage."""
         people = self._people
         who = np.concatenate([done.working, done.browsing])
         works = np.arange(len(who)) < len(done.working)
@@ -106,7 +106,7 @@ class EventMaker:
         return events
 
     def _counts(self, base: Keys, factor: Floats) -> Ints:
-        """Return the number of events: the login, the first work, and a geometric number of others."""
+        """Return event counts: a login, a first qualifying event and a geometric number of others."""
         further = np.maximum(self._mean_events * factor - LEAST_EVENTS, 0.0)
         numbers = uniform(draw(base, 1 << 40))
         return LEAST_EVENTS - 1 + geometric(numbers, 1 / (1 + further)).astype(np.int64)
@@ -185,10 +185,10 @@ class EventMaker:
 
 
 def mean_events(company: Company) -> float:
-    """Return the mean number of events on an active day of a person with factor 1.
+    """Return the mean number of events per active day for a person with factor 1.
 
-    If `company.events` is set, the company is simulated once to find the mean that yields this
-    number.
+    If `company.events` is set, the company is simulated once to find the mean that yields that
+    total.
 
     Raises:
         GenerationError: If `company.events` is too low for the number of active days.
@@ -235,7 +235,7 @@ def _act_bounds(*, features: bool) -> Floats:
 
 
 def _rank_bounds(weights: Floats) -> Floats:
-    """For each rank of the latest adopted product, return the cumulative shares of ranks up to it."""
+    """Return, for each rank of the latest adopted product, the cumulative shares of ranks up to it."""
     count = len(weights)
     bounds = np.ones((count, count))
     for last in range(count):

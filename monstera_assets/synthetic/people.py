@@ -2,7 +2,7 @@
 
 On each day from signup on, in this order:
 
-1. A person has access if the account is open and the person is not deleted.
+1. A person has access if the account is open and the person has not been deleted.
 2. The hidden state can change: from not activated to engaged (activation) or lapsed (giving up), from
    engaged to lapsed (lapse), or from lapsed to engaged (return). Each change has a daily probability.
 3. A person with access can work, that is, have qualifying events. Everyone with access works on the
@@ -41,7 +41,7 @@ _FAR = np.int32(1 << 30)
 
 
 class State(IntEnum):
-    """The hidden state of a person."""
+    """A person's hidden state."""
 
     NOT_ACTIVATED = 0
     ENGAGED = 1
@@ -49,14 +49,14 @@ class State(IntEnum):
 
 
 class Day(NamedTuple):
-    """The indexes of the people who worked on a day, and of those who only browsed."""
+    """Indexes of the people who worked on a day and of those who only browsed."""
 
     working: Ints
     browsing: Ints
 
 
 class People:
-    """The people of a company, as arrays with one row per person, in order of signup."""
+    """A company's people, as arrays with one row per person in order of signup."""
 
     def __init__(self, company: Company) -> None:
         rates, number, seed = company.rates, company.users, company.seed
@@ -127,7 +127,7 @@ class People:
         )
 
     def lapse_on(self, day: int, number: int) -> Floats:
-        """Return the lapse probability of the first `number` people on a day, with any disturbances."""
+        """Return the first `number` people's lapse probabilities on a day, including disturbances."""
         factors = list(self.company.lapse_factors(day).values())
         if all(factor == 1.0 for factor in factors):
             return self.lapse[:number]
@@ -162,7 +162,7 @@ class People:
         return Day(np.flatnonzero(works), np.flatnonzero(browses))
 
     def seats_in_use(self, day: int, accounts: int, window_days: int) -> Ints:
-        """Return the number of people per account with qualifying use in the window ending on a day."""
+        """Return how many people per account have qualifying use in the window ending on a day."""
         number = self.signed_up_by(day)
         used = self.last_used[:number] > day - window_days
         return np.bincount(self.account[:number][used], minlength=accounts).astype(np.int64)

@@ -31,7 +31,7 @@ Purpose = IntEnum(
 
 
 def keys(seed: int, purpose: Purpose, number: int) -> Keys:
-    """Return a key per entity, from which `draw` generates numbers."""
+    """Return one key per entity, from which `draw` generates numbers."""
     start = _mix(np.array([(seed * 0x632BE59BD9B4E019 + purpose) & _MASK], dtype=np.uint64))
     return _mix(start + np.arange(1, number + 1, dtype=np.uint64) * _GAMMA)
 
@@ -48,7 +48,7 @@ def draw_once(seed: int, purpose: Purpose, number: int) -> Keys:
 
 
 def uniform(bits: Keys) -> Floats:
-    """Convert 64 random bits to a number in [0, 1) with 53 bits."""
+    """Convert 64 random bits to a number in [0, 1) with 53-bit precision."""
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 

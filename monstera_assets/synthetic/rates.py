@@ -1,4 +1,4 @@
-"""The rates of the synthetic company. They are chosen, not measured. See docs/synthetic.md."""
+"""The synthetic company's rates, which are chosen, not measured. See docs/synthetic.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ByName: TypeAlias = dict[str, float]
 
 
 class Kind(NamedTuple):
-    """A kind of person: share of people, use while engaged, and probabilities of lapse and return."""
+    """A kind of person: share of people, use while engaged, and lapse and return probabilities."""
 
     share: float
     use_per_day: float
@@ -20,7 +20,7 @@ class Kind(NamedTuple):
 
 
 class Rates(BaseModel):
-    """All probabilities and distributions of the company."""
+    """All of the company's probabilities and distributions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -28,25 +28,25 @@ class Rates(BaseModel):
     growth_per_year: float = 2.0
     """Factor by which daily signups grow in a year."""
     signup_weekdays: tuple[float, ...] = (1.0, 1.0, 1.0, 0.95, 0.85, 0.4, 0.4)
-    """Signups from Monday to Sunday, relative to Monday."""
+    """Signups by weekday, Monday to Sunday, relative to Monday."""
     users_per_account: int = 20
     """Mean number of users per account."""
     size_exponent: float = 0.4
-    """Accounts attract people in proportion to u^-x, with u uniform in (0, 1): a Pareto law."""
+    """Accounts attract people in proportion to u^-x, with u uniform on (0, 1): a Pareto law."""
     countries: ByName = {"US": 0.42, "UK": 0.16, "CA": 0.10, "AU": 0.08, "DE": 0.14, "FR": 0.10}
     """Share of accounts by country."""
     in_country_of_account: float = 0.85
-    """Share of people from the country of the account they join. The others come from any country."""
+    """Share of people from the country of the account they join. The others are from any country."""
     invited_share: float = 0.5
-    """Share of invited people among those who join an existing account."""
+    """Share of people joining an existing account who were invited."""
     sources: ByName = {"organic": 0.45, "paid_search": 0.30, "referral": 0.15, "partner": 0.10}
-    """Shares of the acquisition sources of all other people."""
+    """Share of all other people by acquisition source."""
 
     # Activation.
     activation_per_day: float = 0.22
     """Daily probability of the first qualifying use, for people who have not given up."""
     giving_up_per_day: float = 0.12
-    """Daily probability of giving up before the first use. A later return is possible."""
+    """Daily probability of giving up before the first use. People can still return later."""
     activation_by_country: ByName = {
         "US": 1.0,
         "UK": 1.05,
@@ -72,10 +72,11 @@ class Rates(BaseModel):
         "casual": Kind(0.40, 0.13, 0.0100, 0.008, 0.7),
         "rare": Kind(0.20, 0.04, 0.0120, 0.006, 0.5),
     }
-    """For each kind of person: the share of people, the daily probabilities of use while engaged, of
-    lapse, and of return after a lapse, and the factor on the events of an active day."""
+    """For each kind of person: the share of people; the daily probabilities of use while engaged,
+    of lapsing and of returning after a lapse; and the factor for the number of events per active
+    day."""
     use_weekdays: tuple[float, ...] = (1.0, 1.0, 1.0, 0.97, 0.88, 0.35, 0.30)
-    """Usage factor, from Monday to Sunday."""
+    """Usage factor by weekday, Monday to Sunday."""
     lapse_by_country: ByName = {"US": 1.0, "UK": 1.0, "CA": 0.95, "AU": 1.1, "DE": 0.85, "FR": 1.15}
     """Lapse factor by the user's country."""
     lapse_by_breadth: tuple[float, ...] = (1.3, 1.0, 0.8, 0.65, 0.5)
@@ -83,13 +84,13 @@ class Rates(BaseModel):
     deletion_per_day: float = 0.0003
     """Daily probability of deletion, starting on the day after signup."""
     browsing_engaged_per_day: float = 0.08
-    """Daily probability of only logging in and browsing on a day without use, while engaged."""
+    """Daily probability that an engaged person only logs in and browses on a day without use."""
     browsing_other_per_day: float = 0.015
-    """The same probability for all other people."""
+    """Daily probability that any other person only logs in and browses."""
 
     # Products.
     breadths: tuple[float, ...] = (0.35, 0.27, 0.20, 0.12, 0.06)
-    """Share of people who will adopt 1, 2, 3, 4 and 5 products."""
+    """Share of people who will adopt 1, 2, 3, 4 or 5 products."""
     adoption_per_active_day: float = 0.07
     """Probability of adopting the next product on an active day."""
     first_products: ByName = {
@@ -107,13 +108,13 @@ class Rates(BaseModel):
         "video_studio > live_review": 2.0,
         "insight_dashboards > team_spaces": 2.0,
     }
-    """Factor for the weight of the next product, by the product adopted just before it."""
+    """Factor for the next product's weight, by the product adopted just before it."""
     kept_share: float = 0.75
     """Share of later products that are used again after the first day."""
     product_ranks: tuple[float, ...] = (0.60, 0.22, 0.10, 0.05, 0.03)
-    """Weight of the first, second, ... adopted product in a person's events."""
+    """Weights of the first, second, ... adopted products in a person's events."""
     activating_share: float = 0.85
-    """Share of adoptions that begin with the product's activation event."""
+    """Share of adoptions that start with the product's activation event."""
     feature_users: float = 0.6
     """Share of people who ever use features."""
     looking_further: float = 0.3
@@ -121,25 +122,25 @@ class Rates(BaseModel):
 
     # Events.
     events_per_active_day: float = 7.0
-    """Mean events on an active day of a person with factor 1. --events overrides it."""
+    """Mean number of events per active day for a person with factor 1. --events overrides it."""
     qualifying_share: float = 0.6
-    """Share of qualifying events among events after the login and the first qualifying event."""
+    """Share of qualifying events among those after the login and the first qualifying event."""
     settings_share: float = 0.04
     """Share of settings changes among the non-qualifying events."""
     second_session_share: float = 0.25
     """Share of active days with two sessions."""
     locations: ByName = {"web_app": 0.60, "mobile_app": 0.20, "desktop_app": 0.15, "api": 0.05}
-    """Share of people by the location of their events."""
+    """Share of people by event location."""
     days_per_project: int = 3
     """Number of active days after which a person starts a new project."""
 
     # Accounts.
     conversion_per_day: float = 0.035
-    """Daily probability of the first payment on each of the 30 days of the trial."""
+    """Daily probability of the first payment on each of the trial's 30 days."""
     leaving_per_day: float = 0.0008
     """Daily probability that a paid account decides to leave, which ends all use."""
     failure_per_day: float = 0.0022
-    """Daily probability of a payment failure in a paid account."""
+    """Daily probability of a payment failure for a paid account."""
     recovered_share: float = 0.85
     """Share of payment failures that are recovered."""
     pause_per_day: float = 0.0005
@@ -147,7 +148,7 @@ class Rates(BaseModel):
     seasonal_share: float = 0.5
     """Share of pauses that are seasonal."""
     silent_share: float = 0.5
-    """Share of accounts leaving 31 to 90 days before their renewal that neither cancel nor renew."""
+    """Of accounts leaving 31 to 90 days before renewal, the share that neither cancel nor renew."""
     second_failure_share: float = 0.5
     """Share of failures still open after 6 days that are followed by a second failure."""
     grace_share: float = 0.7
@@ -163,17 +164,17 @@ class Rates(BaseModel):
     winback_days: tuple[int, int] = (50, 120)
     """Days from a lapse to a new start (uniform)."""
     renewal_lead_days: tuple[int, int] = (1, 30)
-    """Days from the renewal to the renewal date (uniform)."""
+    """Days by which a renewal precedes the renewal date (uniform)."""
     tiers: ByName = {"starter": 0.50, "professional": 0.38, "enterprise": 0.12}
     """Share of first payments by tier."""
     prices: dict[str, int] = {"starter": 12, "professional": 25, "enterprise": 45}
     """Revenue per seat and month by tier, in the company's currency."""
     terms: dict[int, float] = {0: 0.3, 91: 0.3, 365: 0.4}
-    """Share of accounts by days from start to renewal. 0 means open-ended."""
+    """Share of accounts by number of days from start to renewal; 0 means open-ended."""
     seat_headroom: tuple[float, float] = (1.2, 1.8)
     """Ratio of seats to seats in use at the start (uniform)."""
     seat_purchase: float = 1.4
-    """Ratio of seats to seats in use after a purchase, which happens when there are too few seats."""
+    """Ratio of seats to seats in use after a purchase, made when there are too few seats."""
     seat_reserve: float = 1.1
     """Ratio of seats to seats in use after spare seats are dropped."""
     downsizing_per_day: float = 0.003
@@ -185,4 +186,4 @@ class Rates(BaseModel):
 DEFAULT_RATES = Rates()
 
 HORIZON_DAYS = 30
-"""Days covered by the hazard. Trials last just as long, and every loss of access lasts longer."""
+"""Days covered by the hazard. Trials last exactly as long, and every loss of access lasts longer."""

@@ -18,7 +18,7 @@ from monstera_assets.synthetic.rates import HORIZON_DAYS
 
 
 class Simulation:
-    """The accounts and people of a company, as of the last day that `run` yielded."""
+    """A company's accounts and people, as of the last day that `run` yielded."""
 
     def __init__(self, company: Company) -> None:
         self.company = company
@@ -40,7 +40,7 @@ class Simulation:
             yield day, done
 
     def _join(self, day: int, first: int, last: int) -> None:
-        """Let the people who sign up on a day create accounts or join existing open accounts."""
+        """Assign the people who sign up on a day to new or existing open accounts."""
         if first == last:
             return
         people, accounts = self.people, self.accounts

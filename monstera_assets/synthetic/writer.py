@@ -80,7 +80,7 @@ def generate(
 
 @contextmanager
 def _new_folder(output: Path) -> Iterator[Path]:
-    """Yield a folder next to the output, which becomes the output once all files are written."""
+    """Yield a folder next to the output that becomes the output once all files are written."""
     try:
         if output.is_symlink() or (output.exists() and not output.is_dir()):
             raise GenerationError(f"--output {output} is not a folder. Choose a different path.")
@@ -360,7 +360,7 @@ class _Writer:
         return f"('u' || lpad(({column} + 1)::VARCHAR, {self._users}, '0'))"
 
     def _date(self, column: str) -> str:
-        """Return SQL for the date of a numbered day, or for null if the number is negative."""
+        """Return SQL for the date of a day number, or null if the number is negative."""
         first = date_literal(self._company.first)
         return f"(CASE WHEN {column} >= 0 THEN {first} + {column}::INTEGER END)"
 
@@ -374,7 +374,7 @@ def _account_id(column: str) -> str:
 
 
 def _pick(texts: Sequence[str | None], column: str) -> str:
-    """Return SQL for the text at a 0-based index, or for null if the index is negative."""
+    """Return SQL for the text at a 0-based index, or null if the index is negative."""
     listed = ", ".join(_constant(text) for text in texts)
     return f"(CASE WHEN {column} >= 0 THEN (CAST([{listed}] AS VARCHAR[]))[{column} + 1] END)"
 
