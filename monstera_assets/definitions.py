@@ -231,5 +231,5 @@ def _declared(kind: type[Declared], *packages: ModuleType) -> list[Declared]:
 
 @definitions
 def defs() -> Definitions:
-    """Return the definitions for the configuration in the environment and `monstera.toml`."""
+    """Return the definitions for the configuration from the environment and `monstera.toml`."""
     return build_definitions()

@@ -20,7 +20,7 @@ def word_of(number: ir.IntegerValue) -> ir.IntegerValue:
 
 
 def bit_of(number: ir.IntegerValue) -> ir.IntegerValue:
-    """Return the bit of a number within its word."""
+    """Return a number's bit within its word."""
     return ibis.literal(1, "int64") << (number & (_NUMBERS_PER_WORD - 1))
 
 
@@ -30,7 +30,7 @@ def bit_count(bits: int) -> int:  # type: ignore[empty-body]
 
 
 def numbers_in(sets: ir.Table, bits: str, *, word: str, number: str) -> ir.Table:
-    """Return one row per member of the sets.
+    """Return one row per member of each set.
 
     Args:
         sets: one row per set and word.

@@ -76,9 +76,9 @@ class Finding:
 class Rule:
     """A condition that must hold for a table, as described in the module docstring.
 
-    `reads` names the tables that the function reads. It is required if several tables share the
-    function, because the parameters are then not named after tables. `level` is the alert level for
-    a violation. The default is P0 if the rule blocks downstream tables, and P2 otherwise.
+    `reads` names the tables that the function reads. It is required when several tables share the
+    function, because the parameters cannot then be named after tables. `level` is the alert level
+    for a violation. The default is P0 if the rule blocks downstream tables, and P2 otherwise.
     """
 
     table: Table
@@ -191,7 +191,7 @@ def rule(
 
 
 def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> Finding:
-    """Run a query for rows that break a rule, and return the row count and the first few, sorted."""
+    """Return the number of rows that a query selects, and the first few in sorted order."""
     counted = connection.execute(f"SELECT count(*) FROM ({select})").fetchall()
     violations = int(counted[0][0])
     if not violations:

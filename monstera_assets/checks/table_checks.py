@@ -88,7 +88,7 @@ def build_table_checks(
         name=f"check_{table.name}",
         specs=specs,
         can_subset=True,
-        description=f"The contract and rules of {table.name}.",
+        description=f"The contract and rules for {table.name}.",
     )
     def check(
         context: AssetCheckExecutionContext, warehouse: Warehouse

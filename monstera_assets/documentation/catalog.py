@@ -46,7 +46,7 @@ class Catalog:
         return [other for other in self.nodes if other.parent_product_id == node.product_id]
 
     def branch(self, node: Node, above: tuple[Node, ...] = ()) -> list[Node]:
-        """Return a node and its descendants, parents first; cycles are broken."""
+        """Return a node and its descendants, with parents first and cycles broken."""
         path = (*above, node)
         below = [self.branch(other, path) for other in self.below(node) if other not in path]
         return [node, *(found for branch in below for found in branch)]

@@ -1,13 +1,13 @@
-"""The states and health of accounts (framework, section 5).
+"""Account states and health (framework, section 5).
 
-An account's state depends on its current contract, its contract 30 days earlier and its use in
+An account's state depends on its current contract, its contract 30 days earlier and its activity in
 sliding windows of days. Because these inputs stay the same for many days, `account_intervals`
 evaluates the state only on days when one of them changes. The history, current and transition
 tables are derived from its intervals.
 
-Use is computed from changes: a day with a qualifying event adds one active seat, which is removed
-30 days later unless the user is active again in the meantime. Running sums turn the changes into
-levels, so no windows need to be scanned.
+Activity is computed from changes: a day with a qualifying event adds one active seat, which is
+removed 30 days later unless the user is active again in the meantime. Running sums turn the changes
+into levels, so no windows need to be scanned.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
 
 
 def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
-    """Return the daily changes in each account's use.
+    """Return the daily changes in each account's activity.
 
     Changes before an account's creation count toward the creation day.
 
@@ -218,7 +218,7 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
 
 
 def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
-    """Add running sums of the changes, and the latest days with use and with a new product."""
+    """Add running sums of the changes, and the latest days with activity and with a new product."""
     so_far = ibis.cumulative_window(group_by=_NUMBER, order_by="day")
     sums = {
         "active_seats": changes.seats_in_use,

@@ -153,7 +153,7 @@ def _runs(states: ir.Table, *by: str) -> ir.Table:
 def behavior_intervals(
     facts: Facts, policy: LifecyclePolicy, first_day: ir.DateValue, last_day: ir.DateValue
 ) -> ir.Table:
-    """Return each user's measures from the first to the last day, but not before signup.
+    """Return each user's measures from the later of signup and the first day through the last day.
 
     Returns:
         Interval table by `user_id`, with days as numbers: the measures that the segment rules read
@@ -342,7 +342,7 @@ def _stages(people: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
 
 
 def _row(rows: ir.Table, day: ir.IntegerValue, **changes: ir.IntegerValue) -> ir.Table:
-    """Return changes on a day. A row without changes marks a day on which a segment may change."""
+    """Return changes for one day. A row without changes marks a day on which a segment may change."""
     return rows.select(
         "user_id",
         day=day.cast("int64"),

@@ -2,7 +2,7 @@
 
 An account's subscription events form *terms*. A term begins with a start, a renewal, or a first
 payment recorded only in the accounts table, and lasts until the day before the next term. Within a
-term a subscription can end once, for one of three reasons. After that, nothing changes until the
+term, a subscription can end once, for one of three reasons. After that, nothing changes until the
 next term (framework, section 5, "Billing facts").
 
 Two of the reasons depend only on the term's events: a cancellation that takes effect, and a payment
@@ -10,7 +10,7 @@ failure that stays open too long. The third reason is a renewal date that passes
 failure or pause. This reason also depends on whether a pause is carried over from the previous
 term, so each term is evaluated for both cases. A term keeps the pause, drops it, or ends it along
 with the subscription. The latest term with the same outcome in both cases determines which case
-applies. One window function over the terms finds this term.
+applies. A single window function over the terms finds this term.
 
 Days are represented as numbers (see `intervals`).
 """
@@ -125,7 +125,7 @@ class ClosedBy(StrEnum):
 def payment_failures(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """Return every payment failure of a paid subscription and what closed it.
+    """Return each payment failure on a paid subscription and what closed it.
 
     Returns:
         One row per `payment_failed` event that opened a failure: `account_id`, `failure_event_id`,
@@ -339,9 +339,9 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     `open_failures`, `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and
     `closing_day` (of the event that closes the failures), `grace_until` (of the latest failure),
     `paused` (null until an event in the term determines it), and the values of the event itself:
-    `seats`, `revenue`, `tier`, `pause_reason`. A row applies at the end of each day from `day` to
-    `holds_until`. If an account has several events on one day, only the row for the last event
-    covers any days.
+    `seats`, `revenue`, `tier`, `pause_reason`. A row applies at the end of each day from `day`
+    through `holds_until`. If an account has several events on one day, only the row for the last
+    event covers any days.
     """
     events = _events(accounts, subscription_events)
     ordered = ibis.window(group_by="account_id", order_by=["at", "event_id"])

@@ -1,7 +1,7 @@
 """Extensions to Ibis: query parameters, execution hints and shorthands.
 
 Parameters and hints are nodes that an engine's compiler renders (for DuckDB, `warehouse.compiler`),
-so that expressions do not depend on an engine. Only this module, `lifecycle.workflows` and the
+so expressions are independent of the engine. Only this module, `lifecycle.workflows` and the
 compiler use Ibis internals.
 """
 
@@ -29,7 +29,7 @@ class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
 
 
 class PartitionedByKey(Simple):  # type: ignore[misc]
-    """A table in which each fact concerns one key, for computations that treat keys independently."""
+    """A table in which each fact has one key, for computations that treat keys independently."""
 
     key: str
 

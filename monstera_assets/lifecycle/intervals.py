@@ -8,8 +8,8 @@ contains the as-of date. A transition occurs where one interval follows another.
 `activity_intervals` contains the activity rules for users and products. The account logic uses only
 the functions below it.
 
-An interval table has key columns, `valid_from` and `valid_to` (both inclusive; the last interval of
-a key ends on `FOREVER`), and payload columns whose values apply to each day of the interval. The
+An interval table has key columns, `valid_from` and `valid_to` (both inclusive; each key's last
+interval ends on `FOREVER`), and payload columns whose values apply to each day of the interval. The
 state on a day depends only on facts dated through that day, so a later fact can end an interval but
 cannot change its state. Each run therefore stores the intervals once (`silver/state_tables.py`),
 and the other state tables read them.
@@ -67,10 +67,10 @@ def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
 def first_of(
     value: ir.Value, *, order_by: Sequence[ir.Value], where: ir.BooleanValue | None = None
 ) -> ir.Value:
-    """Aggregate to the value in the first row, in the given order.
+    """Aggregate to the value in the first row when sorted by `order_by`.
 
-    If rows tie, the smallest value is used. The function takes the minimum of a struct, which keeps
-    only one row in memory, whereas a sorted aggregate keeps all rows.
+    If rows are tied, the smallest value is used. The function takes the minimum of a struct, which
+    keeps only one row in memory, whereas a sorted aggregate keeps all rows.
 
     Args:
         value: the value to return, never null.

@@ -156,7 +156,7 @@ class AnomalyPolicy(_Policy):
 class ChurnPolicy(_Policy):
     """Settings for the churn models (docs/churn.md).
 
-    A snapshot captures what was known at the end of one day. Snapshots are 30 days apart, counted
+    A snapshot captures what was known at the end of one day. Snapshots are 30 days apart, counting
     back from the as-of date. A row is a user or an account on a snapshot date. Risks are between 0
     and 1.
     """
@@ -167,15 +167,15 @@ class ChurnPolicy(_Policy):
     )
 
     evaluation_dates: int = Field(6, ge=1, le=24)
-    """Number of evaluation snapshots. The latest snapshots with a known outcome are used."""
+    """Number of evaluation snapshots. The latest snapshots with known outcomes are used."""
     training_dates: int = Field(12, ge=1, le=36)
-    """Number of snapshots on which a model is trained, counted back from the model date."""
+    """Number of snapshots used to train a model, counting back from the model date."""
     max_rows_per_date: int = Field(2500, ge=100)
     """Maximum number of rows per past snapshot. Larger snapshots are sampled."""
     min_training_rows: int = Field(500, ge=50)
     """Minimum number of training rows. With fewer rows, base rates are used as scores."""
     min_outcomes: int = Field(50, ge=10)
-    """Minimum number of churned rows, and of other rows, needed to train and evaluate a model."""
+    """Minimum number of churned rows and of other rows needed to train and evaluate a model."""
     medium_risk_from: Share = 0.25
     """Minimum churn probability for a user's risk to be medium."""
     high_risk_from: Share = 0.5
@@ -219,13 +219,13 @@ class LifecyclePolicy(_Policy):
     churn_days: Count = 61
     """Number of days after which a lapsed account is churned."""
     reactivated_days: NonNegativeInt = 90
-    """Number of days during which an account that paid again after churning is reactivated."""
+    """Days after paying again during which an account that had churned is reactivated."""
     breadth_target: Count = 5
     """Number of products in use needed for a full product breadth score."""
     workflow_days: NonNegativeInt = 7
     """Maximum number of days from the first step to the completion of a workflow run."""
     min_affinity_support: Count = 5
-    """Minimum number of users of both products. Pairs with fewer are marked as low support."""
+    """Minimum number of users who adopted both products. Pairs with fewer have low support."""
     segments: SegmentPolicy = SegmentPolicy()
     """Thresholds for the behavioral segments."""
     alerts: AlertPolicy = AlertPolicy()

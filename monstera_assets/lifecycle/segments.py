@@ -64,7 +64,7 @@ class Dimension:
         return tuple(segment.value for segment in self.segments)
 
     def label(self, measures: ir.Table, policy: SegmentPolicy) -> ir.StringValue:
-        """For each row, return the first value whose rule applies."""
+        """Return the first value whose rule applies, for each row."""
         return ibis.cases(
             *((segment.applies(measures, policy), segment.value) for segment in self.segments)
         )
@@ -152,7 +152,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "value_realization",
-        "Completion of the workflow runs started in the last 90 days.",
+        "Completion level of the workflow runs started in the last 90 days.",
         (
             Segment(
                 "high",

@@ -81,7 +81,7 @@ def platform_intervals(
 
 
 def _triggering_event_id(states: ir.Table) -> ir.StringValue:
-    """Return the event that caused a transition, or null if the cause was only the passage of time.
+    """Return the event that caused a transition, or null if it occurred only because time passed.
 
     `dunning_event_id` is the subscription event that started the current dunning period or ended
     the previous one. It is null if one period directly followed another.
@@ -113,7 +113,7 @@ def _starts(people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return one row per user and day with a qualifying event in any product or in no product."""
+    """Return one row per user and day with a qualifying event, with or without a product."""
     qualifying = activity.filter(activity.qualifying_events > 0)
     qualifying = qualifying.inner_join(people.select("user_id", "user_number"), "user_id")
     days = qualifying.group_by("user_number", "activity_date").aggregate(

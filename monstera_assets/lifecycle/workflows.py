@@ -69,8 +69,8 @@ def with_position(workflows: ir.Table) -> ir.Table:
 def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """Return the workflow runs, computed from step events.
 
-    A run as of a date depends only on events through that date. Later events change neither its
-    start nor the steps it has already reached.
+    The runs as of a date depend only on events through that date. Later events change neither a
+    run's start nor the steps it has already reached.
 
     The inputs are bronze_workflows and silver_workflow_steps from the first day of each instance.
 

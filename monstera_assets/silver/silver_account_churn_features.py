@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
     description="What was known about each account under contract, and did its subscription lapse"
     " in the next 90 days? Account churn models use these rows for training and scoring. Snapshots"
     " are taken on the as-of date and every 30 days before it. Apart from the outcome, a snapshot"
-    " contains only facts known on its date.",
+    " uses only facts dated on or before its date.",
     key=("account_id", "snapshot_date"),
     columns=(
         ma.ACCOUNT_ID,

@@ -24,7 +24,7 @@ STATE_COLUMNS = (
     ma.Column(
         "subscription_tier",
         "string",
-        "Current subscription tier; trial before the first payment.",
+        "Subscription tier; trial before the first payment.",
         allowed=SUBSCRIPTION_TIERS,
     ),
     ma.Column("total_seats", "int64", "Number of seats purchased."),
@@ -50,8 +50,8 @@ STATE_COLUMNS = (
     ma.Column(
         "recent_activity_score",
         "float64",
-        "Health component: 100, 75, 50 or 25 if the last qualifying event was at most 7, 14, 30 or 60"
-        " days ago; otherwise 0.",
+        "Health component: 100, 75, 50 or 25 if the last qualifying event was at most 7, 14, 30 or"
+        " 60 days ago, respectively; otherwise 0.",
     ),
     ma.Column(
         "contract_status_score",

@@ -13,7 +13,7 @@ TABLE = ma.declare_table(
     "silver_cross_product_activity",
     grain="one user and day with at least one event in a product",
     description="How many products did each user visit and how many workflows did they complete"
-    " each day? Days without an event in any product have no row.",
+    " each day? Days with no product events have no row.",
     key=("user_id", "activity_date"),
     partition_column="activity_date",
     columns=(

@@ -19,8 +19,8 @@ TABLE = ma.declare_table(
     " jaccard are the same for both orders of a pair. The rates do not imply causation.",
     key=("first_product_id", "second_product_id"),
     columns=(
-        ma.product_column("first_product_id", "First product of the pair."),
-        ma.product_column("second_product_id", "Second product of the pair."),
+        ma.product_column("first_product_id", "First product in the pair."),
+        ma.product_column("second_product_id", "Second product in the pair."),
         ma.Column("users_eligible", "int64", "n: number of users who could use both products."),
         ma.Column("users_first", "int64", "n_a: number of users who adopted the first product."),
         ma.Column("users_second", "int64", "n_b: number of users who adopted the second product."),

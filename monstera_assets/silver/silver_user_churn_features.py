@@ -29,9 +29,10 @@ TABLE = ma.declare_table(
     grain="one snapshot of a user who could churn",
     description="What was known about each user who could churn, and did the user churn in the next"
     " 30 days? User churn models use these rows for training and scoring. Snapshots are taken on"
-    " the as-of date and every 30 days before it. The features use only facts known on the snapshot"
-    " date. The latest snapshot contains every active, returning or reactivated user. Earlier"
-    " snapshots have known outcomes and contain a sample of at most max_rows_per_date users.",
+    " the as-of date and every 30 days before it. The features use only facts dated on or before"
+    " the snapshot date. The latest snapshot contains every active, returning or reactivated user."
+    " Earlier snapshots have known outcomes and contain a sample of at most max_rows_per_date"
+    " users.",
     key=("user_id", "snapshot_date"),
     columns=(
         ma.USER_ID,

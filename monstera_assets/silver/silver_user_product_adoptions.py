@@ -25,10 +25,12 @@ TABLE = ma.declare_table(
             "adoption_date", "date", "UTC date of the first event of any kind in the product."
         ),
         ma.Column(
-            "sequence_number", "int64", "Position among the user's adoptions, starting at 1."
+            "sequence_number",
+            "int64",
+            "Position in the user's sequence of adoptions, starting at 1.",
         ),
         ma.Column("products_adopted", "int64", "Number of products that the user has adopted."),
-        ma.Column("days_since_signup", "int64", "Days from signup to the adoption."),
+        ma.Column("days_since_signup", "int64", "Days from signup to adoption."),
         ma.nullable(
             "days_since_previous_adoption",
             "int64",

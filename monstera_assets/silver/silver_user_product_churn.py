@@ -26,8 +26,9 @@ TABLE = ma.declare_table(
     "silver_user_product_churn",
     grain="one churn of a user from a product",
     description="Which product does a user leave first, and what happens next? Each row is a"
-    " transition to churned_from_product through the as-of date and shows whether the user then"
-    " churned from the platform. A user who returns to a product can churn from it more than once.",
+    " transition to churned_from_product on or before the as-of date and shows whether the user"
+    " then churned from the platform. A user who returns to a product can churn from it more than"
+    " once.",
     key=("user_id", "product_id", "churned_on"),
     columns=(
         *KEY_COLUMNS,
@@ -35,7 +36,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "churn_number",
             "int64",
-            "Position among the user's churns from products, starting at 1; ties are ordered by"
+            "Position in the user's sequence of product churns, starting at 1; ties are ordered by"
             " product id.",
         ),
         ma.Column(

@@ -101,7 +101,7 @@ def reconciles_with_platform(
 
 
 def _days_of_users(rows: ir.Table, window: ma.Window, **kinds: ir.BooleanValue) -> ir.Table:
-    """Return bit sets of each user's days of each kind, counted from the window's first day."""
+    """Return bit sets of each user's days by kind, counting from the window's first day."""
     day = ma.day_number(rows.snapshot_date) - ma.day_number(window.first)
     return rows.group_by("user_id", word=word_of(day)).aggregate(
         **{name: bit_of(day).bit_or(where=applies) for name, applies in kinds.items()}

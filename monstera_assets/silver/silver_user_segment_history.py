@@ -201,7 +201,7 @@ def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
 def same_days_as_states(
     silver_user_segment_history: ir.Table, silver_user_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every user has segments on exactly the days on which the user has a state."""
+    """Every user has segments on exactly the days when the user has a state."""
     segments, states = (
         rows.group_by("user_id").aggregate(
             days=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
@@ -235,7 +235,7 @@ def measures_agree_with_sources(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """On the last day of the window, the measures match the tables from which they are computed.
+    """On the last day of the window, the measures match their source tables.
 
     Checking every day would take longer than computing the table, because 30 days of events would
     be counted for each day.

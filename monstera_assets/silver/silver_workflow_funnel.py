@@ -20,7 +20,7 @@ TABLE = ma.declare_table(
         ma.WORKFLOW_ID,
         ma.STEP_NUMBER,
         ma.Column("workflow_name", "string", "Name of the workflow."),
-        ma.Column("event_type", "string", "Event type of the step."),
+        ma.Column("event_type", "string", "Event type for the step."),
         ma.product_column("product_id", "Product in which the step takes place."),
         ma.Column("position", "int64", "Position of the step in the workflow, starting at 1."),
         ma.Column("is_last_step", "boolean", "Whether the step completes the workflow."),

@@ -35,7 +35,7 @@ DAYS_IN_PREVIOUS_STATE = ma.Column(
 def stored_intervals(
     table: ma.Table, intervals: ir.Table, as_of: ir.DateValue, **columns: ir.Value
 ) -> ir.Table:
-    """Return the intervals that start on or before a date, as rows of a table.
+    """Return the intervals that start on or before a date, as table rows.
 
     Args:
         table: the table that stores the intervals.
@@ -57,7 +57,7 @@ def stored_intervals(
 
 
 def days_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) -> ir.Table:
-    """Expand stored intervals to one row per `day`, a day number, through their as-of date."""
+    """Expand stored intervals through their as-of date to one row per `day`, a day number."""
     last_day = (ma.day_number(stored.valid_to) - 1).fill_null(ma.day_number(stored.as_of_date))
     intervals = stored.mutate(valid_from=ma.day_number(stored.valid_from), valid_to=last_day)
     return on_each_day(intervals, window.first, window.last, day_column="day", order_by=keys)

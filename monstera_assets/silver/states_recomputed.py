@@ -5,8 +5,8 @@ state can change. To detect errors in the intervals, the checks in this module e
 for the last day of a run and compare the result with the history. The checks use only facts through
 that day. Only the thresholds and the state names are imported from `lifecycle`.
 
-A state's start date depends on the previous day. If the state has not changed, neither has the
-start date; otherwise, it is the day itself. Start dates are compared only if the history contains
+A state's start date depends on the previous day. If the state has not changed, the start date is
+carried over. Otherwise, it is the day itself. Start dates are compared only if the history contains
 the previous day and that day is not out of date.
 """
 
@@ -58,7 +58,7 @@ def states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """States on the run's last day match those recomputed from facts with the framework's rules."""
+    """On the run's last day, states match those computed directly from the framework's rules."""
     day, events = window.last, bronze_subscription_events
     use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
     users = bronze_users.select(
@@ -147,7 +147,7 @@ def _state_of_use(
 
 
 def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table:
-    """Count each key's qualifying events on and before the day, and find its last earlier one."""
+    """Count each key's qualifying events on a day and before it, with the last prior active day."""
     is_before = activity.activity_date < day
     qualifies = activity.qualifying_events > 0
     known = activity.filter(activity.activity_date <= day)
@@ -203,7 +203,7 @@ def product_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """States on the run's last day match those recomputed from facts with the framework's rules."""
+    """On the run's last day, states match those computed directly from the framework's rules."""
     day, products = window.last, bronze_product_catalog
     active_days = products.active_days.fill_null(policy.active_days)
     dormant_days = products.dormant_days.fill_null(policy.dormant_days)
@@ -239,7 +239,7 @@ def account_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """States on the run's last day match those recomputed from facts with the framework's rules.
+    """On the run's last day, states match those computed directly from the framework's rules.
 
     `state_reason` is not compared.
     """
