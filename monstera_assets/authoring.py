@@ -1,6 +1,6 @@
-"""The names that table modules need: `from monstera_assets import authoring as ma`.
+"""Names that table modules need, imported with `from monstera_assets import authoring as ma`.
 
-Gold modules import `monstera_assets.gold.authoring`, which adds metrics. The rules for states are in
+Gold modules import `monstera_assets.gold.authoring`, which adds metrics. The state rules are in
 `lifecycle`, and the models are in `prediction`.
 """
 
@@ -81,12 +81,12 @@ def declare_table(
     columns: tuple[Column, ...],
     partition_column: str | None = None,
 ) -> Table:
-    """Return a table whose layer and owners are determined by the prefix of its name.
+    """Return a table whose layer and owners are determined by the prefix in its name.
 
     Args:
         name: the name, which starts with the layer, as in `silver_user_sessions`.
         grain: what one row represents, such as "one user and date".
-        description: the description, which starts with the question that the table answers.
+        description: the description, which starts with the question the table answers.
         key: the columns that identify a row.
         columns: the columns in stored order.
         partition_column: the date column of a daily table.

@@ -1,4 +1,4 @@
-"""The Dagster definitions of the project. The entry point is `defs`."""
+"""The project's Dagster definitions. The entry point is `defs`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
     Raises:
         SettingsError: If a setting is invalid.
-        SourceError: If the first partition depends on the source, but the source cannot be read.
+        SourceError: If the first partition depends on the source and the source cannot be read.
     """
     settings = settings or load_settings()
     first = first_partition(settings)
@@ -103,7 +103,7 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
 
 def query_caches(settings: Settings) -> dict[bool, QueryCache]:
-    """Open two caches of compiled queries: one for queries that read the policy, one for others."""
+    """Open two query caches: one for queries that read the policy and one for all others."""
     created = repr(settings.entities_created)
     return {
         True: open_cache(settings.policy.model_dump_json(), created),
@@ -112,10 +112,10 @@ def query_caches(settings: Settings) -> dict[bool, QueryCache]:
 
 
 def table_query(name: str, settings: Settings) -> Query:
-    """Return the query that runs execute for a table.
+    """Return the query that runs execute to compute a table.
 
     Raises:
-        SettingsError: If the table does not exist, or its rows are computed or loaded by Python.
+        SettingsError: If the table does not exist, or if its rows are loaded or computed in Python.
     """
     declared = {table.name: table for table in tables(settings)}
     if name not in declared:
@@ -126,7 +126,9 @@ def table_query(name: str, settings: Settings) -> Query:
         return query_caches(settings)[queries[name].reads_policy].get(
             name, lambda: queries[name].query(declared, settings.policy)
         )
-    raise SettingsError(f"Table {name} has no query, because Python loads or computes its rows.")
+    raise SettingsError(
+        f"Table {name} has no query because its rows are loaded or computed in Python."
+    )
 
 
 def build_alerts(settings: Settings) -> Alerts:
@@ -139,7 +141,7 @@ def build_alerts(settings: Settings) -> Alerts:
 
 
 def table_assets(settings: Settings | None = None) -> list[TableAsset]:
-    """Return the silver and gold table assets: one per module, plus those that settings add.
+    """Return the silver and gold table assets: one per module, plus those added by settings.
 
     Args:
         settings: the configuration, or None for all defaults.
@@ -161,7 +163,7 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
 
 
 def rules(settings: Settings | None = None) -> list[Rule]:
-    """Return the rules that supplement table contracts, including those that settings add."""
+    """Return the rules that supplement the table contracts, including those added by settings."""
     return [
         *_declared(Rule, bronze, silver, gold),
         *(rule for _, its_rules in _entities_created(settings) for rule in its_rules),
@@ -229,5 +231,5 @@ def _declared(kind: type[Declared], *packages: ModuleType) -> list[Declared]:
 
 @definitions
 def defs() -> Definitions:
-    """Return the definitions for the configuration in the environment and `monstera.toml`."""
+    """Return the definitions for the configuration from the environment and `monstera.toml`."""
     return build_definitions()

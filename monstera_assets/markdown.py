@@ -1,4 +1,4 @@
-"""Write Markdown: escaped text, code, tables and links."""
+"""Generate Markdown: escaped text, code, tables and links."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def code(value: str) -> str:
 
 
 def codes(values: Iterable[str]) -> str:
-    """Return texts as inline code, separated by commas."""
+    """Return several texts as inline code, separated by commas."""
     return ", ".join(code(value) for value in values)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table whose cells are Markdown from the functions above."""
+    """Return a table whose cells are already formatted as Markdown."""
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def anchor(heading: str) -> str:
-    """Return a link to a heading on the same page that has only letters, digits and underscores."""
+    """Return a same-page link to a heading that contains only letters, digits and underscores."""
     return f"[{code(heading)}](#{heading})"

@@ -1,8 +1,8 @@
-"""Sets of integers stored as bits, so that a rule can compare sets instead of their members.
+"""Sets of integers stored as bits, so that rules can compare sets instead of individual members.
 
-A set has one row per non-empty word of 32 numbers. `word_of` returns the word of a
-number, and `bit_of` returns its bit within that word. `bit_or()` aggregates numbers into sets and
-ignores duplicates. Union, intersection and difference are bitwise operations.
+Each set has one row per non-empty word of 32 numbers. `word_of` returns the word that contains a
+number, and `bit_of` returns the number's bit within that word. `bit_or()` aggregates numbers into
+sets and ignores duplicates. Union, intersection and difference are bitwise operations.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ _NUMBERS_PER_WORD = 2**_BITS_PER_PLACE
 
 
 def word_of(number: ir.IntegerValue) -> ir.IntegerValue:
-    """Return the word of a non-negative number."""
+    """Return the word that contains a non-negative number."""
     return number >> _BITS_PER_PLACE
 
 
 def bit_of(number: ir.IntegerValue) -> ir.IntegerValue:
-    """Return the bit of a number within its word."""
+    """Return a number's bit within its word."""
     return ibis.literal(1, "int64") << (number & (_NUMBERS_PER_WORD - 1))
 
 
@@ -30,13 +30,13 @@ def bit_count(bits: int) -> int:  # type: ignore[empty-body]
 
 
 def numbers_in(sets: ir.Table, bits: str, *, word: str, number: str) -> ir.Table:
-    """Return one row per member of the sets.
+    """Return one row per member of each set.
 
     Args:
         sets: one row per set and word.
-        bits: name of the column of bits.
-        word: name of the column of words.
-        number: name of the column to add.
+        bits: name of the bits column.
+        word: name of the word column.
+        number: name of the number column to add.
     """
     each = sets.mutate(bit=ibis.range(_NUMBERS_PER_WORD).unnest().cast("int64"))
     each = each.filter(((each[bits] >> each.bit) & 1) == 1)

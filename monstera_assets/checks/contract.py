@@ -1,8 +1,8 @@
-"""The contract of a declared table: types, nulls, key, allowed values and references.
+"""A declared table's contract: types, nulls, key, allowed values and references.
 
 Each rule is one SQL statement that reads only the columns it needs. A single statement for all
-rules would carry all columns through the reference joins. If the key contains the day, the
-rules read only the days that the run wrote.
+rules would carry all columns through the reference joins. If the key includes the day, the rules
+read only the days that the run wrote.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ REFERENCES = "references_exist"
 
 DESCRIPTIONS = {
     TYPES: "The stored columns and their types match the declaration.",
-    NOT_NULL: "Columns that are not nullable contain no nulls.",
+    NOT_NULL: "Non-nullable columns contain no nulls.",
     UNIQUE: "No two rows have the same key.",
-    ALLOWED: "Columns with a list of allowed values contain no other value.",
-    REFERENCES: "Every referenced row exists in the table to which the column refers.",
+    ALLOWED: "Columns with a list of allowed values contain no other values.",
+    REFERENCES: "Every referenced row exists in the referenced table.",
 }
 
 
@@ -58,7 +58,7 @@ def contract_rules(table: Table) -> tuple[str, ...]:
 def evaluate_contract(
     connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None
 ) -> dict[str, Finding]:
-    """Evaluate the contract of a table for the days of a window or for all rows.
+    """Evaluate a table's contract for the days in a window or for all rows.
 
     Returns:
         Findings by rule name.
@@ -66,7 +66,7 @@ def evaluate_contract(
     findings = {TYPES: _types(connection, table)}
     if not findings[TYPES].passed:
         # The other rules can be evaluated only if the declared columns exist.
-        unknown = "not evaluated: the columns are not as declared"
+        unknown = "not evaluated: the columns do not match the declaration"
         return {
             name: findings.get(name, Finding(name, 1, note=unknown))
             for name in contract_rules(table)
@@ -149,7 +149,8 @@ def _count(
 def _duplicates(table: Table, window: DateWindow | None) -> str:
     name, day = table.qualified_name, table.partition_column
     if day is not None and day in table.key and window is not None:
-        # A bit per day is as exact as grouping by day, and needs a tenth of the time and memory.
+        # Using one bit per day is as exact as grouping by day and takes a tenth of the time and
+        # memory.
         others = [quote(column) for column in table.key if column != day] or ["'all rows'"]
         groups = ", ".join(others)
         return (
@@ -158,15 +159,15 @@ def _duplicates(table: Table, window: DateWindow | None) -> str:
             f" FROM {name}{_where(table, window)} GROUP BY {groups} HAVING repeated > 0"
         )
     keys = ", ".join(quote(column) for column in table.key)
-    # A key without the day must be unique over all days, so look up the keys of the checked days in all
+    # A key without the day must be unique across all days, so look up the checked days' keys in all
     # rows.
     everywhere = day is None or day not in table.key
     where = "" if everywhere else _where(table, window)
     limited = ""
     if everywhere and day is not None and window is not None:
         limited = f" WHERE hash({keys}) IN (SELECT hash({keys}) FROM {name}{_where(table, window)})"
-    # Keys are long and almost always unique. Comparing hashes first needs a third of the memory. Only
-    # rows with equal hashes are then compared by key.
+    # Keys are long and almost always unique. Comparing hashes first takes a third of the memory.
+    # Only rows with equal hashes are then compared by key.
     return (
         f"SELECT {keys}, count(*) AS rows FROM {name}{where or ' WHERE true'} AND hash({keys}) IN"
         f" (SELECT hash({keys}) AS hashed FROM {name}{limited or where} GROUP BY hashed"

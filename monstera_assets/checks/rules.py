@@ -1,13 +1,13 @@
-"""Rules, which are checks of individual tables.
+"""Rules: checks that are specific to individual tables.
 
 A rule is a pure function decorated with `@rule`. As with assets, its positional parameters are
 named after the tables it reads. Its keyword-only parameters, all optional, are `policy`, `window`
-(the days that the run computed) and `out_of_date` (a function that maps the name of a partitioned
-table to the days affected by a later source change). The function returns the rows that break the
-rule, and a failed check shows some of them. A row with a non-null `not_evaluated` is not a
-violation. Its value states why something was not evaluated, and a passing check shows the value as
-a note. The first paragraph of the docstring states what holds if the rule passes. It is also the
-description of the check, unless `@rule` specifies another.
+(the days that the run computed) and `out_of_date` (a function that maps a partitioned table's name
+to the days affected by a later source change). The function returns the rows that break the rule,
+and a failed check shows some of them. A row with a non-null `not_evaluated` value is not a
+violation. The value explains why something was not evaluated, and a passing check shows it as a
+note. The first paragraph of the docstring states what holds if the rule passes. It is also the
+check's description unless `@rule` specifies a different one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 NOT_EVALUATED = "not_evaluated"
-"""Column in the rows that a rule returns, with the reason why a row is not a violation."""
+"""Column in a rule's result that contains the reason a row is not a violation."""
 
 _EXAMPLES = 5
 _MARKUP = re.compile(r"([\\`*\[\]|])")
@@ -39,21 +39,21 @@ _MARKUP = re.compile(r"([\\`*\[\]|])")
 
 
 class AlertLevel(StrEnum):
-    """The urgency of a failed check (framework, section 9)."""
+    """Urgency of a failed check (framework, section 9)."""
 
     P0 = "P0"
-    """There is no data at all, or an integrity rule of a published table is broken."""
+    """There is no data, or a published table violates an integrity rule."""
     P1 = "P1"
-    """A check on the input of a key metric fails."""
+    """A check on an input to a key metric fails."""
     P2 = "P2"
-    """A value is drifting and should be examined today."""
+    """A value is drifting and should be investigated today."""
     P3 = "P3"
     """A value shows a slow trend."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of a rule: the number of rows that break it, and some of these rows."""
+    """The outcome of a rule: the number of rows that break it, and a few examples."""
 
     rule: str
     violations: int
@@ -76,9 +76,9 @@ class Finding:
 class Rule:
     """A condition that must hold for a table, as described in the module docstring.
 
-    `reads` names the tables that the function reads. It is required if several tables share the
-    function, because the parameters then cannot name them. `level` is the alert level of a
-    violation. The default is P0 if the rule blocks downstream tables, and P2 otherwise.
+    `reads` names the tables that the function reads. It is required when several tables share the
+    function, because the parameters cannot then be named after tables. `level` is the alert level
+    for a violation. The default is P0 if the rule blocks downstream tables, and P2 otherwise.
     """
 
     table: Table
@@ -91,7 +91,7 @@ class Rule:
 
     @property
     def alert_level(self) -> AlertLevel:
-        """Return the alert level of a violation."""
+        """Return the alert level for a violation."""
         return self.level or (AlertLevel.P0 if self.blocking else AlertLevel.P2)
 
     @property
@@ -111,7 +111,7 @@ class Rule:
     def violations(
         self, tables: Sequence[ir.Table], *, policy: LifecyclePolicy, window: DateWindow | None
     ) -> ir.Table:
-        """Return the rows that break the rule, for the tables named in `inputs`."""
+        """Return the rows that break the rule, given the tables named in `inputs`."""
         found = self._found(tables, policy, _of_dates(window))
         if NOT_EVALUATED not in found.columns:
             return found
@@ -127,7 +127,7 @@ class Rule:
         return found.filter(found[NOT_EVALUATED].notnull()).select(NOT_EVALUATED).distinct()
 
     def query(self, tables: Sequence[ir.Table], policy: LifecyclePolicy) -> Query:
-        """Compile the query for all rows that the rule returns, with the days as parameters."""
+        """Compile the query for all rows the rule returns, with the days as parameters."""
         return compile_query(self._found(tables, policy, Window.parameters()))
 
     def _found(
@@ -152,7 +152,7 @@ class Rule:
 
         Args:
             connection: a connection to the warehouse.
-            query: the result of `query`.
+            query: the query returned by `query`.
             window: the days that the run computed.
         """
         if window is not None:
@@ -181,7 +181,7 @@ def rule(
     blocking: bool = True,
     level: AlertLevel | None = None,
 ) -> Callable[[Callable[..., ir.Table]], Rule]:
-    """Declare the decorated function as a rule of a table, named after the function."""
+    """Declare the decorated function as a rule for a table, named after the function."""
 
     def decorate(function: Callable[..., ir.Table]) -> Rule:
         text = description or " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
@@ -191,7 +191,7 @@ def rule(
 
 
 def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> Finding:
-    """Run a query for rows that break a rule, and return their number and the first few in order."""
+    """Return the number of rows that a query selects, and the first few in sorted order."""
     counted = connection.execute(f"SELECT count(*) FROM ({select})").fetchall()
     violations = int(counted[0][0])
     if not violations:
@@ -206,12 +206,12 @@ def count_violations(connection: duckdb.DuckDBPyConnection, name: str, select: s
 
 
 def within(rows: ir.Table, column: str, window: Window) -> ir.Table:
-    """Return the rows whose date is in a window."""
+    """Return the rows whose date falls within a window."""
     return rows.filter(rows[column].between(window.first, window.last))
 
 
 def differing_rows(left: ir.Table, right: ir.Table) -> ir.Table:
-    """Return the rows in only one of two tables, with the table (left or right) as `found_in`."""
+    """Return the rows found in only one of two tables, with `found_in` set to left or right."""
     right = right.select(*left.columns)
     only_left = left.difference(right).mutate(found_in=ibis.literal("left"))
     only_right = right.difference(left).mutate(found_in=ibis.literal("right"))

@@ -1,7 +1,7 @@
-"""Dagster checks of a table: one step evaluates the contract and all rules.
+"""Dagster checks for a table: a single step evaluates the contract and all rules.
 
-If evaluating a rule raises an error, the check fails. Alerts are based on check
-evaluations, and a check that raises an error records none.
+If evaluating a rule raises an error, the check is recorded as failed. Alerts are based on check
+evaluations, and an uncaught error would record none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ from monstera_assets.warehouse.windows import (
 from monstera_assets.warehouse.writer import materialized_window
 
 LEVEL = "alert_level"
-"""Metadata key in a check evaluation for the alert level of a failure."""
+"""Metadata key for the alert level of a failed check."""
 
 
 def build_table_checks(
@@ -48,14 +48,14 @@ def build_table_checks(
     policy: LifecyclePolicy,
     queries: QueryCache | None = None,
 ) -> AssetChecksDefinition:
-    """Return all checks of a table: its contract, which always blocks, and its own rules.
+    """Return all checks for a table: its contract, which is always blocking, and its rules.
 
     Args:
         table: the table's declaration.
-        rules: the rules of this table.
+        rules: the table's rules.
         relations: a function that returns the unbound Ibis table with a given name.
         policy: the thresholds.
-        queries: the cache of queries compiled for this policy.
+        queries: a cache of queries compiled for this policy.
     """
     known = queries or QueryCache()
     key = asset_key(table.name)
@@ -88,7 +88,7 @@ def build_table_checks(
         name=f"check_{table.name}",
         specs=specs,
         can_subset=True,
-        description=f"The contract and rules of {table.name}.",
+        description=f"The contract and rules for {table.name}.",
     )
     def check(
         context: AssetCheckExecutionContext, warehouse: Warehouse
@@ -124,7 +124,7 @@ def _rule_finding(
     window: DateWindow | None,
 ) -> Finding:
     if rule.table.partition_column is not None and window is None:
-        return Finding(rule.name, 0, note="no partition is materialized yet")
+        return Finding(rule.name, 0, note="no partitions have been materialized yet")
     try:
         return rule.evaluate(connection, query(), _open_days(connection, rule, window))
     except Exception as error:
@@ -169,7 +169,7 @@ def _not_evaluated(error: Exception) -> str:
 def _window(
     context: AssetCheckExecutionContext, connection: duckdb.DuckDBPyConnection, table: Table
 ) -> DateWindow | None:
-    """Return the days of the run's partitions, or all materialized days if the run has none."""
+    """Return the days in the run's partitions, or all materialized days if the run has none."""
     if table.partition_column is None:
         return None
     tags = context.run.tags

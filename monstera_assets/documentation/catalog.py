@@ -1,4 +1,4 @@
-"""Read the product catalog of a source with the same rules as a load."""
+"""Read a source's product catalog, applying the same rules as a load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monstera_assets.warehouse.connection import connection_config
 
 @dataclass(frozen=True)
 class Node:
-    """One node of the taxonomy, with the columns of bronze_product_catalog."""
+    """One taxonomy node, with the columns of bronze_product_catalog."""
 
     product_id: str
     product_name: str
@@ -32,28 +32,28 @@ class Node:
 
 @dataclass(frozen=True)
 class Catalog:
-    """All nodes of the taxonomy, ordered by id."""
+    """All taxonomy nodes, ordered by id."""
 
     nodes: Sequence[Node]
 
     @property
     def families(self) -> list[Node]:
-        """The families."""
+        """The family nodes."""
         return [node for node in self.nodes if node.tier == "family"]
 
     def below(self, node: Node) -> list[Node]:
-        """Return the children of a node."""
+        """Return a node's children."""
         return [other for other in self.nodes if other.parent_product_id == node.product_id]
 
     def branch(self, node: Node, above: tuple[Node, ...] = ()) -> list[Node]:
-        """Return a node and its descendants, with parents before children; cycles are cut."""
+        """Return a node and its descendants, with parents first and cycles broken."""
         path = (*above, node)
         below = [self.branch(other, path) for other in self.below(node) if other not in path]
         return [node, *(found for branch in below for found in branch)]
 
     @property
     def outside(self) -> list[Node]:
-        """The nodes that are not in the branch of any family."""
+        """The nodes that do not belong to any family's branch."""
         placed = [node for family in self.families for node in self.branch(family)]
         return [node for node in self.nodes if node not in placed]
 

@@ -1,13 +1,13 @@
-"""The states and health of accounts (framework, section 5).
+"""Account states and health (framework, section 5).
 
-The state of an account depends on its contract, its contract 30 days ago and its use in sliding
-windows of days. Because these inputs stay the same for many days, `account_intervals` evaluates the
-state only on days when one of them changes. The history, current and transition tables are derived
-from its intervals.
+An account's state depends on its current contract, its contract 30 days earlier and its activity in
+sliding windows of days. Because these inputs stay the same for many days, `account_intervals`
+evaluates the state only on days when one of them changes. The history, current and transition
+tables are derived from its intervals.
 
-Use is computed from changes: a day with a qualifying event adds one active seat, which is removed 30
-days later unless the user was active again in between. Running sums turn the changes into levels, so no
-window needs to be scanned.
+Activity is computed from changes: a day with a qualifying event adds one active seat, which is
+removed 30 days later unless the user is active again in the meantime. Running sums turn the changes
+into levels, so no windows need to be scanned.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ _RECENCY_SCORES = ((7, 100.0), (14, 75.0), (30, 50.0), (60, 25.0))
 """Maximum number of days since the last qualifying event for each recent_activity_score."""
 
 _BANDS = dict(zip(HealthBand, (90, 70, 50, 30, 0), strict=True))
-"""Minimum health score of each band, best first."""
+"""Minimum health score for each band, best first."""
 
 COMPONENTS = (
     *("seat_utilization_score", "product_breadth_score"),
     *("recent_activity_score", "contract_status_score"),
 )
-"""Components of the health score, each weighted one quarter."""
+"""Components of the health score, each with a weight of one quarter."""
 _RESULTS = (
     *("current_state", "state_reason", "frozen_reason", "is_paid", "tier", "seats", "revenue"),
     *("renewal_day", "active_seats", "products_active", "seat_utilization_pct"),
     *(*COMPONENTS, "health_score", "health_band"),
 )
-"""Columns of an interval other than its days. A change in any of them starts a new interval."""
+"""Interval columns other than the days. A change in any of them starts a new interval."""
 
 
 def account_intervals(
@@ -61,7 +61,7 @@ def account_intervals(
     subscription_events: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """Return the state and health of each account for all days since its creation.
+    """Return each account's state and health for every day since its creation.
 
     The inputs are bronze tables and all days of silver_daily_user_activity.
 
@@ -101,10 +101,10 @@ def account_intervals(
 def _days_of_change(
     contract: ir.Table, changes: ir.Table, created: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """Return one row per account and day on which the result of a rule may change."""
+    """Return one row per account and day on which a rule's result may change."""
     candidates = [
         (contract, contract.valid_from),
-        # the 30-day minimum of seats, or the contract of 30 days ago, may change
+        # the 30-day minimum number of seats or the contract from 30 days ago may change
         (contract, contract.valid_from + _WINDOW - 1),
         (contract, contract.valid_from + _WINDOW),
         (contract, contract.first_paid_day + policy.onboarding_days + 1),
@@ -126,12 +126,12 @@ def _days_of_change(
 
 
 def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
-    """Add the current contract, the fewest seats in the last 30 days and the contract 30 days ago."""
+    """Add the current contract, the contract 30 days ago and the fewest seats in the last 30 days."""
     in_force = contract.rename(contract_from="valid_from", contract_to="valid_to")
     at_day = days.asof_join(
         in_force, on=days.day >= in_force.contract_from, predicates=_NUMBER
     ).drop(f"{_NUMBER}_right", "contract_to")
-    # An event caused the contract only on its own day.
+    # Keep the event only on the day on which it changed the contract.
     at_day = at_day.mutate(
         event_id=ibis.ifelse(at_day.contract_from == at_day.day, at_day.event_id, None)
     ).drop("contract_from")
@@ -159,14 +159,15 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
 
 
 def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
-    """Return the changes in each account's use by day.
+    """Return the daily changes in each account's activity.
 
-    Changes before the account's creation count toward the day of creation.
+    Changes before an account's creation count toward the creation day.
 
     Returns:
-        One row per account and `day`: the changes `seats_in_use`, `products_in_use`, `events_recent`
-        and `events_before` (null if unchanged), and `used_on` and `expanded_on` (the day itself if the
-        account had a qualifying event or used another product for the first time).
+        One row per account and `day`: the changes `seats_in_use`, `products_in_use`,
+        `events_recent` and `events_before` (null if unchanged), and `used_on` and `expanded_on`
+        (the day itself if the account had a qualifying event or first used another product,
+        respectively).
     """
     people = numbered(users.select("user_id", "account_id"), by=["user_id"], number="user_number")
     people = people.inner_join(created, "account_id").select("user_id", "user_number", _NUMBER)
@@ -217,7 +218,7 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
 
 
 def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
-    """Add the running sums of the changes, and the latest days with use and with a new product."""
+    """Add running sums of the changes, and the latest days with activity and with a new product."""
     so_far = ibis.cumulative_window(group_by=_NUMBER, order_by="day")
     sums = {
         "active_seats": changes.seats_in_use,
@@ -239,7 +240,7 @@ def _with_use(days: ir.Table, changes: ir.Table) -> ir.Table:
 
 
 def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Apply the state rules in framework order. `state_reason` names the first rule that applies."""
+    """Apply the state rules in the framework's order. `state_reason` names the first that applies."""
     is_paid, lapsed, never_paid = (
         days.phase == str(phase) for phase in (Phase.PAID, Phase.LAPSED, Phase.NEVER_PAID)
     )

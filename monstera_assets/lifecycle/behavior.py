@@ -1,10 +1,10 @@
-"""The measures from which behavioral segments are derived, in sliding windows (framework, section 7).
+"""The sliding-window measures from which behavioral segments are derived (framework, section 7).
 
 Every measure is a level that facts increase or decrease. For example, a qualifying event adds one
 to the number of events in the last 28 days, and subtracts one 28 days later. Running sums turn
 these changes into levels, which stay constant between changes. `behavior_intervals` computes one
-day or many years in the same way. The measures on a day depend on at most `ACTIVITY_DAYS` days of
-activity. All measures except the seasonal measure need only the last 90 days.
+day or many years in the same way. A day's measures depend on at most `ACTIVITY_DAYS` days of
+activity. All measures except the seasonal one need only the last 90 days.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.lifecycle.states import UserState
 
 RECENT_DAYS = 90
-"""Length in days of the longest window of use: three times 30 days."""
+"""Length in days of the longest activity window: three times 30 days."""
 _YEAR = 365
 ACTIVITY_DAYS = _YEAR + 30 + 1
-"""Days of activity for the seasonal pattern: a year, the largest tolerance and the day itself."""
+"""Days of activity for the seasonal pattern: a year, the maximum tolerance and the day itself."""
 STATE_DAYS = 61
 """Number of days of states to read: the largest `reactivation_days` and the day itself."""
 
@@ -54,12 +54,12 @@ _PACKS: tuple[Mapping[str, int], ...] = (
         "last_year": 2,
     },
 )
-"""Measures that are running sums of changes, with the number of bits that their levels need.
+"""Measures that are running sums of changes, with the number of bits that each level needs.
 
-The measures of a pack are summed as one integer, in which each has its own bits, because DuckDB then
-sums up to seven measures in the time of one. A negative change borrows from the bits above its own. The
-level is never negative, so the sum restores those bits. Twenty bits are enough for a million products
-or features.
+The measures in a pack are summed as one integer in which each has its own bits, because DuckDB can
+then sum up to seven measures in the time it takes to sum one. A negative change borrows from the
+bits above its own. The level is never negative, so the sum restores those bits. Twenty bits are
+enough for a million products or features.
 """
 _LATEST = ("last_day", "quiet_from", "reactivated_on")
 """Measures whose value is the latest day on which something happened."""
@@ -77,17 +77,17 @@ class Facts:
         use: days with qualifying events, going back `ACTIVITY_DAYS` from each day: `user_id`,
             `product_id`, `day`, `events`.
         features: days on which a feature was used, since the first day: `user_id`, `feature_id`, `day`.
-        engaged: consecutive days in the window in activity state active or returning: `user_id`,
-            `first_day`, `last_day`.
-        returns: days of reactivation except late first activations, going back `STATE_DAYS` from each
-            day: `user_id`, `day`.
+        engaged: consecutive days in the window with the activity state active or returning:
+            `user_id`, `first_day`, `last_day`.
+        returns: reactivation days, excluding late first activations, going back `STATE_DAYS` from
+            each day: `user_id`, `day`.
         product_states: consecutive days in one product state, going back 31 days from each day:
             `user_id`, `product_id`, `current_state`, `first_day`, `last_day`.
         reached: one row per user, person reached and day, going back 90 days from each day: `user_id`,
             `person`, `day`.
         runs: workflow runs as of the end of the window: `user_id`, `started_day`, `completed_day`.
         users: `user_id`, `acquisition_source`, `signup_day`.
-        features_of_product: number of features per product: `product_id`, `features`.
+        features_of_product: number of features in each product: `product_id`, `features`.
     """
 
     use: ir.Table
@@ -153,13 +153,13 @@ def _runs(states: ir.Table, *by: str) -> ir.Table:
 def behavior_intervals(
     facts: Facts, policy: LifecyclePolicy, first_day: ir.DateValue, last_day: ir.DateValue
 ) -> ir.Table:
-    """Return the measures of each user from the first to the last day, starting at signup.
+    """Return each user's measures from the later of signup and the first day through the last day.
 
     Returns:
         Interval table by `user_id`, with days as numbers: the measures that the segment rules read
         (columns of silver_user_segment_history), `signup_day`, `last_day` (the last qualifying day,
         null if none in 90 days) and `reactivated_on` (the day of the latest reactivation, null if
-        longer ago than the policy's `reactivation_days`).
+        more than the policy's `reactivation_days` ago).
     """
     first, last = day_number(first_day), day_number(last_day)
     days = _changes(facts, policy, first).mutate(
@@ -264,7 +264,7 @@ def _tick_unless_active(spans: ir.Table, days: int) -> ir.Table:
 
 
 def _season(seen: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
-    """Return changes in use about a year ago, and in the start of the latest quiet period."""
+    """Return changes in activity about a year ago and in the start of the latest quiet period."""
     tolerance = policy.segments.seasonal_tolerance_days
     last_year = presence_of(seen, keys=["user_id"], days=2 * tolerance + 1)
     spells = seen.filter(seen.day - seen.previous_day - 1 > policy.segments.seasonal_quiet_days)
@@ -288,7 +288,7 @@ def _features(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
 
 
 def _products(facts: Facts, first: ir.IntegerValue) -> list[ir.Table]:
-    """Return changes in the product counts, which follow from the product states."""
+    """Return changes in the product counts, which are derived from the product states."""
     runs = facts.product_states
     active = runs.filter(runs.current_state.isin(IN_USE))
     tried = runs.group_by("user_id", "product_id").aggregate(day=runs.first_day.min())
@@ -331,7 +331,7 @@ def _reach_and_runs(facts: Facts) -> list[ir.Table]:
 
 
 def _stages(people: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
-    """Return the days on which the time since signup can change a segment, and the day of signup."""
+    """Return the signup day and the days on which the time since signup can change a segment."""
     segments = policy.segments
     last_days = {
         *(segments.struggling_days, segments.onboarding_days),
@@ -342,7 +342,7 @@ def _stages(people: ir.Table, policy: LifecyclePolicy) -> list[ir.Table]:
 
 
 def _row(rows: ir.Table, day: ir.IntegerValue, **changes: ir.IntegerValue) -> ir.Table:
-    """Return changes on a day. A row without changes marks a day on which a segment may change."""
+    """Return changes for one day. A row without changes marks a day on which a segment may change."""
     return rows.select(
         "user_id",
         day=day.cast("int64"),
@@ -352,7 +352,7 @@ def _row(rows: ir.Table, day: ir.IntegerValue, **changes: ir.IntegerValue) -> ir
 
 
 def _packed(pack: Mapping[str, int], changes: Mapping[str, ir.IntegerValue]) -> ir.IntegerValue:
-    """Return the changes of a pack as one number, with the first measure in the lowest bits."""
+    """Return a pack's changes as one number, with the first measure in the lowest bits."""
     packed = ibis.literal(0, "int64")
     for name, first_bit in _first_bits(pack).items():
         if name in changes:

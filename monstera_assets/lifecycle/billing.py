@@ -1,16 +1,16 @@
-"""Billing facts of accounts: subscription terms, how they end, and days with a payment failure.
+"""Billing facts for accounts: subscription terms, how they end, and days with a payment failure.
 
-The subscription events of an account form *terms*. A term begins with a start, a renewal, or a first
-payment that only the accounts table records, and lasts until the day before the next term. Within a
-term a subscription can end once, for one of three reasons. After that, nothing changes until the next
-term (framework, section 5, "Billing facts").
+An account's subscription events form *terms*. A term begins with a start, a renewal, or a first
+payment recorded only in the accounts table, and lasts until the day before the next term. Within a
+term, a subscription can end once, for one of three reasons. After that, nothing changes until the
+next term (framework, section 5, "Billing facts").
 
-Two of the reasons depend only on the events of the term: a cancellation that takes effect, and a
-payment failure that stays open for too long. The third reason is a renewal date that passes without
-an open failure or pause. It also depends on whether a pause is carried over from the previous term,
-so each term is evaluated for both cases. A term keeps the pause, drops it, or ends it with the
-subscription. The latest term with the same outcome in both cases determines which case applies. One
-window function over the terms finds this term.
+Two of the reasons depend only on the term's events: a cancellation that takes effect, and a payment
+failure that stays open too long. The third reason is a renewal date that passes without an open
+failure or pause. This reason also depends on whether a pause is carried over from the previous
+term, so each term is evaluated for both cases. A term keeps the pause, drops it, or ends it along
+with the subscription. The latest term with the same outcome in both cases determines which case
+applies. A single window function over the terms finds this term.
 
 Days are represented as numbers (see `intervals`).
 """
@@ -125,12 +125,12 @@ class ClosedBy(StrEnum):
 def payment_failures(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """Return every payment failure of a paid subscription and what closed it.
+    """Return each payment failure on a paid subscription and what closed it.
 
     Returns:
         One row per `payment_failed` event that opened a failure: `account_id`, `failure_event_id`,
         `failed_day`, `closed_day` and `closed_by` (`ClosedBy`; both null while open). If no event
-        closes a failure, the lapse of the subscription closes it on the first lapsed day.
+        closes a failure, the subscription's lapse closes it on the first lapsed day.
     """
     steps = _steps(accounts, subscription_events)
     ends = _terms(steps, policy).select("account_id", "term", "ends_on")
@@ -160,7 +160,7 @@ def payment_failures(
 
 
 def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return the terms of each account's subscription and the days on which it ends in each term.
+    """Return each account's subscription terms and the day on which the subscription ends in each.
 
     Returns:
         One row per account and term: `account_id`, `term` (from 1), `from_day`, `ends_on` (the last
@@ -221,14 +221,14 @@ def _terms(steps: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 def billing_intervals(
     accounts: ir.Table, subscription_events: ir.Table, policy: LifecyclePolicy
 ) -> ir.Table:
-    """Return the contract of each account for all days since its creation.
+    """Return each account's contract for every day since its creation.
 
     Returns:
         Interval table by `account_id`: `phase` (never_paid, paid or lapsed), `ended_on` (the last
         paid day, if lapsed), `tier`, `seats`, `revenue` (per month; 0 unless paid), `renewal_day`,
-        `failure_open`, `paused`, `pause_reason`, `cancellation_pending` (false or null unless paid),
-        `first_paid_day`, `returned_on` and `event_id` (the subscription event on the interval's first
-        day that caused it, if any).
+        `failure_open`, `paused`, `pause_reason`, `cancellation_pending` (false or null unless
+        paid), `first_paid_day`, `returned_on` and `event_id` (the subscription event that started
+        the interval, if any).
     """
     steps = _steps(accounts, subscription_events)
     terms = _terms(steps, policy)
@@ -286,9 +286,9 @@ def billing_intervals(
 def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.Table:
     """Return the effective steps since the first payment, with the values that apply after each one.
 
-    Events on a lapsed subscription are dropped. From the first payment on, the values of the latest
-    event apply, including events before the payment. Until an event provides a value, the value in
-    the accounts table applies.
+    Events on a lapsed subscription are dropped. From the first payment on, the values from the
+    latest event apply, even if it precedes the payment. Until an event provides a value, the value
+    from the accounts table applies.
     """
     term = terms.select("account_id", "term", "ends_on", "begins_paused", "returned_on")
     steps = left_joined(steps, term, on=["account_id", "term"])
@@ -333,15 +333,15 @@ def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by
 def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     """Return one row per account and subscription event, with the values that apply after it.
 
-    Columns: `account_id`, `event_id`, `step` (number of the event among the account's events),
+    Columns: `account_id`, `event_id`, `step` (the event's position among the account's events),
     `term` (0 before the first payment), `event_type`, `day`, `holds_until` (the day before the next
     event), `term_last`, `effective_day` (of a cancellation), `renewal_day`, `failure_open`,
     `open_failures`, `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and
     `closing_day` (of the event that closes the failures), `grace_until` (of the latest failure),
-    `paused` (null until an event of the term decides it), and the values of the event itself:
-    `seats`, `revenue`, `tier`, `pause_reason`. A row applies at the end of each day from `day` to
-    `holds_until`. If an account has several events on one day, only the row for the last event
-    covers any days.
+    `paused` (null until an event in the term determines it), and the values of the event itself:
+    `seats`, `revenue`, `tier`, `pause_reason`. A row applies at the end of each day from `day`
+    through `holds_until`. If an account has several events on one day, only the row for the last
+    event covers any days.
     """
     events = _events(accounts, subscription_events)
     ordered = ibis.window(group_by="account_id", order_by=["at", "event_id"])
@@ -351,7 +351,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     steps = events.mutate(
         step=ibis.row_number().over(ordered),
         term=opens.cast("int64").sum().over(so_far).cast("int64"),
-        # An event that closes failures belongs to the same run as these failures.
+        # An event that closes failures belongs to the same run as the failures.
         run=(closes.cast("int64").sum().over(so_far) - closes.cast("int64")).cast("int64"),
         closes=closes,
         holds_until=(events.day.lead().over(ordered) - 1).fill_null(FOREVER).cast("int64"),
@@ -360,8 +360,8 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
             (events.event_type.isin((_RESUMED, _STARTED, _FIRST_PAYMENT)), False),
         ),
     )
-    # A first payment without an event keeps the renewal date of earlier events or, if they have none,
-    # the one in the accounts table. A start or renewal does not keep it.
+    # A first payment without an event keeps the renewal date from earlier events or, if they have
+    # none, the one in the accounts table. A start or renewal does not keep it.
     steps = steps.mutate(known_in=ibis.ifelse(steps.event_type == _FIRST_PAYMENT, 0, steps.term))
     steps = carry_forward(
         steps, "renewal_day", group_by=["account_id", "known_in"], order_by="step"
@@ -400,7 +400,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
 
 
 def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
-    """Return subscription events of accounts, and first payments found only in the accounts table."""
+    """Return account subscription events, and first payments recorded only in the accounts table."""
     known = subscription_events.filter(subscription_events.entity_type == "account")
     known = known.select(
         account_id=known.entity_id,

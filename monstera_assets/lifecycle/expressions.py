@@ -1,7 +1,7 @@
-"""Extensions of Ibis: query parameters, hints on how to run an expression, and shorthands.
+"""Extensions to Ibis: query parameters, execution hints and shorthands.
 
 Parameters and hints are nodes that an engine's compiler renders (for DuckDB, `warehouse.compiler`),
-so that expressions do not depend on an engine. Only this module, `lifecycle.workflows` and the
+so expressions are independent of the engine. Only this module, `lifecycle.workflows` and the
 compiler use Ibis internals.
 """
 
@@ -20,7 +20,7 @@ from ibis.expr.operations.relations import Simple
 
 
 class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
-    """A value that is passed when a query runs, so that every run uses the same query text."""
+    """A value passed when a query runs, so that every run uses the same query text."""
 
     name: str
     dtype: dt.DataType
@@ -29,7 +29,7 @@ class Parameter(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
 
 
 class PartitionedByKey(Simple):  # type: ignore[misc]
-    """A table in which each fact concerns one key, for computations that treat keys independently."""
+    """A table in which each fact has one key, for computations that treat keys independently."""
 
     key: str
 
@@ -50,7 +50,7 @@ def materialized(rows: ir.Table) -> ir.Table:
 
 
 def left_joined(rows: ir.Table, *others: ir.Table, on: Sequence[str]) -> ir.Table:
-    """Add the columns of other tables with the same keys, or null where a table has no row."""
+    """Add columns from other tables with the same keys, or nulls where a table has no matching row."""
     for other in others:
         rows = rows.left_join(other, list(on)).drop(*(f"{name}_right" for name in on))
     return rows
@@ -62,7 +62,7 @@ def ratio(part: ir.NumericValue, whole: ir.NumericValue) -> ir.FloatingValue:
 
 
 def union_by_name(*tables: ir.Table) -> ir.Table:
-    """Return the rows of several tables. Columns that a table lacks are null in its rows."""
+    """Return the rows from several tables. Columns missing from a table are null in its rows."""
     types = {name: dtype for table in reversed(tables) for name, dtype in table.schema().items()}
     return ibis.union(
         *(
@@ -80,13 +80,13 @@ def union_by_name(*tables: ir.Table) -> ir.Table:
 def by_key(facts: ir.Table, key: str) -> ir.Table:
     """Mark facts for a computation that treats each key independently.
 
-    Use it for the inputs of computations whose intermediate results are many times larger than the
-    final result, such as levels computed from changes. If there are many rows, the computation runs
-    in batches of keys. The facts are computed only once.
+    Use this function for inputs to computations whose intermediate results are many times larger
+    than the final result, such as levels computed from changes. If there are many rows, the
+    computation runs in batches of keys. The facts are computed only once.
 
     Args:
-        facts: a table with the column `key`. Every row of the result must depend only on rows with the
-            same key, in all marked tables of the computation.
+        facts: a table with the `key` column. Each result row must depend only on rows with the same
+            key in all of the computation's marked tables.
         key: name of the key column.
     """
     return PartitionedByKey(facts.op(), key=key).to_expr()
@@ -106,10 +106,10 @@ class Window:
 
     @classmethod
     def parameters(cls, of: str = "window") -> Window:
-        """Return a window whose ends are the parameters `<of>_first_day` and `<of>_last_day`."""
+        """Return a window bounded by the parameters `<of>_first_day` and `<of>_last_day`."""
         return cls(*(parameter(name, "date") for name in window_parameters(of)))
 
 
 def window_parameters(of: str = "window") -> tuple[str, str]:
-    """Return the names of the parameters of `Window.parameters`."""
+    """Return the names of the parameters that `Window.parameters` uses."""
     return f"{of}_first_day", f"{of}_last_day"

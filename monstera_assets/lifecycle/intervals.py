@@ -1,21 +1,23 @@
-"""The state engine, which turns dated facts into intervals with a constant state.
+"""The state engine, which turns dated facts into intervals of constant state.
 
 Between two facts, a state can change only after a fixed number of days: on the day after a
 qualifying event, and at the end of the active, dormant or new period. A key therefore has only a
-few intervals per qualifying day, and the other state tables are derived from them. The history has
-one row per day of an interval. The current state comes from the interval that contains the
-as-of date. A transition occurs where one interval follows another. `activity_intervals` contains the
-activity rules for users and products. The account logic uses only the functions below it.
+few intervals per qualifying day, and the other state tables are derived from these intervals. The
+history has one row for each day of an interval. The current state comes from the interval that
+contains the as-of date. A transition occurs where one interval follows another.
+`activity_intervals` contains the activity rules for users and products. The account logic uses only
+the functions below it.
 
-An interval table has key columns, `valid_from` and `valid_to` (both inclusive; the last interval of a
-key ends on `FOREVER`), and payload columns whose values apply to each day of the interval. The state on
-a day depends only on facts dated up to that day, so a later fact can end an interval but cannot change
-its state. Each run therefore stores the intervals once (`silver/state_tables.py`), and the other state
-tables read them.
+An interval table has key columns, `valid_from` and `valid_to` (both inclusive; each key's last
+interval ends on `FOREVER`), and payload columns whose values apply to each day of the interval. The
+state on a day depends only on facts dated through that day, so a later fact can end an interval but
+cannot change its state. Each run therefore stores the intervals once (`silver/state_tables.py`),
+and the other state tables read them.
 
-Within the engine, a day is represented by the number of days since 1970-01-01, and a key by one
-number, even if the key has several columns. Integers are faster than dates and strings and behave the
-same in every database. `day_number` and `day_date` convert days; `numbered` assigns key numbers.
+Within the engine, a day is represented by the number of days since 1970-01-01, and a key by a
+single number, even if the key has several columns. Integers are faster than dates and strings and
+behave the same in every database. `day_number` and `day_date` convert days; `numbered` assigns key
+numbers.
 """
 
 from __future__ import annotations
@@ -31,11 +33,11 @@ from monstera_assets.lifecycle.expressions import materialized, union_by_name
 
 _EPOCH = date(1970, 1, 1)
 FOREVER = (date(9999, 12, 31) - _EPOCH).days
-"""Last day number of an interval without an end."""
+"""Last day number of an interval with no end."""
 ALWAYS = (date(1, 1, 1) - _EPOCH).days
-"""First day number of an interval without a beginning."""
+"""First day number of an interval with no start."""
 _ACTIVITY = ("activity_day", "previous_day", "next_day", "activated", "activated_before")
-"""Columns of a qualifying day that the engine reads in addition to the key."""
+"""Columns that the engine reads for each qualifying day, in addition to the key."""
 
 
 def day_number(day: ir.DateValue | date) -> ir.IntegerValue:
@@ -45,8 +47,8 @@ def day_number(day: ir.DateValue | date) -> ir.IntegerValue:
 
 
 def day_date(number: ir.IntegerValue) -> ir.DateValue:
-    """Return the date of a day number."""
-    # Add to a timestamp: Ibis takes a date plus days for a date, and would drop the cast.
+    """Return the date for a day number."""
+    # Add to a timestamp: Ibis treats a date plus days as a date and would drop the cast.
     midnight = ibis.literal(datetime.combine(_EPOCH, time.min))
     return (midnight + number.cast("int32").as_interval("D")).cast("date")
 
@@ -57,7 +59,7 @@ def days_earlier(day: ir.DateValue, days: int) -> ir.DateValue:
 
 
 def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
-    """Number the rows of a table in the order of the columns `by`, which identify each row."""
+    """Number a table's rows in the order of the `by` columns, which identify each row."""
     in_order = ibis.window(order_by=list(by))
     return materialized(keys.mutate(**{number: ibis.row_number().over(in_order)}))
 
@@ -65,31 +67,31 @@ def numbered(keys: ir.Table, *, by: Sequence[str], number: str) -> ir.Table:
 def first_of(
     value: ir.Value, *, order_by: Sequence[ir.Value], where: ir.BooleanValue | None = None
 ) -> ir.Value:
-    """Aggregate to the value in the first row of an ordering.
+    """Aggregate to the value in the first row when sorted by `order_by`.
 
-    If rows tie, the smallest value is used. The function takes the minimum of a struct, which keeps
-    only one row in memory, whereas a sorted aggregate keeps all rows.
+    If rows are tied, the smallest value is used. The function takes the minimum of a struct, which
+    keeps only one row in memory, whereas a sorted aggregate keeps all rows.
 
     Args:
         value: the value to return, never null.
         order_by: the expressions that order the rows, never null.
-        where: the condition that selects rows. The result is null if it selects none.
+        where: a condition that selects rows. The result is null if no rows match.
     """
     keys = {f"key_{number}": key for number, key in enumerate(order_by)}
     return ibis.struct({**keys, "value": value}).min(where=where)["value"]
 
 
 def hours_between(start: ir.TimestampValue, end: ir.TimestampValue) -> ir.FloatingValue:
-    """Return the hours between two timestamps, to the microsecond."""
-    # In a coarser unit, a delta counts the boundaries crossed rather than the time elapsed.
+    """Return the hours between two timestamps, with microsecond precision."""
+    # With a coarser unit, a delta counts the boundaries crossed rather than the time elapsed.
     return end.delta(start, unit="microsecond").cast("float64") / 3.6e9
 
 
 @dataclass(frozen=True)
 class ActivityLabels:
-    """The activity states of a scope.
+    """The names of a scope's activity states.
 
-    `returning` is None if the scope has no state for users who return from dormant.
+    `returning` is None if the scope has no state for users who return after being dormant.
     """
 
     new: str
@@ -103,23 +105,23 @@ class ActivityLabels:
 def activity_intervals(
     starts: ir.Table, activity: ir.Table, *, keys: Sequence[str], labels: ActivityLabels
 ) -> ir.Table:
-    """Return the activity state of each key for all days since its start (framework, sections 3 and 4).
+    """Return each key's activity state for every day since its start (framework, sections 3 and 4).
 
     Args:
         starts: one row per key, with `keys`, `start_day` (the first day with a state), `new_until` (the
             last day on which the key can be new), `active_days` and `dormant_days`.
-        activity: one row per key and qualifying day, not before the start of the key, with `keys`,
+        activity: one row per key and qualifying day on or after the key's start, with `keys`,
             `activity_day`, `previous_day` and `next_day` (the neighboring qualifying days; null if
-            none), `activated` (whether the key is activated at the end of that day, after which it is
-            no longer new), `activated_before` (whether it was activated on the day before) and any
-            payload.
+            none), `activated` (whether the key is activated at the end of that day, after which it
+            is no longer new), `activated_before` (whether it was activated on the day before) and
+            any payload.
         keys: names of the key columns.
-        labels: the activity states of the scope.
+        labels: the scope's activity states.
 
     Returns:
         Interval table: `keys`, `valid_from`, `valid_to`, `activity_state`, `start_day`,
-        `last_activity_day` (null before the first), `activity_decides` (whether the state on the last
-        activity day would have been different without the activity) and the payload of that day.
+        `last_activity_day` (null before the first), `activity_decides` (whether the state on the
+        last activity day would have been different without that activity) and that day's payload.
     """
     payload = [name for name in activity.columns if name not in {*keys, *_ACTIVITY}]
     phases = ibis.range(5).unnest().name("phase").as_table()
@@ -177,7 +179,7 @@ def activity_intervals(
 
 
 def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Table:
-    """Return one row per key and spell, with the start and windows of the key.
+    """Return one row per key and spell, with the key's start and windows.
 
     A spell lasts from one qualifying day until the day before the next. The spell before the first
     qualifying day has no `activity_day`. A key that starts with a qualifying day has no such spell.
@@ -201,11 +203,11 @@ def _spells(starts: ir.Table, activity: ir.Table, keys: Sequence[str]) -> ir.Tab
 
 
 def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
-    """Fill the gaps between the sparse intervals of each key, from `ALWAYS` to `FOREVER`.
+    """Fill the gaps between each key's sparse intervals, from `ALWAYS` to `FOREVER`.
 
-    `pieces` is an interval table without overlaps that has `begun_by_event_id` and
-    `ended_by_event_id`. Added intervals have a null payload, except that their `begun_by_event_id`
-    is the `ended_by_event_id` of the previous interval.
+    `pieces` is an interval table with no overlaps that includes `begun_by_event_id` and
+    `ended_by_event_id`. Added intervals have a null payload, except for `begun_by_event_id`, which
+    is the previous interval's `ended_by_event_id`.
     """
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
     neighbours = pieces.mutate(
@@ -233,29 +235,29 @@ def fill_gaps(pieces: ir.Table, *, keys: Sequence[str]) -> ir.Table:
 def overlay(
     base: ir.Table, cover: ir.Table, *, keys: Sequence[str], columns: Sequence[str]
 ) -> ir.Table:
-    """Split the intervals of `base` where `cover` intervals begin or end, and add columns of `cover`.
+    """Split `base` intervals where `cover` intervals start or end, and add columns from `cover`.
 
     Args:
         base: interval table.
-        cover: interval table that covers all days of each of its keys (see `fill_gaps`). Intervals of
-            keys that it lacks are not split, and their `columns` are null.
+        cover: interval table that covers all days for each of its keys (see `fill_gaps`). Intervals
+            with other keys are not split, and their `columns` are null.
         keys: names of the join columns.
-        columns: the columns of `cover` to add.
+        columns: the `cover` columns to add.
     """
     cover = cover.select(*keys, *columns, cover_from=cover.valid_from, cover_to=cover.valid_to)
     meets = (cover.cover_from <= base.valid_to) & (cover.cover_to >= base.valid_from)
     joined = base.left_join(cover, [*keys, meets])
     return joined.mutate(
-        # greatest() and least() ignore nulls, which keys that `cover` lacks have.
+        # Null for keys missing from `cover`. greatest() and least() ignore nulls.
         valid_from=ibis.greatest(joined.valid_from, joined.cover_from),
         valid_to=ibis.least(joined.valid_to, joined.cover_to),
     ).select(*base.columns, *columns)
 
 
 def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) -> ir.Table:
-    """Add `state_since`, the first of the consecutive days in the state, and `previous_state`.
+    """Add `previous_state` and `state_since`, the first day of the unbroken period in the state.
 
-    `previous_state` is the state before the interval, or null on the first day of the key.
+    `previous_state` is the state before the interval, or null for the key's first interval.
     """
     by_key = ibis.window(group_by=list(keys), order_by="valid_from")
     changes = intervals.mutate(previous_state=intervals[state].lag().over(by_key))
@@ -266,7 +268,7 @@ def with_state_since(intervals: ir.Table, *, keys: Sequence[str], state: str) ->
 
 
 def neighbours(day: ir.IntegerColumn, *, keys: Sequence[str]) -> dict[str, ir.IntegerValue]:
-    """Return the columns `previous_day` and `next_day`, the neighboring days of the key, or null.
+    """Return `previous_day` and `next_day`, the key's neighboring days, or null if there are none.
 
     DuckDB sorts the rows only once for these and other window columns with the same keys and order.
     """
@@ -278,18 +280,18 @@ def sliding_presence(active_days: ir.Table, *, keys: Sequence[str], days: int) -
     """Return the days on which a key starts and stops counting in a sliding window of days.
 
     A key counts for `days` days, starting on an active day. Another active day within that period
-    extends it, so that no key counts twice. `active_days` has one row per key and active day, with
+    extends it, so no key is counted twice. `active_days` has one row per key and active day, with
     `keys` and `day` (a number).
 
     Returns:
-        `keys`, `day` and `change`: 1 if the key starts counting on the day, -1 if it stops.
+        `keys`, `day` and `change`: 1 if the key starts counting on that day, -1 if it stops.
     """
     spans = active_days.mutate(**neighbours(active_days.day, keys=keys))
     return presence_of(spans, keys=keys, days=days)
 
 
 def presence_of(spans: ir.Table, *, keys: Sequence[str], days: int) -> ir.Table:
-    """Return the `sliding_presence` of active days that already have the columns of `neighbours`."""
+    """Return the `sliding_presence` of active days that already have the `neighbours` columns."""
     begins = spans.filter(spans.previous_day.isnull() | (spans.day - spans.previous_day > days))
     ceases = spans.filter(spans.next_day.isnull() | (spans.next_day - spans.day > days))
     return begins.select(*keys, day=begins.day, change=ibis.literal(1, "int64")).union(
@@ -319,8 +321,8 @@ def on_each_day(
         first: the first day of the calendar.
         last: the last day of the calendar.
         day_column: name of the column of day numbers to add.
-        order_by: key columns by which readers look up rows. Sorting intervals is cheap and keeps the
-            days of a key adjacent in the stored table.
+        order_by: key columns that readers use to look up rows. Sorting intervals is cheap and keeps
+            a key's days adjacent in the stored table.
     """
     from_day, to_day = day_number(first), day_number(last)
     within = intervals.filter(intervals.valid_from <= to_day, intervals.valid_to >= from_day)

@@ -1,6 +1,6 @@
-"""Thresholds of the lifecycle rules and segments, with the framework's defaults.
+"""Thresholds for the lifecycle rules and segments, with the framework's defaults.
 
-The docstring of a setting is also its description in the documentation.
+Each setting's docstring is also its description in the documentation.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class _Policy(BaseModel):
 
 
 class SegmentPolicy(_Policy):
-    """Thresholds of the behavioral segments (framework, section 7).
+    """Thresholds for the behavioral segments (framework, section 7).
 
-    Events are qualifying events, and shares are between 0 and 1. The framework fixes the lengths of the
-    windows, which are set in `lifecycle/behavior.py`.
+    Events are qualifying events, and shares are between 0 and 1. Window lengths are fixed by the
+    framework and set in `lifecycle/behavior.py`.
     """
 
     rising = (
@@ -61,7 +61,7 @@ class SegmentPolicy(_Policy):
     power_min_features: Count = 5
     """Minimum number of features used in 30 days for a user with enough events to be a power user."""
     power_min_active_days: Count = 20
-    """Minimum number of active days in 30 for a user with enough events to be a power user."""
+    """Minimum number of active days out of 30 for a user with enough events to be a power user."""
     regular_min_events: int = Field(4, ge=2)
     """Minimum number of events in 28 days for a regular user."""
     value_high_above: Share = 0.7
@@ -75,7 +75,7 @@ class SegmentPolicy(_Policy):
     explorer_min_products: Count = 3
     """Minimum number of products tried for the explorer segment."""
     reactivation_days: int = Field(30, ge=0, le=60)
-    """Number of days during which a user is in the reactivation stage after a reactivation."""
+    """Number of days after a reactivation during which a user is in the reactivation stage."""
     onboarding_days: NonNegativeInt = 30
     """Maximum number of days since signup for the onboarding stage."""
     adoption_days: NonNegativeInt = 90
@@ -83,9 +83,9 @@ class SegmentPolicy(_Policy):
     retention_days: NonNegativeInt = 365
     """Maximum number of days since signup for the retention stage."""
     completionist_min_share: float = Field(0.6, gt=0, le=1)
-    """Minimum share of the features in the products used that a completionist uses."""
+    """Minimum share of features used by a completionist, out of those in the products used."""
     completionist_min_features: Count = 2
-    """Minimum number of features that a completionist uses."""
+    """Minimum number of features used by a completionist."""
     collaboration_event_types: tuple[str, ...] = ("member_invited", "project_shared")
     """Event types that count as collaboration."""
     team_leader_min_people: int = Field(6, ge=2)
@@ -93,11 +93,11 @@ class SegmentPolicy(_Policy):
     invitation_sources: tuple[str, ...] = ("invitation",)
     """Acquisition sources of invited users."""
     daily_min_days: int = Field(20, ge=1, le=28)
-    """Minimum number of active days in 28 for the daily pattern."""
+    """Minimum number of active days out of the last 28 for the daily pattern."""
     weekly_min_weeks: int = Field(3, ge=1, le=4)
-    """Minimum number of active weeks in the last 4 for the weekly pattern."""
+    """Minimum number of active weeks out of the last 4 for the weekly pattern."""
     monthly_min_months: int = Field(2, ge=1, le=3)
-    """Minimum number of active 30-day windows in the last 3 for the monthly pattern."""
+    """Minimum number of active 30-day windows out of the last 3 for the monthly pattern."""
     seasonal_tolerance_days: int = Field(15, ge=0, le=30)
     """Maximum number of days between last year's use and the date one year ago."""
     seasonal_quiet_days: Count = 60
@@ -109,7 +109,8 @@ class SegmentPolicy(_Policy):
 class AlertPolicy(_Policy):
     """Alert thresholds (framework, section 9).
 
-    Changes are relative and measured week on week unless stated otherwise. Shares are between 0 and 1.
+    Changes are relative and measured week over week unless stated otherwise. Shares are between 0
+    and 1.
     """
 
     min_alert_population: Count = 30
@@ -117,27 +118,27 @@ class AlertPolicy(_Policy):
     min_schema_compliance: Share = 0.95
     """Minimum share of accepted rows per day."""
     max_churn_increase: NonNegativeFloat = 0.2
-    """Maximum week-on-week increase in the churn rate without an alert."""
+    """Maximum week-over-week increase in the churn rate without an alert."""
     max_dormancy_increase: NonNegativeFloat = 0.1
-    """Maximum week-on-week increase in the dormancy rate without an alert."""
+    """Maximum week-over-week increase in the dormancy rate without an alert."""
     max_activation_decrease: Share = 0.15
-    """Maximum week-on-week decrease in the activation rate without an alert."""
+    """Maximum week-over-week decrease in the activation rate without an alert."""
     max_reactivation_decrease: Share = 0.25
-    """Maximum week-on-week decrease in the reactivation rate without an alert."""
+    """Maximum week-over-week decrease in the reactivation rate without an alert."""
     min_dunning_recovery: Share = 0.6
     """Minimum share of closed payment failures that were recovered."""
     max_volume_deviation: NonNegativeFloat = 0.2
-    """Maximum deviation of a day's events from the mean for the same weekday over the last 4 weeks."""
+    """Maximum deviation of daily events from the mean for the same weekday over the last 4 weeks."""
     max_share_shift: Share = 0.05
     """Maximum deviation of a state's share of users from its mean over the previous 28 days."""
     max_time_in_new_increase: NonNegativeFloat = 0.2
-    """Maximum increase in the mean time in the state new between consecutive 28-day periods."""
+    """Maximum increase in the mean time in the new state between consecutive 28-day periods."""
     max_slow_decline: Share = 0.05
     """Maximum decline in monthly active users over 4 consecutive weeks of decline."""
 
 
 class AnomalyPolicy(_Policy):
-    """Settings of anomaly detection (docs/anomalies.md).
+    """Settings for anomaly detection (docs/anomalies.md).
 
     A series consists of the daily values of one measure for one segment, product or scope.
     """
@@ -145,18 +146,18 @@ class AnomalyPolicy(_Policy):
     max_false_alarms: float = Field(0.5, gt=0, le=90)
     """Expected number of false alarms per quarter, across all series."""
     min_members: int = Field(100, ge=10)
-    """Minimum number of members that a series must have for a day to be evaluated."""
+    """Minimum number of members in a series for a day to be evaluated."""
     min_relative_deviation: NonNegativeFloat = 0.05
-    """Minimum deviation for an anomaly in activity, as a share of the expected activity."""
+    """Minimum deviation for an anomaly in activity, as a share of expected activity."""
     min_share_deviation: Share = 0.002
     """Minimum deviation for an anomaly in the share of members in a state."""
 
 
 class ChurnPolicy(_Policy):
-    """Settings of the churn models (docs/churn.md).
+    """Settings for the churn models (docs/churn.md).
 
-    A snapshot contains what was known at the end of one day. Snapshots are 30 days apart, counted back
-    from the as-of date. A row is a user or an account on the date of a snapshot. Risks are between 0
+    A snapshot captures what was known at the end of one day. Snapshots are 30 days apart, counting
+    back from the as-of date. A row is a user or an account on a snapshot date. Risks are between 0
     and 1.
     """
 
@@ -166,15 +167,15 @@ class ChurnPolicy(_Policy):
     )
 
     evaluation_dates: int = Field(6, ge=1, le=24)
-    """Number of evaluation snapshots. The latest snapshots with a known outcome are used."""
+    """Number of evaluation snapshots. The latest snapshots with known outcomes are used."""
     training_dates: int = Field(12, ge=1, le=36)
-    """Number of snapshots on which a model is trained, counted back from the model date."""
+    """Number of snapshots used to train a model, counting back from the model date."""
     max_rows_per_date: int = Field(2500, ge=100)
     """Maximum number of rows per past snapshot. Larger snapshots are sampled."""
     min_training_rows: int = Field(500, ge=50)
     """Minimum number of training rows. With fewer rows, base rates are used as scores."""
     min_outcomes: int = Field(50, ge=10)
-    """Minimum number of churned rows, and of other rows, needed to train and evaluate a model."""
+    """Minimum number of churned rows and of other rows needed to train and evaluate a model."""
     medium_risk_from: Share = 0.25
     """Minimum churn probability for a user's risk to be medium."""
     high_risk_from: Share = 0.5
@@ -186,10 +187,10 @@ class ChurnPolicy(_Policy):
 
 
 class RecommendationPolicy(_Policy):
-    """Settings of the product recommendations and their evaluation (docs/recommendations.md)."""
+    """Settings for product recommendations and their evaluation (docs/recommendations.md)."""
 
     prior_users: NonNegativeInt = 10
-    """Number of users added to each pair as a prior, at the overall adoption rate of the product."""
+    """Number of users added to each pair as a prior, at the product's overall adoption rate."""
     evaluation_dates: int = Field(6, ge=1, le=240)
     """Number of evaluation dates, 30 days apart. The latest is 30 days before the as-of date."""
     min_judged_users: Count = 100
@@ -197,7 +198,7 @@ class RecommendationPolicy(_Policy):
 
 
 class LifecyclePolicy(_Policy):
-    """Thresholds of the rules (framework, sections 3 to 7). Days are calendar days."""
+    """Thresholds for the rules (framework, sections 3 to 7). Days are calendar days."""
 
     new_user_days: NonNegativeInt = 30
     """Number of days after signup during which a user who has not activated is new."""
@@ -212,29 +213,29 @@ class LifecyclePolicy(_Policy):
     trial_days: NonNegativeInt = 30
     """Number of days after creation during which an account that never paid is in a trial."""
     onboarding_days: NonNegativeInt = 30
-    """Days after the first payment during which an account is new_paid regardless of use."""
+    """Days after the first payment during which an account is new_paid regardless of activity."""
     new_paid_days: NonNegativeInt = 90
     """Days after the first payment during which an account without other signals is new_paid."""
     churn_days: Count = 61
     """Number of days after which a lapsed account is churned."""
     reactivated_days: NonNegativeInt = 90
-    """Number of days during which an account that paid again after churning is reactivated."""
+    """Days after paying again during which an account that had churned is reactivated."""
     breadth_target: Count = 5
-    """Number of products in use for a full product breadth score."""
+    """Number of products in use needed for a full product breadth score."""
     workflow_days: NonNegativeInt = 7
     """Maximum number of days from the first step to the completion of a workflow run."""
     min_affinity_support: Count = 5
-    """Minimum number of users of both products. If a pair has fewer, its affinity is marked as weak."""
+    """Minimum number of users who adopted both products. Pairs with fewer have low support."""
     segments: SegmentPolicy = SegmentPolicy()
-    """Thresholds of the behavioral segments."""
+    """Thresholds for the behavioral segments."""
     alerts: AlertPolicy = AlertPolicy()
     """Alert thresholds."""
     anomalies: AnomalyPolicy = AnomalyPolicy()
-    """Settings of anomaly detection."""
+    """Settings for anomaly detection."""
     churn: ChurnPolicy = ChurnPolicy()
-    """Settings of the churn models."""
+    """Settings for the churn models."""
     recommendations: RecommendationPolicy = RecommendationPolicy()
-    """Settings of the product recommendations."""
+    """Settings for product recommendations."""
 
     @model_validator(mode="after")
     def _dormant_after_active(self) -> Self:

@@ -1,4 +1,4 @@
-"""The lifecycle of users in each product (framework, section 4).
+"""The user lifecycle in each product (framework, section 4).
 
 The history, current and transition tables are derived from `product_intervals`.
 """
@@ -31,14 +31,14 @@ IN_USE = (ProductState.ACTIVE, ProductState.REACTIVATED)
 
 
 def active_products(catalog: ir.Table) -> ir.Table:
-    """Return the active products in the catalog (only these have states) and their own windows."""
+    """Return the catalog's active products (only these have states) and their own windows."""
     return catalog.filter(catalog.tier == "product", catalog.is_active).select(
         "product_id", "active_days", "dormant_days"
     )
 
 
 def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return the state of each user in each active product for all days since first access.
+    """Return each user's state in each active product for every day since first access.
 
     The inputs are bronze_product_catalog, whose windows take precedence over the policy, and all
     days of silver_daily_user_activity.
@@ -79,7 +79,7 @@ def _relationships(activity: ir.Table) -> ir.Table:
 def _starts(relationships: ir.Table, catalog: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     joined = relationships.inner_join(active_products(catalog), "product_id")
     active_days = joined.active_days.fill_null(policy.active_days)
-    # The active window of a product may exceed the default dormant window.
+    # A product's active window may be longer than the default dormant window.
     dormant_days = ibis.greatest(joined.dormant_days.fill_null(policy.dormant_days), active_days)
     return joined.select(
         _NUMBER,

@@ -1,8 +1,8 @@
 """Behavioral segments as data: dimensions, values and rules (framework, section 7).
 
-In each dimension, a user has the value of the first rule that applies, or the last value if none
-applies. The rules read the measures of `lifecycle/behavior.py`. The engine, the checks and the
-documentation read the dimensions.
+In each dimension, a user has the value of the first rule that applies, or the last value if no rule
+applies. The rules read the measures from `lifecycle/behavior.py`. The engine, the checks and the
+documentation all use these dimensions.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import ibis.expr.types as ir
 from monstera_assets.lifecycle.policy import LifecyclePolicy, SegmentPolicy
 
 _RULES_VERSION = 1
-"""Increase this number when more than the thresholds of a rule change."""
+"""Increment this number when anything other than a threshold changes in a rule."""
 
 _STATE_THRESHOLDS = (
     *("new_user_days", "active_days", "dormant_days"),
     *("min_qualifying_events_to_activate", "workflow_days"),
 )
-"""Fields of the lifecycle policy on which the measures depend, apart from the segment thresholds."""
+"""Lifecycle policy fields that the measures depend on, in addition to the segment thresholds."""
 
 Condition = Callable[[ir.Table, SegmentPolicy], ir.BooleanValue]
 
@@ -37,7 +37,7 @@ def _always(_: ir.Table, __: SegmentPolicy) -> ir.BooleanValue:
 class Segment:
     """One value of a dimension.
 
-    `applies` is the rule, and `meaning` describes it, with the names of thresholds in braces.
+    `applies` is the rule, and `meaning` describes it, with threshold names in braces.
     """
 
     value: str
@@ -60,18 +60,18 @@ class Dimension:
 
     @property
     def values(self) -> tuple[str, ...]:
-        """Return the values in the order of their rules."""
+        """Return the values in rule order."""
         return tuple(segment.value for segment in self.segments)
 
     def label(self, measures: ir.Table, policy: SegmentPolicy) -> ir.StringValue:
-        """For each row, return the first value whose rule applies."""
+        """Return the first value whose rule applies, for each row."""
         return ibis.cases(
             *((segment.applies(measures, policy), segment.value) for segment in self.segments)
         )
 
 
 def _is_at_risk(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Select active or returning users whose use has declined in one of three ways."""
+    """Select active or returning users whose activity has declined in one of three ways."""
     declines = (user.events_before_30 >= policy.at_risk_min_events_before) & (
         _share(user.events_30, user.events_before_30) <= policy.at_risk_max_event_share
     )
@@ -95,7 +95,7 @@ def _is_completionist(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
 
 
 def _is_struggling(user: ir.Table, policy: SegmentPolicy) -> ir.BooleanValue:
-    """Select new users with little or no use and no completed workflow."""
+    """Select new users with little or no activity and no completed workflow."""
     return (
         (user.journey_stage == "onboarding")
         & (user.days_since_signup <= policy.struggling_days)
@@ -120,7 +120,7 @@ def _share(part: ir.IntegerValue, whole: ir.IntegerValue) -> ir.FloatingValue:
 DIMENSIONS = (
     Dimension(
         "engagement_intensity",
-        "Level of use, and whether it is declining.",
+        "Level of activity, and whether it is declining.",
         (
             Segment(
                 "at_risk",
@@ -152,7 +152,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "value_realization",
-        "Completion of the workflow runs started in the last 90 days.",
+        "Completion level of the workflow runs started in the last 90 days.",
         (
             Segment(
                 "high",
@@ -193,8 +193,8 @@ DIMENSIONS = (
                 " {multi_min_products}",
                 lambda user, policy: user.products_tried >= policy.explorer_min_products,
             ),
-            Segment("single", "active in one", lambda user, _: user.products_active >= 1),
-            Segment("none", "active in none"),
+            Segment("single", "active in one product", lambda user, _: user.products_active >= 1),
+            Segment("none", "active in no product"),
         ),
     ),
     Dimension(
@@ -223,12 +223,12 @@ DIMENSIONS = (
                 "up to {retention_days} days since signup",
                 lambda user, policy: user.days_since_signup <= policy.retention_days,
             ),
-            Segment("loyalty", "later"),
+            Segment("loyalty", "more than {retention_days} days since signup"),
         ),
     ),
     Dimension(
         "feature_adoption",
-        "Use of features beyond the core of each product.",
+        "Use of features beyond each product's core.",
         (
             Segment(
                 "completionist",
@@ -251,7 +251,7 @@ DIMENSIONS = (
     ),
     Dimension(
         "collaboration_type",
-        "Level of collaboration, by the number of people reached in the last 90 days.",
+        "Level of collaboration, based on the number of people reached in the last 90 days.",
         (
             Segment(
                 "team_leader",
@@ -265,15 +265,15 @@ DIMENSIONS = (
             ),
             Segment(
                 "team_member",
-                "nobody reached, but invited to the platform",
+                "no one reached, but invited to the platform",
                 lambda user, policy: user.acquisition_source.isin(policy.invitation_sources),
             ),
-            Segment("solo", "nobody"),
+            Segment("solo", "no one reached"),
         ),
     ),
     Dimension(
         "temporal_pattern",
-        "Regularity of use.",
+        "Regularity of activity.",
         (
             Segment(
                 "daily",
@@ -287,7 +287,7 @@ DIMENSIONS = (
             ),
             Segment(
                 "monthly",
-                "active in at least {monthly_min_months} of the last 3 windows of 30 days",
+                "active in at least {monthly_min_months} of the last three 30-day windows",
                 lambda user, policy: user.months_active >= policy.monthly_min_months,
             ),
             Segment(
@@ -300,7 +300,7 @@ DIMENSIONS = (
         ),
     ),
 )
-"""The seven dimensions, in the order of the framework."""
+"""The seven dimensions, in the framework's order."""
 
 COMPOSITE = Dimension(
     "composite_segment",
@@ -340,11 +340,11 @@ COMPOSITE = Dimension(
         Segment("standard", "everyone else"),
     ),
 )
-"""This dimension reads the others, so it is evaluated last."""
+"""This dimension depends on the others, so it is evaluated last."""
 
 
 def with_segments(measures: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Add the value of each dimension, the composite segment and the version of the rules."""
+    """Add each dimension's value, the composite segment and the version of the rules."""
     thresholds = policy.segments
     labelled = measures.mutate(
         **{dimension.name: dimension.label(measures, thresholds) for dimension in DIMENSIONS}
@@ -358,7 +358,7 @@ def with_segments(measures: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 def disagreeing(
     labelled: ir.Table, policy: LifecyclePolicy, dimensions: Iterable[Dimension]
 ) -> ir.BooleanValue:
-    """Select rows with a value whose rule does not apply or comes after a rule that applies.
+    """Select rows with a value whose rule does not apply or follows another rule that applies.
 
     This function evaluates each rule separately, whereas `Dimension.label` evaluates them in order.
     """
@@ -366,7 +366,7 @@ def disagreeing(
 
 
 def segment_version(policy: LifecyclePolicy) -> str:
-    """Return a version that changes with the rules and with every threshold of the segments."""
+    """Return a version that changes with the rules and with every segment threshold."""
     thresholds = {
         **{name: getattr(policy, name) for name in _STATE_THRESHOLDS},
         **policy.segments.model_dump(),

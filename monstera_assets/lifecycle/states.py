@@ -1,4 +1,4 @@
-"""States and allowed transitions as data for the engine, the checks, the docs and the charts."""
+"""States and allowed transitions, as data for the engine, checks, documentation and charts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import ibis.expr.types as ir
 
 
 class UserState(StrEnum):
-    """States of a user on the platform (framework, section 3)."""
+    """User states on the platform (framework, section 3)."""
 
     NEW = "new"
     ACTIVE = "active"
@@ -25,7 +25,7 @@ class UserState(StrEnum):
 
 
 class DunningType(StrEnum):
-    """Type of dunning of a user's account."""
+    """Type of dunning that a user's account is in."""
 
     GRACE_PERIOD = "grace_period"
     SOFT = "soft"
@@ -40,11 +40,11 @@ ACTIVITY_STATES = (
     UserState.CHURNED,
     UserState.REACTIVATED,
 )
-"""The states that depend on activity alone, before dunning and deletion apply."""
+"""The states that depend on activity alone, before dunning and deletion are applied."""
 
 
 class ProductState(StrEnum):
-    """States of a user in a product (framework, section 4)."""
+    """User states in a product (framework, section 4)."""
 
     NEVER_ADOPTED = "never_adopted"
     NEW = "new_to_product"
@@ -55,7 +55,7 @@ class ProductState(StrEnum):
 
 
 class AccountState(StrEnum):
-    """States of an account (framework, section 5)."""
+    """Account states (framework, section 5)."""
 
     TRIAL = "trial"
     NEW_PAID = "new_paid"
@@ -77,7 +77,7 @@ class FrozenReason(StrEnum):
 
 
 class HealthBand(StrEnum):
-    """Bands of the health score, best first."""
+    """Health score bands, best first."""
 
     EXCELLENT = "excellent"
     GOOD = "good"
@@ -88,7 +88,7 @@ class HealthBand(StrEnum):
 
 @dataclass(frozen=True)
 class Transition:
-    """An allowed transition. `reason` says why it is needed if the framework does not publish it."""
+    """An allowed transition. `reason` explains why an unpublished transition is needed."""
 
     published: bool
     reason: str = ""
@@ -96,7 +96,7 @@ class Transition:
 
 State = TypeVar("State", bound=StrEnum)
 Transitions = Mapping[State, Mapping[State, Transition]]
-"""Allowed transitions by original state and new state."""
+"""Allowed transitions, keyed by original state and then by new state."""
 
 
 def _published(*states: State) -> dict[State, Transition]:
@@ -109,7 +109,7 @@ def _because(reason: str, *states: State) -> dict[State, Transition]:
 
 _INTO_DUNNING = (
     "dunning applies only to active users, so a user who becomes active while the account is in"
-    " dunning enters it directly"
+    " dunning enters dunning directly"
 )
 
 USER_TRANSITIONS: Transitions[UserState] = {
@@ -117,8 +117,8 @@ USER_TRANSITIONS: Transitions[UserState] = {
         **_published(UserState.ACTIVE, UserState.CHURNED, UserState.DELETED),
         **_because(_INTO_DUNNING, UserState.DUNNING),
         **_because(
-            "with an activation threshold above 1, a user can use the product, become quiet and only"
-            " then stop being new",
+            "with an activation threshold above 1, a user can have qualifying events and go quiet"
+            " before the new period ends",
             UserState.DORMANT,
         ),
     },
@@ -139,20 +139,22 @@ USER_TRANSITIONS: Transitions[UserState] = {
     UserState.DUNNING: {
         **_published(UserState.ACTIVE, UserState.CHURNED, UserState.DELETED),
         **_because(
-            "dunning applies only to active users, so a user who becomes quiet while the account is in"
+            "dunning applies only to active users, so a user who goes quiet while the account is in"
             " dunning becomes dormant",
             UserState.DORMANT,
         ),
     },
     UserState.DELETED: {},
 }
-"""Allowed transitions of a user on the platform (framework, section 3)."""
+"""Allowed user transitions on the platform (framework, section 3)."""
 
 PRODUCT_TRANSITIONS: Transitions[ProductState] = {
     ProductState.NEW: {
-        **_because("activated, or no longer new but in use", ProductState.ACTIVE),
-        **_because("used without activation, then quiet until no longer new", ProductState.DORMANT),
-        **_because("not activated and not in use when no longer new", ProductState.CHURNED),
+        **_because("activated, or no longer new but still in use", ProductState.ACTIVE),
+        **_because(
+            "used without being activated, then quiet until no longer new", ProductState.DORMANT
+        ),
+        **_because("neither activated nor in use when the new period ends", ProductState.CHURNED),
     },
     ProductState.ACTIVE: {
         **_because("quiet for longer than active_days", ProductState.DORMANT),
@@ -164,23 +166,23 @@ PRODUCT_TRANSITIONS: Transitions[ProductState] = {
         **_because("used again; products have no returning state", ProductState.ACTIVE),
         **_because("quiet for longer than dormant_days", ProductState.CHURNED),
     },
-    ProductState.CHURNED: _because("used again after having churned", ProductState.REACTIVATED),
+    ProductState.CHURNED: _because("used again after churning", ProductState.REACTIVATED),
     ProductState.REACTIVATED: _because("the day after reactivation", ProductState.ACTIVE),
 }
-"""Allowed transitions of a user in a product. The framework publishes none."""
+"""Allowed user transitions in a product. The framework publishes none."""
 
 _FROZEN_ON_THE_DAY = (
     "a failed payment or a pause freezes a paying account immediately; the framework does not"
     " publish this transition"
 )
 _UNFROZEN = "when the failure or pause ends, the state again depends on the account's other facts"
-_SIGNALS_CHANGE_DAILY = "signals of risk and growth are evaluated every day"
+_SIGNALS_CHANGE_DAILY = "risk and growth signals are evaluated every day"
 
 ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
     AccountState.TRIAL: {
         **_published(AccountState.NEW_PAID, AccountState.CHURNED),
         **_because(
-            "the first payment is on the same day as a failure or pause", AccountState.FROZEN
+            "the first payment occurs on the same day as a failure or pause", AccountState.FROZEN
         ),
     },
     AccountState.NEW_PAID: {
@@ -246,9 +248,9 @@ ACCOUNT_TRANSITIONS: Transitions[AccountState] = {
         ),
     },
 }
-"""Allowed transitions of an account (framework, section 5).
+"""Allowed account transitions (framework, section 5).
 
-The published transitions into deleted are omitted because no fact can delete an account.
+The published transitions to deleted are omitted because no fact can delete an account.
 """
 
 

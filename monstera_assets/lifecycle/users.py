@@ -1,4 +1,4 @@
-"""The lifecycle of users on the platform (framework, section 3).
+"""The user lifecycle on the platform (framework, section 3).
 
 The history, current and transition tables are derived from `platform_intervals`.
 """
@@ -37,7 +37,7 @@ def platform_intervals(
     subscription_events: ir.Table,
     policy: LifecyclePolicy,
 ) -> ir.Table:
-    """Return the state of each user on the platform for all days since signup.
+    """Return each user's platform state for every day since signup.
 
     The inputs are bronze tables and all days of silver_daily_user_activity.
 
@@ -46,7 +46,7 @@ def platform_intervals(
         `activity_state`, `is_dunning`, `dunning_type`, `dunning_since`, `account_id`, `start_day`
         (signup), `last_activity_day`, `last_qualifying_event_at`, `qualifying_events` (on the last
         activity day), `total_qualifying_events` and `triggering_event_id` (on the first day of the
-        interval; null if the state did not change or only the passage of time changed it).
+        interval; null if the state did not change or changed only because time passed).
     """
     people = users.select("user_id", "account_id", "user_created_at")
     people = numbered(people, by=["user_id"], number="user_number")
@@ -81,10 +81,10 @@ def platform_intervals(
 
 
 def _triggering_event_id(states: ir.Table) -> ir.StringValue:
-    """Return the event that caused a transition, or null if only the passage of time caused it.
+    """Return the event that caused a transition, or null if it occurred only because time passed.
 
     `dunning_event_id` is the subscription event that started the current dunning period or ended
-    the last period. It is null if one period directly followed another.
+    the previous one. It is null if one period directly followed another.
     """
     by_activity = (states.valid_from == states.last_activity_day) & states.activity_decides
     dunning_begins = (states.dunning_since == states.valid_from) & states.dunning_event_id.notnull()
@@ -113,7 +113,7 @@ def _starts(people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def _qualifying_days(activity: ir.Table, people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return one row per user and day with a qualifying event in any product or none."""
+    """Return one row per user and day with a qualifying event, with or without a product."""
     qualifying = activity.filter(activity.qualifying_events > 0)
     qualifying = qualifying.inner_join(people.select("user_id", "user_number"), "user_id")
     days = qualifying.group_by("user_number", "activity_date").aggregate(

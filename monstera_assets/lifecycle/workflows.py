@@ -26,7 +26,7 @@ RUN = ("user_id", "workflow_id", "instance_type", "instance_id")
 
 
 class InstanceType(StrEnum):
-    """Kind of instance that distinguishes the runs of one user in one workflow."""
+    """Kind of instance that distinguishes a user's runs of a workflow."""
 
     PROJECT = "project"
     SESSION = "session"
@@ -42,7 +42,7 @@ class RunStatus(StrEnum):
 
 
 class MatchedInOrder(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
-    """The moments of steps 1, 2, ... that occur in this order among the given steps.
+    """The moments at which steps 1, 2, ... occur in order among the given steps.
 
     Ibis has no fold operation, so the compiler in `warehouse` renders the engine's own fold.
 
@@ -61,7 +61,7 @@ class MatchedInOrder(ops.Value):  # type: ignore[misc]  # Ibis has no stubs
 
 
 def with_position(workflows: ir.Table) -> ir.Table:
-    """Add `position` to the steps of bronze_workflows, numbered 1, 2, ... without gaps."""
+    """Add `position` to the steps in bronze_workflows, numbered 1, 2, ... without gaps."""
     by_step = ibis.window(group_by="workflow_id", order_by="step_number")
     return workflows.mutate(position=workflows.step_number.dense_rank().over(by_step) + 1)
 
@@ -69,13 +69,13 @@ def with_position(workflows: ir.Table) -> ir.Table:
 def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     """Return the workflow runs, computed from step events.
 
-    A run as of a date depends only on events up to that date. Later events change neither its start nor
-    the steps already reached.
+    The runs as of a date depend only on events through that date. Later events change neither a
+    run's start nor the steps it has already reached.
 
     The inputs are bronze_workflows and silver_workflow_steps from the first day of each instance.
 
     Returns:
-        One row per run: `RUN`, `started_at`, `started_day` (number), `steps` (of the workflow),
+        One row per run: `RUN`, `started_at`, `started_day` (number), `steps` (in the workflow),
         `steps_reached`, `reached_at` (an array of the times at which each step was reached),
         `completed_at` and `completed_day` (null if not completed).
     """
@@ -86,7 +86,7 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
     starts = first_steps.group_by(*RUN).aggregate(
         started_at=first_steps.step_at.min(), started_date=first_steps.step_date.min()
     )
-    # A workflow with one step can start several times in an instance. Only the first start counts.
+    # A one-step workflow can start several times in an instance. Only the first start counts.
     in_time = events.inner_join(starts, RUN)
     in_time = in_time.filter(
         in_time.step_at >= in_time.started_at,
@@ -120,7 +120,7 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
 
 
 def run_status(runs: ir.Table, day: ir.IntegerValue, policy: LifecyclePolicy) -> ir.StringValue:
-    """Return the status of runs at the end of a day, given as a day number."""
+    """Return the status of each run at the end of a day, given as a day number."""
     return ibis.cases(
         (runs.completed_at.notnull(), RunStatus.COMPLETED),
         (day - runs.started_day <= policy.workflow_days, RunStatus.OPEN),

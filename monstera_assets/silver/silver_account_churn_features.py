@@ -11,7 +11,7 @@ from monstera_assets.prediction.targets import ACCOUNTS
 from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS
 
 _LAPSED = "subscription lapsed"
-"""Prefix of the `state_reason` of accounts whose subscription has ended."""
+"""Prefix of `state_reason` for accounts whose subscription has lapsed."""
 _WITHOUT_CONTRACT = (ma.AccountState.TRIAL, ma.AccountState.CHURNED)
 _CHANGES = {30: 1, 90: 3}
 """Days over which a change is measured, mapped to the number of snapshots to look back."""
@@ -20,33 +20,33 @@ _STATE_FEATURES = tuple(column for column in STATE_COLUMNS if column.name in ACC
 TABLE = ma.declare_table(
     "silver_account_churn_features",
     grain="one snapshot of an account under contract",
-    description="What was known about each account under contract, and did its subscription lapse in"
-    " the next 90 days? Account churn models use these rows for training and scoring. Snapshots are"
-    " taken on the as-of date and every 30 days before it. Apart from the outcome, a snapshot"
-    " contains only facts up to its date.",
+    description="What was known about each account under contract, and did its subscription lapse"
+    " in the next 90 days? Account churn models use these rows for training and scoring. Snapshots"
+    " are taken on the as-of date and every 30 days before it. Apart from the outcome, a snapshot"
+    " uses only facts dated on or before its date.",
     key=("account_id", "snapshot_date"),
     columns=(
         ma.ACCOUNT_ID,
         ma.SNAPSHOT_DATE,
         *_STATE_FEATURES,
-        ma.Column("days_in_state", "int64", "Days since the current state began."),
+        ma.Column("days_in_state", "int64", "Days since the account entered its current state."),
         ma.Column("days_since_creation", "int64", "Days since the account was created."),
         *(
             ma.nullable(
                 f"{name}_change_{days}",
                 dtype,
-                f"{what} {days} days earlier; null if the account is younger.",
+                f"{what} {days} days; null if the account is younger.",
             )
             for name, dtype, what in (
-                ("health", "float64", "Change in health_score from"),
-                ("active_seats", "int64", "Change in active seats from"),
+                ("health", "float64", "Change in health_score over the last"),
+                ("active_seats", "int64", "Change in active seats over the last"),
             )
             for days in _CHANGES
         ),
         ma.nullable(
             "churned",
             "boolean",
-            "Whether the subscription had lapsed on any of the 90 days after the snapshot; null"
+            "Whether the subscription was lapsed on any of the 90 days after the snapshot; null"
             " until those days have passed.",
         ),
         ma.AS_OF_DATE,
@@ -63,7 +63,7 @@ def under_contract(rows: ir.Table) -> ir.BooleanValue:
 def silver_account_churn_features(
     silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Select the rows of the account history for the snapshot dates."""
+    """Select the account history rows for the snapshot dates."""
     history = silver_account_state_history
     as_of = history.aggregate(day=history.snapshot_date.max()).day.as_scalar()
     oldest = feature_snapshots.oldest_snapshot(policy.churn, ACCOUNTS.horizon_steps)
@@ -104,7 +104,7 @@ def silver_account_churn_features(
 
 
 def _lapses(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """Return the accounts without a contract on at least one of the 90 days after a snapshot."""
+    """Return the accounts with no contract on at least one of the 90 days after a snapshot."""
     lapsed = history.filter(~under_contract(history))
     block = feature_snapshots.block_of(lapsed.snapshot_date, as_of)
     lapsed = lapsed.select("account_id", block=block).distinct()
@@ -118,7 +118,7 @@ def _lapses(history: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
 def outcomes_recomputed_from_history(
     silver_account_churn_features: ir.Table, silver_account_state_history: ir.Table
 ) -> ir.Table:
-    """An account is marked as churned if and only if it lapsed within 90 days of the snapshot."""
+    """An account is marked as churned if and only if it lapsed within 90 days after the snapshot."""
     history = silver_account_state_history
     lapsed = history.filter(
         history.state_reason.startswith(_LAPSED) | history.current_state.isin(["churned", "trial"])

@@ -1,4 +1,4 @@
-"""silver_account_current_state: the state and health of each account on the as-of date."""
+"""silver_account_current_state: each account's state and health on the as-of date."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS,
 TABLE = ma.declare_table(
     "silver_account_current_state",
     grain="one account",
-    description="What are the current state and health of each account? The values apply at the end"
-    " of the as-of date, the latest day of the history.",
+    description="What are each account's current state and health? Values reflect the end of the"
+    " as-of date, the latest day in the history.",
     key=("account_id",),
     columns=(ma.ACCOUNT_ID, *STATE_COLUMNS, ma.AS_OF_DATE, ma.STATE_UPDATED_AT),
 )
@@ -36,7 +36,7 @@ agrees_with_history = state_tables.agrees_with_history(TABLE, "silver_account_st
 def accounts_table_is_up_to_date(
     silver_account_current_state: ir.Table, bronze_accounts: ir.Table
 ) -> ir.Table:
-    """bronze_accounts agrees with the latest subscription events of every paid account."""
+    """bronze_accounts matches the latest subscription events for every paid account."""
     current = silver_account_current_state
     paid = current.filter(
         current.days_to_renewal.notnull() | (current.monthly_recurring_revenue > 0)
@@ -60,7 +60,7 @@ def accounts_table_is_up_to_date(
 def nobody_is_active_on_a_lapsed_account(
     silver_account_current_state: ir.Table, silver_user_current_state: ir.Table
 ) -> ir.Table:
-    """No user is active in an account whose subscription has lapsed."""
+    """No user is active on an account whose subscription has lapsed."""
     accounts, users = silver_account_current_state, silver_user_current_state
     lapsed = accounts.filter(accounts.state_reason.startswith("subscription lapsed"))
     active = users.filter(users.platform_state == ma.UserState.ACTIVE)

@@ -1,4 +1,4 @@
-"""silver_account_state_history: the state and health of each account on each day."""
+"""silver_account_state_history: each account's state and health on each day."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS,
 TABLE = ma.declare_table(
     "silver_account_state_history",
     grain="one account and date",
-    description="What were the state and health of each account at the end of each day? Contract"
-    " values come from subscription events or, before the first event, from bronze_accounts. Use is"
-    " measured across all users of the account. For durations, read silver_account_state_intervals.",
+    description="What were each account's state and health at the end of each day? Contract values"
+    " come from subscription events or, before the first event, from bronze_accounts. Activity is"
+    " measured across all of the account's users. For durations, query"
+    " silver_account_state_intervals.",
     key=("account_id", "snapshot_date"),
     partition_column="snapshot_date",
     columns=(ma.ACCOUNT_ID, ma.SNAPSHOT_DATE, *STATE_COLUMNS),
@@ -26,7 +27,7 @@ TABLE = ma.declare_table(
 def silver_account_state_history(
     silver_account_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Expand the intervals to one row per account and day of the window."""
+    """Expand the intervals to one row per account and day in the window."""
     days = state_tables.days_of(silver_account_state_intervals, window, keys=["account_id"])
     return days.select(
         "account_id", snapshot_date=ma.day_date(days.day), **states_on(days, days.day)
@@ -49,7 +50,7 @@ def one_row_per_account_and_day(
 def health_is_sum_of_components(
     silver_account_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Health is between 0 and 100 and is the mean of its four stored components."""
+    """The health score is between 0 and 100 and equals the mean of its four stored components."""
     rows = ma.within(silver_account_state_history, "snapshot_date", window)
     total = sum((rows[name] for name in COMPONENTS[1:]), rows[COMPONENTS[0]])
     out_of_bounds = ibis.or_(
@@ -68,10 +69,10 @@ def seats_recomputed_from_raw_events(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Active seats equal the number of distinct users with a qualifying event in the raw events.
+    """Active seats match the number of users with a qualifying raw event in the last 30 days.
 
-    The check covers only the last day of the window and the last day of each month in it. Counting 30
-    days of events for every day would take longer than computing the table.
+    The check covers only the last day of the window and of each month in it. Counting 30 days of
+    events for every day would take longer than computing the table.
     """
     dates = ma.calendar(window.first, window.last, "snapshot_date")
     next_day = dates.snapshot_date + ibis.interval(days=1)
@@ -97,7 +98,7 @@ def seats_recomputed_from_raw_events(
 
 @ma.rule(TABLE, blocking=False)
 def seats_within_contract(silver_account_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
-    """No account uses more seats than it bought."""
+    """No account uses more seats than it has purchased."""
     rows = ma.within(silver_account_state_history, "snapshot_date", window)
     rows = rows.filter(rows.active_seats > rows.total_seats)
     return rows.group_by("account_id").aggregate(

@@ -16,7 +16,7 @@ STATE_COLUMNS = (
     ma.Column(
         "current_state",
         "string",
-        "State of the account at the end of the day.",
+        "Account state at the end of the day.",
         allowed=tuple(ma.AccountState),
     ),
     ma.STATE_SINCE,
@@ -24,22 +24,23 @@ STATE_COLUMNS = (
     ma.Column(
         "subscription_tier",
         "string",
-        "Current subscription tier; trial before the first payment.",
+        "Subscription tier; trial before the first payment.",
         allowed=SUBSCRIPTION_TIERS,
     ),
-    ma.Column("total_seats", "int64", "Number of seats bought."),
+    ma.Column("total_seats", "int64", "Number of seats purchased."),
     ma.Column(
         "active_seats", "int64", "Number of users with a qualifying event in the last 30 days."
     ),
     ma.Column(
         "seat_utilization_pct",
         "float64",
-        "100 x active_seats / total_seats; 0 if total_seats is 0, above 100 if active_seats exceeds"
-        " it.",
+        "100 x active_seats / total_seats; 0 if total_seats is 0. The value can exceed 100.",
     ),
     ma.Column("health_score", "float64", "Mean of the four health components, between 0 and 100."),
     ma.Column(
-        "seat_utilization_score", "float64", "Health component: seat_utilization_pct, at most 100."
+        "seat_utilization_score",
+        "float64",
+        "Health component: seat_utilization_pct, capped at 100.",
     ),
     ma.Column(
         "product_breadth_score",
@@ -49,26 +50,27 @@ STATE_COLUMNS = (
     ma.Column(
         "recent_activity_score",
         "float64",
-        "Health component: 100, 75, 50 or 25 if the last qualifying event was at most 7, 14, 30 or 60"
-        " days ago; otherwise 0.",
+        "Health component: 100, 75, 50 or 25 if the last qualifying event was at most 7, 14, 30 or"
+        " 60 days ago, respectively; otherwise 0.",
     ),
     ma.Column(
         "contract_status_score",
         "float64",
-        "Health component: 0 if churned; 25 if frozen or lapsed; 50 if in trial or if a cancellation"
-        " is pending; 75 if due for renewal within 30 days; otherwise 100.",
+        "Health component: 0 if churned; 25 if frozen or lapsed; 50 if on trial or if a"
+        " cancellation is pending; 75 if due for renewal within 30 days; otherwise 100.",
     ),
     ma.Column(
         "health_band",
         "string",
-        "Band of health_score: excellent from 90, good from 70, fair from 50, poor from 30, critical"
+        "Health score band: excellent from 90, good from 70, fair from 50, poor from 30, critical"
         " below 30.",
         allowed=tuple(HealthBand),
     ),
     ma.Column(
         "monthly_recurring_revenue",
         "decimal(18, 2)",
-        "Monthly recurring revenue in the company's currency; 0 if the account is not paid.",
+        "Monthly recurring revenue in the company's currency; 0 if the account has no paid"
+        " subscription.",
     ),
     ma.nullable(
         "contract_renewal_date",
@@ -88,16 +90,21 @@ STATE_COLUMNS = (
         nullable=True,
         allowed=tuple(FrozenReason),
     ),
-    ma.Column("products_active", "int64", "Products with a qualifying event in the last 30 days."),
+    ma.Column(
+        "products_active",
+        "int64",
+        "Number of products with a qualifying event in the last 30 days.",
+    ),
 )
 
 
 TABLE = ma.declare_table(
     "silver_account_state_intervals",
     grain="one account and interval",
-    description="How did the state and health of each account change over time? Each interval is a"
-    " series of consecutive days without a change. The intervals cover the time from creation to the"
-    " as-of date. To query durations or long periods, use this table instead of the history.",
+    description="How did each account's state and health change over time? Each interval is a"
+    " series of consecutive days without a change. Intervals cover the period from account creation"
+    " through the as-of date. To query durations or long periods, use this table instead of the"
+    " history.",
     key=("account_id", "valid_from"),
     columns=(
         ma.ACCOUNT_ID,
@@ -105,12 +112,15 @@ TABLE = ma.declare_table(
         state_tables.VALID_TO,
         *(column for column in STATE_COLUMNS if column.name != "days_to_renewal"),
         ma.Column(
-            "is_paid", "boolean", "Whether the account is paid; if not, days_to_renewal is null."
+            "is_paid",
+            "boolean",
+            "Whether the account has a paid subscription; if not, days_to_renewal is null.",
         ),
         ma.nullable(
             "subscription_event_id",
             "string",
-            "Subscription event that changed the contract on the first day; null if none.",
+            "Subscription event that changed the contract on the interval's first day; null if"
+            " none.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -127,7 +137,7 @@ def silver_account_state_intervals(
     policy: ma.LifecyclePolicy,
     as_of: ir.DateValue,
 ) -> ir.Table:
-    """Apply the lifecycle rules to all facts dated up to the as-of date."""
+    """Apply the lifecycle rules to all facts dated on or before the as-of date."""
     intervals = account_intervals(
         silver_daily_user_activity,
         bronze_users,

@@ -27,8 +27,8 @@ TABLE = ma.declare_table(
         ma.nullable(
             "triggering_event_id",
             "string",
-            "Subscription event on that day; null if use or the passage of time caused the"
-            " transition.",
+            "Subscription event on that day; null if the transition was caused by user activity or"
+            " the passage of time.",
         ),
         state_tables.DAYS_IN_PREVIOUS_STATE,
         ma.Column(
@@ -45,7 +45,7 @@ TABLE = ma.declare_table(
 def silver_account_state_transitions(
     silver_account_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Return the intervals that begin in the window with a new state."""
+    """Return the intervals that start a new state in the window."""
     intervals = silver_account_state_intervals
     moves = state_tables.transitions_of(intervals, window, keys=["account_id"])
     return moves.mutate(
@@ -60,7 +60,7 @@ def silver_account_state_transitions(
 def transitions_are_allowed(
     silver_account_state_transitions: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every transition is one of the allowed transitions."""
+    """Only allowed transitions occur."""
     moves = ma.within(silver_account_state_transitions, "transition_date", window)
     return moves.filter(~is_allowed(moves.from_state, moves.to_state, ACCOUNT_TRANSITIONS))
 
@@ -72,9 +72,9 @@ def equal_history_differences(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The transitions are exactly the differences between consecutive days of the history.
+    """The transitions exactly match the differences between consecutive days in the history.
 
-    A day is not compared if the history lacks the day before.
+    A day is not compared if the previous day is missing from the history.
     """
     history = state_tables.with_day_before(silver_account_state_history, window)
     by_day = ibis.window(group_by="account_id", order_by="snapshot_date")

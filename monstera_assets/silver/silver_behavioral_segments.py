@@ -1,4 +1,4 @@
-"""silver_behavioral_segments: the behavioral segments of each user on the as-of date."""
+"""silver_behavioral_segments: each user's behavioral segments on the as-of date."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from monstera_assets.silver.silver_user_segment_history import MEASURE_COLUMNS, 
 TABLE = ma.declare_table(
     "silver_behavioral_segments",
     grain="one user",
-    description="Which behavioral segments does each user currently belong to? The values apply at"
-    " the end of the as-of date, the latest day of the history. The table includes the measures from"
+    description="Which behavioral segments does each user currently belong to? Values reflect the"
+    " end of the as-of date, the latest day in the history. The table includes the measures from"
     " which the segments are derived.",
     key=("user_id",),
     columns=(
@@ -33,7 +33,7 @@ TABLE = ma.declare_table(
     ],
 )
 def silver_behavioral_segments(silver_user_segment_history: ir.Table) -> ir.Table:
-    """Return the latest day of the history."""
+    """Return the latest day in the history."""
     latest = silver_user_segment_history.rename(as_of_date="snapshot_date")
     return latest.mutate(
         segments_updated_at=latest.as_of_date.cast("timestamp") + ibis.interval(days=1)
@@ -46,7 +46,7 @@ def agrees_with_history(
     silver_user_segment_history: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Every user's segments match the segments on the latest day of the history."""
+    """Every user's segments match those on the latest day in the history."""
     history = silver_user_segment_history
     latest = history.filter(
         history.snapshot_date

@@ -1,4 +1,4 @@
-"""silver_cross_product_activity: each user's product use and product switches on each day."""
+"""silver_cross_product_activity: each user's daily product use and product switches."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from monstera_assets.lifecycle.workflows import RUN, workflow_runs
 TABLE = ma.declare_table(
     "silver_cross_product_activity",
     grain="one user and day with at least one event in a product",
-    description="How many products did each user visit each day, and how many workflows did the"
-    " user complete? Days without an event in any product have no row.",
+    description="How many products did each user visit and how many workflows did they complete"
+    " each day? Days with no product events have no row.",
     key=("user_id", "activity_date"),
     partition_column="activity_date",
     columns=(
@@ -29,7 +29,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "product_switches",
             "int64",
-            "Number of events in a different product from the previous event, when ordered by time and"
+            "Number of events in a different product than the previous event, ordered by time and"
             " event id.",
         ),
         ma.Column("workflows_completed", "int64", "Number of workflow runs completed on that day."),
@@ -79,7 +79,7 @@ def silver_cross_product_activity(
 
 
 def _switches(events: ir.Table, days: ir.Table) -> ir.Table:
-    """On days with several products, count events in a different product from the previous event.
+    """On days with several products, count events in a different product than the previous event.
 
     Most days have only one product, so their events need not be sorted.
     """
@@ -123,7 +123,7 @@ def agrees_with_daily_activity(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The users, days and products match silver_daily_user_activity."""
+    """Users, days and product counts match silver_daily_user_activity."""
     rows = ma.within(silver_cross_product_activity, "activity_date", window)
     activity = ma.within(silver_daily_user_activity, "activity_date", window)
     activity = activity.filter(activity.product_id.notnull())
@@ -138,7 +138,7 @@ def agrees_with_daily_activity(
 def counts_are_possible(
     silver_cross_product_activity: ir.Table, silver_workflow_runs: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Product switches and workflow counts are consistent with the visits and completed runs."""
+    """Product switches and workflow counts are consistent with product visits and completed runs."""
     rows = ma.within(silver_cross_product_activity, "activity_date", window)
     runs = silver_workflow_runs
     completed = runs.filter(runs.completed_at.notnull())
@@ -146,7 +146,7 @@ def counts_are_possible(
         user_id="user_id", activity_date=completed.completed_at.date()
     ).aggregate(runs=completed.count())
     both = ma.left_joined(rows, completed, on=TABLE.key)
-    # The workflow runs describe the as-of date, so later completions are missing.
+    # The workflow runs are as of the as-of date, so later completions are missing.
     known = both.activity_date <= runs.aggregate(day=runs.as_of_date.max()).day.as_scalar()
     return both.filter(
         (both.product_switches < both.products_visited - 1)

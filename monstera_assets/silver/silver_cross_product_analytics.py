@@ -1,4 +1,4 @@
-"""silver_cross_product_analytics: the product portfolio of each user."""
+"""silver_cross_product_analytics: each user's product portfolio."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ TABLE = ma.declare_table(
         ma.nullable(
             "diversity",
             "float64",
-            "Entropy of the qualifying events across products, divided by the logarithm of the"
-            " number of active products: 0 if only one product is used, 1 if all are used equally;"
-            " null if there are no qualifying events.",
+            "Entropy of qualifying events across products, divided by the logarithm of the number"
+            " of active products: 0 if only one product is used, 1 if all are used equally; null if"
+            " there are no qualifying events.",
         ),
         ma.product_column(
-            "first_product_id", "Product adopted first; null if none.", nullable=True
+            "first_product_id", "First product adopted; null if none.", nullable=True
         ),
         ma.nullable("first_adoption_date", "date", "Date of the first adoption; null if none."),
         ma.product_column(
-            "latest_product_id", "Product adopted last; null if none.", nullable=True
+            "latest_product_id", "Most recently adopted product; null if none.", nullable=True
         ),
         ma.nullable("latest_adoption_date", "date", "Date of the latest adoption; null if none."),
         ma.AS_OF_DATE,
@@ -82,7 +82,7 @@ def silver_cross_product_analytics(
         products_active=adopted.count(where=adopted.current_state.isin(IN_USE)),
         total_qualifying_events=adopted.total_qualifying_events.sum().cast("int64"),
         primary_product_id=adopted.product_id.first(where=used, order_by=by_use),
-        # The order is fixed because the last bits of a sum of floats depend on it.
+        # The order is fixed because it affects the last bits of a floating-point sum.
         entropy=adopted.term.collect(order_by=adopted.product_id).sums(),
         first_product_id=adopted.product_id.first(order_by=in_order),
         first_adoption_date=adopted.first_access_at.min().date(),
@@ -111,7 +111,7 @@ def agrees_with_product_states(
     silver_user_product_states: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
-    """Every user has a row that agrees with the user's product states."""
+    """Every user has a row that matches the user's product states."""
     states = silver_user_product_states
     tried = states.current_state != ma.ProductState.NEVER_ADOPTED
     counted = states.group_by(person_id="user_id").aggregate(

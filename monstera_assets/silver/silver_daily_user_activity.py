@@ -10,9 +10,9 @@ from monstera_assets.bronze.bronze_product_catalog import product_of_node
 TABLE = ma.declare_table(
     "silver_daily_user_activity",
     grain="one user, product and day with at least one event",
-    description="What did each user do in each product each day? Events in features and sub-features"
-    " count toward their product. Events without a product have a separate row, in which the product"
-    " is null.",
+    description="What did each user do in each product each day? Events in features and"
+    " sub-features count toward their product. Events without a product are counted in a separate"
+    " row with a null product.",
     key=("user_id", "product_id", "activity_date"),
     partition_column="activity_date",
     columns=(
@@ -42,7 +42,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "first_qualifying_event_id",
             "string",
-            "Id of the first qualifying event of the day, ordered by time and event id; null if none.",
+            "Id of the day's first qualifying event, ordered by time and event id; null if none.",
         ),
     ),
 )
@@ -57,7 +57,7 @@ def silver_daily_user_activity(
     events = bronze_events.filter(bronze_events.entity_type == "user")
     events = events.left_join(nodes, events.product_id == nodes.node_id)
     qualifying = events.is_qualifying_event
-    # Grouping by session first avoids a count of distinct sessions.
+    # Grouping by session first avoids counting distinct sessions.
     parts = events.group_by(
         user_id=events.entity_id,
         activity_date=events.event_date,

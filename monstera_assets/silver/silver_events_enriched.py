@@ -1,4 +1,4 @@
-"""silver_events_enriched: accepted events with attributes of their product, user and account."""
+"""silver_events_enriched: accepted events with product, user and account attributes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _OF_USERS = ("account_id", "country", "plan_type", "acquisition_source", "accoun
 TABLE = ma.declare_table(
     "silver_events_enriched",
     grain="one event",
-    description="Which product, user and account does each accepted event belong to? Attributes of"
-    " users and accounts come from their latest rows. They are null for events of other entity types.",
+    description="Which product, user and account does each accepted event belong to? User and"
+    " account attributes come from the latest rows and are null for events of other entity types.",
     key=("event_id",),
     partition_column="event_date",
     columns=(
@@ -38,8 +38,8 @@ TABLE = ma.declare_table(
             nullable=True,
         ),
         replace(ma.ACCOUNT_OF_USER, nullable=True),
-        ma.nullable("country", "string", "Country of the user; null for other entities."),
-        ma.nullable("plan_type", "string", "Plan of the user; null for other entities."),
+        ma.nullable("country", "string", "User's country; null for other entities."),
+        ma.nullable("plan_type", "string", "User's plan; null for other entities."),
         ma.nullable(
             "acquisition_source", "string", "User's acquisition source; null for other entities."
         ),
@@ -88,7 +88,7 @@ def silver_events_enriched(
 def typed_events_have_a_product(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every event names a product if its event type belongs to a product."""
+    """Every event whose event type belongs to a product has a product."""
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.product_id.isnull())
     listed = catalog_event_types(bronze_product_catalog).select("event_type").distinct()
@@ -99,7 +99,7 @@ def typed_events_have_a_product(
 def flags_agree_with_catalog(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The qualifying and activation flags agree with the catalog wherever it lists event types."""
+    """Qualifying and activation flags match the catalog wherever it lists event types."""
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.product_id.notnull())
     listed = catalog_event_types(bronze_product_catalog)
@@ -120,7 +120,7 @@ def flags_agree_with_catalog(
 def no_email_leaves_bronze(
     silver_events_enriched: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """No event's `metadata` contains the e-mail address of a user.
+    """No event's `metadata` contains a user's email address.
 
     `metadata` is the only free-text column in silver and gold. Tests cover every other column.
     """
@@ -139,7 +139,7 @@ def no_email_leaves_bronze(
 
 
 def catalog_event_types(catalog: ir.Table) -> ir.Table:
-    """Return the event types that the catalog lists, one row per node and event type.
+    """Return the event types listed in the catalog, with one row per node and event type.
 
     Columns: `node_id`, `event_type`, `qualifies`, `activates`.
     """

@@ -12,20 +12,20 @@ from monstera_assets import authoring as ma
 ARROW = " > "
 PERIOD_DAYS = 30
 RETENTION_FROM = (30, 90)
-"""The day after an adoption on which each retention period starts."""
+"""Number of days after an adoption at which each retention period starts."""
 
 TABLE = ma.declare_table(
     "silver_product_adoption_sequences",
     grain="one path, a sequence of products in the order of adoption",
-    description="In what order have users adopted products, up to the as-of date? Each row counts"
-    " the users whose first adoptions match its path, in order. In users_ending, each adopter counts"
+    description="In what order had users adopted products by the as-of date? Each row counts the"
+    " users whose first adoptions match its path, in order. In users_ending, each adopter counts"
     " toward exactly one path, which contains all products that the user adopted.",
     key=("path",),
     columns=(
         ma.Column("path", "string", f"Product ids, separated by `{ARROW}`."),
         ma.Column("path_length", "int64", "Number of products."),
-        ma.product_column("first_product_id", "First product of the path."),
-        ma.product_column("last_product_id", "Last product of the path."),
+        ma.product_column("first_product_id", "First product in the path."),
+        ma.product_column("last_product_id", "Last product in the path."),
         ma.nullable(
             "previous_path", "string", "Path without its last product; null if path_length is 1."
         ),
@@ -54,13 +54,14 @@ TABLE = ma.declare_table(
                 ma.Column(
                     f"users_mature_{start}",
                     "int64",
-                    f"Users whose last adoption was at least {start + PERIOD_DAYS - 1} days ago.",
+                    f"Users who adopted the last product at least {start + PERIOD_DAYS - 1} days"
+                    " ago.",
                 ),
                 ma.nullable(
                     f"retention_{start}",
                     "float64",
                     f"Share of those users with a qualifying event on days {start} to"
-                    f" {start + PERIOD_DAYS - 1} after the last adoption; null if there are none.",
+                    f" {start + PERIOD_DAYS - 1} after that adoption; null if there are none.",
                 ),
             )
         ),
@@ -122,7 +123,7 @@ def silver_product_adoption_sequences(
 
 
 def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
-    """Add whether each period after an adoption has ended and whether the adopter was active in it."""
+    """Add flags for whether each period after an adoption has ended and had activity."""
     used = activity.filter(activity.qualifying_events > 0)
     used = used.select("user_id", used_on=used.activity_date).distinct()
     steps = adoptions.select("user_id", "sequence_number", "adoption_date", "as_of_date")
@@ -153,7 +154,7 @@ def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:
 def sequences_partition_the_adopters(
     silver_product_adoption_sequences: ir.Table, silver_user_product_adoptions: ir.Table
 ) -> ir.Table:
-    """Every adopter on a path either ends there or continues to a longer path."""
+    """Every adopter on a path either stops there or continues on a longer path."""
     paths = silver_product_adoption_sequences
     onward = paths.group_by(path=paths.previous_path).aggregate(
         going_on=paths.users.sum().cast("int64")

@@ -13,14 +13,14 @@ MAU_GAP = 29
 TABLE = ma.declare_table(
     "silver_product_affinity",
     grain="one ordered pair of active, launched products",
-    description="How is the adoption of one product associated with the adoption of another, up to"
-    " the as-of date? A product is adopted when it is first accessed. Rates are computed over all"
-    " users who have signed up. users_eligible, users_both, support, lift and jaccard are the same"
-    " in both orders. None of the rates implies causation.",
+    description="How is adopting one product associated with adopting another? Adoptions are"
+    " counted through the as-of date. A product is adopted when it is first accessed. Rates are"
+    " computed over all users who have signed up. users_eligible, users_both, support, lift and"
+    " jaccard are the same for both orders of a pair. The rates do not imply causation.",
     key=("first_product_id", "second_product_id"),
     columns=(
-        ma.product_column("first_product_id", "First product of the pair."),
-        ma.product_column("second_product_id", "Second product of the pair."),
+        ma.product_column("first_product_id", "First product in the pair."),
+        ma.product_column("second_product_id", "Second product in the pair."),
         ma.Column("users_eligible", "int64", "n: number of users who could use both products."),
         ma.Column("users_first", "int64", "n_a: number of users who adopted the first product."),
         ma.Column("users_second", "int64", "n_b: number of users who adopted the second product."),
@@ -67,8 +67,8 @@ TABLE = ma.declare_table(
         ma.nullable(
             "retention_lift",
             "float64",
-            "monthly_active_share_both / monthly_active_share_first_only; null if either is null or the"
-            " latter is 0.",
+            "monthly_active_share_both / monthly_active_share_first_only; null if either share is"
+            " null or the divisor is 0.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -83,7 +83,7 @@ def silver_product_affinity(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Count the adopters of each product and of each pair."""
+    """Count the adopters of each product and each product pair."""
     people = silver_user_current_state
     in_mau = (people.days_since_last_qualifying_event <= MAU_GAP).fill_null(False)
     adoptions = silver_user_product_adoptions.drop("as_of_date")
@@ -135,7 +135,7 @@ def _pairs(catalog: ir.Table, as_of: ir.Table) -> ir.Table:
 
 
 def _together(adoptions: ir.Table) -> ir.Table:
-    """Count the users who adopted both products of a pair."""
+    """Count the users who adopted both products in each pair."""
     first, second = adoptions, ma.materialized(adoptions)
     both = first.inner_join(second, ["user_id", first.product_id != second.product_id]).select(
         "in_mau",
@@ -154,7 +154,7 @@ def _together(adoptions: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def symmetric_where_it_must_be(silver_product_affinity: ir.Table) -> ir.Table:
-    """users_both, support, lift and jaccard are the same in both orders of a pair."""
+    """users_both, support, lift and jaccard are the same for both orders of a pair."""
     same = ("users_eligible", "users_both", "support", "lift", "jaccard", "is_low_support")
     pairs = silver_product_affinity.select(*TABLE.key, "users_first", "users_second", *same)
     turned = pairs.rename(
@@ -170,7 +170,7 @@ def symmetric_where_it_must_be(silver_product_affinity: ir.Table) -> ir.Table:
 def within_bounds(
     silver_product_affinity: ir.Table, silver_user_product_adoptions: ir.Table
 ) -> ir.Table:
-    """Counts and rates are within their bounds and agree with the adoptions."""
+    """Counts and rates are within bounds and consistent with the adoptions."""
     adoptions = silver_user_product_adoptions
     adopters = adoptions.group_by(first_product_id="product_id").aggregate(
         adopters=adoptions.count()

@@ -11,7 +11,7 @@ from monstera_assets.prediction.targets import STEP_DAYS, USERS
 from monstera_assets.silver.silver_user_segment_history import TABLE as SEGMENTS
 
 SCORED_STATES = (ma.UserState.ACTIVE, ma.UserState.RETURNING, ma.UserState.REACTIVATED)
-"""Activity states in which a user can churn."""
+"""Activity states from which a user can churn."""
 _SEGMENT_MEASURES = (
     *("events_30", "events_before_30", "active_days_30", "weeks_active"),
     *("months_active", "products_used_30", "products_active_before", "features_used_30"),
@@ -19,7 +19,7 @@ _SEGMENT_MEASURES = (
     *("engagement_intensity", "acquisition_source"),
 )
 _SAMPLED_BY = ("account_id", "days_since_signup", "total_qualifying_events", "days_quiet")
-"""Distinguish users without using their ids, so that erasing a user does not change the samples."""
+"""Columns that distinguish users without ids, so that erasing a user does not change the samples."""
 _LONG_BLOCKS = 3
 _WEEK = 7
 _SEGMENT_COLUMNS = {column.name: column for column in SEGMENTS.columns}
@@ -28,10 +28,11 @@ TABLE = ma.declare_table(
     "silver_user_churn_features",
     grain="one snapshot of a user who could churn",
     description="What was known about each user who could churn, and did the user churn in the next"
-    " 30 days? User churn models use these rows for training and scoring. Snapshots are taken on the"
-    " as-of date and every 30 days before it. The features use only facts up to the snapshot date."
-    " The latest snapshot contains every active, returning or reactivated user. Earlier snapshots"
-    " have known outcomes and contain a sample of at most max_rows_per_date users.",
+    " 30 days? User churn models use these rows for training and scoring. Snapshots are taken on"
+    " the as-of date and every 30 days before it. The features use only facts dated on or before"
+    " the snapshot date. The latest snapshot contains every active, returning or reactivated user."
+    " Earlier snapshots have known outcomes and contain a sample of at most max_rows_per_date"
+    " users.",
     key=("user_id", "snapshot_date"),
     columns=(
         ma.USER_ID,
@@ -40,15 +41,19 @@ TABLE = ma.declare_table(
         ma.Column(
             "activity_state",
             "string",
-            "State of the user based on activity alone.",
+            "User state based on activity alone.",
             allowed=tuple(SCORED_STATES),
         ),
         ma.Column("is_dunning", "boolean", "Whether the user's account was in dunning."),
         ma.DAYS_SINCE_SIGNUP,
         ma.Column("days_quiet", "int64", "Days since the last qualifying event."),
         ma.TOTAL_QUALIFYING_EVENTS,
-        ma.Column("active_days_7", "int64", "Days with a qualifying event in the last 7 days."),
-        ma.Column("active_days_90", "int64", "Days with a qualifying event in the last 90 days."),
+        ma.Column(
+            "active_days_7", "int64", "Number of days with a qualifying event in the last 7 days."
+        ),
+        ma.Column(
+            "active_days_90", "int64", "Number of days with a qualifying event in the last 90 days."
+        ),
         ma.Column(
             "active_days_missed",
             "float64",
@@ -56,28 +61,28 @@ TABLE = ma.declare_table(
             " active days in the last 90 days, or since signup if that is more recent.",
         ),
         *(_SEGMENT_COLUMNS[name] for name in _SEGMENT_MEASURES),
-        ma.Column("country", "string", "Country of the user, from the user's latest row."),
+        ma.Column("country", "string", "User's country, from the latest user row."),
         ma.Column(
             "account_state",
             "string",
-            "State of the account at the end of the day.",
+            "Account state at the end of the day.",
             allowed=tuple(ma.AccountState),
             nullable=True,
         ),
         ma.nullable(
             "account_health",
             "float64",
-            "Health score of the account, between 0 and 100; null if unknown.",
+            "Account's health score, between 0 and 100; null if unknown.",
         ),
         ma.nullable(
             "account_contract",
             "float64",
-            "contract_status_score of the account, between 0 and 100; null if unknown.",
+            "Account's contract_status_score, between 0 and 100; null if unknown.",
         ),
         ma.nullable(
             "account_utilization",
             "float64",
-            "Seat utilization of the account, as a percentage; null if unknown.",
+            "Account's seat utilization, as a percentage; null if unknown.",
         ),
         ma.nullable(
             "churned",
@@ -157,7 +162,7 @@ def silver_user_churn_features(
 
 
 def _active_days(activity: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Table:
-    """Count each user's active days in the 7 days and in the 90 days up to each snapshot."""
+    """Count each user's active days in the 7 and 90 days through each snapshot date."""
     active = activity.filter(activity.qualifying_events > 0, activity.activity_date <= as_of)
     days = active.select("user_id", "activity_date").distinct()
     days = days.mutate(
@@ -181,7 +186,7 @@ def _active_days(activity: ir.Table, as_of: ir.DateScalar, oldest: int) -> ir.Ta
 def outcomes_recomputed_from_activity(
     silver_user_churn_features: ir.Table, silver_daily_user_activity: ir.Table
 ) -> ir.Table:
-    """A user is marked as churned if and only if no qualifying event followed within 30 days."""
+    """A user is marked as churned if and only if no qualifying event follows within 30 days."""
     activity = silver_daily_user_activity
     active = activity.filter(activity.qualifying_events > 0)
     return feature_snapshots.wrong_outcomes(

@@ -1,4 +1,4 @@
-"""silver_user_current_state: the state of each user on the as-of date."""
+"""silver_user_current_state: each user's state on the as-of date."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from monstera_assets.silver.silver_user_state_intervals import CURRENT_COLUMNS
 TABLE = ma.declare_table(
     "silver_user_current_state",
     grain="one user",
-    description="What is the current state of each user? The values apply at the end of the as-of"
-    " date, the latest day of the history.",
+    description="What is each user's current state? Values reflect the end of the as-of date, the"
+    " latest day in the history.",
     key=("user_id",),
     columns=(
         ma.USER_ID,

@@ -1,4 +1,4 @@
-"""silver_user_product_adoptions: when and in which order each user adopted products."""
+"""silver_user_product_adoptions: when and in what order each user adopted products."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from monstera_assets.silver.silver_user_product_state_intervals import CURRENT_S
 TABLE = ma.declare_table(
     "silver_user_product_adoptions",
     grain="one user and adopted active product",
-    description="When and in what order did each user adopt products, up to the as-of date? A"
-    " product is adopted when the user first accesses it. If a user adopts several products at the"
-    " same time, the lower product id comes first.",
+    description="When and in what order did each user adopt products by the as-of date? A product"
+    " is adopted when the user first accesses it. If a user adopts several products at the same"
+    " time, the lower product id comes first.",
     key=("user_id", "product_id"),
     columns=(
         *KEY_COLUMNS,
@@ -25,10 +25,12 @@ TABLE = ma.declare_table(
             "adoption_date", "date", "UTC date of the first event of any kind in the product."
         ),
         ma.Column(
-            "sequence_number", "int64", "Position among the user's adoptions, starting at 1."
+            "sequence_number",
+            "int64",
+            "Position in the user's sequence of adoptions, starting at 1.",
         ),
-        ma.Column("products_adopted", "int64", "Number of products that the user adopted."),
-        ma.Column("days_since_signup", "int64", "Days from signup to the adoption."),
+        ma.Column("products_adopted", "int64", "Number of products that the user has adopted."),
+        ma.Column("days_since_signup", "int64", "Days from signup to adoption."),
         ma.nullable(
             "days_since_previous_adoption",
             "int64",
@@ -92,4 +94,4 @@ def agree_with_product_states(
         | (numbered.days_since_signup < 0)
         | (numbered.days_since_previous_adoption < 0).fill_null(False)
     )
-    return differing.union(wrong.select(*columns, found_in=ibis.literal("numbered wrongly")))
+    return differing.union(wrong.select(*columns, found_in=ibis.literal("numbered incorrectly")))

@@ -26,16 +26,17 @@ TABLE = ma.declare_table(
     "silver_user_product_churn",
     grain="one churn of a user from a product",
     description="Which product does a user leave first, and what happens next? Each row is a"
-    " transition to churned_from_product, up to the as-of date. It shows whether the user then"
-    " churned from the platform. A user who returns to a product can churn from it more than once.",
+    " transition to churned_from_product on or before the as-of date and shows whether the user"
+    " then churned from the platform. A user who returns to a product can churn from it more than"
+    " once.",
     key=("user_id", "product_id", "churned_on"),
     columns=(
         *KEY_COLUMNS,
-        ma.Column("churned_on", "date", "First day of the state churned_from_product."),
+        ma.Column("churned_on", "date", "First day in the churned_from_product state."),
         ma.Column(
             "churn_number",
             "int64",
-            "Position among the user's churns from products, starting at 1; ties are ordered by"
+            "Position in the user's sequence of product churns, starting at 1; ties are ordered by"
             " product id.",
         ),
         ma.Column(
@@ -53,20 +54,20 @@ TABLE = ma.declare_table(
         ma.Column(
             "platform_state",
             "string",
-            "State of the user on the platform on that day.",
+            "User's platform state on that day.",
             allowed=tuple(ma.UserState),
         ),
         ma.nullable(
             "platform_churned_on",
             "date",
-            "Date of the user's next churn from the platform, on the same day or later; null if none.",
+            "Date of the user's next churn from the platform, on or after that day; null if none.",
         ),
         ma.nullable(
             "returned_on", "date", "Date of the next reactivation in the product; null if none."
         ),
         ma.product_column(
             "next_churned_product_id",
-            "Product that the user left next; null if none.",
+            "Product that the user churned from next; null if none.",
             nullable=True,
         ),
         ma.nullable(
@@ -76,9 +77,9 @@ TABLE = ma.declare_table(
             "what_followed",
             "string",
             "What happened first after the churn. If several outcomes occur on the same day, churn"
-            " from the platform comes first, then a return to the product, then churn from another"
-            " product. already_off_the_platform means that the user had already churned from the"
-            " platform or been deleted.",
+            " from the platform takes precedence, then a return to the product, then churn from"
+            " another product. already_off_the_platform means that the user had already churned"
+            " from the platform or been deleted.",
             allowed=tuple(WhatFollowed),
         ),
         ma.AS_OF_DATE,
@@ -159,10 +160,10 @@ def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
 
 
 def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) -> ir.Table:
-    """Return the platform state on the day of each churn, and the first day of that state.
+    """Return the platform state on the day of each churn, and the first day in that state.
 
-    This is the state before the next transition, or the current state if there is no later
-    transition. The first day is null for the user's first state.
+    The state is the one before the next transition, or the current state if there is none. The
+    first day is null for the user's first state.
     """
     moved = platform.select("user_id", moved_on="transition_date", moved_from="from_state")
     found = ma.left_joined(churns.drop("from_state"), moved, on=["user_id"])
@@ -202,7 +203,7 @@ def agree_with_transitions(
         | (numbered.returned_on <= numbered.churned_on).fill_null(False)
         | (numbered.next_churned_on < numbered.churned_on).fill_null(False)
     )
-    return differing.union(wrong.select(*columns, found_in=ibis.literal("numbered wrongly")))
+    return differing.union(wrong.select(*columns, found_in=ibis.literal("numbered incorrectly")))
 
 
 @ma.rule(TABLE)

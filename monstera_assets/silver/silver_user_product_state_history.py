@@ -1,4 +1,4 @@
-"""silver_user_product_state_history: the state of each user in each adopted product on each day."""
+"""silver_user_product_state_history: each user's state in each adopted product on each day."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE = ma.declare_table(
     grain="one user, product and date",
     description="In which state was each user in each product at the end of each day? Rows start on"
     " the day of first access. If a user has no row for a product, the state is never_adopted. For"
-    " durations, read silver_user_product_state_intervals.",
+    " durations, query silver_user_product_state_intervals.",
     key=(*KEYS, "snapshot_date"),
     partition_column="snapshot_date",
     columns=(*KEY_COLUMNS, ma.SNAPSHOT_DATE, *STATE_COLUMNS),
@@ -27,7 +27,7 @@ TABLE = ma.declare_table(
 def silver_user_product_state_history(
     silver_user_product_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Expand the intervals to one row per user, product and day of the window."""
+    """Expand the intervals to one row per user, product and day in the window."""
     days = state_tables.days_of(silver_user_product_state_intervals, window, keys=KEYS)
     return days.select(*KEYS, *ma.column_names(STATE_COLUMNS), snapshot_date=ma.day_date(days.day))
 
@@ -58,7 +58,7 @@ def reconciles_with_platform(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """The platform states and the product states agree on which users are active.
+    """Platform states and product states agree on which users are active.
 
     As defined in the framework, this holds only for products with the default active and dormant
     windows. A user who is active in such a product must be active on the platform. A user who is
@@ -95,13 +95,13 @@ def reconciles_with_platform(
     platform_alone = both.mutate(bits=both.on_platform & ~both.in_use)
     platform_alone = platform_alone.filter(platform_alone.bits != 0)
     platform_alone = platform_alone.anti_join(elsewhere, "user_id")
-    return _dated(product_alone, window, "active in a product, not on the platform").union(
-        _dated(platform_alone, window, "active on the platform, in no product")
+    return _dated(product_alone, window, "active in a product but not on the platform").union(
+        _dated(platform_alone, window, "active on the platform but in no product")
     )
 
 
 def _days_of_users(rows: ir.Table, window: ma.Window, **kinds: ir.BooleanValue) -> ir.Table:
-    """Return bit sets of each user's days of each kind, counted from the window's first day."""
+    """Return bit sets of each user's days by kind, counting from the window's first day."""
     day = ma.day_number(rows.snapshot_date) - ma.day_number(window.first)
     return rows.group_by("user_id", word=word_of(day)).aggregate(
         **{name: bit_of(day).bit_or(where=applies) for name, applies in kinds.items()}

@@ -16,7 +16,7 @@ ADOPTED_STATES = tuple(state for state in ma.ProductState if state != ma.Product
 CURRENT_STATE = ma.Column(
     "current_state",
     "string",
-    "State of the user in the product at the end of the day.",
+    "User's state in the product at the end of the day.",
     allowed=ADOPTED_STATES,
 )
 STATE_COLUMNS = (
@@ -33,9 +33,10 @@ STATE_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_user_product_state_intervals",
     grain="one user, product and interval",
-    description="How did the state of each user in each product change over time? Each interval is a"
-    " series of consecutive days without a change. The intervals cover the time from first access to"
-    " the as-of date. To query durations or long periods, use this table instead of the history.",
+    description="How did each user's state in each product change over time? Each interval is a"
+    " series of consecutive days without a change. Intervals cover the period from first access"
+    " through the as-of date. To query durations or long periods, use this table instead of the"
+    " history.",
     key=("user_id", "product_id", "valid_from"),
     columns=(
         *KEY_COLUMNS,
@@ -56,7 +57,7 @@ def silver_user_product_state_intervals(
     policy: ma.LifecyclePolicy,
     as_of: ir.DateValue,
 ) -> ir.Table:
-    """Apply the lifecycle rules to all facts dated up to the as-of date."""
+    """Apply the lifecycle rules to all facts dated on or before the as-of date."""
     intervals = product_intervals(silver_daily_user_activity, bronze_product_catalog, policy)
     return state_tables.stored_intervals(
         TABLE,

@@ -1,4 +1,4 @@
-"""silver_user_product_states: the state of each user in each active product on the as-of date."""
+"""silver_user_product_states: each user's state in each active product on the as-of date."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUM
 TABLE = ma.declare_table(
     "silver_user_product_states",
     grain="one user and active product",
-    description="What is the current state of each user in each active product, whether adopted or"
-    " not? The values apply at the end of the as-of date, the latest day of the history.",
+    description="What is each user's current state in each active product, whether adopted or not?"
+    " Values reflect the end of the as-of date, the latest day in the history.",
     key=KEYS,
     columns=(
         *KEY_COLUMNS,
         ma.Column(
             "current_state",
             "string",
-            "State of the user in the product at the end of the as-of date.",
+            "User's state in the product at the end of the as-of date.",
             allowed=tuple(ma.ProductState),
         ),
         ma.Column(

@@ -1,4 +1,4 @@
-"""silver_user_segment_history: the behavioral segments of each user on each day, and their measures."""
+"""silver_user_segment_history: each user's behavioral segments and their measures on each day."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from monstera_assets.lifecycle.segments import (
 )
 
 PRODUCT_DAYS = 31
-"""Number of days of product states to read, from 30 days ago on."""
+"""Number of days of product states to read, starting 30 days ago."""
 
 SEGMENT_COLUMNS = (
     *(
@@ -60,7 +60,7 @@ MEASURE_COLUMNS = (
         "int64",
         "Products in which the user is active_in_product or reactivated_in_product.",
     ),
-    ma.Column("products_active_before", "int64", "products_active as of 30 days earlier."),
+    ma.Column("products_active_before", "int64", "products_active 30 days earlier."),
     ma.Column("products_used_30", "int64", "Products with a qualifying event in the last 30 days."),
     ma.Column("features_used_30", "int64", "Features with a qualifying event in the last 30 days."),
     ma.Column(
@@ -91,7 +91,7 @@ MEASURE_COLUMNS = (
         "Whether the user was active about a year ago and then quiet for longer than"
         " seasonal_quiet_days.",
     ),
-    ma.Column("acquisition_source", "string", "Acquisition source of the user."),
+    ma.Column("acquisition_source", "string", "User's acquisition source."),
 )
 
 TABLE = ma.declare_table(
@@ -155,7 +155,7 @@ def silver_user_segment_history(
 
 
 def _at(intervals: ir.Table, day: ir.IntegerValue) -> ir.Table:
-    """Add the measures that change daily: the days since signup, last use and reactivation."""
+    """Add the measures that change daily: the days since signup, last activity and reactivation."""
     return intervals.mutate(
         days_since_signup=day - intervals.signup_day,
         days_quiet=day - intervals.last_day,
@@ -180,7 +180,7 @@ def _reached(events: ir.Table, policy: SegmentPolicy) -> ir.Table:
 
 
 def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the workflow runs started in the window or in the 90 days before, as of the window's end.
+    """Return the workflow runs started in the window or the 90 days before, as of the window's end.
 
     `runs` may have a later as-of date, because later steps change neither the start of a run nor an
     earlier completion.
@@ -201,7 +201,7 @@ def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
 def same_days_as_states(
     silver_user_segment_history: ir.Table, silver_user_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every user has segments on exactly the days on which the user has a state."""
+    """Every user has segments on exactly the days when the user has a state."""
     segments, states = (
         rows.group_by("user_id").aggregate(
             days=rows.count(), first_day=rows.snapshot_date.min(), last_day=rows.snapshot_date.max()
@@ -235,7 +235,7 @@ def measures_agree_with_sources(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """On the last day of the window, the measures agree with the tables from which they are computed.
+    """On the last day of the window, the measures match their source tables.
 
     Checking every day would take longer than computing the table, because 30 days of events would
     be counted for each day.

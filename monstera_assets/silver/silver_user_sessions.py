@@ -10,9 +10,9 @@ from monstera_assets.bronze.event_rules import LOCATIONS
 TABLE = ma.declare_table(
     "silver_user_sessions",
     grain="one user, session and day",
-    description="What did each user do in each session? The source defines the sessions. A session"
-    " that crosses midnight (UTC) has one row per day, so that a day can be computed without the next"
-    " day's events.",
+    description="What did each user do in each session? Sessions are defined by the source. A"
+    " session that crosses midnight (UTC) has one row per day, so that each day can be computed"
+    " without the next day's events.",
     key=("user_id", "session_id", "session_date"),
     partition_column="session_date",
     columns=(

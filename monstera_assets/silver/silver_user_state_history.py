@@ -1,4 +1,4 @@
-"""silver_user_state_history: the state of each user on each day."""
+"""silver_user_state_history: each user's state on each day."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TABLE = ma.declare_table(
     "silver_user_state_history",
     grain="one user and date",
     description="In which state was each user at the end of each day? The state depends only on the"
-    " entity tables and on facts dated up to that day. For durations, read"
+    " entity tables and on facts dated through that day. For durations, query"
     " silver_user_state_intervals.",
     key=("user_id", "snapshot_date"),
     partition_column="snapshot_date",
@@ -33,7 +33,7 @@ TABLE = ma.declare_table(
 def silver_user_state_history(
     silver_user_state_intervals: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Expand the intervals to one row per user and day of the window."""
+    """Expand the intervals to one row per user and day in the window."""
     days = state_tables.days_of(silver_user_state_intervals, window, keys=["user_id"])
     last_day = ma.day_number(days.last_qualifying_date)
     return days.mutate(
@@ -55,7 +55,7 @@ def one_row_per_user_and_day(
 
 @ma.rule(TABLE)
 def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
-    """platform_state_since is the first of the consecutive days in the state."""
+    """platform_state_since is the first day of the unbroken period in the state."""
     runs = state_runs(ma.within(silver_user_state_history, "snapshot_date", window))
     begins = ibis.greatest(runs.platform_state_since, window.first)
     has_gap = runs.rows != ma.day_number(runs.last_day) - ma.day_number(runs.first_day) + 1
@@ -67,11 +67,12 @@ def runs_are_unbroken(silver_user_state_history: ir.Table, *, window: ma.Window)
 
 
 def state_runs(history: ir.Table, by: tuple[str, ...] = ("user_id",)) -> ir.Table:
-    """Return each series of consecutive days in one state, grouped by the columns `by`.
+    """Return each series of consecutive days in one state, grouped by the `by` columns.
 
     Returns:
-        One row per key, `platform_state` and `platform_state_since`: `rows`, `first_day`, `last_day`,
-        `previous_state` and `previous_since` (of the series before, null for the first one of a key).
+        One row per key, `platform_state` and `platform_state_since`: `rows`, `first_day`,
+        `last_day`, `previous_state` and `previous_since` (from the preceding series; null for a
+        key's first series).
     """
     runs = history.group_by(*by, "platform_state", "platform_state_since").aggregate(
         rows=history.count(),

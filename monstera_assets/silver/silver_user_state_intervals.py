@@ -13,14 +13,14 @@ STATE_COLUMNS = (
     ma.Column(
         "platform_state",
         "string",
-        "State of the user on the platform at the end of the day.",
+        "User's platform state at the end of the day.",
         allowed=tuple(ma.UserState),
     ),
     ma.Column("platform_state_since", "date", "First day of the unbroken period in this state."),
     ma.Column(
         "activity_state",
         "string",
-        "State of the user based on activity alone, before dunning and deletion apply.",
+        "User state based on activity alone, before dunning and deletion are applied.",
         allowed=ACTIVITY_STATES,
     ),
     ma.Column("is_dunning", "boolean", "Whether the user's account is in dunning."),
@@ -46,16 +46,16 @@ CURRENT_COLUMNS = (
 TABLE = ma.declare_table(
     "silver_user_state_intervals",
     grain="one user and interval",
-    description="How did the state of each user change over time? Each interval is a series of"
-    " consecutive days without a change. The intervals cover the time from signup to the as-of date."
-    " To query durations or long periods, use this table instead of the history.",
+    description="How did each user's state change over time? Each interval is a series of"
+    " consecutive days without a change. Intervals cover the period from signup through the as-of"
+    " date. To query durations or long periods, use this table instead of the history.",
     key=("user_id", "valid_from"),
     columns=(
         ma.USER_ID,
         state_tables.VALID_FROM,
         state_tables.VALID_TO,
         *CURRENT_COLUMNS,
-        ma.Column("signup_date", "date", "Date on which the user signed up."),
+        ma.Column("signup_date", "date", "Date the user signed up."),
         ma.nullable(
             "last_qualifying_date", "date", "Date of the last qualifying event; null if none."
         ),
@@ -77,7 +77,7 @@ def silver_user_state_intervals(
     policy: ma.LifecyclePolicy,
     as_of: ir.DateValue,
 ) -> ir.Table:
-    """Apply the lifecycle rules to all facts dated up to the as-of date."""
+    """Apply the lifecycle rules to all facts dated on or before the as-of date."""
     intervals = platform_intervals(
         silver_daily_user_activity,
         bronze_users,

@@ -18,7 +18,7 @@ TABLE = ma.declare_table(
     "silver_user_state_transitions",
     grain="one user, scope and date with a transition",
     description="When did users change state on the platform or in a product, and why? The"
-    " transitions are exactly the differences between consecutive days of the histories.",
+    " transitions exactly match the differences between consecutive days in the histories.",
     key=("user_id", "scope", "product_id", "transition_date"),
     partition_column="transition_date",
     columns=(
@@ -38,7 +38,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "triggering_event_id",
             "string",
-            "Event that caused the transition; null if only the passage of time caused it.",
+            "Event that caused the transition; null if it was caused only by the passage of time.",
         ),
         state_tables.DAYS_IN_PREVIOUS_STATE,
     ),
@@ -58,7 +58,7 @@ def silver_user_state_transitions(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Return the intervals that begin in the window with a new state."""
+    """Return the intervals that start a new state in the window."""
     platform = silver_user_state_intervals.rename(
         current_state="platform_state", state_since="platform_state_since"
     ).mutate(scope=ibis.literal("platform"), product_id=ibis.null("string"))
@@ -77,7 +77,7 @@ def silver_user_state_transitions(
 def transitions_are_allowed(
     silver_user_state_transitions: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every transition is one of the allowed transitions."""
+    """Only allowed transitions occur."""
     moves = ma.within(silver_user_state_transitions, "transition_date", window)
     by_scope = ibis.ifelse(
         moves.scope == "platform",
@@ -95,10 +95,10 @@ def equal_history_differences(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The transitions are exactly the differences between consecutive days of the history.
+    """The transitions exactly match the differences between consecutive days in the history.
 
-    A day is not compared if the history lacks the day before. Days in the same state are compared as
-    one series; the check runs_are_unbroken ensures that the series has no gaps.
+    A day is not compared if the previous day is missing from the history. Days in the same state
+    are compared as one series; the check runs_are_unbroken ensures that the series has no gaps.
     """
     moves = silver_user_state_transitions
     platform = silver_user_state_history.mutate(product_id=ibis.null("string"))

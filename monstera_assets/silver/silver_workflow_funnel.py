@@ -20,17 +20,17 @@ TABLE = ma.declare_table(
         ma.WORKFLOW_ID,
         ma.STEP_NUMBER,
         ma.Column("workflow_name", "string", "Name of the workflow."),
-        ma.Column("event_type", "string", "Event type of the step."),
+        ma.Column("event_type", "string", "Event type for the step."),
         ma.product_column("product_id", "Product in which the step takes place."),
         ma.Column("position", "int64", "Position of the step in the workflow, starting at 1."),
         ma.Column("is_last_step", "boolean", "Whether the step completes the workflow."),
         ma.Column("products", "int64", "Number of products in the workflow."),
-        ma.Column("runs_started", "int64", "Number of runs of the workflow."),
+        ma.Column("runs_started", "int64", "Number of runs started in the workflow."),
         ma.Column("runs_reached", "int64", "Number of runs that reached the step."),
         ma.nullable(
             "reach_rate",
             "float64",
-            "runs_reached / runs_started, between 0 and 1; null if no run started.",
+            "runs_reached / runs_started, between 0 and 1; null if no runs started.",
         ),
         ma.Column("runs_abandoned", "int64", "Number of runs that were abandoned after this step."),
         ma.Column(
@@ -39,7 +39,7 @@ TABLE = ma.declare_table(
         ma.nullable(
             "median_hours_since_start",
             "float64",
-            "Median hours from the first step to this step; null if no run reached it.",
+            "Median hours from the first step to this step; null if no runs reached it.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -57,7 +57,7 @@ def silver_workflow_funnel(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """For each step, count the runs that reached it, and the runs abandoned or still open there."""
+    """For each step, count the runs that reached it and the runs abandoned or still open there."""
     as_of = as_of_date(silver_user_state_history)
     runs = ma.materialized(runs_up_to(as_of, silver_workflow_steps, bronze_workflows, policy))
     started = runs.group_by("workflow_id").aggregate(runs_started=runs.count())
@@ -96,7 +96,7 @@ def silver_workflow_funnel(
 
 @ma.rule(TABLE)
 def agrees_with_runs(silver_workflow_funnel: ir.Table, silver_workflow_runs: ir.Table) -> ir.Table:
-    """The funnel agrees with the runs: each run has started and is at exactly one step."""
+    """The funnel matches the runs: each run has started and is at exactly one step."""
     funnel = silver_workflow_funnel
     published = funnel.group_by("workflow_id").aggregate(
         started=funnel.runs_started.max(),

@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
     columns=(
         *RUN_COLUMNS,
         ma.Column("started_at", "timestamp", "Time of the first event of step 1, UTC."),
-        ma.Column("steps", "int64", "Number of steps of the workflow."),
+        ma.Column("steps", "int64", "Number of steps in the workflow."),
         ma.Column("steps_reached", "int64", "Number of steps reached in order, at least 1."),
         ma.Column("last_step_at", "timestamp", "Time of the last step reached, UTC."),
         ma.Column(
@@ -51,7 +51,7 @@ def silver_workflow_runs(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Return the workflow runs, computed from the steps up to the as-of date."""
+    """Return the workflow runs, computed from the steps through the as-of date."""
     runs = runs_up_to(
         as_of_date(silver_user_state_history), silver_workflow_steps, bronze_workflows, policy
     )
@@ -62,7 +62,7 @@ def silver_workflow_runs(
 
 
 def as_of_date(history: ir.Table) -> ir.Table:
-    """Return one row with `as_of_date`, the latest day of a history."""
+    """Return one row with `as_of_date`, the latest day in a history."""
     return history.aggregate(as_of_date=history.snapshot_date.max())
 
 

@@ -16,11 +16,11 @@ RUN_COLUMNS = (
     ma.Column(
         "instance_type",
         "string",
-        "What distinguishes the user's runs: the project if there is one, otherwise the session if"
-        " there is one, otherwise the day.",
+        "What distinguishes the user's runs: the project if any, otherwise the session if any,"
+        " otherwise the day.",
         allowed=tuple(InstanceType),
     ),
-    ma.Column("instance_id", "string", "Identifier of the project or session, or the day."),
+    ma.Column("instance_id", "string", "Identifier of the project or session, or the date."),
 )
 """The columns that identify a run."""
 

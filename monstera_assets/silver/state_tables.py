@@ -1,7 +1,7 @@
-"""Columns and rules shared by the state tables of users, products and accounts.
+"""Columns and rules shared by the user, product and account state tables.
 
 Each run computes the intervals from the facts only once. The history, current and transition tables
-are derived from them. The rules that decide states are in `lifecycle`.
+are derived from them. The rules that determine states are in `lifecycle`.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ TRIGGERING_EVENT_ID = ma.nullable(
     "triggering_event_id",
     "string",
     "Event that caused the transition at the start of the interval; null if there was no transition"
-    " or if only the passage of time caused it.",
+    " or it was caused only by the passage of time.",
 )
-TRANSITION_DATE = ma.Column("transition_date", "date", "First day of the new state.")
+TRANSITION_DATE = ma.Column("transition_date", "date", "First day in the new state.")
 DAYS_IN_PREVIOUS_STATE = ma.Column(
-    "days_in_previous_state", "int64", "Number of days in the previous state."
+    "days_in_previous_state", "int64", "Number of days spent in the previous state."
 )
 
 
 def stored_intervals(
     table: ma.Table, intervals: ir.Table, as_of: ir.DateValue, **columns: ir.Value
 ) -> ir.Table:
-    """Return the intervals that start on or before a date, as rows of a table.
+    """Return the intervals that start on or before a date, as table rows.
 
     Args:
-        table: the table of the intervals.
-        intervals: interval table from `lifecycle`, computed from facts dated up to `as_of`.
-        as_of: the last date that the stored intervals describe.
-        columns: table columns that have another name in the intervals, or are day numbers there.
+        table: the table that stores the intervals.
+        intervals: interval table from `lifecycle`, computed from facts dated through `as_of`.
+        as_of: the last date that the stored intervals cover.
+        columns: table columns that have different names in the intervals or are day numbers there.
     """
     today = ma.day_number(as_of)
     begun = intervals.filter(intervals.valid_from <= today)
@@ -49,25 +49,26 @@ def stored_intervals(
     return begun.mutate(
         valid_from=ma.day_date(begun.valid_from),
         valid_to=ma.day_date(ended),
-        # Uses a copy of `as_of`, because Ibis would also rename its other uses to the column's name.
+        # Use a copy of `as_of` because Ibis would otherwise rename its other uses to the column's
+        # name.
         as_of_date=ibis.coalesce(as_of),
         **columns,
     ).select(ma.column_names(table.columns))
 
 
 def days_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) -> ir.Table:
-    """Expand stored intervals to one row per `day`, a day number, up to their as-of date."""
+    """Expand stored intervals through their as-of date to one row per `day`, a day number."""
     last_day = (ma.day_number(stored.valid_to) - 1).fill_null(ma.day_number(stored.as_of_date))
     intervals = stored.mutate(valid_from=ma.day_number(stored.valid_from), valid_to=last_day)
     return on_each_day(intervals, window.first, window.last, day_column="day", order_by=keys)
 
 
 def transitions_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) -> ir.Table:
-    """Return the stored intervals that begin with a transition in a window.
+    """Return the stored intervals that start with a transition in a window.
 
     Returns:
-        The intervals, with the columns of the previous interval as `previous_*` and the columns that
-        all transition tables share.
+        The intervals, with the previous interval's columns as `previous_*` and the columns that all
+        transition tables share.
     """
     begun = stored.filter(stored.valid_from.between(window.first, window.last))
     ended = stored.filter(stored.valid_to.between(window.first, window.last))
@@ -90,22 +91,22 @@ def transitions_of(stored: ir.Table, window: ma.Window, *, keys: Sequence[str]) 
 
 
 def up_to(as_of: ir.DateValue, events: ir.Table) -> ir.Table:
-    """Return the events up to a date. The table may also contain later events."""
+    """Return the events dated on or before `as_of`."""
     return events.filter(events.event_date <= as_of)
 
 
 def current(intervals: ir.Table) -> ir.Table:
-    """Return the intervals that contain the as-of date, with its end as `state_updated_at`."""
+    """Return the intervals that contain the as-of date, with that date's end as `state_updated_at`."""
     now = intervals.filter(intervals.valid_to.isnull())
     return now.mutate(state_updated_at=now.as_of_date.cast("timestamp") + ibis.interval(days=1))
 
 
 def cover_every_day(table: ma.Table) -> ma.Rule:
-    """Return a rule that requires the intervals of a table to have no gaps and no overlaps."""
+    """Return a rule that requires a table's intervals to have no gaps or overlaps."""
     keys = [name for name in table.key if name != VALID_FROM.name]
 
     def cover_every_day(intervals: ir.Table) -> ir.Table:
-        """The intervals of each key cover each day from the first to the as-of date exactly once."""
+        """Each key's intervals cover each day from the first through the as-of date exactly once."""
         first = ma.day_number(intervals.valid_from)
         end = ma.day_number(intervals.valid_to).fill_null(ma.day_number(intervals.as_of_date) + 1)
         by_key = intervals.group_by(keys).aggregate(
@@ -124,7 +125,7 @@ def cover_every_day(table: ma.Table) -> ma.Rule:
 
 
 def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None) -> ma.Rule:
-    """Return a rule that compares the current table with the latest day of the history.
+    """Return a rule that compares the current table with the latest day in the history.
 
     The comparison covers the columns that both tables have. The rule is not evaluated if the latest
     day is out of date, because the current table may include facts that changed after that day was
@@ -147,15 +148,15 @@ def agrees_with_history(table: ma.Table, history: str, *, but: str | None = None
         differing = ma.differing_rows(states.select(*shared), latest)
         return differing.mutate(**{NOT_EVALUATED: why_not_evaluated(days, out_of_date(history))})
 
-    text = "The current states are those on the latest day of the history"
+    text = "The current states match those on the latest day in the history"
     checked = ma.rule(table, f"{text}, except {but}." if but else f"{text}.")(agrees_with_history)
     return replace(checked, reads=(table.name, history))
 
 
 def why_not_evaluated(history: ir.Table, out_of_date: ir.Table) -> ir.StringScalar:
-    """Return why the latest day of the history is not compared, or null if the day is up to date."""
+    """Return why the latest day in the history is not compared, or null if that day is up to date."""
     reason = ibis.literal(
-        "the latest day of the history is out of date: an earlier day has changed"
+        "the latest day in the history is out of date because an earlier day has changed"
     )
     days = out_of_date.filter(out_of_date.day == _latest_day(history)).select(reason=reason)
     return days.aggregate(reason=days.reason.max()).as_scalar()
@@ -168,7 +169,7 @@ def _latest_day(history: ir.Table) -> ir.DateScalar:
 def days_not_in_history(
     history: ir.Table, starts: ir.Table, keys: Sequence[str], window: ma.Window
 ) -> ir.Table:
-    """Return the keys that do not have exactly one row on each day of the window since their start.
+    """Return the keys that do not have exactly one row on each day in the window since their start.
 
     Args:
         history: one row per key and `snapshot_date`.
@@ -193,7 +194,7 @@ def days_not_in_history(
 
 
 def with_day_before(history: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the days of the history in a window, and the day before the window."""
+    """Return the rows of a history for the days in a window and the day before it."""
     first = ma.days_earlier(window.first, 1)
     return history.filter(history.snapshot_date.between(first, window.last))
 
@@ -201,12 +202,12 @@ def with_day_before(history: ir.Table, window: ma.Window) -> ir.Table:
 def differing_transitions(
     moves: ir.Table, changes: ir.Table, history: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """Return transitions without a change in the history, and changes without a transition.
+    """Return transitions with no change in the history, and changes with no transition.
 
     Args:
         moves: the transition table.
-        changes: the differences between consecutive days of the history, with the same columns.
-        history: the days to compare; transitions on the first of them are ignored.
+        changes: the differences between consecutive days in the history, with the same columns.
+        history: the days to compare; transitions on the first day are ignored.
         window: the days to check.
     """
     first_day = history.aggregate(day=history.snapshot_date.min()).as_scalar()

@@ -1,13 +1,13 @@
-"""The states on one day, recomputed with the rules in docs/framework.md.
+"""The states on one day, recomputed from the rules in docs/framework.md.
 
-Histories are derived from intervals. Computing the intervals relies on assumptions about when a
+Histories are derived from intervals, and computing the intervals relies on assumptions about when a
 state can change. To detect errors in the intervals, the checks in this module evaluate every rule
-for the last day of a run and compare the result with the history. The checks use only facts up to
-that day. Only the thresholds and the names of the states are imported from `lifecycle`.
+for the last day of a run and compare the result with the history. The checks use only facts through
+that day. Only the thresholds and the state names are imported from `lifecycle`.
 
-The start of a state depends on the previous day. If the state has not changed, the start is the
-same; otherwise it is the day itself. The start is compared only if the history contains the day
-before and that day is not out of date.
+A state's start date depends on the previous day. If the state has not changed, the start date is
+carried over. Otherwise, it is the day itself. Start dates are compared only if the history contains
+the previous day and that day is not out of date.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PLATFORM = (
     *(UserState.NEW, UserState.ACTIVE, UserState.DORMANT, UserState.CHURNED),
     *(UserState.RETURNING, UserState.REACTIVATED),
 )
-"""The states that depend on use, followed by those for a return from dormant and from churned."""
+"""The states that depend on activity, followed by those for a return from dormant and churned."""
 _IN_PRODUCTS = (
     *(ProductState.NEW, ProductState.ACTIVE, ProductState.DORMANT, ProductState.CHURNED),
     *(ProductState.ACTIVE, ProductState.REACTIVATED),
@@ -58,7 +58,7 @@ def states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Applying the framework's rules to the facts gives the states on the last day of the run."""
+    """On the run's last day, states match those computed directly from the framework's rules."""
     day, events = window.last, bronze_subscription_events
     use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
     users = bronze_users.select(
@@ -113,16 +113,17 @@ def states_recomputed_from_facts(
 def _state_of_use(
     use: ir.Table, day: ir.DateValue, policy: LifecyclePolicy, *, states: Sequence[str]
 ) -> ir.StringValue:
-    """Return the state based on use alone.
+    """Return the state based on activity alone.
 
-    It depends on the number of days without use or, on a day of return, on the previous day's state.
+    The state depends on the number of inactive days or, on the day of a return, on the previous
+    day's state.
 
     Args:
-        use: the result of `_use`, with `start_date`, `activated` and `was_activated` (at the end of the
-            day and of the day before), `active_days` and `dormant_days`.
+        use: the table that `_use` returns, with `start_date`, `activated` and `was_activated` (at
+            the end of the day and of the previous day), `active_days` and `dormant_days`.
         day: the day to evaluate.
         policy: the thresholds.
-        states: as in `_PLATFORM`.
+        states: the states, in the order of `_PLATFORM`.
     """
     new, active, dormant, churned, back_from_dormant, back_from_churned = map(str, states)
     age = day.delta(use.start_date, unit="day")
@@ -146,7 +147,7 @@ def _state_of_use(
 
 
 def _use(activity: ir.Table, day: ir.DateValue, keys: Sequence[str]) -> ir.Table:
-    """Count each key's qualifying events on and before the day, and find the last earlier date."""
+    """Count each key's qualifying events on a day and before it, with the last prior active day."""
     is_before = activity.activity_date < day
     qualifies = activity.qualifying_events > 0
     known = activity.filter(activity.activity_date <= day)
@@ -167,11 +168,11 @@ def _differences(
     """Return the rows found on only one side, with the expected columns and `since`.
 
     Args:
-        expected: rows for the last day of the window, with the key, `snapshot_date`, `state` and more
-            columns.
+        expected: rows for the last day of the window, with the key, `snapshot_date`, `state` and
+            other columns.
         history: the history, with columns `state` and `since`.
         window: the days of the run.
-        out_of_date: the days of the history that a later change affects.
+        out_of_date: the days in the history that are affected by a later change.
     """
     keys = [name for name in ("user_id", "product_id", "account_id") if name in expected.columns]
     before = history.filter(history.snapshot_date == _days_before(window.last, 1))
@@ -202,7 +203,7 @@ def product_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Applying the framework's rules to the facts gives the states on the last day of the run."""
+    """On the run's last day, states match those computed directly from the framework's rules."""
     day, products = window.last, bronze_product_catalog
     active_days = products.active_days.fill_null(policy.active_days)
     dormant_days = products.dormant_days.fill_null(policy.dormant_days)
@@ -238,7 +239,7 @@ def account_states_recomputed_from_facts(
     window: Window,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """Applying the framework's rules to the facts gives the states on the last day of the run.
+    """On the run's last day, states match those computed directly from the framework's rules.
 
     `state_reason` is not compared.
     """
@@ -360,7 +361,7 @@ def _rank(tier: ir.StringValue) -> ir.IntegerValue:
 
 
 def _use_of_accounts(activity: ir.Table, users: ir.Table, day: ir.DateValue) -> ir.Table:
-    """Return the qualifying use of each account up to the end of the day."""
+    """Return each account's qualifying activity through the end of the day."""
     used = activity.filter(activity.qualifying_events > 0, activity.activity_date <= day)
     used = used.inner_join(users.select("user_id", "account_id"), "user_id")
     days_ago = day.delta(used.activity_date, unit="day")
@@ -401,11 +402,10 @@ _STEP = {
 
 
 def _steps(accounts: ir.Table, events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return the contract of each account after each event and after the first payment.
+    """Return each account's contract after each event and after the first payment.
 
-    Step 0 is the contract before any event. A subscription can also end without an event. It ends
-    on `ends_on`, unless an event comes first. For events after that day, the subscription has
-    lapsed.
+    Step 0 is the contract before any event. A subscription can also end without an event: it ends
+    on `ends_on` unless an event comes first. Later events apply to a lapsed subscription.
     """
     text = f"""
 SELECT * FROM (WITH RECURSIVE facts AS (
@@ -500,12 +500,12 @@ def _contracts(steps: ir.Table, day: ir.DateValue) -> ir.Table:
 
 
 def _days_before(day: ir.DateValue, days: int) -> ir.DateValue:
-    # Subtract via a timestamp. Ibis takes a date minus an interval for a date, but DuckDB does not.
+    # Subtract via a timestamp. Ibis treats a date minus an interval as a date, but DuckDB does not.
     return (day.cast("timestamp") - ibis.interval(days=days)).cast("date")
 
 
 def _lowest_seats(steps: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.Table:
-    """Return each account's lowest number of seats at the end of any of the last 30 days."""
+    """Return each account's lowest number of seats at the end of any day in the last 30 days."""
     next_day = steps.day.lead().over(group_by="account_id", order_by="n")
     steps = steps.mutate(next_day=next_day.fill_null(ibis.date(9999, 12, 31)))
     seen = steps.inner_join(accounts, "account_id")
