@@ -125,7 +125,7 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
 @click.version_option(package_name="monstera-assets")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Compute every user's lifecycle state on every day, and metrics based on these states.
+    """Compute every user's lifecycle state on every day, and metrics based on those states.
 
     \b
     Get started:
@@ -254,7 +254,7 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     """Build the dashboards and open them in the browser.
 
     The site shows the stored tables and requires no network or server. Each `monstera run` also
-    builds it.
+    builds the site.
     """
     from monstera_assets.dashboards.site import write_site
     from monstera_assets.definitions import metric_tables

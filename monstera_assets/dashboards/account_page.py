@@ -116,7 +116,7 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
             ],
         ),
         searchable=True,
-        footnote=f"The table shows the {_LISTED} highest-revenue accounts of {count:,}."
+        footnote=f"The table shows the {_LISTED} highest-revenue accounts out of {count:,}."
         if count > _LISTED
         else "",
     )

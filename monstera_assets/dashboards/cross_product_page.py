@@ -33,15 +33,15 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     return ma.Page(
         file=ma.CROSS_PRODUCT,
         title="Cross-Product",
-        lead="Which products users adopt together, in which order, and whether users with more products"
-        " stay longer. These figures show correlation, not causation.",
+        lead="Which products users adopt in combination, in which order, and whether users with more"
+        " products stay longer. These figures show correlation, not causation.",
         up=(ma.HOME_LINK,),
         sections=(
             ma.section("Breadth", breadths),
             ma.section(
                 "Affinity",
                 affinities,
-                "Each row is a given product, and each column is a product compared with it."
+                "Rows are the given products, and columns are the products compared with them."
                 " All users who could use both products are included.",
             ),
             ma.section("Paths", [paths(reader, catalog)]),

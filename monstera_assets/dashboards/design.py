@@ -57,16 +57,16 @@ def headline(entities: str, what: str, timeframe: str, by: str = "") -> str:
 
 
 def words(name: str) -> str:
-    """Return a value such as `at_risk` for display: `At risk`."""
+    """Format a value such as `at_risk` for display: `At risk`."""
     text = name.replace("_", " ").strip()
     return "API" if text == "api" else text[:1].upper() + text[1:]
 
 
 def count_text(value: Any) -> str:
-    """Return a count for display."""
+    """Format a count for display."""
     return "not known" if value is None else f"{value:,}"
 
 
 def plural(count: int, thing: str) -> str:
-    """Return a count with its noun: 1 day, 1,200 days."""
+    """Format a count with its noun: 1 day, 1,200 days."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

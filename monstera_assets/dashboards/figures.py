@@ -51,7 +51,7 @@ _Arguments = ParamSpec("_Arguments")
 def item(
     heading: str | Callable[..., str],
 ) -> Callable[[Callable[Concatenate[str, _Arguments], Item]], Callable[_Arguments, Item]]:
-    """Decorate a function that creates an item to return a note if a table is missing.
+    """Make a function that creates an item return a note if a table is missing.
 
     Args:
         heading: the function's first argument, or a callable that returns it. The callable receives

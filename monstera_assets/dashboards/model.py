@@ -1,4 +1,4 @@
-"""The parts of a page (tiles, figures and tables in sections) as plain data.
+"""Page parts (tiles, figures and tables in sections) as plain data.
 
 Text is not escaped here. The templates escape it.
 """
@@ -52,7 +52,7 @@ class Link:
 
 
 class Cell(NamedTuple):
-    """A cell of a table.
+    """A table cell.
 
     Attributes:
         text: the displayed text.
@@ -183,7 +183,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the site.
+    """A page on the site.
 
     Attributes:
         file: file name in the site's folder.

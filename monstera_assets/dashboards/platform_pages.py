@@ -1,4 +1,4 @@
-"""The views of the platform: Overall (90 days), Segment and Activity (18 months)."""
+"""The platform views: Overall (90 days), Segment and Activity (18 months)."""
 
 from __future__ import annotations
 

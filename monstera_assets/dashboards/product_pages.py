@@ -1,4 +1,4 @@
-"""The views of a product: Overall (90 days), Segment and Activity (18 months)."""
+"""The product views: Overall (90 days), Segment and Activity (18 months)."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def content_policy(style: str, script: str) -> str:
 
 
 def day_in_words(day: date) -> str:
-    """Return a day for the page header, such as 30 June 2025."""
+    """Format a day for the page header, such as 30 June 2025."""
     return f"{day.day} {day:%B} {day.year}"
 
 

@@ -149,7 +149,7 @@ activation_rate_is_steady = _weekly_rate("max_activation_decrease", overall.ACTI
 
 @_alert(transitions.TABLE, transitions.RECOVERY_RATE.name, "failures", "payment failures", level=P1)
 def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """At least min_dunning_recovery of the payment failures closed in 30 days were recovered."""
+    """At least min_dunning_recovery of payment failures closed in the last 30 days were recovered."""
     recovered = rows[transitions.RECOVERY_RATE.column_name]
     closed = rows[transitions.FAILURES_CLOSED.column_name]
     least = alerts.min_dunning_recovery
@@ -220,7 +220,7 @@ def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Wind
 
 
 def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the last day's events and their mean on the same weekday in the previous 4 weeks.
+    """Return the last day's event count and its mean for the same weekday in the previous 4 weeks.
 
     The result is empty if any of those 4 days is missing.
     """
@@ -253,7 +253,7 @@ def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table
 
 @_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users 4 weeks earlier", level=P3)
 def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Monthly active users have not fallen for 4 straight weeks by over max_slow_decline in total."""
+    """If monthly active users fell 4 weeks in a row, they fell by at most max_slow_decline in total."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
     weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})
     weeks = weeks.filter(weeks.ago_4.notnull())

@@ -72,7 +72,7 @@ def scored(
     target: Target,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Compute the rows of a churn score table with the published predictor."""
+    """Compute a churn score table's rows with the published predictor."""
     scores = score(features, published_of(evaluation, target), target, policy.churn)
     return scores[[column.name for column in table.columns]]
 
@@ -86,7 +86,7 @@ def differing_scores(
 ) -> ir.Table:
     """Return users or accounts whose score is missing or unexpected.
 
-    The check is not evaluated if the history behind the features is out of date on its latest day.
+    The check is not evaluated if the latest day of the underlying history is out of date.
     """
     differing = ma.differing_rows(scores.select(*columns), expected.select(*columns))
     return differing.mutate(**{ma.NOT_EVALUATED: why_not_evaluated(history, out_of_date)})
@@ -98,7 +98,7 @@ def scores_are_consistent_in(table: ma.Table, target: Target) -> ma.Rule:
     def scores_are_consistent(
         scores: ir.Table, evaluation: ir.Table, *, policy: ma.LifecyclePolicy
     ) -> ir.Table:
-        """Each score is a probability from the published predictor, and its risk band matches."""
+        """Each score is a probability from the published predictor and matches its risk band."""
         medium_from, high_from = target.risk_thresholds(policy.churn)
         published = evaluation.filter(evaluation.entity == target.entity, evaluation.is_published)
         rows = scores.cross_join(published.aggregate(published=published.predictor.max()))

@@ -42,7 +42,7 @@ def gold_account_churn_scores(
     *,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Score the accounts as of the as-of date with the published predictor."""
+    """Score accounts for the as-of date with the published predictor."""
     evaluation = gold_churn_model_evaluation
     return scored(TABLE, silver_account_churn_features, evaluation, ACCOUNTS, policy)
 

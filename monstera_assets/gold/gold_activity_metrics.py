@@ -60,7 +60,7 @@ _OF_RUNS = (WORKFLOWS_STARTED, WORKFLOWS_COMPLETED, COMPLETION_RATE, HOURS_TO_CO
 TABLE = ma.metric_table(
     "gold_activity_metrics",
     grain="one observed combination of date, product, feature, event type and location, plus totals",
-    description="What did users do on each date, and in which product and feature? Rows with"
+    description="What did users do on each date, and in which products and features? Rows with"
     f" `{ma.TOTAL}` as the feature, event type and location are product totals: one per date and"
     f" product, including inactive products and `{NONE}`. If the product is also `{ma.TOTAL}`, the row"
     f" is the total for the date. Events without a product or feature have the value `{NONE}`.",

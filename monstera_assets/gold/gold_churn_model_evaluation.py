@@ -148,7 +148,7 @@ def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) ->
 
 @ma.rule(TABLE)
 def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """Deciles 1 to 10 add up to the row for all deciles."""
+    """The rows for deciles 1 to 10 add up to the row for all deciles."""
     rows = gold_churn_model_evaluation.filter(
         gold_churn_model_evaluation.predictor != str(Predictor.BASE_RATE)
     )

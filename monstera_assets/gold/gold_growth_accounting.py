@@ -31,13 +31,13 @@ USERS_RESURRECTED = _users(
     "Resurrected",
     "Users active in window S and before window P, but not in P.",
     "|S without P| - new",
-    "No threshold applies: with a 7-day window, one week without qualifying events is enough.",
+    "No dormancy threshold applies. With a 7-day window, a one-week gap in activity is enough.",
 )
 USERS_CHURNED = _users(
     "Churned",
     "Users active in window P but not in window S.",
     "|P without S|",
-    "This is not the churned state, which starts after dormant_days.",
+    "This differs from the churned state, which starts after dormant_days.",
 )
 QUICK_RATIO = ma.Metric(
     "Users Quick Ratio per Window",

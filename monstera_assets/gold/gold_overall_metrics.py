@@ -225,7 +225,7 @@ def states_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The counts by state add up to the numbers of users and accounts in the histories."""
+    """Counts by state add up to the total numbers of users and accounts in the histories."""
     rows = ma.within(gold_overall_metrics, "metric_date", window)
     published = rows.select(
         "metric_date",

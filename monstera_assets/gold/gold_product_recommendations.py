@@ -110,7 +110,7 @@ def gold_product_recommendations(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Recommend products to users as of the as-of date, in the published order."""
+    """Recommend products to users for the as-of date, in the published order."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.evaluation_date.isnull(), evaluation.is_published)
     rows = recommend(
@@ -138,7 +138,7 @@ def everybody_has_what_is_left(
     silver_user_product_states: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Each user has three recommendations, or fewer if fewer products are left, ranked from 1."""
+    """Each user has three recommendations ranked from 1, or fewer if fewer products are left."""
     people = silver_user_current_state
     people = people.filter(is_eligible(people.platform_state))
     states = silver_user_product_states

@@ -77,7 +77,7 @@ REVENUE_RETAINED_NET = ma.Metric(
 )
 REVENUE_RETAINED_GROSS = ma.Metric(
     "Revenue Retained Gross Monthly",
-    f"Revenue on the date, excluding expansion / revenue 30 days earlier, {_RETAINED}.",
+    f"Revenue on the date excluding expansion / revenue 30 days earlier, {_RETAINED}.",
     "sum(least(now, then)) / sum(then)",
     ma.Unit.SHARE,
 )

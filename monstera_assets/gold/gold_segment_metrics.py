@@ -37,7 +37,7 @@ SEGMENT_ACTIVE_MONTHLY = ma.Metric(
 )
 SEGMENT_EVENTS = ma.Metric(
     "Events in Segment Qualifying Monthly",
-    f"Qualifying events in the 30 days ending on the date from users {_IN}.",
+    f"Qualifying events from users {_IN}, in the 30 days ending on that day.",
     "sum(events_30)",
 )
 _COUNTS = (USERS_IN_SEGMENT, SEGMENT_ACTIVE_DAILY, SEGMENT_ACTIVE_MONTHLY, SEGMENT_EVENTS)
@@ -112,7 +112,7 @@ def segments_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The segments of each dimension add up to all users and to all active users."""
+    """Each dimension's segments add up to all users and to all active users."""
     rows = ma.within(gold_segment_metrics, "metric_date", window)
     sums = rows.group_by("metric_date", "segment_dimension").aggregate(
         **ma.sums(rows, *_COUNT_COLUMNS)

@@ -94,7 +94,7 @@ def gold_state_distribution(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Count the members at the end of each date and the transitions on that date."""
+    """Count the members at the end of each day and the transitions on that day."""
     segments = ma.materialized(segments_and_accounts(bronze_users, bronze_accounts))
     histories = with_entry(
         silver_user_state_history,

@@ -86,7 +86,8 @@ TABLE = ma.declare_table(
         ),
         *ma.columns(
             "int64",
-            members_deviating="Observed minus expected members or events; for a week, the daily mean.",
+            members_deviating="Observed minus expected number of members or events; for a week, the"
+            " daily mean.",
         ),
         ma.Column("direction", "string", "Direction of the deviation.", allowed=tuple(Direction)),
         *ma.columns(
@@ -172,7 +173,7 @@ def gold_state_distribution_anomalies(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Evaluate every series by day, and shares of active users also by week."""
+    """Evaluate every series by day, and active-user shares also by week."""
     active = active_shares(gold_users_active_daily, gold_users_active_monthly, policy)
     activity = active.union(events_per_user(gold_activity_metrics, policy))
     states = state_shares(gold_state_distribution, policy)

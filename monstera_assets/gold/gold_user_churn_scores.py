@@ -43,7 +43,7 @@ def gold_user_churn_scores(
     *,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Score the users as of the as-of date with the published predictor."""
+    """Score users for the as-of date with the published predictor."""
     evaluation = gold_churn_model_evaluation
     return scored(TABLE, silver_user_churn_features, evaluation, USERS, policy)
 

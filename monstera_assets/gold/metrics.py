@@ -235,5 +235,5 @@ def snake_case(name: str) -> str:
 
 
 def title_case(name: str) -> str:
-    """Return a snake_case name in Title Case. This is the inverse of `snake_case`."""
+    """Convert a snake_case name to Title Case. This is the inverse of `snake_case`."""
     return " ".join(word if word in _SMALL_WORDS else word.capitalize() for word in name.split("_"))

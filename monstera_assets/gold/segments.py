@@ -1,4 +1,4 @@
-"""Tall metric tables, which have one value per date and segment, including the total.
+"""Tall metric tables with one value per date and segment, including the total.
 
 Each user is in one segment per dimension, so counts of users per segment add up to the total. Each date
 has a row for every segment value that any user has, even if the count is 0.
@@ -31,7 +31,7 @@ SEGMENT_DIMENSIONS = ("country", "plan_type", "acquisition_source", "account_tie
 
 
 def segmented_table(metric: Metric) -> MetricTable:
-    """Declare a metric's tall table, by date, segment dimension and segment value."""
+    """Declare a metric's tall table, keyed by date, segment dimension and segment value."""
     return metric_table(
         f"gold_{metric.column_name}",
         grain="one date, segment dimension and segment value that at least one user has",
@@ -158,7 +158,7 @@ def counted_by_dimension(
 
 
 def segment_grid(values: Mapping[str, Sequence[str]], window: ma.Window) -> ir.Table:
-    """Return every date in a window with every segment, given each dimension's values."""
+    """Return each date in a window combined with every segment, given each dimension's values."""
     segments = [
         dict(zip(SEGMENT, pair, strict=True))
         for dimension, of_dimension in values.items()
@@ -177,7 +177,7 @@ def active_entities_differ(
     days: int,
     window: ma.Window,
 ) -> ir.Table:
-    """Return the dates on which the total differs from the count of distinct entities in raw events.
+    """Return dates on which the total differs from the count of distinct entities in the raw events.
 
     The entities in a sliding window of `days` days are the union of the entities on those days.
     `entity` is the name of the bronze_events column to count.

@@ -79,7 +79,7 @@ def totals_of_last_days(changes: ir.Table, window: Window, days: int) -> ir.Tabl
 
 
 def from_first_day(changes: ir.Table, window: Window) -> ir.Table:
-    """Move changes from before a window to its first day."""
+    """Move changes that precede a window to its first day."""
     return changes.mutate(day=ibis.greatest(changes.day, first_day(window)))
 
 
