@@ -44,7 +44,7 @@ _OPTION_GROUPS: Mapping[str | None, str] = {
 
 
 class _Command(click.Command):
-    """A command that groups its options in the help text."""
+    """A command whose help text groups the options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -57,13 +57,13 @@ class _Command(click.Command):
 
 
 class _Main(click.Group):
-    """For errors that the user can fix, print one line to standard error instead of a traceback."""
+    """A command group that prints one line, not a traceback, for errors that the user can fix."""
 
     command_class = _Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
-        return list(self.commands)  # in the order in which this file defines them
+        return list(self.commands)  # in order of definition
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
@@ -86,18 +86,18 @@ _source_option = click.option(
     "--source",
     type=_FOLDER,
     metavar="FOLDER",
-    help="The folder with the input files, which docs/own_data.md describes."
+    help="The folder that contains the input files described in docs/own_data.md."
     "  [MONSTERA_SOURCE; default: seeds]",
 )
 _database_option = click.option(
     "--database",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The DuckDB file of the warehouse.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
+    help="The warehouse's DuckDB file.  [MONSTERA_DATABASE; default: data/monstera.duckdb]",
 )
 
 
 def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Command]:
-    """Add the options `--source` and `--database`, and pass the settings to the command."""
+    """Add the `--source` and `--database` options, and pass the settings to the command."""
 
     def decorate(command: Command) -> Command:
         @_source_option
@@ -125,7 +125,7 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
 @click.version_option(package_name="monstera-assets")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Compute the lifecycle state of every user on every day, and metrics from these states.
+    """Compute every user's lifecycle state on every day, and metrics based on those states.
 
     \b
     Get started:
@@ -160,8 +160,8 @@ def main(ctx: click.Context) -> None:
 @click.option(
     "--changed",
     is_flag=True,
-    help="Load only the days whose events changed in the source, and recompute all tables from the"
-    " first affected day on.",
+    help="Load only the days whose events changed in the source, and recompute all tables starting"
+    " from the first affected day.",
 )
 def run(settings: Settings, first: datetime | None, last: datetime | None, changed: bool) -> None:
     """Compute all tables and checks for a range of days.
@@ -216,9 +216,7 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
     show(f"{settings.source} into {settings.database}: {window} ({count})")
     if not changed and last is None and in_source().last > window.last:
         latest = in_source().last
-        show(
-            f"The source has dates up to {latest}, but {window.last} is the last day that has ended."
-        )
+        show(f"The source has dates through {latest}, but {window.last} is the last complete day.")
     job = runs.whole_graph(definitions)
     alerts = build_alerts(settings)
     with home.open_instance(settings) as instance:
@@ -248,7 +246,7 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
     "--output",
     type=_FOLDER,
     metavar="FOLDER",
-    help="The folder to which the site is written. Its home page is current/index.html."
+    help="Write the site to this folder. The home page is current/index.html."
     "  [MONSTERA_DASHBOARD_DIRECTORY; default: dashboards, next to the database]",
 )
 @click.option("--no-open", is_flag=True, help="Do not open the site in the browser.")
@@ -256,7 +254,7 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     """Build the dashboards and open them in the browser.
 
     The site shows the stored tables and requires no network or server. Each `monstera run` also
-    builds it.
+    builds the site.
     """
     from monstera_assets.dashboards.site import write_site
     from monstera_assets.definitions import metric_tables
@@ -275,8 +273,8 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     "--output",
     type=_FOLDER,
     metavar="FOLDER",
-    help="The folder to which tables are exported. Consumers read the latest export through the"
-    " `current` link in this folder.  [MONSTERA_EXPORT_DIRECTORY; default: exports]",
+    help="Export the tables to this folder. Consumers read the latest export through the `current`"
+    " link in it.  [MONSTERA_EXPORT_DIRECTORY; default: exports]",
 )
 @click.option(
     "--format",
@@ -290,8 +288,8 @@ def dashboard(settings: Settings, output: Path | None, no_open: bool) -> None:
     "names",
     multiple=True,
     metavar="NAME",
-    help="Export only this table, and keep the other tables of the last export. You can repeat this"
-    " option.  [default: all gold tables and the unpartitioned silver tables]",
+    help="Export only this table, and keep the other tables from the last export. You can repeat"
+    " this option.  [default: all gold tables and the unpartitioned silver tables]",
 )
 def export(settings: Settings, output: Path | None, kind: str, names: tuple[str, ...]) -> None:
     """Export tables as Parquet and CSV files.
@@ -314,15 +312,15 @@ def export(settings: Settings, output: Path | None, kind: str, names: tuple[str,
 
 @main.command(epilog=_SETTINGS_HINT)
 @_with_settings(database_exists=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the status as one JSON object.")
 def status(settings: Settings, as_json: bool) -> None:
-    """Show the health of the warehouse and of each table.
+    """Show the health of the warehouse and each table.
 
-    The first line is a summary. The lines below show the rows and days of each table. While a run
-    locks the database, Dagster's records are shown instead. The exit code is 2 if the database does
+    The first line is a summary. The lines below it show each table's rows and days. While a run has
+    the database locked, Dagster's records are shown instead. The exit code is 2 if the database does
     not exist, and otherwise 0.
     """
-    gc.disable()  # Garbage collection during imports would take a sixth of the time.
+    gc.disable()  # Garbage collection during imports would account for a sixth of the time.
     from monstera_assets.operations.home import open_instance
     from monstera_assets.operations.status import print_status, read_status
 
@@ -348,13 +346,13 @@ def sql(table: str) -> None:
 @main.command()
 @click.option("--users", default=DEFAULT_USERS, help="Number of users who sign up by the last day.")
 @click.option("--days", default=DEFAULT_DAYS, help="Number of days, including the last day.")
-@click.option("--seed", default=DEFAULT_SEED, help="The seed for the random numbers.")
+@click.option("--seed", default=DEFAULT_SEED, help="Random seed.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     required=True,
     metavar="FOLDER",
-    help="The folder to which the source is written. It must be empty or must not exist yet.",
+    help="Write the source to this folder, which must be empty or not exist yet.",
 )
 @click.option(
     "--end-date",
@@ -373,7 +371,7 @@ def sql(table: str) -> None:
 @click.option(
     "--events",
     type=int,
-    help="Number of events, accurate to 5 %.  [default: determined by the rates]",
+    help="Number of events, to within 5 %.  [default: determined by the rates]",
 )
 @click.option(
     "--format",
@@ -386,8 +384,8 @@ def sql(table: str) -> None:
     "--truth",
     "with_truth",
     is_flag=True,
-    help="Also write truth/user_hazards.parquet, which contains, for every seventh day, each user's"
-    " true probability of having no qualifying event in the next 30 days. Runs do not read this file.",
+    help="Also write truth/user_hazards.parquet, which contains each user's true probability, on every"
+    " seventh day, of having no qualifying event in the next 30 days. Runs do not read this file.",
 )
 def generate(
     users: int,
@@ -400,17 +398,17 @@ def generate(
     kind: str,
     with_truth: bool,
 ) -> None:
-    """Write the source of a synthetic company.
+    """Generate the source for a synthetic company.
 
     The same arguments always produce the same files. docs/synthetic.md lists the event rates. The
-    folder is written atomically, and no file is overwritten.
+    folder is written atomically, and no files are overwritten.
 
     \b
     Examples:
       monstera generate --output data/demo-company/source
       monstera generate --users 10000 --days 365 --events 1000000 --output /data/benchmark
     """  # noqa: D301
-    # NumPy is slow to import, and `--help` must not need it.
+    # NumPy is slow to import, so `--help` must not import it.
     from monstera_assets.synthetic import writer
     from monstera_assets.synthetic.company import Company
 
@@ -420,7 +418,7 @@ def generate(
     try:
         written = writer.generate(company, output, FileFormat(kind), with_truth=with_truth)
     except KeyboardInterrupt:
-        click.echo("monstera: Interrupted. No file was written.", err=True)
+        click.echo("monstera: Interrupted. No files were written.", err=True)
         sys.exit(EXIT_INTERRUPTED)
     for name, rows in written.rows.items():
         click.echo(f"{name}  {rows:,} rows")
@@ -433,9 +431,9 @@ def generate(
 def forget(settings: Settings, user_id: str) -> None:
     """Erase a person from the warehouse, exports and logs.
 
-    USER_ID is the user's id in the source. Pass - to read it from standard input, so that it does not
-    appear in the shell history. A random tombstone id replaces it everywhere, including in later loads
-    of the source. This cannot be undone.
+    USER_ID is the user's id in the source. Pass - to read the id from standard input so that it does
+    not appear in the shell history. A random tombstone id replaces the id everywhere, including in
+    later loads of the source. This cannot be undone.
     """
     from monstera_assets.definitions import tables
     from monstera_assets.operations.forget import forget_person
@@ -482,7 +480,7 @@ def list_settings() -> None:
     """List all settings with their defaults.
 
     Flags override environment variables, which override monstera.toml in the current folder. In
-    monstera.toml, MONSTERA_POLICY__ACTIVE_DAYS is active_days under [policy].
+    monstera.toml, MONSTERA_POLICY__ACTIVE_DAYS corresponds to active_days under [policy].
     """
     home = "The folder for Dagster's state.  [default: dagster_home, next to the database]"
     formatter = click.HelpFormatter()
@@ -497,7 +495,7 @@ def list_settings() -> None:
     type=_FOLDER,
     default=Path("docs/generated"),
     metavar="FOLDER",
-    help="The folder to which the pages are written. Existing pages with the same name are replaced.",
+    help="Write the pages to this folder, replacing any existing pages with the same names.",
 )
 def docs(source: Path | None, output: Path) -> None:
     """Generate the documentation pages that describe the tables."""

@@ -116,7 +116,7 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
             ],
         ),
         searchable=True,
-        footnote=f"The table shows the {_LISTED} of {count:,} accounts with the highest revenue."
+        footnote=f"The table shows the {_LISTED} highest-revenue accounts out of {count:,}."
         if count > _LISTED
         else "",
     )
@@ -124,7 +124,7 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.headline("Accounts", "in State Daily", ma.LAST_18_MONTHS.name, "State"))
 def states_over_time(heading: str, reader: ma.Reader) -> ma.Item:
-    """Plot accounts by state, on the last day of each week."""
+    """Plot accounts by state on the last day of each week."""
     metrics = overall.ACCOUNTS_IN_STATE
     frame = reader.frame(ma.LAST_18_MONTHS, ma.WEEK)
     found = reader.daily(overall.TABLE).by_day(metrics.values(), frame)

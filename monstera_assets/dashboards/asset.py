@@ -1,4 +1,4 @@
-"""The asset dashboards/static_site, which builds the site after gold."""
+"""The dashboards/static_site asset, which builds the site after gold."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ KEY = AssetKey(["dashboards", "static_site"])
 GROUP = "dashboards"
 
 OTHER_TABLES = (CATALOG, ACCOUNTS, PORTFOLIOS, PATHS, AFFINITY, PRODUCT_HISTORY)
-"""Other tables that pages read, for product names and for facts that gold does not aggregate."""
+"""Other tables that pages read for product names and for facts that gold does not aggregate."""
 
 
 def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefinition:
-    """Return the asset that builds the site for all declared metric tables in a folder."""
+    """Return the asset that builds the site for all declared metric tables in `output`."""
 
     @asset(
         key=KEY,
@@ -35,8 +35,8 @@ def build_static_site(output: Path, tables: Sequence[MetricTable]) -> AssetsDefi
         owners=list(OWNERS),
         kinds={"html"},
         description="How do the platform, each product and the accounts perform? This static site"
-        " shows the metrics and opens from disk, without a network or server. Each build replaces"
-        " all pages."
+        " shows the metrics and can be opened from disk, without a network or server. Each build"
+        " replaces all pages."
         "\n\nGrain: one page per view, for the platform and for each active product.",
     )
     def static_site(warehouse: Warehouse) -> MaterializeResult[None]:

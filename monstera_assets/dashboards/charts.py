@@ -34,26 +34,26 @@ Value = float | None
 Point = tuple[float, Value]
 
 _LETTER = 6.9
-"""Estimated width of a label's letter, rounded up; margins are computed from it."""
+"""Estimated width of a letter in a label, rounded up; margins are computed from it."""
 _WIDE_LETTER = 7.8
 """`_LETTER` for digits, which are wider than most letters."""
 _BOLD_LETTER = 8.4
 """`_LETTER` for bold text."""
 _TOP, _BOTTOM, _LEFT = 10, 24, 44
 _MIDDLE, _HANGING = 4, 9
-"""Distance from the middle and top of text down to its baseline."""
+"""Distances from the middle and top of a text down to its baseline."""
 _LABEL_STEP = 15
 """Minimum vertical distance between the centers of two labels."""
 _TIMES = 10
 """Ratio from which ticks show multiples, such as 10x, because percentages would be too long."""
 _MANY_DAYS = 200
-"""Number of points above which lines are thinner."""
+"""Number of points above which lines are drawn thinner."""
 _LONG_NAME = 18
-"""Number of letters in a name above which small lines span the whole width."""
+"""Name length above which small lines span the full width."""
 _BAR_STEP, _BAR_HEIGHT = 34, 8
 _PANEL_HEIGHT, _PANEL_STEP, _PANEL_GAP = 38, 70, 26
 _STYLES = ((PRIMARY, 2.2, ""), (PRIMARY, 1.8, "5,3"), (SECONDARY, 2.2, "1.5,2.5"))
-"""Color, thickness and dash of the first, second and third line. Colors repeat; dashes differ."""
+"""Color, thickness and dash of the first, second and third lines. Colors repeat; dashes differ."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Bar:
-    """A category, its value, and the value for display."""
+    """A category, its value and its displayed value."""
 
     name: str
     value: float
@@ -76,7 +76,7 @@ class Bar:
 
 
 class _Sketch:
-    """The marks of a drawing; positions are in pixels from the corner (`left`, `top`)."""
+    """A drawing's marks; positions are in pixels from the corner (`left`, `top`)."""
 
     def __init__(self, width: int, height: int, left: float = 0, top: float = 0) -> None:
         self.size = (width, height)
@@ -111,7 +111,7 @@ class _Sketch:
     def line(
         self, points: Sequence[Point], color: str, thickness: float, dash: str = "", cap: str = ""
     ) -> None:
-        """Draw a line with a gap where a value is None."""
+        """Draw a line with gaps where values are None."""
         style = f' stroke-linecap="{cap}"' if cap else ""
         style += f' stroke-dasharray="{dash}"' if dash else ""
         stretches = (
@@ -125,7 +125,7 @@ class _Sketch:
         )
 
     def dots(self, points: Sequence[Point], color: str, area: float) -> None:
-        """Draw a dot at the last value and at values without a neighbor to connect to."""
+        """Draw dots at the last value and at values that have no neighbor to connect to."""
         known = {index: place for index, place in enumerate(points) if place[1] is not None}
         alone = [place for n, place in known.items() if not {n - 1, n + 1} & known.keys()]
         radius = _number(math.sqrt(area) / 2)
@@ -136,7 +136,7 @@ class _Sketch:
             )
 
     def drawing(self, plots: Iterable[Plot], points: int, *, bands: bool = False) -> Drawing:
-        """Return the drawing of all marks."""
+        """Return a drawing with all marks."""
         width, height = self.size
         svg = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
@@ -172,7 +172,7 @@ class _Axes(_Sketch):
             self.text(-8, self.down(tick) + _MIDDLE, text, "end", color=MUTED)
 
     def down(self, value: float) -> float:
-        """Return the distance of a value from the top."""
+        """Return a value's distance from the top."""
         return (self.high - value) / (self.high - self.low) * self.plot.height
 
     def label_days(self, days: Sequence[date], place: Callable[[date], float]) -> None:
@@ -227,7 +227,7 @@ def column_chart(
 ) -> Drawing:
     """Draw columns over days or weeks: gains above zero and, if given, losses below.
 
-    `columns` are the columns of the figure's table that are shown on hover.
+    `columns` are the figure table's columns to show on hover.
 
     Raises:
         ValueError: If there are no days, or too many points.
@@ -258,7 +258,7 @@ def column_chart(
 def bar_chart(bars: Sequence[Bar], *, most: float | None = None) -> Drawing:
     """Draw one horizontal bar per category, with its name above and its value on the right.
 
-    `most` is the value at which a bar has full width, by default the highest value.
+    `most` is the value at which a bar spans the full width; it defaults to the highest value.
 
     Raises:
         ValueError: If there are no categories.
@@ -332,7 +332,7 @@ def nice_ticks(low: float, high: float, *, whole: bool, count: int = 4) -> list[
 
 
 def tick_text(value: float, unit: Unit) -> str:
-    """Return the short label of a tick on the value axis."""
+    """Return a short label for a tick on the value axis."""
     if unit in QUOTIENTS and abs(value) < _TIMES:
         return f"{round(value * 100, 6):,.15g}%"
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
@@ -346,8 +346,8 @@ def tick_text(value: float, unit: Unit) -> str:
 def day_ticks(days: Sequence[date], width: float) -> list[tuple[date, str]]:
     """Return the days to mark below a chart, with their labels.
 
-    These are the first days of months. January is labeled with the year. If no month begins in the
-    chart, the middle day is marked.
+    The first day of each month is marked, and January is labeled with the year. If no month starts
+    in the chart, the middle day is marked.
     """
     begins = [day for before, day in pairwise(days) if before.month != day.month]
     per_tick = 46.0
@@ -363,7 +363,7 @@ def day_ticks(days: Sequence[date], width: float) -> list[tuple[date, str]]:
 
 
 def resolution(days: int, series: int) -> int:
-    """Return the number of days between points: 1, or 7 if daily points exceed the limit."""
+    """Return the number of days between points: 1, or 7 if daily points would exceed the limit."""
     return 1 if days * series <= MAX_POINTS else 7
 
 
@@ -379,7 +379,7 @@ def _end_labels(series: Sequence[Series]) -> list[tuple[str, float]]:
 
 
 def _spread_labels(places: Sequence[float], height: float) -> list[float]:
-    """Move label positions so that labels do not overlap, keeping their order."""
+    """Move labels so that they do not overlap, keeping their order."""
     order = sorted(range(len(places)), key=lambda index: places[index])
     moved = [*places]
     for above, below in pairwise(order):

@@ -33,15 +33,15 @@ def cross_product_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
     return ma.Page(
         file=ma.CROSS_PRODUCT,
         title="Cross-Product",
-        lead="Which products the same users adopt, in which order, and whether users with more products"
-        " stay longer. These figures show correlation, not causation.",
+        lead="Which products users adopt in combination, in which order, and whether users with more"
+        " products stay longer. These figures show correlation, not causation.",
         up=(ma.HOME_LINK,),
         sections=(
             ma.section("Breadth", breadths),
             ma.section(
                 "Affinity",
                 affinities,
-                "Each row represents a given product, and each column a product compared with it."
+                "Rows are the given products, and columns are the products compared with them."
                 " All users who could use both products are included.",
             ),
             ma.section("Paths", [paths(reader, catalog)]),
@@ -73,7 +73,7 @@ def retention(heading: str, reader: ma.Reader, start: int) -> ma.Item:
     retained, mature = f"retention_{start}", f"users_mature_{start}"
     rows = reader.rows(
         [PATHS],
-        # Sums of whole users do not depend on the order of rows, unlike sums of shares.
+        # Unlike sums of shares, sums of whole users do not depend on row order.
         "SELECT least(path_length, ?) AS products,"
         f" CAST(sum(round({retained} * {mature})) AS BIGINT), CAST(sum({mature}) AS BIGINT)"
         f" FROM {PATHS.qualified_name} WHERE {mature} > 0 GROUP BY products ORDER BY products",
@@ -127,7 +127,7 @@ def by_product(
 def affinity(
     heading: str, reader: ma.Reader, catalog: ma.Catalog, column: str, name: str
 ) -> ma.Item:
-    """Show a measure for each ordered pair of products in a shaded table."""
+    """Show a measure for each ordered product pair in a shaded table."""
     products = [
         product
         for (product,) in reader.rows(
@@ -181,7 +181,7 @@ def affinity(
         ),
         about=ma.about_columns(AFFINITY, [column, "users_both", "is_low_support"]),
         footnote="* Too few users adopted both products for a reliable value. A cell is empty if"
-        " its two products are the same or if nobody adopted one of them.",
+        " the two products are the same or if nobody adopted one of them.",
     )
 
 
@@ -213,7 +213,7 @@ def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
             f" {named(longer[0])}, with {ma.plural(longer[1], 'user')}"
         )
     most = rows[0][1]
-    alone = ma.Cell("no product before", quiet=True)
+    alone = ma.Cell("no previous product", quiet=True)
     return ma.Listing(
         title=heading,
         finding=finding + ".",

@@ -13,12 +13,12 @@ from monstera_assets.gold.metrics import Metric
 PRIMARY, SECONDARY, DECLINING, RISING = "primary", "secondary", "declining", "rising"
 INK, MUTED, LINE, TRACK = "ink", "muted", "line", "track"
 COLORS = (PRIMARY, SECONDARY, DECLINING, RISING, INK, MUTED, LINE, TRACK)
-"""Variables of the style sheet, so that a drawing works in light mode, in dark mode and in print."""
+"""Style sheet variables, so that drawings work in light mode, in dark mode and in print."""
 
 MAX_CHARTS = 20
 """Maximum number of charts per page."""
 MAX_POINTS = 1000
-"""Maximum number of points per chart. A longer series is shown by week."""
+"""Maximum number of points per chart. Longer series are shown by week."""
 SHADES = 9
 """The darkest shade of a table cell; 0 means no shade."""
 
@@ -29,7 +29,7 @@ FONT_SIZE = 12
 
 @dataclass(frozen=True)
 class Timeframe:
-    """A period, in days, that ends on the as-of date."""
+    """A period, in days, ending on the as-of date."""
 
     days: int
     name: str
@@ -42,10 +42,10 @@ LATEST_DAY = Timeframe(1, "Latest Day")
 
 
 def title(metric: Metric, timeframe: str, by: str = "", *, what: str = "") -> str:
-    """Return the title `[Entities], [Metric], [Timeframe], [by Segment]` of a figure.
+    """Return a figure's title: `[Entities], [Metric], [Timeframe], [by Segment]`.
 
-    The first two parts come from the metric. `what` replaces its name if the figure shows several
-    metrics.
+    The first two parts come from the metric. `what` replaces the second part if the figure shows
+    several metrics.
     """
     entities, _, rest = metric.name.partition(" by ")[0].partition(" ")
     return headline(entities, what or rest, timeframe, by)
@@ -57,16 +57,16 @@ def headline(entities: str, what: str, timeframe: str, by: str = "") -> str:
 
 
 def words(name: str) -> str:
-    """Return a value such as `at_risk` for display: `At risk`."""
+    """Format a value such as `at_risk` for display: `At risk`."""
     text = name.replace("_", " ").strip()
     return "API" if text == "api" else text[:1].upper() + text[1:]
 
 
 def count_text(value: Any) -> str:
-    """Return a count for display."""
+    """Format a count for display."""
     return "not known" if value is None else f"{value:,}"
 
 
 def plural(count: int, thing: str) -> str:
-    """Return a count with its noun: 1 day, 1,200 days."""
+    """Format a count with its noun: 1 day, 1,200 days."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Create figures with a chart, finding, data and definitions for declared metrics, in one call.
+"""Create figures for declared metrics in one call, with a chart, finding, data and definitions.
 
 A figure is replaced by a note if it has no data or if its table was never materialized. The site can
 therefore be built from any part of the graph.
@@ -44,18 +44,18 @@ from monstera_assets.warehouse.tables import Table
 MAX_PANELS = 8
 """Maximum number of small lines in a figure. The segments with the highest values are shown."""
 
-WEEK_TO = "Week to"
+WEEK_TO = "Week ending"
 _Arguments = ParamSpec("_Arguments")
 
 
 def item(
     heading: str | Callable[..., str],
 ) -> Callable[[Callable[Concatenate[str, _Arguments], Item]], Callable[_Arguments, Item]]:
-    """Decorate a function that creates an item, so that it returns a note if a table is missing.
+    """Make a function that creates an item return a note if a table is missing.
 
     Args:
-        heading: first argument of the function, or a callable that returns it. The parameters of the
-            callable are filled from the function's arguments of the same name.
+        heading: the function's first argument, or a callable that returns it. The callable receives
+            the function's arguments that match its parameter names.
     """
 
     def decorate(build: Callable[Concatenate[str, _Arguments], Item]) -> Callable[_Arguments, Item]:
@@ -137,7 +137,7 @@ def column_chart_figure(
     weekly: bool,
     wide: bool = False,
 ) -> Item:
-    """Create a column chart with one column per day, or per week with the sum of its days."""
+    """Create a column chart with one column per day, or one per week with the sum of its days."""
     frame = daily.reader.frame(timeframe)
     days = frame.whole_weeks if weekly else frame.days
     values = (daily.by_week if weekly else daily.by_day)([metric], frame)
@@ -173,15 +173,15 @@ def small_multiples_figure(
     """Create one small line per segment, by week.
 
     Args:
-        heading: title, composed of the metric, the timeframe and `by`.
+        heading: the title, composed of the metric, the timeframe and `by`.
         daily: the rows to show.
-        metric: metric of the lines.
-        timeframe: timeframe of the chart.
-        dimension: column of the segments.
-        by: name of the dimension in the title.
+        metric: the metric to plot.
+        timeframe: the chart's timeframe.
+        dimension: the column that contains the segments.
+        by: the dimension's name in the title.
         order: the segments to show; by default the `MAX_PANELS` segments with the highest values.
-        name: returns the display name of a segment.
-        added_up: whether to sum each week's days instead of showing its last day.
+        name: a function that returns a segment's display name.
+        added_up: whether to sum each week's days instead of showing the last day.
     """
     frame = daily.reader.frame(timeframe, WEEK)
     top = None if order else MAX_PANELS
@@ -275,7 +275,7 @@ def charted(
 
 
 def tiles(daily: Daily, metrics: Iterable[Metric]) -> tuple[Tile, ...]:
-    """Create tiles with metrics on the as-of date and their change over a week, if there is data."""
+    """Create tiles with metrics on the as-of date and their changes over a week, if there is data."""
     try:
         as_of = daily.reader.as_of
         values = daily.by_day(metrics, Frame(as_of - timedelta(days=WEEK), as_of, WEEK))
@@ -304,7 +304,7 @@ def about(metrics: Iterable[Metric], source: Table) -> About:
 
 
 def about_columns(source: Table, names: Sequence[str]) -> About:
-    """Return the definitions, source and owners for a figure that shows columns of a table."""
+    """Return the definitions, source and owners for a figure that shows table columns."""
     texts = {column.name: column.description for column in source.columns}
     definitions = tuple(Definition(words(name), texts[name]) for name in names)
     return About(definitions, source.qualified_name, owners(source))

@@ -1,7 +1,7 @@
 """Findings: sentences that summarize a chart, computed from its numbers.
 
-A finding is shown below the title and is also the alternative text of the chart. The metric's
-declaration determines the format of numbers.
+A finding is shown below the title and also serves as the chart's alternative text. The metric's
+declaration determines the number format.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from monstera_assets.gold.metrics import Metric, Unit
 
 _IN_POINTS = (Unit.SHARE, Unit.RATIO)
 _NAMED = 3
-"""Maximum number of names that a finding lists in a tie."""
+"""Maximum number of tied names that a finding lists."""
 _SMALLEST_PART = 0.0005
-"""Smaller relative changes are omitted because they would read as 0.0 %."""
+"""Smaller relative changes are omitted because they would be shown as 0.0 %."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Point:
 
 
 def trend_summary(metric: Metric, points: Sequence[Point], *, brief: bool = False) -> str:
-    """Describe how a metric changed from its first to its last known value, and its highest value.
+    """Describe a metric's change from its first to its last known value, and its highest value.
 
     `brief` omits the highest value.
     """
@@ -61,7 +61,7 @@ def trend_summary(metric: Metric, points: Sequence[Point], *, brief: bool = Fals
 
 
 def total(metric: Metric, points: Sequence[Point], period: str) -> str:
-    """Describe the total of a daily metric and the day or week (`period`) with the highest value."""
+    """Describe a daily metric's total and the day or week (`period`) with the highest value."""
     known = [point for point in points if point.value is not None]
     if not known:
         return f"{metric.name} has no known value on these days."
@@ -70,7 +70,7 @@ def total(metric: Metric, points: Sequence[Point], period: str) -> str:
     if not added:
         return f"{sentence}."
     highest = max(known, key=lambda point: point.value)
-    when = f"in the week to {highest.day}" if period == "week" else f"on {highest.day}"
+    when = f"in the week ending {highest.day}" if period == "week" else f"on {highest.day}"
     return f"{sentence}; the highest value was {metric.format(highest.value)} {when}."
 
 
@@ -85,7 +85,7 @@ def ranking(
 
     Args:
         what: plural noun for what is counted, such as `users`.
-        bars: name, value, and the value for display.
+        bars: each bar's name, value and displayed value.
         share: whether to state the highest value as a share of the total.
         on: the day to state, if any.
     """

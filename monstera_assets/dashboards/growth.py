@@ -14,11 +14,11 @@ _LENGTHS = {7: "Week", 30: "30 Days"}
 
 @ma.item(
     lambda period, window: ma.headline(
-        "Users", "New and Resurrected against Churned", period.name, _LENGTHS[window]
+        "Users", "New and Resurrected versus Churned", period.name, _LENGTHS[window]
     )
 )
 def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window: int) -> ma.Item:
-    """Chart the active users gained and lost in adjacent windows up to the as-of date."""
+    """Chart the active users gained and lost in adjacent windows through the as-of date."""
     metrics = (growth.USERS_NEW, growth.USERS_RESURRECTED, growth.USERS_CHURNED)
     frame = reader.frame(period, window)
     days = frame.days
@@ -38,7 +38,7 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
         heading,
         f"Over {len(known):,} windows of {window} days, {shown(won)} users were new or resurrected"
         f" and {shown(-gone)} churned; in the latest window, {shown(gained[last])}"
-        f" and {shown(churned[last])}. A user can count in several windows.",
+        f" and {shown(churned[last])}. A user can be counted in several windows.",
         partial(
             ma.column_chart,
             days,
@@ -47,7 +47,7 @@ def growth_figure(heading: str, reader: ma.Reader, period: ma.Timeframe, window:
             growth.USERS_NEW.unit,
             columns=(1, 2, 3),
         ),
-        ma.day_table(days, values, "Window to"),
+        ma.day_table(days, values, "Window ending"),
         ma.about(metrics, growth.TABLE),
         wide=period is ma.LAST_18_MONTHS,
     )

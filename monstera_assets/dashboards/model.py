@@ -1,4 +1,4 @@
-"""The parts of a page (tiles, figures and tables in sections) as plain data.
+"""Page parts (tiles, figures and tables in sections) as plain data.
 
 Text is not escaped here. The templates escape it.
 """
@@ -43,7 +43,7 @@ class About:
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a page of the site; `current` is true if it links to the page being shown."""
+    """A link to a page on the site; `current` is true if it links to the page being shown."""
 
     text: str
     href: str
@@ -52,14 +52,14 @@ class Link:
 
 
 class Cell(NamedTuple):
-    """A cell of a table.
+    """A table cell.
 
     Attributes:
-        text: displayed text.
-        order: sort key; None to sort by the text.
-        shade: from 0 (none) to 9; None in a table without shades.
+        text: the displayed text.
+        order: the sort key; None to sort by the text.
+        shade: from 0 (none) to 9 (darkest); None in a table without shades.
         quiet: whether the cell looks empty and only screen readers read its text.
-        link: target page of the text.
+        link: the page that the text links to.
         links: links to display instead of the text.
     """
 
@@ -110,7 +110,7 @@ class Plot:
         width: distance to the last point, or to the last bar's right edge.
         top: upper edge.
         height: distance to the lower edge.
-        columns: the columns of the figure's table, counted from 0, that the area shows.
+        columns: the figure table's columns that the area shows, counted from 0.
     """
 
     left: float
@@ -146,11 +146,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Listing:
-    """A table that is shown in place of a chart.
+    """A table shown in place of a chart.
 
     Attributes:
-        searchable: whether readers can filter its rows.
-        footnote: explains marks and shades, or names omitted rows.
+        searchable: whether readers can filter the rows.
+        footnote: text that explains marks and shades or mentions omitted rows.
     """
 
     title: str
@@ -163,7 +163,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Unavailable:
-    """A note that replaces an item that cannot be shown, and says why and what to do."""
+    """A note shown in place of an unavailable item, with the reason and what to do."""
 
     title: str
     reason: str
@@ -183,14 +183,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the site.
+    """A page on the site.
 
     Attributes:
         file: file name in the site's folder.
         title: heading.
-        lead: one sentence about the content.
+        lead: a sentence about the content.
         up: breadcrumbs, from the home page to the parent.
-        siblings: links to the pages of the same level, including this one.
+        siblings: links to the pages on the same level, including this one.
         below: links to pages below this one, under `below_heading`.
         tiles: big numbers.
         sections: all content below the big numbers.

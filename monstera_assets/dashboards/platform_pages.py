@@ -1,4 +1,4 @@
-"""The views of the platform: Overall (90 days), Segment and Activity (18 months)."""
+"""The platform views: Overall (90 days), Segment and Activity (18 months)."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog) -> ma.Page:
                     for name, values in segment_metrics.SEGMENT_VALUES.items()
                     if name != "activity_state"
                 ],
-                "Each dimension divides all users into segments. The small lines in a chart all use"
+                "Each dimension divides all users into segments. All small lines in a chart use"
                 " the same scale.",
             ),
             ma.section(
@@ -174,7 +174,7 @@ def activity_page(
         ma.ACTIVITY,
         catalog,
         None,
-        "User activity: events, features and workflows, and the growth and churn of active users.",
+        "User activity: events, features and workflows, and active user growth and churn.",
         [
             ma.section("Use", use),
             ma.section("Features and content", done),
@@ -227,7 +227,7 @@ def power(heading: str, reader: ma.Reader) -> ma.Item:
 
 @ma.item(ma.title(cohorts.RETENTION, ma.LAST_18_MONTHS.name, "Month of Signup"))
 def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
-    """Show the retention of the latest monthly cohorts in a shaded table."""
+    """Show retention for the latest monthly cohorts in a shaded table."""
     rows = reader.rows(
         [cohorts.TABLE],
         f"SELECT cohort_start, period_number, {cohorts.USERS_IN_COHORT.column_name},"
@@ -248,7 +248,7 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
         for (start, period), share in shares.items()
         if share is not None and period > 0
     ]
-    finding = f"{len(sizes)} monthly cohorts. None of them has completed a second period."
+    finding = f"{len(sizes)} monthly cohorts. None has completed a second period."
     if known:
         share, start, period = max(known, key=lambda cell: (cell[0], cell[1]))
         finding = (
@@ -270,8 +270,8 @@ def cohort_table(heading: str, reader: ma.Reader) -> ma.Item:
             ),
         ),
         about=ma.about([cohorts.RETENTION, cohorts.USERS_IN_COHORT], cohorts.TABLE),
-        footnote="Columns are periods of 30 days after each user's signup. A cell is empty until the"
-        " period is over for every user of the cohort.",
+        footnote="Columns are 30-day periods after each user's signup. A cell is empty until the"
+        " period is over for every user in the cohort.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The views of a product: Overall (90 days), Segment and Activity (18 months)."""
+"""The product views: Overall (90 days), Segment and Activity (18 months)."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def segments_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
     states = ma.section(
         "States",
         [states_over_time(reader, product), states_now(reader, product)],
-        "Users who never adopted the product have no history for it.",
+        "Users who have never adopted the product have no history for it.",
     )
     return ma.view_page(
         ma.SEGMENTS,
         catalog,
         product,
-        "All users who ever accessed the product, by product state and week over 18 months.",
+        "All users who have ever accessed the product, by product state and week over 18 months.",
         [states],
     )
 
@@ -82,7 +82,7 @@ def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
         ma.ACTIVITY,
         catalog,
         product,
-        "User activity in the product: events, features and workflows that start in it.",
+        "User activity in the product: events, features, and workflows that start in it.",
         [
             ma.section("Use", use),
             ma.section("Workflows", workflow_figures(reader, period, product)),
@@ -92,7 +92,7 @@ def activity_page(reader: ma.Reader, catalog: ma.Catalog, product: ma.Product) -
 
 @ma.item(ma.headline("Users", "Eligible, Tried, Activated and in Use", "to Date"))
 def funnel(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Chart how many users are eligible for the product, tried it, were activated, and use it."""
+    """Chart how many users are eligible for the product, tried it, were activated and use it."""
     values = _adoption(reader, product, _FUNNEL.values())
     if not values:
         return ma.Unavailable(heading, _NO_ROW)
@@ -113,7 +113,7 @@ def states_now(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
 
 @ma.item(ma.headline("Users", "in State", ma.LAST_18_MONTHS.name, "State"))
 def states_over_time(heading: str, reader: ma.Reader, product: ma.Product) -> ma.Item:
-    """Plot users by state in the product, on the last day of each week."""
+    """Plot users by state in the product on the last day of each week."""
     frame = reader.frame(ma.LAST_18_MONTHS, ma.WEEK)
     rows = reader.rows(
         [HISTORY],

@@ -1,4 +1,4 @@
-"""Dashboard queries over days and weeks up to the as-of date.
+"""Dashboard queries over days and weeks through the as-of date.
 
 Tables that grow with users or events are aggregated in DuckDB. Only the displayed values are
 fetched.
@@ -31,7 +31,7 @@ _EVERY = 1_000_000
 class Frame:
     """A window of days ending on the as-of date, and the days to show from it.
 
-    `step` is the number of days between one day to show and the next.
+    `step` is the number of days from one shown day to the next.
     """
 
     first: date
@@ -52,10 +52,10 @@ class Frame:
 
 
 class Reader:
-    """Run the queries of the pages, and cache the results."""
+    """Run page queries and cache the results."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, daily: Sequence[MetricTable]) -> None:
-        """Read from a connection; the latest day of the tables in `daily` is the as-of date."""
+        """Read from a connection; the latest day in the `daily` tables is the as-of date."""
         self._connection = connection
         self._daily = daily
         self._verified: set[str] = set()
@@ -67,7 +67,7 @@ class Reader:
     ) -> list[tuple[Any, ...]]:
         """Return the rows of a query over `tables`; the result is cached.
 
-        `select` is built from declarations only. Values from data must be passed as `parameters`.
+        Build `select` from declarations only. Pass values from data as `parameters`.
 
         Raises:
             MissingTableError: If a table was never materialized.
@@ -149,12 +149,12 @@ class Daily:
         return self.reader.by_key(self.table, METRIC_DATE.name, within, bounds)
 
     def by_day(self, metrics: Iterable[Metric], frame: Frame) -> dict[Metric, list[Any]]:
-        """Return metrics on each day of a frame, with None for days without a row."""
+        """Return metrics on each day in a frame, with None for days without a row."""
         found = [self._metrics.get(day, {}) for day in frame.days]
         return {metric: [row.get(metric) for row in found] for metric in metrics}
 
     def by_week(self, metrics: Iterable[Metric], frame: Frame) -> dict[Metric, list[Any]]:
-        """Return sums of daily metrics over the complete weeks of a frame.
+        """Return sums of daily metrics over the complete weeks in a frame.
 
         A week is None if one of its days has no row.
         """
@@ -167,7 +167,7 @@ class Daily:
         return sums
 
     def latest(self, metrics: Iterable[Metric]) -> list[Any]:
-        """Return metrics on the as-of date; all are None if the table has no row."""
+        """Return metrics on the as-of date; all are None if the table has no row for that date."""
         row = self._metrics.get(self.reader.as_of, {})
         return [row.get(metric) for metric in metrics]
 
@@ -182,16 +182,16 @@ class Daily:
     ) -> dict[str, list[Any]]:
         """Return a metric for at most `top` values of a dimension, in descending order.
 
-        Days without a row are None. If `added_up` is set, the values of each complete week are
-        summed. A segment without rows is then 0, and a week is None if the table has no rows for
-        one of its days.
+        Days without a row are None. If `added_up` is set, each complete week's values are
+        summed. In that case, a segment without rows is 0, and a week is None if the table has no
+        rows for one of its days.
         """
         rows, column, segment = self.reader.rows, quote(metric.column_name), quote(dimension)
         name, bounds = self.table.qualified_name, [frame.first, frame.last]
         within, asked = self._within(frame)
         days = frame.whole_weeks if added_up else frame.days
         if added_up:
-            # The sum of integers is a HUGEINT; sums of decimals are exact in any order.
+            # Integer sums are HUGEINTs; decimal sums are exact in any order.
             total = f"CAST(sum({column}) AS {duckdb_type(metric.column.dtype)})"
             week = f"metric_date + CAST((? - metric_date) % {WEEK} AS INTEGER) AS week"
             select = f"SELECT {week}, {segment}, {total} FROM {name} {within} GROUP BY ALL"
@@ -226,7 +226,7 @@ class Daily:
         return {value: [numbers.get(day) for day in days] for value, numbers in found.items()}
 
     def _within(self, frame: Frame) -> tuple[str, list[Any]]:
-        """Return the SQL filter, with its parameters, for the days of a frame and for `where`."""
+        """Return the SQL filter and its parameters for a frame's days and for `where`."""
         conditions = "".join(f" AND {quote(name)} = ?" for name in self.where)
         bounds = [frame.first, frame.last, *self.where.values()]
         return f"WHERE {METRIC_DATE.name} BETWEEN ? AND ?{conditions}", bounds

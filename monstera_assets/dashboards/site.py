@@ -1,8 +1,8 @@
-"""Render all pages of the site and replace its folder in one step.
+"""Render all pages and replace the site's folder in one step.
 
 Each page is a single file that can be opened from disk, copied and sent by email. It contains its
-own style and script, and its content policy forbids connections. The same tables produce the same
-bytes.
+own style and script, and its content policy forbids connections. The same tables always
+produce the same bytes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def build_site(
 ) -> SiteReport:
     """Build all pages and replace all previous pages in `output` in one step.
 
-    The connection must not be in a transaction.
+    The connection must not have an open transaction.
 
     Raises:
         SiteError: If the folder cannot be written to.
@@ -68,11 +68,11 @@ def build_site(
 
 
 def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) -> SiteReport:
-    """Build the site from a warehouse that is opened read-only.
+    """Build the site from a warehouse opened read-only.
 
     Raises:
         WarehouseLockedError: If the database stayed locked.
-        WarehouseError: If `build_site` fails with one, or the database cannot be opened.
+        WarehouseError: If `build_site` raises one, or the database cannot be opened.
     """
     with connect(
         str(settings.database),
@@ -84,7 +84,7 @@ def write_site(settings: Settings, output: Path, tables: Sequence[MetricTable]) 
 
 
 def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]:
-    """Return the HTML of each page by file name, with all text escaped."""
+    """Return each page's HTML by file name, with all text escaped."""
     loader = PackageLoader("monstera_assets.dashboards")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -101,7 +101,7 @@ def render_site(reader: Reader, tables: Sequence[MetricTable]) -> dict[str, str]
     template = environment.get_template(
         "page.html",
         globals={
-            "style": Markup(style),  # noqa: S704  # files of this package
+            "style": Markup(style),  # noqa: S704  # files in this package
             "script": Markup(script),  # noqa: S704
             "policy": content_policy(style, script),
             "as_of": last,
@@ -141,7 +141,7 @@ def content_policy(style: str, script: str) -> str:
 
 
 def day_in_words(day: date) -> str:
-    """Return a day for the page header, such as 30 June 2025."""
+    """Format a day for the page header, such as 30 June 2025."""
     return f"{day.day} {day:%B} {day.year}"
 
 

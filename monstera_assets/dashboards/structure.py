@@ -1,4 +1,4 @@
-"""The pages of the site and the links between them."""
+"""The site's pages and the links between them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOME_LINK = Link("Home", HOME)
 OVERALL, SEGMENTS, ACTIVITY = "overall", "segments", "activity"
 ACCOUNTS, CROSS_PRODUCT = "accounts.html", "cross_product.html"
 VIEWS = {OVERALL: "Overall View", SEGMENTS: "Segment View", ACTIVITY: "Activity View"}
-"""Title of each platform or product view, by the view's part of the file name."""
+"""Titles of the platform and product views, by the view's part of the file name."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Product:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The active products, and the names of all nodes of the product catalog by id."""
+    """The active products, and the names of all product catalog nodes by id."""
 
     products: tuple[Product, ...]
     names: dict[str, str]
 
     def name(self, node: str) -> str:
-        """Return the name of a product, feature or sub-feature, or its id if it is unknown."""
+        """Return the name of a product, feature or sub-feature, or its id if the name is unknown."""
         return self.names.get(node, node)
 
 
@@ -63,7 +63,7 @@ def read_catalog(reader: Reader) -> Catalog:
 
 
 def file_names(ids: Sequence[str]) -> dict[str, str]:
-    """Return a unique slug for each id, with only characters that are safe in file names."""
+    """Return a unique slug for each id, containing only characters that are safe in file names."""
     names: dict[str, str] = {}
     for node in ids:
         plain = re.sub(r"[^a-z0-9]+", "_", node.lower()).strip("_")[:60] or "product"
@@ -75,7 +75,7 @@ def file_names(ids: Sequence[str]) -> dict[str, str]:
 
 
 def view_file(view: str, product: Product | None) -> str:
-    """Return the file name of a view of a product or of the platform."""
+    """Return the file name of a product or platform view."""
     return product.file(view) if product else f"{view}.html"
 
 
@@ -87,7 +87,7 @@ def view_page(
     sections: Sequence[Section],
     tiles: Sequence[Tile] = (),
 ) -> Page:
-    """Create a view of a product or of the platform, with links to related views."""
+    """Create a product or platform view with links to related views."""
     others = (other for other in catalog.products if other is not product)
     return Page(
         file=view_file(view, product),
@@ -106,7 +106,7 @@ def view_page(
 
 
 def main_pages() -> tuple[Link, ...]:
-    """Return the links of the navigation bar."""
+    """Return the navigation bar's links."""
     return (
         *(Link(text, view_file(view, None)) for view, text in VIEWS.items()),
         Link("Accounts", ACCOUNTS),

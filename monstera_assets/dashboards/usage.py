@@ -1,4 +1,4 @@
-"""Figures for workflows and for events by feature, type and location, in one or all products."""
+"""Figures for workflows and events by feature, type and location, in one product or all products."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _SHOWN = 10
 _BY = {"event_type": "Event Type", "feature_id": "Feature", "location": "Location"}
 _EVENTS = activity.EVENTS_QUALIFYING
 TOTALS = dict.fromkeys(activity.WHAT[1:], ma.TOTAL)
-"""Values of the other dimensions in a product's totals in gold_activity_metrics."""
+"""Values of the other dimensions in the product totals of gold_activity_metrics."""
 
 
 def product_totals(reader: ma.Reader, product: ma.Product | None) -> ma.Daily:
-    """Return the totals for one or all products from gold_activity_metrics."""
+    """Return the totals for one product or all products from gold_activity_metrics."""
     return reader.daily(activity.TABLE, product_id=product.id if product else ma.TOTAL, **TOTALS)
 
 
@@ -60,7 +60,7 @@ def by_location(
     frame = reader.frame(period, ma.WEEK)
     daily = reader.daily(activity.TABLE, **{"product_id": product.id} if product else {})
     found = daily.by_segment(_EVENTS, "location", frame, added_up=True)
-    # Every computed day has a total, so a week without seven totals is incomplete.
+    # Every computed day has a total, so a week with fewer than seven totals is incomplete.
     whole = product_totals(reader, product).by_week([_EVENTS], frame)[_EVENTS]
     values = {
         ma.words(place): [

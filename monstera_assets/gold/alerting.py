@@ -1,9 +1,9 @@
-"""Alert rules that fail if a published figure for the last day crosses a threshold.
+"""Alert rules that fail when a published figure for the last day crosses a threshold.
 
-The thresholds are the settings of `AlertPolicy` (framework, section 9). None of these rules is
-blocking, because the tables themselves are correct. A figure that is based on fewer than
-`min_alert_population` people, events or rows passes with a note. A figure also passes if there is no
-history to compare it with. Each violation shows the observed and expected figures.
+The thresholds are set in `AlertPolicy` (framework, section 9). None of these rules block downstream
+tables, because the data itself is correct. A figure based on fewer than `min_alert_population`
+people, events or rows passes with a note. A figure also passes if there is no history to compare it
+with. Each violation shows the observed and expected figures.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def _alert(
 ) -> Callable[[Callable[..., ir.Table]], ma.Rule]:
     """Turn a function that computes figures into a rule that returns the failing figures.
 
-    The function takes the tables, the thresholds and the window. It returns the observed and expected
-    figures, the population, and whether the rule `fails`.
+    The function receives the tables, the thresholds and the window. It returns the observed and
+    expected figures, the population, and `fails`, which is true if the rule fails.
 
     Args:
-        table: the table that the rule checks.
-        figure: name of the figure, or a collective name if the function returns a column `figure`.
-        population: column with the size of the population behind a figure.
-        counted: noun for the members of the population; by default, the column name.
-        level: level of the alert.
-        reads: names of the tables that are passed to the function; by default, only `table`.
+        table: the table to check.
+        figure: the figure's name, or a collective name if the function returns a `figure` column.
+        population: the column that contains the population size behind each figure.
+        counted: noun for members of the population; defaults to the column name.
+        level: the alert level.
+        reads: names of the tables to pass to the function; defaults to `table` alone.
     """
 
     def decorate(figures: Callable[..., ir.Table]) -> ma.Rule:
@@ -74,7 +74,7 @@ def _alert(
 
 
 def _rounded(figure: ir.FloatingValue) -> ir.FloatingValue:
-    """Round away floating-point noise, so that a figure equal to its threshold does not exceed it."""
+    """Round away floating-point noise so that a figure equal to its threshold does not exceed it."""
     return figure.round(9)
 
 
@@ -85,14 +85,14 @@ def _ago(rows: ir.Table, window: ma.Window) -> ir.IntegerValue:
 def _weekly_rate(
     threshold: str, rate: ma.Metric, level: ma.AlertLevel, states: Sequence[ma.UserState] = ()
 ) -> ma.Rule:
-    """Return the rule that limits the relative change in a weekly rate since the week before.
+    """Return a rule that limits the week-on-week change in a weekly rate.
 
     Args:
-        threshold: name of the setting: `max_<what>_increase` or `max_<what>_decrease`.
+        threshold: the setting's name, either `max_<what>_increase` or `max_<what>_decrease`.
         rate: the metric.
-        level: level of the alert.
-        states: states that the users behind the rate were in 7 days earlier. By default, the rate
-            covers the users who signed up 13 to 7 days earlier.
+        level: the alert level.
+        states: the rate covers users who were in one of these states 7 days earlier. By default, it
+            covers users who signed up 7 to 13 days earlier.
     """
     _, what, direction = threshold.split("_")
     table = transitions.TABLE if states else overall.TABLE
@@ -125,7 +125,7 @@ def _weekly_rate(
 
 
 def _people(headlines: ir.Table, states: Sequence[ma.UserState]) -> ir.Table:
-    """Count the people behind a weekly rate, per day: users in the given states, or signups."""
+    """For each day, count the people behind a weekly rate: users in the given states, or signups."""
     day = ma.day_number(headlines.metric_date)
     if states:
         users = ma.metric_columns(headlines, *(overall.USERS_IN_STATE[state] for state in states))
@@ -149,7 +149,7 @@ activation_rate_is_steady = _weekly_rate("max_activation_decrease", overall.ACTI
 
 @_alert(transitions.TABLE, transitions.RECOVERY_RATE.name, "failures", "payment failures", level=P1)
 def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The recovered share of payment failures closed in 30 days is at least min_dunning_recovery."""
+    """At least min_dunning_recovery of payment failures closed in the last 30 days were recovered."""
     recovered = rows[transitions.RECOVERY_RATE.column_name]
     closed = rows[transitions.FAILURES_CLOSED.column_name]
     least = alerts.min_dunning_recovery
@@ -160,7 +160,7 @@ def dunning_is_recovered(rows: ir.Table, alerts: AlertPolicy, window: ma.Window)
 
 @_alert(loads.TABLE, "Share of rows accepted", "rows_read", "rows read", level=P1)
 def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The accepted share of the day's event rows is at least min_schema_compliance."""
+    """At least min_schema_compliance of the day's event rows were accepted."""
     accepted = ma.ratio(rows.rows_accepted, rows.rows_read)
     least = alerts.min_schema_compliance
     return rows.filter(rows.partition_date == window.last).select(
@@ -171,12 +171,12 @@ def schema_is_complied_with(rows: ir.Table, alerts: AlertPolicy, window: ma.Wind
     )
 
 
-@_alert(transitions.TABLE, "Mean days in the state new", "users", level=P3)
+@_alert(transitions.TABLE, "Mean days in state new", "users", level=P3)
 def time_in_new_is_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The mean time in the state new has not risen by more than max_time_in_new_increase in 28 days."""
+    """The mean time in state new has not risen by more than max_time_in_new_increase in 28 days."""
     rows = rows.filter(rows.scope == transitions.PLATFORM, rows.from_state == str(ma.UserState.NEW))
     left = rows[transitions.MOVES.column_name]
-    # Sums of integers do not depend on the order of the rows.
+    # Integer sums do not depend on row order.
     days = (left * rows[transitions.DAYS_IN_STATE.column_name].fill_null(0.0)).round()
     now = _ago(rows, window).between(0, BASELINE_DAYS - 1)
     before = _ago(rows, window).between(BASELINE_DAYS, 2 * BASELINE_DAYS - 1)
@@ -213,16 +213,16 @@ def state_shares_are_steady(rows: ir.Table, alerts: AlertPolicy, window: ma.Wind
     shift = _rounded((states.seen - states.expected).abs())
     return states.select(
         *("seen", "expected", "users"),
-        figure="Share of users in the state " + states.state,
+        figure="Share of users in state " + states.state,
         people=states.users.sum().over(ibis.window()),
         fails=shift > alerts.max_share_shift,
     )
 
 
 def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the events on the last day and their mean on the same weekday of the previous 4 weeks.
+    """Return the last day's event count and its mean for the same weekday in the previous 4 weeks.
 
-    The result is empty if any of these 4 days is missing.
+    The result is empty if any of those 4 days is missing.
     """
     rows = rows.filter(rows.product_id == ma.TOTAL)
     events = rows[activity.EVENTS.column_name]
@@ -238,7 +238,7 @@ def _volume(rows: ir.Table, window: ma.Window) -> ir.Table:
 
 @_alert(activity.TABLE, activity.EVENTS.name, "expected", "expected events")
 def volume_is_as_expected(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """The number of events is within max_volume_deviation of its 4-week mean for the weekday."""
+    """The event count is within max_volume_deviation of its 4-week mean for the weekday."""
     day = _volume(rows, window)
     deviation = _rounded((ma.ratio(day.seen, day.expected) - 1).abs())
     return day.mutate(fails=(day.seen > 0) & (deviation > alerts.max_volume_deviation))
@@ -251,9 +251,9 @@ def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table
     return day.mutate(fails=day.seen == 0)
 
 
-@_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users 4 weeks before", level=P3)
+@_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users 4 weeks earlier", level=P3)
 def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
-    """Monthly active users have not fallen 4 weeks in a row by more than max_slow_decline in total."""
+    """If monthly active users fell 4 weeks in a row, they fell by at most max_slow_decline in total."""
     users, ago = rows[overall.MONTHLY.column_name], _ago(rows, window)
     weeks = rows.aggregate(**{f"ago_{n}": users.max(where=ago == n * WEEK) for n in range(5)})
     weeks = weeks.filter(weeks.ago_4.notnull())

@@ -1,4 +1,4 @@
-"""Alert rules that fail if the last day, or the week ending on it, is outside its expected range."""
+"""Alert rules that fail when the last day, or the week ending on it, is outside its expected range."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monstera_assets.prediction.expected_range import DAYS_BEFORE_JUDGED, Span
 
 
 def _alert(name: str, severity: Severity, level: ma.AlertLevel, description: str) -> ma.Rule:
-    """Return the rule that fails if the last day has an anomaly of the given severity."""
+    """Return a rule that fails if the last day has an anomaly with the given severity."""
     needed = DAYS_BEFORE_JUDGED[Span.WEEK if severity == Severity.LOW else Span.DAY] + 1
 
     def anomalies(rows: ir.Table, states: ir.Table, *, window: ma.Window) -> ir.Table:
@@ -39,18 +39,17 @@ activity_is_as_expected = _alert(
     "activity_is_as_expected",
     Severity.HIGH,
     ma.AlertLevel.P1,
-    "The activity of all users is within its expected range on the last day.",
+    "Activity across all users is within its expected range on the last day.",
 )
 segments_and_states_are_as_expected = _alert(
     "segments_and_states_are_as_expected",
     Severity.MEDIUM,
     ma.AlertLevel.P2,
-    "The activity of each segment and the share of each state are within their expected ranges on the"
-    " last day.",
+    "Each segment's activity and each state's share are within their expected ranges on the last day.",
 )
 activity_does_not_drift = _alert(
     "activity_does_not_drift",
     Severity.LOW,
     ma.AlertLevel.P3,
-    "Activity in the week that ends on the last day is within its expected range.",
+    "Activity in the week ending on the last day is within its expected range.",
 )

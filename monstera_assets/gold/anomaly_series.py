@@ -1,4 +1,4 @@
-"""The series that gold_state_distribution_anomalies evaluates: state shares and user activity."""
+"""Series evaluated by gold_state_distribution_anomalies: state shares and user activity."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SERIES = ("measure", *distribution.SEGMENT_OF_SCOPE, "state")
 
 
 class Measure(StrEnum):
-    """A measure that is evaluated for each segment."""
+    """A measure evaluated for each segment."""
 
     STATE_SHARE = "state_share"
     ACTIVE_SHARE = "active_share"
@@ -27,7 +27,7 @@ class Measure(StrEnum):
 
 
 def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Return the net gain of each state: its members minus the number implied by its previous share."""
+    """Return each state's net gain: its members minus the number implied by its previous share."""
     members, _, reached, departed, together = ma.metric_columns(rows, *distribution.TABLE.metrics)
     of_segment = ibis.window(group_by=["metric_date", *distribution.SEGMENT_OF_SCOPE])
     rows = rows.mutate(in_state=members, everybody=members.sum().over(of_segment).cast("int64"))
@@ -50,7 +50,7 @@ def state_shares(rows: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
 
 
 def active_shares(daily: ir.Table, monthly: ir.Table, policy: ma.LifecyclePolicy) -> ir.Table:
-    """Return the ratio of users active on a day to users active in the 30 days ending that day."""
+    """Return the ratio of users active on a day to users active in the 30 days ending on that day."""
     rows = daily.inner_join(monthly, ["metric_date", "segment_dimension", "segment_value"])
     return _of_activity(
         rows,

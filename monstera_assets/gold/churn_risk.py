@@ -31,10 +31,10 @@ TRAINING_COLUMNS = (
 
 
 def risk_columns(target: Target, outcome: str) -> tuple[ma.Column, ...]:
-    """Return the columns of a churn score. `outcome` describes the predicted outcome in words."""
+    """Return the columns for a churn score. `outcome` describes the predicted outcome."""
     probability = f"Probability of {outcome}, between 0 and 1; null if no outcome is known yet."
     band = (
-        "Risk band of the probability, based on the thresholds in the policy; null for a base"
+        "Risk band for the probability, based on the policy's thresholds; null for a base"
         f" rate, which is the same for every {target.entity}."
     )
     moves = "Feature group with the {}largest effect on the probability; null if there is none."
@@ -56,8 +56,8 @@ def risk_columns(target: Target, outcome: str) -> tuple[ma.Column, ...]:
         ma.Column(
             "score_source",
             "string",
-            "Source of the probability: the model, the single-feature baseline if the model was not"
-            " better in the evaluation, or the base rate if there is not enough data.",
+            "Source of the probability: the model, the single-feature baseline if the model did not"
+            " beat it in the evaluation, or the base rate if there is not enough data.",
             allowed=tuple(Predictor),
         ),
         *TRAINING_COLUMNS,
@@ -72,7 +72,7 @@ def scored(
     target: Target,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Return the rows of a churn score table, computed with the published predictor."""
+    """Compute a churn score table's rows with the published predictor."""
     scores = score(features, published_of(evaluation, target), target, policy.churn)
     return scores[[column.name for column in table.columns]]
 
@@ -84,21 +84,21 @@ def differing_scores(
     history: ir.Table,
     out_of_date: ir.Table,
 ) -> ir.Table:
-    """Return the users or accounts with an unexpected or missing score.
+    """Return users or accounts whose score is missing or unexpected.
 
-    The check is not evaluated if the latest day of the history used for the features is out of date.
+    The check is not evaluated if the latest day of the underlying history is out of date.
     """
     differing = ma.differing_rows(scores.select(*columns), expected.select(*columns))
     return differing.mutate(**{ma.NOT_EVALUATED: why_not_evaluated(history, out_of_date)})
 
 
 def scores_are_consistent_in(table: ma.Table, target: Target) -> ma.Rule:
-    """Return the rule that checks each score against its band, its reasons and the evaluation."""
+    """Return a rule that checks each score against its band, its reasons and the evaluation."""
 
     def scores_are_consistent(
         scores: ir.Table, evaluation: ir.Table, *, policy: ma.LifecyclePolicy
     ) -> ir.Table:
-        """Each score is a probability from the published predictor and has the matching band."""
+        """Each score is a probability from the published predictor and matches its risk band."""
         medium_from, high_from = target.risk_thresholds(policy.churn)
         published = evaluation.filter(evaluation.entity == target.entity, evaluation.is_published)
         rows = scores.cross_join(published.aggregate(published=published.predictor.max()))

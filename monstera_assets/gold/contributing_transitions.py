@@ -12,15 +12,15 @@ from monstera_assets.gold.gold_state_distribution import SEGMENT_OF_SCOPE
 from monstera_assets.prediction.expected_range import DAYS_OF
 
 BASELINE_DAYS = 28
-"""Days before a span over which the usual count of each transition is averaged."""
+"""Number of days before a span over which each transition's usual count is averaged."""
 _LISTED = 3
-"""Maximum number of transitions per row."""
+"""Maximum number of transitions described per row."""
 
 
 def contributing_transitions(
     rows: ir.Table, transitions: ir.Table, keys: Sequence[str]
 ) -> ir.Table:
-    """Describe the transitions whose count differs most from the usual count.
+    """Describe the transitions whose counts differ most from their usual counts.
 
     Args:
         rows: one row per `keys`, which include `metric_date`, `span` and `SEGMENT_OF_SCOPE`.
@@ -30,8 +30,8 @@ def contributing_transitions(
 
     Returns:
         `keys` and `moves_behind`: the transitions in the segment during the span, each with its count
-        and the usual count for a span of this length. A row is omitted if no count differs by at least
-        one.
+        and the usual count for a span of that length. Rows in which no count differs by at least one
+        are omitted.
     """
     transitions = transitions.select(
         made_on="metric_date",

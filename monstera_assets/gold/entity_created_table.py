@@ -13,7 +13,7 @@ from monstera_assets.gold.segments import created_by_segment, segmented_table, s
 
 
 def entity_created_daily(created: EntityCreated) -> tuple[ma.TableAsset, list[ma.Rule]]:
-    """Return the asset of `gold_<entity>_created_daily` and its rules."""
+    """Return the `gold_<entity>_created_daily` asset and its rules."""
     metric = ma.Metric(
         created.metric_name,
         f"{created.entity} that users created on the date.",

@@ -25,7 +25,7 @@ TABLE = ma.declare_table(
     "gold_account_churn_scores",
     grain="one account under contract on the as-of date",
     description="How likely is each account's subscription to lapse in the 90 days after the as-of"
-    " date, and why? gold_churn_model_evaluation shows how accurate these scores were in the past.",
+    " date, and why? gold_churn_model_evaluation shows how accurate past predictions were.",
     key=("account_id",),
     columns=(
         ACCOUNT_COLUMN,
@@ -42,7 +42,7 @@ def gold_account_churn_scores(
     *,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Score the accounts on the as-of date with the published predictor."""
+    """Score accounts for the as-of date with the published predictor."""
     evaluation = gold_churn_model_evaluation
     return scored(TABLE, silver_account_churn_features, evaluation, ACCOUNTS, policy)
 
@@ -55,7 +55,7 @@ def every_account_is_scored(
     *,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """All accounts under contract have a score, and no other accounts do."""
+    """Every account under contract has a score, and no other account does."""
     accounts = silver_account_current_state
     return differing_scores(
         gold_account_churn_scores,

@@ -13,23 +13,23 @@ DAYS = 30
 
 ACCOUNTS_ACTIVE = ma.Metric(
     "Accounts Active Monthly",
-    "Accounts with at least one user who had a qualifying event in the 30 days that end on the date.",
+    "Accounts with at least one user who had a qualifying event in the 30 days ending on the date.",
     "count(account_id) where active_seats > 0",
-    caveats="An account in use is not necessarily in the state active, and vice versa.",
+    caveats="An account in use is not necessarily in the active state, and vice versa.",
 )
 
 _DIMENSIONS = {
     "account_tier": ("subscription_tier", SUBSCRIPTION_TIERS),
     "account_state": ("current_state", tuple(map(str, ma.AccountState))),
 }
-"""The history column and the possible values of each dimension."""
+"""Each dimension's history column and possible values."""
 
 TABLE = ma.metric_table(
     f"gold_{ACCOUNTS_ACTIVE.column_name}",
     grain="one date, segment dimension and possible segment value",
-    description="How many accounts were in use in the 30 days that end on each date, in total and by"
-    f" tier and state? The total has `{ma.TOTAL}` in both segment columns. The tier and state are as of"
-    " the end of the date.",
+    description="How many accounts were in use in the 30 days ending on each date, in total and by"
+    f" tier and state? The total has `{ma.TOTAL}` in both segment columns. The tier and state are those"
+    " at the end of the day.",
     dimensions=(ma.METRIC_DATE, *ma.segment_columns(tuple(_DIMENSIONS), "accounts")),
     metrics=(ACCOUNTS_ACTIVE,),
 )

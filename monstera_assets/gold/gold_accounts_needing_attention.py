@@ -17,12 +17,12 @@ _OF_STATE = {column.name: column for column in STATE_COLUMNS}
 
 TABLE = ma.declare_table(
     "gold_accounts_needing_attention",
-    grain="one account that is at risk, contracting or frozen, or whose churn risk is high",
+    grain="one account that is at risk, contracting or frozen, or has a high churn risk",
     description="Which accounts need attention on the as-of date, and why? Accounts are ranked by the"
     " revenue at stake.",
     key=("account_id",),
     columns=(
-        *ma.columns("int64", attention_rank="Rank by revenue at stake, where 1 is the highest."),
+        *ma.columns("int64", attention_rank="Rank by revenue at stake; 1 is the highest."),
         ACCOUNT_COLUMN,
         *ma.columns(
             "string",
@@ -32,7 +32,7 @@ TABLE = ma.declare_table(
         *ma.columns(
             "decimal(18, 2)",
             revenue_at_stake="Monthly recurring revenue in the company's currency; for lapsed accounts,"
-            " the last revenue above 0.",
+            " the last amount above 0.",
         ),
         _OF_STATE["days_to_renewal"],
         *ma.columns(
@@ -44,7 +44,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "risk_band",
             "string",
-            "Risk band of the probability; null if there is no probability or it is a base rate.",
+            "Risk band for the probability; null if there is no probability or it is a base rate.",
             nullable=True,
             allowed=BANDS,
         ),
@@ -58,8 +58,8 @@ TABLE = ma.declare_table(
         *(_OF_STATE[name] for name in ("active_seats", "total_seats")),
         *ma.columns(
             "int64",
-            users_scored="Users of the account with a churn score.",
-            users_at_high_risk="Users of the account with a high churn risk.",
+            users_scored="Number of the account's users with a churn score.",
+            users_at_high_risk="Number of the account's users with a high churn risk.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -77,7 +77,7 @@ def gold_accounts_needing_attention(
     gold_account_churn_scores: ir.Table,
     gold_user_churn_scores: ir.Table,
 ) -> ir.Table:
-    """Select accounts by state and churn risk and rank them by revenue at stake."""
+    """Select accounts by state and churn risk, and rank them by revenue at stake."""
     scores = gold_account_churn_scores.select(
         "account_id",
         "churn_probability",
@@ -141,7 +141,7 @@ def all_are_listed(
     silver_account_current_state: ir.Table,
     gold_account_churn_scores: ir.Table,
 ) -> ir.Table:
-    """All accounts at risk, contracting, frozen or at high churn risk are listed, and no others."""
+    """The table lists exactly the accounts at risk, contracting, frozen or at high churn risk."""
     high = gold_account_churn_scores.filter(gold_account_churn_scores.risk_band == HIGH)
     accounts = silver_account_current_state
     of_state = accounts.filter(accounts.current_state.isin([str(state) for state in STATES]))
@@ -151,7 +151,7 @@ def all_are_listed(
 
 @ma.rule(TABLE)
 def ranks_follow_revenue(gold_accounts_needing_attention: ir.Table) -> ir.Table:
-    """Ranks start at 1, have no gaps and follow the revenue at stake, which is never negative."""
+    """Ranks start at 1, have no gaps and follow revenue at stake, which is never negative."""
     rows = gold_accounts_needing_attention
     in_order = ibis.window(order_by="attention_rank")
     rows = rows.mutate(

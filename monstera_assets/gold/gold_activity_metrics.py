@@ -42,13 +42,13 @@ WORKFLOWS_COMPLETED = ma.Metric(
 )
 COMPLETION_RATE = ma.Metric(
     "Workflows Completed Share Weekly",
-    "Of the workflow runs that started workflow_days (7 days) before the date, the share that"
-    f" were completed; null if there are no such runs, and {_ON_PRODUCTS}.",
+    "Completed share of the workflow runs that started workflow_days (7 days) before the date;"
+    f" null if there are no such runs, and {_ON_PRODUCTS}.",
     "count(completed) / count(started) of the runs started workflow_days before",
 )
 HOURS_TO_COMPLETE = ma.Metric(
     "Workflows Hours to Complete Median Daily",
-    "Median hours from the first to the last step of workflow runs completed on the date; null if"
+    "Median hours between the first and last steps of workflow runs completed on the date; null if"
     f" there are no such runs, and {_ON_PRODUCTS}.",
     "median(completed_at - started_at)",
     ma.Unit.HOURS,
@@ -59,19 +59,19 @@ _OF_RUNS = (WORKFLOWS_STARTED, WORKFLOWS_COMPLETED, COMPLETION_RATE, HOURS_TO_CO
 
 TABLE = ma.metric_table(
     "gold_activity_metrics",
-    grain="one combination of date, product, feature, event type and location that occurs, plus totals",
-    description="What did users do on each date, and in which product and feature? Rows with"
-    f" `{ma.TOTAL}` as feature, event type and location are product totals, one per date and product,"
-    f" including inactive products and `{NONE}`. If the product is also `{ma.TOTAL}`, the row is the"
-    f" total for the date. Events without a product or feature have `{NONE}` instead.",
+    grain="one observed combination of date, product, feature, event type and location, plus totals",
+    description="What did users do on each date, and in which products and features? Rows with"
+    f" `{ma.TOTAL}` as the feature, event type and location are product totals: one per date and"
+    f" product, including inactive products and `{NONE}`. If the product is also `{ma.TOTAL}`, the row"
+    f" is the total for the date. Events without a product or feature have the value `{NONE}`.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column("product_id", "string", f"The product, `{NONE}`, or `{ma.TOTAL}` for the total."),
         ma.Column(
             "feature_id", "string", f"Feature or sub-feature, `{NONE}`, or `{ma.TOTAL}` for totals."
         ),
-        ma.Column("event_type", "string", f"Type of the events; `{ma.TOTAL}` for totals."),
-        ma.Column("location", "string", f"Location of the events; `{ma.TOTAL}` for totals."),
+        ma.Column("event_type", "string", f"Event type; `{ma.TOTAL}` for totals."),
+        ma.Column("location", "string", f"Event location; `{ma.TOTAL}` for totals."),
     ),
     metrics=(*_COUNTS, *_OF_RUNS),
 )
@@ -95,7 +95,7 @@ def gold_activity_metrics(
 ) -> ir.Table:
     """Count events per combination, per product and in total, and add workflow runs to the totals."""
     events = silver_events_enriched.filter(silver_events_enriched.entity_type == "user")
-    # Each aggregation builds on the previous one, so that distinct users are never counted from events.
+    # Each aggregation builds on the previous one so that distinct users are never counted from events.
     by_what = ma.materialized(
         events.group_by(
             "entity_id",
@@ -166,7 +166,7 @@ def _runs(
 ) -> ir.Table:
     """Count started, completed and mature runs per date and first-step product, and in total.
 
-    A run is mature `workflow_days` after its start.
+    A run is mature `workflow_days` after it starts.
     """
     earliest = ma.first_day(window) - policy.workflow_days
     recent = steps.filter(ma.day_number(steps.step_date) >= earliest)
@@ -206,7 +206,7 @@ def _runs(
 def events_add_up(
     gold_activity_metrics: ir.Table, bronze_events: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The rows for each date add up to its product totals, its overall total and the raw events."""
+    """Each date's rows add up to its product totals, its overall total and the raw events."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     is_total = rows.product_id == ma.TOTAL
     is_product = ~is_total & (rows.event_type == ma.TOTAL)
@@ -239,7 +239,7 @@ def events_add_up(
 def users_agree_with_daily_activity(
     gold_activity_metrics: ir.Table, silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """The number of users of each product agrees with silver_daily_user_activity."""
+    """Each product's user count agrees with silver_daily_user_activity."""
     rows = ma.within(gold_activity_metrics, "metric_date", window)
     rows = rows.filter(rows.event_type == ma.TOTAL, rows.product_id != ma.TOTAL)
     columns = (USERS_PRESENT.column_name, USERS_ACTIVE.column_name)

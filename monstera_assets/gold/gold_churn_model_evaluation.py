@@ -17,14 +17,12 @@ TABLE = ma.declare_table(
     grain="one entity (user or account), evaluation date (or all dates together), predictor and decile"
     " (or all rows)",
     description="How accurately was churn predicted in the past? For each evaluation date, a model is"
-    " trained on the outcomes known by then. The model, the baseline and the base rate are compared on"
-    " later outcomes. The baseline uses a single feature: days since the last qualifying event for"
-    " users, and the health score for accounts.",
+    " trained on the outcomes known by then. The model, the baseline and the base rate are compared"
+    " against later outcomes. The baseline uses a single feature: days since the last qualifying event"
+    " for users, and the health score for accounts.",
     key=("entity", "evaluation_date", "predictor", "decile"),
     columns=(
-        ma.Column(
-            "entity", "string", "Type of the entity.", allowed=(USERS.entity, ACCOUNTS.entity)
-        ),
+        ma.Column("entity", "string", "Entity type.", allowed=(USERS.entity, ACCOUNTS.entity)),
         *ma.columns(
             "date",
             nullable=True,
@@ -33,7 +31,7 @@ TABLE = ma.declare_table(
         ma.Column("predictor", "string", "Source of the probabilities.", allowed=tuple(Predictor)),
         *ma.columns(
             "int64",
-            decile="Decile of the probability, from 1 (lowest) to 10 (highest); 0 for all rows.",
+            decile="Probability decile, from 1 (lowest) to 10 (highest); 0 for all rows together.",
             rows_scored="Users or accounts with a prediction.",
             rows_churned="Users or accounts that had a prediction and churned.",
         ),
@@ -47,8 +45,8 @@ TABLE = ma.declare_table(
             " two outcomes occurs.",
             brier_score="Mean squared difference between probability and outcome (0 is best); null"
             " for deciles or if there are no rows.",
-            log_loss="Mean negative logarithm of the probability of the actual outcome (0 is"
-            " best); null for deciles, if there are no rows, or if the value is infinite because a"
+            log_loss="Mean negative log probability of the actual outcome (0 is best);"
+            " null for deciles, if there are no rows, or if the value is infinite because a"
             " probability was 0 or 1.",
             top_tenth_lift="Churn rate among the 10% of rows with the highest probabilities,"
             " divided by the churn rate among all rows; null for deciles or if no row churned.",
@@ -102,8 +100,8 @@ def _comparison(relation: ir.Table) -> ir.Table:
 @ma.table_asset(
     TABLE,
     previews=[
-        ma.Preview("Users by decile of probability", _calibration, bar="churned", is_share=True),
-        ma.Preview("All evaluation dates together", _comparison),
+        ma.Preview("Users by probability decile", _calibration, bar="churned", is_share=True),
+        ma.Preview("All evaluation dates combined", _comparison),
     ],
 )
 def gold_churn_model_evaluation(
@@ -124,7 +122,7 @@ def gold_churn_model_evaluation(
 
 @ma.rule(TABLE)
 def one_predictor_is_published(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """Exactly one predictor is published for users and one for accounts."""
+    """Exactly one predictor is published for users, and exactly one for accounts."""
     rows = gold_churn_model_evaluation
     overall = _overall(rows)
     published = overall.group_by("entity").aggregate(
@@ -139,7 +137,7 @@ def one_predictor_is_published(gold_churn_model_evaluation: ir.Table) -> ir.Tabl
 
 @ma.rule(TABLE)
 def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """Each model was trained only on outcomes known on its evaluation date."""
+    """Each model was trained only on outcomes known by its evaluation date."""
     rows = gold_churn_model_evaluation
     horizon = ibis.ifelse(rows.entity == USERS.entity, USERS.horizon_days, ACCOUNTS.horizon_days)
     known = ma.day_number(rows.training_last_date) + horizon
@@ -150,7 +148,7 @@ def nothing_is_learned_from_the_future(gold_churn_model_evaluation: ir.Table) ->
 
 @ma.rule(TABLE)
 def tenths_add_up(gold_churn_model_evaluation: ir.Table) -> ir.Table:
-    """The rows for deciles 1 to 10 add up to the row for all rows."""
+    """The rows for deciles 1 to 10 add up to the row for all deciles."""
     rows = gold_churn_model_evaluation.filter(
         gold_churn_model_evaluation.predictor != str(Predictor.BASE_RATE)
     )
@@ -190,9 +188,9 @@ def model_beats_baseline(gold_churn_model_evaluation: ir.Table) -> ir.Table:
         figures.model_brier_score < figures.baseline_brier_score
     )
     reason = (
-        ibis.literal("not evaluated: too little data to predict the churn of ")
+        ibis.literal("not evaluated: not enough data to predict ")
         + figures.entity
-        + "s, so base rates are published"
+        + " churn, so base rates are published"
     )
     return (
         figures.filter(~figures.is_evaluated | ~is_better.fill_null(False))

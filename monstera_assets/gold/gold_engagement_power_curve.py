@@ -8,11 +8,11 @@ import ibis.expr.types as ir
 from monstera_assets.gold import authoring as ma
 
 WINDOWS = (7, 28)
-"""Lengths of the windows in days."""
+"""Window lengths in days."""
 
 USERS_BY_ACTIVE_DAYS = ma.Metric(
     "Users Active per Window by Active Days",
-    "Users with qualifying events on exactly `active_days` days of the window that ends on the date.",
+    "Users with qualifying events on exactly `active_days` days of the window ending on the date.",
     "count(user_id) having count(distinct activity_date) = active_days",
 )
 
@@ -34,7 +34,7 @@ TABLE = ma.metric_table(
 def gold_engagement_power_curve(
     silver_daily_user_activity: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Compute running totals of the users who reach and leave each number of active days."""
+    """Compute running totals of users who reach or leave each number of active days."""
     active = ma.materialized(ma.active_days(silver_daily_user_activity))
     changes = ibis.union(*(_changes(active, days, window) for days in WINDOWS))
     grid = ibis.union(

@@ -9,9 +9,9 @@ from monstera_assets.gold import authoring as ma
 from monstera_assets.lifecycle.intervals import sliding_presence
 
 WINDOWS = {1: "daily", 7: "weekly", 30: "monthly"}
-"""Period in the name of the users-active metric for each window length in days."""
+"""Period in the users-active metric's name, by window length in days."""
 
-_S, _P = "the window that ends on the date", "the window before it"
+_S, _P = "the window ending on the date", "the preceding window"
 
 
 def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
@@ -22,22 +22,22 @@ USERS_ACTIVE = _users("Active", f"Users active in {_S} (S).", "|S|")
 USERS_ACTIVE_BEFORE = _users("Active Before", f"Users active in {_P} (P).", "|P|")
 USERS_NEW = _users(
     "New",
-    f"Users whose first qualifying event ever is in {_S}.",
+    f"Users whose first-ever qualifying event is in {_S}.",
     "first day in S",
-    "Only loaded events count. Users who were active before the source begins appear as new.",
+    "Only loaded events count, so users active before the source's first day appear as new.",
 )
 USERS_RETAINED = _users("Retained", "Users active in both windows.", "|S and P|")
 USERS_RESURRECTED = _users(
     "Resurrected",
     "Users active in window S and before window P, but not in P.",
     "|S without P| - new",
-    "There is no threshold. With a 7-day window, one week without qualifying events is enough.",
+    "No dormancy threshold applies. With a 7-day window, a one-week gap in activity is enough.",
 )
 USERS_CHURNED = _users(
     "Churned",
     "Users active in window P but not in window S.",
     "|P without S|",
-    "This is not the state churned, which starts after dormant_days.",
+    "This differs from the churned state, which starts after dormant_days.",
 )
 QUICK_RATIO = ma.Metric(
     "Users Quick Ratio per Window",
@@ -55,7 +55,7 @@ TABLE = ma.metric_table(
     grain="one date and window length",
     description="How do new, resurrected and churned users explain the change in active users? For"
     " windows of 1, 7 and 30 days, |S| = |P| + new + resurrected - churned, where S is the set of"
-    " users active in the window and P the set of users active in the window before it.",
+    " users active in the window and P is the set of users active in the preceding window.",
     dimensions=(
         ma.METRIC_DATE,
         ma.Column("window_days", "int64", f"Days in each window: {', '.join(map(str, WINDOWS))}."),
@@ -66,7 +66,7 @@ TABLE = ma.metric_table(
 
 @ma.table_asset(TABLE, days={"silver_daily_user_activity": ma.UP_TO_DAY})
 def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Compute running totals of the users who enter and leave the two windows."""
+    """Compute running totals of users who enter and leave the two windows."""
     active = ma.materialized(ma.active_days(silver_daily_user_activity))
     first_days = active.group_by("user_id").aggregate(day=active.day.min())
     changes = ibis.union(*(_changes(active, first_days, days, window) for days in WINDOWS))
@@ -92,7 +92,7 @@ def gold_growth_accounting(silver_daily_user_activity: ir.Table, *, window: ma.W
 
 
 def _changes(active: ir.Table, first_days: ir.Table, days: int, window: ma.Window) -> ir.Table:
-    """Return the net change per day in retained, gained (in S but not in P), churned and new users."""
+    """Return the net daily change in retained, gained (in S but not in P), churned and new users."""
     recent = active.filter(active.day > ma.first_day(window) - 2 * days)
     in_s = sliding_presence(recent, keys=["user_id"], days=days)
     none = ibis.literal(0, "int64")
@@ -153,7 +153,7 @@ def agrees_with_users_active(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The number of active users in each window equals Users Active Daily, Weekly or Monthly."""
+    """Each window's number of active users equals Users Active Daily, Weekly or Monthly."""
     tables = (gold_users_active_daily, gold_users_active_weekly, gold_users_active_monthly)
     published = ma.materialized(
         ibis.union(
@@ -185,6 +185,6 @@ def agrees_with_users_active(
             "metric_date",
             "window_days",
             active=then.was_active,
-            found_in=ibis.literal("window before"),
+            found_in=ibis.literal("preceding window"),
         )
     )

@@ -14,8 +14,8 @@ from monstera_assets.gold.metrics import NAMING_CONVENTION
 TABLE = ma.declare_table(
     "gold_metric_catalog",
     grain="one metric in one table",
-    description="Which metrics exist, and how are they defined, computed and owned? The rows come from"
-    " the declarations of the gold tables.",
+    description="Which metrics exist, how are they defined and computed, and who owns them? The rows"
+    " come from the gold table declarations.",
     key=("table_name", "column_name"),
     columns=(
         *ma.columns(
@@ -23,11 +23,11 @@ TABLE = ma.declare_table(
             metric_name="Name in Title Case: [Entity] [Action or State] [Time Period] [by Segment].",
             table_name="Gold table that contains the metric.",
             column_name="Column that contains the metric.",
-            description="Definition of the metric.",
-            formula="Formula of the metric.",
-            grain="Grain of the table.",
-            dimensions="Dimensions of the table, separated by commas.",
-            unit="Unit of the metric.",
+            description="The metric's definition.",
+            formula="The metric's formula.",
+            grain="The table's grain.",
+            dimensions="The table's dimensions, separated by commas.",
+            unit="The metric's unit.",
         ),
         *ma.columns(
             "boolean", is_nullable="Whether the metric can be null; `description` says when."
@@ -36,9 +36,9 @@ TABLE = ma.declare_table(
             "string",
             business_owner="Team that defines the metric.",
             technical_owner="Team that computes the metric.",
-            dashboard_owner="Team that owns the dashboards that show the metric.",
+            dashboard_owner="Team that owns the dashboards showing the metric.",
             refresh="How often the metric is computed, and for which dates.",
-            source_tables="Tables that the metric is computed from, separated by commas.",
+            source_tables="Tables from which the metric is computed, separated by commas.",
             caveats="What to consider when interpreting the metric; may be empty.",
         ),
     ),

@@ -36,7 +36,7 @@ ACTIVATION_RATE = ma.Metric(
     " within 7 days of signup; null if there are no such users or if any of them signed up before"
     " the first partition.",
     "count(first qualifying event - signup <= 7) / count(signups of D-13 to D-7)",
-    caveats="The metric covers the most recent week whose signups are all at least 7 days old.",
+    caveats="The metric covers the latest week in which every signup is at least 7 days old.",
 )
 USERS_IN_STATE = {
     state: ma.Metric(
@@ -74,7 +74,7 @@ TABLE = ma.metric_table(
     "gold_overall_metrics",
     grain="one date",
     description="What are the company's headline metrics on each date? They cover active, new and"
-    " activated users, accounts in use, users and accounts by state, revenue and its retention, health"
+    " activated users, accounts in use, users and accounts by state, revenue, revenue retention, health"
     " scores, and weekly and monthly changes.",
     dimensions=(ma.METRIC_DATE,),
     metrics=(
@@ -117,7 +117,7 @@ def gold_overall_metrics(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Combine the totals of the metric tables, the counts by state and the activation rate."""
+    """Combine the metric table totals, the counts by state and the activation rate."""
     created = _total(gold_users_created_daily, CREATED)
     of_revenue = [metric.column_name for metric in revenue.HEADLINES]
     headlines = ma.left_joined(
@@ -140,7 +140,7 @@ def gold_overall_metrics(
         ),
         accounts.group_by(metric_date="snapshot_date").aggregate(
             **ma.counted_by_state(accounts, accounts.current_state, ACCOUNTS_IN_STATE),
-            # The fixed order of summation keeps floating-point results reproducible.
+            # A fixed summation order keeps floating-point results reproducible.
             health=accounts.health_score.collect(order_by=accounts.account_id).sums(),
             accounts=accounts.count(),
         ),
@@ -182,9 +182,9 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
 def _activation(
     users: ir.Table, activity: ir.Table, created: ir.Table, window: ma.Window
 ) -> ir.Table:
-    """For each date, count signups 13 to 7 days earlier and their activations within 7 days.
+    """For each date, count signups 7 to 13 days earlier and their activations within 7 days.
 
-    `created` has one row per loaded date. Activity before the first of these dates is unknown.
+    `created` has one row per loaded date. Activity before the first loaded date is unknown.
     """
     signups = users.select("user_id", signup=ma.day_number(users.user_created_at.date()))
     used = ma.active_days(activity)
@@ -225,7 +225,7 @@ def states_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The counts by state add up to all users and accounts in the histories."""
+    """Counts by state add up to the total numbers of users and accounts in the histories."""
     rows = ma.within(gold_overall_metrics, "metric_date", window)
     published = rows.select(
         "metric_date",

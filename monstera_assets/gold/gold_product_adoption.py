@@ -1,4 +1,4 @@
-"""gold_product_adoption: adoption, activation and states of users per product."""
+"""gold_product_adoption: adoption, activation and user states per product."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ ADOPTION_RATE = ma.Metric(
 )
 ACTIVATION_RATE = ma.Metric(
     "Users Activated Share to Date",
-    "Users activated in the product / users who tried it; null if no user tried it.",
+    "Users activated in the product / users who tried it; null if no users tried it.",
     "activated / tried",
 )
 DAYS_TO_ACTIVATION = ma.Metric(
     "Users Days to Activation Median to Date",
-    "Median days from a user's first access to the first activation event; null if there are no"
+    "Median days from a user's first access to their first activation event; null if there are no"
     " activations.",
     "median(activation_date - date of first access)",
     ma.Unit.DAYS,
@@ -54,8 +54,8 @@ USERS_STARTED = ma.Metric(
 )
 SEQUENCE_POSITION = ma.Metric(
     "Users Sequence Position Mean to Date",
-    "Mean position of the product in the order in which its users adopted the currently active"
-    " products; null if no user adopted it.",
+    "Mean position of the product in its users' adoption order of currently active products;"
+    " null if no users adopted it.",
     "avg(sequence_number)",
     ma.Unit.POSITION,
     nullable=True,
@@ -74,7 +74,7 @@ TABLE = ma.metric_table(
     "gold_product_adoption",
     grain="one active product",
     description="How widely has each active product been adopted by the as-of date? Users are counted"
-    " by step (tried, activated, in use) and by state. Use of a feature counts as use of its product.",
+    " by step (tried, activated, in use) and by state. Using a feature counts as using its product.",
     dimensions=(ma.PRODUCT_ID, ma.AS_OF_DATE),
     key=("product_id",),
     metrics=(

@@ -1,4 +1,4 @@
-"""gold_product_recommendations: products that a user may adopt next, with reasons."""
+"""gold_product_recommendations: products each user may adopt next, with reasons."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ TABLE = ma.declare_table(
     grain="one user (neither churned nor deleted) and rank from 1 to 3",
     description="Which products should each user adopt next, and why? For each user, the table"
     " lists up to three active, launched products that the user has not adopted. They are ranked by"
-    " affinity with the user's products if affinity predicts the next adoption better, and otherwise by"
-    " popularity. gold_recommendation_evaluation shows how accurate the rankings were in the past.",
+    " affinity with the user's products if affinity is the better predictor, and otherwise by"
+    " popularity. gold_recommendation_evaluation shows how accurate past rankings were.",
     key=("user_id", "recommendation_rank"),
     columns=(
         *(ma.USER_ID, ma.ACCOUNT_OF_USER),
         ma.Column(
             "platform_state",
             "string",
-            "State of the user at the end of the as-of date.",
+            "The user's state at the end of the as-of date.",
             allowed=tuple(state for state in ma.UserState if state not in EXCLUDED_STATES),
         ),
-        *ma.columns("int64", recommendation_rank="Rank of the product, from 1 (best) to 3."),
+        *ma.columns("int64", recommendation_rank="The product's rank, from 1 (best) to 3."),
         ma.PRODUCT_ID,
         ma.Column(
             "recommendation_source",
             "string",
             "Basis of the rank: affinity, or popularity if the product has no affinity with an"
-            " adopted product. The basis is always popularity if affinity was not better or there"
-            " was not enough data.",
+            " adopted product. The basis is always popularity if affinity did not beat it in"
+            " the evaluation or there was not enough data.",
             allowed=tuple(RecommendationSource),
         ),
         *ma.columns(
             "float64",
-            score="Score between 0 and 1. For affinity, the share of users with because_product_id"
-            " but not this product who later adopted this product, shrunk toward the product's"
+            score="Score between 0 and 1. For affinity, of the users with because_product_id but not"
+            " this product, the share who later adopted this product, shrunk toward the product's"
             " average share. For popularity, the share of all users who have adopted the product."
             " The two kinds of scores are not comparable.",
         ),
@@ -67,7 +67,7 @@ TABLE = ma.declare_table(
             " null for popularity.",
             users_in_order="Users counted in users_without who later adopted the product; null for"
             " popularity.",
-            users_both=_OF_PAIR.format("Users who adopted both products of the pair"),
+            users_both=_OF_PAIR.format("Users who adopted both products in the pair"),
         ),
         *ma.columns(
             "float64",
@@ -76,7 +76,7 @@ TABLE = ma.declare_table(
             co_adoption_rate=_OF_PAIR.format(
                 "users_both as a share of the users who adopted because_product_id"
             ),
-            lift=_OF_PAIR.format("Lift of the pair (1 if the two products are independent)"),
+            lift=_OF_PAIR.format("The pair's lift (1 if the two products are independent)"),
         ),
         *COUNTED_COLUMNS,
         ma.AS_OF_DATE,
@@ -110,7 +110,7 @@ def gold_product_recommendations(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Recommend products to the users on the as-of date, in the published order."""
+    """Recommend products to users for the as-of date, in the published order."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.evaluation_date.isnull(), evaluation.is_published)
     rows = recommend(
@@ -138,7 +138,7 @@ def everybody_has_what_is_left(
     silver_user_product_states: ir.Table,
     bronze_product_catalog: ir.Table,
 ) -> ir.Table:
-    """Each user has three recommendations, or fewer if fewer products are left, ranked from 1."""
+    """Each user has three recommendations ranked from 1, or fewer if fewer products are left."""
     people = silver_user_current_state
     people = people.filter(is_eligible(people.platform_state))
     states = silver_user_product_states
@@ -193,7 +193,7 @@ def reasons_are_those_of_affinity(
     *,
     policy: ma.LifecyclePolicy,
 ) -> ir.Table:
-    """Each user has adopted because_product_id, and counts agree with silver_product_affinity."""
+    """Each user has adopted because_product_id, and the counts agree with silver_product_affinity."""
     rows = gold_product_recommendations
     by_affinity = rows.recommendation_source == _AFFINITY
     numbers = ("users_without", "users_in_order", *_OF_PAIRS)
@@ -231,7 +231,7 @@ def reasons_are_those_of_affinity(
 def scores_are_consistent(
     gold_product_recommendations: ir.Table, gold_recommendation_evaluation: ir.Table
 ) -> ir.Table:
-    """Scores are shares, do not increase with the rank, and use affinity only if it is published."""
+    """Scores are shares, never increase down the ranking, and use affinity only if it is published."""
     evaluation = gold_recommendation_evaluation
     published = evaluation.filter(evaluation.is_published).aggregate(
         published=evaluation.predictor.max()

@@ -16,7 +16,7 @@ from monstera_assets.prediction.recommendation_evaluation import (
 from monstera_assets.prediction.recommendations import VERSION
 
 COUNTED_COLUMNS = (
-    *ma.columns("string", recommendation_version="Version of the method for ranking products."),
+    *ma.columns("string", recommendation_version="Version of the ranking method."),
     *ma.columns(
         "date",
         nullable=True,
@@ -28,11 +28,11 @@ COUNTED_COLUMNS = (
 
 TABLE = ma.declare_table(
     "gold_recommendation_evaluation",
-    grain="one evaluation date (or all dates together) and order of products",
+    grain="one evaluation date (or all dates together) and product order",
     description="How accurately was the next adopted product predicted in the past? The evaluation"
     " covers users who had adopted a product by the evaluation date and adopted another within 30"
-    " days. The product to predict is the first one adopted in these 30 days. Affinity, popularity"
-    " and a random order are compared for the same users. A product that had not been launched by"
+    " days. The product to predict is the first one adopted in those 30 days. Affinity, popularity"
+    " and a random order are compared on the same users. A product that had not been launched by"
     " the evaluation date counts as a miss.",
     key=("evaluation_date", "predictor"),
     columns=(
@@ -58,8 +58,8 @@ TABLE = ma.declare_table(
             " no users.",
             hit_rate_at_3="Share of users who adopted one of the first three products; null if"
             " there are no users.",
-            mean_reciprocal_rank="Mean of 1 / rank of the adopted product, or 0 if it was not"
-            " ranked; null if there are no users.",
+            mean_reciprocal_rank="Mean of 1 / rank of the adopted product (0 if it was not"
+            " ranked); null if there are no users.",
         ),
         *ma.columns(
             "boolean",
@@ -79,7 +79,7 @@ _RATES = ("hit_rate_at_1", "hit_rate_at_3", "mean_reciprocal_rank")
 
 
 def overall(relation: ir.Table) -> ir.Table:
-    """Return the rows for all dates together."""
+    """Return the rows that cover all dates."""
     return relation.filter(relation.evaluation_date.isnull())
 
 
@@ -104,7 +104,7 @@ def _by_date(relation: ir.Table) -> ir.Table:
     TABLE,
     days={"silver_user_state_history": ma.ALL_DAYS},
     previews=[
-        ma.Preview("All evaluation dates together", _comparison),
+        ma.Preview("All evaluation dates combined", _comparison),
         ma.Preview("By date", _by_date, bar="mean_reciprocal_rank", is_share=True),
     ],
 )
@@ -161,7 +161,7 @@ def nothing_is_learned_from_the_future(gold_recommendation_evaluation: ir.Table)
 
 @ma.rule(TABLE)
 def within_bounds(gold_recommendation_evaluation: ir.Table) -> ir.Table:
-    """Rates are within their bounds, and all orders are evaluated for the same users."""
+    """Rates are within their bounds, and all orders are evaluated on the same users."""
     rows = gold_recommendation_evaluation
     at_1, at_3, mean = (rows[name] for name in _RATES)
     is_possible = ibis.and_(

@@ -8,9 +8,9 @@ import ibis.expr.types as ir
 from monstera_assets.gold import authoring as ma
 
 COHORT_TYPES = {"month": ("M", 30), "week": ("W", 7)}
-"""For each cohort type, the Ibis unit that truncates signup dates, and the days per period."""
+"""For each cohort type, the Ibis unit for truncating signup dates, and the days per period."""
 
-_IMMATURE = "null if the period began before the history or if not every member has completed it"
+_IMMATURE = "null if the period started before the history or if some members have not completed it"
 
 
 def _users(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
@@ -44,7 +44,7 @@ USERS_RETAINED = _users(
 RETENTION = _share("Retained", "Users retained")
 USERS_RETAINED_UNBOUNDED = _users(
     "Retained Unbounded",
-    "Users with a qualifying event in the period or later, up to the as-of date",
+    "Users with a qualifying event in the period or later, through the as-of date",
     "count(distinct user_id) where days since signup are in the period or after it",
     "Users in older cohorts have had more time to come back.",
 )
@@ -63,20 +63,20 @@ TABLE = ma.metric_table(
     grain="one cohort and period after signup",
     description="What share of each signup cohort came back in each period after signup? Periods are"
     " counted from each user's own signup and last 30 days for monthly cohorts and 7 days for weekly"
-    " cohorts. Period 0 begins on the day of signup. A period has a row once the first member of the"
-    " cohort has entered it.",
+    " cohorts. Period 0 starts on the signup day. A period has a row once the cohort's first member"
+    " has entered it.",
     dimensions=(
         ma.Column(
             "cohort_type",
             "string",
-            "Whether users are grouped by month or by week of signup. Weeks begin on Monday.",
+            "Whether users are grouped by signup month or signup week. Weeks start on Monday.",
             allowed=tuple(COHORT_TYPES),
         ),
         ma.Column("cohort_start", "date", "First day of the signup month or week."),
         ma.Column(
             "period_number",
             "int64",
-            "Period n covers days n x length to (n + 1) x length - 1 after signup.",
+            "Period n covers days n x length through (n + 1) x length - 1 after signup.",
         ),
         ma.AS_OF_DATE,
     ),
@@ -111,7 +111,7 @@ _CELL = ("cohort_start", "period_number")
 @ma.table_asset(
     TABLE,
     days={"silver_daily_user_activity": ma.ALL_DAYS, "silver_user_state_history": ma.ALL_DAYS},
-    previews=[ma.Preview("Retention by month of signup", _monthly_table, is_share=True)],
+    previews=[ma.Preview("Retention by signup month", _monthly_table, is_share=True)],
 )
 def gold_retention_cohorts(
     bronze_users: ir.Table,
@@ -197,7 +197,7 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort_type: str)
 
 @ma.rule(TABLE)
 def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir.Table) -> ir.Table:
-    """Each user who has signed up is in one cohort of each type."""
+    """Each user who has signed up is in exactly one cohort of each type."""
     rows = gold_retention_cohorts
     as_of = rows.aggregate(day=rows.as_of_date.max()).day.as_scalar()
     published = rows.group_by("cohort_type", "cohort_start").aggregate(

@@ -11,7 +11,7 @@ from monstera_assets.lifecycle.intervals import FOREVER, overlay
 
 RETENTION_DAYS = 30
 
-_LOST = "Lost revenue is negative, so that the movements add up."
+_LOST = "Lost revenue is negative so that the movements add up."
 
 
 def _money(name: str, definition: str, formula: str, caveats: str = "") -> ma.Metric:
@@ -21,27 +21,27 @@ def _money(name: str, definition: str, formula: str, caveats: str = "") -> ma.Me
 REVENUE_OPENING = _money(
     "Opening",
     "Monthly recurring revenue at the end of the previous day.",
-    "sum(monthly_recurring_revenue) of the day before",
+    "sum(monthly_recurring_revenue) on the previous day",
 )
 REVENUE_CLOSING = _money(
     "Closing",
     "Monthly recurring revenue (MRR) at the end of the day.",
-    "sum(monthly_recurring_revenue) over the accounts that pay",
+    "sum(monthly_recurring_revenue) over paying accounts",
 )
 MOVEMENTS = {
     "new": _money(
         "New",
-        "Revenue from accounts that have revenue for the first time.",
+        "Revenue from accounts that pay for the first time.",
         "sum(now) where then = 0 and never paid before",
     ),
     "expansion": _money(
         "Expansion",
-        "Increase in revenue since the day before, from accounts that paid on both days.",
+        "Revenue increase since the previous day from accounts that paid on both days.",
         "sum(now - then) where now > then > 0",
     ),
     "contraction": _money(
         "Contraction",
-        "Decrease in revenue since the day before, from accounts that paid on both days, as a negative"
+        "Revenue decrease since the previous day from accounts that paid on both days, as a negative"
         " amount.",
         "sum(now - then) where 0 < now < then",
         _LOST,
@@ -56,7 +56,7 @@ MOVEMENTS = {
     ),
     "reactivated": _money(
         "Reactivated",
-        "Revenue from accounts that paid earlier but not on the day before, even if the gap was short.",
+        "Revenue from accounts that paid before, but not on the previous day, even after a short gap.",
         "sum(now) where then = 0 and paid before",
     ),
 }
@@ -66,10 +66,10 @@ ACCOUNTS_PAYING = ma.Metric(
     "Accounts with recurring revenue at the end of the day.",
     "count(account_id) where monthly_recurring_revenue > 0",
 )
-_RETAINED = "for the accounts that paid 30 days before; null if there are none"
+_RETAINED = "for accounts that paid 30 days earlier; null if there are none"
 REVENUE_RETAINED_NET = ma.Metric(
     "Revenue Retained Net Monthly",
-    f"Revenue on the date / revenue 30 days before, {_RETAINED}.",
+    f"Revenue on the date / revenue 30 days earlier, {_RETAINED}.",
     "sum(now) / sum(then)",
     ma.Unit.RATIO,
     caveats="Neither sum includes accounts that did not pay 30 days earlier. Expansion can raise"
@@ -77,7 +77,7 @@ REVENUE_RETAINED_NET = ma.Metric(
 )
 REVENUE_RETAINED_GROSS = ma.Metric(
     "Revenue Retained Gross Monthly",
-    f"Revenue on the date without expansion / revenue 30 days before, {_RETAINED}.",
+    f"Revenue on the date excluding expansion / revenue 30 days earlier, {_RETAINED}.",
     "sum(least(now, then)) / sum(then)",
     ma.Unit.SHARE,
 )
@@ -165,7 +165,7 @@ def _changes(revenue: ir.Table, window: ma.Window) -> ir.Table:
 
 
 def _retained(revenue: ir.Table, window: ma.Window) -> ir.Table:
-    """Return the changes in revenue (now, then, lesser) of accounts that paid 30 days earlier."""
+    """Return the revenue changes (now, then, lesser) of accounts that paid 30 days earlier."""
     shifted = revenue.select(
         "account_id",
         valid_from=revenue.valid_from + RETENTION_DAYS,
@@ -208,7 +208,7 @@ def movements_add_up(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir
 def agrees_with_account_history(
     gold_revenue_metrics: ir.Table, silver_account_state_history: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Closing revenue and paying accounts agree with silver_account_state_history."""
+    """Closing revenue and the number of paying accounts agree with silver_account_state_history."""
     history = ma.within(silver_account_state_history, "snapshot_date", window)
     added_up = history.group_by(metric_date="snapshot_date").aggregate(
         revenue=history.monthly_recurring_revenue.sum(),
@@ -226,7 +226,7 @@ def agrees_with_account_history(
 
 @ma.rule(TABLE)
 def retention_is_in_bounds(gold_revenue_metrics: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Retention is not negative, and gross retention does not exceed 1 or net retention."""
+    """Retention is never negative, and gross retention exceeds neither 1 nor net retention."""
     rows = ma.within(gold_revenue_metrics, "metric_date", window)
     net, gross = ma.metric_columns(rows, REVENUE_RETAINED_NET, REVENUE_RETAINED_GROSS)
     impossible = (gross > 1) | (gross > net) | (gross < 0)

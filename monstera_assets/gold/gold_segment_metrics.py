@@ -18,7 +18,7 @@ SEGMENT_VALUES: Mapping[str, Sequence[str]] = {
 }
 """Values of each lifecycle and behavioral dimension, in order."""
 
-_IN = "in the segment at the end of the date"
+_IN = "in the segment at the end of the day"
 USERS_IN_SEGMENT = ma.Metric("Users in Segment Daily", f"Users {_IN}.", "count(user_id)")
 SEGMENT_SHARE = ma.Metric(
     "Users in Segment Share Daily",
@@ -27,17 +27,17 @@ SEGMENT_SHARE = ma.Metric(
 )
 SEGMENT_ACTIVE_DAILY = ma.Metric(
     "Users in Segment Active Daily",
-    f"Users {_IN} who had a qualifying event on that date.",
+    f"Users {_IN} who had a qualifying event on that day.",
     "count(user_id) where days_quiet = 0",
 )
 SEGMENT_ACTIVE_MONTHLY = ma.Metric(
     "Users in Segment Active Monthly",
-    f"Users {_IN} who had a qualifying event in the 30 days that end on that date.",
+    f"Users {_IN} who had a qualifying event in the 30 days ending on that day.",
     "count(user_id) where days_quiet <= 29",
 )
 SEGMENT_EVENTS = ma.Metric(
     "Events in Segment Qualifying Monthly",
-    f"Qualifying events in the 30 days that end on the date, from users {_IN}.",
+    f"Qualifying events from users {_IN}, in the 30 days ending on that day.",
     "sum(events_30)",
 )
 _COUNTS = (USERS_IN_SEGMENT, SEGMENT_ACTIVE_DAILY, SEGMENT_ACTIVE_MONTHLY, SEGMENT_EVENTS)
@@ -77,7 +77,7 @@ def gold_segment_metrics(
     )
     segments = silver_user_segment_history
     users = ma.materialized(segments.inner_join(states, ["user_id", "snapshot_date"]))
-    # Only a few combinations of dimensions occur, so aggregating first scans the users only once.
+    # Few combinations of dimensions occur, so aggregating first scans the users only once.
     combined = users.group_by("snapshot_date", *SEGMENT_VALUES).aggregate(
         **{
             USERS_IN_SEGMENT.column_name: users.count(),
@@ -112,7 +112,7 @@ def segments_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The segments of each dimension add up to all users and to all active users."""
+    """Each dimension's segments add up to all users and to all active users."""
     rows = ma.within(gold_segment_metrics, "metric_date", window)
     sums = rows.group_by("metric_date", "segment_dimension").aggregate(
         **ma.sums(rows, *_COUNT_COLUMNS)

@@ -24,7 +24,7 @@ _STATES = {PLATFORM: ma.UserState, PRODUCT: ADOPTED_STATES, ACCOUNT: ma.AccountS
 
 MEMBERS = ma.Metric(
     "Members in State Daily",
-    "Users, product relationships or accounts in the state at the end of the date.",
+    "Users, product relationships or accounts in the state at the end of the day.",
     "count(members)",
 )
 MEMBERS_SHARE = ma.Metric(
@@ -34,7 +34,7 @@ MEMBERS_SHARE = ma.Metric(
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",
-    "Members who entered the state on the date, including members who first appear on that date.",
+    "Members who entered the state on the date, including members who first appear on that day.",
     "count(moves by to_state) + count(members whose first day it is)",
 )
 LEFT = ma.Metric(
@@ -44,11 +44,11 @@ LEFT = ma.Metric(
 )
 NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
-    "Sum, over all accounts, of the squared net change in the number of the account's members in"
-    " the state. It equals the number of transitions if each transition was in a different account,"
+    "Sum over all accounts of the squared net change in the number of the account's members in"
+    " the state. It equals the number of transitions if each occurred in a different account,"
     " and is much larger if members of the same account changed state together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
-    caveats="If accounts act independently of each other, this is the variance of the net change.",
+    caveats="If accounts act independently, this is the variance of the net change.",
 )
 
 SEGMENT_OF_SCOPE = ("scope", "segment_dimension", "segment_value")
@@ -58,10 +58,10 @@ _KEY = (*SEGMENT_OF_SCOPE, "state")
 TABLE = ma.metric_table(
     "gold_state_distribution",
     grain="one date, scope, segment and state, including states without members",
-    description="How are users, product relationships and accounts distributed over their states"
+    description="How are users, product relationships and accounts distributed across states"
     f" on each date? Users are counted in total (`{ma.TOTAL}`) and by"
     f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, using the latest"
-    " row of the user and account. Relationships are counted by product, and accounts only in total.",
+    " user and account rows. Relationships are counted by product, and accounts only in total.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
@@ -94,7 +94,7 @@ def gold_state_distribution(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Count the members at the end of each date and the transitions on that date."""
+    """Count the members at the end of each day and the transitions on that day."""
     segments = ma.materialized(segments_and_accounts(bronze_users, bronze_accounts))
     histories = with_entry(
         silver_user_state_history,
@@ -136,7 +136,7 @@ def segments_and_accounts(users: ir.Table, accounts: ir.Table) -> ir.Table:
 def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
     people = user_dimensions(users, accounts).drop("account_id")
     rows = history.inner_join(people, "user_id")
-    # Only a few combinations of dimensions occur, so aggregating first scans the users only once.
+    # Few combinations of dimensions occur, so aggregating first scans the users only once.
     combined = ma.materialized(
         rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS).aggregate(
             members=rows.count(), entered=rows.count(where=rows.enters)
@@ -240,7 +240,7 @@ def states_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """For each dimension, the counts of all states add up to the number of rows in the history."""
+    """For each dimension, the state counts add up to the number of rows in the history."""
     rows = ma.within(gold_state_distribution, "metric_date", window)
     published = rows.group_by("metric_date", "scope", "segment_dimension").aggregate(
         members=rows[MEMBERS.column_name].sum().cast("int64")
@@ -266,7 +266,7 @@ def states_add_up(
 
 @ma.rule(TABLE)
 def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.Window) -> ir.Table:
-    """The count of each state is the previous day's count plus entries minus departures."""
+    """Each state's count is the previous day's count plus entries minus exits."""
     rows = gold_state_distribution
     nearby = ma.materialized(
         rows.filter(rows.metric_date.between(ma.days_earlier(window.first, 1), window.last))

@@ -35,7 +35,7 @@ _ROUNDING = 1e-9
 
 
 class Severity(StrEnum):
-    """Severity of an anomaly."""
+    """The severity of an anomaly."""
 
     HIGH = "high"
     MEDIUM = "medium"
@@ -55,7 +55,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "span",
             "string",
-            "Evaluated period: the day, or the week that ends on that day. A week is compared with the"
+            "Evaluated period: the day, or the week ending on that day. A week is compared with the"
             " weeks that ended 4 to 15 weeks earlier.",
             allowed=tuple(Span),
         ),
@@ -63,29 +63,31 @@ TABLE = ma.declare_table(
             "measure",
             "string",
             "Evaluated measure. state_share: members in the state / members of the segment, evaluated"
-            " by its change since the day before. active_share: users active on the day / users active"
-            " in the 30 days that end on it. events_per_active_user: qualifying events on the day /"
+            " by its change from the previous day. active_share: users active on the day / users active"
+            " in the 30 days ending on it. events_per_active_user: qualifying events on the day /"
             " users active on that day.",
             allowed=tuple(Measure),
         ),
         SCOPE,
         *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, distribution.PRODUCT_DIMENSION), "members"),
-        *ma.columns("string", state=f"The state; `{ma.TOTAL}` for measures of activity."),
+        *ma.columns("string", state=f"The state; `{ma.TOTAL}` for activity measures."),
         *ma.columns(
             "int64",
             members="Members of the segment. For active_share, only users active in the last 30 days"
-            " count; for events_per_active_user, only users active on the day. Weeks have daily means.",
+            " count. For events_per_active_user, only users active on the day count. For weeks, the"
+            " value is the daily mean.",
         ),
         *ma.columns(
             "float64",
             observed="Observed value: a share between 0 and 1, or events per user.",
-            expected="Expected value, in the unit of `observed`.",
-            expected_low="Lower end of the expected range.",
-            expected_high="Upper end of the expected range.",
+            expected="Expected value, in the same unit as `observed`.",
+            expected_low="Lower bound of the expected range.",
+            expected_high="Upper bound of the expected range.",
         ),
         *ma.columns(
             "int64",
-            members_deviating="Observed minus expected members or events; for a week, the daily mean.",
+            members_deviating="Observed minus expected number of members or events; for a week, the"
+            " daily mean.",
         ),
         ma.Column("direction", "string", "Direction of the deviation.", allowed=tuple(Direction)),
         *ma.columns(
@@ -97,27 +99,27 @@ TABLE = ma.declare_table(
             "int64",
             series_judged="Number of series of the same kind (state shares, daily or weekly activity)"
             " that were evaluated on the date.",
-            days_in_row="Consecutive days, up to the date, on which the series was out of range: 1 on"
-            f" the first day, at most {ROW_DAYS}.",
+            days_in_row="Consecutive days through the date on which the series was out of range: 1 on"
+            f" the first day, and at most {ROW_DAYS}.",
         ),
         ma.Column(
             "severity",
             "string",
-            "high for the daily activity of all users, medium for other daily anomalies, low for weekly"
-            " anomalies.",
+            "high for daily activity across all users, medium for other daily anomalies, and low for"
+            " weekly anomalies.",
             allowed=tuple(Severity),
         ),
         *ma.columns("string", model_version="Version of the detection method."),
         *ma.columns(
             "date",
-            training_first_date="First day that the expected value depends on.",
-            training_last_date="Last day that the expected value depends on, which is before the date.",
+            training_first_date="First day used to compute the expected value.",
+            training_last_date="Last day used to compute the expected value; always before the date.",
         ),
         *ma.columns(
             "string",
             nullable=True,
-            moves_behind="The transitions in the segment and span whose count differs most from"
-            f" the usual count (the mean of the previous {BASELINE_DAYS} days), with both counts;"
+            moves_behind="The transitions in the segment and span whose counts differ most from"
+            f" their usual counts (means over the previous {BASELINE_DAYS} days), with both counts;"
             " null if no count differs.",
         ),
     ),
@@ -155,7 +157,7 @@ def _by_severity(relation: ir.Table) -> ir.Table:
         "silver_account_state_transitions": _TRANSITION_DAYS,
     },
     previews=[
-        ma.Preview("Anomalies that began in the 28 days up to the latest anomaly", _by_severity)
+        ma.Preview("Anomalies that started in the 28 days through the latest anomaly", _by_severity)
     ],
 )
 def gold_state_distribution_anomalies(
@@ -171,13 +173,13 @@ def gold_state_distribution_anomalies(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Evaluate every series per day and, for the shares of active users, also per week."""
+    """Evaluate every series by day, and active-user shares also by week."""
     active = active_shares(gold_users_active_daily, gold_users_active_monthly, policy)
     activity = active.union(events_per_user(gold_activity_metrics, policy))
     states = state_shares(gold_state_distribution, policy)
     families = ((states, Span.DAY), (activity, Span.DAY), (active, Span.WEEK))
-    # The false-alarm budget is divided among families of series, so that the many state series do not
-    # widen the ranges of the others.
+    # The false-alarm budget is divided among series families so that the many state series do not
+    # widen the other ranges.
     false_alarms = policy.anomalies.max_false_alarms / len(families)
     rows = ibis.union(
         *(_out_of_range(series, span, false_alarms, policy) for series, span in families)
@@ -203,7 +205,7 @@ def gold_state_distribution_anomalies(
 def _out_of_range(
     series: ir.Table, span: Span, false_alarms: float, policy: ma.LifecyclePolicy
 ) -> ir.Table:
-    """Return the days that are out of range, with the number of consecutive days so far."""
+    """Return the out-of-range days, with the number of consecutive days so far."""
     rows = evaluate(
         series, keys=SERIES, span=span, policy=policy.anomalies, false_alarms=false_alarms
     )
@@ -251,7 +253,7 @@ def observed_is_published(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The observed value of each day equals the value in the state and activity tables."""
+    """Each day's observed value equals the value in the state and activity tables."""
     rows = ma.within(gold_state_distribution_anomalies, ma.METRIC_DATE.name, window)
     rows = rows.filter(rows.span == str(Span.DAY), rows.measure != str(Measure.EVENTS_PER_USER))
     states = ma.within(gold_state_distribution, ma.METRIC_DATE.name, window)

@@ -46,7 +46,7 @@ MOVES = ma.Metric(
 )
 DAYS_IN_STATE = ma.Metric(
     "Moves Days in State Mean Daily",
-    "Mean days spent in the previous state, for the transitions on the date; null if there are none.",
+    "Mean days spent in the previous state before transitions on the date; null if there are none.",
     "avg(days_in_previous_state)",
     ma.Unit.DAYS,
     nullable=True,
@@ -56,9 +56,9 @@ DAYS_IN_STATE = ma.Metric(
 def _rate(name: str, moved: str, then: str, caveats: str = "") -> ma.Metric:
     return ma.Metric(
         f"Users {name} Share Weekly",
-        f"{moved} in the 7 days that end on the date / users who, 7 days before, were {then}; null"
+        f"{moved} in the 7 days ending on the date / users who, 7 days earlier, were {then}; null"
         " if there are no such users or the row is not the platform total.",
-        f"count(transitions of 7 days) / count(users {then} 7 days before)",
+        f"count(transitions of 7 days) / count(users {then} 7 days earlier)",
         caveats=caveats,
     )
 
@@ -67,7 +67,7 @@ CHURN_RATE = _rate(
     "Churned",
     "Transitions to churned",
     "active, returning, reactivated, dunning or dormant",
-    "The numerator includes users who churn from the state new, but the denominator does not.",
+    "The numerator includes users who churn from state new, but the denominator does not.",
 )
 DORMANCY_RATE = _rate(
     "Dormant", "Transitions to dormant", "active, returning, reactivated or dunning"
@@ -80,14 +80,14 @@ REACTIVATION_RATE = _rate(
 )
 RECOVERY_RATE = ma.Metric(
     "Accounts Dunning Recovered Share Monthly",
-    "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days that end"
-    " on the date; null if no failures were closed or the row is not the account total. A lapse closes"
+    "Payment failures closed by recovery or renewal / payment failures closed, in the 30 days ending on"
+    " the date; null if no failures were closed or the row is not the account total. A lapse closes"
     " failures on its first day. A new subscription also closes them but is not a recovery.",
     "count(failures closed by recovery or renewal) / count(failures closed)",
 )
 FAILURES_CLOSED = ma.Metric(
     "Accounts Dunning Failures Closed Monthly",
-    "Payment failures closed in the 30 days that end on the date; null in rows other than the account"
+    "Payment failures closed in the 30 days ending on the date; null in rows other than the account"
     " total.",
     "count(failures closed)",
     ma.Unit.FAILURES,
@@ -98,9 +98,9 @@ RATES = (CHURN_RATE, DORMANCY_RATE, WIN_BACK_RATE, REACTIVATION_RATE, RECOVERY_R
 TABLE = ma.metric_table(
     "gold_state_transition_metrics",
     grain="one date, scope and allowed transition, plus one total per date and scope",
-    description="How many users, product relationships (of all products together) and accounts changed"
-    " state on each date, and how high are the churn, dormancy, win-back, reactivation and recovery"
-    f" rates? Rows with `{ma.TOTAL}` in both states contain the total and the rates.",
+    description="How many users, product relationships (across all products) and accounts changed state"
+    " on each date, and what are the churn, dormancy, win-back, reactivation and recovery"
+    f" rates? Rows with `{ma.TOTAL}` in both state columns contain the total and the rates.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
@@ -131,7 +131,7 @@ def gold_state_transition_metrics(
     policy: ma.LifecyclePolicy,
     window: ma.Window,
 ) -> ir.Table:
-    """Count transitions by date and kind, and compute rates relative to the users a week before."""
+    """Count transitions by date and kind, and compute rates relative to the users a week earlier."""
     users, accounts = silver_user_state_transitions, silver_account_state_transitions
     columns = ("transition_date", "from_state", "to_state", "days_in_previous_state")
     transitions = users.select("scope", *columns).union(
@@ -229,7 +229,7 @@ def _weekly(transitions: ir.Table, history: ir.Table, window: ma.Window) -> ir.T
 
 
 def _closings(failures: ir.Table, window: ma.Window) -> ir.Table:
-    """For each date, count the failures closed in the last 30 days and how many were paid."""
+    """For each date, count failures closed in the last 30 days, and how many of them were paid."""
     paid = failures.closed_by.isin([str(ClosedBy.RECOVERY), str(ClosedBy.RENEWAL)])
     by_day = failures.group_by(day="closed_day").aggregate(
         closed=failures.count(), recovered=failures.count(where=paid)
@@ -246,7 +246,7 @@ def agree_with_transitions(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The transitions of each scope add up to its total and agree with the silver tables."""
+    """Each scope's transitions add up to its total and agree with the silver tables."""
     rows = ma.within(gold_state_transition_metrics, "metric_date", window)
     moves = rows[MOVES.column_name]
     published = rows.group_by("metric_date", "scope").aggregate(
@@ -277,9 +277,9 @@ def flows_equal_differences_of_counts(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Transitions explain the change in the number of entities per state since the day before.
+    """Transitions explain the daily change in the number of entities per state.
 
-    Entities without a row on the day before count as entries, not transitions. The first day of the
+    Entities without a row on the previous day count as entries, not transitions. The first day of the
     history is not compared.
     """
     histories = with_entry(
@@ -327,7 +327,7 @@ def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
 def with_entry(
     users: ir.Table, products: ir.Table, accounts: ir.Table, bronze_accounts: ir.Table
 ) -> dict[str, ir.Table]:
-    """Return the history of each scope with `state` and `enters` (true on the first day)."""
+    """Return each scope's history with `state` and `enters` (true on the first day)."""
     created = bronze_accounts.select(
         "account_id", created_on=bronze_accounts.account_created_at.date()
     )

@@ -21,15 +21,14 @@ TABLE = ma.declare_table(
     "gold_user_churn_scores",
     grain="one user who is active, returning or reactivated on the as-of date",
     description="How likely is each active user to have no qualifying event in the 30 days after the"
-    " as-of date, and why? gold_churn_model_evaluation shows how accurate these scores were in the"
-    " past.",
+    " as-of date, and why? gold_churn_model_evaluation shows how accurate past predictions were.",
     key=("user_id",),
     columns=(
         *(ma.USER_ID, ma.ACCOUNT_OF_USER),
         ma.Column(
             "activity_state",
             "string",
-            "State of the user based on activity alone, regardless of dunning.",
+            "The user's state based on activity alone, regardless of dunning.",
             allowed=tuple(SCORED_STATES),
         ),
         *risk_columns(USERS, "no qualifying event in the 30 days after the as-of date"),
@@ -44,7 +43,7 @@ def gold_user_churn_scores(
     *,
     policy: ma.LifecyclePolicy,
 ) -> pd.DataFrame:
-    """Score the users on the as-of date with the published predictor."""
+    """Score users for the as-of date with the published predictor."""
     evaluation = gold_churn_model_evaluation
     return scored(TABLE, silver_user_churn_features, evaluation, USERS, policy)
 
@@ -57,7 +56,7 @@ def everybody_is_scored(
     *,
     out_of_date: Callable[[str], ir.Table],
 ) -> ir.Table:
-    """All users who are active, returning or reactivated have a score, and no other users do."""
+    """Every active, returning or reactivated user has a score, and no other user does."""
     users = silver_user_current_state
     return differing_scores(
         gold_user_churn_scores,

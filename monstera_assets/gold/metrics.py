@@ -1,8 +1,8 @@
-"""Declarations of metrics: name, definition, formula, unit and caveats.
+"""Metric declarations: name, definition, formula, unit and caveats.
 
-A gold table consists of dimensions and metrics. The declaration of a metric defines its column, its row
-in gold_metric_catalog and its entry on the catalog page. A metric that appears in several tables is
-declared once, in the module of the table that is named after it.
+A gold table consists of dimensions and metrics. A metric's declaration defines its column, its row in
+gold_metric_catalog and its entry on the catalog page. A metric that appears in several tables is
+declared once, in the module of the table named after it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from monstera_assets.warehouse.common_columns import METRIC_DATE
 from monstera_assets.warehouse.tables import TREND_FLAGS, Column, Layer, Table
 
 PERIODS = ("Daily", "Weekly", "Monthly", "to Date", "per Window", "per Period")
-"""Time periods in metric names: the day, the 7 or 30 days that end on it, all days up to it, or the
-window or period of the row."""
+"""Time periods in metric names: the day, the 7 or 30 days ending on it, all days through it, or the
+row's window or period."""
 _CHANGES = ("Week on Week", "Month on Month")
 _SMALL_WORDS = ("a", "an", "and", "from", "in", "of", "on", "per", "the", "to")
 _WORD = rf"(?:[A-Z][A-Za-z]*|[0-9]+|{'|'.join(_SMALL_WORDS)})"
@@ -33,7 +33,7 @@ NAMING_CONVENTION = (
 
 
 class Unit(StrEnum):
-    """Unit of a metric."""
+    """The unit of a metric."""
 
     USERS = "users"
     ACCOUNTS = "accounts"
@@ -61,7 +61,7 @@ _UNITS = {
     "Workflows": Unit.WORKFLOWS,
     "Revenue": Unit.MONEY,
 }
-"""Unit by the first word of a metric's name."""
+"""Units by the first word of the metric name."""
 COUNTS = (
     *(Unit.USERS, Unit.ACCOUNTS, Unit.MEMBERS, Unit.EVENTS),
     *(Unit.WORKFLOWS, Unit.MOVES, Unit.FAILURES),
@@ -82,12 +82,13 @@ class Metric:
 
     Attributes:
         name: name that follows `NAMING_CONVENTION`; the column name is its snake_case form.
-        definition: one sentence, which is also the description of the column.
+        definition: one sentence that also serves as the column description.
         formula: how the metric is computed.
-        unit: counts are integers, and money has two decimal places. By default, the unit follows
-            from the name: share if it contains `Share`, and otherwise the unit of the first word.
+        unit: counts are integers, and money has two decimal places. By default, the unit is
+            derived from the name: share if it contains `Share`, and otherwise the unit for its first
+            word.
         nullable: whether the metric can be null, as quotients always can. The definition says when.
-        caveats: what to consider when reading the metric.
+        caveats: what to consider when interpreting the metric.
 
     Raises:
         ValueError: If the name does not follow the convention or does not imply a unit.
@@ -140,16 +141,16 @@ class Metric:
         period = {7: "Week on Week", 30: "Month on Month"}[days]
         return Metric(
             f"{self.name} {period}",
-            f"Relative change in {self.name} compared with {days} days before; null if the earlier"
+            f"Relative change in {self.name} compared with {days} days earlier; null if the earlier"
             " value is 0 or unknown.",
-            f"({self.column_name} - the same {days} days before) / the same {days} days before",
+            f"({self.column_name} - value {days} days earlier) / value {days} days earlier",
             Unit.CHANGE,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricTable(Table):
-    """A gold table of dimensions and metrics.
+    """A gold table with dimensions and metrics.
 
     Attributes:
         dimensions: the columns that are neither metrics nor trend flags.
@@ -176,7 +177,7 @@ def metric_table(
     """Declare a gold table of metrics.
 
     Args:
-        name: name of the table.
+        name: the table's name.
         grain: what one row represents.
         description: the question that the table answers, followed by notes.
         dimensions: the columns that are not metrics; in a daily table, `metric_date` comes first.
@@ -204,7 +205,7 @@ def metric_table(
 
 
 def metric_columns(rows: ir.Table, *metrics: Metric) -> tuple[ir.Column, ...]:
-    """Return the columns of the given metrics in a table."""
+    """Return a table's columns for the given metrics."""
     return tuple(rows[metric.column_name] for metric in metrics)
 
 
@@ -219,7 +220,7 @@ def counted_by_state(
 
 
 def zero_filled(rows: ir.Table, metrics: Iterable[Metric]) -> dict[str, ir.Value]:
-    """Return the columns of the given metrics with 0 in place of null."""
+    """Return the columns for the given metrics, with nulls replaced by 0."""
     return {metric.column_name: rows[metric.column_name].fill_null(0) for metric in metrics}
 
 
@@ -234,5 +235,5 @@ def snake_case(name: str) -> str:
 
 
 def title_case(name: str) -> str:
-    """Return a snake_case name in Title Case. This is the inverse of `snake_case`."""
+    """Convert a snake_case name to Title Case. This is the inverse of `snake_case`."""
     return " ".join(word if word in _SMALL_WORDS else word.capitalize() for word in name.split("_"))

@@ -1,4 +1,4 @@
-"""Tall metric tables, which have one value per date and segment, including the total.
+"""Tall metric tables with one value per date and segment, including the total.
 
 Each user is in one segment per dimension, so counts of users per segment add up to the total. Each date
 has a row for every segment value that any user has, even if the count is 0.
@@ -31,14 +31,14 @@ SEGMENT_DIMENSIONS = ("country", "plan_type", "acquisition_source", "account_tie
 
 
 def segmented_table(metric: Metric) -> MetricTable:
-    """Declare the tall table of a metric, by date, segment dimension and segment value."""
+    """Declare a metric's tall table, keyed by date, segment dimension and segment value."""
     return metric_table(
         f"gold_{metric.column_name}",
         grain="one date, segment dimension and segment value that at least one user has",
         description=f"What was the value of {metric.name} on each date, in total and by"
         f" {', '.join(SEGMENT_DIMENSIONS[:-1])} and {SEGMENT_DIMENSIONS[-1]}? The total has"
-        f" `{TOTAL}` in both segment columns. Segments come from the latest row of the user and"
-        " account.",
+        f" `{TOTAL}` in both segment columns. Segments come from the latest user and account"
+        " rows.",
         dimensions=(ma.METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
         metrics=(metric,),
     )
@@ -92,11 +92,11 @@ def users_active(
     window: ma.Window,
     metric: str,
 ) -> ir.Table:
-    """Count distinct users with a qualifying event in the `days` days that end on each date.
+    """Count distinct users with a qualifying event in the `days` days ending on each date.
 
     Starting on each day with a qualifying event, a user is counted for `days` days or until the next
-    such day. The metric is a running total of the users who start and stop being counted, so each day
-    is read only once.
+    such day. The metric is a running total: users are added when they start to qualify and subtracted
+    when they stop, so each day is read only once.
 
     `activity` is silver_daily_user_activity for the window and the `days - 1` days before it.
     """
@@ -145,7 +145,7 @@ def counted_by_dimension(
         rows: the rows to aggregate.
         values: for each dimension, the column with its segment values.
         counts: the aggregates.
-        by: further columns to group by.
+        by: additional columns to group by.
     """
     return ibis.union(
         *(
@@ -158,7 +158,7 @@ def counted_by_dimension(
 
 
 def segment_grid(values: Mapping[str, Sequence[str]], window: ma.Window) -> ir.Table:
-    """Return every date of a window with every segment, given the values of each dimension."""
+    """Return each date in a window combined with every segment, given each dimension's values."""
     segments = [
         dict(zip(SEGMENT, pair, strict=True))
         for dimension, of_dimension in values.items()
@@ -177,10 +177,10 @@ def active_entities_differ(
     days: int,
     window: ma.Window,
 ) -> ir.Table:
-    """Return the dates on which the total differs from the count of distinct entities in raw events.
+    """Return dates on which the total differs from the count of distinct entities in the raw events.
 
-    The entities in a sliding window of `days` days are the union of the entities on its days. `entity`
-    is the name of the bronze_events column that is counted.
+    The entities in a sliding window of `days` days are the union of the entities on those days.
+    `entity` is the name of the bronze_events column to count.
     """
     [column] = (each.column_name for each in metric.metrics)
     all_days = ma.Window(ma.days_earlier(window.first, days - 1), window.last)
@@ -214,11 +214,11 @@ def active_entities_differ(
 
 
 def segments_add_up_in(table: MetricTable) -> ma.Rule:
-    """Return the rule that checks that the segments of each dimension add up to the total."""
+    """Return a rule that checks that each dimension's segments add up to the total."""
     [column] = (metric.column_name for metric in table.metrics)
 
     def segments_add_up(rows: ir.Table, *, window: ma.Window) -> ir.Table:
-        """The segments of each dimension add up to the total."""
+        """Each dimension's segments add up to the total."""
         rows = ma.within(rows, ma.METRIC_DATE.name, window)
         total = rows.filter(rows.segment_dimension == TOTAL)
         total = total.select("metric_date", total=column)

@@ -1,4 +1,4 @@
-"""Daily series: sums of changes for every date of a window, including dates without changes."""
+"""Daily series: sums of changes for every date in a window, including dates without changes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from monstera_assets.warehouse.previews import Preview
 
 
 def dates(window: Window) -> ir.Table:
-    """Return one row per date of a window: `metric_date`."""
+    """Return one row per date in a window: `metric_date`."""
     return calendar(window.first, window.last, METRIC_DATE.name)
 
 
 def first_day(window: Window) -> ir.IntegerValue:
-    """Return the day number of the first day of a window."""
+    """Return the day number of a window's first day."""
     return day_number(window.first)
 
 
@@ -33,7 +33,7 @@ def active_days(activity: ir.Table) -> ir.Table:
 def totals_of_day(
     changes: ir.Table, grid: ir.Table, *, keys: Sequence[str] = (), values: Sequence[str]
 ) -> ir.Table:
-    """Return the changes for each row of a grid, or 0 where there are none.
+    """Return the changes for each row in a grid, or 0 where there are none.
 
     Args:
         changes: one row per `keys` and `day` (day number), with `values`.
@@ -51,9 +51,9 @@ def totals_of_day(
 def running_totals(
     changes: ir.Table, grid: ir.Table, *, keys: Sequence[str] = (), values: Sequence[str]
 ) -> ir.Table:
-    """Return the running totals of changes for each row of a grid, starting at 0.
+    """Return running totals of changes for each row in a grid, starting at 0.
 
-    Changes from before the first date count only if `from_first_day` has moved them to that date.
+    Changes before the first date count only if `from_first_day` has moved them to that date.
     """
     dense = totals_of_day(changes, grid, keys=keys, values=values)
     so_far = ibis.window(
@@ -64,12 +64,12 @@ def running_totals(
 
 
 def sums(rows: ir.Table, *names: str) -> dict[str, ir.Value]:
-    """Return the sums of columns, cast back to the column types, because DuckDB widens sums."""
+    """Return column sums, cast back to the column types because DuckDB widens sums."""
     return {name: rows[name].sum().cast(rows[name].type()) for name in names}
 
 
 def totals_of_last_days(changes: ir.Table, window: Window, days: int) -> ir.Table:
-    """For each date of a window, sum the changes over the `days` days ending on that date."""
+    """For each date in a window, sum the changes over the `days` days ending on that date."""
     every = dates(window)
     today = day_number(every.metric_date)
     rows = every.left_join(changes, [changes.day <= today, changes.day > today - days])
@@ -79,17 +79,17 @@ def totals_of_last_days(changes: ir.Table, window: Window, days: int) -> ir.Tabl
 
 
 def from_first_day(changes: ir.Table, window: Window) -> ir.Table:
-    """Move changes from before a window to its first day."""
+    """Move changes that precede a window to its first day."""
     return changes.mutate(day=ibis.greatest(changes.day, first_day(window)))
 
 
 def weekly_trend(title: str, metric: Metric, **row: str) -> Preview:
-    """Return a preview of a metric on the latest date and the same weekday in the 25 weeks before it.
+    """Return a preview of a metric on the latest date and the same weekday in the preceding 25 weeks.
 
     Args:
-        title: title of the preview.
-        metric: a metric of a table with one row per date and combination of dimensions.
-        row: the value of each dimension to select.
+        title: the preview's title.
+        metric: a metric from a table with one row per date and combination of dimensions.
+        row: the value to select for each dimension.
     """
 
     def rows(relation: ir.Table) -> ir.Table:

@@ -1,4 +1,4 @@
-"""Build the tables of users active daily, weekly and monthly."""
+"""Build the tables of daily, weekly and monthly active users."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from monstera_assets.gold.segments import (
 def users_active_table(
     period: str, *, days: int, caveats: str = "", trend: str = ""
 ) -> tuple[ma.MetricTable, ma.TableAsset, ma.Rule, ma.Rule]:
-    """Return a table of users active in a sliding window, its asset and its rules.
+    """Return a table of users active in a sliding window, with its asset and rules.
 
     Args:
         period: time period in the metric's name.
         days: length of the sliding window.
-        caveats: caveats of the metric.
-        trend: title of a preview of the total over 26 weeks; if empty, there is no preview.
+        caveats: the metric's caveats.
+        trend: title for a preview of the total over 26 weeks; if empty, there is no preview.
     """
-    on, of = f"in the {days} days that end on the date", f"of the {days} days"
+    on, of = f"in the {days} days ending on the date", f"of the {days} days"
     if days == 1:
         on, of = "on the date", "of the date"
     metric = ma.Metric(
@@ -62,7 +62,7 @@ def users_active_table(
     def recomputed_from_raw_events(
         rows: ir.Table, bronze_events: ir.Table, *, window: ma.Window
     ) -> ir.Table:
-        """The total equals the count of distinct users in the raw events."""
+        """The total equals the number of distinct users in the raw events."""
         return active_entities_differ(
             table, rows, bronze_events, "entity_id", days=days, window=window
         )

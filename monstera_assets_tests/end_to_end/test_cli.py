@@ -443,7 +443,7 @@ def test_a_failed_check_is_reported_once_although_the_daemon_runs(
 def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
     run = processes.small
     found = re.search(
-        rf"^The source has dates up to {FUTURE}, but (\S+) is the last day that has ended\.$",
+        rf"^The source has dates through {FUTURE}, but (\S+) is the last complete day\.$",
         run.out,
         re.MULTILINE,
     )

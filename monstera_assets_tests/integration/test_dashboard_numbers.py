@@ -298,7 +298,7 @@ OVERALL: Expected = {
     "Users, Activated Share Weekly, Last 90 Days": overall(
         ["users_activated_share_weekly"], percent
     ),
-    "Users, New and Resurrected against Churned, Last 90 Days, by Week": growth(FIRST_OF_90, 7),
+    "Users, New and Resurrected versus Churned, Last 90 Days, by Week": growth(FIRST_OF_90, 7),
     "Revenue, Closing Daily, Last 90 Days": overall(["revenue_closing_daily"], money),
     "Revenue, Retained Net and Gross Monthly, Last 90 Days": overall(
         ["revenue_retained_net_monthly", "revenue_retained_gross_monthly"], percent
@@ -473,7 +473,7 @@ ACTIVITY: Expected = {
         "gold_videos_created_daily", ["videos_created_daily"], "segment_dimension = 'all'"
     ),
     **workflows("Last 18 Months", HISTORY, "all"),
-    "Users, New and Resurrected against Churned, Last 18 Months, by 30 Days": growth(HISTORY, 30),
+    "Users, New and Resurrected versus Churned, Last 18 Months, by 30 Days": growth(HISTORY, 30),
     "Users, Transitions Daily, Last 30 Days, by Transition": query_rows(
         "SELECT upper(from_state[1]) || from_state[2:] || ' to ' || to_state,"
         " sum(moves_made_daily) AS n FROM gold.gold_state_transition_metrics"
@@ -623,7 +623,7 @@ def paths(site: Site) -> Rows:
             " → ".join(names[product] for product in path.split(" > ")),
             count(users),
             percent(share),
-            f"{days:.0f}" if " > " in path else "no product before",
+            f"{days:.0f}" if " > " in path else "no previous product",
             count(ending),
             *(
                 "not known" if kept is None else f"{kept * 100:.0f}%"

@@ -228,7 +228,7 @@ def test_missing_and_unknown_values_are_not_shown_as_zero(database: Path, tmp_pa
     assert "unavailable" in found["Users, Activated Share Weekly, Last 90 Days"].classes
     closing = cards(made["accounts.html"])["Revenue, Closing Daily, Last 18 Months"]
     assert shown_table(closing).rows[0] == ["2025-06-30", "not known"]
-    missing = found["Users, New and Resurrected against Churned, Last 90 Days, by Week"]
+    missing = found["Users, New and Resurrected versus Churned, Last 90 Days, by Week"]
     assert "gold.gold_growth_accounting" in missing.text
     assert "was never materialized" in missing.text
     assert "monstera run" in missing.text

@@ -324,7 +324,7 @@ def test_the_ui_shows_previews(seeds_run: SeedsRun) -> None:
             assert metadata["as_of_date"].value == "2025-06-30"
     states = latest["silver_user_current_state"].metadata["Users by platform state"].value
     assert f"| active | 8 | 40.0% | {'█' * 24} |" in str(states)
-    cohorts = latest["gold_retention_cohorts"].metadata["Retention by month of signup"].value
+    cohorts = latest["gold_retention_cohorts"].metadata["Retention by signup month"].value
     assert "| 2024-07-01 | 3 | 100.0% | 0.0% | 33.3% |" in str(cohorts)
 
 

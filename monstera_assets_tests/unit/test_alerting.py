@@ -338,7 +338,7 @@ def test_slow_decline(made: MemoryWarehouse, weekly: Sequence[int], count: int) 
     ]
     rule, facts = alerting.users_do_not_decline_slowly, {OVERALL.name: rows}
     assert len(found(made, rule, facts)) == count
-    notes = ["not evaluated: only 29 users 4 weeks before (minimum 30) for Users Active Monthly"]
+    notes = ["not evaluated: only 29 users 4 weeks earlier (minimum 30) for Users Active Monthly"]
     assert reasons(made, rule, facts) == (notes if weekly[-1] == 29 else [])
 
 

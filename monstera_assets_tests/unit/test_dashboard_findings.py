@@ -85,7 +85,8 @@ def test_total() -> None:
         "Users Created Daily totals 7 over 3 days; the highest value was 4 on 2025-04-03."
     )
     assert total(CREATED, points([1, None, 3], 7), "week") == (
-        "Users Created Daily totals 4 over 2 weeks; the highest value was 3 in the week to 2025-04-16."
+        "Users Created Daily totals 4 over 2 weeks;"
+        " the highest value was 3 in the week ending 2025-04-16."
     )
     assert total(CREATED, points([0]), "week") == "Users Created Daily totals 0 over 1 week."
     assert total(CREATED, points([None]), "day") == (

@@ -179,7 +179,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(writer, "catalog_rows", interrupted)
     done = command("--users", 20, "--days", 3, "--output", tmp_path / "new")
-    assert (done.exit_code, done.stderr) == (130, "monstera: Interrupted. No file was written.\n")
+    assert (done.exit_code, done.stderr) == (130, "monstera: Interrupted. No files were written.\n")
     assert not list(tmp_path.iterdir())
 
 

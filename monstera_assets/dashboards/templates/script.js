@@ -49,7 +49,7 @@
     });
   }
 
-  // Sort a table by a click on a heading.
+  // Sort a table when a heading is clicked.
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tHead.rows[0].cells].forEach((head, column) => {
       if (table.tBodies[0].rows[0].cells[column].querySelector(".links")) return;
@@ -75,7 +75,7 @@
     });
   }
 
-  // Filter the rows of a table by a word.
+  // Filter table rows by a search term.
   for (const scroll of document.querySelectorAll("[data-searchable]")) {
     const rows = [...scroll.querySelectorAll("tbody tr")];
     if (rows.length < 10) continue;
