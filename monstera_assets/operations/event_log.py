@@ -136,7 +136,7 @@ class _EventTemplate(NamedTuple):
         )
 
     def matches(self, other: "_EventTemplate") -> bool:
-        """Return whether both have the same JSON. Comparing values is not enough, since 1 == True."""
+        """Return whether both templates have the same JSON. Equality is not enough: 1 equals True."""
         return (
             self.event == other.event
             and list(self.metadata) == list(other.metadata)
@@ -193,9 +193,9 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def register_instance(self, instance: "DagsterInstance") -> None:
         """Register the instance and, if `base_dir` is not configured, use the default directory.
 
-        The instance's home is known only here: dagster.yaml does not support relative paths, and
-        without DAGSTER_HOME, no variable contains the path. Dagster calls this method before the
-        first use.
+        The instance's home is known only here: dagster.yaml does not support relative paths, and if
+        DAGSTER_HOME is not set, no variable contains the path. Dagster calls this method before
+        using the storage.
         """
         if not hasattr(self, "_base_dir"):
             base_dir = os.path.join(instance.root_directory, "history", "runs")  # noqa: PTH118
@@ -281,8 +281,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
         In a run over a range, check evaluations do not name a partition. Dagster's own log writes
         one planned row per partition, but no evaluation ever completes these rows. For sixteen
-        years of partitions, they cost seconds and megabytes per check, and the check still appears
-        as planned. The run's log keeps the range.
+        years of partitions, these rows cost seconds and megabytes per check, and the check still
+        appears as planned. The range is kept in the run's log.
         """
         dagster_event = event.get_dagster_event()
         planned = dagster_event.asset_check_planned_data

@@ -135,7 +135,7 @@ def write_export(
 def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
     """Export all exportable tables to the configured folder in both formats."""
     if settings.export_directory is None:
-        raise SettingsError("export_directory is not set. Set it to the folder for exports.")
+        raise SettingsError("export_directory is not set. Set it to the export folder.")
     chosen = dict.fromkeys(exportable(tables), tuple(FileFormat))
     return write_export(settings, settings.export_directory, chosen, every_table=True)
 

@@ -1,8 +1,8 @@
 """Request the run needed to process late or corrected source data.
 
 A change to one day affects all later days, since states depend on the entire history. One run
-therefore covers all days from the first affected day through the latest. It loads only the days
-whose events differ, which are listed in a run tag. The command line and the sensor share this
+therefore covers all days from the first affected day through the latest. The run loads only the
+days whose events differ, which are listed in a run tag. The command line and the sensor share this
 logic.
 """
 

@@ -30,7 +30,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
         name=EXPIRE_RAW_EVENTS,
         resource_defs=_RESOURCES,
         description="Delete raw events older than raw_event_retention_days. States and totals are"
-        " kept, but the affected days cannot be recomputed.",
+        " kept, but the affected days can no longer be recomputed.",
     )
     def expire_job() -> None:
         expire()

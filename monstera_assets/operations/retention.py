@@ -1,8 +1,8 @@
 """Delete raw events older than the retention period without changing states and totals.
 
 To compute a day, assets read raw events from that day and at most `LOOK_BACK_DAYS` days before it,
-as a test verifies. These events are always kept. All other tables, including workflow steps, are
-also kept.
+as a test verifies. The raw events that the latest day needs are always kept. All other tables,
+including workflow steps, are also kept.
 """
 
 from __future__ import annotations

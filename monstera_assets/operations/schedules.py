@@ -71,7 +71,7 @@ def daily_schedule(
         calendar = DateWindow(first_partition, yesterday)
         missing = missing_days(context.instance, daily_tables, calendar)
         if missing is None:
-            return dg.SkipReason(f"All daily tables have all days through {yesterday}.")
+            return dg.SkipReason(f"All daily tables are up to date through {yesterday}.")
         if context.instance.get_runs(
             dg.RunsFilter(statuses=_UNFINISHED, tags={RANGE_END_TAG: str(missing.last)}), limit=1
         ):

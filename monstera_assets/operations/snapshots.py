@@ -56,7 +56,7 @@ class Snapshots:
 
         Raises:
             WarehouseError: If the folder cannot be written to, or another process is writing to it.
-                The error's class is `error`.
+                The `error` attribute determines the class.
         """
         try:
             with self._locked():
@@ -76,7 +76,7 @@ class Snapshots:
             reason = error.strerror if isinstance(error, OSError) else error
             raise self.error(
                 f"{self.output} cannot be written: {reason}. The previous {self.what} is unchanged."
-                " Check the permissions of the folder and the disk space, then run"
+                " Check the folder's permissions and the disk space, then run"
                 f" `{self.command}` again."
             ) from error
 
@@ -84,8 +84,8 @@ class Snapshots:
         """Delete all snapshots except the current one.
 
         Raises:
-            WarehouseError: If another process is writing to the folder. The error's class is
-                `error`.
+            WarehouseError: If another process is writing to the folder. The `error` attribute
+                determines the class.
         """
         with self._locked():
             self._clean()

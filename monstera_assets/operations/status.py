@@ -1,6 +1,6 @@
 """The warehouse's status: row counts, date ranges, the last run, failing checks and late days.
 
-The status is read from Dagster's storage and from the DuckDB file, if that can be opened. Table
+The status is read from Dagster's storage and from the DuckDB file, if it can be opened. Table
 declarations are not imported, since importing them takes longer than reading the status.
 """
 
@@ -88,8 +88,8 @@ class LastRun(BaseModel):
 class Status(BaseModel):
     """The health of the warehouse and its tables, which are sorted by layer and name.
 
-    This model is also the JSON output. If `locked` is true, another process has locked the file,
-    and the rows and days come from Dagster's records.
+    This model also defines the JSON output. If `locked` is true, another process has locked the
+    file, and the rows and days come from Dagster's records.
     """
 
     due: Due
@@ -176,7 +176,8 @@ def ensure_writable(settings: Settings) -> None:
     """Open the database for writing and close it so that a run that cannot write fails early.
 
     Raises:
-        WarehouseError: If another process has locked the database, or it cannot be opened.
+        WarehouseError: If another process has locked the database, or the database cannot be
+            opened.
     """
     with connect(
         str(settings.database),

@@ -37,7 +37,7 @@ RENAMED_SETTINGS: Mapping[str, str] = {}
 
 
 class SettingsError(ValueError):
-    """A setting is invalid. The message names it and says where it was set."""
+    """A setting is invalid. The message names the setting and says where it was set."""
 
 
 class Settings(BaseSettings):
@@ -150,8 +150,8 @@ def load_settings(**flags: Any) -> Settings:
     """Read the settings. Flags that are None are ignored.
 
     Raises:
-        SettingsError: If a setting is invalid. The message says which one, where it was set and
-            what is wrong.
+        SettingsError: If a setting is invalid. The message names the setting and says where it was
+            set and what is wrong.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     in_file = _read_file()
@@ -168,7 +168,7 @@ def load_settings(**flags: Any) -> Settings:
 def variables(
     model: type[BaseModel] = Settings, prefix: str = ENVIRONMENT_PREFIX
 ) -> dict[str, FieldInfo]:
-    """Return each setting's field, by environment variable."""
+    """Return each setting's field, keyed by environment variable."""
     found: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
         variable = f"{prefix}{name.upper()}"

@@ -90,6 +90,6 @@ def require_raw_events(connection: duckdb.DuckDBPyConnection, table_name: str, d
 def _not_recomputable(archived: Archive) -> ArchivedDaysError:
     return ArchivedDaysError(
         f"Raw events before {archived.removed_before} were deleted after the retention period. Days"
-        f" before {archived.open_from} need these events, so they cannot be recomputed."
+        f" before {archived.open_from} cannot be recomputed without these events."
         f" Run with --from {archived.open_from} or later."
     )

@@ -36,7 +36,7 @@ class DateBatches:
     """How to split a range of independent days into batches.
 
     Attributes:
-        inputs: the tables that are read only for the same day.
+        inputs: the tables from which a day reads only rows for the same day.
         parameters: returns the query parameters for the days in a batch.
     """
 
@@ -46,7 +46,7 @@ class DateBatches:
     def windows(
         self, connection: duckdb.DuckDBPyConnection, window: DateWindow
     ) -> Sequence[DateWindow]:
-        """Split the range into batches of equal length with up to about `ROWS_PER_DATE_BATCH` rows."""
+        """Split the range into equal-length batches of at most about `ROWS_PER_DATE_BATCH` rows."""
         rows = sum(_count_rows(connection, table, window) for table in self.inputs)
         return split_window(window, max(1, -(-rows // ROWS_PER_DATE_BATCH)))
 

@@ -136,7 +136,8 @@ def bind(connection: duckdb.DuckDBPyConnection, values: Mapping[str, object]) ->
 
     Args:
         connection: the connection.
-        values: the date or integer for each parameter. The names must be identifiers from the code.
+        values: the date or integer for each parameter. The names must be identifiers defined in
+            code.
     """
     if values:
         statements = "; ".join(f"SET VARIABLE {name} = {_literal(v)}" for name, v in values.items())
@@ -206,8 +207,8 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
 def gc_disabled() -> Iterator[None]:
     """Disable garbage collection while expressions are being built and compiled.
 
-    Collection would take a tenth of the time and free nothing, since every object in an expression
-    is needed until its SQL is complete.
+    Garbage collection would take a tenth of the time and free nothing, since every object in an
+    expression is needed until its SQL is complete.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -60,7 +60,7 @@ _NO_TYPE = '"NULL"'  # DuckDB's type for a DataFrame column without values
 
 
 class Reads(StrEnum):
-    """The days that an asset reads from an input. All of them must be materialized."""
+    """The days that an asset reads from an input. All of these days must be materialized."""
 
     MAPPED_DAYS = "the days of the partition mapping"
     ALL_DAYS = "from the first partition to the latest materialized day"
@@ -303,7 +303,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> pd.DataFrame:
-        """Return the rows from the mapped partitions after verifying that these partitions exist.
+        """Return the rows from the mapped partitions after verifying that the partitions exist.
 
         Raises:
             MissingTableError: If the table or a mapped partition was never materialized.
@@ -389,7 +389,7 @@ def _replace_by_frame(
 
 
 def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with columns without values set to None, since their types are arbitrary."""
+    """Return the frame with empty columns set to None, since their types are arbitrary."""
     frame = frame.copy(deep=False)
     for name in frame.columns[frame.isna().all()]:
         frame[name] = None

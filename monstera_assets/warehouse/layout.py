@@ -48,8 +48,8 @@ def bring_up_to_date(
         steps: the upgrade steps.
 
     Raises:
-        WarehouseError: If the layout version is newer than supported, it is older and the
-            connection is read-only, or a step fails. The file is unchanged.
+        WarehouseError: If the file's layout is newer than supported, or older on a read-only
+            connection, or if a step fails. The file is unchanged.
     """
     steps = STEPS if steps is None else steps
     current = _FIRST_VERSION + len(steps)

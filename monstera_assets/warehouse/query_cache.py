@@ -46,10 +46,10 @@ class QueryCache:
         """Return the query with this name, compiling it if it is not cached.
 
         Args:
-            name: a table name, optionally with a suffix. It becomes the file name.
+            name: a table name, optionally with a suffix, which becomes the file name.
             compile_it: compiles the query.
-            keep: whether to cache the query on disk. The fingerprint must cover everything it
-                depends on.
+            keep: whether to cache the query on disk. The fingerprint must cover everything that the
+                query depends on.
         """
         if name in self._queries:
             return self._queries[name]
@@ -152,7 +152,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _is_private(path: Path) -> bool:
-    """Return whether a path is not a link, belongs to this user, and is writable only by this user."""
+    """Return whether a path belongs to this user, is writable only by this user, and is not a link."""
     found = path.lstat()
     return (
         found.st_uid == os.geteuid()

@@ -69,7 +69,7 @@ def latest_day(table_name: str) -> ir.DateScalar:
 
 
 def days_out_of_date(table_name: str) -> ir.Table:
-    """Return a table's days that were computed before a change in events or entities."""
+    """Return the days of a table that were computed before events or entities changed."""
     days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
     late = days.inner_join(
         _NOTED,

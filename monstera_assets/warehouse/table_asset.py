@@ -60,7 +60,7 @@ _SINCE_THE_FIRST_DAY = 36_600
 
 @dataclass(frozen=True)
 class Days:
-    """The days that an asset reads from a daily input. All of them must be materialized."""
+    """The days that an asset reads from a daily input. All of these days must be materialized."""
 
     reads: Reads
     mapping: TimeWindowPartitionMapping | None = None
@@ -129,7 +129,7 @@ class TableAsset:
         return "policy" in inspect.signature(self.function).parameters
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the pure function, as unit tests do. A `DateWindow` is converted to literals."""
+        """Call the pure function directly, as in unit tests. A `DateWindow` becomes literals."""
         window = kwargs.get("window")
         if isinstance(window, DateWindow) and self.is_query:
             kwargs["window"] = Window.of(window.first, window.last)

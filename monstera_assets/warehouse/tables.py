@@ -45,7 +45,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name, Ibis type (such as `string` or `int64`) and description with the unit."""
+    """A column's name, Ibis type (such as `string` or `int64`) and description, including the unit."""
 
     name: str
     type: str

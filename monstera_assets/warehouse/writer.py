@@ -106,7 +106,7 @@ def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     stored = stored_columns(connection, table)
     if not stored:
         raise MissingTableError(
-            f"{table.qualified_name} is required, but was never materialized. Materialize it first,"
+            f"{table.qualified_name} is required but was never materialized. Materialize it first,"
             " for example with: monstera run"
         )
     _verify_stored(table, stored)
@@ -132,7 +132,7 @@ def _verify_stored(table: Table, stored: Mapping[str, str]) -> None:
 
 
 def stored_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
-    """Return the stored columns and their DuckDB types, or nothing if the table does not exist."""
+    """Return the stored columns and their DuckDB types, or an empty dict if there is no such table."""
     return dict(
         connection.execute(
             "SELECT column_name, data_type FROM duckdb_columns()"
@@ -289,7 +289,7 @@ def compile_verified(table: Table, rows: ir.Table) -> Query:
 
 
 def record(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None) -> None:
-    """Record that the table, or each partition in `window`, was materialized, even if empty."""
+    """Record that the table, or each partition in `window`, was materialized, even if it is empty."""
     key = [table.schema, table.name]
     where = "schema_name = ? AND table_name = ?"
     if window is None:

@@ -680,7 +680,7 @@ def test_unpartitioned_input_that_was_never_written(database: Path) -> None:
     upstream = delivering(NAMES, lambda _: frame(NAMES, []))
     downstream = build(TableAsset(SEEN_NOW, copy))
     message = errors(run(database, upstream, downstream, only=downstream))["MissingTableError"]
-    assert "silver.silver_names is required, but was never materialized" in message
+    assert "silver.silver_names is required but was never materialized" in message
 
 
 # ---------------------------------------------------------------- trend flags

@@ -119,7 +119,7 @@ class Alerts:
         """Check whether the daily tables contain the due day.
 
         Returns:
-            A message that the day is late or no longer late, or None if nothing changed.
+            A message that says the day is late or no longer late, or None if nothing changed.
 
         Raises:
             AlertStateError: If the alert file cannot be used.

@@ -1,7 +1,7 @@
 """Detect late days, which no run can report because the run itself is missing.
 
-A late day is reported like a failing check: when it becomes late, weekly after that, and when it is
-complete.
+A late day is reported like a failing check: first when it becomes late, then weekly, and finally
+when it is complete.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The message for a run: a subject and a Markdown body that is readable as plain text.
 
-Text from data is placed in code spans and code blocks, where markup has no effect.
+Text from the data is placed in code spans and code blocks, where markup has no effect.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ _EXAMPLES = 5
 class Outcome:
     """The outcome of a check, step or run, with cleaned and shortened text.
 
-    `subject` identifies the check, step or run across runs. `at` is its end time, in seconds since
-    the Unix epoch. `examples` contains a header and some of the violating rows.
+    `subject` identifies the check, step or job and is the same in every run. `at` is its end time,
+    in seconds since the Unix epoch. `examples` contains a header and some of the violating rows.
     """
 
     subject: str

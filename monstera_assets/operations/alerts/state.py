@@ -241,8 +241,8 @@ class AlertState:
         except sqlite3.Error as error:
             raise AlertStateError(
                 f"The alert file {self._path} cannot be used: {error}. Check its permissions and the"
-                " free disk space. If it is damaged, move it away: Monstera then creates a new one and"
-                " reports all failures again."
+                " free disk space. If it is damaged, move it elsewhere. Monstera then creates a new one"
+                " and reports all failures again."
             ) from error
 
     def _ensure_tables(self, connection: sqlite3.Connection) -> None:
@@ -253,7 +253,7 @@ class AlertState:
             raise AlertStateError(
                 f"The alert file {self._path} has format version {version}, but this version of"
                 f" Monstera uses {_VERSION}. Use the version of Monstera that wrote it, or move it"
-                " away: Monstera then creates a new one and reports all failures again."
+                " elsewhere. Monstera then creates a new one and reports all failures again."
             )
         # `executescript` would commit the open transaction.
         for statement in _SCHEMA.split(";"):
