@@ -1,4 +1,5 @@
-"""Operate the graph: partitions, runs, Dagster's storage, status, exports, erasure and alerts.
+"""Operations on the asset graph: partitions, runs, storage, status, exports, erasure and alerts.
 
-This package decides when and how assets are materialized. Other packages define their contents.
+This package controls when and how assets are materialized. Other packages define what the assets
+contain.
 """

@@ -1,8 +1,9 @@
-"""Find abandoned runs: runs whose process was killed or could not record the end of the run.
+"""Find abandoned runs: runs whose process was killed or failed to record the outcome.
 
-Dagster would keep showing such a run as started, and would not start another. Therefore, a process
-that executes a run locks a file, and deletes it after recording the run's end. The system releases the
-lock when the process ends, so a file that can be locked belongs to an abandoned run.
+Dagster would keep showing such a run as started and would not start another one. Each process that
+executes a run therefore locks a file and deletes it once the outcome is recorded. The operating
+system releases the lock when the process exits, so a file that can be locked belongs to an
+abandoned run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _FOLDER = "running"
 def marked_as_running(instance: DagsterInstance, run_id: str) -> Iterator[None]:
     """Mark a run as running in this process.
 
-    The mark remains if the end of the run could not be recorded, for example on a full disk.
+    The mark is kept if the run's outcome cannot be recorded, for example because the disk is full.
     """
     path = _folder(instance) / run_id
     with path.open("w") as file:
@@ -33,7 +34,7 @@ def marked_as_running(instance: DagsterInstance, run_id: str) -> Iterator[None]:
 
 
 def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
-    """Record abandoned runs as failed, and return their ids."""
+    """Record abandoned runs as failed and return their ids."""
     ended = []
     for path in sorted(_folder(instance).iterdir()):
         with path.open("a") as file:
@@ -43,14 +44,16 @@ def end_abandoned_runs(instance: DagsterInstance) -> list[str]:
                 continue
             run = instance.get_run_by_id(path.name)
             if run is not None and not run.is_finished:
-                instance.report_run_failed(run, "This run's process ended before the run did.")
+                instance.report_run_failed(
+                    run, "This run's process exited before the run finished."
+                )
             path.unlink(missing_ok=True)
             ended.append(path.name)
     return ended
 
 
 def is_abandoned(instance: DagsterInstance, run_id: str) -> bool:
-    """Return whether a run is marked as running although its process has ended."""
+    """Return whether a run is still marked as running after its process has exited."""
     path = _folder(instance) / run_id
     try:
         with path.open() as file:

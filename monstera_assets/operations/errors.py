@@ -1,4 +1,4 @@
-"""The error raised for problems with Dagster's state. This module does not import Dagster."""
+"""The error for problems with Dagster's state. This module does not import Dagster."""
 
 
 class StateError(RuntimeError):

@@ -1,14 +1,14 @@
-"""An event log that can record thousands of partitions for one run in seconds.
+"""An event log that can record thousands of partitions per run in seconds.
 
 Dagster's SQLite event log opens four connections and commits four times per event, so recording a long
 range of partitions takes far longer than computing it. This class stores the same events in the same
 files and tables, but in one transaction per batch. Queries return the same results, except for planned
 checks (see `_store_asset_check_evaluation_planned`).
 
-Events about the inputs, outputs and checks of a step are buffered until an event of another kind
-arrives or this process reads the log. Dozens of them occur within milliseconds, and one transaction per
-event would take longer than the step. A killed process loses the buffered events of its current step,
-which must be computed again anyway.
+Events about a step's inputs, outputs and checks are buffered until a different kind of event
+arrives or this process reads the log. Dozens of these events occur within milliseconds, and one
+transaction per event would take longer than the step itself. If the process is killed, the current
+step's buffered events are lost, but that step must be rerun anyway.
 
 The class is configured in dagster.yaml and does not depend on the asset graph:
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 DEFAULT_EVENT_BATCH_SIZE = 1000
-"""Larger batches save little, since Dagster's own work for each event dominates."""
+"""Larger batches save little time, since Dagster's own per-event work dominates."""
 
 _OF_STEP = frozenset(
     {
@@ -69,17 +69,17 @@ _IN_INDEX = (
     | frozenset(ASSET_CHECK_EVENTS)
     | frozenset(EVENT_TYPE_TO_PIPELINE_RUN_STATUS)
 )
-"""Event types that are also stored in the index of all runs."""
+"""Event types that are also stored in the index across all runs."""
 
 _LOCK_TIMEOUT_SECONDS = 30
-"""The timeout of Dagster's own connections."""
+"""The timeout that Dagster's own connections use."""
 
 _NO_PARTITION = "partition, left out by BatchedSqliteEventLogStorage"
 _NO_TIME = -123456789.987654321
 
 
 class _OpenBatch(threading.local):
-    """The connections of the batch that this thread is writing, one per shard."""
+    """Connections for the batch that this thread is writing, one per shard."""
 
     def __init__(self) -> None:
         self.connections: dict[str, Connection] = {}
@@ -93,7 +93,7 @@ class _Buffer:
         self._events: list[EventLogEntry] = []
 
     def add(self, event: "EventLogEntry") -> int:
-        """Buffer an event, and return the number of buffered events."""
+        """Buffer an event and return the number of buffered events."""
         with self._lock:
             self._events.append(event)
             return len(self._events)
@@ -108,7 +108,7 @@ class _Buffer:
 
 
 class _EventTemplate(NamedTuple):
-    """The materialization event of a partition, with placeholders for the partition and time."""
+    """A partition's materialization event, with placeholders for the partition and timestamp."""
 
     event: "EventLogEntry"
     metadata: "Mapping[str, MetadataValue[Any]]"
@@ -117,7 +117,7 @@ class _EventTemplate(NamedTuple):
 
     @classmethod
     def of(cls, event: "EventLogEntry") -> "_EventTemplate | None":
-        """Return an event's template, or None if it is not the materialization of a partition."""
+        """Return the event's template, or None if the event does not materialize a partition."""
         dagster_event = event.dagster_event
         if dagster_event is None:
             return None
@@ -136,7 +136,7 @@ class _EventTemplate(NamedTuple):
         )
 
     def matches(self, other: "_EventTemplate") -> bool:
-        """Return whether both values have the same JSON. Equality is not enough, since 1 == True."""
+        """Return whether both templates have the same JSON. Equality is not enough: 1 equals True."""
         return (
             self.event == other.event
             and list(self.metadata) == list(other.metadata)
@@ -156,8 +156,8 @@ class _EventTemplate(NamedTuple):
 class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     """A SQLite event log that writes each batch of events in one transaction per file.
 
-    By default, `base_dir` is the same as for Dagster's own event log: `history/runs` in the
-    instance's home, even if `dagster dev` created that home for one session.
+    `base_dir` defaults to the directory of Dagster's own event log: `history/runs` in the
+    instance's home, including the temporary home that `dagster dev` creates.
     """
 
     def __init__(
@@ -167,33 +167,35 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         self._open_batch = _OpenBatch()
         self._buffer = _Buffer()
         self._tables = set[str]()
-        # The cache is limited, because a webserver reads the shards of thousands of runs over time.
+        # The cache is bounded because a webserver reads the shards of thousands of runs over time.
         self._engine = lru_cache(maxsize=8)(self._new_engine)
         if base_dir is not None:
             super().__init__(base_dir, inst_data)
 
     @classmethod
     def config_type(cls) -> "UserConfigSchema":
-        """Return the schema of `config` in dagster.yaml."""
+        """Return the schema for `config` in dagster.yaml."""
         return {"base_dir": Field(StringSource, is_required=False)}
 
     @classmethod
     def from_config_value(
         cls, inst_data: "ConfigurableClassData | None", config_value: Any
     ) -> Self:
-        """Build the storage from dagster.yaml, and enable batches in Dagster.
+        """Build the storage from dagster.yaml and enable batching in Dagster.
 
         Dagster batches events only if an environment variable is set, and dagster.yaml cannot set
-        one. Each process that writes events calls this method first. An existing value is kept.
+        variables. Every process that writes events calls this method first. An existing value is
+        kept.
         """
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(DEFAULT_EVENT_BATCH_SIZE))
         return cls(inst_data=inst_data, **config_value)
 
     def register_instance(self, instance: "DagsterInstance") -> None:
-        """Set the instance and, if `base_dir` is not set, the default directory.
+        """Register the instance and, if `base_dir` is not configured, use the default directory.
 
-        Only this method knows the home of the instance: dagster.yaml does not support relative paths,
-        and a session without DAGSTER_HOME sets no variable. Dagster calls it before the first use.
+        The instance's home is known only here: dagster.yaml does not support relative paths, and if
+        DAGSTER_HOME is not set, no variable contains the path. Dagster calls this method before
+        using the storage.
         """
         if not hasattr(self, "_base_dir"):
             base_dir = os.path.join(instance.root_directory, "history", "runs")  # noqa: PTH118
@@ -201,19 +203,19 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         super().register_instance(instance)
 
     def has_table(self, table_name: str) -> bool:
-        """Return whether the index has a table; Dagster calls this for every check event."""
+        """Return whether the index has a table. Dagster calls this method for every check event."""
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
         return table_name in self._tables
 
     @property
     def supports_partition_subset_in_asset_materialization_planned_events(self) -> bool:
-        """Whether Dagster plans a range of partitions with one event per asset and run."""
+        """Whether Dagster emits one planned event per asset and run for a range of partitions."""
         asked = os.getenv("DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS", "true")
         return asked.lower() not in ("false", "none", "0", "")
 
     def store_event(self, event: "EventLogEntry") -> None:
-        """Buffer an event, or store it after all buffered events."""
+        """Buffer an event, or store it after flushing the buffer."""
         if self._open_batch.connections:
             super().store_event(event)  # part of the batch that this thread is writing
         elif event.is_dagster_event and event.dagster_event_type in _OF_STEP:
@@ -223,18 +225,18 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
             self._store([event])
 
     def store_event_batch(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store all events or none. After an error, Dagster stores them again one by one."""
+        """Store all events or none. After an error, Dagster retries them one by one."""
         self._store(events)
 
     def _store(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store the buffered events, then these events."""
+        """Store the buffered events, followed by these events."""
         buffered = self._buffer.drain()
         try:
             self._store_batch([*buffered, *events])
         except Exception:
             if not buffered:
                 raise
-            # An event that cannot be stored must not discard the buffered events.
+            # If a new event cannot be stored, the buffered events must not be lost.
             self._store_each(buffered)
             self._store_batch(events)
 
@@ -275,12 +277,12 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
     def _store_asset_check_evaluation_planned(
         self, event: "EventLogEntry", event_id: int | None
     ) -> None:
-        """Record a planned check once per range, not once per partition.
+        """Record a planned check once per range instead of once per partition.
 
         In a run over a range, check evaluations do not name a partition. Dagster's own log writes
-        one planned row per partition, and no evaluation completes these rows. For sixteen years of
-        partitions, this costs seconds and megabytes per check, and the check remains planned. The
-        run's log keeps the range.
+        one planned row per partition, but no evaluation ever completes these rows. For sixteen
+        years of partitions, these rows cost seconds and megabytes per check, and the check still
+        appears as planned. The range is kept in the run's log.
         """
         dagster_event = event.get_dagster_event()
         planned = dagster_event.asset_check_planned_data
@@ -293,7 +295,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         super()._store_asset_check_evaluation_planned(event, event_id)
 
     def _store_asset_events(self, events: Sequence["EventLogEntry"]) -> None:
-        """Store asset events as `store_event` does, but table by table instead of one by one."""
+        """Store asset events like `store_event`, but table by table instead of one by one."""
         rows = self._rows(events)
         for run_id in dict.fromkeys(row["run_id"] for row in rows):
             with self.run_connection(run_id) as conn:
@@ -302,8 +304,8 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                     [row for row in rows if row["run_id"] == run_id],
                 )
         with self.index_connection() as conn:
-            # executemany has no limit on the number of values, but returns no keys. The keys are
-            # assigned here, which is safe because the transaction already holds the write lock.
+            # executemany has no limit on the number of values, but does not return keys. Assigning
+            # keys here is safe because the transaction already holds the write lock.
             last_id = conn.execute(select(func.max(SqlEventLogStorageTable.c.id))).scalar() or 0
             ids = range(last_id + 1, last_id + 1 + len(rows))
             conn.execute(
@@ -323,10 +325,10 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
                     self._store_asset_event(conn, event, event_id)
 
     def _rows(self, events: Sequence["EventLogEntry"]) -> list[dict[str, Any]]:
-        """Return the rows for the events, serializing data shared by consecutive events only once.
+        """Return one row per event, serializing data shared by consecutive events only once.
 
-        Serialization is the most expensive part of storing an event, and the materializations of a
-        range differ only in partition and time.
+        Serialization is the most expensive part of storing an event, and the materializations in a
+        range differ only in their partition and timestamp.
         """
         rows: list[dict[str, Any]] = []
         pattern, pattern_row = None, {}
@@ -349,15 +351,15 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _one_transaction(self, shards: Sequence[str]) -> Iterator[None]:
-        """Open one transaction across shards for this thread: the runs first, then any index.
+        """Open one transaction across shards for this thread: first the runs, then the index, if any.
 
-        BEGIN IMMEDIATE acquires the write lock at once. A transaction that reads before it writes
-        would fail if another process wrote in between. All processes lock in the same order, so they
-        cannot deadlock. All files are written before the first commit, so only a disk failure between
-        commits can leave them inconsistent.
+        BEGIN IMMEDIATE acquires the write lock immediately. Otherwise, a transaction that reads
+        before it writes would fail if another process wrote in between. All processes acquire locks
+        in the same order, so they cannot deadlock. All files are written before the first commit,
+        so only a disk failure between commits can leave them inconsistent.
         """
         with self._db_lock, ExitStack() as stack:
-            # This must precede the first lock, because creating the tables of a new shard also
+            # Initialize before taking the first lock, because creating a new shard's tables also
             # acquires locks, but in a different order.
             engines = [self._initialized_engine(shard) for shard in shards]
             connections: dict[str, Connection] = {}
@@ -374,7 +376,7 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator["Connection"]:
-        """Connect to a shard. In a batch, use the batch's connection."""
+        """Connect to a shard. Within a batch, reuse the batch's connection."""
         conn = self._open_batch.connections.get(shard)
         if conn is not None:
             yield conn
@@ -391,10 +393,10 @@ class BatchedSqliteEventLogStorage(SqliteEventLogStorage):
         return engine
 
     def _new_engine(self, shard: str) -> "Engine":
-        """Return the engine of a shard, which is cached because it stores compiled statements.
+        """Return a shard's engine, which is cached because it stores compiled statements.
 
-        It keeps no connection open. Closing the last connection writes the write-ahead log to the
-        database file, which the live log in the UI watches.
+        The engine keeps no connections open. Closing the last connection flushes the write-ahead
+        log to the database file, which the UI's live log watches.
         """
         return create_engine(
             self.conn_string_for_shard(shard),

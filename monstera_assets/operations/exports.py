@@ -1,9 +1,9 @@
-"""Export tables as Parquet and CSV files, for tools that must not wait for the writer's lock.
+"""Export tables as Parquet and CSV files for tools that must not wait for the database lock.
 
-`snapshots` replaces the files atomically. An export folder contains:
+The `snapshots` module replaces the files atomically. An export folder contains:
 
-    current/manifest.json     tables, columns, rows, as-of dates and SHA-256 hashes of the files
-    current/exported_at.json  time of the export; all other files are reproducible
+    current/manifest.json     tables, columns, row counts, as-of dates and SHA-256 file hashes
+    current/exported_at.json  export time; all other files are reproducible
     current/TABLE.parquet, current/TABLE.csv
 """
 
@@ -47,7 +47,7 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class ExportReport:
-    """The result of an export: rows per table, and the tables that were never materialized."""
+    """The result of an export: row counts by table, and the tables that were never materialized."""
 
     folder: Path
     rows: Mapping[str, int]
@@ -55,10 +55,10 @@ class ExportReport:
 
 
 def exportable(tables: Sequence[Table]) -> list[Table]:
-    """Return the tables that may be exported: the gold tables and unpartitioned silver tables.
+    """Return the tables that can be exported: gold tables and unpartitioned silver tables.
 
-    Bronze tables contain e-mail addresses. Daily silver tables contain the metadata of raw events, or
-    are aggregated in gold.
+    Bronze tables contain email addresses. Daily silver tables either contain raw event metadata or
+    are aggregated in gold tables.
     """
     return [
         table
@@ -69,10 +69,10 @@ def exportable(tables: Sequence[Table]) -> list[Table]:
 
 
 def choose_tables(tables: Sequence[Table], names: Sequence[str]) -> list[Table]:
-    """Return the tables in `names`, or all exportable tables if `names` is empty.
+    """Return the named tables, or all exportable tables if `names` is empty.
 
     Raises:
-        SettingsError: If a table does not exist or may not be exported.
+        SettingsError: If a table does not exist or cannot be exported.
     """
     allowed = {table.name: table for table in exportable(tables)}
     for name in names:
@@ -95,15 +95,15 @@ def write_export(
 ) -> ExportReport:
     """Export tables to a folder atomically, with one file per table and format.
 
-    Unless `every_table` is set, the other tables of the previous export are kept, and each table in
+    Unless `every_table` is set, the previous export's other tables are kept, and every table in
     `tables` must have been materialized.
 
     Raises:
-        WarehouseLockedError: If the database stayed locked.
-        MissingTableError: If no table was materialized, or a required table was not.
-        ExportError: If the folder cannot be written, or the disk is full.
+        WarehouseLockedError: If the database remains locked.
+        MissingTableError: If no tables have been materialized, or a required table is missing.
+        ExportError: If the folder cannot be written to or the disk is full.
     """
-    # Register the export before writing it, since an erasure would miss an unregistered one.
+    # Register the export before writing it so that an erasure cannot miss it.
     register(settings.database, output)
     database, timeout = str(settings.database), settings.lock_timeout_seconds
     with (
@@ -133,18 +133,19 @@ def write_export(
 
 
 def export_all(settings: Settings, tables: Sequence[Table]) -> ExportReport:
-    """Export all exportable tables, in both formats, to the configured folder."""
+    """Export all exportable tables to the configured folder in both formats."""
     if settings.export_directory is None:
-        raise SettingsError("export_directory is not set. Set it to the folder for exports.")
+        raise SettingsError("export_directory is not set. Set it to the export folder.")
     chosen = dict.fromkeys(exportable(tables), tuple(FileFormat))
     return write_export(settings, settings.export_directory, chosen, every_table=True)
 
 
 def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
-    """Rewrite each existing export of this warehouse, and delete older files.
+    """Rewrite each of this warehouse's existing exports and delete older files.
 
     Raises:
-        ExportError: If a folder cannot be written. Other folders may have been rewritten.
+        ExportError: If a folder cannot be written to. Other folders may already have been
+            rewritten.
     """
     allowed = {table.name: table for table in exportable(tables)}
     folders = registered(settings.database)
@@ -160,13 +161,13 @@ def export_again(settings: Settings, tables: Sequence[Table]) -> list[Path]:
 
 
 def read_manifest(output: Path) -> dict[str, Any]:
-    """Return the manifest of the current export in a folder."""
+    """Return the manifest of a folder's current export."""
     content: dict[str, Any] = json.loads((output / CURRENT / MANIFEST).read_text(encoding="utf-8"))
     return content
 
 
 def register(database: Path, output: Path) -> None:
-    """Record an export folder in a file next to the database, so that later erasures find it.
+    """Record an export folder in a file next to the database so that later erasures find it.
 
     Raises:
         ExportError: If the file cannot be written.
@@ -185,7 +186,7 @@ def register(database: Path, output: Path) -> None:
 
 
 def registered(database: Path) -> list[Path]:
-    """Return the folders with existing exports of a warehouse."""
+    """Return the folders that contain a warehouse's exports."""
     folders = _folders(_register(database))
     return [folder for folder in folders if (folder / CURRENT / MANIFEST).exists()]
 
@@ -206,9 +207,10 @@ def _write_table(
     table: Table,
     formats: Sequence[FileFormat],
 ) -> dict[str, Any]:
-    """Write the files of a table, and return its entry in the manifest."""
+    """Write a table's files and return its manifest entry."""
     writer.require_table(connection, table)
-    # Name the columns in the declared order, since an altered table may store them in another.
+    # List the columns in their declared order, which may differ from the stored order in an altered
+    # table.
     columns = ", ".join(writer.quote(column.name) for column in table.columns)
     order = ", ".join(map(writer.quote, table.key)) or "ALL"
     files = []
@@ -239,7 +241,7 @@ def _write_table(
 def _keep_others(
     output: Path, snapshot: Path, written: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """Link the other tables from the current export into the new export."""
+    """Hard-link the other tables' files from the current export into the new one."""
     if not (output / CURRENT / MANIFEST).exists():
         return {}
     kept = {}

@@ -1,11 +1,12 @@
-"""Erase a person on request: replace the id everywhere with a random tombstone.
+"""Erase a person on request by replacing their id everywhere with a random tombstone.
 
 This module rewrites stored tables, the database file, Dagster's logs and exports. The rules for
-pseudonymizing rows are in `monstera_assets.bronze.forgotten`, since loads apply them too.
+pseudonymizing rows are in `monstera_assets.bronze.forgotten` because loads apply them too.
 
-The order of the steps makes an erasure resumable. The logs are rewritten first, while the id and the
-address are still known, and then all tables in one transaction. The file and the exports come last,
-since they need neither the id nor the address. Repeat an interrupted erasure to complete it.
+The steps are ordered so that an erasure can be resumed. The logs are rewritten first, while the id
+and address are still known, followed by all tables in one transaction. The database file and
+exports come last, since rewriting them requires neither the id nor the address. To complete an
+interrupted erasure, repeat it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ _USERS = "bronze.bronze_users"
 _ROWS = "forgotten_rows"
 
 Columns = Mapping[str, str]
-"""The DuckDB type of each column, by name."""
+"""Each column's DuckDB type, by name."""
 
 
 class ForgetError(WarehouseError):
@@ -64,7 +65,7 @@ class Forgotten:
     """The result of an erasure.
 
     Attributes:
-        already: whether the person had been erased before.
+        already: whether the person had already been erased.
         logs: the Dagster files that contained the id or address.
         exports: the rewritten export folders.
     """
@@ -76,18 +77,18 @@ class Forgotten:
 
 
 def forget_person(settings: Settings, user_id: str, tables: Sequence[Table]) -> Forgotten:
-    """Replace a person with a tombstone in the warehouse, its exports, the logs and all later loads.
+    """Replace a person with a tombstone in the warehouse, exports, logs and all later loads.
 
     Args:
-        settings: the settings of the warehouse.
+        settings: the warehouse settings.
         user_id: the person's id in the source.
         tables: all declared tables.
 
     Raises:
         ForgetError: If the id is unknown.
-        ForgottenKeyError: If other people were erased before, and the key for their hashes is
+        ForgottenKeyError: If other people have already been erased and the key for their hashes is
             missing.
-        WarehouseLockedError: If the database stayed locked.
+        WarehouseLockedError: If the database remains locked.
         WarehouseError: If the disk is full. Repeat the call to complete the erasure.
     """
     if not user_id.strip():
@@ -342,7 +343,7 @@ def _erase_runs(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         f"UPDATE {name} AS t SET instance_id = v.replacement FROM {VALUES} AS v"
         " WHERE v.kind = t.instance_type AND t.user_id = v.real_id AND t.instance_id = v.value"
     )
-    # Projects of other users whose name contains the id or address.
+    # Other users' projects whose names contain the id or address.
     connection.execute(
         f"UPDATE {name} AS t SET instance_id = json_extract_string(n.pseudonymized, '$')"
         f" FROM {TEXTS} AS n WHERE t.instance_type = 'project'"
@@ -352,7 +353,7 @@ def _erase_runs(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 
 
 def _rejected_as_events(name: str) -> str:
-    """Return SQL for the rejected events in a table: their raw columns and `raw_row`."""
+    """Return SQL that selects a table's rejected events as raw columns and `raw_row`."""
     inputs = "" if name == _REJECTED_EVENTS else "input_name = 'subscription_events'"
     return _fields(name, _EVENT_FIELDS, inputs)
 
@@ -365,7 +366,7 @@ def _fields(name: str, fields: Sequence[str], condition: str = "") -> str:
     columns = ", ".join(
         f"json_extract_string(raw_row, '$.{field}') AS {writer.quote(field)}" for field in fields
     )
-    # A record that could not be parsed is not JSON, and must not reach the JSON functions.
+    # A record that could not be parsed is not JSON and must not reach the JSON functions.
     rows = (
         f"SELECT DISTINCT raw_row FROM {name} WHERE {condition or 'TRUE'}"
         " AND CASE WHEN json_valid(raw_row) THEN json_type(raw_row) = 'OBJECT' ELSE FALSE END"
@@ -394,7 +395,7 @@ def _event_tables(stored: Mapping[str, Columns]) -> list[str]:
 
 
 def _stored(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    """Return the columns of each stored table, whether or not it is declared."""
+    """Return the columns of every stored table, declared or not."""
     schemas = ", ".join(literal(str(schema)) for schema in (*Layer, OPERATIONS_SCHEMA))
     tables: dict[str, dict[str, str]] = {}
     for schema, table, column, dtype in connection.execute(

@@ -1,4 +1,4 @@
-"""The folder for Dagster's state: `DAGSTER_HOME` if set, or else a folder next to the database."""
+"""The folder for Dagster's state: `DAGSTER_HOME` if set, otherwise a folder next to the database."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LOCK = ".monstera.lock"
 
 
 def dagster_home(settings: Settings) -> Path:
-    """Return the absolute path of the folder for Dagster's state, and create it if missing.
+    """Return the absolute path to the folder for Dagster's state, creating it if necessary.
 
-    If the folder has no `dagster.yaml`, this project's file is copied to it; that file configures
-    the event log to write in batches.
+    If the folder has no `dagster.yaml`, this project's file is copied there. It configures the
+    event log to write in batches.
 
     Raises:
-        SettingsError: If the folder cannot be created or written.
+        SettingsError: If the folder cannot be created or written to.
     """
     given = os.environ.get("DAGSTER_HOME")
     home = Path(given) if given else settings.database.absolute().parent / "dagster_home"
@@ -49,18 +49,18 @@ def dagster_home(settings: Settings) -> Path:
 
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
-    """Open the Dagster instance for a configuration.
+    """Open the Dagster instance for the given settings.
 
     Raises:
-        SettingsError: If the folder for Dagster's state cannot be created or written.
-        StateError: If its files cannot be read or written, either now or while the instance is
-            used.
+        SettingsError: If the folder for Dagster's state cannot be created or written to.
+        StateError: If its files cannot be read or written, either now or while the instance is in
+            use.
     """
     home = dagster_home(settings)
     try:
         with _one_at_a_time(home):
             instance = DagsterInstance.from_config(str(home))
-            # The files must be created under the lock, not on first use.
+            # Create the files now, under the lock, rather than on first use.
             _ = (instance.run_storage, instance.event_log_storage, instance.schedule_storage)
         with instance:
             yield instance
@@ -73,9 +73,9 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
 
 @contextmanager
 def _one_at_a_time(home: Path) -> Iterator[None]:
-    """Lock out other processes: Dagster fails if two processes create the same SQLite file at once.
+    """Lock out other processes, since Dagster fails if two of them create the same SQLite file at once.
 
-    The system releases the lock when the process ends.
+    The operating system releases the lock when the process exits.
     """
     with (home / _LOCK).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

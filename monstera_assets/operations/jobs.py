@@ -1,4 +1,4 @@
-"""The job names and the deadline of the daily run. This module does not import Dagster."""
+"""Job names and the daily run's deadline. This module does not import Dagster."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ EXPIRE_RAW_EVENTS = "expire_raw_events"
 EXPORT_TABLES = "export_tables"
 
 LATE_AFTER = timedelta(hours=2)
-"""Time after the start of the daily run when its tables become late (framework, section 9)."""
+"""Time from the start of the daily run until its tables are late (framework, section 9)."""
 
 
 def deadline(settings: Settings) -> time:
-    """Return the time of day (UTC) at which a missing day becomes late."""
+    """Return the time of day (UTC) after which a missing day is late."""
     return (datetime.combine(date.min, settings.daily_run_at) + LATE_AFTER).time()
 
 
 @dataclass(frozen=True)
 class Due:
-    """The day that daily tables must contain, and its deadline."""
+    """A day that all daily tables must contain, and its deadline."""
 
     day: date
     deadline: datetime

@@ -1,8 +1,9 @@
-"""Request the run that late or corrected data in the source requires.
+"""Request the run needed to process late or corrected source data.
 
-A changed day affects all later days, since states depend on the whole history. Therefore, one run
-covers all days from the first affected day to the latest. It loads only the days whose events
-differ; a tag of the run lists these days. The command line and the sensor share this logic.
+A change to one day affects all later days, since states depend on the entire history. One run
+therefore covers all days from the first affected day through the latest. The run loads only the
+days whose events differ, which are listed in a run tag. The command line and the sensor share this
+logic.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _WINDOWS_SHOWN = 5
 
 
 def rebuild_tags(changes: SourceChanges) -> Mapping[str, str]:
-    """Return the tags of the run that the changes require.
+    """Return the tags for the run that the changes require.
 
     Raises:
         ValueError: If the changes require no run.
@@ -88,12 +89,12 @@ def describe_changes(changes: SourceChanges) -> Iterator[str]:
 def source_changes_sensor(
     settings: Settings, assets: Sequence[TableAsset], first_partition: date
 ) -> SensorDefinition:
-    """Return the sensor that requests one run per change in the source.
+    """Return the sensor that requests one run per source change.
 
     Args:
         settings: the configuration.
         assets: the silver and gold tables.
-        first_partition: the first day of the definitions' calendar.
+        first_partition: the first day in the definitions' calendar.
     """
     fixed = settings.model_copy(update={"start_date": first_partition})
 
@@ -102,7 +103,7 @@ def source_changes_sensor(
         job=whole_graph_job,
         minimum_interval_seconds=_SECONDS_BETWEEN_TICKS,
         default_status=DefaultSensorStatus.STOPPED,
-        description="Compares the source with the loaded data, and requests one run per change. The run"
+        description="Compares the source with the loaded data and requests one run per change. The run"
         " loads events for the changed days and recomputes all tables from the first affected day. The"
         " sensor is off by default.",
     )
@@ -114,7 +115,7 @@ def source_changes_sensor(
                 "A run is writing to the warehouse. The next tick will compare again."
             )
         except (SettingsError, SourceError, WarehouseError) as error:
-            # The error is not raised, since each tick would fail until the user fixes the cause.
+            # Do not raise the error, since every tick would fail until the user fixes the cause.
             context.log.error(str(error))
             return SkipReason(f"The source cannot be compared: {error}")
         for line in describe_changes(changes):

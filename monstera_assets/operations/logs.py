@@ -1,6 +1,6 @@
-"""Erase a person from Dagster's state: its SQLite files and the output of steps.
+"""Erase a person from Dagster's state: its SQLite files and step output.
 
-The event log can contain personal data, because failed checks show example rows and errors quote
+The event log can contain personal data because failed checks show example rows and errors quote
 values. Storage outside `DAGSTER_HOME`, such as a PostgreSQL server, is not covered.
 """
 
@@ -22,13 +22,14 @@ _NUMBER = re.compile(r"-?[0-9.]+")
 
 
 class LogError(WarehouseError):
-    """One of Dagster's files could not be rewritten. The person is not erased yet."""
+    """One of Dagster's files could not be rewritten. The person has not been erased yet."""
 
 
 def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Path]:
-    """Replace ids and addresses with a tombstone in Dagster's home; return the changed files.
+    """Replace ids and addresses in Dagster's home with a tombstone and return the changed files.
 
-    A name is replaced only as a whole word, and a number only as a cell in a check's examples.
+    Only whole words are replaced. Numbers are replaced only where they are cells in a check's
+    examples.
 
     Raises:
         LogError: If a file is locked or cannot be written.
@@ -45,7 +46,7 @@ def forget_in_logs(home: Path, names: Iterable[str], tombstone: str) -> list[Pat
                 continue
         except (OSError, sqlite3.Error) as error:
             raise LogError(
-                f"{path} cannot be rewritten ({error}). The person is not erased yet. Stop Dagster if"
+                f"{path} cannot be rewritten ({error}). The person has not been erased. Stop Dagster if"
                 " it is running, check the disk space and permissions, then run the command again."
             ) from error
         if found:
@@ -58,7 +59,7 @@ class _Replacement:
         forms: set[str] = set()
         patterns: list[str] = []
         for name in names:
-            # The name itself, its form in a check's example, and both of them in JSON.
+            # The name itself, its form in a check's example, and both forms in JSON.
             shown = Finding("", 1, (name,)).as_markdown().splitlines()[0].strip("| ")
             variants = {name, shown, json.dumps(name)[1:-1], json.dumps(shown)[1:-1]}
             forms |= variants
@@ -73,7 +74,7 @@ class _Replacement:
                 )
                 patterns.append(around[0] + re.escape(variant) + around[1])
         self.forms = sorted(forms)
-        # Longest first, because an address may begin with an id.
+        # Longest first, because an address may start with an id.
         self._pattern = re.compile("|".join(sorted(patterns, key=len, reverse=True)))
         self._tombstone = tombstone
 

@@ -1,4 +1,4 @@
-"""The maintenance jobs in Dagster: exports and the deletion of expired raw events."""
+"""Dagster's maintenance jobs, which export tables and delete expired raw events."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from monstera_assets.warehouse.tables import Table
 
 MONTHLY = "0 3 1 * *"
 
-# These ops return no output, and the warehouse's IO manager would keep the file open.
+# These ops have no output, and the warehouse's IO manager would keep the file open.
 _RESOURCES = {IO_MANAGER_KEY: dg.mem_io_manager}
 
 
@@ -30,7 +30,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
         name=EXPIRE_RAW_EVENTS,
         resource_defs=_RESOURCES,
         description="Delete raw events older than raw_event_retention_days. States and totals are"
-        " kept, but the affected days cannot be recomputed.",
+        " kept, but the affected days can no longer be recomputed.",
     )
     def expire_job() -> None:
         expire()
@@ -43,7 +43,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
     @dg.job(
         name=EXPORT_TABLES,
         resource_defs=_RESOURCES,
-        description="Export the tables for BI tools to export_directory.",
+        description="Export tables for BI tools to export_directory.",
     )
     def export_job() -> None:
         export()
@@ -52,7 +52,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
 
 
 def expiry_schedule(jobs: Sequence[dg.JobDefinition]) -> dg.ScheduleDefinition:
-    """Return the monthly schedule, which is off by default."""
+    """Return the monthly expiry schedule, which is off by default."""
     [expire_job] = [each for each in jobs if each.name == EXPIRE_RAW_EVENTS]
     return dg.ScheduleDefinition(
         name="expire_raw_events_monthly",

@@ -1,4 +1,4 @@
-"""The calendar of daily partitions, and the range of dates in a source."""
+"""The daily partition calendar and a source's date range."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from monstera_assets.warehouse.windows import DateWindow
 
 
 def daily_partitions(first: date) -> DailyPartitionsDefinition:
-    """Return one partition per UTC day, from `first` to yesterday."""
+    """Return one partition per UTC day from `first` through yesterday."""
     return DailyPartitionsDefinition(start_date=first.isoformat(), timezone="UTC")
 
 
 def first_partition(settings: Settings) -> date:
-    """Return `MONSTERA_START_DATE`, or the earliest date in the source."""
+    """Return `MONSTERA_START_DATE` if set, otherwise the earliest date in the source."""
     return settings.start_date or source_range(settings).first
 
 
 def source_range(settings: Settings) -> DateWindow:
-    """Return the date range of creations, events and subscription events.
+    """Return the date range of all entity creations, events and subscription events.
 
     Raises:
-        SourceError: If the source cannot be read or has no readable date.
+        SourceError: If the source cannot be read or contains no readable dates.
     """
     with duckdb.connect(config=dict(connection_config())) as connection:
         bounds = date_bounds(
@@ -44,9 +44,9 @@ def source_range(settings: Settings) -> DateWindow:
 def choose_window(
     available: DateWindow, source: Callable[[], DateWindow], first: date | None, last: date | None
 ) -> DateWindow:
-    """Return the days requested for a run, by default all days in the source.
+    """Return the days requested for a run, which default to all days in the source.
 
-    `available` contains the existing partitions. `source` returns the range of the source, and is
+    `available` contains the existing partitions. `source` returns the source's date range and is
     called only if needed.
 
     Raises:
@@ -66,10 +66,10 @@ def choose_window(
 
 
 def available_partitions(first: date) -> DateWindow:
-    """Return the existing partitions, from the first day to yesterday.
+    """Return the existing partitions, from the first day through yesterday.
 
     Raises:
-        SettingsError: If the first day has not ended.
+        SettingsError: If the first day has not ended yet.
     """
     last_key = daily_partitions(first).get_last_partition_key()
     if last_key is None:

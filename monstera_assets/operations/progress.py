@@ -1,4 +1,4 @@
-"""Show the progress of a run, as a bar in a terminal and as plain lines elsewhere."""
+"""Show a run's progress as a bar in a terminal, or as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ROW_COUNTS = ("dagster/row_count", "dagster/partition_row_count", "rows_written
 
 
 class RunProgress(Progress):
-    """A listener for `run_range` that shows finished steps, the current table and rows written."""
+    """A listener for `run_range` that shows the finished steps, current table and rows written."""
 
     def __init__(self, console: Console, steps: int) -> None:
         super().__init__(
@@ -47,13 +47,13 @@ class RunProgress(Progress):
         self._steps = self.add_task("starting", total=steps, rows=0)
 
     def __call__(self, event: DagsterEvent) -> None:
-        """Update the progress after an event in the run."""
+        """Update the progress for an event in the run."""
         kind, step = event.event_type, step_name(event)
         if kind == DagsterEventType.ASSET_MATERIALIZATION:
             made = event.step_materialization_data.materialization
             counts = (made.metadata[key] for key in _ROW_COUNTS if key in made.metadata)
             if (count := next(counts, None)) is not None:
-                # All partitions of a range report the same metadata, so the first one is enough.
+                # All partitions in a range report the same metadata, so the first one is enough.
                 of_step = self._rows.setdefault(step, {})
                 of_step.setdefault(made.asset_key.path[-1], int(str(count.value)))
         elif kind == DagsterEventType.STEP_START:

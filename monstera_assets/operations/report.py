@@ -1,4 +1,4 @@
-"""Print the result of a run: headline figures, checks and paths."""
+"""Print a run's results: headline figures, checks and paths."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
 
 
 def headline(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    """Yield an empty line and the figures for the as-of date, or nothing if no states exist."""
+    """Yield a blank line and the figures for the as-of date, or nothing if no states exist."""
     if not stored_columns(connection, STATES):
         return
     states = connection.execute(

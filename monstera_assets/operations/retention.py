@@ -1,7 +1,8 @@
-"""Delete raw events that are older than the retention period. States and totals do not change.
+"""Delete raw events older than the retention period without changing states and totals.
 
-For each day, assets read raw events from that day and at most `LOOK_BACK_DAYS` days before it; a test
-verifies this. These days are always kept. All other tables, including workflow steps, are also kept.
+To compute a day, assets read raw events from that day and at most `LOOK_BACK_DAYS` days before it,
+as a test verifies. The raw events that the latest day needs are always kept. All other tables,
+including workflow steps, are also kept.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA
 
 LOOK_BACK_DAYS = RECENT_DAYS
-"""The longest period of raw events that a table or check reads, namely 90 days of behavior."""
+"""The longest period of raw events that any table or check reads: 90 days of behavior."""
 
-# The record of loads is kept, but for these days it no longer matches any table.
+# The load ledger is kept, but for the deleted days, it no longer matches any table.
 _LOADS = "bronze_loads"
 _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
 
 
 @dataclass(frozen=True)
 class Expired:
-    """The deleted rows by table. `removed_before` is None if no raw events were old enough."""
+    """Deleted row counts by table. `removed_before` is None if no raw events were old enough."""
 
     rows: dict[str, int]
     removed_before: date | None
@@ -37,10 +38,10 @@ class Expired:
 
 
 def expire_raw_events(settings: Settings, today: date) -> Expired:
-    """Delete raw events older than `raw_event_retention_days`, and record the cut-off.
+    """Delete raw events older than `raw_event_retention_days` and record the cutoff.
 
     Raises:
-        WarehouseLockedError: If the database stayed locked.
+        WarehouseLockedError: If the database remains locked.
         WarehouseError: If the disk is full. Repeat the call to complete the deletion.
     """
     rows: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Run all assets and checks for a range of days, in this process."""
+"""Run all assets and checks for a range of days in the current process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _ENDS_OF_STEPS = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE)
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """A failed check, with the number of rows that violate it."""
+    """A failed check and the number of rows that violate it."""
 
     table: str
     name: str
@@ -55,7 +55,7 @@ class FailedCheck:
 
 @dataclass(frozen=True)
 class Failure:
-    """The cause of a failure, and the failed steps (none if no step was started)."""
+    """The cause of a failure and the failed steps (none if no step was started)."""
 
     kind: str
     message: str
@@ -63,7 +63,7 @@ class Failure:
 
     @property
     def is_source_error(self) -> bool:
-        """Whether an error in the source caused the failure."""
+        """Whether the failure was caused by an error in the source."""
         return self.kind == SourceError.__name__
 
     def __str__(self) -> str:
@@ -87,12 +87,12 @@ class RunReport:
 
     @property
     def healthy(self) -> bool:
-        """Whether the run succeeded and no check of severity ERROR failed."""
+        """Whether the run succeeded and no check with severity ERROR failed."""
         return self.succeeded and not any(check.blocking for check in self.failed_checks)
 
 
 def range_tags(window: DateWindow) -> dict[str, str]:
-    """Return the tags of one run over a range of partitions."""
+    """Return the tags for a run over a range of partitions."""
     return {
         RANGE_START_TAG: window.first.isoformat(),
         RANGE_END_TAG: window.last.isoformat(),
@@ -100,7 +100,7 @@ def range_tags(window: DateWindow) -> dict[str, str]:
 
 
 def whole_graph(definitions: Definitions) -> JobDefinition:
-    """Return the job for all assets and checks."""
+    """Return the job that runs all assets and checks."""
     return definitions.resolve_job_def(WHOLE_GRAPH)
 
 
@@ -111,13 +111,13 @@ def run_range(
     listener: Listener | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> RunReport:
-    """Materialize the whole graph for a range of days in one run, and report any failures.
+    """Materialize the whole graph for a range of days in one run and report any failures.
 
     Args:
         job: the job to run.
         instance: the instance that records the run.
-        window: the partitions.
-        listener: called with each event of the run.
+        window: the days to materialize.
+        listener: called with each event in the run.
         tags: additional tags for the run.
     """
     run_id = str(uuid.uuid4())
@@ -131,8 +131,8 @@ def run_range(
             if listener is not None:
                 listener(event)
             if event.event_type in _ENDS_OF_STEPS and interrupted():
-                # DuckDB turned the interrupt into an error, which ended only the step. The interrupt
-                # is raised again between two steps, so that Dagster ends the run.
+                # DuckDB turned the interrupt into an error that ended only the step. Raise the
+                # interrupt again between steps so that Dagster ends the run.
                 signal.raise_signal(signal.SIGINT)
 
         instance.add_event_listener(run_id, on_event)
@@ -148,7 +148,7 @@ def run_range(
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns whether the process received SIGINT or SIGTERM."""
+    """Yield a function that returns whether the process has received SIGINT or SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # only the main thread receives signals
         return
@@ -210,7 +210,7 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
         if event.event_type == DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
         elif event.event_type == DagsterEventType.RUN_FAILURE and not messages:
-            # If the process of a run was killed, another process records the failure without data.
+            # If a run's process was killed, another process records the failure without any data.
             error = getattr(event.event_specific_data, "error", None)
         if error is None:
             continue
@@ -220,12 +220,12 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
         message = " ".join(error.message.split())
         if "blocking asset check" in message:
             continue
-        if kind in own_errors:  # without the name of the class
+        if kind in own_errors:  # without the class name
             message = message.split(": ", 1)[-1]
         cause = (kind, message)
         if kind == MissingPartitionsError.__name__:
-            # Tables read different periods. The smallest message about a table names the earliest
-            # day, and the command in it materializes the days that all of them need.
+            # Each step reads a different period. The smallest message about a table names the
+            # earliest missing day, and its command materializes the days that all steps need.
             cause = (kind, message.split(" for ", 1)[0])
         steps_of.setdefault(cause, []).extend([step_name(event)] if event.step_key else [])
         messages[cause] = min(messages.get(cause, message), message)
@@ -241,7 +241,7 @@ def _names_with_subclasses(*kinds: type[Exception]) -> Iterator[str]:
 
 
 def step_name(event: DagsterEvent) -> str:
-    """Return the name of the table, load or check that a step computes."""
+    """Return the name of the table, load or check that a step executes."""
     return (event.step_key or "").rsplit("__", 1)[-1]
 
 

@@ -1,7 +1,7 @@
 """The daily run, which computes yesterday and any earlier missing days.
 
-The schedule reads the materialized days of each daily table from Dagster, and requests one run for all
-days from the first missing day to yesterday.
+The schedule reads each daily table's materialized days from Dagster and requests one run for all
+days from the first missing day through yesterday.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from monstera_assets.warehouse.windows import RANGE_END_TAG, DateWindow
 TRANSIENT_RETRIES = dg.RetryPolicy(
     max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
-"""Retry failed steps, since files may be about to be replaced and the database may be locked."""
+"""Retry failed steps, since source files may be mid-replacement or the database may be locked."""
 
 daily_job = dg.define_asset_job(
     DAILY,
@@ -31,7 +31,7 @@ daily_job = dg.define_asset_job(
 gold_job = dg.define_asset_job(
     "gold_only",
     selection=dg.AssetSelection.groups("gold", "dashboards"),
-    description="Computes and checks metrics and builds dashboards without recomputing other tables.",
+    description="Computes and checks metrics and builds dashboards, without recomputing other tables.",
 )
 
 _UNFINISHED = [
@@ -43,7 +43,7 @@ _UNFINISHED = [
 
 
 def freshness(settings: Settings) -> dg.FreshnessPolicy:
-    """Return a policy requiring each table to be materialized within two hours of `daily_run_at`."""
+    """Return a policy requiring each table to be materialized within two hours after `daily_run_at`."""
     late = deadline(settings)
     return dg.FreshnessPolicy.cron(
         deadline_cron=f"{late.minute} {late.hour} * * *", lower_bound_delta=LATE_AFTER
@@ -53,7 +53,7 @@ def freshness(settings: Settings) -> dg.FreshnessPolicy:
 def daily_schedule(
     settings: Settings, first_partition: date, daily_tables: Sequence[dg.AssetKey]
 ) -> dg.ScheduleDefinition:
-    """Return the schedule that runs all daily tables at `daily_run_at` (UTC)."""
+    """Return the schedule that starts the daily run at `daily_run_at` (UTC)."""
     at = settings.daily_run_at
 
     @dg.schedule(
@@ -71,11 +71,11 @@ def daily_schedule(
         calendar = DateWindow(first_partition, yesterday)
         missing = missing_days(context.instance, daily_tables, calendar)
         if missing is None:
-            return dg.SkipReason(f"All daily tables have all days up to {yesterday}.")
+            return dg.SkipReason(f"All daily tables are up to date through {yesterday}.")
         if context.instance.get_runs(
             dg.RunsFilter(statuses=_UNFINISHED, tags={RANGE_END_TAG: str(missing.last)}), limit=1
         ):
-            return dg.SkipReason(f"A run up to {missing.last} is already in progress.")
+            return dg.SkipReason(f"A run through {missing.last} is already in progress.")
         return dg.RunRequest(run_key=f"{missing.first}..{missing.last}", tags=range_tags(missing))
 
     return daily_run
@@ -84,7 +84,7 @@ def daily_schedule(
 def missing_days(
     instance: dg.DagsterInstance, tables: Sequence[dg.AssetKey], calendar: DateWindow
 ) -> DateWindow | None:
-    """Return all days from the first day missing from any table, or None if none is missing.
+    """Return all days from the first day missing from any table, or None if no days are missing.
 
     The window extends to the end of the calendar, since later days can depend on earlier days.
     """

@@ -2,11 +2,11 @@
 
 Such a folder contains:
 
-    current -> snapshots/8f0c2a91    the link through which consumers read
+    current -> snapshots/8f0c2a91    the link that consumers read through
     snapshots/8f0c2a91/              the files
 
-The link is replaced in one step after the new snapshot is complete and on disk. The previous snapshot
-is kept until the next write, for consumers that still read it.
+Once the new snapshot is complete and on disk, the link is replaced in one step. The previous
+snapshot is kept until the next write for consumers that are still reading it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Snapshots:
     """A folder of snapshots.
 
     Attributes:
-        output: the folder, which the first write creates.
-        what: the name of a snapshot in messages.
-        command: the command to retry, for messages.
-        error: the class of errors to raise.
+        output: the folder, which is created on the first write.
+        what: what messages call a snapshot.
+        command: the command that messages suggest for retrying.
+        error: the error class to raise.
     """
 
     output: Path
@@ -52,11 +52,11 @@ class Snapshots:
 
     @contextmanager
     def replacing(self) -> Iterator[Path]:
-        """Yield a new folder to fill, and publish it when the body ends.
+        """Yield a new folder to fill, and publish it when the context exits.
 
         Raises:
-            WarehouseError: If the folder cannot be written, or another process is writing to it.
-                The class is `error`.
+            WarehouseError: If the folder cannot be written to, or another process is writing to it.
+                The `error` attribute determines the class.
         """
         try:
             with self._locked():
@@ -76,7 +76,7 @@ class Snapshots:
             reason = error.strerror if isinstance(error, OSError) else error
             raise self.error(
                 f"{self.output} cannot be written: {reason}. The previous {self.what} is unchanged."
-                " Check the permissions of the folder and the disk space, then run"
+                " Check the folder's permissions and the disk space, then run"
                 f" `{self.command}` again."
             ) from error
 
@@ -84,14 +84,18 @@ class Snapshots:
         """Delete all snapshots except the current one.
 
         Raises:
-            WarehouseError: If another process is writing to the folder. The class is `error`.
+            WarehouseError: If another process is writing to the folder. The `error` attribute
+                determines the class.
         """
         with self._locked():
             self._clean()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Lock the folder for one writer. The system releases the lock when the process ends."""
+        """Lock the folder for a single writer.
+
+        The operating system releases the lock when the process exits.
+        """
         self.output.mkdir(parents=True, exist_ok=True)
         if self.current.exists() and not self.current.is_symlink():
             raise self.error(

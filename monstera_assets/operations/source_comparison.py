@@ -1,10 +1,10 @@
-"""Compare the source with what was loaded, and determine what must be loaded and computed.
+"""Compare the source with the loaded data and determine what must be loaded and computed.
 
-The ledgers (the tables `bronze_loads` and `bronze_entity_loads`) record the files of each loaded
-day and input. If events are stored by day, the fingerprints of each day's files are compared with
-the ledgers. Otherwise, the fingerprints of all files are compared. If any of them differ, the digests
-of each day's rows are also compared. Files are always read completely, since the same size and
-timestamp do not prove the same content.
+Two ledgers, the tables `bronze_loads` and `bronze_entity_loads`, record the files loaded for each
+day and input. If events are stored by day, each day's file fingerprints are compared with the
+ledgers. Otherwise, the fingerprints of all files are compared and, if any differ, so are the
+digests of each day's rows. Files are always read in full, since files with the same size and
+timestamp can have different contents.
 
 Changes to settings, such as a threshold or `earliest_event_date`, are not detected. After such a
 change, rerun all days.
@@ -58,15 +58,15 @@ Prints = Mapping[str, tuple[FileFingerprint, ...]]
 
 @dataclass(frozen=True)
 class EventDays:
-    """The days whose events differ from what was loaded, in order.
+    """The days whose events differ from the loaded data, in order.
 
     Attributes:
-        added: days that had no rows or were never loaded, and now have rows.
+        added: days that had no rows or were never loaded, but now have rows.
         changed: days with different rows.
         removed: days that had rows and now have none.
         never_loaded: days that were never loaded, with or without rows.
         rows_outside: number of rows dated outside the available days, or None if not counted.
-        content: digests of the current rows of these days.
+        content: digests of these days' current rows.
     """
 
     added: tuple[date, ...] = ()
@@ -84,7 +84,7 @@ class EventDays:
 
 @dataclass(frozen=True)
 class SourceChanges:
-    """The changes in a source, and the run that they require.
+    """The changes in a source and the run that they require.
 
     Attributes:
         days: the days that should exist.
@@ -113,24 +113,24 @@ def compare_source(
     *,
     lock_timeout_seconds: float | None = None,
 ) -> SourceChanges:
-    """Compare the source with what was loaded, without writing to the warehouse.
+    """Compare the source with the loaded data without writing to the warehouse.
 
     Args:
-        settings: the configuration. Without a `start_date`, the calendar begins at the first day of
-            the source or the first loaded day, whichever is earlier.
+        settings: the configuration. Without a `start_date`, the calendar begins with the first day
+            in the source or the first loaded day, whichever is earlier.
         assets: the silver and gold tables.
-        lock_timeout_seconds: seconds to wait for a lock, by default the configured value.
+        lock_timeout_seconds: seconds to wait for the lock. Defaults to the configured value.
 
     Raises:
         SettingsError: If no day in the source has ended.
         SourceError: If the source cannot be read.
         WarehouseLockedError: If a run is writing to the warehouse.
-        SchemaMismatchError: If the ledger has another version.
+        SchemaMismatchError: If the ledger was written with a different declaration.
         WarehouseError: If the warehouse cannot be opened.
     """
     in_source = source_range(settings)
     inputs = discover_source(settings.source)
-    # Read the source before opening the warehouse, which blocks runs from writing to it.
+    # Read the source before opening the warehouse, because an open warehouse blocks runs.
     prints: Prints = {
         name: tuple(fingerprint(file) for file in found.files) for name, found in inputs.items()
     }
@@ -190,7 +190,7 @@ def compare_source(
 
 
 def _causes(assets: Sequence[TableAsset]) -> Mapping[str, frozenset[Cause]]:
-    """Return the loads on which each table depends, directly or indirectly."""
+    """Return the kinds of loads that each table depends on, directly or indirectly."""
     inputs = {asset.table.name: asset.inputs for asset in assets}
     causes = {table.name: frozenset({Cause.ENTITIES}) for table in load_entities.TABLES}
     causes |= {table.name: frozenset(Cause) for table in load_events.TABLES}
@@ -316,7 +316,7 @@ def _keep_files(
 
 
 def _other_files(connection: duckdb.DuckDBPyConnection, ledger: str, days: DateWindow) -> bool:
-    """Return whether the ledger has different files, or another day for undated rows."""
+    """Return whether the ledger has different files, or a different day for undated rows."""
     [(other, first)] = connection.execute(
         f"SELECT coalesce(bool_or(files <> coalesce((SELECT list(file ORDER BY file.path) FROM"
         f" compared_files), [])), false), min(partition_date) FROM ({ledger})"
@@ -366,7 +366,7 @@ def _compare_entities(
     inputs: Mapping[str, SourceInput],
     prints: Prints,
 ) -> tuple[tuple[str, ...], EntityEffect]:
-    """Return the inputs whose files differ from the ledger, and the days that they affect."""
+    """Return the inputs whose files differ from the ledger and the days that they affect."""
     names = [_input_name(table) for table in COMPARED]
     if not _has(connection, bronze_entity_loads.TABLE):
         return tuple(names), EntityEffect(every_day=True)
@@ -415,8 +415,8 @@ def _input_name(table: Table) -> str:
 def _key(events: EventDays, inputs: Prints, unfinished: OutOfDate) -> str:
     """Return a digest of the change.
 
-    The digest includes the time of the latest loaded change, so that a source that is reverted and
-    changed again gets a new key.
+    The digest includes the time of the latest loaded change. A source that is reverted and then
+    changed again therefore gets a new key.
     """
     document = {
         "events": events.content,

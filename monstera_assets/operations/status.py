@@ -1,6 +1,6 @@
-"""The status of the warehouse: rows, ranges of days, the last run, failing checks and late days.
+"""The warehouse's status: row counts, date ranges, the last run, failing checks and late days.
 
-The status is read from Dagster's storage and, if it can be opened, from the DuckDB file. Table
+The status is read from Dagster's storage and from the DuckDB file, if it can be opened. Table
 declarations are not imported, since importing them takes longer than reading the status.
 """
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from dagster._core.storage.event_log.base import AssetEntry
 
 LEVEL = "alert_level"
-"""The metadata key for the alert level of a check evaluation (see checks/table_checks.py)."""
+"""The metadata key for a check evaluation's alert level (see checks/table_checks.py)."""
 
 Outcome = Literal["succeeded", "failed", "canceled", "running", "abandoned"]
 
@@ -59,8 +59,8 @@ class TableStatus(BaseModel):
     """The status of a table.
 
     Attributes:
-        rows: number of rows, or None if the table does not exist or its rows are unknown because the
-            file is locked.
+        rows: number of rows, or None if the table does not exist or the number is unknown because
+            the file is locked.
         failing_checks: name and level of each check whose latest evaluation failed.
         checks_not_reached: checks that the last run planned but did not evaluate.
     """
@@ -77,7 +77,7 @@ class TableStatus(BaseModel):
 
 
 class LastRun(BaseModel):
-    """The latest run of the graph. `at` is its end time, or its start time if it has not ended."""
+    """The latest run of the graph. `at` is its end time, or its start time if it has not finished."""
 
     run_id: str
     job: str
@@ -86,10 +86,10 @@ class LastRun(BaseModel):
 
 
 class Status(BaseModel):
-    """The health of the warehouse and of its tables, sorted by layer and name.
+    """The health of the warehouse and its tables, which are sorted by layer and name.
 
-    This is also the JSON output. If `locked` is true, another process holds the file, and Dagster's
-    records provide the rows and days.
+    This model also defines the JSON output. If `locked` is true, another process has locked the
+    file, and the rows and days come from Dagster's records.
     """
 
     due: Due
@@ -100,15 +100,15 @@ class Status(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def latest_day(self) -> date | None:
-        """The latest day that all daily tables have reached, or None if there is no daily table."""
+        """The latest day that all daily tables have reached, or None if there are no daily tables."""
         return min((table.last_day for table in self.tables if table.last_day), default=None)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def late(self) -> bool:
-        """Whether the due day is missing from a daily table, or another table was never materialized.
+        """Whether a daily table is missing the due day, or another table was never materialized.
 
-        A warehouse that is empty or begins after the due day is not late.
+        A warehouse that is empty or starts after the due day is not late.
         """
         first_days = [table.first_day for table in self.tables if table.first_day]
         if not first_days or self.due.day < min(first_days):
@@ -129,7 +129,7 @@ class Status(BaseModel):
 def read_status(
     instance: DagsterInstance, settings: Settings, now: datetime, *, lock_timeout_seconds: float = 0
 ) -> Status:
-    """Read the status at the time `now`, which determines the due day.
+    """Read the status as of `now`, which determines the due day.
 
     Raises:
         WarehouseError: If the file cannot be opened for a reason other than a lock.
@@ -139,7 +139,8 @@ def read_status(
     failing, not_reached = _checks(instance, runs)
     keys = [key for key in instance.all_asset_keys() if key.path[0] in _LAYERS]
     entries = [record.asset_entry for record in instance.get_asset_records(keys)]
-    # Dagster's storage keeps renamed and removed tables. The last run of the whole graph omits them.
+    # Dagster's storage keeps renamed and removed tables, but the last run of the whole graph omits
+    # them.
     recent = {record.dagster_run.run_id for record in runs}
     current = {
         (entry.asset_key.path[0], entry.asset_key.path[-1]): entry
@@ -172,10 +173,11 @@ def read_status(
 
 
 def ensure_writable(settings: Settings) -> None:
-    """Open the database for writing and close it, so that a run that cannot write fails early.
+    """Open the database for writing and close it so that a run that cannot write fails early.
 
     Raises:
-        WarehouseError: If another process holds the database, or it cannot be opened.
+        WarehouseError: If another process has locked the database, or the database cannot be
+            opened.
     """
     with connect(
         str(settings.database),
@@ -188,7 +190,7 @@ def ensure_writable(settings: Settings) -> None:
 def _stored(
     connection: duckdb.DuckDBPyConnection, due_day: date
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the rows and days of each table in the file."""
+    """Return each table's row count and days from the file."""
     existing = connection.execute(
         "SELECT schema_name, table_name FROM duckdb_tables()"
         " WHERE database_name = current_database()"
@@ -220,7 +222,7 @@ def _stored(
 def _recorded(instance: DagsterInstance, entry: AssetEntry, due_day: date) -> dict[str, Any]:
     """Return what Dagster recorded about a table, for use when the file is locked.
 
-    The number of rows in a daily table is unknown, since each run records only its own days.
+    A daily table's row count is unknown, since each run records only its own days.
     """
     latest = entry.last_materialization
     if latest is None or latest.asset_materialization is None:
@@ -247,7 +249,7 @@ def _days(first: date | None, last: date | None, number: int, has_due_day: bool)
 
 
 def _runs(instance: DagsterInstance) -> tuple[list[RunRecord], bool]:
-    """Return the runs since the latest run of the whole graph, and whether it was found."""
+    """Return the runs since the latest run of the whole graph and whether that run was found."""
     runs: list[RunRecord] = []
     for record in instance.get_run_records(limit=_RUNS_READ):
         if record.dagster_run.job_name not in (EXPIRE_RAW_EVENTS, EXPORT_TABLES):
@@ -264,7 +266,7 @@ def _is_running(instance: DagsterInstance, record: RunRecord) -> bool:
 
 def _is_whole(record: RunRecord) -> bool:
     run = record.dagster_run
-    # The retry of a failed run skips the steps that succeeded.
+    # Retrying a failed run skips the steps that succeeded.
     return (
         run.job_name in (WHOLE_GRAPH, DAILY)
         and run.parent_run_id is None
@@ -276,7 +278,7 @@ def _is_whole(record: RunRecord) -> bool:
 def _checks(
     instance: DagsterInstance, runs: Sequence[RunRecord]
 ) -> tuple[dict[str, dict[str, str]], dict[str, list[str]]]:
-    """Return the failing checks for each table, and the checks that the last run did not reach."""
+    """Return each table's failing checks and the checks that the last run did not reach."""
     planned = {
         AssetCheckKey(check.asset_key, check.check_name)
         for record in runs
@@ -324,12 +326,12 @@ def _last_run(instance: DagsterInstance, record: RunRecord) -> LastRun:
 
 
 def print_status(console: Console, status: Status) -> None:
-    """Print the health, the tables, and the checks that fail or were not reached."""
+    """Print the overall health, the tables, and any checks that failed or were not reached."""
     print_line(console, _health(status))
     if status.locked:
         print_line(
             console,
-            "A run holds the database. Row counts of daily tables are unknown until the run ends.",
+            "A run has locked the database. Row counts of daily tables are unknown until it finishes.",
         )
     print_tables(console, status.tables)
     for table in status.tables:
@@ -341,7 +343,7 @@ def print_status(console: Console, status: Status) -> None:
 
 
 def print_tables(console: Console, tables: Sequence[TableStatus]) -> None:
-    """Print one line per table with its rows, days and last materialization, then missing days."""
+    """Print one line per table with its row count, days and last materialization, then missing days."""
     grid = Grid(box=None, pad_edge=False, header_style="bold")
     for heading in ("table", "rows", "from", "to", "materialized (UTC)"):
         grid.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=True)

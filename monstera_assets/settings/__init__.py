@@ -1,4 +1,4 @@
-"""Settings from flags, environment variables and `monstera.toml`, in this order of precedence."""
+"""Settings from flags, environment variables and `monstera.toml`, in that order of precedence."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ ENVIRONMENT_PREFIX = "MONSTERA_"
 NESTED = "__"
 
 OTHER_VARIABLES = frozenset({"MONSTERA_EXAMPLES_FACTOR"})
-"""Variables with the prefix that are not settings. This one scales the number of examples."""
+"""Variables that have the prefix but are not settings. This one scales the number of test examples."""
 
 RENAMED_SETTINGS: Mapping[str, str] = {}
-"""The new name of each renamed setting. An error about an old name shows the new one."""
+"""New names of renamed settings, by old name. An error about an old name shows the new one."""
 
 
 class SettingsError(ValueError):
-    """A setting is invalid. The message names it and says where it was set."""
+    """A setting is invalid. The message names the setting and says where it was set."""
 
 
 class Settings(BaseSettings):
@@ -50,14 +50,12 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         validate_default=True,
-        # An invalid value may be a secret. `load_settings` adds only values that are not secret.
+        # An invalid value may be a secret. `load_settings` adds only values that are not secrets.
         hide_input_in_errors=True,
     )
 
-    source: Path = Field(Path("seeds"), description="The folder with the input files.")
-    database: Path = Field(
-        Path("data/monstera.duckdb"), description="The DuckDB file of the warehouse."
-    )
+    source: Path = Field(Path("seeds"), description="The folder that contains the input files.")
+    database: Path = Field(Path("data/monstera.duckdb"), description="The warehouse's DuckDB file.")
     start_date: date | None = Field(
         None, description="The first daily partition. Default: the earliest date in the source."
     )
@@ -67,10 +65,10 @@ class Settings(BaseSettings):
     memory_limit: str | None = Field(
         None,
         pattern=r"^\d+(\.\d+)?\s*([KMGT]i?B|%)$",
-        description="The memory limit for DuckDB, such as 4GB. Default: 80 % of the machine's memory.",
+        description="DuckDB's memory limit, such as 4GB. Default: 80% of the machine's memory.",
     )
     threads: int | None = Field(
-        None, ge=1, description="Number of threads that DuckDB uses. Default: one per core."
+        None, ge=1, description="Number of DuckDB threads. Default: one per core."
     )
     temp_directory: Path | None = Field(
         None, description="The folder for DuckDB's temporary files. Default: next to the database."
@@ -89,18 +87,18 @@ class Settings(BaseSettings):
     )
     dashboard_directory: Path | None = Field(
         None,
-        description="The folder for the dashboards, whose home page is current/index.html. Default:"
+        description="The dashboard folder. Its home page is current/index.html. Default:"
         " dashboards, next to the database.",
     )
     raw_event_retention_days: int = Field(
         730,
         ge=1,
-        description="Number of days for which `monstera expire` keeps raw events.",
+        description="Number of days that `monstera expire` keeps raw events.",
     )
     entities_created: tuple[EntityCreated, ...] = Field(
         DEFAULT_ENTITIES_CREATED,
         description="The entities that users create, with the event types that count as creation. Each"
-        " entity adds a table gold_ENTITY_created_daily.",
+        " entity adds a gold_ENTITY_created_daily table.",
     )
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
@@ -112,7 +110,7 @@ class Settings(BaseSettings):
     ui_url: str = Field(
         "http://127.0.0.1:3000",
         pattern=r"^https?://[^\s@<>]+$",
-        description="The address of the Dagster UI, which is used for links in alerts.",
+        description="The Dagster UI's address, which is used for links in alerts.",
     )
     policy: LifecyclePolicy = Field(
         default_factory=LifecyclePolicy, description="Lifecycle thresholds."
@@ -120,7 +118,7 @@ class Settings(BaseSettings):
 
     @property
     def dashboards(self) -> Path:
-        """The folder for the dashboards."""
+        """The dashboard folder."""
         return self.dashboard_directory or self.database.parent / "dashboards"
 
     @field_validator("alert_urls", mode="before")
@@ -152,8 +150,8 @@ def load_settings(**flags: Any) -> Settings:
     """Read the settings. Flags that are None are ignored.
 
     Raises:
-        SettingsError: If a setting is invalid. The message says which one, where it was set and
-            why.
+        SettingsError: If a setting is invalid. The message names the setting and says where it was
+            set and what is wrong.
     """
     given = {name: value for name, value in flags.items() if value is not None}
     in_file = _read_file()
@@ -170,7 +168,7 @@ def load_settings(**flags: Any) -> Settings:
 def variables(
     model: type[BaseModel] = Settings, prefix: str = ENVIRONMENT_PREFIX
 ) -> dict[str, FieldInfo]:
-    """Return the field of every setting, by environment variable."""
+    """Return each setting's field, keyed by environment variable."""
     found: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
         variable = f"{prefix}{name.upper()}"
@@ -217,7 +215,7 @@ def _problem(detail: ErrorDetails, flags: Mapping[str, Any], in_file: Mapping[st
     if detail["type"] == "extra_forbidden":
         if new := RENAMED_SETTINGS.get(name):
             return f"{setting} is now called {new}"
-        # The value is not shown, because it may be a misplaced secret.
+        # Do not show the value, since it may be a misplaced secret.
         similar = _similar(name, known)
         suggestion = f"; did you mean {similar}?" if similar else ""
         return f"{setting} does not exist{suggestion}"

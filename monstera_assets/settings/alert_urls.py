@@ -1,7 +1,7 @@
-"""Routes for alerts, from the entries of the setting `alert_urls`.
+"""Alert routes, parsed from the entries in the `alert_urls` setting.
 
-An entry is an Apprise URL or `ROUTE=URL`. A route limits the alerts that the URL receives by a
-minimum level, by owners, or by both, joined by `+`, as in `P1+team:data-platform=slack://...`. URLs
+An entry is an Apprise URL or `ROUTE=URL`. A route limits the alerts that the URL receives by
+minimum level, by owner, or by both, joined by `+`, as in `P1+team:data-platform=slack://...`. URLs
 contain passwords and tokens, so errors never quote an entry.
 """
 
@@ -25,7 +25,7 @@ _OWNER = re.compile(r"team:\S+")
 
 @dataclass(frozen=True)
 class Route:
-    """The alerts that a URL receives: alerts at or above a level, for some or all owners."""
+    """The alerts that a URL receives: those at or above a level, for some or all owners."""
 
     least_urgent: str = LEVELS[-1]
     owners: frozenset[str] = frozenset()
@@ -39,7 +39,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Entry:
-    """A URL with its route. Messages refer to it by `position`, which starts at 1."""
+    """A URL and its route. Messages refer to it by `position`, which starts at 1."""
 
     position: int
     route: Route
@@ -47,9 +47,9 @@ class Entry:
 
 
 def split_entries(value: object) -> object:
-    """Split a JSON list, or text separated by commas or spaces, into entries.
+    """Split a JSON list, or comma- or space-separated text, into entries.
 
-    Return any other value unchanged.
+    Any other value is returned unchanged.
 
     Raises:
         ValueError: If the text starts with `[` but is not a JSON list of strings.
@@ -61,7 +61,7 @@ def split_entries(value: object) -> object:
         try:
             listed = json.loads(text)
         except ValueError:
-            # The errors are not chained, because the original one contains the text.
+            # Do not chain the errors, since the original one contains the text.
             raise ValueError("starts with [ but is not a JSON list") from None
         for position, entry in enumerate(listed, 1):
             if not isinstance(entry, str):
@@ -71,7 +71,7 @@ def split_entries(value: object) -> object:
 
 
 def parse_entries(entries: Sequence[SecretStr]) -> tuple[Entry, ...]:
-    """Return the entries with their routes.
+    """Parse entries into URLs and routes.
 
     Raises:
         ValueError: If an entry is invalid. The message contains its position.

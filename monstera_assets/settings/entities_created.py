@@ -1,4 +1,4 @@
-"""The setting `entities_created`: kinds of entities that users create, and their event types."""
+"""The `entities_created` setting: kinds of entities that users create, and their event types."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EntityCreated(BaseModel):
     Attributes:
         entity: plural name of the entity in title case, such as Videos. The table name is derived
             from it.
-        event_types: the event types. Each event of one of these types creates one entity.
+        event_types: the types of events that create an entity. Each event creates one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,7 +25,7 @@ class EntityCreated(BaseModel):
 
     @property
     def metric_name(self) -> str:
-        """The name of the metric, such as Videos Created Daily."""
+        """The metric's name, such as Videos Created Daily."""
         return f"{self.entity} Created Daily"
 
 

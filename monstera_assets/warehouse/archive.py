@@ -1,8 +1,8 @@
-"""The retention cut-off: which raw events were deleted, and which days can still be recomputed.
+"""The retention cutoff: which raw events were deleted and which days can still be recomputed.
 
-Tables computed from deleted events are kept. A day can be recomputed if its raw events, and the
-earlier events that its tables and checks read, are still stored. Loading an earlier day is an error,
-so that published numbers do not change silently.
+Tables computed from deleted events are kept. A day can be recomputed only if its raw events and the
+earlier events that its tables and checks read are still stored. Loading an earlier day raises an
+error so that published numbers do not change silently.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from monstera_assets.warehouse.windows import DateWindow
 _ARCHIVE = f"{OPERATIONS_SCHEMA}.archived_days"
 
 RAW_TABLES = ("bronze_events", "bronze_rejected_events", "silver_events_enriched")
-"""Tables with raw events. Rows older than the retention period are deleted from them."""
+"""Tables that contain raw events. Their rows are deleted after the retention period."""
 
 
 class ArchivedDaysError(WarehouseError):
@@ -28,14 +28,14 @@ class ArchivedDaysError(WarehouseError):
 
 @dataclass(frozen=True)
 class Archive:
-    """Raw events before `removed_before` were deleted. Days from `open_from` can be recomputed."""
+    """Raw events before `removed_before` were deleted. Days from `open_from` on can be recomputed."""
 
     removed_before: date
     open_from: date
 
 
 def archive(connection: duckdb.DuckDBPyConnection) -> Archive | None:
-    """Return the retention cut-off, or None if no raw events were ever deleted."""
+    """Return the retention cutoff, or None if no raw events have ever been deleted."""
     found = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
         " AND schema_name || '.' || table_name = ?",
@@ -50,7 +50,7 @@ def archive(connection: duckdb.DuckDBPyConnection) -> Archive | None:
 
 
 def record_archive(connection: duckdb.DuckDBPyConnection, archived: Archive) -> None:
-    """Record the retention cut-off in the caller's transaction."""
+    """Record the retention cutoff in the caller's transaction."""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA}")
     connection.execute(
         f"CREATE TABLE IF NOT EXISTS {_ARCHIVE} (removed_before DATE NOT NULL, open_from DATE NOT NULL)"
@@ -64,10 +64,10 @@ def record_archive(connection: duckdb.DuckDBPyConnection, archived: Archive) -> 
 def require_recomputable(
     connection: duckdb.DuckDBPyConnection, table_name: str, window: DateWindow | None
 ) -> None:
-    """Refuse to write raw events for days before the retention cut-off.
+    """Refuse to write raw events for days before the retention cutoff.
 
     Raises:
-        ArchivedDaysError: the message names the first recomputable day.
+        ArchivedDaysError: If a day cannot be recomputed. The message names the first day that can.
     """
     if window is None or table_name not in RAW_TABLES:
         return
@@ -80,7 +80,7 @@ def require_raw_events(connection: duckdb.DuckDBPyConnection, table_name: str, d
     """Raise an error if a day is missing because its raw events were deleted.
 
     Raises:
-        ArchivedDaysError: the message names the first recomputable day.
+        ArchivedDaysError: If the raw events were deleted. The message names the first recomputable day.
     """
     archived = archive(connection) if table_name in RAW_TABLES else None
     if archived is not None and day < archived.removed_before:
@@ -90,6 +90,6 @@ def require_raw_events(connection: duckdb.DuckDBPyConnection, table_name: str, d
 def _not_recomputable(archived: Archive) -> ArchivedDaysError:
     return ArchivedDaysError(
         f"Raw events before {archived.removed_before} were deleted after the retention period. Days"
-        f" before {archived.open_from} need these events, so they cannot be recomputed."
+        f" before {archived.open_from} cannot be recomputed without these events."
         f" Run with --from {archived.open_from} or later."
     )

@@ -1,4 +1,4 @@
-"""Write several tables from one read of a source, in one transaction."""
+"""Write several tables from a single read of a source in one transaction."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import DateWindow
 
 Rows = Callable[[duckdb.DuckDBPyConnection], ir.Table | str]
-"""Returns the rows of a table as an expression or SQL. It may first create temporary tables."""
+"""Returns a table's rows as an expression or SQL. It may create temporary tables first."""
 
 Step = Callable[[duckdb.DuckDBPyConnection], None]
 
 
 @dataclass(frozen=True)
 class TableBatch:
-    """The result of an asset that fills several tables from one read of a source.
+    """The result of an asset that writes several tables from a single read of a source.
 
     Args:
-        contents: the rows of each table, in the order in which the tables are written. Later tables
-            may read earlier ones.
+        contents: each table's rows, in the order in which the tables are written. Later tables may
+            read earlier ones.
         counts: the number of rows written, by table name. `contents` may add entries.
-        only_days: the temporary table whose only column, `day`, lists the days to replace. `contents`
-            creates it. None replaces all days of the window.
+        only_days: the temporary table, created by `contents`, whose only column, `day`, lists the
+            days to replace. If None, all days in the window are replaced.
         before: called before any rows are computed or replaced.
         after: called in the same transaction after all tables are written.
         explain: called when DuckDB or a write fails. It may raise a more specific error.
@@ -51,7 +51,7 @@ class TableBatch:
         """Replace each table's slice in the caller's transaction.
 
         Raises:
-            SchemaMismatchError: If a table's rows differ from its declaration.
+            SchemaMismatchError: If a table's rows do not match its declaration.
         """
         try:
             self._write(connection, window)
@@ -62,7 +62,7 @@ class TableBatch:
 
     def _write(self, connection: duckdb.DuckDBPyConnection, window: DateWindow | None) -> None:
         for table in self.contents:
-            # Create all tables first: the rows of one may depend on the stored rows of another.
+            # Create all tables first, since one table's rows may depend on another's stored rows.
             writer.prepare(connection, table)
         if self.before is not None:
             self.before(connection)
@@ -79,13 +79,13 @@ class TableBatch:
 
 
 def temporary_table(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
-    """Create a temporary table from a query. It exists until the connection is closed."""
+    """Create a temporary table from a query. The table exists until the connection is closed."""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
 
 def temporary_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
-    """Create a temporary view of a query. Its rows are computed on each read."""
+    """Create a temporary view from a query. Its rows are computed on each read."""
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
@@ -99,5 +99,5 @@ def temporary_relation(connection: duckdb.DuckDBPyConnection, name: str) -> ir.T
 
 
 def count_rows(connection: duckdb.DuckDBPyConnection, select: str) -> int:
-    """Return the number of rows of a query."""
+    """Return the number of rows that a query returns."""
     return int(connection.execute(f"SELECT count(*) FROM ({select})").fetchall()[0][0])

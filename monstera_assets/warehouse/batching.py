@@ -1,11 +1,11 @@
-"""Compute a large range in batches, each of which fits into memory.
+"""Compute a large range in batches that each fit in memory.
 
-Batches by date: if each day depends only on the same day of its inputs, the days can be computed
-separately. On large data, this is faster than computing all days at once, because the hash tables of
-a few days fit into memory, while the hash tables of a year spill to disk.
+Batches by date: If each day depends only on the same day in its inputs, the days can be computed
+separately. For large data, that is faster than computing all days at once, because the hash tables
+for a few days fit in memory, while those for a year spill to disk.
 
-Batches by key: facts marked with `by_key` are computed once and written to temporary tables, sorted
-by the hash of the key. Each batch is a range of hashes and reads one contiguous part of each table.
+Batches by key: Facts marked with `by_key` are computed once and written to temporary tables, sorted
+by the key's hash. Each batch covers a range of hashes and reads one contiguous part of each table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from monstera_assets.warehouse.windows import DateWindow
 ROWS_PER_DATE_BATCH = 25_000_000
 """Input rows per batch. Grouping uses up to 100 bytes of memory per row."""
 ROWS_PER_KEY_BATCH = 400_000
-"""Facts per batch. The activity levels of a year use up to 2 KB of memory per fact."""
+"""Facts per batch. A year of activity levels uses up to 2 KB of memory per fact."""
 
 _HASHES = 2**63
 """Number of hash values. The compiler's `visit_Hash` returns 0 to 2**63 - 1."""
@@ -36,8 +36,8 @@ class DateBatches:
     """How to split a range of independent days into batches.
 
     Attributes:
-        inputs: the tables from which each day reads only the same day.
-        parameters: returns the query parameters for the days of a batch.
+        inputs: the tables from which a day reads only rows for the same day.
+        parameters: returns the query parameters for the days in a batch.
     """
 
     inputs: Sequence[Table]
@@ -46,7 +46,7 @@ class DateBatches:
     def windows(
         self, connection: duckdb.DuckDBPyConnection, window: DateWindow
     ) -> Sequence[DateWindow]:
-        """Split the range into equally long batches of about `ROWS_PER_DATE_BATCH` rows or fewer."""
+        """Split the range into equal-length batches of at most about `ROWS_PER_DATE_BATCH` rows."""
         rows = sum(_count_rows(connection, table, window) for table in self.inputs)
         return split_window(window, max(1, -(-rows // ROWS_PER_DATE_BATCH)))
 
@@ -65,8 +65,8 @@ def split_window(window: DateWindow, parts: int) -> Sequence[DateWindow]:
 def key_batches(connection: duckdb.DuckDBPyConnection, query: Query) -> Iterator[Iterator[str]]:
     """Yield an iterator over the queries, one per batch of keys.
 
-    Run each query before requesting the next, since the queries differ only in the bound parameters.
-    The temporary tables of facts exist until the context exits.
+    Run each query before requesting the next, since the queries differ only in their bound
+    parameters. The temporary fact tables exist until the context exits.
     """
     rows = 0
     for name, select in query.facts.items():

@@ -1,4 +1,4 @@
-"""Columns that several tables share."""
+"""Columns shared by several tables."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from monstera_assets.warehouse.tables import Column, Reference
 
 
 def nullable(name: str, dtype: str, description: str) -> Column:
-    """Return a nullable column, whose description says when it is null."""
+    """Return a nullable column. Its description must say when the value is null."""
     return Column(name, dtype, description, nullable=True)
 
 
 def product_column(name: str, description: str, *, nullable: bool = False) -> Column:
-    """Return a column with the id of a product, feature or sub-feature."""
+    """Return a column that contains the id of a product, feature or sub-feature."""
     return Column(name, "string", description, nullable=nullable, references=PRODUCT)
 
 
 def column_names(columns: Iterable[Column]) -> list[str]:
-    """Return the names of columns, in order."""
+    """Return the column names in order."""
     return [column.name for column in columns]
 
 
 PRODUCT = Reference("bronze_product_catalog", "product_id")
-"""A product, feature or sub-feature of the catalog."""
+"""A product, feature or sub-feature in the catalog."""
 
 ACCOUNT = Reference("bronze_accounts", "account_id")
 
 USER_ID = Column(
-    "user_id", "string", "Id of the user.", references=Reference("bronze_users", "user_id")
+    "user_id", "string", "The user's id.", references=Reference("bronze_users", "user_id")
 )
-ACCOUNT_ID = Column("account_id", "string", "Id of the account.", references=ACCOUNT)
-ACCOUNT_OF_USER = Column("account_id", "string", "Id of the user's account.", references=ACCOUNT)
-PRODUCT_ID = product_column("product_id", "Id of the product.")
+ACCOUNT_ID = Column("account_id", "string", "The account's id.", references=ACCOUNT)
+ACCOUNT_OF_USER = Column("account_id", "string", "The user's account id.", references=ACCOUNT)
+PRODUCT_ID = product_column("product_id", "The product's id.")
 ACTIVITY_DATE = Column("activity_date", "date", "UTC date of the events.")
 SNAPSHOT_DATE = Column("snapshot_date", "date", "UTC day; values are as of the end of the day.")
 METRIC_DATE = Column("metric_date", "date", "UTC day; values are as of the end of the day.")
@@ -41,7 +41,7 @@ STATE_SINCE = Column("state_since", "date", "First day of the unbroken period in
 STATE_UPDATED_AT = Column("state_updated_at", "timestamp", "End of the as-of date, UTC.")
 QUALIFYING_EVENTS = Column("qualifying_events", "int64", "Number of qualifying events.")
 TOTAL_QUALIFYING_EVENTS = Column(
-    "total_qualifying_events", "int64", "Number of qualifying events up to and including the day."
+    "total_qualifying_events", "int64", "Number of qualifying events through the day."
 )
 LAST_QUALIFYING_EVENT_AT = nullable(
     "last_qualifying_event_at", "timestamp", "Time of the last qualifying event, UTC; null if none."
@@ -55,10 +55,10 @@ DAYS_SINCE_LAST_QUALIFYING_EVENT = nullable(
     "int64",
     "Days since the last qualifying event; null if none.",
 )
-WORKFLOW_ID = Column("workflow_id", "string", "Id of the workflow.")
-STEP_NUMBER = Column("step_number", "int64", "Number of the step.")
+WORKFLOW_ID = Column("workflow_id", "string", "The workflow's id.")
+STEP_NUMBER = Column("step_number", "int64", "The step's number.")
 REJECTED_ROW = (
     Column("rejection_reason", "string", "First rule that the row breaks."),
     Column("source_file", "string", "Path of the file, relative to the source folder."),
-    Column("raw_row", "string", "The row as JSON, or the line if it cannot be parsed as a row."),
+    Column("raw_row", "string", "The row as JSON, or the raw line if it cannot be parsed."),
 )

@@ -1,7 +1,7 @@
 """Rewrite the warehouse file to remove deleted rows from its free pages.
 
-DuckDB marks the blocks of deleted rows as free, but leaves their bytes in the file until it reuses
-them. Rows that were erased or have expired must not remain there.
+DuckDB marks blocks of deleted rows as free, but leaves their contents in the file until it reuses
+them. Erased and expired rows must not remain there.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def request_compaction(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
-    """Rewrite the file if a request is pending, and return whether it was rewritten.
+    """Rewrite the file if a request is pending and return whether it was rewritten.
 
-    Once the new file is complete, it replaces the old one atomically. If the process is killed before
-    that, the old file stays in use and the next call starts again.
+    Once the new file is complete, it replaces the old one atomically. If the process is killed
+    before that, the old file stays in use and the next call starts over.
 
     Raises:
-        WarehouseError: If the database stayed locked, or the disk has no space for a second file.
+        WarehouseError: If the database remains locked, or the disk has no space for a second copy.
             The old file stays in use.
     """
     path = database.absolute()
@@ -44,7 +44,8 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
             str(database),
             {},
             lock_timeout_seconds=lock_timeout_seconds,
-            # The lock excludes writers, and closing a read-only connection leaves the new file alone.
+            # The lock keeps writers out, and closing a read-only connection does not touch the new
+            # file.
             read_only=True,
         ) as connection:
             if not is_requested(connection):
@@ -72,7 +73,7 @@ def compact_file(database: Path, lock_timeout_seconds: float) -> bool:
 
 
 def is_requested(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Return whether a rewrite of the file is pending."""
+    """Return whether a file rewrite is pending."""
     found = connection.execute(
         "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
         " AND schema_name || '.' || table_name = ?",
@@ -89,7 +90,7 @@ def _remove(path: Path) -> None:
 
 
 def synchronize(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to disk."""
+    """Flush a file or a folder's entries to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

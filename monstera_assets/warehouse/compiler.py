@@ -27,20 +27,20 @@ from monstera_assets.lifecycle.workflows import MatchedInOrder
 from monstera_assets.warehouse.tables import duckdb_type
 
 FIRST_HASH, LAST_HASH = "first_hash_of_batch", "last_hash_of_batch"
-"""Query parameters: the range of hashes in a batch of keys."""
+"""Query parameters for the range of hashes in a batch of keys."""
 HASH = "hash_of_key"
-"""The column with the hash of the key in the temporary tables of facts."""
+"""The column that contains the key's hash in the temporary fact tables."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """The SQL of an expression, which is the same for every run.
+    """The SQL for an expression, which is the same in every run.
 
     Attributes:
         select: the query over all rows.
         columns: the DuckDB type of each column, in order.
         parameters: the names of the parameters in the SQL. `bind` sets their values.
-        facts: the query of each temporary table, for the facts marked with `by_key`.
+        facts: the query for each temporary table of facts marked with `by_key`.
         batch: the query over one range of hashes in these temporary tables.
     """
 
@@ -52,9 +52,9 @@ class Query:
 
 
 class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no stubs
-    """The DuckDB compiler of Ibis, extended with the operations of this project."""
+    """Ibis's DuckDB compiler, extended with this project's operations."""
 
-    def visit_Parameter(  # noqa: N802  # Ibis finds a visitor by the name of the operation
+    def visit_Parameter(  # noqa: N802  # Ibis finds a visitor by the operation's name
         self, op: Parameter, *, name: str, dtype: dt.DataType
     ) -> sge.Expression:
         """Compile to a connection variable, which DuckDB replaces with a constant before planning."""
@@ -71,13 +71,13 @@ class WarehouseCompiler(DuckDBCompiler):  # type: ignore[misc]  # Ibis has no st
     def visit_DropColumns(  # noqa: N802
         self, op: ops.DropColumns, *, parent: Any, columns_to_drop: frozenset[str]
     ) -> Any:
-        """Sort the columns: Ibis stores them in a set, so the SQL would differ between processes."""
+        """Sort the columns. Ibis stores them in a set, so the SQL would differ between processes."""
         return super().visit_DropColumns(op, parent=parent, columns_to_drop=sorted(columns_to_drop))
 
     def visit_PartitionedByKey(  # noqa: N802
         self, op: PartitionedByKey, *, parent: Any, key: str
     ) -> Any:
-        """Compile to the facts. Only execution in batches uses the mark."""
+        """Compile to the facts themselves. The mark is used only for execution in batches."""
         del op, key
         return parent
 
@@ -125,7 +125,7 @@ def compile_query(expression: ir.Table) -> Query:
 
 
 def formatted(query: Query) -> str:
-    """Return the pretty-printed SQL of a query, with its parameters listed in a comment."""
+    """Return a query's pretty-printed SQL, with its parameters listed in a comment."""
     given = [f"-- Parameters, set for each run: {', '.join(query.parameters)}\n"]
     text = sg.parse_one(query.select, dialect="duckdb").sql(dialect="duckdb", pretty=True)
     return "".join(given if query.parameters else []) + text
@@ -136,7 +136,8 @@ def bind(connection: duckdb.DuckDBPyConnection, values: Mapping[str, object]) ->
 
     Args:
         connection: the connection.
-        values: the date or integer for each parameter. The names must be identifiers from the code.
+        values: the date or integer for each parameter. The names must be identifiers defined in
+            code.
     """
     if values:
         statements = "; ".join(f"SET VARIABLE {name} = {_literal(v)}" for name, v in values.items())
@@ -164,7 +165,7 @@ def _hashed(facts: PartitionedByKey) -> ir.Table:
 
 
 def _over_all_keys(batch: str, facts: Mapping[str, str]) -> str:
-    """Return the query for one batch of all keys, which computes the facts in CTEs."""
+    """Return a query that covers all keys in one batch and computes the facts in CTEs."""
     for name, bound in ((FIRST_HASH, 0), (LAST_HASH, 2**63 - 1)):
         batch = batch.replace(f"GETVARIABLE('{name}')", str(bound))
     named = ", ".join(f"{name} AS MATERIALIZED ({select})" for name, select in facts.items())
@@ -179,7 +180,7 @@ def _batch_of(name: str, facts: PartitionedByKey) -> ops.Node:
 
 def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
     stages: list[str] = []
-    # Plain tables need no stage.
+    # Plain tables do not need a stage.
     shared = {
         mark.parent
         for mark in marks
@@ -187,7 +188,7 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
     }
 
     def rewrite(node: ops.Node, below: Mapping[str, Any] | None) -> ops.Node:
-        """Rebuild a node from its rewritten inputs, and replace a shared node with a stage's table."""
+        """Rebuild a node from its rewritten inputs and replace a shared node with a stage's table."""
         rewritten = node.__recreate__(below) if below else node
         if node not in shared:
             return rewritten
@@ -197,17 +198,17 @@ def _compile_in_stages(root: ops.Node, marks: Iterable[ops.Node]) -> str:
 
     if not shared:
         return _compile(root)
-    # One pass from the leaves to the root, so that a stage reads only earlier stages.
+    # Make one pass from the leaves to the root so that each stage reads only earlier stages.
     last = root.replace(rewrite)
     return f"WITH {', '.join(stages)} SELECT * FROM ({_compile(last)})"
 
 
 @contextmanager
 def gc_disabled() -> Iterator[None]:
-    """Disable garbage collection while expressions are built and compiled.
+    """Disable garbage collection while expressions are being built and compiled.
 
-    Collection would take a tenth of the time and free nothing, since all objects in an expression
-    are needed until its SQL is complete.
+    Garbage collection would take a tenth of the time and free nothing, since every object in an
+    expression is needed until its SQL is complete.
     """
     was_enabled = gc.isenabled()
     gc.disable()

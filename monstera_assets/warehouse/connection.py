@@ -1,7 +1,7 @@
-"""Connect to the DuckDB file with one configuration, wait for its lock, and explain errors.
+"""Connect to the DuckDB file with a single configuration, wait for its lock, and explain errors.
 
-DuckDB allows one writing process per file, and requires the same configuration for all connections of
-a process. All code that opens the file uses this module.
+DuckDB allows only one writing process per file and requires all connections in a process to use the
+same configuration. All code that opens the file therefore uses this module.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LOCKED = "Could not set lock on file"
 _RESERVED_NAMES = {*Layer, OPERATIONS_SCHEMA}
 
 _connections: Counter[str] = Counter()
-"""Number of open connections of this process, by database. Each one holds the lock."""
+"""Number of this process's open connections, by database. Each one holds the lock."""
 
 Configuration = Mapping[str, str | int | bool]
 
@@ -36,7 +36,7 @@ def connection_config(
 ) -> dict[str, str | int | bool]:
     """Return DuckDB settings for the warehouse.
 
-    Insertion order is not preserved, so that large inserts run in parallel and with limited memory.
+    Insertion order is not preserved so that large inserts can run in parallel with limited memory.
     """
     config: dict[str, str | int | bool] = {
         "preserve_insertion_order": False,
@@ -60,14 +60,14 @@ def connect(
     lock_timeout_seconds: float = DEFAULT_LOCK_TIMEOUT_SECONDS,
     read_only: bool = False,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Wait until the database is unlocked and open it; close it on exit.
+    """Wait until the database is unlocked, open it, and close it on exit.
 
-    The first connection upgrades a file that has an older layout.
+    The first connection upgrades a file with an older layout.
 
     Raises:
         WarehouseLockedError: If the lock was not released within `lock_timeout_seconds`.
-        WarehouseError: If the file cannot be opened, is not a DuckDB database, has a newer layout,
-            has an older layout on a read-only connection, or the disk is full.
+        WarehouseError: If the disk is full, or the file cannot be opened, is not a DuckDB database,
+            has a newer layout, or has an older layout and the connection is read-only.
     """
     _check_name(database)
     if not read_only:
@@ -99,7 +99,8 @@ def connect(
 
 
 def _check_name(database: str) -> None:
-    # DuckDB names a database after its file. If that were `silver`, `silver.t` would be ambiguous.
+    # DuckDB names a database after its file. If a file were named `silver`, `silver.t` would be
+    # ambiguous.
     name = Path(database).name.split(".")[0].lower()
     if name in _RESERVED_NAMES:
         raise WarehouseError(
@@ -117,7 +118,7 @@ def _create_folder(database: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WarehouseError(
-            f"The folder {folder} of the database cannot be created: {error.strerror}."
+            f"The database folder {folder} cannot be created: {error.strerror}."
             " Choose another path with --database or MONSTERA_DATABASE."
         ) from error
 

@@ -1,8 +1,8 @@
-"""Errors of the warehouse."""
+"""Warehouse errors."""
 
 
 class WarehouseError(RuntimeError):
-    """An operation on the warehouse failed. Its tables are unchanged."""
+    """A warehouse operation failed. The tables are unchanged."""
 
 
 class WarehouseLockedError(WarehouseError):
@@ -10,7 +10,7 @@ class WarehouseLockedError(WarehouseError):
 
 
 class SchemaMismatchError(WarehouseError):
-    """The delivered or stored columns differ from the declaration of the table."""
+    """The delivered or stored columns differ from the table's declaration."""
 
 
 class MissingTableError(WarehouseError):

@@ -1,8 +1,8 @@
-"""The IO manager of dagster-duckdb, extended with atomic writes, declared types and ranges of days.
+"""The dagster-duckdb IO manager, extended with atomic writes, declared types and ranges of days.
 
 An asset returns a pandas DataFrame or a query that runs inside DuckDB. An input is loaded as a
-DataFrame, or as its table and the days to read. Reading days that were never materialized
-raises an error.
+DataFrame, or as a table and the days to read. Reading days that were never materialized raises an
+error.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -50,17 +50,17 @@ from monstera_assets.warehouse.tables import Table, declared
 from monstera_assets.warehouse.windows import DateWindow
 
 READS = "monstera/reads"
-"""Metadata key of an asset's input: the days that it reads from a daily table."""
+"""Input metadata key for the days that an asset reads from a daily table."""
 
 AS_OF_DATE = "as_of_date"
-"""The column of current tables with the date that they describe. Also a metadata key."""
+"""The column in current tables with the date that they describe. It is also a metadata key."""
 
 _FRAME = "delivered_frame"
 _NO_TYPE = '"NULL"'  # DuckDB's type for a DataFrame column without values
 
 
 class Reads(StrEnum):
-    """The days that an asset reads from an input. All of them must be materialized."""
+    """The days that an asset reads from an input. All of these days must be materialized."""
 
     MAPPED_DAYS = "the days of the partition mapping"
     ALL_DAYS = "from the first partition to the latest materialized day"
@@ -77,7 +77,8 @@ class InputRows:
 
     Attributes:
         table: the table.
-        days: first and last day to read from a daily table. If none, the last is before the first.
+        days: first and last day to read from a daily table. If there are no days to read, the last
+            day is before the first.
     """
 
     table: Table
@@ -86,11 +87,11 @@ class InputRows:
 
 @dataclass(frozen=True)
 class Computed:
-    """The result of an asset.
+    """The result of computing an asset.
 
     Attributes:
         rows: a query, an expression or the rows themselves.
-        parameters: the values of the query parameters, by name.
+        parameters: query parameter values by name.
         previews: the previews, each with its query.
         batches: how to compute the days in batches, or None if days depend on each other.
     """
@@ -104,7 +105,7 @@ class Computed:
 class WarehouseIOManager(DuckDBIOManager):
     """Write assets to the warehouse and read them from it.
 
-    The asset key consists of the schema and the table, which identify the declaration.
+    An asset key consists of the schema and table names, which identify the table's declaration.
     """
 
     lock_timeout_seconds: float = Field(
@@ -136,10 +137,10 @@ class WarehouseIOManager(DuckDBIOManager):
 
     @contextmanager
     def yield_for_execution(self, context: InitResourceContext) -> Generator[Any, None, None]:
-        """Keep the file open and locked for the whole run.
+        """Keep the file open and locked for the entire run.
 
         Opening and checkpointing the file in each step would take longer than most steps, and other
-        processes could write between two steps.
+        processes could write between steps.
         """
         with (
             connect(
@@ -153,14 +154,14 @@ class WarehouseIOManager(DuckDBIOManager):
 
 
 class WarehouseClient(DuckDbClient):
-    """Write each output in one transaction, and create tables from their declarations."""
+    """Write each output in one transaction and create tables from their declarations."""
 
     @staticmethod
     @contextmanager
     def connect(
         context: OutputContext | InputContext, table_slice: TableSlice
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Connect. For an output, begin a transaction that also records the materialization."""
+        """Connect. For an output, start a transaction that also records the materialization."""
         config: Mapping[str, Any] = context.resource_config or {}
         with connect(
             config["database"],
@@ -179,14 +180,14 @@ class WarehouseClient(DuckDbClient):
     def ensure_schema_exists(
         context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
-        """Create the schema and the table from the declaration, or verify them."""
+        """Create the schema and table from the declaration, or verify the stored table."""
         writer.prepare(connection, declaration(table_slice))
 
     @staticmethod
     def delete_table_slice(
         context: OutputContext, table_slice: TableSlice, connection: duckdb.DuckDBPyConnection
     ) -> None:
-        """Do nothing: the handlers delete rows, since a batch may read or keep stored rows."""
+        """Do nothing. The handlers delete rows, since a batch may read or keep stored rows."""
 
 
 class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
@@ -199,7 +200,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         obj: ir.Table | Computed,
         connection: duckdb.DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
-        """Insert the rows of a query or a DataFrame, and render the previews.
+        """Insert the rows from a query or DataFrame and render the previews.
 
         Raises:
             SchemaMismatchError: If columns or types differ from the declaration.
@@ -232,19 +233,19 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
         """Return the upstream table and the days to read, after verifying that they exist.
 
         Raises:
-            MissingTableError: If the table, or a mapped partition, was never materialized.
+            MissingTableError: If the table or a mapped partition was never materialized.
             SchemaMismatchError: If the table was written with a different declaration.
         """
         return rows_to_read(context, table_slice, connection)
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        """Return the types of Ibis tables and `Computed`."""
+        """Return the supported types: Ibis tables and `Computed`."""
         return [ir.Table, Computed]
 
 
 class BatchTypeHandler(DbTypeHandler[TableBatch]):
-    """Write several tables in one transaction, such as the rows and rejections of a load."""
+    """Write several tables in one transaction, such as a load's accepted and rejected rows."""
 
     def handle_output(
         self,
@@ -253,7 +254,7 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
         obj: TableBatch,
         connection: duckdb.DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
-        """Replace the slice of each table."""
+        """Replace each table's slice."""
         window = slice_window(table_slice)
         obj.write(connection, window)
         return row_count_metadata(obj.counts[table_slice.table], window)
@@ -269,7 +270,7 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        """Return the type of table batches."""
+        """Return the supported type: table batches."""
         return [TableBatch]
 
 
@@ -283,10 +284,10 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         obj: pd.DataFrame,
         connection: duckdb.DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
-        """Insert the rows of the DataFrame.
+        """Insert the DataFrame's rows.
 
-        Missing values (NaN, NaT, None) become null. Whole floats in integer columns and timestamps at
-        midnight in date columns are converted, since pandas lacks nullable integers and dates.
+        Missing values (NaN, NaT, None) become null. Since pandas lacks nullable integers and dates,
+        whole floats in integer columns and midnight timestamps in date columns are converted.
 
         Raises:
             SchemaMismatchError: If columns or types differ from the declaration.
@@ -302,10 +303,10 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         table_slice: TableSlice,
         connection: duckdb.DuckDBPyConnection,
     ) -> pd.DataFrame:
-        """Return the rows of the mapped partitions, after verifying that they exist.
+        """Return the rows from the mapped partitions after verifying that the partitions exist.
 
         Raises:
-            MissingTableError: If the table, or a mapped partition, was never materialized.
+            MissingTableError: If the table or a mapped partition was never materialized.
             SchemaMismatchError: If the table was written with a different declaration.
         """
         rows = rows_to_read(context, table_slice, connection)
@@ -321,10 +322,10 @@ def rows_to_read(
     """Return an input's table and the days that the asset reads from it.
 
     Raises:
-        MissingTableError: If the table, or a day to read, was never materialized.
+        MissingTableError: If the table or a day to read was never materialized.
         MissingPartitionsError: If the table's as-of date is before the days to compute.
-        SchemaMismatchError: If the table was written with another declaration, or no asset produces
-            it.
+        SchemaMismatchError: If the table was written with a different declaration, or no asset
+            produces it.
     """
     upstream = context.upstream_output
     if upstream is None:
@@ -348,7 +349,7 @@ def _insert(
     computed: Computed,
     window: DateWindow | None,
 ) -> int:
-    """Insert the result, in batches of days if it is large, and return the number of rows."""
+    """Insert the result, in batches of days if it is large, and return the row count."""
     if isinstance(computed.rows, Query):
         query = computed.rows
     else:
@@ -376,7 +377,7 @@ def _replace_by_frame(
     frame: pd.DataFrame,
     window: DateWindow | None,
 ) -> int:
-    """Replace the table's slice with the rows of a DataFrame, and return their number."""
+    """Replace the table's slice with a DataFrame's rows and return the row count."""
     writer.verify_columns(table, [str(name) for name in frame.columns])
     connection.register(_FRAME, _without_types_of_empty_columns(frame))
     writer.verify_schema(table, _delivered_schema(connection, table))
@@ -388,7 +389,7 @@ def _replace_by_frame(
 
 
 def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with None in columns without values, since their types are arbitrary."""
+    """Return the frame with empty columns set to None, since their types are arbitrary."""
     frame = frame.copy(deep=False)
     for name in frame.columns[frame.isna().all()]:
         frame[name] = None
@@ -398,7 +399,7 @@ def _without_types_of_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
 def _delivered_schema(
     connection: duckdb.DuckDBPyConnection, table: Table
 ) -> dict[str, dt.DataType]:
-    """Return the types of a DataFrame, treating floats in declared integer columns as integers."""
+    """Return a DataFrame's types, treating floats in declared integer columns as integers."""
     declared = table.relation.schema()
     delivered: dict[str, dt.DataType] = {}
     for name, stored_type, *_ in connection.execute(f"DESCRIBE {_FRAME}").fetchall():
@@ -412,7 +413,7 @@ def _delivered_schema(
 
 
 def declaration(table_slice: TableSlice) -> Table:
-    """Return the declaration of the table that an asset fills.
+    """Return the declaration of the table that an asset writes.
 
     Raises:
         SchemaMismatchError: If the table is not declared.
@@ -427,7 +428,7 @@ def declaration(table_slice: TableSlice) -> Table:
 
 
 def slice_window(table_slice: TableSlice) -> DateWindow | None:
-    """Return the days of a table slice, or None for a whole table or a slice with no partitions."""
+    """Return the days in a table slice, or None for a whole table or a slice without partitions."""
     for dimension in table_slice.partition_dimensions or []:
         if isinstance(dimension.partitions, TimeWindow):
             start, end = dimension.partitions
@@ -436,17 +437,17 @@ def slice_window(table_slice: TableSlice) -> DateWindow | None:
 
 
 def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, RawMetadataValue]:
-    """Return the row count under Dagster's metadata key, or another key for a range of days."""
+    """Return the row count under Dagster's metadata key, or a different key for a range of days."""
     if window is None:
         return {"dagster/row_count": rows}
     if len(window) == 1:
         return {"dagster/partition_row_count": rows}
-    # All partitions of a range share this metadata, so it must not look like the count of each one.
+    # All partitions in a range share this metadata, so it must not look like a per-partition count.
     return {"rows_written": rows, "days_written": str(window)}
 
 
 def _as_of(connection: duckdb.DuckDBPyConnection, table: Table) -> Mapping[str, RawMetadataValue]:
-    """Return the as-of date of a current table as metadata. Other tables have none."""
+    """Return a current table's as-of date as metadata. Other tables have none."""
     if not any(column.name == AS_OF_DATE for column in table.columns):
         return {}
     [(latest,)] = connection.execute(
@@ -468,8 +469,8 @@ def _require_as_of(
     ).fetchall()
     if as_of is not None and str(as_of) < last:
         raise MissingPartitionsError(
-            f"{table.qualified_name} describes days up to {as_of}, but days up to {last} are required."
-            f" Materialize it first, for example with: monstera run --from {last} --to {last}"
+            f"{table.qualified_name} describes days through {as_of}, but days through {last} are"
+            f" required. Materialize it first, for example with: monstera run --from {last} --to {last}"
         )
 
 

@@ -1,11 +1,11 @@
-"""The schemas of the warehouse. This module imports neither Ibis nor Dagster."""
+"""The warehouse's schemas. This module imports neither Ibis nor Dagster."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 OPERATIONS_SCHEMA = "operations"
-"""The schema for bookkeeping. It contains no declared tables."""
+"""The bookkeeping schema, which contains no declared tables."""
 
 
 class Layer(StrEnum):

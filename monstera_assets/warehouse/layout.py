@@ -1,7 +1,8 @@
-"""Version the layout of the warehouse file, and upgrade older files.
+"""Version the warehouse file's layout and upgrade older files.
 
-The layout consists of the names and types of stored tables and columns. A change that makes older
-tables unreadable needs a step in `STEPS`. A new table needs no step, since the next run creates it.
+The layout consists of the names and types of stored tables and columns. A change that makes
+existing tables unreadable requires a step in `STEPS`. A new table does not, since the next run
+creates it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Step = Callable[[duckdb.DuckDBPyConnection], None]
 
 _VERSION = f"{OPERATIONS_SCHEMA}.layout"
 _FIRST_VERSION = 1
-"""The layout version of a file that has no recorded version."""
+"""The layout version of a file without a recorded version."""
 
 
 def _record_the_version(_connection: duckdb.DuckDBPyConnection) -> None:
@@ -25,7 +26,7 @@ def _record_the_version(_connection: duckdb.DuckDBPyConnection) -> None:
 
 
 STEPS: Sequence[Step] = (_record_the_version,)
-"""The first step upgrades version 1 to 2, and so on. Steps run in the caller's transaction."""
+"""The first step upgrades from version 1 to 2, and so on. Steps run in the caller's transaction."""
 
 
 def bring_up_to_date(
@@ -35,19 +36,20 @@ def bring_up_to_date(
     read_only: bool,
     steps: Sequence[Step] | None = None,
 ) -> None:
-    """Apply the missing upgrade steps and record the version, in one transaction.
+    """Apply any missing upgrade steps and record the version in one transaction.
 
-    If the connection is not read-only, also create the tables of the schema `operations`.
+    Unless the connection is read-only, also create the tables in the `operations` schema.
 
     Args:
-        connection: after an error, the caller must close it, which rolls back the transaction.
-        database: the path of the file, for messages.
+        connection: the connection. After an error, the caller must close it to roll back the
+            transaction.
+        database: the path to the file, for messages.
         read_only: whether the connection is read-only.
         steps: the upgrade steps.
 
     Raises:
-        WarehouseError: If the version is newer than the last step, the version is older and the
-            connection is read-only, or a step failed. The file is unchanged.
+        WarehouseError: If the file's layout is newer than supported, or older on a read-only
+            connection, or if a step fails. The file is unchanged.
     """
     steps = STEPS if steps is None else steps
     current = _FIRST_VERSION + len(steps)
@@ -84,7 +86,7 @@ def bring_up_to_date(
 
 
 def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
-    """Return the layout version of an open file, or None if the file is empty."""
+    """Return an open file's layout version, or None if the file is empty."""
     tables = connection.execute(
         "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
         " AND schema_name = ? AND table_name IN ('layout', 'materializations') ORDER BY ALL",
@@ -97,7 +99,7 @@ def stored_version(connection: duckdb.DuckDBPyConnection) -> int | None:
 
 
 def create_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create the tables in the schema `operations` that the writer fills, if they are missing."""
+    """Create any missing tables in the `operations` schema that the writer uses."""
     connection.execute(
         f"CREATE SCHEMA IF NOT EXISTS {OPERATIONS_SCHEMA};"
         f"CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.materializations (schema_name VARCHAR NOT"

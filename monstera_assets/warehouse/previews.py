@@ -1,6 +1,6 @@
-"""Previews of tables in the Dagster UI.
+"""Table previews in the Dagster UI.
 
-A preview is a Markdown table with a few rows and optional bars. It is declared with the asset, and
+A preview is a Markdown table with a few rows and optional bars. It is declared with the asset and
 queried from the whole table after each write.
 """
 
@@ -29,7 +29,7 @@ class Preview:
     """A few rows of a table.
 
     Attributes:
-        title: the title of the preview.
+        title: the preview's title.
         rows: selects the rows to show from the whole table, in order.
         bar: the column whose non-negative numbers are drawn as bars, or None for no bars.
         is_share: whether fractional numbers are shares, which are shown as percentages.
@@ -41,7 +41,7 @@ class Preview:
     is_share: bool = False
 
     def query(self, relation: ir.Table) -> Query:
-        """Return the query for the rows; it returns one more row than is shown."""
+        """Return the query for the rows. It fetches one more row than is shown."""
         return compile_query(self.rows(relation).limit(_MAX_ROWS + 1))
 
     def render(self, connection: duckdb.DuckDBPyConnection, query: Query) -> str:
@@ -75,7 +75,7 @@ class Preview:
 
 
 def distribution(entities: str, column: str) -> Preview:
-    """Return a preview of a table with one row per entity: entity counts per value of a column."""
+    """Return a preview with entity counts per column value, for a table with one row per entity."""
 
     def rows(relation: ir.Table) -> ir.Table:
         counted = relation.group_by(column).aggregate(**{entities: relation.count()})

@@ -1,9 +1,9 @@
-"""Cache compiled queries on disk, with one SQL text per table, policy and version of the code.
+"""Cache compiled queries on disk, one per table, policy and code version.
 
-A process that finds a query in the cache does not build its expression. The user's cache folder has a
-subfolder for each fingerprint of everything that the SQL depends on, with one file per query. A file
-is therefore never outdated. Files are written atomically and shared by all processes. If the folder
-is not writable, each process compiles the queries that it needs.
+If a query is in the cache, its expression does not have to be built. The user's cache folder has a
+subfolder for each fingerprint of everything that the SQL depends on, with one file per query. Files
+therefore never become outdated. Files are written atomically and shared by all processes. If the
+folder is not writable, each process compiles the queries it needs.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _FINGERPRINTS_KEPT = 8
 
 
 class QueryCache:
-    """A cache of queries by name, in memory and optionally on disk.
+    """A query cache, keyed by name, in memory and optionally on disk.
 
     Args:
-        folder: the folder with the files (see `open_cache`), or None to cache only in memory.
+        folder: the folder for the files (see `open_cache`), or None to cache only in memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -46,9 +46,10 @@ class QueryCache:
         """Return the query with this name, compiling it if it is not cached.
 
         Args:
-            name: a table name, optionally with a suffix. It becomes the file name.
+            name: a table name, optionally with a suffix, which becomes the file name.
             compile_it: compiles the query.
-            keep: whether to cache it on disk. The fingerprint must cover all that it depends on.
+            keep: whether to cache the query on disk. The fingerprint must cover everything that the
+                query depends on.
         """
         if name in self._queries:
             return self._queries[name]
@@ -63,19 +64,19 @@ class QueryCache:
         return query
 
     def select(self, name: str, build: Callable[[], ir.Table], *depends_on: object) -> str:
-        """Return the SQL of an expression that also depends on values known only during a run.
+        """Return the SQL for an expression that also depends on values known only during a run.
 
         Args:
-            name: prefix of the file name.
+            name: the file name prefix.
             build: builds the expression.
-            depends_on: these values, such as schemas and dates, which their `repr` identifies.
+            depends_on: these values, such as schemas and dates, identified by their `repr`.
         """
         digest = hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
         return self.get(f"{name}.{digest}", lambda: compile_query(build())).select
 
 
 def open_cache(*depends_on: str) -> QueryCache:
-    """Open the cache for this version of the code, the compiling libraries and the settings.
+    """Open the cache for the current versions of the code, compiler libraries and settings.
 
     Args:
         depends_on: the text of each setting that queries depend on, such as the policy.
@@ -105,7 +106,7 @@ def cache_folder() -> Path | None:
 
 
 def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
-    """Return a digest of the source files, the versions of compiling libraries and other texts."""
+    """Return a digest of the source files, compiler library versions and other text."""
     digest = hashlib.sha256()
     parts = [
         sys.version,
@@ -122,7 +123,7 @@ def fingerprint(sources: Iterable[Path], depends_on: Iterable[str]) -> str:
 
 
 def _read(path: Path) -> Query | None:
-    """Return the query in a file, or None if it is missing, damaged or writable by other users."""
+    """Return the query in a file, or None if the file is missing, damaged or writable by others."""
     try:
         if not _is_private(path):
             return None
@@ -151,7 +152,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _is_private(path: Path) -> bool:
-    """Return whether a path is not a link, and only this user owns it and can write to it."""
+    """Return whether a path belongs to this user, is writable only by this user, and is not a link."""
     found = path.lstat()
     return (
         found.st_uid == os.geteuid()
@@ -161,7 +162,7 @@ def _is_private(path: Path) -> bool:
 
 
 def _prune(root: Path) -> None:
-    """Delete the queries for older code and settings, except for the latest few."""
+    """Delete the queries for older code and settings, except for the most recent ones."""
     folders = sorted(root.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
     for folder in folders[_FINGERPRINTS_KEPT - 1 :]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The Dagster resource through which checks read the tables of the warehouse."""
+"""The Dagster resource that checks use to read warehouse tables."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from monstera_assets.warehouse.connection import DEFAULT_LOCK_TIMEOUT_SECONDS, c
 class Warehouse(ConfigurableResource[Any]):
     """Connect to the DuckDB file with the same configuration as the IO manager."""
 
-    database: str = Field(description="Path of the DuckDB database.")
+    database: str = Field(description="Path to the DuckDB database.")
     connection_config: dict[str, Any] = Field(default={}, description="DuckDB settings.")
     lock_timeout_seconds: float = Field(
         default=DEFAULT_LOCK_TIMEOUT_SECONDS,
@@ -23,7 +23,7 @@ class Warehouse(ConfigurableResource[Any]):
 
     @contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open a connection; see `monstera_assets.warehouse.connection.connect`."""
+        """Open a connection (see `monstera_assets.warehouse.connection.connect`)."""
         with connect(
             self.database,
             self.connection_config,

@@ -1,9 +1,10 @@
-"""Record changes in the source, and find the tables and days that must be recomputed.
+"""Record source changes and find the tables and days that must be recomputed.
 
-A load that finds changed rows records the first affected day in its own transaction. A partition that
-was last materialized before this record is out of date, even if the run was killed right after it.
+A load that finds changed rows records the first affected day in its own transaction. A partition
+that was last materialized before that record is out of date, even if the run was killed right after
+the load.
 
-The packages bronze and operations detect the changes.
+The bronze and operations packages detect the changes.
 """
 
 from __future__ import annotations
@@ -51,9 +52,9 @@ class OutOfDate:
     """The days and tables that were last computed before their inputs changed.
 
     Attributes:
-        days: days of daily tables, in order.
+        days: days in daily tables, in order.
         whole_tables: names of unpartitioned tables.
-        noted_at: the time at which the latest change in the source was recorded.
+        noted_at: the time at which the latest source change was recorded.
     """
 
     days: tuple[date, ...]
@@ -62,13 +63,13 @@ class OutOfDate:
 
 
 def latest_day(table_name: str) -> ir.DateScalar:
-    """Return the latest materialized day of a daily table, or null if it has none."""
+    """Return a daily table's latest materialized day, or null if it has none."""
     days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
     return days.aggregate(day=days.partition_date.max()).as_scalar()
 
 
 def days_out_of_date(table_name: str) -> ir.Table:
-    """Return the days of a table that were computed before a change in events or entities."""
+    """Return the days of a table that were computed before events or entities changed."""
     days = _MATERIALIZED.filter(_MATERIALIZED.table_name == table_name)
     late = days.inner_join(
         _NOTED,
@@ -80,7 +81,7 @@ def days_out_of_date(table_name: str) -> ir.Table:
 def note_change(connection: duckdb.DuckDBPyConnection, cause: Cause, affects_from: date) -> None:
     """Record a change in the caller's transaction."""
     moment = next_moment(connection)
-    # The new record makes those for the same day or later days redundant.
+    # The new record makes existing records for the same day or later days redundant.
     connection.execute(
         f"DELETE FROM {_NOTES} WHERE cause = ? AND affects_from >= ?", [cause, affects_from]
     )
@@ -94,7 +95,7 @@ def out_of_date(
     causes: Mapping[str, Collection[Cause]],
     window: DateWindow,
 ) -> OutOfDate:
-    """Return the days and tables that were not recomputed after their inputs or source changed.
+    """Return the days and tables that were not recomputed after their inputs or the source changed.
 
     Args:
         connection: may be read-only.
@@ -113,8 +114,8 @@ def out_of_date(
     )
     _pairs(connection, "due_to", ((name, cause) for name in by_day for cause in causes[name]))
     notes = _NOTES if _exists(connection, "source_changes") else f"({_NO_NOTES})"
-    # For a daily input, only the same day is compared. If it was recomputed from unchanged inputs,
-    # later days stay up to date. Otherwise, a recorded change covers them.
+    # For a daily input, only the same day is compared. If that day was recomputed from unchanged
+    # inputs, later days are still up to date. Otherwise, a recorded change covers them.
     days = connection.execute(
         f"""
         WITH calendar AS (

@@ -1,14 +1,14 @@
 """Build a Dagster asset from a declared table and a pure function.
 
-A module in silver or gold declares its `Table` and decorates one function with `@table_asset`. The
-positional parameters are named after the tables that the function reads. They receive Ibis tables,
-or DataFrames if annotated with `pd.DataFrame`. The keyword-only parameters are optional: `policy` (the
-thresholds), `window` (the days to compute, for a daily table) and `as_of` (the latest day of the input
-that is read with `ALL_DAYS`).
+A silver or gold module declares its `Table` and decorates one function with `@table_asset`.
+Positional parameters are named after the tables that the function reads. They receive Ibis tables,
+or DataFrames if annotated with `pd.DataFrame`. Keyword-only parameters are optional: `policy` (the
+thresholds), `window` (the days to compute, for a daily table) and `as_of` (the latest day of the
+input read with `ALL_DAYS`).
 
-If the return annotation is an Ibis table, the function is called once per policy and version of the
-code. Its SQL is cached, with the days as parameters. Any other function is called in each run with
-actual dates, and returns a pandas DataFrame or an Ibis expression.
+If the return annotation is an Ibis table, the function is called once per policy and code version,
+and its SQL is cached with the days as parameters. Any other function is called in each run with
+actual dates and returns a pandas DataFrame or an Ibis expression.
 """
 
 import inspect
@@ -45,7 +45,7 @@ from monstera_assets.warehouse.tables import Layer, Table, register
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_verified
 
-# Ranges of days require both beta features. The lock file pins the version of Dagster.
+# Ranges of days require both beta features. The lock file pins the Dagster version.
 warnings.filterwarnings(
     "ignore",
     message=r"Parameter `(backfill_policy|allow_nonexistent_upstream_partitions)`",
@@ -55,19 +55,19 @@ warnings.filterwarnings(
 IO_MANAGER_KEY = "io_manager"
 
 _SINCE_THE_FIRST_DAY = 36_600
-"""A hundred years in days. The partition mapping clips it to the first partition."""
+"""A hundred years in days. The partition mapping clips the range to the first partition."""
 
 
 @dataclass(frozen=True)
 class Days:
-    """The days that an asset reads from a daily input. All of them must be materialized."""
+    """The days that an asset reads from a daily input. All of these days must be materialized."""
 
     reads: Reads
     mapping: TimeWindowPartitionMapping | None = None
 
 
 def last_days(count: int) -> Days:
-    """Read `count` days for each computed day: the day itself and the days before it."""
+    """Read `count` days for each computed day: the day itself and those before it."""
     mapping = TimeWindowPartitionMapping(
         start_offset=1 - count, allow_nonexistent_upstream_partitions=True
     )
@@ -77,9 +77,9 @@ def last_days(count: int) -> Days:
 SAME_DAYS = Days(Reads.MAPPED_DAYS, TimeWindowPartitionMapping())
 """The computed days."""
 UP_TO_DAY = last_days(_SINCE_THE_FIRST_DAY)
-"""From the first partition to the last computed day."""
+"""From the first partition through the last computed day."""
 ALL_DAYS = Days(Reads.ALL_DAYS)
-"""For unpartitioned tables: from the first partition to the latest materialized day."""
+"""For unpartitioned tables: from the first partition through the latest materialized day."""
 LATEST_DAY = Days(Reads.LATEST_DAY)
 """For unpartitioned tables: the latest materialized day."""
 UP_TO_AS_OF = Days(Reads.UP_TO_AS_OF)
@@ -88,10 +88,10 @@ UP_TO_AS_OF = Days(Reads.UP_TO_AS_OF)
 
 @dataclass(frozen=True)
 class TableAsset:
-    """A table with its previews, the function that computes it, and the days that it reads.
+    """A table, its previews, the function that computes it, and the days that the function reads.
 
     Raises:
-        ValueError: If `batch_by_date` is set, but the days depend on each other.
+        ValueError: If `batch_by_date` is set but the days depend on each other.
     """
 
     table: Table
@@ -125,18 +125,18 @@ class TableAsset:
 
     @property
     def reads_policy(self) -> bool:
-        """Return whether the function takes the thresholds."""
+        """Whether the function takes the thresholds."""
         return "policy" in inspect.signature(self.function).parameters
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the pure function, as unit tests do. A `DateWindow` is converted to literals."""
+        """Call the pure function directly, as in unit tests. A `DateWindow` becomes literals."""
         window = kwargs.get("window")
         if isinstance(window, DateWindow) and self.is_query:
             kwargs["window"] = Window.of(window.first, window.last)
         return self.function(*args, **kwargs)
 
     def query(self, relations: Mapping[str, Table], policy: LifecyclePolicy) -> Query:
-        """Compile the query for the table. The days of the table and of its inputs are parameters.
+        """Compile the table's query. The days of the table and its inputs are parameters.
 
         Args:
             relations: the input tables, by name.
@@ -157,12 +157,13 @@ class TableAsset:
         policy: LifecyclePolicy,
         queries: QueryCache | None = None,
     ) -> AssetsDefinition:
-        """Build the asset.
+        """Build the Dagster asset.
 
         Args:
             partitions: the available days.
             policy: the thresholds.
-            queries: the cache of compiled queries, for this policy if the function reads it.
+            queries: the cache of compiled queries. If the function reads the policy, the cache must
+                be for that policy.
         """
         partitioned = bool(self.table.partition_column)
         known = queries or QueryCache()
@@ -204,12 +205,12 @@ class TableAsset:
 
     @property
     def _is_of_the_package(self) -> bool:
-        """Whether the fingerprint of the cache covers the function's code."""
+        """Whether the cache fingerprint covers the function's code."""
         return self.function.__module__.split(".")[0] == __name__.split(".")[0]
 
     @property
     def _as_of(self) -> ir.DateScalar | None:
-        """Return the latest day of the only input read with `ALL_DAYS`; None for none or several."""
+        """The latest day of the input read with `ALL_DAYS`, or None if there is not exactly one."""
         read = [name for name, days in self.days.items() if days is ALL_DAYS]
         return latest_day(read[0]) if len(read) == 1 else None
 
@@ -230,7 +231,7 @@ class TableAsset:
         window: DateWindow | None,
         batch: DateWindow | None = None,
     ) -> dict[str, date]:
-        """Return the parameters: the first and last day of the window or batch, and of each input."""
+        """Return the parameters: the first and last day of the window or batch and of each input."""
         ends = [("window", (window.first, window.last))] if window else []
         for name, rows in inputs.items():
             if rows.days is not None:
@@ -266,14 +267,14 @@ def table_asset(
     *,
     batch_by_date: bool = False,
 ) -> Callable[[Callable[..., Any]], TableAsset]:
-    """Declare the decorated function as the computation of a table.
+    """Declare that the decorated function computes a table.
 
     Args:
         table: the declaration.
         days: for each partitioned input, the days that the function reads.
-        previews: the previews in the Dagster UI.
-        batch_by_date: whether to compute a range with many rows in batches of days. Set it if groups
-            or joins are as large as the inputs that the table reads with `SAME_DAYS`.
+        previews: the previews to show in the Dagster UI.
+        batch_by_date: whether to compute large ranges in batches of days. Set this if groups or
+            joins are as large as the inputs read with `SAME_DAYS`.
     """
 
     def decorate(function: Callable[..., Any]) -> TableAsset:
@@ -291,12 +292,12 @@ def _days_of(table: Table) -> ir.Table:
 
 
 def asset_key(table_name: str) -> AssetKey:
-    """Return the asset key of a table: its layer (the prefix of its name) and its name."""
+    """Return a table's asset key: its layer (the prefix of its name) and its name."""
     return AssetKey([Layer(table_name.split("_", 1)[0]).value, table_name])
 
 
 def batch_outs(tables: Sequence[Table]) -> dict[str, AssetOut]:
-    """Return the outputs of a multi-asset that fills several tables from one `TableBatch`."""
+    """Return the outputs of a multi-asset that writes several tables from one `TableBatch`."""
     return {
         table.name: AssetOut(
             key=asset_key(table.name),
@@ -318,7 +319,7 @@ def describe(table: Table) -> str:
 
 
 def asset_attributes(table: Table, partitions: DailyPartitionsDefinition) -> dict[str, Any]:
-    """Return the arguments of `@asset` that follow from the declaration of the table."""
+    """Return the `@asset` arguments that follow from the table's declaration."""
     return {
         "key": asset_key(table.name),
         "group_name": str(table.layer),

@@ -1,7 +1,7 @@
 """Table declarations.
 
-The DDL, the casts on write, the column schema in the Dagster UI, the contract checks and the data
-dictionary are derived from each `Table`.
+Each `Table` determines the DDL, the casts on write, the column schema in the Dagster UI, the
+contract checks and the data dictionary.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference to a column in another table, which must contain all values of this column."""
+    """A reference to another table's column, which must contain all of this column's values."""
 
     table: str
     column: str
 
     @property
     def layer(self) -> str:
-        """The schema of the referenced table, which is the prefix of its name."""
+        """The referenced table's schema, which is the prefix of its name."""
         return self.table.split("_", 1)[0]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name, Ibis type (such as `string` or `int64`) and description with unit."""
+    """A column's name, Ibis type (such as `string` or `int64`) and description, including the unit."""
 
     name: str
     type: str
@@ -54,22 +54,22 @@ class Column:
     allowed: tuple[str, ...] | None = None
     references: Reference | None = None
     days_before_latest: int | None = None
-    """For trend flags: the flag is true on the table's latest date and this many days before."""
+    """For trend flags: the flag is true on the table's latest date and this many days before it."""
 
     @cached_property
     def dtype(self) -> dt.DataType:
-        """The Ibis type, with nullability."""
+        """The Ibis type, including nullability."""
         return dt.dtype(self.type, nullable=self.nullable)
 
     @cached_property
     def stored_type(self) -> str:
-        """The DuckDB type in DDL and casts."""
+        """The DuckDB type for DDL and casts."""
         return duckdb_type(self.dtype)
 
 
 @cache
 def duckdb_type(dtype: dt.DataType) -> str:
-    """Return the DuckDB name of an Ibis type for DDL and casts."""
+    """Return an Ibis type's DuckDB name for DDL and casts."""
     return str(DuckDBType.to_string(dtype)).replace("TEXT", "VARCHAR")
 
 
@@ -87,20 +87,20 @@ TREND_FLAGS = (
     Column(
         "is_current_day",
         "boolean",
-        "True on the latest date of the table; updated on each write.",
+        "True on the table's latest date; updated on each write.",
         days_before_latest=0,
     ),
     Column(
         "is_last_90_days",
         "boolean",
-        "True on the latest date of the table and the 89 days before it.",
+        "True on the table's latest date and the 89 days before it.",
         days_before_latest=89,
     ),
 )
-"""Columns for trend charts. The writer fills them, as they depend on the table's latest date."""
+"""Columns for trend charts. The writer sets them, since they depend on the table's latest date."""
 
 _DECLARED: dict[str, Table] = {}
-"""Declarations by qualified name. Dagster passes only the key of an asset to an IO manager."""
+"""Declarations by qualified name. Dagster passes only the asset key to an IO manager."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Table:
     Attributes:
         grain: what one row represents.
         key: the columns that identify a row. They may be nullable.
-        partition_column: the DATE column of a daily table.
+        partition_column: a daily table's DATE column.
     """
 
     layer: Layer
@@ -146,22 +146,22 @@ class Table:
 
     @property
     def qualified_name(self) -> str:
-        """The name `schema.table` for SQL."""
+        """The table's name in SQL, as `schema.table`."""
         return f"{self.layer}.{self.name}"
 
     @property
     def schema(self) -> str:
-        """The schema of the table."""
+        """The table's schema."""
         return str(self.layer)
 
     @property
     def data_columns(self) -> tuple[Column, ...]:
-        """The columns that an asset delivers: all columns except the trend flags."""
+        """The columns that an asset returns: all columns except the trend flags."""
         return tuple(column for column in self.columns if column.days_before_latest is None)
 
     @property
     def trend_flags(self) -> Mapping[str, int]:
-        """The trend flags, each with its number of days before the latest date."""
+        """The number of days before the latest date for each trend flag."""
         return {
             column.name: column.days_before_latest
             for column in self.columns
@@ -172,8 +172,8 @@ class Table:
     def relation(self) -> ir.Table:
         """The table as an unbound Ibis table.
 
-        All columns are nullable, because Ibis can only union tables with the same nullability. DDL
-        and contract checks enforce non-null columns.
+        All columns are nullable because Ibis can only union tables with the same nullability. The
+        DDL and contract checks enforce non-nullable columns.
         """
         schema = {column.name: _ibis_type(column.stored_type) for column in self.columns}
         return ibis.table(schema, name=self.name, database=self.schema)
@@ -199,12 +199,12 @@ class Table:
 
 
 def register(table: Table) -> None:
-    """Register a declaration, so that the IO manager can write and read the asset."""
+    """Register a declaration so that the IO manager can read and write the asset."""
     _DECLARED[table.qualified_name] = table
 
 
 def declared(qualified_name: str) -> Table | None:
-    """Return the registered declaration of a table, or None if it is not registered."""
+    """Return a table's registered declaration, or None if it is not registered."""
     return _DECLARED.get(qualified_name)
 
 

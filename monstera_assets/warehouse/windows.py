@@ -1,4 +1,4 @@
-"""Windows of consecutive days, which are the unit in which partitions are read and written."""
+"""Windows of consecutive days, the unit for reading and writing partitions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from datetime import date, timedelta
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
-"""Dagster's tags for the partitions of a run: the ends of a range or a single partition."""
+"""Dagster's tags for a run's partitions: the ends of a range or a single partition."""
 
 
 @dataclass(frozen=True, order=True)
 class DateWindow:
-    """The days from `first` to `last`, both included."""
+    """The days from `first` through `last`."""
 
     first: date
     last: date
@@ -34,7 +34,7 @@ class DateWindow:
 
 
 def windows_of(days: Iterable[date]) -> Sequence[DateWindow]:
-    """Return the windows of consecutive days in a collection of days, in order."""
+    """Group days into windows of consecutive days, in order."""
     windows: list[DateWindow] = []
     for day in sorted(set(days)):
         if windows and day == windows[-1].last + timedelta(days=1):

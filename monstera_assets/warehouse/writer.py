@@ -1,8 +1,8 @@
-"""The transactional writer, which replaces a table or a range of partitions atomically.
+"""The transactional writer, which atomically replaces a table or a range of partitions.
 
-All writes to warehouse tables use it. One transaction creates a missing table from its declaration,
-deletes the old slice, inserts the new rows by column name and with declared types, records the
-materialization and updates the trend flags.
+All writes to warehouse tables go through it. A single transaction creates a missing table from its
+declaration, deletes the old slice, inserts the new rows by column name with the declared types,
+records the materialization and updates the trend flags.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        # A failed COMMIT or a fatal error may have ended the transaction. A failing ROLLBACK must not
-        # hide the original error.
+        # A failed COMMIT or a fatal error may already have ended the transaction. A failing ROLLBACK
+        # must not hide the original error.
         try:
             connection.execute("ROLLBACK")
         except duckdb.Error:
@@ -64,8 +64,8 @@ def replace(
 ) -> int:
     """Replace the table, or its partitions in `window`, in the caller's transaction.
 
-    Return the number of inserted rows. If `only_days` names a temporary table, only the days of the
-    window that are in its column `day` are replaced.
+    Return the number of inserted rows. If `only_days` names a temporary table, only the window's
+    days that are in its `day` column are replaced.
 
     Raises:
         SchemaMismatchError: If the stored table or the rows' columns differ from the declaration.
@@ -79,7 +79,7 @@ def replace(
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Create the table from its declaration, or verify the stored table against it.
+    """Create the table from its declaration, or verify that the stored table matches it.
 
     Raises:
         SchemaMismatchError: If the stored table has different columns or types.
@@ -106,7 +106,7 @@ def require_table(connection: duckdb.DuckDBPyConnection, table: Table) -> None:
     stored = stored_columns(connection, table)
     if not stored:
         raise MissingTableError(
-            f"{table.qualified_name} is required, but was never materialized. Materialize it first,"
+            f"{table.qualified_name} is required but was never materialized. Materialize it first,"
             " for example with: monstera run"
         )
     _verify_stored(table, stored)
@@ -132,7 +132,7 @@ def _verify_stored(table: Table, stored: Mapping[str, str]) -> None:
 
 
 def stored_columns(connection: duckdb.DuckDBPyConnection, table: Table) -> dict[str, str]:
-    """Return the stored columns and their DuckDB types, or nothing if the table does not exist."""
+    """Return the stored columns and their DuckDB types, or an empty dict if there is no such table."""
     return dict(
         connection.execute(
             "SELECT column_name, data_type FROM duckdb_columns()"
@@ -148,10 +148,10 @@ def delete(
     window: DateWindow | None,
     only_days: str | None = None,
 ) -> None:
-    """Delete the table's rows, or those of the partitions in `window` (see `replace`).
+    """Delete the table's rows, or only those in the partitions of `window` (see `replace`).
 
     Raises:
-        ArchivedDaysError: If the rows are raw events of days that cannot be recomputed.
+        ArchivedDaysError: If the rows are raw events from days that cannot be recomputed.
     """
     require_recomputable(connection, table.name, window)
     condition = ""
@@ -169,10 +169,10 @@ def insert(
     rows: Query | ir.Table | str,
     window: DateWindow | None,
 ) -> int:
-    """Insert the rows of a query or an expression by column name, and return their number.
+    """Insert rows from a query or expression by column name and return the row count.
 
-    Values are cast to the declared types. The types of an expression are verified when it is compiled.
-    The types of a SQL query are not verified.
+    Values are cast to the declared types. An expression's types are verified when it is compiled. A
+    SQL query's types are not verified.
 
     Raises:
         SchemaMismatchError: If a declared column is missing, or a column is not declared.
@@ -189,7 +189,7 @@ def insert(
                 _insert(connection, table, batch, rows.columns, window) for batch in batches
             )
     else:
-        # Without DESCRIBE: for DuckDB, planning a large expression takes as long as running it.
+        # Skip DESCRIBE, since DuckDB takes as long to plan a large expression as to run it.
         inserted = _insert(connection, table, rows.select, rows.columns, window)
     _refresh_trend_flags(connection, table)
     return inserted
@@ -222,9 +222,9 @@ def _insert(
 
 
 def _order(table: Table, window: DateWindow | None) -> str:
-    """Return an ORDER BY clause for the key, so that lookups by key skip most row groups.
+    """Return an ORDER BY clause for the key so that lookups by key skip most row groups.
 
-    A range of days is not sorted, since sorting would take as long as writing.
+    A range of days is not sorted, since sorting would take as long as writing the rows.
     """
     is_day_of_keys = window is not None and len(window) == 1 and table.partition_column in table.key
     if table.key and (window is None or is_day_of_keys):
@@ -242,7 +242,7 @@ def verify_columns(table: Table, delivered: list[str]) -> None:
     """Compare the delivered columns with the declaration.
 
     Raises:
-        SchemaMismatchError: If a column is missing, not declared, or delivered twice.
+        SchemaMismatchError: If a column is missing, undeclared or delivered twice.
     """
     expected = [column.name for column in table.data_columns]
     problems = [
@@ -261,8 +261,8 @@ def verify_schema(table: Table, delivered: Mapping[str, dt.DataType]) -> None:
     """Compare column names and types with the declaration.
 
     Raises:
-        SchemaMismatchError: If columns are missing, are not declared or have another type. The
-            message names each one.
+        SchemaMismatchError: If columns are missing, undeclared or of the wrong type. The message
+            names each one.
     """
     verify_columns(table, list(delivered))
     declared = table.relation.schema()
@@ -279,7 +279,7 @@ def verify_schema(table: Table, delivered: Mapping[str, dt.DataType]) -> None:
 
 
 def compile_verified(table: Table, rows: ir.Table) -> Query:
-    """Compile the query for a table's rows.
+    """Verify the schema of a table's rows and compile their query.
 
     Raises:
         SchemaMismatchError: If columns or types differ from the declaration.
@@ -289,7 +289,7 @@ def compile_verified(table: Table, rows: ir.Table) -> Query:
 
 
 def record(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow | None) -> None:
-    """Record that the table, or each partition in `window`, was materialized, even if empty."""
+    """Record that the table, or each partition in `window`, was materialized, even if it is empty."""
     key = [table.schema, table.name]
     where = "schema_name = ? AND table_name = ?"
     if window is None:
@@ -311,21 +311,21 @@ def record(connection: duckdb.DuckDBPyConnection, table: Table, window: DateWind
 
 
 def next_moment(connection: duckdb.DuckDBPyConnection) -> datetime:
-    """Return the time for a new record: the current time, but later than all earlier records.
+    """Return the time for a new record: now, or just after the latest record if that is later.
 
-    The bronze, silver and gold tables do not depend on it.
+    Bronze, silver and gold tables do not depend on this time.
     """
     (moment,) = _one(
         connection,
         "SELECT greatest(now()::TIMESTAMP, max(materialized_at) + INTERVAL 1 MICROSECOND) FROM"
         f" {_MATERIALIZATIONS}",
     )
-    assert isinstance(moment, datetime)  # noqa: S101  # greatest ignores the null of an empty table
+    assert isinstance(moment, datetime)  # noqa: S101  # greatest ignores the null from an empty table
     return moment
 
 
 def materialized_window(connection: duckdb.DuckDBPyConnection, table: Table) -> DateWindow | None:
-    """Return the window from the first to the last materialized day of a daily table, or None."""
+    """Return the window from a daily table's first to last materialized day, or None if it has none."""
     first, last = _one(
         connection,
         f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
@@ -336,7 +336,7 @@ def materialized_window(connection: duckdb.DuckDBPyConnection, table: Table) -> 
 
 
 def materialized_days(connection: duckdb.DuckDBPyConnection, table: Table) -> frozenset[date]:
-    """Return the materialized days of a daily table."""
+    """Return a daily table's materialized days."""
     rows = connection.execute(
         f"SELECT partition_date FROM {_MATERIALIZATIONS} WHERE schema_name = ? AND table_name = ?"
         " AND partition_date IS NOT NULL",
@@ -348,12 +348,14 @@ def materialized_days(connection: duckdb.DuckDBPyConnection, table: Table) -> fr
 def require_partitions(
     connection: duckdb.DuckDBPyConnection, table: Table, window: DateWindow
 ) -> None:
-    """Verify that each day in `window` was materialized.
+    """Verify that each day in `window` has been materialized.
 
-    Otherwise, a missing day would look like a day without activity, and states would be wrong.
+    Without this check, a missing day would look like a day without activity, and states would be
+    wrong.
 
     Raises:
-        MissingPartitionsError: If days are missing. The message names the command that loads them.
+        MissingPartitionsError: If days are missing. The message contains the command that loads
+            them.
         ArchivedDaysError: If days are missing because their raw events were deleted.
     """
     missing = connection.execute(
@@ -397,12 +399,12 @@ def _refresh_trend_flags(connection: duckdb.DuckDBPyConnection, table: Table) ->
 
 
 def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | None) -> str:
-    """Return SQL for the column; the SQL raises an error for a day outside `window` or a lossy cast."""
+    """Return SQL for the column that raises an error for a day outside `window` or a lossy cast."""
     value = quote(column.name)
     faults = {}
     if window is not None and column.name == table.partition_column:
         inside = f"{value} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
-        faults[f"({inside}) IS NOT TRUE"] = f"a row for another day than {window}"
+        faults[f"({inside}) IS NOT TRUE"] = f"a row for a day other than {window}"
     if column.stored_type in _INTEGERS and delivered.startswith(_FRACTIONS):
         faults[f"{value} <> trunc({value})"] = "a fraction where integers are declared"
     if column.stored_type == "DATE" and delivered.startswith("TIMESTAMP"):

@@ -558,7 +558,7 @@ def test_locked_database(processes: Processes) -> None:
     )
     assert run.tables == processes.first.result().tables
     assert (status.code, status.err) == (0, "")
-    assert lines_of(status.out)[1].startswith("A run holds the database. ")
+    assert lines_of(status.out)[1].startswith("A run has locked the database. ")
     whole, known = table_lines(processes.first.result().out), table_lines(status.out)
     assert known.keys() == whole.keys()
     for name, words in whole.items():

@@ -373,7 +373,7 @@ def test_a_state_that_cannot_be_written_loses_no_run(house: House, receiver: Ser
     run_id = house.run(note="odd")
     [said] = house.command_line(run_id)
     assert said.startswith(f"The alert file {path} cannot be used: file is not a database.")
-    assert "move it away" in said
+    assert "move it elsewhere" in said
     assert f"The alert file {path} cannot be used" in house.tick(OF_SUCCEEDED)
     kept.replace(path)
     house.tick()

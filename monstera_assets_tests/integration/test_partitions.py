@@ -280,7 +280,8 @@ def test_history_needs_intervals_that_reach_its_days(graph: Graph) -> None:
             "MissingPartitionsError"
         ]
         assert (
-            "state_intervals describes days up to 2025-01-09, but days up to 2025-01-10" in message
+            "state_intervals describes days through 2025-01-09, but days through 2025-01-10"
+            in message
         )
 
 

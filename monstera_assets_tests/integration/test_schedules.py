@@ -86,7 +86,7 @@ def test_no_run_is_requested_if_no_day_is_missing(instance: dg.DagsterInstance) 
         materialize(instance, key, DateWindow(FIRST, date(2024, 2, 29)))
     result = tick(instance, morning(date(2024, 3, 1)))
     assert isinstance(result, dg.SkipReason)
-    assert result.skip_message == "All daily tables have all days up to 2024-02-29."
+    assert result.skip_message == "All daily tables are up to date through 2024-02-29."
     calendar = DateWindow(FIRST, date(2024, 2, 29))
     assert missing_days(instance, [A, B], calendar) is None
 

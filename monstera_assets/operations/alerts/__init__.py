@@ -1,6 +1,7 @@
-"""Alerts notify people when checks or steps of a run fail, and when they recover.
+"""Alerts notify people when a run's checks or steps fail and when they recover.
 
-`outcomes` reads a finished run, `state` decides which outcomes to report and stores unsent messages,
-`message` formats them and `sending` delivers them. `alerts` combines these modules for the command
-line, and `sensors` for the daemon. The rules define what is checked and how urgent it is.
+`outcomes` reads a finished run, `state` decides which outcomes to report and stores unsent
+messages, `message` formats them and `sending` delivers them. `alerts` combines these modules for
+the command line, and `sensors` for the daemon. The rules define what is checked and how urgent a
+failure is.
 """

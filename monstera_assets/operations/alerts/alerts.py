@@ -116,10 +116,10 @@ class Alerts:
         return [message for message in messages if message is not None]
 
     def observe_lateness(self, instance: DagsterInstance, first_partition: date) -> Message | None:
-        """Check whether the daily tables contain the day that is due.
+        """Check whether the daily tables contain the due day.
 
         Returns:
-            A message that the day is late or no longer late, or None if nothing changed.
+            A message that says the day is late or no longer late, or None if nothing changed.
 
         Raises:
             AlertStateError: If the alert file cannot be used.
@@ -133,10 +133,10 @@ class Alerts:
         return state.process(observed) if observed else None
 
     def send(self, instance: DagsterInstance) -> list[str]:
-        """Send the queued messages of each channel in order.
+        """Send each channel's queued messages in order.
 
         Returns:
-            One line for each channel that refused a message. Such a channel does not delay others.
+            One line for each channel that refused a message. Refusals do not delay other channels.
 
         Raises:
             AlertStateError: If the alert file cannot be used.
@@ -144,7 +144,7 @@ class Alerts:
         if not self._channels:
             return []
         state = self._state(instance)
-        # A URL that is configured with several routes receives what any of them accepts.
+        # A URL that is configured with several routes receives everything that any of them accepts.
         by_id: dict[str, list[_Channel]] = {}
         for channel in self._channels:
             by_id.setdefault(state.channel_id(channel.entry.url), []).append(channel)
@@ -156,7 +156,7 @@ class Alerts:
         """Process a command-line run and any earlier missed runs, and send the messages.
 
         Returns:
-            One line for each problem. Problems with alerts do not make the run fail.
+            One line for each problem. Problems with alerts do not cause the run to fail.
         """
         try:
             self.process_missed_runs(instance, lambda run: run.remote_job_origin is None)
@@ -189,7 +189,7 @@ class Alerts:
         return None
 
     def _service(self, entry: Entry) -> Service:
-        # This import is delayed, since most runs have no channel.
+        # Import this lazily, since most runs have no channel.
         from monstera_assets.operations.alerts.sending import Service
 
         where = f"Invalid setting: alert_urls: entry {entry.position}"

@@ -1,4 +1,4 @@
-"""Errors of alerts."""
+"""Alert errors."""
 
 
 class AlertStateError(RuntimeError):

@@ -1,7 +1,7 @@
 """Detect late days, which no run can report because the run itself is missing.
 
-A late day is reported like a failing check: when it becomes late, again each week, and when it is
-complete.
+A late day is reported like a failing check: first when it becomes late, then weekly, and finally
+when it is complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMED = 5
 
 
 def observation(due: Due, *, is_late: bool) -> str:
-    """Return an artificial run id, so that a day is reported as late once and as complete once."""
+    """Return an artificial run id so that a day is reported as late once and as complete once."""
     return f"{OBSERVATION}{due.day}:{'late' if is_late else 'there'}"
 
 
@@ -33,11 +33,11 @@ def observe(
     first_partition: date,
     now: datetime,
 ) -> FinishedRun | None:
-    """Check whether the daily tables contain the day that is due.
+    """Check whether the daily tables contain the due day.
 
     Returns:
-        The outcome in the form of a run, or None if no day is due yet or no daily table was ever
-        materialized, because an empty warehouse is not late.
+        The outcome in the form of a run, or None if no day is due yet or no daily table has ever
+        been materialized. An empty warehouse is not late.
     """
     daily = [table for table in tables if table.partition_column]
     days = {table: instance.get_materialized_partitions(asset_key(table.name)) for table in daily}

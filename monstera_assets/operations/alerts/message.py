@@ -1,6 +1,6 @@
-"""The message for a run: its subject, and its body in Markdown that is readable as plain text.
+"""The message for a run: a subject and a Markdown body that is readable as plain text.
 
-Text from data is placed in code spans and code blocks, where markup has no effect.
+Text from the data is placed in code spans and code blocks, where markup has no effect.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from monstera_assets.operations.alerts.outcomes import OBSERVATION, FinishedRun,
 from monstera_assets.operations.alerts.text import code, grid, shorten
 
 BODY_LIMIT = 8000
-"""Maximum length of a message in characters. Services with a lower limit get a shorter message."""
+"""Maximum message length in characters. Services with a lower limit get shorter messages."""
 
 _SUBJECT_LIMIT = 150
 _STEPS_SHOWN = 5
 
 
 class AlertEvent(StrEnum):
-    """The reason to report an outcome."""
+    """The reason for reporting an outcome."""
 
     NEW = "new"
-    """It fails and passed before, or it is now more urgent than in the last report."""
+    """The failure is new, or more urgent than when it was last reported."""
     REMINDER = "reminder"
-    """It still fails, and the last report is a week old."""
+    """The failure persists, and the last report is a week old."""
     RECOVERED = "recovered"
-    """It passes and had failed before."""
+    """The check, step or run passes after failing before."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An outcome to report, with the reason and the time, days and run of the first failure."""
+    """An outcome to report, the reason, and the first failure's time, days and run."""
 
     news: AlertEvent
     outcome: Outcome
@@ -63,7 +63,7 @@ class Message:
 
     @classmethod
     def of(cls, run: FinishedRun, items: Iterable[Item]) -> Message:
-        """Create the message for a run, with the most urgent item first and recoveries last."""
+        """Create the message for a run, with the most urgent items first and recoveries last."""
         ordered = sorted(
             items, key=lambda item: (not item.failing, item.outcome.level, item.outcome.title)
         )
@@ -81,7 +81,7 @@ class Message:
 
     @property
     def worst_level(self) -> str:
-        """The most urgent level of the failures, or of the recoveries if there are no failures."""
+        """The most urgent level among the failures, or among the recoveries if nothing failed."""
         return min(item.outcome.level for item in self.failing or self.items)
 
     def subject(self) -> str:
@@ -96,7 +96,7 @@ class Message:
         return shorten(f"[{mark}] Monstera: {what} {verb}", _SUBJECT_LIMIT)
 
     def body(self, ui_url: str, limit: int = BODY_LIMIT) -> str:
-        """Return the text in at most `limit` characters, including how many items were omitted."""
+        """Return the body in at most `limit` characters, including the number of omitted items."""
         what = f"Run of {code(self.job)}{self._for_days}, ended"
         if self.run_id.startswith(OBSERVATION):
             what = "Checked"
@@ -118,7 +118,7 @@ class Message:
         return f" for {self.days}" if self.days else ""
 
     def _groups(self, ui_url: str) -> Iterable[list[tuple[str, str]]]:
-        """Return the items of each level, then the recoveries, both in full and as one line."""
+        """Return the items at each level, then the recoveries, both in full and as one line."""
         for heading, group in groupby(
             _merged(self.items),
             key=lambda item: item.outcome.level if item.failing else "Recovered",
@@ -201,7 +201,7 @@ def _merged(items: Sequence[Item]) -> list[Item]:
 
 
 def _first(ui_url: str, item: Item) -> str:
-    """Return a link to the run that first failed, and its days."""
+    """Return a link to the run with the first failure, and that run's days."""
     days = f"for {item.since_days}" if item.since_days else ""
     if item.since_run.startswith(OBSERVATION):
         return days

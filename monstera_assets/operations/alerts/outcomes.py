@@ -1,7 +1,7 @@
-"""Read the outcomes of a finished run and of its checks and steps from Dagster's event log.
+"""Read the outcomes of a finished run, its checks and its steps from Dagster's event log.
 
-The run's status is not enough: non-blocking checks fail in successful runs, and a failed run may have
-several failed checks.
+The run's status is not enough: non-blocking checks can fail in successful runs, and a failed run
+may have several failed checks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.windows import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 
 OBSERVATION = "observation:"
-"""The run id prefix of an observation, which is not a Dagster run."""
+"""The run id prefix for observations, which are not Dagster runs."""
 
 FINISHED = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE)
 """The run statuses to report. Canceled runs are omitted, since someone canceled them on purpose."""
@@ -46,10 +46,10 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a check, a step or a run, with cleaned and shortened text.
+    """The outcome of a check, step or run, with cleaned and shortened text.
 
-    `subject` identifies the check, step or run across runs. `at` is its end time, in seconds since the
-    Unix epoch. `examples` contains the header and some of the violating rows.
+    `subject` identifies the check, step or job and is the same in every run. `at` is its end time,
+    in seconds since the Unix epoch. `examples` contains a header and some of the violating rows.
     """
 
     subject: str
@@ -66,7 +66,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that ended at `ended_at` (in seconds since the Unix epoch), with partitions `days`."""
+    """A run over `days` that finished at `ended_at`, in seconds since the Unix epoch."""
 
     run_id: str
     job: str
@@ -77,7 +77,7 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The owners of each table, and the descriptions by table and check."""
+    """Owners by table, and descriptions by table and check."""
 
     owners: Mapping[str, tuple[str, ...]]
     descriptions: Mapping[tuple[str, str], str]
@@ -99,12 +99,12 @@ class Catalog:
         )
 
     def owners_of_step(self, name: str) -> tuple[str, ...]:
-        """Return the owners of the table that a step computes or checks, if it is a single table."""
+        """Return the owners of the table that a step computes or checks, if there is only one table."""
         return self.owners.get(name.removeprefix("check_"), ())
 
 
 def read_run(instance: DagsterInstance, run: DagsterRun, catalog: Catalog) -> FinishedRun:
-    """Return the outcomes of a run that has ended."""
+    """Return a finished run's outcomes."""
     entries = [
         record.event_log_entry
         for record in instance.get_records_for_run(run.run_id, of_type=_READ).records
@@ -211,5 +211,5 @@ def _days(tags: Mapping[str, str]) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Return a time in UTC as text."""
+    """Return a UTC time as text."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,4 +1,4 @@
-"""Send messages through Apprise, which supports URLs for e-mail, Slack and many other services.
+"""Send messages through Apprise, which supports URLs for email, Slack and many other services.
 
 Errors from Apprise and its HTTP library may contain a URL, so they are neither logged nor raised.
 """
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from monstera_assets.operations.alerts.message import BODY_LIMIT, Message
 
-# These loggers write hosts, paths with tokens, and responses. To debug a URL, use Apprise's own
+# These loggers write hosts, paths with tokens and responses. To debug a URL, use Apprise's own
 # command line.
 for _name in ("apprise", "urllib3", "requests"):
     logging.getLogger(_name).setLevel(logging.CRITICAL + 1)
@@ -31,7 +31,7 @@ class Service:
         """Parse the URL without connecting.
 
         Raises:
-            ValueError: If Apprise does not support the URL, or a part of the URL is missing.
+            ValueError: If Apprise does not support the URL, or part of the URL is missing.
         """
         asset = apprise.AppriseAsset(
             app_id="Monstera", app_desc="Monstera", async_mode=False, secure_logging=True
@@ -46,14 +46,14 @@ class Service:
                 "is not a URL supported by Apprise. Run `apprise --details` to list the services."
             )
         if plugin.overflow_mode == OverflowMode.UPSTREAM:
-            # Otherwise, the service would refuse a message that is too long on every attempt.
+            # Otherwise, the service would refuse an overlong message on every attempt.
             plugin.overflow_mode = OverflowMode.SPLIT
         self._plugin = plugin
         self._apprise = apprise.Apprise(plugin, asset=asset)
 
     @property
     def name(self) -> str:
-        """The name of the service, such as Slack."""
+        """The service's name, such as Slack."""
         return str(self._plugin.service_name)
 
     def send(self, message: Message, ui_url: str) -> bool:

@@ -1,10 +1,10 @@
-"""The sensors of the daemon.
+"""The daemon's alert sensors.
 
-Two sensors process runs when they end. The third sends queued messages and processes missed runs,
-and the fourth checks for late days.
+Two sensors process runs when they finish. The third sends queued messages and processes missed
+runs, and the fourth checks for late days.
 
-Dagster advances the cursor of a run status sensor even when a tick fails. The third sensor
-therefore looks for runs that were not processed, including command-line runs.
+Dagster advances a run status sensor's cursor even when a tick fails. The third sensor therefore
+looks for runs that were not processed, including command-line runs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OF_SUCCEEDED, OF_FAILED, OF_LATENESS, UNSENT = (
     "alerts_of_lateness",
     "alerts_unsent",
 )
-# To get alerts, it is enough to set a URL. Without one, the sensors only write to their own log.
+# Setting a URL is enough to get alerts. Without one, the sensors only write to their own logs.
 _STATUS = DefaultSensorStatus.RUNNING
 _LATENESS_INTERVAL_SECONDS = 300
 
@@ -64,7 +64,7 @@ def build_alert_sensors(alerts: Alerts, first_partition: date) -> list[SensorDef
 
     @sensor(
         name=UNSENT,
-        description="Sends queued alerts in order, and reports recent runs that no other process"
+        description="Sends queued alerts in order and reports recent runs that no other process"
         " reported.",
         default_status=_STATUS,
     )
@@ -82,7 +82,7 @@ def build_alert_sensors(alerts: Alerts, first_partition: date) -> list[SensorDef
     def of_lateness(context: SensorEvaluationContext) -> SkipReason:
         message = alerts.observe_lateness(context.instance, first_partition)
         _notify(alerts, context.instance, context.log, [message] if message else [])
-        return SkipReason("The check for late days is done. It starts no runs.")
+        return SkipReason("Checked for late days. Nothing to run.")
 
     return [of_succeeded, of_failed, unsent, of_lateness]
 
@@ -103,7 +103,7 @@ def _notify(
 
 
 def _is_ours(run: DagsterRun, context: SensorEvaluationContext) -> bool:
-    """Whether the command line or the sensor's code location started the run."""
+    """Return whether the run was started by the command line or the sensor's code location."""
     if run.remote_job_origin is None or context.code_location_origin is None:
         return run.remote_job_origin is None
     of_run = run.remote_job_origin.repository_origin.code_location_origin

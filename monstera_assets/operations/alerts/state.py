@@ -1,8 +1,8 @@
 """Store reported outcomes and unsent messages in a SQLite file in `DAGSTER_HOME`.
 
-Every method is one transaction that acquires the write lock immediately. Concurrent processes therefore
-work in sequence, and a killed process leaves no partial change. The file identifies a channel (an alert
-URL, called sink in the tables) by a slow, salted hash. It never contains the URL.
+Each method runs in one transaction that acquires the write lock immediately. Concurrent processes
+therefore take turns, and a killed process leaves no partial changes. The file identifies a channel
+(an alert URL, called a sink in the tables) by a slow, salted hash. It never contains the URL.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from monstera_assets.operations.alerts.outcomes import FinishedRun, Outcome
 FILE = "alerts.sqlite"
 
 REMIND_AFTER_DAYS = 7
-"""Calendar days between reminders, so that a run that starts a minute early is not skipped."""
+"""Calendar days between reminders, so that a run that starts a minute early still sends one."""
 CATCH_UP_DAYS = 7
-"""Maximum age of undelivered messages for a new channel, and of missed runs to process."""
+"""Maximum age, in days, of undelivered messages for a new channel and of missed runs to process."""
 KEEP_DAYS = 30
-"""Days after which sent and unsent messages and the ids of runs are deleted."""
+"""Days after which run ids and messages, sent or unsent, are deleted."""
 
 _DAY_SECONDS = 86_400.0
 _FIRST_RETRY_SECONDS = 60.0
@@ -61,7 +61,7 @@ CREATE TABLE outbox (
 
 
 class AlertState:
-    """The alert file of a Dagster instance."""
+    """A Dagster instance's alert file."""
 
     def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
         """Use the file in `folder`. `clock` returns the time in seconds since the Unix epoch."""
@@ -69,23 +69,23 @@ class AlertState:
         self._clock = clock
 
     def since(self) -> float:
-        """Return the file's creation time in Unix epoch seconds. Earlier runs are ignored."""
+        """Return the file's creation time in seconds since the Unix epoch. Earlier runs are ignored."""
         with self._transaction() as connection:
             return float(connection.execute("SELECT since FROM meta").fetchone()[0])
 
     def processed(self, run_ids: Collection[str]) -> set[str]:
-        """Return the ids of the runs that were already processed."""
+        """Return the ids of the runs that have already been processed."""
         with self._transaction() as connection:
             return {run_id for run_id in run_ids if _is_processed(connection, run_id)}
 
     def process(self, run: FinishedRun) -> Message | None:
-        """Record the outcomes of a run, and queue a message with the outcomes to report.
+        """Record a run's outcomes and queue a message with the outcomes to report.
 
         Returns:
-            The message, or None if there is nothing to report or the run was processed before.
+            The message, or None if there is nothing to report or the run was already processed.
 
         Raises:
-            AlertStateError: If the file cannot be used. The run stays unprocessed.
+            AlertStateError: If the file cannot be used. The run remains unprocessed.
         """
         now = self._clock()
         with self._transaction() as connection:
@@ -107,10 +107,10 @@ class AlertState:
             return message
 
     def channel_id(self, url: SecretStr) -> str:
-        """Return the hash by which the file identifies a URL."""
+        """Return the hash that identifies a URL in the file."""
         with self._transaction() as connection:
             salt = connection.execute("SELECT salt FROM meta").fetchone()[0]
-        # The hash is slow, so that a weak password in a URL cannot be guessed from the file.
+        # The hash is slow so that a weak password in a URL cannot be guessed from the file.
         return hashlib.scrypt(
             url.get_secret_value().encode(), salt=salt, n=2**14, r=8, p=1, dklen=16
         ).hex()
@@ -118,8 +118,8 @@ class AlertState:
     def queue(self, channels: Collection[str]) -> None:
         """For each channel, queue the messages created since the last call.
 
-        A new channel gets the messages from the last `CATCH_UP_DAYS` that reached no channel or are
-        still queued for a removed channel, such as a URL that has since been corrected.
+        A new channel gets messages from the last `CATCH_UP_DAYS` days that reached no channel or
+        are still queued for a removed channel, such as a URL that has since been corrected.
         """
         now = self._clock()
         known = ", ".join("?" for _ in channels)
@@ -156,7 +156,7 @@ class AlertState:
                 )
 
     def lease(self, channel: str) -> str | None:
-        """Reserve a channel for this process if the channel has queued messages and may be tried now.
+        """Reserve a channel for this process if it has queued messages and can be tried now.
 
         Returns:
             A token for the other methods, or None if nothing is due or another process has the lease.
@@ -173,7 +173,7 @@ class AlertState:
         return token if leased else None
 
     def next_message(self, channel: str, token: str) -> tuple[int, Message] | None:
-        """Return the oldest queued message of a channel, and extend the lease.
+        """Return a channel's oldest queued message and extend the lease.
 
         Returns:
             The message and its id, or None if the queue is empty or another process has the lease.
@@ -205,7 +205,7 @@ class AlertState:
         """Record that a channel refused a message.
 
         Returns:
-            Seconds until the next attempt. They double after each failure, up to one hour.
+            Seconds until the next attempt. The delay doubles after each failure, up to one hour.
         """
         with self._transaction() as connection:
             [count] = connection.execute(
@@ -220,7 +220,7 @@ class AlertState:
         return wait
 
     def release(self, channel: str, token: str) -> None:
-        """Release the lease of a channel."""
+        """Release a channel's lease."""
         with self._transaction() as connection:
             connection.execute(
                 "UPDATE sinks SET lease = NULL, leased_until = 0 WHERE sink = ? AND lease = ?",
@@ -241,8 +241,8 @@ class AlertState:
         except sqlite3.Error as error:
             raise AlertStateError(
                 f"The alert file {self._path} cannot be used: {error}. Check its permissions and the"
-                " free disk space. If it is damaged, move it away: Monstera then creates a new one and"
-                " reports all failures again."
+                " free disk space. If it is damaged, move it elsewhere. Monstera then creates a new one"
+                " and reports all failures again."
             ) from error
 
     def _ensure_tables(self, connection: sqlite3.Connection) -> None:
@@ -253,7 +253,7 @@ class AlertState:
             raise AlertStateError(
                 f"The alert file {self._path} has format version {version}, but this version of"
                 f" Monstera uses {_VERSION}. Use the version of Monstera that wrote it, or move it"
-                " away: Monstera then creates a new one and reports all failures again."
+                " elsewhere. Monstera then creates a new one and reports all failures again."
             )
         # `executescript` would commit the open transaction.
         for statement in _SCHEMA.split(";"):
@@ -278,7 +278,7 @@ def _record(
     ).fetchone()
     failed, level, seen_at, reported_at, *first = known or (0, "", 0.0, 0.0)
     if known is not None and outcome.at <= seen_at:
-        return None  # runs may be processed in a different order than they ended
+        return None  # runs may be processed in a different order than they finished
     if not failed:
         first = [outcome.at, run.days, run.run_id]
     news = None

@@ -1,4 +1,4 @@
-"""Remove markup, control characters and e-mail addresses from text for use in messages."""
+"""Remove markup, control characters and email addresses from text for use in messages."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _ESCAPED = re.compile(r"\\([\\`*\[\]|])")
 
 
 def clean(text: str, limit: int) -> str:
-    """Return the text as one line of at most `limit` characters, without addresses.
+    """Return the text as one line of at most `limit` characters, without email addresses.
 
-    Control characters are removed. E-mail addresses are replaced before the text is cut, so that no
-    part of an address remains.
+    Control characters are removed. Addresses are replaced before the text is truncated, so no part
+    of an address remains.
     """
     printable = "".join(character if character.isprintable() else " " for character in text)
     return shorten(_E_MAIL.sub(_E_MAIL_HIDDEN, " ".join(printable.split())), limit)
 
 
 def shorten(text: str, limit: int) -> str:
-    """Return the text, or its beginning and an ellipsis if it is too long."""
+    """Return the text, truncated with an ellipsis if it is too long."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
@@ -30,9 +30,9 @@ def code(text: str) -> str:
 
 
 def rows_of(markdown: str, *, rows: int, width: int) -> tuple[tuple[str, ...], ...]:
-    """Return the header and the first rows of a Markdown table that `Finding.as_markdown` wrote.
+    """Return the header and first rows of a Markdown table written by `Finding.as_markdown`.
 
-    Cells are unescaped, cleaned, and cut to `width` characters.
+    Cells are unescaped, cleaned and truncated to `width` characters.
     """
     lines = [_cells(line, width) for line in markdown.splitlines() if line.strip()]
     return tuple(line for number, line in enumerate(lines) if number != 1)[: rows + 1]
