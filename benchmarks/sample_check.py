@@ -56,7 +56,7 @@ class Sample:
             "SELECT min(snapshot_date), max(snapshot_date) FROM silver.silver_user_state_history"
         )
         self._connection.execute(
-            "CREATE TEMP TABLE sampled AS SELECT user_id, account_id, user_created_at::DATE AS signup"
+            "CREATE TEMP TABLE sampled AS SELECT user_id, account_id, signup_date AS signup"
             " FROM bronze.bronze_users ORDER BY md5(user_id) LIMIT ?",
             [users],
         )

@@ -57,6 +57,7 @@ from monstera_assets.warehouse.table_asset import (
     ALL_DAYS,
     LATEST_DAY,
     SAME_DAYS,
+    STORED_DAYS,
     UP_TO_AS_OF,
     UP_TO_DAY,
     TableAsset,
@@ -80,6 +81,7 @@ def declare_table(
     key: tuple[str, ...],
     columns: tuple[Column, ...],
     partition_column: str | None = None,
+    takes_earlier_rows: bool = False,
 ) -> Table:
     """Return a table whose layer and owners are determined by the prefix in its name.
 
@@ -90,6 +92,17 @@ def declare_table(
         key: the columns that identify a row.
         columns: the columns in stored order.
         partition_column: the date column of a daily table.
+        takes_earlier_rows: whether the first partition also contains the rows of earlier days.
     """
     layer = Layer(name.split("_", 1)[0])
-    return Table(layer, name, grain, description, columns, key, _OWNERS[layer], partition_column)
+    return Table(
+        layer,
+        name,
+        grain,
+        description,
+        columns,
+        key,
+        _OWNERS[layer],
+        partition_column,
+        takes_earlier_rows,
+    )

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from monstera_assets.operations.errors import StateError
 from monstera_assets.settings import Settings, SettingsError, load_settings, variables
+from monstera_assets.source.databases import shown_source
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import FileFormat, discover_source
 from monstera_assets.synthetic import DEFAULT_DAYS, DEFAULT_END, DEFAULT_SEED, DEFAULT_USERS
@@ -37,7 +38,7 @@ _PLAIN = str | int | float | date | time | Path
 
 _OPTION_GROUPS: Mapping[str | None, str] = {
     **dict.fromkeys(("source", "database"), "Source and warehouse"),
-    **dict.fromkeys(("first", "last", "changed", "days", "end", "until"), "Days"),
+    **dict.fromkeys(("first", "last", "changed", "rebuild", "days", "end", "until"), "Days"),
     **dict.fromkeys(("users", "events", "seed"), "Company"),
     **dict.fromkeys(("output", "kind", "names", "no_open", "as_json", "with_truth"), "Output"),
 }
@@ -117,6 +118,27 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
     return decorate
 
 
+def _print_findings(settings: Settings) -> None:
+    from monstera_assets.operations.source_check import check_source
+    from monstera_assets.operations.source_findings import print_findings
+
+    print_findings(_console(), check_source(settings, datetime.now(UTC)).findings)
+
+
+def _findings_first(command: Command) -> Command:
+    """If the source cannot be read, print all findings about it before the error."""
+
+    @wraps(command)
+    def checked(settings: Settings, **arguments: Any) -> None:
+        try:
+            command(settings, **arguments)
+        except SourceError:
+            _print_findings(settings)
+            raise
+
+    return cast("Command", checked)
+
+
 @click.group(
     cls=_Main,
     invoke_without_command=True,
@@ -130,6 +152,7 @@ def main(ctx: click.Context) -> None:
     \b
     Get started:
       monstera run                    Compute all tables from the data in seeds/.
+      monstera check FOLDER           Check your own data before a run.
       monstera run --source FOLDER --database FILE
                                       Compute all tables from your own data.
       monstera status                 Check that the tables are complete.
@@ -154,8 +177,8 @@ def main(ctx: click.Context) -> None:
     "last",
     type=_DAY,
     metavar="DATE",
-    help="The last day to compute.  [default: the latest date in the source, or yesterday (UTC) if"
-    " that is earlier]",
+    help="The last day to compute.  [default: the latest date in the source, or yesterday if that"
+    " is earlier]",
 )
 @click.option(
     "--changed",
@@ -163,7 +186,20 @@ def main(ctx: click.Context) -> None:
     help="Load only the days whose events changed in the source, and recompute all tables starting"
     " from the first affected day.",
 )
-def run(settings: Settings, first: datetime | None, last: datetime | None, changed: bool) -> None:
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Delete all computed days and compute them again. This is required after a change of a setting"
+    " on which they depend, such as MONSTERA_TIMEZONE.",
+)
+@_findings_first
+def run(
+    settings: Settings,
+    first: datetime | None,
+    last: datetime | None,
+    changed: bool,
+    rebuild: bool,
+) -> None:
     """Compute all tables and checks for a range of days.
 
     Existing partitions are replaced. The same source and range always produce the same tables. The
@@ -179,6 +215,8 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
     """  # noqa: D301
     if changed and (first or last):
         raise SettingsError("--changed determines the days. Remove --from and --to.")
+    if rebuild and (first or last or changed):
+        raise SettingsError("--rebuild computes all days. Remove --from, --to and --changed.")
     # Slow imports are delayed until the source and the days are known to exist.
     discover_source(settings.source)
     console = _console()
@@ -199,21 +237,23 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
         tags, window = rebuild_tags(changes), changes.rebuild
         first_partition = changes.days.first
     else:
-        from monstera_assets.operations import partitions
+        from monstera_assets.operations import partitions, source_range
 
         # Scanning a large source is slow. It happens at most once, and only if an option is missing.
-        in_source = cache(lambda: partitions.source_range(settings))
+        in_source = cache(lambda: source_range.source_range(settings))
         first_partition = settings.start_date or in_source().first
-        available = partitions.available_partitions(first_partition)
+        available = partitions.available_partitions(first_partition, settings.timezone)
         window = partitions.choose_window(available, in_source, _day(first), _day(last))
     from monstera_assets.definitions import build_alerts, build_definitions, tables
     from monstera_assets.operations import exports, home, progress, report, runs, status
 
     definitions = build_definitions(settings.model_copy(update={"start_date": first_partition}))
-    status.ensure_writable(settings)
+    status.ensure_writable(settings, rebuild=rebuild)
     show = partial(status.print_line, console)
     count = f"{len(window):,} day{'' if len(window) == 1 else 's'}"
-    show(f"{settings.source} into {settings.database}: {window} ({count})")
+    show(f"{shown_source(settings.source)} into {settings.database}: {window} ({count})")
+    for path, reason in discover_source(settings.source).ignored:
+        show(f"{path} is not read: it {reason}")
     if not changed and last is None and in_source().last > window.last:
         latest = in_source().last
         show(f"The source has dates through {latest}, but {window.last} is the last complete day.")
@@ -228,6 +268,9 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
         timeout = settings.lock_timeout_seconds
         now = datetime.now(UTC)
         found = status.read_status(instance, settings, now, lock_timeout_seconds=timeout)
+    is_source_error = any(failure.is_source_error for failure in done.failures)
+    if is_source_error or done.rejects_most_rows:
+        _print_findings(settings)
     status.print_tables(console, found.tables)
     report.print_report(console, settings, done)
     if settings.export_directory and done.healthy:
@@ -235,7 +278,7 @@ def run(settings: Settings, first: datetime | None, last: datetime | None, chang
         show(f"Export: {exported.folder / 'current'}")
     for trouble in (*done.failures, *troubles):
         click.echo(f"monstera: {trouble}", err=True)
-    if any(failure.is_source_error for failure in done.failures):
+    if is_source_error:
         sys.exit(EXIT_USAGE)
     sys.exit(0 if done.healthy else EXIT_UNHEALTHY)
 
@@ -308,6 +351,27 @@ def export(settings: Settings, output: Path | None, kind: str, names: tuple[str,
     for name in report.missing:
         click.echo(f"{name}  skipped: never materialized")
     click.echo(f"Export: {report.folder / 'current'}")
+
+
+@main.command(epilog=_SETTINGS_HINT)
+@click.argument("source", type=_FOLDER, required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def check(source: Path | None, as_json: bool) -> None:
+    """Check a source before a run: what is wrong with it, and how to correct it.
+
+    SOURCE is the folder of input files; the default is MONSTERA_SOURCE. The command reads all rows
+    once and writes nothing. The exit code is 0 if there are no findings, 1 if there are findings, and
+    2 if the folder cannot be read.
+    """
+    from monstera_assets.operations.source_check import check_source
+    from monstera_assets.operations.source_findings import print_check
+
+    found = check_source(load_settings(source=source), datetime.now(UTC))
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+    else:
+        print_check(_console(), found)
+    sys.exit(EXIT_UNHEALTHY if found.findings else 0)
 
 
 @main.command(epilog=_SETTINGS_HINT)
@@ -457,9 +521,10 @@ def expire(settings: Settings) -> None:
     MONSTERA_RAW_EVENT_RETENTION_DAYS sets the period. States and totals are kept, but the affected
     days can no longer be recomputed.
     """
+    from monstera_assets.operations.jobs import local_day
     from monstera_assets.operations.retention import expire_raw_events
 
-    done = expire_raw_events(settings, datetime.now(UTC).date())
+    done = expire_raw_events(settings, local_day(datetime.now(UTC), settings))
     if done.removed_before is None:
         click.echo("There are no raw events older than the retention period.")
     for name, rows in done.rows.items():

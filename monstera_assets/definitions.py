@@ -30,8 +30,10 @@ from monstera_assets.operations.alerts.sensors import build_alert_sensors
 from monstera_assets.operations.late_data import source_changes_sensor
 from monstera_assets.operations.maintenance import expiry_schedule, maintenance_jobs
 from monstera_assets.operations.partitions import daily_partitions, first_partition
+from monstera_assets.operations.recorded_settings import recorded_settings
 from monstera_assets.operations.runs import whole_graph_job
 from monstera_assets.operations.schedules import daily_job, daily_schedule, freshness, gold_job
+from monstera_assets.operations.source_range import reading
 from monstera_assets.settings import Settings, SettingsError, load_settings
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED
 from monstera_assets.warehouse.compiler import Query
@@ -54,27 +56,33 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
     """
     settings = settings or load_settings()
     first = first_partition(settings)
-    partitions = daily_partitions(first)
+    partitions = daily_partitions(first, settings.timezone)
+    reads = reading(settings, first)
     is_fresh = freshness(settings)
     queries = query_caches(settings)
+    assets = {asset.table.name: asset for asset in table_assets(settings)}
     maintenance = maintenance_jobs(settings, tables(settings))
     return Definitions(
         assets=map_asset_specs(
             lambda spec: apply_freshness_policy(spec, is_fresh),
             [
-                load_entities.build_load_entities(
-                    settings.source, settings.earliest_event_date, queries[False]
-                ),
+                load_entities.build_load_entities(settings.source, reads, queries[False]),
                 load_events.build_load_events(
                     settings.source,
                     partitions,
                     first,
-                    settings.earliest_event_date,
+                    reads,
                     queries[False],
                 ),
                 *(
-                    asset.build(partitions, settings.policy, queries[asset.reads_policy])
-                    for asset in table_assets(settings)
+                    asset.build(
+                        partitions,
+                        settings.policy,
+                        queries[asset.reads_policy],
+                        settings.timezone,
+                        assets,
+                    )
+                    for asset in assets.values()
                 ),
                 build_static_site(settings.dashboards, metric_tables(settings)),
             ],
@@ -87,14 +95,16 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
                 first,
                 [asset_key(t.name) for t in tables(settings) if t.partition_column],
             ),
-            expiry_schedule(maintenance),
+            expiry_schedule(maintenance, settings.timezone),
         ],
         sensors=[
             *build_alert_sensors(build_alerts(settings), first),
             source_changes_sensor(settings, table_assets(settings), first),
         ],
         resources={
-            IO_MANAGER_KEY: WarehouseIOManager(**_warehouse(settings)),
+            IO_MANAGER_KEY: WarehouseIOManager(
+                **_warehouse(settings), recorded_settings=recorded_settings(settings)
+            ),
             "warehouse": Warehouse(**_warehouse(settings)),
         },
         # Only one process can write to the DuckDB file, and DuckDB already uses all cores.
@@ -104,10 +114,10 @@ def build_definitions(settings: Settings | None = None) -> Definitions:
 
 def query_caches(settings: Settings) -> dict[bool, QueryCache]:
     """Open two query caches: one for queries that read the policy and one for all others."""
-    created = repr(settings.entities_created)
+    others = (repr(settings.entities_created), settings.timezone)
     return {
-        True: open_cache(settings.policy.model_dump_json(), created),
-        False: open_cache(created),
+        True: open_cache(settings.policy.model_dump_json(), *others),
+        False: open_cache(*others),
     }
 
 
@@ -124,7 +134,7 @@ def table_query(name: str, settings: Settings) -> Query:
     queries = {asset.table.name: asset for asset in table_assets(settings) if asset.is_query}
     if name in queries:
         return query_caches(settings)[queries[name].reads_policy].get(
-            name, lambda: queries[name].query(declared, settings.policy)
+            name, lambda: queries[name].query(declared, settings.policy, settings.timezone)
         )
     raise SettingsError(
         f"Table {name} has no query because its rows are loaded or computed in Python."
@@ -150,7 +160,7 @@ def table_assets(settings: Settings | None = None) -> list[TableAsset]:
         SettingsError: If a setting adds a table that already exists.
     """
     assets = [
-        *_declared(TableAsset, silver, gold),
+        *_declared(TableAsset, bronze, silver, gold),
         *(asset for asset, _ in _entities_created(settings)),
     ]
     names = [asset.table.name for asset in assets]

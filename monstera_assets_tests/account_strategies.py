@@ -17,7 +17,7 @@ from hypothesis.vendor.pretty import RepresentationPrinter
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.warehouse.windows import DateWindow
-from monstera_assets_tests.oracle.accounts import TIERS, Use
+from monstera_assets_tests.oracle.accounts import TIERS, Member, Use
 from monstera_assets_tests.oracle.billing import AccountRow, SubscriptionEvent
 from monstera_assets_tests.strategies import GENERATORS, AccountCase, edges
 
@@ -56,12 +56,32 @@ class ContractCase(AccountCase):
 
     uses: tuple[Use, ...]
     idle: tuple[tuple[str, date], ...]
+    members: tuple[Member, ...]
 
     @property
     def user_rows(self) -> list[Mapping[str, object]]:
-        users = {use.user_id for use in self.uses} | {user_id for user_id, _ in self.idle}
         return [
-            {"user_id": user_id, "account_id": self.account.account_id} for user_id in sorted(users)
+            {
+                "user_id": member.user_id,
+                "account_id": self.account.account_id,
+                "user_created_at": member.joined,
+            }
+            for member in self.members
+        ]
+
+    @property
+    def deletion_rows(self) -> list[Mapping[str, object]]:
+        return [
+            {
+                "event_id": f"deletion-of-{member.user_id}",
+                "entity_id": member.user_id,
+                "entity_type": "user",
+                "event_type": "user_deleted",
+                "event_timestamp": member.deleted,
+                "event_date": member.deleted,
+            }
+            for member in self.members
+            if member.deleted is not None
         ]
 
     @property
@@ -89,6 +109,10 @@ class ContractCase(AccountCase):
                 super().__str__(),
                 f"  {row.total_seats} seats, {row.monthly_recurring_revenue} a month,"
                 f" {row.subscription_tier}",
+                *(
+                    f"  {member.user_id} joined {member.joined}, deleted {member.deleted}"
+                    for member in self.members
+                ),
                 *(
                     f"  {use.day} {use.user_id} {use.product_id} {use.events} qualifying"
                     for use in sorted(self.uses, key=lambda use: (use.day, use.user_id))
@@ -128,9 +152,13 @@ def some_contract(random: Random, account_id: str, policy: LifecyclePolicy) -> C
     # Loyal: nothing but use puts the contract at risk. Steady: all users work every so many days.
     is_loyal, steady = random.random() < 0.5, random.choice((None, None, 7, 13, 20))
     events = _subscription_events(random, account_id, created, policy, is_loyal=is_loyal)
-    uses, idle = list[Use](), list[tuple[str, date]]()
+    uses, idle, members = list[Use](), list[tuple[str, date]](), list[Member]()
     for n in range(random.randrange(5)):
         user_id = f"{account_id}-u{n}"
+        joined = created + timedelta(days=random.choice((-40, -10, 0, 0, 1, 31, 60, 60, 61, 130)))
+        members.append(
+            Member(user_id, joined, _days_after(joined, random.choice((None, None, 0, 29, 30, 90))))
+        )
         stretches = [_stretch(random) for _ in range(random.randint(1, 3))]
         if steady is not None:
             stretches = [*stretches[1:], (0, steady, len(SPAN), "editor", 2)]
@@ -146,8 +174,8 @@ def some_contract(random: Random, account_id: str, policy: LifecyclePolicy) -> C
         AccountRow(
             account_id=account_id,
             account_created_at=datetime.combine(created, random.choice(_MOMENTS)),
-            subscription_tier=random.choice(TIERS),
-            total_seats=random.choice((0, 1, 1, 2, 3, 4, 10)),
+            subscription_tier=random.choice((*TIERS, *_OTHER_TIERS)),
+            total_seats=random.choice((None, None, None, 0, 1, 1, 2, 3, 4, 10)),
             monthly_recurring_revenue=random.choice((0.0, 10.5, 20.0)),
             contract_renewal_date=_days_after(
                 created, random.choice((None, None, 0, 30, 61, 120, 365))
@@ -157,9 +185,11 @@ def some_contract(random: Random, account_id: str, policy: LifecyclePolicy) -> C
         events,
         tuple(uses),
         tuple(idle),
+        tuple(members),
     )
 
 
+_OTHER_TIERS = ("unknown", "free")
 _OPENERS = ("subscription_started", "subscription_renewed")
 _ANY = (
     *("subscription_started", "subscription_renewed", "subscription_renewed"),
@@ -201,7 +231,7 @@ def _subscription_events(
             metadata["monthly_recurring_revenue"] = random.choice(
                 (None, None, 0.0, 10.5, 20.0, 20.0, 30.25)
             )
-            metadata["subscription_tier"] = random.choice((None, None, *TIERS))
+            metadata["subscription_tier"] = random.choice((None, None, *TIERS, *_OTHER_TIERS))
         if kind in _OPENERS or random.random() < 1 / 3:
             metadata["contract_renewal_date"] = None if is_loyal else _days_after(day, ahead)
         if kind == "subscription_cancelled":

@@ -27,11 +27,27 @@ _INDIFFERENT = {
 }
 """Default value of non-null columns by DuckDB type."""
 
+_LOCAL_DATES = {
+    "signup_date": ("user_created_at",),
+    "created_date": ("account_created_at", "created_at"),
+    "first_paid_date": ("first_paid_at",),
+}
+"""The timestamps of which these columns are the local dates."""
+
 Row = tuple[Any, ...]
 
 
 def _default_value(column_type: str) -> object:
     return "[]" if column_type.endswith("[]") else _INDIFFERENT[column_type.replace(" ", "")]
+
+
+def _dates(table: Table, row: Mapping[str, object]) -> dict[str, object]:
+    return {
+        column.name: row[moment] and str(row[moment])[:10]
+        for column in table.columns
+        for moment in _LOCAL_DATES.get(column.name, ())
+        if moment in row
+    }
 
 
 class MemoryWarehouse:
@@ -44,8 +60,12 @@ class MemoryWarehouse:
             writer.prepare(self.connection, table)
 
     def load(self, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-        """Replace the rows of a table; columns missing from a row get a default value."""
+        """Replace the rows of a table; columns missing from a row get a default value.
+
+        Missing local dates are the UTC dates of their timestamps.
+        """
         stored = self._stored[table.name]
+        rows = [{**_dates(stored, row), **row} for row in rows]
         indifferent = {
             column.name: None if column.nullable else _default_value(column.stored_type)
             for column in stored.columns

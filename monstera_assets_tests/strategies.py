@@ -373,7 +373,7 @@ def some_account(
             account_id=account_id,
             account_created_at=created_at,
             subscription_tier="professional",
-            total_seats=10,
+            total_seats=random.choice((10, None)),
             monthly_recurring_revenue=99.0,
             contract_renewal_date=None if renewal is None else on(renewal),
             first_paid_at=first_paid_at,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from monstera_assets.authoring import *
+from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.validation import (
+    DETAIL,
+    FAULTS,
+    FAULTS_COLUMN,
     REASON,
+    REPEATED,
+    SUPERSEDED,
     Rejection,
-    column_rules,
+    fault_names,
     first_reason,
+    keep_last,
     missing,
-    rank_duplicates,
     raw_row,
-    read_as,
-    required_columns,
     typed,
     unknown_reference,
     unknown_values,

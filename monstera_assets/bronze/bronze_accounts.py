@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
-
-SUBSCRIPTION_TIERS = ("trial", "starter", "professional", "enterprise")
 
 TABLE = ma.declare_table(
     "bronze_accounts",
@@ -17,17 +16,21 @@ TABLE = ma.declare_table(
     columns=(
         ma.Column("account_id", "string", "Identifier of the account."),
         ma.Column("account_name", "string", "Name of the account; never leaves bronze."),
-        ma.Column(
-            "subscription_tier", "string", "Current subscription tier.", allowed=SUBSCRIPTION_TIERS
+        ma.Column("subscription_tier", "string", "Current subscription tier."),
+        ma.nullable(
+            "total_seats",
+            "int64",
+            "Number of seats purchased. If null, the account has one seat for each of its users.",
         ),
-        ma.Column("total_seats", "int64", "Number of seats purchased."),
         ma.Column("account_created_at", "timestamp", "Time of account creation, UTC."),
+        ma.Column("created_date", "date", "Local date of account creation."),
         ma.Column(
             "first_paid_at",
             "timestamp",
             "Time of the first payment, UTC; null if there was none.",
             nullable=True,
         ),
+        ma.nullable("first_paid_date", "date", "Local date of the first payment; null if none."),
         ma.Column(
             "contract_renewal_date",
             "date",
@@ -40,19 +43,80 @@ TABLE = ma.declare_table(
             "Monthly recurring revenue, in the company's currency.",
         ),
         ma.Column("is_trial", "boolean", "Whether the account is currently on trial."),
+        ma.FAULTS_COLUMN,
     ),
 )
 
 
-def classify(rows: ir.Table) -> ir.Table:
+REQUIRED = ("account_id", "account_created_at")
+_READ = (
+    *("total_seats", "first_paid_at", "contract_renewal_date", "monthly_recurring_revenue"),
+    "is_trial",
+)
+SOURCE_COLUMNS = (
+    *("account_id", "account_name", "subscription_tier", "total_seats", "account_created_at"),
+    *("first_paid_at", "contract_renewal_date", "monthly_recurring_revenue", "is_trial"),
+)
+
+
+def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
     """Return typed rows, each with its rejection reason (null if accepted)."""
-    rows = ma.typed(rows, TABLE)
-    rows = ma.rank_duplicates(
-        rows, TABLE.key, [rows.account_created_at, rows.source_file, rows.account_name]
+    rows = ma.typed(rows, TABLE, reading)
+    rows = rows.mutate(
+        total_seats=ibis.ifelse(rows.total_seats < 0, None, rows.total_seats),
+        monthly_recurring_revenue=ibis.ifelse(
+            rows.monthly_recurring_revenue < 0, None, rows.monthly_recurring_revenue
+        ),
     )
-    rules = [
-        *ma.column_rules(rows, TABLE, "duplicate_account_id"),
-        ("negative_total_seats", rows.total_seats < 0),
-        ("negative_monthly_recurring_revenue", rows.monthly_recurring_revenue < 0),
+    created_date = reading.trusted_date(rows.account_created_at)
+    faults = [
+        *ma.unreadable(rows, _READ),
+        ("unknown_subscription_tier", rows.subscription_tier.notin(reading.tiers)),
     ]
-    return ma.with_reason(rows, rules)
+    rules = [
+        *ma.missing(rows, REQUIRED),
+        *ma.unreadable(rows, ["account_created_at"]),
+        ("before_earliest_event_date", created_date.isnull()),
+    ]
+    tier = rows.subscription_tier.fill_null("unknown")
+    rows = ma.with_reason(
+        rows.mutate(
+            created_date=created_date,
+            first_paid_date=reading.local_date(rows.first_paid_at),
+            account_name=ibis.coalesce(rows.account_name, rows.account_id),
+            subscription_tier=tier,
+            monthly_recurring_revenue=rows.monthly_recurring_revenue.fill_null(0),
+            is_trial=ibis.coalesce(rows.is_trial, tier == "trial"),
+            **{ma.FAULTS: ma.fault_names(faults)},
+        ),
+        rules,
+    )
+    return ma.keep_last(rows, TABLE.key, SOURCE_COLUMNS)
+
+
+def of_users(users: ir.Table, reading: ma.Reading, *, has_billing: bool) -> ir.Table:
+    """Return one account per account id in users, created when its first user signed up.
+
+    Args:
+        users: accepted users, with `account_id` filled in.
+        reading: how values are read.
+        has_billing: whether there are billing facts. If not, accounts have paid since creation.
+    """
+    accounts = users.group_by("account_id").aggregate(
+        account_created_at=users.user_created_at.min()
+    )
+    created_date = reading.local_date(accounts.account_created_at)
+    return accounts.select(
+        "account_id",
+        "account_created_at",
+        account_name=accounts.account_id,
+        subscription_tier=ibis.literal("unknown"),
+        total_seats=ibis.null("int64"),
+        created_date=created_date,
+        first_paid_at=ibis.null("timestamp") if has_billing else accounts.account_created_at,
+        first_paid_date=ibis.null("date") if has_billing else created_date,
+        contract_renewal_date=ibis.null("date"),
+        monthly_recurring_revenue=ibis.literal(0).cast("decimal(18, 2)"),
+        is_trial=ibis.literal(False),
+        **{ma.FAULTS: ibis.null("string")},
+    )

@@ -7,6 +7,7 @@ import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
 from monstera_assets.bronze.bronze_loads import COUNTS, FILES_TYPE, counts_differ
+from monstera_assets.bronze.remedies import mostly_rejected
 
 TABLE = ma.declare_table(
     "bronze_entity_loads",
@@ -22,8 +23,27 @@ TABLE = ma.declare_table(
             "Files read, each with its path in the source folder, size in bytes and SHA-256.",
         ),
         *COUNTS,
+        ma.Column(
+            "rows_derived", "int64", "Number of rows derived from other inputs; not in any file."
+        ),
     ),
 )
+
+
+@ma.rule(TABLE)
+def most_rows_are_accepted(
+    bronze_entity_loads: ir.Table,
+    bronze_rejected_entities: ir.Table,
+    *,
+    policy: ma.LifecyclePolicy,
+) -> ir.Table:
+    """At most max_rejected_share of each input's rows are rejected."""
+    return mostly_rejected(
+        bronze_entity_loads,
+        bronze_rejected_entities,
+        "input_name",
+        max_share=policy.max_rejected_share,
+    )
 
 
 @ma.rule(TABLE)
@@ -36,7 +56,7 @@ def rows_add_up(
     bronze_workflows: ir.Table,
     bronze_rejected_entities: ir.Table,
 ) -> ir.Table:
-    """Accepted and rejected rows add up to the rows read, in the ledger and in the tables."""
+    """Accepted, repeated and rejected rows add up to the rows read, in the ledger and in the tables."""
     tables = {
         "accounts": bronze_accounts,
         "product_catalog": bronze_product_catalog,
@@ -58,7 +78,7 @@ def rows_add_up(
     both = both.left_join(rejected, both.accepted_input == rejected.rejected_input)
     both = both.select(
         *(column.name for column in COUNTS),
-        "in_table",
+        in_table=both.in_table - both.rows_derived.fill_null(0),
         input_name=both.accepted_input,
         in_rejected=both.in_rejected.fill_null(0),
     )

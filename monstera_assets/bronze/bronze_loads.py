@@ -6,12 +6,16 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
+from monstera_assets.bronze.remedies import mostly_rejected
 from monstera_assets.bronze.row_digests import DIGEST
 
 FILES_TYPE = "array<struct<path: string, size_bytes: int64, sha256: string>>"
 
 COUNTS = (
     ma.Column("rows_read", "int64", "Number of rows read from the source."),
+    ma.Column(
+        "rows_repeated", "int64", "Number of rows that repeat another row, which is stored once."
+    ),
     ma.Column("rows_accepted", "int64", "Number of rows accepted into the table."),
     ma.Column("rows_rejected", "int64", "Number of rows rejected."),
 )
@@ -21,7 +25,7 @@ def counts_differ(rows: ir.Table) -> ir.BooleanValue:
     """Return whether a ledger entry's counts differ from the counts `in_table` and `in_rejected`."""
     return (
         rows.rows_read.isnull()
-        | (rows.rows_read != rows.in_table + rows.in_rejected)
+        | (rows.rows_read != rows.in_table + rows.rows_repeated + rows.in_rejected)
         | (rows.rows_accepted != rows.in_table)
         | (rows.rows_rejected != rows.in_rejected)
     )
@@ -42,7 +46,8 @@ TABLE = ma.declare_table(
             FILES_TYPE,
             "Files read, each with its path in the source folder, size in bytes and SHA-256. In a"
             " layout by day, these are the day's files. In other layouts, they are all files as of"
-            " the last run that found the day unchanged.",
+            " the last run that found the day unchanged. If there are several files, only the first"
+            " day of a load lists them. The other days have a single entry with the number of files.",
         ),
         ma.Column(
             DIGEST,
@@ -64,6 +69,31 @@ def digest_is_of_the_rows_read(bronze_loads: ir.Table, *, window: ma.Window) -> 
 
 
 @ma.rule(TABLE)
+def most_rows_are_accepted(
+    bronze_loads: ir.Table,
+    bronze_rejected_events: ir.Table,
+    *,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
+) -> ir.Table:
+    """At most max_rejected_share of event rows are rejected, per run and per day with enough rows."""
+    loads = ma.within(bronze_loads, "partition_date", window)
+    rejected = ma.within(bronze_rejected_events, "partition_date", window)
+
+    def every(rows: ir.Table) -> ir.Table:
+        return rows.mutate(days=ibis.literal("all days"))
+
+    def each_day(rows: ir.Table) -> ir.Table:
+        return rows.mutate(days=rows.partition_date.cast("string"))
+
+    share, population = policy.max_rejected_share, policy.alerts.min_alert_population
+    days = mostly_rejected(
+        each_day(loads), each_day(rejected), "days", max_share=share, min_rows=population
+    )
+    return mostly_rejected(every(loads), every(rejected), "days", max_share=share).union(days)
+
+
+@ma.rule(TABLE)
 def rows_add_up(
     bronze_loads: ir.Table,
     bronze_events: ir.Table,
@@ -71,10 +101,13 @@ def rows_add_up(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Accepted and rejected rows add up to the rows read, in the ledger and in the tables."""
+    """Accepted, repeated and rejected rows add up to the rows read, in the ledger and in the tables."""
     loads = ma.within(bronze_loads, "partition_date", window)
-    events = ma.within(bronze_events, "event_date", window)
-    accepted = events.group_by(accepted_date=events.event_date).aggregate(in_events=events.count())
+    # The first partition also contains earlier events.
+    first = bronze_loads.aggregate(day=bronze_loads.partition_date.min()).day.as_scalar()
+    events = bronze_events.mutate(accepted_date=ibis.greatest(bronze_events.event_date, first))
+    events = ma.within(events, "accepted_date", window)
+    accepted = events.group_by("accepted_date").aggregate(in_events=events.count())
     rejects = ma.within(bronze_rejected_events, "partition_date", window)
     rejected = rejects.group_by(rejected_date=rejects.partition_date).aggregate(
         in_rejected=rejects.count()

@@ -25,6 +25,7 @@ TABLE = ma.declare_table(
         ma.Column("parent_product_id", "string", "Parent node; null for a family.", nullable=True),
         ma.Column("is_active", "boolean", "Whether the node is active; false once it is retired."),
         ma.Column("created_at", "timestamp", "Time of launch, UTC."),
+        ma.Column("created_date", "date", "Local date of launch."),
         ma.Column("product_owner", "string", "Owner of the product."),
         ma.Column(
             "activation_event_types",
@@ -48,33 +49,104 @@ TABLE = ma.declare_table(
             "Maximum days since the last qualifying event while dormant; null for the policy's limit.",
             nullable=True,
         ),
+        ma.FAULTS_COLUMN,
     ),
 )
 
 _LISTS = ("activation_event_types", "qualifying_event_types")
-_FILLED = tuple(name for name in ma.required_columns(TABLE) if name not in _LISTS)
-REQUIRED = (*_FILLED, "parent_product_id", *_LISTS)
-"""Columns that every input file must have."""
+_LIMITS = ("active_days", "dormant_days")
+REQUIRED = ("product_id",)
+SOURCE_COLUMNS = (
+    *(
+        "product_id",
+        "product_name",
+        "product_family_id",
+        "tier",
+        "parent_product_id",
+        "is_active",
+        "created_at",
+    ),
+    *("product_owner", *_LISTS, *_LIMITS),
+)
+
+ONLY_PRODUCT = "product"
+"""The product of a source that has no catalog and names no products."""
 
 
-def classify(rows: ir.Table) -> ir.Table:
+def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
     """Return typed rows, each with its rejection reason (null if accepted).
 
-    Nodes below a rejected node are rejected too, because their events would not count for any product.
+    Nodes below a rejected node are also rejected, because their events would not count for a product.
     """
-    rows = ma.typed(rows, TABLE)
-    rows = ma.rank_duplicates(
-        rows, TABLE.key, [rows.created_at, rows.source_file, rows.product_name]
+    rows = ma.typed(rows, TABLE, reading)
+    active_days = ibis.ifelse(rows.active_days < 1, None, rows.active_days)
+    rows = rows.mutate(
+        tier=ibis.ifelse(rows.tier.isin(PRODUCT_TIERS), rows.tier, None),
+        active_days=active_days,
+        dormant_days=ibis.ifelse(
+            rows.dormant_days < ibis.coalesce(active_days, 1), None, rows.dormant_days
+        ),
     )
-    rules = [
-        *ma.column_rules(rows, TABLE, "duplicate_product_id", _FILLED),
-        ("active_days_below_1", rows.active_days < 1),
-        ("dormant_days_below_active_days", rows.dormant_days < rows.active_days),
-    ]
-    rows, rules_of_place = _place(rows, rows.filter(ma.first_reason(rules).isnull()))
-    return ma.with_reason(rows, [*rules, *rules_of_place]).mutate(
-        **{name: rows[name].fill_null("") for name in _LISTS}
+    unreadable = ma.unreadable(rows, ["tier", "is_active", "created_at", *_LIMITS])
+    created_at = ibis.coalesce(rows.created_at, reading.first_moment)
+    rows = rows.mutate(
+        **{ma.FAULTS: ma.fault_names(unreadable)},
+        product_name=ibis.coalesce(rows.product_name, rows.product_id),
+        tier=rows.tier.fill_null("product"),
+        is_active=rows.is_active.fill_null(True),
+        created_at=created_at,
+        created_date=reading.local_date(created_at),
+        product_owner=rows.product_owner.fill_null("unknown"),
+        **{name: rows[name].fill_null("") for name in _LISTS},
     )
+    rows = ma.with_reason(rows, ma.missing(rows, REQUIRED))
+    rows = ma.keep_last(rows, TABLE.key, SOURCE_COLUMNS)
+    rows = _with_families(rows)
+    rows, rules = _place(rows, rows.filter(rows[ma.REASON].isnull()))
+    return rows.mutate(**{ma.REASON: ibis.coalesce(rows[ma.REASON], ma.first_reason(rules))})
+
+
+def of_events(named: ir.Table, reading: ma.Reading) -> ir.Table:
+    """Return one product per id in `product_id`, or `ONLY_PRODUCT` if there are no ids."""
+    ids = named.filter(named.product_id.notnull()).select("product_id").distinct()
+    only = ids.aggregate(number=ids.count())
+    only = only.filter(only.number == 0).select(product_id=ibis.literal(ONLY_PRODUCT))
+    nodes = ids.union(only)
+    created_at = reading.first_moment
+    return nodes.select(
+        "product_id",
+        product_name=nodes.product_id,
+        product_family_id=nodes.product_id,
+        tier=ibis.literal("product"),
+        parent_product_id=ibis.null("string"),
+        is_active=ibis.literal(True),
+        created_at=created_at,
+        created_date=reading.local_date(created_at),
+        product_owner=ibis.literal("unknown"),
+        **{name: ibis.literal("") for name in _LISTS},
+        **{name: ibis.null("int64") for name in _LIMITS},
+        **{ma.FAULTS: ibis.null("string")},
+    )
+
+
+def _with_families(rows: ir.Table) -> ir.Table:
+    """Fill in missing families: the nearest ancestor's family, or else the topmost ancestor."""
+    nodes = rows.filter(rows[ma.REASON].isnull()).select(
+        id="product_id", parent_id="parent_product_id", family_id="product_family_id"
+    )
+    steps = range(1, len(PRODUCT_TIERS))
+    joined, below = rows, rows.parent_product_id
+    for step in steps:
+        above = nodes.rename(f"{{name}}_{step}")
+        joined = joined.left_join(above, below == above[f"id_{step}"])
+        below = joined[f"parent_id_{step}"]
+    family = ibis.coalesce(
+        joined.product_family_id,
+        *(joined[f"family_id_{step}"] for step in steps),
+        *(joined[f"id_{step}"] for step in reversed(steps)),
+        joined.product_id,
+    )
+    return joined.mutate(product_family_id=family).select(*rows.columns)
 
 
 def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[ma.Rejection]]:
@@ -96,10 +168,12 @@ def _place(rows: ir.Table, nodes: ir.Table) -> tuple[ir.Table, list[ma.Rejection
         chain = chain.left_join(above, chain[f"parent_id_{step}"] == above[f"id_{step + 1}"])
 
     def is_root(step: int) -> ir.BooleanValue:
-        return (chain[f"rank_{step}"] == 0) & chain[f"parent_id_{step}"].isnull()
+        # A product does not need a family above it.
+        return (chain[f"rank_{step}"] <= 1) & chain[f"parent_id_{step}"].isnull()
 
     def in_own_family(step: int) -> ir.BooleanValue:
-        return chain[f"family_id_{step}"] == chain[f"id_{step}"]
+        is_family = chain[f"rank_{step}"] == 0
+        return ~is_family | (chain[f"family_id_{step}"] == chain[f"id_{step}"])
 
     def below_tier(step: int) -> ir.BooleanValue:
         return (chain[f"rank_{step}"] == chain[f"rank_{step + 1}"] + 1).fill_null(False)
@@ -164,10 +238,15 @@ def feature_of_node(catalog: ir.Table) -> ir.Table:
     return nodes.inner_join(rolled, "node_id").select("node_id", "feature_id", "product_id")
 
 
-@ma.rule(TABLE)
+@ma.rule(TABLE, blocking=False)
 def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
-    """Product names are in Title Case, and product ids are in snake_case."""
-    nodes = bronze_product_catalog
+    """Product names are in Title Case, and product ids are in snake_case.
+
+    Products without a name in the source are left out.
+    """
+    nodes = bronze_product_catalog.filter(
+        bronze_product_catalog.product_name != bronze_product_catalog.product_id
+    )
     title_case = nodes.product_name.re_search(
         r"^[A-Z0-9][^ ]*( ([A-Z0-9&+/-][^ ]*|a|an|and|at|by|for|in|of|on|or|the|to|with))*$"
     )
@@ -177,23 +256,25 @@ def names_follow_convention(bronze_product_catalog: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def taxonomy_is_a_tree(bronze_product_catalog: ir.Table) -> ir.Table:
-    """Except for families, each node's parent is in the same family, one tier above."""
+    """Each node's parent is in the same family, one tier above. A product may have no parent."""
     nodes = bronze_product_catalog
     parents = nodes.select(
         found_id=nodes.product_id, parent_tier=nodes.tier, parent_family_id=nodes.product_family_id
     )
     both = nodes.left_join(parents, nodes.parent_product_id == parents.found_id)
+    is_root = both.parent_product_id.isnull()
     fits = ibis.cases(
-        (both.tier == "family", both.parent_product_id.isnull()),
+        (both.tier == "family", is_root),
+        ((both.tier == "product") & is_root, True),
         *(
             (both.tier == below, both.parent_tier == above)
             for above, below in pairwise(PRODUCT_TIERS)
         ),
     )
-    same_family = ibis.ifelse(
-        both.tier == "family",
-        both.product_family_id == both.product_id,
-        both.product_family_id == both.parent_family_id,
+    same_family = ibis.cases(
+        (both.tier == "family", both.product_family_id == both.product_id),
+        (is_root, True),
+        else_=both.product_family_id == both.parent_family_id,
     )
     return both.filter(~fits.fill_null(False) | ~same_family.fill_null(False)).select(
         "product_id", "tier", "parent_product_id", "parent_tier", "product_family_id"

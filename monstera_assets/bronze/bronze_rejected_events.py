@@ -10,17 +10,17 @@ TABLE = ma.declare_table(
     "bronze_rejected_events",
     grain="one rejected row of the input events",
     description="Which event rows break a rule, and why? Rows are stored as delivered, with the first"
-    " reason that applies. Together with the rows of bronze_events, they add up to the rows read.",
+    " reason that applies. Rejected, repeated and accepted rows add up to the rows read.",
     key=(),
     partition_column="partition_date",
     columns=(
         ma.Column(
             "partition_date",
             "date",
-            "Partition of the row. In a layout by day, it is the date of the folder. In other layouts,"
-            " it is the date of the row, or the first partition if the row has no date.",
+            "Partition of the row. In a layout by day, it is the folder's date. In other layouts, it is"
+            " the row's date, or the first partition if the row has no date.",
         ),
-        ma.Column("event_date", "date", "UTC date of the event, if readable.", nullable=True),
+        ma.Column("event_date", "date", "Date of the event, if readable.", nullable=True),
         *ma.REJECTED_ROW,
     ),
 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
-from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
-from monstera_assets.bronze.event_rules import EVENT_COLUMNS, event_rules, rank_events, read_events
+from monstera_assets.bronze import event_rules
+from monstera_assets.bronze.event_rules import (
+    EVENT_COLUMNS,
+    known_entities,
+    read_events,
+    settle_repeated,
+)
 from monstera_assets.bronze.json_text import text_at
 
 ACCOUNT_EVENT_TYPES = (
@@ -40,7 +43,6 @@ _FROM_METADATA = (
         "string",
         "Subscription tier after the change.",
         nullable=True,
-        allowed=SUBSCRIPTION_TIERS,
     ),
     ma.Column("contract_renewal_date", "date", "Renewal date after the change.", nullable=True),
     ma.nullable("effective_date", "date", "Date on which a cancellation takes effect."),
@@ -48,7 +50,7 @@ _FROM_METADATA = (
     ma.Column(
         "pause_reason",
         "string",
-        "Reason for the pause.",
+        "Reason for the pause; voluntary_pause for reasons other than seasonal.",
         nullable=True,
         allowed=PAUSE_REASONS,
     ),
@@ -61,60 +63,68 @@ TABLE = ma.declare_table(
     description="Which billing facts are recorded for accounts, and which users were deleted? Rows"
     " follow the event schema; additional columns contain the metadata values after the change.",
     key=("event_id",),
-    columns=(*EVENT_COLUMNS, *_FROM_METADATA),
+    columns=(*EVENT_COLUMNS, *_FROM_METADATA, ma.FAULTS_COLUMN),
 )
 
 
+SOURCE_COLUMNS, REQUIRED = event_rules.SOURCE_COLUMNS, event_rules.REQUIRED
+
+
 def classify(
-    rows: ir.Table, users: ir.Table, accounts: ir.Table, catalog: ir.Table, *, earliest: date
+    rows: ir.Table,
+    users: ir.Table,
+    accounts: ir.Table,
+    catalog: ir.Table,
+    *,
+    reading: ma.Reading,
 ) -> ir.Table:
     """Return typed rows, each with its rejection reason (null if accepted)."""
-    rows = rank_events(read_events(rows, TABLE, earliest))
-    rows, rules = event_rules(rows, TABLE, users=users, catalog=catalog, deletions=None)
-    of_account = ibis.ifelse(rows.entity_type == "account", rows.entity_id, None)
-    rows, unknown_account = ma.unknown_reference(
-        rows.mutate(account_id=of_account), "account_id", accounts, "unknown_account"
+    rows = read_events(rows, TABLE, reading)
+    rows = rows.mutate(content_hash=event_rules.content(rows))
+    is_deletion = rows.event_type.isin(USER_EVENT_TYPES)
+    rows, rules = event_rules.event_rules(
+        rows,
+        reading,
+        entities=known_entities(users, accounts, None),
+        catalog=catalog,
+        default_entity_type=ibis.ifelse(is_deletion, "user", "account"),
+        may_qualify=False,
     )
-    document = ibis.ifelse(_unreadable_metadata(rules), None, rows.metadata)
+    is_document = ~dict(rules)["unreadable_metadata"].fill_null(False)
+    document = ibis.ifelse(is_document, rows.metadata, None)
     texts = {
-        column.name: text_at(document, _METADATA_KEYS.get(column.name, column.name))
+        column.name: reading.text(text_at(document, _METADATA_KEYS.get(column.name, column.name)))
         for column in _FROM_METADATA
     }
-    # Other events may have reasons with other values.
-    paused = rows.event_type == "subscription_paused"
-    texts["pause_reason"] = ibis.ifelse(paused, texts["pause_reason"], None)
+    seasonal, voluntary = PAUSE_REASONS
+    texts["pause_reason"] = ibis.cases(
+        (rows.event_type != "subscription_paused", None),
+        (texts["pause_reason"] == seasonal, seasonal),
+        (texts["pause_reason"].notnull(), voluntary),
+    )
+    rows = rows.mutate(**{f"text_{name}": text for name, text in texts.items()})
     values = {
-        column.name: ma.read_as(texts[column.name], column.dtype) for column in _FROM_METADATA
+        column.name: reading.value(rows[f"text_{column.name}"], column.dtype)
+        for column in _FROM_METADATA
     }
-    misread: list[ma.Rejection] = [
-        (
-            f"unreadable_metadata_{column.name}",
-            texts[column.name].notnull() & values[column.name].isnull(),
-        )
-        for column in _FROM_METADATA
-        if not column.dtype.is_string()
-    ]
-    known: list[ma.Rejection] = [
-        (f"unknown_{column.name}", values[column.name].notin(column.allowed))
-        for column in _FROM_METADATA
-        if column.allowed
+    for name in ("total_seats", "monthly_recurring_revenue"):
+        values[name] = ibis.ifelse(values[name] < 0, None, values[name])
+    faults: list[ma.Rejection] = [
+        *(
+            (f"unreadable_{name}", rows[f"text_{name}"].notnull() & values[name].isnull())
+            for name in values
+        ),
+        ("unknown_subscription_tier", values["subscription_tier"].notin(reading.tiers)),
     ]
     fits_entity = ((rows.entity_type == "account") & rows.event_type.isin(ACCOUNT_EVENT_TYPES)) | (
         (rows.entity_type == "user") & rows.event_type.isin(USER_EVENT_TYPES)
     )
-    classified = ma.with_reason(
-        rows,
-        [
-            *rules,
-            unknown_account,
-            ("unknown_subscription_event", ~fits_entity),
-            *misread,
-            *known,
-            ("negative_total_seats", values["total_seats"] < 0),
-            ("negative_monthly_recurring_revenue", values["monthly_recurring_revenue"] < 0),
-        ],
+    found = ibis.literal(",").join([rows[ma.FAULTS], ma.fault_names(faults)]).nullif("")
+    judged = event_rules.classified(
+        rows.mutate(**{**values, ma.FAULTS: found}),
+        [*rules, ("unknown_subscription_event", ~fits_entity)],
     )
-    return classified.mutate(**values)
+    return settle_repeated(judged)
 
 
 def deletions(subscription_events: ir.Table) -> ir.Table:
@@ -123,7 +133,3 @@ def deletions(subscription_events: ir.Table) -> ir.Table:
     return deleted.group_by(user_id=deleted.entity_id).aggregate(
         deleted_on=deleted.event_date.min()
     )
-
-
-def _unreadable_metadata(rules: list[ma.Rejection]) -> ir.BooleanValue:
-    return dict(rules)["unreadable_metadata"].fill_null(False)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
+
+_SEGMENTS = ("country", "plan_type", "acquisition_source")
 
 TABLE = ma.declare_table(
     "bronze_users",
@@ -13,7 +16,7 @@ TABLE = ma.declare_table(
     key=("user_id",),
     columns=(
         ma.Column("user_id", "string", "Identifier of the user."),
-        ma.Column("email", "string", "Email address; never leaves bronze."),
+        ma.nullable("email", "string", "Email address, if known; never leaves bronze."),
         ma.Column(
             "account_id",
             "string",
@@ -21,21 +24,71 @@ TABLE = ma.declare_table(
             references=ma.Reference("bronze_accounts", "account_id"),
         ),
         ma.Column("user_created_at", "timestamp", "Time of signup, UTC."),
+        ma.Column("signup_date", "date", "Local date of signup."),
         ma.Column("country", "string", "Country of the user."),
         ma.Column("plan_type", "string", "Plan of the user."),
         ma.Column("acquisition_source", "string", "Acquisition source of the user."),
+        ma.FAULTS_COLUMN,
     ),
 )
 
-REQUIRED = ma.required_columns(TABLE)
+REQUIRED = ("user_id", "user_created_at")
+SOURCE_COLUMNS = ("user_id", "email", "account_id", "user_created_at", *_SEGMENTS)
 
 
-def classify(rows: ir.Table, accounts: ir.Table) -> ir.Table:
-    """Return typed rows, each with its rejection reason (null if accepted)."""
-    rows = ma.typed(rows, TABLE)
-    rows = ma.rank_duplicates(
-        rows, TABLE.key, [rows.user_created_at, rows.source_file, rows.email, rows.account_id]
-    )
+def classify(
+    rows: ir.Table, accounts: ir.Table, reading: ma.Reading, *, has_accounts: bool
+) -> ir.Table:
+    """Return typed rows, each with its rejection reason (null if accepted).
+
+    Args:
+        rows: staged rows.
+        accounts: bronze_accounts.
+        reading: how values are read.
+        has_accounts: whether the source has accounts. If not, a user without an account gets one
+            with the user's id.
+    """
+    rows = ma.typed(rows, TABLE, reading)
+    if not has_accounts:
+        rows = rows.mutate(account_id=ibis.coalesce(rows.account_id, rows.user_id))
     rows, unknown_account = ma.unknown_reference(rows, "account_id", accounts, "unknown_account")
-    rules = ma.column_rules(rows, TABLE, "duplicate_user_id")
-    return ma.with_reason(rows, [*rules, unknown_account])
+    signup_date = reading.trusted_date(rows.user_created_at)
+    rules = [
+        *ma.missing(rows, REQUIRED),
+        *ma.unreadable(rows, ["user_created_at"]),
+        ("before_earliest_event_date", signup_date.isnull()),
+        ("missing_account_id", rows.account_id.isnull()),
+    ]
+    if has_accounts:
+        rules.append(unknown_account)
+    rows = ma.with_reason(
+        rows.mutate(
+            signup_date=signup_date,
+            **{name: rows[name].fill_null("unknown") for name in _SEGMENTS},
+            **{ma.FAULTS: ibis.null("string")},
+        ),
+        rules,
+    )
+    return ma.keep_last(rows, TABLE.key, SOURCE_COLUMNS)
+
+
+def of_events(events: ir.Table, reading: ma.Reading) -> ir.Table:
+    """Return one user per entity of type user, created at its first accepted event.
+
+    Args:
+        events: classified events.
+        reading: how values are read.
+    """
+    accepted = events.filter(events[ma.REASON].isnull(), events.entity_type == "user")
+    users = accepted.group_by(user_id=accepted.entity_id).aggregate(
+        user_created_at=accepted.event_timestamp.min()
+    )
+    return users.select(
+        "user_id",
+        "user_created_at",
+        email=ibis.null("string"),
+        account_id=users.user_id,
+        signup_date=reading.local_date(users.user_created_at),
+        **{name: ibis.literal("unknown") for name in _SEGMENTS},
+        **{ma.FAULTS: ibis.null("string")},
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze import authoring as ma
@@ -27,20 +28,23 @@ TABLE = ma.declare_table(
 )
 
 
-def classify(rows: ir.Table, catalog: ir.Table) -> ir.Table:
+REQUIRED = ("workflow_id", "product_id", "step_number", "event_type")
+SOURCE_COLUMNS = ("workflow_id", "workflow_name", "product_id", "step_number", "event_type")
+
+
+def classify(rows: ir.Table, catalog: ir.Table, reading: ma.Reading) -> ir.Table:
     """Return typed rows, each with its rejection reason (null if accepted)."""
-    rows = ma.typed(rows, TABLE)
-    rows = ma.rank_duplicates(
-        rows, TABLE.key, [rows.source_file, rows.product_id, rows.event_type, rows.workflow_name]
-    )
+    rows = ma.typed(rows, TABLE, reading)
+    rows = rows.mutate(workflow_name=ibis.coalesce(rows.workflow_name, rows.workflow_id))
     rows, unknown_product = ma.unknown_reference(rows, "product_id", catalog, "unknown_product")
     below_families = catalog.filter(catalog.tier != "family").select(node_id="product_id")
     rows = rows.mutate(node_id=rows.product_id)
     rows, in_family = ma.unknown_reference(rows, "node_id", below_families, "step_in_a_family")
     rules = [
-        *ma.column_rules(rows, TABLE, "duplicate_step"),
+        *ma.missing(rows, REQUIRED),
+        *ma.unreadable(rows, ["step_number"]),
         ("step_number_below_1", rows.step_number < 1),
         unknown_product,
         in_family,
     ]
-    return ma.with_reason(rows, rules)
+    return ma.keep_last(ma.with_reason(rows, rules), TABLE.key, SOURCE_COLUMNS)

@@ -88,9 +88,9 @@ def entity_effect(
     if any(map(count, affects_every_day)):
         return EntityEffect(every_day=True)
     days = connection.execute(
-        f"SELECT user_created_at::DATE FROM {added(users)}"
-        f" UNION ALL SELECT account_created_at::DATE FROM {added(accounts)}"
-        f" UNION ALL SELECT first_paid_at::DATE FROM {added(accounts)}"
+        f"SELECT signup_date FROM {added(users)}"
+        f" UNION ALL SELECT created_date FROM {added(accounts)}"
+        f" UNION ALL SELECT first_paid_date FROM {added(accounts)}"
         f" UNION ALL SELECT event_date FROM {added(billing)}"
         f" UNION ALL SELECT event_date FROM {removed(billing)}"
     ).fetchall()

@@ -189,7 +189,8 @@ class Forgetting:
             self._replace(rows, self.users_sql(rows))
         elif input_name in EVENT_INPUTS:
             self.find_people([f"SELECT entity_id FROM {rows} WHERE {is_person()}"])
-            self.find_texts([f"SELECT metadata FROM {rows}"])
+            # Addresses stay, because a load replaces every address in metadata in the same way.
+            self.find_texts([f"SELECT metadata FROM {rows}"], by_email=False)
             self.find_values(personal_values([rows]))
             self._replace(rows, self.events_sql(rows))
         self.lines(f"{input_name}_malformed", "raw_line")
@@ -233,7 +234,7 @@ class Forgetting:
     def find_emails(self, queries: Iterable[str]) -> None:
         """Number the addresses of each person in `PEOPLE`, given queries for (real_id, email).
 
-        The order of addresses is preserved, because it decides which duplicate of a user is kept.
+        Addresses stay distinct, because rows with different addresses do not repeat each other.
         """
         every = " UNION ".join(
             f"SELECT CAST(COLUMNS(*) AS VARCHAR) FROM ({query}) AS q(real_id, email)"
@@ -245,8 +246,10 @@ class Forgetting:
             f" AS position FROM ({every}) JOIN {PEOPLE} USING (real_id) WHERE email <> ''"
         )
 
-    def find_texts(self, queries: Iterable[str]) -> None:
+    def find_texts(self, queries: Iterable[str], *, by_email: bool = True) -> None:
         """Fill `TEXTS` (text, pseudonymized) with the queried texts that name erased people.
+
+        People are named by their ids and, if `by_email` is true, by their email addresses.
 
         Numbers count as ids only after a matching key: `"..._user_id": 42`.
         """
@@ -272,7 +275,7 @@ class Forgetting:
                 tokens = f"SELECT * FROM ({tokens}) WHERE NOT regexp_full_match(value, '{_NUMBER}')"
             selects.append(
                 f"SELECT token, {replacement.format('tombstone')} AS replacement"
-                f" FROM ({self._known(tokens)})"
+                f" FROM ({self._known(tokens, by_email=by_email)})"
             )
         self._execute(
             f"CREATE OR REPLACE TEMP TABLE {_WORDS} AS WITH texts AS MATERIALIZED ({every})"
@@ -371,18 +374,13 @@ class Forgetting:
         for name in _TEMPORARY:
             self._connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
 
-    def _known(self, tokens: str) -> str:
+    def _known(self, tokens: str, *, by_email: bool = True) -> str:
         """Return the query for `token` and `value` rows that name erased people, with `tombstone`."""
-        by_id, by_email = (
-            keyed_hash_sql(kind, value)
-            for kind, value in (("user_id", "value"), ("email", "lower(value)"))
-        )
-        return (
+        kinds = [("user_id", "value"), *([("email", "lower(value)")] if by_email else [])]
+        return " UNION ALL ".join(
             f"SELECT token, value, tombstone FROM ({tokens}) JOIN {FORGOTTEN}"
-            f" ON (kind = 'user_id' AND keyed_hash = {by_id})"
-            " UNION ALL"
-            f" SELECT token, value, tombstone FROM ({tokens}) JOIN {FORGOTTEN}"
-            f" ON (kind = 'email' AND keyed_hash = {by_email})"
+            f" ON (kind = '{kind}' AND keyed_hash = {keyed_hash_sql(kind, value)})"
+            for kind, value in kinds
         )
 
     def _replace(self, table: str, query: str) -> None:

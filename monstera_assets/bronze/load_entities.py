@@ -4,16 +4,19 @@ All five are loaded in one transaction, because they refer to each other: a user
 the user's account is accepted, and a subscription event only if its account or user is accepted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import duckdb
-from dagster import AssetsDefinition, MaterializeResult, multi_asset
+import ibis
+import ibis.expr.types as ir
+from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, multi_asset
 
 from monstera_assets.bronze import (
     bronze_accounts,
@@ -34,86 +37,255 @@ from monstera_assets.bronze.loading import (
     forget_in_rejected,
     kept_columns,
     stage,
+    staged_events,
+    with_details,
     with_files,
 )
-from monstera_assets.bronze.validation import REASON, required_columns
+from monstera_assets.bronze.reading import Reading
+from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED
 from monstera_assets.source.layout import SourceInput, discover_source
-from monstera_assets.warehouse.batches import TableBatch, temporary_table
+from monstera_assets.warehouse.batches import TableBatch, count_rows, temporary_table
+from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import asset_key, batch_outs
 from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.writer import stored_columns
+from monstera_assets.warehouse.writer import quote, stored_columns
 
 TABLES = (*COMPARED, bronze_rejected_entities.TABLE, bronze_entity_loads.TABLE)
 
 
 @dataclass(frozen=True)
 class _Entity:
-    """How one input is read: its table, its rules, and its columns if they differ from the table's."""
+    """How an input is loaded: its module, its rules and the query for derived rows."""
 
-    table: Table
+    module: ModuleType
     classify: Classify
-    required: Sequence[str] = ()
-    optional: Sequence[str] = ()
+    derived: Callable[[duckdb.DuckDBPyConnection], ir.Table] | None = None
+
+    @property
+    def table(self) -> Table:
+        table = self.module.TABLE
+        assert isinstance(table, Table)  # noqa: S101  # modules are not typed
+        return table
 
     @property
     def input_name(self) -> str:
         return self.table.name.removeprefix("bronze_")
 
-    def accepted(
-        self,
-        source_input: SourceInput,
-        earliest: date,
-        queries: QueryCache,
-        connection: duckdb.DuckDBPyConnection,
-    ) -> str:
+    def accepted(self, load: "_EntityLoad", connection: duckdb.DuckDBPyConnection) -> str:
         """Stage and classify the input, and return the query for the accepted rows."""
-        required = self.required or required_columns(self.table)
-        nullable = [column.name for column in self.table.columns if column.nullable]
-        optional = self.optional or [name for name in nullable if name not in required]
-        rows, _ = stage(connection, source_input, required, optional)
-        classified = queries.select(
+        source_input = load.inputs.get(self.input_name)
+        given = source_input or SourceInput(self.input_name, (), by_day=False)
+        if self.module is bronze_subscription_events:
+            rows, _ = staged_events(connection, given, load.reading)
+        else:
+            rows, _ = stage(connection, given, self.module.SOURCE_COLUMNS, self.module.REQUIRED)
+        name = f"{self.input_name}_classified"
+        classified = load.queries.select(
             f"{self.table.name}.classified",
             lambda: kept_columns(self.table, self.classify(rows)),
+            rows.get_name(),
             rows.schema(),
-            earliest,
+            load.reading,
+            *sorted(load.inputs),
         )
-        temporary_table(connection, f"{self.input_name}_classified", classified)
-        forget_in_rejected(connection, f"{self.input_name}_classified")
-        return accepted(self.table, f"{self.input_name}_classified")
+        temporary_table(connection, f"{self.input_name}_judged", classified)
+        rejected = f"SELECT * FROM {self.input_name}_judged WHERE {REASON} IS NOT NULL"
+        others = f"SELECT *, CAST(NULL AS VARCHAR) AS {DETAIL} FROM {self.input_name}_judged"
+        temporary_table(
+            connection,
+            name,
+            f"{others} WHERE {REASON} IS NULL UNION ALL BY NAME"
+            f" SELECT * FROM ({with_details(rejected, load.refusals)})",
+        )
+        load.judged.append(self.input_name)
+        forget_in_rejected(connection, name)
+        if self.derived is not None and (source_input is None or load.adds_accounts(self.module)):
+            derived = compile_duckdb(self.derived(connection))
+            [key] = self.table.key
+            connection.execute(
+                f"INSERT INTO {quote(name)} BY NAME SELECT * FROM ({derived}) WHERE {key} NOT IN"
+                f" (SELECT {key} FROM {quote(name)} WHERE {REASON} IS NULL)"
+            )
+        return accepted(self.table, name)
 
     @property
     def rejected(self) -> str:
         """The query for the rejected rows and malformed records."""
         name = self.input_name
         return (
-            f"SELECT '{name}' AS input_name, {REASON}, source_file, raw_row FROM {name}_classified"
-            f" WHERE {REASON} IS NOT NULL UNION ALL"
-            f" SELECT '{name}', reason, source_file, raw_line FROM {name}_malformed"
+            f"SELECT '{name}' AS input_name, {REASON}, {DETAIL}, source_file, raw_row"
+            f" FROM {name}_classified WHERE {REASON} <> '{REPEATED}' UNION ALL BY NAME"
+            f" SELECT '{name}' AS input_name, reason AS {REASON}, CAST(NULL AS VARCHAR) AS {DETAIL},"
+            f" source_file, raw_line AS raw_row FROM {name}_malformed"
         )
 
-    def ledger_entry(self, source_input: SourceInput, connection: duckdb.DuckDBPyConnection) -> str:
+    def ledger_entry(self, load: "_EntityLoad", connection: duckdb.DuckDBPyConnection) -> str:
         """Return the query for the input's row counts and files."""
         name = self.input_name
-        taken = accepted(self.table, f"{name}_classified")
+        source_input = load.inputs.get(name, SourceInput(name, (), by_day=False))
+        # Derived rows have no file.
         counts = (
             f"SELECT '{name}' AS input_name, (SELECT count(*) FROM {name}_rows)"
             f" + (SELECT count(*) FROM {name}_malformed) AS rows_read,"
-            f" (SELECT count(*) FROM ({taken})) AS rows_accepted,"
-            f" (SELECT count(*) FROM ({self.rejected})) AS rows_rejected"
+            f" count(*) FILTER ({REASON} IS NULL AND source_file IS NOT NULL) AS rows_accepted,"
+            f" count(*) FILTER ({REASON} IS NULL AND source_file IS NULL) AS rows_derived,"
+            f" count(*) FILTER ({REASON} = '{REPEATED}') AS rows_repeated,"
+            f" count(*) FILTER ({REASON} <> '{REPEATED}')"
+            f" + (SELECT count(*) FROM {name}_malformed) AS rows_rejected FROM {name}_classified"
         )
         return with_files(connection, counts, source_input)
 
 
+@dataclass(frozen=True)
+class _EntityLoad:
+    """Loads all entity tables."""
+
+    inputs: Mapping[str, SourceInput]
+    reading: Reading
+    queries: QueryCache
+    judged: list[str] = field(default_factory=list)
+
+    @property
+    def refusals(self) -> str:
+        """The query for the users and accounts that have been rejected so far."""
+        none = f"SELECT '' AS input_name, '' AS {REASON}, '' AS raw_row WHERE false"
+        found = (
+            f" UNION ALL SELECT '{name}', {REASON}, raw_row FROM {name}_classified"
+            f" WHERE {REASON} IS NOT NULL"
+            for name in self.judged
+        )
+        return f"({none}{''.join(found)})"
+
+    def batch(self) -> TableBatch:
+        """Return the batch that loads the tables."""
+        entities = self._entities()
+        return TableBatch(
+            {
+                **{entity.table: partial(entity.accepted, self) for entity in entities},
+                bronze_rejected_entities.TABLE: lambda _connection: " UNION ALL BY NAME ".join(
+                    entity.rejected for entity in entities
+                ),
+                bronze_entity_loads.TABLE: lambda connection: " UNION ALL BY NAME ".join(
+                    entity.ledger_entry(self, connection) for entity in entities
+                ),
+            }
+        )
+
+    def adds_accounts(self, module: ModuleType) -> bool:
+        """Return whether derived users get accounts in addition to those in the source."""
+        return module is bronze_accounts and "users" not in self.inputs
+
+    def _entities(self) -> tuple[_Entity, ...]:
+        """Return the inputs in the order in which they are loaded.
+
+        Accounts come before users, because users refer to them. If either is derived, users come
+        first, because accounts are derived from users.
+        """
+        accounts, catalog, users = (
+            module.TABLE.relation
+            for module in (bronze_accounts, bronze_product_catalog, bronze_users)
+        )
+        has_accounts = "accounts" in self.inputs
+        is_derived = not {"accounts", "users"} <= self.inputs.keys()
+        of_accounts = _Entity(
+            bronze_accounts, partial(bronze_accounts.classify, reading=self.reading), self._accounts
+        )
+        of_users = _Entity(
+            bronze_users,
+            partial(
+                bronze_users.classify,
+                accounts=accounts,
+                reading=self.reading,
+                has_accounts=has_accounts,
+            ),
+            self._users,
+        )
+        return (
+            _Entity(
+                bronze_product_catalog,
+                partial(bronze_product_catalog.classify, reading=self.reading),
+                self._products,
+            ),
+            *((of_users, of_accounts) if is_derived else (of_accounts, of_users)),
+            _Entity(
+                bronze_subscription_events,
+                partial(
+                    bronze_subscription_events.classify,
+                    users=users,
+                    accounts=accounts,
+                    catalog=catalog,
+                    reading=self.reading,
+                ),
+            ),
+            _Entity(
+                bronze_workflows,
+                partial(bronze_workflows.classify, catalog=catalog, reading=self.reading),
+            ),
+        )
+
+    def _products(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
+        """Return one product per product id in the source."""
+        named = [
+            self._named_products(connection, name, module)
+            for name, module in (
+                ("events", event_rules),
+                ("subscription_events", event_rules),
+                ("workflows", bronze_workflows),
+            )
+            if name in self.inputs
+        ]
+        return bronze_product_catalog.of_events(ibis.union(*named), self.reading)
+
+    def _named_products(
+        self, connection: duckdb.DuckDBPyConnection, name: str, module: ModuleType
+    ) -> ir.Table:
+        rows, _ = stage(
+            connection, self.inputs[name], module.SOURCE_COLUMNS, module.REQUIRED, copy=False
+        )
+        return rows.select(product_id=self.reading.text(rows.product_id)).distinct()
+
+    def _users(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
+        """Return one user per entity of type user in accepted events."""
+        rows, _ = staged_events(connection, self.inputs["events"], self.reading, copy=False)
+        bind(connection, {event_rules.LAST_DAY: date.max})
+        rules = bronze_events.Classification(
+            None,
+            bronze_accounts.TABLE.relation,
+            bronze_product_catalog.TABLE.relation,
+            bronze_subscription_events.TABLE.relation,
+            reading=self.reading,
+            first_partition=self.reading.first_day,
+        )
+        return bronze_users.of_events(rules.all_rows(rows), self.reading)
+
+    def _accounts(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
+        """Return one account per account id in users."""
+        users = bronze_users.TABLE.relation
+        known = bronze_accounts.of_users(users, self.reading, has_billing=True)
+        if "subscription_events" not in self.inputs:
+            return bronze_accounts.of_users(users, self.reading, has_billing=False)
+        rows, _ = staged_events(connection, self.inputs["subscription_events"], self.reading)
+        facts = bronze_subscription_events.classify(
+            rows, users, known, bronze_product_catalog.TABLE.relation, reading=self.reading
+        )
+        facts = facts.filter(facts[REASON].isnull(), facts.entity_type == "account")
+        has_billing = count_rows(connection, compile_duckdb(facts.limit(1))) > 0
+        return bronze_accounts.of_users(users, self.reading, has_billing=has_billing)
+
+
 def build_load_entities(
-    source: Path, earliest: date, queries: QueryCache | None = None
+    source: Path, reading: Reading, queries: QueryCache | None = None
 ) -> AssetsDefinition:
     """Return the asset that loads all entity tables from a source folder."""
 
     @multi_asset(name="load_entities", outs=batch_outs(TABLES))
-    def load_entities() -> Iterator[MaterializeResult[Any]]:
-        batch = entity_load(discover_source(source), earliest, queries)
+    def load_entities(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
+        inputs = discover_source(source)
+        for path, reason in inputs.ignored:
+            context.log.warning(f"{path} is not read: it {reason}")
+        batch = entity_load(inputs, reading, queries)
         first, *others = (table.name for table in TABLES)
         yield MaterializeResult(asset_key=asset_key(first), value=batch)
         for name in others:
@@ -124,79 +296,27 @@ def build_load_entities(
 
 
 def entity_load(
-    inputs: Mapping[str, SourceInput], earliest: date, queries: QueryCache | None = None
+    inputs: Mapping[str, SourceInput], reading: Reading, queries: QueryCache | None = None
 ) -> TableBatch:
     """Return `entity_batch`, extended to record which days its changes affect."""
     return replace(
-        entity_batch(inputs, earliest, queries),
+        entity_batch(inputs, reading, queries),
         before=_remember_entities,
         after=_note_what_changed,
     )
 
 
 def entity_batch(
-    inputs: Mapping[str, SourceInput], earliest: date, queries: QueryCache | None = None
+    inputs: Mapping[str, SourceInput], reading: Reading, queries: QueryCache | None = None
 ) -> TableBatch:
     """Return the batch of all entity tables.
 
     Args:
-        inputs: the source's inputs; subscription_events and workflows may be missing.
-        earliest: first accepted date of subscription events.
+        inputs: the source's inputs. Only events are required.
+        reading: how values are read.
         queries: cache of compiled queries.
     """
-    known = queries or QueryCache()
-    entities = {
-        entity: inputs.get(entity.input_name, SourceInput(entity.input_name, (), by_day=False))
-        for entity in _entities(earliest)
-    }
-
-    def rejected_rows(_connection: duckdb.DuckDBPyConnection) -> str:
-        return " UNION ALL ".join(entity.rejected for entity in entities)
-
-    def ledger(connection: duckdb.DuckDBPyConnection) -> str:
-        return " UNION ALL ".join(
-            entity.ledger_entry(files, connection) for entity, files in entities.items()
-        )
-
-    return TableBatch(
-        {
-            **{
-                entity.table: partial(entity.accepted, files, earliest, known)
-                for entity, files in entities.items()
-            },
-            bronze_rejected_entities.TABLE: rejected_rows,
-            bronze_entity_loads.TABLE: ledger,
-        }
-    )
-
-
-def _entities(earliest: date) -> tuple[_Entity, ...]:
-    accounts, catalog, users = (
-        module.TABLE.relation for module in (bronze_accounts, bronze_product_catalog, bronze_users)
-    )
-    classify_billing = partial(
-        bronze_subscription_events.classify,
-        users=users,
-        accounts=accounts,
-        catalog=catalog,
-        earliest=earliest,
-    )
-    return (
-        _Entity(bronze_accounts.TABLE, bronze_accounts.classify),
-        _Entity(
-            bronze_product_catalog.TABLE,
-            bronze_product_catalog.classify,
-            bronze_product_catalog.REQUIRED,
-        ),
-        _Entity(bronze_users.TABLE, partial(bronze_users.classify, accounts=accounts)),
-        _Entity(
-            bronze_subscription_events.TABLE,
-            classify_billing,
-            event_rules.REQUIRED,
-            event_rules.OPTIONAL,
-        ),
-        _Entity(bronze_workflows.TABLE, partial(bronze_workflows.classify, catalog=catalog)),
-    )
+    return _EntityLoad(inputs, reading, queries or QueryCache()).batch()
 
 
 def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,7 +1,7 @@
 """Load events by day: accepted rows, rejected rows and ledger, in one transaction."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,27 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.bronze import bronze_events, bronze_loads, bronze_rejected_events, event_rules
+from monstera_assets.bronze import (
+    bronze_accounts,
+    bronze_events,
+    bronze_loads,
+    bronze_product_catalog,
+    bronze_rejected_entities,
+    bronze_rejected_events,
+    bronze_subscription_events,
+    bronze_users,
+    event_rules,
+)
 from monstera_assets.bronze.loading import (
     accepted,
     forget_in_rejected,
     kept_columns,
     raw_columns,
-    stage,
-    with_files,
+    staged_events,
+    with_daily_files,
+    with_details,
 )
+from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.row_digests import (
     DIGEST,
     HASH,
@@ -28,7 +40,7 @@ from monstera_assets.bronze.row_digests import (
     malformed_hash,
     row_hash,
 )
-from monstera_assets.bronze.validation import REASON
+from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.source.reader import check_unchanged, explain_failure
 from monstera_assets.warehouse.batches import (
@@ -38,26 +50,33 @@ from monstera_assets.warehouse.batches import (
     temporary_table,
     temporary_view,
 )
+from monstera_assets.warehouse.compiler import bind
 from monstera_assets.warehouse.io_manager import InputRows
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import asset_key, batch_outs, partition_window
-from monstera_assets.warehouse.windows import DateWindow, from_text
+from monstera_assets.warehouse.windows import DateWindow, from_text, windows_of
 from monstera_assets.warehouse.writer import materialized_days
 
 TABLES = (bronze_events.TABLE, bronze_rejected_events.TABLE, bronze_loads.TABLE)
 
-LOOKED_UP = ("bronze_users", "bronze_product_catalog", "bronze_subscription_events")
+LOOKED_UP = (
+    "bronze_users",
+    "bronze_accounts",
+    "bronze_product_catalog",
+    "bronze_subscription_events",
+    "bronze_rejected_entities",
+)
 """The tables against which events are validated."""
 
 ROWS_OUTSIDE = "rows_outside_the_run"
 """Metadata key: number of rows outside the run's days, if the source is not laid out by day."""
 
 CHANGED_DAYS = "monstera/changed_days"
-"""Run tag: the days of events to load within the run's range, as text of windows, possibly none.
+"""Run tag: the days of events to load within the run's range, as windows in text form; may be empty.
 
-The run also loads days that were never loaded, days whose rows differ from the ledger, and days on
-which an event becomes or stops being a duplicate of one on a loaded day. Others stay unchanged.
+The run also loads days that were never loaded, days whose rows differ from the ledger, and days that
+share an event id with a loaded day. All other days stay unchanged.
 """
 
 _DAYS = "events_days"
@@ -76,7 +95,7 @@ def build_load_events(
     source: Path,
     partitions: dg.DailyPartitionsDefinition,
     first_partition: date,
-    earliest: date,
+    reading: Reading,
     queries: QueryCache | None = None,
 ) -> dg.AssetsDefinition:
     """Return the asset that loads event partitions from a source folder."""
@@ -91,20 +110,23 @@ def build_load_events(
     def load_events(
         context: dg.AssetExecutionContext,
         bronze_users: InputRows,
+        bronze_accounts: InputRows,
         bronze_product_catalog: InputRows,
         bronze_subscription_events: InputRows,
+        bronze_rejected_entities: InputRows,
     ) -> Iterator[dg.MaterializeResult[Any]]:
+        del bronze_users, bronze_accounts, bronze_product_catalog
+        del bronze_subscription_events, bronze_rejected_entities
         window = partition_window(context)
         changed = context.run.tags.get(CHANGED_DAYS)
+        inputs = discover_source(source)
         batch = event_batch(
-            discover_source(source)["events"].within(window.first, window.last),
-            bronze_users.table.relation,
-            bronze_product_catalog.table.relation,
-            bronze_subscription_events.table.relation,
+            inputs["events"],
             window=window,
             first_partition=first_partition,
-            earliest=earliest,
+            reading=reading,
             changed=None if changed is None else from_text(changed),
+            has_catalog="product_catalog" in inputs,
             queries=queries,
         )
         first, *others = (table.name for table in TABLES)
@@ -112,7 +134,7 @@ def build_load_events(
         outside = batch.counts[ROWS_OUTSIDE]
         if outside:
             context.log.warning(
-                f"{outside} rows of the source are dated outside {window} and not part of this run."
+                f"{outside} source rows are dated outside {window} and are not part of this run."
             )
         for name in others:
             metadata = {"rows_written": batch.counts[name], ROWS_OUTSIDE: outside}
@@ -123,58 +145,50 @@ def build_load_events(
 
 def event_batch(
     source_input: SourceInput,
-    users: ir.Table,
-    catalog: ir.Table,
-    subscription_events: ir.Table,
     *,
     window: DateWindow,
     first_partition: date,
-    earliest: date,
+    reading: Reading,
     changed: Sequence[DateWindow] | None = None,
+    has_catalog: bool = True,
     queries: QueryCache | None = None,
 ) -> TableBatch:
-    """Return the batch of a range of event partitions.
+    """Return the batch for a range of event partitions. It reads the stored entity tables.
 
     Args:
-        source_input: the files to read.
-        users: bronze_users.
-        catalog: bronze_product_catalog.
-        subscription_events: bronze_subscription_events.
+        source_input: the files of all days.
         window: the partitions to fill.
-        first_partition: partition of rows without a readable date.
-        earliest: first accepted event date.
-        changed: the days to load if not the whole window; see `CHANGED_DAYS`.
+        first_partition: the partition for rows without a readable date.
+        reading: how values are read.
+        changed: the days to load, if not the whole window. See `CHANGED_DAYS`.
+        has_catalog: whether the source has a product catalog.
         queries: cache of compiled queries.
     """
     load = _EventLoad(
         source_input,
-        (users, catalog, subscription_events),
         window,
         first_partition,
-        earliest,
+        reading,
         None if changed is None else frozenset(day for days in changed for day in days),
+        has_catalog,
         queries or QueryCache(),
     )
-    return TableBatch(
-        {
-            bronze_events.TABLE: load.accepted_rows,
-            bronze_rejected_events.TABLE: load.rejected_rows,
-            bronze_loads.TABLE: load.ledger,
-        },
-        load.counts,
-        only_days=_DAYS,
-        before=load.remember_ledger,
-        after=load.note_what_changed,
-        explain=load.explain,
-    )
+    return load.batch()
 
 
 def day_digests(
-    rows: ir.Table, malformed: ir.Table, *, by_day: bool, earliest: date, first_partition: date
+    rows: ir.Table,
+    malformed: ir.Table,
+    *,
+    reading: Reading,
+    first_partition: date,
 ) -> ir.Table:
-    """Return `partition_date`, `rows_read` and `rows_digest` for each day with rows in a source."""
-    read = event_rules.read_events(rows, bronze_events.TABLE, earliest)
-    read = event_rules.rank_events(read, by_day=by_day)
+    """Return `partition_date`, `rows_read` and `rows_digest` for each day with rows in a source.
+
+    Rows dated after the parameter `event_rules.LAST_DAY` are left out.
+    """
+    read = event_rules.read_events(rows, bronze_events.TABLE, reading)
+    read = event_rules.rank_events(event_rules.rows_so_far(read))
     dated = read.select(
         partition_date=bronze_events.partition_date(
             read.folder_date, read.event_date, first_partition
@@ -186,20 +200,38 @@ def day_digests(
 
 @dataclass
 class _EventLoad:
-    """The steps of one load, in the order of the batch, and their shared state."""
+    """The steps of a load, in batch order, and their shared state."""
 
     source_input: SourceInput
-    entities: tuple[ir.Table, ir.Table, ir.Table]
     window: DateWindow
     first_partition: date
-    earliest: date
+    reading: Reading
     changed: frozenset[date] | None
+    has_catalog: bool
     queries: QueryCache
+    follows_others: bool = False
     counts: dict[str, int] = field(default_factory=dict)
     read: SourceInput | None = None
+    other_days: tuple[date, ...] = ()
+    reads_only_its_days: bool = False
+
+    def batch(self) -> TableBatch:
+        """Return the batch that runs the steps."""
+        return TableBatch(
+            {
+                bronze_events.TABLE: self.accepted_rows,
+                bronze_rejected_events.TABLE: self.rejected_rows,
+                bronze_loads.TABLE: self.ledger,
+            },
+            self.counts,
+            only_days=_DAYS,
+            before=self.remember_ledger,
+            after=self.finish,
+            explain=self.explain,
+        )
 
     def remember_ledger(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Save the digests of the ledger before it is replaced."""
+        """Save the ledger's digests before the ledger is replaced."""
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE {_LEDGER_BEFORE} AS"
             f" SELECT partition_date, {DIGEST} FROM {bronze_loads.TABLE.qualified_name}"
@@ -207,66 +239,76 @@ class _EventLoad:
 
     def accepted_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
         """Choose the days, classify their rows, and return the query for the accepted ones."""
-        if self.changed is None:
-            return self._classified(connection, list(self.window))
         known = materialized_days(connection, bronze_loads.TABLE)
-        days = [day for day in self.window if day in self.changed or day not in known]
-        rows = self._classified(connection, days)
-        if self.source_input.by_day and (more := self._days_with_other_duplicates(connection)):
-            rows = self._classified(connection, [*days, *more])
-        return rows
+        bind(connection, {event_rules.LAST_DAY: max([self.window.last, *known])})
+        days = set(self.window)
+        if self.changed is not None:
+            days = {day for day in days if day in self.changed or day not in known}
+        rows, malformed = self._stage(connection, days)
+        if self.changed is not None and not self.source_input.by_day:
+            days |= self._days_with_other_rows(connection, rows, malformed)
+        _keep_days(connection, days)
+        others = self._days_that_share_ids(connection, rows) if known - days else set()
+        while self.changed is not None and (inside := others & set(self.window)):
+            days |= inside
+            _keep_days(connection, days)
+            if self.source_input.by_day:
+                rows, malformed = self._stage(connection, days)
+            # The added days may share ids with further days.
+            others = self._days_that_share_ids(connection, rows)
+        if others and self.source_input.by_day:
+            rows, malformed = self._stage(connection, days | others)
+        self.other_days = tuple(sorted(others))
+        self.reads_only_its_days = self.source_input.by_day and not self.other_days
+        in_place = self.changed is None and not self.follows_others
+        self._classify(connection, rows, in_place=in_place)
+        by_day = self.source_input.by_day
+        self.counts[ROWS_OUTSIDE] = 0 if by_day else self._rows_outside(connection, rows, malformed)
+        return accepted(bronze_events.TABLE, _CLASSIFIED)
 
-    def _classified(self, connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> str:
-        """Stage and classify the rows of days, and return the query for the accepted ones.
+    def _stage(
+        self, connection: duckdb.DuckDBPyConnection, days: Collection[date]
+    ) -> tuple[ir.Table, ir.Table]:
+        """Stage the rows for the given days.
 
         A full range is read in place and classified on demand, which avoids storing each row twice.
         Rows of selected days are stored, because they are read repeatedly.
         """
-        by_day = self.source_input.by_day
-        in_place = self.changed is None
-        self.read = self.source_input.of_days(frozenset(days))
-        rows, malformed = stage(
-            connection, self.read, event_rules.REQUIRED, event_rules.OPTIONAL, copy=not in_place
+        self.read = self.source_input.of_days(self._folder_dates(days))
+        return staged_events(
+            connection,
+            self.read,
+            self.reading,
+            copy=self.changed is not None or self.follows_others,
         )
-        _keep_days(connection, days)
-        if self.changed is not None and not by_day:
-            digests = self._select(
-                "digests",
-                lambda: day_digests(
-                    rows,
-                    malformed,
-                    by_day=by_day,
-                    earliest=self.earliest,
-                    first_partition=self.first_partition,
-                ),
-                _staged(rows),
-            )
-            temporary_table(connection, _DIGESTS, digests)
-            _keep_days(connection, [*days, *self._days_with_other_rows(connection)])
-        self._classify(connection, rows, in_place=in_place)
-        self.counts[ROWS_OUTSIDE] = 0 if by_day else self._rows_outside(connection, rows, malformed)
-        return accepted(bronze_events.TABLE, _CLASSIFIED)
+
+    def _folder_dates(self, days: Collection[date]) -> frozenset[date]:
+        """Return the dates of the folders that contain the rows for the given days."""
+        found = {file.folder_date for file in self.source_input.files if file.folder_date}
+        return frozenset(day for day in found if max(day, self.first_partition) in days)
+
+    def _partition(self, day: str) -> str:
+        """Return the SQL expression for a day's partition."""
+        return f"greatest({day}, DATE '{self.first_partition}')"
 
     def _select(self, name: str, build: Callable[[], ir.Table], *depends_on: object) -> str:
-        """Return the SQL for an expression in this load, and compile it unless it is cached."""
-        given = (self.source_input.by_day, self.earliest, self.first_partition, *depends_on)
+        """Return the SQL for an expression in this load. It is compiled unless it is cached."""
+        given = (self.reads_only_its_days, self.reading, self.first_partition, *depends_on)
         return self.queries.select(f"{bronze_events.TABLE.name}.{name}", build, *given)
 
     def _classify(
         self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, *, in_place: bool
     ) -> None:
-        stored = bronze_events.TABLE.relation
-        # A layout by day reads no files of other days, so duplicates of earlier days are found in
-        # the stored events.
         rules = bronze_events.Classification(
-            *self.entities,
-            stored.anti_join(_DAYS_TABLE, stored.event_date == _DAYS_TABLE.day)
-            if self.source_input.by_day
-            else None,
-            earliest=self.earliest,
+            bronze_users.TABLE.relation,
+            bronze_accounts.TABLE.relation,
+            bronze_product_catalog.TABLE.relation,
+            bronze_subscription_events.TABLE.relation,
+            reading=self.reading,
             first_partition=self.first_partition,
+            only_product=self._only_product(connection),
         )
-        columns = _staged(rows)
+        columns = (*_staged(rows), rules.only_product)
         keys = temporary_table(
             connection,
             _REPEATED_KEYS,
@@ -274,7 +316,7 @@ class _EventLoad:
         )
 
         def keyed() -> ir.Table:
-            return rows.mutate(repeated_key=bronze_events.event_key(rows))
+            return rows.mutate(repeated_key=event_rules.event_key(rows))
 
         def single() -> ir.Table:
             return keyed().anti_join(keys, "repeated_key").drop("repeated_key")
@@ -282,14 +324,18 @@ class _EventLoad:
         def few() -> ir.Table:
             return keyed().semi_join(keys, "repeated_key").drop("repeated_key")
 
-        # Stored, because these few rows are read twice.
+        # These few rows are stored, because they are read twice.
         repeated_rows = temporary_table(
             connection, _REPEATED_ROWS, self._select("repeated_rows", few, columns)
         )
         repeated = temporary_table(
             connection,
             _REPEATED,
-            self._select("repeated", lambda: self._kept(rules.of_repeated(repeated_rows)), columns),
+            self._select(
+                "repeated",
+                lambda: self._kept(rules.of_repeated(repeated_rows)),
+                columns,
+            ),
         )
 
         def every() -> ir.Table:
@@ -310,74 +356,100 @@ class _EventLoad:
             hashed = f"SELECT partition_date, {HASH} FROM {_CLASSIFIED}"
             temporary_view(connection, _HASHES, hashed)
 
+    def _only_product(self, connection: duckdb.DuckDBPyConnection) -> str | None:
+        if self.has_catalog:
+            return None
+        products = connection.execute(
+            f"SELECT product_id FROM {bronze_product_catalog.TABLE.qualified_name} LIMIT 2"
+        ).fetchall()
+        named = [(bronze_product_catalog.ONLY_PRODUCT,)]
+        return bronze_product_catalog.ONLY_PRODUCT if products == named else None
+
     def _kept(self, classified: ir.Table) -> ir.Table:
         classified = self._of_loaded_days(classified)
         return kept_columns(bronze_events.TABLE, classified, also=["partition_date", HASH])
 
     def _of_loaded_days(self, rows: ir.Table) -> ir.Table:
-        # In a layout by day, only files of these days are read.
-        return rows if self.source_input.by_day else _of_days(rows)
+        return rows if self.reads_only_its_days else _of_days(rows)
 
     def _rows_outside(
         self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, malformed: ir.Table
     ) -> int:
         def dated() -> ir.Table:
-            dates = bronze_events.partition_dates(rows, self.earliest, self.first_partition)
+            read = event_rules.read_events(rows, bronze_events.TABLE, self.reading)
+            dates = bronze_events.partition_date(
+                read.folder_date, read.event_date, self.first_partition
+            )
             hashed = _hashed(malformed, self.first_partition)
-            return rows.select(partition_date=dates).union(hashed.select("partition_date"))
+            return read.select(partition_date=dates).union(hashed.select("partition_date"))
 
         dates = self._select("partition_dates", dated, _staged(rows))
         first, last = self.window.first, self.window.last
         outside = f"partition_date NOT BETWEEN DATE '{first}' AND DATE '{last}'"
         return count_rows(connection, f"SELECT * FROM ({dates}) WHERE {outside}")
 
-    def _days_with_other_rows(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
-        """Return the days of the window whose rows differ from the ledger."""
+    def _days_with_other_rows(
+        self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, malformed: ir.Table
+    ) -> set[date]:
+        """Return the days in the window whose rows differ from the ledger."""
+        digests = self._select(
+            "digests",
+            lambda: day_digests(
+                rows,
+                malformed,
+                reading=self.reading,
+                first_partition=self.first_partition,
+            ),
+            _staged(rows),
+        )
+        temporary_table(connection, _DIGESTS, digests)
         found = connection.execute(
             f"SELECT ledger.partition_date FROM {_LEDGER_BEFORE} AS ledger LEFT JOIN {_DIGESTS} AS"
             f" now USING (partition_date) WHERE coalesce(now.{DIGEST}, ?) <> ledger.{DIGEST} AND"
             " partition_date BETWEEN ? AND ?",
             [NO_ROWS, self.window.first, self.window.last],
         ).fetchall()
-        return [day for (day,) in found]
+        return {day for (day,) in found}
 
-    def _days_with_other_duplicates(self, connection: duckdb.DuckDBPyConnection) -> list[date]:
-        """Return the days outside this load on which an event became or stopped being a duplicate.
+    def _days_that_share_ids(
+        self, connection: duckdb.DuckDBPyConnection, rows: ir.Table
+    ) -> set[date]:
+        """Return the other loaded days that share an event id with this load's days.
 
-        An accepted event became a duplicate if an earlier day has its id. Rows with one id and day
-        that were all rejected as duplicates stopped being duplicates if no earlier day has the id.
+        This includes the ids of rows that have been removed from this load's days.
         """
-        rejected = bronze_rejected_events.TABLE.qualified_name
+
+        def here() -> ir.Table:
+            read = event_rules.read_events(rows, bronze_events.TABLE, self.reading)
+            placed = bronze_events.partition_date(
+                read.folder_date, read.event_date, self.first_partition
+            )
+            return _of_days(read.select("event_id", partition_date=placed)).select("event_id")
+
+        staged = self._select("ids", here, _staged(rows))
+        # Rejected rows count too, because a day's digest covers the order of rows with the same id.
+        rejected = (
+            "SELECT partition_date AS day, CASE WHEN json_valid(raw_row)"
+            " THEN raw_row ->> '$.event_id' END AS event_id"
+            f" FROM {bronze_rejected_events.TABLE.qualified_name}"
+        )
+        stored = (
+            f"SELECT {self._partition('event_date')} AS day, event_id"
+            f" FROM {bronze_events.TABLE.qualified_name}"
+        )
         found = connection.execute(
             f"""
-            WITH others AS (
-                SELECT event_id, event_date AS day FROM {bronze_events.TABLE.qualified_name}
-                WHERE event_date NOT IN (SELECT day FROM {_DAYS})
-            ), firsts AS (
-                SELECT event_id, min(day) AS first_day FROM (
-                    FROM others UNION ALL SELECT event_id, event_date FROM {_CLASSIFIED}
-                    WHERE {REASON} IS NULL
-                ) GROUP BY event_id
-            ), rejections AS (
-                SELECT partition_date AS day,
-                    CASE WHEN json_valid(raw_row) THEN raw_row ->> '$.event_id' END AS event_id,
-                    bool_and({REASON} = 'duplicate_event_id') AS are_duplicates
-                FROM {rejected} WHERE partition_date NOT IN (SELECT day FROM {_DAYS})
-                GROUP BY ALL
+            WITH stored AS ({stored} UNION ALL {rejected}), ids AS (
+                {staged} UNION SELECT event_id FROM stored SEMI JOIN {_DAYS} USING (day)
             )
-            SELECT DISTINCT day FROM (
-                SELECT day FROM others JOIN firsts USING (event_id) WHERE day > first_day
-                UNION ALL
-                SELECT day FROM rejections LEFT JOIN firsts USING (event_id)
-                WHERE are_duplicates AND NOT coalesce(first_day <= day, false)
-            ) WHERE day BETWEEN ? AND ?
-            """,
-            [self.window.first, self.window.last],
+            SELECT DISTINCT day FROM stored ANTI JOIN {_DAYS} USING (day)
+            WHERE event_id IN (SELECT event_id FROM ids)
+            """
         ).fetchall()
-        return [day for (day,) in found]
+        return {day for (day,) in found}
 
     def digests(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Count and digest the rows read per day, and count the accepted ones."""
+        """Count and digest the rows read per day, and count the accepted and repeated ones."""
         hashes = temporary_relation(connection, _HASHES)
         malformed = temporary_relation(connection, "events_malformed")
 
@@ -385,38 +457,60 @@ class _EventLoad:
             unreadable = _of_days(_hashed(malformed, self.first_partition))
             return digests_by_day(hashes.union(unreadable))
 
-        # By now, all accepted events are stored, each in the partition of its date.
+        # By now, all accepted events are stored, each in its date's partition.
         events = bronze_events.TABLE.qualified_name
         temporary_table(
             connection,
             _ENTRIES,
             f"SELECT day AS partition_date, coalesce({DIGEST}, '{NO_ROWS}') AS {DIGEST},"
-            " coalesce(rows_read, 0) AS rows_read, coalesce(taken, 0) AS rows_accepted,"
-            " coalesce(rows_read, 0) - coalesce(taken, 0) AS rows_rejected"
+            " coalesce(rows_read, 0) AS rows_read, coalesce(repeats, 0) AS rows_repeated,"
+            " coalesce(taken, 0) AS rows_accepted,"
+            " coalesce(rows_read, 0) - coalesce(repeats, 0) - coalesce(taken, 0) AS rows_rejected"
             f" FROM {_DAYS} LEFT JOIN ({self._select('days_read', read)}) AS found"
             " ON found.partition_date = day"
-            f" LEFT JOIN (SELECT event_date, count(*) AS taken FROM {events} SEMI JOIN {_DAYS}"
-            " ON event_date = day GROUP BY event_date) ON event_date = day",
+            f" LEFT JOIN (SELECT {self._partition('event_date')} AS taken_on, count(*) AS taken"
+            f" FROM {events} SEMI JOIN {_DAYS} ON {self._partition('event_date')} = day"
+            " GROUP BY ALL) ON taken_on = day"
+            f" LEFT JOIN (SELECT partition_date, count(*) AS repeats FROM {_REPEATED}"
+            f" WHERE {REASON} = '{REPEATED}' GROUP BY partition_date) AS repeated"
+            " ON repeated.partition_date = day",
         )
 
     def rejected_rows(self, connection: duckdb.DuckDBPyConnection) -> str:
         """Return the query for the days' rejected rows."""
         self.digests(connection)
         broken = (
-            "SELECT day AS partition_date, CAST(NULL AS DATE) AS event_date,"
-            f" reason AS {REASON}, source_file, raw_line AS raw_row FROM events_malformed"
-            f" JOIN {_DAYS} ON coalesce(folder_date, DATE '{self.first_partition}') = day"
+            f"SELECT day AS partition_date, CAST(NULL AS DATE) AS event_date, reason AS {REASON},"
+            f" CAST(NULL AS VARCHAR) AS {DETAIL}, source_file, raw_line AS raw_row"
+            f" FROM events_malformed"
+            f" JOIN {_DAYS} ON {self._partition('folder_date')} = day"
         )
         if count_rows(connection, f"SELECT * FROM {_ENTRIES} WHERE rows_rejected > 0") == 0:
             return broken  # no other row was rejected
-        return (
-            f"{broken} UNION ALL SELECT partition_date, event_date, {REASON}, source_file, raw_row"
-            f" FROM {_CLASSIFIED} WHERE {REASON} IS NOT NULL"
+        rejected = (
+            f"SELECT partition_date, event_date, {REASON}, source_file, raw_row"
+            f" FROM {_CLASSIFIED} WHERE {REASON} <> '{REPEATED}'"
         )
+        refusals = bronze_rejected_entities.TABLE.qualified_name
+        return f"{broken} UNION ALL BY NAME SELECT * FROM ({with_details(rejected, refusals)})"
 
     def ledger(self, connection: duckdb.DuckDBPyConnection) -> str:
         """Return the query for the days' ledger entries."""
-        return with_files(connection, f"SELECT * FROM {_ENTRIES}", self.source_input)
+        return with_daily_files(
+            connection,
+            f"SELECT * FROM {_ENTRIES}",
+            self.source_input,
+            self.first_partition,
+            self.files_listed_on,
+        )
+
+    @property
+    def files_listed_on(self) -> str:
+        """SQL for the day whose entry lists each file of a source that is not laid out by day."""
+        first = f"DATE '{self.window.first}'"
+        if self.changed is None:
+            return first
+        return f"least({first}, (SELECT min(partition_date) FROM {_LEDGER_BEFORE}))"
 
     def explain(self, connection: duckdb.DuckDBPyConnection, error: Exception) -> None:
         """Find the file that caused an error, if any.
@@ -425,11 +519,28 @@ class _EventLoad:
             SourceError: If a file cannot be read.
         """
         if self.read is not None:
-            columns = raw_columns(event_rules.REQUIRED, event_rules.OPTIONAL)
+            columns = raw_columns(event_rules.SOURCE_COLUMNS, event_rules.REQUIRED)
             explain_failure(connection, self.read, columns, error)
 
+    def finish(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Record what changed, and reload the other days that share event ids with this load."""
+        self.note_what_changed(connection)
+        if self.follows_others:
+            return
+        for days in windows_of(self.other_days):
+            other = replace(
+                self,
+                window=days,
+                changed=None,
+                follows_others=True,
+                counts={},
+                read=None,
+                other_days=(),
+            )
+            other.batch().write(connection, days)
+
     def note_what_changed(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Record the first affected day, and the current files of days whose rows have not changed.
+        """Record the first affected day and, for days whose rows have not changed, the current files.
 
         Raises:
             SourceError: If a file is missing or has changed since discovery.
@@ -447,8 +558,8 @@ class _EventLoad:
         if self.changed is not None and not self.source_input.by_day:
             # A load of all days would record the same files.
             connection.execute(
-                f"UPDATE {ledger} SET files = (SELECT coalesce(list({{'path': path, 'size_bytes':"
-                " size_bytes, 'sha256': sha256} ORDER BY path), []) FROM events_files)"
+                f"UPDATE {ledger} SET files = (SELECT CASE WHEN partition_date ="
+                f" {self.files_listed_on} THEN every ELSE summary END FROM events_file_lists)"
                 f" FROM (SELECT partition_date AS day, coalesce(now.{DIGEST}, ?) AS {DIGEST} FROM"
                 f" {_LEDGER_BEFORE} LEFT JOIN {_DIGESTS} AS now USING (partition_date)) AS found"
                 f" WHERE partition_date = found.day AND {ledger}.{DIGEST} = found.{DIGEST}"
@@ -457,15 +568,15 @@ class _EventLoad:
             )
 
 
-def _keep_days(connection: duckdb.DuckDBPyConnection, days: Sequence[date]) -> None:
+def _keep_days(connection: duckdb.DuckDBPyConnection, days: Collection[date]) -> None:
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_DAYS} AS SELECT DISTINCT unnest(?::DATE[]) AS day",
-        [list(days)],
+        [sorted(days)],
     )
 
 
 def _staged(rows: ir.Table) -> tuple[str, Any]:
-    """Return the cache key of queries on staged rows: the table or view, and its schema."""
+    """Return the cache key for queries on staged rows: the relation's name and schema."""
     return rows.get_name(), rows.schema()
 
 
@@ -474,7 +585,8 @@ def _of_days(rows: ir.Table) -> ir.Table:
 
 
 def _dated(malformed: ir.Table, first_partition: date) -> ir.Table:
-    return malformed.mutate(partition_date=ibis.coalesce(malformed.folder_date, first_partition))
+    partition = bronze_events.not_before(malformed.folder_date, first_partition)
+    return malformed.mutate(partition_date=partition)
 
 
 def _hashed(malformed: ir.Table, first_partition: date) -> ir.Table:

@@ -1,4 +1,4 @@
-"""Turn the files of one input into accepted rows, rejected rows and a ledger entry.
+"""Turn an input's files into accepted rows, rejected rows and a ledger entry.
 
 Both loads (entities and events) stage the files, classify every row, and fill the tables from the
 temporary result.
@@ -7,19 +7,30 @@ temporary result.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import date
 
 import duckdb
 import ibis
 import ibis.expr.types as ir
 
+from monstera_assets.bronze import bronze_events, event_rules
 from monstera_assets.bronze.forgotten import forgetting
-from monstera_assets.bronze.validation import REASON, raw_row
-from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
+from monstera_assets.bronze.reading import Reading
+from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED, SUPERSEDED, raw_row
+from monstera_assets.source.fingerprint import FileFingerprint, fingerprint, summary
 from monstera_assets.source.layout import SourceInput
 from monstera_assets.source.reader import RawColumn, stage_rows
-from monstera_assets.warehouse.batches import temporary_relation
+from monstera_assets.warehouse.batches import count_rows, temporary_relation, temporary_view
+from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import quote
+
+_KNOWN = {
+    "user": "bronze.bronze_users",
+    "account": "bronze.bronze_accounts",
+    "product": "bronze.bronze_product_catalog",
+}
+_SIMILAR = "regexp_replace(lower(trim({})), '[.]0+$', '')"
 
 Classify = Callable[[ir.Table], ir.Table]
 
@@ -27,8 +38,8 @@ Classify = Callable[[ir.Table], ir.Table]
 def stage(
     connection: duckdb.DuckDBPyConnection,
     source_input: SourceInput,
+    columns: Sequence[str],
     required: Sequence[str],
-    optional: Sequence[str],
     *,
     copy: bool = True,
 ) -> tuple[ir.Table, ir.Table]:
@@ -41,25 +52,40 @@ def stage(
         SourceError: If a file lacks a required column or cannot be read.
     """
     forgotten = forgetting(connection)
-    columns = raw_columns(required, optional)
+    raw = raw_columns(columns, required)
     copy = copy or forgotten is not None
-    staged = stage_rows(connection, source_input, columns, source_input.name, copy=copy)
+    staged = stage_rows(connection, source_input, raw, source_input.name, copy=copy)
     if forgotten is not None:
         forgotten.staged(source_input.name)
     rows = temporary_relation(connection, staged.rows)
     return rows, temporary_relation(connection, staged.malformed)
 
 
-def raw_columns(required: Sequence[str], optional: Sequence[str]) -> list[RawColumn]:
+def staged_events(
+    connection: duckdb.DuckDBPyConnection,
+    source_input: SourceInput,
+    reading: Reading,
+    *,
+    copy: bool = True,
+) -> tuple[ir.Table, ir.Table]:
+    """Stage events, and return the rows, each with an id, and the malformed records."""
+    rows, malformed = stage(
+        connection, source_input, event_rules.SOURCE_COLUMNS, event_rules.REQUIRED, copy=copy
+    )
+    no_id = rows.filter(reading.text(rows.event_id).isnull()).limit(1)
+    if count_rows(connection, compile_duckdb(no_id)):
+        filled = event_rules.with_ids(rows, bronze_events.TABLE, reading)
+        rows = temporary_view(connection, f"{source_input.name}_with_ids", compile_duckdb(filled))
+    return rows, malformed
+
+
+def raw_columns(columns: Sequence[str], required: Sequence[str]) -> list[RawColumn]:
     """Return the columns to read from an input."""
-    return [
-        *(RawColumn(name, required=True) for name in required),
-        *(RawColumn(name, required=False) for name in optional),
-    ]
+    return [RawColumn(name, required=name in required) for name in columns]
 
 
 def kept_columns(table: Table, classified: ir.Table, also: Sequence[str] = ()) -> ir.Table:
-    """Select the table's columns, `also`, reason, file and, for rejected rows, the raw row."""
+    """Select the table's columns and `also`, the reason, the file and any rejected raw row."""
     rejected = classified[REASON].notnull()
     return classified.select(
         *(column.name for column in table.columns),
@@ -86,13 +112,88 @@ def accepted(table: Table, classified: str) -> str:
     return f"SELECT {columns} FROM {quote(classified)} WHERE {REASON} IS NULL"
 
 
+def with_details(rejected: str, refusals: str) -> str:
+    """Return a query that adds `rejection_detail` to rejected rows.
+
+    If a row's user or account was itself rejected, the row's reason is changed to say so, and the
+    detail is the reason for that rejection. If a row has an unknown id, the detail is a known id that
+    differs only in case, spaces or a trailing .0.
+
+    Args:
+        rejected: a query for rejected rows with `rejection_reason` and `raw_row`.
+        refusals: a table, or a query in parentheses, with the `input_name`, `rejection_reason` and
+            `raw_row` of rejected users and accounts.
+    """
+    known = " UNION ALL ".join(
+        f"SELECT '{kind}' AS kind, {kind}_id AS id FROM {table}" for kind, table in _KNOWN.items()
+    )
+    return f"""
+        WITH rejected AS ({rejected}), named AS (
+            SELECT *, regexp_extract({REASON}, '^unknown_(user|account|product)$', 1) AS kind,
+                CASE WHEN kind <> '' AND json_valid(raw_row) THEN
+                    coalesce(raw_row ->> ('$.' || kind || '_id'), raw_row ->> '$.entity_id')
+                END AS id
+            FROM rejected
+        ), refused AS (
+            SELECT kind, id, min(reason) AS reason FROM (
+                SELECT left(input_name, -1) AS kind, {REASON} AS reason,
+                    CASE WHEN json_valid(raw_row) THEN raw_row ->> ('$.' || kind || '_id') END AS id
+                FROM {refusals} AS refusals
+                WHERE input_name IN ('users', 'accounts')
+                    AND {REASON} NOT IN ('{SUPERSEDED}', '{REPEATED}')
+            ) GROUP BY ALL
+        ), known AS (
+            SELECT kind, {_SIMILAR.format("id")} AS similar_id, min(id) AS known_id
+            FROM ({known}) GROUP BY ALL
+        )
+        SELECT named.* EXCLUDE (kind, id)
+            REPLACE (if(refused.reason IS NULL, {REASON}, named.kind || '_rejected') AS {REASON}),
+            coalesce(refused.reason, known_id) AS {DETAIL}
+        FROM named
+        LEFT JOIN refused ON refused.kind = named.kind AND refused.id = named.id
+        LEFT JOIN known ON known.kind = named.kind
+            AND similar_id = {_SIMILAR.format("named.id")}
+    """
+
+
 def with_files(
     connection: duckdb.DuckDBPyConnection, entries: str, source_input: SourceInput
 ) -> str:
-    """Return a query that adds `files`, with size and hash, to a query for ledger entries.
+    """Return a query that adds `files`, with size and hash, to a query for an input's ledger entry."""
+    return _with_files(connection, entries, source_input, date.min, is_listed="true")
 
-    In a layout by day, each entry gets the files of its `partition_date`; otherwise, all files.
+
+def with_daily_files(
+    connection: duckdb.DuckDBPyConnection,
+    entries: str,
+    source_input: SourceInput,
+    first_partition: date,
+    listed_on: str,
+) -> str:
+    """Return a query that adds `files`, with size and hash, to a query for daily ledger entries.
+
+    In a layout by day, each entry gets the files for its `partition_date`, and the first partition's
+    entry also gets those for earlier days. In other layouts, the entry for the day
+    `listed_on` (SQL) gets all files, and the others get a summary. Each file is therefore stored
+    only once per load.
     """
+    return _with_files(
+        connection,
+        entries,
+        source_input,
+        first_partition,
+        is_listed=f"partition_date = {listed_on}",
+    )
+
+
+def _with_files(
+    connection: duckdb.DuckDBPyConnection,
+    entries: str,
+    source_input: SourceInput,
+    first_partition: date,
+    *,
+    is_listed: str,
+) -> str:
     prints = [fingerprint(file) for file in source_input.files]
     name = quote(f"{source_input.name}_files")
     connection.execute(
@@ -100,17 +201,30 @@ def with_files(
         " unnest(?::VARCHAR[]) AS path, unnest(?::BIGINT[]) AS size_bytes,"
         " unnest(?::VARCHAR[]) AS sha256",
         [
-            [file.folder_date for file in source_input.files],
+            [
+                file.folder_date and max(file.folder_date, first_partition)
+                for file in source_input.files
+            ],
             *([getattr(each, field) for each in prints] for field in FileFingerprint._fields),
         ],
     )
     listed = (
         "list({'path': path, 'size_bytes': size_bytes, 'sha256': sha256} ORDER BY path) AS files"
     )
-    files = (
-        f"LEFT JOIN (SELECT folder_date, {listed} FROM {name} GROUP BY folder_date)"
-        " ON partition_date = folder_date"
-        if source_input.by_day
-        else f"CROSS JOIN (SELECT {listed} FROM {name})"
+    if source_input.by_day:
+        return (
+            f"SELECT entries.*, coalesce(files, []) AS files FROM ({entries}) AS entries LEFT JOIN"
+            f" (SELECT folder_date, {listed} FROM {name} GROUP BY folder_date)"
+            " ON partition_date = folder_date"
+        )
+    lists = quote(f"{source_input.name}_file_lists")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {lists} AS SELECT coalesce(files, []) AS every, CASE WHEN"
+        " len(every) > 1 THEN [{'path': ?, 'size_bytes': ?::BIGINT, 'sha256': ?}] ELSE every END"
+        f" AS summary FROM (SELECT {listed} FROM {name})",
+        list(summary(prints)),
     )
-    return f"SELECT entries.*, coalesce(files, []) AS files FROM ({entries}) AS entries {files}"
+    return (
+        f"SELECT entries.*, CASE WHEN {is_listed} THEN every ELSE summary END AS files"
+        f" FROM ({entries}) AS entries CROSS JOIN {lists}"
+    )

@@ -2,7 +2,8 @@
 
 A digest contains the sum of the day's row hashes, which does not depend on row order. Unlike an
 exclusive or, a sum detects a row that was added twice. A hash includes the row's file, because rejected
-rows record it, and whether the row repeats an `event_id`, because rows of other days can change that.
+rows record it, and its rank among the rows with the same `event_id`, because rows on other days can
+change it.
 
 DuckDB's 63-bit hash is many times faster than a cryptographic one, and forgery is not a concern. If
 another version of DuckDB hashes differently, all days appear changed once.
@@ -24,7 +25,7 @@ HASH = "row_hash"
 def row_hash(rows: ir.Table) -> ir.IntegerValue:
     """Return the hash of each row from `rank_events`."""
     raw = {name: rows[name].cast("string") for name in rows.columns if name.startswith("raw_")}
-    return _hash(rows.source_file, rows.duplicate_rank > 0, *raw.values())
+    return _hash(rows.source_file, rows.later_rows > 0, *raw.values())
 
 
 def malformed_hash(malformed: ir.Table) -> ir.IntegerValue:

@@ -5,92 +5,79 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import ibis
-import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 
+from monstera_assets.bronze.reading import Reading
 from monstera_assets.warehouse.tables import Column, Table
 
 Rejection = tuple[str, ir.BooleanValue]
 """A rejection reason and its condition; it does not apply where the condition is null."""
 
 REASON = "rejection_reason"
+DETAIL = "rejection_detail"
+
+SUPERSEDED = "superseded"
+"""The reason for rejecting a valid row that is replaced by another row with the same id."""
+REPEATED = "repeated"
+"""Marks a row with the same content as another row. Such rows are counted but not stored."""
+
+FAULTS = "faults"
+FAULTS_COLUMN = Column(
+    FAULTS,
+    "string",
+    "Faults that were corrected when the row was loaded, separated by commas; null if none.",
+    nullable=True,
+)
 
 
-def typed(rows: ir.Table, table: Table, source_names: Mapping[str, str] | None = None) -> ir.Table:
-    """Read the raw columns of a source as the declared types; unreadable values become null.
+def typed(
+    rows: ir.Table, table: Table, reading: Reading, source_names: Mapping[str, str] | None = None
+) -> ir.Table:
+    """Convert a source's raw columns to the declared types. Unreadable values become null.
 
-    The raw columns are kept with the prefix `raw_`. Table columns missing from the source are omitted;
-    `source_names` maps columns to their names in the source, if different.
+    Each raw column is kept with the prefix `raw_` and, as text without null words, with the prefix
+    `text_`. Table columns missing from the source are omitted. `source_names` maps columns to
+    their names in the source, if different.
     """
     names = source_names or {}
-    raw = {name: f"raw_{name}" for name in rows.columns}
-    renamed = rows.select(**{new: rows[old] for old, new in raw.items()})
+    renamed = rows.select(**{f"raw_{name}": rows[name] for name in rows.columns})
     read = {
-        column.name: read_as(renamed[f"raw_{names.get(column.name, column.name)}"], column.dtype)
+        column: source
         for column in table.columns
-        if f"raw_{names.get(column.name, column.name)}" in renamed.columns
+        if (source := names.get(column.name, column.name)) in rows.columns
     }
-    return renamed.mutate(**read).rename(
-        source_file="raw_source_file", folder_date="raw_folder_date"
+    # Values are computed from columns, because DuckDB would repeat a nested expression.
+    texts = renamed.mutate(
+        **{f"text_{source}": reading.text(renamed[f"raw_{source}"]) for source in read.values()}
+    )
+    values = {
+        column.name: reading.value(
+            texts[f"{'text' if rows[source].type().is_string() else 'raw'}_{source}"], column.dtype
+        )
+        for column, source in read.items()
+    }
+    return texts.mutate(**values).rename(
+        source_file="raw_source_file", folder_date="raw_folder_date", row_number="raw_row_number"
     )
 
 
-def read_as(raw: ir.Value, dtype: dt.DataType) -> ir.Value:
-    """Read a raw value as a type; empty and invalid values become null, even if a cast accepts them."""
-    dtype = dtype.copy(nullable=True)
-    if dtype.is_string():
-        return raw.cast("string").nullif("")
-    if dtype.is_timestamp() and raw.type().is_string():
-        # Cast to a zoned timestamp first, which respects an offset in the text; the connection's
-        # time zone is UTC.
-        return _finite(raw.try_cast("timestamp('UTC')").cast("timestamp"))
-    if dtype.is_temporal():
-        return _finite(raw.try_cast(dtype))
-    if dtype.is_integer() and not raw.type().is_integer():
-        # DuckDB would round 3.7 seats to 4. NaN and infinity have no remainder.
-        is_whole = raw.try_cast("float64") % 1 == 0
-        return ibis.ifelse(is_whole, raw.try_cast(dtype), None)
-    return raw.try_cast(dtype)
-
-
-def _finite(value: ir.Value) -> ir.Value:
-    # DuckDB accepts 'infinity' and years far outside the calendar.
-    return ibis.ifelse(value.year().between(1, 9999), value, None)
-
-
-def required_columns(table: Table) -> tuple[str, ...]:
-    """Return the names of the columns that are not nullable."""
-    return tuple(column.name for column in table.columns if not column.nullable)
-
-
-def column_rules(
-    rows: ir.Table, table: Table, duplicate: str, required: Sequence[str] | None = None
-) -> list[Rejection]:
-    """Return the rules common to entity tables, for rows from `rank_duplicates`.
-
-    `duplicate` is the reason for rows with a repeated key; `required` lists the columns that must
-    not be empty, by default all non-nullable columns.
-    """
-    return [
-        *missing(rows, required_columns(table) if required is None else required),
-        (duplicate, rows.duplicate_rank > 0),
-        *unreadable(rows, [c.name for c in table.columns if not c.dtype.is_string()]),
-        *unknown_values(rows, [column for column in table.columns if column.allowed]),
-    ]
-
-
 def missing(rows: ir.Table, columns: Iterable[str]) -> list[Rejection]:
-    """Return rules that reject empty values of required columns."""
-    return [(f"missing_{name}", _is_blank(rows[f"raw_{name}"])) for name in columns]
+    """Return rules that reject missing values in required columns, named as in the source."""
+    return [(f"missing_{name}", rows[f"text_{name}"].isnull()) for name in columns]
 
 
 def unreadable(
-    rows: ir.Table, columns: Iterable[str], source_names: Mapping[str, str] | None = None
+    rows: ir.Table,
+    columns: Iterable[str],
+    source_names: Mapping[str, str] | None = None,
 ) -> list[Rejection]:
-    """Return rules that reject values of the wrong type; for `source_names`, see `typed`."""
+    """Return conditions that hold for unreadable values. For `source_names`, see `typed`."""
     named = [(name, (source_names or {}).get(name, name)) for name in columns]
     return [
-        (f"unreadable_{source}", rows[name].isnull() & ~_is_blank(rows[f"raw_{source}"]))
+        (
+            f"unreadable_{source}",
+            rows[name].isnull() & rows[f"text_{source}"].notnull(),
+        )
         for name, source in named
     ]
 
@@ -111,35 +98,45 @@ def unknown_reference(
     return joined, (reason, joined[column].notnull() & joined[f"is_known_{column}"].isnull())
 
 
-def rank_duplicates(rows: ir.Table, key: Sequence[str], order_by: Sequence[ir.Value]) -> ir.Table:
-    """Add `duplicate_rank`, which is 0 for the kept row of each key and higher for the others.
+def keep_last(rows: ir.Table, key: Sequence[str], content: Sequence[str]) -> ir.Table:
+    """Set the rejection reason for accepted rows that are not the last with their key.
 
-    Almost all keys are unique, so only rows whose key hash repeats are ordered; keys with the same
-    hash are ordered separately.
+    Of the accepted rows with the same key, the last row of the last file is kept. Each other row is
+    `repeated` if a later row has the same content, and `superseded` otherwise.
     """
-    is_whole = ibis.and_(*(rows[name].notnull() for name in key))
-    key_hash = ibis.struct({name: rows[name] for name in key}).hash()
-    hashed = rows.mutate(key_hash=ibis.ifelse(is_whole, key_hash, None))
-    counted = hashed.group_by("key_hash").aggregate(times=hashed.count())
-    repeated = counted.filter(counted.times > 1, counted.key_hash.notnull())
-    single = hashed.anti_join(repeated, "key_hash").drop("key_hash")
-    single = single.mutate(duplicate_rank=ibis.literal(0, "int64"))
-    several = hashed.semi_join(repeated, "key_hash").drop("key_hash")
-    ranked = several.mutate(
-        duplicate_rank=ibis.row_number()
-        .over(ibis.window(group_by=list(key), order_by=list(order_by)))
-        .cast("int64")
+    accepted = rows[REASON].isnull()
+    place = [rows.source_file.desc(), rows.row_number.desc()]
+    of_key = ibis.window(group_by=[*key, accepted], order_by=place)
+    of_content = ibis.window(group_by=[*key, *content, accepted], order_by=place)
+    is_last = ibis.row_number().over(of_key) == 0
+    is_last_of_content = ibis.row_number().over(of_content) == 0
+    reason = ibis.cases(
+        (~accepted, rows[REASON]),
+        (is_last, None),
+        (is_last_of_content, SUPERSEDED),
+        else_=REPEATED,
     )
-    return single.union(ranked.select(*single.columns))
+    return rows.mutate(**{REASON: reason})
+
+
+def fault_names(conditions: Sequence[Rejection]) -> ir.StringValue:
+    """Return the names of all conditions that hold, separated by commas, or null if none holds."""
+    holds = [condition.fill_null(False) for _, condition in conditions]
+    names = [
+        ibis.ifelse(condition, name, None)
+        for (name, _), condition in zip(conditions, holds, strict=True)
+    ]
+    # The names are joined only where a condition holds, which is rare.
+    return ibis.ifelse(ibis.or_(*holds), ibis.literal(",").join(names), None)
 
 
 def first_reason(rules: Sequence[Rejection]) -> ir.StringValue:
-    """Return the first reason that applies to a row, or null if none does."""
+    """Return the first reason that applies to a row, or null if none applies."""
     return ibis.cases(*((condition, reason) for reason, condition in rules))
 
 
 def with_reason(rows: ir.Table, rules: Sequence[Rejection]) -> ir.Table:
-    """Add the first reason that applies to each row, or null if it is accepted."""
+    """Add the first reason that applies to each row, or null if the row is accepted."""
     return rows.mutate(**{REASON: first_reason(rules)})
 
 
@@ -151,7 +148,3 @@ def raw_row(rows: ir.Table) -> ir.StringValue:
         if name.startswith("raw_")
     }
     return ibis.struct(raw).cast("json").cast("string")
-
-
-def _is_blank(raw: ir.Value) -> ir.BooleanValue:
-    return raw.isnull() | (raw.cast("string") == "")

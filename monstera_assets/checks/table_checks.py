@@ -169,13 +169,23 @@ def _not_evaluated(error: Exception) -> str:
 def _window(
     context: AssetCheckExecutionContext, connection: duckdb.DuckDBPyConnection, table: Table
 ) -> DateWindow | None:
-    """Return the days in the run's partitions, or all materialized days if the run has none."""
+    """Return the days of the run's partitions, or all materialized days if the run has none.
+
+    If the first partition also contains rows of earlier days, their days are included.
+    """
     if table.partition_column is None:
         return None
     tags = context.run.tags
     day = tags.get(PARTITION_TAG)
     first = tags.get(RANGE_START_TAG) or day
     last = tags.get(RANGE_END_TAG) or day
-    if first and last:
-        return DateWindow(date.fromisoformat(first), date.fromisoformat(last))
-    return materialized_window(connection, table)
+    stored = materialized_window(connection, table)
+    if not (first and last):
+        return stored
+    window = DateWindow(date.fromisoformat(first), date.fromisoformat(last))
+    if table.takes_earlier_rows and stored is not None and window.first == stored.first:
+        [(earliest,)] = connection.execute(
+            f"SELECT min({table.partition_column}) FROM {table.qualified_name}"
+        ).fetchall()
+        return DateWindow(min(window.first, earliest or window.first), window.last)
+    return window

@@ -101,7 +101,7 @@ def at_risk(heading: str, reader: ma.Reader) -> ma.Item:
                     ma.Cell(_money(mrr), float(mrr)),
                     ma.Cell("not set" if days is None else f"{days:,}", days),
                     ma.Cell(overall.HEALTH.format(score), score),
-                    ma.Cell(f"{used:.0f}%", used),
+                    ma.Cell("not counted" if used is None else f"{used:.0f}%", used),
                     ma.Cell(str(since), since.toordinal()),
                     ma.Cell(reason),
                 ]

@@ -8,7 +8,11 @@ from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_product_adoption as adoption
 from monstera_assets.gold.metrics import Metric
 from monstera_assets.silver.silver_cross_product_analytics import TABLE as PORTFOLIOS
-from monstera_assets.silver.silver_product_adoption_sequences import ARROW, RETENTION_FROM
+from monstera_assets.silver.silver_product_adoption_sequences import (
+    ARROW,
+    RETENTION_FROM,
+    products_in,
+)
 from monstera_assets.silver.silver_product_adoption_sequences import TABLE as PATHS
 from monstera_assets.silver.silver_product_affinity import TABLE as AFFINITY
 
@@ -203,7 +207,7 @@ def paths(heading: str, reader: ma.Reader, catalog: ma.Catalog) -> ma.Item:
         return ma.Unavailable(heading, "No users have adopted a product.")
 
     def named(path: str) -> str:
-        return " → ".join(map(catalog.name, path.split(ARROW)))
+        return " → ".join(map(catalog.name, products_in(path)))
 
     finding = f"{ma.plural(every, 'path')}; the most frequent is {named(rows[0][0])}"
     longer = next((row for row in rows if ARROW in row[0]), None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from monstera_assets.dashboards import authoring as ma
 from monstera_assets.gold import gold_activity_metrics as activity
+from monstera_assets.gold.published_ids import NONE, own_id, published_id
 
 _SHOWN = 10
 _BY = {"event_type": "Event Type", "feature_id": "Feature", "location": "Location"}
@@ -16,7 +17,11 @@ TOTALS = dict.fromkeys(activity.WHAT[1:], ma.TOTAL)
 
 def product_totals(reader: ma.Reader, product: ma.Product | None) -> ma.Daily:
     """Return the totals for one product or all products from gold_activity_metrics."""
-    return reader.daily(activity.TABLE, product_id=product.id if product else ma.TOTAL, **TOTALS)
+    return reader.daily(activity.TABLE, product_id=_published(product) or ma.TOTAL, **TOTALS)
+
+
+def _published(product: ma.Product | None) -> str | None:
+    return published_id(product.id) if product else None
 
 
 @ma.item(lambda dimension, period: ma.title(_EVENTS, period.name, _BY[dimension]))
@@ -38,15 +43,15 @@ def features(
         " AND (? IS NULL OR product_id = ?)"
         f" GROUP BY ALL HAVING events > 0 ORDER BY events DESC, {dimension} LIMIT ?",
         [
-            *(frame.first, frame.last, ma.TOTAL, activity.NONE),
-            *[product.id if product else None] * 2,
+            *(frame.first, frame.last, ma.TOTAL, NONE),
+            *[_published(product)] * 2,
             _SHOWN,
         ],
     )
     return ma.bars(
         heading,
         "qualifying events",
-        [(name(value), events) for value, events in rows],
+        [(name(own_id(value)), events) for value, events in rows],
         ma.about([_EVENTS], activity.TABLE),
         name=_BY[dimension],
     )
@@ -58,7 +63,8 @@ def by_location(
 ) -> ma.Item:
     """Plot qualifying events by location and week."""
     frame = reader.frame(period, ma.WEEK)
-    daily = reader.daily(activity.TABLE, **{"product_id": product.id} if product else {})
+    where = {"product_id": _published(product)} if product else {}
+    daily = reader.daily(activity.TABLE, **where)
     found = daily.by_segment(_EVENTS, "location", frame, added_up=True)
     # Every computed day has a total, so a week with fewer than seven totals is incomplete.
     whole = product_totals(reader, product).by_week([_EVENTS], frame)[_EVENTS]

@@ -11,7 +11,9 @@ import duckdb
 
 from monstera_assets.bronze import bronze_product_catalog
 from monstera_assets.bronze.load_entities import entity_batch
+from monstera_assets.bronze.reading import Reading
 from monstera_assets.source.layout import discover_source
+from monstera_assets.warehouse import writer
 from monstera_assets.warehouse.connection import connection_config
 
 
@@ -64,9 +66,11 @@ def read_catalog(source: Path) -> Catalog:
     Raises:
         SourceError: If the source cannot be read.
     """
-    batch = entity_batch(discover_source(source), earliest=date.min)
+    batch = entity_batch(discover_source(source), Reading(earliest=date.min))
     columns = ", ".join(field.name for field in fields(Node))
     with duckdb.connect(config=dict(connection_config())) as connection:
+        for table in batch.contents:
+            writer.prepare(connection, table)
         rows = batch.contents[bronze_product_catalog.TABLE](connection)
         found = connection.sql(str(rows)).project(columns).order("product_id")
         return Catalog([Node(*row) for row in found.fetchall()])

@@ -251,6 +251,64 @@ def there_is_data(rows: ir.Table, _: AlertPolicy, window: ma.Window) -> ir.Table
     return day.mutate(fails=day.seen == 0)
 
 
+@ma.rule(activity.TABLE, blocking=False, level=P1)
+def days_have_events(
+    gold_activity_metrics: ir.Table, *, policy: ma.LifecyclePolicy, window: ma.Window
+) -> ir.Table:
+    """Each day before the last has events if its weekday usually has min_alert_population or more.
+
+    The usual number is the median of the same weekday of the previous 4 weeks.
+    """
+    rows = gold_activity_metrics.filter(gold_activity_metrics.product_id == ma.TOTAL)
+    rows = rows.select("metric_date", events=rows[activity.EVENTS.column_name])
+    empty = rows.filter(
+        rows.events == 0, rows.metric_date >= window.first, rows.metric_date < window.last
+    )
+    before = rows.select(day=ma.day_number(rows.metric_date), expected=rows.events)
+    ago = ma.day_number(empty.metric_date) - before.day
+    weeks = empty.inner_join(before, ago.isin([WEEK * n for n in range(1, 5)]))
+    days = weeks.group_by("metric_date").aggregate(
+        seen=weeks.events.max(), expected=weeks.expected.median(), weeks=weeks.count()
+    )
+    days = days.filter(days.weeks == 4, days.expected >= policy.alerts.min_alert_population)
+    return days.select(
+        "metric_date", figure=ibis.literal(activity.EVENTS.name), seen="seen", expected="expected"
+    )
+
+
+@ma.rule(activity.TABLE, blocking=False, level=P1)
+def last_day_follows_the_others(
+    gold_activity_metrics: ir.Table,
+    bronze_subscription_events: ir.Table,
+    bronze_users: ir.Table,
+    bronze_accounts: ir.Table,
+    *,
+    policy: ma.LifecyclePolicy,
+    window: ma.Window,
+) -> ir.Table:
+    """The last day with data is at most max_gap_days after the day with data before it.
+
+    Data are events, subscription events, and created users and accounts. A longer gap indicates a
+    wrong date.
+    """
+    events = gold_activity_metrics
+    events = events.filter(events[activity.EVENTS.column_name] > 0)
+    days = ibis.union(
+        events.select(day="metric_date"),
+        bronze_subscription_events.select(day="event_date"),
+        bronze_users.select(day="signup_date"),
+        bronze_accounts.select(day="created_date"),
+        distinct=True,
+    )
+    days = days.filter(days.day <= window.last)
+    ends = days.aggregate(last_day=days.day.max()).cross_join(days)
+    ends = ends.group_by("last_day").aggregate(
+        day_before=ends.day.max(where=ends.day < ends.last_day)
+    )
+    gap = ma.day_number(ends.last_day) - ma.day_number(ends.day_before)
+    return ends.mutate(gap_days=gap).filter(gap > policy.alerts.max_gap_days)
+
+
 @_alert(overall.TABLE, overall.MONTHLY.name, "expected", "users 4 weeks earlier", level=P3)
 def users_do_not_decline_slowly(rows: ir.Table, alerts: AlertPolicy, window: ma.Window) -> ir.Table:
     """If monthly active users fell 4 weeks in a row, they fell by at most max_slow_decline in total."""

@@ -14,10 +14,10 @@ from monstera_assets.gold.metrics import (
     title_case,
     zero_filled,
 )
+from monstera_assets.gold.published_ids import NONE, TOTAL, published_ids
 from monstera_assets.gold.segments import (
     SEGMENT,
     SEGMENT_DIMENSIONS,
-    TOTAL,
     counted_by_dimension,
     segment_columns,
     segment_grid,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
 from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.segments import active_entities_differ, segments_add_up_in
 
@@ -18,39 +17,55 @@ ACCOUNTS_ACTIVE = ma.Metric(
     caveats="An account in use is not necessarily in the active state, and vice versa.",
 )
 
-_DIMENSIONS = {
-    "account_tier": ("subscription_tier", SUBSCRIPTION_TIERS),
-    "account_state": ("current_state", tuple(map(str, ma.AccountState))),
-}
-"""Each dimension's history column and possible values."""
+_TIER, _STATE = _DIMENSIONS = ("account_tier", "account_state")
 
 TABLE = ma.metric_table(
     f"gold_{ACCOUNTS_ACTIVE.column_name}",
-    grain="one date, segment dimension and possible segment value",
+    grain="one date, segment dimension and segment value, including values without accounts",
     description="How many accounts were in use in the 30 days ending on each date, in total and by"
     f" tier and state? The total has `{ma.TOTAL}` in both segment columns. The tier and state are those"
-    " at the end of the day.",
-    dimensions=(ma.METRIC_DATE, *ma.segment_columns(tuple(_DIMENSIONS), "accounts")),
+    " at the end of the day. A tier has rows from the first date on which an account has it.",
+    dimensions=(ma.METRIC_DATE, *ma.segment_columns(_DIMENSIONS, "accounts")),
     metrics=(ACCOUNTS_ACTIVE,),
 )
 
 
-@ma.table_asset(TABLE, days={"silver_account_state_history": ma.SAME_DAYS})
+@ma.table_asset(
+    TABLE,
+    days={
+        "silver_account_state_history": ma.SAME_DAYS,
+        "silver_account_state_intervals": ma.UP_TO_AS_OF,
+    },
+)
 def gold_accounts_active_monthly(
-    silver_account_state_history: ir.Table, *, window: ma.Window
+    silver_account_state_history: ir.Table,
+    silver_account_state_intervals: ir.Table,
+    *,
+    window: ma.Window,
 ) -> ir.Table:
     """Count the accounts with an active seat by date, tier and state."""
     accounts = silver_account_state_history
     used = accounts.filter(accounts.active_seats > 0)
     column = ACCOUNTS_ACTIVE.column_name
-    values = {ma.TOTAL: ibis.literal(ma.TOTAL)} | {
-        dimension: used[name] for dimension, (name, _) in _DIMENSIONS.items()
+    values = {
+        ma.TOTAL: ibis.literal(ma.TOTAL),
+        _TIER: used.subscription_tier,
+        _STATE: used.current_state,
     }
     counted = ma.counted_by_dimension(
         used, values, {column: used.count()}, metric_date="snapshot_date"
     )
-    segments = {ma.TOTAL: (ma.TOTAL,)} | {name: values for name, (_, values) in _DIMENSIONS.items()}
-    rows = ma.segment_grid(segments, window).left_join(counted, ["metric_date", *ma.SEGMENT])
+    grid = ma.segment_grid(
+        {ma.TOTAL: (ma.TOTAL,), _STATE: tuple(map(str, ma.AccountState))}, window
+    )
+    intervals = silver_account_state_intervals
+    tiers = intervals.group_by(segment_value="subscription_tier").aggregate(
+        segment_dimension=ibis.literal(_TIER), held_from=intervals.valid_from.min()
+    )
+    every = ma.dates(window)
+    of_tiers = every.inner_join(tiers, every.metric_date >= tiers.held_from)
+    grid = grid.union(of_tiers.select(*grid.columns))
+    rows = grid.left_join(counted, ["metric_date", *ma.SEGMENT])
     return rows.select("metric_date", *ma.SEGMENT, **{column: rows[column].fill_null(0)})
 
 
@@ -59,12 +74,15 @@ def recomputed_from_raw_events(
     gold_accounts_active_monthly: ir.Table,
     bronze_events: ir.Table,
     bronze_users: ir.Table,
+    bronze_accounts: ir.Table,
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """The total equals the number of distinct accounts in the raw events."""
-    accounts = bronze_users.select(entity_id="user_id", account_id="account_id")
-    events = bronze_events.inner_join(accounts, "entity_id")
+    """The total equals the number of distinct accounts in the raw events since their creation."""
+    users = bronze_users.select("account_id", entity_id="user_id")
+    accounts = bronze_accounts.select("account_id", created_date=bronze_accounts.created_date)
+    events = bronze_events.inner_join(users.inner_join(accounts, "account_id"), "entity_id")
+    events = events.filter(events.event_date >= events.created_date)
     return active_entities_differ(
         TABLE, gold_accounts_active_monthly, events, "account_id", days=DAYS, window=window
     )

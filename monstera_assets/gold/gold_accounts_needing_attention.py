@@ -68,12 +68,11 @@ TABLE = ma.declare_table(
 
 @ma.table_asset(
     TABLE,
-    days={"silver_account_state_history": ma.ALL_DAYS},
     previews=[ma.distribution("accounts", "current_state")],
 )
 def gold_accounts_needing_attention(
     silver_account_current_state: ir.Table,
-    silver_account_state_history: ir.Table,
+    silver_account_state_intervals: ir.Table,
     gold_account_churn_scores: ir.Table,
     gold_user_churn_scores: ir.Table,
 ) -> ir.Table:
@@ -94,7 +93,7 @@ def gold_accounts_needing_attention(
     is_of_state = accounts.current_state.isin([str(state) for state in STATES])
     accounts = accounts.mutate(is_high=is_high, is_of_state=is_of_state)
     accounts = accounts.filter(accounts.is_high | accounts.is_of_state)
-    last_paid = _last_paid(silver_account_state_history)
+    last_paid = _last_paid(silver_account_state_intervals)
     accounts = ma.left_joined(accounts, last_paid, users, on=["account_id"])
     at_stake = ibis.ifelse(
         accounts.monthly_recurring_revenue > 0,
@@ -126,11 +125,11 @@ def _raising(scores: ir.Table) -> ir.StringValue:
     return ibis.ifelse(words == "", "", ibis.literal(": ") + words.substr(len("; ")))
 
 
-def _last_paid(history: ir.Table) -> ir.Table:
-    paid = history.filter(history.monthly_recurring_revenue > 0)
+def _last_paid(intervals: ir.Table) -> ir.Table:
+    paid = intervals.filter(intervals.monthly_recurring_revenue > 0)
     return paid.group_by("account_id").aggregate(
         last_paid=ma.first_of(
-            paid.monthly_recurring_revenue, order_by=[-ma.day_number(paid.snapshot_date)]
+            paid.monthly_recurring_revenue, order_by=[-ma.day_number(paid.valid_from)]
         )
     )
 

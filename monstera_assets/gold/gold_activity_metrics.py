@@ -10,9 +10,6 @@ from monstera_assets.gold import authoring as ma
 from monstera_assets.gold.gold_users_active_daily import USERS_ACTIVE
 from monstera_assets.lifecycle.workflows import RUN, with_position, workflow_runs
 
-NONE = "none"
-"""Placeholder for the product or feature of events that have none."""
-
 EVENTS = ma.Metric("Events Recorded Daily", "All user events.", "count(event_id)")
 EVENTS_QUALIFYING = ma.Metric(
     "Events Qualifying Daily",
@@ -62,13 +59,18 @@ TABLE = ma.metric_table(
     grain="one observed combination of date, product, feature, event type and location, plus totals",
     description="What did users do on each date, and in which products and features? Rows with"
     f" `{ma.TOTAL}` as the feature, event type and location are product totals: one per date and"
-    f" product, including inactive products and `{NONE}`. If the product is also `{ma.TOTAL}`, the row"
-    f" is the total for the date. Events without a product or feature have the value `{NONE}`.",
+    f" product, including inactive products and `{ma.NONE}`. If the product is also `{ma.TOTAL}`, the"
+    f" row is the total for the date. Events without a product or feature have the value `{ma.NONE}`. A"
+    f" product or feature whose own id is one of these words has an underscore added: `{ma.TOTAL}_`.",
     dimensions=(
         ma.METRIC_DATE,
-        ma.Column("product_id", "string", f"The product, `{NONE}`, or `{ma.TOTAL}` for the total."),
         ma.Column(
-            "feature_id", "string", f"Feature or sub-feature, `{NONE}`, or `{ma.TOTAL}` for totals."
+            "product_id", "string", f"The product, `{ma.NONE}`, or `{ma.TOTAL}` for the total."
+        ),
+        ma.Column(
+            "feature_id",
+            "string",
+            f"Feature or sub-feature, `{ma.NONE}`, or `{ma.TOTAL}` for totals.",
         ),
         ma.Column("event_type", "string", f"Event type; `{ma.TOTAL}` for totals."),
         ma.Column("location", "string", f"Event location; `{ma.TOTAL}` for totals."),
@@ -100,8 +102,8 @@ def gold_activity_metrics(
         events.group_by(
             "entity_id",
             metric_date="event_date",
-            product_id=events.product_id.fill_null(NONE),
-            feature_id=events.feature_id.fill_null(NONE),
+            product_id=ma.published_ids(events.product_id).fill_null(ma.NONE),
+            feature_id=ma.published_ids(events.feature_id).fill_null(ma.NONE),
             event_type=events.event_type,
             location=events.location,
         ).aggregate(
@@ -117,8 +119,11 @@ def gold_activity_metrics(
     by_products = _counted(by_product, "product_id")
     counted = by_products.union(in_all.select(*by_products.columns))
     catalog = bronze_product_catalog
-    products = catalog.filter(catalog.tier == "product").select("product_id")
-    products = products.union(ibis.array([NONE, ma.TOTAL]).unnest().name("product_id").as_table())
+    products = catalog.filter(catalog.tier == "product")
+    products = products.select(product_id=ma.published_ids(products.product_id))
+    products = products.union(
+        ibis.array([ma.NONE, ma.TOTAL]).unnest().name("product_id").as_table()
+    )
     grid = ma.dates(window).cross_join(products)
     runs = _runs(silver_workflow_steps, bronze_workflows, bronze_product_catalog, policy, window)
     rows = ma.left_joined(grid, counted, runs, on=["metric_date", "product_id"])
@@ -174,7 +179,7 @@ def _runs(
     nodes = product_of_node(catalog).rename(rolled_up_product_id="product_id")
     first_steps = with_position(workflows).filter(ibis._.position == 1)
     first_steps = first_steps.left_join(nodes, first_steps.product_id == nodes.node_id).select(
-        "workflow_id", product_id=ibis.coalesce(nodes.rolled_up_product_id, ibis.literal(NONE))
+        "workflow_id", product_id=ma.published_ids(nodes.rolled_up_product_id).fill_null(ma.NONE)
     )
     runs = runs.inner_join(first_steps, "workflow_id")
     runs = runs.select(
@@ -246,7 +251,8 @@ def users_agree_with_daily_activity(
     published = rows.filter(ibis.or_(*(rows[column] != 0 for column in columns)))
     activity = ma.within(silver_daily_user_activity, "activity_date", window)
     counted = activity.group_by(
-        metric_date=activity.activity_date, product_id=activity.product_id.fill_null(NONE)
+        metric_date=activity.activity_date,
+        product_id=ma.published_ids(activity.product_id).fill_null(ma.NONE),
     ).aggregate(
         **{
             columns[0]: activity.count(),

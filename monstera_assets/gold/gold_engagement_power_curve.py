@@ -76,7 +76,11 @@ def _changes(active: ir.Table, days: int, window: ma.Window) -> ir.Table:
 
 @ma.rule(TABLE)
 def days_add_up_to_users_active_daily(
-    gold_engagement_power_curve: ir.Table, gold_users_active_daily: ir.Table, *, window: ma.Window
+    gold_engagement_power_curve: ir.Table,
+    gold_users_active_daily: ir.Table,
+    silver_daily_user_activity: ir.Table,
+    *,
+    window: ma.Window,
 ) -> ir.Table:
     """In each window, the total number of active days equals the sum of daily active users."""
     rows = ma.within(gold_engagement_power_curve, "metric_date", window)
@@ -85,10 +89,18 @@ def days_add_up_to_users_active_daily(
         user_days=(users * rows.active_days).sum().cast("int64"), fewest=users.min()
     )
     daily = gold_users_active_daily
+    first = daily.aggregate(day=daily.metric_date.min()).day.as_scalar()
+    daily = daily.filter(daily.segment_dimension == ma.TOTAL)
+    # Days before the first partition are only in the facts.
+    earlier = ma.active_days(silver_daily_user_activity)
+    earlier = earlier.filter(earlier.day < ma.day_number(first))
+    earlier = earlier.group_by(active_date=ma.day_date(earlier.day)).aggregate(
+        active=earlier.count()
+    )
+    daily = daily.select(active_date="metric_date", active="users_active_daily").union(earlier)
     daily = daily.filter(
-        daily.segment_dimension == ma.TOTAL,
-        daily.metric_date.between(ma.days_earlier(window.first, max(WINDOWS)), window.last),
-    ).select(active_date="metric_date", active="users_active_daily")
+        daily.active_date.between(ma.days_earlier(window.first, max(WINDOWS)), window.last)
+    )
     counted = published.left_join(
         daily,
         [

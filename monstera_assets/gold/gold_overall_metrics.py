@@ -144,7 +144,7 @@ def gold_overall_metrics(
             health=accounts.health_score.collect(order_by=accounts.account_id).sums(),
             accounts=accounts.count(),
         ),
-        _activation(bronze_users, silver_daily_user_activity, created, window),
+        _activation(bronze_users, silver_daily_user_activity, window),
         on=["metric_date"],
     )
     return rows.select(
@@ -179,14 +179,9 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
     )
 
 
-def _activation(
-    users: ir.Table, activity: ir.Table, created: ir.Table, window: ma.Window
-) -> ir.Table:
-    """For each date, count signups 7 to 13 days earlier and their activations within 7 days.
-
-    `created` has one row per loaded date. Activity before the first loaded date is unknown.
-    """
-    signups = users.select("user_id", signup=ma.day_number(users.user_created_at.date()))
+def _activation(users: ir.Table, activity: ir.Table, window: ma.Window) -> ir.Table:
+    """For each date, count signups 13 to 7 days earlier and their activations within 7 days."""
+    signups = users.select("user_id", signup=ma.day_number(users.signup_date))
     used = ma.active_days(activity)
     followed = signups.left_join(
         used,
@@ -202,17 +197,13 @@ def _activation(
     by_day = people.group_by("signup").aggregate(
         signed_up=people.count(), activated=people.count(where=people.is_activated)
     )
-    loaded = created.select(loaded_day=ma.day_number(created.metric_date))
-    by_day = by_day.left_join(loaded, by_day.signup == loaded.loaded_day)
     every = ma.dates(window)
     ago = ma.day_number(every.metric_date) - by_day.signup
     joined = every.inner_join(
         by_day, [ago >= _ACTIVATION_DAYS, ago < _ACTIVATION_DAYS + _SIGNUP_DAYS]
     )
     return joined.group_by("metric_date").aggregate(
-        signed_up=ibis.ifelse(
-            joined.loaded_day.notnull().all(), joined.signed_up.sum().cast("int64"), None
-        ),
+        signed_up=joined.signed_up.sum().cast("int64"),
         activated=joined.activated.sum().cast("int64"),
     )
 

@@ -98,7 +98,7 @@ def gold_product_adoption(
     eligible = people.aggregate(as_of_date=people.as_of_date.max(), eligible=people.count())
     states = silver_user_product_states
     tried = states.current_state != str(ma.ProductState.NEVER_ADOPTED)
-    days = ma.day_number(states.activation_date) - ma.day_number(states.first_access_at.date())
+    days = ma.day_number(states.activation_date) - ma.day_number(states.first_access_date)
     counted = states.group_by("product_id").aggregate(
         tried=states.count(where=tried),
         activated=states.count(where=states.activation_date.notnull()),

@@ -144,7 +144,7 @@ def everybody_has_what_is_left(
     states = silver_user_product_states
     left = states.filter(states.current_state == str(ma.ProductState.NEVER_ADOPTED))
     left = left.inner_join(
-        bronze_product_catalog.select("product_id", launched_on=ibis._.created_at.date()),
+        bronze_product_catalog.select("product_id", launched_on=ibis._.created_date),
         "product_id",
     )
     left = left.filter(left.launched_on <= left.as_of_date).semi_join(people, "user_id")
@@ -176,7 +176,7 @@ def nothing_adopted_is_recommended(
     rows = gold_product_recommendations.select("user_id", "product_id", "as_of_date")
     catalog = bronze_product_catalog
     products = catalog.filter(catalog.tier == "product", catalog.is_active).select(
-        of_product_id="product_id", launched_on=catalog.created_at.date()
+        of_product_id="product_id", launched_on=catalog.created_date
     )
     found = rows.left_join(products, rows.product_id == products.of_product_id)
     is_launched = (found.launched_on <= found.as_of_date).fill_null(False)

@@ -118,23 +118,60 @@ def gold_retention_cohorts(
     silver_user_current_state: ir.Table,
     silver_daily_user_activity: ir.Table,
     silver_user_state_history: ir.Table,
+    silver_user_state_intervals: ir.Table,
+    bronze_subscription_events: ir.Table,
 ) -> ir.Table:
     """Count users, retained users and users by state per cohort and period."""
     as_of = silver_user_current_state.aggregate(
         as_of_date=silver_user_current_state.as_of_date.max()
     )
-    users = bronze_users.select("user_id", signup_date=bronze_users.user_created_at.date())
-    history = silver_user_state_history
-    begins = history.aggregate(history_from=ma.day_number(history.snapshot_date.min()))
+    users = bronze_users.select("user_id", "signup_date")
+    begins = first_day_of_facts(
+        silver_user_state_history, silver_daily_user_activity, bronze_subscription_events
+    )
     users = users.cross_join(as_of).cross_join(begins)
     users = ma.materialized(users.filter(users.signup_date <= users.as_of_date))
     used = users.inner_join(ma.active_days(silver_daily_user_activity), "user_id")
     used = used.filter(used.day <= ma.day_number(used.as_of_date))
     used = ma.materialized(used.mutate(age=used.day - ma.day_number(used.signup_date)))
-    return ibis.union(*(_cells(users, used, history, name) for name in COHORT_TYPES))
+    states = silver_user_state_intervals
+    return ibis.union(*(_cells(users, used, states, name) for name in COHORT_TYPES))
 
 
-def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort_type: str) -> ir.Table:
+def first_day_of_facts(
+    history: ir.Table, activity: ir.Table, subscription_events: ir.Table
+) -> ir.Table:
+    """Return one row with `history_from`, the number of the first day of the history or of facts.
+
+    Facts are older than the history if the setting start_date is later than the first fact.
+    """
+    days = ibis.union(
+        history.aggregate(day=history.snapshot_date.min()),
+        activity.aggregate(day=activity.activity_date.min()),
+        subscription_events.aggregate(day=subscription_events.event_date.min()),
+    )
+    return days.aggregate(history_from=ma.day_number(days.day.min()))
+
+
+def _at_period_ends(intervals: ir.Table, days: int) -> ir.Table:
+    """Return the state of each user at the end of each period: `user_id`, `period_number` and state.
+
+    Period n ends on the day with the number n * days + days - 1 after signup.
+    """
+    signup = ma.day_number(intervals.signup_date)
+    ended = ma.day_number(intervals.valid_to).fill_null(ma.day_number(intervals.as_of_date) + 1)
+    first = (ma.day_number(intervals.valid_from) - signup) // days
+    # The number of periods that have ended by the day before a day is its distance // days.
+    periods = ibis.range(first, (ended - signup) // days)
+    return intervals.select(
+        "user_id",
+        "signup_date",
+        "platform_state",
+        period_number=periods.unnest().cast("int64"),
+    )
+
+
+def _cells(users: ir.Table, used: ir.Table, intervals: ir.Table, cohort_type: str) -> ir.Table:
     unit, days = COHORT_TYPES[cohort_type]
     cohort_start = {"cohort_start": ibis._.signup_date.truncate(unit)}
     cohorts = users.group_by(**cohort_start).aggregate(
@@ -158,10 +195,7 @@ def _cells(users: ir.Table, used: ir.Table, history: ir.Table, cohort_type: str)
     leaving = latest.group_by("cohort_start", period_number="latest").aggregate(
         leaving=latest.count()
     )
-    at_end = history.filter(history.days_since_signup % days == days - 1)
-    at_end = users.inner_join(at_end, "user_id").mutate(
-        **cohort_start, period_number=at_end.days_since_signup // days
-    )
+    at_end = _at_period_ends(intervals, days).mutate(**cohort_start)
     states = at_end.group_by(*_CELL).aggregate(
         **ma.counted_by_state(at_end, at_end.platform_state, USERS_IN_STATE)
     )
@@ -205,7 +239,7 @@ def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir
         most=rows[USERS_IN_COHORT.column_name].max(),
         periods=(rows.period_number == 0).sum().cast("int64"),
     )
-    signups = bronze_users.select(signup_date=bronze_users.user_created_at.date())
+    signups = bronze_users.select(signup_date=bronze_users.signup_date)
     signups = signups.filter(signups.signup_date <= as_of)
     counted = ibis.union(
         *(
@@ -243,24 +277,28 @@ def retention_is_in_bounds(gold_retention_cohorts: ir.Table) -> ir.Table:
 
 @ma.rule(TABLE)
 def immature_cells_are_null(
-    gold_retention_cohorts: ir.Table, bronze_users: ir.Table, silver_user_state_history: ir.Table
+    gold_retention_cohorts: ir.Table,
+    bronze_users: ir.Table,
+    silver_user_state_history: ir.Table,
+    silver_daily_user_activity: ir.Table,
+    bronze_subscription_events: ir.Table,
 ) -> ir.Table:
     """A period has values if and only if the history covers the whole period for every member."""
     rows = gold_retention_cohorts
-    history = silver_user_state_history
-    first_date = history.aggregate(day=history.snapshot_date.min()).day.as_scalar()
+    begins_on = first_day_of_facts(
+        silver_user_state_history, silver_daily_user_activity, bronze_subscription_events
+    )
+    first_day = begins_on.history_from.as_scalar()
     wrong = []
     for name, (unit, days) in COHORT_TYPES.items():
-        signup = bronze_users.user_created_at.date()
+        signup = bronze_users.signup_date
         people = bronze_users.select(signup_date=signup, cohort_start=signup.truncate(unit))
         both = rows.filter(rows.cohort_type == name).inner_join(people, "cohort_start")
         both = both.filter(both.signup_date <= both.as_of_date)
         signup_day = ma.day_number(both.signup_date)
         lived = ma.day_number(both.as_of_date) - signup_day + 1
         begins = signup_day + both.period_number * days
-        is_known = (lived >= (both.period_number + 1) * days) & (
-            begins >= ma.day_number(first_date)
-        )
+        is_known = (lived >= (both.period_number + 1) * days) & (begins >= first_day)
         through = both.group_by("cohort_type", *_CELL).aggregate(
             is_known=is_known.all(), has_numbers=both[USERS_RETAINED.column_name].notnull().any()
         )

@@ -125,8 +125,8 @@ TABLE = ma.declare_table(
     ),
 )
 
-_DAYS = ma.last_days(DAYS_NEEDED + ROW_DAYS)
-_TRANSITION_DAYS = ma.last_days(max(DAYS_OF.values()) + BASELINE_DAYS)
+_DAYS = ma.last_days(DAYS_NEEDED + ROW_DAYS, before_first_partition=False)
+_TRANSITION_DAYS = ma.last_days(max(DAYS_OF.values()) + BASELINE_DAYS, before_first_partition=False)
 
 
 def _by_severity(relation: ir.Table) -> ir.Table:

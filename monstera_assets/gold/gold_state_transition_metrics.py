@@ -327,16 +327,14 @@ def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
 def with_entry(
     users: ir.Table, products: ir.Table, accounts: ir.Table, bronze_accounts: ir.Table
 ) -> dict[str, ir.Table]:
-    """Return each scope's history with `state` and `enters` (true on the first day)."""
-    created = bronze_accounts.select(
-        "account_id", created_on=bronze_accounts.account_created_at.date()
-    )
+    """Return the history of each scope with `state` and `enters` (true on the first day)."""
+    created = bronze_accounts.select("account_id", created_on=bronze_accounts.created_date)
     accounts = accounts.inner_join(created, "account_id")
-    first_access = products.first_access_at.date()
     return {
         PLATFORM: users.mutate(state=users.platform_state, enters=users.days_since_signup == 0),
         PRODUCT: products.mutate(
-            state=products.current_state, enters=first_access == products.snapshot_date
+            state=products.current_state,
+            enters=products.first_access_date == products.snapshot_date,
         ),
         ACCOUNT: accounts.mutate(
             state=accounts.current_state, enters=accounts.created_on == accounts.snapshot_date

@@ -15,6 +15,7 @@ import ibis.expr.types as ir
 from monstera_assets import authoring as ma
 from monstera_assets.checks.bit_sets import bit_count, bit_of, word_of
 from monstera_assets.gold.metrics import Metric, MetricTable, metric_table
+from monstera_assets.gold.published_ids import TOTAL
 from monstera_assets.gold.series import (
     active_days,
     dates,
@@ -24,7 +25,6 @@ from monstera_assets.gold.series import (
 )
 from monstera_assets.lifecycle.intervals import numbered, sliding_presence
 
-TOTAL = "all"
 SEGMENT = ("segment_dimension", "segment_value")
 """Columns that identify a segment."""
 SEGMENT_DIMENSIONS = ("country", "plan_type", "acquisition_source", "account_tier")

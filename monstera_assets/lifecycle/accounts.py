@@ -18,9 +18,11 @@ import ibis.expr.types as ir
 from monstera_assets.lifecycle.billing import Phase, billing_intervals
 from monstera_assets.lifecycle.expressions import materialized, union_by_name
 from monstera_assets.lifecycle.intervals import (
+    ALWAYS,
     FOREVER,
     day_number,
     numbered,
+    overlay,
     sliding_presence,
     with_state_since,
 )
@@ -72,13 +74,14 @@ def account_intervals(
         first day, if any).
     """
     created = numbered(
-        accounts.select("account_id", created_day=day_number(accounts.account_created_at.date())),
+        accounts.select("account_id", created_day=day_number(accounts.created_date)),
         by=["account_id"],
         number=_NUMBER,
     )
     numbers = created.select("account_id", _NUMBER)
     contract = billing_intervals(accounts, subscription_events, policy)
-    contract = materialized(contract.inner_join(numbers, "account_id").drop("account_id"))
+    contract = contract.inner_join(numbers, "account_id").drop("account_id")
+    contract = _with_all_seats(contract, users, subscription_events, created, policy)
     changes = _changes_of_use(activity, users, created)
     days = _days_of_change(contract, changes, created, policy)
     days = _with_contract(days, contract)
@@ -96,6 +99,59 @@ def account_intervals(
     )
     intervals = with_state_since(intervals, keys=[_NUMBER], state="current_state")
     return intervals.inner_join(numbers, _NUMBER)
+
+
+def _with_all_seats(
+    contract: ir.Table,
+    users: ir.Table,
+    subscription_events: ir.Table,
+    created: ir.Table,
+    policy: LifecyclePolicy,
+) -> ir.Table:
+    """Fill in the seats of contracts that state none with the number of the account's users.
+
+    Adds what contracts are compared by: `rank` (null if the tier has none) and `compared_seats` (null
+    if the seats are filled in or not counted).
+    """
+    people = users.inner_join(created, "account_id")
+    deletions = subscription_events.filter(
+        subscription_events.event_type == "user_deleted", subscription_events.entity_type == "user"
+    )
+    deletions = deletions.group_by(user_id=deletions.entity_id).aggregate(
+        deleted_day=day_number(deletions.event_date.min())
+    )
+    leavers = people.inner_join(deletions, "user_id")
+    changes = ibis.union(
+        created.select(_NUMBER, day=ibis.literal(ALWAYS, "int64"), users=ibis.literal(0, "int64")),
+        people.select(
+            _NUMBER,
+            day=day_number(people.signup_date),
+            users=ibis.literal(1, "int64"),
+        ),
+        leavers.select(_NUMBER, day="deleted_day", users=ibis.literal(-1, "int64")),
+    )
+    is_stated = contract.seats.notnull()
+    unstated = materialized(contract.filter(~is_stated).mutate(contract_from=ibis._.valid_from))
+    changes = changes.semi_join(unstated, _NUMBER)
+    changes = changes.group_by(_NUMBER, "day").aggregate(users=changes.users.sum().cast("int64"))
+    changes = changes.filter((changes.users != 0) | (changes.day == ALWAYS))
+    by_account = ibis.window(group_by=_NUMBER, order_by="day")
+    so_far = ibis.cumulative_window(group_by=_NUMBER, order_by="day")
+    counts = changes.select(
+        _NUMBER,
+        valid_from=changes.day,
+        valid_to=(changes.day.lead().over(by_account) - 1).fill_null(FOREVER),
+        users=changes.users.sum().over(so_far).cast("int64"),
+    )
+    filled = overlay(unstated, materialized(counts), keys=[_NUMBER], columns=["users"])
+    # The event belongs to the first day of the contract, not to days on which users join or leave.
+    event_id = ibis.ifelse(filled.valid_from == filled.contract_from, filled.event_id, None)
+    filled = filled.mutate(
+        seats=filled.users, event_id=event_id, compared_seats=ibis.null("int64")
+    ).drop("users", "contract_from")
+    stated = contract.filter(is_stated).mutate(compared_seats=ibis._.seats.nullif(0))
+    every = stated.union(filled.select(*stated.columns))
+    return materialized(every.mutate(rank=_tier_rank(every.tier, policy)))
 
 
 def _days_of_change(
@@ -149,8 +205,8 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
         then_from=contract.valid_from + _WINDOW,
         then_to=contract.valid_to + _WINDOW,
         revenue_then=contract.revenue,
-        rank_then=_tier_rank(contract.tier),
-        seats_then=contract.seats,
+        rank_then=contract["rank"],
+        seats_then=contract.compared_seats,
     )
     was_then = (then.then_from <= at_day.day) & (then.then_to >= at_day.day)
     return at_day.left_join(then, [_NUMBER, was_then]).drop(
@@ -161,7 +217,7 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
 def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
     """Return the daily changes in each account's activity.
 
-    Changes before an account's creation count toward the creation day.
+    What an account's users did before its creation is not the account's activity.
 
     Returns:
         One row per account and `day`: the changes `seats_in_use`, `products_in_use`,
@@ -170,8 +226,11 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
         respectively).
     """
     people = numbered(users.select("user_id", "account_id"), by=["user_id"], number="user_number")
-    people = people.inner_join(created, "account_id").select("user_id", "user_number", _NUMBER)
+    people = people.inner_join(created, "account_id").select(
+        "user_id", "user_number", _NUMBER, "created_day"
+    )
     used = activity.filter(activity.qualifying_events > 0).inner_join(people, "user_id")
+    used = used.filter(day_number(used.activity_date) >= used.created_day)
     used = used.select(
         _NUMBER,
         "user_number",
@@ -204,8 +263,7 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
         ),
         use.select(_NUMBER, day=use.day + 2 * _WINDOW, events_before=-use.events),
         expansions.select(_NUMBER, day="first_day", expanded_on="first_day"),
-    ).inner_join(created.drop("account_id"), _NUMBER)
-    changes = changes.mutate(day=ibis.greatest(changes.day, changes.created_day))
+    )
     return materialized(
         changes.group_by(_NUMBER, "day").aggregate(
             **{
@@ -254,11 +312,15 @@ def _with_state(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     halved = (days.events_prior_30 >= _MIN_EVENTS_BEFORE) & (
         2 * days.events_last_30 <= days.events_prior_30
     )
-    rank = _tier_rank(days.tier)
     compared = ibis.cases(
-        (days.revenue != days.revenue_then, _sign(days.revenue > days.revenue_then)),
-        (rank != days.rank_then, _sign(rank > days.rank_then)),
-        (days.seats != days.seats_then, _sign(days.seats > days.seats_then)),
+        *(
+            (days[now] != days[then], _sign(days[now] > days[then]))
+            for now, then in (
+                ("revenue", "revenue_then"),
+                ("rank", "rank_then"),
+                ("compared_seats", "seats_then"),
+            )
+        )
     )
     new_product = (paid_for > _SETTLED_AFTER) & (days.day - days.last_expanded_day < _WINDOW)
     state = AccountState
@@ -310,7 +372,7 @@ def _with_health(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
     is_state = {state: days.current_state == str(state) for state in AccountState}
     days = days.mutate(
         seat_utilization_pct=utilization,
-        seat_utilization_score=ibis.least(100.0, utilization),
+        seat_utilization_score=ibis.least(100.0, utilization.fill_null(100.0)),
         product_breadth_score=100.0
         * ibis.least(1.0, days.products_active / ibis.literal(float(policy.breadth_target))),
         recent_activity_score=ibis.cases(
@@ -332,14 +394,14 @@ def _with_health(days: ir.Table, policy: LifecyclePolicy) -> ir.Table:
 
 
 def utilization_pct(active_seats: ir.IntegerValue, seats: ir.IntegerValue) -> ir.FloatingValue:
-    """Return 100 x active seats / seats, or 0 if there are no seats. The result can exceed 100."""
-    return ibis.ifelse(seats > 0, 100.0 * active_seats.cast("float64") / seats.cast("float64"), 0.0)
+    """Return 100 x active seats / seats, or null if seats are not counted. It can exceed 100."""
+    return 100.0 * active_seats.cast("float64") / seats.nullif(0).cast("float64")
 
 
-def _tier_rank(tier: ir.StringValue) -> ir.IntegerValue:
-    return ibis.cases(
-        (tier == "trial", 0), (tier == "starter", 1), (tier == "professional", 2), else_=3
-    )
+def _tier_rank(tier: ir.StringValue, policy: LifecyclePolicy) -> ir.IntegerValue:
+    """Return the position in the list of tiers, or null if the tier is not in it."""
+    ranks = ((tier == name, rank) for rank, name in enumerate(policy.subscription_tiers))
+    return ibis.cases(*ranks, else_=ibis.null("int64"))
 
 
 def _sign(is_higher: ir.BooleanValue) -> ir.IntegerValue:

@@ -225,14 +225,16 @@ def billing_intervals(
 
     Returns:
         Interval table by `account_id`: `phase` (never_paid, paid or lapsed), `ended_on` (the last
-        paid day, if lapsed), `tier`, `seats`, `revenue` (per month; 0 unless paid), `renewal_day`,
+        paid day, if lapsed), `tier`, `seats` (null if neither the accounts table nor an event states
+        them), `revenue` (per month; 0 unless paid), `renewal_day`,
         `failure_open`, `paused`, `pause_reason`, `cancellation_pending` (false or null unless
         paid), `first_paid_day`, `returned_on` and `event_id` (the subscription event that started
         the interval, if any).
     """
     steps = _steps(accounts, subscription_events)
     terms = _terms(steps, policy)
-    steps = _contract_steps(accounts, steps, terms)
+    every_step = _contract_steps(accounts, steps, terms)
+    in_trial, steps = every_step.filter(ibis._.term == 0), every_step.filter(ibis._.term > 0)
     contract = ("account_id", "tier", "seats", "renewal_day", "first_paid_day", "returned_on")
     nothing = dict.fromkeys(
         ("failure_open", "paused", "cancellation_pending"), ibis.literal(value=False)
@@ -264,31 +266,41 @@ def billing_intervals(
         revenue=no_revenue,
         **nothing,
     )
-    first = terms.group_by("account_id").aggregate(first_paid_day=terms.from_day.min())
-    before = left_joined(accounts, first, on=["account_id"])
-    never_paid = before.select(
-        "account_id",
-        phase=ibis.literal(Phase.NEVER_PAID),
-        valid_from=day_number(before.account_created_at.date()),
-        valid_to=(before.first_paid_day - 1).fill_null(FOREVER),
-        tier=ibis.literal(_TRIAL),
-        seats=before.total_seats,
-        revenue=no_revenue,
+    never_paid = {
+        "phase": ibis.literal(Phase.NEVER_PAID),
+        "tier": ibis.literal(_TRIAL),
+        "revenue": no_revenue,
         **nothing,
+    }
+    in_trial = in_trial.select(
+        "account_id",
+        "seats",
+        valid_from=in_trial.day,
+        valid_to=in_trial.holds_until,
+        **never_paid,
     )
-    known = union_by_name(paid, lapsed, never_paid)
-    created = day_number(accounts.account_created_at.date())
+    first = every_step.group_by("account_id").aggregate(first_day=every_step.day.min())
+    before = left_joined(accounts, first, on=["account_id"])
+    without_events = before.select(
+        "account_id",
+        seats=before.total_seats,
+        valid_from=day_number(before.created_date),
+        valid_to=(before.first_day - 1).fill_null(FOREVER),
+        **never_paid,
+    )
+    known = union_by_name(paid, lapsed, in_trial, without_events)
+    created = day_number(accounts.created_date)
     known = known.inner_join(accounts.select("account_id", created_day=created), "account_id")
     known = known.mutate(valid_from=ibis.greatest(known.valid_from, known.created_day))
     return materialized(known.filter(known.valid_from <= known.valid_to).drop("created_day"))
 
 
 def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.Table:
-    """Return the effective steps since the first payment, with the values that apply after each one.
+    """Return the effective steps with the values that apply after each one.
 
-    Events on a lapsed subscription are dropped. From the first payment on, the values from the
-    latest event apply, even if it precedes the payment. Until an event provides a value, the value
-    from the accounts table applies.
+    Events on a lapsed subscription are dropped. Each value comes from the latest event that provides
+    it, even if the event precedes the first payment. Until an event provides a value, the value from
+    the accounts table applies.
     """
     term = terms.select("account_id", "term", "ends_on", "begins_paused", "returned_on")
     steps = left_joined(steps, term, on=["account_id", "term"])
@@ -307,9 +319,9 @@ def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.
         cancelled=(in_effect.event_type == _CANCELLED).cast("int64").max().over(in_term) == 1,
         paused=in_effect.paused.fill_null(in_effect.begins_paused),
     )
-    in_effect = in_effect.filter(in_effect.term > 0)
-    first = in_effect.group_by("account_id").aggregate(first_paid_day=in_effect.day.min())
-    in_effect = in_effect.inner_join(first, "account_id")
+    paying = in_effect.filter(in_effect.term > 0)
+    first = paying.group_by("account_id").aggregate(first_paid_day=paying.day.min())
+    in_effect = left_joined(in_effect, first, on=["account_id"])
     in_table = {
         "seats": accounts.total_seats,
         "revenue": accounts.monthly_recurring_revenue,
@@ -425,7 +437,7 @@ def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         event_id=ibis.literal(""),  # sorts before other events at the same time
         at=paid.first_paid_at,
         event_type=ibis.literal(_FIRST_PAYMENT),
-        day=day_number(paid.first_paid_at.date()),
+        day=day_number(paid.first_paid_date),
         table_renewal_day=day_number(paid.contract_renewal_date),
     )
     return union_by_name(known, first_payments)

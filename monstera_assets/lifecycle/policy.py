@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    field_validator,
+    model_validator,
+)
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -115,6 +123,8 @@ class AlertPolicy(_Policy):
 
     min_alert_population: Count = 30
     """Minimum number of people, events or rows for a figure to be evaluated."""
+    max_gap_days: Count = 14
+    """Maximum number of days between the last day with data and the day with data before it."""
     min_schema_compliance: Share = 0.95
     """Minimum share of accepted rows per day."""
     max_churn_increase: NonNegativeFloat = 0.2
@@ -220,12 +230,18 @@ class LifecyclePolicy(_Policy):
     """Number of days after which a lapsed account is churned."""
     reactivated_days: NonNegativeInt = 90
     """Days after paying again during which an account that had churned is reactivated."""
+    subscription_tiers: tuple[str, ...] = Field(
+        ("trial", "starter", "professional", "enterprise"), min_length=1
+    )
+    """Subscription tiers, from the lowest to the highest. Other tiers are kept but have no rank."""
     breadth_target: Count = 5
     """Number of products in use needed for a full product breadth score."""
     workflow_days: NonNegativeInt = 7
     """Maximum number of days from the first step to the completion of a workflow run."""
     min_affinity_support: Count = 5
     """Minimum number of users who adopted both products. Pairs with fewer have low support."""
+    max_rejected_share: Share = 0.5
+    """Maximum share of an input's rows that may be rejected before a run fails."""
     segments: SegmentPolicy = SegmentPolicy()
     """Thresholds for the behavioral segments."""
     alerts: AlertPolicy = AlertPolicy()
@@ -236,6 +252,14 @@ class LifecyclePolicy(_Policy):
     """Settings for the churn models."""
     recommendations: RecommendationPolicy = RecommendationPolicy()
     """Settings for product recommendations."""
+
+    @field_validator("subscription_tiers")
+    @classmethod
+    def _each_tier_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        repeated = sorted({tier for tier in value if value.count(tier) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)}: list each tier only once")
+        return value
 
     @model_validator(mode="after")
     def _dormant_after_active(self) -> Self:

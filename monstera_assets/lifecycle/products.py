@@ -45,7 +45,7 @@ def product_intervals(activity: ir.Table, catalog: ir.Table, policy: LifecyclePo
 
     Returns:
         Interval table by `user_id` and `product_id`, with days as numbers: `current_state`,
-        `state_since`, `first_access_at`, `activation_day`, `last_qualifying_event_at`,
+        `state_since`, `first_access_at`, `start_day`, `activation_day`, `last_qualifying_event_at`,
         `total_qualifying_events` and `triggering_event_id` (the first qualifying event on the first day
         of the interval, if it changed the state).
     """

@@ -48,7 +48,7 @@ def platform_intervals(
         activity day), `total_qualifying_events` and `triggering_event_id` (on the first day of the
         interval; null if the state did not change or changed only because time passed).
     """
-    people = users.select("user_id", "account_id", "user_created_at")
+    people = users.select("user_id", "account_id", "signup_date")
     people = numbered(people, by=["user_id"], number="user_number")
     days = _qualifying_days(activity, people, policy)
     starts = _starts(people, policy)
@@ -102,7 +102,7 @@ def _triggering_event_id(states: ir.Table) -> ir.StringValue:
 
 
 def _starts(people: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    signup = day_number(people.user_created_at.date())
+    signup = day_number(people.signup_date)
     return people.select(
         user_number=people.user_number,
         start_day=signup,

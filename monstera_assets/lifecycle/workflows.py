@@ -77,7 +77,7 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
     Returns:
         One row per run: `RUN`, `started_at`, `started_day` (number), `steps` (in the workflow),
         `steps_reached`, `reached_at` (an array of the times at which each step was reached),
-        `completed_at` and `completed_day` (null if not completed).
+        `last_step_day` (number), `completed_at` and `completed_day` (null if not completed).
     """
     positions = with_position(workflows).select("workflow_id", "step_number", "position")
     lengths = positions.group_by("workflow_id").aggregate(steps=positions.position.max())
@@ -96,26 +96,28 @@ def workflow_runs(steps: ir.Table, workflows: ir.Table, policy: LifecyclePolicy)
     # counts as only one of them.
     step = ibis.struct(
         {
-            "moment": in_time.step_at,
+            "moment": ibis.struct({"at": in_time.step_at, "on": in_time.step_date}),
             "event_id": in_time.event_id,
             "minus_number": -in_time.position.cast("int64"),
         }
     )
     runs = in_time.group_by(*RUN, "started_at", "started_date").aggregate(
-        reached_at=MatchedInOrder(step.collect().sort()).to_expr()
+        matched=MatchedInOrder(step.collect().sort()).to_expr()
     )
     runs = runs.inner_join(lengths, "workflow_id")
-    reached = runs.reached_at.length()
-    completed_at = ibis.ifelse(reached == runs.steps, runs.reached_at[reached - 1], None)
+    reached = runs.matched.length()
+    last_step = runs.matched[reached - 1]
+    last_step_day, is_completed = day_number(last_step["on"]), reached == runs.steps
     return runs.select(
         *RUN,
         "started_at",
         "steps",
-        "reached_at",
         started_day=day_number(runs.started_date),
         steps_reached=reached.cast("int64"),
-        completed_at=completed_at,
-        completed_day=day_number(completed_at.date()),
+        reached_at=runs.matched.map(lambda step: step["at"]),
+        last_step_day=last_step_day,
+        completed_at=ibis.ifelse(is_completed, last_step["at"], None),
+        completed_day=ibis.ifelse(is_completed, last_step_day, None),
     )
 
 

@@ -46,10 +46,11 @@ from monstera_assets.warehouse.errors import WarehouseError
 from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Layer, Table
 
 _EVENT_COLUMNS = {"event_id", "entity_id", "entity_type", "session_id", "metadata"}
-_EVENT_FIELDS = (*event_rules.REQUIRED, *event_rules.OPTIONAL)
+_EVENT_FIELDS = event_rules.SOURCE_COLUMNS
 _REJECTED_EVENTS = "bronze.bronze_rejected_events"
 _REJECTED_ENTITIES = "bronze.bronze_rejected_entities"
 _USERS = "bronze.bronze_users"
+_FAULTS = "bronze.bronze_source_faults"
 _ROWS = "forgotten_rows"
 
 Columns = Mapping[str, str]
@@ -258,7 +259,7 @@ def _erase(
         ]
     )
     for name in events:
-        _erase_events(connection, forgotten, name)
+        _erase_events(connection, forgotten, name, has_faults="faults" in stored[name])
     for name in rejected:
         _erase_rejected_events(connection, forgotten, name)
     if _REJECTED_ENTITIES in stored:
@@ -293,7 +294,9 @@ def _erase(
                     forgotten.texts(name, writer.quote(column))
 
 
-def _erase_events(connection: duckdb.DuckDBPyConnection, forgotten: Forgetting, name: str) -> None:
+def _erase_events(
+    connection: duckdb.DuckDBPyConnection, forgotten: Forgetting, name: str, *, has_faults: bool
+) -> None:
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {_ROWS} AS SELECT event_id, entity_id, entity_type,"
         f" session_id, metadata FROM {name} WHERE entity_id IN (SELECT real_id FROM {PEOPLE})"
@@ -304,6 +307,32 @@ def _erase_events(connection: duckdb.DuckDBPyConnection, forgotten: Forgetting, 
         f" metadata = r.metadata FROM ({forgotten.events_sql(_ROWS)}) AS r"
         " WHERE t.event_id = r.event_id"
     )
+    if has_faults:
+        # The person's own metadata no longer contains addresses.
+        connection.execute(
+            f"UPDATE {name} SET faults = nullif(array_to_string(list_filter(split(faults, ','),"
+            " lambda fault: fault <> 'email_in_metadata'), ','), '')"
+            f" WHERE faults IS NOT NULL AND entity_id IN (SELECT tombstone FROM {PEOPLE})"
+        )
+        _count_addresses(connection, name)
+
+
+def _count_addresses(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Count the addresses in a table's metadata again, in bronze_source_faults."""
+    input_name = name.removeprefix("bronze.bronze_")
+    of_input = f"input_name = '{input_name}' AND fault = 'email_in_metadata'"
+    counted = connection.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE table_name = 'bronze_source_faults'"
+    ).fetchall()
+    if counted:
+        connection.execute(f"DELETE FROM {_FAULTS} WHERE {of_input}")
+        connection.execute(
+            f"INSERT INTO {_FAULTS} BY NAME SELECT '{input_name}' AS input_name,"
+            " 'email_in_metadata' AS fault, event_type, count(*) AS rows,"
+            " min(event_date) AS first_date, max(event_date) AS last_date,"
+            f" min(event_id, 3) AS example_ids FROM {name}"
+            " WHERE list_contains(split(faults, ','), 'email_in_metadata') GROUP BY event_type"
+        )
 
 
 def _erase_rejected_events(
@@ -319,7 +348,7 @@ def _erase_rejected_users(connection: duckdb.DuckDBPyConnection, forgotten: Forg
         connection,
         _REJECTED_ENTITIES,
         forgotten.users_sql(f"({_rejected_users()})"),
-        bronze_users.REQUIRED,
+        bronze_users.SOURCE_COLUMNS,
     )
 
 
@@ -359,7 +388,7 @@ def _rejected_as_events(name: str) -> str:
 
 
 def _rejected_users() -> str:
-    return _fields(_REJECTED_ENTITIES, bronze_users.REQUIRED, "input_name = 'users'")
+    return _fields(_REJECTED_ENTITIES, bronze_users.SOURCE_COLUMNS, "input_name = 'users'")
 
 
 def _fields(name: str, fields: Sequence[str], condition: str = "") -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from monstera_assets.settings import Settings
 
@@ -16,14 +17,14 @@ LATE_AFTER = timedelta(hours=2)
 """Time from the start of the daily run until its tables are late (framework, section 9)."""
 
 
-def deadline(settings: Settings) -> time:
-    """Return the time of day (UTC) after which a missing day is late."""
-    return (datetime.combine(date.min, settings.daily_run_at) + LATE_AFTER).time()
+def local_day(now: datetime, settings: Settings) -> date:
+    """Return the current day in the configured time zone."""
+    return now.astimezone(ZoneInfo(settings.timezone)).date()
 
 
 @dataclass(frozen=True)
 class Due:
-    """A day that all daily tables must contain, and its deadline."""
+    """The day that daily tables must contain, and its deadline in the configured time zone."""
 
     day: date
     deadline: datetime
@@ -31,7 +32,13 @@ class Due:
     @classmethod
     def at(cls, now: datetime, settings: Settings) -> Due:
         """Return the latest day whose deadline has passed."""
-        latest = datetime.combine(now.date(), deadline(settings), UTC)
-        if latest > now:
-            latest -= timedelta(days=1)
-        return cls((latest - LATE_AFTER).date() - timedelta(days=1), latest)
+        zone, run_day = ZoneInfo(settings.timezone), local_day(now, settings)
+        while (deadline := _deadline(run_day, settings, zone)) > now:
+            run_day -= timedelta(days=1)
+        return cls(run_day - timedelta(days=1), deadline.astimezone(zone))
+
+
+def _deadline(run_day: date, settings: Settings, zone: ZoneInfo) -> datetime:
+    starts = datetime.combine(run_day, settings.daily_run_at, zone)
+    # Added in UTC: between two times of one zone, Python ignores a change of the clocks.
+    return starts.astimezone(UTC) + LATE_AFTER

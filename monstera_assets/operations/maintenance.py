@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from monstera_assets.operations.exports import export_all
-from monstera_assets.operations.jobs import EXPIRE_RAW_EVENTS, EXPORT_TABLES
+from monstera_assets.operations.jobs import EXPIRE_RAW_EVENTS, EXPORT_TABLES, local_day
 from monstera_assets.operations.retention import expire_raw_events
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import IO_MANAGER_KEY
@@ -23,7 +23,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
 
     @dg.op(name="remove_old_raw_events")
     def expire(context: dg.OpExecutionContext) -> None:
-        expired = expire_raw_events(settings, datetime.now(UTC).date())
+        expired = expire_raw_events(settings, local_day(datetime.now(UTC), settings))
         context.log.info(f"Deleted rows before {expired.removed_before}: {expired.rows}")
 
     @dg.job(
@@ -51,12 +51,12 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
     return [expire_job, *([export_job] if settings.export_directory else [])]
 
 
-def expiry_schedule(jobs: Sequence[dg.JobDefinition]) -> dg.ScheduleDefinition:
-    """Return the monthly expiry schedule, which is off by default."""
+def expiry_schedule(jobs: Sequence[dg.JobDefinition], timezone: str) -> dg.ScheduleDefinition:
+    """Return the monthly schedule, which is off by default."""
     [expire_job] = [each for each in jobs if each.name == EXPIRE_RAW_EVENTS]
     return dg.ScheduleDefinition(
         name="expire_raw_events_monthly",
         job=expire_job,
         cron_schedule=MONTHLY,
-        execution_timezone="UTC",
+        execution_timezone=timezone,
     )

@@ -1,44 +1,26 @@
-"""The daily partition calendar and a source's date range."""
+"""The daily partition calendar and the days of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
 
-import duckdb
 from dagster import DailyPartitionsDefinition
 
+from monstera_assets.lifecycle.timezone import UTC
+from monstera_assets.operations.source_range import source_range
 from monstera_assets.settings import Settings, SettingsError
-from monstera_assets.source.bounds import date_bounds
-from monstera_assets.source.errors import SourceError
-from monstera_assets.source.layout import discover_source
-from monstera_assets.warehouse.connection import connection_config
 from monstera_assets.warehouse.windows import DateWindow
 
 
-def daily_partitions(first: date) -> DailyPartitionsDefinition:
-    """Return one partition per UTC day from `first` through yesterday."""
-    return DailyPartitionsDefinition(start_date=first.isoformat(), timezone="UTC")
+def daily_partitions(first: date, timezone: str = UTC) -> DailyPartitionsDefinition:
+    """Return one partition per day of a time zone, from `first` through yesterday."""
+    return DailyPartitionsDefinition(start_date=first.isoformat(), timezone=timezone)
 
 
 def first_partition(settings: Settings) -> date:
-    """Return `MONSTERA_START_DATE` if set, otherwise the earliest date in the source."""
+    """Return `MONSTERA_START_DATE` if set, otherwise the first day of the source's range."""
     return settings.start_date or source_range(settings).first
-
-
-def source_range(settings: Settings) -> DateWindow:
-    """Return the date range of all entity creations, events and subscription events.
-
-    Raises:
-        SourceError: If the source cannot be read or contains no readable dates.
-    """
-    with duckdb.connect(config=dict(connection_config())) as connection:
-        bounds = date_bounds(
-            connection, discover_source(settings.source), settings.earliest_event_date
-        )
-    if bounds is None:
-        raise SourceError(f"{settings.source} has no row with a readable date. Correct the dates.")
-    return DateWindow(bounds.first, bounds.last)
 
 
 def choose_window(
@@ -65,13 +47,13 @@ def choose_window(
     return DateWindow(chosen_first, chosen_last)
 
 
-def available_partitions(first: date) -> DateWindow:
-    """Return the existing partitions, from the first day through yesterday.
+def available_partitions(first: date, timezone: str = UTC) -> DateWindow:
+    """Return the existing partitions, from the first day through yesterday in a time zone.
 
     Raises:
         SettingsError: If the first day has not ended yet.
     """
-    last_key = daily_partitions(first).get_last_partition_key()
+    last_key = daily_partitions(first, timezone).get_last_partition_key()
     if last_key is None:
         raise SettingsError(f"start_date: {first} has not ended. Set an earlier date.")
     return DateWindow(first, date.fromisoformat(last_key))

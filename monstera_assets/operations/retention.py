@@ -12,6 +12,7 @@ from datetime import date, timedelta
 
 import duckdb
 
+from monstera_assets.bronze import bronze_events
 from monstera_assets.lifecycle.behavior import RECENT_DAYS
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse import writer
@@ -25,6 +26,7 @@ LOOK_BACK_DAYS = RECENT_DAYS
 
 # The load ledger is kept, but for the deleted days, it no longer matches any table.
 _LOADS = "bronze_loads"
+_EVENTS = bronze_events.TABLE.qualified_name
 _MATERIALIZATIONS = f"{OPERATIONS_SCHEMA}.materializations"
 
 
@@ -56,11 +58,15 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
         ).fetchall()
         schemas = dict(stored)
         cutoff = None
-        if "materializations" in schemas:
+        if {"materializations", "bronze_events"} <= schemas.keys():
             cutoff = _cutoff(connection, today - timedelta(days=settings.raw_event_retention_days))
         if cutoff is not None:
             known = archive(connection)
-            open_from = cutoff + timedelta(days=LOOK_BACK_DAYS)
+            # The first partition contains the events of earlier days, which are deleted.
+            open_from = max(
+                cutoff + timedelta(days=LOOK_BACK_DAYS),
+                _first_partition(connection) + timedelta(days=1),
+            )
             with writer.transaction(connection):
                 for name in RAW_TABLES:
                     if name in schemas:
@@ -79,15 +85,22 @@ def expire_raw_events(settings: Settings, today: date) -> Expired:
 
 
 def _cutoff(connection: duckdb.DuckDBPyConnection, oldest: date) -> date | None:
-    """Return the first day whose raw events are kept, or None if no earlier day is loaded."""
+    """Return the first day whose raw events are kept, or None if there are no earlier ones."""
     [(first, last)] = connection.execute(
-        f"SELECT min(partition_date), max(partition_date) FROM {_MATERIALIZATIONS}"
-        " WHERE table_name = 'bronze_events'"
+        f"SELECT least(min(partition_date), (SELECT min(event_date) FROM {_EVENTS})),"
+        f" max(partition_date) FROM {_MATERIALIZATIONS} WHERE table_name = 'bronze_events'"
     ).fetchall()
-    if first is None:
+    if last is None:
         return None
-    cutoff = min(oldest, last - timedelta(days=LOOK_BACK_DAYS))
+    cutoff: date = min(oldest, last - timedelta(days=LOOK_BACK_DAYS))
     return cutoff if first < cutoff else None
+
+
+def _first_partition(connection: duckdb.DuckDBPyConnection) -> date:
+    [(first,)] = connection.execute(
+        f"SELECT min(partition_date) FROM {_MATERIALIZATIONS} WHERE table_name = 'bronze_events'"
+    ).fetchall()
+    return date.min if first is None else first
 
 
 def _remove(connection: duckdb.DuckDBPyConnection, name: str, cutoff: date) -> int:

@@ -22,6 +22,7 @@ from dagster import (
     define_asset_job,
 )
 
+from monstera_assets.bronze.bronze_loads import most_rows_are_accepted
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE
 from monstera_assets.operations.abandoned_runs import end_abandoned_runs, marked_as_running
 from monstera_assets.operations.jobs import WHOLE_GRAPH
@@ -89,6 +90,11 @@ class RunReport:
     def healthy(self) -> bool:
         """Whether the run succeeded and no check with severity ERROR failed."""
         return self.succeeded and not any(check.blocking for check in self.failed_checks)
+
+    @property
+    def rejects_most_rows(self) -> bool:
+        """Whether the run failed because a load rejected more than `max_rejected_share`."""
+        return any(check.name == most_rows_are_accepted.name for check in self.failed_checks)
 
 
 def range_tags(window: DateWindow) -> dict[str, str]:

@@ -7,11 +7,11 @@ days from the first missing day through yesterday.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 
-from monstera_assets.operations.jobs import DAILY, LATE_AFTER, deadline
+from monstera_assets.operations.jobs import DAILY, LATE_AFTER, local_day
 from monstera_assets.operations.runs import range_tags
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.windows import RANGE_END_TAG, DateWindow
@@ -34,6 +34,9 @@ gold_job = dg.define_asset_job(
     description="Computes and checks metrics and builds dashboards, without recomputing other tables.",
 )
 
+_CLOCKS_GO_BACK = timedelta(hours=1)
+"""Time by which the two hours after `daily_run_at` are longer on the day when clocks go back."""
+
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -43,29 +46,34 @@ _UNFINISHED = [
 
 
 def freshness(settings: Settings) -> dg.FreshnessPolicy:
-    """Return a policy requiring each table to be materialized within two hours after `daily_run_at`."""
-    late = deadline(settings)
+    """Return a policy requiring each table to be materialized within two hours of `daily_run_at`.
+
+    The deadline is a time of day. On a day when the clocks go forward in between, it is an hour early.
+    """
+    late = (datetime.combine(date.min, settings.daily_run_at) + LATE_AFTER).time()
     return dg.FreshnessPolicy.cron(
-        deadline_cron=f"{late.minute} {late.hour} * * *", lower_bound_delta=LATE_AFTER
+        deadline_cron=f"{late.minute} {late.hour} * * *",
+        lower_bound_delta=LATE_AFTER + _CLOCKS_GO_BACK,
+        timezone=settings.timezone,
     )
 
 
 def daily_schedule(
     settings: Settings, first_partition: date, daily_tables: Sequence[dg.AssetKey]
 ) -> dg.ScheduleDefinition:
-    """Return the schedule that starts the daily run at `daily_run_at` (UTC)."""
-    at = settings.daily_run_at
+    """Return the schedule that runs all daily tables at `daily_run_at`."""
+    at, zone = settings.daily_run_at, settings.timezone
 
     @dg.schedule(
         name="daily_run",
         job=daily_job,
         cron_schedule=f"{at.minute} {at.hour} * * *",
-        execution_timezone="UTC",
+        execution_timezone=zone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=f"Computes yesterday and any earlier missing days, daily at {at:%H:%M} UTC.",
+        description=f"Computes yesterday and any earlier missing days, daily at {at:%H:%M} {zone}.",
     )
     def daily_run(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        yesterday = context.scheduled_execution_time.date() - timedelta(days=1)
+        yesterday = local_day(context.scheduled_execution_time, settings) - timedelta(days=1)
         if yesterday < first_partition:
             return dg.SkipReason(f"The first partition, {first_partition}, has not ended.")
         calendar = DateWindow(first_partition, yesterday)

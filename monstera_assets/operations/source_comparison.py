@@ -6,8 +6,7 @@ ledgers. Otherwise, the fingerprints of all files are compared and, if any diffe
 digests of each day's rows. Files are always read in full, since files with the same size and
 timestamp can have different contents.
 
-Changes to settings, such as a threshold or `earliest_event_date`, are not detected. After such a
-change, rerun all days.
+The settings are not compared. A run refuses settings other than those of the stored days.
 """
 
 from __future__ import annotations
@@ -32,14 +31,16 @@ from monstera_assets.bronze import (
     load_events,
 )
 from monstera_assets.bronze.entity_changes import COMPARED, EntityEffect, entity_effect
-from monstera_assets.bronze.loading import stage
+from monstera_assets.bronze.loading import staged_events
+from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.row_digests import NO_ROWS
-from monstera_assets.operations.partitions import available_partitions, source_range
+from monstera_assets.operations.partitions import available_partitions
+from monstera_assets.operations.source_range import reading, source_range
 from monstera_assets.settings import Settings, SettingsError
-from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
+from monstera_assets.source.fingerprint import FileFingerprint, fingerprint, summary
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import temporary_table
-from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.layout import create_bookkeeping
@@ -142,7 +143,7 @@ def compare_source(
         first = settings.start_date or min(
             [in_source.first, *([loaded.first] if loaded is not None else [])]
         )
-        available = available_partitions(first)
+        available = available_partitions(first, settings.timezone)
         last = min(in_source.last, available.last)
         if loaded is not None:
             last = max(last, loaded.last)
@@ -153,7 +154,9 @@ def compare_source(
             )
         days = DateWindow(first, last)
         events = _compare_events(connection, settings, inputs[_EVENTS], prints[_EVENTS], days)
-        changed_inputs, effect = _compare_entities(connection, settings, inputs, prints)
+        changed_inputs, effect = _compare_entities(
+            connection, reading(settings, first), inputs, prints
+        )
         unfinished = out_of_date(
             connection,
             [asset.table for asset in assets],
@@ -165,7 +168,8 @@ def compare_source(
         events_table = bronze_events.TABLE
         of_entities = {events_table.name: [Cause.ENTITIES]}
         events_behind = out_of_date(connection, [events_table], {}, of_entities, days)
-    load = {*events.every, *effect.event_days, *events_behind.days}
+    event_days = {max(day, days.first) for day in effect.event_days}
+    load = {*events.every, *event_days, *events_behind.days}
     affected = {*load, *unfinished.days}
     if effect.every_day:
         load.update(days)
@@ -252,13 +256,14 @@ def _compare_events(
     _keep_files(connection, source_input, prints)
     if source_input.by_day:
         connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE {_DAYS_NOW} AS SELECT folder_date AS day,"
+            f"CREATE OR REPLACE TEMP TABLE {_DAYS_NOW} AS"
+            f" SELECT greatest(folder_date, DATE '{days.first}') AS day,"
             " count(*) AS size, list(file ORDER BY file.path) AS files,"
-            " md5(files::VARCHAR) AS content FROM compared_files GROUP BY folder_date"
+            " md5(files::VARCHAR) AS content FROM compared_files GROUP BY day"
         )
         differs = "coalesce(now.files, []) <> ledger.files"
         size_before, size_now = "len(ledger.files)", "now.size"
-    elif not _other_files(connection, ledger, days):
+    elif not _other_files(connection, ledger, prints, days):
         missing = _never_loaded(connection, ledger, days)
         if not missing:
             return EventDays()
@@ -315,11 +320,19 @@ def _keep_files(
     )
 
 
-def _other_files(connection: duckdb.DuckDBPyConnection, ledger: str, days: DateWindow) -> bool:
-    """Return whether the ledger has different files, or a different day for undated rows."""
+def _other_files(
+    connection: duckdb.DuckDBPyConnection,
+    ledger: str,
+    prints: Sequence[FileFingerprint],
+    days: DateWindow,
+) -> bool:
+    """Return whether the ledger has different files, or another day for undated rows."""
     [(other, first)] = connection.execute(
-        f"SELECT coalesce(bool_or(files <> coalesce((SELECT list(file ORDER BY file.path) FROM"
-        f" compared_files), [])), false), min(partition_date) FROM ({ledger})"
+        "WITH now AS (SELECT coalesce(list(file ORDER BY file.path), []) AS every,"
+        " [{'path': ?, 'size_bytes': ?::BIGINT, 'sha256': ?}] AS summary FROM compared_files)"
+        " SELECT coalesce(bool_or(files <> every AND files <> summary), false), min(partition_date)"
+        f" FROM ({ledger}) CROSS JOIN now",
+        list(summary(prints)),
     ).fetchall()
     return bool(other) or first != days.first
 
@@ -338,12 +351,13 @@ def _digest_days(
     source_input: SourceInput,
     days: DateWindow,
 ) -> None:
-    rows, malformed = stage(connection, source_input, event_rules.REQUIRED, event_rules.OPTIONAL)
+    reads = reading(settings, days.first)
+    rows, malformed = staged_events(connection, source_input, reads)
+    bind(connection, {event_rules.LAST_DAY: days.last})
     digests = load_events.day_digests(
         rows,
         malformed,
-        by_day=False,
-        earliest=settings.earliest_event_date,
+        reading=reads,
         first_partition=days.first,
     )
     temporary_table(
@@ -362,7 +376,7 @@ def _digest_days(
 
 def _compare_entities(
     connection: duckdb.DuckDBPyConnection,
-    settings: Settings,
+    reads: Reading,
     inputs: Mapping[str, SourceInput],
     prints: Prints,
 ) -> tuple[tuple[str, ...], EntityEffect]:
@@ -392,7 +406,7 @@ def _compare_entities(
     connection.execute(f"USE {_CANDIDATE}")
     create_bookkeeping(connection)
     try:
-        load_entities.entity_batch(inputs, settings.earliest_event_date).write(connection, None)
+        load_entities.entity_batch(inputs, reads).write(connection, None)
         effect = entity_effect(
             connection,
             before=lambda table: f"{quote(warehouse)}.{table.qualified_name}",

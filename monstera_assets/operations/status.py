@@ -31,11 +31,13 @@ from monstera_assets.operations.jobs import (
     WHOLE_GRAPH,
     Due,
 )
+from monstera_assets.operations.recorded_settings import recorded_settings
 from monstera_assets.settings import Settings
 from monstera_assets.settings.alert_urls import LEVELS
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import WarehouseLockedError
 from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
+from monstera_assets.warehouse.recorded_settings import delete_all_days, require_same_settings
 
 if TYPE_CHECKING:
     from dagster import RunRecord
@@ -172,10 +174,16 @@ def read_status(
     )
 
 
-def ensure_writable(settings: Settings) -> None:
-    """Open the database for writing and close it so that a run that cannot write fails early.
+def ensure_writable(settings: Settings, *, rebuild: bool = False) -> None:
+    """Open the database for writing and close it, so that a run that cannot write fails early.
+
+    Args:
+        settings: the configuration.
+        rebuild: whether to delete all computed days, so that they can be computed with other settings.
 
     Raises:
+        ChangedSettingsError: If the stored days were computed with other settings, or cannot be
+            computed again.
         WarehouseError: If another process has locked the database, or the database cannot be
             opened.
     """
@@ -183,8 +191,12 @@ def ensure_writable(settings: Settings) -> None:
         str(settings.database),
         connection_config(settings.memory_limit, settings.threads, settings.temp_directory),
         lock_timeout_seconds=settings.lock_timeout_seconds,
-    ):
-        pass
+    ) as connection:
+        if rebuild:
+            connection.execute("BEGIN TRANSACTION")
+            delete_all_days(connection)
+            connection.execute("COMMIT")  # closing the connection rolls back after an error
+        require_same_settings(connection, str(settings.database), recorded_settings(settings))
 
 
 def _stored(
@@ -368,7 +380,7 @@ def print_line(console: Console, text: str) -> None:
 
 
 def _health(status: Status) -> str:
-    due = f"{status.due.day} was due by {status.due.deadline:%Y-%m-%d %H:%M} UTC"
+    due = f"{status.due.day} was due by {status.due.deadline:%Y-%m-%d %H:%M %Z}"
     lateness = f"late ({due})" if status.late else "not late"
     failing = [f"{count} {level}" for level, count in status.failing_checks.items() if count]
     run = status.last_run

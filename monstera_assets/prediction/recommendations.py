@@ -77,7 +77,7 @@ def known_products(adoptions: ir.Table, catalog: ir.Table, snapshots: ir.Table) 
         last_date=adoptions.adoption_date.max(),
     )
     products = catalog.filter(catalog.tier == "product", catalog.is_active).select(
-        "product_id", "product_name", launched_on=catalog.created_at.date()
+        "product_id", "product_name", launched_on=catalog.created_date
     )
     launched = products.cross_join(snapshots)
     launched = launched.filter(launched.launched_on <= launched.snapshot_date)

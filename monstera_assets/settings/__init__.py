@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.timezone import UTC, checked_timezone
 from monstera_assets.settings.alert_urls import parse_entries, split_entries
 from monstera_assets.settings.entities_created import DEFAULT_ENTITIES_CREATED, EntityCreated
 
@@ -57,10 +58,21 @@ class Settings(BaseSettings):
     source: Path = Field(Path("seeds"), description="The folder that contains the input files.")
     database: Path = Field(Path("data/monstera.duckdb"), description="The warehouse's DuckDB file.")
     start_date: date | None = Field(
-        None, description="The first daily partition. Default: the earliest date in the source."
+        None,
+        description="The first daily partition. It also contains the facts from earlier days. Default:"
+        " the first day with an accepted event or subscription event.",
+    )
+    timezone: str = Field(
+        UTC,
+        description="The time zone of all days, as an IANA name such as Europe/Berlin. Timestamps are"
+        " always stored in UTC.",
     )
     earliest_event_date: date = Field(
-        date(1990, 1, 1), description="Events before this date are rejected."
+        date(1990, 1, 1), description="Rows dated before this day are rejected."
+    )
+    null_words: tuple[str, ...] = Field(
+        ("NULL", "\\N", "null", "None", "NaN", "NaT"),
+        description="Values that count as missing, in addition to empty text.",
     )
     memory_limit: str | None = Field(
         None,
@@ -78,8 +90,8 @@ class Settings(BaseSettings):
     )
     daily_run_at: time = Field(
         time(5, 0),
-        description="Start time of the daily run, as HH:MM in UTC. By then, the source must contain"
-        " yesterday's data.",
+        description="Start time of the daily run, as HH:MM in `timezone`. By then, the source must"
+        " contain yesterday's data.",
     )
     export_directory: Path | None = Field(
         None,
@@ -120,6 +132,11 @@ class Settings(BaseSettings):
     def dashboards(self) -> Path:
         """The dashboard folder."""
         return self.dashboard_directory or self.database.parent / "dashboards"
+
+    @field_validator("timezone")
+    @classmethod
+    def _check_timezone(cls, value: str) -> str:
+        return checked_timezone(value)
 
     @field_validator("alert_urls", mode="before")
     @classmethod

@@ -82,7 +82,7 @@ def silver_account_churn_features(
     lapses = _lapses(history, as_of, oldest)
     rows = ma.left_joined(rows, *before, lapses, on=["account_id", "snapshot"])
     rows = rows.inner_join(
-        bronze_accounts.select("account_id", created_on=ibis._.account_created_at.date()),
+        bronze_accounts.select("account_id", created_on=ibis._.created_date),
         "account_id",
     )
     return rows.mutate(

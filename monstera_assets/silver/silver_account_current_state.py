@@ -6,8 +6,12 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets import authoring as ma
+from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.silver import state_tables
 from monstera_assets.silver.silver_account_state_intervals import STATE_COLUMNS, states_on
+
+UNKNOWN_TIER = "unknown"
+"""Tier of an account for which the source states none."""
 
 TABLE = ma.declare_table(
     "silver_account_current_state",
@@ -22,9 +26,11 @@ TABLE = ma.declare_table(
 @ma.table_asset(
     TABLE, previews=[ma.distribution("accounts", name) for name in ("current_state", "health_band")]
 )
-def silver_account_current_state(silver_account_state_intervals: ir.Table) -> ir.Table:
+def silver_account_current_state(
+    silver_account_state_intervals: ir.Table, *, timezone: str = UTC
+) -> ir.Table:
     """Return the intervals that contain the as-of date."""
-    now = state_tables.current(silver_account_state_intervals)
+    now = state_tables.current(silver_account_state_intervals, timezone)
     states = states_on(now, ma.day_number(now.as_of_date))
     return now.select("account_id", "as_of_date", "state_updated_at", **states)
 
@@ -51,9 +57,23 @@ def accounts_table_is_up_to_date(
         "account_id", **{there: bronze_accounts[name] for name, there in in_table.items()}
     )
     both = paid.inner_join(accounts, "account_id")
+    # Without stated seats, the current seats are the number of users.
+    both = both.mutate(table_seats=ibis.coalesce(both.table_seats, both.total_seats))
     return both.filter(
         ibis.or_(*(~both[name].identical_to(both[there]) for name, there in in_table.items()))
     ).select("account_id", *(column for pair in in_table.items() for column in pair))
+
+
+@ma.rule(TABLE, blocking=False)
+def tiers_are_in_the_list(
+    silver_account_current_state: ir.Table, *, policy: ma.LifecyclePolicy
+) -> ir.Table:
+    """Each account's tier is one of subscription_tiers, or the source states no tier."""
+    current = silver_account_current_state
+    known = [*policy.subscription_tiers, UNKNOWN_TIER]
+    return current.filter(current.subscription_tier.notin(known)).select(
+        "account_id", "subscription_tier"
+    )
 
 
 @ma.rule(TABLE, blocking=False)

@@ -39,7 +39,7 @@ def one_row_per_account_and_day(
     silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Each account has exactly one row per day since its creation."""
-    created = bronze_accounts.account_created_at.date()
+    created = bronze_accounts.created_date
     starts = bronze_accounts.select("account_id", start_date=created)
     return state_tables.days_not_in_history(
         silver_account_state_history, starts, ["account_id"], window
@@ -66,6 +66,7 @@ def seats_recomputed_from_raw_events(
     silver_account_state_history: ir.Table,
     bronze_events: ir.Table,
     bronze_users: ir.Table,
+    bronze_accounts: ir.Table,
     *,
     window: ma.Window,
 ) -> ir.Table:
@@ -80,7 +81,10 @@ def seats_recomputed_from_raw_events(
     events = bronze_events.filter(
         bronze_events.is_qualifying_event, bronze_events.entity_type == "user"
     )
-    seen = events.inner_join(bronze_users, events.entity_id == bronze_users.user_id)
+    created = bronze_accounts.select("account_id", created_date=bronze_accounts.created_date)
+    people = bronze_users.inner_join(created, "account_id")
+    seen = events.inner_join(people, events.entity_id == people.user_id)
+    seen = seen.filter(seen.event_date >= seen.created_date)
     seen = seen.select("account_id", "user_id", seen_on=seen.event_date).distinct()
     days_ago = ma.day_number(dates.snapshot_date) - ma.day_number(seen.seen_on)
     counted = dates.inner_join(seen, days_ago.between(0, 29))
@@ -90,17 +94,19 @@ def seats_recomputed_from_raw_events(
     rows = silver_account_state_history.semi_join(dates, "snapshot_date")
     both = rows.left_join(counted, ["account_id", "snapshot_date"])
     seats = both.counted_seats.fill_null(0)
-    utilization = ibis.ifelse(both.total_seats > 0, ma.ratio(seats * 100, both.total_seats), 0.0)
-    return both.filter(
-        (both.active_seats != seats) | ((both.seat_utilization_pct - utilization).abs() > 1e-9)
-    ).select("account_id", "snapshot_date", "active_seats", "counted_seats", "total_seats")
+    utilization = ma.ratio(seats * 100, both.total_seats)
+    agrees = (both.seat_utilization_pct - utilization).abs() <= 1e-9
+    neither = both.seat_utilization_pct.isnull() & utilization.isnull()
+    return both.filter((both.active_seats != seats) | ~(agrees.fill_null(False) | neither)).select(
+        "account_id", "snapshot_date", "active_seats", "counted_seats", "total_seats"
+    )
 
 
 @ma.rule(TABLE, blocking=False)
 def seats_within_contract(silver_account_state_history: ir.Table, *, window: ma.Window) -> ir.Table:
-    """No account uses more seats than it has purchased."""
+    """No account uses more seats than it has purchased, where seats are counted."""
     rows = ma.within(silver_account_state_history, "snapshot_date", window)
-    rows = rows.filter(rows.active_seats > rows.total_seats)
+    rows = rows.filter(rows.seat_utilization_pct > 100)
     return rows.group_by("account_id").aggregate(
         days=rows.count(),
         first_day=rows.snapshot_date.min(),

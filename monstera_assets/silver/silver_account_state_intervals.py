@@ -6,7 +6,6 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets import authoring as ma
-from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
 from monstera_assets.lifecycle.accounts import account_intervals
 from monstera_assets.lifecycle.states import FrozenReason, HealthBand
 from monstera_assets.silver import state_tables
@@ -24,23 +23,27 @@ STATE_COLUMNS = (
     ma.Column(
         "subscription_tier",
         "string",
-        "Subscription tier; trial before the first payment.",
-        allowed=SUBSCRIPTION_TIERS,
+        "Subscription tier; trial before the first payment, and unknown if the source has none.",
     ),
-    ma.Column("total_seats", "int64", "Number of seats purchased."),
+    ma.Column(
+        "total_seats",
+        "int64",
+        "Number of seats purchased or, if the source has none, of the account's users who are not"
+        " deleted. If 0, seats are not counted.",
+    ),
     ma.Column(
         "active_seats", "int64", "Number of users with a qualifying event in the last 30 days."
     ),
-    ma.Column(
+    ma.nullable(
         "seat_utilization_pct",
         "float64",
-        "100 x active_seats / total_seats; 0 if total_seats is 0. The value can exceed 100.",
+        "100 x active_seats / total_seats; null if total_seats is 0. The value can exceed 100.",
     ),
     ma.Column("health_score", "float64", "Mean of the four health components, between 0 and 100."),
     ma.Column(
         "seat_utilization_score",
         "float64",
-        "Health component: seat_utilization_pct, capped at 100.",
+        "Health component: seat_utilization_pct, capped at 100; 100 if seats are not counted.",
     ),
     ma.Column(
         "product_breadth_score",

@@ -16,6 +16,7 @@ TABLE = ma.declare_table(
     " each day? Days with no product events have no row.",
     key=("user_id", "activity_date"),
     partition_column="activity_date",
+    takes_earlier_rows=True,
     columns=(
         ma.USER_ID,
         ma.ACTIVITY_DATE,
@@ -142,9 +143,9 @@ def counts_are_possible(
     rows = ma.within(silver_cross_product_activity, "activity_date", window)
     runs = silver_workflow_runs
     completed = runs.filter(runs.completed_at.notnull())
-    completed = completed.group_by(
-        user_id="user_id", activity_date=completed.completed_at.date()
-    ).aggregate(runs=completed.count())
+    completed = completed.group_by("user_id", activity_date="last_step_date").aggregate(
+        runs=completed.count()
+    )
     both = ma.left_joined(rows, completed, on=TABLE.key)
     # The workflow runs are as of the as-of date, so later completions are missing.
     known = both.activity_date <= runs.aggregate(day=runs.as_of_date.max()).day.as_scalar()

@@ -85,9 +85,9 @@ def silver_cross_product_analytics(
         # The order is fixed because it affects the last bits of a floating-point sum.
         entropy=adopted.term.collect(order_by=adopted.product_id).sums(),
         first_product_id=adopted.product_id.first(order_by=in_order),
-        first_adoption_date=adopted.first_access_at.min().date(),
+        first_adoption_date=adopted.first_access_date.min(),
         latest_product_id=adopted.product_id.first(order_by=in_reverse),
-        latest_adoption_date=adopted.first_access_at.max().date(),
+        latest_adoption_date=adopted.first_access_date.max(),
     )
     products = active_products(bronze_product_catalog)
     people = silver_user_current_state.select("user_id", "as_of_date")

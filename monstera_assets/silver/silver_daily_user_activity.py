@@ -15,6 +15,7 @@ TABLE = ma.declare_table(
     " row with a null product.",
     key=("user_id", "product_id", "activity_date"),
     partition_column="activity_date",
+    takes_earlier_rows=True,
     columns=(
         ma.USER_ID,
         ma.ACTIVITY_DATE,

@@ -14,6 +14,7 @@ TABLE = ma.declare_table(
     " feature. Retired features and the features of retired products are excluded.",
     key=("user_id", "feature_id", "activity_date"),
     partition_column="activity_date",
+    takes_earlier_rows=True,
     columns=(
         ma.USER_ID,
         ma.ACTIVITY_DATE,

@@ -8,8 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets import authoring as ma
-from monstera_assets.bronze.bronze_accounts import SUBSCRIPTION_TIERS
-from monstera_assets.bronze.bronze_product_catalog import product_of_node
+from monstera_assets.bronze.bronze_product_catalog import PRODUCT_TIERS, product_of_node
 from monstera_assets.bronze.event_rules import EVENT_COLUMNS
 
 _KEPT = (
@@ -18,6 +17,8 @@ _KEPT = (
 )
 _OF_USERS = ("account_id", "country", "plan_type", "acquisition_source", "account_tier")
 
+_ADDRESS = r"^[\pL\pN._%+'-]+@[\pL\pN-]+(\.[\pL\pN-]+)+$"
+
 TABLE = ma.declare_table(
     "silver_events_enriched",
     grain="one event",
@@ -25,6 +26,7 @@ TABLE = ma.declare_table(
     " account attributes come from the latest rows and are null for events of other entity types.",
     key=("event_id",),
     partition_column="event_date",
+    takes_earlier_rows=True,
     columns=(
         *(column for column in EVENT_COLUMNS if column.name in _KEPT),
         ma.product_column(
@@ -43,12 +45,8 @@ TABLE = ma.declare_table(
         ma.nullable(
             "acquisition_source", "string", "User's acquisition source; null for other entities."
         ),
-        ma.Column(
-            "account_tier",
-            "string",
-            "Tier of the user's account.",
-            nullable=True,
-            allowed=SUBSCRIPTION_TIERS,
+        ma.nullable(
+            "account_tier", "string", "Tier of the user's account; null for other entities."
         ),
         ma.nullable(
             "days_since_signup", "int64", "Days from signup to the event; null for other entities."
@@ -68,7 +66,7 @@ def silver_events_enriched(
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
     people = bronze_users.inner_join(
         bronze_accounts.select("account_id", account_tier="subscription_tier"), "account_id"
-    ).select("user_id", *_OF_USERS, signup_day=ma.day_number(bronze_users.user_created_at.date()))
+    ).select("user_id", *_OF_USERS, signup_day=ma.day_number(bronze_users.signup_date))
     events = bronze_events.left_join(nodes, bronze_events.product_id == nodes.node_id)
     events = events.left_join(
         people, [events.entity_id == people.user_id, events.entity_type == "user"]
@@ -85,35 +83,21 @@ def silver_events_enriched(
 
 
 @ma.rule(TABLE)
-def typed_events_have_a_product(
+def flags_follow_the_catalog(
     silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
 ) -> ir.Table:
-    """Every event whose event type belongs to a product has a product."""
-    events = ma.within(silver_events_enriched, "event_date", window)
-    events = events.filter(events.product_id.isnull())
-    listed = catalog_event_types(bronze_product_catalog).select("event_type").distinct()
-    return events.semi_join(listed, "event_type").select("event_id", "event_date", "event_type")
+    """Flags of events in a product are those of the catalog where it lists the event type.
 
-
-@ma.rule(TABLE)
-def flags_agree_with_catalog(
-    silver_events_enriched: ir.Table, bronze_product_catalog: ir.Table, *, window: ma.Window
-) -> ir.Table:
-    """Qualifying and activation flags match the catalog wherever it lists event types."""
+    The lists of the event's node and of the nodes above it apply.
+    """
     events = ma.within(silver_events_enriched, "event_date", window)
-    events = events.filter(events.product_id.notnull())
-    listed = catalog_event_types(bronze_product_catalog)
-    has_lists = listed.select(listing_id=listed.node_id).distinct()
-    named = events.left_join(has_lists, events.feature_id == has_lists.listing_id)
-    named = named.mutate(lists_of=ibis.coalesce(named.listing_id, named.product_id))
-    named = named.semi_join(has_lists, named.lists_of == has_lists.listing_id)
-    listed = listed.rename(lists_of="node_id")
-    both = ma.left_joined(named, listed, on=["lists_of", "event_type"])
-    qualifies = both.qualifies.fill_null(False)
-    activates = both.activates.fill_null(False)
+    events = events.mutate(node_id=ibis.coalesce(events.feature_id, events.product_id))
+    listed = _listed_for_nodes(bronze_product_catalog)
+    both = events.inner_join(listed, ["node_id", "event_type"])
     return both.filter(
-        (both.is_qualifying_event != qualifies) | (both.is_activation_event != activates)
-    ).select("event_id", "event_date", "event_type", "lists_of")
+        (both.is_qualifying_event != (both.qualifies | both.activates))
+        | (both.is_activation_event != both.activates)
+    ).select("event_id", "event_date", "event_type", "node_id")
 
 
 @ma.rule(TABLE)
@@ -122,7 +106,8 @@ def no_email_leaves_bronze(
 ) -> ir.Table:
     """No event's `metadata` contains a user's email address.
 
-    `metadata` is the only free-text column in silver and gold. Tests cover every other column.
+    `metadata` is the only free-text column in silver and gold. Tests cover every other column. Texts
+    in `email` that are not addresses, such as `@` or `-`, are not searched for.
     """
     events = ma.within(silver_events_enriched, "event_date", window)
     events = events.filter(events.metadata.contains("@"))
@@ -132,6 +117,7 @@ def no_email_leaves_bronze(
     )
     words = words.filter(words.word.contains("@"))
     addresses = bronze_users.select(address=bronze_users.email.lower()).distinct()
+    addresses = addresses.filter(addresses.address.re_search(_ADDRESS))
     found = words.semi_join(
         addresses, words.word.re_replace(r"^[.]+|[.]+$", "") == addresses.address
     )
@@ -155,4 +141,23 @@ def catalog_event_types(catalog: ir.Table) -> ir.Table:
     )
     return listed.group_by("node_id", "event_type").aggregate(
         qualifies=(listed.kind == "qualifying").any(), activates=(listed.kind == "activation").any()
+    )
+
+
+def _listed_for_nodes(catalog: ir.Table) -> ir.Table:
+    """Return the event types that the catalog lists for each node or a node above it.
+
+    Columns: those of `catalog_event_types`.
+    """
+    nodes = catalog.select(above_id="product_id", parent_id="parent_product_id")
+    step = catalog.select(node_id="product_id", at_id="product_id")
+    steps = [step]
+    for _ in PRODUCT_TIERS[1:]:
+        step = step.inner_join(nodes, step.at_id == nodes.above_id)
+        step = step.filter(step.parent_id.notnull()).select("node_id", at_id=step.parent_id)
+        steps.append(step)
+    listed = catalog_event_types(catalog).rename(at_id="node_id")
+    found = ibis.union(*steps).inner_join(listed, "at_id")
+    return found.group_by("node_id", "event_type").aggregate(
+        qualifies=found.qualifies.any(), activates=found.activates.any()
     )

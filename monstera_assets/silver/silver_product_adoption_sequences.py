@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 from monstera_assets import authoring as ma
 
 ARROW = " > "
+_MARK = ARROW.strip()
 PERIOD_DAYS = 30
 RETENTION_FROM = (30, 90)
 """Number of days after an adoption at which each retention period starts."""
@@ -22,7 +23,11 @@ TABLE = ma.declare_table(
     " toward exactly one path, which contains all products that the user adopted.",
     key=("path",),
     columns=(
-        ma.Column("path", "string", f"Product ids, separated by `{ARROW}`."),
+        ma.Column(
+            "path",
+            "string",
+            f"Product ids, separated by `{ARROW}`. Within an id, `{_MARK}` is doubled.",
+        ),
         ma.Column("path_length", "int64", "Number of products."),
         ma.product_column("first_product_id", "First product in the path."),
         ma.product_column("last_product_id", "Last product in the path."),
@@ -78,11 +83,13 @@ def silver_product_adoption_sequences(
     adoptions = _with_retention(silver_user_product_adoptions, silver_daily_user_activity)
     so_far = ibis.cumulative_window(group_by="user_id", order_by="sequence_number")
     before = ibis.window(group_by="user_id", order_by="sequence_number", preceding=(None, 1))
+    # An id that contains the separator must not look like two ids.
+    escaped = adoptions.product_id.replace(_MARK, _MARK * 2)
     steps = adoptions.mutate(
-        path=adoptions.product_id.collect().over(so_far).join(ARROW),
+        path=escaped.collect().over(so_far).join(ARROW),
         previous_path=ibis.ifelse(
             adoptions.sequence_number > 1,
-            adoptions.product_id.collect().over(before).join(ARROW),
+            escaped.collect().over(before).join(ARROW),
             None,
         ),
         first_product_id=adoptions.product_id.first().over(so_far),
@@ -120,6 +127,11 @@ def silver_product_adoption_sequences(
             for start in RETENTION_FROM
         },
     )
+
+
+def products_in(path: str) -> list[str]:
+    """Return the ids of the products in a path."""
+    return [product.replace(_MARK * 2, _MARK) for product in path.split(ARROW)]
 
 
 def _with_retention(adoptions: ir.Table, activity: ir.Table) -> ir.Table:

@@ -128,7 +128,7 @@ def silver_product_affinity(
 def _pairs(catalog: ir.Table, as_of: ir.Table) -> ir.Table:
     """Return all ordered pairs of products available on the as-of date."""
     products = catalog.filter(catalog.tier == "product", catalog.is_active).cross_join(as_of)
-    products = products.filter(products.created_at.date() <= products.as_of_date)
+    products = products.filter(products.created_date <= products.as_of_date)
     first = products.select("as_of_date", "users_eligible", first_product_id=products.product_id)
     second = products.select(second_product_id=products.product_id)
     return first.inner_join(second, first.first_product_id != second.second_product_id)

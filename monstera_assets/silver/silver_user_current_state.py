@@ -5,6 +5,7 @@ from __future__ import annotations
 import ibis.expr.types as ir
 
 from monstera_assets import authoring as ma
+from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.silver import state_tables
 from monstera_assets.silver.silver_user_state_intervals import CURRENT_COLUMNS
 
@@ -27,9 +28,11 @@ TABLE = ma.declare_table(
 
 
 @ma.table_asset(TABLE, previews=[ma.distribution("users", "platform_state")])
-def silver_user_current_state(silver_user_state_intervals: ir.Table) -> ir.Table:
+def silver_user_current_state(
+    silver_user_state_intervals: ir.Table, *, timezone: str = UTC
+) -> ir.Table:
     """Return the intervals that contain the as-of date."""
-    now = state_tables.current(silver_user_state_intervals)
+    now = state_tables.current(silver_user_state_intervals, timezone)
     today = ma.day_number(now.as_of_date)
     return now.mutate(
         days_since_signup=today - ma.day_number(now.signup_date),

@@ -21,9 +21,7 @@ TABLE = ma.declare_table(
         ma.Column(
             "adopted_at", "timestamp", "Time of the first event of any kind in the product, UTC."
         ),
-        ma.Column(
-            "adoption_date", "date", "UTC date of the first event of any kind in the product."
-        ),
+        ma.Column("adoption_date", "date", "Date of the first event of any kind in the product."),
         ma.Column(
             "sequence_number",
             "int64",
@@ -55,10 +53,8 @@ def silver_user_product_adoptions(
     """Number each user's adopted products in the order of first access."""
     states = silver_user_product_states
     adopted = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
-    signups = bronze_users.select("user_id", signup_date=bronze_users.user_created_at.date())
-    adopted = adopted.inner_join(signups, "user_id").mutate(
-        adoption_date=adopted.first_access_at.date()
-    )
+    signups = bronze_users.select("user_id", signup_date=bronze_users.signup_date)
+    adopted = adopted.inner_join(signups, "user_id").mutate(adoption_date=adopted.first_access_date)
     in_order = ibis.window(group_by="user_id", order_by=["first_access_at", "product_id"])
     of_user = ibis.window(group_by="user_id")
     adoption_day = ma.day_number(adopted.adoption_date)

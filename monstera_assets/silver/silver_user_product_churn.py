@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
 
 import ibis
@@ -10,6 +11,7 @@ import ibis.expr.types as ir
 from monstera_assets import authoring as ma
 from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES, KEY_COLUMNS
+from monstera_assets.silver.silver_user_state_transitions import transitions_in
 
 
 class WhatFollowed(StrEnum):
@@ -87,24 +89,20 @@ TABLE = ma.declare_table(
 )
 
 
-@ma.table_asset(
-    TABLE,
-    days={
-        "silver_user_state_transitions": ma.ALL_DAYS,
-        "silver_user_product_state_history": ma.ALL_DAYS,
-    },
-)
+@ma.table_asset(TABLE)
 def silver_user_product_churn(
-    silver_user_state_transitions: ir.Table,
-    silver_user_product_state_history: ir.Table,
+    silver_user_state_intervals: ir.Table,
+    silver_user_product_state_intervals: ir.Table,
     silver_user_current_state: ir.Table,
 ) -> ir.Table:
     """Join each churn from a product to the transitions that followed it."""
     people = silver_user_current_state
-    moves = silver_user_state_transitions.cross_join(
-        people.aggregate(as_of_date=people.as_of_date.max())
+    moves = transitions_in(
+        ma.Window.of(date.min, date.max),
+        silver_user_state_intervals,
+        silver_user_product_state_intervals,
     )
-    moves = moves.filter(moves.transition_date <= moves.as_of_date)
+    moves = moves.cross_join(people.aggregate(as_of_date=people.as_of_date.max()))
     platform = moves.filter(moves.scope == "platform")
     in_order = ibis.window(group_by="user_id", order_by=["transition_date", "product_id"])
     left = moves.filter(moves.to_state == ma.ProductState.CHURNED)
@@ -131,7 +129,7 @@ def silver_user_product_churn(
         churns,
         platform_churn,
         again.group_by(TABLE.key).aggregate(returned_on=again.back_on.min()),
-        _other_products(churns, silver_user_product_state_history),
+        _other_products(churns, silver_user_product_state_intervals),
         _on_the_platform(churns, platform, people),
         on=TABLE.key,
     )
@@ -151,11 +149,18 @@ def silver_user_product_churn(
     ).drop("platform_since")
 
 
-def _other_products(churns: ir.Table, history: ir.Table) -> ir.Table:
+def _other_products(churns: ir.Table, intervals: ir.Table) -> ir.Table:
     """Count the products in which the user was active on that day, excluding the churned product."""
-    active = history.filter(history.current_state.isin(IN_USE))
-    active = active.select("user_id", churned_on="snapshot_date")
-    found = churns.inner_join(active, ["user_id", "churned_on"])
+    active = intervals.filter(intervals.current_state.isin(IN_USE))
+    active = active.select("user_id", "valid_from", "valid_to")
+    found = churns.inner_join(
+        active,
+        [
+            "user_id",
+            churns.churned_on >= active.valid_from,
+            (churns.churned_on < active.valid_to).fill_null(True),
+        ],
+    )
     return found.group_by(TABLE.key).aggregate(other_products_active=found.count())
 
 
@@ -181,12 +186,20 @@ def _on_the_platform(churns: ir.Table, platform: ir.Table, current: ir.Table) ->
     )
 
 
+def _first_day(history: ir.Table) -> ir.DateScalar:
+    """Return the first day of the history. Intervals and churns can be older."""
+    return history.aggregate(day=history.snapshot_date.min()).as_scalar()
+
+
 @ma.rule(TABLE)
 def agree_with_transitions(
-    silver_user_product_churn: ir.Table, silver_user_state_transitions: ir.Table
+    silver_user_product_churn: ir.Table,
+    silver_user_state_transitions: ir.Table,
+    silver_user_state_history: ir.Table,
 ) -> ir.Table:
     """The churns match all transitions to churned_from_product, and churn_number has no gaps."""
     churns = silver_user_product_churn
+    stored = churns.filter(churns.churned_on >= _first_day(silver_user_state_history))
     as_of = churns.aggregate(day=churns.as_of_date.max())
     moves = silver_user_state_transitions
     moves = moves.filter(
@@ -194,7 +207,7 @@ def agree_with_transitions(
         (moves.transition_date <= as_of.day.as_scalar()).fill_null(True),
     ).rename(churned_on="transition_date")
     columns = (*TABLE.key, "from_state")
-    differing = ma.differing_rows(churns.select(*columns), moves.select(*columns))
+    differing = ma.differing_rows(stored.select(*columns), moves.select(*columns))
     in_order = ibis.window(group_by="user_id", order_by=["churned_on", "product_id"])
     numbered = churns.mutate(expected=ibis.row_number().over(in_order) + 1)
     wrong = numbered.filter(
@@ -212,6 +225,7 @@ def platform_state_is_the_historys(
 ) -> ir.Table:
     """The platform state on the day of each churn matches silver_user_state_history."""
     churns, history = silver_user_product_churn, silver_user_state_history
+    churns = churns.filter(churns.churned_on >= _first_day(history))
     days = history.select("user_id", churned_on="snapshot_date", state="platform_state")
     days = days.semi_join(churns, ["user_id", "churned_on"])
     both = ma.left_joined(churns, days, on=["user_id", "churned_on"])

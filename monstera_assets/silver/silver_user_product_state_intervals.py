@@ -25,6 +25,7 @@ STATE_COLUMNS = (
     ma.Column(
         "first_access_at", "timestamp", "Time of the first event of any kind in the product, UTC."
     ),
+    ma.Column("first_access_date", "date", "Date of the first event of any kind in the product."),
     ma.LAST_QUALIFYING_EVENT_AT,
     ma.ACTIVATION_DATE,
     ma.TOTAL_QUALIFYING_EVENTS,
@@ -64,6 +65,7 @@ def silver_user_product_state_intervals(
         intervals,
         as_of,
         state_since=ma.day_date(intervals.state_since),
+        first_access_date=ma.day_date(intervals.start_day),
         activation_date=ma.day_date(intervals.activation_day),
         total_qualifying_events=intervals.total_qualifying_events.fill_null(0),
     )

@@ -6,6 +6,7 @@ import ibis.expr.types as ir
 
 from monstera_assets import authoring as ma
 from monstera_assets.lifecycle.products import KEYS, active_products
+from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.silver import state_tables
 from monstera_assets.silver.silver_user_product_state_intervals import KEY_COLUMNS
 
@@ -33,6 +34,11 @@ TABLE = ma.declare_table(
             "timestamp",
             "Time of the first event of any kind in the product, UTC; null if none.",
         ),
+        ma.nullable(
+            "first_access_date",
+            "date",
+            "Date of the first event of any kind in the product; null if none.",
+        ),
         ma.LAST_QUALIFYING_EVENT_AT,
         ma.ACTIVATION_DATE,
         ma.TOTAL_QUALIFYING_EVENTS,
@@ -47,12 +53,14 @@ def silver_user_product_states(
     silver_user_state_intervals: ir.Table,
     silver_user_product_state_intervals: ir.Table,
     bronze_product_catalog: ir.Table,
+    *,
+    timezone: str = UTC,
 ) -> ir.Table:
     """Return every user who signed up by the as-of date, combined with every active product."""
-    people = state_tables.current(silver_user_state_intervals)
+    people = state_tables.current(silver_user_state_intervals, timezone)
     people = people.select("user_id", "signup_date", "as_of_date", "state_updated_at")
     grid = people.cross_join(active_products(bronze_product_catalog).select("product_id"))
-    adopted = state_tables.current(silver_user_product_state_intervals)
+    adopted = state_tables.current(silver_user_product_state_intervals, timezone)
     dense = ma.left_joined(grid, adopted.drop("as_of_date", "state_updated_at"), on=KEYS)
     return dense.mutate(
         current_state=dense.current_state.fill_null(ma.ProductState.NEVER_ADOPTED),

@@ -132,7 +132,7 @@ def silver_user_segment_history(
     """Compute intervals of constant behavior, expand them to days and assign the segments."""
     features = feature_of_node(bronze_product_catalog)
     features = features.filter(features.node_id == features.feature_id)
-    signup_day = ma.day_number(bronze_users.user_created_at.date())
+    signup_day = ma.day_number(bronze_users.signup_date)
     facts = behavior.Facts.of(
         silver_daily_user_activity,
         silver_daily_user_feature_activity,
@@ -188,8 +188,10 @@ def _recent_runs(runs: ir.Table, window: ma.Window) -> ir.Table:
     first, last = ma.day_number(window.first), ma.day_number(window.last)
     days = runs.select(
         "user_id",
-        started_day=ma.day_number(runs.started_at.date()),
-        completed_day=ma.day_number(runs.completed_at.date()),
+        started_day=ma.day_number(runs.started_date),
+        completed_day=ibis.ifelse(
+            runs.completed_at.notnull(), ma.day_number(runs.last_step_date), None
+        ),
     )
     recent = days.filter(days.started_day > first - RECENT_DAYS, days.started_day <= last)
     return recent.mutate(

@@ -11,14 +11,15 @@ TABLE = ma.declare_table(
     "silver_user_sessions",
     grain="one user, session and day",
     description="What did each user do in each session? Sessions are defined by the source. A"
-    " session that crosses midnight (UTC) has one row per day, so that each day can be computed"
+    " session that crosses midnight has one row per day, so that each day can be computed"
     " without the next day's events.",
     key=("user_id", "session_id", "session_date"),
     partition_column="session_date",
+    takes_earlier_rows=True,
     columns=(
         ma.USER_ID,
         ma.Column("session_id", "string", "Identifier of the session."),
-        ma.Column("session_date", "date", "UTC date of the events in this row."),
+        ma.Column("session_date", "date", "Date of the events in this row."),
         ma.Column("session_started_at", "timestamp", "Time of the first event in the row, UTC."),
         ma.Column("session_ended_at", "timestamp", "Time of the last event in the row, UTC."),
         ma.Column("duration_seconds", "int64", "Whole seconds from the first to the last event."),

@@ -23,9 +23,11 @@ TABLE = ma.declare_table(
     columns=(
         *RUN_COLUMNS,
         ma.Column("started_at", "timestamp", "Time of the first event of step 1, UTC."),
-        ma.Column("steps", "int64", "Number of steps in the workflow."),
+        ma.Column("started_date", "date", "Date of the first event of step 1."),
+        ma.Column("steps", "int64", "Number of steps of the workflow."),
         ma.Column("steps_reached", "int64", "Number of steps reached in order, at least 1."),
         ma.Column("last_step_at", "timestamp", "Time of the last step reached, UTC."),
+        ma.Column("last_step_date", "date", "Date of the last step reached."),
         ma.Column(
             "status",
             "string",
@@ -56,7 +58,9 @@ def silver_workflow_runs(
         as_of_date(silver_user_state_history), silver_workflow_steps, bronze_workflows, policy
     )
     return runs.mutate(
+        started_date=ma.day_date(runs.started_day),
         last_step_at=runs.reached_at[runs.steps_reached - 1],
+        last_step_date=ma.day_date(runs.last_step_day),
         hours_to_complete=ma.hours_between(runs.started_at, runs.completed_at),
     ).select(ma.column_names(TABLE.columns))
 
@@ -94,8 +98,8 @@ def status_fits_steps(silver_workflow_runs: ir.Table, *, policy: ma.LifecyclePol
     """A run is completed if and only if it reached all steps within workflow_days."""
     runs = silver_workflow_runs
     completed = runs.status == RunStatus.COMPLETED
-    age = ma.day_number(runs.as_of_date) - ma.day_number(runs.started_at.date())
-    took = ma.day_number(runs.last_step_at.date()) - ma.day_number(runs.started_at.date())
+    age = ma.day_number(runs.as_of_date) - ma.day_number(runs.started_date)
+    took = ma.day_number(runs.last_step_date) - ma.day_number(runs.started_date)
     return runs.filter(
         (completed != (runs.steps_reached == runs.steps))
         | (completed != runs.completed_at.notnull())

@@ -31,12 +31,13 @@ TABLE = ma.declare_table(
     " steps are included. silver_workflow_runs shows how far each run got.",
     key=("event_id", "workflow_id", "step_number"),
     partition_column="step_date",
+    takes_earlier_rows=True,
     columns=(
         *RUN_COLUMNS,
         ma.STEP_NUMBER,
         ma.Column("event_id", "string", "Identifier of the event."),
         ma.Column("step_at", "timestamp", "Time of the event, UTC."),
-        ma.Column("step_date", "date", "UTC date of the event."),
+        ma.Column("step_date", "date", "Date of the event."),
     ),
 )
 

@@ -13,6 +13,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets import authoring as ma
+from monstera_assets.bronze.local_time import local_midnight
 from monstera_assets.checks.rules import NOT_EVALUATED
 from monstera_assets.lifecycle.intervals import on_each_day
 
@@ -95,10 +96,11 @@ def up_to(as_of: ir.DateValue, events: ir.Table) -> ir.Table:
     return events.filter(events.event_date <= as_of)
 
 
-def current(intervals: ir.Table) -> ir.Table:
-    """Return the intervals that contain the as-of date, with that date's end as `state_updated_at`."""
+def current(intervals: ir.Table, timezone: str) -> ir.Table:
+    """Return the intervals that contain the as-of date, with its end as `state_updated_at`."""
     now = intervals.filter(intervals.valid_to.isnull())
-    return now.mutate(state_updated_at=now.as_of_date.cast("timestamp") + ibis.interval(days=1))
+    next_day = ma.days_earlier(now.as_of_date, -1)
+    return now.mutate(state_updated_at=local_midnight(next_day, timezone))
 
 
 def cover_every_day(table: ma.Table) -> ma.Rule:

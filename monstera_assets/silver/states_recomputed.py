@@ -43,7 +43,6 @@ _IN_PRODUCTS = (
     *(ProductState.NEW, ProductState.ACTIVE, ProductState.DORMANT, ProductState.CHURNED),
     *(ProductState.ACTIVE, ProductState.REACTIVATED),
 )
-_TIERS = ("trial", "starter", "professional", "enterprise")
 
 
 @rule(USER_HISTORY)
@@ -61,9 +60,7 @@ def states_recomputed_from_facts(
     """On the run's last day, states match those computed directly from the framework's rules."""
     day, events = window.last, bronze_subscription_events
     use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
-    users = bronze_users.select(
-        "user_id", "account_id", start_date=bronze_users.user_created_at.date()
-    )
+    users = bronze_users.select("user_id", "account_id", start_date=bronze_users.signup_date)
     users = users.filter(users.start_date <= day)
     deletions = events.filter(
         events.event_type == "user_deleted", events.entity_type == "user", events.event_date <= day
@@ -219,6 +216,7 @@ def product_states_recomputed_from_facts(
     expected = use.select(
         *("user_id", "product_id", "first_access_at"),
         *("last_qualifying_event_at", "activation_date"),
+        first_access_date=use.start_date,
         snapshot_date=day,
         state=_state_of_use(use, day, policy, states=_IN_PRODUCTS),
         total_qualifying_events=use.events_before + use.events_today,
@@ -244,23 +242,20 @@ def account_states_recomputed_from_facts(
     `state_reason` is not compared.
     """
     day = window.last
-    accounts = bronze_accounts.select(
-        "account_id",
-        created_date=bronze_accounts.account_created_at.date(),
-        table_seats=bronze_accounts.total_seats,
-    )
+    accounts = bronze_accounts.select("account_id", created_date=bronze_accounts.created_date)
     accounts = accounts.filter(accounts.created_date <= day)
     steps = _steps(bronze_accounts, bronze_subscription_events, policy)
     then = _contracts(steps, _days_before(day, 30))
     then = then.filter(then.phase == "paid").select(
         "account_id", revenue_then="revenue", tier_then="tier", seats_then="seats"
     )
+    seats = _seats(steps, accounts, bronze_users, bronze_subscription_events, day)
     a = left_joined(
         accounts,
         _contracts(steps, day),
         then,
-        _use_of_accounts(silver_daily_user_activity, bronze_users, day),
-        _lowest_seats(steps, accounts, day),
+        _use_of_accounts(silver_daily_user_activity, bronze_users, accounts, day),
+        seats,
         on=["account_id"],
     )
     counts = ("active_seats", "products_active", "events_recent", "events_previous")
@@ -269,7 +264,6 @@ def account_states_recomputed_from_facts(
     never_paid = a.phase == "never_paid"
     a = a.mutate(
         tier=ibis.ifelse(never_paid, "trial", a.tier),
-        seats=ibis.ifelse(never_paid, a.table_seats, a.seats),
         revenue=ibis.ifelse(is_paid, a.revenue, 0).cast(a.revenue.type()),
         renewal_date=ibis.ifelse(never_paid, None, a.renewal_date),
     )
@@ -279,13 +273,27 @@ def account_states_recomputed_from_facts(
     )
     to_renewal = ibis.ifelse(is_paid, a.renewal_date.delta(day, unit="day"), None)
     pending = is_paid & a.cancelled_on.notnull()
-    utilization = _percent(a.active_seats, a.lowest_seats)
+    utilization = _percent(a.active_seats, a.lowest_seats).fill_null(100.0)
     renews_soon = (to_renewal <= 30).fill_null(False)
     halved = (a.events_previous >= _EVENTS_TO_HALVE) & (a.events_recent * 2 <= a.events_previous)
-    # Contracts are compared by revenue, then by tier, then by seats.
-    contract = ibis.struct({"revenue": a.revenue, "rank": _rank(a.tier), "seats": a.seats})
+    # Contracts are compared by revenue, then by tier, then by seats. A part that is missing on either
+    # side counts as equal.
+    rank, rank_then = (_rank(tier, policy) for tier in (a.tier, a.tier_then))
+    ranked = rank.notnull() & rank_then.notnull()
+    counted = (a.seats > 0).fill_null(False) & (a.seats_then > 0).fill_null(False)
+    contract = ibis.struct(
+        {
+            "revenue": a.revenue,
+            "rank": ibis.ifelse(ranked, rank, 0),
+            "seats": ibis.ifelse(counted, a.seats, 0),
+        }
+    )
     contract_then = ibis.struct(
-        {"revenue": a.revenue_then, "rank": _rank(a.tier_then), "seats": a.seats_then}
+        {
+            "revenue": a.revenue_then,
+            "rank": ibis.ifelse(ranked, rank_then, 0),
+            "seats": ibis.ifelse(counted, a.seats_then, 0),
+        }
     )
     was_paid = a.revenue_then.notnull()
     state = ibis.cases(
@@ -308,7 +316,9 @@ def account_states_recomputed_from_facts(
     )
     recency = ((7, 100.0), (14, 75.0), (30, 50.0), (60, 25.0))
     scores = {
-        "seat_utilization_score": ibis.least(100.0, _percent(a.active_seats, a.seats)),
+        "seat_utilization_score": ibis.least(
+            100.0, _percent(a.active_seats, a.seats_today).fill_null(100.0)
+        ),
         "product_breadth_score": 100.0
         * ibis.least(1.0, a.products_active / ibis.literal(float(policy.breadth_target))),
         "recent_activity_score": ibis.cases(
@@ -331,7 +341,7 @@ def account_states_recomputed_from_facts(
         snapshot_date=day,
         state=state,
         subscription_tier=a.tier,
-        total_seats=a.seats,
+        total_seats=a.seats_today,
         monthly_recurring_revenue=a.revenue,
         contract_renewal_date=a.renewal_date,
         days_to_renewal=to_renewal,
@@ -339,7 +349,7 @@ def account_states_recomputed_from_facts(
             (is_paid & (a.failures > 0), FrozenReason.PAYMENT_DUNNING),
             (is_paid & a.is_paused, a.pause_reason),
         ),
-        seat_utilization_pct=_percent(a.active_seats, a.seats),
+        seat_utilization_pct=_percent(a.active_seats, a.seats_today),
         health_score=health,
         health_band=ibis.cases(*((health >= least, str(band)) for band, least in bands)),
         **scores,
@@ -353,17 +363,22 @@ def account_states_recomputed_from_facts(
 
 
 def _percent(active_seats: ir.IntegerValue, seats: ir.IntegerValue) -> ir.FloatingValue:
-    return ibis.ifelse(seats > 0, active_seats * 100.0 / seats, 0.0)
+    return ibis.ifelse(seats > 0, active_seats * 100.0 / seats, None)
 
 
-def _rank(tier: ir.StringValue) -> ir.IntegerValue:
-    return ibis.cases(*((tier == name, rank) for rank, name in enumerate(_TIERS)))
+def _rank(tier: ir.StringValue, policy: LifecyclePolicy) -> ir.IntegerValue:
+    tiers = enumerate(policy.subscription_tiers)
+    return ibis.cases(*((tier == name, rank) for rank, name in tiers))
 
 
-def _use_of_accounts(activity: ir.Table, users: ir.Table, day: ir.DateValue) -> ir.Table:
-    """Return each account's qualifying activity through the end of the day."""
+def _use_of_accounts(
+    activity: ir.Table, users: ir.Table, accounts: ir.Table, day: ir.DateValue
+) -> ir.Table:
+    """Return each account's qualifying activity from its creation through the end of the day."""
     used = activity.filter(activity.qualifying_events > 0, activity.activity_date <= day)
     used = used.inner_join(users.select("user_id", "account_id"), "user_id")
+    used = used.inner_join(accounts, "account_id")
+    used = used.filter(used.activity_date >= used.created_date)
     days_ago = day.delta(used.activity_date, unit="day")
     is_recent = days_ago < 30
     use = used.group_by("account_id").aggregate(
@@ -409,16 +424,16 @@ def _steps(accounts: ir.Table, events: ir.Table, policy: LifecyclePolicy) -> ir.
     """
     text = f"""
 SELECT * FROM (WITH RECURSIVE facts AS (
-    SELECT entity_id AS account_id, event_timestamp AS moment, event_id, event_type AS kind,
-        contract_renewal_date, effective_date, grace_until, pause_reason, subscription_tier,
-        total_seats, monthly_recurring_revenue
+    SELECT entity_id AS account_id, event_timestamp AS moment, event_date AS event_day, event_id,
+        event_type AS kind, contract_renewal_date, effective_date, grace_until, pause_reason,
+        subscription_tier, total_seats, monthly_recurring_revenue
     FROM {_name(events)} WHERE entity_type = 'account'
     UNION ALL
-    SELECT account_id, first_paid_at, '', 'first_payment', NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    SELECT account_id, first_paid_at, first_paid_date, '', 'first_payment', NULL, NULL, NULL, NULL,
+        NULL, NULL, NULL
     FROM {_name(accounts)} WHERE first_paid_at IS NOT NULL
 ), events AS (
-    SELECT *, CAST(moment AS DATE) AS event_day,
-        kind IN ('subscription_started', 'subscription_renewed') AS starts,
+    SELECT *, kind IN ('subscription_started', 'subscription_renewed') AS starts,
         row_number() OVER (PARTITION BY account_id ORDER BY moment, event_id) AS event_number
     FROM facts
 ), steps AS (
@@ -504,18 +519,49 @@ def _days_before(day: ir.DateValue, days: int) -> ir.DateValue:
     return (day.cast("timestamp") - ibis.interval(days=days)).cast("date")
 
 
-def _lowest_seats(steps: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.Table:
-    """Return each account's lowest number of seats at the end of any day in the last 30 days."""
+def _seats(
+    steps: ir.Table, accounts: ir.Table, users: ir.Table, events: ir.Table, day: ir.DateValue
+) -> ir.Table:
+    """Return each account's seats at the end of the day and their minimum over the last 30 days.
+
+    On days without stated seats, the account has as many seats as users. Seats are counted on the
+    first of the 30 days and on each day on which an event or a user may have changed them.
+    """
     next_day = steps.day.lead().over(group_by="account_id", order_by="n")
-    steps = steps.mutate(next_day=next_day.fill_null(ibis.date(9999, 12, 31)))
-    seen = steps.inner_join(accounts, "account_id")
-    seen = seen.filter(
-        seen.day <= day,
-        seen.next_day > seen.day,
-        seen.next_day > ibis.greatest(_days_before(day, 29), seen.created_date),
+    known = steps.select(
+        "account_id", "day", "seats", next_day=next_day.fill_null(ibis.date(9999, 12, 31))
     )
-    seats = ibis.ifelse(seen.phase == "never_paid", seen.table_seats, seen.seats)
-    return seen.group_by("account_id").aggregate(lowest_seats=seats.min())
+    deletions = events.filter(events.event_type == "user_deleted", events.entity_type == "user")
+    deletions = deletions.group_by(user_id="entity_id").aggregate(
+        deleted_on=deletions.event_date.min()
+    )
+    left = users.inner_join(deletions, "user_id")
+    moves = users.select("account_id", moved_on=users.signup_date, users=ibis.literal(1)).union(
+        left.select("account_id", moved_on="deleted_on", users=ibis.literal(-1))
+    )
+    first_day = _days_before(day, 29)
+    moves = moves.group_by("account_id", moved_on=ibis.greatest(moves.moved_on, first_day))
+    moves = materialized(moves.aggregate(users=ibis._.users.sum()))
+    days = ibis.union(
+        accounts.select("account_id", seen_on=ibis.greatest(accounts.created_date, first_day)),
+        accounts.select("account_id", seen_on=day),
+        known.select("account_id", seen_on="day"),
+        moves.select("account_id", seen_on="moved_on"),
+        distinct=True,
+    )
+    days = days.inner_join(accounts, "account_id").filter(
+        ibis._.seen_on.between(ibis.greatest(first_day, ibis._.created_date), day)
+    )
+    in_force = (known.day <= days.seen_on) & (known.next_day > days.seen_on)
+    days = days.inner_join(known, ["account_id", in_force]).select("account_id", "seen_on", "seats")
+    unstated = days.filter(days.seats.isnull())
+    present = unstated.inner_join(moves, ["account_id", moves.moved_on <= unstated.seen_on])
+    counts = present.group_by("account_id", "seen_on").aggregate(users=present.users.sum())
+    days = left_joined(days, counts, on=["account_id", "seen_on"])
+    seats = ibis.coalesce(days.seats, days.users, 0).cast("int64")
+    return days.group_by("account_id").aggregate(
+        seats_today=seats.max(where=days.seen_on == day), lowest_seats=seats.min()
+    )
 
 
 def _name(table: ir.Table) -> str:

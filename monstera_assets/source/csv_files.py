@@ -1,42 +1,54 @@
-"""Stage CSV files as tables, using DuckDB's parser where its result is provably correct.
+"""Stage CSV and JSON lines as tables, using DuckDB's parser where its result is provably correct.
 
-DuckDB's strict parser is fast but has three flaws: one bad record makes the whole statement fail, a row
-with extra empty fields is accepted, and an unterminated record at the end of a file can vanish without
-an error. `store_rejects` does not help: in parallel it turns lines inside a quoted value into rows, an
-unterminated quote also discards the valid rows after it, and mixed line ends still cause an error.
+DuckDB's strict CSV parser is fast but has three flaws: one bad record makes the whole statement fail, a
+row with extra empty fields is accepted, and an unterminated record at the end of a file can vanish
+without an error. `store_rejects` does not help: in parallel it turns lines inside a quoted value into
+rows, an unterminated quote also discards the valid rows after it, and mixed line ends still cause an
+error.
 
-The parsed rows are therefore accepted only if they account for every comma and every line feed in
+The parsed rows are therefore accepted only if they account for every delimiter and every line feed in
 the file. Any other file is split by the grammar in `csv_records`: DuckDB reads the file's rows from
-a rewritten copy, and all other records are listed with a reason.
+a rewritten copy, and all other records are listed with a reason. Small files are also split and share
+one copy, because DuckDB takes about a millisecond to open a file. JSON files are split too, because
+DuckDB's readers drop lines that are not JSON.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
 
+from monstera_assets.source.columns import places
 from monstera_assets.source.csv_records import (
     MAX_RECORD_CHARACTERS,
     Header,
+    Record,
     read_header,
     split_records,
 )
 from monstera_assets.source.errors import SourceError
-from monstera_assets.source.layout import SourceFile
+from monstera_assets.source.json_lines import IS_OBJECT, LINE, json_records, json_values
+from monstera_assets.source.layout import Compression, InputFormat, SourceFile
 from monstera_assets.source.sql import PATH_COLUMN, identifier, literal, path_list
 from monstera_assets.source.staging import Staging
+from monstera_assets.source.text_files import gone, open_bytes
 
 # Values up to this size cannot come from a record that exceeds the grammar's limit.
 _SURELY_SHORT_BYTES = MAX_RECORD_CHARACTERS * 2 // 5
 _MAX_LINE_BYTES = 4 * MAX_RECORD_CHARACTERS + 64
-_MAX_RAW_LINE_CHARACTERS = 10_000
+MAX_RAW_LINE_CHARACTERS = 10_000
 _BLOCK_BYTES = 1 << 20
-# DuckDB's errors about the content of a file, as opposed to interruptions or lack of memory.
+# Below this size, splitting a file is faster than opening it in DuckDB.
+_SMALL_BYTES = 1 << 16
+_MANY_FILES = 16
+_COMPRESSION_RATIO = 8
+# DuckDB's errors about a file's content, as opposed to interruptions or lack of memory.
 NOT_PARSED = (duckdb.InvalidInputException, duckdb.NotImplementedException)
 
 
@@ -51,7 +63,7 @@ class CsvFile:
 class _Census(NamedTuple):
     """Counts of a file's bytes."""
 
-    commas: int
+    separators: int
     newlines: int
     ends_with_newline: bool
 
@@ -60,92 +72,159 @@ class _Account(NamedTuple):
     """Counts of the rows parsed from a file."""
 
     rows: int = 0
-    commas: int = 0
+    separators: int = 0
     newlines: int = 0
     longest: int = 0
 
 
-def open_csv(file: SourceFile) -> CsvFile:
-    """Read the header of a CSV file.
+def open_csv(file: SourceFile, known: frozenset[str]) -> CsvFile:
+    """Read the header of a CSV file. `known` contains the lowercase names of expected columns.
 
     Raises:
         SourceError: If the file has no readable header, is missing, or has changed since discovery.
     """
     file.check_unchanged()
-    try:
-        return CsvFile(file, read_header(file.path, file.relative_path))
-    except OSError as error:
-        raise gone(file) from error
+    return CsvFile(file, read_header(file, known))
 
 
-def csv_scan(paths: Sequence[Path], field_count: int, *, parallel: bool) -> str:
-    """Return the table function that reads files of `field_count` columns, named c0, c1, and so on."""
+def csv_scan(
+    paths: Sequence[Path],
+    field_count: int,
+    delimiter: str,
+    *,
+    parallel: bool,
+    compression: Compression = Compression.NONE,
+) -> str:
+    """Return the table function that reads files with `field_count` columns, named c0, c1 and so on."""
     columns = ", ".join(f"'c{index}': 'VARCHAR'" for index in range(field_count))
     return (
         f"read_csv({path_list(paths)}, columns = {{{columns}}}, auto_detect = false, "
-        "header = true, delim = ',', quote = '\"', escape = '\"', nullstr = '', "
-        "strict_mode = true, compression = 'none', hive_partitioning = false, "
+        f"header = true, delim = {literal(delimiter)}, quote = '\"', escape = '\"', nullstr = '', "
+        f"strict_mode = true, compression = {literal(compression)}, hive_partitioning = false, "
         f"filename = {literal(PATH_COLUMN)}, max_line_size = {_MAX_LINE_BYTES}, "
         f"parallel = {str(parallel).lower()})"
     )
 
 
-@dataclass
-class CsvStager:
-    """Stages the rows of CSV files as tables and their other records as files.
+class StagedTable(NamedTuple):
+    """A relation, its files and its row number. `PATH_COLUMN` contains a file's path or number."""
 
-    After `stage`, every record is in exactly one table of ``tables`` or one file of ``malformed``.
-    The tables have ``columns`` as VARCHAR (null where a file lacks a column) and `PATH_COLUMN`;
-    ``tables`` maps each table to its source files by path. The files in ``malformed`` are CSV files
-    with the columns source_file, line_number, raw_line and reason.
+    relation: str
+    files: Sequence[SourceFile]
+    row_number: str
+
+
+@dataclass
+class TextStager:
+    """Stages text files: their rows as tables, and all other records as files or queries.
+
+    After `stage_csv` and `stage_json`, every record is in exactly one of ``rows``, ``not_json`` and
+    ``malformed``. The relations in ``rows`` have ``columns`` as VARCHAR (null if missing in a file).
+    Those in ``not_json`` have the column `LINE`. The files in ``malformed`` are CSV files with the
+    columns source_file, line_number, raw_line and reason.
     """
 
     staging: Staging
     columns: Sequence[str]
-    tables: dict[str, Mapping[str, SourceFile]] = field(default_factory=dict)
+    every_file: InitVar[Sequence[SourceFile]]
+    rows: list[StagedTable] = field(default_factory=list)
+    not_json: list[StagedTable] = field(default_factory=list)
     malformed: list[Path] = field(default_factory=list)
 
-    def stage(self, files: Sequence[CsvFile]) -> None:
-        """Stage files, grouping those with the same header where possible.
+    def __post_init__(self, every_file: Sequence[SourceFile]) -> None:
+        self._numbers = {file.relative_path: str(at) for at, file in enumerate(every_file)}
+
+    def stage_csv(self, files: Sequence[CsvFile]) -> None:
+        """Stage CSV files, grouping those with the same header where possible.
+
+        Raises:
+            SourceError: If a file is missing, has changed, names a column twice, or cannot be
+                accounted for.
+        """
+        batches: dict[tuple[Header, Compression], list[SourceFile]] = {}
+        for item in files:
+            batches.setdefault((item.header, item.file.compression), []).append(item.file)
+        to_split: dict[Header, list[SourceFile]] = {}
+        for (header, _), batch in batches.items():
+            small = [file for file in batch if _is_small(file)]
+            others = [file for file in batch if not _is_small(file)]
+            if len(small) < _MANY_FILES:
+                small, others = [], batch
+            censuses = {file.path: _count(file, header.delimiter) for file in others}
+            small += self._stage_batch(others, header, censuses)
+            to_split.setdefault(header, []).extend(small)
+        for header, batch in to_split.items():
+            records = partial(split_records, header=header)
+            self.rows += self._split(batch, header, self._selected(header, batch, 2), records)
+        for item in files:
+            item.file.check_unchanged()
+
+    def stage_json(self, files: Sequence[SourceFile]) -> frozenset[str]:
+        """Stage JSON files, and return the keys of all objects in lowercase.
 
         Raises:
             SourceError: If a file is missing, has changed, or cannot be accounted for.
         """
-        batches: dict[Header, list[SourceFile]] = {}
-        for item in files:
-            batches.setdefault(item.header, []).append(item.file)
-        for header, batch in batches.items():
-            censuses = {file.path: _count(file, file.path) for file in batch}
-            self._stage_batch(batch, header, censuses)
-        for item in files:
-            item.file.check_unchanged()
+        header = Header((LINE,), ",", 0, 0)
+        lines = self._split(files, header, [f"c2 AS {LINE}"], json_records)
+        keys: set[str] = set()
+        for table, origins, row_number in lines:
+            objects = f"(FROM {table} WHERE {IS_OBJECT})"
+            found = self.staging.connection.execute(
+                f"SELECT DISTINCT unnest(json_keys({LINE})) FROM {objects}"
+            ).fetchall()
+            expressions, extract = json_values(self.columns, [key for (key,) in found])
+            values = ", ".join(
+                f"{value} AS {identifier(name)}"
+                for name, value in zip(self.columns, expressions, strict=True)
+            )
+            query = (
+                f"(SELECT {PATH_COLUMN}, {row_number} AS _row, {values} "
+                f"FROM (SELECT *, {extract} AS _values FROM {objects}))"
+            )
+            self.rows.append(StagedTable(query, origins, "_row"))
+            others = f"(FROM {table} WHERE NOT ({IS_OBJECT}))"
+            self.not_json.append(StagedTable(others, origins, row_number))
+            keys.update(key.strip().lower() for (key,) in found)
+        for file in files:
+            file.check_unchanged()
+        return frozenset(keys)
 
     def _stage_batch(
-        self, files: Sequence[SourceFile], header: Header, censuses: dict[Path, _Census]
-    ) -> None:
-        if self._accept(files, header, censuses, parallel=True):
-            return
+        self, files: Sequence[SourceFile], header: Header, censuses: Mapping[Path, _Census]
+    ) -> list[SourceFile]:
+        """Stage the files that DuckDB reads correctly, and return the others."""
+        if not files or self._accept(files, header, censuses, parallel=True):
+            return []
         if len(files) > 1:  # bisect to find the faulty files
             middle = len(files) // 2
-            self._stage_batch(files[:middle], header, censuses)
-            self._stage_batch(files[middle:], header, censuses)
-        elif not self._accept(files, header, censuses, parallel=False):
-            self._split(files[0], header)
+            return [
+                *self._stage_batch(files[:middle], header, censuses),
+                *self._stage_batch(files[middle:], header, censuses),
+            ]
+        return [] if self._accept(files, header, censuses, parallel=False) else list(files)
 
     def _accept(
         self,
         files: Sequence[SourceFile],
         header: Header,
-        censuses: dict[Path, _Census],
+        censuses: Mapping[Path, _Census],
         *,
         parallel: bool,
     ) -> bool:
-        """Stage all of these files, or none if a result is not provably correct."""
+        """Stage all files, or none of them if a result is not provably correct."""
         if len(header.names) == 1:
             return False  # with a single column, DuckDB reads an empty line as a row
         paths = {str(file.path): file for file in files}
+        selected = [*self._selected(header, files), PATH_COLUMN]
         try:
-            table = self._load([file.path for file in files], header, parallel=parallel)
+            table = self._load(
+                [file.path for file in files],
+                header,
+                selected,
+                parallel=parallel,
+                compression=files[0].compression,
+            )
         except NOT_PARSED:
             return False
         except duckdb.IOException as error:
@@ -157,48 +236,91 @@ class CsvStager:
             if not is_short or not _balances(censuses[file.path], header, account):
                 self.staging.drop_table(table)
                 return False
-        self.tables[table] = paths
+        self.rows.append(StagedTable(f"(SELECT *, rowid AS _row FROM {table})", files, "_row"))
         return True
 
-    def _split(self, file: SourceFile, header: Header) -> None:
-        """Stage one file with the grammar of `csv_records`."""
+    def _split(
+        self,
+        files: Sequence[SourceFile],
+        header: Header,
+        selected: Sequence[str],
+        records: Callable[[SourceFile], Iterator[Record]],
+    ) -> list[StagedTable]:
+        """Stage records through one copy of all files, in which c0 is the file and c1 the position."""
+        if not files:
+            return []
+        origins = {self._numbers[file.relative_path]: file for file in files}
         good, bad = self.staging.new_path("rows.csv"), self.staging.new_path("malformed.csv")
-        try:
-            rows = _write_split(file, len(header.names), good, bad)
-        except OSError as error:
-            raise gone(file) from error
-        plain = Header(header.names, len(header.names) - 1, 0)
-        try:
-            table = self._load([good], plain, parallel=False)
-        except NOT_PARSED as error:
-            raise _unaccounted(file) from error
-        account = self._accounts(table).get(str(good), _Account())
-        if account.rows != rows or not _balances(_count(file, good), plain, account):
-            raise _unaccounted(file)
-        good.unlink()
-        self.tables[table] = {str(good): file}
-        self.malformed.append(bad)
+        counts = _write_split(origins, header, records, good, bad)
+        whole = Header(("", "", *header.names), header.delimiter, len(header.names) + 1, 0)
+        position = "CAST(c1 AS BIGINT) AS _row"
+        census = _count(SourceFile(good, good.name, InputFormat.CSV, None), header.delimiter)
+        for parallel in (True, False):
+            try:
+                table = self._load(
+                    [good],
+                    whole,
+                    [*selected, f"c0 AS {PATH_COLUMN}", position],
+                    parallel=parallel,
+                )
+            except NOT_PARSED:
+                continue
+            accounts = self._accounts(table)
+            total = _Account(*map(sum, zip(*accounts.values(), strict=True)))
+            rows = {number: account.rows for number, account in accounts.items()}
+            if rows == counts and _balances(census, whole, total):
+                good.unlink()
+                self.malformed.append(bad)
+                return [StagedTable(table, files, "_row")]
+            self.staging.drop_table(table)
+        if len(files) == 1:
+            raise SourceError(
+                f"{files[0].relative_path} cannot be read without losing records. Save it again as "
+                "CSV in UTF-8 with double quotes, or as Parquet."
+            )
+        middle = len(files) // 2
+        halves = (files[:middle], files[middle:])
+        return [table for half in halves for table in self._split(half, header, selected, records)]
 
-    def _load(self, paths: Sequence[Path], header: Header, *, parallel: bool) -> str:
-        places = {name: f"c{index}" for index, name in enumerate(header.names)}
-        every = ", ".join(f"c{index}" for index in range(len(header.names)))
-        wanted = ", ".join(
-            f"{places.get(name, 'CAST(NULL AS VARCHAR)')} AS {identifier(name)}"
+    def _selected(self, header: Header, files: Sequence[SourceFile], leading: int = 0) -> list[str]:
+        found = places(header.names, self.columns, files[0].relative_path) if files else {}
+        return [
+            f"{f'c{found[name] + leading}' if name in found else 'CAST(NULL AS VARCHAR)'}"
+            f" AS {identifier(name)}"
             for name in self.columns
+        ]
+
+    def _load(
+        self,
+        paths: Sequence[Path],
+        header: Header,
+        selected: Sequence[str],
+        *,
+        parallel: bool,
+        compression: Compression = Compression.NONE,
+    ) -> str:
+        every = ", ".join(f"c{index}" for index in range(len(header.names)))
+        scan = csv_scan(
+            paths, len(header.names), header.delimiter, parallel=parallel, compression=compression
         )
-        scan = csv_scan(paths, len(header.names), parallel=parallel)
         return self.staging.create_table(
-            f"SELECT {wanted}, {PATH_COLUMN}, strlen(_text) AS _bytes, "
-            f"{_occurrences(',')} AS _commas, {_occurrences(chr(10))} AS _newlines "
+            f"SELECT {', '.join(selected)}, strlen(_text) AS _bytes, "
+            f"{_occurrences(header.delimiter)} AS _separators, "
+            f"{_occurrences(chr(10))} AS _newlines "
             f"FROM (SELECT *, concat({every}) AS _text FROM {scan})"
         )
 
     def _accounts(self, table: str) -> dict[str, _Account]:
         rows = self.staging.connection.execute(
-            f"SELECT {PATH_COLUMN}, count(*), sum(_commas)::BIGINT, sum(_newlines)::BIGINT, "
+            f"SELECT {PATH_COLUMN}, count(*), sum(_separators)::BIGINT, sum(_newlines)::BIGINT, "
             f"max(_bytes) FROM {table} GROUP BY {PATH_COLUMN}"
         ).fetchall()
         return {path: _Account(*numbers) for path, *numbers in rows}
+
+
+def _is_small(file: SourceFile) -> bool:
+    ratio = 1 if file.compression is Compression.NONE else _COMPRESSION_RATIO
+    return file.stamp is not None and file.stamp.size_bytes * ratio <= _SMALL_BYTES
 
 
 def _occurrences(character: str) -> str:
@@ -209,62 +331,60 @@ def _occurrences(character: str) -> str:
     )
 
 
-def _count(file: SourceFile, path: Path) -> _Census:
-    commas, newlines, last = 0, 0, b""
-    try:
-        with path.open("rb") as stream:
-            while block := stream.read(_BLOCK_BYTES):
-                commas += block.count(b",")
-                newlines += block.count(b"\n")
-                last = block
-    except OSError as error:
-        raise gone(file) from error
-    return _Census(commas, newlines, last.endswith(b"\n"))
+def _count(file: SourceFile, delimiter: str) -> _Census:
+    mark = delimiter.encode()
+    separators, newlines, last = 0, 0, b""
+    with open_bytes(file) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            separators += block.count(mark)
+            newlines += block.count(b"\n")
+            last = block
+    return _Census(separators, newlines, last.endswith(b"\n"))
 
 
 def _balances(census: _Census, header: Header, account: _Account) -> bool:
     """Return whether rows, header and separators account for the whole file.
 
-    The number of commas reveals extra fields; the number of line feeds reveals missing records.
+    The number of delimiters reveals extra fields; the number of line feeds reveals missing records.
     Files with empty lines or unusual line ends fail this test; the grammar handles them.
     """
-    commas = header.commas + account.rows * (len(header.names) - 1) + account.commas
+    between = len(header.names) - 1
+    separators = header.separators + account.rows * between + account.separators
     ends = 1 + account.rows if census.ends_with_newline else account.rows
-    return (census.commas, census.newlines) == (commas, header.newlines + ends + account.newlines)
+    newlines = header.newlines + ends + account.newlines
+    return (census.separators, census.newlines) == (separators, newlines)
 
 
-def _write_split(file: SourceFile, field_count: int, good: Path, bad: Path) -> int:
-    """Write a file's rows to ``good`` and its other records to ``bad``; return the row count."""
-    rows = 0
+def _write_split(
+    origins: Mapping[str, SourceFile],
+    header: Header,
+    records: Callable[[SourceFile], Iterator[Record]],
+    good: Path,
+    bad: Path,
+) -> dict[str, int]:
+    """Write rows to ``good`` and all other records to ``bad``, and return the row count per file."""
+    counts: dict[str, int] = {}
+    mark = header.delimiter
     with (
         good.open("w", encoding="utf-8", newline="") as good_stream,
         bad.open("w", encoding="utf-8", newline="") as bad_stream,
     ):
         malformed = csv.writer(bad_stream, quoting=csv.QUOTE_ALL, lineterminator="\n")
         malformed.writerow(("source_file", "line_number", "raw_line", "reason"))
-        good_stream.write(",".join(f"c{index}" for index in range(field_count)) + "\n")
-        for record in split_records(file.path, field_count):
-            if record.reason is None:
-                good_stream.write(record.text + "\n")
-                rows += 1
-            else:
-                text = record.text[:_MAX_RAW_LINE_CHARACTERS]
-                # Show bytes that are not UTF-8 as \xff.
-                shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-                malformed.writerow((file.relative_path, record.line_number, shown, record.reason))
-    return rows
-
-
-def gone(*files: SourceFile) -> SourceError:
-    """Return the error for files that can no longer be opened or have changed."""
-    for file in files:
-        file.check_unchanged()
-    names = ", ".join(file.relative_path for file in files)
-    return SourceError(f"{names} cannot be read. Check that it still exists and is readable.")
-
-
-def _unaccounted(file: SourceFile) -> SourceError:
-    return SourceError(
-        f"{file.relative_path} cannot be read as CSV without losing records. Save it again as CSV "
-        "in UTF-8 with commas and double quotes, or as Parquet."
-    )
+        good_stream.write(mark.join(f"c{index}" for index in range(len(header.names) + 2)) + "\n")
+        for number, file in origins.items():
+            rows = 0
+            for line_number, text, reason in records(file):
+                if reason is None:
+                    good_stream.write(f"{number}{mark}{line_number}{mark}{text}\n")
+                    rows += 1
+                else:
+                    cut = text[:MAX_RAW_LINE_CHARACTERS]
+                    # Show bytes that are not UTF-8 as \xff.
+                    shown = cut.encode("utf-8", "surrogateescape").decode(
+                        "utf-8", "backslashreplace"
+                    )
+                    malformed.writerow((file.relative_path, line_number, shown, reason))
+            if rows:
+                counts[number] = rows
+    return counts

@@ -2,10 +2,11 @@
 
 DuckDB parses files where its result provably follows this grammar; `split_records` parses the rest.
 
-A record is one line of comma-separated fields, ended by LF, CR LF or CR. A field that begins
-with a double quote (after at most one space) ends at the next quote that is not doubled, optionally
-followed by spaces; it may contain commas, doubled quotes and line ends. Any other field is taken
-literally, including quotes inside it. An empty line is not a record.
+A record is one line of fields, ended by LF, CR LF or CR. Fields are separated by a comma, semicolon,
+tab or pipe, which is detected from the header. A field that begins with a double quote (after at most
+one space) ends at the next quote that is not doubled, optionally followed by spaces; it may contain
+delimiters, doubled quotes and line ends. Any other field is taken literally, including quotes inside
+it. An empty line is not a record.
 
 If the quoting of a record is broken, only its first line is rejected and reading continues with the
 next line. An unclosed quote thus costs one line, not the rest of the file.
@@ -14,31 +15,29 @@ next line. An unclosed quote thus costs one line, not the rest of the file.
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from functools import cache, lru_cache
+from itertools import islice
 from typing import NamedTuple, TextIO
 
 from monstera_assets.source.errors import SourceError
+from monstera_assets.source.layout import SourceFile
+from monstera_assets.source.text_files import open_text
 
 # DuckDB's planning time for a scan grows with the number of columns, even of unused ones.
 MAX_COLUMNS = 10_000
 # Far above any real row: a longer one has lost a line end or is not CSV.
 MAX_RECORD_CHARACTERS = 500_000
 
+DELIMITERS = (",", ";", "\t", "|")
+_VERIFIED_RECORDS = 100
+
 _QUOTED = r' ?"[^"]*+(?:""[^"]*+)*+" *+'
-_FIELD = rf'(?:{_QUOTED}|(?! ?")[^,\r\n]*+)'
 _WITHIN = r'[^"]*+(?:""[^"]*+)*+'
-_OPENING = rf'(?:{_FIELD},)* ?"{_WITHIN}'
-_FIELDS = re.compile(rf"(?:^|,)({_FIELD})")
-_COMPLETE = re.compile(rf"{_FIELD}(?:,{_FIELD})*")
-_OPEN = re.compile(_OPENING)
-_CLOSED_AFTER = re.compile(rf'{_WITHIN}" *+(?:,{_FIELD})*')
-_OPEN_AFTER = re.compile(rf'{_WITHIN}(?:" *+,{_OPENING})?')
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
-_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class MalformedReason(StrEnum):
@@ -48,26 +47,28 @@ class MalformedReason(StrEnum):
     QUOTING = "malformed_row_quoting"
     ENCODING = "malformed_row_encoding"
     TOO_LONG = "malformed_row_too_long"
+    JSON = "malformed_row_json"
 
 
 @dataclass(frozen=True)
 class Header:
     """The first record of a file.
 
-    ``names`` are trimmed and in file order; an empty name means an unnamed column. ``commas`` and
-    ``newlines`` are counts in its text, excluding the line end.
+    ``names`` are trimmed and in file order; an empty name means an unnamed column. ``separators`` and
+    ``newlines`` are the numbers of delimiters and line feeds in its text, excluding the line end.
     """
 
     names: tuple[str, ...]
-    commas: int
+    delimiter: str
+    separators: int
     newlines: int
 
 
 class Record(NamedTuple):
-    """One record; it is a row if ``reason`` is None.
+    """One record, which is a row if ``reason`` is None.
 
-    ``line_number`` is that of its first line; the header is line 1. ``text`` excludes the line end
-    and is truncated if too long.
+    ``line_number`` is the number of its first line. The header is line 1. ``text`` excludes the line
+    end and is truncated if it is too long.
     """
 
     line_number: int
@@ -75,28 +76,94 @@ class Record(NamedTuple):
     reason: MalformedReason | None
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
+    """One line, including its line end. ``is_cut`` is true if it is longer than a record can be."""
+
     number: int
     text: str
     is_cut: bool
 
 
-def read_header(path: Path, shown: str) -> Header:
-    """Read the header of a file.
+class _Grammar(NamedTuple):
+    field: str
+    fields: re.Pattern[str]
+    complete: re.Pattern[str]
+    open: re.Pattern[str]
+    closed_after: re.Pattern[str]
+    open_after: re.Pattern[str]
+
+
+@cache
+def _grammar(delimiter: str) -> _Grammar:
+    mark = re.escape(delimiter)
+    field = rf'(?:{_QUOTED}|(?! ?")[^{mark}\r\n]*+)'
+    opening = rf'(?:{field}{mark})* ?"{_WITHIN}'
+    return _Grammar(
+        field,
+        re.compile(rf"(?:^|{mark})({field})"),
+        re.compile(rf"{field}(?:{mark}{field})*"),
+        re.compile(opening),
+        re.compile(rf'{_WITHIN}" *+(?:{mark}{field})*'),
+        re.compile(rf'{_WITHIN}(?:" *+{mark}{opening})?'),
+    )
+
+
+@cache
+def _row(delimiter: str, field_count: int) -> re.Pattern[str]:
+    field, mark = _grammar(delimiter).field, re.escape(delimiter)
+    return re.compile(rf"{field}(?:{mark}{field}){{{field_count - 1}}}")
+
+
+def read_header(file: SourceFile, known: frozenset[str]) -> Header:
+    """Read the header of a file and detect the delimiter.
+
+    The delimiter is the one that yields the most `known` names. Ties go to the one that yields the most
+    rows among the first 100 records, and then to the one that yields the most columns.
 
     Raises:
-        SourceError: If the header is missing, is not CSV text in UTF-8, repeats a column name, or
-            has more than `MAX_COLUMNS` columns.
+        SourceError: If the header is missing, is not CSV text in UTF-8, or has more than
+            `MAX_COLUMNS` columns.
     """
-    with path.open("rb") as stream:
-        if stream.read(2) in _UTF_16_MARKS:
-            raise SourceError(f"{shown} is encoded in UTF-16. Save it as CSV in UTF-8.")
-    with _open_text(path) as text:
-        record = next(_records(_lines(text), _COMPLETE), None)
-    if record is None or record.line_number != 1:
+    shown = file.relative_path
+    with open_text(file) as text:
+        lines = read_lines(text)
+        first = next(lines, None)
+        if first is None or not first.text.rstrip("\r\n"):
+            raise SourceError(
+                f"{shown} has no header. Name the columns, separated by commas, in the first line."
+            )
+        header = None if first.is_cut else _plain_header(first.text.rstrip("\r\n"), known)
+        if header is None:
+            header = _best_header([first, *islice(lines, 3 * _VERIFIED_RECORDS)], known, shown)
+    if len(header.names) > MAX_COLUMNS:
         raise SourceError(
-            f"{shown} has no header. Name the columns, separated by commas, in the first line."
+            f"The header of {shown} names {len(header.names):,} columns; the limit is "
+            f"{MAX_COLUMNS:,}. Remove the columns that are not needed."
         )
+    return header
+
+
+@lru_cache
+def _plain_header(text: str, known: frozenset[str]) -> Header | None:
+    """Return the header in a line without quotes, or None if its names fit several delimiters."""
+    if '"' in text or "\0" in text or encoding_fault(text):
+        return None
+    headers = [_header(text, delimiter) for delimiter in _delimiters(text)]
+    matches = [_matches(header, known) for header in headers]
+    return headers[matches.index(max(matches))] if matches.count(max(matches)) == 1 else None
+
+
+def _best_header(lines: Sequence[Line], known: frozenset[str], shown: str) -> Header:
+    ranked = []
+    for delimiter in _delimiters(lines[0].text):
+        records = _records(iter(lines), _grammar(delimiter).complete, delimiter)
+        first = next(records)
+        header = _header(first.text, delimiter)
+        count = min(len(header.names), MAX_COLUMNS)
+        row = _row(delimiter, count)
+        rows = sum(bool(row.fullmatch(each.text)) for each in islice(records, _VERIFIED_RECORDS))
+        ranked.append(((first.reason is None, _matches(header, known), rows, count), first, header))
+    _, record, header = max(ranked, key=lambda each: each[0])
     if "\0" in record.text or record.reason is MalformedReason.ENCODING:
         raise SourceError(f"The header of {shown} is not UTF-8 text. Save it as CSV in UTF-8.")
     if record.reason is not None:
@@ -104,35 +171,33 @@ def read_header(path: Path, shown: str) -> Header:
             f"The header of {shown} cannot be read ({record.reason}). Name the columns, separated "
             "by commas, in the first line."
         )
-    names = tuple(_value(field).strip() for field in _FIELDS.findall(record.text))
-    if len(names) > MAX_COLUMNS:
-        raise SourceError(
-            f"The header of {shown} names {len(names):,} columns; the limit is {MAX_COLUMNS:,}. "
-            "Remove the columns that are not needed."
-        )
-    twice = sorted(name for name, times in Counter(names).items() if name and times > 1)
-    if twice:
-        raise SourceError(
-            f"The header of {shown} names {', '.join(twice)} more than once. Rename or remove one."
-        )
-    return Header(names, record.text.count(","), record.text.count("\n"))
+    return header
 
 
-def split_records(path: Path, field_count: int) -> Iterator[Record]:
+def _delimiters(text: str) -> Sequence[str]:
+    return [delimiter for delimiter in DELIMITERS if delimiter in text] or DELIMITERS[:1]
+
+
+def _header(text: str, delimiter: str) -> Header:
+    names = tuple(_value(field).strip() for field in _grammar(delimiter).fields.findall(text))
+    return Header(names, delimiter, text.count(delimiter), text.count("\n"))
+
+
+def _matches(header: Header, known: frozenset[str]) -> int:
+    return len(known.intersection(name.lower() for name in header.names))
+
+
+def split_records(file: SourceFile, header: Header) -> Iterator[Record]:
     """Yield every record after the header, whether or not it is a row, in file order."""
-    row = re.compile(rf"{_FIELD}(?:,{_FIELD}){{{field_count - 1}}}")
-    with _open_text(path) as text:
-        lines = _lines(text)
-        next(_records(lines, _COMPLETE), None)
-        yield from _records(lines, row)
+    grammar = _grammar(header.delimiter)
+    with open_text(file) as text:
+        lines = read_lines(text)
+        next(_records(lines, grammar.complete, header.delimiter), None)
+        yield from _records(lines, _row(header.delimiter, len(header.names)), header.delimiter)
 
 
-def _open_text(path: Path) -> TextIO:
-    # Bytes that are not UTF-8 become lone surrogates, which `_encoding_fault` detects.
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _lines(stream: TextIO) -> Iterator[_Line]:
+def read_lines(stream: TextIO) -> Iterator[Line]:
+    """Yield the lines of a stream."""
     number = 0
     while text := stream.readline(MAX_RECORD_CHARACTERS + 1):
         number += 1
@@ -140,11 +205,12 @@ def _lines(stream: TextIO) -> Iterator[_Line]:
         rest = text
         while is_cut and rest and not rest.endswith(("\n", "\r")):
             rest = stream.readline(MAX_RECORD_CHARACTERS)
-        yield _Line(number, text, is_cut)
+        yield Line(number, text, is_cut)
 
 
-def _records(lines: Iterator[_Line], row: re.Pattern[str]) -> Iterator[Record]:
-    ahead: deque[_Line] = deque()
+def _records(lines: Iterator[Line], row: re.Pattern[str], delimiter: str) -> Iterator[Record]:
+    grammar = _grammar(delimiter)
+    ahead: deque[Line] = deque()
     while line := ahead.popleft() if ahead else next(lines, None):
         text = line.text.rstrip("\r\n")
         if not text:
@@ -152,41 +218,47 @@ def _records(lines: Iterator[_Line], row: re.Pattern[str]) -> Iterator[Record]:
         if line.is_cut:
             reason: MalformedReason | None = MalformedReason.TOO_LONG
         elif row.fullmatch(text):
-            reason = _encoding_fault(text)
-        elif _COMPLETE.fullmatch(text):
+            reason = encoding_fault(text)
+        elif grammar.complete.fullmatch(text):
             reason = MalformedReason.FIELD_COUNT
-        elif _OPEN.fullmatch(text) and (whole := _close(line, ahead, lines)):
+        elif grammar.open.fullmatch(text) and (whole := _close(line, ahead, lines, grammar)):
             text = whole
             is_row = row.fullmatch(text)
-            reason = _encoding_fault(text) if is_row else MalformedReason.FIELD_COUNT
+            reason = encoding_fault(text) if is_row else MalformedReason.FIELD_COUNT
         else:
             reason = MalformedReason.QUOTING
         yield Record(line.number, text, reason)
 
 
-def _encoding_fault(text: str) -> MalformedReason | None:
+def too_long(line: Line) -> MalformedReason | None:
+    """Return the reason why a line is not a row, if it is too long."""
+    return MalformedReason.TOO_LONG if line.is_cut else None
+
+
+def encoding_fault(text: str) -> MalformedReason | None:
+    """Return the reason why text is not a row, if it contains lone surrogates."""
     if not text.isascii() and _ESCAPED_BYTE.search(text):
         return MalformedReason.ENCODING
     return None
 
 
-def _close(first: _Line, ahead: deque[_Line], lines: Iterator[_Line]) -> str | None:
+def _close(first: Line, ahead: deque[Line], lines: Iterator[Line], grammar: _Grammar) -> str | None:
     """Read up to the line that closes an open quote and return the record's text.
 
     If no line closes it properly, return None and put the lines that were read into ``ahead``.
     """
     texts = [first.text]
     size = len(first.text)
-    taken: list[_Line] = []
+    taken: list[Line] = []
     while line := ahead.popleft() if ahead else next(lines, None):
         taken.append(line)
         size += len(line.text)
         if size > MAX_RECORD_CHARACTERS:
             break
         text = line.text.rstrip("\r\n")
-        if _CLOSED_AFTER.fullmatch(text):
+        if grammar.closed_after.fullmatch(text):
             return "".join([*texts, text])
-        if not _OPEN_AFTER.fullmatch(text):
+        if not grammar.open_after.fullmatch(text):
             break
         texts.append(line.text)
     ahead.extendleft(reversed(taken))

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from monstera_assets.source.databases import table_digest
 from monstera_assets.source.layout import SourceFile, unreadable
 
 
 class FileFingerprint(NamedTuple):
-    """Size and SHA-256 (lowercase hexadecimal) of a file."""
+    """A file's size and SHA-256 (lowercase hexadecimal), or 0 and the SHA-256 of a table's digest."""
 
     relative_path: str
     size_bytes: int
     sha256: str
+
+
+def summary(prints: Sequence[FileFingerprint]) -> FileFingerprint:
+    """Return one fingerprint for several files, whose path is the number of files.
+
+    A single file keeps its own fingerprint.
+    """
+    if len(prints) == 1:
+        return prints[0]
+    content = "".join(f"{each.sha256} {each.relative_path}\n" for each in sorted(prints))
+    return FileFingerprint(
+        f"{len(prints)} files",
+        sum(each.size_bytes for each in prints),
+        hashlib.sha256(content.encode()).hexdigest(),
+    )
 
 
 def fingerprint(file: SourceFile) -> FileFingerprint:
@@ -23,6 +40,9 @@ def fingerprint(file: SourceFile) -> FileFingerprint:
         SourceError: If the file is missing, unreadable, or has changed since discovery.
     """
     file.check_unchanged()
+    if file.table is not None:
+        content = table_digest(file.table).encode()
+        return FileFingerprint(file.relative_path, 0, hashlib.sha256(content).hexdigest())
     try:
         with file.path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()

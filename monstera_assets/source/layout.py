@@ -1,38 +1,72 @@
-"""Find the files in a source folder, and the input and day of each file."""
+"""Find the files in a source folder, and each file's input and day."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from monstera_assets.source.databases import DatabaseTable, Place, place_of, tables_at
 from monstera_assets.source.errors import SourceError
 
-REQUIRED_INPUTS = ("events", "users", "accounts", "product_catalog")
-OPTIONAL_INPUTS = ("subscription_events", "workflows")
+REQUIRED_INPUTS = ("events",)
+OPTIONAL_INPUTS = ("users", "accounts", "product_catalog", "subscription_events", "workflows")
+INPUTS = REQUIRED_INPUTS + OPTIONAL_INPUTS
 
 
 class FileFormat(StrEnum):
-    """A file format; the value is also the file name extension."""
+    """A format of exports and generated sources; the value is also the file name extension."""
 
     PARQUET = "parquet"
     CSV = "csv"
 
 
-_FORMATS = {f".{kind}": kind for kind in FileFormat}
+class InputFormat(StrEnum):
+    """The format of an input file."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+    JSON = "json"
+    TABLE = "table"
+
+
+class Compression(StrEnum):
+    """The compression of a text file; the value is DuckDB's name for it."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+_TEXT_FORMATS = {
+    ".csv": InputFormat.CSV,
+    ".tsv": InputFormat.CSV,
+    ".jsonl": InputFormat.JSON,
+    ".ndjson": InputFormat.JSON,
+    ".json": InputFormat.JSON,
+}
+_COMPRESSIONS = {".gz": Compression.GZIP, ".zst": Compression.ZSTD}
 _PREFIXES = ("", "seed_")
 _DAY_KEY = "event_date="
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
-# Unsupported formats, refused under an input's name: ignoring them would silently lose data.
+# Unsupported formats. Such a file is refused if it would be an input's only file.
 _OTHER_DATA = re.compile(
-    r"\.(csv|tsv|parquet|json|jsonl|ndjson|avro|orc|xlsx?|gz|bz2|xz|zst|zip|snappy)$", re.IGNORECASE
+    r"\.(txt|avro|orc|xlsx?|xml|gz|bz2|xz|zst|zip|snappy|lz4|db|sqlite|duckdb)$", re.IGNORECASE
 )
+_READABLE = "CSV, JSON lines or Parquet"
+_TABLE_FORMATS = {
+    "Delta Lake": "in DuckDB with COPY (FROM delta_scan('{0}')) TO '{1}.parquet'",
+    "Iceberg": "in DuckDB with COPY (FROM iceberg_scan('{0}')) TO '{1}.parquet'",
+    "Hudi": "with Spark",
+}
 
 
 class FileStamp(NamedTuple):
@@ -47,17 +81,22 @@ class SourceFile:
     """One file of an input.
 
     ``relative_path`` is relative to the source folder and uses ``/`` on every system.
-    ``folder_date`` is the date of its ``event_date=`` folder, if any.
+    ``folder_date`` is the date of its ``event_date=`` folder, if any. If ``table`` is set, that
+    database table is read instead of a file, and ``path`` is the database file, if there is one.
     """
 
     path: Path
     relative_path: str
-    format: FileFormat
+    format: InputFormat
     folder_date: date | None
+    compression: Compression = Compression.NONE
     stamp: FileStamp | None = field(default=None, compare=False, repr=False)
+    table: DatabaseTable | None = None
 
     def check_unchanged(self) -> None:
         """Raise a SourceError if the file is missing or has changed since discovery."""
+        if self.table is not None and self.table.place.path is None:
+            return
         now = _stamp(self.path, self.relative_path)
         if self.stamp is not None and now != self.stamp:
             raise SourceError(
@@ -86,36 +125,110 @@ class SourceInput:
         return replace(self, files=tuple(f for f in self.files if f.folder_date in days))
 
 
-def discover_source(folder: Path) -> Mapping[str, SourceInput]:
-    """Return the inputs in a source folder by name: required inputs, and optional inputs if present.
+class IgnoredEntry(NamedTuple):
+    """A file or folder that looks like part of an input but is not read, and the reason."""
 
-    An input is ``<name>.csv``, ``<name>.parquet`` or a folder ``<name>/`` of such files, flat or laid
-    out by day (``event_date=2025-06-01/``), with or without the prefix ``seed_``.
+    path: str
+    reason: str
+
+
+class Source(dict[str, SourceInput]):
+    """A source's inputs by name, and the entries that look like an input but are not read."""
+
+    ignored: Sequence[IgnoredEntry] = ()
+
+
+def discover_source(folder: Path, errors: dict[str, SourceError] | None = None) -> Source:
+    """Return the inputs in a source folder, or at another place, by name; only events is required.
+
+    An input is a file ``<name>.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json`` or ``.parquet``, or
+    a folder ``<name>/`` of such files, flat or laid out by day (``event_date=2025-06-01/``), with or
+    without the prefix ``seed_``. Text files may be compressed (``.gz``, ``.zst``). A database or URL
+    (see `databases`) may take the place of the folder; its tables have these names.
+
+    Args:
+        folder: the source folder.
+        errors: if given, the errors of inputs are added to it by input, and these inputs are left out.
 
     Raises:
-        SourceError: If the folder cannot be listed; a required input is missing; or an input exists
-            twice, mixes day folders with other files, contains a file that is unreadable or not CSV
-            or Parquet, has a folder with an unreadable date, or points outside the source folder.
+        SourceError: If the folder cannot be listed; events is missing; a file or folder with a similar
+            name could be a missing input; or an input exists twice, mixes day folders with other
+            files, contains a file that is unreadable or has another format, is a table of Delta Lake,
+            Iceberg or Hudi, has a folder with an unreadable date, or points outside the source folder.
     """
+    if (place := place_of(folder)) is not None:
+        return _database_source(place)
     root = _root(folder)
     entries = {entry.name: entry for entry in _entries(root, str(folder))}
-    found = {
-        name: source_input
-        for name in (*REQUIRED_INPUTS, *OPTIONAL_INPUTS)
-        if (source_input := _find(root, name, entries)) is not None
-    }
-    missing = [name for name in REQUIRED_INPUTS if name not in found]
-    if missing:
-        wanted = "; ".join(f"{name}.csv, {name}.parquet or a folder {name}/" for name in missing)
-        raise SourceError(
-            f"The source folder {folder} lacks {', '.join(missing)}. Add {wanted} "
-            "(the prefix seed_ is allowed)."
+    ignored: list[IgnoredEntry] = []
+    chosen: dict[str, os.DirEntry[str]] = {}
+    for name in INPUTS:
+        with _collected(errors, name):
+            if (found := _candidate(name, entries)) is not None:
+                chosen[name] = found
+    for name, entry in entries.items():
+        if entry not in chosen.values():
+            with _collected(errors, resembled(name) or name):
+                ignored += _beside(entry, resembled(name), chosen)
+    for name in REQUIRED_INPUTS:
+        with _collected(errors, name):
+            if name not in chosen:
+                raise SourceError(
+                    f"The source folder {folder} lacks {name}. Add {name}.csv, {name}.parquet or a "
+                    f"folder {name}/ (the prefix seed_ is allowed)."
+                )
+    source = Source()
+    for name, entry in chosen.items():
+        with _collected(errors, name):
+            source[name] = _input(root, name, entry, ignored)
+    source.ignored = tuple(ignored)
+    return source
+
+
+@contextmanager
+def _collected(errors: dict[str, SourceError] | None, name: str) -> Iterator[None]:
+    """Keep the first error of an input, or raise it if errors are not collected."""
+    try:
+        yield
+    except SourceError as error:
+        if errors is None:
+            raise
+        errors.setdefault(name, error)
+
+
+def _database_source(place: Place) -> Source:
+    """Return the inputs in a database or at a URL."""
+    stems = {prefix + name: name for name in INPUTS for prefix in _PREFIXES}
+    found: dict[str, list[DatabaseTable]] = {}
+    ignored = []
+    for table in tables_at(place, list(stems)):
+        stem = re.split(r"[./]", table.name.lower())[0] if place.is_url else table.name.lower()
+        if stem in stems:
+            found.setdefault(stems[stem], []).append(table)
+        elif (name := resembled(stem)) is not None:
+            ignored.append(IgnoredEntry(table.name, f"looks like the input {name}. Rename it."))
+    for name, tables in found.items():
+        if len(tables) > 1:
+            names = ", ".join(f"{table.schema}.{table.name}".strip(".") for table in tables)
+            raise SourceError(f"The input {name} exists {len(tables)} times ({names}). Keep one.")
+    if missing := [name for name in REQUIRED_INPUTS if name not in found]:
+        kind = "Parquet file or folder" if place.is_url else "table or view"
+        raise SourceError(f"The source {place.shown} lacks a {kind} named {', '.join(missing)}.")
+    path = place.path
+    stamp = _stamp(path, place.shown) if path else None
+    source = Source()
+    for name, [table] in found.items():
+        shown = f"{path.name}/{table.name}" if path else table.name
+        file = SourceFile(
+            path or Path(table.name), shown, InputFormat.TABLE, None, Compression.NONE, stamp, table
         )
-    return found
+        source[name] = SourceInput(name, (file,), by_day=False)
+    source.ignored = tuple(ignored)
+    return source
 
 
 def _root(folder: Path) -> Path:
-    wanted = "Choose the folder that contains events, users, accounts and product_catalog."
+    wanted = "Choose the folder that contains the events."
     try:
         root = folder.resolve(strict=True)
     except (OSError, RuntimeError) as error:
@@ -137,42 +250,86 @@ def _entries(folder: Path, shown: str) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def _find(root: Path, name: str, entries: Mapping[str, os.DirEntry[str]]) -> SourceInput | None:
-    names = [prefix + name for prefix in _PREFIXES]
-    files = {stem + suffix for stem in names for suffix in _FORMATS}
-    folders = [entries[stem] for stem in names if stem in entries]
-    candidates = [entry for entry in entries if entry in files]
-    candidates += [entry.name for entry in folders if entry.is_dir() or entry.is_symlink()]
-    of_input = [entry for entry in entries if entry.startswith(tuple(f"{stem}." for stem in names))]
-    other = [e for e in of_input if e not in candidates and _OTHER_DATA.search(e)]
-    if other:
+def input_format(name: str) -> tuple[str, InputFormat, Compression] | None:
+    """Split a file name into its stem, format and compression, or return None if it is not read."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - thousands of names
+    if suffix.lower() == ".parquet":
+        return stem, InputFormat.PARQUET, Compression.NONE
+    compression = _COMPRESSIONS.get(suffix.lower(), Compression.NONE)
+    if compression is not Compression.NONE:
+        stem, suffix = os.path.splitext(stem)  # noqa: PTH122
+    kind = _TEXT_FORMATS.get(suffix.lower())
+    return None if kind is None else (stem, kind, compression)
+
+
+def resembled(name: str) -> str | None:
+    """Return the input that a file or folder name resembles in any case, or None."""
+    if name.startswith((".", "_")):
+        return None
+    stem = re.sub("[^a-z]+", "_", name.lower().partition(".")[0]).strip("_")
+    named = [each for each in INPUTS if re.search(rf"(^|_){each}(_|$)", stem)]
+    similar = get_close_matches(stem.removeprefix("seed_"), INPUTS, n=1, cutoff=0.85)
+    return max(named, key=len) if named else next(iter(similar), None)
+
+
+def _candidate(name: str, entries: Mapping[str, os.DirEntry[str]]) -> os.DirEntry[str] | None:
+    """Return the file or folder that has the name of an input, or None."""
+    stems = [prefix + name for prefix in _PREFIXES]
+    found = []
+    for entry in entries.values():
+        parts = input_format(entry.name)
+        is_folder = parts is None and (entry.is_dir() or entry.is_symlink())
+        if (parts[0] if parts else entry.name) in stems and (parts or is_folder):
+            found.append(entry)
+        elif entry.name.partition(".")[0] in stems and _OTHER_DATA.search(entry.name):
+            raise SourceError(
+                f"{entry.name} has the name of the input {name}, but its format is not supported. "
+                f"Save it as {name}.csv or {name}.parquet, or move it out of the source folder."
+            )
+    if len(found) > 1:
         raise SourceError(
-            f"{other[0]} has the name of the input {name}, but its format is not supported. "
-            f"Save it as {name}.csv or {name}.parquet, or move it out of the source folder."
-        )
-    if len(candidates) > 1:
-        raise SourceError(
-            f"The input {name} exists {len(candidates)} times ({', '.join(sorted(candidates))}). "
+            f"The input {name} exists {len(found)} times "
+            f"({', '.join(sorted(entry.name for entry in found))}). "
             "Keep one and move the others out of the source folder."
         )
-    if not candidates:
-        return None
-    [candidate] = candidates
-    file_format = _FORMATS.get(Path(candidate).suffix)
-    if file_format is not None:
-        file = _source_file(root, Path(candidate), file_format, None)
-        return SourceInput(name, (file,), by_day=False)
-    return _folder_input(root, name, candidate)
+    return next(iter(found), None)
 
 
-def _folder_input(root: Path, name: str, folder: str) -> SourceInput:
-    files: list[SourceFile] = []
-    day_folders = False
-    for relative, file_format, folder_date in _walk(root, Path(folder), None, frozenset()):
-        day_folders = day_folders or folder_date is not None
-        if file_format is not None:
-            files.append(_source_file(root, relative, file_format, folder_date))
-    files.sort(key=lambda file: file.relative_path)
+def _beside(
+    entry: os.DirEntry[str], name: str | None, chosen: Mapping[str, os.DirEntry[str]]
+) -> Iterator[IgnoredEntry]:
+    """Yield an entry in the source folder that resembles an input but is not read."""
+    if name is None:
+        return
+    if name in chosen:
+        yield IgnoredEntry(
+            entry.name,
+            f"looks like the input {name}, which is read from {chosen[name].name}. To include its "
+            f"rows, put both into a folder {name}/.",
+        )
+    elif entry.is_dir() or input_format(entry.name) or _OTHER_DATA.search(entry.name):
+        raise SourceError(
+            f"{entry.name} looks like the input {name}, which is missing. Name it {name} with the "
+            "extension of its format, or move it out of the source folder."
+        )
+    else:
+        yield IgnoredEntry(entry.name, f"looks like the input {name}, but is not {_READABLE}.")
+
+
+def _input(
+    root: Path, name: str, entry: os.DirEntry[str], ignored: list[IgnoredEntry]
+) -> SourceInput:
+    parts = input_format(entry.name)
+    if parts is None:
+        return _folder_input(root, name, entry.name, ignored)
+    file = _source_file(root, Path(entry.name), parts, None)
+    return SourceInput(name, (file,), by_day=False)
+
+
+def _folder_input(root: Path, name: str, folder: str, ignored: list[IgnoredEntry]) -> SourceInput:
+    found = list(_walk(root, Path(folder), None, frozenset(), ignored))
+    files = sorted((file for file, _ in found if file), key=lambda file: file.relative_path)
+    day_folders = any(day is not None for _, day in found)
     flat = [file for file in files if file.folder_date is None]
     if day_folders and flat:
         raise SourceError(
@@ -184,28 +341,50 @@ def _folder_input(root: Path, name: str, folder: str) -> SourceInput:
 
 
 def _walk(
-    root: Path, folder: Path, folder_date: date | None, above: frozenset[Path]
-) -> Iterator[tuple[Path, FileFormat | None, date | None]]:
-    """Yield every folder (without a format) and every data file, each with its folder date."""
+    root: Path,
+    folder: Path,
+    folder_date: date | None,
+    above: frozenset[Path],
+    ignored: list[IgnoredEntry],
+) -> Iterator[tuple[SourceFile | None, date | None]]:
+    """Yield every folder (without a file) and every data file, each with its folder date."""
     here = _inside(root, folder)
     if here in above:
         raise SourceError(f"The folder {folder.as_posix()} links back to itself. Remove the link.")
-    yield folder, None, folder_date
-    for entry in _entries(root / folder, folder.as_posix()):
+    yield None, folder_date
+    entries = _entries(root / folder, folder.as_posix())
+    _refuse_table(root, folder, {entry.name for entry in entries})
+    for entry in entries:
         # Spark and Hadoop leave _SUCCESS, _temporary/ and .part.crc next to their data.
         if entry.name.startswith((".", "_")):
             continue
         relative = folder / entry.name
         if entry.is_dir():
             day = _day(relative, folder_date)
-            yield from _walk(root, relative, day, above | {here})
-        elif (file_format := _FORMATS.get(relative.suffix)) is not None:
-            yield relative, file_format, folder_date
-        else:
+            yield from _walk(root, relative, day, above | {here}, ignored)
+        elif parts := input_format(entry.name):
+            is_link = entry.is_symlink()
+            yield _source_file(root, relative, parts, folder_date, is_link=is_link), folder_date
+        elif entry.is_symlink() or not relative.suffix or _OTHER_DATA.search(entry.name):
             _inside(root, relative)
             raise SourceError(
-                f"{relative.as_posix()} is neither a .csv nor a .parquet file. Convert it, or move "
-                "it out of the folder."
+                f"{relative.as_posix()} is not {_READABLE}. Convert it, or move it out of the folder."
+            )
+        else:
+            ignored.append(IgnoredEntry(relative.as_posix(), f"is not {_READABLE}."))
+
+
+def _refuse_table(root: Path, folder: Path, names: Container[str]) -> None:
+    """Raise a SourceError if a folder is a table whose metadata lists the current files."""
+    is_iceberg = "metadata" in names and any((root / folder / "metadata").glob("*.metadata.json"))
+    marks = {"Delta Lake": "_delta_log" in names, "Iceberg": is_iceberg, "Hudi": ".hoodie" in names}
+    for kind, is_marked in marks.items():
+        if is_marked:
+            name = folder.as_posix()
+            how = _TABLE_FORMATS[kind].format(name, folder.parts[0])
+            raise SourceError(
+                f"The folder {name} is a table of {kind}, which also keeps files with removed rows. "
+                f"Export its current rows to Parquet, for example {how}, and use that file instead."
             )
 
 
@@ -230,10 +409,16 @@ def _day(folder: Path, folder_date: date | None) -> date | None:
 
 
 def _source_file(
-    root: Path, relative: Path, file_format: FileFormat, folder_date: date | None
+    root: Path,
+    relative: Path,
+    parts: tuple[str, InputFormat, Compression],
+    folder_date: date | None,
+    *,
+    is_link: bool = True,
 ) -> SourceFile:
     shown = relative.as_posix()
-    _inside(root, relative)
+    if is_link:  # other files are inside, because their folder is
+        _inside(root, relative)
     path = root / relative
     try:
         shown.encode()
@@ -247,7 +432,7 @@ def _source_file(
             stream.read(1)
     except OSError as error:
         raise unreadable(shown, error) from error
-    return SourceFile(path, shown, file_format, folder_date, stamp)
+    return SourceFile(path, shown, parts[1], folder_date, parts[2], stamp)
 
 
 def _inside(root: Path, relative: Path) -> Path:

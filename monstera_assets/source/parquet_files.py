@@ -1,4 +1,4 @@
-"""Open Parquet files and query their columns as raw values."""
+"""Open Parquet files and database tables, and query their columns as raw values."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 
 import duckdb
 
+from monstera_assets.source.columns import places
+from monstera_assets.source.databases import attached
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import SourceFile
 from monstera_assets.source.sql import PATH_COLUMN, identifier, literal, path_list
+from monstera_assets.source.staging import Staging
 
 TEXT = "VARCHAR"
 # DuckDB has no specific error for a damaged file, so any error but these counts as one.
@@ -28,15 +31,20 @@ _OPTIONS = "binary_as_string = true, hive_partitioning = false"
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """A Parquet file with its columns and their DuckDB types, in file order."""
+    """A Parquet file with its columns and their DuckDB types, in file order.
+
+    ``copy`` is the staged copy of a database table, which has the same columns and ``_row``.
+    """
 
     file: SourceFile
     schema: tuple[tuple[str, str], ...]
+    copy: str | None = None
 
-    @property
-    def types(self) -> Mapping[str, str]:
-        """The type of each column, by exact name."""
-        return dict(self.schema)
+    def found(self, wanted: Iterable[str]) -> Mapping[str, tuple[str, str]]:
+        """Return the exact name and the type of each wanted column that the file has."""
+        names = [name for name, _ in self.schema]
+        found = places(names, wanted, self.file.relative_path)
+        return {name: self.schema[place] for name, place in found.items()}
 
 
 def open_parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> ParquetFile:
@@ -55,6 +63,24 @@ def open_parquet(connection: duckdb.DuckDBPyConnection, file: SourceFile) -> Par
     except duckdb.Error as error:
         raise _broken(file, error) from None
     return ParquetFile(file, tuple((name, kind) for name, kind, *_ in columns))
+
+
+def copy_table(staging: Staging, file: SourceFile, wanted: Iterable[str]) -> ParquetFile:
+    """Copy the wanted columns of a database table to the staging area.
+
+    Raises:
+        SourceError: If an extension is missing, or the table cannot be read or has changed.
+    """
+    assert file.table is not None  # noqa: S101 - of this format only
+    file.check_unchanged()
+    with attached(staging.connection, file.table.place) as database:
+        relation = file.table.relation(database)
+        described = staging.connection.execute(f"DESCRIBE FROM {relation}").fetchall()
+        every = tuple((name, kind) for name, kind, *_ in described)
+        schema = tuple(ParquetFile(file, every).found(wanted).values())
+        columns = "".join(f"{identifier(name)}, " for name, _ in schema)
+        copy = staging.create_table(f"SELECT {columns}row_number() OVER () AS _row FROM {relation}")
+    return ParquetFile(file, schema, copy)
 
 
 def raw_type(kind: str) -> str:
@@ -112,7 +138,9 @@ def check_parquet(
         SourceError: If a file cannot be read to its end.
     """
     for item in files:
-        values = ["1", *(identifier(name) for name in columns if name in item.types)]
+        if item.copy is not None:
+            continue
+        values = ["1", *(identifier(name) for name, _ in item.found(columns).values())]
         scan = parquet_scan([item.file.path])
         try:
             connection.execute(f"SELECT max(hash({', '.join(values)})) FROM {scan}")

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import duckdb
 
-from monstera_assets.source.csv_files import CsvFile, CsvStager, open_csv
+from monstera_assets.source.columns import places
+from monstera_assets.source.csv_files import (
+    MAX_RAW_LINE_CHARACTERS,
+    CsvFile,
+    StagedTable,
+    TextStager,
+    open_csv,
+)
+from monstera_assets.source.csv_records import MalformedReason
 from monstera_assets.source.errors import SourceError
+from monstera_assets.source.json_lines import LINE
 from monstera_assets.source.layout import SourceFile, SourceInput
 from monstera_assets.source.parquet_files import (
     NOT_THE_FILE,
     TEXT,
     ParquetFile,
     check_parquet,
+    copy_table,
     open_parquet,
     parquet_scan,
     raw_type,
@@ -29,7 +40,10 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class RawColumn:
-    """A column to read, with its exact name in the source; optional columns are null where absent."""
+    """A column to read. An optional column is null if a file lacks it.
+
+    ``name`` is in lowercase. The source can use any case and surrounding spaces.
+    """
 
     name: str
     required: bool
@@ -39,11 +53,12 @@ class RawColumn:
 class StagedInput:
     r"""The names of the two temporary tables of an input; ``rows`` may also be a view.
 
-    ``rows`` has the declared columns, source_file (VARCHAR, relative path) and folder_date (DATE,
-    null unless the input is laid out by day). ``malformed`` has one row per CSV record that is not
-    a row: source_file, line_number (BIGINT, of its first line; the header is line 1), raw_line
-    (VARCHAR, at most 10,000 characters, bytes that are not UTF-8 shown as ``\xff``), reason
-    (VARCHAR, a `MalformedReason`) and folder_date.
+    ``rows`` has the declared columns, source_file (VARCHAR, relative path), folder_date (DATE,
+    null unless the input is laid out by day) and row_number (BIGINT, ascending in the order of each
+    file's rows). ``malformed`` has one row per record of a text file that is not a row: source_file,
+    line_number (BIGINT, of its first line; the header is line 1), raw_line (VARCHAR, at most 10,000
+    characters, bytes that are not UTF-8 shown as ``\xff``), reason (VARCHAR, a `MalformedReason`) and
+    folder_date.
     """
 
     rows: str
@@ -81,13 +96,25 @@ def stage_rows(
         f"{name}_rows_in_place" if in_place else f"{name}_rows", f"{name}_malformed"
     )
     with staging_area(connection) as staging:
-        csv_files = [open_csv(file) for file in source_input.files if file.format == "csv"]
+        names = [column.name for column in columns]
+        known = frozenset(names)
+        csv_files = [open_csv(file, known) for file in source_input.files if file.format == "csv"]
+        json_files = [file for file in source_input.files if file.format == "json"]
         parquet_files = _open_parquet(staging.connection, source_input)
+        parquet_files += [
+            copy_table(staging, file, names) for file in source_input.files if file.table
+        ]
         _check_columns(csv_files, parquet_files, columns)
-        stager = CsvStager(staging, [column.name for column in columns])
-        stager.stage(csv_files)
-        types = _common_types(columns, parquet_files, has_csv=bool(csv_files))
-        queries = [_no_rows(types), *_csv_rows(stager), *_parquet_rows(parquet_files, types)]
+        origins = _keep_origins(connection, source_input.files, name)
+        stager = TextStager(staging, names, source_input.files)
+        stager.stage_csv(csv_files)
+        _check_keys(json_files, stager, columns)
+        types = _common_types(columns, parquet_files, has_text=bool(csv_files or json_files))
+        queries = [
+            _no_rows(types),
+            *_text_rows(stager, origins),
+            *_parquet_rows(parquet_files, types, origins),
+        ]
         try:
             _create(connection, staged.rows, " UNION ALL ".join(queries), in_place=in_place)
         except NOT_THE_FILE:
@@ -95,7 +122,7 @@ def stage_rows(
         except duckdb.Error:
             check_parquet(staging.connection, parquet_files, types)
             raise
-        _create(connection, staged.malformed, _malformed(stager, source_input.files))
+        _create(connection, staged.malformed, _malformed(stager, origins))
         check_unchanged(source_input)
     return staged
 
@@ -140,26 +167,56 @@ def _open_parquet(
 def _check_columns(
     csv_files: Iterable[CsvFile], parquet_files: Iterable[ParquetFile], columns: Sequence[RawColumn]
 ) -> None:
-    present = [(item.file, item.header.names) for item in csv_files]
-    present += [(item.file, tuple(item.types)) for item in parquet_files]
+    headers = {item.header: item.file for item in csv_files}
+    present = [(file, header.names) for header, file in headers.items()]
+    present += [(item.file, tuple(name for name, _ in item.schema)) for item in parquet_files]
     for file, names in present:
-        required = [column.name for column in columns if column.required]
-        missing = [name for name in required if name not in names]
-        if missing:
-            raise SourceError(
-                f"{file.relative_path} lacks the required columns {', '.join(missing)}. Add them "
-                "with exactly these names."
-            )
+        found = places(names, [column.name for column in columns], file.relative_path)
+        _check_required(file, found, columns, names)
+
+
+def _check_keys(
+    files: Sequence[SourceFile], stager: TextStager, columns: Sequence[RawColumn]
+) -> None:
+    """Stage JSON files. Each required column must occur in at least one object."""
+    keys = stager.stage_json(files)
+    if keys:
+        _check_required(files[0], keys, columns)
+
+
+def _check_required(
+    file: SourceFile,
+    present: Container[str],
+    columns: Sequence[RawColumn],
+    names: Iterable[str] = (),
+) -> None:
+    missing = [each.name for each in columns if each.required and each.name not in present]
+    if missing:
+        raise SourceError(
+            f"{file.relative_path} lacks the required columns {', '.join(missing)}. Add them "
+            f"with these names.{_similar(missing, names)}"
+        )
+
+
+def _similar(missing: Iterable[str], present: Iterable[str]) -> str:
+    """Return a sentence with the most similar present column for each missing one, if any."""
+    # Without a header, the first row takes its place, and its values may be email addresses.
+    lower = {name.lower(): name for name in present if "@" not in name}
+    found = ((name, get_close_matches(name, lower, n=1, cutoff=0.5)) for name in missing)
+    pairs = [f"{lower[match[0]]} for {name}" for name, match in found if match]
+    return f" Similar columns: {', '.join(pairs)}." if pairs else ""
 
 
 def _common_types(
-    columns: Sequence[RawColumn], files: Sequence[ParquetFile], *, has_csv: bool
+    columns: Sequence[RawColumn], files: Sequence[ParquetFile], *, has_text: bool
 ) -> Mapping[str, str]:
     """Return the type of each column: the type shared by all files, otherwise VARCHAR."""
     types: dict[str, str] = {}
-    for column in columns:
-        kinds = {raw_type(item.types[column.name]) for item in files if column.name in item.types}
-        types[column.name] = kinds.pop() if len(kinds) == 1 and not has_csv else TEXT
+    names = [column.name for column in columns]
+    found = [item.found(names) for item in files]
+    for name in names:
+        kinds = {raw_type(each[name][1]) for each in found if name in each}
+        types[name] = kinds.pop() if len(kinds) == 1 and not has_text else TEXT
     return types
 
 
@@ -169,60 +226,68 @@ def _no_rows(types: Mapping[str, str]) -> str:
     )
     return (
         f"SELECT {columns}CAST(NULL AS VARCHAR) AS source_file, "
-        f"{date_literal(None)} AS folder_date WHERE false"
+        f"{date_literal(None)} AS folder_date, CAST(NULL AS BIGINT) AS row_number WHERE false"
     )
 
 
-def _csv_rows(stager: CsvStager) -> list[str]:
+def _text_rows(stager: TextStager, origins: str) -> list[str]:
     columns = [identifier(column) for column in stager.columns]
-    return [_rows(columns, table, files) for table, files in stager.tables.items()]
+    return [_rows(columns, table, origins) for table in stager.rows]
 
 
-def _parquet_rows(files: Iterable[ParquetFile], types: Mapping[str, str]) -> list[str]:
-    batches: dict[tuple[tuple[str, str], ...], list[SourceFile]] = {}
+def _parquet_rows(
+    files: Iterable[ParquetFile], types: Mapping[str, str], origins: str
+) -> list[str]:
+    batches: dict[tuple[tuple[tuple[str, str], ...], str | None], list[SourceFile]] = {}
     for item in files:
-        batches.setdefault(item.schema, []).append(item.file)
+        batches.setdefault((item.schema, item.copy), []).append(item.file)
     queries = []
-    for schema, batch in batches.items():
-        kinds = dict(schema)
+    for (schema, copy), batch in batches.items():
+        found = ParquetFile(batch[0], schema).found(types)
         columns = [
-            raw_value(column, kinds[column], kind) if column in kinds else f"CAST(NULL AS {kind})"
+            raw_value(*found[column], kind) if column in found else f"CAST(NULL AS {kind})"
             for column, kind in types.items()
         ]
-        by_path = {str(file.path): file for file in batch}
-        queries.append(_rows(columns, parquet_scan([file.path for file in batch]), by_path))
+        scan = parquet_scan([file.path for file in batch])
+        # A column of this name would hide DuckDB's.
+        is_hidden = any(name.lower() == "file_row_number" for name, _ in schema)
+        position = "row_number() OVER ()" if is_hidden else "file_row_number"
+        table = StagedTable(copy or scan, batch, "_row" if copy else position)
+        queries.append(_rows(columns, table, origins))
     return queries
 
 
-def _rows(columns: Iterable[str], relation: str, files: Mapping[str, SourceFile]) -> str:
-    """Return the query for a relation's rows with the source file and day of each path."""
+def _rows(columns: Iterable[str], table: StagedTable, origins: str) -> str:
+    """Return the query for a relation's rows, with each row's source file, day and position."""
+    relation, files, row_number = table
     selected = "".join(f"{column}, " for column in columns)
     if len(files) == 1:
-        [file] = files.values()
-        origin = f"{literal(file.relative_path)}, {date_literal(file.folder_date)}"
-        return f"SELECT {selected}{origin} FROM {relation}"
-    rows = ", ".join(
-        f"({literal(path)}, {literal(file.relative_path)}, {date_literal(file.folder_date)})"
-        for path, file in files.items()
-    )
+        [file] = files
+        return (
+            f"SELECT {selected}{literal(file.relative_path)} AS source_file, "
+            f"{date_literal(file.folder_date)} AS folder_date, {row_number} AS row_number "
+            f"FROM {relation}"
+        )
     return (
-        f"SELECT {selected}_source_file, _folder_date FROM {relation} "
-        f"JOIN (VALUES {rows}) AS origin({PATH_COLUMN}, _source_file, _folder_date) "
-        f"USING ({PATH_COLUMN})"
+        f"SELECT {selected}_source_file AS source_file, _folder_date AS folder_date, "
+        f"{row_number} AS row_number FROM {relation} JOIN {origins} USING ({PATH_COLUMN})"
     )
 
 
-def _malformed(stager: CsvStager, files: Sequence[SourceFile]) -> str:
+def _malformed(stager: TextStager, origins: str) -> str:
     columns = "source_file, line_number, raw_line, reason, folder_date"
     empty = (
         "SELECT '' AS source_file, CAST(0 AS BIGINT) AS line_number, '' AS raw_line, "
         f"'' AS reason, {date_literal(None)} AS folder_date WHERE false"
     )
+    for table in stager.not_json:
+        rows = _rows([f"left({LINE}, {MAX_RAW_LINE_CHARACTERS}) AS raw_line"], table, origins)
+        empty += (
+            f" UNION ALL SELECT source_file, row_number, raw_line, '{MalformedReason.JSON}', "
+            f"folder_date FROM ({rows})"
+        )
     if not stager.malformed:
         return empty
-    days = ", ".join(
-        f"({literal(file.relative_path)}, {date_literal(file.folder_date)})" for file in files
-    )
     scan = (
         f"read_csv({path_list(stager.malformed)}, columns = {{'source_file': 'VARCHAR', "
         "'line_number': 'BIGINT', 'raw_line': 'VARCHAR', 'reason': 'VARCHAR'}, header = true, "
@@ -230,8 +295,27 @@ def _malformed(stager: CsvStager, files: Sequence[SourceFile]) -> str:
     )
     return (
         f"{empty} UNION ALL SELECT {columns} FROM {scan} "
-        f"JOIN (VALUES {days}) AS origin(source_file, folder_date) USING (source_file)"
+        f"JOIN (SELECT DISTINCT _source_file AS source_file, _folder_date AS folder_date "
+        f"FROM {origins}) USING (source_file)"
     )
+
+
+def _keep_origins(
+    connection: duckdb.DuckDBPyConnection, files: Sequence[SourceFile], name: str
+) -> str:
+    """Create a table that maps paths and positions in the input to files and days; return its name."""
+    origins = f"{name}_origins"
+    # A list of values in the query would take DuckDB a second for a year of hourly files.
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {origins} AS SELECT unnest(?::VARCHAR[]) AS {PATH_COLUMN}, "
+        "unnest(?::VARCHAR[]) AS _source_file, unnest(?::DATE[]) AS _folder_date",
+        [
+            [*(str(file.path) for file in files), *map(str, range(len(files)))],
+            [file.relative_path for file in files] * 2,
+            [file.folder_date for file in files] * 2,
+        ],
+    )
+    return origins
 
 
 def _create(

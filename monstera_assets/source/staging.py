@@ -51,6 +51,8 @@ def staging_area(connection: duckdb.DuckDBPyConnection) -> Iterator[Staging]:
     with connection.cursor() as cursor, tempfile.TemporaryDirectory(prefix="monstera-") as folder:
         # READ_WRITE is needed, because a read-only connection attaches read-only by default.
         cursor.execute(f"ATTACH ':memory:' AS {database} (READ_WRITE)")
+        # Rows must stay in the order of the files.
+        cursor.execute("SET SESSION preserve_insertion_order = true")
         try:
             yield Staging(cursor, Path(folder), database)
         finally:

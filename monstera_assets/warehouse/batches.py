@@ -80,14 +80,24 @@ class TableBatch:
 
 def temporary_table(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
     """Create a temporary table from a query. The table exists until the connection is closed."""
+    _drop_other(connection, name, "VIEW")
     connection.execute(f"CREATE OR REPLACE TEMP TABLE {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
 
 
 def temporary_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> ir.Table:
     """Create a temporary view from a query. Its rows are computed on each read."""
+    _drop_other(connection, name, "TABLE")
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {writer.quote(name)} AS {select}")
     return temporary_relation(connection, name)
+
+
+def _drop_other(connection: duckdb.DuckDBPyConnection, name: str, kind: str) -> None:
+    """Drop the temporary table or view of this name, if any; DuckDB replaces only the same kind."""
+    catalog = f"duckdb_{kind.lower()}s()"
+    query = f"SELECT 1 FROM {catalog} WHERE temporary AND {kind.lower()}_name = ?"
+    if connection.execute(query, [name]).fetchall():
+        connection.execute(f"DROP {kind} temp.{writer.quote(name)}")
 
 
 def temporary_relation(connection: duckdb.DuckDBPyConnection, name: str) -> ir.Table:

@@ -56,7 +56,11 @@ def split_window(window: DateWindow, parts: int) -> Sequence[DateWindow]:
     parts = min(parts, len(window))
     starts = [len(window) * part // parts for part in range(parts + 1)]
     return [
-        DateWindow(window.first + timedelta(days=start), window.first + timedelta(days=end - 1))
+        DateWindow(
+            window.first + timedelta(days=start),
+            window.first + timedelta(days=end - 1),
+            is_opening=window.is_opening and start == 0,
+        )
         for start, end in pairwise(starts)
     ]
 

@@ -33,9 +33,9 @@ USER_ID = Column(
 ACCOUNT_ID = Column("account_id", "string", "The account's id.", references=ACCOUNT)
 ACCOUNT_OF_USER = Column("account_id", "string", "The user's account id.", references=ACCOUNT)
 PRODUCT_ID = product_column("product_id", "The product's id.")
-ACTIVITY_DATE = Column("activity_date", "date", "UTC date of the events.")
-SNAPSHOT_DATE = Column("snapshot_date", "date", "UTC day; values are as of the end of the day.")
-METRIC_DATE = Column("metric_date", "date", "UTC day; values are as of the end of the day.")
+ACTIVITY_DATE = Column("activity_date", "date", "Local date of the events.")
+SNAPSHOT_DATE = Column("snapshot_date", "date", "Local day; values are as of the end of the day.")
+METRIC_DATE = Column("metric_date", "date", "Local day; values are as of the end of the day.")
 AS_OF_DATE = Column("as_of_date", "date", "Latest date for which history exists.")
 STATE_SINCE = Column("state_since", "date", "First day of the unbroken period in this state.")
 STATE_UPDATED_AT = Column("state_updated_at", "timestamp", "End of the as-of date, UTC.")
@@ -47,7 +47,7 @@ LAST_QUALIFYING_EVENT_AT = nullable(
     "last_qualifying_event_at", "timestamp", "Time of the last qualifying event, UTC; null if none."
 )
 ACTIVATION_DATE = nullable(
-    "activation_date", "date", "UTC date of the first activation event; null if none."
+    "activation_date", "date", "Date of the first activation event; null if none."
 )
 DAYS_SINCE_SIGNUP = Column("days_since_signup", "int64", "Days since signup.")
 DAYS_SINCE_LAST_QUALIFYING_EVENT = nullable(
@@ -59,6 +59,12 @@ WORKFLOW_ID = Column("workflow_id", "string", "The workflow's id.")
 STEP_NUMBER = Column("step_number", "int64", "The step's number.")
 REJECTED_ROW = (
     Column("rejection_reason", "string", "First rule that the row breaks."),
+    nullable(
+        "rejection_detail",
+        "string",
+        "For a rejected user or account, the reason for that rejection. For an unknown id, a known id"
+        " that differs only in case, surrounding spaces or a trailing .0. Otherwise null.",
+    ),
     Column("source_file", "string", "Path of the file, relative to the source folder."),
     Column("raw_row", "string", "The row as JSON, or the raw line if it cannot be parsed."),
 )

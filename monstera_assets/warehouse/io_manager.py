@@ -7,7 +7,7 @@ error.
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any
@@ -17,10 +17,12 @@ import ibis.expr.datatypes as dt
 import ibis.expr.types as ir
 import pandas as pd
 from dagster import (
+    DailyPartitionsDefinition,
     InitResourceContext,
     InputContext,
     MetadataValue,
     OutputContext,
+    PartitionsDefinition,
     TimeWindow,
 )
 from dagster._core.definitions.metadata import RawMetadataValue
@@ -46,6 +48,7 @@ from monstera_assets.warehouse.errors import (
     WarehouseError,
 )
 from monstera_assets.warehouse.previews import Preview
+from monstera_assets.warehouse.recorded_settings import require_same_settings
 from monstera_assets.warehouse.tables import Table, declared
 from monstera_assets.warehouse.windows import DateWindow
 
@@ -64,6 +67,7 @@ class Reads(StrEnum):
 
     MAPPED_DAYS = "the days of the partition mapping"
     ALL_DAYS = "from the first partition to the latest materialized day"
+    STORED_DAYS = "the days that are stored, even if earlier ones have expired"
     LATEST_DAY = "the latest materialized day"
     UP_TO_AS_OF = "an unpartitioned table whose as-of date is not before the computed days"
 
@@ -77,12 +81,13 @@ class InputRows:
 
     Attributes:
         table: the table.
-        days: first and last day to read from a daily table. If there are no days to read, the last
-            day is before the first.
+        days: first and last day to read from a daily table. If none, the last is before the first.
+        from_opening: whether the first of these days is the first partition.
     """
 
     table: Table
     days: tuple[date, date] | None = None
+    from_opening: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,9 @@ class WarehouseIOManager(DuckDBIOManager):
     lock_timeout_seconds: float = Field(
         default=DEFAULT_LOCK_TIMEOUT_SECONDS,
         description="Seconds to wait for another process to release the database file.",
+    )
+    recorded_settings: dict[str, str] = Field(
+        default={}, description="The settings on which the rows of daily tables depend."
     )
 
     @staticmethod
@@ -141,15 +149,19 @@ class WarehouseIOManager(DuckDBIOManager):
 
         Opening and checkpointing the file in each step would take longer than most steps, and other
         processes could write between steps.
+
+        Raises:
+            ChangedSettingsError: If the stored days were computed with other settings.
         """
         with (
             connect(
                 self.database,
                 self.connection_config,
                 lock_timeout_seconds=self.lock_timeout_seconds,
-            ),
+            ) as connection,
             super().yield_for_execution(context) as manager,
         ):
+            require_same_settings(connection, self.database, self.recorded_settings)
             yield manager
 
 
@@ -206,7 +218,7 @@ class IbisTypeHandler(DbTypeHandler[ir.Table | Computed]):
             SchemaMismatchError: If columns or types differ from the declaration.
         """
         computed = obj if isinstance(obj, Computed) else Computed(obj)
-        window = slice_window(table_slice)
+        window = output_window(context, table_slice)
         table = declaration(table_slice)
         if isinstance(computed.rows, pd.DataFrame):
             rows = _replace_by_frame(connection, table, computed.rows, window)
@@ -254,8 +266,8 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
         obj: TableBatch,
         connection: duckdb.DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
-        """Replace each table's slice."""
-        window = slice_window(table_slice)
+        """Replace the slice of each table."""
+        window = output_window(context, table_slice)
         obj.write(connection, window)
         return row_count_metadata(obj.counts[table_slice.table], window)
 
@@ -292,7 +304,7 @@ class DeclaredPandasTypeHandler(DuckDBPandasTypeHandler):
         Raises:
             SchemaMismatchError: If columns or types differ from the declaration.
         """
-        window = slice_window(table_slice)
+        window = output_window(context, table_slice)
         table = declaration(table_slice)
         rows = _replace_by_frame(connection, table, obj, window)
         return row_count_metadata(rows, window)
@@ -336,11 +348,19 @@ def rows_to_read(
         if _reads(context) == Reads.UP_TO_AS_OF:
             _require_as_of(context, connection, table)
         return InputRows(table)
+    if _reads(context) == Reads.STORED_DAYS:
+        writer.require_table(connection, table)
+        return InputRows(table, (date.min, date.max))
     window = _days_to_read(context, table_slice, connection, table)
     if window is not None:
         writer.require_partitions(connection, table, window)
     writer.require_table(connection, table)
-    return InputRows(table, (window.first, window.last) if window else _NO_DAYS)
+    if window is None:
+        return InputRows(table, _NO_DAYS)
+    opens = window.first == _first_partition(context.asset_partitions_def)
+    if opens and table.takes_earlier_rows and _reads(context) == Reads.ALL_DAYS:
+        return InputRows(table, (date.min, window.last), opens)
+    return InputRows(table, (window.first, window.last), opens)
 
 
 def _insert(
@@ -434,6 +454,19 @@ def slice_window(table_slice: TableSlice) -> DateWindow | None:
             start, end = dimension.partitions
             return DateWindow(start.date(), end.date() - timedelta(days=1))
     return None
+
+
+def output_window(context: OutputContext, table_slice: TableSlice) -> DateWindow | None:
+    """Return the days that a step writes, or None for a whole table."""
+    window = slice_window(table_slice)
+    if window is None:
+        return None
+    first = _first_partition(context.asset_partitions_def)
+    return replace(window, is_opening=window.first == first)
+
+
+def _first_partition(partitions: PartitionsDefinition | None) -> date | None:
+    return partitions.start.date() if isinstance(partitions, DailyPartitionsDefinition) else None
 
 
 def row_count_metadata(rows: int, window: DateWindow | None) -> Mapping[str, RawMetadataValue]:

@@ -8,6 +8,7 @@ creates it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import duckdb
 
@@ -25,7 +26,95 @@ def _record_the_version(_connection: duckdb.DuckDBPyConnection) -> None:
     """Upgrade from version 1 to 2, which only records the version."""
 
 
-STEPS: Sequence[Step] = (_record_the_version,)
+@dataclass(frozen=True)
+class _Added:
+    """A column that a step adds, with the SQL expression for its values in the stored rows."""
+
+    table: str
+    column: str
+    stored_type: str
+    value: str = "NULL"
+
+
+def _date_of(table: str, column: str, moment: str) -> _Added:
+    # All older days are UTC days.
+    return _Added(table, column, "DATE", f"CAST({moment} AS DATE)")
+
+
+_ADDED_IN_3 = (
+    *(
+        _Added(f"bronze.bronze_{name}", "faults", "VARCHAR")
+        for name in ("users", "accounts", "product_catalog", "events", "subscription_events")
+    ),
+    *(
+        _Added(f"bronze.bronze_rejected_{name}", "rejection_detail", "VARCHAR")
+        for name in ("events", "entities")
+    ),
+    _Added("bronze.bronze_loads", "rows_repeated", "BIGINT", "0"),
+    _Added("bronze.bronze_entity_loads", "rows_repeated", "BIGINT", "0"),
+    _Added("bronze.bronze_entity_loads", "rows_derived", "BIGINT", "0"),
+    _date_of("bronze.bronze_users", "signup_date", "user_created_at"),
+    _date_of("bronze.bronze_accounts", "created_date", "account_created_at"),
+    _date_of("bronze.bronze_accounts", "first_paid_date", "first_paid_at"),
+    _date_of("bronze.bronze_product_catalog", "created_date", "created_at"),
+    _date_of("silver.silver_user_product_state_intervals", "first_access_date", "first_access_at"),
+    _date_of("silver.silver_user_product_state_history", "first_access_date", "first_access_at"),
+    _date_of("silver.silver_user_product_states", "first_access_date", "first_access_at"),
+    _date_of("silver.silver_workflow_runs", "started_date", "started_at"),
+    _date_of("silver.silver_workflow_runs", "last_step_date", "last_step_at"),
+)
+
+
+_NULLABLE_IN_3 = (
+    ("bronze.bronze_users", "email"),
+    ("bronze.bronze_accounts", "total_seats"),
+    ("silver.silver_account_churn_features", "seat_utilization_pct"),
+    ("silver.silver_account_current_state", "seat_utilization_pct"),
+    ("silver.silver_account_state_history", "seat_utilization_pct"),
+    ("silver.silver_account_state_intervals", "seat_utilization_pct"),
+)
+
+
+_TIERS_NOT_YET_HELD = """
+DELETE FROM gold.gold_accounts_active_monthly AS rows USING (
+    SELECT segment_value, min(snapshot_date) AS held_from
+    FROM (SELECT DISTINCT segment_value FROM gold.gold_accounts_active_monthly
+        WHERE segment_dimension = 'account_tier') AS tiers
+    LEFT JOIN silver.silver_account_state_history ON subscription_tier = segment_value
+    GROUP BY segment_value
+) AS tiers
+WHERE rows.segment_dimension = 'account_tier' AND rows.segment_value = tiers.segment_value
+    AND (held_from IS NULL OR metric_date < held_from)
+"""
+
+
+def _upgrade_to_3(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add local dates, faults and details of rejections, and allow nulls in optional columns.
+
+    A tier has rows only from the first date on which an account has it.
+    """
+    stored = connection.execute(
+        "SELECT schema_name || '.' || table_name FROM duckdb_tables()"
+        " WHERE database_name = current_database()"
+    ).fetchall()
+    for each in _ADDED_IN_3:
+        if (each.table,) in stored:
+            connection.execute(
+                f"ALTER TABLE {each.table} ADD COLUMN {each.column} {each.stored_type};"
+                f" UPDATE {each.table} SET {each.column} = {each.value}"
+            )
+    for table, column in _NULLABLE_IN_3:
+        if (table,) in stored:
+            connection.execute(f"ALTER TABLE {table} ALTER COLUMN {column} DROP NOT NULL")
+    read = {("gold.gold_accounts_active_monthly",), ("silver.silver_account_state_history",)}
+    if read <= set(stored):
+        connection.execute(_TIERS_NOT_YET_HELD)
+    # All older days are UTC days.
+    create_bookkeeping(connection)
+    connection.execute(f"INSERT INTO {OPERATIONS_SCHEMA}.settings VALUES ('timezone', 'UTC')")
+
+
+STEPS: Sequence[Step] = (_record_the_version, _upgrade_to_3)
 """The first step upgrades from version 1 to 2, and so on. Steps run in the caller's transaction."""
 
 
@@ -105,5 +194,7 @@ def create_bookkeeping(connection: duckdb.DuckDBPyConnection) -> None:
         f"CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.materializations (schema_name VARCHAR NOT"
         " NULL, table_name VARCHAR NOT NULL, partition_date DATE, materialized_at TIMESTAMP NOT"
         f" NULL); CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.source_changes (cause VARCHAR NOT"
-        " NULL, affects_from DATE NOT NULL, changed_at TIMESTAMP NOT NULL)"
+        " NULL, affects_from DATE NOT NULL, changed_at TIMESTAMP NOT NULL);"
+        f" CREATE TABLE IF NOT EXISTS {OPERATIONS_SCHEMA}.settings (name VARCHAR NOT NULL, value"
+        " VARCHAR NOT NULL)"
     )

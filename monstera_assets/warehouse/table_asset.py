@@ -1,23 +1,24 @@
 """Build a Dagster asset from a declared table and a pure function.
 
-A silver or gold module declares its `Table` and decorates one function with `@table_asset`.
-Positional parameters are named after the tables that the function reads. They receive Ibis tables,
-or DataFrames if annotated with `pd.DataFrame`. Keyword-only parameters are optional: `policy` (the
-thresholds), `window` (the days to compute, for a daily table) and `as_of` (the latest day of the
-input read with `ALL_DAYS`).
+A module in silver or gold declares its `Table` and decorates one function with `@table_asset`. The
+positional parameters are named after the tables that the function reads. They receive Ibis tables,
+or DataFrames if annotated with `pd.DataFrame`. The keyword-only parameters are optional: `policy` (the
+thresholds), `timezone` (the time zone of days), `window` (the days to compute, for a daily table) and
+`as_of` (the latest day of the input that is read with `ALL_DAYS`).
 
-If the return annotation is an Ibis table, the function is called once per policy and code version,
-and its SQL is cached with the days as parameters. Any other function is called in each run with
-actual dates and returns a pandas DataFrame or an Ibis expression.
+If the return annotation is an Ibis table, the function is called once per policy, time zone and
+version of the code. Its SQL is cached, with the days as parameters. Any other function is called in
+each run with actual dates, and returns a pandas DataFrame or an Ibis expression.
 """
 
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
+import ibis
 import ibis.expr.types as ir
 import pandas as pd
 from dagster import (
@@ -34,14 +35,17 @@ from dagster import (
 )
 
 from monstera_assets.lifecycle.expressions import Window, window_parameters
+from monstera_assets.lifecycle.intervals import days_earlier
 from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.lifecycle.timezone import UTC
 from monstera_assets.warehouse.batching import DateBatches
 from monstera_assets.warehouse.compiler import Query
+from monstera_assets.warehouse.errors import SchemaMismatchError
 from monstera_assets.warehouse.io_manager import READS, Computed, InputRows, Reads
 from monstera_assets.warehouse.previews import Preview
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import latest_day
-from monstera_assets.warehouse.tables import Layer, Table, register
+from monstera_assets.warehouse.tables import Layer, Table, declared, register
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets.warehouse.writer import compile_verified
 
@@ -64,22 +68,36 @@ class Days:
 
     reads: Reads
     mapping: TimeWindowPartitionMapping | None = None
+    before_first_partition: bool = False
+    """Whether to compute the days before the first partition, which are not stored."""
+
+    @property
+    def back(self) -> int:
+        """The number of days that are read before each computed day."""
+        return -self.mapping.start_offset if self.mapping else 0
 
 
-def last_days(count: int) -> Days:
-    """Read `count` days for each computed day: the day itself and those before it."""
+def last_days(count: int, *, before_first_partition: bool = True) -> Days:
+    """Read `count` days for each computed day: the day itself and the days before it.
+
+    Args:
+        count: the number of days.
+        before_first_partition: whether to compute the days of the input before its first partition.
+    """
     mapping = TimeWindowPartitionMapping(
         start_offset=1 - count, allow_nonexistent_upstream_partitions=True
     )
-    return Days(Reads.MAPPED_DAYS, mapping)
+    return Days(Reads.MAPPED_DAYS, mapping, before_first_partition)
 
 
 SAME_DAYS = Days(Reads.MAPPED_DAYS, TimeWindowPartitionMapping())
 """The computed days."""
-UP_TO_DAY = last_days(_SINCE_THE_FIRST_DAY)
-"""From the first partition through the last computed day."""
+UP_TO_DAY = last_days(_SINCE_THE_FIRST_DAY, before_first_partition=False)
+"""From the first partition to the last computed day."""
 ALL_DAYS = Days(Reads.ALL_DAYS)
 """For unpartitioned tables: from the first partition through the latest materialized day."""
+STORED_DAYS = Days(Reads.STORED_DAYS)
+"""For unpartitioned tables: the stored days. Earlier days may have expired."""
 LATEST_DAY = Days(Reads.LATEST_DAY)
 """For unpartitioned tables: the latest materialized day."""
 UP_TO_AS_OF = Days(Reads.UP_TO_AS_OF)
@@ -135,35 +153,99 @@ class TableAsset:
             kwargs["window"] = Window.of(window.first, window.last)
         return self.function(*args, **kwargs)
 
-    def query(self, relations: Mapping[str, Table], policy: LifecyclePolicy) -> Query:
-        """Compile the table's query. The days of the table and its inputs are parameters.
+    def query(
+        self,
+        relations: Mapping[str, Table],
+        policy: LifecyclePolicy,
+        timezone: str = UTC,
+        assets: Mapping[str, "TableAsset"] | None = None,
+    ) -> Query:
+        """Compile the query for the table. The days of the table and of its inputs are parameters.
 
         Args:
             relations: the input tables, by name.
             policy: the thresholds.
+            timezone: the time zone of days.
+            assets: all table assets by name, to also compute the days of inputs that are before the
+                first partition; None if the query reads only stored days.
 
         Raises:
             SchemaMismatchError: If columns or types differ from the declaration.
         """
+        window = Window.parameters()
+
+        def rows_of(name: str) -> ir.Table:
+            stored = _days_of(relations[name])
+            if assets is None or not self._computes_earlier_days_of(name, assets):
+                return stored
+            first = days_earlier(window.first, self.days[name].back)
+            last = days_earlier(Window.parameters(name).first, 1)
+            earlier = assets[name].on_days(Window(first, last), policy, timezone, assets)
+            flags = dict.fromkeys(relations[name].trend_flags, ibis.literal(value=False))
+            return stored.union(
+                earlier.mutate(**flags).select(stored.columns).cast(stored.schema())
+            )
+
         rows = self.function(
-            *(_days_of(relations[name]) for name in self.inputs),
-            **self._accepted(policy=policy, window=Window.parameters(), as_of=self._as_of),
+            *map(rows_of, self.inputs),
+            **self._accepted(policy=policy, timezone=timezone, window=window, as_of=self._as_of),
         )
         return compile_verified(self.table, rows)
+
+    def on_days(
+        self,
+        window: Window,
+        policy: LifecyclePolicy,
+        timezone: str,
+        assets: Mapping[str, "TableAsset"],
+    ) -> ir.Table:
+        """Return the table's rows on days before the first partition, computed from the facts.
+
+        The arguments are those of `query`. Facts from before the first partition are stored in it.
+        """
+
+        def rows_of(name: str) -> ir.Table:
+            table = declared(".".join(asset_key(name).path))
+            if table is None:
+                raise SchemaMismatchError(f"{name} is not declared.")
+            if table.partition_column is None:
+                return table.relation
+            first = days_earlier(window.first, self.days[name].back)
+            if not table.takes_earlier_rows:
+                earlier = Window(first, window.last)
+                return assets[name].on_days(earlier, policy, timezone, assets)
+            day = table.relation[table.partition_column]
+            return table.relation.filter(day >= first, day <= window.last)
+
+        keywords = self._accepted(policy=policy, timezone=timezone, window=window)
+        return self.function(*map(rows_of, self.inputs), **keywords)
+
+    def _computes_earlier_days_of(self, name: str, assets: Mapping[str, "TableAsset"]) -> bool:
+        days = self.days.get(name)
+        return (
+            days is not None
+            and days.back > 0
+            and days.before_first_partition
+            and name in assets
+            and not assets[name].table.takes_earlier_rows
+        )
 
     def build(
         self,
         partitions: DailyPartitionsDefinition,
         policy: LifecyclePolicy,
         queries: QueryCache | None = None,
+        timezone: str = UTC,
+        assets: Mapping[str, "TableAsset"] | None = None,
     ) -> AssetsDefinition:
         """Build the Dagster asset.
 
         Args:
             partitions: the available days.
             policy: the thresholds.
-            queries: the cache of compiled queries. If the function reads the policy, the cache must
-                be for that policy.
+            queries: the cache of compiled queries, for this policy if the function reads it.
+            timezone: the time zone of days.
+            assets: all table assets by name, to compute days before the first partition.
         """
         partitioned = bool(self.table.partition_column)
         known = queries or QueryCache()
@@ -180,13 +262,16 @@ class TableAsset:
             if not self.is_query:
                 rows = self.function(
                     *(tables[name] for name in self.inputs),
-                    **self._accepted(policy=policy, window=window),
+                    **self._accepted(policy=policy, timezone=timezone, window=window),
                 )
                 is_of_one_table = isinstance(rows, ir.Table | pd.DataFrame)
                 return Computed(rows, previews=previews) if is_of_one_table else rows
+            earlier = assets if self._reads_before_first_partition(tables, window) else None
             query = known.get(
-                self.table.name,
-                lambda: self.query({name: tables[name].table for name in self.inputs}, policy),
+                f"{self.table.name}.opening" if earlier else self.table.name,
+                lambda: self.query(
+                    {name: tables[name].table for name in self.inputs}, policy, timezone, earlier
+                ),
                 keep=self._is_of_the_package,
             )
             batches = DateBatches(
@@ -225,20 +310,38 @@ class TableAsset:
             keep=self._is_of_the_package,
         )
 
+    def _reads_before_first_partition(
+        self, inputs: Mapping[str, InputRows], window: DateWindow | None
+    ) -> bool:
+        return window is not None and any(
+            rows.from_opening
+            and rows.days is not None
+            and (days := self.days[name]).before_first_partition
+            and window.first - timedelta(days=days.back) < rows.days[0]
+            for name, rows in inputs.items()
+            if name in self.days
+        )
+
     def _parameters(
         self,
         inputs: Mapping[str, InputRows],
         window: DateWindow | None,
         batch: DateWindow | None = None,
     ) -> dict[str, date]:
-        """Return the parameters: the first and last day of the window or batch and of each input."""
-        ends = [("window", (window.first, window.last))] if window else []
+        """Return the parameters: the first and last day of the window or batch, and of each input."""
+        ends = []
+        takes_earlier = window is not None and window.is_opening and self.table.takes_earlier_rows
+        if window is not None:
+            ends.append(("window", (date.min if takes_earlier else window.first, window.last)))
         for name, rows in inputs.items():
             if rows.days is not None:
                 first, last = rows.days
                 if batch is not None:
                     last = batch.last
                     first = batch.first if self.days[name] is SAME_DAYS else first
+                if rows.table.takes_earlier_rows and rows.from_opening and window is not None:
+                    earliest = window.first - timedelta(days=self.days[name].back)
+                    first = date.min if takes_earlier else min(first, earliest)
                 ends.append((name, (first, last)))
         return {
             parameter: day
@@ -343,4 +446,7 @@ def table_metadata(table: Table) -> dict[str, Any]:
 def partition_window(context: AssetExecutionContext) -> DateWindow:
     """Return the days that a step computes."""
     keys = context.partition_key_range
-    return DateWindow(date.fromisoformat(keys.start), date.fromisoformat(keys.end))
+    first = date.fromisoformat(keys.start)
+    partitions = context.assets_def.partitions_def
+    opens = isinstance(partitions, DailyPartitionsDefinition) and partitions.start.date() == first
+    return DateWindow(first, date.fromisoformat(keys.end), is_opening=opens)

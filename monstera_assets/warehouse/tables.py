@@ -54,7 +54,7 @@ class Column:
     allowed: tuple[str, ...] | None = None
     references: Reference | None = None
     days_before_latest: int | None = None
-    """For trend flags: the flag is true on the table's latest date and this many days before it."""
+    """For trend flags: the flag is true on the table's latest date and this many days before."""
 
     @cached_property
     def dtype(self) -> dt.DataType:
@@ -110,7 +110,9 @@ class Table:
     Attributes:
         grain: what one row represents.
         key: the columns that identify a row. They may be nullable.
-        partition_column: a daily table's DATE column.
+        partition_column: the DATE column of a daily table.
+        takes_earlier_rows: whether the first partition also contains the rows of earlier days, as in
+            tables of facts.
     """
 
     layer: Layer
@@ -121,6 +123,7 @@ class Table:
     key: tuple[str, ...]
     owners: tuple[str, ...]
     partition_column: str | None = None
+    takes_earlier_rows: bool = False
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]

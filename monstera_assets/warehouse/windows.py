@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
@@ -14,10 +14,15 @@ PARTITION_TAG = "dagster/partition"
 
 @dataclass(frozen=True, order=True)
 class DateWindow:
-    """The days from `first` through `last`."""
+    """The days from `first` to `last`, both included.
+
+    `is_opening` is true if the first day is the first partition, which in tables of facts also contains
+    the rows of earlier days.
+    """
 
     first: date
     last: date
+    is_opening: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.last < self.first:

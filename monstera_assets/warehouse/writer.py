@@ -157,9 +157,10 @@ def delete(
     condition = ""
     if window is not None:
         column = _partition_column(table)
-        condition = f" WHERE {column} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
+        condition = f" WHERE {_in_window(table, window)}"
         if only_days is not None:
-            condition += f" AND {column} IN (SELECT day FROM {quote(only_days)})"
+            partition = f"greatest({column}, {_literal(window.first)})"
+            condition += f" AND {partition} IN (SELECT day FROM {quote(only_days)})"
     connection.execute(f"DELETE FROM {_sql_name(table)}{condition}")
 
 
@@ -403,8 +404,9 @@ def _guarded(table: Table, column: Column, delivered: str, window: DateWindow | 
     value = quote(column.name)
     faults = {}
     if window is not None and column.name == table.partition_column:
-        inside = f"{value} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
-        faults[f"({inside}) IS NOT TRUE"] = f"a row for a day other than {window}"
+        faults[f"({_in_window(table, window)}) IS NOT TRUE"] = (
+            f"a row for a day other than {window}"
+        )
     if column.stored_type in _INTEGERS and delivered.startswith(_FRACTIONS):
         faults[f"{value} <> trunc({value})"] = "a fraction where integers are declared"
     if column.stored_type == "DATE" and delivered.startswith("TIMESTAMP"):
@@ -423,6 +425,14 @@ def _partition_column(table: Table) -> str:
     if table.partition_column is None:
         raise SchemaMismatchError(f"{table.qualified_name} declares no partition column.")
     return quote(table.partition_column)
+
+
+def _in_window(table: Table, window: DateWindow) -> str:
+    """Return the condition for the rows of the partitions in a window."""
+    column = _partition_column(table)
+    if window.is_opening and table.takes_earlier_rows:
+        return f"{column} <= {_literal(window.last)}"
+    return f"{column} BETWEEN {_literal(window.first)} AND {_literal(window.last)}"
 
 
 def _sql_name(table: Table) -> str:

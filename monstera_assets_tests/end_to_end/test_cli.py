@@ -118,6 +118,7 @@ def small_source(folder: Path, today: date) -> Path:
                 event(number, today + timedelta(days=offset), user)
                 for number, (offset, user) in enumerate(zip(days, users, strict=True))
             ),
+            event(98, FUTURE),
             event(99, FUTURE),
         ],
     )
@@ -462,7 +463,10 @@ def test_rejected_rows_are_a_warning(processes: Processes, monkeypatch: pytest.M
     run = processes.small
     assert (run.code, run.err) == (0, "")
     assert "  WARN  bronze_rejected_events.nothing_is_rejected: 1 violation" in run.out
-    assert run.tables["bronze.bronze_events"][0] == 3
+    # The first partition, four days ago, also contains the event of 50 days ago.
+    assert query(run.database, "SELECT event_date FROM bronze.bronze_events ORDER BY ALL") == [
+        (processes.today + timedelta(days=offset),) for offset in (-50, -3, -2, -2)
+    ]
     assert query(run.database, "SELECT rejection_reason FROM bronze.bronze_rejected_events") == [
         ("unknown_user",),
         ("unknown_user",),
@@ -478,16 +482,43 @@ def test_dagster_home_is_respected(processes: Processes) -> None:
     assert not (run.folder / "data" / "dagster_home").exists()
 
 
-def test_missing_column_is_source_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    no_country = shutil.copytree(SEEDS, tmp_path / "no_country")
-    users = no_country / "seed_users.csv"
-    users.write_text(users.read_text(encoding="utf-8").replace("country", "land", 1))
-    run = in_this_process(monkeypatch, tmp_path / "here", "run", source=no_country)
+@pytest.mark.parametrize(
+    ("arguments", "variables", "step"),
+    [
+        # The run does not start, because the first day is that of the first accepted event.
+        ([], {}, ""),
+        (
+            ["--from", str(LAST), "--to", str(LAST)],
+            {"MONSTERA_START_DATE": str(LAST)},
+            "load_events: ",
+        ),
+    ],
+)
+def test_missing_column_is_source_error(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    variables: dict[str, str],
+    step: str,
+) -> None:
+    no_type = shutil.copytree(SEEDS, tmp_path / "no_type")
+    events = no_type / "seed_events.csv"
+    events.write_text(events.read_text(encoding="utf-8").replace("event_type", "kind", 1))
+    run = in_this_process(
+        monkeypatch, tmp_path / "here", "run", *arguments, source=no_type, variables=variables
+    )
     assert run.code == 2
     [line] = lines_of(run.err)
-    assert line.startswith("monstera: load_entities: seed_users.csv lacks")
-    assert "country" in line
-    assert run.tables.keys() <= {"gold.gold_metric_catalog"}  # which reads no source
+    assert line.startswith(
+        f"monstera: {step}seed_events.csv lacks the required columns event_type."
+    )
+    computed = {name for name in run.tables if not name.startswith("bronze.")}
+    assert computed <= {  # which read no events
+        "gold.gold_metric_catalog",
+        "gold.gold_revenue_metrics",
+        "gold.gold_users_created_daily",
+    }
+    assert "bronze.bronze_events" not in run.tables
 
 
 def test_missing_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,11 +567,11 @@ def test_user_errors_are_one_line(
 
 def test_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     incomplete = shutil.copytree(SEEDS, tmp_path / "incomplete")
-    (incomplete / "seed_users.csv").unlink()
+    (incomplete / "seed_events.csv").unlink()
     outcome = in_this_process(monkeypatch, tmp_path / "here", "run", source=incomplete)
     assert (outcome.code, outcome.out) == (2, "")
     [line] = lines_of(outcome.err)
-    assert "lacks users. Add users.csv" in line
+    assert "lacks events. Add events.csv" in line
 
 
 def test_invalid_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,6 +59,7 @@ class Graph:
     home: Path
     start: date
     policy: LifecyclePolicy = field(default_factory=LifecyclePolicy)
+    timezone: str = "UTC"
 
     @cached_property
     def settings(self) -> Settings:
@@ -68,6 +69,7 @@ class Graph:
             database=self.database,
             start_date=self.start,
             policy=self.policy,
+            timezone=self.timezone,
             threads=2,
         )
 

@@ -432,6 +432,38 @@ def test_the_day_that_is_due(begins: time, now: str, day_due: date) -> None:
     assert Due.at(datetime.fromisoformat(now), Settings(daily_run_at=begins)).day == day_due
 
 
+@pytest.mark.parametrize(
+    ("zone", "begins", "deadline", "day_due"),
+    [
+        ("America/Los_Angeles", time(5), "2025-03-08 07:00 PST", date(2025, 3, 7)),
+        ("America/Los_Angeles", time(5), "2025-03-09 07:00 PDT", date(2025, 3, 8)),
+        # Two hours pass between the start and the deadline, although the clocks change in between.
+        ("America/Los_Angeles", time(1), "2025-03-09 04:00 PDT", date(2025, 3, 8)),
+        ("America/Los_Angeles", time(0, 30), "2025-11-02 01:30 PST", date(2025, 11, 1)),
+        ("America/Los_Angeles", time(5), "2025-11-02 07:00 PST", date(2025, 11, 1)),
+        ("Europe/Berlin", time(5), "2025-03-29 07:00 CET", date(2025, 3, 28)),
+        ("Europe/Berlin", time(5), "2025-03-30 07:00 CEST", date(2025, 3, 29)),
+        # The clocks skip 02:30, so the run starts at 03:30.
+        ("Europe/Berlin", time(2, 30), "2025-03-30 05:30 CEST", date(2025, 3, 29)),
+        ("Europe/Berlin", time(5), "2025-10-26 07:00 CET", date(2025, 10, 25)),
+        ("Europe/Berlin", time(1, 30), "2025-10-26 02:30 CET", date(2025, 10, 25)),
+        ("Europe/Berlin", time(23), "2025-10-26 01:00 CEST", date(2025, 10, 24)),
+        ("Asia/Kolkata", time(5), "2025-06-02 07:00 IST", date(2025, 6, 1)),
+    ],
+)
+def test_the_day_that_is_due_in_a_time_zone(
+    zone: str, begins: time, deadline: str, day_due: date
+) -> None:
+    settings = Settings(daily_run_at=begins, timezone=zone)
+    offset = {"PST": -8, "PDT": -7, "CET": 1, "CEST": 2, "IST": 5.5}[deadline.split()[-1]]
+    local = datetime.strptime(deadline[:16], "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+    moment = local - timedelta(hours=offset)
+    due = Due.at(moment, settings)
+    assert (due.day, f"{due.deadline:%Y-%m-%d %H:%M %Z}") == (day_due, deadline)
+    before = Due.at(moment - timedelta(seconds=1), settings)
+    assert before.day == day_due - timedelta(days=1)
+
+
 SENDING = """
 import sys
 from monstera_assets_tests.integration.alert_examples import House

@@ -123,6 +123,8 @@ def _fill(table: Table) -> list[str]:
     """Return statements that add a row on the last day to a table that is empty for the seeds."""
     if table.name == _ANOMALIES:
         return [_out()]
+    if table.name == "bronze_source_faults":
+        return [_CORRECTED]
     if "rejected" not in table.name:
         return []
     row = ", ".join(
@@ -216,7 +218,7 @@ def test_repeated_key_is_found(
     [(of_day,)] = connection.execute(
         f"SELECT max({table.partition_column or 'NULL'}) FROM {name}"
     ).fetchall()
-    if _fill(table):
+    if table.partition_column and _fill(table):
         of_day = seeds_run.days.last
     only = f" WHERE {table.partition_column} = '{of_day}'" if of_day else ""
     repeated = f"INSERT INTO {name} SELECT * FROM {name}{only} LIMIT 1"
@@ -321,6 +323,27 @@ def _metric(
 
 
 _LAST = "DATE '2025-06-30'"
+
+_CORRECTED = (
+    "INSERT INTO bronze.bronze_source_faults"
+    f" VALUES ('events', 'f', 'e', 1, {_LAST}, {_LAST}, ['x'])"
+)
+
+
+def _rejected_users(rows: int) -> str:
+    """Return a statement that adds rejected rows of the input users."""
+    return (
+        "INSERT INTO bronze.bronze_rejected_entities"
+        f" SELECT 'users', 'r', NULL, 'f', '{{}}' FROM range({rows})"
+    )
+
+
+def _rejected_events(rows: int) -> str:
+    """Return a statement that adds rejected events of the last day."""
+    return (
+        "INSERT INTO bronze.bronze_rejected_events"
+        f" SELECT {_LAST}, {_LAST}, 'r', NULL, 'f', '{{}}' FROM range({rows})"
+    )
 
 
 def _rate_rises(rate: str, state: str, now: float = 0.3) -> list[str]:
@@ -443,7 +466,7 @@ _FAULTS_OF_RECOMMENDATIONS: Mapping[tuple[str, str], list[list[str]]] = {
                 f"UPDATE bronze.bronze_product_catalog SET {change}"
                 " WHERE product_id = 'design_canvas'"
             ]
-            for change in ("is_active = false", "created_at = TIMESTAMP '2025-07-01'")
+            for change in ("is_active = false", "created_date = DATE '2025-07-01'")
         ),
     ],
     (_RECOMMENDED, "reasons_are_those_of_affinity"): [
@@ -506,18 +529,37 @@ _FAULTS_OF_RECOMMENDATIONS: Mapping[tuple[str, str], list[list[str]]] = {
 
 FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     **_FAULTS_OF_RECOMMENDATIONS,
+    ("bronze_entity_loads", "most_rows_are_accepted"): [
+        [
+            "UPDATE bronze.bronze_entity_loads SET rows_accepted = 9 WHERE input_name = 'users'",
+            _rejected_users(10),
+        ],
+        [
+            "UPDATE bronze.bronze_entity_loads SET rows_accepted = 0 WHERE input_name = 'users'",
+            _rejected_users(1),
+        ],
+    ],
     ("bronze_entity_loads", "rows_add_up"): [
         [_drop_one("bronze_users")],
         [_drop_one("bronze_workflows")],
         [_drop_one("bronze_entity_loads")],
         [_one("bronze_entity_loads", "rows_read = rows_read + 1")],
         [_one("bronze_entity_loads", "rows_accepted = rows_accepted + 1")],
-        ["INSERT INTO bronze.bronze_rejected_entities VALUES ('users', 'r', 'f', '{}')"],
+        ["INSERT INTO bronze.bronze_rejected_entities VALUES ('users', 'r', NULL, 'f', '{}')"],
     ],
     ("bronze_loads", "digest_is_of_the_rows_read"): [
         [_one("bronze_loads", "rows_digest = '9' || rows_digest")],
         [_one("bronze_loads", "rows_digest = 'nothing'")],
         [_one("bronze_loads", "rows_read = rows_read + 1, rows_accepted = rows_accepted + 1")],
+    ],
+    ("bronze_loads", "most_rows_are_accepted"): [
+        # One day, which has just enough rows to be evaluated.
+        [
+            f"UPDATE bronze.bronze_loads SET rows_accepted = 14 WHERE partition_date = {_LAST}",
+            _rejected_events(16),
+        ],
+        # The days together, of which none has enough rows.
+        ["UPDATE bronze.bronze_loads SET rows_accepted = 0", _rejected_events(1)],
     ],
     ("bronze_loads", "rows_add_up"): [
         [_drop_one("bronze_events")],
@@ -526,7 +568,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_one("bronze_loads", "rows_rejected = rows_rejected + 1, rows_read = rows_read + 1")],
         [
             "INSERT INTO bronze.bronze_rejected_events"
-            " VALUES ('2025-06-30', '2025-06-30', 'r', 'f', '{}')"
+            " VALUES ('2025-06-30', '2025-06-30', 'r', NULL, 'f', '{}')"
         ],
     ],
     ("bronze_product_catalog", "names_follow_convention"): [
@@ -534,20 +576,21 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_one("bronze_product_catalog", "product_id = 'VideoStudio'")],
     ],
     ("bronze_product_catalog", "taxonomy_is_a_tree"): [
-        [_one("bronze_product_catalog", "parent_product_id = NULL", "tier = 'product'")],
+        [_one("bronze_product_catalog", "parent_product_id = NULL", "tier = 'feature'")],
         [_one("bronze_product_catalog", "parent_product_id = product_id", "tier = 'feature'")],
         [_one("bronze_product_catalog", "parent_product_id = 'analytics'", "tier = 'family'")],
         [_one("bronze_product_catalog", "product_family_id = 'other'", "tier = 'product'")],
     ],
     ("bronze_rejected_entities", "nothing_is_rejected"): [
-        ["INSERT INTO bronze.bronze_rejected_entities VALUES ('users', 'r', 'f', '{}')"]
+        ["INSERT INTO bronze.bronze_rejected_entities VALUES ('users', 'r', NULL, 'f', '{}')"]
     ],
     ("bronze_rejected_events", "nothing_is_rejected"): [
         [
             "INSERT INTO bronze.bronze_rejected_events"
-            " VALUES ('2025-06-30', '2025-06-30', 'r', 'f', '{}')"
+            " VALUES ('2025-06-30', '2025-06-30', 'r', NULL, 'f', '{}')"
         ]
     ],
+    ("bronze_source_faults", "nothing_is_corrected"): [[_CORRECTED]],
     ("gold_accounts_needing_attention", "all_are_listed"): [
         [_drop_one("gold_accounts_needing_attention")],
         [_one("gold_account_churn_scores", "risk_band = 'high'", "current_state = 'active'")],
@@ -667,7 +710,10 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         ],
     ],
     (_ACCOUNT_HISTORY, "seats_within_contract"): [
-        [_one(_ACCOUNT_HISTORY, "total_seats = 0", "active_seats > 0")]
+        [_one(_ACCOUNT_HISTORY, "seat_utilization_pct = 101", "active_seats > 0")]
+    ],
+    ("silver_account_current_state", "tiers_are_in_the_list"): [
+        [_one("silver_account_current_state", "subscription_tier = 'gold'")]
     ],
     (_ACCOUNT_MOVES, "transitions_are_allowed"): [
         [_one(_ACCOUNT_MOVES, "from_state = 'active', to_state = 'trial'")]
@@ -680,15 +726,22 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_one(_ACCOUNT_HISTORY, "current_state = 'frozen'", "current_state = 'active'")],
         [_one(_ACCOUNT_MOVES, "days_in_previous_state = days_in_previous_state + 1")],
     ],
-    ("silver_events_enriched", "typed_events_have_a_product"): [
-        [_one("silver_events_enriched", "product_id = NULL", "is_qualifying_event")]
-    ],
-    ("silver_events_enriched", "flags_agree_with_catalog"): [
-        [_one("silver_events_enriched", "is_qualifying_event = NOT is_qualifying_event")],
-        [_one("silver_events_enriched", "is_activation_event = NOT is_activation_event")],
-        [_one("bronze_product_catalog", "qualifying_event_types = 'x_y'", "tier = 'product'")],
-        [_one("bronze_product_catalog", "qualifying_event_types = 'x_y'", "tier = 'feature'")],
-        [_one("bronze_product_catalog", "activation_event_types = ''", "tier = 'product'")],
+    ("silver_events_enriched", "flags_follow_the_catalog"): [
+        [
+            _one(
+                "silver_events_enriched",
+                "is_qualifying_event = NOT is_qualifying_event",
+                "is_qualifying_event",
+            )
+        ],
+        [
+            _one(
+                "silver_events_enriched",
+                "is_activation_event = NOT is_activation_event",
+                "is_qualifying_event",
+            )
+        ],
+        ["UPDATE bronze.bronze_product_catalog SET activation_event_types = ''"],
     ],
     ("silver_events_enriched", "no_email_leaves_bronze"): [
         [
@@ -788,6 +841,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
                 "current_state = 'reactivated_in_product', state_since = snapshot_date - 1",
                 "state_since = state_since - 1",
                 "first_access_at = first_access_at + INTERVAL 1 SECOND",
+                "first_access_date = first_access_date - 1",
                 "total_qualifying_events = total_qualifying_events + 1",
             )
         ),
@@ -877,7 +931,7 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
         [_one(_RUNS, "completed_at = NULL", "status = 'completed'")],
         [_one(_RUNS, "steps_reached = steps_reached - 1", "status = 'completed'")],
         [_one(_RUNS, "steps_reached = 0", "status = 'abandoned'")],
-        [_one(_RUNS, "last_step_at = last_step_at + INTERVAL 8 DAY", "steps_reached = 1")],
+        [_one(_RUNS, "last_step_date = last_step_date + 8", "steps_reached = 1")],
     ],
     (_FUNNEL, "agrees_with_runs"): [
         [_one(_FUNNEL, "runs_started = runs_started + 1")],
@@ -1259,6 +1313,22 @@ FAULTS: Mapping[tuple[str, str], list[list[str]]] = {
     ],
     (_ACTIVITY, "volume_is_as_expected"): [_events_of_last_day(79), _events_of_last_day(121)],
     (_ACTIVITY, "there_is_data"): [_events_of_last_day(0)],
+    (_ACTIVITY, "days_have_events"): [
+        [
+            f"UPDATE gold.{_ACTIVITY} SET events_recorded_daily ="
+            f" CASE WHEN metric_date = {_LAST} - 3 THEN 0 ELSE 30 END WHERE product_id = 'all'"
+        ]
+    ],
+    (_ACTIVITY, "last_day_follows_the_others"): [
+        [
+            f"UPDATE gold.{_ACTIVITY} SET events_recorded_daily = 0"
+            f" WHERE metric_date BETWEEN {_LAST} - 14 AND {_LAST} - 1",
+            f"UPDATE bronze.bronze_subscription_events SET event_date = {_LAST} - 15"
+            f" WHERE event_date > {_LAST} - 15",
+            f"UPDATE bronze.bronze_users SET signup_date = {_LAST} - 15"
+            f" WHERE signup_date > {_LAST} - 15",
+        ]
+    ],
     ("bronze_loads", "schema_is_complied_with"): [
         [
             "UPDATE bronze.bronze_loads SET rows_read = 100, rows_accepted = 94"

@@ -103,12 +103,12 @@ def test_the_example_of_a_table_works() -> None:
     made.load(events, [event("a", 3), event("a", 2), event("b", 5), event("c", 1, "admin")])
     first = made.rows(compile_duckdb(asset(events.relation)))
     assert sorted((user, seen.day) for user, seen in first) == [("a", 2), ("b", 5)]
-    made.load(asset.table, [{"user_id": user, "first_event_at": seen} for user, seen in first])
+    made.load(asset.table, [{"user_id": user, "first_event_date": seen} for user, seen in first])
     made.load(
         bronze_users.TABLE,
         [
-            {"user_id": "a", "user_created_at": datetime(2025, 1, 3, 1)},  # noqa: DTZ001
-            {"user_id": "b", "user_created_at": datetime(2025, 1, 5, 23)},  # noqa: DTZ001
+            {"user_id": "a", "signup_date": date(2025, 1, 3)},
+            {"user_id": "b", "signup_date": date(2025, 1, 5)},
         ],
     )
     broken = rule.violations(

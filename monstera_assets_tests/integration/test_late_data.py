@@ -13,13 +13,9 @@ import dagster as dg
 import duckdb
 import pytest
 
-from monstera_assets.bronze import (
-    bronze_product_catalog,
-    bronze_subscription_events,
-    bronze_users,
-)
 from monstera_assets.bronze.load_entities import entity_load
 from monstera_assets.bronze.load_events import CHANGED_DAYS, event_batch
+from monstera_assets.bronze.reading import Reading
 from monstera_assets.definitions import build_definitions, table_assets, tables
 from monstera_assets.operations.late_data import SENSOR, describe_changes, rebuild_tags
 from monstera_assets.operations.source_comparison import SourceChanges, compare_source
@@ -53,7 +49,7 @@ from monstera_assets_tests.random_source import DAYS, FIRST
 BRONZE = (*ENTITIES, *EVENTS)
 EVERYTHING = tuple(name for wave in waves() for name in wave)
 CALENDAR = DateWindow(FIRST, FIRST + timedelta(days=DAYS - 1))
-EARLIEST = date(1990, 1, 1)
+READING = Reading(first_day=FIRST)
 LAYOUTS = pytest.mark.parametrize("by_day", [False, True], ids=["single_file", "by_day"])
 
 
@@ -79,16 +75,13 @@ class Bronze:
         """Run the two loads of a run."""
         found = discover_source(self.source.folder)
         events = event_batch(
-            found["events"].within(window.first, window.last),
-            bronze_users.TABLE.relation,
-            bronze_product_catalog.TABLE.relation,
-            bronze_subscription_events.TABLE.relation,
+            found["events"],
             window=window,
             first_partition=FIRST,
-            earliest=EARLIEST,
+            reading=READING,
             changed=changed,
         )
-        for batch, days in ((entity_load(found, EARLIEST), None), (events, window)):
+        for batch, days in ((entity_load(found, READING), None), (events, window)):
             with (
                 connect(str(database), connection_config(threads=2)) as connection,
                 writer.transaction(connection),
@@ -221,6 +214,35 @@ def test_only_changed_days_are_found(tmp_path: Path, by_day: bool) -> None:
     assert bronze.compare().key != changes.key
 
 
+def test_each_of_many_files_is_stored_once_per_load(tmp_path: Path) -> None:
+    source = ChangingSource(tmp_path / "source", 5, by_day=False)
+
+    def split() -> None:
+        """Write the events to a folder of 20 files."""
+        source.write_events()
+        whole = source.folder / "events.csv"
+        header, *rows = whole.read_text(encoding="utf-8").splitlines(keepends=True)
+        (source.folder / "events").mkdir(exist_ok=True)
+        for number in range(20):
+            part = "".join([header, *rows[number::20]])
+            (source.folder / "events" / f"{number:02}.csv").write_text(part, encoding="utf-8")
+        whole.unlink()
+
+    split()
+    bronze = Bronze(tmp_path, source)
+    assert bronze.compare().rebuild is None
+    for _ in range(2):
+        source.change()
+        split()
+        assert bronze.rebuild().load
+        bronze.assert_as_from_scratch()
+        with duckdb.connect(str(bronze.database), read_only=True) as connection:
+            days = connection.execute(
+                "SELECT len(files), count(*) FROM bronze.bronze_loads GROUP BY ALL ORDER BY ALL"
+            ).fetchall()
+        assert days == [(1, DAYS - 1), (20, 1)]
+
+
 def test_rows_in_another_order_change_nothing_but_a_second_copy_does(tmp_path: Path) -> None:
     source = ChangingSource(tmp_path / "source", 4, by_day=False)
     bronze = Bronze(tmp_path, source)
@@ -268,44 +290,44 @@ def test_a_day_without_a_ledger_row_is_loaded_again(tmp_path: Path) -> None:
     assert_same(bronze.contents(), before)
 
 
-# ---------------------------------------------------------------- duplicates
+# ---------------------------------------------------------------- superseded events
 
 
 @LAYOUTS
-def test_a_duplicate_follows_the_event_that_it_repeats(tmp_path: Path, by_day: bool) -> None:
+def test_an_event_follows_the_row_that_supersedes_it(tmp_path: Path, by_day: bool) -> None:
     source = ChangingSource(tmp_path / "source", 7, by_day=by_day)
-    [early, late] = (
+    [_, late] = (
         source.add_late_event(event_id="twice", timestamp=f"{nth(number)} 10:00:00", **KNOWN)
         for number in (80, 120)
     )
     source.write_events()
     bronze = Bronze(tmp_path, source)
-    rejected = (str(nth(120)), "duplicate_event_id")
-    assert bronze.outcomes()["twice"] == [(str(nth(80)), None), rejected]
+    superseded = (str(nth(80)), "superseded")
+    assert bronze.outcomes()["twice"] == [superseded, (str(nth(120)), None)]
 
-    source.events.remove(early)
+    source.events.remove(late)
     source.write_events()
     bronze.rebuild()
-    assert bronze.outcomes()["twice"] == [(str(nth(120)), None)]
+    assert bronze.outcomes()["twice"] == [(str(nth(80)), None)]
     bronze.assert_as_from_scratch()
 
     source.add_late_event(event_id="twice", timestamp=f"{nth(90)} 10:00:00", **KNOWN)
     source.write_events()
     bronze.rebuild()
-    assert bronze.outcomes()["twice"] == [(str(nth(90)), None), rejected]
+    assert bronze.outcomes()["twice"] == [superseded, (str(nth(90)), None)]
     bronze.assert_as_from_scratch()
-    assert late in source.events
 
 
-def test_by_day_only_accepted_events_make_duplicates(tmp_path: Path) -> None:
-    source = ChangingSource(tmp_path / "source", 8, by_day=True)
+@LAYOUTS
+def test_only_accepted_rows_supersede(tmp_path: Path, by_day: bool) -> None:
+    source = ChangingSource(tmp_path / "source", 8, by_day=by_day)
+    source.add_late_event(event_id="twice", timestamp=f"{nth(80)} 10:00:00", **KNOWN)
     source.add_late_event(
-        event_id="twice", timestamp=f"{nth(80)} 10:00:00", **{**KNOWN, "location": "the moon"}
+        event_id="twice", timestamp=f"{nth(120)} 10:00:00", **{**KNOWN, "location": "the moon"}
     )
-    source.add_late_event(event_id="twice", timestamp=f"{nth(120)} 10:00:00", **KNOWN)
     source.write_events()
     in_one_run = Bronze(tmp_path, source)
-    expected = [(str(nth(80)), "unknown_location"), (str(nth(120)), None)]
+    expected = [(str(nth(80)), None), (str(nth(120)), "unknown_location")]
     assert in_one_run.outcomes()["twice"] == expected
     (tmp_path / "parts").mkdir()
     in_parts = Bronze(tmp_path / "parts", source)
@@ -437,7 +459,7 @@ def test_events_are_loaded_again_if_a_run_ended_after_the_entities(tmp_path: Pat
     source.add_user(nth(139), user_id="newcomer")
     found = discover_source(source.folder)
     with connect(str(bronze.database), connection_config()) as connection:
-        entity_load(found, EARLIEST).write(connection, None)
+        entity_load(found, READING).write(connection, None)
     changes = bronze.compare()
     assert changes.inputs == ()
     assert changes.load == (DateWindow(nth(139), CALENDAR.last),)

@@ -202,7 +202,7 @@ def test_the_source_exercises_the_late_days(in_one_run: Graph) -> None:
         ).fetchall()
     assert moves[0] > (40, 10)
     assert states == [(8,)]
-    assert {"duplicate_event_id", "unknown_location", "unknown_user"} <= set(rejected)
+    assert {"superseded", "unknown_location", "unknown_user"} <= set(rejected)
 
 
 def _alone(day: date) -> DateWindow:

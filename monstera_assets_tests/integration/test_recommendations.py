@@ -67,11 +67,11 @@ class Literal:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, day: date) -> None:
         products = connection.execute(
-            "SELECT product_id, product_name, created_at FROM bronze.bronze_product_catalog"
+            "SELECT product_id, product_name, created_date FROM bronze.bronze_product_catalog"
             " WHERE tier = 'product' AND is_active"
         ).fetchall()
         self.names = {product: name for product, name, _ in products}
-        self.launched = sorted(product for product, _, at in products if at.date() <= day)
+        self.launched = sorted(product for product, _, on in products if on <= day)
         self.adopted: dict[str, list[str]] = {}
         self.later: dict[str, list[tuple[str, date]]] = {}
         for user, product, at in connection.execute(
@@ -268,7 +268,7 @@ def test_recommendations_are_what_a_literal_count_says(
         " WHERE snapshot_date > '{earlier}'",
         "UPDATE silver.silver_user_current_state SET platform_state = 'deleted'",
         "INSERT INTO bronze.bronze_product_catalog SELECT * REPLACE ('new' AS product_id,"
-        " TIMESTAMP '{earlier}' + INTERVAL 1 DAY AS created_at)"
+        " DATE '{earlier}' + 1 AS created_date)"
         " FROM bronze.bronze_product_catalog WHERE product_id = 'video_studio'",
     ],
 )

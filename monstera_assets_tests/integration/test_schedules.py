@@ -12,7 +12,8 @@ from dagster._core.storage import tags
 
 from monstera_assets.dashboards.asset import KEY
 from monstera_assets.definitions import build_definitions, tables
-from monstera_assets.operations.schedules import daily_schedule, missing_days
+from monstera_assets.operations.partitions import daily_partitions
+from monstera_assets.operations.schedules import daily_schedule, freshness, missing_days
 from monstera_assets.settings import Settings
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.windows import (
@@ -41,8 +42,10 @@ def materialize(instance: dg.DagsterInstance, key: dg.AssetKey, days: Iterable[d
         instance.report_runless_asset_event(event)
 
 
-def tick(instance: dg.DagsterInstance, at: datetime) -> dg.RunRequest | dg.SkipReason:
-    schedule = daily_schedule(SETTINGS, FIRST, [A, B])
+def tick(
+    instance: dg.DagsterInstance, at: datetime, settings: Settings = SETTINGS
+) -> dg.RunRequest | dg.SkipReason:
+    schedule = daily_schedule(settings, FIRST, [A, B])
     with dg.build_schedule_context(instance=instance, scheduled_execution_time=at) as context:
         result = schedule(context)
     assert isinstance(result, dg.RunRequest | dg.SkipReason)
@@ -110,6 +113,30 @@ def test_yesterday_is_in_utc(
     assert asked(tick(instance, moment))[1] == yesterday
 
 
+@pytest.mark.parametrize(
+    ("zone", "moment", "yesterday"),
+    [
+        # 05:30 at UTC-8 and UTC-7. The clocks go forward on 9 March 2025 and back on 2 November.
+        ("America/Los_Angeles", datetime(2025, 3, 8, 13, 30, tzinfo=UTC), "2025-03-07"),
+        ("America/Los_Angeles", datetime(2025, 3, 9, 12, 30, tzinfo=UTC), "2025-03-08"),
+        ("America/Los_Angeles", datetime(2025, 11, 2, 13, 30, tzinfo=UTC), "2025-11-01"),
+        # 05:30 at UTC+1 and UTC+2. The clocks go forward on 30 March 2025 and back on 26 October.
+        ("Europe/Berlin", datetime(2025, 3, 30, 3, 30, tzinfo=UTC), "2025-03-29"),
+        ("Europe/Berlin", datetime(2025, 10, 26, 4, 30, tzinfo=UTC), "2025-10-25"),
+        # 05:30 at UTC+5:30 is midnight UTC.
+        ("Asia/Kolkata", datetime(2025, 6, 2, 0, 0, tzinfo=UTC), "2025-06-01"),
+    ],
+)
+def test_yesterday_is_in_the_configured_zone(
+    instance: dg.DagsterInstance, zone: str, moment: datetime, yesterday: str
+) -> None:
+    settings = Settings(daily_run_at=time(5, 30), timezone=zone)
+    assert asked(tick(instance, moment, settings))[1] == yesterday
+    # Dagster's own calendar has this partition by then, but not the next one.
+    keys = daily_partitions(FIRST, zone).get_partition_keys(current_time=moment)
+    assert keys[-1] == yesterday
+
+
 def test_a_run_in_progress_is_not_requested_again(instance: dg.DagsterInstance) -> None:
     job = dg.GraphDefinition(name="waiting", node_defs=[]).to_job()
     tags = {RANGE_START: "2024-02-26", RANGE_END: "2024-02-29"}
@@ -136,6 +163,15 @@ def test_the_graph_has_the_schedule_and_every_table_a_freshness_policy() -> None
     [policy] = policies
     assert isinstance(policy, dg.FreshnessPolicy)
     assert "15 0 * * *" in str(policy)  # two hours later, past midnight
+
+
+def test_schedules_and_freshness_are_in_the_configured_zone() -> None:
+    zone = "Europe/Berlin"
+    definitions = build_definitions(Settings(start_date=FIRST, timezone=zone))
+    for name in ("daily_run", "expire_raw_events_monthly"):
+        assert definitions.resolve_schedule_def(name).execution_timezone == zone
+    policy = freshness(Settings(timezone=zone))
+    assert zone in str(policy)
 
 
 def test_jobs_contain_the_intended_assets() -> None:

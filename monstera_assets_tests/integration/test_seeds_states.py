@@ -229,6 +229,7 @@ def product_row(day: ProductDay) -> dict[str, object]:
         "current_state": day.current_state,
         "state_since": day.state_since,
         "first_access_at": min((moment(e["timestamp"]) for e in events), default=None),
+        "first_access_date": first_day(events),
         "last_qualifying_event_at": max((moment(e["timestamp"]) for e in qualifying), default=None),
         "activation_date": day.activation_date,
         "total_qualifying_events": day.total_qualifying_events,

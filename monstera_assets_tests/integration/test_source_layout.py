@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-REQUIRED = ("events", "users", "accounts", "product_catalog")
+INPUTS = ("events", "users", "accounts", "product_catalog")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a source with the four required inputs as flat CSV files."""
+    """Return a source with four inputs as flat CSV files."""
     source = tmp_path / "source"
-    for name in REQUIRED:
+    for name in INPUTS:
         write(source, f"{name}.csv", "timestamp,user_created_at,account_created_at\n")
     return source
 
@@ -54,7 +54,8 @@ def test_flat_files_with_and_without_prefix(folder: Path) -> None:
     write(folder, "README.md")
     write(folder, ".hidden.csv")
     found = discover_source(folder)
-    assert set(found) == {*REQUIRED, "workflows"}
+    assert set(found) == {*INPUTS, "workflows"}
+    assert found.ignored == ()
     [users] = found["users"].files
     assert (users.relative_path, users.format, users.folder_date) == ("seed_users.csv", "csv", None)
     assert users.path == folder.resolve() / "seed_users.csv"
@@ -130,8 +131,9 @@ def test_not_a_folder(tmp_path: Path) -> None:
 
 def test_missing_inputs_are_all_named(folder: Path) -> None:
     (folder / "users.csv").unlink()
+    assert "users" not in discover_source(folder)
     (folder / "events.csv").unlink()
-    expect(folder, "lacks events, users", "users.parquet")
+    expect(folder, "lacks events. Add events.csv, events.parquet or a folder events/")
 
 
 @pytest.mark.parametrize("second", ["seed_events.csv", "events.parquet", "events/a.csv"])
@@ -140,21 +142,77 @@ def test_an_input_that_is_there_twice(folder: Path, second: str) -> None:
     expect(folder, "events", "2 times", "events.csv", second.partition("/")[0])
 
 
-@pytest.mark.parametrize("name", ["workflows.json", "seed_workflows.csv.gz", "workflows.CSV"])
+@pytest.mark.parametrize("name", ["workflows.xlsx", "seed_workflows.csv.bz2", "workflows.txt"])
 def test_data_in_another_form_is_not_passed_over(folder: Path, name: str) -> None:
     write(folder, name)
     expect(folder, name, "workflows.parquet")
 
 
-def test_text_beside_an_input_is_ignored(folder: Path) -> None:
-    write(folder, "events.md")
-    assert paths(folder, "events") == ["events.csv"]
+@pytest.mark.parametrize(
+    "name",
+    ["a.csv", "a.CSV", "a.tsv", "a.csv.gz", "a.jsonl.zst", "a.ndjson", "a.json", "a.JSON.GZ"],
+)
+def test_text_in_any_form(folder: Path, name: str) -> None:
+    write(folder, name.replace("a.", "workflows."))
+    [file] = discover_source(folder)["workflows"].files
+    assert file.format == ("csv" if "sv" in name.lower() else "json")
+    ending = name.lower().rpartition(".")[2]
+    assert file.compression == {"gz": "gzip", "zst": "zstd"}.get(ending, "none")
 
 
-@pytest.mark.parametrize("name", ["a.json", "a.csv.gz", "a.CSV", "README.md"])
+@pytest.mark.parametrize("name", ["a.xlsx", "a.parquet.gz", "part-0001", "a.avro"])
 def test_another_file_type_inside_an_input(folder: Path, name: str) -> None:
     write(folder, f"workflows/{name}")
-    expect(folder, f"workflows/{name}", "neither a .csv nor a .parquet")
+    expect(folder, f"workflows/{name}", "is not CSV, JSON lines or Parquet. Convert it")
+
+
+def test_other_files_inside_an_input_are_named(folder: Path) -> None:
+    write(folder, "workflows/README.md")
+    write(folder, "workflows/a.csv.bak")
+    assert [path for path, _ in discover_source(folder).ignored] == [
+        "workflows/README.md",
+        "workflows/a.csv.bak",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["events_2025_07.csv", "Events.csv", "event.parquet", "events.csv.bak", "events (1).csv",
+     "old_events.jsonl", "events.md", "events_archive/a.csv", "events_old.xlsx", "seed_event.csv"],
+)  # fmt: skip
+def test_what_looks_like_an_input_that_is_read_is_named(folder: Path, name: str) -> None:
+    write(folder, name)
+    [ignored] = discover_source(folder).ignored
+    assert ignored.path == name.partition("/")[0]
+    assert "looks like the input events, which is read from events.csv" in ignored.reason
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Workflows.csv", "workflow.csv", "workflows_2025.parquet", "workflow/a.csv", "WORKFLOWS.xlsx",
+     "seed-workflows.csv"],
+)  # fmt: skip
+def test_what_could_be_a_missing_input_is_refused(folder: Path, name: str) -> None:
+    write(folder, name)
+    expect(folder, name.partition("/")[0], "looks like the input workflows, which is missing")
+
+
+def test_notes_about_a_missing_input_are_named(folder: Path) -> None:
+    write(folder, "workflows.md")
+    [ignored] = discover_source(folder).ignored
+    assert "looks like the input workflows, but is not CSV" in ignored.reason
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind", "how"),
+    [("_delta_log/0.json", "Delta Lake", "delta_scan('workflows')"),
+     ("metadata/v1.metadata.json", "Iceberg", "iceberg_scan('workflows')"),
+     (".hoodie/hoodie.properties", "Hudi", "with Spark")],
+)  # fmt: skip
+def test_a_table_format_is_refused(folder: Path, mark: str, kind: str, how: str) -> None:
+    write(folder, "workflows/part-0.parquet")
+    write(folder, f"workflows/{mark}")
+    expect(folder, f"The folder workflows is a table of {kind}", "Export its current rows", how)
 
 
 def test_files_by_day_mixed_with_others(folder: Path) -> None:

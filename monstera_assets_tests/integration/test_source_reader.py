@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monstera_assets.source.csv_files import CsvStager
+from monstera_assets.source.csv_files import TextStager
 from monstera_assets.source.csv_records import MAX_RECORD_CHARACTERS
 from monstera_assets.source.errors import SourceError
-from monstera_assets.source.layout import FileFormat, FileStamp, SourceFile, SourceInput
+from monstera_assets.source.layout import FileStamp, SourceFile, SourceInput, input_format
 from monstera_assets.source.reader import RawColumn, stage_rows
 
 if TYPE_CHECKING:
@@ -45,15 +45,11 @@ def source(*paths: Path, root: Path | None = None) -> SourceInput:
         day = path.parent.name.removeprefix("event_date=")
         folder_date = date.fromisoformat(day) if day != path.parent.name else None
         status = path.stat()
-        files.append(
-            SourceFile(
-                path,
-                relative,
-                FileFormat.PARQUET if path.suffix == ".parquet" else FileFormat.CSV,
-                folder_date,
-                FileStamp(status.st_size, status.st_mtime_ns),
-            )
-        )
+        parts = input_format(path.name)
+        assert parts is not None
+        _, kind, compression = parts
+        stamp = FileStamp(status.st_size, status.st_mtime_ns)
+        files.append(SourceFile(path, relative, kind, folder_date, compression, stamp))
     return SourceInput("events", tuple(files), by_day=any(file.folder_date for file in files))
 
 
@@ -208,7 +204,7 @@ def test_unreadable_headers(connection: duckdb.DuckDBPyConnection, tmp_path: Pat
 def test_missing_columns_are_all_named(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    expect(connection, tmp_path, b"B,x,c\n", "lacks the required columns a, b")
+    expect(connection, tmp_path, b"B,x,y\n", "lacks the required columns a, c")
 
 
 def test_latin_1_costs_only_the_rows_that_need_it(
@@ -254,9 +250,9 @@ def test_files_of_different_headers_and_days(
     columns = [RawColumn("a", required=True), RawColumn("c", required=False)]
     staged = stage_rows(connection, files, columns, "raw")
     assert connection.execute(f"FROM {staged.rows} ORDER BY a").fetchall() == [
-        ("1", None, "event_date=2025-06-01/a.csv", date(2025, 6, 1)),
-        ("3", "5", "event_date=2025-06-01/b.csv", date(2025, 6, 1)),
-        ("6", None, "event_date=2025-06-02/a.csv", date(2025, 6, 2)),
+        ("1", None, "event_date=2025-06-01/a.csv", date(2025, 6, 1), 2),
+        ("3", "5", "event_date=2025-06-01/b.csv", date(2025, 6, 1), 0),
+        ("6", None, "event_date=2025-06-02/a.csv", date(2025, 6, 2), 0),
     ]
     assert connection.execute(f"FROM {staged.malformed} ORDER BY ALL").fetchall() == [
         ("event_date=2025-06-01/a.csv", 3, "x", COUNT, date(2025, 6, 1)),
@@ -340,7 +336,7 @@ def test_a_transaction_survives_and_owns_the_result(tmp_path: Path) -> None:
         databases = connection.execute("SELECT database_name FROM duckdb_databases()").fetchall()
         assert {name for [name] in databases} == {"warehouse", "system", "temp"}
         tables = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-        assert {name for [name] in tables} == {"kept", "raw_rows", "raw_malformed"}
+        assert {name for [name] in tables} == {"kept", "raw_rows", "raw_malformed", "raw_origins"}
 
 
 def test_a_read_only_warehouse(tmp_path: Path) -> None:
@@ -374,7 +370,7 @@ def test_a_file_that_changes_while_it_is_read(
     vanishes: bool,
 ) -> None:
     path = tmp_path / "events.csv"
-    load = CsvStager._load
+    load = TextStager._load
 
     def meddle(*args: Any, **kwargs: Any) -> str:
         if vanishes:
@@ -383,7 +379,7 @@ def test_a_file_that_changes_while_it_is_read(
             path.write_bytes(b"a,b,c\n1,2,3\n4,5,6\n")
         return load(*args, **kwargs)
 
-    monkeypatch.setattr(CsvStager, "_load", meddle)
+    monkeypatch.setattr(TextStager, "_load", meddle)
     with pytest.raises(SourceError, match=r"events\.csv"):
         stage_bytes(connection, tmp_path, b"a,b,c\n1,2,3\n")
 
@@ -461,7 +457,7 @@ def test_parquet_types_that_are_not_plain(
 def test_parquet_without_a_required_column(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
-    path = parquet(connection, tmp_path / "a.parquet", "SELECT 1 AS A, 2 AS b")
+    path = parquet(connection, tmp_path / "a.parquet", "SELECT 1 AS x, 2 AS B")
     with pytest.raises(SourceError, match=r"a\.parquet lacks the required columns a, c"):
         stage(connection, source(path))
 
@@ -546,8 +542,16 @@ def test_any_file_against_python(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path, data: st.DataObject, names: str
 ) -> None:
     content = data.draw(contents(names))
-    rows, malformed = stage_bytes(connection, tmp_path, content, " ".join(names))
     expected_rows, expected_malformed = reference(content, names)
+    delimiter = data.draw(st.sampled_from(",;\t|")) if len(names) > 1 else ","
+    content = content.replace(b",", delimiter.encode())
+    expected_rows = [
+        tuple(value and value.replace(",", delimiter) for value in row) for row in expected_rows
+    ]
+    expected_malformed = [
+        (line, text.replace(",", delimiter), reason) for line, text, reason in expected_malformed
+    ]
+    rows, malformed = stage_bytes(connection, tmp_path, content, " ".join(names))
     assert Counter(rows) == Counter(expected_rows)
     assert malformed == expected_malformed
 

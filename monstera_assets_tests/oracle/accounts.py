@@ -2,10 +2,14 @@
 
 Billing comes from ``billing``. Assumptions where the framework leaves room for interpretation:
 
-* Use includes every qualifying event of the account's users: events with or without a product, in
-  retired products, and of users who were deleted later. A product counts regardless of its windows.
+* Use includes every qualifying event of the account's users since the creation of the account: events
+  with or without a product, in retired products, and of users who were deleted later. A product counts
+  regardless of its windows.
+* An account without stated seats has as many seats as users who signed up by the end of the day and
+  were not deleted by then. This holds in every phase of the contract. Such seats are 0, and therefore
+  not counted, as long as the account has no users.
 * The lowest seat count of D-29...D is that of the days on which the account existed, including trial
-  and lapsed days. If the lowest count is 0, the utilization is 0 %.
+  and lapsed days. If seats are not counted on one of these days, no use is too low.
 * "Renewal within 30 days" means a difference of at most 30. It therefore also holds on a paid day after
   the renewal date, the day on which a pause or failure that delayed the renewal is closed.
 * "Paid again" means a paid day after a day in state churned, for an account that had paid before. For
@@ -14,7 +18,8 @@ Billing comes from ``billing``. Assumptions where the framework leaves room for 
   "Having used another before that" means that another product was first used on an earlier date.
 * Rules 7 and 8 do not compare contracts if the account did not exist or was not paid at the end of
   D-30. Use of a new product still counts as expanding because it depends only on the first payment.
-* A tier other than the four of the framework is an error.
+* Tiers are compared only if both are in the list of tiers, and seats only if both counts are stated
+  and above 0. Otherwise, the comparison continues as if they were equal.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,7 +30,7 @@ from itertools import pairwise
 from monstera_assets_tests.oracle.billing import BillingDay
 from monstera_assets_tests.oracle.policy import OraclePolicy
 
-TIERS = ("trial", "starter", "professional", "enterprise")
+TIERS: Sequence[str] = ("trial", "starter", "professional", "enterprise")
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,21 @@ class Use:
 
 
 @dataclass(frozen=True)
+class Member:
+    """A user of an account, with the dates of signup and deletion."""
+
+    user_id: str
+    joined: date
+    deleted: date | None = None
+
+
+@dataclass(frozen=True)
 class AccountDay:
     """One account at the end of one day: a row of the account state history (section 6).
 
-    Revenue is per month. ``seat_utilization_pct`` is in percent of the seats. Scores are between 0 and
-    100 and are not rounded. ``days_to_renewal`` is positive before the renewal date.
+    Revenue is per month. ``seat_utilization_pct`` is in percent of the seats, and None if seats are not
+    counted. Scores are between 0 and 100 and are not rounded. ``days_to_renewal`` is positive before
+    the renewal date.
     """
 
     account_id: str
@@ -61,7 +76,7 @@ class AccountDay:
     subscription_tier: str
     total_seats: int
     active_seats: int
-    seat_utilization_pct: float
+    seat_utilization_pct: float | None
     health_score: float
     seat_utilization_score: float
     product_breadth_score: float
@@ -96,9 +111,20 @@ def in_days(uses: Sequence[Use], day: date, newest: int, oldest: int) -> list[Us
     return [use for use in uses if first <= use.day <= last]
 
 
-def utilization_pct(active_seats: int, seats: int) -> float:
-    """Return 100 x active seats / seats, or 0 if there are no seats (section 5, Use)."""
-    return 100 * active_seats / seats if seats > 0 else 0.0
+def seats_on(billing: BillingDay, members: Iterable[Member]) -> int:
+    """Return the stated seats of a day, or the number of users at its end (section 2)."""
+    if billing.total_seats is not None:
+        return billing.total_seats
+    day = billing.snapshot_date
+    return sum(
+        member.joined <= day and (member.deleted is None or member.deleted > day)
+        for member in members
+    )
+
+
+def utilization_pct(active_seats: int, seats: int) -> float | None:
+    """Return 100 x active seats / seats, or None if seats are not counted (section 5, Use)."""
+    return 100 * active_seats / seats if seats > 0 else None
 
 
 def compare_contracts(now: BillingDay, then: BillingDay) -> int:
@@ -109,10 +135,11 @@ def compare_contracts(now: BillingDay, then: BillingDay) -> int:
     """
     if now.monthly_recurring_revenue != then.monthly_recurring_revenue:
         return 1 if now.monthly_recurring_revenue > then.monthly_recurring_revenue else -1
-    tier_now, tier_then = TIERS.index(now.subscription_tier), TIERS.index(then.subscription_tier)
-    if tier_now != tier_then:
-        return 1 if tier_now > tier_then else -1
-    if now.total_seats != then.total_seats:
+    if now.subscription_tier in TIERS and then.subscription_tier in TIERS:
+        rank_now, rank_then = (TIERS.index(row.subscription_tier) for row in (now, then))
+        if rank_now != rank_then:
+            return 1 if rank_now > rank_then else -1
+    if now.total_seats and then.total_seats and now.total_seats != then.total_seats:
         return 1 if now.total_seats > then.total_seats else -1
     return 0
 
@@ -133,19 +160,24 @@ def first_used_another_product(uses: Sequence[Use], day: date) -> bool:
     return False
 
 
-def is_at_risk(billing: Sequence[BillingDay], uses: Sequence[Use]) -> bool:
+def is_at_risk(
+    billing: Sequence[BillingDay], uses: Sequence[Use], members: Sequence[Member]
+) -> bool:
     """Return whether any signal of rule 6 applies to a paid account.
 
     Args:
         billing: The days of the account, from its creation to the day to evaluate.
         uses: The qualifying events of its users up to that day.
+        members: Its users.
     """
     today = billing[-1]
     day = today.snapshot_date
     recent = in_days(uses, day, 0, 29)
     previous = in_days(uses, day, 30, 59)
-    lowest_seats = min(row.total_seats for row in billing[-30:])
+    lowest_seats = min(seats_on(row, members) for row in billing[-30:])
     utilization = utilization_pct(len({use.user_id for use in recent}), lowest_seats)
+    if utilization is None:
+        utilization = 100.0
     recent_events = sum(use.events for use in recent)
     previous_events = sum(use.events for use in previous)
 
@@ -161,6 +193,7 @@ def is_at_risk(billing: Sequence[BillingDay], uses: Sequence[Use]) -> bool:
 def account_state(
     billing: Sequence[BillingDay],
     uses: Sequence[Use],
+    members: Sequence[Member],
     created: date,
     returns: Sequence[date],
     policy: OraclePolicy,
@@ -170,6 +203,7 @@ def account_state(
     Args:
         billing: The days of the account, from its creation to the day to evaluate.
         uses: The qualifying events of its users up to that day.
+        members: Its users.
         created: The account's creation date.
         returns: The days up to that day on which the account paid again after it had churned.
         policy: The thresholds.
@@ -194,7 +228,7 @@ def account_state(
     if days_since_first_payment <= policy.onboarding_days:
         return "new_paid"
     # 6
-    if is_at_risk(billing, uses):
+    if is_at_risk(billing, uses, members):
         return "at_risk"
     # 7 and 8
     difference = 0
@@ -258,6 +292,7 @@ def account_history(
     billing_days: Sequence[BillingDay],
     uses: Iterable[Use],
     policy: OraclePolicy | None = None,
+    members: Iterable[Member] = (),
 ) -> list[AccountDay]:
     """Return one row per billing day of an account, oldest first (section 5).
 
@@ -265,9 +300,12 @@ def account_history(
         billing_days: The result of ``billing_history`` since the creation of the account.
         uses: The qualifying events of all its users, in any order.
         policy: The thresholds, by default those of the framework.
+        members: All its users, in any order. They matter only if the account has no stated seats.
     """
     policy = policy or OraclePolicy()
-    facts = list(uses)
+    created = billing_days[0].snapshot_date if billing_days else date.max
+    facts = [use for use in uses if use.day >= created]
+    people = list(members)
     returns: list[date] = []
     rows: list[AccountDay] = []
     for position, today in enumerate(billing_days):
@@ -280,7 +318,12 @@ def account_history(
             returns.append(day)
 
         state = account_state(
-            billing_days[: position + 1], known, billing_days[0].snapshot_date, returns, policy
+            billing_days[: position + 1],
+            known,
+            people,
+            created,
+            returns,
+            policy,
         )
         frozen_reason = None
         if state == "frozen":
@@ -289,10 +332,11 @@ def account_history(
         recent = in_days(known, day, 0, 29)
         active_seats = len({use.user_id for use in recent})
         products = len({use.product_id for use in recent if use.product_id is not None})
-        utilization = utilization_pct(active_seats, today.total_seats)
+        seats = seats_on(today, people)
+        utilization = utilization_pct(active_seats, seats)
         last_use = max((use.day for use in known), default=None)
 
-        seat_score = min(100.0, utilization)
+        seat_score = 100.0 if utilization is None else min(100.0, utilization)
         breadth_score = 100 * min(1.0, products / policy.breadth_target)
         activity_score = recent_activity_score((day - last_use).days if last_use else None)
         contract_score = contract_status_score(state, today)
@@ -308,7 +352,7 @@ def account_history(
                     before.state_since if before and before.current_state == state else day
                 ),
                 subscription_tier=today.subscription_tier,
-                total_seats=today.total_seats,
+                total_seats=seats,
                 active_seats=active_seats,
                 seat_utilization_pct=utilization,
                 health_score=health,

@@ -9,7 +9,8 @@ Assumptions where the framework leaves room for interpretation:
   it takes effect at that time, before events with the same timestamp. Otherwise it changes nothing.
 * Before the first payment, nothing can fail, pause or be canceled. The values of all events are kept
   and apply once the account pays ("from the last event that carried them"). Until then, the tier is
-  trial, the revenue is 0, there is no renewal date and the seats are those of the account row.
+  trial, the revenue is 0 and there is no renewal date. The seats follow the events from the start.
+* The seats are None as long as neither the account row nor an event states them.
 * Any subscription event may contain any of the four values. On a lapsed subscription, only a start or a
   renewal takes effect, and the metadata of other events is never used.
 * A recovery, renewal, start or lapse closes all open failures. A resumption, start or lapse closes all
@@ -62,7 +63,7 @@ class AccountRow:
     account_id: str
     account_created_at: datetime
     subscription_tier: str = "trial"
-    total_seats: int = 0
+    total_seats: int | None = 0
     monthly_recurring_revenue: float = 0.0
     contract_renewal_date: date | None = None
     first_paid_at: datetime | None = None
@@ -88,7 +89,7 @@ class BillingDay:
         status: never_paid, paid or lapsed.
         lapsed_days: The number of days since the last paid day, at least 1; None unless lapsed.
         subscription_tier: The tier, which is trial before the first payment.
-        total_seats: The number of seats bought.
+        total_seats: The number of seats bought; None if it is not stated.
         monthly_recurring_revenue: The revenue per month; 0 if never paid or lapsed.
         contract_renewal_date: The renewal date; None before the first payment or if open-ended.
         days_to_renewal: Days until the renewal date, negative after it; None if never paid or lapsed.
@@ -109,7 +110,7 @@ class BillingDay:
     status: str
     lapsed_days: int | None
     subscription_tier: str
-    total_seats: int
+    total_seats: int | None
     monthly_recurring_revenue: float
     contract_renewal_date: date | None
     days_to_renewal: int | None
@@ -302,11 +303,12 @@ def _describe(
     carried = subscription.carried
 
     if never_paid:
-        tier, seats, shown_renewal = "trial", row.total_seats, None
+        tier, shown_renewal = "trial", None
     else:
         tier = str(carried.get("subscription_tier", row.subscription_tier))
-        seats = int(float(str(carried.get("total_seats", row.total_seats))))
         shown_renewal = renewal
+    seats = carried.get("total_seats", row.total_seats)
+    total_seats = None if seats is None else int(float(str(seats)))
     revenue = 0.0
     if paid:
         revenue = float(
@@ -338,7 +340,7 @@ def _describe(
         status=subscription.status,
         lapsed_days=lapsed_days,
         subscription_tier=tier,
-        total_seats=seats,
+        total_seats=total_seats,
         monthly_recurring_revenue=revenue,
         contract_renewal_date=shown_renewal,
         days_to_renewal=(

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monstera_assets.bronze import bronze_accounts, bronze_subscription_events, bronze_users
+from monstera_assets.lifecycle.expressions import window_parameters
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import ACCOUNT_TRANSITIONS
 from monstera_assets.silver import silver_daily_user_activity
@@ -20,7 +21,8 @@ from monstera_assets.silver.silver_account_current_state import silver_account_c
 from monstera_assets.silver.silver_account_state_history import silver_account_state_history
 from monstera_assets.silver.silver_account_state_intervals import silver_account_state_intervals
 from monstera_assets.silver.silver_account_state_transitions import silver_account_state_transitions
-from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.silver.states_recomputed import account_states_recomputed_from_facts
+from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.account_strategies import POLICIES, SPAN, Accounts, ContractCase, batches
@@ -82,7 +84,14 @@ scenarios = st.sampled_from((POLICIES[0], *POLICIES)).flatmap(
 
 @pytest.fixture(scope="module")
 def warehouse() -> MemoryWarehouse:
-    return MemoryWarehouse(_TABLES.values())
+    made = MemoryWarehouse(_TABLES.values())
+    # No table is out of date.
+    made.connection.execute(
+        "CREATE SCHEMA operations; CREATE TABLE operations.materializations"
+        " (table_name VARCHAR, partition_date DATE, materialized_at TIMESTAMP);"
+        " CREATE TABLE operations.source_changes (affects_from DATE, changed_at TIMESTAMP)"
+    )
+    return made
 
 
 @examples(12)
@@ -121,6 +130,22 @@ def test_history_current_state_and_transitions_are_the_oracles(
         assert event_id is None or (*day, event_id) in events
 
 
+@examples(6)
+@given(scenario=scenarios)
+def test_states_recomputed_from_facts_are_those_of_the_engine(
+    warehouse: MemoryWarehouse, scenario: tuple[LifecyclePolicy, Accounts]
+) -> None:
+    policy, accounts = scenario
+    load(warehouse, accounts.cases)
+    compute(warehouse, INTERVALS, policy)
+    compute(warehouse, HISTORY, policy)
+    query = recomputed_sql(policy)
+    for day in (SPAN.first, *(SPAN.first + timedelta(days=n) for n in range(29, len(SPAN), 30))):
+        bind(warehouse.connection, dict.fromkeys(window_parameters(), day))
+        differing = warehouse.rows(query)
+        assert differing == [], accounts.facts_of_account(str(differing[0][0]))
+
+
 @examples(4)
 @given(accounts=batches(POLICIES[0]))
 def test_later_facts_change_nothing_and_windows_agree(
@@ -138,11 +163,17 @@ def test_later_facts_change_nothing_and_windows_agree(
     assert [compute(warehouse, asset, policy, EARLY) for asset in (HISTORY, TRANSITIONS)] == whole
 
 
+@cache
+def recomputed_sql(policy: LifecyclePolicy) -> str:
+    relations = [_TABLES[name].relation for name in account_states_recomputed_from_facts.inputs]
+    return account_states_recomputed_from_facts.query(relations, policy).select
+
+
 def oracle_history(case: ContractCase, policy: LifecyclePolicy) -> list[AccountDay]:
     """Return the oracle's rows for an account, from its creation to the end of the span."""
     thresholds = oracle_policy(policy)
     billing = billing_history(case.account, case.events, SPAN.last, thresholds)
-    return account_history(billing, case.uses, thresholds)
+    return account_history(billing, case.uses, thresholds, case.members)
 
 
 def history_row(day: AccountDay) -> Row:
@@ -184,7 +215,11 @@ def load(
     warehouse.load(ACCOUNTS, [case.row for case in cases])
     warehouse.load(USERS, [row for case in cases for row in case.user_rows])
     for table, day, rows in (
-        (SUBSCRIPTION_EVENTS, "event_date", [row for case in cases for row in case.event_rows]),
+        (
+            SUBSCRIPTION_EVENTS,
+            "event_date",
+            [row for case in cases for row in (*case.event_rows, *case.deletion_rows)],
+        ),
         (ACTIVITY, "activity_date", [row for case in cases for row in case.activity_rows]),
     ):
         warehouse.load(table, [row for row in rows if str(row[day]) <= str(through)])

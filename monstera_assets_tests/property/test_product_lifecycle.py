@@ -86,6 +86,7 @@ class Relationship:
             "current_state": day.current_state,
             "state_since": day.state_since,
             "first_access_at": min(e.at for e in self.events) if day.is_stored else None,
+            "first_access_date": day.first_access_date,
             "last_qualifying_event_at": max(qualifying, default=None),
             "activation_date": day.activation_date,
             "total_qualifying_events": day.total_qualifying_events,

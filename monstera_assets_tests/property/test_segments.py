@@ -393,9 +393,11 @@ def test_runs_are_the_oracles(warehouse: LifecycleWarehouse, drawn: list[Person]
             "instance_type": run.instance[0],
             "instance_id": run.instance[1],
             "started_at": run.reached[0],
+            "started_date": run.reached[0].date(),
             "steps": run.steps,
             "steps_reached": len(run.reached),
             "last_step_at": run.reached[-1],
+            "last_step_date": run.reached[-1].date(),
             "status": run.status(as_of, 7),
             "completed_at": run.completed_at,
             "hours_to_complete": (

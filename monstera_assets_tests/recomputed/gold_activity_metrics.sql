@@ -5,13 +5,18 @@ WITH RECURSIVE ancestors AS (
     SELECT node_id, above.product_id, above.tier, above.parent_product_id
     FROM ancestors JOIN bronze.bronze_product_catalog AS above
         ON above.product_id = ancestors.parent_product_id
+), published AS (
+    SELECT product_id AS id, tier,
+        CASE WHEN rtrim(product_id, '_') IN ('all', 'none') THEN product_id || '_'
+            ELSE product_id END AS published_id
+    FROM bronze.bronze_product_catalog
 ), nodes AS (
     SELECT node_id,
-        coalesce(max(ancestor_id) FILTER (tier = 'product'), 'none') AS product_id,
-        coalesce(max(ancestor_id) FILTER (
-            ancestor_id = node_id AND tier IN ('feature', 'sub_feature')
+        coalesce(max(published_id) FILTER (ancestors.tier = 'product'), 'none') AS product_id,
+        coalesce(max(published_id) FILTER (
+            ancestor_id = node_id AND ancestors.tier IN ('feature', 'sub_feature')
         ), 'none') AS feature_id
-    FROM ancestors
+    FROM ancestors JOIN published ON id = ancestor_id
     GROUP BY node_id
 ), events AS (
     SELECT event_id, entity_id AS user_id, event_type, event_timestamp, event_date, location,
@@ -67,7 +72,7 @@ WITH RECURSIVE ancestors AS (
     UNION ALL
     SELECT 'none'
     UNION ALL
-    SELECT product_id FROM bronze.bronze_product_catalog WHERE tier = 'product'
+    SELECT published_id FROM published WHERE tier = 'product'
 ), total_runs AS (
     SELECT metric_date, totals.product_id,
         count(*) FILTER (started_on = metric_date) AS workflows_started_daily,

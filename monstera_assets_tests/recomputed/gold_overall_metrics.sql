@@ -14,7 +14,7 @@ WITH uses AS (
     FROM dates LEFT JOIN uses ON true
     GROUP BY ALL
 ), signups AS (
-    SELECT users.user_id, user_created_at::DATE AS signup_date,
+    SELECT users.user_id, signup_date,
         min(event_date) AS first_qualifying_date
     FROM bronze.bronze_users AS users LEFT JOIN uses ON uses.user_id = users.user_id
     GROUP BY ALL

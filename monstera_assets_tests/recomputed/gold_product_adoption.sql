@@ -1,7 +1,7 @@
 WITH as_of AS (
     SELECT max(metric_date) AS as_of_date FROM dates
 ), users AS (
-    SELECT user_id FROM bronze.bronze_users, as_of WHERE user_created_at::DATE <= as_of_date
+    SELECT user_id FROM bronze.bronze_users, as_of WHERE signup_date <= as_of_date
 ), products AS (
     SELECT product_id FROM bronze.bronze_product_catalog WHERE tier = 'product' AND is_active
 ), nodes AS (

@@ -4,15 +4,15 @@ WITH as_of AS (
     SELECT cohort.type AS cohort_type, cohort.start AS cohort_start, cohort.period_days AS period_days,
         user_id, signup_date
     FROM (
-        SELECT user_id, user_created_at::DATE AS signup_date, unnest([
+        SELECT user_id, signup_date, unnest([
             {
                 'type': 'month',
-                'start': date_trunc('month', user_created_at)::DATE,
+                'start': date_trunc('month', signup_date)::DATE,
                 'period_days': 30
             },
             {
                 'type': 'week',
-                'start': user_created_at::DATE - (isodow(user_created_at::DATE) - 1)::INTEGER,
+                'start': signup_date - (isodow(signup_date) - 1)::INTEGER,
                 'period_days': 7
             }
         ]) AS cohort

@@ -39,7 +39,7 @@ WITH segments AS (
     WHERE entity_type = 'user' AND is_qualifying_event
 ), users AS (
     SELECT metric_date, count(user_id) AS users
-    FROM dates LEFT JOIN bronze.bronze_users ON user_created_at::DATE <= metric_date
+    FROM dates LEFT JOIN bronze.bronze_users ON signup_date <= metric_date
     GROUP BY metric_date
 )
 SELECT metric_date, segments.segment_dimension, segments.segment_value,

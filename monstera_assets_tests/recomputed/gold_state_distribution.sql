@@ -1,5 +1,5 @@
 WITH people AS (
-    SELECT user_id, account_id, user_created_at::DATE AS began_on, unnest([
+    SELECT user_id, account_id, signup_date AS began_on, unnest([
         {'dimension': 'all', 'value': 'all'},
         {'dimension': 'country', 'value': country},
         {'dimension': 'plan_type', 'value': plan_type},
@@ -15,11 +15,11 @@ WITH people AS (
     FROM silver.silver_user_state_history JOIN people USING (user_id)
     UNION ALL
     SELECT 'product', 'product', product_id, user_id || ' ' || product_id, account_id, snapshot_date,
-        current_state, snapshot_date = first_access_at::DATE
+        current_state, snapshot_date = first_access_date
     FROM silver.silver_user_product_state_history JOIN bronze.bronze_users USING (user_id)
     UNION ALL
     SELECT 'account', 'all', 'all', account_id, account_id, snapshot_date, current_state,
-        snapshot_date = account_created_at::DATE
+        snapshot_date = created_date
     FROM silver.silver_account_state_history JOIN bronze.bronze_accounts USING (account_id)
 ), moves AS (
     SELECT today.*, yesterday.state AS from_state

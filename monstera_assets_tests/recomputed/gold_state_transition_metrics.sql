@@ -102,13 +102,13 @@ WITH RECURSIVE allowed_moves AS (
         FROM bronze.bronze_subscription_events
         WHERE entity_type = 'account'
         UNION ALL
-        SELECT account_id, 'first_payment', first_paid_at::DATE, first_paid_at, NULL, NULL, NULL
+        SELECT account_id, 'first_payment', first_paid_date, first_paid_at, NULL, NULL, NULL
         FROM bronze.bronze_accounts
         WHERE first_paid_at IS NOT NULL
         UNION ALL
         SELECT entity_id, 'end_of_day',
             unnest(generate_series(
-                least(min(event_date), min(first_paid_at::DATE)),
+                least(min(event_date), min(first_paid_date)),
                 (SELECT max(metric_date) FROM dates), INTERVAL 1 DAY
             ))::DATE,
             NULL, NULL, NULL, NULL

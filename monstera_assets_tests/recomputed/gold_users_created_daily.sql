@@ -1,5 +1,5 @@
 WITH segments AS (
-    SELECT user_id, user_created_at, unnest([
+    SELECT user_id, signup_date, unnest([
         {'dimension': 'all', 'value': 'all'},
         {'dimension': 'country', 'value': country},
         {'dimension': 'plan_type', 'value': plan_type},
@@ -9,6 +9,6 @@ WITH segments AS (
     FROM bronze.bronze_users JOIN bronze.bronze_accounts USING (account_id)
 )
 SELECT metric_date, segment.dimension AS segment_dimension, segment.value AS segment_value,
-    count(DISTINCT user_id) FILTER (WHERE user_created_at::DATE = metric_date) AS users_created_daily
+    count(DISTINCT user_id) FILTER (WHERE signup_date = metric_date) AS users_created_daily
 FROM dates CROSS JOIN segments
 GROUP BY ALL

@@ -14,7 +14,7 @@ from monstera_assets.gold.gold_accounts_needing_attention import (
 )
 from monstera_assets.gold.gold_user_churn_scores import TABLE as USERS
 from monstera_assets.silver.silver_account_current_state import TABLE as CURRENT
-from monstera_assets.silver.silver_account_state_history import TABLE as HISTORY
+from monstera_assets.silver.silver_account_state_intervals import TABLE as INTERVALS
 from monstera_assets.warehouse.compiler import compile_duckdb
 
 TODAY = date(2025, 6, 30)
@@ -25,7 +25,7 @@ def listed() -> pd.DataFrame:
     connection = duckdb.connect()
     for schema in ("silver", "gold"):
         connection.execute(f"CREATE SCHEMA {schema}")
-    for table in (SCORES, USERS, CURRENT, HISTORY):
+    for table in (SCORES, USERS, CURRENT, INTERVALS):
         columns = ", ".join(f"{c.name} {c.stored_type}" for c in table.columns)
         connection.execute(f"CREATE TABLE {table.qualified_name} ({columns})")
 
@@ -53,9 +53,10 @@ def listed() -> pd.DataFrame:
     # The last revenue above 0 is at stake for a lapsed account.
     for day, revenue in ((1, 700), (2, 400), (3, 0)):
         add(
-            "silver.silver_account_state_history",
+            "silver.silver_account_state_intervals",
             account_id="lapsed",
-            snapshot_date=date(2025, 6, day),
+            valid_from=date(2025, 6, day),
+            valid_to=date(2025, 6, day + 1) if revenue else None,
             monthly_recurring_revenue=revenue,
         )
     for account, band, chance in (
@@ -78,7 +79,7 @@ def listed() -> pd.DataFrame:
         )
     for user, band in (("a", "high"), ("b", "low"), ("c", "high")):
         add("gold.gold_user_churn_scores", user_id=user, account_id="quiet", risk_band=band)
-    relations = [table.relation for table in (CURRENT, HISTORY, SCORES, USERS)]
+    relations = [table.relation for table in (CURRENT, INTERVALS, SCORES, USERS)]
     rows = compile_duckdb(gold_accounts_needing_attention(*relations))
     return connection.execute(f"SELECT * FROM ({rows}) ORDER BY attention_rank").fetchdf()
 

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from monstera_assets.bronze import bronze_loads
+from monstera_assets.bronze import (
+    bronze_accounts,
+    bronze_loads,
+    bronze_subscription_events,
+    bronze_users,
+)
 from monstera_assets.checks.rules import AlertLevel, Rule
 from monstera_assets.gold import (
     alerting,
@@ -37,7 +42,8 @@ OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS = (
         bronze_loads,
     )
 )
-TABLES = {table.name: table for table in (OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS)}
+DATED = (bronze_subscription_events.TABLE, bronze_users.TABLE, bronze_accounts.TABLE)
+TABLES = {table.name: table for table in (OVERALL, FLOWS, SEGMENTS, ACTIVITY, LOADS, *DATED)}
 
 
 @pytest.fixture(scope="module")
@@ -310,6 +316,70 @@ def test_volume(
 
 
 @pytest.mark.parametrize(
+    ("weeks", "day", "count"),
+    [
+        ((30, 30, 30, 30), 0, 1),
+        ((30, 30, 30, 30), 1, 0),
+        ((0, 30, 30, 30), 0, 1),
+        ((0, 0, 60, 60), 0, 1),  # median 30
+        ((0, 0, 59, 60), 0, 0),
+        ((29, 29, 29, 99), 0, 0),
+        ((30, 30, 30), 0, 0),  # too few weeks
+    ],
+)
+def test_a_day_without_events(
+    made: MemoryWarehouse, weeks: Sequence[int], day: int, count: int
+) -> None:
+    def rows(days_ago: int) -> list[dict[str, Any]]:
+        counts = {days_ago: day, **{days_ago + 7 * n: w for n, w in enumerate(weeks, 1)}}
+        return [
+            {"metric_date": ago(n), "product_id": "all", "events_recorded_daily": events}
+            for n, events in counts.items()
+        ]
+
+    rule = alerting.days_have_events
+    for days_ago, is_checked in ((2, True), (1, True), (0, False), (3, False)):
+        violations = found(made, rule, {ACTIVITY.name: rows(days_ago)})
+        assert len(violations) == (count if is_checked else 0)
+        assert all(row[0] == ago(days_ago) for row in violations)
+
+
+@pytest.mark.parametrize(
+    ("event_days", "fact_days", "signups", "gap"),
+    [
+        ((0, 14), (), (), None),
+        ((0, 15), (), (), 15),
+        ((0, 400), (), (), 400),
+        ((0, 400), (3,), (), None),
+        ((0, 400), (), (14,), None),
+        ((20, 21), (), (0,), 20),
+        ((0,), (), (), None),
+        ((), (), (), None),
+        ((-30, 0, 1), (), (), None),  # a later day is not part of the run
+    ],
+)
+def test_a_last_day_far_from_the_others(
+    made: MemoryWarehouse,
+    event_days: Sequence[int],
+    fact_days: Sequence[int],
+    signups: Sequence[int],
+    gap: int | None,
+) -> None:
+    facts: Mapping[str, Sequence[Mapping[str, Any]]] = {
+        ACTIVITY.name: [
+            {"metric_date": ago(n), "product_id": "all", "events_recorded_daily": 1}
+            for n in event_days
+        ]
+        + [{"metric_date": ago(5), "product_id": "all", "events_recorded_daily": 0}],
+        "bronze_subscription_events": [{"event_date": ago(n)} for n in fact_days],
+        "bronze_users": [{"signup_date": ago(n)} for n in signups],
+        "bronze_accounts": [],
+    }
+    violations = found(made, alerting.last_day_follows_the_others, facts)
+    assert [row[-1] for row in violations] == ([gap] if gap else [])
+
+
+@pytest.mark.parametrize(
     ("accepted", "read", "count"), [(95, 100, 0), (94, 100, 1), (10, 29, 0), (0, 30, 1)]
 )
 def test_schema_compliance(made: MemoryWarehouse, accepted: int, read: int, count: int) -> None:
@@ -352,6 +422,8 @@ def test_levels_are_the_frameworks() -> None:
             alerting.activation_rate_is_steady,
             alerting.reactivation_rate_is_steady,
             alerting.dunning_is_recovered,
+            alerting.days_have_events,
+            alerting.last_day_follows_the_others,
         ),
         AlertLevel.P2: (
             alerting.dormancy_rate_is_steady,
@@ -368,5 +440,5 @@ def test_levels_are_the_frameworks() -> None:
 def test_tables_of_the_alerts_are_declared() -> None:
     named = [value for value in vars(alerting).values() if isinstance(value, Rule)]
     tables: list[Table] = [rule.table for rule in named]
-    assert len(named) == 11
-    assert {table.name for table in tables} == TABLES.keys()
+    assert len(named) == 13
+    assert {table.name for table in tables} == TABLES.keys() - {table.name for table in DATED}

@@ -196,6 +196,7 @@ def test_adoptions_in_order(warehouse: LifecycleWarehouse) -> None:
                 "product_id": product,
                 "current_state": state,
                 "first_access_at": accessed,
+                "first_access_date": accessed and accessed[:10],
                 "activation_date": activated,
                 "as_of_date": AS_OF,
             }
@@ -387,6 +388,7 @@ def _portfolio(
                 "current_state": state,
                 "total_qualifying_events": count,
                 "first_access_at": date(2025, 1, 1) + timedelta(days=number),
+                "first_access_date": date(2025, 1, 1) + timedelta(days=number),
                 "last_qualifying_event_at": date(2025, 2, 1) + timedelta(days=number),
                 "activation_date": date(2025, 1, 9) if number == 1 else None,
             }

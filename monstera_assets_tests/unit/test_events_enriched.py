@@ -15,11 +15,17 @@ from monstera_assets.bronze import (
     bronze_product_catalog,
     bronze_users,
 )
-from monstera_assets.silver.silver_events_enriched import silver_events_enriched
+from monstera_assets.lifecycle.policy import LifecyclePolicy
+from monstera_assets.silver.silver_events_enriched import (
+    flags_follow_the_catalog,
+    no_email_leaves_bronze,
+    silver_events_enriched,
+)
 from monstera_assets.silver.silver_user_sessions import silver_user_sessions
 from monstera_assets.warehouse.compiler import compile_duckdb
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.windows import DateWindow
 from monstera_assets_tests.memory_warehouse import MemoryWarehouse
 
 EVENTS = bronze_events.TABLE
@@ -269,3 +275,80 @@ def test_sessions_belong_to_one_user_each(warehouse: MemoryWarehouse) -> None:
         ("ada", "s2", 1),
         ("ben", "s1", 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("email", "metadata", "found"),
+    [
+        ("Ada@Example.com", '{"note": "ask ada@example.com."}', True),
+        ("ada@example.com", '{"note": "ask bada@example.com"}', False),
+        # Neither is an address, so bronze does not replace it.
+        ("@", '{"note": "due @ noon"}', False),
+        ("root@localhost", '{"note": "root@localhost"}', False),
+    ],
+)
+def test_only_addresses_are_searched_for_in_metadata(
+    warehouse: MemoryWarehouse, email: str, metadata: str, found: bool
+) -> None:
+    warehouse.load(bronze_users.TABLE, [{"user_id": "ada", "account_id": "small", "email": email}])
+    enriched(warehouse, event("e1", "2024-03-05 10:00:00", metadata=metadata))
+    day = date(2024, 3, 5)
+    rule = no_email_leaves_bronze
+    rows = rule.violations(
+        [TABLES[name].relation for name in rule.inputs],
+        policy=LifecyclePolicy(),
+        window=DateWindow(day, day),
+    )
+    assert bool(warehouse.rows(compile_duckdb(rows))) is found
+
+
+@pytest.mark.parametrize(
+    ("node", "event_type", "flags", "fails"),
+    [
+        ("editor", "page_edited", (True, False), False),
+        ("editor", "page_edited", (False, False), True),
+        # The lists of the product apply to its features.
+        ("brush", "page_edited", (False, False), True),
+        ("brush", "page_made", (True, True), False),
+        ("brush", "page_made", (True, False), True),
+        # No list names the type, so the source's flag holds.
+        ("editor", "page_read", (True, False), False),
+    ],
+)
+def test_flags_are_compared_with_the_catalog_where_it_lists_the_type(
+    warehouse: MemoryWarehouse,
+    node: str,
+    event_type: str,
+    flags: tuple[bool, bool],
+    fails: bool,
+) -> None:
+    listed = {"qualifying_event_types": "page_edited", "activation_event_types": "page_made"}
+    warehouse.load(
+        bronze_product_catalog.TABLE,
+        [
+            {
+                "product_id": product_id,
+                "tier": tier,
+                "parent_product_id": parent,
+                "is_active": True,
+                "qualifying_event_types": "",
+                "activation_event_types": "",
+                **(listed if product_id == "editor" else {}),
+            }
+            for product_id, tier, parent, _ in NODES
+        ],
+    )
+    qualifies, activates = flags
+    said = {"is_qualifying_event": qualifies, "is_activation_event": activates}
+    enriched(
+        warehouse,
+        event("e1", "2024-03-05 10:00:00", product_id=node, event_type=event_type, **said),
+    )
+    day = date(2024, 3, 5)
+    rule = flags_follow_the_catalog
+    rows = rule.violations(
+        [TABLES[name].relation for name in rule.inputs],
+        policy=LifecyclePolicy(),
+        window=DateWindow(day, day),
+    )
+    assert bool(warehouse.rows(compile_duckdb(rows))) is fails

@@ -10,6 +10,7 @@ import pytest
 
 from monstera_assets_tests.oracle.accounts import (
     AccountDay,
+    Member,
     Use,
     account_history,
     account_transitions,
@@ -538,7 +539,9 @@ def test_values_carried_before_the_first_payment_hold_from_then_on() -> None:
         sub(10, "subscription_started", monthly_recurring_revenue=70),
         through=10,
     )
-    assert [rows[n].total_seats for n in (2, 3, 9, 10)] == [2, 2, 2, 7]
+    # Seats hold from the event on, and the revenue from the first payment on.
+    assert [rows[n].total_seats for n in (2, 3, 9, 10)] == [2, 7, 7, 7]
+    assert [rows[n].monthly_recurring_revenue for n in (9, 10)] == [0, 70]
     assert [rows[n].open_failures for n in (4, 10)] == [0, 0]
 
 
@@ -766,10 +769,35 @@ def test_contract_status_is_graded_by_the_first_that_applies() -> None:
     assert scores == [100, 25, 100, 50, 100, 100, 75, 25, 25, 0]
 
 
-def test_an_account_without_seats_has_no_utilisation() -> None:
-    row = account(start(total_seats=0), through=31)[31]
-    assert row.seat_utilization_pct == 0
-    assert row.current_state == "at_risk"
+def test_seats_of_0_are_not_counted() -> None:
+    rows = account(
+        start(total_seats=0), sub(120, "seats_changed", total_seats=20), through=150, uses=[]
+    )
+    assert rows[119].seat_utilization_pct is None
+    assert rows[119].seat_utilization_score == 100
+    # On day 120, 20 seats are no expansion of 0. On day 149, the 0 seats of day 119 leave the window.
+    assert named(rows, 119, 120, 148, 149) == ["active", "active", "active", "at_risk"]
+
+
+def test_seats_that_are_not_stated_are_the_users_of_the_account() -> None:
+    row = AccountRow("a", at(0, 8), total_seats=None, first_paid_at=at(0, 8))
+    members = [Member("u0", on(0)), Member("u1", on(120)), Member("u2", on(-5), on(130))]
+    rows = account_history(bill(through=140, row=row), busy(140, users=1), None, members)
+    # u0 and u2; u1 joins; u2 is deleted.
+    assert [rows[n].total_seats for n in (0, 119, 120, 129, 130)] == [2, 2, 3, 3, 2]
+    assert rows[120].seat_utilization_pct == 100 / 3
+    assert named(rows, 119, 120, 129, 130) == ["active"] * 4
+
+
+def test_a_tier_outside_the_list_is_not_compared() -> None:
+    rows = account(start(), sub(120, "tier_changed", subscription_tier="free"), through=120)
+    assert rows[120].subscription_tier == "free"
+    assert named(rows, 120) == ["active"]
+    # The seats decide if the tiers cannot be compared.
+    both = account(
+        start(), sub(120, "tier_changed", subscription_tier="free", total_seats=9), through=120
+    )
+    assert named(both, 120) == ["contracting"]
 
 
 def test_more_users_than_seats_exceed_100_percent_but_not_the_score() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -17,10 +17,10 @@ from monstera_assets_tests.lifecycle_warehouse import (
     CURRENT,
     ENRICHED,
     EVENTS,
+    INTERVALS,
     PRODUCT_CHURN,
-    PRODUCT_HISTORY,
+    PRODUCT_INTERVALS,
     STEPS,
-    TRANSITIONS,
     USERS,
     WORKFLOWS,
     LifecycleWarehouse,
@@ -29,6 +29,7 @@ from monstera_assets_tests.lifecycle_warehouse import (
 
 POLICY = LifecyclePolicy()
 DAY = date(2025, 6, 30)
+BEGINNING = "2024-01-01"
 
 Moment = tuple[str, str | None, str]
 """The time, node and event type. Types that start with "look" do not qualify."""
@@ -152,53 +153,48 @@ def test_a_day_by_itself_knows_the_runs_begun_before(warehouse: LifecycleWarehou
     assert row["cross_product_workflows_completed"] == 1
 
 
-def churns(
-    made: LifecycleWarehouse,
-    moves: Sequence[Move],
-    *,
-    active: Mapping[str, Sequence[str]] | None = None,
-) -> list[dict[str, Any]]:
+def churns(made: LifecycleWarehouse, moves: Sequence[Move]) -> list[dict[str, Any]]:
     """Return the user's churns from products that follow from the transitions, in order.
 
-    Args:
-        made: the warehouse.
-        moves: the transitions. A user without a transition on the platform is always active.
-        active: the products in which the user is active, by date.
+    A user without a transition on the platform is always active.
     """
+    on_the_platform = [move for move in moves if move[1] == "platform"]
+    platform = intervals(on_the_platform) if on_the_platform else [("active", BEGINNING, None)]
     made.load(
-        TRANSITIONS.table,
+        INTERVALS.table,
         [
-            {
-                "user_id": "u",
-                "transition_date": day,
-                "scope": scope,
-                "product_id": product,
-                "from_state": before,
-                "to_state": after,
-            }
-            for day, scope, product, before, after in moves
+            {"user_id": "u", "platform_state": state, "valid_from": first, "valid_to": end}
+            for state, first, end in platform
         ],
     )
+    products = sorted({product for _, _, product, _, _ in moves if product is not None})
     made.load(
-        PRODUCT_HISTORY.table,
+        PRODUCT_INTERVALS.table,
         [
             {
                 "user_id": "u",
                 "product_id": product,
-                "snapshot_date": day,
-                "current_state": "active_in_product",
+                "current_state": state,
+                "valid_from": first,
+                "valid_to": end,
             }
-            for day, products in (active or {}).items()
             for product in products
+            for state, first, end in intervals([move for move in moves if move[2] == product])
         ],
     )
-    now = max(
-        ((day, after) for day, scope, _, _, after in moves if scope == "platform"),
-        default=(None, "active"),
-    )[1]
+    now, _, _ = platform[-1]
     made.load(CURRENT.table, [{"user_id": "u", "as_of_date": DAY, "platform_state": now}])
     rows = as_mappings(PRODUCT_CHURN, made.compute(PRODUCT_CHURN))
     return sorted(rows, key=lambda row: row["churn_number"])
+
+
+def intervals(moves: Sequence[Move]) -> list[tuple[str, str, str | None]]:
+    """Return the state, first day and end of the intervals between transitions of one series."""
+    moves = sorted(moves, key=lambda move: move[0])
+    states = [moves[0][3], *(after for *_, after in moves)]
+    assert states[:-1] == [before for _, _, _, before, _ in moves], "the transitions are a series"
+    days = [day for day, *_ in moves]
+    return list(zip(states, [BEGINNING, *days], [*days, None], strict=True))
 
 
 def left(day: str, product: str) -> Move:
@@ -207,6 +203,10 @@ def left(day: str, product: str) -> Move:
 
 def back(day: str, product: str) -> Move:
     return day, "product", product, "churned_from_product", "reactivated_in_product"
+
+
+def in_product(day: str, product: str, before: str, after: str) -> Move:
+    return day, "product", product, f"{before}_in_product", f"{after}_in_product"
 
 
 def on_platform(day: str, before: str, after: str) -> Move:
@@ -225,9 +225,12 @@ def test_products_left_one_after_the_other_and_then_the_platform(
             left("2025-03-01", "c"),
             on_platform("2025-02-20", "active", "dormant"),
             on_platform("2025-03-02", "dormant", "churned"),
-            left("2025-07-01", "b"),  # after the as-of date
+            # On 2025-02-01, the user is active in a, in c for the first day, and no longer in d.
+            in_product("2025-02-03", "a", "active", "dormant"),
+            in_product("2025-02-01", "c", "dormant", "reactivated"),
+            in_product("2025-02-02", "c", "reactivated", "dormant"),
+            in_product("2025-02-01", "d", "active", "dormant"),
         ],
-        active={"2025-02-01": ["a", "c"], "2025-02-02": ["a"]},
     )
     names = ("product_id", "churn_number", "next_churned_product_id", "what_followed")
     assert [tuple(row[name] for name in names) for row in found] == [
@@ -270,7 +273,13 @@ def test_what_follows_the_churn_from_a_product(
 
 def test_a_product_can_be_left_again(warehouse: LifecycleWarehouse) -> None:
     found = churns(
-        warehouse, [left("2025-02-01", "a"), back("2025-03-01", "a"), left("2025-05-01", "a")]
+        warehouse,
+        [
+            left("2025-02-01", "a"),
+            back("2025-03-01", "a"),
+            in_product("2025-04-01", "a", "reactivated", "dormant"),
+            left("2025-05-01", "a"),
+        ],
     )
     assert [row["returned_on"] for row in found] == [date(2025, 3, 1), None]
     assert [row["next_churned_product_id"] for row in found] == ["a", None]

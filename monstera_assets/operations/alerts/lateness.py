@@ -57,7 +57,7 @@ def observe(
                 at=now.timestamp(),
                 level=str(AlertLevel.P2),
                 owners=tuple(sorted({owner for table in late or daily for owner in table.owners})),
-                description=f"{due.day} is materialized by {due.deadline:%Y-%m-%d %H:%M} UTC.",
+                description=f"{due.day} is materialized by {due.deadline:%Y-%m-%d %H:%M %Z}.",
                 note=_latest_day(late, [days[table] for table in late]) if late else "",
             ),
         ),

@@ -1,0 +1,48 @@
+"""Convert between UTC timestamps and calendar days in a time zone.
+
+Timestamps are stored in UTC, and days are calendar days in the time zone set by `timezone`. Bronze
+tables store the local date of each timestamp that other tables use as a day, so those tables do not
+depend on the time zone.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import ibis
+import ibis.expr.types as ir
+
+from monstera_assets.lifecycle.timezone import UTC
+
+
+@ibis.udf.scalar.builtin(name="timezone", signature=(("string", "timestamp"), "timestamp('UTC')"))  # type: ignore[untyped-decorator]
+def _instant(zone: str, local: datetime) -> datetime:  # type: ignore[empty-body]
+    """Return the instant at which a zone's clocks show a local time."""
+
+
+@ibis.udf.scalar.builtin(name="timezone", signature=(("string", "timestamp('UTC')"), "timestamp"))  # type: ignore[untyped-decorator]
+def _clock(zone: str, moment: datetime) -> datetime:  # type: ignore[empty-body]
+    """Return the local time that a zone's clocks show at an instant."""
+
+
+def local_date(moment: ir.TimestampValue, timezone: str) -> ir.DateValue:
+    """Return the date of a UTC timestamp in a time zone, given as an IANA name."""
+    if timezone == UTC:
+        return moment.date()
+    return _clock(timezone, _instant(UTC, moment)).date()
+
+
+def local_midnight(day: ir.DateValue, timezone: str) -> ir.TimestampValue:
+    """Return the UTC timestamp at which a day starts in a time zone.
+
+    If a clock change repeats midnight, the day starts at the first midnight. If a clock change skips
+    midnight, the day starts at the change.
+    """
+    midnight = day.cast("timestamp")
+    if timezone == UTC:
+        return midnight
+    begins = _clock(UTC, _instant(timezone, midnight))
+    # For a repeated midnight, DuckDB returns the second one.
+    an_hour_earlier = begins - ibis.interval(hours=1)
+    is_repeated = local_date(an_hour_earlier, timezone) == day
+    return ibis.ifelse(is_repeated, an_hour_earlier, begins)

@@ -1,0 +1,30 @@
+"""The time zone that defines days, given as an IANA name."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from zoneinfo import available_timezones
+
+UTC = "UTC"
+
+_NOT_IANA = "localtime"
+"""The name of the machine's own time zone, which differs between machines."""
+
+
+def checked_timezone(name: str) -> str:
+    """Return the name of a time zone if it is valid.
+
+    Raises:
+        ValueError: If the name is not an IANA name.
+    """
+    if name == UTC:
+        return name
+    known = available_timezones() - {_NOT_IANA}
+    if name not in known:
+        by_lower_case = {zone.lower(): zone for zone in known}
+        near = get_close_matches(name.lower(), by_lower_case, n=1)
+        suggestion = f" Did you mean {by_lower_case[near[0]]}?" if near else ""
+        raise ValueError(
+            f"is not an IANA time zone such as America/New_York or Europe/Berlin.{suggestion}"
+        )
+    return name

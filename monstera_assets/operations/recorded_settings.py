@@ -1,0 +1,47 @@
+"""The settings that the warehouse records, because rows of daily tables depend on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from monstera_assets.settings import Settings
+
+_TOP = ("timezone", "earliest_event_date", "null_words", "entities_created")
+_NOT_RECORDED = (
+    *("alerts", "churn", "recommendations", "min_affinity_support"),
+    "max_rejected_share",
+)
+"""Parts of the policy that do not affect the rows of any daily table."""
+
+
+def recorded_settings(settings: Settings) -> dict[str, str]:
+    """Return the values of the recorded settings as text, by name."""
+    return {
+        **{name: _text(getattr(settings, name)) for name in _TOP},
+        **{
+            f"policy.{name}": text
+            for name, text in _flat(settings.policy).items()
+            if name.split(".")[0] not in _NOT_RECORDED
+        },
+    }
+
+
+def _flat(model: BaseModel) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            found |= {f"{name}.{inner}": text for inner, text in _flat(value).items()}
+        else:
+            found[name] = _text(value)
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return value.model_dump_json()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_text, value))}]"
+    return str(value)

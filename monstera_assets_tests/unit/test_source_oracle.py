@@ -1,0 +1,881 @@
+"""The source oracle agrees with cases computed by hand from section 2 of the framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from monstera_assets_tests.oracle.source import (
+    Counts,
+    Source,
+    load,
+    local_date,
+    read_amount,
+    read_boolean,
+    read_date,
+    read_integer,
+    read_timestamp,
+)
+from monstera_assets_tests.source_files import write_source
+
+at = datetime
+UTC = ZoneInfo("UTC")
+LOS_ANGELES = ZoneInfo("America/Los_Angeles")
+KOLKATA = ZoneInfo("Asia/Kolkata")
+
+Texts = Mapping[str, str]
+
+ACCOUNT = {
+    "account_id": "acc",
+    "account_name": "Account",
+    "subscription_tier": "starter",
+    "total_seats": "5",
+    "account_created_at": "2025-01-01 10:00:00",
+    "first_paid_at": "2025-01-02",
+    "contract_renewal_date": "2026-01-02",
+    "monthly_recurring_revenue": "90.50",
+    "is_trial": "false",
+}
+USER = {
+    "user_id": "ada",
+    "email": "ada@example.com",
+    "account_id": "acc",
+    "user_created_at": "2025-02-01 12:00:00",
+    "country": "US",
+    "plan_type": "paid",
+    "acquisition_source": "organic",
+}
+FAMILY = {"product_id": "media", "tier": "family", "product_family_id": "media"}
+VIDEO = {
+    "product_id": "video",
+    "product_name": "Video",
+    "product_family_id": "media",
+    "tier": "product",
+    "parent_product_id": "media",
+    "created_at": "2024-01-01",
+    "activation_event_types": "video_created",
+    "qualifying_event_types": "video_created|video_edited",
+}
+CAPTIONS = {
+    "product_id": "captions",
+    "product_family_id": "media",
+    "tier": "feature",
+    "parent_product_id": "video",
+    "qualifying_event_types": "captions_added",
+}
+EVENT = {
+    "event_id": "e1",
+    "entity_id": "ada",
+    "entity_type": "user",
+    "event_type": "video_created",
+    "timestamp": "2025-03-05 10:00:00",
+    "location": "web_app",
+    "session_id": "s1",
+    "product_id": "video",
+    "is_qualifying_event": "true",
+    "is_activation_event": "true",
+    "metadata": '{"project_id": "p1"}',
+    "received_at": "2025-03-05 10:01:00",
+}
+FACT = {
+    "event_id": "f1",
+    "entity_id": "acc",
+    "entity_type": "account",
+    "event_type": "seats_changed",
+    "timestamp": "2025-03-04 10:00:00",
+    "metadata": '{"total_seats": 7}',
+}
+
+
+def write(folder: Path, **inputs: Sequence[Texts] | None) -> Path:
+    """Write a source with one account, one user and a catalog of three nodes.
+
+    Other inputs are added or replaced. An input that is None is left out.
+    """
+    files: dict[str, Sequence[Texts] | None] = {
+        "accounts": [ACCOUNT],
+        "users": [USER],
+        "product_catalog": [FAMILY, VIDEO, CAPTIONS],
+        "events": [EVENT],
+        **inputs,
+    }
+    return write_source(folder, {name: rows for name, rows in files.items() if rows is not None})
+
+
+def outcome(source: Source, name: str = "events") -> list[tuple[str, str | None]]:
+    """Return the reason and detail of an input's rejected rows."""
+    return [
+        (found.reason, found.detail) for found in source.rejected if found.line.input_name == name
+    ]
+
+
+def one_event(folder: Path, **changes: str) -> tuple[list[tuple[str, str | None]], list[str]]:
+    """Load one event with other values, and return its rejection reason and its faults."""
+    source = load(write(folder, events=[{**EVENT, **changes}]))
+    assert source.counts["events"] == Counts(1, 1 - len(source.rejected), 0, len(source.rejected))
+    return outcome(source), source.faults_of("events")
+
+
+def ids(source: Source) -> list[str]:
+    return [row["event_id"] for row in source.events]
+
+
+# ---------------------------------------------------------------- values
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2025-06-10 12:00:00", at(2025, 6, 10, 12)),
+        ("2025-06-10T12:00:00", at(2025, 6, 10, 12)),
+        ("2025-06-10T12:00:00Z", at(2025, 6, 10, 12)),
+        ("2025-06-10 12:00:00 UTC", at(2025, 6, 10, 12)),
+        ("2025-06-10 12:00:00 GMT", at(2025, 6, 10, 12)),
+        ("2025-06-10 12:00:00.000 Z", at(2025, 6, 10, 12)),
+        ("2025-06-10 12:00:00.000 -0800", at(2025, 6, 10, 20)),
+        ("2025-06-10T12:00:00.000+0000", at(2025, 6, 10, 12)),
+        ("2025-06-10T12:00:00+02:00", at(2025, 6, 10, 10)),
+        ("2025-06-10 12:00:00+05", at(2025, 6, 10, 7)),
+        ("2025-06-10 12:00", at(2025, 6, 10, 12)),
+        ("2025-06-10T12:00Z", at(2025, 6, 10, 12)),
+        ("2025-06-10 12:00:00.1234567", at(2025, 6, 10, 12, 0, 0, 123456)),
+        ("2025-06-10 24:00:00", at(2025, 6, 11)),
+        ("2025-06-10", at(2025, 6, 10)),
+        ("1749556800", at(2025, 6, 10, 12)),
+        ("1749556800.0", at(2025, 6, 10, 12)),
+        ("1749556800000", at(2025, 6, 10, 12)),
+        ("1749556800000000", at(2025, 6, 10, 12)),
+        ("1749556800000000000", at(2025, 6, 10, 12)),
+        ("1749556800123456789", at(2025, 6, 10, 12, 0, 0, 123456)),
+        ("999999999", at(2001, 9, 9, 1, 46, 39)),
+        ("0001-01-01T00:00:00Z", at(1, 1, 1)),
+        ("9999-12-31 23:59:59.999999", at(9999, 12, 31, 23, 59, 59, 999999)),
+    ],
+)
+def test_timestamps_that_are_read(text: str, instant: datetime) -> None:
+    assert read_timestamp(text, UTC) == instant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"2025-06-10 12:00:00 {zone}" for zone in ("BST", "IST", "CST", "PST", "AST", "CEST")),
+        "2025-06-10 12:00:00 Asia/Kolkata",
+        "2025-06-10 12:00:00 PM",
+        "6/10/2025 12:00",
+        "20250610",
+        "20250610120000",
+        "17495568000",
+        "0",
+        "1749556800.5",
+        "1.7495568e9",
+        "-1749556800",
+        "0000-00-00 00:00:00",
+        "10000-01-01",
+        "0001-01-01 00:00:00+01:00",
+        "9999-12-31 23:59:59-12:00",
+        "2025-02-29",
+        "2025-06-10 25:00:00",
+        "2025-06-10 24:00:01",
+        "2025-06-10 23:59:60",
+        "2025-06-10 12:00:00+02:60",
+        "infinity",
+        "now",
+        "epoch",
+        "yesterday",
+    ],
+)
+def test_timestamps_that_are_unreadable(text: str) -> None:
+    assert read_timestamp(text, UTC) is None
+
+
+def test_a_date_is_a_local_midnight_and_a_time_without_offset_is_in_utc() -> None:
+    # Clocks in Los Angeles change on 9 March and 2 November 2025, at 2 o'clock.
+    assert read_timestamp("2025-03-09", LOS_ANGELES) == at(2025, 3, 9, 8)
+    assert read_timestamp("2025-03-10", LOS_ANGELES) == at(2025, 3, 10, 7)
+    assert read_timestamp("2025-11-02", LOS_ANGELES) == at(2025, 11, 2, 7)
+    assert read_timestamp("2025-11-03", LOS_ANGELES) == at(2025, 11, 3, 8)
+    assert read_timestamp("2025-03-09", KOLKATA) == at(2025, 3, 8, 18, 30)
+    assert read_timestamp("2025-03-09 00:00:00", LOS_ANGELES) == at(2025, 3, 9)
+
+
+@pytest.mark.parametrize(
+    ("instant", "in_los_angeles", "in_kolkata"),
+    [
+        (at(2025, 3, 9, 7, 59, 59), date(2025, 3, 8), date(2025, 3, 9)),
+        (at(2025, 3, 9, 8), date(2025, 3, 9), date(2025, 3, 9)),
+        (at(2025, 3, 10, 6, 59, 59), date(2025, 3, 9), date(2025, 3, 10)),
+        (at(2025, 3, 10, 7), date(2025, 3, 10), date(2025, 3, 10)),
+        (at(2025, 11, 3, 7, 59, 59), date(2025, 11, 2), date(2025, 11, 3)),
+        (at(2025, 11, 2, 18, 30), date(2025, 11, 2), date(2025, 11, 3)),
+    ],
+)
+def test_local_dates(instant: datetime, in_los_angeles: date, in_kolkata: date) -> None:
+    assert local_date(instant, LOS_ANGELES) == in_los_angeles
+    assert local_date(instant, KOLKATA) == in_kolkata
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("2026-06-03", date(2026, 6, 3)),
+        ("2026-06-03 00:00:00", date(2026, 6, 3)),
+        ("2026-06-03T00:00:00.000", date(2026, 6, 3)),
+        ("2026-06-03 00:00:00Z", date(2026, 6, 2)),
+        ("2026-06-03 05:00:00", date(2026, 6, 2)),
+        ("2026-06-03 08:00:00", date(2026, 6, 3)),
+        ("2026-06-02 17:00:00-0700", date(2026, 6, 2)),
+        ("next year", None),
+    ],
+)
+def test_columns_of_dates_keep_a_midnight_without_offset(text: str, day: date | None) -> None:
+    assert read_date(text, LOS_ANGELES) == day
+
+
+def test_numbers_and_flags() -> None:
+    assert [read_integer(text) for text in ("5", "5.0", "0", "5.5", "-1", "five", "1,000")] == [
+        *(5, 5, 0),
+        *[None] * 4,
+    ]
+    assert [read_amount(text) for text in ("90.50", "1e3", "0", "-20", "$5", "NaN")] == [
+        *(Decimal("90.50"), Decimal("1000.00"), Decimal("0.00")),
+        *[None] * 3,
+    ]
+    assert [read_boolean(text) for text in ("TRUE", "1", "f", "No", "2", "perhaps")] == [
+        *(True, True, False, False),
+        *[None] * 2,
+    ]
+
+
+# ---------------------------------------------------------------- reasons of events
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "detail"),
+    [
+        ({"entity_id": "null"}, "missing_entity_id", None),
+        ({"event_type": " None "}, "missing_event_type", None),
+        ({"timestamp": r"\N"}, "missing_timestamp", None),
+        ({"entity_type": "robot"}, "unknown_entity_type", None),
+        ({"location": "Web App"}, "unknown_location", None),
+        ({"location": "ios"}, "unknown_location", None),
+        *(
+            ({"event_type": event_type}, "invalid_event_type", None)
+            for event_type in (
+                *("signup", "Order Completed", "$pageview", "[Amplitude] Page Viewed"),
+                *("video.created", "video-created", "VideoCreated", "video_created\n"),
+            )
+        ),
+        *(
+            ({"metadata": text}, "unreadable_metadata", None)
+            for text in (
+                *("[]", "3", '"x"', '{"a": ', "{'a': 1}", "undefined", "nan"),
+                '[{"key": "a", "value": {"string_value": "b"}}]',
+                '"{\\"a\\": 1}"',
+            )
+        ),
+        ({"timestamp": "2025-06-10 12:00:00 BST"}, "unreadable_timestamp", None),
+        ({"timestamp": "1989-12-31"}, "before_earliest_event_date", None),
+        ({"timestamp": "1970-01-01 00:00:00"}, "before_earliest_event_date", None),
+        ({"entity_id": "bob"}, "unknown_user", None),
+        ({"entity_id": "Ada"}, "unknown_user", "ada"),
+        ({"entity_id": " ada"}, "unknown_user", "ada"),
+        ({"entity_id": "ADA.0 "}, "unknown_user", "ada"),
+        ({"entity_type": "account"}, "unknown_account", None),
+        ({"entity_type": "account", "entity_id": "ACC"}, "unknown_account", "acc"),
+        ({"timestamp": "2025-01-31 23:59:59"}, "before_user_creation", None),
+        ({"product_id": "Video"}, "unknown_product", "video"),
+        ({"product_id": "audio"}, "unknown_product", None),
+        ({"product_id": "N/A"}, "unknown_product", None),
+    ],
+)
+def test_an_event_that_is_rejected(
+    tmp_path: Path, changes: dict[str, str], reason: str, detail: str | None
+) -> None:
+    assert one_event(tmp_path, **changes) == ([(reason, detail)], [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"entity_type": "admin", "entity_id": "nobody"},
+        {"entity_type": "system", "entity_id": "nobody"},
+        {"entity_type": "account", "entity_id": "acc"},
+        {"timestamp": "2025-02-01 00:00:00"},
+        {"entity_type": "", "location": "NULL"},
+        {"metadata": " NaN "},
+        {"metadata": "{}"},
+    ],
+)
+def test_an_event_that_is_accepted(tmp_path: Path, changes: dict[str, str]) -> None:
+    assert one_event(tmp_path, **changes) == ([], [])
+
+
+def test_the_first_reason_that_applies_counts(tmp_path: Path) -> None:
+    broken = {
+        "event_id": "x",
+        "entity_id": "",
+        "entity_type": "robot",
+        "event_type": "Oh No",
+        "timestamp": "yesterday",
+        "location": "the moon",
+        "product_id": "audio",
+        "metadata": "[",
+    }
+    fixes: list[tuple[dict[str, str], str]] = [
+        ({"entity_id": "bob"}, "missing_entity_id"),
+        ({"entity_type": "user"}, "unknown_entity_type"),
+        ({"location": "api"}, "unknown_location"),
+        ({"event_type": "video_created"}, "invalid_event_type"),
+        ({"metadata": ""}, "unreadable_metadata"),
+        ({"timestamp": "1980-01-01"}, "unreadable_timestamp"),
+        ({"timestamp": "2025-01-01"}, "before_earliest_event_date"),
+        ({"entity_id": "ada"}, "unknown_user"),
+        ({"timestamp": "2025-03-01"}, "before_user_creation"),
+        ({"product_id": ""}, "unknown_product"),
+    ]
+    rows = []
+    for number, (fix, _) in enumerate(fixes):
+        rows.append({**broken, "event_id": f"x{number}"})
+        broken |= fix
+    source = load(write(tmp_path, events=rows))
+    assert source.reasons("events") == [reason for _, reason in fixes]
+
+
+def test_events_of_rejected_entities_name_the_reason_of_the_entity(tmp_path: Path) -> None:
+    source = load(
+        write(
+            tmp_path,
+            accounts=[
+                ACCOUNT,
+                {**ACCOUNT, "account_id": "old", "account_created_at": "0001-01-01"},
+            ],
+            users=[
+                USER,
+                {**USER, "user_id": "zero", "user_created_at": "0001-01-01T00:00:00Z"},
+                {**USER, "user_id": "of_old", "account_id": "old"},
+                {**USER, "user_id": "of_none", "account_id": "NULL"},
+                {**USER, "user_id": "of_case", "account_id": "Acc"},
+            ],
+            events=[
+                {**EVENT, "event_id": "1", "entity_id": "zero"},
+                {**EVENT, "event_id": "2", "entity_id": "of_old"},
+                {**EVENT, "event_id": "3", "entity_id": "of_none"},
+                {**EVENT, "event_id": "4", "entity_type": "account", "entity_id": "old"},
+                {**EVENT, "event_id": "5"},
+            ],
+        )
+    )
+    early = "before_earliest_event_date"
+    assert outcome(source, "accounts") == [(early, None)]
+    assert outcome(source, "users") == [
+        (early, None),
+        ("account_rejected", early),
+        ("missing_account_id", None),
+        ("unknown_account", "acc"),
+    ]
+    assert outcome(source) == [
+        ("user_rejected", early),
+        ("user_rejected", "account_rejected"),
+        ("user_rejected", "missing_account_id"),
+        ("account_rejected", early),
+    ]
+    assert ids(source) == ["5"]
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "detail"),
+    [
+        ("101", "101.0", "101"),
+        ("101.0", "101", "101.0"),
+        ("101", "101.00", None),
+        ("00042", "42", None),
+        ("U_Case", " u_case ", "U_Case"),
+        ("é", "e\u0301", None),
+        ("ÉA", "éa", "ÉA"),
+    ],
+)
+def test_a_known_id_that_differs_only_in_spelling_is_named(
+    tmp_path: Path, known: str, given: str, detail: str | None
+) -> None:
+    source = load(
+        write(
+            tmp_path,
+            users=[{**USER, "user_id": known}],
+            events=[{**EVENT, "entity_id": given}, {**EVENT, "event_id": "e2", "entity_id": known}],
+        )
+    )
+    assert outcome(source) == [("unknown_user", detail)]
+    assert ids(source) == ["e2"]
+
+
+def test_events_after_the_day_of_the_first_deletion(tmp_path: Path) -> None:
+    deletion = {**FACT, "entity_id": "ada", "event_type": "user_deleted", "entity_type": ""}
+    source = load(
+        write(
+            tmp_path,
+            subscription_events=[
+                {**deletion, "event_id": "too_early", "timestamp": "2025-01-15"},
+                {**deletion, "event_id": "later", "timestamp": "2025-03-20"},
+                {**deletion, "event_id": "first", "timestamp": "2025-03-10 09:00:00"},
+            ],
+            events=[
+                {**EVENT, "event_id": "same_day", "timestamp": "2025-03-10 23:59:59"},
+                {**EVENT, "event_id": "next_day", "timestamp": "2025-03-11"},
+            ],
+        )
+    )
+    assert outcome(source, "subscription_events") == [("before_user_creation", None)]
+    assert ids(source) == ["same_day"]
+    assert outcome(source) == [("after_user_deletion", None)]
+
+
+def test_in_a_layout_by_day_the_local_date_is_the_date_of_the_folder(tmp_path: Path) -> None:
+    day = "events/event_date=2025-03-09"
+    write(tmp_path, events=None)
+    write_source(
+        tmp_path,
+        {
+            f"{day}/a": [
+                {**EVENT, "event_id": "last", "timestamp": "2025-03-10T06:59:59Z"},
+                {**EVENT, "event_id": "next", "timestamp": "2025-03-10T07:00:00Z"},
+                {**EVENT, "event_id": "midnight", "timestamp": "2025-03-09"},
+            ]
+        },
+    )
+    source = load(tmp_path, timezone="America/Los_Angeles")
+    assert ids(source) == ["last", "midnight"]
+    assert outcome(source) == [("not_on_date_of_folder", None)]
+    assert outcome(load(tmp_path)) == [("not_on_date_of_folder", None)] * 2
+
+
+# ---------------------------------------------------------------- repeated and superseded rows
+
+
+def several(folder: Path, *rows: Texts) -> Source:
+    return load(write(folder, events=[{**EVENT, **row} for row in rows]))
+
+
+def test_rows_that_differ_in_received_at_only_are_one_event(tmp_path: Path) -> None:
+    source = several(
+        tmp_path,
+        {"received_at": "2025-03-05 10:05:00"},
+        {"received_at": "2025-03-05 10:01:00"},
+        {"received_at": ""},
+    )
+    assert source.counts["events"] == Counts(3, 1, 2, 0)
+    assert source.events[0]["received_at"] == at(2025, 3, 5, 10, 5)
+
+
+def test_the_latest_received_row_wins_whatever_its_place(tmp_path: Path) -> None:
+    source = several(
+        tmp_path,
+        {"session_id": "corrected", "received_at": "2025-03-06"},
+        {"session_id": "first", "received_at": "2025-03-05"},
+        {"session_id": "without", "received_at": ""},
+        {"session_id": "unreadable", "received_at": "soon"},
+    )
+    assert source.counts["events"] == Counts(4, 1, 0, 3)
+    assert source.reasons("events") == ["superseded"] * 3
+    assert source.events[0]["session_id"] == "corrected"
+
+
+def test_without_received_at_the_last_file_and_its_last_row_win(tmp_path: Path) -> None:
+    row = {**EVENT, "received_at": ""}
+    write(tmp_path, events=None)
+    write_source(
+        tmp_path,
+        {
+            "events/b": [{**row, "session_id": "b1"}, {**row, "session_id": "b2"}],
+            "events/a": [{**row, "session_id": "a1"}],
+        },
+    )
+    assert [event["session_id"] for event in load(tmp_path).events] == ["b2"]
+
+
+def test_a_content_that_comes_again_wins_again(tmp_path: Path) -> None:
+    no_time = {"received_at": ""}
+    source = several(
+        tmp_path,
+        {"session_id": "a", **no_time},
+        {"session_id": "b", **no_time},
+        {"session_id": "a", **no_time},
+    )
+    assert source.events[0]["session_id"] == "a"
+    assert source.counts["events"] == Counts(3, 1, 1, 1)
+
+
+def test_a_row_that_breaks_another_rule_supersedes_nothing(tmp_path: Path) -> None:
+    source = several(
+        tmp_path, {"received_at": ""}, {"received_at": "2025-04-01", "location": "the moon"}
+    )
+    assert source.counts["events"] == Counts(2, 1, 0, 1)
+    assert source.reasons("events") == ["unknown_location"]
+
+
+def test_rows_without_an_id_are_identified_by_their_content(tmp_path: Path) -> None:
+    source = several(
+        tmp_path,
+        {"event_id": ""},
+        {"event_id": "NULL"},
+        {"event_id": "", "session_id": "other"},
+    )
+    assert source.counts["events"] == Counts(3, 2, 1, 0)
+    assert ids(source) == [None, None]
+
+
+def test_the_last_row_of_an_entity_holds(tmp_path: Path) -> None:
+    write(tmp_path, users=None)
+    write_source(
+        tmp_path,
+        {
+            "users/2025-06-29": [{**USER, "country": "FR"}, {**USER, "country": "DE"}],
+            "users/2025-06-28": [USER, {**USER, "country": "DE"}],
+        },
+    )
+    source = load(tmp_path)
+    assert [row["country"] for row in source.users] == ["DE"]
+    assert source.counts["users"] == Counts(4, 1, 1, 2)
+    assert source.reasons("users") == ["superseded", "superseded"]
+
+
+# ---------------------------------------------------------------- what may be missing
+
+
+def test_a_source_of_events_alone(tmp_path: Path) -> None:
+    write_source(
+        tmp_path,
+        {
+            "events": [
+                {"entity_id": "ada", "event_type": "video_created", "timestamp": "2025-03-05"},
+                {"entity_id": "ada", "event_type": "video_edited", "timestamp": "2025-03-04"},
+                {"entity_id": "bob", "event_type": "video_edited", "timestamp": "2025-03-06"},
+                {"entity_id": "bob", "event_type": "video_edited", "timestamp": "2025-03-06"},
+            ]
+        },
+    )
+    source = load(tmp_path)
+    assert source.counts == {"events": Counts(4, 3, 1, 0)}
+    assert {row["user_id"]: row["user_created_at"] for row in source.users} == {
+        "ada": at(2025, 3, 4),
+        "bob": at(2025, 3, 6),
+    }
+    assert [(row["account_id"], row["first_paid_date"]) for row in source.accounts] == [
+        ("ada", date(2025, 3, 4)),
+        ("bob", date(2025, 3, 6)),
+    ]
+    assert [row["product_id"] for row in source.product_catalog] == ["product"]
+    assert [row["created_date"] for row in source.product_catalog] == [date(2025, 3, 4)]
+    assert {row["product_id"] for row in source.events} == {"product"}
+    assert all(row["is_qualifying_event"] for row in source.events)
+    assert not any(row["is_activation_event"] for row in source.events)
+    assert {row["location"] for row in source.events} == {"api"}
+    assert (source.first_day, source.last_day) == (date(2025, 3, 4), date(2025, 3, 6))
+
+
+def test_without_a_catalog_there_is_a_product_for_each_one_named(tmp_path: Path) -> None:
+    events = [EVENT, {**EVENT, "event_id": "e2", "product_id": ""}]
+    source = load(write(tmp_path, product_catalog=None, events=events))
+    assert [row["product_id"] for row in source.product_catalog] == ["video"]
+    assert [row["product_id"] for row in source.events] == ["video", None]
+
+
+def test_without_accounts_there_is_one_for_each_that_users_name(tmp_path: Path) -> None:
+    users = [
+        USER,
+        {**USER, "user_id": "bob", "user_created_at": "2025-01-20"},
+        {**USER, "user_id": "eve", "account_id": ""},
+    ]
+    source = load(write(tmp_path, accounts=None, users=users))
+    assert [(row["account_id"], row["created_date"]) for row in source.accounts] == [
+        ("acc", date(2025, 1, 20)),
+        ("eve", date(2025, 2, 1)),
+    ]
+    assert source.reasons("users") == []
+
+
+def test_accounts_without_rows_have_billing_if_there_are_facts(tmp_path: Path) -> None:
+    source = load(write(tmp_path, accounts=None, subscription_events=[FACT]))
+    assert [row["first_paid_at"] for row in source.accounts] == [None]
+
+
+def test_defaults_of_missing_columns(tmp_path: Path) -> None:
+    source = load(
+        write(
+            tmp_path,
+            accounts=[{"account_id": "acc", "account_created_at": "2025-01-01"}],
+            users=[{"user_id": "ada", "account_id": "acc", "user_created_at": "2025-02-01"}],
+            product_catalog=[{"product_id": "video"}],
+            events=[{name: EVENT[name] for name in ("entity_id", "event_type", "timestamp")}],
+        )
+    )
+    [account], [user], [node], [event] = (
+        source.accounts,
+        source.users,
+        source.product_catalog,
+        source.events,
+    )
+    expected: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (
+            account,
+            {
+                "account_name": "acc",
+                "subscription_tier": "unknown",
+                "total_seats": None,
+                "first_paid_at": None,
+                "contract_renewal_date": None,
+                "monthly_recurring_revenue": 0,
+            },
+        ),
+        (
+            user,
+            {
+                "email": None,
+                "country": "unknown",
+                "plan_type": "unknown",
+                "acquisition_source": "unknown",
+            },
+        ),
+        (
+            node,
+            {
+                "product_name": "video",
+                "tier": "product",
+                "is_active": True,
+                "product_owner": "unknown",
+                "created_date": date(2025, 3, 5),
+            },
+        ),
+        (event, {"entity_type": "user", "location": "api", "metadata": None}),
+    ]
+    for row, values in expected:
+        assert {name: row[name] for name in values} == values
+    assert [found.fault for found in source.faults] == ["qualifies_by_default"]
+
+
+def test_a_required_column_is_named(tmp_path: Path) -> None:
+    write(tmp_path, users=[{"user_id": "ada"}])
+    with pytest.raises(ValueError, match=r"users\.csv lacks the required columns user_created_at"):
+        load(tmp_path)
+
+
+def test_values_that_are_unreadable_count_as_missing(tmp_path: Path) -> None:
+    source = load(
+        write(
+            tmp_path,
+            accounts=[
+                {
+                    **ACCOUNT,
+                    "total_seats": "many",
+                    "first_paid_at": "-",
+                    "monthly_recurring_revenue": "90,00 €",
+                    "contract_renewal_date": "2025-13-01",
+                }
+            ],
+            subscription_events=[
+                {
+                    **FACT,
+                    "metadata": '{"total_seats": 3.7, "monthly_recurring_revenue": "7.25",'
+                    ' "contract_renewal_date": "NULL", "subscription_tier": "free"}',
+                }
+            ],
+        )
+    )
+    assert source.rejected == []
+    assert sorted(source.faults_of("accounts")) == [
+        "unreadable_contract_renewal_date",
+        "unreadable_first_paid_at",
+        "unreadable_monthly_recurring_revenue",
+        "unreadable_total_seats",
+    ]
+    assert sorted(source.faults_of("subscription_events")) == [
+        "unknown_subscription_tier",
+        "unreadable_total_seats",
+    ]
+    [fact] = source.subscription_events
+    assert fact["total_seats"] is None
+    assert fact["contract_renewal_date"] is None
+    assert fact["monthly_recurring_revenue"] == Decimal("7.25")
+    assert fact["subscription_tier"] == "free"
+
+
+@pytest.mark.parametrize("tier", ["free", "Professional"])
+def test_a_tier_outside_of_the_list_is_kept(tmp_path: Path, tier: str) -> None:
+    source = load(write(tmp_path, accounts=[{**ACCOUNT, "subscription_tier": tier}]))
+    assert source.rejected == []
+    assert source.accounts[0]["subscription_tier"] == tier
+    assert source.faults_of("accounts") == ["unknown_subscription_tier"]
+    assert load(tmp_path, tiers=["free", "Professional"]).faults == []
+
+
+@pytest.mark.parametrize("word", ["NULL", r"\N", "null", "None", "NaN", "NaT", " ", " NULL "])
+def test_null_words(tmp_path: Path, word: str) -> None:
+    source = load(
+        write(
+            tmp_path,
+            accounts=[{**ACCOUNT, "total_seats": word, "contract_renewal_date": word}],
+            events=[{**EVENT, "session_id": word, "product_id": word, "metadata": word}],
+        )
+    )
+    assert source.rejected == []
+    [event] = source.events
+    assert [event[name] for name in ("session_id", "product_id", "metadata")] == [None] * 3
+    assert source.accounts[0]["total_seats"] is None
+    assert source.accounts[0]["contract_renewal_date"] is None
+    assert [found.fault for found in source.faults] == ["event_without_product"]
+
+
+@pytest.mark.parametrize("word", ["nan", "undefined", "N/A", "none", "Null"])
+def test_words_that_are_no_null_words(tmp_path: Path, word: str) -> None:
+    source = load(write(tmp_path, events=[{**EVENT, "session_id": word}]))
+    assert source.events[0]["session_id"] == word
+    assert load(tmp_path, null_words=(word,)).events[0]["session_id"] is None
+
+
+# ---------------------------------------------------------------- faults and flags
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "faults"),
+    [
+        ({}, (True, True), []),
+        (
+            {"product_id": "", "event_type": "video_created"},
+            (True, True),
+            ["event_without_product"],
+        ),
+        (
+            {"product_id": "", "event_type": "user_logged_in", "is_activation_event": "false"},
+            (True, False),
+            ["qualifying_type_in_no_list"],
+        ),
+        (
+            {"event_type": "video_edited", "is_qualifying_event": "false"},
+            (True, False),
+            ["flag_differs_from_catalog"],
+        ),
+        (
+            {"event_type": "video_edited", "is_activation_event": ""},
+            (True, False),
+            [],
+        ),
+        (
+            {"event_type": "video_edited"},
+            (True, False),
+            ["flag_differs_from_catalog"],
+        ),
+        (
+            {"event_type": "video_shared", "is_activation_event": "false"},
+            (True, False),
+            ["qualifying_type_in_no_list"],
+        ),
+        (
+            {"event_type": "video_shared", "is_qualifying_event": "false"},
+            (True, True),
+            ["qualifying_type_in_no_list"],
+        ),
+        (
+            {
+                "event_type": "page_viewed",
+                "is_qualifying_event": "",
+                "is_activation_event": "NULL",
+            },
+            (False, False),
+            [],
+        ),
+        # A list holds for the nodes below its node, and not for those above it.
+        ({"product_id": "captions"}, (True, True), []),
+        (
+            {"event_type": "captions_added", "is_activation_event": "false"},
+            (True, False),
+            ["qualifying_type_in_no_list"],
+        ),
+        (
+            {"is_qualifying_event": "perhaps"},
+            (True, True),
+            ["unreadable_is_qualifying_event"],
+        ),
+    ],
+)
+def test_flags(
+    tmp_path: Path, changes: dict[str, str], flags: tuple[bool, bool], faults: list[str]
+) -> None:
+    source = load(write(tmp_path, events=[{**EVENT, **changes}]))
+    [event] = source.events
+    assert (event["is_qualifying_event"], event["is_activation_event"]) == flags
+    assert source.faults_of("events") == faults
+
+
+def test_without_lists_the_flags_of_a_row_hold_and_a_row_without_flags_qualifies(
+    tmp_path: Path,
+) -> None:
+    flags = (("true", ""), ("false", ""), ("", "true"), ("", ""), ("false", "true"))
+    source = load(
+        write(
+            tmp_path,
+            product_catalog=[{"product_id": "video"}],
+            events=[
+                {
+                    **EVENT,
+                    "event_id": f"{number}",
+                    "is_qualifying_event": qualifying,
+                    "is_activation_event": activation,
+                }
+                for number, (qualifying, activation) in enumerate(flags)
+            ],
+        )
+    )
+    assert [
+        (event["is_qualifying_event"], event["is_activation_event"]) for event in source.events
+    ] == [(True, False), (False, False), (True, True), (True, False), (True, True)]
+    # Only the first row states neither flag.
+    assert [found.fault for found in source.faults] == ["qualifies_by_default"]
+
+
+def test_emails_in_metadata_are_replaced(tmp_path: Path) -> None:
+    text = '{"invitee": "juniper@example.com", "note": ["from a.b+c@mail.example.org, today"]}'
+    source = load(write(tmp_path, events=[{**EVENT, "metadata": text}]))
+    assert source.events[0]["metadata"] == {
+        "invitee": "[email]",
+        "note": ["from [email], today"],
+    }
+    assert source.faults_of("events") == ["email_in_metadata"]
+
+
+# ---------------------------------------------------------------- names and the range
+
+
+@pytest.mark.parametrize(
+    "product", ["all", "none", "VID-1", "Éditeur", "動画", "Reports (Beta)", "a|b", "'; --", "42"]
+)
+def test_any_id_is_an_id(tmp_path: Path, product: str) -> None:
+    source = load(
+        write(
+            tmp_path,
+            product_catalog=[{**VIDEO, "product_id": product, "product_name": "iOS App"}],
+            users=[{**USER, "user_id": product}],
+            events=[{**EVENT, "product_id": product, "entity_id": product}],
+        )
+    )
+    assert source.rejected == []
+    assert source.faults == []
+    assert source.product_catalog[0]["product_name"] == "iOS App"
+
+
+def test_the_range_is_that_of_accepted_rows(tmp_path: Path) -> None:
+    source = load(
+        write(
+            tmp_path,
+            accounts=[{**ACCOUNT, "account_created_at": "1998-05-01"}],
+            users=[USER, {**USER, "user_id": "new", "user_created_at": "2025-04-01"}],
+            events=[EVENT, {**EVENT, "event_id": "old", "timestamp": "2000-01-01 00:00:13"}],
+        )
+    )
+    assert outcome(source) == [("before_user_creation", None)]
+    assert (source.first_day, source.last_day) == (date(2025, 3, 5), date(2025, 4, 1))
