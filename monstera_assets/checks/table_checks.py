@@ -169,7 +169,7 @@ def _not_evaluated(error: Exception) -> str:
 def _window(
     context: AssetCheckExecutionContext, connection: duckdb.DuckDBPyConnection, table: Table
 ) -> DateWindow | None:
-    """Return the days of the run's partitions, or all materialized days if the run has none.
+    """Return the days in the run's partitions, or all materialized days if the run has none.
 
     If the first partition also contains rows of earlier days, their days are included.
     """

@@ -327,7 +327,7 @@ def _levels(scope: str, history: ir.Table, window: ma.Window) -> ir.Table:
 def with_entry(
     users: ir.Table, products: ir.Table, accounts: ir.Table, bronze_accounts: ir.Table
 ) -> dict[str, ir.Table]:
-    """Return the history of each scope with `state` and `enters` (true on the first day)."""
+    """Return each scope's history with `state` and `enters` (true on the first day)."""
     created = bronze_accounts.select("account_id", created_on=bronze_accounts.created_date)
     accounts = accounts.inner_join(created, "account_id")
     return {

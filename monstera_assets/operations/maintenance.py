@@ -52,7 +52,7 @@ def maintenance_jobs(settings: Settings, tables: Sequence[Table]) -> list[dg.Job
 
 
 def expiry_schedule(jobs: Sequence[dg.JobDefinition], timezone: str) -> dg.ScheduleDefinition:
-    """Return the monthly schedule, which is off by default."""
+    """Return the monthly expiry schedule, which is off by default."""
     [expire_job] = [each for each in jobs if each.name == EXPIRE_RAW_EVENTS]
     return dg.ScheduleDefinition(
         name="expire_raw_events_monthly",

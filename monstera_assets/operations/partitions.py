@@ -1,4 +1,4 @@
-"""The daily partition calendar and the days of a run."""
+"""The daily partition calendar and a run's days."""
 
 from __future__ import annotations
 

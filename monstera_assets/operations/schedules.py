@@ -46,7 +46,7 @@ _UNFINISHED = [
 
 
 def freshness(settings: Settings) -> dg.FreshnessPolicy:
-    """Return a policy requiring each table to be materialized within two hours of `daily_run_at`.
+    """Return a policy requiring each table to be materialized within two hours after `daily_run_at`.
 
     The deadline is a time of day. On a day when the clocks go forward in between, it is an hour early.
     """
@@ -61,7 +61,7 @@ def freshness(settings: Settings) -> dg.FreshnessPolicy:
 def daily_schedule(
     settings: Settings, first_partition: date, daily_tables: Sequence[dg.AssetKey]
 ) -> dg.ScheduleDefinition:
-    """Return the schedule that runs all daily tables at `daily_run_at`."""
+    """Return the schedule that starts the daily run at `daily_run_at`."""
     at, zone = settings.daily_run_at, settings.timezone
 
     @dg.schedule(

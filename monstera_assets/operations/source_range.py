@@ -83,8 +83,8 @@ def source_range(settings: Settings) -> DateWindow:
         ]
     if not facts and not created:
         raise SourceError(
-            f"{shown_source(settings.source)} has no valid row with a date. Correct the rows: without users,"
-            " accounts and events, there are no days to compute."
+            f"{shown_source(settings.source)} has no valid row with a date. Correct the rows: without"
+            " users, accounts and events, there are no days to compute."
         )
     return DateWindow(min(facts or created), max(*facts, *created))
 

@@ -175,7 +175,7 @@ def read_status(
 
 
 def ensure_writable(settings: Settings, *, rebuild: bool = False) -> None:
-    """Open the database for writing and close it, so that a run that cannot write fails early.
+    """Open the database for writing and close it so that a run that cannot write fails early.
 
     Args:
         settings: the configuration.

@@ -58,12 +58,12 @@ def silver_user_state_transitions(
     *,
     window: ma.Window,
 ) -> ir.Table:
-    """Return the intervals that begin in the window with a new state."""
+    """Return the intervals that start a new state in the window."""
     return transitions_in(window, silver_user_state_intervals, silver_user_product_state_intervals)
 
 
 def transitions_in(window: ma.Window, of_users: ir.Table, of_products: ir.Table) -> ir.Table:
-    """Return the transitions of users in a window, from the intervals of both scopes."""
+    """Return users' transitions in a window, computed from the intervals of both scopes."""
     platform = of_users.rename(
         current_state="platform_state", state_since="platform_state_since"
     ).mutate(scope=ibis.literal("platform"), product_id=ibis.null("string"))

@@ -24,7 +24,7 @@ TABLE = ma.declare_table(
         *RUN_COLUMNS,
         ma.Column("started_at", "timestamp", "Time of the first event of step 1, UTC."),
         ma.Column("started_date", "date", "Date of the first event of step 1."),
-        ma.Column("steps", "int64", "Number of steps of the workflow."),
+        ma.Column("steps", "int64", "Number of steps in the workflow."),
         ma.Column("steps_reached", "int64", "Number of steps reached in order, at least 1."),
         ma.Column("last_step_at", "timestamp", "Time of the last step reached, UTC."),
         ma.Column("last_step_date", "date", "Date of the last step reached."),

@@ -97,7 +97,7 @@ def up_to(as_of: ir.DateValue, events: ir.Table) -> ir.Table:
 
 
 def current(intervals: ir.Table, timezone: str) -> ir.Table:
-    """Return the intervals that contain the as-of date, with its end as `state_updated_at`."""
+    """Return the intervals that contain the as-of date, with that date's end as `state_updated_at`."""
     now = intervals.filter(intervals.valid_to.isnull())
     next_day = ma.days_earlier(now.as_of_date, -1)
     return now.mutate(state_updated_at=local_midnight(next_day, timezone))

@@ -81,7 +81,8 @@ class InputRows:
 
     Attributes:
         table: the table.
-        days: first and last day to read from a daily table. If none, the last is before the first.
+        days: first and last day to read from a daily table. If there are no days to read, the last
+            day is before the first.
         from_opening: whether the first of these days is the first partition.
     """
 
@@ -266,7 +267,7 @@ class BatchTypeHandler(DbTypeHandler[TableBatch]):
         obj: TableBatch,
         connection: duckdb.DuckDBPyConnection,
     ) -> Mapping[str, RawMetadataValue]:
-        """Replace the slice of each table."""
+        """Replace each table's slice."""
         window = output_window(context, table_slice)
         obj.write(connection, window)
         return row_count_metadata(obj.counts[table_slice.table], window)

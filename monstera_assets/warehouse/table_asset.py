@@ -1,14 +1,14 @@
 """Build a Dagster asset from a declared table and a pure function.
 
-A module in silver or gold declares its `Table` and decorates one function with `@table_asset`. The
-positional parameters are named after the tables that the function reads. They receive Ibis tables,
-or DataFrames if annotated with `pd.DataFrame`. The keyword-only parameters are optional: `policy` (the
-thresholds), `timezone` (the time zone of days), `window` (the days to compute, for a daily table) and
-`as_of` (the latest day of the input that is read with `ALL_DAYS`).
+A silver or gold module declares its `Table` and decorates one function with `@table_asset`.
+Positional parameters are named after the tables that the function reads. They receive Ibis tables,
+or DataFrames if annotated with `pd.DataFrame`. Keyword-only parameters are optional: `policy` (the
+thresholds), `timezone` (which defines days), `window` (the days to compute, for a daily table) and
+`as_of` (the latest day of the input read with `ALL_DAYS`).
 
-If the return annotation is an Ibis table, the function is called once per policy, time zone and
-version of the code. Its SQL is cached, with the days as parameters. Any other function is called in
-each run with actual dates, and returns a pandas DataFrame or an Ibis expression.
+If the return annotation is an Ibis table, the function is called once per policy, time zone and code
+version, and its SQL is cached with the days as parameters. Any other function is called in each run
+with actual dates and returns a pandas DataFrame or an Ibis expression.
 """
 
 import inspect
@@ -78,7 +78,7 @@ class Days:
 
 
 def last_days(count: int, *, before_first_partition: bool = True) -> Days:
-    """Read `count` days for each computed day: the day itself and the days before it.
+    """Read `count` days for each computed day: the day itself and those before it.
 
     Args:
         count: the number of days.
@@ -93,7 +93,7 @@ def last_days(count: int, *, before_first_partition: bool = True) -> Days:
 SAME_DAYS = Days(Reads.MAPPED_DAYS, TimeWindowPartitionMapping())
 """The computed days."""
 UP_TO_DAY = last_days(_SINCE_THE_FIRST_DAY, before_first_partition=False)
-"""From the first partition to the last computed day."""
+"""From the first partition through the last computed day."""
 ALL_DAYS = Days(Reads.ALL_DAYS)
 """For unpartitioned tables: from the first partition through the latest materialized day."""
 STORED_DAYS = Days(Reads.STORED_DAYS)
@@ -160,7 +160,7 @@ class TableAsset:
         timezone: str = UTC,
         assets: Mapping[str, "TableAsset"] | None = None,
     ) -> Query:
-        """Compile the query for the table. The days of the table and of its inputs are parameters.
+        """Compile the table's query. The days of the table and its inputs are parameters.
 
         Args:
             relations: the input tables, by name.
@@ -243,7 +243,8 @@ class TableAsset:
         Args:
             partitions: the available days.
             policy: the thresholds.
-            queries: the cache of compiled queries, for this policy if the function reads it.
+            queries: the cache of compiled queries. If the function reads the policy, the cache must
+                be for that policy.
             timezone: the time zone of days.
             assets: all table assets by name, to compute days before the first partition.
         """
@@ -328,7 +329,7 @@ class TableAsset:
         window: DateWindow | None,
         batch: DateWindow | None = None,
     ) -> dict[str, date]:
-        """Return the parameters: the first and last day of the window or batch, and of each input."""
+        """Return the parameters: the first and last day of the window or batch and of each input."""
         ends = []
         takes_earlier = window is not None and window.is_opening and self.table.takes_earlier_rows
         if window is not None:

@@ -54,7 +54,7 @@ class Column:
     allowed: tuple[str, ...] | None = None
     references: Reference | None = None
     days_before_latest: int | None = None
-    """For trend flags: the flag is true on the table's latest date and this many days before."""
+    """For trend flags: the flag is true on the table's latest date and this many days before it."""
 
     @cached_property
     def dtype(self) -> dt.DataType:
@@ -110,7 +110,7 @@ class Table:
     Attributes:
         grain: what one row represents.
         key: the columns that identify a row. They may be nullable.
-        partition_column: the DATE column of a daily table.
+        partition_column: a daily table's DATE column.
         takes_earlier_rows: whether the first partition also contains the rows of earlier days, as in
             tables of facts.
     """

@@ -14,7 +14,7 @@ PARTITION_TAG = "dagster/partition"
 
 @dataclass(frozen=True, order=True)
 class DateWindow:
-    """The days from `first` to `last`, both included.
+    """The days from `first` through `last`.
 
     `is_opening` is true if the first day is the first partition, which in tables of facts also contains
     the rows of earlier days.

@@ -1,4 +1,4 @@
-"""Discovery of the files of a source folder, their fingerprints, and their date range."""
+"""Discovery of the files of a source folder, and their fingerprints."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ import os
 from datetime import date
 from typing import TYPE_CHECKING
 
-import duckdb
 import pytest
 
-from monstera_assets.source.bounds import DateBounds, date_bounds
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint
 from monstera_assets.source.layout import discover_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 INPUTS = ("events", "users", "accounts", "product_catalog")
@@ -29,12 +26,6 @@ def folder(tmp_path: Path) -> Path:
     for name in INPUTS:
         write(source, f"{name}.csv", "timestamp,user_created_at,account_created_at\n")
     return source
-
-
-@pytest.fixture
-def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
-        yield connection
 
 
 def write(folder: Path, relative: str, text: str = "a,b\n") -> Path:
@@ -294,87 +285,3 @@ def test_no_fingerprint_of_a_file_that_changed_or_went(folder: Path) -> None:
     file.path.unlink()
     with pytest.raises(SourceError, match=r"users\.csv cannot be read"):
         fingerprint(file)
-
-
-def test_bounds_span_all_dated_inputs(folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    write(folder, "users.csv", "user_id,user_created_at\n1,2024-03-01\n2,1970-01-01\n3,soon\n")
-    write(folder, "accounts.csv", "account_created_at\n2024-02-01T10:00:00Z\ninfinity\n")
-    write(folder, "events.csv", "id,timestamp\n1,2025-01-31 23:59:59\n2,\n")
-    write(folder, "subscription_events.csv", "timestamp,id\n2025-02-03,1\n")
-    bounds = date_bounds(connection, discover_source(folder))
-    assert bounds == DateBounds(date(2024, 2, 1), date(2025, 2, 3))
-    bounds = date_bounds(connection, discover_source(folder), earliest=date(2024, 2, 2))
-    assert bounds == DateBounds(date(2024, 3, 1), date(2025, 2, 3))
-
-
-def test_bounds_are_days_in_utc_and_of_the_calendar(
-    folder: Path, connection: duckdb.DuckDBPyConnection
-) -> None:
-    connection.execute("SET TimeZone = 'Asia/Tokyo'")
-    write(folder, "users.csv", "user_created_at,id\n2024-03-01 00:30:00+01:00,1\n")
-    write(
-        folder, "events.csv", "timestamp,id\n2024-03-02 23:30:00-01:00,1\n2024-03-02 23:59:59,2\n"
-    )
-    write(folder, "accounts.csv", "account_created_at,id\n10000-01-01,1\n294247-01-01,2\n")
-    bounds = date_bounds(connection, discover_source(folder))
-    assert bounds == DateBounds(date(2024, 2, 29), date(2024, 3, 3))
-    assert connection.execute("SELECT current_setting('TimeZone')").fetchall() == [("Asia/Tokyo",)]
-
-
-def test_bounds_of_a_file_with_malformed_records(
-    folder: Path, connection: duckdb.DuckDBPyConnection
-) -> None:
-    write(
-        folder,
-        "events.csv",
-        'id,timestamp\n1,"2025-01-01\n2,2025-01-05\n3,2026-01-01,x\n4,2025-01-07\n',
-    )
-    bounds = date_bounds(connection, discover_source(folder))
-    assert bounds == DateBounds(date(2025, 1, 5), date(2025, 1, 7))
-
-
-def test_bounds_of_a_source_by_day_open_no_event_file(
-    folder: Path, connection: duckdb.DuckDBPyConnection
-) -> None:
-    (folder / "events.csv").unlink()
-    for day in ("1980-01-01", "2025-06-01", "2025-06-09"):
-        write(folder, f"events/event_date={day}/a.parquet", "this is not Parquet")
-    bounds = date_bounds(connection, discover_source(folder))
-    assert bounds == DateBounds(date(2025, 6, 1), date(2025, 6, 9))
-
-
-@pytest.mark.parametrize(
-    "column", ["VARCHAR '2025-06-01 23:30:00'", "TIMESTAMP '2025-06-01 23:30:00'",
-               "TIMESTAMPTZ '2025-06-02 01:30:00+02'", "DATE '2025-06-01'"]
-)  # fmt: skip
-def test_bounds_of_parquet(
-    folder: Path, connection: duckdb.DuckDBPyConnection, column: str
-) -> None:
-    (folder / "events.csv").unlink()
-    connection.execute("SET TimeZone = 'Asia/Tokyo'")
-    connection.execute(f"COPY (SELECT {column} AS timestamp) TO '{folder}/events.parquet'")
-    bounds = date_bounds(connection, discover_source(folder))
-    assert bounds == DateBounds(date(2025, 6, 1), date(2025, 6, 1))
-
-
-def test_no_bounds_without_a_date(folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    assert date_bounds(connection, discover_source(folder)) is None
-
-
-def test_bounds_need_the_dates(folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    write(folder, "users.csv", "user_id,created\n")
-    with pytest.raises(SourceError, match=r"users\.csv lacks .* user_created_at"):
-        date_bounds(connection, discover_source(folder))
-
-
-def test_bounds_leave_an_open_transaction_alone(
-    folder: Path, connection: duckdb.DuckDBPyConnection
-) -> None:
-    (folder / "events.csv").unlink()
-    write(folder, "events.parquet", "this is not Parquet")
-    connection.execute("BEGIN")
-    with pytest.raises(SourceError, match=r"events\.parquet"):
-        date_bounds(connection, discover_source(folder))
-    assert connection.execute("SELECT 1").fetchall() == [(1,)]
-    connection.execute("COMMIT")
-    assert connection.execute("SELECT count(*) FROM duckdb_databases()").fetchall() == [(3,)]
