@@ -282,7 +282,7 @@ def build_load_entities(
 
     @multi_asset(name="load_entities", outs=batch_outs(TABLES))
     def load_entities(context: AssetExecutionContext) -> Iterator[MaterializeResult[Any]]:
-        inputs = discover_source(source)
+        inputs = discover_source(source, delimiter=reading.delimiter)
         for path, reason in inputs.ignored:
             context.log.warning(f"{path} is not read: it {reason}")
         batch = entity_load(inputs, reading, queries)

@@ -119,7 +119,7 @@ def build_load_events(
         del bronze_subscription_events, bronze_rejected_entities
         window = partition_window(context)
         changed = context.run.tags.get(CHANGED_DAYS)
-        inputs = discover_source(source)
+        inputs = discover_source(source, delimiter=reading.delimiter)
         batch = event_batch(
             inputs["events"],
             window=window,

@@ -62,6 +62,7 @@ class Reading:
         first_day: the first partition.
         null_words: values that mean null, in addition to empty text.
         tiers: the known subscription tiers, from lowest to highest.
+        delimiter: the delimiter of CSV files, or None to detect it in each file.
     """
 
     earliest: date = date(1990, 1, 1)
@@ -69,6 +70,7 @@ class Reading:
     first_day: date = date(1990, 1, 1)
     null_words: tuple[str, ...] = NULL_WORDS
     tiers: tuple[str, ...] = SUBSCRIPTION_TIERS
+    delimiter: str | None = None
 
     def text(self, raw: ir.Value) -> ir.StringValue:
         """Return a raw value as text, or null if it is empty or a null word."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -50,7 +51,12 @@ from monstera_assets.settings import Settings
 from monstera_assets.source.databases import shown_source
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import Source, SourceInput, discover_source
-from monstera_assets.source.reader import check_unchanged, explain_failure
+from monstera_assets.source.reader import (
+    FileDescription,
+    check_unchanged,
+    describe_files,
+    explain_failure,
+)
 from monstera_assets.warehouse.batches import count_rows, temporary_relation, temporary_table
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
@@ -68,6 +74,7 @@ _MODULES: Mapping[str, ModuleType] = {
 }
 _CHECKED, _KEYS, _COUNTS = "checked_events", "checked_repeated_keys", "checked_counts"
 
+_SIMILARITY = 0.75
 QUIET_HOURS = 5
 MIN_EVENTS_FOR_TIMEZONE = 1_000
 _NIGHT = 4
@@ -84,14 +91,18 @@ def check_source(settings: Settings, now: datetime) -> SourceCheck:
         SourceError: If the folder does not exist or cannot be listed.
     """
     errors: dict[str, SourceError] = {}
-    inputs = discover_source(settings.source, errors)
+    inputs = discover_source(settings.source, errors, delimiter=settings.csv_delimiter)
     config = connection_config(settings.memory_limit, settings.threads, settings.temp_directory)
     with (
         tempfile.TemporaryDirectory(prefix="monstera-check-") as folder,
         connect(str(Path(folder) / "check.duckdb"), config) as connection,
     ):
         _load(connection, inputs, reading(settings, settings.earliest_event_date), errors)
-        counted = list(_counted_inputs(connection, inputs))
+        described = {
+            name: list(describe_files(connection, each, _MODULES[name].SOURCE_COLUMNS))
+            for name, each in inputs.items()
+        }
+        counted = list(_counted_inputs(connection, described))
         read = {each.input: each.rows_read for each in counted}
         types = _event_types(connection)
         days: dict[date, int] = dict(
@@ -107,6 +118,7 @@ def check_source(settings: Settings, now: datetime) -> SourceCheck:
                 finding("ignored_file", path=entry.path, reason=entry.reason)
                 for entry in inputs.ignored
             ),
+            *_similar_columns(described),
             *_rejections(connection, read),
             *_corrections(connection, read),
             *_about_types(types, has_events="events" in inputs),
@@ -256,8 +268,25 @@ def _kept(rows: ir.Table) -> ir.Table:
 # ---------------------------------------------------------------- rows
 
 
+def _similar_columns(described: Mapping[str, Sequence[FileDescription]]) -> Iterator[Finding]:
+    """Yield a finding for each column that is not read but has a name like a missing one."""
+    for name, files in described.items():
+        columns = _MODULES[name].SOURCE_COLUMNS
+        if not all(file.names for file in files):
+            continue
+        paths = {column.lower(): file.path for file in files for column in file.names}
+        unread = [column for column in paths if column not in columns and "@" not in column]
+        for missing in columns:
+            if missing not in paths:
+                for column in get_close_matches(missing, unread, n=1, cutoff=_SIMILARITY):
+                    path = paths[column]
+                    yield finding(
+                        "similar_column", input=name, path=path, name=column, missing=missing
+                    )
+
+
 def _counted_inputs(
-    connection: duckdb.DuckDBPyConnection, inputs: Mapping[str, SourceInput]
+    connection: duckdb.DuckDBPyConnection, described: Mapping[str, Sequence[FileDescription]]
 ) -> Iterator[InputCheck]:
     rejected = (
         f"SELECT input_name, {REASON} FROM {bronze_rejected_entities.TABLE.qualified_name} UNION ALL"
@@ -277,11 +306,12 @@ def _counted_inputs(
         ).fetchall()
     }
     for name in _MODULES:
-        if name in inputs:
+        if name in described:
             accepted, repeated, superseded, others = counts[name]
             yield InputCheck(
                 input=name,
-                files=len(inputs[name].files),
+                formats=sorted({file.format for file in described[name]}),
+                files=len(described[name]),
                 rows_read=sum(counts[name]),
                 rows_accepted=accepted,
                 rows_repeated=repeated,

@@ -130,7 +130,7 @@ def compare_source(
         WarehouseError: If the warehouse cannot be opened.
     """
     in_source = source_range(settings)
-    inputs = discover_source(settings.source)
+    inputs = discover_source(settings.source, delimiter=settings.csv_delimiter)
     # Read the source before opening the warehouse, because an open warehouse blocks runs.
     prints: Prints = {
         name: tuple(fingerprint(file) for file in found.files) for name, found in inputs.items()

@@ -24,6 +24,10 @@ _BECAUSE = {"catalog": "catalog list", "flag": "own flag", "nothing": "nothing s
 MESSAGES: Mapping[str, tuple[str, str]] = {
     "source_error": ("{error}", ""),
     "ignored_file": ("{path} is not read: {reason}", ""),
+    "similar_column": (
+        "{path} has a column {name}, which is not read, and no column {missing}.",
+        "If it contains these values, rename it to {missing}.",
+    ),
     "rejected": ("{rows:,} of {rows_read:,} rows ({share:.1%}) rejected: {reason}", ""),
     "corrected": ("{rows:,} of {rows_read:,} rows ({share:.1%}) corrected: {reason}", ""),
     "no_events": ("No event is accepted.", "Correct the findings above."),
@@ -94,9 +98,14 @@ class Finding(BaseModel):
 
 
 class InputCheck(BaseModel):
-    """The number of files and rows of an input."""
+    """The files and the number of rows of an input.
+
+    Attributes:
+        formats: the formats of the files. Each file's format and delimiter are detected.
+    """
 
     input: str
+    formats: Sequence[str]
     files: int
     rows_read: int
     rows_accepted: int
@@ -146,7 +155,11 @@ class SourceCheck(BaseModel):
 def finding(kind: str, **values: Any) -> Finding:
     """Return a finding with the text of its kind; `values` are its fields and those of the text."""
     message, remedy_text = MESSAGES[kind]
-    fields = {"remedy": remedy_text, **values, "message": message.format(**values)}
+    fields = {
+        "remedy": remedy_text.format(**values),
+        **values,
+        "message": message.format(**values),
+    }
     return Finding(kind=kind, **{n: v for n, v in fields.items() if n in Finding.model_fields})
 
 
@@ -161,9 +174,18 @@ def print_check(console: Console, check: SourceCheck) -> None:
         show(
             f"{check.events_after:,} events are dated today or later. A run does not load them yet."
         )
-    headings = ("input", "files", "rows read", "accepted", "repeated", "superseded", "rejected")
+    headings = (
+        "input",
+        "format",
+        "files",
+        "rows",
+        "accepted",
+        "repeated",
+        "superseded",
+        "rejected",
+    )
     show("")
-    _print_grid(console, headings, (list(dict(each).values()) for each in check.inputs))
+    _print_grid(console, headings, map(_input, check.inputs))
     show("")
     print_findings(console, check.findings)
     if check.event_types:
@@ -196,6 +218,10 @@ def _shortened(row: str) -> str:
     return row if len(row) <= _MAX_EXAMPLE_CHARACTERS else f"{row[:_MAX_EXAMPLE_CHARACTERS]}..."
 
 
+def _input(each: InputCheck) -> list[object]:
+    return list({**dict(each), "formats": " and ".join(each.formats)}.values())
+
+
 def _event_type(each: EventTypeCheck) -> tuple[object, ...]:
     number = each.qualifying_events
     qualifies = "no" if not number else "yes" if number == each.events else f"{number:,} events"
@@ -209,7 +235,7 @@ def _print_grid(
 ) -> None:
     grid = Grid(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
-        is_text = heading in {headings[0], "qualifies"}
+        is_text = heading in {headings[0], "format", "qualifies"}
         grid.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
         grid.add_row(*(f"{cell:,}" if isinstance(cell, int) else escape(str(cell)) for cell in row))

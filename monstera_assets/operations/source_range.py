@@ -55,6 +55,7 @@ def reading(settings: Settings, first: date) -> Reading:
         first_day=first,
         null_words=settings.null_words,
         tiers=settings.policy.subscription_tiers,
+        delimiter=settings.csv_delimiter,
     )
 
 
@@ -66,7 +67,7 @@ def source_range(settings: Settings) -> DateWindow:
     Raises:
         SourceError: If the source cannot be read or has no accepted row.
     """
-    inputs = discover_source(settings.source)
+    inputs = discover_source(settings.source, delimiter=settings.csv_delimiter)
     queries = open_cache("source range")
     config = connection_config(settings.memory_limit, settings.threads, settings.temp_directory)
     with duckdb.connect(config=dict(config)) as connection:

@@ -74,6 +74,11 @@ class Settings(BaseSettings):
         ("NULL", "\\N", "null", "None", "NaN", "NaT"),
         description="Values that count as missing, in addition to empty text.",
     )
+    csv_delimiter: str | None = Field(
+        None,
+        description="The delimiter of all CSV files: a comma, semicolon or pipe, or `tab`. Default:"
+        " detected in each file.",
+    )
     memory_limit: str | None = Field(
         None,
         pattern=r"^\d+(\.\d+)?\s*([KMGT]i?B|%)$",
@@ -137,6 +142,13 @@ class Settings(BaseSettings):
     @classmethod
     def _check_timezone(cls, value: str) -> str:
         return checked_timezone(value)
+
+    @field_validator("csv_delimiter")
+    @classmethod
+    def _check_delimiter(cls, value: str | None) -> str | None:
+        if value not in {None, ",", ";", "|", "\t", "tab"}:
+            raise ValueError("is not a comma, semicolon, pipe or `tab`")
+        return "\t" if value == "tab" else value
 
     @field_validator("alert_urls", mode="before")
     @classmethod

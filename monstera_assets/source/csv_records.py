@@ -3,10 +3,10 @@
 DuckDB parses files where its result provably follows this grammar; `split_records` parses the rest.
 
 A record is one line of fields, ended by LF, CR LF or CR. Fields are separated by a comma, semicolon,
-tab or pipe, which is detected from the header. A field that begins with a double quote (after at most
-one space) ends at the next quote that is not doubled, optionally followed by spaces; it may contain
-delimiters, doubled quotes and line ends. Any other field is taken literally, including quotes inside
-it. An empty line is not a record.
+tab or pipe, which is detected from the header unless it is set. A field that begins with a double
+quote (after at most one space) ends at the next quote that is not doubled, optionally followed by
+spaces; it may contain delimiters, doubled quotes and line ends. Any other field is taken literally,
+including quotes inside it. An empty line is not a record.
 
 If the quoting of a record is broken, only its first line is rejected and reading continues with the
 next line. An unclosed quote thus costs one line, not the rest of the file.
@@ -115,7 +115,7 @@ def _row(delimiter: str, field_count: int) -> re.Pattern[str]:
 
 
 def read_header(file: SourceFile, known: frozenset[str]) -> Header:
-    """Read the header of a file and detect the delimiter.
+    """Read the header of a file and detect the delimiter, unless it is set.
 
     The delimiter is the one that yields the most `known` names. Ties go to the one that yields the most
     rows among the first 100 records, and then to the one that yields the most columns.
@@ -125,6 +125,7 @@ def read_header(file: SourceFile, known: frozenset[str]) -> Header:
             `MAX_COLUMNS` columns.
     """
     shown = file.relative_path
+    allowed = (file.delimiter,) if file.delimiter else DELIMITERS
     with open_text(file) as text:
         lines = read_lines(text)
         first = next(lines, None)
@@ -132,9 +133,11 @@ def read_header(file: SourceFile, known: frozenset[str]) -> Header:
             raise SourceError(
                 f"{shown} has no header. Name the columns, separated by commas, in the first line."
             )
-        header = None if first.is_cut else _plain_header(first.text.rstrip("\r\n"), known)
+        header = None if first.is_cut else _plain_header(first.text.rstrip("\r\n"), known, allowed)
         if header is None:
-            header = _best_header([first, *islice(lines, 3 * _VERIFIED_RECORDS)], known, shown)
+            header = _best_header(
+                [first, *islice(lines, 3 * _VERIFIED_RECORDS)], known, allowed, shown
+            )
     if len(header.names) > MAX_COLUMNS:
         raise SourceError(
             f"The header of {shown} names {len(header.names):,} columns; the limit is "
@@ -144,18 +147,20 @@ def read_header(file: SourceFile, known: frozenset[str]) -> Header:
 
 
 @lru_cache
-def _plain_header(text: str, known: frozenset[str]) -> Header | None:
+def _plain_header(text: str, known: frozenset[str], allowed: tuple[str, ...]) -> Header | None:
     """Return the header in a line without quotes, or None if its names fit several delimiters."""
     if '"' in text or "\0" in text or encoding_fault(text):
         return None
-    headers = [_header(text, delimiter) for delimiter in _delimiters(text)]
+    headers = [_header(text, delimiter) for delimiter in _delimiters(text, allowed)]
     matches = [_matches(header, known) for header in headers]
     return headers[matches.index(max(matches))] if matches.count(max(matches)) == 1 else None
 
 
-def _best_header(lines: Sequence[Line], known: frozenset[str], shown: str) -> Header:
+def _best_header(
+    lines: Sequence[Line], known: frozenset[str], allowed: tuple[str, ...], shown: str
+) -> Header:
     ranked = []
-    for delimiter in _delimiters(lines[0].text):
+    for delimiter in _delimiters(lines[0].text, allowed):
         records = _records(iter(lines), _grammar(delimiter).complete, delimiter)
         first = next(records)
         header = _header(first.text, delimiter)
@@ -174,8 +179,8 @@ def _best_header(lines: Sequence[Line], known: frozenset[str], shown: str) -> He
     return header
 
 
-def _delimiters(text: str) -> Sequence[str]:
-    return [delimiter for delimiter in DELIMITERS if delimiter in text] or DELIMITERS[:1]
+def _delimiters(text: str, allowed: Sequence[str]) -> Sequence[str]:
+    return [delimiter for delimiter in allowed if delimiter in text] or allowed[:1]
 
 
 def _header(text: str, delimiter: str) -> Header:

@@ -83,6 +83,7 @@ class SourceFile:
     ``relative_path`` is relative to the source folder and uses ``/`` on every system.
     ``folder_date`` is the date of its ``event_date=`` folder, if any. If ``table`` is set, that
     database table is read instead of a file, and ``path`` is the database file, if there is one.
+    ``delimiter`` is the delimiter of CSV, or None to detect it.
     """
 
     path: Path
@@ -92,6 +93,7 @@ class SourceFile:
     compression: Compression = Compression.NONE
     stamp: FileStamp | None = field(default=None, compare=False, repr=False)
     table: DatabaseTable | None = None
+    delimiter: str | None = None
 
     def check_unchanged(self) -> None:
         """Raise a SourceError if the file is missing or has changed since discovery."""
@@ -138,7 +140,12 @@ class Source(dict[str, SourceInput]):
     ignored: Sequence[IgnoredEntry] = ()
 
 
-def discover_source(folder: Path, errors: dict[str, SourceError] | None = None) -> Source:
+def discover_source(
+    folder: Path,
+    errors: dict[str, SourceError] | None = None,
+    *,
+    delimiter: str | None = None,
+) -> Source:
     """Return the inputs in a source folder, or at another place, by name; only events is required.
 
     An input is a file ``<name>.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json`` or ``.parquet``, or
@@ -149,6 +156,7 @@ def discover_source(folder: Path, errors: dict[str, SourceError] | None = None) 
     Args:
         folder: the source folder.
         errors: if given, the errors of inputs are added to it by input, and these inputs are left out.
+        delimiter: the delimiter of all CSV files, or None to detect it in each file.
 
     Raises:
         SourceError: If the folder cannot be listed; events is missing; a file or folder with a similar
@@ -180,7 +188,9 @@ def discover_source(folder: Path, errors: dict[str, SourceError] | None = None) 
     source = Source()
     for name, entry in chosen.items():
         with _collected(errors, name):
-            source[name] = _input(root, name, entry, ignored)
+            found_input = _input(root, name, entry, ignored)
+            files = tuple(replace(file, delimiter=delimiter) for file in found_input.files)
+            source[name] = replace(found_input, files=files) if delimiter else found_input
     source.ignored = tuple(ignored)
     return source
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import NamedTuple
 
 import duckdb
 
@@ -20,7 +21,7 @@ from monstera_assets.source.csv_files import (
 from monstera_assets.source.csv_records import MalformedReason
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.json_lines import LINE
-from monstera_assets.source.layout import SourceFile, SourceInput
+from monstera_assets.source.layout import Compression, InputFormat, SourceFile, SourceInput
 from monstera_assets.source.parquet_files import (
     NOT_THE_FILE,
     TEXT,
@@ -36,6 +37,13 @@ from monstera_assets.source.sql import PATH_COLUMN, date_literal, identifier, li
 from monstera_assets.source.staging import staging_area
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_FORMATS = {
+    InputFormat.CSV: "CSV",
+    InputFormat.JSON: "JSON lines",
+    InputFormat.PARQUET: "Parquet",
+    InputFormat.TABLE: "table",
+}
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,39 @@ def stage_rows(
         _create(connection, staged.malformed, _malformed(stager, origins))
         check_unchanged(source_input)
     return staged
+
+
+class FileDescription(NamedTuple):
+    """A file's path, its format as text, and the names in its header.
+
+    JSON lines and tables of a database have no header, and so no names.
+    """
+
+    path: str
+    format: str
+    names: tuple[str, ...] = ()
+
+
+def describe_files(
+    connection: duckdb.DuckDBPyConnection, source_input: SourceInput, columns: Iterable[str]
+) -> Iterator[FileDescription]:
+    """Yield the description of each file. The names in `columns` help to detect the delimiter.
+
+    Raises:
+        SourceError: If a file cannot be read, is missing, or has changed.
+    """
+    known = frozenset(columns)
+    for file in source_input.files:
+        names: tuple[str, ...] = ()
+        shown = _FORMATS[file.format]
+        if file.format == InputFormat.CSV:
+            header = open_csv(file, known).header
+            names, shown = header.names, f"{shown} ({_DELIMITERS[header.delimiter]})"
+        elif file.format == InputFormat.PARQUET:
+            names = tuple(name for name, _ in open_parquet(connection, file).schema)
+        if file.compression != Compression.NONE:
+            shown += f", {file.compression}"
+        yield FileDescription(file.relative_path, shown, names)
 
 
 def check_unchanged(source_input: SourceInput) -> None:

@@ -114,8 +114,8 @@ def test_repeated_and_superseded_rows_are_no_finding(tmp_path: Path) -> None:
     check = checked(folder)
     assert check.findings == []
     assert [tuple(dict(each).values()) for each in check.inputs[:2]] == [
-        ("events", 1, 5, 3, 1, 1, 0),
-        ("users", 1, 3, 1, 1, 1, 0),
+        ("events", ["CSV (comma)"], 1, 5, 3, 1, 1, 0),
+        ("users", ["CSV (comma)"], 1, 3, 1, 1, 1, 0),
     ]
 
 
@@ -239,17 +239,17 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [re.sub(" +", " ", line).strip() for line in done.out.splitlines()] == [
         f"{tmp_path}/source: events from 2025-06-01 to 2025-06-02 (UTC)",
         "",
-        "input files rows read accepted repeated superseded rejected",
-        "events 1 3 2 0 0 1",
-        "users 1 1 1 0 0 0",
-        "accounts 1 1 1 0 0 0",
-        "product_catalog 1 2 2 0 0 0",
+        "input format files rows accepted repeated superseded rejected",
+        "events CSV (comma) 1 3 2 0 0 1",
+        "users CSV (comma) 1 1 1 0 0 0",
+        "accounts CSV (comma) 1 1 1 0 0 0",
+        "product_catalog CSV (comma) 1 2 2 0 0 0",
         "",
         "Findings: 1",
         "events: 1 of 3 rows (33.3%) rejected: unknown_user",
         'Example in events.csv: {"event_id": "e", "entity_id": "ADA", "entity_type": "user",'
         ' "event_type": "video_created", "timestamp": "2025-06-20 10:00:00", "location": "web_app",'
-        ' "product_id": "video", "is_qualifying_event": "true", "is_activation_event": "true",'
+        ' "is_qualifying_event": "true", "is_activation_event": "true", "product_id": "video",'
         ' "metadata": "{\\"to\\": \\"[email]\\"}"}',
         "Remedy: Write the id as ada in all inputs.",
         "",
@@ -288,6 +288,7 @@ def test_json_has_stable_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "inputs": [
             {
                 "input": "events",
+                "formats": ["CSV (comma)"],
                 "files": 1,
                 "rows_read": 2,
                 "rows_accepted": 1,
@@ -384,11 +385,40 @@ def test_a_delta_table_does_not_hide_other_findings(tmp_path: Path) -> None:
     assert "is a table of Delta Lake" in findings[0].message
 
 
-@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
-def test_delimiters_and_the_case_of_headers_are_no_finding(tmp_path: Path, delimiter: str) -> None:
+def test_a_missing_column_is_named_with_the_most_similar_one(tmp_path: Path) -> None:
+    """Columns that have a default can be missing, so their names may be misspelled unnoticed."""
     folder = source(tmp_path)
-    for name in ("users", "events"):
-        header, _, rows = (folder / f"{name}.csv").read_text().partition("\n")
+    text = (folder / "events.csv").read_text(encoding="utf-8")
+    text = text.replace("product_id", "Product-ID", 1).replace("location", "referrer", 1)
+    (folder / "events.csv").write_text(text, encoding="utf-8")
+    found = [each for each in checked(folder).findings if each.kind == "similar_column"]
+    assert [(each.message, each.remedy) for each in found] == [
+        (
+            "events.csv has a column product-id, which is not read, and no column product_id.",
+            "If it contains these values, rename it to product_id.",
+        )
+    ]
+
+
+def test_a_delimiter_can_be_set(tmp_path: Path) -> None:
+    folder = source(tmp_path)
+    assert {each.formats[0] for each in checked(folder).inputs} == {"CSV (comma)"}
+    for delimiter in (";", "tab"):
+        found = checked(folder, csv_delimiter=delimiter).findings
+        assert {each.kind for each in found[:4]} == {"source_error"}
+    with pytest.raises(ValueError, match="is not a comma, semicolon, pipe or `tab`"):
+        checked(folder, csv_delimiter=":")
+
+
+@pytest.mark.parametrize(("delimiter", "name"), [(";", "semicolon"), ("\t", "tab"), ("|", "pipe")])
+def test_delimiters_and_the_case_of_headers_are_no_finding(
+    tmp_path: Path, delimiter: str, name: str
+) -> None:
+    folder = source(tmp_path)
+    for input_name in ("users", "events"):
+        header, _, rows = (folder / f"{input_name}.csv").read_text().partition("\n")
         text = f"{header.upper()}\n{rows}".replace(",", delimiter)
-        (folder / f"{name}.csv").write_text(text, encoding="utf-8")
-    assert checked(folder).findings == []
+        (folder / f"{input_name}.csv").write_text(text, encoding="utf-8")
+    found = checked(folder)
+    assert found.findings == []
+    assert [each.formats for each in found.inputs[:2]] == [[f"CSV ({name})"]] * 2

@@ -324,6 +324,16 @@ def test_records_decide_between_delimiters(
     assert connection.execute("SELECT b FROM raw_rows").fetchall() == [("2,3",), ("5",)]
 
 
+def test_a_set_delimiter_is_not_detected(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    saved("events.csv", b"a,b,c;event_id\n1,2,3;4\n")(tmp_path)
+    for delimiter, value in ((None, "4"), (",", None)):
+        events = discover_source(tmp_path, delimiter=delimiter)["events"]
+        stage_rows(connection, events, [RawColumn("event_id", required=False)], "raw")
+        assert connection.execute("SELECT event_id FROM raw_rows").fetchall() == [(value,)]
+
+
 def test_many_small_files_with_faults(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
