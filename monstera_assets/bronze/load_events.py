@@ -133,9 +133,7 @@ def build_load_events(
         yield dg.MaterializeResult(asset_key=asset_key(first), value=batch)
         outside = batch.counts[ROWS_OUTSIDE]
         if outside:
-            context.log.warning(
-                f"{outside} source rows are dated outside {window} and are not part of this run."
-            )
+            context.log.warning(f"Source rows outside {window}, which are not loaded: {outside:,}")
         for name in others:
             metadata = {"rows_written": batch.counts[name], ROWS_OUTSIDE: outside}
             yield dg.MaterializeResult(asset_key=asset_key(name), metadata=metadata)

@@ -60,9 +60,7 @@ def describe_changes(changes: SourceChanges) -> Iterator[str]:
         if days:
             yield f"Days of events {what}: {_listed(days)}"
     if events.rows_outside:
-        yield (
-            f"{events.rows_outside:,} event rows are dated outside {changes.days} and are not loaded."
-        )
+        yield (f"Source rows outside {changes.days}, which are not loaded: {events.rows_outside:,}")
     if changes.inputs:
         reach = "no day"
         if changes.effect.every_day:

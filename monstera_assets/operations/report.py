@@ -25,8 +25,7 @@ def print_report(console: Console, settings: Settings, report: RunReport) -> Non
         lines = [*headline(connection), ""]
     if report.rows_outside:
         lines.append(
-            f"{report.rows_outside:,} rows of the source are dated outside {report.window} and were"
-            " not loaded."
+            f"Source rows outside {report.window}, which are not loaded: {report.rows_outside:,}"
         )
     failed = report.failed_checks
     lines.append(f"Checks: {report.checks_passed} passed, {len(failed)} failed")

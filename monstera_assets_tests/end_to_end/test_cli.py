@@ -386,7 +386,7 @@ def test_only_the_range_is_computed(processes: Processes) -> None:
         " WHERE materialized_at > '2000-01-01' AND partition_date IS NOT NULL",
     )
     assert days == [(LAST,)]
-    assert f"36 rows of the source are dated outside {LAST} and were not loaded." in run.out
+    assert f"Source rows outside {LAST}, which are not loaded: 36" in run.out
 
 
 def test_range_without_its_history(processes: Processes) -> None:
@@ -454,7 +454,7 @@ def test_small_source_is_cut_at_yesterday(processes: Processes) -> None:
     assert last + timedelta(days=1) in yesterdays
     first = processes.today - timedelta(days=4)  # MONSTERA_START_DATE
     assert f": {first} to {last} (" in lines_of(run.out)[0]
-    outside = f"2 rows of the source are dated outside {first} to {last} and were not loaded."
+    outside = f"Source rows outside {first} to {last}, which are not loaded: 2"
     assert outside in lines_of(run.out)
     assert run.tables["bronze.bronze_loads"][0] == (last - first).days + 1
 
