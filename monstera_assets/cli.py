@@ -18,7 +18,7 @@ from rich.console import Console
 
 from monstera_assets.operations.errors import StateError
 from monstera_assets.settings import Settings, SettingsError, load_settings, variables
-from monstera_assets.source.databases import shown_source
+from monstera_assets.source.databases import place_of, shown_source
 from monstera_assets.source.errors import SourceError
 from monstera_assets.source.layout import FileFormat, discover_source
 from monstera_assets.synthetic import DEFAULT_DAYS, DEFAULT_END, DEFAULT_SEED, DEFAULT_USERS
@@ -118,11 +118,14 @@ def _with_settings(*, database_exists: bool = False) -> Callable[[Command], Comm
     return decorate
 
 
-def _print_findings(settings: Settings) -> None:
+def _print_findings(settings: Settings, error: SourceError | None = None) -> None:
+    """Print all findings about the source, unless an error that is printed is the only one."""
     from monstera_assets.operations.source_check import check_source
     from monstera_assets.operations.source_findings import print_findings
 
-    print_findings(_console(), check_source(settings, datetime.now(UTC)).findings)
+    findings = check_source(settings, datetime.now(UTC)).findings
+    if [found.message for found in findings] != [str(error)]:
+        print_findings(_console(), findings)
 
 
 def _findings_first(command: Command) -> Command:
@@ -132,8 +135,9 @@ def _findings_first(command: Command) -> Command:
     def checked(settings: Settings, **arguments: Any) -> None:
         try:
             command(settings, **arguments)
-        except SourceError:
-            _print_findings(settings)
+        except SourceError as error:
+            if place_of(settings.source) or settings.source.is_dir():
+                _print_findings(settings, error)
             raise
 
     return cast("Command", checked)

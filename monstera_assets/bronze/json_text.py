@@ -23,7 +23,11 @@ def _json_extract_string(document: str, path: str) -> str: ...
 def is_json_object(text: ir.StringValue) -> ir.BooleanValue:
     """Return whether a text is a JSON object."""
     # json_type fails on text that is not JSON; cases() evaluates it only for valid JSON.
-    return ibis.cases((_json_valid(text), _json_type(text) == "OBJECT"), else_=False)
+    is_object = ibis.cases((_json_valid(text), _json_type(text) == "OBJECT"), else_=False)
+    # DuckDB also accepts the numbers NaN and Infinity, which are not JSON.
+    may_have_one = ibis.or_(*(text.contains(word) for word in ("NaN", "nan", "NAN", "nf", "NF")))
+    values = text.re_replace(r'"(?:[^"\\]|\\.)*"', "")
+    return is_object & ~(may_have_one & values.re_search("(?i)nan|inf"))
 
 
 def text_at(document: ir.StringValue, key: str) -> ir.StringValue:

@@ -208,6 +208,7 @@ class _EventLoad:
     has_catalog: bool
     queries: QueryCache
     follows_others: bool = False
+    listed_on: date | None = None
     counts: dict[str, int] = field(default_factory=dict)
     read: SourceInput | None = None
     other_days: tuple[date, ...] = ()
@@ -505,6 +506,8 @@ class _EventLoad:
     @property
     def files_listed_on(self) -> str:
         """SQL for the day whose entry lists each file of a source that is not laid out by day."""
+        if self.listed_on is not None:
+            return f"DATE '{self.listed_on}'"
         first = f"DATE '{self.window.first}'"
         if self.changed is None:
             return first
@@ -525,12 +528,16 @@ class _EventLoad:
         self.note_what_changed(connection)
         if self.follows_others:
             return
+        if not self.other_days:
+            return
+        [(listed_on,)] = connection.execute(f"SELECT {self.files_listed_on}").fetchall()
         for days in windows_of(self.other_days):
             other = replace(
                 self,
                 window=days,
                 changed=None,
                 follows_others=True,
+                listed_on=listed_on,
                 counts={},
                 read=None,
                 other_days=(),

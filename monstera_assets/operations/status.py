@@ -37,7 +37,6 @@ from monstera_assets.settings.alert_urls import LEVELS
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import WarehouseLockedError
 from monstera_assets.warehouse.layers import OPERATIONS_SCHEMA, Layer
-from monstera_assets.warehouse.recorded_settings import delete_all_days, require_same_settings
 
 if TYPE_CHECKING:
     from dagster import RunRecord
@@ -187,6 +186,9 @@ def ensure_writable(settings: Settings, *, rebuild: bool = False) -> None:
         WarehouseError: If another process has locked the database, or the database cannot be
             opened.
     """
+    # Imports Ibis, which `monstera status` does not need.
+    from monstera_assets.warehouse.recorded_settings import delete_all_days, require_same_settings
+
     with connect(
         str(settings.database),
         connection_config(settings.memory_limit, settings.threads, settings.temp_directory),

@@ -237,7 +237,9 @@ def test_totals_are_unchanged(erased: Erased) -> None:
 
 def test_row_counts_are_unchanged(erased: Erased) -> None:
     for name in ALL:
-        assert len(erased.after[name]) == len(erased.before[name]), name
+        # The addresses in the metadata of erased people are gone, and so are these faults.
+        if name != "bronze_source_faults":
+            assert len(erased.after[name]) == len(erased.before[name]), name
     for name in ("bronze_rejected_events", "bronze_rejected_entities"):
         reasons = [
             Counter(row["rejection_reason"] for row in _rows(erased, contents, name))

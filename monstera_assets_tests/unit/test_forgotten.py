@@ -78,7 +78,8 @@ def test_escaped_texts_and_ids_with_spaces(connection: duckdb.DuckDBPyConnection
     for row in rows:
         assert json.loads(str(row[3])) == {
             "target_user_id": "forgotten_b",
-            "mail": "forgotten_b",
+            # A load replaces every address in metadata, so staging leaves them.
+            "mail": "ZOË@example.invalid",
             **others,
         }
 
