@@ -27,6 +27,14 @@ from monstera_assets.lifecycle.intervals import (
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import AccountState, ProductState, UserState
+from monstera_assets.lifecycle.versions import (
+    SEGMENT_DIMENSIONS,
+    at_day,
+    memberships,
+    one_row_per_entity,
+    user_dimensions,
+    version_intervals,
+)
 from monstera_assets.silver import OWNERS as _SILVER_OWNERS
 from monstera_assets.warehouse.common_columns import (
     ACCOUNT_ID,

@@ -23,4 +23,13 @@ from monstera_assets.bronze.validation import (
     unreadable,
     with_reason,
 )
+from monstera_assets.bronze.versions import (
+    STATED_BY,
+    UPDATED_AT,
+    VALID_FROM,
+    Versioning,
+    faults_of_day,
+    settle_versions,
+    with_stated_day,
+)
 from monstera_assets.warehouse.common_columns import REJECTED_ROW

@@ -1,4 +1,4 @@
-"""bronze_accounts: the latest row of each account."""
+"""bronze_accounts: the versions of each account."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from monstera_assets.bronze import authoring as ma
 
 TABLE = ma.declare_table(
     "bronze_accounts",
-    grain="one account, latest state",
-    description="What does the source currently state about each account? Billing facts before the"
-    " first subscription event come from this table.",
-    key=("account_id",),
+    grain="one version of one account",
+    description="What did the source contain about each account on each day? Billing facts that no"
+    " subscription event sets come from this table. The view bronze_accounts_current has one row per"
+    " account.",
+    key=("account_id", "valid_from"),
     columns=(
         ma.Column("account_id", "string", "Identifier of the account."),
+        ma.VALID_FROM,
         ma.Column("account_name", "string", "Name of the account; never leaves bronze."),
-        ma.Column("subscription_tier", "string", "Current subscription tier."),
+        ma.Column("subscription_tier", "string", "Subscription tier."),
         ma.nullable(
             "total_seats",
             "int64",
@@ -42,7 +44,7 @@ TABLE = ma.declare_table(
             "decimal(18, 2)",
             "Monthly recurring revenue, in the company's currency.",
         ),
-        ma.Column("is_trial", "boolean", "Whether the account is currently on trial."),
+        ma.Column("is_trial", "boolean", "Whether the account is on trial."),
         ma.FAULTS_COLUMN,
     ),
 )
@@ -53,15 +55,23 @@ _READ = (
     *("total_seats", "first_paid_at", "contract_renewal_date", "monthly_recurring_revenue"),
     "is_trial",
 )
-SOURCE_COLUMNS = (
-    *("account_id", "account_name", "subscription_tier", "total_seats", "account_created_at"),
-    *("first_paid_at", "contract_renewal_date", "monthly_recurring_revenue", "is_trial"),
+_VARYING = (
+    *("account_name", "subscription_tier", "total_seats", "contract_renewal_date"),
+    *("monthly_recurring_revenue", "is_trial"),
+)
+_CONTENT = ("account_id", "account_created_at", "first_paid_at", *_VARYING)
+SOURCE_COLUMNS = (*_CONTENT, *ma.STATED_BY)
+VERSIONS = ma.Versioning(
+    varying=_VARYING,
+    first=("account_created_at", "created_date"),
+    latest=("first_paid_at", "first_paid_date"),
 )
 
 
 def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
     """Return typed rows, each with its rejection reason (null if accepted)."""
-    rows = ma.typed(rows, TABLE, reading)
+    rows = ma.typed(rows, (*TABLE.columns, ma.UPDATED_AT), reading)
+    rows = ma.with_stated_day(rows, reading)
     rows = rows.mutate(
         total_seats=ibis.ifelse(rows.total_seats < 0, None, rows.total_seats),
         monthly_recurring_revenue=ibis.ifelse(
@@ -71,6 +81,7 @@ def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
     created_date = reading.trusted_date(rows.account_created_at)
     faults = [
         *ma.unreadable(rows, _READ),
+        *ma.faults_of_day(rows),
         ("unknown_subscription_tier", rows.subscription_tier.notin(reading.tiers)),
     ]
     rules = [
@@ -91,7 +102,7 @@ def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
         ),
         rules,
     )
-    return ma.keep_last(rows, TABLE.key, SOURCE_COLUMNS)
+    return ma.settle_versions(rows, "account_id", _CONTENT)
 
 
 def of_users(users: ir.Table, reading: ma.Reading, *, has_billing: bool) -> ir.Table:
@@ -109,6 +120,7 @@ def of_users(users: ir.Table, reading: ma.Reading, *, has_billing: bool) -> ir.T
     return accounts.select(
         "account_id",
         "account_created_at",
+        valid_from=ibis.null("date"),
         account_name=accounts.account_id,
         subscription_tier=ibis.literal("unknown"),
         total_seats=ibis.null("int64"),

@@ -78,7 +78,12 @@ def rows_add_up(
     both = both.left_join(rejected, both.accepted_input == rejected.rejected_input)
     both = both.select(
         *(column.name for column in COUNTS),
-        in_table=both.in_table - both.rows_derived.fill_null(0),
+        # The tables with versions also contain those from earlier loads.
+        in_table=ibis.ifelse(
+            both.accepted_input.isin(["users", "accounts"]),
+            both.rows_accepted,
+            both.in_table - both.rows_derived.fill_null(0),
+        ),
         input_name=both.accepted_input,
         in_rejected=both.in_rejected.fill_null(0),
     )

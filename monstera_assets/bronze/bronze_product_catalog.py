@@ -78,7 +78,7 @@ def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
 
     Nodes below a rejected node are also rejected, because their events would not count for a product.
     """
-    rows = ma.typed(rows, TABLE, reading)
+    rows = ma.typed(rows, TABLE.columns, reading)
     active_days = ibis.ifelse(rows.active_days < 1, None, rows.active_days)
     rows = rows.mutate(
         tier=ibis.ifelse(rows.tier.isin(PRODUCT_TIERS), rows.tier, None),

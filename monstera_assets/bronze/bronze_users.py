@@ -1,4 +1,4 @@
-"""bronze_users: the latest row of each user; the only table with email addresses."""
+"""bronze_users: the versions of each user; the only table with email addresses."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ _SEGMENTS = ("country", "plan_type", "acquisition_source")
 
 TABLE = ma.declare_table(
     "bronze_users",
-    grain="one user",
-    description="Who are the users, and which attributes are used to segment them?",
-    key=("user_id",),
+    grain="one version of one user",
+    description="Who are the users, and which account and attributes did each of them have on each day?"
+    " The view bronze_users_current has one row per user.",
+    key=("user_id", "valid_from"),
     columns=(
         ma.Column("user_id", "string", "Identifier of the user."),
+        ma.VALID_FROM,
         ma.nullable("email", "string", "Email address, if known; never leaves bronze."),
         ma.Column(
             "account_id",
@@ -33,7 +35,11 @@ TABLE = ma.declare_table(
 )
 
 REQUIRED = ("user_id", "user_created_at")
-SOURCE_COLUMNS = ("user_id", "email", "account_id", "user_created_at", *_SEGMENTS)
+_CONTENT = ("user_id", "email", "account_id", "user_created_at", *_SEGMENTS)
+SOURCE_COLUMNS = (*_CONTENT, *ma.STATED_BY)
+VERSIONS = ma.Versioning(
+    varying=("email", "account_id", *_SEGMENTS), first=("user_created_at", "signup_date")
+)
 
 
 def classify(
@@ -48,7 +54,8 @@ def classify(
         has_accounts: whether the source has accounts. If not, a user without an account gets one
             with the user's id.
     """
-    rows = ma.typed(rows, TABLE, reading)
+    rows = ma.typed(rows, (*TABLE.columns, ma.UPDATED_AT), reading)
+    rows = ma.with_stated_day(rows, reading)
     if not has_accounts:
         rows = rows.mutate(account_id=ibis.coalesce(rows.account_id, rows.user_id))
     rows, unknown_account = ma.unknown_reference(rows, "account_id", accounts, "unknown_account")
@@ -65,11 +72,11 @@ def classify(
         rows.mutate(
             signup_date=signup_date,
             **{name: rows[name].fill_null("unknown") for name in _SEGMENTS},
-            **{ma.FAULTS: ibis.null("string")},
+            **{ma.FAULTS: ma.fault_names(ma.faults_of_day(rows))},
         ),
         rules,
     )
-    return ma.keep_last(rows, TABLE.key, SOURCE_COLUMNS)
+    return ma.settle_versions(rows, "user_id", _CONTENT)
 
 
 def of_events(events: ir.Table, reading: ma.Reading) -> ir.Table:
@@ -86,6 +93,7 @@ def of_events(events: ir.Table, reading: ma.Reading) -> ir.Table:
     return users.select(
         "user_id",
         "user_created_at",
+        valid_from=ibis.null("date"),
         email=ibis.null("string"),
         account_id=users.user_id,
         signup_date=reading.local_date(users.user_created_at),

@@ -34,7 +34,7 @@ SOURCE_COLUMNS = ("workflow_id", "workflow_name", "product_id", "step_number", "
 
 def classify(rows: ir.Table, catalog: ir.Table, reading: ma.Reading) -> ir.Table:
     """Return typed rows, each with its rejection reason (null if accepted)."""
-    rows = ma.typed(rows, TABLE, reading)
+    rows = ma.typed(rows, TABLE.columns, reading)
     rows = rows.mutate(workflow_name=ibis.coalesce(rows.workflow_name, rows.workflow_id))
     rows, unknown_product = ma.unknown_reference(rows, "product_id", catalog, "unknown_product")
     below_families = catalog.filter(catalog.tier != "family").select(node_id="product_id")

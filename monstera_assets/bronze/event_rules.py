@@ -63,7 +63,7 @@ _CONTENT = tuple(
 
 def with_ids(rows: ir.Table, table: ma.Table, reading: Reading) -> ir.Table:
     """Add `filled_id` to staged rows: the row's id, or a hash of its content if it has no id."""
-    typed = ma.typed(rows, table, reading, SOURCE_NAMES)
+    typed = ma.typed(rows, table.columns, reading, SOURCE_NAMES)
     places = ("source_file", "folder_date", "row_number")
     raw = {name: typed[name if name in places else f"raw_{name}"] for name in rows.columns}
     return typed.select(**raw, filled_id=ibis.coalesce(typed.event_id, content(typed)))
@@ -71,7 +71,7 @@ def with_ids(rows: ir.Table, table: ma.Table, reading: Reading) -> ir.Table:
 
 def read_events(rows: ir.Table, table: ma.Table, reading: Reading) -> ir.Table:
     """Return typed event rows with `event_date`. The rows are staged or come from `with_ids`."""
-    rows = ma.typed(rows, table, reading, SOURCE_NAMES)
+    rows = ma.typed(rows, table.columns, reading, SOURCE_NAMES)
     if "raw_filled_id" in rows.columns:
         rows = rows.mutate(event_id=rows.raw_filled_id).drop("raw_filled_id")
     return rows.mutate(event_date=reading.trusted_date(rows.event_timestamp))

@@ -43,13 +43,15 @@ from monstera_assets.bronze.loading import (
 )
 from monstera_assets.bronze.reading import Reading
 from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED
+from monstera_assets.bronze.versions import Versioning, merged_versions
 from monstera_assets.source.layout import SourceInput, discover_source
 from monstera_assets.warehouse.batches import TableBatch, count_rows, temporary_table
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, note_change
 from monstera_assets.warehouse.table_asset import asset_key, batch_outs
-from monstera_assets.warehouse.tables import Table
+from monstera_assets.warehouse.tables import OPERATIONS_SCHEMA, Table
+from monstera_assets.warehouse.windows import DateWindow, window_of_run
 from monstera_assets.warehouse.writer import quote, stored_columns
 
 TABLES = (*COMPARED, bronze_rejected_entities.TABLE, bronze_entity_loads.TABLE)
@@ -103,12 +105,26 @@ class _Entity:
         forget_in_rejected(connection, name)
         if self.derived is not None and (source_input is None or load.adds_accounts(self.module)):
             derived = compile_duckdb(self.derived(connection))
-            [key] = self.table.key
+            key = self.table.key[0]
             connection.execute(
                 f"INSERT INTO {quote(name)} BY NAME SELECT * FROM ({derived}) WHERE {key} NOT IN"
                 f" (SELECT {key} FROM {quote(name)} WHERE {REASON} IS NULL)"
             )
-        return accepted(self.table, name)
+        if self.versions is None:
+            return accepted(self.table, name)
+        stored = f"{self.table.name}_stored"
+        known = f"FROM {self.table.qualified_name}"
+        temporary_table(
+            connection,
+            stored,
+            f"{known} WHERE false" if load.derived_before(connection, self) else known,
+        )
+        return merged_versions(self.table, self.versions, name, stored, load.last_day(connection))
+
+    @property
+    def versions(self) -> Versioning | None:
+        """The columns of versions, or None if the table has none."""
+        return getattr(self.module, "VERSIONS", None)
 
     @property
     def rejected(self) -> str:
@@ -145,6 +161,7 @@ class _EntityLoad:
     inputs: Mapping[str, SourceInput]
     reading: Reading
     queries: QueryCache
+    window: DateWindow | None
     judged: list[str] = field(default_factory=list)
 
     @property
@@ -172,6 +189,25 @@ class _EntityLoad:
                 ),
             }
         )
+
+    def last_day(self, connection: duckdb.DuckDBPyConnection) -> date:
+        """Return the last day of the run or of the stored days, whichever is later."""
+        [(stored,)] = connection.execute(
+            f"SELECT max(partition_date) FROM {OPERATIONS_SCHEMA}.materializations"
+        ).fetchall()
+        days = [day for day in (stored, self.window and self.window.last) if day is not None]
+        return max(days, default=self.reading.first_day)
+
+    def derived_before(self, connection: duckdb.DuckDBPyConnection, entity: _Entity) -> bool:
+        """Return whether the stored rows of an entity table include rows derived from events.
+
+        Derived rows follow their events, so they have no versions.
+        """
+        derived = (
+            f"FROM {bronze_entity_loads.TABLE.qualified_name} WHERE rows_derived > 0"
+            f" AND input_name = '{entity.input_name}'"
+        )
+        return entity.input_name not in self.inputs or count_rows(connection, derived) > 0
 
     def adds_accounts(self, module: ModuleType) -> bool:
         """Return whether derived users get accounts in addition to those in the source."""
@@ -285,7 +321,7 @@ def build_load_entities(
         inputs = discover_source(source, delimiter=reading.delimiter)
         for path, reason in inputs.ignored:
             context.log.warning(f"{path} is not read: it {reason}")
-        batch = entity_load(inputs, reading, queries)
+        batch = entity_load(inputs, reading, queries, window_of_run(context.run.tags))
         first, *others = (table.name for table in TABLES)
         yield MaterializeResult(asset_key=asset_key(first), value=batch)
         for name in others:
@@ -296,18 +332,24 @@ def build_load_entities(
 
 
 def entity_load(
-    inputs: Mapping[str, SourceInput], reading: Reading, queries: QueryCache | None = None
+    inputs: Mapping[str, SourceInput],
+    reading: Reading,
+    queries: QueryCache | None = None,
+    window: DateWindow | None = None,
 ) -> TableBatch:
     """Return `entity_batch`, extended to record which days its changes affect."""
     return replace(
-        entity_batch(inputs, reading, queries),
+        entity_batch(inputs, reading, queries, window),
         before=_remember_entities,
         after=_note_what_changed,
     )
 
 
 def entity_batch(
-    inputs: Mapping[str, SourceInput], reading: Reading, queries: QueryCache | None = None
+    inputs: Mapping[str, SourceInput],
+    reading: Reading,
+    queries: QueryCache | None = None,
+    window: DateWindow | None = None,
 ) -> TableBatch:
     """Return the batch of all entity tables.
 
@@ -315,8 +357,10 @@ def entity_batch(
         inputs: the source's inputs. Only events are required.
         reading: how values are read.
         queries: cache of compiled queries.
+        window: the days of the run. Rows for which the source specifies no day are versions from its
+            last day on, or from the last stored day on if that is later.
     """
-    return _EntityLoad(inputs, reading, queries or QueryCache()).batch()
+    return _EntityLoad(inputs, reading, queries or QueryCache(), window).batch()
 
 
 def _remember_entities(connection: duckdb.DuckDBPyConnection) -> None:

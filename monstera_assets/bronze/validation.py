@@ -8,7 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.bronze.reading import Reading
-from monstera_assets.warehouse.tables import Column, Table
+from monstera_assets.warehouse.tables import Column
 
 Rejection = tuple[str, ir.BooleanValue]
 """A rejection reason and its condition; it does not apply where the condition is null."""
@@ -31,7 +31,10 @@ FAULTS_COLUMN = Column(
 
 
 def typed(
-    rows: ir.Table, table: Table, reading: Reading, source_names: Mapping[str, str] | None = None
+    rows: ir.Table,
+    columns: Iterable[Column],
+    reading: Reading,
+    source_names: Mapping[str, str] | None = None,
 ) -> ir.Table:
     """Convert a source's raw columns to the declared types. Unreadable values become null.
 
@@ -43,7 +46,7 @@ def typed(
     renamed = rows.select(**{f"raw_{name}": rows[name] for name in rows.columns})
     read = {
         column: source
-        for column in table.columns
+        for column in columns
         if (source := names.get(column.name, column.name)) in rows.columns
     }
     # Values are computed from columns, because DuckDB would repeat a nested expression.

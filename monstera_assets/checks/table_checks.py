@@ -5,7 +5,6 @@ evaluations, and an uncaught error would record none.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 
 import duckdb
 import ibis.expr.types as ir
@@ -29,12 +28,7 @@ from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.resource import Warehouse
 from monstera_assets.warehouse.table_asset import asset_key
 from monstera_assets.warehouse.tables import Table
-from monstera_assets.warehouse.windows import (
-    PARTITION_TAG,
-    RANGE_END_TAG,
-    RANGE_START_TAG,
-    DateWindow,
-)
+from monstera_assets.warehouse.windows import DateWindow, window_of_run
 from monstera_assets.warehouse.writer import materialized_window
 
 LEVEL = "alert_level"
@@ -175,14 +169,10 @@ def _window(
     """
     if table.partition_column is None:
         return None
-    tags = context.run.tags
-    day = tags.get(PARTITION_TAG)
-    first = tags.get(RANGE_START_TAG) or day
-    last = tags.get(RANGE_END_TAG) or day
     stored = materialized_window(connection, table)
-    if not (first and last):
+    window = window_of_run(context.run.tags)
+    if window is None:
         return stored
-    window = DateWindow(date.fromisoformat(first), date.fromisoformat(last))
     if table.takes_earlier_rows and stored is not None and window.first == stored.first:
         [(earliest,)] = connection.execute(
             f"SELECT min({table.partition_column}) FROM {table.qualified_name}"

@@ -79,9 +79,10 @@ def recomputed_from_raw_events(
     window: ma.Window,
 ) -> ir.Table:
     """The total equals the number of distinct accounts in the raw events since their creation."""
-    users = bronze_users.select("account_id", entity_id="user_id")
-    accounts = bronze_accounts.select("account_id", created_date=bronze_accounts.created_date)
-    events = bronze_events.inner_join(users.inner_join(accounts, "account_id"), "entity_id")
+    users = ma.memberships(bronze_users).rename(entity_id="user_id")
+    accounts = ma.one_row_per_entity(bronze_accounts, ["account_id", "created_date"])
+    users = users.inner_join(accounts, "account_id")
+    events = ma.at_day(bronze_events, ma.day_number(bronze_events.event_date), users, "entity_id")
     events = events.filter(events.event_date >= events.created_date)
     return active_entities_differ(
         TABLE, gold_accounts_active_monthly, events, "account_id", days=DAYS, window=window

@@ -181,7 +181,8 @@ def _before(headlines: ir.Table, days: int) -> ir.Table:
 
 def _activation(users: ir.Table, activity: ir.Table, window: ma.Window) -> ir.Table:
     """For each date, count signups 13 to 7 days earlier and their activations within 7 days."""
-    signups = users.select("user_id", signup=ma.day_number(users.signup_date))
+    signups = ma.one_row_per_entity(users, ["user_id", "signup_date"])
+    signups = signups.select("user_id", signup=ma.day_number(signups.signup_date))
     used = ma.active_days(activity)
     followed = signups.left_join(
         used,

@@ -125,7 +125,7 @@ def gold_retention_cohorts(
     as_of = silver_user_current_state.aggregate(
         as_of_date=silver_user_current_state.as_of_date.max()
     )
-    users = bronze_users.select("user_id", "signup_date")
+    users = ma.one_row_per_entity(bronze_users, ["user_id", "signup_date"])
     begins = first_day_of_facts(
         silver_user_state_history, silver_daily_user_activity, bronze_subscription_events
     )
@@ -239,7 +239,7 @@ def cohorts_add_up_to_signups(gold_retention_cohorts: ir.Table, bronze_users: ir
         most=rows[USERS_IN_COHORT.column_name].max(),
         periods=(rows.period_number == 0).sum().cast("int64"),
     )
-    signups = bronze_users.select(signup_date=bronze_users.signup_date)
+    signups = ma.one_row_per_entity(bronze_users, ["user_id", "signup_date"])
     signups = signups.filter(signups.signup_date <= as_of)
     counted = ibis.union(
         *(
@@ -291,8 +291,8 @@ def immature_cells_are_null(
     first_day = begins_on.history_from.as_scalar()
     wrong = []
     for name, (unit, days) in COHORT_TYPES.items():
-        signup = bronze_users.signup_date
-        people = bronze_users.select(signup_date=signup, cohort_start=signup.truncate(unit))
+        people = ma.one_row_per_entity(bronze_users, ["user_id", "signup_date"])
+        people = people.mutate(cohort_start=people.signup_date.truncate(unit))
         both = rows.filter(rows.cohort_type == name).inner_join(people, "cohort_start")
         both = both.filter(both.signup_date <= both.as_of_date)
         signup_day = ma.day_number(both.signup_date)

@@ -15,7 +15,8 @@ from monstera_assets.gold.gold_state_transition_metrics import (
     SCOPE,
     with_entry,
 )
-from monstera_assets.gold.segments import user_dimensions, user_segments
+from monstera_assets.gold.segments import segments_held, user_segments
+from monstera_assets.lifecycle.intervals import ALWAYS
 from monstera_assets.lifecycle.products import active_products
 from monstera_assets.silver.silver_user_product_state_intervals import ADOPTED_STATES
 
@@ -60,8 +61,9 @@ TABLE = ma.metric_table(
     grain="one date, scope, segment and state, including states without members",
     description="How are users, product relationships and accounts distributed across states"
     f" on each date? Users are counted in total (`{ma.TOTAL}`) and by"
-    f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, using the latest"
-    " user and account rows. Relationships are counted by product, and accounts only in total.",
+    f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, as of the date."
+    " Relationships are counted by product, and accounts only in total. A segment value has rows from"
+    " the first date on which a user has it.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
@@ -95,7 +97,7 @@ def gold_state_distribution(
     window: ma.Window,
 ) -> ir.Table:
     """Count the members at the end of each day and the transitions on that day."""
-    segments = ma.materialized(segments_and_accounts(bronze_users, bronze_accounts))
+    segments = ma.materialized(user_segments(bronze_users, bronze_accounts))
     histories = with_entry(
         silver_user_state_history,
         silver_user_product_state_history,
@@ -109,7 +111,8 @@ def gold_state_distribution(
         _counted(ACCOUNT, histories[ACCOUNT], {ma.TOTAL: total}),
     )
     made = _transitioned(silver_user_state_transitions, silver_account_state_transitions, segments)
-    grid = _grid(segments, active_products(bronze_product_catalog), window)
+    held = segments_held(bronze_users, bronze_accounts)
+    grid = _grid(held, active_products(bronze_product_catalog), window)
     rows = ma.left_joined(grid, counted, made, on=["metric_date", *_KEY])
     members = rows.members.fill_null(0)
     everybody = members.sum().over(ibis.window(group_by=["metric_date", *SEGMENT_OF_SCOPE]))
@@ -126,16 +129,9 @@ def gold_state_distribution(
     )
 
 
-def segments_and_accounts(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """Return the result of `user_segments` with each user's `account_id`."""
-    return user_segments(users, accounts).inner_join(
-        users.select("user_id", "account_id"), "user_id"
-    )
-
-
 def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
-    people = user_dimensions(users, accounts).drop("account_id")
-    rows = history.inner_join(people, "user_id")
+    people = ma.user_dimensions(users, accounts).drop("account_id")
+    rows = ma.at_day(history, ma.day_number(history.snapshot_date), people, "user_id")
     # Few combinations of dimensions occur, so aggregating first scans the users only once.
     combined = ma.materialized(
         rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS).aggregate(
@@ -182,17 +178,16 @@ def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table)
     """Return one row per transition and segment.
 
     The arguments are silver_user_state_transitions, silver_account_state_transitions and the result of
-    `segments_and_accounts`.
+    `user_segments`.
 
     Returns:
         `metric_date`, `scope`, `segment_dimension`, `segment_value`, `account_id`, `from_state`,
         `to_state`.
     """
-    platform = users.filter(users.scope == PLATFORM).inner_join(segments, "user_id")
-    of_total = segments.filter(segments.segment_dimension == ma.TOTAL)
-    product = users.filter(users.scope == PRODUCT).inner_join(
-        of_total.select("user_id", "account_id"), "user_id"
-    )
+    day = ma.day_number(users.transition_date)
+    platform = ma.at_day(users, day, segments, "user_id").filter(ibis._.scope == PLATFORM)
+    of_total = segments.filter(segments.segment_dimension == ma.TOTAL).drop(*ma.SEGMENT)
+    product = ma.at_day(users, day, of_total, "user_id").filter(ibis._.scope == PRODUCT)
     product = product.mutate(
         segment_dimension=ibis.literal(PRODUCT_DIMENSION), segment_value=product.product_id
     )
@@ -207,20 +202,25 @@ def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table)
     )
 
 
-def _grid(segments: ir.Table, products: ir.Table, window: ma.Window) -> ir.Table:
-    of_users = segments.select("segment_dimension", "segment_value").distinct()
-    of_users = of_users.mutate(scope=ibis.literal(PLATFORM))
+def _grid(held: ir.Table, products: ir.Table, window: ma.Window) -> ir.Table:
+    columns = (*SEGMENT_OF_SCOPE, "held_from")
+    always = ibis.literal(ALWAYS, "int64")
     whose = ibis.union(
-        of_users.select(*SEGMENT_OF_SCOPE),
+        held.mutate(scope=ibis.literal(PLATFORM)).select(*columns),
         products.select(
             scope=ibis.literal(PRODUCT),
             segment_dimension=ibis.literal(PRODUCT_DIMENSION),
             segment_value="product_id",
+            held_from=always,
         ),
         ibis.literal(ACCOUNT)
         .name("scope")
         .as_table()
-        .mutate(segment_dimension=ibis.literal(ma.TOTAL), segment_value=ibis.literal(ma.TOTAL)),
+        .mutate(
+            segment_dimension=ibis.literal(ma.TOTAL),
+            segment_value=ibis.literal(ma.TOTAL),
+            held_from=always,
+        ),
     )
     states = ibis.cases(
         *(
@@ -228,7 +228,10 @@ def _grid(segments: ir.Table, products: ir.Table, window: ma.Window) -> ir.Table
             for scope, of_scope in _STATES.items()
         )
     )
-    return ma.dates(window).cross_join(whose.mutate(state=states.unnest()))
+    every, whose = ma.dates(window), whose.mutate(state=states.unnest())
+    return every.inner_join(whose, ma.day_number(every.metric_date) >= whose.held_from).drop(
+        "held_from"
+    )
 
 
 @ma.rule(TABLE)
@@ -266,8 +269,12 @@ def states_add_up(
 
 @ma.rule(TABLE)
 def moves_explain_members(gold_state_distribution: ir.Table, *, window: ma.Window) -> ir.Table:
-    """Each state's count is the previous day's count plus entries minus exits."""
+    """Each state's count is the previous day's count plus entries minus exits.
+
+    Users can change segments without changing states, so only totals and products are checked.
+    """
     rows = gold_state_distribution
+    rows = rows.filter(rows.segment_dimension.isin([ma.TOTAL, PRODUCT_DIMENSION]))
     nearby = ma.materialized(
         rows.filter(rows.metric_date.between(ma.days_earlier(window.first, 1), window.last))
     )

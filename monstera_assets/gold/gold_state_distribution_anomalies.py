@@ -20,6 +20,7 @@ from monstera_assets.gold.anomaly_series import (
 )
 from monstera_assets.gold.contributing_transitions import BASELINE_DAYS, contributing_transitions
 from monstera_assets.gold.gold_state_transition_metrics import PLATFORM, SCOPE
+from monstera_assets.gold.segments import user_segments
 from monstera_assets.prediction.expected_range import (
     DAYS_NEEDED,
     DAYS_OF,
@@ -185,7 +186,7 @@ def gold_state_distribution_anomalies(
         *(_out_of_range(series, span, false_alarms, policy) for series, span in families)
     )
     rows = ma.materialized(ma.within(rows, ma.METRIC_DATE.name, window))
-    segments = distribution.segments_and_accounts(bronze_users, bronze_accounts)
+    segments = user_segments(bronze_users, bronze_accounts)
     transitions = distribution.segment_transitions(
         silver_user_state_transitions, silver_account_state_transitions, segments
     )

@@ -328,7 +328,8 @@ def with_entry(
     users: ir.Table, products: ir.Table, accounts: ir.Table, bronze_accounts: ir.Table
 ) -> dict[str, ir.Table]:
     """Return each scope's history with `state` and `enters` (true on the first day)."""
-    created = bronze_accounts.select("account_id", created_on=bronze_accounts.created_date)
+    created = ma.one_row_per_entity(bronze_accounts, ["account_id", "created_date"])
+    created = created.rename(created_on="created_date")
     accounts = accounts.inner_join(created, "account_id")
     return {
         PLATFORM: users.mutate(state=users.platform_state, enters=users.days_since_signup == 0),

@@ -17,7 +17,7 @@ TABLE = segmented_table(USERS_CREATED)
 
 
 def _signups(users: ir.Table) -> ir.Table:
-    return users.select("user_id", created_on=users.signup_date)
+    return ma.one_row_per_entity(users, ["user_id", "signup_date"]).rename(created_on="signup_date")
 
 
 @ma.table_asset(TABLE)

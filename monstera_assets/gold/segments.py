@@ -1,7 +1,8 @@
 """Tall metric tables with one value per date and segment, including the total.
 
-Each user is in one segment per dimension, so counts of users per segment add up to the total. Each date
-has a row for every segment value that any user has, even if the count is 0.
+On each date, each user is in one segment per dimension, so counts of users per segment add up to the
+total. A segment value has a row for each date from the first date on which a user has it, even if the
+count is 0.
 """
 
 from __future__ import annotations
@@ -24,21 +25,20 @@ from monstera_assets.gold.series import (
     totals_of_day,
 )
 from monstera_assets.lifecycle.intervals import numbered, sliding_presence
+from monstera_assets.lifecycle.versions import SEGMENT_DIMENSIONS
 
 SEGMENT = ("segment_dimension", "segment_value")
 """Columns that identify a segment."""
-SEGMENT_DIMENSIONS = ("country", "plan_type", "acquisition_source", "account_tier")
 
 
 def segmented_table(metric: Metric) -> MetricTable:
     """Declare a metric's tall table, keyed by date, segment dimension and segment value."""
     return metric_table(
         f"gold_{metric.column_name}",
-        grain="one date, segment dimension and segment value that at least one user has",
+        grain="one date, segment dimension and segment value that a user has had by then",
         description=f"What was the value of {metric.name} on each date, in total and by"
         f" {', '.join(SEGMENT_DIMENSIONS[:-1])} and {SEGMENT_DIMENSIONS[-1]}? The total has"
-        f" `{TOTAL}` in both segment columns. Segments come from the latest user and account"
-        " rows.",
+        f" `{TOTAL}` in both segment columns. Segments are those of the date.",
         dimensions=(ma.METRIC_DATE, *segment_columns(SEGMENT_DIMENSIONS, "users")),
         metrics=(metric,),
     )
@@ -57,21 +57,20 @@ def segment_columns(dimensions: Sequence[str], population: str) -> tuple[ma.Colu
     )
 
 
-def user_dimensions(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """Return one row per user: `user_id`, `account_id` and `SEGMENT_DIMENSIONS`."""
-    people = users.inner_join(
-        accounts.select("account_id", account_tier=accounts.subscription_tier), "account_id"
-    )
-    return people.select("user_id", "account_id", *SEGMENT_DIMENSIONS)
-
-
 def user_segments(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """Return the segments of each user, including the total: `user_id` and `SEGMENT`."""
-    people = user_dimensions(users, accounts)
+    """Return the segments of each user on each day, including the total.
+
+    The arguments are bronze_users and bronze_accounts.
+
+    Returns:
+        Table by `user_id` and `SEGMENT` with `account_id`, and `valid_from` and `valid_to` as day
+        numbers. Consecutive intervals can have the same segment.
+    """
+    people = ma.user_dimensions(users, accounts)
     return ibis.union(
         *(
             people.select(
-                user_id=people.user_id,
+                *("user_id", "account_id", "valid_from", "valid_to"),
                 segment_dimension=ibis.literal(dimension),
                 segment_value=value,
             )
@@ -80,6 +79,19 @@ def user_segments(users: ir.Table, accounts: ir.Table) -> ir.Table:
                 *((name, people[name]) for name in SEGMENT_DIMENSIONS),
             )
         )
+    )
+
+
+def segments_held(users: ir.Table, accounts: ir.Table) -> ir.Table:
+    """Return each segment value and `held_from`, the number of the first day on which a user has it."""
+    segments = user_segments(users, accounts)
+    signups = ma.one_row_per_entity(users, ["user_id", "signup_date"])
+    segments = segments.inner_join(signups, "user_id")
+    first_day = ibis.greatest(segments.valid_from, ma.day_number(segments.signup_date))
+    segments = segments.mutate(first_day=first_day)
+    segments = segments.filter(segments.first_day <= segments.valid_to)
+    return ma.materialized(
+        segments.group_by(*SEGMENT).aggregate(held_from=segments.first_day.min())
     )
 
 
@@ -101,7 +113,28 @@ def users_active(
     `activity` is silver_daily_user_activity for the window and the `days - 1` days before it.
     """
     presence = sliding_presence(active_days(activity), keys=["user_id"], days=days)
-    changes = _by_segment(from_first_day(presence, window), users, accounts)
+    in_order = ibis.window(group_by="user_id", order_by="day")
+    spans = presence.mutate(until_day=presence.day.lead().over(in_order))
+    spans = spans.filter(spans.change > 0)
+    segments = user_segments(users, accounts)
+    joined = spans.inner_join(
+        segments,
+        [
+            "user_id",
+            spans.day <= segments.valid_to,
+            (spans.until_day > segments.valid_from).fill_null(True),
+        ],
+    )
+    # A user leaves a segment when a version ends, and enters that of the next version.
+    joined = joined.mutate(
+        from_day=ibis.greatest(joined.day, joined.valid_from),
+        to_day=ibis.least(joined.until_day, joined.valid_to + 1),
+    )
+    changes = joined.select(*SEGMENT, day="from_day", change=ibis.literal(1, "int64")).union(
+        joined.select(*SEGMENT, day="to_day", change=ibis.literal(-1, "int64"))
+    )
+    changes = from_first_day(changes, window)
+    changes = changes.group_by(*SEGMENT, "day").aggregate(change=changes.change.sum().cast("int64"))
     grid = _grid(users, accounts, window)
     return running_totals(changes, grid, keys=SEGMENT, values=["change"]).rename(
         **{metric: "change"}
@@ -116,21 +149,18 @@ def created_by_segment(
     `facts` has one row per creation: `user_id` and `created_on`.
     """
     by_day = facts.group_by("user_id", day=ma.day_number(facts.created_on))
-    changes = _by_segment(by_day.aggregate(change=facts.count()), users, accounts)
+    by_day = by_day.aggregate(change=facts.count())
+    joined = ma.at_day(by_day, by_day.day, user_segments(users, accounts), "user_id")
+    changes = joined.group_by(*SEGMENT, "day").aggregate(change=joined.change.sum().cast("int64"))
     grid = _grid(users, accounts, window)
     counted = totals_of_day(changes, grid, keys=SEGMENT, values=["change"])
     return counted.rename(**{metric.column_name: "change"})
 
 
 def _grid(users: ir.Table, accounts: ir.Table, window: ma.Window) -> ir.Table:
-    return dates(window).cross_join(user_segments(users, accounts).drop("user_id").distinct())
-
-
-def _by_segment(changes: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
-    joined = changes.inner_join(user_segments(users, accounts), "user_id")
-    return joined.group_by("segment_dimension", "segment_value", "day").aggregate(
-        change=joined.change.sum().cast("int64")
-    )
+    every, held = dates(window), segments_held(users, accounts)
+    joined = every.inner_join(held, ma.day_number(every.metric_date) >= held.held_from)
+    return joined.drop("held_from")
 
 
 def counted_by_dimension(

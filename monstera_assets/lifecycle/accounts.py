@@ -16,7 +16,7 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.lifecycle.billing import Phase, billing_intervals
-from monstera_assets.lifecycle.expressions import materialized, union_by_name
+from monstera_assets.lifecycle.expressions import left_joined, materialized, union_by_name
 from monstera_assets.lifecycle.intervals import (
     ALWAYS,
     FOREVER,
@@ -28,6 +28,7 @@ from monstera_assets.lifecycle.intervals import (
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import AccountState, FrozenReason, HealthBand
+from monstera_assets.lifecycle.versions import at_day, memberships, one_row_per_entity
 
 _NUMBER = "account_number"
 
@@ -73,8 +74,9 @@ def account_intervals(
         `seats`, `revenue`, `renewal_day`, `state_since` and `event_id` (the subscription event on the
         first day, if any).
     """
+    created = one_row_per_entity(accounts, ["account_id", "created_date"])
     created = numbered(
-        accounts.select("account_id", created_day=day_number(accounts.created_date)),
+        created.select("account_id", created_day=day_number(created.created_date)),
         by=["account_id"],
         number=_NUMBER,
     )
@@ -113,22 +115,25 @@ def _with_all_seats(
     Adds what contracts are compared by: `rank` (null if the tier has none) and `compared_seats` (null
     if the seats are filled in or not counted).
     """
-    people = users.inner_join(created, "account_id")
     deletions = subscription_events.filter(
         subscription_events.event_type == "user_deleted", subscription_events.entity_type == "user"
     )
     deletions = deletions.group_by(user_id=deletions.entity_id).aggregate(
         deleted_day=day_number(deletions.event_date.min())
     )
-    leavers = people.inner_join(deletions, "user_id")
+    signups = one_row_per_entity(users, ["user_id", "signup_date"])
+    people = left_joined(
+        memberships(users).inner_join(signups, "user_id"), deletions, on=["user_id"]
+    )
+    people = people.inner_join(created, "account_id").mutate(
+        from_day=ibis.greatest(ibis._.valid_from, day_number(ibis._.signup_date)),
+        until_day=ibis.least(ibis._.valid_to + 1, ibis._.deleted_day),
+    )
+    people = people.filter(people.from_day < people.until_day)
     changes = ibis.union(
         created.select(_NUMBER, day=ibis.literal(ALWAYS, "int64"), users=ibis.literal(0, "int64")),
-        people.select(
-            _NUMBER,
-            day=day_number(people.signup_date),
-            users=ibis.literal(1, "int64"),
-        ),
-        leavers.select(_NUMBER, day="deleted_day", users=ibis.literal(-1, "int64")),
+        people.select(_NUMBER, day="from_day", users=ibis.literal(1, "int64")),
+        people.select(_NUMBER, day="until_day", users=ibis.literal(-1, "int64")),
     )
     is_stated = contract.seats.notnull()
     unstated = materialized(contract.filter(~is_stated).mutate(contract_from=ibis._.valid_from))
@@ -217,7 +222,8 @@ def _with_contract(days: ir.Table, contract: ir.Table) -> ir.Table:
 def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> ir.Table:
     """Return the daily changes in each account's activity.
 
-    What an account's users did before its creation is not the account's activity.
+    Activity belongs to the account of its day. What users did before the account's creation is not the
+    account's activity.
 
     Returns:
         One row per account and `day`: the changes `seats_in_use`, `products_in_use`,
@@ -225,12 +231,14 @@ def _changes_of_use(activity: ir.Table, users: ir.Table, created: ir.Table) -> i
         (the day itself if the account had a qualifying event or first used another product,
         respectively).
     """
-    people = numbered(users.select("user_id", "account_id"), by=["user_id"], number="user_number")
-    people = people.inner_join(created, "account_id").select(
-        "user_id", "user_number", _NUMBER, "created_day"
+    people = numbered(one_row_per_entity(users, ["user_id"]), by=["user_id"], number="user_number")
+    people = people.inner_join(memberships(users), "user_id").inner_join(created, "account_id")
+    people = people.select(
+        *("user_id", "user_number", _NUMBER, "valid_to"),
+        valid_from=ibis.greatest(people.valid_from, people.created_day),
     )
-    used = activity.filter(activity.qualifying_events > 0).inner_join(people, "user_id")
-    used = used.filter(day_number(used.activity_date) >= used.created_day)
+    used = activity.filter(activity.qualifying_events > 0)
+    used = at_day(used, day_number(used.activity_date), people, "user_id")
     used = used.select(
         _NUMBER,
         "user_number",

@@ -86,7 +86,7 @@ class Facts:
         reached: one row per user, person reached and day, going back 90 days from each day: `user_id`,
             `person`, `day`.
         runs: workflow runs as of the end of the window: `user_id`, `started_day`, `completed_day`.
-        users: `user_id`, `acquisition_source`, `signup_day`.
+        users: `user_id`, `signup_day`.
         features_of_product: number of features in each product: `product_id`, `features`.
     """
 

@@ -12,6 +12,9 @@ term, so each term is evaluated for both cases. A term keeps the pause, drops it
 with the subscription. The latest term with the same outcome in both cases determines which case
 applies. A single window function over the terms finds this term.
 
+Values that no event sets come from the account's version of the day. A new version is therefore a step
+between the events.
+
 Days are represented as numbers (see `intervals`).
 """
 
@@ -23,15 +26,16 @@ import ibis
 import ibis.expr.types as ir
 
 from monstera_assets.lifecycle.expressions import left_joined, materialized, union_by_name
-from monstera_assets.lifecycle.intervals import FOREVER, day_number
+from monstera_assets.lifecycle.intervals import ALWAYS, FOREVER, day_number
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import DunningType, FrozenReason
+from monstera_assets.lifecycle.versions import at_day, one_row_per_entity, version_intervals
 
 _STARTED, _RENEWED = "subscription_started", "subscription_renewed"
 _FAILED, _RECOVERED = "payment_failed", "payment_recovered"
 _PAUSED, _RESUMED = "subscription_paused", "subscription_resumed"
 _CANCELLED = "subscription_cancelled"
-_FIRST_PAYMENT = "first_payment"
+_FIRST_PAYMENT, _NEW_VERSION = "first_payment", "new_version"
 _OPENERS = (_STARTED, _RENEWED, _FIRST_PAYMENT)
 _TRIAL = "trial"
 
@@ -280,17 +284,19 @@ def billing_intervals(
         **never_paid,
     )
     first = every_step.group_by("account_id").aggregate(first_day=every_step.day.min())
-    before = left_joined(accounts, first, on=["account_id"])
-    without_events = before.select(
+    versions = version_intervals(accounts, "account_id", ["total_seats"])
+    before = left_joined(versions.filter(versions.valid_from == ALWAYS), first, on=["account_id"])
+    without_steps = before.select(
         "account_id",
+        "valid_from",
         seats=before.total_seats,
-        valid_from=day_number(before.created_date),
         valid_to=(before.first_day - 1).fill_null(FOREVER),
         **never_paid,
     )
-    known = union_by_name(paid, lapsed, in_trial, without_events)
-    created = day_number(accounts.created_date)
-    known = known.inner_join(accounts.select("account_id", created_day=created), "account_id")
+    known = union_by_name(paid, lapsed, in_trial, without_steps)
+    created = one_row_per_entity(accounts, ["account_id", "created_date"])
+    created = created.select("account_id", created_day=day_number(created.created_date))
+    known = known.inner_join(created, "account_id")
     known = known.mutate(valid_from=ibis.greatest(known.valid_from, known.created_day))
     return materialized(known.filter(known.valid_from <= known.valid_to).drop("created_day"))
 
@@ -300,7 +306,7 @@ def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.
 
     Events on a lapsed subscription are dropped. Each value comes from the latest event that provides
     it, even if the event precedes the first payment. Until an event provides a value, the value from
-    the accounts table applies.
+    the account's version of the day applies.
     """
     term = terms.select("account_id", "term", "ends_on", "begins_paused", "returned_on")
     steps = left_joined(steps, term, on=["account_id", "term"])
@@ -323,14 +329,17 @@ def _contract_steps(accounts: ir.Table, steps: ir.Table, terms: ir.Table) -> ir.
     first = paying.group_by("account_id").aggregate(first_paid_day=paying.day.min())
     in_effect = left_joined(in_effect, first, on=["account_id"])
     in_table = {
-        "seats": accounts.total_seats,
-        "revenue": accounts.monthly_recurring_revenue,
-        "tier": accounts.subscription_tier,
+        "seats": "total_seats",
+        "revenue": "monthly_recurring_revenue",
+        "tier": "subscription_tier",
     }
-    table = accounts.select("account_id", **{f"table_{name}": in_table[name] for name in in_table})
-    in_effect = in_effect.inner_join(table, "account_id")
+    versions = version_intervals(accounts, "account_id", list(in_table.values()))
+    in_effect = at_day(in_effect, in_effect.day, versions, "account_id")
     return in_effect.mutate(
-        **{name: ibis.coalesce(in_effect[name], in_effect[f"table_{name}"]) for name in in_table}
+        **{
+            name: ibis.coalesce(in_effect[name], in_effect[there])
+            for name, there in in_table.items()
+        }
     )
 
 
@@ -343,21 +352,23 @@ def carry_forward(table: ir.Table, column: str, *, group_by: list[str], order_by
 
 
 def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
-    """Return one row per account and subscription event, with the values that apply after it.
+    """Return one row per account and event or new version, with the values that apply after it.
 
-    Columns: `account_id`, `event_id`, `step` (the event's position among the account's events),
+    Columns: `account_id`, `event_id`, `step` (the row's position among the account's rows),
     `term` (0 before the first payment), `event_type`, `day`, `holds_until` (the day before the next
     event), `term_last`, `effective_day` (of a cancellation), `renewal_day`, `failure_open`,
     `open_failures`, `failure_since`, `failure_event_id`, `closing_event_id`, `closing_step` and
     `closing_day` (of the event that closes the failures), `grace_until` (of the latest failure),
     `paused` (null until an event in the term determines it), and the values of the event itself:
     `seats`, `revenue`, `tier`, `pause_reason`. A row applies at the end of each day from `day`
-    through `holds_until`. If an account has several events on one day, only the row for the last
-    event covers any days.
+    through `holds_until`. If an account has several rows on one day, only the last one covers any
+    days.
     """
     events = _events(accounts, subscription_events)
-    ordered = ibis.window(group_by="account_id", order_by=["at", "event_id"])
-    so_far = ibis.cumulative_window(group_by="account_id", order_by=["at", "event_id"])
+    # A version has no time, so it comes before the events of its first day.
+    order_by = ["day", ibis.asc(events["at"], nulls_first=True), "event_id"]
+    ordered = ibis.window(group_by="account_id", order_by=order_by)
+    so_far = ibis.cumulative_window(group_by="account_id", order_by=order_by)
     opens = events.event_type.isin(_OPENERS)
     closes = opens | (events.event_type == _RECOVERED)
     steps = events.mutate(
@@ -378,10 +389,16 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     steps = carry_forward(
         steps, "renewal_day", group_by=["account_id", "known_in"], order_by="step"
     )
-    steps = steps.mutate(renewal_day=ibis.coalesce(steps.renewal_day, steps.table_renewal_day))
     for column in ("renewal_day", "paused"):
         steps = carry_forward(steps, column, group_by=["account_id", "term"], order_by="step")
-    steps = materialized(steps)
+    versions = version_intervals(accounts, "account_id", ["contract_renewal_date"])
+    steps = at_day(steps, steps.day, versions, "account_id")
+    in_term = ibis.window(group_by=["account_id", "term"])
+    without_event = (steps.event_type == _FIRST_PAYMENT).max().over(in_term)
+    table_renewal_day = ibis.ifelse(without_event, day_number(steps.contract_renewal_date), None)
+    steps = materialized(
+        steps.mutate(renewal_day=ibis.coalesce(steps.renewal_day, table_renewal_day))
+    )
 
     failed = steps.event_type == _FAILED
     run = ibis.window(group_by=["account_id", "run"])
@@ -412,7 +429,7 @@ def _steps(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
 
 
 def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
-    """Return account subscription events, and first payments recorded only in the accounts table."""
+    """Return account subscription events, first payments without an event, and new versions."""
     known = subscription_events.filter(subscription_events.entity_type == "account")
     known = known.select(
         account_id=known.entity_id,
@@ -430,7 +447,8 @@ def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
     )
     openings = known.filter(known.event_type.isin((_STARTED, _RENEWED)))
     opened = openings.group_by("account_id").aggregate(opened_at=openings["at"].min())
-    paid = accounts.filter(accounts.first_paid_at.notnull()).left_join(opened, "account_id")
+    paid = one_row_per_entity(accounts, ["account_id", "first_paid_at", "first_paid_date"])
+    paid = paid.filter(paid.first_paid_at.notnull()).left_join(opened, "account_id")
     paid = paid.filter(paid.opened_at.isnull() | (paid.first_paid_at <= paid.opened_at))
     first_payments = paid.select(
         "account_id",
@@ -438,6 +456,12 @@ def _events(accounts: ir.Table, subscription_events: ir.Table) -> ir.Table:
         at=paid.first_paid_at,
         event_type=ibis.literal(_FIRST_PAYMENT),
         day=day_number(paid.first_paid_date),
-        table_renewal_day=day_number(paid.contract_renewal_date),
     )
-    return union_by_name(known, first_payments)
+    versions = version_intervals(accounts, "account_id", [])
+    versions = versions.filter(versions.valid_from > ALWAYS).select(
+        "account_id",
+        event_id=ibis.literal(""),
+        event_type=ibis.literal(_NEW_VERSION),
+        day="valid_from",
+    )
+    return union_by_name(known, first_payments, versions)

@@ -23,6 +23,7 @@ from monstera_assets.lifecycle.intervals import (
 )
 from monstera_assets.lifecycle.policy import LifecyclePolicy
 from monstera_assets.lifecycle.states import UserState
+from monstera_assets.lifecycle.versions import memberships, one_row_per_entity
 
 PLATFORM_LABELS = ActivityLabels(
     *(UserState.NEW, UserState.ACTIVE, UserState.DORMANT, UserState.CHURNED),
@@ -48,18 +49,28 @@ def platform_intervals(
         activity day), `total_qualifying_events` and `triggering_event_id` (on the first day of the
         interval; null if the state did not change or changed only because time passed).
     """
-    people = users.select("user_id", "account_id", "signup_date")
+    people = one_row_per_entity(users, ["user_id", "signup_date"])
     people = numbered(people, by=["user_id"], number="user_number")
+    accounts_of_users = memberships(users).inner_join(people, "user_id")
     days = _qualifying_days(activity, people, policy)
     starts = _starts(people, policy)
     states = activity_intervals(starts, days, keys=["user_number"], labels=PLATFORM_LABELS)
-    states = states.inner_join(people.select("user_number", "account_id"), "user_number")
+    states = overlay(states, accounts_of_users, keys=["user_number"], columns=["account_id"])
+    dunning = fill_gaps(
+        dunning_intervals(accounts, subscription_events, policy), keys=["account_id"]
+    )
     states = overlay(
         states,
-        fill_gaps(dunning_intervals(accounts, subscription_events, policy), keys=["account_id"]),
+        dunning.mutate(dunning_from=dunning.valid_from),
         keys=["account_id"],
-        columns=["dunning_type", "dunning_since", "begun_by_event_id"],
-    ).rename(dunning_event_id="begun_by_event_id")
+        columns=["dunning_type", "dunning_since", "dunning_from", "begun_by_event_id"],
+    )
+    # An event of the new account does not explain a change on the day on which a user joins it.
+    states = states.mutate(
+        dunning_event_id=ibis.ifelse(
+            states.dunning_from == states.valid_from, states.begun_by_event_id, None
+        )
+    ).drop("dunning_from", "begun_by_event_id")
     states = overlay(
         states,
         fill_gaps(_deletions(subscription_events, people), keys=["user_number"]),

@@ -82,7 +82,9 @@ def silver_account_churn_features(
     lapses = _lapses(history, as_of, oldest)
     rows = ma.left_joined(rows, *before, lapses, on=["account_id", "snapshot"])
     rows = rows.inner_join(
-        bronze_accounts.select("account_id", created_on=ibis._.created_date),
+        ma.one_row_per_entity(bronze_accounts, ["account_id", "created_date"]).rename(
+            created_on="created_date"
+        ),
         "account_id",
     )
     return rows.mutate(

@@ -53,10 +53,9 @@ def accounts_table_is_up_to_date(
         "monthly_recurring_revenue": "table_revenue",
         "contract_renewal_date": "table_renewal_date",
     }
-    accounts = bronze_accounts.select(
-        "account_id", **{there: bronze_accounts[name] for name, there in in_table.items()}
-    )
-    both = paid.inner_join(accounts, "account_id")
+    accounts = ma.version_intervals(bronze_accounts, "account_id", list(in_table))
+    accounts = accounts.rename({there: name for name, there in in_table.items()})
+    both = ma.at_day(paid, ma.day_number(paid.as_of_date), accounts, "account_id")
     # Without stated seats, the current seats are the number of users.
     both = both.mutate(table_seats=ibis.coalesce(both.table_seats, both.total_seats))
     return both.filter(

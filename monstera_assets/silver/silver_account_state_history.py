@@ -39,8 +39,8 @@ def one_row_per_account_and_day(
     silver_account_state_history: ir.Table, bronze_accounts: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Each account has exactly one row per day since its creation."""
-    created = bronze_accounts.created_date
-    starts = bronze_accounts.select("account_id", start_date=created)
+    created = ma.one_row_per_entity(bronze_accounts, ["account_id", "created_date"])
+    starts = created.rename(start_date="created_date")
     return state_tables.days_not_in_history(
         silver_account_state_history, starts, ["account_id"], window
     )
@@ -81,11 +81,11 @@ def seats_recomputed_from_raw_events(
     events = bronze_events.filter(
         bronze_events.is_qualifying_event, bronze_events.entity_type == "user"
     )
-    created = bronze_accounts.select("account_id", created_date=bronze_accounts.created_date)
-    people = bronze_users.inner_join(created, "account_id")
-    seen = events.inner_join(people, events.entity_id == people.user_id)
-    seen = seen.filter(seen.event_date >= seen.created_date)
-    seen = seen.select("account_id", "user_id", seen_on=seen.event_date).distinct()
+    created = ma.one_row_per_entity(bronze_accounts, ["account_id", "created_date"])
+    people = ma.memberships(bronze_users).inner_join(created, "account_id")
+    seen = events.select(user_id="entity_id", seen_on="event_date").distinct()
+    seen = ma.at_day(seen, ma.day_number(seen.seen_on), people, "user_id")
+    seen = seen.filter(seen.seen_on >= seen.created_date)
     days_ago = ma.day_number(dates.snapshot_date) - ma.day_number(seen.seen_on)
     counted = dates.inner_join(seen, days_ago.between(0, 29))
     counted = counted.group_by("account_id", "snapshot_date").aggregate(

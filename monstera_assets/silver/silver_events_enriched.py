@@ -23,7 +23,7 @@ TABLE = ma.declare_table(
     "silver_events_enriched",
     grain="one event",
     description="Which product, user and account does each accepted event belong to? User and"
-    " account attributes come from the latest rows and are null for events of other entity types.",
+    " account attributes are those of the event's day and are null for other entity types.",
     key=("event_id",),
     partition_column="event_date",
     takes_earlier_rows=True,
@@ -64,12 +64,18 @@ def silver_events_enriched(
 ) -> ir.Table:
     """Join the events to the catalog, users and accounts."""
     nodes = product_of_node(bronze_product_catalog).rename(rolled_up_product_id="product_id")
-    people = bronze_users.inner_join(
-        bronze_accounts.select("account_id", account_tier="subscription_tier"), "account_id"
-    ).select("user_id", *_OF_USERS, signup_day=ma.day_number(bronze_users.signup_date))
+    signups = ma.one_row_per_entity(bronze_users, ["user_id", "signup_date"])
+    people = ma.user_dimensions(bronze_users, bronze_accounts).inner_join(signups, "user_id")
+    people = people.mutate(signup_day=ma.day_number(people.signup_date)).drop("signup_date")
     events = bronze_events.left_join(nodes, bronze_events.product_id == nodes.node_id)
     events = events.left_join(
-        people, [events.entity_id == people.user_id, events.entity_type == "user"]
+        people,
+        [
+            events.entity_id == people.user_id,
+            events.entity_type == "user",
+            ma.day_number(events.event_date) >= people.valid_from,
+            ma.day_number(events.event_date) <= people.valid_to,
+        ],
     )
     return events.select(
         *_KEPT,

@@ -132,7 +132,12 @@ def silver_user_churn_features(
         *("is_dunning", "days_since_signup", "total_qualifying_events"),
         days_quiet="days_since_last_qualifying_event",
     )
-    users = users.inner_join(bronze_users.select("user_id", "account_id", "country"), "user_id")
+    users = ma.at_day(
+        users,
+        ma.day_number(users.snapshot_date),
+        ma.version_intervals(bronze_users, "user_id", ["account_id", "country"]),
+        "user_id",
+    )
     users = feature_snapshots.sampled(users, _SAMPLED_BY, "user_id", policy.churn)
     active_days = _active_days(silver_daily_user_activity, as_of, oldest)
     users = ma.left_joined(users, outcome, active_days, on=["user_id", "snapshot"])

@@ -53,7 +53,7 @@ def silver_user_product_adoptions(
     """Number each user's adopted products in the order of first access."""
     states = silver_user_product_states
     adopted = states.filter(states.current_state != ma.ProductState.NEVER_ADOPTED)
-    signups = bronze_users.select("user_id", signup_date=bronze_users.signup_date)
+    signups = ma.one_row_per_entity(bronze_users, ["user_id", "signup_date"])
     adopted = adopted.inner_join(signups, "user_id").mutate(adoption_date=adopted.first_access_date)
     in_order = ibis.window(group_by="user_id", order_by=["first_access_at", "product_id"])
     of_user = ibis.window(group_by="user_id")

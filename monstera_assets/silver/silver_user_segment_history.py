@@ -10,7 +10,7 @@ from monstera_assets.bronze.bronze_product_catalog import feature_of_node
 from monstera_assets.bronze.json_text import text_at
 from monstera_assets.lifecycle import behavior
 from monstera_assets.lifecycle.behavior import RECENT_DAYS
-from monstera_assets.lifecycle.intervals import on_each_day
+from monstera_assets.lifecycle.intervals import on_each_day, overlay
 from monstera_assets.lifecycle.policy import SegmentPolicy
 from monstera_assets.lifecycle.products import IN_USE
 from monstera_assets.lifecycle.segments import (
@@ -132,7 +132,7 @@ def silver_user_segment_history(
     """Compute intervals of constant behavior, expand them to days and assign the segments."""
     features = feature_of_node(bronze_product_catalog)
     features = features.filter(features.node_id == features.feature_id)
-    signup_day = ma.day_number(bronze_users.signup_date)
+    users = ma.one_row_per_entity(bronze_users, ["user_id", "signup_date"])
     facts = behavior.Facts.of(
         silver_daily_user_activity,
         silver_daily_user_feature_activity,
@@ -141,10 +141,12 @@ def silver_user_segment_history(
         window.first,
         reached=_reached(silver_events_enriched, policy.segments),
         runs=_recent_runs(silver_workflow_runs, window),
-        users=bronze_users.select("user_id", "acquisition_source", signup_day=signup_day),
+        users=users.select("user_id", signup_day=ma.day_number(users.signup_date)),
         features_of_product=features.group_by("product_id").aggregate(features=features.count()),
     )
     intervals = behavior.behavior_intervals(facts, policy, window.first, window.last)
+    sources = ma.version_intervals(bronze_users, "user_id", ["acquisition_source"])
+    intervals = overlay(intervals, sources, keys=["user_id"], columns=["acquisition_source"])
     labelled = with_segments(_at(intervals, intervals.valid_from), policy)
     days = on_each_day(labelled, window.first, window.last, day_column="day")
     return _at(days, days.day).select(

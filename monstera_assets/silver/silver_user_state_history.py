@@ -49,7 +49,8 @@ def one_row_per_user_and_day(
     silver_user_state_history: ir.Table, bronze_users: ir.Table, *, window: ma.Window
 ) -> ir.Table:
     """Each user has exactly one row per day since signup and no earlier rows."""
-    starts = bronze_users.select("user_id", start_date=bronze_users.signup_date)
+    starts = ma.one_row_per_entity(bronze_users, ["user_id", "signup_date"])
+    starts = starts.rename(start_date="signup_date")
     return state_tables.days_not_in_history(silver_user_state_history, starts, ["user_id"], window)
 
 

@@ -60,13 +60,14 @@ def states_recomputed_from_facts(
     """On the run's last day, states match those computed directly from the framework's rules."""
     day, events = window.last, bronze_subscription_events
     use = _use(silver_daily_user_activity, day, ["user_id"]).drop("start_date")
-    users = bronze_users.select("user_id", "account_id", start_date=bronze_users.signup_date)
+    users = _versions_on(bronze_users, "user_id", day)
+    users = users.select("user_id", "account_id", start_date="signup_date")
     users = users.filter(users.start_date <= day)
     deletions = events.filter(
         events.event_type == "user_deleted", events.entity_type == "user", events.event_date <= day
     )
     deleted = deletions.select(user_id="entity_id", is_deleted=ibis.literal(value=True)).distinct()
-    contracts = _contracts(_steps(bronze_accounts, events, policy), day)
+    contracts = _contracts(_steps(bronze_accounts, events, policy), bronze_accounts, day)
     users = left_joined(users, use, deleted, on=["user_id"])
     users = left_joined(
         users, contracts.select("account_id", "failures", "grace_until"), on=["account_id"]
@@ -242,17 +243,17 @@ def account_states_recomputed_from_facts(
     `state_reason` is not compared.
     """
     day = window.last
-    accounts = bronze_accounts.select("account_id", created_date=bronze_accounts.created_date)
+    accounts = bronze_accounts.select("account_id", "created_date").distinct()
     accounts = accounts.filter(accounts.created_date <= day)
     steps = _steps(bronze_accounts, bronze_subscription_events, policy)
-    then = _contracts(steps, _days_before(day, 30))
+    then = _contracts(steps, bronze_accounts, _days_before(day, 30))
     then = then.filter(then.phase == "paid").select(
         "account_id", revenue_then="revenue", tier_then="tier", seats_then="seats"
     )
-    seats = _seats(steps, accounts, bronze_users, bronze_subscription_events, day)
+    seats = _seats(steps, bronze_accounts, bronze_users, bronze_subscription_events, day)
     a = left_joined(
         accounts,
-        _contracts(steps, day),
+        _contracts(steps, bronze_accounts, day),
         then,
         _use_of_accounts(silver_daily_user_activity, bronze_users, accounts, day),
         seats,
@@ -376,7 +377,9 @@ def _use_of_accounts(
 ) -> ir.Table:
     """Return each account's qualifying activity from its creation through the end of the day."""
     used = activity.filter(activity.qualifying_events > 0, activity.activity_date <= day)
-    used = used.inner_join(users.select("user_id", "account_id"), "user_id")
+    members = _members(users)
+    belongs = (used.activity_date >= members.joined_on) & (used.activity_date < members.left_on)
+    used = used.inner_join(members, ["user_id", belongs]).drop("user_id_right")
     used = used.inner_join(accounts, "account_id")
     used = used.filter(used.activity_date >= used.created_date)
     days_ago = day.delta(used.activity_date, unit="day")
@@ -405,47 +408,58 @@ def _use_of_accounts(
 
 _DATES = (
     *("day", "first_paid_on", "ended_on", "returned_on", "failing_since", "grace_until"),
-    *("cancelled_on", "renewal_date", "ends_on"),
+    *("cancelled_on", "set_renewal_date", "table_renewal_date", "renewal_date", "ends_on"),
 )
 _STEP = {
     **dict.fromkeys(("account_id", "phase", "pause_reason", "tier"), "string"),
     **dict.fromkeys(("n", "failures", "seats"), "int64"),
     **dict.fromkeys(_DATES, "date"),
-    "is_paused": "boolean",
+    **dict.fromkeys(("is_paused", "has_started"), "boolean"),
     "revenue": "decimal(18, 2)",
 }
 
 
 def _steps(accounts: ir.Table, events: ir.Table, policy: LifecyclePolicy) -> ir.Table:
-    """Return each account's contract after each event and after the first payment.
+    """Return each account's contract after each event, first payment and new version.
 
     Step 0 is the contract before any event. A subscription can also end without an event: it ends
-    on `ends_on` unless an event comes first. Later events apply to a lapsed subscription.
+    on `ends_on` unless an event comes first. Later events apply to a lapsed subscription. The tier,
+    seats and revenue are null until an event sets them.
     """
     text = f"""
 SELECT * FROM (WITH RECURSIVE facts AS (
     SELECT entity_id AS account_id, event_timestamp AS moment, event_date AS event_day, event_id,
         event_type AS kind, contract_renewal_date, effective_date, grace_until, pause_reason,
-        subscription_tier, total_seats, monthly_recurring_revenue
+        subscription_tier, total_seats, monthly_recurring_revenue, NULL::DATE AS table_renewal_date
     FROM {_name(events)} WHERE entity_type = 'account'
     UNION ALL
-    SELECT account_id, first_paid_at, first_paid_date, '', 'first_payment', NULL, NULL, NULL, NULL,
-        NULL, NULL, NULL
+    SELECT DISTINCT account_id, first_paid_at, first_paid_date, '', 'first_payment', NULL::DATE,
+        NULL::DATE, NULL::DATE, NULL, NULL, NULL::BIGINT, NULL::DECIMAL(18, 2), NULL::DATE
     FROM {_name(accounts)} WHERE first_paid_at IS NOT NULL
+    UNION ALL
+    SELECT account_id, NULL, valid_from, '', 'new_version', NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        contract_renewal_date
+    FROM {_name(accounts)} QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY valid_from) > 1
 ), events AS (
     SELECT *, kind IN ('subscription_started', 'subscription_renewed') AS starts,
-        row_number() OVER (PARTITION BY account_id ORDER BY moment, event_id) AS event_number
+        row_number() OVER (
+            PARTITION BY account_id ORDER BY event_day, moment NULLS FIRST, event_id
+        ) AS event_number
     FROM facts
 ), steps AS (
     SELECT account_id, 0::BIGINT AS n, DATE '0001-01-01' AS day, 'never_paid' AS phase,
         NULL::DATE AS first_paid_on, NULL::DATE AS ended_on, NULL::DATE AS returned_on,
         0::BIGINT AS failures, NULL::DATE AS failing_since, NULL::DATE AS grace_until,
         false AS is_paused, NULL::VARCHAR AS pause_reason, NULL::DATE AS cancelled_on,
-        subscription_tier AS tier, total_seats AS seats, monthly_recurring_revenue AS revenue,
-        contract_renewal_date AS renewal_date, NULL::DATE AS ends_on
+        NULL::VARCHAR AS tier, NULL::BIGINT AS seats, NULL::DECIMAL(18, 2) AS revenue,
+        NULL::DATE AS set_renewal_date, contract_renewal_date AS table_renewal_date,
+        false AS has_started, NULL::DATE AS renewal_date, NULL::DATE AS ends_on
     FROM {_name(accounts)}
+    QUALIFY row_number() OVER (PARTITION BY account_id ORDER BY valid_from) = 1
     UNION ALL
-    SELECT *,
+    SELECT *, coalesce(
+            set_renewal_date, CASE WHEN NOT has_started THEN table_renewal_date END
+        ) AS renewal_date,
         CASE WHEN phase = 'paid' THEN least(
             CASE WHEN cancelled_on IS NOT NULL THEN greatest(day, cancelled_on) END,
             CASE WHEN failures = 0 AND NOT is_paused AND renewal_date IS NOT NULL
@@ -479,8 +493,11 @@ SELECT * FROM (WITH RECURSIVE facts AS (
             coalesce(CASE WHEN takes_effect THEN total_seats END, seats) AS seats,
             coalesce(CASE WHEN takes_effect THEN monthly_recurring_revenue END, revenue) AS revenue,
             CASE WHEN starts THEN contract_renewal_date
-                WHEN takes_effect THEN coalesce(contract_renewal_date, renewal_date)
-                ELSE renewal_date END AS renewal_date
+                WHEN takes_effect THEN coalesce(contract_renewal_date, set_renewal_date)
+                ELSE set_renewal_date END AS set_renewal_date,
+            CASE WHEN kind = 'new_version' THEN event_table_renewal_date
+                ELSE table_renewal_date END AS table_renewal_date,
+            has_started OR starts AS has_started
         FROM (
             SELECT *, starts OR was <> 'lapsed' AS takes_effect,
                 starts OR (kind = 'first_payment' AND was = 'never_paid') AS pays
@@ -489,6 +506,7 @@ SELECT * FROM (WITH RECURSIVE facts AS (
                     effective_date, events.grace_until AS event_grace_until,
                     events.pause_reason AS event_pause_reason, subscription_tier, total_seats,
                     monthly_recurring_revenue,
+                    events.table_renewal_date AS event_table_renewal_date,
                     CASE WHEN ends_on < event_day THEN 'lapsed' ELSE phase END AS was,
                     CASE WHEN ends_on < event_day THEN ends_on ELSE ended_on END AS lapsed_on
                 FROM steps JOIN events
@@ -502,16 +520,68 @@ SELECT * FROM steps) AS contracts
     return materialized(ops.SQLQueryResult(text, ibis.schema(_STEP), None).to_expr())
 
 
-def _contracts(steps: ir.Table, day: ir.DateValue) -> ir.Table:
+def _versions_on(versions: ir.Table, key: str, day: ir.DateValue) -> ir.Table:
+    """Return each entity's version on a day: the latest by then or, if there is none, the first."""
+    is_later = versions.valid_from > day
+    age = day.delta(versions.valid_from, unit="day").abs()
+    in_order = ibis.window(group_by=key, order_by=[is_later, age])
+    ranked = versions.mutate(place=ibis.row_number().over(in_order))
+    return ranked.filter(ranked.place == 0).drop("place")
+
+
+def _members(users: ir.Table) -> ir.Table:
+    """Return the days on which each user belongs to an account: from `joined_on` until `left_on`."""
+    by_user = ibis.window(group_by="user_id", order_by="valid_from")
+    is_first = ibis.row_number().over(by_user) == 0
+    return users.select(
+        *("user_id", "account_id", "signup_date"),
+        joined_on=ibis.ifelse(is_first, ibis.date(1, 1, 1), users.valid_from),
+        left_on=users.valid_from.lead().over(by_user).fill_null(ibis.date(9999, 12, 31)),
+    )
+
+
+_IN_TABLE = {
+    "tier": "subscription_tier",
+    "seats": "total_seats",
+    "revenue": "monthly_recurring_revenue",
+}
+
+
+def _with_values_of_table(contracts: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.Table:
+    """Fill in what no event has set from the version of a day or, once lapsed, of the last paid day.
+
+    Args:
+        contracts: contracts, with `ended_on` (null unless lapsed).
+        accounts: bronze_accounts.
+        day: the day.
+    """
+    by_account = ibis.window(group_by="account_id", order_by="valid_from")
+    versions = accounts.select(
+        "account_id",
+        "valid_from",
+        *_IN_TABLE.values(),
+        is_first=ibis.row_number().over(by_account) == 0,
+        until=accounts.valid_from.lead().over(by_account).fill_null(ibis.date(9999, 12, 31)),
+    )
+    of_day = ibis.coalesce(contracts.ended_on, day)
+    applies = (versions.is_first | (versions.valid_from <= of_day)) & (versions.until > of_day)
+    both = contracts.inner_join(versions, ["account_id", applies])
+    return both.mutate(
+        **{name: ibis.coalesce(both[name], both[there]) for name, there in _IN_TABLE.items()}
+    ).select(contracts.columns)
+
+
+def _contracts(steps: ir.Table, accounts: ir.Table, day: ir.DateValue) -> ir.Table:
     steps = steps.filter(steps.day <= day)
     last = steps.group_by("account_id").aggregate(n=steps.n.max())
     known = steps.semi_join(last, ["account_id", "n"])
     has_lapsed = (known.ends_on < day).fill_null(False)
-    return known.mutate(
+    known = known.mutate(
         phase=ibis.ifelse(has_lapsed, "lapsed", known.phase),
         ended_on=ibis.ifelse(has_lapsed, known.ends_on, known.ended_on),
         failures=ibis.ifelse(has_lapsed, 0, known.failures),
     ).drop("n", "day", "ends_on")
+    return _with_values_of_table(known, accounts, day)
 
 
 def _days_before(day: ir.DateValue, days: int) -> ir.DateValue:
@@ -525,19 +595,26 @@ def _seats(
     """Return each account's seats at the end of the day and their minimum over the last 30 days.
 
     On days without stated seats, the account has as many seats as users. Seats are counted on the
-    first of the 30 days and on each day on which an event or a user may have changed them.
+    first of the 30 days and on each day on which an event, a version or a user may have changed them.
     """
     next_day = steps.day.lead().over(group_by="account_id", order_by="n")
     known = steps.select(
-        "account_id", "day", "seats", next_day=next_day.fill_null(ibis.date(9999, 12, 31))
+        *("account_id", "day", "seats", "ends_on", "ended_on", "tier", "revenue"),
+        next_day=next_day.fill_null(ibis.date(9999, 12, 31)),
     )
+    versions, accounts = accounts, accounts.select("account_id", "created_date").distinct()
     deletions = events.filter(events.event_type == "user_deleted", events.entity_type == "user")
     deletions = deletions.group_by(user_id="entity_id").aggregate(
         deleted_on=deletions.event_date.min()
     )
-    left = users.inner_join(deletions, "user_id")
-    moves = users.select("account_id", moved_on=users.signup_date, users=ibis.literal(1)).union(
-        left.select("account_id", moved_on="deleted_on", users=ibis.literal(-1))
+    members = left_joined(_members(users), deletions, on=["user_id"])
+    members = members.mutate(
+        came_on=ibis.greatest(members.joined_on, members.signup_date),
+        went_on=ibis.least(members.left_on, members.deleted_on),
+    )
+    members = members.filter(members.came_on < members.went_on)
+    moves = members.select("account_id", moved_on="came_on", users=ibis.literal(1)).union(
+        members.select("account_id", moved_on="went_on", users=ibis.literal(-1))
     )
     first_day = _days_before(day, 29)
     moves = moves.group_by("account_id", moved_on=ibis.greatest(moves.moved_on, first_day))
@@ -546,6 +623,7 @@ def _seats(
         accounts.select("account_id", seen_on=ibis.greatest(accounts.created_date, first_day)),
         accounts.select("account_id", seen_on=day),
         known.select("account_id", seen_on="day"),
+        known.select("account_id", seen_on=_days_before(known.ends_on, -1)),
         moves.select("account_id", seen_on="moved_on"),
         distinct=True,
     )
@@ -553,7 +631,11 @@ def _seats(
         ibis._.seen_on.between(ibis.greatest(first_day, ibis._.created_date), day)
     )
     in_force = (known.day <= days.seen_on) & (known.next_day > days.seen_on)
-    days = days.inner_join(known, ["account_id", in_force]).select("account_id", "seen_on", "seats")
+    days = days.inner_join(known, ["account_id", in_force]).drop("account_id_right")
+    has_lapsed = (days.ends_on < days.seen_on).fill_null(False)
+    days = days.mutate(ended_on=ibis.ifelse(has_lapsed, days.ends_on, days.ended_on))
+    days = _with_values_of_table(days, versions, days.seen_on)
+    days = days.select("account_id", "seen_on", "seats")
     unstated = days.filter(days.seats.isnull())
     present = unstated.inner_join(moves, ["account_id", moves.moved_on <= unstated.seen_on])
     counts = present.group_by("account_id", "seen_on").aggregate(users=present.users.sum())

@@ -55,6 +55,7 @@ _TEXT_FORMATS = {
 }
 _COMPRESSIONS = {".gz": Compression.GZIP, ".zst": Compression.ZSTD}
 _PREFIXES = ("", "seed_")
+_DAY_KEYS = dict.fromkeys(("users", "accounts"), "snapshot_date=")
 _DAY_KEY = "event_date="
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 # Unsupported formats. Such a file is refused if it would be an input's only file.
@@ -81,8 +82,9 @@ class SourceFile:
     """One file of an input.
 
     ``relative_path`` is relative to the source folder and uses ``/`` on every system.
-    ``folder_date`` is the date of its ``event_date=`` folder, if any. If ``table`` is set, that
-    database table is read instead of a file, and ``path`` is the database file, if there is one.
+    ``folder_date`` is the date of its ``event_date=`` or ``snapshot_date=`` folder, if any. If
+    ``table`` is set, that database table is read instead of a file, and ``path`` is the database file,
+    if there is one.
     ``delimiter`` is the delimiter of CSV, or None to detect it.
     """
 
@@ -149,9 +151,10 @@ def discover_source(
     """Return the inputs in a source folder, or at another place, by name; only events is required.
 
     An input is a file ``<name>.csv``, ``.tsv``, ``.jsonl``, ``.ndjson``, ``.json`` or ``.parquet``, or
-    a folder ``<name>/`` of such files, flat or laid out by day (``event_date=2025-06-01/``), with or
-    without the prefix ``seed_``. Text files may be compressed (``.gz``, ``.zst``). A database or URL
-    (see `databases`) may take the place of the folder; its tables have these names.
+    a folder ``<name>/`` of such files, flat or laid out by day (``event_date=2025-06-01/``, or
+    ``snapshot_date=2025-06-01/`` for daily dumps of users and accounts), with or without the prefix
+    ``seed_``. Text files may be compressed (``.gz``, ``.zst``). A database or URL (see `databases`) may
+    take the place of the folder; its tables have these names.
 
     Args:
         folder: the source folder.
@@ -337,22 +340,24 @@ def _input(
 
 
 def _folder_input(root: Path, name: str, folder: str, ignored: list[IgnoredEntry]) -> SourceInput:
-    found = list(_walk(root, Path(folder), None, frozenset(), ignored))
+    key = _DAY_KEYS.get(name, _DAY_KEY)
+    found = list(_walk(root, Path(folder), key, None, frozenset(), ignored))
     files = sorted((file for file, _ in found if file), key=lambda file: file.relative_path)
     day_folders = any(day is not None for _, day in found)
     flat = [file for file in files if file.folder_date is None]
     if day_folders and flat:
         raise SourceError(
-            f"The input {name} mixes event_date= folders with files outside them, such as "
+            f"The input {name} mixes {key} folders with files outside them, such as "
             f"{flat[0].relative_path}. Move every file into the folder for its day, or do not "
             "use such folders."
         )
-    return SourceInput(name, tuple(files), by_day=day_folders)
+    return SourceInput(name, tuple(files), by_day=day_folders and key == _DAY_KEY)
 
 
 def _walk(
     root: Path,
     folder: Path,
+    key: str,
     folder_date: date | None,
     above: frozenset[Path],
     ignored: list[IgnoredEntry],
@@ -370,8 +375,8 @@ def _walk(
             continue
         relative = folder / entry.name
         if entry.is_dir():
-            day = _day(relative, folder_date)
-            yield from _walk(root, relative, day, above | {here}, ignored)
+            day = _day(relative, key, folder_date)
+            yield from _walk(root, relative, key, day, above | {here}, ignored)
         elif parts := input_format(entry.name):
             is_link = entry.is_symlink()
             yield _source_file(root, relative, parts, folder_date, is_link=is_link), folder_date
@@ -398,17 +403,17 @@ def _refuse_table(root: Path, folder: Path, names: Container[str]) -> None:
             )
 
 
-def _day(folder: Path, folder_date: date | None) -> date | None:
-    if not folder.name.startswith(_DAY_KEY):
+def _day(folder: Path, key: str, folder_date: date | None) -> date | None:
+    if not folder.name.startswith(key):
         return folder_date
-    text = folder.name.removeprefix(_DAY_KEY)
+    text = folder.name.removeprefix(key)
     try:
         if not _DAY.fullmatch(text):
             raise ValueError(text)
         day = date.fromisoformat(text)
     except ValueError as error:
         raise SourceError(
-            f"The folder {folder.as_posix()} has no readable date. Name it event_date=YYYY-MM-DD."
+            f"The folder {folder.as_posix()} has no readable date. Name it {key}YYYY-MM-DD."
         ) from error
     if folder_date is not None and folder_date != day:
         raise SourceError(

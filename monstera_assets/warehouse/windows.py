@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -36,6 +36,15 @@ class DateWindow:
 
     def __str__(self) -> str:
         return f"{self.first}" if self.first == self.last else f"{self.first} to {self.last}"
+
+
+def window_of_run(tags: Mapping[str, str]) -> DateWindow | None:
+    """Return the days in the partitions of a run with these tags, or None if it has none."""
+    day = tags.get(PARTITION_TAG)
+    first, last = tags.get(RANGE_START_TAG) or day, tags.get(RANGE_END_TAG) or day
+    if not (first and last):
+        return None
+    return DateWindow(date.fromisoformat(first), date.fromisoformat(last))
 
 
 def windows_of(days: Iterable[date]) -> Sequence[DateWindow]:
