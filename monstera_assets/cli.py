@@ -273,7 +273,7 @@ def run(
         now = datetime.now(UTC)
         found = status.read_status(instance, settings, now, lock_timeout_seconds=timeout)
     is_source_error = any(failure.is_source_error for failure in done.failures)
-    if is_source_error or done.rejects_most_rows:
+    if is_source_error or done.questions_source:
         _print_findings(settings)
     status.print_tables(console, found.tables)
     report.print_report(console, settings, done)

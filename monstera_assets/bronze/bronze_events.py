@@ -14,7 +14,6 @@ from monstera_assets.bronze.event_rules import (
     EVENT_COLUMNS,
     classified,
     content,
-    event_key,
     event_rules,
     known_entities,
     rank_events,
@@ -58,16 +57,6 @@ class Classification:
     reading: Reading
     first_partition: date
     only_product: str | None = None
-
-    def repeated(self, rows: ir.Table) -> ir.Table:
-        """Return the keys (`repeated_key`) of staged ids that may occur more than once.
-
-        Almost all ids occur once, and only rows with repeated ids need to be ordered. Keys are hashes,
-        so a collision only means that more rows are ordered.
-        """
-        keys = rows.select(repeated_key=event_key(rows))
-        counted = keys.group_by("repeated_key").aggregate(times=keys.repeated_key.count())
-        return counted.filter(counted.times > 1).select("repeated_key")
 
     def read(self, rows: ir.Table) -> ir.Table:
         """Return typed rows."""

@@ -77,9 +77,27 @@ def read_events(rows: ir.Table, table: ma.Table, reading: Reading) -> ir.Table:
     return rows.mutate(event_date=reading.trusted_date(rows.event_timestamp))
 
 
+NO_ID = -1
+"""The key of rows without an id. All other keys are positive."""
+
+
 def event_key(rows: ir.Table) -> ir.IntegerValue:
     """Return the hash of each staged row's id."""
     return (rows.filled_id if "filled_id" in rows.columns else rows.event_id.cast("string")).hash()
+
+
+def repeated_keys(rows: ir.Table, reading: ma.Reading) -> ir.Table:
+    """Return the keys (`repeated_key`) of staged ids that may occur more than once.
+
+    Almost all ids occur once, and only rows with repeated ids need to be ordered. Keys are hashes, so a
+    collision only means that more rows are ordered. If any row has no id, the result contains
+    `NO_ID`, so that a single scan answers both questions.
+    """
+    has_id = reading.text(rows.event_id).notnull() if "filled_id" not in rows.columns else True
+    keys = rows.select(repeated_key=ibis.ifelse(has_id, event_key(rows), NO_ID))
+    counted = keys.group_by("repeated_key").aggregate(times=keys.repeated_key.count())
+    counted = counted.filter((counted.times > 1) | (counted.repeated_key == NO_ID))
+    return counted.select("repeated_key")
 
 
 def content(rows: ir.Table) -> ir.StringValue:

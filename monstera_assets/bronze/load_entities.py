@@ -78,7 +78,7 @@ class _Entity:
         source_input = load.inputs.get(self.input_name)
         given = source_input or SourceInput(self.input_name, (), by_day=False)
         if self.module is bronze_subscription_events:
-            rows, _ = staged_events(connection, given, load.reading)
+            rows, *_ = staged_events(connection, given, load.reading, load.queries)
         else:
             rows, _ = stage(connection, given, self.module.SOURCE_COLUMNS, self.module.REQUIRED)
         name = f"{self.input_name}_classified"
@@ -248,7 +248,9 @@ class _EntityLoad:
 
     def _users(self, connection: duckdb.DuckDBPyConnection) -> ir.Table:
         """Return one user per entity of type user in accepted events."""
-        rows, _ = staged_events(connection, self.inputs["events"], self.reading, copy=False)
+        rows, *_ = staged_events(
+            connection, self.inputs["events"], self.reading, self.queries, copy=False
+        )
         bind(connection, {event_rules.LAST_DAY: date.max})
         rules = bronze_events.Classification(
             None,
@@ -266,7 +268,9 @@ class _EntityLoad:
         known = bronze_accounts.of_users(users, self.reading, has_billing=True)
         if "subscription_events" not in self.inputs:
             return bronze_accounts.of_users(users, self.reading, has_billing=False)
-        rows, _ = staged_events(connection, self.inputs["subscription_events"], self.reading)
+        rows, *_ = staged_events(
+            connection, self.inputs["subscription_events"], self.reading, self.queries
+        )
         facts = bronze_subscription_events.classify(
             rows, users, known, bronze_product_catalog.TABLE.relation, reading=self.reading
         )

@@ -23,6 +23,7 @@ from monstera_assets.bronze import (
     event_rules,
 )
 from monstera_assets.bronze.loading import (
+    StagedEvents,
     accepted,
     forget_in_rejected,
     kept_columns,
@@ -85,7 +86,6 @@ _LEDGER_BEFORE = "events_ledger_before"
 _DIGESTS = "events_digests"
 _CLASSIFIED = "events_classified"
 _HASHES = "events_hashes"
-_REPEATED_KEYS = "events_repeated_keys"
 _REPEATED_ROWS = "events_repeated_rows"
 _REPEATED = "events_repeated"
 _ENTRIES = "events_entries"
@@ -243,7 +243,7 @@ class _EventLoad:
         days = set(self.window)
         if self.changed is not None:
             days = {day for day in days if day in self.changed or day not in known}
-        rows, malformed = self._stage(connection, days)
+        rows, malformed, keys = self._stage(connection, days)
         if self.changed is not None and not self.source_input.by_day:
             days |= self._days_with_other_rows(connection, rows, malformed)
         _keep_days(connection, days)
@@ -252,22 +252,20 @@ class _EventLoad:
             days |= inside
             _keep_days(connection, days)
             if self.source_input.by_day:
-                rows, malformed = self._stage(connection, days)
+                rows, malformed, keys = self._stage(connection, days)
             # The added days may share ids with further days.
             others = self._days_that_share_ids(connection, rows)
         if others and self.source_input.by_day:
-            rows, malformed = self._stage(connection, days | others)
+            rows, malformed, keys = self._stage(connection, days | others)
         self.other_days = tuple(sorted(others))
         self.reads_only_its_days = self.source_input.by_day and not self.other_days
         in_place = self.changed is None and not self.follows_others
-        self._classify(connection, rows, in_place=in_place)
+        self._classify(connection, rows, keys, in_place=in_place)
         by_day = self.source_input.by_day
         self.counts[ROWS_OUTSIDE] = 0 if by_day else self._rows_outside(connection, rows, malformed)
         return accepted(bronze_events.TABLE, _CLASSIFIED)
 
-    def _stage(
-        self, connection: duckdb.DuckDBPyConnection, days: Collection[date]
-    ) -> tuple[ir.Table, ir.Table]:
+    def _stage(self, connection: duckdb.DuckDBPyConnection, days: Collection[date]) -> StagedEvents:
         """Stage the rows for the given days.
 
         A full range is read in place and classified on demand, which avoids storing each row twice.
@@ -278,6 +276,7 @@ class _EventLoad:
             connection,
             self.read,
             self.reading,
+            self.queries,
             copy=self.changed is not None or self.follows_others,
         )
 
@@ -296,7 +295,12 @@ class _EventLoad:
         return self.queries.select(f"{bronze_events.TABLE.name}.{name}", build, *given)
 
     def _classify(
-        self, connection: duckdb.DuckDBPyConnection, rows: ir.Table, *, in_place: bool
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        rows: ir.Table,
+        keys: ir.Table,
+        *,
+        in_place: bool,
     ) -> None:
         rules = bronze_events.Classification(
             bronze_users.TABLE.relation,
@@ -308,11 +312,6 @@ class _EventLoad:
             only_product=self._only_product(connection),
         )
         columns = (*_staged(rows), rules.only_product)
-        keys = temporary_table(
-            connection,
-            _REPEATED_KEYS,
-            self._select("repeated_keys", lambda: rules.repeated(rows), columns),
-        )
 
         def keyed() -> ir.Table:
             return rows.mutate(repeated_key=event_rules.event_key(rows))

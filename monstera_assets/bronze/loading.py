@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
+from typing import NamedTuple
 
 import duckdb
 import ibis
@@ -20,8 +21,14 @@ from monstera_assets.bronze.validation import DETAIL, REASON, REPEATED, SUPERSED
 from monstera_assets.source.fingerprint import FileFingerprint, fingerprint, summary
 from monstera_assets.source.layout import SourceInput
 from monstera_assets.source.reader import RawColumn, stage_rows
-from monstera_assets.warehouse.batches import count_rows, temporary_relation, temporary_view
+from monstera_assets.warehouse.batches import (
+    count_rows,
+    temporary_relation,
+    temporary_table,
+    temporary_view,
+)
 from monstera_assets.warehouse.compiler import compile_duckdb
+from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.tables import Table
 from monstera_assets.warehouse.writer import quote
 
@@ -61,22 +68,44 @@ def stage(
     return rows, temporary_relation(connection, staged.malformed)
 
 
+class StagedEvents(NamedTuple):
+    """The rows of events, each with an id, the malformed records, and the keys of repeated ids."""
+
+    rows: ir.Table
+    malformed: ir.Table
+    keys: ir.Table
+
+
 def staged_events(
     connection: duckdb.DuckDBPyConnection,
     source_input: SourceInput,
     reading: Reading,
+    queries: QueryCache,
     *,
     copy: bool = True,
-) -> tuple[ir.Table, ir.Table]:
-    """Stage events, and return the rows, each with an id, and the malformed records."""
+) -> StagedEvents:
+    """Stage events, and fill in missing ids. For `copy`, see `stage_rows`."""
+    name = source_input.name
     rows, malformed = stage(
         connection, source_input, event_rules.SOURCE_COLUMNS, event_rules.REQUIRED, copy=copy
     )
-    no_id = rows.filter(reading.text(rows.event_id).isnull()).limit(1)
-    if count_rows(connection, compile_duckdb(no_id)):
+
+    def keys_of(rows: ir.Table) -> ir.Table:
+        select = queries.select(
+            "repeated_keys",
+            lambda: event_rules.repeated_keys(rows, reading),
+            rows.get_name(),
+            rows.schema(),
+            reading,
+        )
+        return temporary_table(connection, f"{name}_repeated_keys", select)
+
+    keys = keys_of(rows)
+    if count_rows(connection, compile_duckdb(keys.filter(keys.repeated_key == event_rules.NO_ID))):
         filled = event_rules.with_ids(rows, bronze_events.TABLE, reading)
-        rows = temporary_view(connection, f"{source_input.name}_with_ids", compile_duckdb(filled))
-    return rows, malformed
+        rows = temporary_view(connection, f"{name}_with_ids", compile_duckdb(filled))
+        keys = keys_of(rows)
+    return StagedEvents(rows, malformed, keys)
 
 
 def raw_columns(columns: Sequence[str], required: Sequence[str]) -> list[RawColumn]:

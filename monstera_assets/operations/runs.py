@@ -24,6 +24,7 @@ from dagster import (
 
 from monstera_assets.bronze.bronze_loads import most_rows_are_accepted
 from monstera_assets.bronze.load_events import ROWS_OUTSIDE
+from monstera_assets.gold.alerting import days_have_events, last_day_follows_the_others
 from monstera_assets.operations.abandoned_runs import end_abandoned_runs, marked_as_running
 from monstera_assets.operations.jobs import WHOLE_GRAPH
 from monstera_assets.settings import SettingsError
@@ -73,6 +74,10 @@ class Failure:
         return f"{', '.join(shown)}{more}: {self.message}" if shown else self.message
 
 
+ABOUT_SOURCE = (most_rows_are_accepted, days_have_events, last_day_follows_the_others)
+"""The checks that fail if most rows are rejected, or if days are missing or have a wrong date."""
+
+
 @dataclass(frozen=True)
 class RunReport:
     """The result of a run."""
@@ -92,9 +97,10 @@ class RunReport:
         return self.succeeded and not any(check.blocking for check in self.failed_checks)
 
     @property
-    def rejects_most_rows(self) -> bool:
-        """Whether the run failed because a load rejected more than `max_rejected_share`."""
-        return any(check.name == most_rows_are_accepted.name for check in self.failed_checks)
+    def questions_source(self) -> bool:
+        """Whether a failed check indicates that the source as a whole is wrong."""
+        names = {rule.name for rule in ABOUT_SOURCE}
+        return any(check.name in names for check in self.failed_checks)
 
 
 def range_tags(window: DateWindow) -> dict[str, str]:

@@ -57,7 +57,7 @@ from monstera_assets.source.reader import (
     describe_files,
     explain_failure,
 )
-from monstera_assets.warehouse.batches import count_rows, temporary_relation, temporary_table
+from monstera_assets.warehouse.batches import count_rows, temporary_relation
 from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.query_cache import QueryCache, open_cache
@@ -72,7 +72,7 @@ _MODULES: Mapping[str, ModuleType] = {
     "subscription_events": bronze_subscription_events,
     "workflows": bronze_workflows,
 }
-_CHECKED, _KEYS, _COUNTS = "checked_events", "checked_repeated_keys", "checked_counts"
+_CHECKED, _COUNTS = "checked_events", "checked_counts"
 
 _SIMILARITY = 0.75
 QUIET_HOURS = 5
@@ -193,7 +193,7 @@ def _load_events(
     queries: QueryCache,
 ) -> None:
     """Classify all events, and store what the findings need."""
-    rows, _ = staged_events(connection, source_input, read, copy=False)
+    rows, _, keys = staged_events(connection, source_input, read, queries, copy=False)
     bind(connection, {event_rules.LAST_DAY: date.max})
     rules = bronze_events.Classification(
         bronze_users.TABLE.relation,
@@ -204,12 +204,7 @@ def _load_events(
         first_partition=read.first_day,
     )
     staged = (rows.get_name(), rows.schema(), read)
-    keys = temporary_table(
-        connection,
-        _KEYS,
-        queries.select("check.repeated_keys", lambda: rules.repeated(rows), *staged),
-    )
-    has_repeated = count_rows(connection, f"FROM {_KEYS}") > 0
+    has_repeated = count_rows(connection, compile_duckdb(keys)) > 0
 
     def checked() -> ir.Table:
         keyed = rows.mutate(repeated_key=event_rules.event_key(rows))

@@ -44,6 +44,7 @@ from monstera_assets.warehouse.compiler import bind, compile_duckdb
 from monstera_assets.warehouse.connection import connect, connection_config
 from monstera_assets.warehouse.errors import MissingTableError
 from monstera_assets.warehouse.layout import create_bookkeeping
+from monstera_assets.warehouse.query_cache import QueryCache
 from monstera_assets.warehouse.source_changes import Cause, OutOfDate, out_of_date
 from monstera_assets.warehouse.table_asset import TableAsset
 from monstera_assets.warehouse.tables import Layer, Table
@@ -352,7 +353,7 @@ def _digest_days(
     days: DateWindow,
 ) -> None:
     reads = reading(settings, days.first)
-    rows, malformed = staged_events(connection, source_input, reads)
+    rows, malformed, _ = staged_events(connection, source_input, reads, QueryCache())
     bind(connection, {event_rules.LAST_DAY: days.last})
     digests = load_events.day_digests(
         rows,

@@ -353,6 +353,18 @@ def test_a_run_that_rejects_most_rows_starts_with_the_findings(tmp_path: Path) -
     assert lines[6].split()[:2] == ["table", "rows"]
 
 
+def test_a_run_with_one_event_in_the_wrong_year_shows_the_finding_first(tmp_path: Path) -> None:
+    rows = [*events_of(FIRST, RUN_DAYS), {**EVENT, "timestamp": "2025-10-01 00:00:00"}]
+    run = monstera(tmp_path, "run", source=source(tmp_path, events=rows))
+    assert run.code == 0, run.out
+    _, _, shown = run.out.partition("Findings: ")
+    lines = [line.strip() for line in shown.splitlines()]
+    assert lines[1].startswith(
+        "events: The last day with events, 2025-10-01 (events: 1), is 114 days"
+    )
+    assert lines[4].split()[:2] == ["table", "rows"]
+
+
 def test_a_run_that_cannot_read_the_source_starts_with_all_findings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
