@@ -1,4 +1,4 @@
-"""bronze_accounts: the latest row of each account."""
+"""bronze_accounts: the latest row for each account."""
 
 from __future__ import annotations
 
@@ -9,38 +9,45 @@ from monstera_assets.bronze import authoring as ma
 
 TABLE = ma.declare_table(
     "bronze_accounts",
-    grain="one account, latest state",
-    description="What does the source currently state about each account? Billing facts before the"
-    " first subscription event come from this table.",
+    grain="one account",
+    description="What are the current attributes of each account in the source? Billing facts from"
+    " before an account's first subscription event come from this table.",
     key=("account_id",),
     columns=(
-        ma.Column("account_id", "string", "Identifier of the account."),
-        ma.Column("account_name", "string", "Name of the account; never leaves bronze."),
-        ma.Column("subscription_tier", "string", "Current subscription tier."),
+        ma.Column("account_id", "string", "The account's id."),
+        ma.Column(
+            "account_name", "string", "The account's name, which never leaves the bronze layer."
+        ),
+        ma.Column("subscription_tier", "string", "The account's current subscription tier."),
         ma.nullable(
             "total_seats",
             "int64",
-            "Number of seats purchased. If null, the account has one seat for each of its users.",
+            "Number of purchased seats. If the value is null, the account has one seat per user.",
         ),
-        ma.Column("account_created_at", "timestamp", "Time of account creation, UTC."),
+        ma.Column("account_created_at", "timestamp", "Time of account creation in UTC."),
         ma.Column("created_date", "date", "Local date of account creation."),
         ma.Column(
             "first_paid_at",
             "timestamp",
-            "Time of the first payment, UTC; null if there was none.",
+            "Time of the first payment in UTC, or null if no payment has been made.",
             nullable=True,
         ),
-        ma.nullable("first_paid_date", "date", "Local date of the first payment; null if none."),
+        ma.nullable(
+            "first_paid_date",
+            "date",
+            "Local date of the first payment, or null if no payment has been made.",
+        ),
         ma.Column(
             "contract_renewal_date",
             "date",
-            "Contract renewal date; null if open-ended or without a payment.",
+            "Contract renewal date, or null if the contract is open-ended or no payment has been"
+            " made.",
             nullable=True,
         ),
         ma.Column(
             "monthly_recurring_revenue",
             "decimal(18, 2)",
-            "Monthly recurring revenue, in the company's currency.",
+            "Monthly recurring revenue in the company's currency.",
         ),
         ma.Column("is_trial", "boolean", "Whether the account is currently on trial."),
         ma.FAULTS_COLUMN,
@@ -60,7 +67,7 @@ SOURCE_COLUMNS = (
 
 
 def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
-    """Return typed rows, each with its rejection reason (null if accepted)."""
+    """Return typed rows with a rejection reason, which is null for accepted rows."""
     rows = ma.typed(rows, TABLE, reading)
     rows = rows.mutate(
         total_seats=ibis.ifelse(rows.total_seats < 0, None, rows.total_seats),
@@ -95,12 +102,12 @@ def classify(rows: ir.Table, reading: ma.Reading) -> ir.Table:
 
 
 def of_users(users: ir.Table, reading: ma.Reading, *, has_billing: bool) -> ir.Table:
-    """Return one account per account id in users, created when its first user signed up.
+    """Return one account per account id in `users`, with the first signup as its creation time.
 
     Args:
         users: accepted users, with `account_id` filled in.
-        reading: how values are read.
-        has_billing: whether there are billing facts. If not, accounts have paid since creation.
+        reading: rules for reading values.
+        has_billing: whether billing facts exist. If not, accounts are treated as paid since creation.
     """
     accounts = users.group_by("account_id").aggregate(
         account_created_at=users.user_created_at.min()

@@ -1,4 +1,4 @@
-"""JSON in text columns, through DuckDB functions that Ibis does not provide."""
+"""Query JSON in text columns with DuckDB functions that Ibis does not provide."""
 
 # mypy: disable-error-code="untyped-decorator, empty-body"
 
@@ -22,17 +22,17 @@ def _json_extract_string(document: str, path: str) -> str: ...
 
 
 def is_json_object(text: ir.StringValue) -> ir.BooleanValue:
-    """Return whether a text is a JSON object."""
+    """Return whether a string is a JSON object."""
     is_object = (_or_null(_json_type(text)) == "OBJECT").fill_null(False)
-    # DuckDB also accepts the numbers NaN and Infinity, which are not JSON.
+    # DuckDB also accepts NaN and Infinity, which are not valid JSON.
     may_have_one = ibis.or_(*(text.contains(word) for word in ("NaN", "nan", "NAN", "nf", "NF")))
     values = text.re_replace(r'"(?:[^"\\]|\\.)*"', "")
-    # cases() evaluates the regular expressions, which are slow, only where needed.
+    # Regular expressions are slow, so cases() evaluates them only where needed.
     return ibis.cases(
         (~is_object, False), (may_have_one, ~values.re_search("(?i)nan|inf")), else_=True
     )
 
 
 def text_at(document: ir.StringValue, key: str) -> ir.StringValue:
-    """Return the value of a key in a JSON object as text, or null if it is absent or null."""
+    """Return a JSON key's value as text, or null if the key is missing or its value is null."""
     return _json_extract_string(document, f"$.{key}")

@@ -1,7 +1,8 @@
-"""Load the inputs that are loaded in full: accounts, catalog, users, billing and workflows.
+"""Load accounts, the product catalog, users, subscription events and workflows in full.
 
-All five are loaded in one transaction, because they refer to each other: a user is accepted only if
-the user's account is accepted, and a subscription event only if its account or user is accepted.
+All five inputs are loaded in one transaction, because their rows refer to each other. A user is
+accepted only if the user's account is accepted. A subscription event is accepted only if its account or
+user is accepted.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -57,7 +58,7 @@ TABLES = (*COMPARED, bronze_rejected_entities.TABLE, bronze_entity_loads.TABLE)
 
 @dataclass(frozen=True)
 class _Entity:
-    """How an input is loaded: its module, its rules and the query for derived rows."""
+    """An input's module, rules and query for derived rows."""
 
     module: ModuleType
     classify: Classify
@@ -125,7 +126,7 @@ class _Entity:
         """Return the query for the input's row counts and files."""
         name = self.input_name
         source_input = load.inputs.get(name, SourceInput(name, (), by_day=False))
-        # Derived rows have no file.
+        # Derived rows do not come from a file.
         counts = (
             f"SELECT '{name}' AS input_name, (SELECT count(*) FROM {name}_rows)"
             f" + (SELECT count(*) FROM {name}_malformed) AS rows_read,"
@@ -140,7 +141,7 @@ class _Entity:
 
 @dataclass(frozen=True)
 class _EntityLoad:
-    """Loads all entity tables."""
+    """Load all entity tables."""
 
     inputs: Mapping[str, SourceInput]
     reading: Reading
@@ -159,7 +160,7 @@ class _EntityLoad:
         return f"({none}{''.join(found)})"
 
     def batch(self) -> TableBatch:
-        """Return the batch that loads the tables."""
+        """Return the batch that loads the entity tables."""
         entities = self._entities()
         return TableBatch(
             {
@@ -174,14 +175,14 @@ class _EntityLoad:
         )
 
     def adds_accounts(self, module: ModuleType) -> bool:
-        """Return whether derived users get accounts in addition to those in the source."""
+        """Return whether derived users get accounts in addition to the source's accounts."""
         return module is bronze_accounts and "users" not in self.inputs
 
     def _entities(self) -> tuple[_Entity, ...]:
         """Return the inputs in the order in which they are loaded.
 
-        Accounts come before users, because users refer to them. If either is derived, users come
-        first, because accounts are derived from users.
+        Accounts come before users, because users refer to accounts. If accounts or users are derived,
+        users come first, because accounts are derived from users.
         """
         accounts, catalog, users = (
             module.TABLE.relation
@@ -302,7 +303,7 @@ def build_load_entities(
 def entity_load(
     inputs: Mapping[str, SourceInput], reading: Reading, queries: QueryCache | None = None
 ) -> TableBatch:
-    """Return `entity_batch`, extended to record which days its changes affect."""
+    """Return the result of `entity_batch`, extended to record the days that the changes affect."""
     return replace(
         entity_batch(inputs, reading, queries),
         before=_remember_entities,
@@ -313,11 +314,11 @@ def entity_load(
 def entity_batch(
     inputs: Mapping[str, SourceInput], reading: Reading, queries: QueryCache | None = None
 ) -> TableBatch:
-    """Return the batch of all entity tables.
+    """Return the batch that loads all entity tables.
 
     Args:
-        inputs: the source's inputs. Only events are required.
-        reading: how values are read.
+        inputs: the source's inputs. Only `events` is required.
+        reading: rules for reading values.
         queries: cache of compiled queries.
     """
     return _EntityLoad(inputs, reading, queries or QueryCache()).batch()

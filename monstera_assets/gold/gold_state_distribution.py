@@ -1,4 +1,4 @@
-"""gold_state_distribution: members per state and transitions, by scope and segment."""
+"""gold_state_distribution: members and transitions per state, by scope and segment."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ MEMBERS = ma.Metric(
 )
 MEMBERS_SHARE = ma.Metric(
     "Members in State Share Daily",
-    "Members in the state / members of the segment in any state; null if there are no members.",
+    "Members in the state / all members of the segment; null if there are no members.",
     "in state / count(members)",
 )
 ENTERED = ma.Metric(
     "Members Reached State Daily",
     "Members who entered the state on the date, including members who first appear on that day.",
-    "count(moves by to_state) + count(members whose first day it is)",
+    "count(moves by to_state) + count(members on their first day)",
 )
 LEFT = ma.Metric(
     "Members Left State Daily",
@@ -44,11 +44,11 @@ LEFT = ma.Metric(
 )
 NET_MOVES_SQUARED_BY_ACCOUNT = ma.Metric(
     "Members Moved Together Daily",
-    "Sum over all accounts of the squared net change in the number of the account's members in"
-    " the state. It equals the number of transitions if each occurred in a different account,"
-    " and is much larger if members of the same account changed state together.",
+    "Sum, over all accounts, of the squared net change in the account's number of members in the"
+    " state. The sum equals the number of transitions if each transition occurred in a different"
+    " account, and is much larger if members of the same account changed state together.",
     "sum((moves into - moves out of the state, by account) ^ 2)",
-    caveats="If accounts act independently, this is the variance of the net change.",
+    caveats="If accounts act independently, the sum is the variance of the net change.",
 )
 
 SEGMENT_OF_SCOPE = ("scope", "segment_dimension", "segment_value")
@@ -61,12 +61,12 @@ TABLE = ma.metric_table(
     description="How are users, product relationships and accounts distributed across states"
     f" on each date? Users are counted in total (`{ma.TOTAL}`) and by"
     f" {', '.join(ma.SEGMENT_DIMENSIONS[:-1])} and {ma.SEGMENT_DIMENSIONS[-1]}, using the latest"
-    " user and account rows. Relationships are counted by product, and accounts only in total.",
+    " user and account rows. Product relationships are counted by product, and accounts only in total.",
     dimensions=(
         ma.METRIC_DATE,
         SCOPE,
         *ma.segment_columns((*ma.SEGMENT_DIMENSIONS, PRODUCT_DIMENSION), "members"),
-        ma.Column("state", "string", "The state."),
+        ma.Column("state", "string", "Lifecycle state."),
     ),
     metrics=(MEMBERS, MEMBERS_SHARE, ENTERED, LEFT, NET_MOVES_SQUARED_BY_ACCOUNT),
 )
@@ -136,7 +136,7 @@ def segments_and_accounts(users: ir.Table, accounts: ir.Table) -> ir.Table:
 def _of_users(history: ir.Table, users: ir.Table, accounts: ir.Table) -> ir.Table:
     people = user_dimensions(users, accounts).drop("account_id")
     rows = history.inner_join(people, "user_id")
-    # Few combinations of dimensions occur, so aggregating first scans the users only once.
+    # Few combinations of dimension values occur, so the users are aggregated by combination first.
     combined = ma.materialized(
         rows.group_by("snapshot_date", "state", *ma.SEGMENT_DIMENSIONS).aggregate(
             members=rows.count(), entered=rows.count(where=rows.enters)
@@ -181,12 +181,14 @@ def _transitioned(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir
 def segment_transitions(users: ir.Table, accounts: ir.Table, segments: ir.Table) -> ir.Table:
     """Return one row per transition and segment.
 
-    The arguments are silver_user_state_transitions, silver_account_state_transitions and the result of
-    `segments_and_accounts`.
+    Args:
+        users: silver_user_state_transitions.
+        accounts: silver_account_state_transitions.
+        segments: the result of `segments_and_accounts`.
 
     Returns:
-        `metric_date`, `scope`, `segment_dimension`, `segment_value`, `account_id`, `from_state`,
-        `to_state`.
+        A table with `metric_date`, `scope`, `segment_dimension`, `segment_value`, `account_id`,
+        `from_state` and `to_state`.
     """
     platform = users.filter(users.scope == PLATFORM).inner_join(segments, "user_id")
     of_total = segments.filter(segments.segment_dimension == ma.TOTAL)

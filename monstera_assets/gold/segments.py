@@ -1,7 +1,7 @@
 """Tall metric tables with one value per date and segment, including the total.
 
-Each user is in one segment per dimension, so counts of users per segment add up to the total. Each date
-has a row for every segment value that any user has, even if the count is 0.
+Each user is in one segment per dimension, so user counts per segment add up to the total. Each date has
+a row for every segment value that any user has, even if the count is 0.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def segmented_table(metric: Metric) -> MetricTable:
 
 
 def segment_columns(dimensions: Sequence[str], population: str) -> tuple[ma.Column, ma.Column]:
-    """Return the segment columns of a tall table for a `population`, such as "users"."""
+    """Return a tall table's segment columns for a `population`, such as "users"."""
     return (
         ma.Column(
             "segment_dimension",
@@ -66,7 +66,7 @@ def user_dimensions(users: ir.Table, accounts: ir.Table) -> ir.Table:
 
 
 def user_segments(users: ir.Table, accounts: ir.Table) -> ir.Table:
-    """Return the segments of each user, including the total: `user_id` and `SEGMENT`."""
+    """Return each user's segments, including the total, as `user_id` and `SEGMENT`."""
     people = user_dimensions(users, accounts)
     return ibis.union(
         *(
@@ -94,11 +94,11 @@ def users_active(
 ) -> ir.Table:
     """Count distinct users with a qualifying event in the `days` days ending on each date.
 
-    Starting on each day with a qualifying event, a user is counted for `days` days or until the next
-    such day. The metric is a running total: users are added when they start to qualify and subtracted
-    when they stop, so each day is read only once.
+    A user counts for `days` days from each day with a qualifying event. The metric is a running total:
+    users are added when they start to count and subtracted when they stop, so each day is read only
+    once.
 
-    `activity` is silver_daily_user_activity for the window and the `days - 1` days before it.
+    `activity` is silver_daily_user_activity for the window and the preceding `days - 1` days.
     """
     presence = sliding_presence(active_days(activity), keys=["user_id"], days=days)
     changes = _by_segment(from_first_day(presence, window), users, accounts)
@@ -113,7 +113,7 @@ def created_by_segment(
 ) -> ir.Table:
     """Count creations per date and user segment in a window.
 
-    `facts` has one row per creation: `user_id` and `created_on`.
+    `facts` has one row per creation, with `user_id` and `created_on`.
     """
     by_day = facts.group_by("user_id", day=ma.day_number(facts.created_on))
     changes = _by_segment(by_day.aggregate(change=facts.count()), users, accounts)
@@ -158,7 +158,7 @@ def counted_by_dimension(
 
 
 def segment_grid(values: Mapping[str, Sequence[str]], window: ma.Window) -> ir.Table:
-    """Return each date in a window combined with every segment, given each dimension's values."""
+    """Return every combination of a date in a window and a segment from the dimensions' `values`."""
     segments = [
         dict(zip(SEGMENT, pair, strict=True))
         for dimension, of_dimension in values.items()

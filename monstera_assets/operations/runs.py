@@ -57,7 +57,7 @@ class FailedCheck:
 
 @dataclass(frozen=True)
 class Failure:
-    """The cause of a failure and the failed steps (none if no step was started)."""
+    """The cause of a failure and the failed steps (none if no step started)."""
 
     kind: str
     message: str
@@ -129,7 +129,7 @@ def run_range(
         job: the job to run.
         instance: the instance that records the run.
         window: the days to materialize.
-        listener: called with each event in the run.
+        listener: a function that is called with each event in the run.
         tags: additional tags for the run.
     """
     run_id = str(uuid.uuid4())
@@ -232,12 +232,13 @@ def failures_of(events: Sequence[DagsterEvent]) -> list[Failure]:
         message = " ".join(error.message.split())
         if "blocking asset check" in message:
             continue
-        if kind in own_errors:  # without the class name
+        if kind in own_errors:  # remove the class name
             message = message.split(": ", 1)[-1]
         cause = (kind, message)
         if kind == MissingPartitionsError.__name__:
-            # Each step reads a different period. The smallest message about a table names the
-            # earliest missing day, and its command materializes the days that all steps need.
+            # Each step reads a different period. Of the messages about a table, the first in sort
+            # order contains the earliest missing day. The command in this message materializes
+            # the days that all steps need.
             cause = (kind, message.split(" for ", 1)[0])
         steps_of.setdefault(cause, []).extend([step_name(event)] if event.step_key else [])
         messages[cause] = min(messages.get(cause, message), message)
